@@ -146,7 +146,7 @@ def is_exclusion(headers: Iterable[tuple[str, bytes]] | None) -> bool:
 
 
 class RejectedBefore:
-    """Follows the dead-letter topic: which records of a topic are dead letters, for good.
+    """Follows the dead-letter topic: which records of some topics are dead letters, for good.
 
     Whether a record is accepted depends on more than the record: on the catalogue, and on the schemas that the code
     knows. A fold that decided again could accept what the worker rejected, and once more when it is redriven. So the
@@ -154,22 +154,24 @@ class RejectedBefore:
 
     Parameters
     ----------
-    topic : str
-        The topic of the records.
+    topic, *others : str
+        The topics of the records.
 
     Attributes
     ----------
-    offsets : dict of partition to set of offset
+    offsets_of : dict of topic to dict of partition to set of offset
         As of the last `refresh`; about 100 bytes each.
+    offsets : dict of partition to set of offset
+        Those of `topic`.
     excluded : dict of partition to int
         How many of them an operator has excluded. Exclusions are never taken back, so a smaller number is an older set.
     """
 
-    def __init__(self, settings: Settings, topic: str) -> None:
-        self._topic = topic
+    def __init__(self, settings: Settings, topic: str, *others: str) -> None:
         self._reader = TopicReader(settings, Topics.of(settings).dead_letters.name, wait_ms=FOLLOW_MS)
         self._reading = threading.Lock()
-        self.offsets: dict[int, set[int]] = {}
+        self.offsets_of: dict[str, dict[int, set[int]]] = {name: {} for name in (topic, *others)}
+        self.offsets = self.offsets_of[topic]
         self.excluded: dict[int, int] = {}
 
     def refresh(self) -> None:
@@ -178,10 +180,10 @@ class RejectedBefore:
             for batch in self._reader.read_to_end():
                 for message in batch:
                     origin = origin_of(headers := headers_of(message))
-                    if origin is None or origin.topic != self._topic:
+                    if origin is None or origin.topic not in self.offsets_of:
                         continue
-                    _, partition, offset = origin
-                    known = self.offsets.setdefault(partition, set())
+                    topic, partition, offset = origin
+                    known = self.offsets_of[topic].setdefault(partition, set())
                     if offset not in known and is_exclusion(headers):
                         self.excluded[partition] = self.excluded.get(partition, 0) + 1
                     known.add(offset)

@@ -244,6 +244,9 @@ class Track(NamedTuple):
     deleted: bool = False
 
 
+OPINION_KINDS = ("dislike", "like", "unlike")
+
+
 class Feedback(NamedTuple):
     """A listener said what they think of a track.
 

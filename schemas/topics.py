@@ -154,6 +154,11 @@ def worker_group_of(settings: Settings) -> str:
     return f"{settings.topic_prefix}-streams{settings.layout and '-' + settings.layout}"
 
 
+def feedback_group_of(settings: Settings) -> str:
+    """Return the name of the group in which workers fold the feedback, whatever the layout of the listens."""
+    return f"{settings.topic_prefix}-feedback"
+
+
 def learner_group_of(settings: Settings) -> str:
     """Return the name of the learners' consumer group.
 

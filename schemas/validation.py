@@ -15,7 +15,15 @@ from core.errors import DecodeError, RejectedBeforeError, RejectedMessageError, 
 from core.kafka.config import key_of
 from schemas.codec import Codec
 from schemas.event_time import EventTime
-from schemas.events import Listen, Recommendation, RecommendationRequest, Session, TrainingBatch
+from schemas.events import (
+    OPINION_KINDS,
+    Feedback,
+    Listen,
+    Recommendation,
+    RecommendationRequest,
+    Session,
+    TrainingBatch,
+)
 
 MAX_ID_BYTES = 255
 MAX_USER = 2**53
@@ -65,23 +73,37 @@ def _asks_for_little(request: Any) -> bool:
 def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
     if not 0.0 <= event.fraction <= 1.0:
         return f"fraction {event.fraction} is not between 0 and 1"
-    for name, highest in (("user", MAX_USER), ("track", MAX_TRACK), ("timestamp_ms", MAX_TIMESTAMP_MS)):
-        if not 0 <= getattr(event, name) <= highest:
-            return f"{name} {getattr(event, name)} is not between 0 and {highest}"
+    if why := _wrong_user_or_track(event, key):
+        return why
     if event.position < 0:
         return f"position {event.position} is negative"
     if isinstance(event, RecommendationRequest) and event.list_size is not None and not 0 < event.list_size <= MAX_LIST:
         return f"list_size {event.list_size} is not between 1 and {MAX_LIST}"
     if isinstance(event, RecommendationRequest) and event.slate and not 0 < event.slate["size"] <= MAX_SLATE:
         return f"a slate of {event.slate['size']} tracks; it may have 1 to {MAX_SLATE}"
-    if key != key_of(event.user):
-        return f"the key {key!r} is not the user's id {event.user}, so the record may be in another user's partition"
     return f"{event._fields[0]} and session_id must have 1 to {MAX_ID_BYTES} bytes"
 
 
-E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, TrainingBatch)
+def _wrong_user_or_track(event: Listen | RecommendationRequest | Feedback, key: bytes | None) -> str | None:
+    for name, highest in (("user", MAX_USER), ("track", MAX_TRACK), ("timestamp_ms", MAX_TIMESTAMP_MS)):
+        if not 0 <= getattr(event, name) <= highest:
+            return f"{name} {getattr(event, name)} is not between 0 and {highest}"
+    if key != key_of(event.user):
+        return f"the key {key!r} is not the user's id {event.user}, so the record may be in another user's partition"
+    return None
 
-_FROM_OUTSIDE = (Listen, RecommendationRequest)
+
+def check_feedback(feedback: Feedback, key: bytes | None, raw: bytes) -> None:
+    """Refuse feedback whose fields or key cannot be true; see `check`."""
+    if why := _wrong_user_or_track(feedback, key):
+        raise ValidationError(why, raw)
+    if feedback.kind not in OPINION_KINDS:
+        raise ValidationError(f"kind {feedback.kind!r} is none of {', '.join(OPINION_KINDS)}", raw)
+
+
+E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, TrainingBatch, Feedback)
+
+_CHECKS: Mapping[Any, Callable[..., None]] = {Listen: check, RecommendationRequest: check, Feedback: check_feedback}
 """Events from outside; the worker and the recommender make the others."""
 
 
@@ -174,7 +196,7 @@ def decode_and_validate(
     if not before.keys().isdisjoint(partitions):
         places = zip(partitions, _column(records, "offset"), strict=True)
         dead = [offset in before.get(partition, ()) for partition, offset in places]
-    from_outside = event in _FROM_OUTSIDE
+    check_own = _CHECKS.get(event)
 
     def require(track: int, raw: bytes) -> None:
         nonlocal refreshed
@@ -194,8 +216,8 @@ def decode_and_validate(
             valid: Any = one
             if validate is not None:
                 valid = validate(one, raw)
-            elif from_outside:
-                check(valid, key, raw)
+            elif check_own is not None:
+                check_own(valid, key, raw)
             else:
                 _check_time(one, raw)
             if known is not None:

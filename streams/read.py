@@ -63,6 +63,11 @@ class StateReader:
         return self._namespace
 
     @property
+    def last_namespace(self) -> str:
+        """The live namespace as it was last read, without asking Redis."""
+        return self._namespace
+
+    @property
     def partitions(self) -> int:
         """Number of partitions of the live namespace."""
         _ = self.namespace

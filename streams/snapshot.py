@@ -3,8 +3,8 @@
 The file is written and read frame by frame, without pickle. Inside gzip are `MAGIC`, then frames: kind u8 | length
 u32 | payload, little-endian. The kinds, in this order::
 
-    HEADER     JSON: format, topic, topic_id, namespace, partitions, created_ms, partial, excluded
-    PARTITION  JSON: partition, next_offset, first_offset   (then its collections)
+    HEADER     JSON: format, topic, topic_id, namespace, partitions, created_ms, partial, excluded, feedback_id
+    PARTITION  JSON: partition, next_offset, first_offset, of_feedback   (then its collections)
     FIELDS     name of the collection: length u8, UTF-8; then field: length u32, bytes; value: length u32, bytes; …
     SCORES     name of the collection likewise; then member: length u32, bytes; score f64; …
     END        SHA-256 of everything before
@@ -26,7 +26,7 @@ from typing import IO, Any, NamedTuple
 from core.errors import BotifyError
 from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
 from streams.replay.sources import ReplaySources
-from streams.store.keys import checkpoint_key, partition_key
+from streams.store.keys import checkpoint_key, feedback_of, partition_key
 from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace
 from streams.store.redis_store import NOT_OF_THIS_TOPIC, point_in_time_copy
 
@@ -36,7 +36,8 @@ class SnapshotError(BotifyError):
 
 
 MAGIC = b"BOTIFY-SNAPSHOT\n"
-VERSION = 1
+VERSION = 2
+"""Version 1 has no partitions of the feedback: a swap folds them from the topic."""
 MAX_FRAME_BYTES = 1 << 30
 
 _FRAME = struct.Struct("<BI")
@@ -146,7 +147,7 @@ def _frames(file: gzip.GzipFile, path: Path) -> Iterator[Frame]:
             return
         sha.update(head + payload)
         frame = _parse(kind, payload)
-        if kind is Kind.HEADER and frame.about["format"] != VERSION:
+        if kind is Kind.HEADER and frame.about["format"] not in (1, VERSION):
             raise SnapshotError(f"{path} has format {frame.about['format']}; this version reads {VERSION}")
         yield frame
 
@@ -224,23 +225,34 @@ async def _write(
         "created_ms": int(time.time() * 1000),
         "partial": list(record.partial) if record else [],
         "excluded": dict(record.excluded) if record else {},
+        "feedback_id": sources.feedback and sources.feedback.state.topic_id,
     }
     writer.about(Kind.HEADER, about)
     for partition in sources.state.end:
-        async with point_in_time_copy(sources.redis, namespace, partition) as state:
-            if state.topic_id not in (None, sources.state.topic_id):
-                raise SnapshotError(f"namespace {namespace} is of topic id {state.topic_id}, not of {sources.topic}")
-            reached[partition] = state.next_offset or 0
-            offsets = {"next_offset": state.next_offset, "first_offset": state.first_offset}
-            writer.about(Kind.PARTITION, {"partition": partition, **offsets})
-            for name in HASHES:
-                async for fields in state.contents.hash_pages(partition, name):
-                    writer.fields(name, fields)
-            for name in SCORE_SETS:
-                async for scores in state.contents.score_pages(partition, name):
-                    writer.scores(name, scores)
+        reached[partition] = await _write_partition(writer, sources, namespace, partition)
+    if (feedback := sources.feedback) is not None:
+        for partition in feedback.state.end:
+            await _write_partition(writer, feedback, feedback_of(namespace), partition, of_feedback=True)
     writer.end()
     return reached
+
+
+async def _write_partition(
+    writer: SnapshotWriter, sources: ReplaySources, namespace: str, partition: int, *, of_feedback: bool = False
+) -> int:
+    """Write a partition, and return its checkpoint."""
+    async with point_in_time_copy(sources.redis, namespace, partition) as state:
+        if state.topic_id not in (None, sources.state.topic_id):
+            raise SnapshotError(f"namespace {namespace} is of topic id {state.topic_id}, not of {sources.topic}")
+        offsets = {"next_offset": state.next_offset, "first_offset": state.first_offset, "of_feedback": of_feedback}
+        writer.about(Kind.PARTITION, {"partition": partition, **offsets})
+        for name in HASHES:
+            async for fields in state.contents.hash_pages(partition, name):
+                writer.fields(name, fields)
+        for name in SCORE_SETS:
+            async for scores in state.contents.score_pages(partition, name):
+                writer.scores(name, scores)
+    return state.next_offset or 0
 
 
 async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False) -> NamespaceRecord:
@@ -257,20 +269,10 @@ async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False)
     SnapshotError
         The file is damaged, of another topic, or of another number of partitions.
     """
-    header, offsets = _check(path)
-    if header["partitions"] != len(sources.state.end):
-        raise SnapshotError(
-            f"{path} has {header['partitions']} partitions, {sources.topic} has {len(sources.state.end)}: a listener's "
-            "state would belong to another partition. Replay the topic instead."
-        )
-    adopt = header["topic_id"] != sources.state.topic_id
-    if adopt and not other_topic:
-        raise SnapshotError(
-            f"{path} is of {header['topic']} with id {header['topic_id']}; {sources.topic} here has "
-            f"{sources.state.topic_id}. --other-topic lets the listens of this topic continue that state"
-        )
-    if adopt:
-        offsets = {p: (sources.state.start[p], NOT_OF_THIS_TOPIC) for p in offsets}
+    header, found, said = _check(path)
+    offsets = _fitting(sources, path, header["topic_id"], found, other_topic=other_topic)
+    if (feedback := sources.feedback) is not None and said:
+        said = _fitting(feedback, path, header["feedback_id"], said, other_topic=other_topic)
     records = NamespaceRecords(sources.redis, sources.settings.topic_prefix)
     record = await records.begin(
         "s",
@@ -282,7 +284,7 @@ async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False)
         layout=sources.settings.layout,
         partitions=len(sources.state.end),
     )
-    await _load(sources, path, record.namespace, offsets)
+    await _load(sources, path, record.namespace, offsets, said)
     record = record.with_(done=True)
     await records.put(record)
     return record
@@ -292,32 +294,55 @@ Offsets = Mapping[int, tuple[int | None, int]]
 """Partition -> (next offset, first offset)."""
 
 
-def _check(path: Path) -> tuple[Mapping[str, Any], Offsets]:
-    """Read the file to its end, so that no part of a damaged file is used."""
+def _check(path: Path) -> tuple[Mapping[str, Any], Offsets, Offsets]:
+    """Read the file to its end, so that no part of a damaged file is used; the last offsets are of the feedback."""
     header: Mapping[str, Any] = {}
-    offsets = {}
+    offsets: dict[bool, dict[int, tuple[int | None, int]]] = {False: {}, True: {}}
     for frame in read_frames(path):
         if frame.kind is Kind.HEADER:
             header = frame.about
         elif frame.kind is Kind.PARTITION:
-            offsets[frame.about["partition"]] = (frame.about["next_offset"], frame.about["first_offset"])
+            about = frame.about
+            of_topic = offsets[about.get("of_feedback", False)]
+            of_topic[about["partition"]] = (about["next_offset"], about["first_offset"])
     if not header:
         raise SnapshotError(f"{path} has no header")
-    return header, offsets
+    return header, offsets[False], offsets[True]
 
 
-async def _load(sources: ReplaySources, path: Path, namespace: str, offsets: Offsets) -> None:
-    partition = 0
+def _fitting(sources: ReplaySources, path: Path, topic_id: str, offsets: Offsets, *, other_topic: bool) -> Offsets:
+    """Return the offsets at which a state continues with the topic that is there; raises as `load`."""
+    topic, state = sources.topic, sources.state
+    if len(offsets) != len(state.end):
+        raise SnapshotError(
+            f"{path} has {len(offsets)} partitions, {topic} has {len(state.end)}: a listener's state would belong to "
+            "another partition. Replay the topic instead."
+        )
+    if topic_id == state.topic_id:
+        return offsets
+    if not other_topic:
+        raise SnapshotError(
+            f"{path} is of the topic with id {topic_id}; {topic} here has {state.topic_id}. --other-topic lets the "
+            "records of this topic continue that state"
+        )
+    return {p: (state.start[p], NOT_OF_THIS_TOPIC) for p in offsets}
+
+
+async def _load(sources: ReplaySources, path: Path, namespace: str, offsets: Offsets, said: Offsets) -> None:
+    partition, into = 0, namespace
     for frame in read_frames(path):
         if frame.kind is Kind.PARTITION:
             partition = frame.about["partition"]
+            into = feedback_of(namespace) if frame.about.get("of_feedback") else namespace
         elif frame.kind is not Kind.HEADER:
-            await _put(sources.redis, partition_key(namespace, partition, frame.collection), frame)
+            await _put(sources.redis, partition_key(into, partition, frame.collection), frame)
     # checkpoints are last, so an incomplete namespace has none and is not mistaken for a complete one
-    for partition, (reached, first) in offsets.items():
-        if reached is not None:
-            checkpoint = {"next_offset": reached, "first_offset": first, "topic_id": sources.state.topic_id}
-            await sources.redis.hset(checkpoint_key(namespace, partition), mapping=checkpoint)
+    feedback = sources.feedback or sources
+    for of_topic, into, reached_at in ((feedback, feedback_of(namespace), said), (sources, namespace, offsets)):
+        for partition, (reached, first) in reached_at.items():
+            if reached is not None:
+                checkpoint = {"next_offset": reached, "first_offset": first, "topic_id": of_topic.state.topic_id}
+                await sources.redis.hset(checkpoint_key(into, partition), mapping=checkpoint)
 
 
 async def _put(redis: Any, key: str, frame: Frame) -> None:

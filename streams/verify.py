@@ -19,10 +19,11 @@ from core.settings import Settings
 from schemas.validation import Intake
 from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
 from streams.replay.sources import ReplaySources, open_sources
+from streams.store.keys import feedback_of
 from streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
 from streams.store.protocol import MemoryStore
 from streams.store.redis_store import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
-from streams.worker.folding import Folding, by_listen, columns_when_compiled
+from streams.worker.folding import Folding, by_feedback, by_listen, columns_when_compiled
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import NullPublisher, Publisher, WorkerPartition
 
@@ -70,6 +71,8 @@ class Report:
         Offset up to which each partition was folded and compared.
     listens, duplicates, dead_letters : int
         Of the topic, up to the checkpoints.
+    feedback : Report | None
+        The result for the opinions, if they were compared; its listens are records of the feedback.
     compared : dict of str to int
         Collection -> number of items in the fold or the store.
     differing : int
@@ -102,12 +105,13 @@ class Report:
     excluded_since: int = 0
     unfolded: int = 0
     standing: list[int] = field(default_factory=list)
+    feedback: Report | None = None
     seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
         """Whether the state equals the fold."""
-        return not self.differing
+        return not self.differing and (self.feedback is None or self.feedback.ok)
 
     @property
     def records(self) -> int:
@@ -215,20 +219,36 @@ async def _verify(
         chosen = sorted(sources.state.end if partitions is None else partitions)
         total = sum(sources.state.end[partition] for partition in chosen)
         folding = by_listen if one_by_one else await asyncio.to_thread(columns_when_compiled, total)
-        room = asyncio.Semaphore(AT_ONCE)
-
-        async def report_on(partition: int) -> Report:
-            async with room:
-                of_one = Report(report.namespace)
-                await _verify_partition(sources, partition, folded, of_one, folding)
-            progress(of_one.records, total)
-            return of_one
-
-        for of_one in await gather_or_cancel(map(report_on, chosen)):
-            report.add(of_one)
-        await _watch_end(sources, report)
+        await _verify_topic(sources, chosen, folded, report, folding, lambda records: progress(records, total))
+        live = report.namespace == await live_namespace(sources.redis, settings.topic_prefix)
+        await _watch_end(sources, report, live=live)
+        if sources.feedback is not None and partitions is None:
+            said = report.feedback = Report(feedback_of(report.namespace))
+            await _verify_topic(sources.feedback, sorted(sources.feedback.state.end), (), said, by_feedback)
+            await _watch_end(sources.feedback, said, live=live)
     report.seconds = time.monotonic() - started
     return report
+
+
+async def _verify_topic(
+    sources: ReplaySources,
+    partitions: Collection[int],
+    projections: Collection[str],
+    report: Report,
+    folding: Callable[[], Folding],
+    progress: Callable[[int], None] = lambda records: None,
+) -> None:
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def report_on(partition: int) -> Report:
+        async with room:
+            of_one = Report(report.namespace)
+            await _verify_partition(sources, partition, projections, of_one, folding)
+        progress(of_one.records)
+        return of_one
+
+    for of_one in await gather_or_cancel(map(report_on, partitions)):
+        report.add(of_one)
 
 
 class OfflineFold:
@@ -327,12 +347,12 @@ async def _check_end(sources: ReplaySources, namespace: str, partition: int) -> 
         )
 
 
-async def _watch_end(sources: ReplaySources, report: Report) -> None:
+async def _watch_end(sources: ReplaySources, report: Report, *, live: bool) -> None:
     """Note how much is not folded yet, and, of the live namespace, where nobody folds it."""
     ends = await asyncio.to_thread(end_offsets, sources.settings, sources.topic)
     reached = {partition: at for partition, at in report.checkpoints.items() if at < ends[partition]}
     report.unfolded = sum(ends[partition] - at for partition, at in reached.items())
-    if report.namespace != await live_namespace(sources.redis, sources.settings.topic_prefix):
+    if not live:
         return
     for partition, at in reached.items():
         log = ColumnLog(sources.settings, sources.topic, partition, at)

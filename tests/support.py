@@ -19,17 +19,18 @@ import numpy as np
 from confluent_kafka import Message, Producer
 
 from core.kafka.admin import end_offsets, start_offsets
-from core.kafka.config import key_of, producer_config
+from core.kafka.config import key_of, partition_of, producer_config
 from core.kafka.reader import PartitionLog, TopicReader
 from core.settings import Settings
-from schemas.events import Event, Listen, Session, Track
+from schemas.events import Event, Feedback, Listen, Session, Track
 from schemas.registry import codec_of
 from schemas.topics import Topics
 from schemas.validation import Intake, Rejected
+from streams.folds.feedback import OPINIONS, Said, read_said
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.read import StateReader
 from streams.store.connect import connect
-from streams.store.keys import partition_key
+from streams.store.keys import feedback_of, partition_key
 from streams.store.protocol import MemoryStore
 from streams.verify import OfflineFold
 from streams.worker.partition import Publishable
@@ -247,6 +248,27 @@ def redis_contents(settings: Settings) -> State:
             )
     redis.close()
     return _without_empty(found)
+
+
+def opinions_in_redis(settings: Settings) -> dict[int, list[Said]]:
+    """Return the opinions of the live namespace by listener."""
+    redis = connect(settings)
+    namespace, found = feedback_of(StateReader(redis, settings).namespace), {}
+    for partition in range(settings.partitions):
+        for user, record in redis.hgetall(partition_key(namespace, partition, OPINIONS)).items():
+            assert partition_of(int(user), settings.partitions) == partition
+            found[int(user)] = read_said(record)
+    redis.close()
+    return found
+
+
+def opinions_of(said: Iterable[Feedback]) -> dict[int, list[Said]]:
+    """Fold feedback plainly."""
+    newest: dict[int, dict[int, tuple[int, str]]] = {}
+    for one in said:
+        of_user = newest.setdefault(one.user, {})
+        of_user[one.track] = max(of_user.get(one.track, (-1, "")), (one.timestamp_ms, one.kind))
+    return {user: sorted((time, track, kind) for track, (time, kind) in each.items()) for user, each in newest.items()}
 
 
 def checkpoints(settings: Settings) -> dict[int, int]:

@@ -126,10 +126,8 @@ async def connect_gateway(
     await asyncio.to_thread(experiments.start)
     redis = await asyncio.to_thread(connect, settings, SERVING_TIMEOUT_S)
     stack.callback(redis.close)
-    partitions = range(settings.partitions)
-    state = LiveState(
-        StateReader(redis, settings), clock, lambda: probe_writes_blocking(redis, settings.topic_prefix, partitions)
-    )
+    partitions, reader = range(settings.partitions), StateReader(redis, settings)
+    state = LiveState(reader, clock, lambda: probe_writes_blocking(redis, settings.topic_prefix, partitions))
     await asyncio.to_thread(state.refresh)
     tracks = KnownTracks(await asyncio.to_thread(CatalogueReader, settings, codec))
     stack.push_async_callback(tracks.close)
@@ -162,7 +160,7 @@ async def connect_gateway(
         ]
         return [problem for problem in found if problem is not None]
 
-    served = await connect_v1(settings, codec, service, batcher, redis, users, stack)
+    served = await connect_v1(settings, codec, service, batcher, reader, users, stack)
     return Connected(service, problems, served)
 
 

@@ -36,36 +36,38 @@ def verify(
         print_json({**asdict(report), "ok": report.ok})
     else:
         _show(report)
-    if not report.ok or report.standing:
+    if not report.ok or report.standing or (report.feedback and report.feedback.standing):
         raise typer.Exit(1)
 
 
 def _show(report: Report) -> None:
     table = Table("collection", title=f"namespace {report.namespace}")
     table.add_column("items compared", justify="right")
+    said = report.feedback or Report("")
     for name, items in report.compared.items():
-        table.add_row(name, f"{items:,}")
+        table.add_row(name, f"{items + said.compared.get(name, 0):,}")
     console.print(table)
     rate = report.records / report.seconds if report.seconds else 0.0
     console.print(
         f"folded {report.listens:,} listens ({report.duplicates:,} of them duplicates) and left out "
         f"{report.dead_letters:,} dead letters in {report.seconds:.1f} s, {rate:,.0f} a second"
     )
-    for difference in report.differences:
+    for difference in (*report.differences, *said.differences):
         console.print(_line(difference), markup=False, highlight=False, soft_wrap=True)
-    if report.unfolded:
-        console.print(f"{report.unfolded:,} records of the topic after the checkpoints are not folded yet")
-    if report.standing:
-        console.print(
-            f"[red]nobody folds partitions {report.standing}[/]: their checkpoints have not moved for {MOVE_S:.0f} s; "
-            "see `botify status` and the workers' log",
-            soft_wrap=True,
-        )
+    for one, topic in ((report, "listens"), (said, "feedback")):
+        if one.unfolded:
+            console.print(f"{one.unfolded:,} records of the {topic} after the checkpoints are not folded yet")
+        if one.standing:
+            console.print(
+                f"[red]nobody folds partitions {one.standing} of the {topic}[/]: their checkpoints have not moved for "
+                f"{MOVE_S:.0f} s; see `botify status` and the workers' log",
+                soft_wrap=True,
+            )
     if report.ok:
-        as_far = " up to the checkpoints" if report.unfolded else ""
+        as_far = " up to the checkpoints" if report.unfolded or said.unfolded else ""
         console.print(f"[green]the state equals the fold of the topic[/]{as_far}")
     else:
-        console.print(f"[red]{report.differing:,} items differ[/]; the first are above")
+        console.print(f"[red]{report.differing + said.differing:,} items differ[/]; the first are above")
         if report.excluded_since:
             console.print(excluded_hint(report.excluded_since, "replay run", "replay swap ID"), soft_wrap=True)
 

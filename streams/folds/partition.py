@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from schemas.events import Session
+from streams.folds.feedback import OPINIONS
 from streams.folds.likes import UserLikes
 from streams.folds.popularity import Popularity, TrackRows
 from streams.folds.projection import Changes, Fields, Projection, Record, Scores
 from streams.folds.sessions import HALF_LIFE_SESSIONS, Sessions
 from streams.folds.users import UserStates
 
-HASHES: Sequence[str] = (*UserStates.hashes, *UserLikes.hashes, *Popularity.hashes, *Sessions.hashes)
-"""Every collection of a partition that is a hash."""
+HASHES: Sequence[str] = (*UserStates.hashes, *UserLikes.hashes, *Popularity.hashes, *Sessions.hashes, OPINIONS)
+"""Every collection of a partition that is a hash; `OPINIONS` is of a partition of the feedback."""
 SCORE_SETS: Sequence[str] = (*UserStates.score_sets, *Popularity.score_sets, *Sessions.score_sets)
 """Every collection of a partition that is a sorted set."""
 

@@ -56,6 +56,7 @@ from schemas.registry import codec_of
 from schemas.topics import Topics
 from schemas.training import training_batches_of
 from streams.folds.partition import PROJECTIONS
+from streams.replay.run import fold_feedback
 from streams.replay.sources import ReplayError, ReplaySources, open_sources
 from streams.replay.targets import NamespaceTarget, Progress
 from streams.store.keys import checkpoint_key
@@ -358,6 +359,7 @@ async def repartition(
             move = _Move(sources, old, live, progress)
             await move.begin(rate, force)
             try:
+                await fold_feedback(sources, move.record.namespace, live)
                 await move.catch_up()
                 closed_s = await move.swap()
             finally:

@@ -10,8 +10,10 @@ from typing import NamedTuple
 from core.kafka.admin import end_offsets
 from streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources
 from streams.replay.targets import NamespaceTarget, Progress, check_sessions_topic, run_lanes, sessions_sent_to
+from streams.store.keys import feedback_of
 from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, excluded_since, live_namespace
 from streams.store.redis_store import PartitionCopy, RedisContents, have_same_items, point_in_time_copy
+from streams.worker.folding import by_feedback
 
 LIVE_TIMEOUT_S = 10.0
 _POLL_S = 0.05
@@ -119,6 +121,23 @@ async def begin_namespace(sources: ReplaySources, plan: Plan, sessions_to: str |
     )
 
 
+async def fold_feedback(sources: ReplaySources, namespace: str, live: str) -> None:
+    """Fold the feedback into the opinions of a namespace, as far as the workers have folded it.
+
+    No further, since only workers publish its dead letters. It continues what is there, so it can be called again.
+    """
+    if (feedback := sources.feedback) is None:
+        return
+    start, committed = feedback.state.start, feedback.state.committed
+    folded = await checkpoints(sources.redis, feedback_of(live), start)
+    # where the live state is lost, what the group has committed was folded
+    end = await within_topic(feedback, {p: max(at, committed.get(p, 0)) for p, at in folded.items()})
+    target = NamespaceTarget(feedback, feedback_of(namespace), folding=by_feedback)
+    for partition, offset in start.items():
+        await target.prepare(partition, offset, even_at_0=True)  # the first feedback may come before a swap
+    await run_lanes(feedback, target, start, end)
+
+
 async def fold_into_namespace(
     sources: ReplaySources,
     record: NamespaceRecord,
@@ -147,6 +166,7 @@ async def fold_into_namespace(
         for partition, offset in record.start.items():
             await target.prepare(partition, offset)
         await run_lanes(sources, target, record.start, record.end, pacer, progress)
+        await fold_feedback(sources, record.namespace, live)
         if not record.partial:
             left_out = excluded_since(await records.find(live), record.excluded)
             equal, excused = await compare_with_live(sources, target, record.namespace, live, left_out)

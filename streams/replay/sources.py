@@ -16,7 +16,7 @@ from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import RejectedBefore
 from schemas.registry import codec_of
-from schemas.topics import Topics, worker_group_of
+from schemas.topics import Topics, feedback_group_of, worker_group_of
 from schemas.validation import Intake
 from streams.folds.partition import ALWAYS_FOLDED, PROJECTIONS
 from streams.store.connect import connect_async
@@ -34,13 +34,15 @@ class ReplaySources:
     ----------
     settings : Settings
     topic : str
-        Name of the listens topic.
+        Name of the listens topic, or that of the feedback.
     state : TopicState
     intake : Intake
         Accepts what the workers have accepted: dead letters stay out.
     excluded : mapping of partition to int
         Number of listens that operators have excluded (`RejectedBefore.excluded`).
     redis : redis.asyncio.Redis or RedisCluster
+    feedback : ReplaySources | None
+        Those of the feedback, whose state lies beside that of the listens; None if it is not folded.
     """
 
     settings: Settings
@@ -49,6 +51,7 @@ class ReplaySources:
     intake: Intake
     excluded: Mapping[int, int]
     redis: Any
+    feedback: ReplaySources | None = None
 
 
 @asynccontextmanager
@@ -60,15 +63,19 @@ async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
     TopicError
         The topic does not exist or no broker answers.
     """
-    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
+    topics, codec = Topics.of(settings), codec_of(settings)
+    topic, said = topics.listens.name, topics.feedback.name
     state = await asyncio.to_thread(describe_topic, settings, topic, worker_group_of(settings))
-    catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings, topic)
+    said_state = await asyncio.to_thread(describe_topic, settings, said, feedback_group_of(settings))
+    catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings, topic, said)
     redis = connect_async(settings)
     try:
         await asyncio.to_thread(catalogue.refresh)
         await asyncio.to_thread(rejected.refresh)
         intake = Intake(codec, catalogue.tracks, catalogue.refresh, rejected.offsets)
-        yield ReplaySources(settings, topic, state, intake, rejected.excluded, redis)
+        of_said = Intake(codec, rejected_before=rejected.offsets_of[said])
+        feedback = ReplaySources(settings, said, said_state, of_said, {}, redis)
+        yield ReplaySources(settings, topic, state, intake, rejected.excluded, redis, feedback)
     finally:
         await redis.aclose()
         catalogue.close()

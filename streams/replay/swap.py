@@ -13,10 +13,10 @@ from core.settings import MOST_SHARDS
 from schemas.topics import Topics
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.learner.partition import LEARNER, SNAPSHOTS
-from streams.replay.run import LIVE_TIMEOUT_S, within_topic
+from streams.replay.run import LIVE_TIMEOUT_S, fold_feedback, within_topic
 from streams.replay.sources import ReplayError, ReplaySources
 from streams.replay.targets import NamespaceTarget, run_lanes, sessions_sent_to
-from streams.store.keys import default_namespace, learner_prefix
+from streams.store.keys import default_namespace, feedback_of, learner_prefix
 from streams.store.namespaces import (
     NamespaceRecord,
     NamespaceRecords,
@@ -57,6 +57,7 @@ async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
     excluded = sum(excluded_since(record, sources.excluded).values())
     if reason := validate_swap(record, live, force=force, excluded=excluded):
         raise ReplayError(f"{record.id} does not become the live namespace: {reason}")
+    await fold_feedback(sources, record.namespace, live)
     with sessions_sent_to(sources.settings, record.sessions_to) as publisher:
         target = NamespaceTarget(sources, record.namespace, publisher=publisher)
         folded = await _catch_up(sources, target, record.namespace, live)
@@ -87,6 +88,7 @@ async def rollback(sources: ReplaySources) -> str:
             f"{former[-1]} is the fold of another topic, from which the listens have moved to {sources.topic}; "
             "there is no way back to it. `botify replay run` makes another namespace of this topic"
         )
+    await fold_feedback(sources, former[-1], live)
     await _catch_up(sources, NamespaceTarget(sources, former[-1]), former[-1], live)
     await _point(sources, live, former[-1], back=True)
     return former[-1]
@@ -171,7 +173,7 @@ class NamespaceStatus:
     folded : int
         Sum of the checkpoints.
     behind : int
-        Records that it has not folded.
+        Records that it has not folded, of listens and feedback.
     record : NamespaceRecord | None
         None for a deployment's first namespace.
     """
@@ -186,15 +188,18 @@ class NamespaceStatus:
 async def read_status(sources: ReplaySources) -> list[NamespaceStatus]:
     """Return all namespaces, oldest first; those of the learner follow, once models were rebuilt."""
     prefix = sources.settings.topic_prefix
-    found = await _read_status(sources.redis, prefix, sources.state.end)
+    said = {} if sources.feedback is None else sources.feedback.state.end
+    found = await _read_status(sources.redis, prefix, sources.state.end, said)
     learner = learner_prefix(prefix)
     if await NamespaceRecords(sources.redis, learner).all():
         end = await asyncio.to_thread(end_offsets, sources.settings, Topics.of(sources.settings).training.name)
-        found += await _read_status(sources.redis, learner, end)
+        found += await _read_status(sources.redis, learner, end, {})
     return found
 
 
-async def _read_status(redis: Any, prefix: str, end: Mapping[int, int]) -> list[NamespaceStatus]:
+async def _read_status(
+    redis: Any, prefix: str, end: Mapping[int, int], said: Mapping[int, int]
+) -> list[NamespaceStatus]:
     live = await live_namespace(redis, prefix)
     former = await former_namespaces(redis, prefix)
     known = {record.namespace: record for record in await NamespaceRecords(redis, prefix).all()}
@@ -209,11 +214,15 @@ async def _read_status(redis: Any, prefix: str, end: Mapping[int, int]) -> list[
                 namespace=namespace,
                 role=_role(namespace, live, former, record),
                 folded=sum(folded.values()),
-                behind=sum(max(0, end[partition] - folded[partition]) for partition in end),
+                behind=_behind(end, folded) + _behind(said, await checkpoints(redis, feedback_of(namespace), said)),
                 record=record,
             )
         )
     return found
+
+
+def _behind(end: Mapping[int, int], folded: Mapping[int, int]) -> int:
+    return sum(max(0, end[partition] - folded[partition]) for partition in end)
 
 
 def _role(namespace: str, live: str, former: list[str], record: NamespaceRecord | None) -> str:

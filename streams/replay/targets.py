@@ -31,7 +31,7 @@ from streams.replay.sources import Pacer, ReplayError, ReplaySources
 from streams.store.keys import checkpoint_key
 from streams.store.protocol import Outcome, offset_to_start_at
 from streams.store.redis_store import RedisStore
-from streams.worker.folding import columns_when_compiled
+from streams.worker.folding import Folding, columns_when_compiled
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import KafkaPublisher, NullPublisher, Publishable, Publisher, WorkerPartition
 
@@ -97,7 +97,7 @@ class NamespaceTarget:
     """Writes state. Delivery is exactly once: the checkpoint moves with the state, so a replay can be resumed.
 
     Without `publisher` nothing is published: sessions and dead letters were published when the records were first
-    folded.
+    folded. Without `folding`, listens are folded.
 
     Attributes
     ----------
@@ -111,7 +111,9 @@ class NamespaceTarget:
         namespace: str,
         projections: Collection[str] = PROJECTIONS,
         publisher: Publisher | None = None,
+        folding: Callable[[], Folding] | None = None,
     ) -> None:
+        self._folding = folding
         self._sources = sources
         self._namespace = namespace
         self._projections = projections
@@ -122,9 +124,9 @@ class NamespaceTarget:
         self.counters = WorkerCounters()
         self._rows = TrackRows()
 
-    async def prepare(self, partition: int, start: int) -> None:
-        """Make the partition begin at an offset, unless it has begun."""
-        if start > 0:
+    async def prepare(self, partition: int, start: int, *, even_at_0: bool = False) -> None:
+        """Make the partition begin at an offset, unless it has begun; `even_at_0` it is then no missing state."""
+        if start > 0 or even_at_0:
             key = checkpoint_key(self._namespace, partition)
             # together: a store that rolls back between them would leave a state that seems to begin at offset 0
             async with self._sources.redis.pipeline(transaction=True) as pipeline:
@@ -150,6 +152,8 @@ class NamespaceTarget:
             group = worker_group_of(sources.settings)
             state = await asyncio.to_thread(describe_topic, sources.settings, sources.topic, group)
         begin = offset_to_start_at(partition, claim, state, rebuild_missing=True)
+        if (folding := self._folding) is None:
+            folding = await asyncio.to_thread(columns_when_compiled, sum(state.end.values()))
         claimed = WorkerPartition(
             partition,
             claim,
@@ -160,7 +164,7 @@ class NamespaceTarget:
             self.counters,
             self._projections,
             self._rows,
-            folding=await asyncio.to_thread(columns_when_compiled, sum(state.end.values())),
+            folding=folding,
         )
         self._claimed[partition] = claimed
         return begin

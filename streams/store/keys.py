@@ -54,7 +54,7 @@ def gateway_slates(prefix: str, user: int) -> str:
 
 
 def gateway_feedback(prefix: str, user: int) -> str:
-    """Return the key of the hash from track to what a listener said of it; shares the session's slot."""
+    """Return the key of a listener's opinions that earlier versions wrote; shares the session's slot."""
     return f"{{{prefix}:gateway:{user}}}:feedback"
 
 
@@ -99,6 +99,17 @@ def default_namespace(prefix: str) -> str:
     'botify.live'
     """
     return f"{prefix}.live"
+
+
+def feedback_of(namespace: str) -> str:
+    """Return the namespace of the opinions that become live together with a namespace.
+
+    Examples
+    --------
+    >>> partition_key(feedback_of("botify.live"), 3, "opinions")
+    '{botify.live.feedback:3}:opinions'
+    """
+    return f"{namespace}.feedback"
 
 
 def partition_key(namespace: str, partition: int, collection: str) -> str:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from streams.store.connect import patiently
 from streams.store.keys import (
     checkpoint_key,
     default_namespace,
+    feedback_of,
     id_of,
     namespace_history,
     namespace_of,
@@ -82,14 +84,14 @@ async def remove(
     partitions: Iterable[int],
     collections: Sequence[str] = (*HASHES, *SCORE_SETS),
 ) -> int:
-    """Delete a namespace from Redis, one partition a command, and from the history; return the number of deleted keys.
+    """Delete a namespace from Redis, with its opinions, and from the history; return the number of deleted keys.
 
     Redis frees the memory in a background thread (UNLINK).
     """
     removed = 0
-    for partition in partitions:
-        keys = [partition_key(namespace, partition, name) for name in collections]
-        removed += await redis.unlink(checkpoint_key(namespace, partition), *keys)
+    for name, partition in product((namespace, feedback_of(namespace)), partitions):
+        keys = [partition_key(name, partition, collection) for collection in collections]
+        removed += await redis.unlink(checkpoint_key(name, partition), *keys)  # of one slot
     await redis.lrem(namespace_history(prefix), 0, namespace)
     return removed
 

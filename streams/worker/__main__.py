@@ -1,4 +1,4 @@
-"""`python -m streams.worker`: the worker. Listens in; user state, popularity and sessions out.
+"""`python -m streams.worker`: the worker. Listens and feedback in; user state, opinions, popularity and sessions out.
 
 It runs until SIGTERM; several workers share the partitions.
 """
@@ -13,25 +13,35 @@ from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import RejectedBefore
 from schemas.registry import codec_of
-from schemas.topics import Topics, check_training, worker_group_of
+from schemas.topics import Topics, check_training, feedback_group_of, worker_group_of
 from schemas.validation import Intake
 from streams.folds.popularity import TrackRows
 from streams.store.connect import FOLDING_TIMEOUT_S, connect_async
+from streams.store.keys import feedback_of
 from streams.store.namespaces import with_live_layout
 from streams.store.protocol import Claim, Store
 from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
-from streams.worker.folding import ColumnsWhenCompiled
-from streams.worker.metrics import WorkerCounters
+from streams.worker.folding import ColumnsWhenCompiled, by_feedback
+from streams.worker.metrics import FeedbackCounters, WorkerCounters
 from streams.worker.partition import KafkaPublisher, WorkerPartition
 
 RUN_RECORDS = 24_000
 """About what `FETCH_BYTES` hold, so that a fetch gives a partition one run unless its records compress well."""
+FEEDBACK_RECORDS = 1_000
+"""The opinions of so many listeners are in memory at a time, each up to 26 KB."""
 
 
 class WorkerApp(FoldingApp):
-    """Folds the listens."""
+    """Folds the listens.
+
+    Attributes
+    ----------
+    of_feedback : tuple of (Intake, KafkaPublisher)
+        What partitions of the feedback need, once the sources are open.
+    """
 
     counters: WorkerCounters
+    of_feedback: tuple[Intake, KafkaPublisher]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -49,8 +59,10 @@ class WorkerApp(FoldingApp):
         self._catalogue = CatalogueReader(settings, codec)
         self._catalogue.refresh()
         self._publisher = KafkaPublisher(settings, codec)
-        self._rejected = RejectedBefore(settings, self.folding.topic)
+        feedback = Topics.of(settings).feedback.name
+        self._rejected = RejectedBefore(settings, self.folding.topic, feedback)
         self._intake = Intake(codec, self._catalogue.tracks, self._catalogue.refresh, self._rejected.offsets)
+        self.of_feedback = Intake(codec, rejected_before=self._rejected.offsets_of[feedback]), self._publisher
         self._rows = TrackRows()
         self._folding = ColumnsWhenCompiled(on_ready=fetch_columns)
 
@@ -81,6 +93,32 @@ class WorkerApp(FoldingApp):
         return claimed
 
 
+class FeedbackApp(FoldingApp):
+    """Folds the feedback, with what a worker has opened."""
+
+    worker: WorkerApp
+    counters: FeedbackCounters
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.counters = FeedbackCounters()
+
+    def open_sources(self) -> None:
+        """Do nothing: the worker starts first."""
+
+    def refresh_sources(self) -> None:
+        """Read which records were dead-lettered; see `FoldingApp.refresh_sources`."""
+        self.worker.refresh_sources()
+
+    def close_sources(self) -> None:
+        """Do nothing: the worker stops last."""
+
+    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
+        """Return the partition."""
+        intake, publisher = self.worker.of_feedback
+        return WorkerPartition(partition, claim, start, store, intake, publisher, self.counters, folding=by_feedback)
+
+
 def build_app(settings: Settings) -> WorkerApp:
     """Return the app, ready to be started."""
     folding = FoldingConfig(
@@ -90,7 +128,19 @@ def build_app(settings: Settings) -> WorkerApp:
         prefix=settings.topic_prefix,
         run_records=RUN_RECORDS,
     )
-    return make_app(WorkerApp, settings, folding)
+    app = make_app(WorkerApp, settings, folding)
+    of_feedback = FoldingConfig(
+        program="feedback",
+        topic=Topics.of(settings).feedback.name,
+        group=feedback_group_of(settings),
+        prefix=settings.topic_prefix,
+        run_records=FEEDBACK_RECORDS,
+        state_in=feedback_of,
+    )
+    feedback = make_app(FeedbackApp, settings, of_feedback)
+    feedback.worker = app
+    app.run_with(feedback)
+    return app
 
 
 def main() -> None:

@@ -71,6 +71,8 @@ class FoldingConfig:
         Largest number of records in a run.
     checkpoint_s : float | None
         How often checkpoints are written; None if each run does so.
+    state_in : callable
+        Returns the namespace of the state from the live one of the prefix.
     """
 
     program: str
@@ -79,6 +81,7 @@ class FoldingConfig:
     prefix: str
     run_records: int
     checkpoint_s: float | None = None
+    state_in: Callable[[str], str] = str
 
 
 class FoldingApp(BatchApp, ABC):
@@ -88,6 +91,8 @@ class FoldingApp(BatchApp, ABC):
     ----------
     counters : Counters
         Of the partitions; defined by the subclass.
+    second : FoldingApp | None
+        Another app of the process: it starts after this one and stops before it, and is observed with it.
     starts_again : bool
         Whether the process is to begin again when it has stopped, because the live namespace is of another topic.
     """
@@ -100,6 +105,8 @@ class FoldingApp(BatchApp, ABC):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.second: FoldingApp | None = None
+        self._observed = True
         self.registry = new_registry()
         self.heartbeat = Heartbeat()
         self._applies = DurationHistogram()
@@ -156,9 +163,12 @@ class FoldingApp(BatchApp, ABC):
             )
         )
         self._claims.push_async_callback(self.partitions.release)
-        self._claims.enter_context(
-            observed(settings, self.registry, alive=self.heartbeat.probe, ready=self._missing_for_ready)
-        )
+        if self._observed:
+            self._claims.enter_context(
+                observed(settings, self.registry, alive=self.heartbeat.probe, ready=self._missing_for_ready)
+            )
+        if self.second is not None:
+            self.add_future(self.add_runtime_dependency(self.second))  # both join their groups at the same time
 
     async def on_stop(self) -> None:
         """Release the partitions; the connections are still open, for tasks that are in progress."""
@@ -170,6 +180,10 @@ class FoldingApp(BatchApp, ABC):
         await self._connections.aclose()
         await super().on_shutdown()
         log.info("stopped: %s dead_letters=%d", self.counters, sum(self.counters.rejected.values()))
+
+    def run_with(self, second: FoldingApp) -> None:
+        """Let a second app run in the process of this one."""
+        self.second, second.registry, second._observed = second, self.registry, False
 
     async def another_store(self) -> Store | None:
         """Return the store of the live namespace, if another one has become live."""
@@ -191,11 +205,15 @@ class FoldingApp(BatchApp, ABC):
         self._writes.probed = await probe_writes(self._redis, self.folding.prefix, self.partitions.applied())
 
     def _store_of(self, namespace: str) -> Store:
-        return TimedStore(with_failpoints(RedisStore(self._redis, namespace, self._writes)), self._applies)
+        return TimedStore(
+            with_failpoints(RedisStore(self._redis, self.folding.state_in(namespace), self._writes)), self._applies
+        )
 
     def _missing_for_ready(self) -> str | None:
-        not_claimed = None if self.partitions.claimed else "the assigned partitions are not claimed yet"
-        return self._writes.problem() or not_claimed
+        claimed = hasattr(self, "partitions") and self.partitions.claimed  # a second one starts later than the probes
+        if problem := self._writes.problem() or (None if claimed else "the assigned partitions are not claimed yet"):
+            return problem
+        return None if self.second is None else self.second._missing_for_ready()
 
     def _ends(self) -> dict[int, int]:
         return {tp.partition: end for tp, end in dict(self.monitor.tp_end_offsets).items()}
@@ -234,9 +252,6 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
         stream_wait_empty=False,
     )
     app.settings, app.folding = settings, folding
-    if settings.metrics_port is not None:
-        # Faust's own sensor: its "messages" are fetches, its durations are in milliseconds
-        setup_prometheus_sensors(app, registry=app.registry, name_prefix="faust")
     _add_agent(app)
     _follow_assignments(app)
     _add_tasks(app)
@@ -313,6 +328,9 @@ def run(build_app: Callable[[Settings], FoldingApp]) -> None:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     app = build_app(settings)
+    if settings.metrics_port is not None:
+        # Faust's own sensor: its "messages" are fetches, its durations are in milliseconds
+        setup_prometheus_sensors(app, registry=app.registry, name_prefix="faust")
     tune_gc()
     return_large_blocks()
     worker = BoundedWorker(app, loop=loop, loglevel=None, override_logging=False, redirect_stdouts=False, quiet=True)
@@ -328,6 +346,7 @@ def run(build_app: Callable[[Settings], FoldingApp]) -> None:
             log.critical("Redis at %s fails: %s", settings.redis_address, reason)
         elif reason is not None:
             log.critical("%r%s", reason, where)
-        if app.starts_again and reason is None:
+        starts_again = app.starts_again or (app.second is not None and app.second.starts_again)
+        if starts_again and reason is None:
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this program, which its supervisor keeps watching
         raise

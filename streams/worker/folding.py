@@ -16,9 +16,10 @@ from core.errors import RejectedMessageError
 from core.kafka.column_fetch import fetch_columns
 from core.numba_cache import give_back_compiler, use_own_cache
 from schemas.event_time import EventTime
-from schemas.events import Listen, Session, TrainingBatch
+from schemas.events import Feedback, Listen, Session, TrainingBatch
 from schemas.training import training_batches_of
 from schemas.validation import Intake, Rejected, decode_and_validate
+from streams.folds.feedback import FeedbackFold
 from streams.folds.partition import PartitionFold
 from streams.folds.popularity import TrackRows
 from streams.folds.projection import Changes, Fields, Record, Scores
@@ -56,7 +57,7 @@ class Folding(Protocol):
         """Return the places of the records that have no value, in order."""
 
     def accept(self, records: Sequence[Any], intake: Intake, event_time: EventTime) -> tuple[Any, list[Rejected]]:
-        """Return a batch of the accepted listens, and the rejected records; see `decode_and_validate`."""
+        """Return a batch of the accepted events, and the rejected records; see `decode_and_validate`."""
 
     def batches(
         self, topic_id: str, partition: int, first_offset: int, next_offset: int, kept: Any
@@ -66,6 +67,8 @@ class Folding(Protocol):
 
 class ByListen:
     """Folds listen by listen."""
+
+    event: type[Any] = Listen
 
     def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
         """See `Folding.open`."""
@@ -80,12 +83,12 @@ class ByListen:
         return [at for at, record in enumerate(records) if record.value is None]
 
     def accept(
-        self, records: Sequence[Any], intake: Intake, event_time: EventTime
+        self, records: Sequence[Any], intake: Intake, event_time: EventTime | None
     ) -> tuple[list[Record], list[Rejected]]:
         """See `Folding.accept`."""
         good: list[Record] = []
         rejected: list[Rejected] = []
-        for record, listen in decode_and_validate(records, Listen, intake, event_time=event_time):
+        for record, listen in decode_and_validate(records, self.event, intake, event_time=event_time):
             if isinstance(listen, RejectedMessageError):
                 rejected.append(Rejected(record, listen))
             else:
@@ -105,6 +108,28 @@ BY_LISTEN: Folding = ByListen()
 def by_listen() -> Folding:
     """Return `BY_LISTEN`, always."""
     return BY_LISTEN
+
+
+class ByFeedback(ByListen):
+    """Folds the feedback, one by one: it is rare. A time may lead, since a listener's next opinion is newer still."""
+
+    event = Feedback
+
+    def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
+        """See `Folding.open`."""
+        return FeedbackFold()
+
+    def accept(
+        self, records: Sequence[Any], intake: Intake, event_time: EventTime | None
+    ) -> tuple[list[Record], list[Rejected]]:
+        """See `Folding.accept`."""
+        return super().accept(records, intake, None)
+
+
+@cache
+def by_feedback() -> Folding:
+    """Return the one `ByFeedback`."""
+    return ByFeedback()
 
 
 class ColumnsWhenCompiled:

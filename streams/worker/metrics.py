@@ -71,6 +71,15 @@ class WorkerCounters(Counters):
 
 
 @dataclass(slots=True)
+class FeedbackCounters(WorkerCounters):
+    """What a worker has counted of the feedback since it started."""
+
+    def described(self) -> Iterable[tuple[str, str, int]]:
+        """Return the counters; see `Counters`."""
+        return (("records", "Likes, dislikes and what withdraws them that were folded.", self.listens),)
+
+
+@dataclass(slots=True)
 class LearnerCounters(Counters):
     """What a learner has counted since it started.
 

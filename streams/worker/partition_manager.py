@@ -232,7 +232,7 @@ class PartitionManager:
         for one in claimed:
             self._open_task(one)
         offsets = {one.partition: one.next_offset for one in claimed}
-        log.info("claimed partitions at offsets %s", offsets)
+        log.info("claimed partitions at offsets %s", offsets, extra={"topic": state.topic})
         return offsets
 
     async def _claim(self, partition: int, state: TopicState) -> ClaimedPartition:

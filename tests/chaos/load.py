@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from core.kafka.config import key_of, producer_config
 from core.settings import Settings
 from schemas.codec import Codec
-from schemas.events import Listen
+from schemas.events import OPINION_KINDS, Feedback, Listen
 from schemas.topics import Topics
 from tests.support import Background, make_listens
 
@@ -26,8 +26,13 @@ def listens_for_ever(users: int, tracks: int, seed: int) -> Iterator[Listen]:
         yield from make_listens(CHUNK, users, tracks, seed, first)
 
 
+LIKED_EVERY = 20
+
+
 class Load(Background):
     """Sends listens from a thread, at a rate; leaving the block stops it and waits for the acknowledgements.
+
+    Of every so-manieth listen the listener also says something.
 
     Parameters
     ----------
@@ -42,7 +47,8 @@ class Load(Background):
 
     def __init__(self, settings: Settings, listens: Iterable[Listen], per_s: float) -> None:
         super().__init__(self._send)
-        self._topic = Topics.of(settings).listens.name
+        topics = Topics.of(settings)
+        self._topic, self._feedback = topics.listens.name, topics.feedback.name
         self._producer = Producer(producer_config(settings, delivery_timeout_ms=60_000))
         self._listens = iter(listens)
         self._per_s = per_s
@@ -60,14 +66,19 @@ class Load(Background):
         while not self._over.wait(TICK_S):
             due = int((time.monotonic() - started) * self._per_s) - self.sent
             batch = list(itertools.islice(self._listens, due))
-            for listen in batch:
-                self._producer.produce(
-                    self._topic, self._codec.encode(listen), key_of(listen.user), on_delivery=self._on_delivery
-                )
+            for at, listen in enumerate(batch, start=self.sent):
+                self._produce(self._topic, listen)
+                if at % LIKED_EVERY == 0:
+                    kind = OPINION_KINDS[at // LIKED_EVERY % len(OPINION_KINDS)]
+                    said = Feedback(f"said-{at}", listen.user, listen.track, kind, listen.timestamp_ms)
+                    self._produce(self._feedback, said)
             self.sent += len(batch)
             self._producer.poll(0)
             if len(batch) < due:
                 return
+
+    def _produce(self, topic: str, event: Listen | Feedback) -> None:
+        self._producer.produce(topic, self._codec.encode(event), key_of(event.user), on_delivery=self._on_delivery)
 
     def _on_delivery(self, error: object, _: object) -> None:
         if error is not None:

@@ -65,8 +65,8 @@ class Program:
         return self.log.exists() and text in self.log.read_text(errors="replace")
 
     def claimed_at(self) -> dict[int, int]:
-        """Return the offsets at which a worker went on with its first partitions."""
-        told = re.search(r"claimed partitions at offsets (\{.+\})", self.log.read_text(errors="replace"))
+        """Return the offsets at which a worker went on with its first partitions of listens."""
+        told = re.search(r"claimed partitions at offsets (\{.+\}).*\.listens", self.log.read_text(errors="replace"))
         assert told, f"{self.log} tells of no claim"
         offsets: dict[int, int] = ast.literal_eval(told[1])
         return offsets

@@ -12,6 +12,7 @@ import pytest
 
 from core.kafka.offsets import describe_topic
 from core.settings import Settings
+from schemas.events import OPINION_KINDS, Feedback
 from schemas.topics import Topics, worker_group_of
 from services.stack.embedded import EmbeddedStack
 from services.stack.ports import find_free
@@ -25,7 +26,7 @@ from tests.chaos.whole import assert_whole, caught_up
 from tests.integration.core.scraping import get, is_ready, samples
 from tests.integration.services.gateway.conftest import ready, start
 from tests.learning import all_learned, assert_learned
-from tests.support import eventually, make_listens, produce, redis_contents
+from tests.support import eventually, make_listens, opinions_in_redis, opinions_of, produce, redis_contents
 
 CUT_OFF = 10
 """Bytes: less than any write, so the last one is lost."""
@@ -177,9 +178,12 @@ def test_an_emptied_redis_is_refused_and_rebuilt_where_the_operator_says_so(
     topic = Topics.of(settings).listens.name
     listens = make_listens(10_000, 300, TRACKS, seed=58)
     produce(settings, topic, listens[:8_000])
+    said = [Feedback(f"said-{at}", at % 300, at % TRACKS, OPINION_KINDS[at % 3], at) for at in range(1_000)]
+    produce(settings, Topics.of(settings).feedback.name, said)
     worker = start_worker("worker")
     caught_up(settings)
     eventually(lambda: sum(describe_topic(settings, topic, worker_group_of(settings)).committed.values()) == 8_000)
+    eventually(lambda: opinions_in_redis(settings) == opinions_of(said))
     connect(settings).flushall()
     produce(settings, topic, listens[8_000:])
     eventually(lambda: not worker.running)
@@ -193,3 +197,4 @@ def test_an_emptied_redis_is_refused_and_rebuilt_where_the_operator_says_so(
     assert redis_contents(settings) == {}
     start_worker("rebuilding", on_missing_state="rebuild")
     assert_whole(settings, len(listens))
+    assert opinions_in_redis(settings) == opinions_of(said)

@@ -5,10 +5,19 @@ from __future__ import annotations
 from core.kafka.admin import end_offsets
 from core.settings import Settings
 from schemas.codec import Codec
-from schemas.events import Session
+from schemas.events import Feedback, Session
 from schemas.topics import Topics
 from streams.folds.users import USERS, UserState
-from tests.support import TopicFold, checkpoints, eventually, offline_fold, read_topic, redis_contents
+from tests.support import (
+    TopicFold,
+    checkpoints,
+    eventually,
+    offline_fold,
+    opinions_in_redis,
+    opinions_of,
+    read_topic,
+    redis_contents,
+)
 
 CATCH_UP_S = 120.0
 
@@ -36,6 +45,9 @@ def assert_whole(settings: Settings, listens: int) -> TopicFold:
     fold = offline_fold(settings)
     contents = redis_contents(settings)
     assert contents == fold.contents()
+    codec = Codec()
+    said = [codec.decode(m.value(), Feedback) for m in read_topic(settings, Topics.of(settings).feedback.name)]
+    eventually(lambda: opinions_in_redis(settings) == opinions_of(said), CATCH_UP_S, "the opinions that were given")
     states = [
         UserState.from_bytes(record)
         for (_, collection), items in contents.items()
@@ -45,7 +57,6 @@ def assert_whole(settings: Settings, listens: int) -> TopicFold:
     ]
     assert sum(state.listens for state in states) == listens
     # sessions are sent at least once: copies are the same, and without them they are those of the fold
-    codec = Codec()
     sent = {codec.decode(m.value(), Session) for m in read_topic(settings, Topics.of(settings).sessions.name)}
     assert sent == set(fold.sessions)
     return fold

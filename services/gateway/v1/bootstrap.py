@@ -8,7 +8,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from confluent_kafka.admin import AdminClient
 
+from core.kafka.admin import partition_counts
+from core.kafka.config import common_config
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.external_ids import UserIds
@@ -32,13 +35,15 @@ async def connect_v1(
     codec: Codec,
     service: GatewayService,
     batcher: ScriptBatcher,
-    redis: Any,
+    reader: StateReader,
     users: UserIds,
     stack: AsyncExitStack,
 ) -> V1:
     """Follow the graph of items liked together, and return what serves `/v1`; raises `BotifyError`."""
-    reader = StateReader(redis, settings)
-    topics, listeners = Topics.of(settings), RedisListenerStore(batcher, settings.topic_prefix)
+    topics = Topics.of(settings)
+    counts = await asyncio.to_thread(partition_counts, AdminClient(common_config(settings)))
+    partitions = counts.get(topics.feedback.name, settings.partitions)  # they do not grow with those of the listens
+    listeners = RedisListenerStore(batcher, settings.topic_prefix, lambda: reader.last_namespace, partitions)
     models = await asyncio.to_thread(ModelReader, settings, codec)
     graph = models.follow(ItemGraph.name, lambda model: neighbours_of(model.body), ItemGraph.merged)
     await asyncio.to_thread(models.start)

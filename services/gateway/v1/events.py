@@ -5,14 +5,16 @@ does. Any other one is backfill: it leaves that session alone. Without a session
 same listener's event before it in the batch, if that is at most half an hour older.
 
 An event with an `id`, or in a request with an `Idempotency-Key`, has the same event id in each retry, and the worker
-drops the copy, as long as it is among the last 50 listens of its listener.
+drops the copy, as long as it is among the last 50 listens of its listener. So a call has no more of one listener: else
+the end of a call would displace its beginning, and a retry of it count again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,15 +28,22 @@ from services.gateway.messages import (
     ListenReport,
     RequestId,
     SessionPosition,
+    UnavailableError,
     UnknownTrackError,
     WrongEventError,
     fingerprint_of,
     listen_of,
 )
+from services.gateway.rpc import PendingReply
 from services.gateway.service import GatewayService
 from services.gateway.v1.listeners import ListenerStore
 from services.gateway.v1.models import Event
+from streams.folds.feedback import Said, merged
 from streams.folds.sessions import GAP_MS
+from streams.folds.users import HISTORY_LISTENS
+
+SETTLE_S = 1.0
+"""How long a call waits for workers to fold what it said, so that the next one finds it; they take milliseconds."""
 
 
 class Told(NamedTuple):
@@ -66,6 +75,12 @@ class EventIntake:
         of_users: dict[int, list[int]] = {}
         for at, one in enumerate(told):
             of_users.setdefault(one.user, []).append(at)
+        for members in of_users.values():
+            if beyond := [at for at in members if told[at].event.is_listen][HISTORY_LISTENS:]:
+                where = ("body", "events", beyond[0], "user")
+                raise WrongEventError(
+                    where, f"a call takes {HISTORY_LISTENS} listens of a listener; send others after it"
+                )
         ids = [""] * len(told)
 
         async def publish(members: list[int]) -> None:
@@ -95,11 +110,14 @@ class EventIntake:
     async def _publish(self, told: Sequence[Told], request_id: RequestId) -> list[str]:
         """Publish the events of one listener, in order."""
         ids: list[str] = []
-        waiting = []
+        waiting: list[PendingReply] = []
+        said: list[Feedback] = []
         before: tuple[str, int, int] | None = None  # the session, position and time of the last backfilled listen
         for one in told:
             if not one.event.is_listen:
-                ids.append(await self._give(one))
+                time_ms = self.service.clock.now_ms(one.user) if one.event.time_ms is None else one.event.time_ms
+                said.append(Feedback(_id_of(one), one.user, one.track, one.event.kind, time_ms))
+                ids.append(said[-1].event_id)
             elif one.event.time is None and one.event.session is None:
                 ids.append(await self._listen_now(one, request_id))
             else:
@@ -108,6 +126,8 @@ class EventIntake:
                 simulated = (SIMULATED_TIME,) if self.service.clock.is_simulated(one.user) else ()
                 waiting.append(self.service.rpc.send(one.request_id, listen, None, simulated))
                 ids.append(listen.event_id)
+        if said:
+            await self.give(said, told[0].request_id)
         for future in waiting:
             await future
         return ids
@@ -151,16 +171,24 @@ class EventIntake:
                 return attributed
         return None
 
-    async def _give(self, one: Told) -> str:
-        time_ms = self.service.clock.now_ms(one.user) if one.event.time_ms is None else one.event.time_ms
-        await self.give(Feedback(_id_of(one), one.user, one.track, one.event.kind, time_ms), one.request_id)
-        return _id_of(one)
+    async def give(self, said: Sequence[Feedback], request_id: str) -> bool:
+        """Publish what a listener said, and return whether the state has it, as `settle` does."""
+        publish, topic, encode = self.service.rpc.publish, self.feedback_topic, self.service.codec.encode
+        waiting = [publish(f"{request_id}:{at}", topic, key_of(one.user), encode(one)) for at, one in enumerate(said)]
+        await asyncio.gather(*waiting)
+        more = [(one.timestamp_ms, one.track, one.kind) for one in said]
+        return await self.settle(said[0].user, lambda found: merged(found, more) == found)
 
-    async def give(self, feedback: Feedback, request_id: str) -> None:
-        """Publish what a listener said, then store it; a copy changes nothing."""
-        value = self.service.codec.encode(feedback)
-        await self.service.rpc.publish(request_id, self.feedback_topic, key_of(feedback.user), value)
-        await self.listeners.give(feedback)
+    async def settle(self, user: int, settled: Callable[[list[Said]], bool]) -> bool:
+        """Return whether the opinions of a listener settle, which workers may take `SETTLE_S` for."""
+        pause_s = 0.01
+        with suppress(TimeoutError, UnavailableError):  # it is on the topic, and so in the state later
+            async with asyncio.timeout(SETTLE_S):
+                while not settled(await self.listeners.said(user)):
+                    await asyncio.sleep(pause_s)
+                    pause_s *= 1.5  # where workers are away, many calls wait
+                return True
+        return False
 
 
 def attributed_to(found: Attribution, track: int) -> Attribution | None:

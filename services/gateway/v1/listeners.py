@@ -1,28 +1,35 @@
-"""What the gateways keep of each listener beside the session: the slates last shown, and likes and dislikes.
+"""What the gateways know of each listener beside the session: the slates last shown, and likes and dislikes.
 
-Likes and dislikes are facts on the topic `feedback`. Redis has the newest of each listener and track, which is a
-function of the topic: a copy changes nothing, and neither does another order.
+The slates are the gateways' own. Likes and dislikes are facts on the topic `feedback`; workers fold them into opinions
+(`streams.folds.feedback`), which the gateways read.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from schemas.events import Feedback
+from core.kafka.config import partition_of
 from services.gateway.sessions import ScriptBatcher
+from streams.folds.feedback import OPINIONS, Said, read_said
 from streams.folds.sessions import GAP_MS
-from streams.store.keys import gateway_feedback, gateway_items, gateway_session, gateway_slates
+from streams.store.keys import (
+    feedback_of,
+    gateway_feedback,
+    gateway_items,
+    gateway_session,
+    gateway_slates,
+    partition_key,
+)
 
 SLATES = 4
 """Slates of a listener to which a listen is attributed."""
 
 _HERE = Path(__file__).parent
-_SESSION_AND_OPINIONS = (
-    "local session = redis.call('HMGET', KEYS[1], 'id', 'ended') "
-    "return {not session[2] and session[1], redis.call('HGETALL', KEYS[2])}"
-)
-_ALL_FIELDS = "return redis.call('HGETALL', KEYS[1])"
+_SESSION = "local session = redis.call('HMGET', KEYS[1], 'id', 'ended') return not session[2] and session[1]"
+_FIELD = "return redis.call('HGET', KEYS[1], ARGV[1])"
 _ALL_SLATES = "return redis.call('LRANGE', KEYS[1], 0, -1)"
 _PUT_SLATE = (
     "redis.call('LPUSH', KEYS[1], ARGV[1]) redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1) "
@@ -38,17 +45,12 @@ class Opinions(NamedTuple):
     disliked: list[int]
 
 
-Said = tuple[int, int, str]
-"""What a listener said of a track last: event time in ms, track and kind."""
-
-
 class ListenerStore(Protocol):
     """See `RedisListenerStore`."""
 
     async def session_and_opinions(self, user: int) -> tuple[str | None, Opinions]: ...  # noqa: D102
     async def opinions(self, user: int) -> Opinions: ...  # noqa: D102
     async def said(self, user: int) -> list[Said]: ...  # noqa: D102
-    async def give(self, feedback: Feedback) -> None: ...  # noqa: D102
     async def slates(self, user: int) -> list[bytes]: ...  # noqa: D102
     async def put_slate(self, user: int, slate: bytes) -> None: ...  # noqa: D102
     async def number_of(self, external_id: str, lowest: int) -> int: ...  # noqa: D102
@@ -56,19 +58,27 @@ class ListenerStore(Protocol):
 
 
 class RedisListenerStore:
-    """In Redis or Redis Cluster, one script call for each operation; raises `UnavailableError` without an answer."""
+    """In Redis or Redis Cluster, one script call for each operation; raises `UnavailableError` without an answer.
 
-    def __init__(self, batcher: ScriptBatcher, prefix: str) -> None:
+    Parameters
+    ----------
+    namespace : callable
+        Returns the live namespace, without waiting.
+    partitions : int
+        Of the topic of feedback.
+    """
+
+    def __init__(self, batcher: ScriptBatcher, prefix: str, namespace: Callable[[], str], partitions: int) -> None:
         self._batcher = batcher
         self._prefix = prefix
-        self._merge = (_HERE / "merge_feedback.lua").read_text(encoding="utf-8")
+        self._namespace, self._partitions = namespace, partitions
         self._number = (_HERE / "number_item.lua").read_text(encoding="utf-8")
 
     async def session_and_opinions(self, user: int) -> tuple[str | None, Opinions]:
         """Return the listener's current session, None if there is none, and what the listener likes and dislikes."""
-        keys = gateway_session(self._prefix, user), gateway_feedback(self._prefix, user)
-        session, fields = await self._batcher.run(_SESSION_AND_OPINIONS, keys)
-        return None if session is None else session.decode(), opinions_of(_said_in(fields))
+        asked = self._batcher.run(_SESSION, gateway_session(self._prefix, user))
+        session, opinions = await asyncio.gather(asked, self.opinions(user))
+        return None if session is None else session.decode(), opinions
 
     async def opinions(self, user: int) -> Opinions:
         """Return what the listener likes and dislikes."""
@@ -76,12 +86,8 @@ class RedisListenerStore:
 
     async def said(self, user: int) -> list[Said]:
         """Return what the listener said last of each track, likes and dislikes that were withdrawn included."""
-        return _said_in(await self._batcher.run(_ALL_FIELDS, gateway_feedback(self._prefix, user)))
-
-    async def give(self, feedback: Feedback) -> None:
-        """Store what a listener said, unless something newer is known."""
-        key = gateway_feedback(self._prefix, feedback.user)
-        await self._batcher.run(self._merge, key, feedback.track, feedback.kind, feedback.timestamp_ms)
+        opinions = partition_key(feedback_of(self._namespace()), partition_of(user, self._partitions), OPINIONS)
+        return read_said(await self._batcher.run(_FIELD, opinions, user))
 
     async def slates(self, user: int) -> list[bytes]:
         """Return the slates last shown, the newest first."""
@@ -97,18 +103,9 @@ class RedisListenerStore:
         return int(await self._batcher.run(self._number, gateway_items(self._prefix), external_id, lowest))
 
     async def erase(self, user: int) -> None:
-        """Forget the listener."""
+        """Forget what the gateways keep of the listener, that of earlier versions included."""
         for key in (gateway_session, gateway_slates, gateway_feedback):
             await self._batcher.run(_DELETE, key(self._prefix, user))
-
-
-def _said_in(fields: list[bytes]) -> list[Said]:
-    """Read a hash's fields and values."""
-    said = []
-    for track, value in zip(fields[::2], fields[1::2], strict=True):
-        time_ms, kind = value.split(b" ", 1)
-        said.append((int(time_ms), int(track), kind.decode()))
-    return said
 
 
 def opinions_of(said: list[Said]) -> Opinions:

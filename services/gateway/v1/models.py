@@ -113,7 +113,7 @@ class Event(Strict):
         description="Share that was heard: 1 by default, 0 of a skip.",
     )
     time: Time | None = Field(default=None, description="When it happened; now by default.")
-    id: Name | None = Field(default=None, description="Names the event: however often it comes, it counts once.")
+    id: Name | None = Field(default=None, description="Names the event, so that it may be sent again and counts once.")
     session: Name | None = Field(default=None, description="Its session; by default the listener's current one.")
     ends_session: bool = Field(default=False, strict=True, description="Whether the listener left after it.")
 

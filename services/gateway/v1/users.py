@@ -43,19 +43,23 @@ class Users:
         """Replace the likes and dislikes of a listener, and return what is known then.
 
         Facts on the topic of feedback are the differences alone, newer than all that the listener has said so far.
-        Raises `InvalidRequestError` before any is published, and `UnavailableError` if some may not be; put it again.
+        Raises `InvalidRequestError` before any is published, and `UnavailableError` if some may not be, or workers are
+        away: the state then has not what was said last, and another put would be compared with it.
         """
         wanted = await self._kinds(body)
         said = await self.listeners.said(user)
         kinds = {track: kind for _, track, kind in said}
-        wanted |= {track: "unlike" for track, kind in kinds.items() if track not in wanted and kind != "unlike"}
+        withdrawn = [track for track, kind in kinds.items() if track not in wanted and kind != "unlike"]
+        # first: what is said last is kept, if there is more than the state keeps
+        wanted = {**dict.fromkeys(withdrawn, "unlike"), **wanted}
         changed = [(track, kind) for track, kind in wanted.items() if kinds.get(track) != kind]
         begin_ms = max([self.service.clock.now_ms(user), *(time_ms + 1 for time_ms, _, _ in said)])
         facts = [
             Feedback(f"{request_id.id_}.{at}", user, track, kind, begin_ms + at)
             for at, (track, kind) in enumerate(changed)
         ]
-        await asyncio.gather(*(self.events.give(fact, fact.event_id) for fact in facts))
+        if facts and not await self.events.give(facts, request_id.id_):
+            raise UnavailableError("no worker has folded what was put yet")
         return await self._find(user, name) or User(
             user=name, listens=0, sessions=0, last_listens=[], likes=[], dislikes=[]
         )
@@ -111,6 +115,7 @@ class Users:
             raise UnavailableError(f"Redis does not answer ({type(error).__name__})") from error
         except BotifyError as error:
             raise UnavailableError(str(error)) from error
+        await self.events.settle(user, lambda said: not said)
         return Erased(user=name, listens=listens)
 
     def _name(self, number: int) -> int | str:

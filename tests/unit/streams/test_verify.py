@@ -14,6 +14,7 @@ from core.kafka.reader import LogRecord
 from schemas.codec import Codec
 from schemas.events import Listen
 from schemas.validation import Intake
+from streams.folds.feedback import OPINIONS, with_said
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.store.protocol import MemoryStore
 from streams.store.redis_store import digest, have_same_items
@@ -42,12 +43,15 @@ def folded(batches: list[list[LogRecord]], **rejected: dict[int, set[int]]) -> O
 
 @pytest.fixture
 def store() -> MemoryStore:
-    return folded([records(100)]).store
+    store = folded([records(100)]).store
+    store.hashes[0, OPINIONS] = {b"7": with_said(b"", [(1, 7, "like")])}  # in another namespace, with the same code
+    return store
 
 
 def test_the_batches_make_no_difference(store: MemoryStore) -> None:
     every = records(100)
     other = folded([every[:1], every[1:37], every[37:]]).store
+    other.hashes[0, OPINIONS] = store.hashes[0, OPINIONS]
     assert asyncio.run(digest(store, 0)) == asyncio.run(digest(other, 0))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,9 +26,10 @@ from services.gateway.state import EventClock, KnownTracks
 from services.gateway.v1.api import V1
 from services.gateway.v1.events import EventIntake
 from services.gateway.v1.items import Charts, Items
-from services.gateway.v1.listeners import Opinions, Said, opinions_of
+from services.gateway.v1.listeners import Opinions, opinions_of
 from services.gateway.v1.recommending import Recommending
 from services.gateway.v1.users import Users
+from streams.folds.feedback import Said, read_said, with_said
 from streams.folds.users import UserState
 from tests.support import eventually, make_tracks
 
@@ -74,7 +75,8 @@ class MemorySessionStore:
 class FakeRpcClient:
     """Keeps what is sent, and recommends the next track; silent or refusing if told so."""
 
-    def __init__(self) -> None:
+    def __init__(self, fold: Callable[[Feedback], object] = print) -> None:
+        self.fold = fold
         self.listens: list[Listen] = []
         self.requests: list[RecommendationRequest] = []
         self.headers: list[Sequence[tuple[str, bytes]]] = []
@@ -115,6 +117,8 @@ class FakeRpcClient:
         if self.refusing:
             raise UnavailableError("Kafka is not reachable")
         self.published.append((topic, value))
+        if topic == "feedback":
+            self.fold(CODEC.decode(value, Feedback))
         future: PendingReply = asyncio.get_running_loop().create_future()
         future.set_result(None)
         return future
@@ -137,10 +141,10 @@ def slate_for(request: RecommendationRequest) -> Recommendation:
 
 
 class MemoryListenerStore:
-    """What `RedisListenerStore` keeps, in dictionaries."""
+    """What `RedisListenerStore` keeps, in dictionaries; what was said is folded when it is published."""
 
     def __init__(self) -> None:
-        self.of_users: dict[int, dict[int, tuple[int, str]]] = {}
+        self.records: dict[int, bytes] = {}
         self.shown: dict[int, list[bytes]] = {}
         self.numbers: dict[str, int] = {}
 
@@ -151,11 +155,11 @@ class MemoryListenerStore:
         return opinions_of(await self.said(user))
 
     async def said(self, user: int) -> list[Said]:
-        return [(time_ms, track, kind) for track, (time_ms, kind) in self.of_users.get(user, {}).items()]
+        return read_said(self.records.get(user))
 
-    async def give(self, feedback: Feedback) -> None:
-        said = self.of_users.setdefault(feedback.user, {})
-        said[feedback.track] = max(said.get(feedback.track, (0, "")), (feedback.timestamp_ms, feedback.kind))
+    def fold(self, feedback: Feedback) -> None:
+        more = [(feedback.timestamp_ms, feedback.track, feedback.kind)]
+        self.records[feedback.user] = with_said(self.records.get(feedback.user, b""), more)
 
     async def slates(self, user: int) -> list[bytes]:
         return self.shown.get(user, [])
@@ -167,7 +171,7 @@ class MemoryListenerStore:
         return self.numbers.setdefault(external_id, max([lowest, *[n + 1 for n in self.numbers.values()]]))
 
     async def erase(self, user: int) -> None:
-        self.of_users.pop(user, None)
+        self.records.pop(user, None)
         self.shown.pop(user, None)
 
 
@@ -234,7 +238,8 @@ class FakeGateway:
     """A service over the fakes, with problems on demand."""
 
     def __init__(self) -> None:
-        self.rpc = FakeRpcClient()
+        self.listeners, self.reader = MemoryListenerStore(), FakeReader()
+        self.rpc = FakeRpcClient(self.listeners.fold)
         self.sessions = MemorySessionStore()
         self.catalogue = FakeCatalogue()
         self.popular = list(POPULAR)
@@ -248,7 +253,6 @@ class FakeGateway:
             fallback=Fallback(lambda: self.popular, lambda: range(TRACKS), lambda _: {"A": "C"}),
             clock=EventClock(1, lambda: NOW_MS / 1000),
         )
-        self.listeners, self.reader = MemoryListenerStore(), FakeReader()
         self.users = UserIds()
         self.graph: dict[int, list[tuple[int, float]]] | None = None
 

@@ -37,7 +37,7 @@ def test_the_python_of_the_page_runs(
     with serving(gateway, users=UserIds(["alice"])) as client:
         monkeypatch.setitem(Botify.__init__.__kwdefaults__, "transport", client._transport)
         exec(compile(snippet, str(PAGE), "exec"), {})  # noqa: S102 - the page's
-    assert (gateway.rpc.listens[0].fraction, len(gateway.listeners.of_users[0])) == (0.8, 1)
+    assert (gateway.rpc.listens[0].fraction, len(gateway.listeners.records)) == (0.8, 1)
     assert capsys.readouterr().out.startswith("['track ")
 
 

@@ -159,7 +159,7 @@ def stored(gateway: FakeGateway) -> Any:
             len(gateway.rpc.published),
             gateway.reader.erased,
             gateway.listeners.numbers,
-            repr(gateway.listeners.of_users),
+            repr(gateway.listeners.records),
             repr(gateway.sessions.of_users),
         ]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from schemas.external_ids import UserIds
 from services.gateway.options import GatewayOptions
 from services.gateway.v1.models import PageQuery, Recommendations
 from services.gateway.v1.problems import MEDIA_TYPE
+from streams.folds.users import HISTORY_LISTENS, UserState
 from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeGateway, serving
 from tests.unit.services.recommender.recommending import state_of
 
@@ -200,6 +202,35 @@ def test_a_retry_with_a_key_counts_once(client: TestClient, gateway: FakeGateway
     assert len(gateway.rpc.listens) == 1
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_batch_that_is_sent_again_whole_or_in_part_counts_once(
+    client: TestClient, gateway: FakeGateway, seed: int
+) -> None:
+    draw = random.Random(seed)
+    told = [
+        {"kind": draw.choice(["listen", "skip"]), "user": user, "item": f"t{at % TRACKS}", "id": f"{user}{at}"}
+        | draw.choice([{}, {"time": "1970-01-01T00:00:01Z"}, {"session": "mine"}])
+        for user, count in (("alice", HISTORY_LISTENS), ("bob", draw.randrange(1, HISTORY_LISTENS + 1)))
+        for at in range(count)
+    ]  # fmt: skip
+    draw.shuffle(told)
+    for size in (draw.randrange(len(told)), len(told), draw.randrange(len(told)), len(told), len(told)):
+        events = [told[at] for at in sorted(draw.sample(range(len(told)), size))] or told
+        assert client.post("/v1/events", json={"events": events}).status_code == 200
+    states: dict[int, UserState] = {}
+    for listen in gateway.rpc.listens:  # which workers fold
+        states.setdefault(listen.user, UserState()).fold(listen)
+    assert sum(state.listens for state in states.values()) == len(told)
+    assert len(gateway.rpc.listens) > len(told)
+
+    one_more = [{"kind": "listen", "user": "alice", "item": "t1", "id": f"m{at}"} for at in range(HISTORY_LISTENS + 1)]
+    gateway.rpc.listens.clear()
+    assert pointers(client.post("/v1/events", json={"events": one_more})) == [f"/body/events/{HISTORY_LISTENS}/user"]
+    assert gateway.rpc.listens == []
+    likes = [one | {"kind": "like"} for one in one_more]
+    assert client.post("/v1/events", json={"events": likes}).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "where"),
     [
@@ -309,7 +340,7 @@ def test_a_put_replaces_what_a_listener_likes_and_tells_the_differences(
     assert put.json()["listens"] == 1  # what was heard stays
     assert client.get("/v1/users/alice").json() == put.json()
     facts = [CODEC.decode(value, Feedback) for topic, value in gateway.rpc.published if topic == "feedback"]
-    assert [(fact.track, fact.kind) for fact in facts] == [(8, "like"), (3, "like"), (2, "dislike"), (7, "unlike")]
+    assert [(fact.track, fact.kind) for fact in facts] == [(7, "unlike"), (8, "like"), (3, "like"), (2, "dislike")]
     assert len({fact.event_id for fact in facts}) == 4
     assert min(fact.timestamp_ms for fact in facts) > NOW_MS  # newer than all that was said
     assert client.put("/v1/users/alice", json={"likes": ["t9", "t8", "t3"], "dislikes": ["t2"]}).json() == put.json()

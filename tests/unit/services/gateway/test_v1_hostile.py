@@ -41,7 +41,7 @@ def problem_in(answer: Any, *statuses: int) -> dict[str, Any]:
 
 
 def assert_nothing_was_published(gateway: FakeGateway) -> None:
-    assert (gateway.rpc.listens, gateway.rpc.published, gateway.listeners.of_users) == ([], [], {})
+    assert (gateway.rpc.listens, gateway.rpc.published, gateway.listeners.records) == ([], [], {})
 
 
 @pytest.mark.parametrize(

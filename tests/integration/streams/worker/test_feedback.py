@@ -1,0 +1,127 @@
+"""Invariant: the opinions are the fold of the feedback, whatever is emptied, replayed, swapped or erased meanwhile."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from core.kafka.config import key_of
+from core.kafka.offsets import describe_topic
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.events import OPINION_KINDS, Feedback
+from schemas.topics import Topics, feedback_group_of
+from schemas.validation import ERASURE
+from streams.dlq.letters import read_letters
+from streams.folds.feedback import OPINIONS
+from streams.store.connect import connect
+from streams.verify import verify
+from tests.integration.streams.cli.test_operator_commands import botify
+from tests.integration.streams.replay.test_repair import as_json
+from tests.support import (
+    eventually,
+    make_listens,
+    opinions_in_redis,
+    opinions_of,
+    produce,
+    produce_raw,
+    running,
+    write_catalogue,
+)
+
+CODEC = Codec()
+USERS, TRACKS = 40, 20
+
+
+def feedback(count: int, seed: int) -> list[Feedback]:
+    """What listeners said, in any order, every fifth twice."""
+    draw = random.Random(seed)
+    said = [
+        Feedback(f"{seed}:{at}", draw.randrange(USERS), draw.randrange(TRACKS), draw.choice(OPINION_KINDS),
+                 draw.randrange(1_000_000))
+        for at in range(count)
+    ]  # fmt: skip
+    said += said[::5]
+    draw.shuffle(said)
+    return said
+
+
+def forget(settings: Settings) -> None:
+    redis = connect(settings)
+    for pattern in (f"{{{settings.topic_prefix}}}*", f"{{{settings.topic_prefix}.*"):
+        if keys := redis.keys(pattern):
+            redis.delete(*keys)
+    redis.close()
+
+
+def test_opinions_are_state_like_all_other(settings: Settings, tmp_path: Path) -> None:
+    topics, said = Topics.of(settings), feedback(400, seed=1)
+    write_catalogue(settings, TRACKS)
+    with running(settings, "streams.worker"):
+        produce(settings, topics.feedback.name, said)
+        produce(settings, topics.listens.name, make_listens(100, USERS, TRACKS))
+        good = CODEC.encode(said[0])
+        hostile = [
+            (b"7", b"\xff"), (key_of(said[0].user + 1), good), (None, good), (b"7", None),
+            (key_of(7), CODEC.encode(Feedback("x", 7, 3, "adore", 1))),
+            (key_of(7), CODEC.encode(Feedback("x", 7, -3, "like", 1))),
+            (key_of(7), CODEC.encode(Feedback("x", 7, 3, "like", 2**60))),
+        ]  # fmt: skip
+        produce_raw(settings, topics.feedback.name, hostile, partition=0)
+        eventually(lambda: opinions_in_redis(settings) == opinions_of(said))
+        eventually(lambda: len(list(read_letters(settings))) == len(hostile))
+
+        # in the order of the partition: what was said before the erasure is gone, what is said after it is new
+        erased, back = said[0].user, said[1].user
+        for user in {erased, back}:
+            produce_raw(settings, topics.feedback.name, [(key_of(user), None)], headers=[(ERASURE, b"")])
+        after = [Feedback("a:0", back, 5, "like", 1)]
+        produce(settings, topics.feedback.name, after)
+        left = [one for one in said if one.user not in (erased, back)] + after
+        eventually(lambda: opinions_in_redis(settings) == opinions_of(left))
+
+        report = verify(settings)
+        assert report.ok
+        assert report.feedback is not None
+        assert report.feedback.compared[OPINIONS] == len(opinions_of(left))
+        assert report.feedback.dead_letters == len(hostile)
+
+        first = as_json(settings, "replay", "run")
+        assert first["equals_live"] is True
+        more = feedback(50, seed=2)
+        produce(settings, topics.feedback.name, more)
+        botify(settings, "replay", "swap", first["id"])
+        eventually(lambda: opinions_in_redis(settings) == opinions_of(left + more))
+        botify(settings, "snapshot", "save", str(tmp_path / "state"))
+        botify(settings, "replay", "rollback")
+        eventually(lambda: opinions_in_redis(settings) == opinions_of(left + more))
+        loaded = botify(settings, "snapshot", "load", str(tmp_path / "state")).output.split()[2].rstrip(";")
+        botify(settings, "replay", "swap", loaded)
+        eventually(lambda: opinions_in_redis(settings) == opinions_of(left + more))
+        roles = {one["role"]: one["behind"] for one in as_json(settings, "replay", "status")}
+        assert roles["live"] == 0
+        botify(settings, "replay", "gc", "--all")
+        redis = connect(settings)
+        assert redis.keys(f"{{{first['namespace']}.feedback*") == []
+        redis.close()
+        assert verify(settings).ok
+
+    forget(settings)
+    with running(settings, "streams.worker", {"BOTIFY_ON_MISSING_STATE": "rebuild"}, "rebuilding.log"):
+        eventually(lambda: opinions_in_redis(settings) == opinions_of(left + more))
+        assert verify(settings).ok
+
+
+def test_opinions_that_were_lost_are_not_forgotten_silently(settings: Settings) -> None:
+    """The same rule as for the listens: a worker refuses, until it is told to rebuild."""
+    said, topic = feedback(10, seed=3), Topics.of(settings).feedback.name
+    with running(settings, "streams.worker"):
+        produce(settings, topic, said)
+        eventually(lambda: opinions_in_redis(settings) == opinions_of(said))
+        eventually(lambda: any(describe_topic(settings, topic, feedback_group_of(settings)).committed.values()))
+    forget(settings)
+    with running(settings, "streams.worker", log="refused.log") as worker:
+        eventually(lambda: worker.poll() not in (None, 0))
+    log = (settings.home / "refused.log").read_text()
+    assert f"{topic}[" in log
+    assert "BOTIFY_ON_MISSING_STATE=rebuild" in log
