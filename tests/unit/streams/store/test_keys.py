@@ -22,7 +22,7 @@ KEYS = {
     "checkpoint_key": keys.checkpoint_key(LIVE, 3),
     "copy_of": keys.partition_key(LIVE, 3, keys.copy_of("<collection>", "<token>")),
 }
-PARTS = {"learner_prefix", "namespace_of", "id_of", "default_namespace", "partition_key"}
+PARTS = {"learner_prefix", "namespace_of", "id_of", "default_namespace", "feedback_of", "partition_key"}
 """They make parts of keys."""
 NEVER_WRITTEN = {"write_probe"}
 
