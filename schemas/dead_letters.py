@@ -129,9 +129,11 @@ def origin_of(headers: Iterable[tuple[str, bytes]] | None) -> Origin | None:
     """
     found = dict(headers or ())
     try:
-        return Origin(found[PREFIX + "topic"].decode(), int(found[PREFIX + "partition"]), int(found[PREFIX + "offset"]))
+        topic, partition, offset = (found[PREFIX + part] for part in ("topic", "partition", "offset"))
+        origin = Origin(topic.decode(), int(partition), int(offset))
     except (KeyError, ValueError):
         return None
+    return origin if 0 <= origin.partition < 2**31 and 0 <= origin.offset < 2**63 else None
 
 
 def is_exclusion(headers: Iterable[tuple[str, bytes]] | None) -> bool:

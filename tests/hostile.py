@@ -133,9 +133,13 @@ def hostile_batches(
 ) -> Iterator[tuple[int, bytes]]:
     """Yield (partition, batch) of every codec; some come twice, and some of these are cut off."""
     rng = np.random.default_rng(len(definition.name))
-    origin = [(name.encode(), value) for name, value in dead_letter_headers("t", 0, 1, None, ValueError("no"))]
+    listens = definition.name.replace("dead-letters", "listens")
+    origins = [
+        [(name.encode(), value) for name, value in dead_letter_headers(*origin, None, ValueError("no"))]
+        for origin in [("t", 0, 1), (listens, 99, 1), (listens, 0, 10**30), (listens, -1, -1)]
+    ]
     for at, one in enumerate(hostile_records(valid_records(definition, tracks), rng, count)):
-        headers = one.headers if definition.event else [*one.headers, *origin[: at % 7]]
+        headers = one.headers if definition.event else [*one.headers, *origins[at % 4][: at % 7]]
         batch = raw_batch([one._replace(headers=headers)], at % 5)
         yield at % partitions, batch
         if at % 10 == 0:

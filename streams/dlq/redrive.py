@@ -100,12 +100,14 @@ def redrive(
     topic, resolutions = Topics.of(settings).listens.name, Resolutions(redis, settings.topic_prefix)
     outcome = RedriveResult()
     with _one_at_a_time(redis, settings.topic_prefix) as still_ours:
-        known = resolutions.all()
+        known, ends = resolutions.all(), end_offsets(settings, topic)
         chosen = []
         for letter in letters:
             if not _is_open(letter, topic, known):
                 continue
-            if letter.excluded and (letter.value is None or not exclusions):
+            if letter.origin.offset >= ends.get(letter.origin.partition, 0):
+                outcome.hopeless.append((letter.origin, f"{topic} has no such record"))
+            elif letter.excluded and (letter.value is None or not exclusions):
                 outcome.excluded.append(letter.origin)
             else:
                 chosen.append(letter)

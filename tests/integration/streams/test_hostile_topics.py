@@ -95,6 +95,7 @@ def test_every_reader_of_every_topic_continues(hostile: Settings) -> None:
     letters = {letter.origin.topic for letter in read_letters(settings)}
     assert {topics.listens.name, topics.recommendation_requests.name, topics.training.name} <= letters
     botify(settings, "dlq", "list", "--json")
+    botify(settings, "dlq", "redrive", "--topic", topics.listens.name)
     for definition in topics.all():
         if definition.event in TIME_COLUMNS:
             assert export_topic(settings, definition, settings.home / definition.name).rows > 0

@@ -8,7 +8,16 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, TI
 
 from core.errors import DecodeError
 from core.kafka.layout import COPIED
-from schemas.dead_letters import PREFIX, Origin, dead_letter_headers, originals_of
+from schemas.dead_letters import PREFIX, Origin, dead_letter_headers, origin_of, originals_of
+
+
+@pytest.mark.parametrize(
+    ("partition", "offset"), [(-1, 0), (0, -1), (2**31, 0), (0, 10**30), ("x", 0), (0, "9" * 5_000)]
+)
+def test_a_letter_of_a_place_that_no_topic_has_names_no_origin(partition: Any, offset: Any) -> None:
+    headers = dead_letter_headers("t", partition, offset, None, ValueError("no"))
+    assert origin_of(headers) is None
+    assert origin_of([(name, b"") for name, _ in headers]) is None
 
 
 def test_headers_say_where_the_record_came_from_and_why() -> None:

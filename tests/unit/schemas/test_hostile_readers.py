@@ -7,6 +7,7 @@ from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from confluent_kafka import Producer
 
@@ -109,6 +110,12 @@ def refreshed(reader: Any) -> Any:
     return True
 
 
+def rejected(settings: Settings) -> Any:
+    with closing(RejectedBefore(settings, Topics.of(settings).listens.name)) as letters:
+        letters.refresh()
+        return [np.fromiter(offsets, np.int64) for offsets in letters.offsets.values()]  # as learners do
+
+
 def read(reader: Any) -> Any:
     with closing(reader):
         return reader.read() is not None
@@ -121,7 +128,7 @@ READERS: dict[str, Callable[[Settings], Any]] = {
     "experiments": lambda settings: read_steps(settings, CODEC),
     "experiments, dashboard": lambda settings: read(ExperimentsReader(settings, CODEC)),
     "listens, dashboard": lambda settings: read(ListenReader(settings, CODEC)),
-    "dead letters": lambda settings: refreshed(RejectedBefore(settings, "t")),
+    "dead letters": lambda settings: rejected(settings),
     "dead letters, list": lambda settings: list(read_letters(settings)),
     "dead letters, dashboard": lambda settings: read(LettersReader(settings, REDIS)),
     "feedback, exports": lambda settings: refreshed(Erasures(settings)),
