@@ -17,7 +17,6 @@ from urllib.parse import unquote_to_bytes
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -204,7 +203,8 @@ class TokenRequired:
 
     def _allowed(self, scope: Scope) -> frozenset[TokenScope] | None:
         """Return what the request's token allows, None without one; each is compared, so the time says nothing."""
-        given, found = token_of(Headers(scope=scope).get("authorization", "")), None
+        header = dict(scope["headers"]).get(b"authorization", b"")
+        given, found = token_of(header.decode("latin-1")), None
         for number, (token, allowed) in self._tokens:
             if given is not None and secrets.compare_digest(given, token):
                 found, scope[CLIENT] = allowed, f"token {number}"
