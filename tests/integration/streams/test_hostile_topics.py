@@ -84,6 +84,7 @@ def test_every_reader_of_every_topic_continues(hostile: Settings) -> None:
         eventually(lambda: all_learned(settings), 90)
         told = json.loads(botify(settings, "verify", "--json"))
         assert (told["ok"], told["standing"], told["unfolded"]) == (True, [], 0)
+        assert told["feedback"]["standing"] == []
         assert json.loads(botify(settings, "replay", "run", "--json"))["equals_live"]
         assert erase_listener(settings, 7, lambda partition: checkpoints(settings).get(partition)) > 0
         assert [one.poll() for one in (worker, learner, recommender)] == [None] * 3

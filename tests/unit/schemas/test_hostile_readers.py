@@ -20,7 +20,7 @@ from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.dead_letters import RejectedBefore, originals_of
-from schemas.events import Listen, Recommendation, RecommendationRequest, TrainingBatch
+from schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, TrainingBatch
 from schemas.models import ModelReader
 from schemas.topics import TopicDefinition, Topics
 from schemas.training import listens_of
@@ -29,6 +29,7 @@ from services.dashboard.listens import ListenReader
 from services.dashboard.readers import ExperimentsReader, LettersReader, ModelsReader
 from services.experiments.live import read_steps
 from streams.dlq.letters import read_letters
+from streams.folds.feedback import with_said
 from streams.replay.shards import _copied
 from tests.hostile import Raw, hostile_batches, produce_batches, raw_batch
 from tests.support import read_topic
@@ -79,6 +80,7 @@ def test_every_record_has_headers_and_is_an_event_or_a_reason(hostile: Settings,
     [
         (Listen, {}),
         (RecommendationRequest, {}),
+        (Feedback, {}),
         (TrainingBatch, {"validate": lambda batch, raw: listens_of(batch, raw, None), "tracks_of": lambda listens: []}),
     ],
 )
@@ -89,6 +91,10 @@ def test_every_record_is_accepted_or_a_dead_letter(hostile: Settings, event: Any
     assert [record for record, _ in judged] == records
     rejected = [one for _, one in judged if isinstance(one, RejectedMessageError)]
     assert 0 < len(rejected) < len(judged)
+    if event is Feedback:
+        assert all(
+            with_said(b"", [(one.timestamp_ms, one.track, one.kind)]) for _, one in judged if one not in rejected
+        )
 
 
 def read_models(settings: Settings) -> Any:

@@ -57,8 +57,8 @@ def test_verify_fails_where_nobody_folds_what_waits(folded: Settings, monkeypatc
     monkeypatch.setattr("streams.verify.MOVE_S", 0.2)
     write_listens(folded, 100, first=3000)
     said = " ".join(botify(folded, "verify", status=1).output.split())
-    assert "100 records of the topic after the checkpoints are not folded yet" in said
-    assert "nobody folds partitions [0, 1, 2, 3]" in said
+    assert "100 records of the listens after the checkpoints are not folded yet" in said
+    assert "nobody folds partitions [0, 1, 2, 3] of the listens" in said
 
 
 def test_without_kafka_commands_say_so_within_seconds(settings: Settings) -> None:
