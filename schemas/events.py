@@ -143,11 +143,6 @@ class RecommendationRequest(NamedTuple):
         """Whether it carries a listen."""
         return self.slate is None or not self.slate["without_listen"]
 
-    def listen(self) -> Listen:
-        """Return the listen that the request carries, under the request's id and without what led to it."""
-        id_, user, session_id, position, track, fraction, timestamp_ms, *_ = self
-        return Listen(id_, user, track, fraction, timestamp_ms, session_id, position, False, None, {}, None, None)
-
 
 class Recommendation(NamedTuple):
     """The next track for a listener.

@@ -90,6 +90,7 @@ def producer_config(settings: Settings, **changes: Any) -> Config:
         "partitioner": "murmur2_random",
         "linger.ms": 1,
         "delivery.timeout.ms": 30_000,
+        "queue.buffering.max.kbytes": 64 * 1024,  # the number of records alone bounds nothing: one may have 16 MB
         **_dotted(changes),
     }
 
@@ -105,6 +106,7 @@ def consumer_config(settings: Settings, group: str, **changes: Any) -> Config:
         "heartbeat.interval.ms": session_timeout_ms // 5,
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
+        "queued.max.messages.kbytes": 16 * 1024,  # fetched ahead
         "topic.metadata.refresh.interval.ms": METADATA_AGE_S * 1000,
         "fetch.wait.max.ms": 50,
         "fetch.error.backoff.ms": 50,
@@ -120,7 +122,7 @@ def is_retriable(error: KafkaError) -> bool:
     return not error.fatal() and error.code() in _PASSING
 
 
-@lru_cache(maxsize=1 << 20)
+@lru_cache(maxsize=1 << 17)  # 250 bytes each
 def partition_of(user: int, partitions: int) -> int:
     """Return the partition of a user's records: murmur2 of the id in decimal, as Kafka's own clients compute it.
 

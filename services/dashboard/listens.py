@@ -58,12 +58,12 @@ class Tail(AssignedConsumer):
             queued_max_messages_kbytes=16_384,
         )
 
-    def poll_to_end(self, timeout_s: float) -> list[Message]:
-        """Return the records up to the end at construction; fewer if the broker takes longer than the timeout."""
+    def poll_to_end(self, timeout_s: float, key: bytes) -> list[Message]:
+        """Return a key's records up to the end at construction; fewer if the broker takes longer than the timeout."""
         give_up = time.monotonic() + timeout_s
         polled = []
         for records in self.poll_until(self._ends, MOST_AT_ONCE, wait_s=0.05):
-            polled += records
+            polled += [record for record in records if record.key() == key]
             if time.monotonic() > give_up:
                 break
         return polled
@@ -149,8 +149,7 @@ class ListenerReader:
         tail = Tail(settings, Topics.of(settings).listens.name, SCANNED, [partition])
         key, listens = key_of(user), dict[str, Listen]()
         try:
-            own = [message for message in tail.poll_to_end(TIMEOUT_S) if message.key() == key]
-            for _, listen in iter_valid(own, Listen, self._codec):
+            for _, listen in iter_valid(tail.poll_to_end(TIMEOUT_S, key), Listen, self._codec):
                 listens.setdefault(listen.event_id, listen)  # of copies the first, as in the worker
         finally:
             tail.close()

@@ -95,7 +95,7 @@ NEWEST = 50
 """Letters of each partition that are read when the dashboard starts."""
 
 SHOWN_LETTERS = 100
-SHOWN_BYTES = 200
+SHOWN_BYTES, SHOWN_TEXT = 200, 2_000
 MOST_AT_ONCE = 1_000
 
 
@@ -138,7 +138,7 @@ def letter_of(message: Message) -> Letter | None:
 
     def text(name: str) -> str:
         value: bytes = headers.get(PREFIX + name, b"")
-        return value.decode("utf-8", "backslashreplace")
+        return value[:SHOWN_TEXT].decode("utf-8", "backslashreplace")
 
     return Letter(
         origin=str(origin),

@@ -24,6 +24,7 @@ class Treatment(NamedTuple):
     recommender: str | None
 
 
+@lru_cache(256)
 def seed_of(salt: str) -> int:
     """Return `mmh3.hash` of a salt, unsigned: the same 32 bits that Botify uses as a signed seed."""
     seed: int = mmh3.hash(salt, signed=False)
@@ -146,6 +147,10 @@ class Experiment:
         return {arm: self.buckets.count(arm) / len(self.buckets) for arm in dict.fromkeys(self.buckets)}
 
 
+MOST_LISTENERS, MOST_ASSIGNMENTS = 1 << 16, 1 << 12
+"""Kept: whose assignments, 200 bytes each, and different ones, 1 KB each. Others take 1 µs an experiment to compute."""
+
+
 class Assignment(NamedTuple):
     """A listener's treatment in each experiment, and the recommender that follows from them."""
 
@@ -159,7 +164,8 @@ class Experiments:
     def __init__(self, experiments: tuple[Experiment, ...], default: str) -> None:
         self.experiments = experiments
         self.default = default
-        self.assign = lru_cache(maxsize=1 << 20)(self._assign)
+        self._assignment_of = lru_cache(MOST_ASSIGNMENTS)(self._of_arms)  # listeners share them
+        self.assign = lru_cache(MOST_LISTENERS)(self._assign)
 
     def at(self, steps: Mapping[str, RampStep]) -> Experiments:
         """Return the experiments as of the last step of each ramp, by experiment."""
@@ -188,8 +194,10 @@ class Experiments:
         return found
 
     def _assign(self, user: int) -> Assignment:
-        of_each = ((experiment, experiment.treatment_of(user)) for experiment in self.experiments)
-        arms = [(experiment, arm) for experiment, arm in of_each if arm is not None]
+        return self._assignment_of(*[experiment.treatment_of(user) for experiment in self.experiments])
+
+    def _of_arms(self, *of_each: Treatment | None) -> Assignment:
+        arms = [(experiment, arm) for experiment, arm in zip(self.experiments, of_each, strict=True) if arm is not None]
         recommender = next((arm.recommender for _, arm in arms if arm.recommender), self.default)
         return Assignment({one.name: arm.name for one, arm in arms if one.decided is None}, recommender)
 

@@ -63,6 +63,8 @@ class Delivery:
         RecommenderError
             A broker refused an answer; requests since the last commit are answered again after a restart.
         """
+        if rejected:
+            self._publisher.drain()  # they may be large, and `produce` does not wait while the queue is full
         batch = _Batch({}, sum(map(len, answers.values())) + len(rejected))
         for request in requests:
             batch.offsets[request.topic(), request.partition()] = request.offset() + 1

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from schemas.events import Track
 
 FIELDS = ("artist", "album", "genre", "mood", "year", "country")
-KEPT = 256
+KEPT, KEPT_BYTES = 256, 32 * 1024 * 1024
 
 
 class _Field(NamedTuple):
@@ -50,7 +50,7 @@ class Filters:
         self._size = size
         self._tracks = tracks
         self._fields: dict[str, _Field] = {}
-        self._rows = lru_cache(KEPT)(self._find)
+        self._rows = lru_cache(min(KEPT, 1 + KEPT_BYTES // (size + 1)))(self._find)
 
     def mask(self, filters: Sequence[str]) -> NDArray[np.bool_]:
         """Return which rows pass, shape (n,)."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sys import getsizeof
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from schemas.events import RecommendationRequest
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import Batch
-from streams.folds.users import HISTORY_LISTENS, LISTEN, GenerationCache, UserState
+from streams.folds.users import HISTORY_LISTENS, LISTEN, UserState, hash_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -139,11 +140,18 @@ def _concatenated(batch: Batch) -> tuple[Ints, Floats, Ints]:
 
 REQUESTS = 32
 """Number of last requests kept per session; a worker that is further behind has stopped."""
-LISTENERS = 50_000
+PENDING_BYTES = 64 * 1024 * 1024
+"""Of all listeners together, 45,000 of them with `REQUESTS`; those who asked last are kept."""
+_EARLIER = struct.Struct("<8sqdii")  # hash of the request's id, time, fraction, track, position
+_POSITION = struct.Struct("<i")
+_REQUEST_BYTES, _LISTENER_BYTES = 9 * _EARLIER.size // 8, 280  # of an array with an eighth to spare, and of all else
+_Known = tuple[str, bytearray]
 
 
 class PendingListens:
-    """The last requests of each listener's session.
+    """The last requests of each listener's session, in a bounded cache.
+
+    A listener who was forgotten is answered from the state alone, as after a rebalance.
 
     Examples
     --------
@@ -157,7 +165,10 @@ class PendingListens:
     """
 
     def __init__(self) -> None:
-        self._of_users: GenerationCache[int, list[RecommendationRequest]] = GenerationCache(LISTENERS)
+        # of each listener the session's id, and `_EARLIER` of each request; see `GenerationCache`
+        self._young: dict[int, _Known] = {}
+        self._old: dict[int, _Known] = {}
+        self._bytes = 0  # of the young
 
     def completed(
         self, requests: Sequence[RecommendationRequest], states: Sequence[UserState | None]
@@ -172,15 +183,26 @@ class PendingListens:
         ]
 
     def _complete(self, request: RecommendationRequest, state: UserState | None) -> UserState | None:
-        known = self._of_users.get(request.user)
-        if known is None or known[-1].session_id != request.session_id:
-            known = self._of_users[request.user] = []
-        heard = state.session_listens if state is not None and state.session_id == request.session_id else 0
-        for earlier in known:
-            if heard <= earlier.position < request.position:
-                state = state or UserState()
-                state.fold(earlier.listen())
-        if not known or known[-1].position < request.position:
-            known.append(request)
-            del known[:-REQUESTS]
+        id_, user, session_id, position, track, fraction, timestamp_ms = request[:7]
+        known = self._young.get(user)
+        if known is None or known[0] != session_id:
+            known = None if known is not None else self._old.get(user)
+            if known is None or known[0] != session_id:
+                known = session_id, bytearray()
+            self._young[user] = known
+            self._bytes += _LISTENER_BYTES + getsizeof(session_id) + len(known[1])
+        earlier = known[1]
+        last = _POSITION.unpack_from(earlier, len(earlier) - _POSITION.size)[0] if earlier else -1
+        heard = state.session_listens if state is not None and state.session_id == session_id else 0
+        if heard <= last:
+            for event, at_ms, share, heard_track, at in _EARLIER.iter_unpack(earlier):
+                if heard <= at < position:
+                    state = state or UserState()
+                    state.fold_listen(event, heard_track, share, at_ms, session_id)
+        if position > last:
+            earlier += _EARLIER.pack(hash_of(id_), timestamp_ms, fraction, track, position)
+            self._bytes += _REQUEST_BYTES
+            del earlier[: -REQUESTS * _EARLIER.size]
+            if self._bytes > PENDING_BYTES // 2:
+                self._old, self._young, self._bytes = self._young, {}, 0
         return state

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from schemas.events import Listen
 from streams.folds.projection import Changes, Record
-from streams.folds.users import UserRecords
+from streams.folds.users import CACHED, UserRecords
 
 LIKES_OF_USERS = "likes"
 
@@ -116,7 +116,7 @@ class UserLikes(UserRecords[Likes]):
 
     hashes: Sequence[str] = (LIKES_OF_USERS,)
 
-    def __init__(self, cache_size: int = 50_000) -> None:
+    def __init__(self, cache_size: int = CACHED) -> None:
         super().__init__(Likes, Likes.from_bytes, cache_size)
         self._changed: set[int] = set()
 

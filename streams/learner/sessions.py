@@ -6,6 +6,7 @@ without further listens, the oldest are finished once there are more than `MOST_
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -101,8 +102,8 @@ class _Open:
 
     session: int
     last_ms: int
-    tracks: list[int]
-    fractions: list[float]
+    tracks: array[int]
+    fractions: array[float]
 
     def finished(self) -> FinishedSession:
         """Return what was heard."""
@@ -154,7 +155,7 @@ class OpenSessions:
                 over.append(opened.pop(user).finished())
                 heard = None
             if heard is None:
-                opened[user] = _Open(session, timestamp_ms, [track], [fraction])
+                opened[user] = _Open(session, timestamp_ms, array("i", [track]), array("f", [fraction]))
             else:
                 if len(heard.tracks) < MOST_LISTENS:
                     heard.tracks.append(track)
@@ -190,6 +191,6 @@ class OpenSessions:
         _, arrays = unpack(state)
         restored = cls()
         rows = zip(*(arrays[name].tolist() for name in ("users", "sessions", "last_ms")), cut(arrays), strict=True)
-        for user, session, last_ms, heard in rows:
-            restored._open[user] = _Open(session, last_ms, heard.tracks.tolist(), heard.fractions.tolist())
+        for user, session, last_ms, (tracks, fractions) in rows:
+            restored._open[user] = _Open(session, last_ms, array("i", tracks.tolist()), array("f", fractions.tolist()))
         return restored

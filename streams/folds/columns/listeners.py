@@ -21,8 +21,8 @@ from streams.folds.users import HISTORY_LISTENS, LISTEN, SESSION_TRACKS, USERS, 
 
 Ints = NDArray[np.int64]
 
-MOST_ROWS = 60_000
-"""Half of them are kept; a row has 3 KiB."""
+MOST_ROWS, ROW_BYTES = 60_000, 3_200
+"""Half of the rows are kept. Long sessions widen rows to 5,600 bytes; then there are fewer of them."""
 
 _HEARD = 16
 
@@ -164,12 +164,19 @@ class Listeners:
             self._likes = resized(self._likes, len(self._likes.seed_track), session=width)
 
     def _are_too_many(self, more: int) -> bool:
-        return self._row_of.count + more > max(self._most_rows, 2 * more)
+        count = self._row_of.count + more
+        return count > max(self._most_rows // 2, 2 * more) and count > max(self._bounded_rows(), 2 * more)
+
+    def _bounded_rows(self) -> int:
+        row_bytes: int = sum(
+            column[0].nbytes for table in (self._users, self._likes) for column in table if len(column)
+        )
+        return min(self._most_rows, self._most_rows * ROW_BYTES // row_bytes)
 
     def _forget(self) -> None:
         """Keep the rows that were used last."""
         count = self._row_of.count
-        kept = np.sort(np.argsort(self._used[:count], kind="stable")[-(self._most_rows // 2) :])
+        kept = np.sort(np.argsort(self._used[:count], kind="stable")[-(self._bounded_rows() // 2) :])
         rows = at_least(len(kept), FEW_ROWS)
         numbers, used = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
         numbers[: len(kept)], used[: len(kept)] = self._numbers[kept], self._used[kept]

@@ -1,0 +1,176 @@
+"""Invariant: a cache that is filled far beyond its bound keeps the bytes that it states."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable
+from functools import lru_cache, partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.kafka.config import consumer_config, partition_of, producer_config
+from core.settings import Settings
+from schemas.events import Listen, RecommendationRequest, Track
+from schemas.validation import MAX_ID_BYTES
+from services.dashboard.effects import ListenerTotals
+from services.experiments import Experiments, assignment
+from services.experiments.assignment import Experiment, Treatment
+from services.gateway.middleware import RateLimit
+from services.recommender import filters, sessions
+from services.recommender.filters import Filters
+from services.recommender.sessions import PendingListens
+from streams.folds.columns.listeners import ROW_BYTES, Listeners
+from streams.folds.users import HISTORY_LISTENS, SESSION_TRACKS, USERS, UserState, UserStates
+from streams.learner.sessions import MOST_LISTENS, OpenSessions
+
+MANY = 500
+"""Entries that a cache may have here; five times as many come."""
+SLACK_BYTES = 50_000
+LONG = "é" * (MAX_ID_BYTES // 2 - 8)
+
+
+def listen_of(user: int, at: int, session: str = LONG, *, ended: bool = False) -> Listen:
+    id_ = f"{user}:{at}"
+    return Listen(
+        id_,
+        user,
+        at,
+        0.123 + at,
+        10**12 + at,
+        f"{session}{user % 10**8}",
+        at,
+        ended,
+        "mix",
+        {"A": f"T{at % 2}"},
+        0.1,
+        2.0,
+    )
+
+
+def longest_state() -> bytes:
+    state = UserState()
+    for at in range(SESSION_TRACKS + HISTORY_LISTENS):
+        state.fold(listen_of(1, at))
+    return state.to_bytes()
+
+
+def fill_assignments(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
+    monkeypatch.setattr(assignment, "MOST_LISTENERS", MANY)
+    arms = tuple(Treatment(name, "random") for name in ("C", "T1", "T2"))
+    experiments = Experiments(tuple(Experiment(f"E{n}", f"E{n}", arms) for n in range(4)), "random")
+    for user in range(5 * MANY):
+        experiments.assign(10**9 + user)
+    return experiments, 200 * MANY + 1_024 * 3**4
+
+
+def fill_partitions(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
+    cached = lru_cache(MANY)(partition_of.__wrapped__)
+    for user in range(5 * MANY):
+        cached(10**9 + user, 16)
+    return cached, 250 * MANY
+
+
+def fill_pending(monkeypatch: pytest.MonkeyPatch, listeners: int, requests: int) -> tuple[object, int]:
+    monkeypatch.setattr(sessions, "PENDING_BYTES", 300_000)
+    pending, behind = PendingListens(), UserState()
+    for user in range(listeners):
+        name = f"{LONG}{user}"
+        for at in range(requests):
+            behind.session_id, behind.session_listens = name, at
+            request = RecommendationRequest(f"r{user}-{at}", 10**9 + user, name, at, at, 0.5, 10**12 + at, 10**12)
+            pending.completed([request], [behind])
+    return pending, 300_000
+
+
+def fill_users(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
+    states, record = UserStates(cache_size=200), longest_state()
+    for user in range(2_000):
+        states.missing([(SimpleNamespace(), listen_of(user, 0))])  # type: ignore[list-item]
+        states.load_fields(USERS, {b"%d" % user: record + b""})
+        states.changes()
+    return states, 2 * 200 * 4_096
+
+
+def fill_open_sessions(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
+    opened, users = OpenSessions(most=MANY), 5 * MANY
+    for at in range(MOST_LISTENS):
+        columns = {"users": np.arange(users) + 10**9, "sessions": np.arange(users) + 10**15}
+        columns |= {"tracks": np.arange(users) + at, "timestamps_ms": np.arange(users) + 10**12 + at}
+        columns |= {"fractions": np.full(users, 0.3), "ended": np.zeros(users, dtype=np.bool_)}
+        opened.fold(SimpleNamespace(**columns))  # type: ignore[arg-type]
+    opened.end_oldest()
+    return opened, 1_100 * MANY
+
+
+def fill_totals(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
+    totals = ListenerTotals(most_users=MANY)
+    for at, ended in ((0, True), (1, False)):
+        for user in range(5 * MANY):
+            totals.update(listen_of(user, at, ended=ended))
+    return totals, 1_300 * MANY
+
+
+def fill_rates(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
+    limit = RateLimit(rate_per_s=2.0, clients=MANY)
+    for client in range(5 * MANY):
+        limit.wait_s(f"2001:db8:85a3:8d3:1319:8a2e:370:{client:04x}", now_s=client / 7)
+    return limit, 400 * MANY
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        pytest.param(fill_assignments, id="assignments"),
+        pytest.param(fill_partitions, id="partitions of users"),
+        pytest.param(partial(fill_pending, listeners=3_000, requests=1), id="pending listens, many listeners"),
+        pytest.param(partial(fill_pending, listeners=500, requests=40), id="pending listens, long sessions"),
+        pytest.param(fill_users, id="states"),
+        pytest.param(fill_open_sessions, id="open sessions of the learner"),
+        pytest.param(fill_totals, id="totals of the dashboard"),
+        pytest.param(fill_rates, id="rates of clients"),
+    ],
+)
+def test_a_cache_stays_within_its_bytes(
+    fill: Callable[[pytest.MonkeyPatch], tuple[object, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept, bound = fill(monkeypatch)
+        gc.collect()
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    print(f"{used:,} of {bound:,} bytes")
+    assert used <= bound + SLACK_BYTES, f"{used:,} bytes"
+    assert kept is not None
+
+
+def test_rows_of_listeners_with_long_sessions_are_fewer() -> None:
+    listeners, record = Listeners(with_likes=True, most_rows=4 * MANY), longest_state()
+    for first in range(0, 20 * MANY, 50):
+        fields = listeners.missing(np.arange(first, first + 50))
+        listeners.load_fields(USERS, dict.fromkeys(fields[USERS], record))
+        listeners.changes()
+    row_bytes = sum(column[0].nbytes for table in (listeners._users, listeners._likes) for column in table)
+    assert row_bytes > ROW_BYTES
+    assert MANY < listeners._row_of.count <= 4 * MANY * ROW_BYTES // row_bytes
+
+
+def test_filters_of_a_large_catalogue_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "KEPT_BYTES", 100_000)
+    tracks = [Track(track, f"artist {track}", None, None, "title") for track in range(1_000)]
+    kept = Filters(len(tracks), lambda: tracks)
+    masks = [kept.mask([f"artist:artist {track}"]) for track in range(200)]
+    assert all(mask.nonzero()[0].tolist() == [track] for track, mask in enumerate(masks))
+    assert masks[0].nbytes * kept._rows.cache_info().currsize <= 100_000
+
+
+def test_clients_of_kafka_queue_bytes_not_only_records() -> None:
+    made: tuple[dict[str, Any], ...] = (producer_config(Settings()), consumer_config(Settings(), "group"))
+    assert made[0]["queue.buffering.max.kbytes"] == 64 * 1024
+    assert made[1]["queued.max.messages.kbytes"] == 16 * 1024
