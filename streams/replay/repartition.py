@@ -459,7 +459,10 @@ class _Move:
                 await self._target.write(partition, run)
 
     async def _check_topic(self) -> None:
-        """Refuse a topic that was deleted and made again: the state is of another one's listens."""
+        """Refuse a topic that was deleted and made again, whose state is of other listens, and copies that are gone."""
+        copies = self._sources.topic
+        if any((await asyncio.to_thread(start_offsets, self._sources.settings, copies)).values()):
+            raise ReplayError(f"{copies} has lost copies; delete that topic, and begin again")
         now = await asyncio.to_thread(read_topic_id, AdminClient(common_config(self._old)), self._topic)
         for partition in range(self._old.partitions):
             known = await self._sources.redis.hget(checkpoint_key(self._live, partition), "topic_id")

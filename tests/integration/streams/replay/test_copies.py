@@ -132,6 +132,18 @@ def test_records_that_are_gone_before_they_are_copied_are_an_error(settings: Set
     assert (sum(end_offsets(settings, new).values()) > 0) is not before
 
 
+def test_copies_that_are_gone_are_an_error(settings: Settings, run: Any) -> None:
+    old, new = names_of(settings)
+    write_listens(settings, 200)
+    _create(settings, larger(settings))
+    copier = Copier(settings, larger(settings))
+    copier.copy(end_offsets(settings, old), lambda records: None)
+    copier.close()
+    empty(settings, new, {0: 1})
+    with pytest.raises(ReplayError, match="has lost copies"):
+        run(repartition(settings, 8))
+
+
 def test_the_state_of_another_topic_of_that_name_does_not_move(settings: Settings, run: Any) -> None:
     write_listens(settings, 20)
     redis = connect(settings)
