@@ -65,7 +65,7 @@ class Listeners(Background):
     def _listen(self, user: int) -> None:
         rng = np.random.default_rng(user)
         with httpx.Client(base_url=self._url, timeout=20) as client:
-            while not self._over.wait(0.1):
+            while not self._over.wait(0.3):  # a stopped worker lags less than `CLOSE_ENOUGH` on a slow machine
                 began_s = time.monotonic()
                 heard = {"track": int(rng.integers(TRACKS)), "time": round(float(rng.random()), 2)}
                 answer = client.post(f"/next/{user}", json=heard)
