@@ -84,6 +84,10 @@ class ValidationError(RejectedMessageError):
     """The bytes decode, but the event cannot be true (a fraction of 7, an unknown track)."""
 
 
+class IgnoredHeaderError(ValidationError):
+    """The event would be true if a header were, but it is one that anybody can write, and counts for nothing."""
+
+
 class RejectedBeforeError(RejectedMessageError):
     """The record is a dead letter already; only a redrive lets it in."""
 

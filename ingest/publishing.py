@@ -18,6 +18,7 @@ from core.durable import write_durably
 from core.grouping import earlier_of_key
 from core.kafka.admin import end_offsets, read_topic_id
 from core.kafka.config import common_config, key_of
+from core.kafka.layout import declare_simulated
 from core.kafka.publisher import RecordPublisher
 from core.process import StopRequested
 from core.settings import Settings
@@ -25,7 +26,6 @@ from ingest.model import DatasetError, Events
 from ingest.reading import Dataset
 from schemas.catalogue import read_catalogue, send_missing_tracks
 from schemas.codec import Codec
-from schemas.event_time import SIMULATED_TIME
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import Topics
@@ -94,6 +94,8 @@ def publish_dataset(
         codec, publisher = codec_of(settings), RecordPublisher(settings, linger_ms=20)
         tracks = _publish_catalogue(settings, dataset, codec, publisher)
         listens = DatasetListens(dataset.events(), dataset.card.sha256, dataset.card.source)
+        if len(listens) and listens.times_ms.max() > time.time() * 1000:
+            declare_simulated(settings)
         marks = _Marks(dataset.directory / MARKS, topic_id)
         first = row = marks.read()
         clock = Clock(listens.times_ms, speed, row)
@@ -122,7 +124,7 @@ def _publish_window(
             publisher.poll(min(wait_s, PAUSE_S))
             continue
         listen = listens.listen(row)
-        publisher.send(topic, codec.encode(listen), key_of(listen.user), headers=(SIMULATED_TIME,))
+        publisher.send(topic, codec.encode(listen), key_of(listen.user))
         row += 1
     publisher.flush()
     return row

@@ -6,32 +6,72 @@ both. `EventTime` bounds how far a listen may lead; docs/adr/0007-event-time-is-
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from typing import Self
 
-from core.errors import SpeedError, ValidationError
-from core.kafka.layout import COPIED
+from confluent_kafka.admin import AdminClient
+
+from core.errors import IgnoredHeaderError, SpeedError, ValidationError
+from core.kafka.admin import retry_brokers
+from core.kafka.config import common_config
+from core.kafka.layout import COPIED, declared_lead_ms
+from core.settings import Settings
 
 LEAD_MS = 10 * 60 * 1000
-"""How far a listen may lead the time at which the broker took it, or the newest listen of its partition.
+"""How far a listen may lead the time at which the broker took it.
 
 Less than the gap that closes sessions, so a wrong clock within the bound closes no active session.
 """
-SIMULATED_LEAD_MS = 366 * 24 * 60 * 60 * 1000
-"""How far a listen may lead if it declares its time to be simulated."""
-
 SIMULATED_TIME = ("botify.event-time", b"simulated")
-"""Header of a listen whose producer's clock is not the wall clock."""
+"""Header with which earlier versions declared a listen's time to be simulated."""
 
 SPREAD_MS = 24 * 60 * 60 * 1000
 """How far a partition's event time may lead the others' and still count for a service."""
 
 
+class Lead:
+    """How far the listens of a topic may lead the broker's clock, as the topic declares it (`MAX_LEAD`).
+
+    Parameters
+    ----------
+    read : callable
+        Returns the declared bound; None if the topic was made by a version that did not declare. Then the bound is
+        `LEAD_MS`, but headers and the newest listen of the partition count, as in that version.
+
+    Attributes
+    ----------
+    ms : int | None
+        As of the last reading.
+    """
+
+    def __init__(self, read: Callable[[], int | None] = lambda: LEAD_MS) -> None:
+        self._read, self.ms, self._fresh = read, read(), True
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return that of the listens; raises as `declared_lead_ms`, after patience with brokers that restart."""
+        admin = AdminClient(common_config(settings))
+        return cls(lambda: retry_brokers(partial(declared_lead_ms, settings, admin)))
+
+    def begin_run(self) -> None:
+        """Let `changed` read once more: before a listen is refused, but not before each."""
+        self._fresh = False
+
+    def changed(self) -> bool:
+        """Say whether the topic declares another bound than `ms` was."""
+        before = self.ms
+        if not self._fresh:
+            self.ms, self._fresh = self._read(), True
+        return self.ms != before
+
+
 class EventTime:
     """The event time of one partition: the newest time of all accepted listens, duplicates included.
 
-    Which listens are accepted is a function of the topic: of the records' bytes, headers and Kafka timestamps, in
-    order. So every replay decides alike.
+    Which listens are accepted is a function of the topic: of its declared lead, and of the records' bytes and Kafka
+    timestamps. So every replay decides alike. A topic declares once, and what was refused before stays a dead letter.
 
     Attributes
     ----------
@@ -41,16 +81,11 @@ class EventTime:
     Examples
     --------
     >>> time = EventTime()
-    >>> time.advance(1_000_000, taken_ms=900_000, headers=())
-    >>> time.advance(1_500_000, taken_ms=900_000, headers=())  # leads the newest listen by less than the bound
-    >>> time.advance(9_000_000, taken_ms=900_000, headers=())
+    >>> time.advance(1_500_000, 900_000, (), Lead())
+    >>> time.advance(1_500_001, 900_000, (), Lead())
     Traceback (most recent call last):
-    core.errors.ValidationError: timestamp_ms 9000000 (1970-01-01 02:30:00 UTC) leads by more than 10 minutes: \
-the broker took the record at 1970-01-01 00:15:00, the newest listen of its partition is of 1970-01-01 00:25:00; \
-look at the producer's clock and unit
-    >>> time.advance(9_000_000, taken_ms=900_000, headers=[SIMULATED_TIME])
-    >>> time.newest_ms
-    9000000
+    core.errors.ValidationError: timestamp_ms 1500001 (1970-01-01 00:25:00 UTC) leads by more than 10 minutes: \
+the broker took the record at 1970-01-01 00:15:00; look at the producer's clock and unit
     """
 
     __slots__ = ("newest_ms",)
@@ -59,7 +94,12 @@ look at the producer's clock and unit
         self.newest_ms = newest_ms
 
     def advance(
-        self, timestamp_ms: int, taken_ms: int, headers: Iterable[tuple[str, bytes]] | None, raw: bytes = b""
+        self,
+        timestamp_ms: int,
+        taken_ms: int,
+        headers: Iterable[tuple[str, bytes]] | None,
+        lead: Lead,
+        raw: bytes = b"",
     ) -> None:
         """Accept a listen, or reject it if its time leads too far.
 
@@ -71,30 +111,32 @@ look at the producer's clock and unit
             The record's Kafka timestamp.
         headers : iterable of (str, bytes), optional
             Of the record.
+        lead : Lead
+            Of the topic.
         raw : bytes
             The record's value; it travels with the error.
 
         Raises
         ------
         ValidationError
-            The time leads by more than `LEAD_MS`, or `SIMULATED_LEAD_MS` where the header `SIMULATED_TIME` is set.
+            The time leads by more than the bound: `IgnoredHeaderError` if a header says that it may.
         """
-        if timestamp_ms <= self.newest_ms:
-            return
-        lead_ms = timestamp_ms - max(taken_ms, self.newest_ms)
-        judged = lead_ms > LEAD_MS and any(name == COPIED for name, _ in headers or ())  # in the topic it comes from
-        if lead_ms > LEAD_MS and not judged:
-            bound_ms, bound = LEAD_MS, "10 minutes"
-            if SIMULATED_TIME in (headers or ()):
-                bound_ms, bound = SIMULATED_LEAD_MS, "366 days, though its time is declared to be simulated"
-            if lead_ms > bound_ms:
-                raise ValidationError(
-                    f"timestamp_ms {timestamp_ms} ({utc(timestamp_ms)} UTC) leads by more than {bound}: the broker "
-                    f"took the record at {utc(taken_ms)}, the newest listen of its partition is of "
-                    f"{utc(self.newest_ms)}; look at the producer's clock and unit",
-                    raw,
+        bound_ms = LEAD_MS if lead.ms is None else lead.ms
+        if timestamp_ms > self.newest_ms and timestamp_ms - taken_ms > bound_ms:
+            claims = any(header == SIMULATED_TIME or header[0] == COPIED for header in headers or ())
+            if lead.ms is not None or not (claims or timestamp_ms - self.newest_ms <= bound_ms):
+                if lead.changed():
+                    return self.advance(timestamp_ms, taken_ms, headers, lead, raw)
+                why = (
+                    f"timestamp_ms {timestamp_ms} ({utc(timestamp_ms)} UTC) leads by more than "
+                    f"{bound_ms // 60_000} minutes: the broker took the record at {utc(taken_ms)}; "
+                    "look at the producer's clock and unit"
                 )
-        self.newest_ms = timestamp_ms
+                if claims:
+                    raise IgnoredHeaderError(f"{why}; its headers do not count, as the topic declares the bound", raw)
+                raise ValidationError(why, raw)
+        self.newest_ms = max(self.newest_ms, timestamp_ms)
+        return None
 
 
 def event_time_of(partitions: Sequence[int]) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from core.errors import RejectedMessageError
 from core.kafka.record_columns import RecordColumns
-from schemas.event_time import EventTime
+from schemas.event_time import LEAD_MS, EventTime, Lead
 from schemas.events import Listen
 from schemas.listen_kernels import Fields, first_leap, first_rows, read_listens
 from schemas.track_table import unknown_among
@@ -87,7 +87,7 @@ def accept_listens(
     _leave_out(good, records, fields.tracks, intake)
     causes, names = _causes_of(raw, fields, good)
     text, rejected = _through_objects(records, intake, fields, good, causes, names)
-    _check_times(records, fields.timestamps_ms, good, rejected, event_time)
+    _check_times(records, fields.timestamps_ms, good, rejected, event_time, intake.lead)
     columns = ListenColumns(
         text=np.frombuffer(records.raw + text, np.uint8) if text else raw,
         offsets=records.offsets,
@@ -191,19 +191,22 @@ def _check_times(
     good: NDArray[np.bool_],
     rejected: dict[int, RejectedMessageError],
     event_time: EventTime,
+    lead: Lead,
 ) -> None:
     """Advance the event time by all good listens in order, and reject those that lead too far."""
     rows = np.flatnonzero(good)
     times_ms, taken_ms = timestamps_ms[rows], records.timestamps[rows]
     at = 0
+    lead.begin_run()
     while True:
-        at, event_time.newest_ms = first_leap(times_ms, taken_ms, at, event_time.newest_ms)
+        bound_ms, declared = LEAD_MS if lead.ms is None else lead.ms, lead.ms is not None
+        at, event_time.newest_ms = first_leap(times_ms, taken_ms, at, event_time.newest_ms, bound_ms, declared)
         if at == len(rows):
             return
         row = int(rows[at])
         record = records[row]
         try:
-            event_time.advance(int(times_ms[at]), record.timestamp, record.headers, record.value)
+            event_time.advance(int(times_ms[at]), record.timestamp, record.headers, lead, record.value)
         except RejectedMessageError as reason:
             good[row], rejected[row] = False, reason
         at += 1

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from core.kafka.record_kernels import read_zigzag
 from schemas.columns import MAX_ENTRIES
-from schemas.event_time import LEAD_MS
 from schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
 
 _LAST_SHIFT = 56
@@ -272,8 +271,10 @@ def first_rows(
 
 
 @njit(cache=True)
-def first_leap(timestamps_ms: np.ndarray, taken_ms: np.ndarray, begin: int, newest_ms: int) -> tuple[int, int]:
-    """Return the first row from `begin` on whose time leads by more than `LEAD_MS`, and the newest time before it.
+def first_leap(
+    timestamps_ms: np.ndarray, taken_ms: np.ndarray, begin: int, newest_ms: int, lead_ms: int, declared: bool
+) -> tuple[int, int]:
+    """Return the first row from `begin` on whose time leads by more than a bound, and the newest time before it.
 
     Parameters
     ----------
@@ -282,10 +283,14 @@ def first_leap(timestamps_ms: np.ndarray, taken_ms: np.ndarray, begin: int, newe
     begin : int
     newest_ms : int
         Before that row; see `EventTime`.
+    lead_ms : int
+    declared : bool
+        Whether the topic declares the bound; if not, a listen may lead the newest by it, too.
     """
     for row in range(begin, len(timestamps_ms)):
         if timestamps_ms[row] > newest_ms:
-            if timestamps_ms[row] - max(taken_ms[row], newest_ms) > LEAD_MS:
+            since_ms = taken_ms[row] if declared else max(taken_ms[row], newest_ms)
+            if timestamps_ms[row] - since_ms > lead_ms:
                 return row, newest_ms
             newest_ms = timestamps_ms[row]
     return len(timestamps_ms), newest_ms

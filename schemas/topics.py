@@ -12,8 +12,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from core.errors import TopicError
 from core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, partition_counts
 from core.kafka.config import common_config
-from core.kafka.layout import LISTENS_CONFIG, listens_topic
+from core.kafka.layout import LISTENS_CONFIG, MAX_LEAD, listens_topic
 from core.settings import MOST_SHARDS, Settings
+from schemas.event_time import LEAD_MS
 from schemas.events import (
     Event,
     Feedback,
@@ -92,7 +93,10 @@ class Topics:
         forever, a_day, a_month = "-1", str(_DAY_MS), str(30 * _DAY_MS)
         return cls(
             listens=TopicDefinition(
-                listens_topic(settings.topic_prefix, settings.layout), Listen, "user", LISTENS_CONFIG
+                listens_topic(settings.topic_prefix, settings.layout),
+                Listen,
+                "user",
+                {**LISTENS_CONFIG, MAX_LEAD: str(LEAD_MS)},
             ),
             recommendation_requests=topic(
                 "recommendation-requests", RecommendationRequest, cleanup_policy="delete", retention_ms=a_day

@@ -14,7 +14,7 @@ from confluent_kafka import Message
 from core.errors import DecodeError, RejectedBeforeError, RejectedMessageError, ValidationError
 from core.kafka.config import key_of
 from schemas.codec import Codec
-from schemas.event_time import EventTime
+from schemas.event_time import EventTime, Lead
 from schemas.events import (
     OPINION_KINDS,
     Feedback,
@@ -59,6 +59,13 @@ def check(event: Listen | RecommendationRequest, key: bytes | None, raw: bytes) 
     ):
         return
     raise ValidationError(_why(event, key), raw)
+
+
+def check_id(text: str) -> str:
+    """Return the id of an event or session; raises ValueError if `check` refuses it, also for lone surrogates."""
+    if not 0 < len(text.encode()) <= MAX_ID_BYTES:
+        raise ValueError(f"an id has at most {MAX_ID_BYTES} bytes, and at least one")
+    return text
 
 
 def _asks_for_little(request: Any) -> bool:
@@ -127,12 +134,15 @@ class Intake:
         Updates `known_tracks`; called at most once a run, before a track is rejected as unknown.
     rejected_before : mapping of partition to container of offset
         Records that are dead letters (`RejectedBefore.offsets`); they stay out, even if they could be accepted now.
+    lead : Lead
+        Of the topic; read again before a listen is rejected for its time, at most once a run.
     """
 
     codec: Codec
     known_tracks: Container[int] | None = None
     refresh: Callable[[], object] = int
     rejected_before: Mapping[int, Container[int]] = field(default_factory=dict)
+    lead: Lead = field(default_factory=Lead)
 
 
 ERASURE = "botify-erasure"
@@ -191,6 +201,7 @@ def decode_and_validate(
     """
     values, keys = _column(records, "value"), _column(records, "key")
     known, before, refreshed = intake.known_tracks, intake.rejected_before, False
+    intake.lead.begin_run()
     dead: Iterable[bool] = repeat(False)
     partitions = _column(records, "partition") if before else ()
     if not before.keys().isdisjoint(partitions):
@@ -231,7 +242,7 @@ def decode_and_validate(
             if rejected:
                 raise RejectedBeforeError("it was dead-lettered before, so only redriving brings it in", raw)
             if event_time is not None and valid.timestamp_ms > event_time.newest_ms:
-                event_time.advance(valid.timestamp_ms, record.timestamp, record.headers, raw)
+                event_time.advance(valid.timestamp_ms, record.timestamp, record.headers, intake.lead, raw)
         except RejectedMessageError as reason:
             yield record, reason
         else:

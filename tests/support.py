@@ -22,6 +22,7 @@ from core.kafka.admin import end_offsets, start_offsets
 from core.kafka.config import key_of, partition_of, producer_config
 from core.kafka.reader import PartitionLog, TopicReader
 from core.settings import Settings
+from schemas.event_time import Lead
 from schemas.events import Event, Feedback, Listen, Session, Track
 from schemas.registry import codec_of
 from schemas.topics import Topics
@@ -229,7 +230,8 @@ def offline_fold(settings: Settings, without: Container[tuple[int, int]] = ()) -
         records = [one for batch in log.read_to(end) for one in batch if (partition, one.offset) not in without]
         log.close()
         if records:
-            fold = OfflineFold(partition, Intake(codec, tracks), publisher=result, store=result.store)
+            intake = Intake(codec, tracks, lead=Lead.of(settings))
+            fold = OfflineFold(partition, intake, publisher=result, store=result.store)
             asyncio.run(fold.advance(records))
     return result
 

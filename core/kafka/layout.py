@@ -16,6 +16,7 @@ its `max.message.bytes` is less than any record has. So a producer that has not 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
@@ -34,7 +35,16 @@ from core.kafka.config import common_config
 from core.settings import Settings
 
 ANSWER_TIMEOUT_S = 5.0
+POLL_S = 0.02
 TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
+MAX_LEAD = "message.timestamp.after.max.ms"
+"""By how much a listen's time may lead the broker's clock: what a topic of listens declares, once and for good.
+
+Brokers hold the timestamps of `CreateTime` topics to it and ignore it in the others. Only who may alter topics can
+declare; what a record says of itself counts for nothing.
+"""
+ANY_LEAD_MS = 2**63 - 1
+"""What a topic of simulated times declares."""
 LISTENS_CONFIG: Mapping[str, str] = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
@@ -137,9 +147,9 @@ def read_phases(settings: Settings, admin: AdminClient | None = None) -> dict[st
     return found
 
 
-def own_options(settings: Settings, topic: str) -> dict[str, str]:
+def own_options(settings: Settings, topic: str, admin: AdminClient | None = None) -> dict[str, str]:
     """Return the options that were set for a topic itself; raises as `read_phases`."""
-    entries = _configs(AdminClient(common_config(settings)), [topic])[topic]
+    entries = _configs(admin or AdminClient(common_config(settings)), [topic])[topic]
     of_topic = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
     return {name: entry.value for name, entry in entries.items() if entry.source == of_topic}
 
@@ -155,6 +165,24 @@ def _configs(admin: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, C
         except TimeoutError as error:
             raise NoBrokerError(f"{resource.name}: no Kafka tells its configuration") from error
     return found
+
+
+def declared_lead_ms(settings: Settings, admin: AdminClient | None = None) -> int | None:
+    """Return what the listens topic declares as `MAX_LEAD`, None if nothing; raises as `read_phases`."""
+    declared = own_options(settings, listens_topic(settings.topic_prefix, settings.layout), admin).get(MAX_LEAD)
+    return None if declared is None else int(declared)
+
+
+def declare_simulated(settings: Settings) -> None:
+    """Declare that the times of the listens are simulated, for good; raises as `read_phases` and `alter_topics`."""
+    admin, give_up = AdminClient(common_config(settings)), time.monotonic() + ANSWER_TIMEOUT_S
+    if declared_lead_ms(settings, admin) != ANY_LEAD_MS:
+        layouts = [listens_topic(settings.topic_prefix, layout) for layout in read_phases(settings, admin)]
+        alter_topics(settings, {topic: {MAX_LEAD: str(ANY_LEAD_MS)} for topic in layouts})  # also one being filled
+    while declared_lead_ms(settings, admin) != ANY_LEAD_MS:
+        if time.monotonic() > give_up:
+            raise TopicError(f"brokers do not say after {ANSWER_TIMEOUT_S:.0f} s that the listens' times are simulated")
+        time.sleep(POLL_S)
 
 
 def live_layout(settings: Settings, admin: AdminClient | None = None) -> Settings:

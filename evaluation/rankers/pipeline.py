@@ -31,6 +31,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from core.kafka.admin import TIMEOUT_S
 from core.kafka.config import common_config, key_of
+from core.kafka.layout import declare_simulated
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from evaluation import EvaluationError
@@ -40,7 +41,6 @@ from evaluation.rankers.botify import note_of
 from evaluation.rankers.listeners import Listeners, padded
 from evaluation.rankers.registry import check_served
 from schemas.catalogue import send_missing_tracks
-from schemas.event_time import SIMULATED_TIME
 from schemas.events import Recommendation
 from schemas.registry import codec_of
 from schemas.topics import Topics, create_topics
@@ -124,7 +124,7 @@ class PipelineRanker:
         """Publish the events as listens."""
         for listen in self._listeners.hear(events):
             value, key = self._codec.encode(listen), key_of(listen.user)
-            self._publisher.send(self._topics.listens.name, value, key, headers=(SIMULATED_TIME,))
+            self._publisher.send(self._topics.listens.name, value, key)
 
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
         """Ask for each user's list once all that was published is served."""
@@ -230,6 +230,7 @@ class Program:
 def _topics(settings: Settings) -> Iterator[None]:
     """Make the topics of a prefix; remove them and the prefix's keys at the end."""
     create_topics(settings)
+    declare_simulated(settings)  # a log may lie in the future, as those of a world do
     try:
         yield
     finally:

@@ -14,8 +14,8 @@ from core.errors import BotifyError, DecodeError
 from core.keyed_random import integers, keys_of_texts
 from core.process import in_background, stop
 from schemas.codec import Codec
-from schemas.event_time import SIMULATED_TIME
 from schemas.events import Listen, Recommendation, RecommendationRequest, Track
+from schemas.validation import MAX_TRACK
 from services.gateway.messages import (
     Attribution,
     ListenReport,
@@ -101,7 +101,7 @@ class GatewayService:
     async def track(self, track: int | str) -> Track:
         """Return the track of a number or an external id; raises `UnknownTrackError` and `UnavailableError`."""
         found = await self.tracks.find(track)
-        if found is None:
+        if found is None or found.track > MAX_TRACK:  # the worker would reject it
             raise UnknownTrackError(f"there is no track {track!r}")
         return found
 
@@ -120,7 +120,7 @@ class GatewayService:
             return Answer(given.track, fallback, at.event_id, external_id)
         listen = listen_of(report, at, attribution, self.clock.now_ms(report.user), ended=False)
         request = request_of(listen, request_id.id_, int(time.time() * 1000) + self.deadline_ms)
-        recommendation = await self.rpc.send(request_id.id_, listen, request, self._headers(report.user, request_id))
+        recommendation = await self.rpc.send(request_id.id_, listen, request, _headers(request_id))
         waited_ms = (time.monotonic() - began_s) * 1000
         in_time = recommendation is not None
         if recommendation is None:
@@ -138,7 +138,7 @@ class GatewayService:
         at = await self._position(report, request_id, ends=True)
         if not at.answered:
             listen = listen_of(report, at, self._attribution(at), self.clock.now_ms(report.user), ended=True)
-            await self.rpc.send(request_id.id_, listen, None, self._headers(report.user, request_id))
+            await self.rpc.send(request_id.id_, listen, None, _headers(request_id))
             await self._store_answer(listen, request_id, b"")
         return at.event_id
 
@@ -170,9 +170,9 @@ class GatewayService:
             # the same track.
             log.warning("an answer cannot be stored for retries: %s", error, extra={"request_id": request_id.id_})
 
-    def _headers(self, user: int, request_id: RequestId) -> tuple[tuple[str, bytes], ...]:
-        own = () if request_id.client_id is None else (("x-request-id", request_id.client_id),)
-        return (*own, SIMULATED_TIME) if self.clock.is_simulated(user) else own
+
+def _headers(request_id: RequestId) -> tuple[tuple[str, bytes], ...]:
+    return () if request_id.client_id is None else (("x-request-id", request_id.client_id),)
 
 
 class Connected(NamedTuple):

@@ -19,13 +19,19 @@ from services.gateway.messages import UnavailableError
 from streams.read import StateReader
 from streams.store.connect import REDIS_ERRORS
 
+SKEW_MS = 5_000
+"""How far a client's clock may be ahead of this machine's."""
+SIMULATED_MS = 2 * LEAD_MS
+"""What leads the wall clock by more is simulated: other topics bound the lead of the broker's clock to `LEAD_MS`."""
+
 
 class EventClock:
-    """The wall clock; for listeners of a partition whose event time is ahead, that time, advancing with the wall clock.
+    """The wall clock; for listeners of a partition of simulated time, that time, advancing with the wall clock.
 
     A simulation at full speed leaves listens in the future. A listen with the current time would then be late for
     everything that decays or expires by event time. Each partition is followed on its own, but no further than the
-    service as a whole (`event_time_of`), so a partition with a wrong time does not move the clock of another.
+    service as a whole (`event_time_of`), so a partition with a wrong time does not move the clock of another. Time that
+    is not simulated is not followed: clients that are ahead cannot move this clock, and through it themselves.
 
     Examples
     --------
@@ -52,9 +58,9 @@ class EventClock:
         """Return the current event time of a listener."""
         return self._wall_ms() + self._ahead_of(user)
 
-    def is_simulated(self, user: int) -> bool:
-        """Return whether that time is too far ahead of the wall clock to be taken for it."""
-        return self._ahead_of(user) > LEAD_MS // 2
+    def latest_ms(self, user: int) -> int:
+        """Return the latest time that a client may name for a listener."""
+        return self._wall_ms() + max(self._ahead_of(user), SKEW_MS)
 
     def follow(self, event_times: Mapping[int, int], partitions: int) -> None:
         """Update the clock from the current event time of each of so many partitions."""
@@ -70,7 +76,8 @@ class EventClock:
             del self._seen_ms[partition], self._ahead_ms[partition]
 
     def _ahead_of(self, user: int) -> int:
-        return self._ahead_ms.get(partition_of(user, self._partitions), 0)
+        ahead_ms = self._ahead_ms.get(partition_of(user, self._partitions), 0)
+        return ahead_ms if ahead_ms > SIMULATED_MS else 0
 
     def _wall_ms(self) -> int:
         return int(self._wall_s() * 1000)

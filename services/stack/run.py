@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.kafka.admin import CONNECT_TIMEOUT_S
+from core.kafka.layout import declare_simulated, declared_lead_ms, live_layout
 from core.settings import STACK_FILE, Settings
 from schemas.topics import create_topics
 from services.errors import ChildDiedError, StackError
@@ -220,6 +221,9 @@ def running_stack(
     try:
         notify("creating the topics")
         create_topics(stack.settings)
+        live = live_layout(stack.settings)
+        if declared_lead_ms(live) is None:  # made by a version that did not declare, and maybe filled by its simulator
+            declare_simulated(live)
         children = _children(stack, programs, environ or {})
         supervisor = Supervisor(
             stack.servers,

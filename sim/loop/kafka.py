@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from core.errors import DecodeError
 from core.kafka.admin import end_offsets
-from core.kafka.config import partition_of
 from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import TopicReader
 from core.kafka.replies import ReplyReader
@@ -15,7 +14,7 @@ from core.settings import Settings
 from schemas.catalogue import read_catalogue, send_missing_tracks
 from schemas.codec import Codec
 from schemas.dead_letters import RejectedBefore
-from schemas.event_time import LEAD_MS, event_time_of
+from schemas.event_time import event_time_of
 from schemas.events import Listen, Recommendation, Track
 from schemas.registry import codec_of
 from schemas.topics import Topics
@@ -198,36 +197,3 @@ def start_of_run_ms(settings: Settings) -> int:
         reader.close()
         rejected.close()
     return max(int(time.time() * 1000), event_time_of(list(newest_ms.values())) + APART_MS)
-
-
-class SimulatedTime:
-    """Tracks the event time of each partition, so that only the listens that need it carry `SIMULATED_TIME`.
-
-    Parameters
-    ----------
-    partitions : int
-        Number of partitions of the listens topic.
-
-    Examples
-    --------
-    >>> time = SimulatedTime(partitions=1)
-    >>> leaps = [Listen(f"a:{n}", 42, 7, 0.5, n * LEAD_MS // 2, "a", n, False, None, {}, None, None) for n in (1, 2, 4)]
-    >>> [time.leaps(listen, wall_ms=0) for listen in leaps]
-    [False, False, True]
-    """
-
-    def __init__(self, partitions: int) -> None:
-        self._partitions = partitions
-        self._newest_ms = [0] * partitions
-
-    def leaps(self, listen: Listen, wall_ms: int) -> bool:
-        """Record a listen, and return whether the worker would refuse it without the header `SIMULATED_TIME`.
-
-        Half of the bound is left for the difference of the clocks of this machine and the broker.
-        """
-        partition = partition_of(listen.user, self._partitions)
-        newest_ms = self._newest_ms[partition]
-        if listen.timestamp_ms <= newest_ms:
-            return False
-        self._newest_ms[partition] = listen.timestamp_ms
-        return listen.timestamp_ms > max(newest_ms, wall_ms) + LEAD_MS // 2

@@ -8,16 +8,17 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from core.kafka.config import key_of
+from core.kafka.layout import declare_simulated
 from core.kafka.publisher import Record, RecordPublisher
 from core.process import stop_requested
 from core.settings import Settings
-from schemas.event_time import SIMULATED_LEAD_MS, SIMULATED_TIME, utc
+from schemas.event_time import utc
 from schemas.events import Listen, RecommendationRequest
 from schemas.registry import codec_of
 from schemas.topics import Topics
 from sim import SimulationError
 from sim.listeners import load_model
-from sim.loop.kafka import FLUSH_S, MOST_AT_ONCE, Replies, SimulatedTime, publish_catalogue, start_of_run_ms
+from sim.loop.kafka import FLUSH_S, MOST_AT_ONCE, Replies, publish_catalogue, start_of_run_ms
 from sim.loop.request_tracker import RequestTracker
 from sim.loop.result import RunResult
 from sim.options import Due, RunOptions, new_run_id, pace_of, schedule_of
@@ -25,6 +26,7 @@ from sim.play import Progress
 from sim.simulation import Simulation
 from sim.world.model import World
 
+FURTHEST_START_MS = 366 * 24 * 60 * 60 * 1000
 REPORT_EVERY_S = 0.2
 ANSWER_WAIT_S = 0.1
 GATHER_S = 0.1
@@ -62,12 +64,13 @@ def run_loop(
         A topic is missing, no broker answers, or records are not delivered.
     """
     publish_catalogue(settings, world.catalogue)
+    declare_simulated(settings)
     earliest_ms = start_of_run_ms(settings)
     start_ms = earliest_ms if options.start_ms is None else options.start_ms
-    if start_ms > earliest_ms + SIMULATED_LEAD_MS:
+    if start_ms > earliest_ms + FURTHEST_START_MS:
         raise SimulationError(
             f"start {utc(start_ms)} is more than 366 days after the newest listen or now ({utc(earliest_ms)}), and "
-            "workers refuse such a leap; choose an earlier start"
+            "event time never goes back; choose an earlier start"
         )
     model = load_model(options.model, world, options.seed)
     simulation = Simulation(world, model, schedule_of(world, options, start_ms), options.seed)
@@ -88,7 +91,6 @@ class Loop:
         self._codec = codec_of(settings)
         self._topics = Topics.of(settings)
         self._publisher = RecordPublisher(settings, linger_ms=LINGER_MS if self._at_full_speed else 0)
-        self._simulated_time = SimulatedTime(settings.partitions)
         self.result = RunResult(run_id=options.run_id or new_run_id())
         own = f"{self.result.run_id}-".encode()
         self._replies = Replies(settings, self._codec, own, options.timeout_s)
@@ -136,21 +138,11 @@ class Loop:
         listens, requests = self._requests.tell(heard, time.monotonic(), self._replies.partition)
         # someone waits for the answers: brokers handle a client's records in the order of their arrival
         self._send(self._topics.recommendation_requests.name, requests)
-        self._send_listens(listens)
+        self._send(self._topics.listens.name, listens)
         self._pace.spend(len(requests))
         self.result.count(heard)
         if self._options.listens is not None and self.result.listens >= self._options.listens:
             self._simulation.stop_accepting()
-
-    def _send_listens(self, listens: Sequence[Listen]) -> None:
-        wall_ms = int(time.time() * 1000)
-        leaps: list[Listen] = []
-        steps: list[Listen] = []
-        for listen in listens:
-            (leaps if self._simulated_time.leaps(listen, wall_ms) else steps).append(listen)
-        for record in self._records(leaps):  # a batch cannot have headers
-            self._publisher.send(self._topics.listens.name, **record, headers=[SIMULATED_TIME])
-        self._send(self._topics.listens.name, steps)
 
     def _ask_again(self) -> None:
         asking, partition = self._simulation.asking, self._replies.partition

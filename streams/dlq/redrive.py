@@ -24,7 +24,7 @@ from core.kafka.reader import PartitionLog
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import Origin
-from schemas.event_time import EventTime
+from schemas.event_time import EventTime, Lead
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import Topics
@@ -173,7 +173,7 @@ def _only_fit(
     catalogue = CatalogueReader(settings, codec)
     try:
         catalogue.refresh()
-        intake = Intake(codec, catalogue.tracks, catalogue.refresh)
+        intake = Intake(codec, catalogue.tracks, catalogue.refresh, lead=Lead.of(settings))
         fit = []
         for letter in letters:
             event_time = EventTime(reached_ms.get(letter.origin.partition, 0))

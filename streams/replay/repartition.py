@@ -41,6 +41,7 @@ from core.kafka.layout import (
     COPIED,
     LISTENS_CONFIG,
     MAX_BYTES,
+    MAX_LEAD,
     TIMESTAMP_TYPE,
     TopicPhase,
     alter_topics,
@@ -580,7 +581,7 @@ def _carried(old: Settings) -> dict[str, str]:
     return {
         name: value
         for name, value in options.items()
-        if not name.startswith(left_out) and not (name == MAX_BYTES and int(value) <= 1)
+        if (name == MAX_LEAD or not name.startswith(left_out)) and not (name == MAX_BYTES and int(value) <= 1)
     }
 
 

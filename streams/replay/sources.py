@@ -15,6 +15,7 @@ from core.kafka.reader import LogRecord
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import RejectedBefore
+from schemas.event_time import Lead
 from schemas.registry import codec_of
 from schemas.topics import Topics, feedback_group_of, worker_group_of
 from schemas.validation import Intake
@@ -72,8 +73,9 @@ async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
     try:
         await asyncio.to_thread(catalogue.refresh)
         await asyncio.to_thread(rejected.refresh)
-        intake = Intake(codec, catalogue.tracks, catalogue.refresh, rejected.offsets)
-        of_said = Intake(codec, rejected_before=rejected.offsets_of[said])
+        lead = await asyncio.to_thread(Lead.of, settings)
+        intake = Intake(codec, catalogue.tracks, catalogue.refresh, rejected.offsets, lead)
+        of_said = Intake(codec, rejected_before=rejected.offsets_of[said], lead=lead)
         feedback = ReplaySources(settings, said, said_state, of_said, {}, redis)
         yield ReplaySources(settings, topic, state, intake, rejected.excluded, redis, feedback)
     finally:

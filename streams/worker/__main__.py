@@ -12,6 +12,7 @@ from core.kafka.column_fetch import fetch_columns
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import RejectedBefore
+from schemas.event_time import Lead
 from schemas.registry import codec_of
 from schemas.topics import Topics, check_training, feedback_group_of, worker_group_of
 from schemas.validation import Intake
@@ -61,8 +62,12 @@ class WorkerApp(FoldingApp):
         self._publisher = KafkaPublisher(settings, codec)
         feedback = Topics.of(settings).feedback.name
         self._rejected = RejectedBefore(settings, self.folding.topic, feedback)
-        self._intake = Intake(codec, self._catalogue.tracks, self._catalogue.refresh, self._rejected.offsets)
-        self.of_feedback = Intake(codec, rejected_before=self._rejected.offsets_of[feedback]), self._publisher
+        tracks, lead = self._catalogue.tracks, Lead.of(settings)
+        self._intake = Intake(codec, tracks, self._catalogue.refresh, self._rejected.offsets, lead)
+        self.of_feedback = (
+            Intake(codec, rejected_before=self._rejected.offsets_of[feedback], lead=lead),
+            self._publisher,
+        )
         self._rows = TrackRows()
         self._folding = ColumnsWhenCompiled(on_ready=fetch_columns)
 

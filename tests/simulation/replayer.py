@@ -24,7 +24,7 @@ from tests.simulation.history import History
 from tests.simulation.kafka import SETTINGS
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.redis_network import RedisClient
-from tests.simulation.topic import BASE_MS, CODEC, NAME, PARTITIONS, TRACKS
+from tests.simulation.topic import BASE_MS, CODEC, LEAD, NAME, PARTITIONS, TRACKS
 
 PAUSE_S = 30.0
 """The longest time between two replays."""
@@ -93,7 +93,9 @@ class SimulatedReplayer:
 
     async def _replay(self) -> None:
         state: TopicState = await asyncio.to_thread(self._group.describe)
-        sources = ReplaySources(SETTINGS, NAME, state, Intake(CODEC, TRACKS), self._excluded, self._client.redis)
+        sources = ReplaySources(
+            SETTINGS, NAME, state, Intake(CODEC, TRACKS, lead=LEAD), self._excluded, self._client.redis
+        )
         if self._rng.random() < EXCLUDING:
             partition = self._rng.randrange(PARTITIONS)
             self._excluded[partition] = self._excluded.get(partition, 0) + 1

@@ -24,7 +24,7 @@ from tests.simulation.history import History
 from tests.simulation.kafka import SETTINGS
 from tests.simulation.learner import CATALOGUE
 from tests.simulation.loop import Nap, Process
-from tests.simulation.topic import CODEC, TRACKS
+from tests.simulation.topic import CODEC, LEAD, TRACKS
 
 COMMIT_S = 4.0
 CHECKPOINT_S = 4.0
@@ -221,7 +221,7 @@ class SimulatedWorker(SimulatedApp):
         self._counters = WorkerCounters()
 
     async def _open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
-        intake = Intake(CODEC, TRACKS)
+        intake = Intake(CODEC, TRACKS, lead=LEAD)
         return WorkerPartition(
             partition,
             claim,

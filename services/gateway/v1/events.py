@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 from core.errors import DecodeError
 from core.kafka.config import key_of
-from schemas.event_time import LEAD_MS, SIMULATED_TIME
 from schemas.events import Feedback, Listen
 from schemas.external_ids import UserIdError, UserIds
 from services.gateway.messages import (
@@ -100,7 +99,7 @@ class EventIntake:
             track = (await self.service.track(event.item)).track
         except UnknownTrackError as error:
             raise WrongEventError((*where, "item"), str(error)) from error
-        if event.time_ms is not None and not 0 <= event.time_ms <= self.service.clock.now_ms(user) + LEAD_MS // 2:
+        if event.time_ms is not None and not 0 <= event.time_ms <= self.service.clock.latest_ms(user):
             raise WrongEventError((*where, "time"), "the time is in the future, or before 1970")
         if not event.is_listen and (event.fraction is not None or event.ends_session):
             raise WrongEventError((*where, "fraction"), f"a {event.kind} has no fraction and ends no session")
@@ -123,8 +122,7 @@ class EventIntake:
             else:
                 listen = self._backfilled(one, before)
                 before = listen.session_id, listen.position, listen.timestamp_ms
-                simulated = (SIMULATED_TIME,) if self.service.clock.is_simulated(one.user) else ()
-                waiting.append(self.service.rpc.send(one.request_id, listen, None, simulated))
+                waiting.append(self.service.rpc.send(one.request_id, listen, None))
                 ids.append(listen.event_id)
         if said:
             await self.give(said, told[0].request_id)
@@ -142,8 +140,7 @@ class EventIntake:
         attribution = await self._attribution(one, at)
         now_ms = self.service.clock.now_ms(one.user)
         listen = listen_of(report, at, attribution, now_ms, ended=ends)
-        headers = (SIMULATED_TIME,) if self.service.clock.is_simulated(one.user) else ()
-        await self.service.rpc.send(one.request_id, listen, None, headers)
+        await self.service.rpc.send(one.request_id, listen, None)
         await self.service.sessions.store_answer(one.user, at.event_id)
         return at.event_id
 

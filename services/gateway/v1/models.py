@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from schemas.validation import MAX_SLATE
+from schemas.validation import MAX_SLATE, check_id
 from services.gateway.api import TrackInBody, TrackInPath
 from services.recommender.filters import FIELDS
 
@@ -47,6 +47,7 @@ def _flag(value: Any) -> Any:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+Session = Annotated[str, Field(min_length=1), AfterValidator(check_id)]
 Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
 Year = Annotated[int, Field(strict=True, ge=0, le=9_999), BeforeValidator(_whole)]
 UserInBody = Whole | Name
@@ -79,7 +80,7 @@ class RecommendationsQuery(Strict):
         description="`field:value`. Values of one field are alternatives, and every field must hold.",
         examples=[["genre:rock"]],
     )
-    session: Name | None = Field(default=None, description="The listener's session, if it has a name of yours.")
+    session: Session | None = Field(default=None, description="The listener's session, if it has a name of yours.")
     explain: Annotated[bool, Field(strict=True), BeforeValidator(_flag)] = Field(
         default=False, description="Whether to give a reason for each item."
     )
@@ -114,7 +115,7 @@ class Event(Strict):
     )
     time: Time | None = Field(default=None, description="When it happened; now by default.")
     id: Name | None = Field(default=None, description="Names the event, so that it may be sent again and counts once.")
-    session: Name | None = Field(default=None, description="Its session; by default the listener's current one.")
+    session: Session | None = Field(default=None, description="Its session; by default the listener's current one.")
     ends_session: bool = Field(default=False, strict=True, description="Whether the listener left after it.")
 
     @property

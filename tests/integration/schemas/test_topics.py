@@ -9,11 +9,13 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from core.errors import TopicError
 from core.kafka.admin import end_offsets, partition_counts, start_offsets
 from core.kafka.config import common_config, key_of, partition_of
+from core.kafka.layout import ANY_LEAD_MS, MAX_LEAD, alter_topics, declare_simulated, declared_lead_ms
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas import topics as topics_module
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
+from schemas.event_time import LEAD_MS, Lead
 from schemas.events import Track
 from schemas.topics import Topics, create_topics
 from services.stack.ports import find_free
@@ -29,6 +31,17 @@ def test_topics_are_made_once_as_they_are_defined(settings: Settings) -> None:
         (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic.name)]).values()
         config = future.result(20)
         assert {name: config[name].value for name in topic.config} == topic.config
+
+
+def test_a_topic_declares_how_far_its_listens_lead_and_a_simulator_declares_once(settings: Settings) -> None:
+    lead = Lead.of(settings)
+    assert lead.ms == LEAD_MS
+    for _ in range(2):
+        declare_simulated(settings)
+        assert declared_lead_ms(settings) == ANY_LEAD_MS
+    assert (lead.changed(), lead.ms) == (True, ANY_LEAD_MS)
+    alter_topics(settings, {Topics.of(settings).listens.name: {MAX_LEAD: None}})  # as an earlier version made it
+    eventually(lambda: declared_lead_ms(settings) is None)
 
 
 def test_a_topic_that_is_missing_is_made(settings: Settings) -> None:

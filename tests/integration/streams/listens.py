@@ -15,6 +15,7 @@ from core.kafka.reader import PartitionLog
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
+from schemas.event_time import Lead
 from schemas.events import Listen, Track
 from schemas.topics import Topics, worker_group_of
 from schemas.validation import Intake
@@ -88,7 +89,7 @@ async def _fold_live(settings: Settings, emit: bool, training: bool) -> None:
     for partition, end in end_offsets(settings, topic).items():
         claim = await store.claim(partition, "test", topic_id)
         start = claim.next_offset or 0
-        intake = Intake(codec, catalogue.tracks, catalogue.refresh)
+        intake = Intake(codec, catalogue.tracks, catalogue.refresh, lead=Lead.of(settings))
         claimed = WorkerPartition(
             partition, claim, start, store, intake, publisher, WorkerCounters(), training=training
         )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import DecodeError, RejectedMessageError, ValidationError
-from schemas.event_time import LEAD_MS, SIMULATED_LEAD_MS, SIMULATED_TIME, EventTime
+from core.errors import DecodeError, IgnoredHeaderError, RejectedMessageError, ValidationError
+from core.kafka.layout import ANY_LEAD_MS
+from schemas.event_time import LEAD_MS, SIMULATED_TIME, EventTime, Lead
 from schemas.events import Listen
 from schemas.validation import MAX_TIMESTAMP_MS, Intake, Rejected, decode_and_validate
 from streams.folds.projection import Record
 from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record
+
+DAY_MS = 24 * 60 * 60 * 1000
 
 
 class Catalogue:
@@ -99,7 +102,7 @@ def at(offset: int, timestamp_ms: int, **changes: object) -> KafkaRecord:
     "wrong_ms",
     [
         NOW_MS + LEAD_MS + 1,
-        NOW_MS + 24 * 60 * 60 * 1000,
+        NOW_MS + DAY_MS,
         MAX_TIMESTAMP_MS,
         MAX_TIMESTAMP_MS + 1,
         NOW_MS * 1000,  # microseconds
@@ -117,23 +120,30 @@ def test_a_wrong_clock_is_refused_and_moves_nothing(wrong_ms: int) -> None:
     assert f"timestamp_ms {wrong_ms} " in str(rejected[0].reason)
 
 
-def test_a_listen_may_lead_the_broker_or_the_partition_by_the_bound() -> None:
-    time = EventTime()
+def test_a_listen_may_lead_the_broker_by_the_bound_and_not_the_listens_before_it() -> None:
     steps = [at(n, NOW_MS + (n + 1) * LEAD_MS) for n in range(3)]
-    good, _ = Catalogue({7}, set()).take(steps, time)
-    assert len(good) == 3
+    good, rejected = Catalogue({7}, set()).take(steps, EventTime())
+    assert [offset for offset, _ in good] == [0]
+    assert [type(letter.reason) for letter in rejected] == [ValidationError] * 2
 
 
-def test_simulated_time_may_leap_by_a_year_but_no_further() -> None:
-    declared = {"headers": [("x-request-id", b"1"), SIMULATED_TIME]}
-    records = [
-        at(0, NOW_MS + SIMULATED_LEAD_MS, **declared),
-        at(1, NOW_MS + 2 * SIMULATED_LEAD_MS + 1, **declared),
-        at(2, NOW_MS + SIMULATED_LEAD_MS + LEAD_MS),
-    ]
-    good, rejected = Catalogue({7}, set()).take(records, EventTime())
-    assert [offset for offset, _ in good] == [0, 2]
-    assert "366 days" in str(rejected[0].reason)
+def test_simulated_times_lead_where_the_topic_declares_them_and_nowhere_else() -> None:
+    claimed = {"headers": [("x-request-id", b"1"), SIMULATED_TIME]}
+    records = [at(0, NOW_MS + DAY_MS, **claimed), at(1, NOW_MS + 10_000 * DAY_MS), at(2, MAX_TIMESTAMP_MS + 1)]
+    good, rejected = take(Intake(CODEC), records, EventTime())
+    assert good == []
+    assert isinstance(rejected[0].reason, IgnoredHeaderError)
+    good, _ = take(Intake(CODEC, lead=Lead(lambda: ANY_LEAD_MS)), records, EventTime())
+    assert [offset for offset, _ in good] == [0, 1]
+
+
+def test_the_declaration_is_read_once_more_before_a_listen_is_refused_for_its_time() -> None:
+    """A simulator declares it while workers run."""
+    declared = [LEAD_MS, LEAD_MS, ANY_LEAD_MS]
+    intake, time = Intake(CODEC, lead=Lead(lambda: declared.pop(0))), EventTime()
+    good, rejected = take(intake, [at(n, NOW_MS + (n + 1) * DAY_MS) for n in range(3)], time)
+    assert (len(good), len(rejected), len(declared)) == (0, 3, 1)  # once a run
+    assert len(take(intake, [at(n, NOW_MS + (n + 1) * DAY_MS) for n in range(3)], time)[0]) == 3
 
 
 def test_what_is_refused_for_another_reason_does_not_move_event_time() -> None:

@@ -24,6 +24,7 @@ def test_the_source_of_truth_is_kept_and_the_catalogue_compacted() -> None:
         "cleanup.policy": "delete",
         "retention.ms": "-1",
         "message.timestamp.type": "LogAppendTime",
+        "message.timestamp.after.max.ms": "600000",  # ten minutes
     }
     assert topics.catalogue.config == {"cleanup.policy": "compact"}
 

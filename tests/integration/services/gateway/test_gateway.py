@@ -9,9 +9,9 @@ from itertools import pairwise
 import httpx
 
 from core.kafka.config import key_of, partition_of
+from core.kafka.layout import declare_simulated
 from core.settings import Settings
 from schemas.codec import Codec
-from schemas.event_time import SIMULATED_TIME
 from schemas.events import Listen, Recommendation, RecommendationRequest
 from schemas.topics import Topics
 from services.gateway.messages import NO_CATALOGUE
@@ -153,7 +153,8 @@ def test_listens_at_the_gateway_follow_event_time(settings: Settings, gateway: S
     records = [
         (key_of(listen.user), Codec().encode(listen._replace(timestamp_ms=ahead_ms))) for listen in listens_of.values()
     ]
-    produce_raw(settings, Topics.of(settings).listens.name, records, [SIMULATED_TIME])
+    declare_simulated(settings)
+    produce_raw(settings, Topics.of(settings).listens.name, records)
     with running(settings, "streams.worker"):
         client = gateway()
 

@@ -158,7 +158,7 @@ def test_what_is_no_json_is_refused(client: TestClient, gateway: FakeGateway, pa
         (f"users/42/recommendations?filter=genre:{LONG}", (422,)),
         ("users/42/recommendations?" + "&".join(["filter=genre:rock"] * 21), (422,)),
         ("users/42/recommendations?" + "&".join(["exclude=7"] * (MAX_EXCLUDED + 1)), (422,)),
-        (f"users/42/recommendations?session={LONG}", (422,)),
+        (f"users/42/recommendations?session={LONG}{LONG}", (422,)),
         ("users/42/recommendations?session=", (422,)),
     ],
 )

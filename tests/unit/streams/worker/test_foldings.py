@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.kafka.config import key_of
+from core.kafka.layout import ANY_LEAD_MS, COPIED
 from core.kafka.record_columns import RecordColumns
 from schemas.codec import Codec, load
-from schemas.event_time import LEAD_MS, SIMULATED_TIME
+from schemas.event_time import LEAD_MS, SIMULATED_TIME, Lead
 from schemas.events import Listen, Session, TrainingBatch
 from schemas.listen_columns import accept_listens
 from schemas.listen_kernels import read_listens
@@ -112,7 +113,7 @@ def logs(draw: st.DrawFn, listens: st.SearchStrategy[Listen] = GOOD_LISTENS | LI
         way = draw(st.sampled_from([*[CODEC.encode] * 8, *WAYS]))
         raw = draw(damaged()) if draw(st.integers(0, 9)) == 0 else way(listen)
         key = draw(st.sampled_from([key_of(listen.user)] * 12 + [None, b"", b"042", b"x"]))
-        headers = draw(st.sampled_from([(), (), [SIMULATED_TIME], [("other", b"")]]))
+        headers = draw(st.sampled_from([(), (), [SIMULATED_TIME], [(COPIED, b"botify.listens/0/0")], [("other", b"")]]))
         records.append(KafkaRecord(offset, key, raw, headers=headers))
     return records
 
@@ -134,18 +135,29 @@ class Sent:
         ]
 
 
+DECLARED = ((LEAD_MS,), (None,), (ANY_LEAD_MS,), (LEAD_MS, LEAD_MS, ANY_LEAD_MS), (None, ANY_LEAD_MS))
+"""What a topic declares, each time that it is asked."""
+
+
 class Worker:
     """One partition folded one way."""
 
-    def __init__(self, folding: Folding, projections: Sequence[str] = PROJECTIONS) -> None:
+    def __init__(
+        self,
+        folding: Folding,
+        projections: Sequence[str] = PROJECTIONS,
+        declared: Sequence[int | None] = (LEAD_MS,),
+    ) -> None:
         self.projections = projections
+        later = iter(declared)
+        self.lead = Lead(lambda: next(later, declared[-1]))
         self.store, self.sent, self.counters = MemoryStore(), Sent(), WorkerCounters()
         self.folding = folding
         self.claim_again()
 
     def claim_again(self) -> None:
         claim = asyncio.run(self.store.claim(0, "me", "t"))
-        intake = Intake(CODEC, KNOWN_TRACKS, lambda: None, {0: {REJECTED_BEFORE}})
+        intake = Intake(CODEC, KNOWN_TRACKS, lambda: None, {0: {REJECTED_BEFORE}}, self.lead)
         self.partition = WorkerPartition(
             0,
             claim,
@@ -183,9 +195,11 @@ def parts(records: Sequence[KafkaRecord], cuts: Sequence[int]) -> list[Sequence[
 
 
 @settings(max_examples=150, deadline=None)
-@given(logs(), st.lists(st.integers(1, 29)))
-def test_both_foldings_agree_after_every_run(records: list[KafkaRecord], cuts: list[int]) -> None:
-    plain, columns = Worker(BY_LISTEN), Worker(BY_COLUMNS)
+@given(logs(), st.lists(st.integers(1, 29)), st.sampled_from(DECLARED))
+def test_both_foldings_agree_after_every_run(
+    records: list[KafkaRecord], cuts: list[int], declared: Sequence[int | None]
+) -> None:
+    plain, columns = Worker(BY_LISTEN, declared=declared), Worker(BY_COLUMNS, declared=declared)
     for part in parts(records, cuts):
         plain.process(part)
         columns.process(part)
