@@ -59,12 +59,12 @@ def longest_state() -> bytes:
 
 
 def fill_assignments(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
-    monkeypatch.setattr(assignment, "MOST_LISTENERS", MANY)
+    monkeypatch.setattr(assignment, "MOST_LISTENERS", 4 * MANY)
     arms = tuple(Treatment(name, "random") for name in ("C", "T1", "T2"))
     experiments = Experiments(tuple(Experiment(f"E{n}", f"E{n}", arms) for n in range(4)), "random")
-    for user in range(5 * MANY):
+    for user in range(20 * MANY):
         experiments.assign(10**9 + user)
-    return experiments, 200 * MANY + 1_024 * 3**4
+    return experiments, 200 * 4 * MANY + 1_024 * 3**4
 
 
 def fill_partitions(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
