@@ -16,7 +16,8 @@ from botify_client.model import Event, Id, Item, ItemPage, Recommendations, User
 
 T = TypeVar("T")
 
-RETRIED = frozenset({429, 503})
+RETRIED = frozenset({202, 429, 503})
+"""202 says that an erasure takes longer: the same call asks for it again, and waits."""
 RETRIES = 3
 MAX_EVENTS, MAX_LISTENS = 1_000, 50
 """Of a request; listens are those of one listener, so that a retry counts none twice."""
@@ -113,7 +114,7 @@ def _in_path(text: str) -> str:
 
 def read_answer(call: Call[T], answer: httpx.Response) -> T:
     """Return what an answer says; raises `ProblemError`, or `UnavailableError` for one that is to be retried."""
-    if answer.is_success:
+    if answer.is_success and answer.status_code not in RETRIED:
         return call.read(answer.json())
     try:
         body = answer.json()

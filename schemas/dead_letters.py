@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
@@ -20,6 +20,9 @@ Headers = list[tuple[str, bytes]]
 
 MAX_REASON = 1_000
 """Characters of the reason: it may quote a key of a megabyte, and the letter must fit into a record."""
+
+EXCLUDED, ERASED = "excluded by an operator: ", "the listener was erased"
+"""How the reason of an exclusion begins, and how that of an erasure goes on."""
 
 PREFIX = "__connect.errors."
 """Kafka Connect's names, which its users and tools know."""
@@ -147,6 +150,16 @@ def is_exclusion(headers: Iterable[tuple[str, bytes]] | None) -> bool:
     return (f"{PREFIX}exception.class.name", ExcludedError.__name__.encode()) in (headers or ())
 
 
+def is_erasure(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> bool:
+    """Say whether a letter is of an erased listener: it has nothing of the record but its place."""
+    why = (f"{PREFIX}exception.message", (EXCLUDED + ERASED).encode())
+    return value is None and is_exclusion(headers) and why in headers
+
+
+Letters = Mapping[int, int]
+"""A place on the dead-letter topic: partition -> next offset."""
+
+
 class RejectedBefore:
     """Follows the dead-letter topic: which records of some topics are dead letters, for good.
 
@@ -154,30 +167,55 @@ class RejectedBefore:
     knows. A fold that decided again could accept what the worker rejected, and once more when it is redriven. So the
     dead-letter topic records what was decided, by the worker or by an operator (`botify dlq exclude`).
 
+    Letters of erased listeners are no decisions: a fold removes the listener when it comes to the tombstone. They keep
+    the listens out of what is begun later. So a fold leaves out those that were there when it was begun, and no others:
+    it is a function of the topics however often it is interrupted, and whatever is erased meanwhile.
+
     Parameters
     ----------
     topic, *others : str
         The topics of the records.
+    begun : callable
+        Returns with which letters the fold of a partition of `topic` was begun (`Claim.letters`); None if all count.
+    partitions : collection of int, optional
+        Of the dead letters, by default all.
 
     Attributes
     ----------
     offsets_of : dict of topic to dict of partition to set of offset
-        As of the last `refresh`; about 100 bytes each.
+        As of the last `refresh`, of the letters that count; about 100 bytes each.
     offsets : dict of partition to set of offset
         Those of `topic`.
     excluded : dict of partition to int
         How many of them an operator has excluded. Exclusions are never taken back, so a smaller number is an older set.
+    erased : dict of partition to dict of offset to (partition, offset)
+        Records of erased listeners, and where their letters are.
     """
 
-    def __init__(self, settings: Settings, topic: str, *others: str) -> None:
-        self._reader = TopicReader(settings, Topics.of(settings).dead_letters.name, wait_ms=FOLLOW_MS)
+    def __init__(
+        self,
+        settings: Settings,
+        topic: str,
+        *others: str,
+        begun: Callable[[int], Letters | None] = lambda partition: None,
+        partitions: Collection[int] | None = None,
+    ) -> None:
+        self._begun = begun
+        self._reader = TopicReader(settings, Topics.of(settings).dead_letters.name, None, partitions, wait_ms=FOLLOW_MS)
         self._reading = threading.Lock()
         self.offsets_of: dict[str, dict[int, set[int]]] = {name: {} for name in (topic, *others)}
         self.offsets = self.offsets_of[topic]
         self.excluded: dict[int, int] = {}
+        self.erased: dict[int, dict[int, tuple[int, int]]] = {}
+
+    @property
+    def reached(self) -> Letters:
+        """Up to where letters were read."""
+        return dict(self._reader.next_offsets)
 
     def refresh(self) -> None:
         """Read what was added; blocks."""
+        changed = set()
         with self._reading:
             for batch in self._reader.read_to_end():
                 for message in batch:
@@ -185,14 +223,42 @@ class RejectedBefore:
                     if origin is None or origin.topic not in self.offsets_of:
                         continue
                     topic, partition, offset = origin
-                    known = self.offsets_of[topic].setdefault(partition, set())
-                    if offset not in known and is_exclusion(headers):
+                    of_topic = self.offsets_of[topic]
+                    known = of_topic.setdefault(partition, set())
+                    erased = self.erased.setdefault(partition, {}) if of_topic is self.offsets else {}
+                    if of_topic is self.offsets and is_erasure(headers, message.value()):
+                        if offset not in known:
+                            erased.setdefault(offset, (message.partition(), message.offset()))
+                            changed.add(partition)
+                        continue
+                    if (offset not in known or offset in erased) and is_exclusion(headers):
                         self.excluded[partition] = self.excluded.get(partition, 0) + 1
+                    erased.pop(offset, None)
                     known.add(offset)
+            for partition in changed:
+                self._count(partition)
 
-    def count_before(self, reached: Mapping[int, int]) -> int:
+    def count(self, partition: int) -> None:
+        """Choose the letters that count, after the fold of a partition has been begun or resumed; blocks."""
+        with self._reading:
+            self._count(partition)
+
+    def erased_before(self, partition: int, letters: Letters | None) -> set[int]:
+        """Return the records of erased listeners that a fold leaves out which was begun with these letters."""
+        places = self.erased.get(partition, {}).items()
+        return {offset for offset, (at, place) in places if letters is None or place < letters.get(at, 0)}
+
+    def _count(self, partition: int) -> None:
+        known, erased = self.offsets.setdefault(partition, set()), self.erased.get(partition, {})
+        counting = self.erased_before(partition, self._begun(partition))
+        known -= erased.keys() - counting
+        known |= counting
+
+    def count_before(self, reached: Mapping[int, int], *, erased: bool = True) -> int:
         """Return how many are before these offsets; it grows when records that were read become dead letters."""
-        return sum(sum(at < reached.get(p, 0) for at in offsets) for p, offsets in self.offsets.items())
+        left = {} if erased else self.erased
+        counted = ((reached.get(p, 0), offsets - left.get(p, {}).keys()) for p, offsets in self.offsets.items())
+        return sum(sum(at < end for at in offsets) for end, offsets in counted)
 
     def close(self) -> None:
         """Leave the broker."""

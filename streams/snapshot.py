@@ -244,8 +244,8 @@ async def _write_partition(
     async with point_in_time_copy(sources.redis, namespace, partition) as state:
         if state.topic_id not in (None, sources.state.topic_id):
             raise SnapshotError(f"namespace {namespace} is of topic id {state.topic_id}, not of {sources.topic}")
-        offsets = {"next_offset": state.next_offset, "first_offset": state.first_offset, "of_feedback": of_feedback}
-        writer.about(Kind.PARTITION, {"partition": partition, **offsets})
+        offsets = {"next_offset": state.next_offset, "first_offset": state.first_offset, "letters": state.letters}
+        writer.about(Kind.PARTITION, {"partition": partition, **offsets, "of_feedback": of_feedback})
         for name in HASHES:
             async for fields in state.contents.hash_pages(partition, name):
                 writer.fields(name, fields)
@@ -334,6 +334,10 @@ async def _load(sources: ReplaySources, path: Path, namespace: str, offsets: Off
         if frame.kind is Kind.PARTITION:
             partition = frame.about["partition"]
             into = feedback_of(namespace) if frame.about.get("of_feedback") else namespace
+            if (letters := frame.about.get("letters")) is not None and (
+                said if frame.about.get("of_feedback") else offsets
+            )[partition][1] != NOT_OF_THIS_TOPIC:
+                await sources.redis.hset(checkpoint_key(into, partition), "letters", json.dumps(letters))
         elif frame.kind is not Kind.HEADER:
             await _put(sources.redis, partition_key(into, partition, frame.collection), frame)
     # checkpoints are last, so an incomplete namespace has none and is not mistaken for a complete one

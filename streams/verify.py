@@ -133,6 +133,7 @@ class Report:
         for collection, items in other.compared.items():
             self.compared[collection] = self.compared.get(collection, 0) + items
         self.differing += other.differing
+        self.excluded_since += other.excluded_since
         self.differences += other.differences[: FIRST_DIFFERENCES - len(self.differences)]
 
 
@@ -313,6 +314,7 @@ async def _verify_partition(
     # the first copy gives the bulk to fold; the second is only a little further
     async with point_in_time_copy(sources.redis, report.namespace, partition) as first:
         begin, reached = first.first_offset, _checked(sources.topic, partition, first, sources.state)
+    sources.leave_out(partition, first.letters)
     offline = OfflineFold(partition, sources.intake, projections, folding=folding)
     log = ColumnLog(sources.settings, sources.topic, partition, begin, RUN_BYTES)
     try:
@@ -329,6 +331,8 @@ async def _verify_partition(
     finally:
         await log.close()
     report.checkpoints[partition] = reached
+    if last.letters is None:  # it was begun by an earlier version, and may have some of them
+        report.excluded_since += len(sources.erased(partition, None))
     report.listens += offline.counters.listens
     report.duplicates += offline.counters.duplicates
     report.dead_letters += offline.counters.dead_letters

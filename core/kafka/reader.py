@@ -227,7 +227,7 @@ class TopicReader:
     ) -> None:
         self._settings = settings
         self._topic = topic
-        self._batch, self._gather_s = batch, gather_s
+        self._batch, self._gather_s, self._only = batch, gather_s, partitions
         begin = start or {}
         chosen = end_offsets(settings, topic) if partitions is None else partitions
         # not OFFSET_BEGINNING, which librdkafka takes half a second to look up; `auto.offset.reset` skips records that
@@ -246,7 +246,7 @@ class TopicReader:
         Parameters
         ----------
         end : mapping of partition to offset, optional
-            Where to stop (exclusive); by default the topic's current end.
+            Where to stop (exclusive); by default the topic's current end, of the partitions that were asked for.
 
         Raises
         ------
@@ -254,6 +254,8 @@ class TopicReader:
             The topic cannot be read, or does not reach the end.
         """
         stop = end if end is not None else end_offsets(self._settings, self._topic)
+        if end is None and self._only is not None:
+            stop = {partition: offset for partition, offset in stop.items() if partition in self._only}
         kept = self._take_ahead()
         for records in chain([kept], self._consumer.poll_until(stop, self._batch, WAIT_S, self._gather_s)):
             if within := self._take_up_to(stop, records):

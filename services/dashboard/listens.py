@@ -13,12 +13,12 @@ from confluent_kafka.admin import AdminClient
 from core.kafka.admin import check_kafka, end_offsets, start_offsets
 from core.kafka.config import common_config, key_of, partition_of
 from core.kafka.layout import live_layout
-from core.kafka.reader import AssignedConsumer
+from core.kafka.reader import AssignedConsumer, log_record
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen
 from schemas.topics import Topics
-from schemas.validation import iter_valid
+from schemas.validation import erased_user, iter_valid
 from services.dashboard.figures import SCANNED, ListenerReading, ListenSample, PartitionSample
 from streams.read import StateReader
 from streams.store.connect import check_redis, connect
@@ -149,7 +149,10 @@ class ListenerReader:
         tail = Tail(settings, Topics.of(settings).listens.name, SCANNED, [partition])
         key, listens = key_of(user), dict[str, Listen]()
         try:
-            for _, listen in iter_valid(tail.poll_to_end(TIMEOUT_S, key), Listen, self._codec):
+            own = tail.poll_to_end(TIMEOUT_S, key)
+            erased = [at for at, message in enumerate(own) if erased_user(log_record(message)) is not None]
+            since = erased[-1] + 1 if erased else 0  # who comes back after an erasure is a new listener
+            for _, listen in iter_valid(own[since:], Listen, self._codec):
                 listens.setdefault(listen.event_id, listen)  # of copies the first, as in the worker
         finally:
             tail.close()

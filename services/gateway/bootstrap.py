@@ -160,7 +160,7 @@ async def connect_gateway(
         ]
         return [problem for problem in found if problem is not None]
 
-    served = await connect_v1(settings, codec, service, batcher, reader, users, stack)
+    served = await connect_v1(settings, codec, service, batcher, redis, reader, users, stack)
     return Connected(service, problems, served)
 
 

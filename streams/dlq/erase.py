@@ -25,25 +25,28 @@ from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.topics import Topics
 from schemas.validation import ERASURE
-from streams.dlq.exclude import Selection, exclude
+from streams.dlq.exclude import exclude_erased
 
 PASS_S = 10.0
 """How long the worker may take to reach a tombstone."""
 POLL_S = 0.05
-WHY = "the listener was erased"
 
 
 class ErasureError(BotifyError):
     """A listener is not erased yet; the erasure can be asked for again."""
 
 
-def erase_listener(settings: Settings, user: int, checkpoint: Callable[[int], int | None]) -> int:
+def erase_listener(
+    settings: Settings, user: int, checkpoint: Callable[[int], int | None], known: Callable[[], bool] = lambda: True
+) -> int:
     """Erase a listener, and return the number of listens; a second time, it erases what came since. Blocks.
 
     Parameters
     ----------
     checkpoint : callable
         Returns the next offset that a partition's worker will fold; None if the partition has no state.
+    known : callable
+        Says whether there may be listens that were folded and not yet erased: if not, none of them is read.
 
     Raises
     ------
@@ -54,8 +57,10 @@ def erase_listener(settings: Settings, user: int, checkpoint: Callable[[int], in
     """
     settings = live_layout(settings)
     topics, partition = Topics.of(settings), partition_of(user, settings.partitions)
+    begin = checkpoint(partition) or 0  # asked before the state: of what is before it, the state has something
+    begin = 0 if known() else begin
     offset = _tombstone(settings, topics.listens.name, user)
-    done = exclude(settings, Selection(user=user), WHY, keep_bytes=False, until=offset)
+    done = exclude_erased(settings, {partition: {user: offset}}, begin)
     give_up = time.monotonic() + PASS_S
     while (reached := checkpoint(partition)) is not None and reached <= offset:
         if time.monotonic() > give_up:

@@ -7,7 +7,7 @@ verification, a worker after a claim, a retrained learner. Existing state and mo
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,14 +15,14 @@ from confluent_kafka import Message
 
 from core.errors import DecodeError, ExcludedError, PublishError
 from core.kafka.admin import end_offsets, start_offsets
-from core.kafka.config import partition_of
+from core.kafka.config import key_of, partition_of
 from core.kafka.headers import headers_of
 from core.kafka.layout import COPIED
 from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.codec import Codec
-from schemas.dead_letters import Origin, RejectedBefore, dead_letter, originals_of
+from schemas.dead_letters import ERASED, EXCLUDED, Origin, RejectedBefore, dead_letter, originals_of
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
@@ -31,6 +31,8 @@ from streams.dlq.letters import ACKNOWLEDGE_TIMEOUT_S, DeadLetterError
 log = logging.getLogger(__name__)
 
 SAMPLE = 5
+READ_AHEAD_KB = 4 * 1024
+"""A gateway reads, which has little memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +130,7 @@ class Excluded:
     sample: list[tuple[Origin, Listen | None]] = field(default_factory=list)
 
 
-def exclude(
-    settings: Settings,
-    selection: Selection,
-    why: str,
-    *,
-    dry_run: bool = False,
-    keep_bytes: bool = True,
-    until: int | None = None,
-) -> Excluded:
+def exclude(settings: Settings, selection: Selection, why: str, *, dry_run: bool = False) -> Excluded:
     """Write a dead letter for each chosen record up to the topic's current end; return when all are acknowledged.
 
     Delivery is at least once. Existing dead letters are skipped, so an interrupted command can be run again.
@@ -145,37 +139,71 @@ def exclude(
     ----------
     why : str
         The operator's reason; part of each letter.
-    keep_bytes : bool
-        Whether the letters have the records' keys, values and headers; without, they cannot be redriven.
-    until : int, optional
-        Offset in the listener's partition at which to stop, exclusive.
 
     Raises
     ------
     DeadLetterError
         A record does not exist, or a letter was not acknowledged.
     """
-    topic, codec, outcome = Topics.of(settings).listens.name, codec_of(settings), Excluded()
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     begin, end = _range(settings, topic, selection)
-    if until is not None:
-        end = {partition: min(offset, max(begin[partition], until)) for partition, offset in end.items()}
-    rejected, reader = RejectedBefore(settings, topic), TopicReader(settings, topic, begin)
-    letters = _Letters(settings, why, keep_bytes=keep_bytes)
+    letters = None if dry_run else _Letters(settings, why)
+    return _write(settings, begin, end, lambda batch: _chosen(batch, topic, selection, codec), letters)
+
+
+def exclude_erased(settings: Settings, erased: Mapping[int, Mapping[int, int]], begin: int = 0) -> Excluded:
+    """Write a dead letter, with nothing of the record, for each listen before its listener's tombstone; as `exclude`.
+
+    Parameters
+    ----------
+    erased : mapping of partition to mapping of user to offset
+        Where the tombstones are.
+    begin : int
+        The first offset that may be a listen of theirs.
+    """
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
+    wanted = {p: {key_of(user): offset for user, offset in users.items()} for p, users in erased.items()}
+    end = {partition: max(users.values()) for partition, users in wanted.items() if users}
+
+    def choose(batch: Sequence[Message]) -> Iterator[_Chosen]:
+        # of a million records a handful is decoded: this is beside what serves
+        own = [m for m in batch if m.offset() < wanted[m.partition()].get(m.key(), 0) and m.value() is not None]
+        found = _chosen(own, topic, Selection(), codec)  # what is no listen of theirs has a letter, or will have one
+        return ((m, at, listen) for m, at, listen in found if listen is not None and key_of(listen.user) == m.key())
+
+    first = {partition: min(begin, offset) for partition, offset in end.items()}
+    return _write(settings, first, end, choose, _Letters(settings, ERASED, keep_bytes=False))
+
+
+_Chosen = tuple[Message, Origin, Listen | None]
+
+
+def _write(
+    settings: Settings,
+    begin: Mapping[int, int],
+    end: Mapping[int, int],
+    choose: Callable[[Sequence[Message]], Iterator[_Chosen]],
+    letters: _Letters | None,
+) -> Excluded:
+    """Write letters for what is chosen of a stretch; without `letters`, count."""
+    topic, outcome = Topics.of(settings).listens.name, Excluded()
+    rejected = RejectedBefore(settings, topic, partitions=end)  # a letter has the partition of its record
+    reader = TopicReader(settings, topic, begin, end, queued_max_messages_kbytes=READ_AHEAD_KB)
     try:
         rejected.refresh()
         for batch in reader.read_to_end(end):
             new = []
-            for message, origin, listen in _chosen(batch, topic, selection, codec):
+            for message, origin, listen in choose(batch):
                 if origin.offset in rejected.offsets.get(origin.partition, ()):
                     outcome.already += 1
                     continue
                 new.append(message)
                 if len(outcome.sample) < SAMPLE:
                     outcome.sample.append((origin, listen))
-            if not dry_run:
+            if letters is not None:
                 letters.send(new)
             outcome.count += len(new)
-        if letters.claims:
+        if letters is not None and letters.claims:
             log.warning("%s: the header %s of %d records that are no copies is ignored", topic, COPIED, letters.claims)
     finally:
         reader.close()
@@ -203,9 +231,7 @@ def _range(settings: Settings, topic: str, selection: Selection) -> tuple[dict[i
     return begin, stop
 
 
-def _chosen(
-    batch: Sequence[Message], topic: str, selection: Selection, codec: Codec
-) -> Iterator[tuple[Message, Origin, Listen | None]]:
+def _chosen(batch: Sequence[Message], topic: str, selection: Selection, codec: Codec) -> Iterator[_Chosen]:
     listens: Sequence[Listen | DecodeError] = codec.decode_many([message.value() for message in batch], Listen)
     for message, decoded in zip(batch, listens, strict=True):
         origin = Origin(topic, message.partition(), message.offset())
@@ -217,7 +243,7 @@ def _chosen(
 class _Letters:
     """Publishes letters, and waits for their acknowledgement."""
 
-    def __init__(self, settings: Settings, why: str, *, keep_bytes: bool) -> None:
+    def __init__(self, settings: Settings, why: str, *, keep_bytes: bool = True) -> None:
         self._topic = Topics.of(settings).dead_letters.name
         self._why, self._keep_bytes = why, keep_bytes
         self.claims = 0  # records that are no copies, though their header says so
@@ -227,7 +253,7 @@ class _Letters:
         """Publish a letter for each record; raises DeadLetterError if one is not acknowledged."""
         try:
             for message in messages:
-                reason = ExcludedError(f"excluded by an operator: {self._why}", message.value() or b"")
+                reason = ExcludedError(EXCLUDED + self._why, message.value() or b"")
                 origin = Origin(message.topic(), message.partition(), message.offset())
                 headers = headers_of(message)
                 key, value, own = (message.key(), message.value(), headers) if self._keep_bytes else (None, None, ())

@@ -5,10 +5,12 @@ It runs until SIGTERM. Several learners share the shards: each partition of the 
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from core.numba_cache import give_back_compiler
 from core.settings import Settings
+from schemas.dead_letters import Letters
 from schemas.events import Model
 from schemas.models import learned_body_bytes
 from schemas.registry import codec_of
@@ -60,6 +62,10 @@ class LearnerApp(FoldingApp):
         """Read which records were dead-lettered; see `FoldingApp.refresh_sources`."""
         self.sources.refresh()
 
+    def letters(self) -> Letters:
+        """See `FoldingApp.letters`."""
+        return self.sources.letters
+
     def close_sources(self) -> None:
         """Close what was opened; see `FoldingApp.close_sources`."""
         self.publisher.close()
@@ -71,7 +77,8 @@ class LearnerApp(FoldingApp):
         if self._opened_in.get(partition, store) != store:
             await self._publish_again(partition, store)
         self._opened_in[partition] = store
-        return self.sources.open(partition, claim, start, store, self.publisher, self.counters)
+        opening = (partition, claim, start, store, self.publisher, self.counters)
+        return await asyncio.to_thread(self.sources.open, *opening)
 
     async def _publish_again(self, partition: int, store: Store) -> None:
         """Publish the snapshots of a namespace that has become the live one.

@@ -21,10 +21,10 @@ from core.kafka.layout import listens_topic, read_phases
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
-from schemas.dead_letters import RejectedBefore
+from schemas.dead_letters import Letters, RejectedBefore
 from schemas.events import Model, Track, TrainingBatch
 from schemas.models import learned_body_bytes
-from schemas.shards import Shard
+from schemas.shards import Shard, shard_of
 from schemas.topics import Topics
 from schemas.track_table import TrackTable
 from schemas.training import TrainingColumns, listens_of
@@ -33,6 +33,7 @@ from streams.folds.projection import Changes
 from streams.learner.learner import Learner, OutdatedStateError, Outgrown
 from streams.store.keys import checkpoint_key, partition_key
 from streams.store.protocol import Claim, ClaimLostError, Outcome, Store
+from streams.store.redis_store import letters_of
 from streams.worker.metrics import LearnerCounters
 from streams.worker.partition import ClaimedPartition, Publisher
 
@@ -51,6 +52,8 @@ class LearnerSources:
         Offsets of listens that are dead letters, ascending: older batches still contain them.
     excluded : mapping of partition to int
         Number of listens that operators have excluded (`RejectedBefore.excluded`).
+    letters : mapping of partition to offset
+        See `Claim.letters`.
     """
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
@@ -60,8 +63,11 @@ class LearnerSources:
         self._rejected = RejectedBefore(settings, topics.training.name)
         self._settings = settings
         self._listens: dict[str, RejectedBefore] = {}
+        self._topic_ids: dict[str, str] = {}
+        self._begun: dict[int, Letters | None] = {}
         self.left_out: dict[tuple[str, int], NDArray[np.int64]] = {}
         self.excluded: dict[int, int] = {}
+        self.letters: Letters = {}
         self.catalogue: Mapping[int, Track] = self._reader.tracks
         self.intake = Intake(codec, self._reader.tracks, self._reader.refresh, self._rejected.offsets)
         self.refresh()
@@ -69,6 +75,7 @@ class LearnerSources:
     def refresh(self) -> None:
         """Read which records and listens became dead letters since the last call."""
         self._rejected.refresh()
+        self.letters = self._rejected.reached  # the others have read as far in a moment
         admin = AdminClient(common_config(self._settings))
         for layout in read_phases(self._settings, admin):
             self._refresh_listens(listens_topic(self._settings.topic_prefix, layout), admin)
@@ -78,21 +85,30 @@ class LearnerSources:
         self.excluded.update(counts)
 
     def _refresh_listens(self, topic: str, admin: AdminClient) -> None:
-        if (listens := self._listens.get(topic)) is None:
-            listens = self._listens[topic] = RejectedBefore(self._settings, topic)
-        listens.refresh()
-        if not listens.offsets:
-            return
-        topic_id = read_topic_id(admin, topic)  # batches of an earlier topic have other offsets
-        for partition, offsets in listens.offsets.items():
-            known = self.left_out.get((topic_id, partition))
-            if known is None or len(known) != len(offsets):
-                self.left_out[topic_id, partition] = np.sort(np.fromiter(offsets, np.int64, len(offsets)))
+        if topic not in self._listens:
+            self._listens[topic] = RejectedBefore(self._settings, topic, begun=self._begun_with)
+        self._listens[topic].refresh()
+        if self._listens[topic].offsets:
+            self._topic_ids[topic] = read_topic_id(admin, topic)  # batches of an earlier topic have other offsets
+            self._leave_out(topic)
+
+    def _leave_out(self, topic: str) -> None:
+        for partition, offsets in self._listens[topic].offsets.items():
+            self.left_out[self._topic_ids[topic], partition] = np.sort(np.fromiter(offsets, np.int64, len(offsets)))
+
+    def _begun_with(self, partition: int) -> Letters | None:
+        """Return the letters with which the shard was begun that learns from a partition of the listens."""
+        return self._begun.get(shard_of(partition, self._settings.learner_shards))
 
     def open(
         self, partition: int, claim: Claim, start: int, store: Store, publisher: Publisher, counters: LearnerCounters
     ) -> LearnerPartition:
-        """Return a claimed partition of the training topic."""
+        """Return a claimed partition of the training topic. Blocks."""
+        self._begun[partition] = claim.letters
+        for topic in self._topic_ids:
+            for of_listens in list(self._listens[topic].offsets):
+                self._listens[topic].count(of_listens)
+            self._leave_out(topic)
         known, left_out, every = self.catalogue, self.left_out, self._settings.snapshot_listens
         room, shards = learned_body_bytes(self._settings), self._settings.learner_shards
         return LearnerPartition(
@@ -323,12 +339,15 @@ class Learned:
         See `Learner.state`.
     snapshots : mapping of model's name to record
         As on the models topic.
+    letters : mapping of partition to offset | None
+        See `Claim.letters`.
     """
 
     next_offset: int | None
     topic_id: str | None
     state: Mapping[bytes, bytes]
     snapshots: Mapping[bytes, bytes]
+    letters: Letters | None
 
 
 async def read_learned(redis: Any, namespace: str, shard: int = 0) -> Learned:
@@ -343,13 +362,14 @@ async def read_learned(redis: Any, namespace: str, shard: int = 0) -> Learned:
         Its partition of the training topic.
     """
     async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.hmget(checkpoint_key(namespace, shard), ["next_offset", "topic_id"])
+        pipeline.hmget(checkpoint_key(namespace, shard), ["next_offset", "topic_id", "letters"])
         for collection in (LEARNER, SNAPSHOTS):
             pipeline.hgetall(partition_key(namespace, shard, collection))
-        (next_offset, topic_id), state, snapshots = await pipeline.execute()
+        (next_offset, topic_id, letters), state, snapshots = await pipeline.execute()
     return Learned(
         None if next_offset is None else int(next_offset),
         None if topic_id is None else topic_id.decode(),
         state,
         snapshots,
+        letters_of(letters),
     )

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.kafka.offsets import TopicState, describe_topic
@@ -100,7 +100,7 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
     store, counters = MemoryStore(), LearnerCounters()
     try:
         for shard in end:
-            claim = await store.claim(shard, "offline", "")
+            claim = replace(await store.claim(shard, "offline", ""), letters=learned[shard].letters)
             partition = sources.open(shard, claim, 0, store, NullPublisher(), counters)
             log = PartitionLog(settings, topic, shard, 0, BATCH)
             try:
@@ -267,7 +267,7 @@ class _Rebuilding:
 
     async def _learn(self, record: NamespaceRecord, shard: int, progress: Progress) -> None:
         topic, end, total = Topics.of(self.settings).training.name, self.state.end[shard], sum(self.state.end.values())
-        store = RedisStore(self.redis, record.namespace)
+        store = RedisStore(self.redis, record.namespace, letters=lambda: self.sources.letters)
         claim = await store.claim(shard, f"rebuild-{uuid.uuid4().hex}", self.state.topic_id)
         start = offset_to_start_at(shard, claim, self.state, rebuild_missing=True)
         learning = self.sources.open(shard, claim, start, store, NullPublisher(), LearnerCounters())

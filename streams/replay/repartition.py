@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,13 +50,15 @@ from core.kafka.layout import (
     read_phases,
 )
 from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import BATCH, TopicReader
+from core.kafka.reader import BATCH, TopicReader, log_record
 from core.process import gather_or_cancel
 from core.settings import Settings
 from schemas.dead_letters import Origin, RejectedBefore, originals_of
 from schemas.registry import codec_of
 from schemas.topics import Topics
 from schemas.training import training_batches_of
+from schemas.validation import erased_user
+from streams.dlq.exclude import exclude_erased
 from streams.folds.partition import PROJECTIONS
 from streams.replay.run import fold_feedback
 from streams.replay.sources import ReplayError, ReplaySources, open_sources
@@ -167,18 +170,18 @@ class CopyPosition:
         return min(self.last.get(target, -1) for target in range(source, wanted, partitions)) + 1
 
 
-def read_position(settings: Settings, topic: str, rejected: Mapping[int, Container[int]]) -> CopyPosition:
+def read_position(settings: Settings, topic: str, rejected: RejectedBefore) -> CopyPosition:
     """Read a topic of copies from its beginning. Blocks.
 
     Parameters
     ----------
-    rejected : mapping of old partition to container of offset
-        Records that are dead letters.
+    rejected : RejectedBefore
+        Which old records are dead letters.
 
     Raises
     ------
     ReplayError
-        It is not what one copier has written, or some originals have become dead letters.
+        It is not what one copier has written, or an operator has excluded some originals since.
     """
     position, reader = CopyPosition(), TopicReader(settings, topic)
     try:
@@ -188,7 +191,7 @@ def read_position(settings: Settings, topic: str, rejected: Mapping[int, Contain
                 if not originals:
                     raise ReplayError(f"{topic} has records that are not copies; delete it, and begin again")
                 _, source, original = originals[-1]
-                if original in rejected.get(source, ()):
+                if original in rejected.offsets.get(source, ()) and original not in rejected.erased.get(source, ()):
                     raise _excluded_late(topic)
                 position.add(message.partition(), message.offset(), original)
     finally:
@@ -197,9 +200,7 @@ def read_position(settings: Settings, topic: str, rejected: Mapping[int, Contain
 
 
 def _excluded_late(topic: str) -> ReplayError:
-    return ReplayError(
-        f"listens were excluded or erased after they were copied to {topic}; delete that topic, and begin again"
-    )
+    return ReplayError(f"listens were excluded after they were copied to {topic}; delete that topic, and begin again")
 
 
 class Copier:
@@ -226,7 +227,7 @@ class Copier:
         self._source, self._target = Topics.of(old).listens.name, Topics.of(new).listens.name
         self._rejected = RejectedBefore(old, self._source)
         self._rejected.refresh()
-        self._position = read_position(new, self._target, self._rejected.offsets)
+        self._position = read_position(new, self._target, self._rejected)
         begin = {p: self._position.begin(p, old.partitions, new.partitions) for p in range(old.partitions)}
         if force:
             begin = {p: max(begin[p], first) for p, first in start_offsets(old, self._source).items()}
@@ -234,7 +235,7 @@ class Copier:
         self._reader = TopicReader(old, self._source, begin, batch=batch, auto_offset_reset="error")
         self.publisher = RecordPublisher(new, linger_ms=5)
         self._admin = AdminClient(common_config(new))
-        self._letters = self._rejected.count_before(self.reached)
+        self._letters = self._rejected.count_before(self.reached, erased=False)
         self.copied = self.left_out = 0
 
     @property
@@ -259,7 +260,7 @@ class Copier:
             A topic cannot be written or read.
         """
         self._rejected.refresh()  # after the checkpoints were read: letters are sent before these move
-        if self._rejected.count_before(self.reached) != self._letters:
+        if self._rejected.count_before(self.reached, erased=False) != self._letters:
             raise _excluded_late(self._target)
         end = {p: min(at, self.reached[p] + ROUND_RECORDS) for p, at in folded.items() if at > self.reached[p]}
         try:
@@ -278,7 +279,7 @@ class Copier:
                 ) from error
             raise
         self.publisher.flush()
-        self._letters = self._rejected.count_before(self.reached)
+        self._letters = self._rejected.count_before(self.reached, erased=False)
         wanted, latest = [(self._target, partition) for partition in self.ends], OffsetSpec.latest()
         config, every = common_config(self._new), IsolationLevel.READ_UNCOMMITTED
         found = list_offsets(config, wanted, latest, self._admin, every)
@@ -346,6 +347,7 @@ async def repartition(
     """
     began_s = time.monotonic()
     if old.layout == str(wanted):
+        await asyncio.to_thread(_leave_out_erased, old)  # it may have been killed before
         raise ReplayError(f"{Topics.of(old).listens.name} is the live topic already, with {wanted} partitions")
     old = old.with_(partitions=(await asyncio.to_thread(_live_count, old)))
     check_target(old.partitions, wanted)
@@ -368,6 +370,7 @@ async def repartition(
             record, copied, left_out = move.record, move.copier.copied, move.copier.left_out
         await asyncio.to_thread(_open, old, new)
         waited_s = time.monotonic() - closed_s
+        await asyncio.to_thread(_leave_out_erased, new)
     topic = Topics.of(new).listens.name
     return Moved(topic, record.namespace, wanted, copied, left_out, waited_s, time.monotonic() - began_s)
 
@@ -590,3 +593,17 @@ def _open(old: Settings, new: Settings) -> None:
     before, after = Topics.of(old).listens.name, Topics.of(new).listens.name
     alter_topics(new, {after: {"retention.bytes": None, **LISTENS_CONFIG, **_carried(old)}})
     alter_topics(old, {before: {MAX_BYTES: "0"}})
+
+
+def _leave_out_erased(new: Settings) -> None:
+    """Write letters for the copies of listeners who were erased after they were copied: the copies have none yet."""
+    topic, erased = Topics.of(new).listens.name, defaultdict[int, dict[int, int]](dict)
+    reader = TopicReader(new, topic)
+    try:
+        for batch in reader.read_to_end():
+            for message in batch:
+                if message.value() is None and (user := erased_user(log_record(message))) is not None:
+                    erased[message.partition()][user] = message.offset()
+    finally:
+        reader.close()
+    exclude_erased(new, erased)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from core.kafka.admin import end_offsets
@@ -26,16 +27,16 @@ class Compared(NamedTuple):
     ----------
     equal : bool | None
         None if they cannot be compared.
-    excused : collection of partition
-        Partitions that differ, and may.
+    excused : mapping of partition to int
+        Partitions that differ, and how many listens one of the two has left out.
     """
 
     equal: bool | None
-    excused: Collection[int] = ()
+    excused: Mapping[int, int] = MappingProxyType({})
 
 
 async def compare_with_live(
-    sources: ReplaySources, target: NamespaceTarget, namespace: str, live: str, may_differ: Collection[int] = ()
+    sources: ReplaySources, target: NamespaceTarget, namespace: str, live: str, may_differ: Mapping[int, int]
 ) -> Compared:
     """Compare all items of each partition at one and the same checkpoint.
 
@@ -43,8 +44,8 @@ async def compare_with_live(
 
     Parameters
     ----------
-    may_differ : collection of partition
-        Partitions with excluded listens that the live namespace may have.
+    may_differ : mapping of partition to int
+        Excluded listens that the live namespace may have.
 
     Returns
     -------
@@ -52,7 +53,7 @@ async def compare_with_live(
         `equal` is None if the live namespace is of another topic, began later, stays behind, or has folded records that
         the topic has lost, or if only excused partitions differ.
     """
-    excused = []
+    excused = {}
     for partition in sources.state.end:
         reached = await target.open(partition, 0)
         if not await _live_reaches(sources, live, partition, reached):
@@ -65,9 +66,10 @@ async def compare_with_live(
             replayed = RedisContents(sources.redis, namespace)
             equal = await have_same_items(state.contents, replayed, partition)
         if not equal:
-            if partition not in may_differ:
+            erased = sources.erased(partition, state.letters) ^ sources.erased(partition, sources.begun[partition])
+            if not (left_out := may_differ.get(partition, 0) + len(erased)):
                 return Compared(equal=False)
-            excused.append(partition)
+            excused[partition] = left_out
     return Compared(None, excused) if excused else Compared(equal=True)
 
 
@@ -170,7 +172,7 @@ async def fold_into_namespace(
         if not record.partial:
             left_out = excluded_since(await records.find(live), record.excluded)
             equal, excused = await compare_with_live(sources, target, record.namespace, live, left_out)
-            record = record.with_(equals_live=equal, left_out=sum(left_out[partition] for partition in excused))
+            record = record.with_(equals_live=equal, left_out=sum(excused.values()))
     record = record.with_(done=True)
     await records.put(record)
     return record

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import BotifyError
@@ -14,7 +14,7 @@ from core.kafka.offsets import TopicState, describe_topic
 from core.kafka.reader import LogRecord
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
-from schemas.dead_letters import RejectedBefore
+from schemas.dead_letters import Letters, RejectedBefore
 from schemas.event_time import Lead
 from schemas.registry import codec_of
 from schemas.topics import Topics, feedback_group_of, worker_group_of
@@ -44,6 +44,10 @@ class ReplaySources:
     redis : redis.asyncio.Redis or RedisCluster
     feedback : ReplaySources | None
         Those of the feedback, whose state lies beside that of the listens; None if it is not folded.
+    rejected : RejectedBefore | None
+        The dead letters of the intake; None if there are none of erased listeners.
+    begun : dict of partition to letters
+        With which the state that is folded was begun; see `Claim.letters`.
     """
 
     settings: Settings
@@ -53,6 +57,22 @@ class ReplaySources:
     excluded: Mapping[int, int]
     redis: Any
     feedback: ReplaySources | None = None
+    rejected: RejectedBefore | None = None
+    begun: dict[int, Letters | None] = field(default_factory=dict)
+
+    def letters(self) -> Letters:
+        """Return up to where dead letters were read; see `Claim.letters`."""
+        return {} if self.rejected is None else self.rejected.reached
+
+    def leave_out(self, partition: int, letters: Letters | None) -> None:
+        """Fold a partition without the dead letters with which its state was begun."""
+        self.begun[partition] = letters
+        if self.rejected is not None:
+            self.rejected.count(partition)
+
+    def erased(self, partition: int, letters: Letters | None) -> set[int]:
+        """Return the records of erased listeners that a state which was begun with these letters has left out."""
+        return set() if self.rejected is None else self.rejected.erased_before(partition, letters)
 
 
 @asynccontextmanager
@@ -67,8 +87,9 @@ async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
     topics, codec = Topics.of(settings), codec_of(settings)
     topic, said = topics.listens.name, topics.feedback.name
     state = await asyncio.to_thread(describe_topic, settings, topic, worker_group_of(settings))
+    begun: dict[int, Letters | None] = {}
     said_state = await asyncio.to_thread(describe_topic, settings, said, feedback_group_of(settings))
-    catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings, topic, said)
+    catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings, topic, said, begun=begun.get)
     redis = connect_async(settings)
     try:
         await asyncio.to_thread(catalogue.refresh)
@@ -77,7 +98,7 @@ async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
         intake = Intake(codec, catalogue.tracks, catalogue.refresh, rejected.offsets, lead)
         of_said = Intake(codec, rejected_before=rejected.offsets_of[said], lead=lead)
         feedback = ReplaySources(settings, said, said_state, of_said, {}, redis)
-        yield ReplaySources(settings, topic, state, intake, rejected.excluded, redis, feedback)
+        yield ReplaySources(settings, topic, state, intake, rejected.excluded, redis, feedback, rejected, begun)
     finally:
         await redis.aclose()
         catalogue.close()

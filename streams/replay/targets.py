@@ -118,7 +118,7 @@ class NamespaceTarget:
         self._namespace = namespace
         self._projections = projections
         self._publisher = publisher or NullPublisher()
-        self._store = RedisStore(sources.redis, namespace)
+        self._store = RedisStore(sources.redis, namespace, letters=sources.letters)
         self._owner = f"replay-{uuid.uuid4().hex}"
         self._claimed: dict[int, WorkerPartition] = {}
         self.counters = WorkerCounters()
@@ -132,6 +132,7 @@ class NamespaceTarget:
             async with self._sources.redis.pipeline(transaction=True) as pipeline:
                 pipeline.hsetnx(key, "first_offset", start)
                 pipeline.hsetnx(key, "next_offset", start)
+                pipeline.hsetnx(key, "letters", json.dumps(self._sources.letters()))
                 await pipeline.execute()
 
     async def open(self, partition: int, start: int) -> int:
@@ -146,6 +147,7 @@ class NamespaceTarget:
             return known.next_offset
         sources = self._sources
         claim = await self._store.claim(partition, self._owner, sources.state.topic_id)
+        sources.leave_out(partition, claim.letters)
         state = sources.state
         if claim.next_offset is not None and claim.next_offset > state.end[partition]:
             # the topic has grown since, and a worker has folded the new records

@@ -1,5 +1,5 @@
 -- KEYS[1] checkpoint, KEYS[2..n+1] collections, KEYS[n+2..2n+1] their copies   ARGV[1] seconds the copies live
--- Returns {next_offset or false, topic_id or false, first_offset or false} as they are with that content.
+-- Returns {next_offset, topic_id, first_offset, letters}, each or false, as they are with that content.
 local n = (#KEYS - 1) / 2
 for i = 2, n + 1 do
   if redis.call('COPY', KEYS[i], KEYS[i + n], 'REPLACE') == 1 then
@@ -8,4 +8,4 @@ for i = 2, n + 1 do
     redis.call('UNLINK', KEYS[i + n])
   end
 end
-return redis.call('HMGET', KEYS[1], 'next_offset', 'topic_id', 'first_offset')
+return redis.call('HMGET', KEYS[1], 'next_offset', 'topic_id', 'first_offset', 'letters')

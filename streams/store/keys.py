@@ -58,6 +58,11 @@ def gateway_feedback(prefix: str, user: int) -> str:
     return f"{{{prefix}:gateway:{user}}}:feedback"
 
 
+def gateway_erasure(prefix: str, user: int) -> str:
+    """Return the key of the status of a listener's erasure; shares the session's slot."""
+    return f"{{{prefix}:gateway:{user}}}:erasure"
+
+
 def gateway_items(prefix: str) -> str:
     """Return the key of the hash from external id to number of the tracks that the gateways have added."""
     return f"{{{prefix}:gateway}}:items"

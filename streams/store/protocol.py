@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from core.errors import BotifyError
 from core.kafka.offsets import TopicState
+from schemas.dead_letters import Letters
 from streams.folds.projection import Changes
 
 
@@ -50,12 +51,15 @@ class Claim:
         The checkpoint; None if the partition has no state.
     topic_id : str | None
         Id of the topic from which the state was folded.
+    letters : mapping of partition to offset | None
+        The dead letters that there were when the state was begun; None if the store does not say (`RejectedBefore`).
     """
 
     epoch: int
     owner: str
     next_offset: int | None
     topic_id: str | None
+    letters: Letters | None = None
 
 
 @dataclass(frozen=True, slots=True)

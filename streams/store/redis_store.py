@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import math
 import struct
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any, Protocol, TypeVar
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from core.errors import BotifyError
+from schemas.dead_letters import Letters
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.folds.projection import Changes, PackedFields
 from streams.store.connect import AWAY, FIRST_PAUSE_S, PATIENCE_S, Writes, find_slot, patiently
@@ -52,11 +54,19 @@ class RedisStore:
         With it, claims and applies that Redis refuses are repeated; see `patiently`.
     script_arguments : int
         Arguments from which an apply is a transaction.
+    letters : callable, optional
+        Returns the dead letters that there are now; a claim notes them where the partition has no state.
     """
 
     def __init__(
-        self, redis: Any, namespace: str, writes: Writes | None = None, script_arguments: int = SCRIPT_ARGUMENTS
+        self,
+        redis: Any,
+        namespace: str,
+        writes: Writes | None = None,
+        script_arguments: int = SCRIPT_ARGUMENTS,
+        letters: Callable[[], Letters] | None = None,
     ) -> None:
+        self._letters = letters
         self._writes = writes
         self._script_arguments = script_arguments
         self._redis = redis
@@ -67,9 +77,10 @@ class RedisStore:
     async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
         """Raise the epoch; see `Store.claim`."""
         key = checkpoint_key(self._namespace, partition)
-        epoch, next_offset, stored_id = await patiently(
+        now = json.dumps(self._letters()) if self._letters else ""
+        epoch, next_offset, stored_id, letters = await patiently(
             self._redis,
-            lambda: run_script(self._redis, self._claim, [key], [owner, topic_id]),
+            lambda: run_script(self._redis, self._claim, [key], [owner, topic_id, now]),
             writes=self._writes,
             partition=partition,
         )
@@ -78,6 +89,7 @@ class RedisStore:
             owner=owner,
             next_offset=None if next_offset is None else int(next_offset),
             topic_id=stored_id.decode() if stored_id else topic_id,
+            letters=letters_of(letters),
         )
 
     async def read_whole(
@@ -160,6 +172,17 @@ class RedisStore:
 
     def _key(self, partition: int, collection: str) -> str:
         return partition_key(self._namespace, partition, collection)
+
+
+def letters_of(stored: bytes | None) -> Letters | None:
+    """Parse the letters of a checkpoint.
+
+    Examples
+    --------
+    >>> letters_of(b'{"0": 12}'), letters_of(None)
+    ({0: 12}, None)
+    """
+    return {int(partition): offset for partition, offset in json.loads(stored).items()} if stored else None
 
 
 def _items_of(reply: Any) -> dict[bytes, Any]:
@@ -350,12 +373,15 @@ class PartitionCopy:
         Id of the topic from which the state was folded.
     first_offset : int
         Of its fold: 0, more for a partial replay, or `NOT_OF_THIS_TOPIC`.
+    letters : mapping of partition to offset | None
+        See `Claim.letters`.
     contents : RedisContents
     """
 
     next_offset: int | None
     topic_id: str | None
     first_offset: int
+    letters: Letters | None
     contents: RedisContents
 
 
@@ -381,11 +407,12 @@ async def point_in_time_copy(redis: Any, namespace: str, partition: int) -> Asyn
     freeze = redis.register_script((_HERE / "freeze.lua").read_text(encoding="utf-8"))
     try:
         found = await patiently(redis, lambda: run_script(redis, freeze, keys + copies, [COPY_TTL_S]))
-        next_offset, topic_id, first_offset = found
+        next_offset, topic_id, first_offset, letters = found
         yield PartitionCopy(
             next_offset=None if next_offset is None else int(next_offset),
             topic_id=None if topic_id is None else topic_id.decode(),
             first_offset=int(first_offset or 0),
+            letters=letters_of(letters),
             contents=RedisContents(redis, namespace, token),
         )
     finally:

@@ -11,7 +11,7 @@ from typing import Any
 from core.kafka.column_fetch import fetch_columns
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
-from schemas.dead_letters import RejectedBefore
+from schemas.dead_letters import Letters, RejectedBefore
 from schemas.event_time import Lead
 from schemas.registry import codec_of
 from schemas.topics import Topics, check_training, feedback_group_of, worker_group_of
@@ -48,6 +48,7 @@ class WorkerApp(FoldingApp):
         super().__init__(*args, **kwargs)
         self.counters = WorkerCounters()
         self._opened: dict[int, WorkerPartition] = {}
+        self._begun: dict[int, Letters | None] = {}
 
     def event_times(self) -> dict[int, int]:
         """Return the event time of each partition; see `FoldingApp.event_times`."""
@@ -61,7 +62,7 @@ class WorkerApp(FoldingApp):
         self._catalogue.refresh()
         self._publisher = KafkaPublisher(settings, codec)
         feedback = Topics.of(settings).feedback.name
-        self._rejected = RejectedBefore(settings, self.folding.topic, feedback)
+        self._rejected = RejectedBefore(settings, self.folding.topic, feedback, begun=self._begun.get)
         tracks, lead = self._catalogue.tracks, Lead.of(settings)
         self._intake = Intake(codec, tracks, self._catalogue.refresh, self._rejected.offsets, lead)
         self.of_feedback = (
@@ -75,6 +76,10 @@ class WorkerApp(FoldingApp):
         """Read which records were dead-lettered; see `FoldingApp.refresh_sources`."""
         self._rejected.refresh()
 
+    def letters(self) -> Letters:
+        """See `FoldingApp.letters`."""
+        return self._rejected.reached
+
     def close_sources(self) -> None:
         """Close what was opened; see `FoldingApp.close_sources`."""
         self._publisher.close()
@@ -83,6 +88,8 @@ class WorkerApp(FoldingApp):
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
         """Return the partition; it reads its state with its first run."""
+        self._begun[partition] = claim.letters
+        await asyncio.to_thread(self._rejected.count, partition)
         claimed = self._opened[partition] = WorkerPartition(
             partition,
             claim,

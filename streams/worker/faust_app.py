@@ -29,6 +29,7 @@ from core.logging import configure_logging
 from core.process import end_within, in_daemon_thread, return_large_blocks, tune_gc
 from core.settings import Settings
 from core.telemetry import DurationHistogram, Heartbeat, new_registry, observed
+from schemas.dead_letters import Letters
 from streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async, probe_writes
 from streams.store.namespaces import NamespaceRecords, live_namespace
 from streams.store.protocol import Claim, Store
@@ -122,6 +123,10 @@ class FoldingApp(BatchApp, ABC):
     def refresh_sources(self) -> None:
         """Update the sources before a claim; blocking."""
 
+    def letters(self) -> Letters:
+        """Return up to where dead letters were read; see `Claim.letters`."""
+        return {}
+
     @abstractmethod
     def close_sources(self) -> None:
         """Close the sources; blocking."""
@@ -206,7 +211,10 @@ class FoldingApp(BatchApp, ABC):
 
     def _store_of(self, namespace: str) -> Store:
         return TimedStore(
-            with_failpoints(RedisStore(self._redis, self.folding.state_in(namespace), self._writes)), self._applies
+            with_failpoints(
+                RedisStore(self._redis, self.folding.state_in(namespace), self._writes, letters=self.letters)
+            ),
+            self._applies,
         )
 
     def _missing_for_ready(self) -> str | None:

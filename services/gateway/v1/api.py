@@ -50,6 +50,7 @@ _REFUSALS = {
     429: _refused("Too many requests from this client.", **_RETRY_AFTER),
     503: _refused("Kafka or Redis is unavailable, or too many requests are in progress.", **_RETRY_AFTER),
 }
+_LATER = {202: Reply("It takes longer: ask where the listener's `erasure` stands.", models.ErasureStatus)}
 _NOT_FOUND = {404: _refused("It does not exist."), **_REFUSALS}
 
 
@@ -155,6 +156,7 @@ class V1Api:
             replies = {200: Reply("Successful Response", body), **(_NOT_FOUND if "{" in path else _REFUSALS)}
             return Operation(method, f"/v1/{path}", serve, replies, scope, call, "v1")
 
+        erase = operation("DELETE", "users/{user:path}", self.delete_user, models.Erased, models.UserCall, "admin")
         self.operations = [
             operation(
                 "GET",
@@ -163,9 +165,10 @@ class V1Api:
                 models.Recommendations,
                 models.RecommendationsCall,
             ),
+            operation("GET", "users/{user:path}/erasure", self.erasure, models.ErasureStatus, models.UserCall),
             operation("GET", "users/{user:path}", self.user, models.User, models.UserCall),
             operation("PUT", "users/{user:path}", self.put_user, models.User, models.PutUserCall, "write"),
-            operation("DELETE", "users/{user:path}", self.delete_user, models.Erased, models.UserCall, "admin"),
+            erase._replace(replies={**erase.replies, **_LATER}),
             operation("POST", "events", self.events, models.Accepted, models.EventsCall, "write"),
             operation("GET", "items/{item:path}/similar", self.similar, models.ItemPage, models.SimilarCall),
             operation("GET", "items/{item:path}", self.item, models.Item, models.ItemCall),
@@ -214,7 +217,12 @@ class V1Api:
 
     async def delete_user(self, request: Request) -> Response:
         """Erase a listener: the state, likes and dislikes; no replay counts the past listens any more."""
-        return _json(await self._of().users.delete(*self._user(read_call(request, models.UserCall).path.user)))
+        done = await self._of().users.delete(*self._user(read_call(request, models.UserCall).path.user))
+        return _json(done, 200 if isinstance(done, models.Erased) else 202)
+
+    async def erasure(self, request: Request) -> Response:
+        """Return where a listener's erasure stands."""
+        return _json(await self._of().users.erasure(*self._user(read_call(request, models.UserCall).path.user)))
 
     async def item(self, request: Request) -> Response:
         """Return an item."""
@@ -264,5 +272,5 @@ class V1Api:
         return number, name if self._users.are_external else number
 
 
-def _json(body: BaseModel) -> Response:
-    return Response(body.model_dump_json(exclude_none=True), media_type=JSON)
+def _json(body: BaseModel, status: int = 200) -> Response:
+    return Response(body.model_dump_json(exclude_none=True), status, media_type=JSON)

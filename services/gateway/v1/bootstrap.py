@@ -20,6 +20,7 @@ from schemas.topics import Topics
 from services.gateway.service import GatewayService
 from services.gateway.sessions import ScriptBatcher
 from services.gateway.v1.api import V1
+from services.gateway.v1.erasures import Erasures
 from services.gateway.v1.events import EventIntake
 from services.gateway.v1.items import Charts, Items, Scores
 from services.gateway.v1.listeners import RedisListenerStore
@@ -35,6 +36,7 @@ async def connect_v1(
     codec: Codec,
     service: GatewayService,
     batcher: ScriptBatcher,
+    redis: Any,
     reader: StateReader,
     users: UserIds,
     stack: AsyncExitStack,
@@ -49,6 +51,12 @@ async def connect_v1(
     await asyncio.to_thread(models.start)
     stack.push_async_callback(asyncio.to_thread, models.close)
     events = EventIntake(service, listeners, users, topics.feedback.name)
+    erasures = Erasures(
+        redis,
+        settings.topic_prefix,
+        lambda user: reader.users([user]) != [None],
+        lambda user, known: erase_listener(settings, user, lambda at: reader.checkpoints().get(at), known),
+    )
     return V1(
         Recommending(service, listeners),
         events,
@@ -57,8 +65,9 @@ async def connect_v1(
             service,
             listeners,
             reader,
-            lambda user: erase_listener(settings, user, lambda partition: reader.checkpoints().get(partition)),
+            erasures.erase,
             events,
+            erasures.status,
         ),
     )
 

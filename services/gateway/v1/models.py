@@ -306,3 +306,13 @@ class Erased(BaseModel):
 
     user: int | str
     listens: int = Field(description="How many past listens no replay counts any more.")
+
+
+class ErasureStatus(BaseModel):
+    """Where a listener's erasure stands."""
+
+    user: int | str
+    status: Literal["running", "done", "failed"]
+    listens: int | None = Field(default=None, description="Of one that is done.")
+    detail: str | None = Field(default=None, description="Of one that has failed: why. Ask for it again.")
+    since_ms: int | None = Field(default=None, description="Wall clock.")

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from core.errors import BotifyError
+from core.process import in_daemon_thread
 from schemas.events import Feedback
 from services.gateway.api import InvalidRequestError
 from services.gateway.messages import RequestId, UnavailableError, UnknownItemError, UnknownTrackError
 from services.gateway.service import GatewayService
 from services.gateway.v1.events import EventIntake
 from services.gateway.v1.listeners import ListenerStore
-from services.gateway.v1.models import Erased, FeedbackKind, Heard, User, UserBody
+from services.gateway.v1.models import Erased, ErasureStatus, FeedbackKind, Heard, User, UserBody
 from services.gateway.v1.recommending import name_of
 from streams.read import StateReader
 from streams.store.connect import REDIS_ERRORS
 
+T = TypeVar("T")
 Erase = Callable[[int], int]
-"""`streams.dlq.erase.erase_listener`: returns the number of listens; blocking."""
+"""`Erasures.erase`: returns the number of listens; blocking."""
+ERASURES_AT_ONCE, MOST_ERASURES = 2, 64
+"""How many have a thread, of their own because they block for seconds, and how many wait or are in progress."""
+QUICK_S = 5.0
+"""How long a call waits for an erasure before it is answered that it takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,9 @@ class Users:
     reader: StateReader
     erase: Erase
     events: EventIntake
+    status: Callable[[int], ErasureStatus | None] = lambda user: None
+    erasing: dict[int, asyncio.Task[int]] = field(default_factory=dict)
+    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ERASURES_AT_ONCE))
 
     async def get(self, user: int, name: int | str) -> User:
         """Return a listener; raises `UnknownItemError` if nothing was heard or said."""
@@ -72,25 +82,22 @@ class Users:
             ("like", "likes", body.likes),
             ("dislike", "dislikes", body.dislikes),
         ]
-        for kind, field, names in said:
+        for kind, place, names in said:
             for at, name in enumerate(names):
                 try:
                     track = (await self.service.track(name)).track
                 except UnknownTrackError as error:
-                    wrong.append({"loc": ("body", field, at), "msg": str(error)})
+                    wrong.append({"loc": ("body", place, at), "msg": str(error)})
                     continue
                 if kinds.setdefault(track, kind) != kind:
-                    wrong.append({"loc": ("body", field, at), "msg": f"{name!r} is one of the likes, too"})
+                    wrong.append({"loc": ("body", place, at), "msg": f"{name!r} is one of the likes, too"})
         if wrong:
             raise InvalidRequestError(wrong)
         return kinds
 
     async def _find(self, user: int, name: int | str) -> User | None:
         opinions = await self.listeners.opinions(user)
-        try:
-            (state,) = await asyncio.to_thread(self.reader.users, [user])
-        except REDIS_ERRORS as error:
-            raise UnavailableError(f"Redis does not answer ({type(error).__name__})") from error
+        (state,) = await _answer(asyncio.to_thread(self.reader.users, [user]))
         if state is None and opinions == ([], []):
             return None
         heard = [] if state is None else state.last_listens()[::-1].tolist()
@@ -106,18 +113,46 @@ class Users:
             dislikes=list(map(self._name, opinions.disliked)),
         )
 
-    async def delete(self, user: int, name: int | str) -> Erased:
-        """Erase a listener; raises `UnavailableError`, and may be called again."""
-        await self.listeners.erase(user)
+    async def delete(self, user: int, name: int | str) -> Erased | ErasureStatus:
+        """Erase a listener, or say that it takes longer; raises `UnavailableError`, and may be called again."""
+        if (task := self.erasing.get(user)) is None:
+            if len(self.erasing) >= MOST_ERASURES:
+                raise UnavailableError(f"{MOST_ERASURES} erasures are in progress; ask again when some are done")
+            task = self.erasing[user] = asyncio.create_task(self._erase(user))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # whether or not it is awaited
+        await asyncio.wait({task}, timeout=QUICK_S)
+        if not task.done():
+            return ErasureStatus(user=name, status="running")
+        return Erased(user=name, listens=task.result())
+
+    async def _erase(self, user: int) -> int:
         try:
-            listens = await asyncio.to_thread(self.erase, user)
-        except REDIS_ERRORS as error:
-            raise UnavailableError(f"Redis does not answer ({type(error).__name__})") from error
-        except BotifyError as error:
-            raise UnavailableError(str(error)) from error
-        await self.events.settle(user, lambda said: not said)
-        return Erased(user=name, listens=listens)
+            await self.listeners.erase(user)
+            async with self.room:
+                listens = await _answer(in_daemon_thread(lambda: self.erase(user)))
+            await self.events.settle(user, lambda said: not said)
+            return listens
+        finally:
+            del self.erasing[user]
+
+    async def erasure(self, user: int, name: int | str) -> ErasureStatus:
+        """Return where the erasure of a listener stands; raises `UnknownItemError` if there was none for a day."""
+        if user in self.erasing:
+            return ErasureStatus(user=name, status="running")
+        if (found := await _answer(asyncio.to_thread(self.status, user))) is None:
+            raise UnknownItemError(f"no erasure of {name!r} was asked for in the last day")
+        return found.model_copy(update={"user": name})
 
     def _name(self, number: int) -> int | str:
         track = self.service.tracks.known(number)
         return number if track is None else name_of(track)
+
+
+async def _answer(asked: Awaitable[T]) -> T:
+    """Return what Redis and Kafka answer; raises `UnavailableError`."""
+    try:
+        return await asked
+    except REDIS_ERRORS as error:
+        raise UnavailableError(f"Redis does not answer ({type(error).__name__})") from error
+    except BotifyError as error:
+        raise UnavailableError(str(error)) from error

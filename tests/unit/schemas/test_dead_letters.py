@@ -6,9 +6,21 @@ from typing import Any
 import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
 
-from core.errors import DecodeError
+from core.errors import DecodeError, ExcludedError
 from core.kafka.layout import COPIED
-from schemas.dead_letters import PREFIX, Origin, dead_letter_headers, origin_of, originals_of
+from core.settings import Settings
+from schemas import dead_letters
+from schemas.dead_letters import (
+    ERASED,
+    EXCLUDED,
+    PREFIX,
+    Letters,
+    Origin,
+    RejectedBefore,
+    dead_letter_headers,
+    origin_of,
+    originals_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -103,3 +115,93 @@ def test_a_value_that_names_no_record_of_an_earlier_layout_is_ignored(value: byt
 
 def test_what_the_producer_of_an_original_claimed_is_not_before_it() -> None:
     assert originals(b"botify.listens/0/5", b"botify.listens/3/17") == [str(Origin("botify.listens", 3, 17))]
+
+
+class Letter:
+    """A letter of a record of partition 0, in partition 0, as confluent's consumers return it."""
+
+    def __init__(self, at: int, origin: int, reason: Exception, value: bytes | None) -> None:
+        self._at, self._value = at, value
+        self._headers = dead_letter_headers("botify.listens", 0, origin, None, reason)
+
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        return self._headers
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self._at
+
+    def value(self) -> bytes | None:
+        return self._value
+
+
+class Topic:
+    """The dead-letter topic, which grows."""
+
+    def __init__(self) -> None:
+        self.letters: list[Letter] = []
+        self.next_offsets = {0: 0}
+
+    def read_to_end(self) -> list[list[Letter]]:
+        new = self.letters[self.next_offsets[0] :]
+        self.next_offsets[0] = len(self.letters)
+        return [new]
+
+    def erase(self, *origins: int) -> None:
+        self._add(origins, ExcludedError(EXCLUDED + ERASED, b""), None)
+
+    def reject(self, *origins: int) -> None:
+        self._add(origins, DecodeError("no", b""), b"?")
+
+    def exclude(self, *origins: int, why: str = "a bot") -> None:
+        self._add(origins, ExcludedError(EXCLUDED + why, b""), b"a listen")
+
+    def _add(self, origins: Sequence[int], reason: Exception, value: bytes | None) -> None:
+        self.letters += [Letter(len(self.letters) + at, origin, reason, value) for at, origin in enumerate(origins)]
+
+
+@pytest.fixture
+def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
+    topic = Topic()
+    monkeypatch.setattr(dead_letters, "TopicReader", lambda *_, **__: topic)
+    return topic
+
+
+def test_a_fold_leaves_out_who_was_erased_before_it_began_whenever_it_reads_the_letters(topic: Topic) -> None:
+    begun: dict[int, Letters | None] = {}
+    rejected = RejectedBefore(Settings(), "botify.listens", begun=begun.get)
+    topic.erase(3, 5)
+    rejected.refresh()
+    begun[0] = rejected.reached
+    topic.erase(5, 7, 9)
+    topic.reject(11)
+    topic.exclude(13)
+    rejected.refresh()
+    assert rejected.offsets == {0: {3, 5, 11, 13}}
+    assert rejected.excluded == {0: 1}  # an operator has excluded one: what was begun before may have it
+
+    later = RejectedBefore(Settings(), "botify.listens", begun=lambda _: begun[0])  # of a process that resumes it
+    topic.next_offsets[0] = 0
+    later.refresh()
+    assert later.offsets == rejected.offsets
+
+    begun[0] = None  # of an earlier version, and of readers that fold nothing
+    rejected.count(0)
+    assert rejected.offsets == {0: {3, 5, 7, 9, 11, 13}}
+    begun[0] = {}
+    rejected.count(0)
+    assert rejected.offsets == {0: {11, 13}}
+
+
+def test_what_is_rejected_or_excluded_as_well_as_erased_stays_out_of_every_fold(topic: Topic) -> None:
+    rejected = RejectedBefore(Settings(), "botify.listens", begun=lambda _: {})
+    topic.reject(1)
+    topic.erase(1, 2, 3)
+    topic.reject(2)
+    topic.exclude(3, 4)
+    topic.exclude(5, why=ERASED)  # an operator's word: the letter has the record, and there is no tombstone
+    rejected.refresh()
+    assert rejected.offsets == {0: {1, 2, 3, 4, 5}}
+    assert rejected.excluded == {0: 3}

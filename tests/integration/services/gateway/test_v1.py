@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Feedback, Listen, Recommendation
 from schemas.topics import Topics
+from streams.store.connect import connect
 from tests.integration.services.gateway.conftest import TRACKS, StartGateway
 from tests.support import all_folded, eventually, make_tracks, offline_fold, produce, read_topic, running
 
@@ -25,6 +27,11 @@ def recommended(client: httpx.Client, user: int, **parameters: object) -> list[s
     assert answer.status_code == 200, answer.text
     assert not answer.json()["fallback"]
     return [item["item"] for item in answer.json()["items"]]
+
+
+def _erased(client: httpx.Client, user: int) -> dict[str, Any] | None:
+    status: dict[str, Any] = client.get(f"/v1/users/{user}/erasure").json()
+    return status if status["status"] == "done" else None
 
 
 def test_from_a_first_recommendation_to_erasure(settings: Settings, gateway: StartGateway) -> None:
@@ -85,7 +92,15 @@ def test_from_a_first_recommendation_to_erasure(settings: Settings, gateway: Sta
         assert disliked in again
         assert first[1] not in again
 
-        assert client.delete("/v1/users/42").json() == {"user": 42, "listens": 1}
+        redis, of_42 = connect(settings), f"{{{settings.topic_prefix}:gateway:42}}"
+        assert {key.decode() for key in redis.scan_iter(f"{of_42}*")} >= {f"{of_42}:slates", f"{of_42}:feedback"}
+        assert client.delete("/v1/users/42").status_code in (200, 202)
+        done = eventually(lambda: _erased(client, 42))
+        assert (done["user"], done["listens"]) == (42, 1)
+        assert {key.decode() for key in redis.scan_iter(f"{of_42}*")} == {f"{of_42}:erasure"}
+        assert 0 < redis.ttl(f"{of_42}:erasure") <= 24 * 60 * 60
+        redis.close()
+        assert client.delete("/v1/users/42").json() == {"user": 42, "listens": 1}  # nobody by now
         assert client.get("/v1/users/42").status_code == 404
         assert client.get("/v1/users/43").json()["listens"] == 1
     assert offline_fold(settings).rejected == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analytics.export.run import TIME_COLUMNS, export_topic
@@ -17,6 +18,9 @@ from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest
 from schemas.topics import Topics
+from services.dashboard.listens import ListenerReader
+from services.lists.build import build_models, heard_of_topic
+from services.recommender.lists import USER_LISTS, lists_of
 from streams.dlq.erase import erase_listener
 from streams.dlq.letters import read_letters
 from streams.dlq.redrive import redrive
@@ -101,6 +105,8 @@ def test_an_erased_listener_leaves_no_trace(settings: Settings, tmp_path: Path) 
         produce(settings, topics.listens.name, [*others[600:], *heard(50, 5)])
         eventually(all_folded(settings))
         assert UserState.from_bytes(fields_of_erased(settings)[USERS]).listens == 5
+        shown = ListenerReader(settings, CODEC).read(ERASED).listens  # the dashboard's page of the listener
+        assert [listen.event_id for listen in shown] == [f"x:{at}" for at in range(50, 55)]
         assert erase(settings) == 60
         assert fields_of_erased(settings) == {}
 
@@ -109,6 +115,9 @@ def test_an_erased_listener_leaves_no_trace(settings: Settings, tmp_path: Path) 
         redis = connect(settings)
         assert redrive(settings, redis, letters, exclusions=True, force=True).sent == []
 
+        user_lists = next(m for m in build_models(heard_of_topic(settings), 5, 5) if m.name == USER_LISTS)
+        _, sizes = lists_of(user_lists).of(np.array([others[0].user, ERASED]))
+        assert (sizes[0] > 0, sizes[1]) == (True, 0)
         botify(settings, "replay", "swap", as_json(settings, "replay", "run")["id"])
         as_json(settings, "replay", "models", "--rebuild", "--swap")
         assert "the state equals the fold of the topic" in botify(settings, "verify").output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +14,11 @@ from schemas.codec import Codec
 from schemas.events import Feedback, Track
 from schemas.external_ids import UserIds
 from services.gateway.options import GatewayOptions
+from services.gateway.v1 import users
 from services.gateway.v1.models import PageQuery, Recommendations
 from services.gateway.v1.problems import MEDIA_TYPE
 from streams.folds.users import HISTORY_LISTENS, UserState
+from tests.support import eventually
 from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeGateway, serving
 from tests.unit.services.recommender.recommending import state_of
 
@@ -365,9 +368,41 @@ def test_a_put_of_a_listener_is_taken_whole_or_not_at_all(client: TestClient, ga
 
 def test_the_document_names_every_route(client: TestClient) -> None:
     document = client.get("/v1/openapi.json").json()
-    assert sum(map(len, document["paths"].values())) == 12
+    assert sum(map(len, document["paths"].values())) == 13
     query = document["paths"]["/v1/users/{user}/recommendations"]["get"]["parameters"]
     assert [one["name"] for one in query] == ["user", "n", "exclude", "filter", "session", "explain"]
     schema = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert schema == {"anyOf": [{"$ref": "#/components/schemas/Event"}, {"$ref": "#/components/schemas/Events"}]}
     assert {"Event", "Events", "Problem", "Recommendations"} <= document["components"]["schemas"].keys()
+
+
+def test_erasures_that_take_long_keep_nobody_waiting(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve at once while the worker is away: two have a thread, the others wait, and other calls are served."""
+    go, at_once, most = threading.Event(), [], 0
+
+    def erase(user: int) -> int:
+        nonlocal most
+        at_once.append(user)
+        most = max(most, len(at_once))
+        go.wait(30)
+        at_once.remove(user)
+        return user
+
+    monkeypatch.setattr(users, "QUICK_S", 0.01)
+    monkeypatch.setattr(users, "MOST_ERASURES", 12)
+    gateway.reader.erase = erase  # type: ignore[method-assign]
+    with serving(gateway) as client:
+        for user in range(12):
+            answer = client.delete(f"/v1/users/{user}")
+            assert (answer.status_code, answer.json()["status"]) == (202, "running")
+            assert client.get(f"/v1/users/{user}/erasure").json()["status"] == "running"
+        more = client.delete("/v1/users/12")
+        refused(more, 503)
+        assert more.headers["retry-after"]
+        assert client.delete("/v1/users/3").status_code == 202  # asked again, it is the same erasure
+        assert client.get("/v1/latest").status_code == 200
+        assert most == users.ERASURES_AT_ONCE
+        go.set()
+        eventually(lambda: all(client.get(f"/v1/users/{user}/erasure").status_code == 404 for user in range(12)))
+        assert client.delete("/v1/users/12").status_code in (200, 202)
+        assert most == users.ERASURES_AT_ONCE
