@@ -45,6 +45,7 @@ from services.dashboard.readers import (
     TrafficReader,
 )
 from services.experiments import Experiments
+from services.stack.disk import shortage_of_stack
 from streams.read import StateReader
 from streams.store.connect import check_redis, connect
 
@@ -287,7 +288,7 @@ class Collector:
             part.close()
 
     def _take(self, now_s: float) -> Snapshot:
-        problems: list[str] = []
+        problems = shortage_of_stack(self._settings.home)
         kafka = _is_reachable(check_kafka, self._settings, problems)
         redis = _is_reachable(check_redis, self._settings, problems)
         due: list[Part[Any]] = [self._processes]

@@ -153,7 +153,7 @@ async def connect_gateway(
 
     def problems() -> list[str]:
         found = [
-            None if rpc.reachable else "Kafka is not reachable",
+            rpc.problem,
             None if rpc.listening else "the recommendations are not read yet",
             None if len(tracks) else NO_CATALOGUE,
             batcher.problem or state.problem,

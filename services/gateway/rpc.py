@@ -35,6 +35,7 @@ from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest
 from schemas.topics import Topics
 from services.gateway.messages import UnavailableError
+from services.stack.disk import shortage_of_stack
 
 PendingReply = asyncio.Future[Recommendation | None]
 """A recommendation, None if there is none in time; `UnavailableError` if the listen was not acknowledged."""
@@ -173,7 +174,7 @@ class RpcClient:
         self._settings = settings
         self._held: deque[_HeldListen] = deque()
         self._moving: asyncio.Task[None] | None = None
-        self.reachable = True  # whether a broker answered the last probe
+        self.problem: str | None = None  # why no broker answered the last probe, None if one did
         self._probe_now = asyncio.Event()
         self._sent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -245,8 +246,8 @@ class RpcClient:
         requested: bool = False,
     ) -> PendingReply:
         """Publish records of one key, the first of them to be acknowledged."""
-        if not self.reachable:
-            raise UnavailableError("Kafka is not reachable")
+        if self.problem is not None:
+            raise UnavailableError(self.problem)
 
         record: dict[str, Any] = {"key": key, "headers": list(headers)} if headers else {"key": key}
         future = self._pending.open(id_, requested=requested, now_s=time.monotonic())
@@ -355,20 +356,20 @@ class RpcClient:
     async def _watch(self) -> None:
         """Probe the brokers: at once after an error, and periodically."""
         while True:
-            was, self.reachable = self.reachable, await asyncio.to_thread(self._probe)
-            if self.reachable != was:
-                log.warning("Kafka is %s", "reachable again" if self.reachable else "not reachable: answering 503")
+            was, self.problem = self.problem, await asyncio.to_thread(self._probe)
+            if (self.problem is None) != (was is None):
+                log.warning("Kafka is reachable again" if was else f"{self.problem}: answering 503")
             try:
-                await asyncio.wait_for(self._probe_now.wait(), PROBE_EVERY_S if self.reachable else PROBE_AGAIN_S)
+                await asyncio.wait_for(self._probe_now.wait(), PROBE_AGAIN_S if self.problem else PROBE_EVERY_S)
             except TimeoutError:
                 continue
-            if not self.reachable:
+            if self.problem:
                 await asyncio.sleep(PROBE_AGAIN_S)
             self._probe_now.clear()
 
-    def _probe(self) -> bool:
+    def _probe(self) -> str | None:
         try:
             self._publisher.check_broker(self._listens, PROBE_S)
         except NoBrokerError:
-            return False
-        return True
+            return ": ".join(["Kafka is not reachable", *shortage_of_stack(self._settings.home)])
+        return None

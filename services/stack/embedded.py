@@ -91,6 +91,23 @@ def _binary() -> Path:
 LOCK_FILE = "stack.lock"
 
 
+def take_lock(home: Path) -> IO[str]:
+    """Lock a directory against other stacks until the file is closed or this process ends; raises `StackError`."""
+    home.mkdir(parents=True, exist_ok=True)
+    lock = (home / LOCK_FILE).open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        record = StackRecord.read(home)
+        owner = f" (pid {record.owner.pid})" if record else ""
+        raise StackError(
+            f"a stack already runs in {home}{owner}: use it, stop it with `botify down`, or set BOTIFY_HOME to another "
+            "directory"
+        ) from error
+    return lock
+
+
 class EmbeddedStack:
     """One Kafka and one Valkey of a data directory.
 
@@ -167,8 +184,7 @@ class EmbeddedStack:
         StackError
             One of them cannot start; none is left running.
         """
-        self.home.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
+        self._lock = take_lock(self.home)
         try:
             self._stop_leftovers()
             self._make_servers()
@@ -244,21 +260,6 @@ class EmbeddedStack:
                 watchdog=self.watchdog,
                 notify=self._notify,
             )
-
-    def _take_lock(self) -> None:
-        """Lock the directory against other stacks; the kernel releases the lock when this process ends."""
-        lock = (self.home / LOCK_FILE).open("a")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            record = StackRecord.read(self.home)
-            owner = f" (pid {record.owner.pid})" if record else ""
-            raise StackError(
-                f"a stack already runs in {self.home}{owner}: use it, stop it with `botify down`, or set "
-                "BOTIFY_HOME to another directory"
-            ) from error
-        self._lock = lock
 
     def _stop_leftovers(self) -> None:
         """Stop processes whose owner was killed together with its watchdog."""

@@ -11,8 +11,10 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from core.durable import write_durably
 from core.java import find_java
 from services.errors import StackError
+from services.stack.disk import START_BYTES, STOP_BYTES, shortage
 from services.stack.kafka_jars import Notify, class_path
 from services.stack.ports import HOST
 from services.stack.server import Server
@@ -116,6 +118,7 @@ class Kafka(Server):
     """One broker; its data is under `home/kafka`, its log in `home/logs/kafka.log`."""
 
     def __init__(self, home: Path, *, port: int, controller_port: int, watchdog: Watchdog, notify: Notify) -> None:
+        self._home = home
         self._data_dir = home / "kafka"
         self._properties_file = home / "kafka.properties"
         self._properties = server_properties(self._data_dir, port, controller_port)
@@ -134,15 +137,22 @@ class Kafka(Server):
         """Address for clients."""
         return f"{HOST}:{self.port}"
 
+    def obstacle(self) -> str | None:
+        """Return why there is too little space on the disk, None if there is enough."""
+        return shortage(self._home, STOP_BYTES if self.running else START_BYTES)
+
     def spawn(self) -> None:
         """Write the configuration, format a new data directory, and start the broker.
 
         Raises
         ------
         StackError
-            The data directory cannot be formatted, or another process has a port (`PortTakenError`).
+            The disk is full, the data directory cannot be formatted, or another process has a port (`PortTakenError`).
         """
-        self._properties_file.write_text(render(self._properties), encoding="utf-8")
+        if obstacle := self.obstacle():
+            raise StackError(obstacle)
+        text = render(self._properties)
+        write_durably(self._properties_file, lambda new: new.write_text(text, encoding="utf-8"))
         if not (self._data_dir / "meta.properties").exists():
             self._format()
         super().spawn()

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from services.errors import PortTakenError, StackError
+from services.stack.record import write_json
 
 HOST = "127.0.0.1"
 PORTS_FILE = "ports.json"
@@ -78,7 +79,8 @@ def choose(home: Path, wanted: Mapping[str, int | None], preferred: Mapping[str,
     for name, port in wanted.items():
         kept = remembered.get(name) or _if_free((preferred or {}).get(name, 0)) if port is None else port
         chosen[name] = kept or find_free(frozenset(chosen.values()))
-    (home / PORTS_FILE).write_text(json.dumps(remembered | chosen, indent=2) + "\n", encoding="utf-8")
+    if not chosen.items() <= remembered.items():
+        write_json(home / PORTS_FILE, remembered | chosen)
     return chosen
 
 

@@ -15,6 +15,7 @@ from typing import Self
 
 import psutil
 
+from core.durable import write_durably
 from core.settings import STACK_FILE
 from services.errors import StackError
 
@@ -26,7 +27,10 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process: pids are reused, a pid with its time of creation (seconds since the epoch) is not.
+    """A process: pids are reused, a pid with its time of creation is not.
+
+    On Linux the time is in seconds since boot, which a step of the wall clock does not change; elsewhere since the
+    epoch.
 
     Examples
     --------
@@ -44,13 +48,13 @@ class Identity:
     @classmethod
     def of(cls, pid: int) -> Self:
         """Return the identity of a running process."""
-        return cls(pid, psutil.Process(pid).create_time())
+        return cls(pid, _created_s(pid))
 
     def process(self) -> psutil.Process | None:
         """Return the process, or None if it has ended (a zombie has ended)."""
         try:
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created_s) < _SAME_TIME_S
+            same = abs(_created_s(self.pid) - self.created_s) < _SAME_TIME_S
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return None
@@ -58,6 +62,16 @@ class Identity:
     def is_alive(self) -> bool:
         """Return whether the process still runs."""
         return self.process() is not None
+
+
+def _created_s(pid: int) -> float:
+    if not Path("/proc/self/stat").exists():
+        return psutil.Process(pid).create_time()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError as error:
+        raise psutil.NoSuchProcess(pid) from error
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")  # `starttime` of proc(5), the 22nd field
 
 
 def stop_groups(identities: Sequence[Identity], grace_s: float = STOP_GRACE_S) -> None:
@@ -88,6 +102,16 @@ def signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
         if number == signal.SIGTERM:
             os.killpg(pid, signal.SIGCONT)
+
+
+def write_json(path: Path, value: Mapping[str, object]) -> None:
+    """Write a file atomically, readable by its owner only; where the disk is full, the former one stays."""
+
+    def write(new: Path) -> None:
+        new.touch(mode=0o600)  # the address of Redis may contain its password
+        new.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+    write_durably(path, write)
 
 
 ENDED_FILE = "stack-ended.json"
@@ -121,11 +145,8 @@ class StackRecord:
     restarts: Mapping[str, int] = field(default_factory=dict)
 
     def write(self, home: Path) -> None:
-        """Write the file atomically, readable by its owner only."""
-        new = home / f"{STACK_FILE}.new"
-        new.touch(mode=0o600)  # the address of Redis may contain its password
-        new.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        new.replace(home / STACK_FILE)
+        """Write the file."""
+        write_json(home / STACK_FILE, asdict(self))
 
     @classmethod
     def read(cls, home: Path) -> Self | None:
@@ -165,7 +186,7 @@ class StackEnd:
 
     def write(self, home: Path) -> None:
         """Write the file that `botify status` shows."""
-        (home / ENDED_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_json(home / ENDED_FILE, asdict(self))
 
     @classmethod
     def read(cls, home: Path) -> Self | None:

@@ -19,7 +19,8 @@ from core.settings import STACK_FILE, Settings
 from schemas.topics import create_topics
 from services.errors import ChildDiedError, StackError
 from services.gateway.messages import NO_CATALOGUE
-from services.stack.embedded import EmbeddedStack
+from services.stack.disk import shortage
+from services.stack.embedded import EmbeddedStack, take_lock
 from services.stack.kafka_jars import Notify
 from services.stack.ports import HOST
 from services.stack.record import STOP_GRACE_S, StackEnd, StackRecord, stop_groups, wait_until_gone
@@ -50,8 +51,12 @@ def start_in_background(home: Path, command: Sequence[str], ready_s: float = REA
     ChildDiedError
         The process ended; the message has the end of its output.
     StackError
+        A stack runs there, or the disk is full.
         The stack is not ready at the deadline; it is stopped, as by every exception here (`Ctrl-C` is one).
     """
+    take_lock(home).close()  # the log of a stack that runs is left alone
+    if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS") and (why := shortage(home)):
+        raise StackError(why)  # the process could not write it to its log
     log_path = home / "logs" / "stack.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("wb") as log:
@@ -241,7 +246,8 @@ def running_stack(
             # before the servers, because programs commit their offsets at the end
             stop_all(children)
     except Exception as error:
-        StackEnd.of(error).write(stack.home)
+        with suppress(OSError):  # a full disk must not hide the error
+            StackEnd.of(error).write(stack.home)
         raise
     finally:
         stack.stop()

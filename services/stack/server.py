@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from core.process import signals_held
@@ -28,8 +29,9 @@ def bound(path: Path, max_bytes: int = MAX_BYTES) -> None:
     it continues at the new end. Lines written between copy and truncation are lost.
     """
     if path.exists() and path.stat().st_size > max_bytes:
-        shutil.copyfile(path, path.with_name(path.name + ".1"))
-        os.truncate(path, 0)
+        with suppress(OSError):  # a full disk: the log cannot grow either
+            shutil.copyfile(path, path.with_name(path.name + ".1"))
+            os.truncate(path, 0)
 
 
 def tail(path: Path, lines: int = 15) -> str:
@@ -93,6 +95,10 @@ class ChildProcess:
     def exit_status(self) -> int | None:
         """Exit status of the last process: None while it runs, negative for the signal that killed it."""
         return None if self._process is None else self._process.poll()
+
+    def obstacle(self) -> str | None:
+        """Return why the process may not run at the moment, None if it may."""
+        return None
 
     def spawn(self) -> None:
         """Start the process without waiting; does nothing if it runs."""

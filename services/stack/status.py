@@ -20,6 +20,7 @@ from core.kafka.admin import committed_offsets, list_offsets, partition_counts, 
 from core.kafka.config import common_config
 from core.settings import Settings
 from schemas.topics import Topics
+from services.stack.disk import shortage_of_stack
 from services.stack.record import StackEnd, StackRecord
 from services.stack.server import tail
 from services.stack.supervisor import ProcessReader, ProcessStatus
@@ -148,6 +149,7 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
     process_reader = ProcessReader(record) if record else None
     topics = TopicStatus()
     checkpoints: Offsets = {}
+    problems += shortage_of_stack(settings.home)
     with _noted_in(problems):
         checkpoints = _checkpoints(settings)
     with _noted_in(problems):

@@ -1,5 +1,7 @@
 """Supervision of child processes: a child that ends is restarted, up to a number of times per minute.
 
+A child that has an obstacle, such as a Kafka whose disk is full, is stopped until it is gone.
+
 Beyond that number, a program stays stopped while everything else keeps running, because the repair needs the servers.
 A server beyond that number ends the whole stack, which cannot work without it.
 """
@@ -10,6 +12,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -128,7 +131,7 @@ class ProcessReader:
                 name,
                 identity.pid,
                 "paused" if process.status() == psutil.STATUS_STOPPED else "running",
-                uptime_s=time.time() - identity.created_s,
+                uptime_s=time.time() - process.create_time(),
                 cpu_percent=_cpu_percent(process),
                 rss_mb=process.memory_info().rss / 1e6,
             )
@@ -188,8 +191,10 @@ class Supervisor:
         self._restarts = {child.name: Restarts(restart_limit) for child in self._children}
         self._limit = restart_limit
         self._due_s: dict[str, float] = {}
-        self._changed = changed
-        self._notify = notify
+        self._waiting: set[str] = set()
+        self._record_changes = changed
+        self._is_recorded = True
+        self._print = notify
         self._clock = clock
         self.given_up: Mapping[str, str] = {}
         self.restarted: Counter[str] = Counter()
@@ -210,15 +215,47 @@ class Supervisor:
         """Schedule the restart of children that ended, and start those that are due; raises like `watch`."""
         for child in self._children:
             bound(child.log_path)
-            if child.running or child.name in self.given_up:
+            if child.name in self.given_up:
                 continue
-            if child.name not in self._due_s:
+            if obstacle := child.obstacle():
+                self._hold(child, obstacle)
+            elif child.name in self._waiting:
+                self._waiting.remove(child.name)
+                self._notify(f"{child.name} is started again")
+                self._start_again(child)
+            elif child.running or self._waiting:  # without Kafka others would end too often
+                continue
+            elif child.name not in self._due_s:
                 self._plan(child)
             elif self._clock() >= self._due_s[child.name]:
-                del self._due_s[child.name]
-                child.spawn()
-                self.restarted[child.name] += 1
-                self._changed()
+                self._start_again(child)
+        if not self._is_recorded:
+            self._changed()
+
+    def _hold(self, child: ChildProcess, obstacle: str) -> None:
+        """Stop a child that may not run, or do not start it; a crash while it may not run is not counted."""
+        if child.name not in self._waiting:
+            self._waiting.add(child.name)
+            self._notify(f"{child.name} is stopped: {obstacle}")
+        child.stop()
+
+    def _start_again(self, child: ChildProcess) -> None:
+        self._due_s.pop(child.name, None)
+        child.spawn()
+        self.restarted[child.name] += 1
+        self._changed()
+
+    def _changed(self) -> None:
+        """Have the change recorded, now or, if the disk is full, after a later check."""
+        try:
+            self._record_changes()
+            self._is_recorded = True
+        except OSError:
+            self._is_recorded = False
+
+    def _notify(self, message: str) -> None:
+        with suppress(OSError):  # the output may go to a full disk
+            self._print(message)
 
     def _plan(self, child: ChildProcess) -> None:
         delay_s = self._restarts[child.name].update(self._clock())

@@ -16,7 +16,6 @@ from schemas.topics import Topics
 from tests.support import Background, make_listens
 
 TICK_S = 0.02
-FLUSH_S = 60.0
 CHUNK = 1_000
 
 
@@ -39,26 +38,28 @@ class Load(Background):
     listens : iterable of Listen
         Sent in order, until they or the block end.
     per_s : float
+    patience_s : float
+        How long a listen may wait for its acknowledgement.
 
     Attributes
     ----------
     sent : int
     """
 
-    def __init__(self, settings: Settings, listens: Iterable[Listen], per_s: float) -> None:
+    def __init__(self, settings: Settings, listens: Iterable[Listen], per_s: float, patience_s: float = 60.0) -> None:
         super().__init__(self._send)
         topics = Topics.of(settings)
         self._topic, self._feedback = topics.listens.name, topics.feedback.name
-        self._producer = Producer(producer_config(settings, delivery_timeout_ms=60_000))
+        self._producer = Producer(producer_config(settings, delivery_timeout_ms=int(patience_s * 1000)))
         self._listens = iter(listens)
-        self._per_s = per_s
+        self._per_s, self._patience_s = per_s, patience_s
         self._codec = Codec()
         self._failures: list[object] = []
         self.sent = 0
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
-        assert self._producer.flush(FLUSH_S) == 0
+        assert self._producer.flush(self._patience_s) == 0
         assert not self._failures, self._failures[0]
 
     def _send(self) -> None:

@@ -1,10 +1,13 @@
+import errno
 import os
+from pathlib import Path
 
+import psutil
 import pytest
 
 from core.settings import STACK_FILE, Settings
 from services.errors import StackError
-from services.stack.record import Identity, StackRecord
+from services.stack.record import Identity, StackEnd, StackRecord
 
 ME = Identity.of(os.getpid())
 
@@ -33,6 +36,26 @@ def test_a_reused_pid_does_not_count(tmp_path):
     reused = Identity(ME.pid, ME.created_s - 3600)
     record = StackRecord(ME, processes={"kafka": reused, "valkey": ME})
     assert record.survivors() == {"valkey": ME}
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="psutil's own on other systems")
+def test_a_step_of_the_clock_loses_no_process(monkeypatch):
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: ME.created_s + 2.0)
+    assert ME.is_alive()
+
+
+@pytest.mark.parametrize("written", [StackRecord(ME, ready=True), StackEnd("now", "a reason")])
+def test_a_full_disk_leaves_the_former_file(tmp_path, monkeypatch, written):
+    written.write(tmp_path)
+
+    def full(path, text, **_):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        written.write(tmp_path)
+    assert type(written).read(tmp_path) == written
 
 
 @pytest.mark.parametrize("text", ["not json", "[]", "{}", '{"owner": {"pid": 1}}'])

@@ -1,15 +1,19 @@
 """Waiting for a gateway has a deadline, and its errors say what the gateway lacks."""
 
 import json
+import shutil
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
 from services.errors import StackError
 from services.gateway.messages import NO_CATALOGUE
+from services.stack.embedded import take_lock
 from services.stack.ports import HOST, find_free
-from services.stack.run import wait_for_gateway
+from services.stack.run import start_in_background, wait_for_gateway
 
 
 @pytest.fixture
@@ -38,6 +42,23 @@ def gateway():
 
         yield start
         server.shutdown()
+
+
+def test_a_second_stack_leaves_the_log_of_the_first_alone(tmp_path):
+    log = tmp_path / "logs" / "stack.log"
+    log.parent.mkdir()
+    log.write_text("of the first")
+    with take_lock(tmp_path), pytest.raises(StackError, match="a stack already runs in"):
+        start_in_background(tmp_path, [sys.executable, "-c", "print('of the second')"])
+    assert log.read_text() == "of the first"
+
+
+def test_nothing_is_started_on_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100 << 20))
+    with pytest.raises(StackError, match=r"has 100 MB free: Kafka stops below 256 MB and starts with 512 MB"):
+        start_in_background(tmp_path, [sys.executable, "-c", "print('started')"])
+    assert not (tmp_path / "logs").exists()
 
 
 def test_a_gateway_is_waited_for_until_it_is_ready(gateway):

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,18 @@ from services.stack.supervisor import LIMIT, MAX_DELAY_S, WINDOW_S, Restarts, Su
 class FakeChild:
     log_path = Path("nowhere.log")
     exit_status = 1
+    why_not = None
 
     def __init__(self, name="worker-1"):
         self.name = name
         self.running = False
         self.spawned = 0
+
+    def obstacle(self):
+        return self.why_not
+
+    def stop(self):
+        self.running = False
 
     def spawn(self):
         self.running = True
@@ -54,6 +62,64 @@ def test_a_crashed_child_is_started_after_the_delay_and_not_before(child, clock)
     supervisor.check()
     assert child.spawned == 2
     assert changes == [0.0, 10.5]
+
+
+def test_a_child_with_an_obstacle_is_stopped_and_started_when_it_is_gone(child, clock):
+    told = []
+    supervisor = Supervisor([child], restart_limit=1, clock=clock, notify=told.append)
+    supervisor.start()
+    for times in (1, 2, 3):  # more often than it may crash
+        child.why_not = "the disk is full"
+        for clock.now_s in (10.0 * times, 10.0 * times + 5.0):
+            supervisor.check()
+            assert not child.running
+        child.why_not = None
+        supervisor.check()
+        assert child.running
+        assert (child.spawned, supervisor.restarted["worker-1"]) == (1 + times, times)
+    assert told == ["worker-1 is stopped: the disk is full", "worker-1 is started again"] * 3
+
+
+def test_a_child_that_a_full_disk_ended_waits_for_space_and_its_end_is_no_crash(child, clock):
+    supervisor = Supervisor([child], restart_limit=0, clock=clock)
+    supervisor.start()
+    child.running, child.why_not = False, "the disk is full"
+    supervisor.check()
+    assert child.spawned == 1
+    child.why_not = None
+    supervisor.check()
+    assert child.spawned == 2
+
+
+def test_what_ends_while_a_server_waits_is_started_after_it(child, clock):
+    server = FakeChild("kafka")
+    supervisor = Supervisor([server], [child], restart_limit=1, clock=clock)
+    supervisor.start()
+    server.why_not = "the disk is full"
+    crash(supervisor, child, clock, 3)
+    assert (child.spawned, supervisor.given_up) == (1, {})
+    server.why_not = None
+    for _ in range(3):
+        clock.now_s += 1.0
+        supervisor.check()
+    assert (server.spawned, child.spawned) == (2, 2)
+
+
+def test_a_full_disk_ends_neither_the_checks_nor_the_record_of_what_changed(child, clock):
+    full, recorded = [True], []
+
+    def write(_=None):
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        recorded.append(child.spawned)
+
+    supervisor = Supervisor([child], clock=clock, changed=write, notify=write)
+    supervisor.start()
+    crash(supervisor, child, clock, 1)
+    full.clear()
+    supervisor.check()
+    supervisor.check()
+    assert recorded == [2]
 
 
 def test_a_running_child_is_left_alone(child, clock):
