@@ -103,6 +103,10 @@ GATEWAY_PORT_HELP = "Default: BOTIFY_GATEWAY_PORT or the port of the last start;
 Port = Annotated[int | None, typer.Option(min=0, max=65_535, help=PORT_HELP)]
 
 
+SHARED = {"BOTIFY_GATEWAY_SHARE_PORT": "on", "BOTIFY_GATEWAY_DASHBOARD": "off"}
+"""A page of the dashboard and its websocket must reach the same process."""
+
+
 def up(
     workers: Annotated[int, typer.Option(min=0, help="Number of stream processors; they share the partitions.")] = 1,
     recommenders: Annotated[
@@ -110,6 +114,9 @@ def up(
     ] = 1,
     learners: Annotated[
         int, typer.Option(min=0, help="Number of model learners; one is active, the others stand by.")
+    ] = 1,
+    gateways: Annotated[
+        int, typer.Option(min=1, help="Number of gateways; several share the port, without the dashboard.")
     ] = 1,
     detach: Annotated[
         bool, typer.Option("--detach/--foreground", help="Return once everything runs, or stay in the foreground.")
@@ -129,20 +136,20 @@ def up(
     _check_experiments(settings)
     at = _gateway_port(settings, gateway_port) if gateway else None
     if detach:
-        _up_in_background(settings, workers, recommenders, learners, kafka_port, redis_port, at)
+        _up_in_background(settings, workers, recommenders, learners, gateways, kafka_port, redis_port, at)
         return
     # SIGTERM (`botify down`) stops everything as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with running_stack(
             settings.home,
-            programs(workers, recommenders, learners, gateways=int(gateway)),
+            programs(workers, recommenders, learners, gateways=gateways if gateway else 0),
             kafka_port=kafka_port,
             redis_port=redis_port,
-            environ={} if at is None else {"BOTIFY_GATEWAY_PORT": str(at)},
+            environ=({} if at is None else {"BOTIFY_GATEWAY_PORT": str(at)}) | (SHARED if gateways > 1 else {}),
             notify=say,
         ) as running:
-            _say_addresses(running.settings, at)
+            _say_addresses(running.settings, at, gateways)
             say("Ctrl-C stops everything; the data is kept")
             running.supervisor.watch()
     except KeyboardInterrupt:
@@ -187,6 +194,7 @@ def _up_in_background(
     workers: int,
     recommenders: int,
     learners: int,
+    gateways: int,
     kafka_port: int | None,
     redis_port: int | None,
     gateway_port: int | None,
@@ -196,6 +204,7 @@ def _up_in_background(
         "workers": workers,
         "recommenders": recommenders,
         "learners": learners,
+        "gateways": gateways,
         "kafka-port": kafka_port,
         "redis-port": redis_port,
         "gateway-port": gateway_port,
@@ -209,7 +218,7 @@ def _up_in_background(
             problems = wait_for_gateway(
                 gateway_port, READY_S, running=lambda: StackRecord.read(settings.home) is not None
             )
-    _say_addresses(Settings.from_env(), gateway_port)
+    _say_addresses(Settings.from_env(), gateway_port, gateways)
     for problem in problems:
         say(problem)
     say("`botify status` shows its state, `botify down` stops it")
@@ -240,7 +249,8 @@ def _gateway_port(settings: Settings, wanted: int | None) -> int:
     return port
 
 
-def _say_addresses(settings: Settings, gateway_port: int | None) -> None:
+def _say_addresses(settings: Settings, gateway_port: int | None, gateways: int) -> None:
     if gateway_port is not None:
-        say(f"the dashboard is at http://127.0.0.1:{gateway_port}/ui, the REST API at http://127.0.0.1:{gateway_port}")
+        dashboard = f"the dashboard is at http://127.0.0.1:{gateway_port}/ui, " if gateways == 1 else ""
+        say(f"{dashboard}the REST API at http://127.0.0.1:{gateway_port}")
     say(f"Kafka at {settings.kafka_bootstrap_servers}, Redis at {settings.redis_address}, data in {settings.home}")

@@ -112,7 +112,9 @@ def _listen(options: GatewayOptions) -> socket.socket:
     """Return the socket; it is opened here, so that the number of port 0 can be logged."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
-        return socket.create_server((options.host, options.port), family=family, backlog=BACKLOG)
+        return socket.create_server(
+            (options.host, options.port), family=family, backlog=BACKLOG, reuse_port=options.share_port
+        )
     except OSError as error:
         raise SettingsError(
             f"BOTIFY_GATEWAY_PORT: {options.host}:{options.port} cannot be listened on ({error.strerror}); name "

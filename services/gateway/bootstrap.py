@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 STATE_EVERY_S = 1.0
 CATALOGUE_EVERY_S = 10.0
 NO_CATALOGUE_EVERY_S = 1.0
+SHARED_START_S = 5.0
 
 
 def build_app(
@@ -67,7 +68,8 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await backend.start()
+        # calls wait where another gateway of the port could have answered them instead of being refused
+        await backend.start(SHARED_START_S if options.share_port else 0.0)
         try:
             yield
         finally:

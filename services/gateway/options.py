@@ -71,6 +71,7 @@ class GatewayOptions:
 
     host: str = "127.0.0.1"  # the address to bind; this one serves this machine only
     port: Annotated[int, whole(0, 65_535)] = 8000  # 0 takes any free one
+    share_port: Annotated[bool, BeforeValidator(_is_on)] = False  # with other gateways of this machine
     deadline_ms: Annotated[int, whole(10, 60_000)] = 1_000  # for the recommender; then a popular track is served
     in_flight: Annotated[int, whole(1, 100_000)] = 512  # requests in progress at the same time; more get 503
     body_bytes: Annotated[int, whole(64, 16 * 2**20)] = 16_384  # of a body; a larger one gets 413

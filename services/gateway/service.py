@@ -218,9 +218,10 @@ class Backend:
         """Return what keeps listeners from being served."""
         return [self._problem] if self._connected is None else self._connected.problems()
 
-    async def start(self) -> None:
-        """Start connecting."""
+    async def start(self, wait_s: float = 0.0) -> None:
+        """Start connecting, and wait for so long at most until it has succeeded."""
         self._connecting = in_background(self._connect_until_ready())
+        await asyncio.wait([self._connecting], timeout=wait_s)
 
     async def stop(self) -> None:
         """Disconnect."""

@@ -27,6 +27,7 @@ from services.stack.record import STOP_GRACE_S, StackEnd, StackRecord, stop_grou
 from services.stack.server import ChildProcess, stop_all, tail
 from services.stack.supervisor import LIMIT, Program, Supervisor
 
+SESSION_TIMEOUT_S = 3
 READY_S = 300.0  # the first start downloads Kafka
 COMPILE_S = 600.0
 _POLL_S = 0.1
@@ -254,7 +255,9 @@ def running_stack(
 
 
 def _children(stack: EmbeddedStack, programs: Sequence[Program], environ: Mapping[str, str]) -> list[ChildProcess]:
-    settings = own_settings(stack.settings, len(programs))
+    # what our own Kafka allows: others take the partitions of a worker or recommender that was killed within 5 s
+    own_kafka = hasattr(stack, "kafka") and "BOTIFY_SESSION_TIMEOUT_S" not in os.environ
+    settings = stack.settings.with_(session_timeout_s=SESSION_TIMEOUT_S) if own_kafka else stack.settings
     return [
         ChildProcess(
             name,
@@ -263,7 +266,7 @@ def _children(stack: EmbeddedStack, programs: Sequence[Program], environ: Mappin
             watchdog=stack.watchdog,
             env={**own.to_env(), "PYTHONUNBUFFERED": "1", **environ},
         )
-        for (name, argv), own in zip(programs, settings, strict=True)
+        for (name, argv), own in zip(programs, own_settings(settings, len(programs)), strict=True)
     ]
 
 

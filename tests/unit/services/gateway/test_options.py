@@ -18,6 +18,7 @@ def test_every_option_can_be_set() -> None:
         {
             "BOTIFY_GATEWAY_HOST": "0.0.0.0",  # noqa: S104 - a test's
             "BOTIFY_GATEWAY_PORT": "0",
+            "BOTIFY_GATEWAY_SHARE_PORT": "on",
             "BOTIFY_GATEWAY_DEADLINE_MS": "250",
             "BOTIFY_GATEWAY_IN_FLIGHT": "64",
             "BOTIFY_GATEWAY_BODY_BYTES": "1024",
@@ -37,6 +38,7 @@ def test_every_option_can_be_set() -> None:
     assert options == GatewayOptions(
         host="0.0.0.0",  # noqa: S104 - a test's
         port=0,
+        share_port=True,
         deadline_ms=250,
         in_flight=64,
         body_bytes=1024,
