@@ -226,10 +226,7 @@ def running_stack(
     StackEnd.forget(stack.home)
     try:
         notify("creating the topics")
-        create_topics(stack.settings)
-        live = live_layout(stack.settings)
-        if declared_lead_ms(live) is None:  # made by a version that did not declare, and maybe filled by its simulator
-            declare_simulated(live)
+        _create_topics(stack.settings)
         children = _children(stack, programs, environ or {})
         supervisor = Supervisor(
             stack.servers,
@@ -252,6 +249,13 @@ def running_stack(
         raise
     finally:
         stack.stop()
+
+
+def _create_topics(settings: Settings) -> None:
+    create_topics(settings)
+    live = live_layout(settings)
+    if declared_lead_ms(live) is None:  # made by a version that did not declare, and maybe filled by its simulator
+        declare_simulated(live)
 
 
 def _children(stack: EmbeddedStack, programs: Sequence[Program], environ: Mapping[str, str]) -> list[ChildProcess]:

@@ -44,7 +44,7 @@ DAY_MS = 86_400_000
 JUMPS_MS = (
     [0] * 24
     + [-60_000, -3_600_000, -800 * DAY_MS, 60_000, 2_000_000, 400 * DAY_MS]
-    + [LEAD_MS + more for more in (-1, 0, 1)] * 2
+    + [lead_ms + more for lead_ms in (LEAD_MS, 366 * DAY_MS) for more in (-1, 0, 1)]
 )
 """By how much the clock of a producer is off: not, late, leading, by years, or at the bound of what is accepted."""
 LAST_RECORDS_S = 66.0

@@ -100,7 +100,7 @@ class StackWithoutServers:
 def test_a_stack_that_ended_says_why_until_the_next_one(tmp_path, monkeypatch):
     nowhere = without_servers(tmp_path)
     monkeypatch.setattr(run, "EmbeddedStack", StackWithoutServers)
-    monkeypatch.setattr(run, "create_topics", lambda _: None)
+    monkeypatch.setattr(run, "_create_topics", lambda _: None)
     with pytest.raises(ChildDiedError), run.running_stack(tmp_path, [], notify=print):
         raise ChildDiedError("valkey ended with status 1. Its log ends:\nno space left")
     (first, *_) = read_status(nowhere, interval_s=0.0).problems

@@ -18,6 +18,7 @@ KEYS = {
     "gateway_session": keys.gateway_session(PREFIX, 42),
     "gateway_slates": keys.gateway_slates(PREFIX, 42),
     "gateway_feedback": keys.gateway_feedback(PREFIX, 42),
+    "gateway_erasure": keys.gateway_erasure(PREFIX, 42),
     "gateway_items": keys.gateway_items(PREFIX),
     "checkpoint_key": keys.checkpoint_key(LIVE, 3),
     "copy_of": keys.partition_key(LIVE, 3, keys.copy_of("<collection>", "<token>")),
