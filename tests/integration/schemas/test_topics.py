@@ -39,6 +39,8 @@ def test_a_topic_declares_how_far_its_listens_lead_and_a_simulator_declares_once
     for _ in range(2):
         declare_simulated(settings)
         assert declared_lead_ms(settings) == ANY_LEAD_MS
+    assert not lead.changed()  # it is not read before each listen
+    lead.begin_run()
     assert (lead.changed(), lead.ms) == (True, ANY_LEAD_MS)
     alter_topics(settings, {Topics.of(settings).listens.name: {MAX_LEAD: None}})  # as an earlier version made it
     eventually(lambda: declared_lead_ms(settings) is None)
