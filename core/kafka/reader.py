@@ -256,6 +256,9 @@ class TopicReader:
         stop = end if end is not None else end_offsets(self._settings, self._topic)
         if end is None and self._only is not None:
             stop = {partition: offset for partition, offset in stop.items() if partition in self._only}
+        if end is None and (new := stop.keys() - self.next_offsets.keys()):  # the topic has more partitions now
+            self.next_offsets |= dict.fromkeys(new, 0)
+            self._overshot = True  # all are assigned again
         kept = self._take_ahead()
         for records in chain([kept], self._consumer.poll_until(stop, self._batch, WAIT_S, self._gather_s)):
             if within := self._take_up_to(stop, records):

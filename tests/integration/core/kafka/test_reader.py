@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from core.kafka.admin import end_offsets
 from core.kafka.config import common_config
@@ -24,6 +24,24 @@ def test_what_lies_after_one_end_is_read_up_to_the_next(settings: Settings) -> N
         assert offsets(reader, {0: 4, 1: 0}) == [3]
         produce_raw(settings, topic, [(b"1", b"more")], partition=0)
         assert offsets(reader) == [4, 5, 6, 7, 8, 9, 10]
+        assert offsets(reader) == []
+    finally:
+        reader.close()
+
+
+def test_partitions_that_a_topic_gets_later_are_read_from_their_beginning(settings: Settings) -> None:
+    topic = Topics.of(settings).dead_letters.name
+    produce_raw(settings, topic, [(b"1", b"%d" % i) for i in range(3)], partition=0)
+    reader = TopicReader(settings, topic)
+    try:
+        assert offsets(reader) == [0, 1, 2]
+        admin = AdminClient(common_config(settings))  # has a name: answers die with their client
+        admin.create_partitions([NewPartitions(topic, 8)])[topic].result(30)
+        eventually(lambda: len(end_offsets(settings, topic)) == 8)
+        produce_raw(settings, topic, [(b"1", b"new")] * 2, partition=6)
+        produce_raw(settings, topic, [(b"1", b"more")], partition=0)
+        assert sorted(offsets(reader)) == [0, 1, 3]
+        assert (reader.next_offsets[0], reader.next_offsets[6], reader.next_offsets[7]) == (4, 2, 0)
         assert offsets(reader) == []
     finally:
         reader.close()
