@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from core.kafka.admin import end_offsets
 from core.kafka.config import common_config, key_of, partition_of, producer_config
-from core.kafka.layout import MAX_BYTES, alter_topics, own_options
+from core.kafka.layout import MAX_BYTES, MAX_LEAD, alter_topics, own_options
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.topics import Topics
@@ -97,7 +97,8 @@ def test_no_listen_is_stranded_by_brokers_that_close_the_topic_late(
 
 def test_options_of_the_topic_move_with_it(settings: Settings) -> None:
     old, new = names_of(settings)
-    alter_topics(settings, {old: {"retention.ms": RETENTION_MS, "segment.ms": "3600000", MAX_BYTES: "2000000"}})
+    moved = {"retention.ms": RETENTION_MS, "segment.ms": "3600000", MAX_BYTES: "2000000", MAX_LEAD: "700000"}
+    alter_topics(settings, {old: moved})
     eventually(lambda: own_options(settings, old).get(MAX_BYTES) == "2000000")
     _create(settings, larger(settings))
     filled = own_options(settings, new)
@@ -105,7 +106,6 @@ def test_options_of_the_topic_move_with_it(settings: Settings) -> None:
     alter_topics(settings, {old: {MAX_BYTES: "1"}})
     eventually(lambda: own_options(settings, old)[MAX_BYTES] == "1")
     _open(settings, larger(settings))
-    moved = {"retention.ms": RETENTION_MS, "segment.ms": "3600000", MAX_BYTES: "2000000"}
     options = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime", **moved}
     eventually(lambda: own_options(settings, new) == options, what=lambda: own_options(settings, new))
     eventually(lambda: own_options(settings, old)[MAX_BYTES] == "0")
