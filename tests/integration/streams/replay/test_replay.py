@@ -20,7 +20,7 @@ from streams.replay.sources import ReplayError, ReplaySources, make_plan
 from streams.replay.swap import collect, rollback, swap
 from streams.replay.targets import NamespaceTarget
 from streams.store.connect import connect
-from streams.store.keys import checkpoint_key, default_namespace, partition_key
+from streams.store.keys import checkpoint_key, default_namespace, feedback_of, partition_key
 from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace, make_live
 from streams.verify import VerifyError, verify
 from tests.integration.streams.conftest import with_sources
@@ -214,7 +214,7 @@ def test_gc_removes_what_nobody_needs(folded: Settings) -> None:
     assert sorted(gone) == sorted([first.namespace, waiting.namespace])
     assert live(folded) == second.namespace
     kept = {key.split(b":")[0] for key in connect(folded).scan_iter(f"{{{folded.topic_prefix}.*")}
-    assert kept == {b"{" + second.namespace.encode()}
+    assert kept == {b"{" + name.encode() for name in (second.namespace, feedback_of(second.namespace))}
     assert verify(folded).ok
 
 
