@@ -21,6 +21,8 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _PRELOADED = ("streams.worker", "streams.learner", "services.recommender")
 _CONTEXT.set_forkserver_preload([*(f"{module}.__main__" for module in _PRELOADED), "tests.chaos.programs"])
 
+CLAIM = re.compile(r"claimed partitions at offsets (\{.+\}).*\.listens")
+"""In a worker's log: of the listens, not of the feedback, which it folds too."""
 SESSION_TIMEOUT_S = 2
 STOP_S = 30.0
 
@@ -64,9 +66,14 @@ class Program:
         """Return whether the log has the text."""
         return self.log.exists() and text in self.log.read_text(errors="replace")
 
+    @property
+    def claimed(self) -> bool:
+        """Whether a worker has claimed partitions of listens."""
+        return self.log.exists() and CLAIM.search(self.log.read_text(errors="replace")) is not None
+
     def claimed_at(self) -> dict[int, int]:
         """Return the offsets at which a worker went on with its first partitions of listens."""
-        told = re.search(r"claimed partitions at offsets (\{.+\}).*\.listens", self.log.read_text(errors="replace"))
+        told = CLAIM.search(self.log.read_text(errors="replace"))
         assert told, f"{self.log} tells of no claim"
         offsets: dict[int, int] = ast.literal_eval(told[1])
         return offsets

@@ -100,7 +100,7 @@ def test_every_bad_message_is_set_aside_once_and_no_good_one_is_lost(
     for place in np.sort(rng.integers(GOOD, size=HOSTILE))[::-1].tolist():
         records.insert(place, next(bad))
     worker = start_worker("worker")
-    eventually(lambda: worker.said("claimed partitions"))
+    eventually(lambda: worker.claimed)
     raw = [
         Raw(key, value, choice[(at + at // 1_000) % len(choice)])
         for at, (key, value) in enumerate(records)

@@ -30,7 +30,7 @@ def test_workers_from_one_to_three_and_back(settings: Settings, start_worker: St
         progresses(settings)
         others = [start_worker("worker-2"), start_worker("worker-3")]
         for worker in others:
-            eventually(lambda worker=worker: worker.said("claimed partitions"))
+            eventually(lambda worker=worker: worker.claimed)
         progresses(settings)
         assert first.stop() == 0  # politely
         progresses(settings)

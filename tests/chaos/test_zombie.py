@@ -19,7 +19,7 @@ def test_a_worker_that_wakes_too_late_is_fenced_and_changes_nothing(
     with Load(settings, listens_for_ever(300, TRACKS, seed=52), per_s=2_000) as load:
         eventually(lambda: zombie.stopped)
         heir = start_worker("heir")
-        eventually(lambda: heir.said("claimed partitions"))
+        eventually(lambda: heir.claimed)
         progresses(settings)
         # however late Redis answers, the group cannot tell it before that its partitions are another's
         stack.kafka.pause()

@@ -87,7 +87,7 @@ def test_two_workers_share_the_partitions(settings: Settings) -> None:
 
         def claimed(log: str) -> str:
             lines = (settings.home / log).read_text().splitlines()
-            return next((line for line in reversed(lines) if "claimed partitions" in line), "")
+            return next((line for line in reversed(lines) if "claimed partitions" in line and topic in line), "")
 
         # each has claimed two of four in the end; a worker alone has claimed four
         eventually(lambda: claimed("first.log").count(": ") and claimed("second.log"), 60)
