@@ -17,7 +17,7 @@ from schemas.topics import Topics, worker_group_of
 from services.stack.embedded import EmbeddedStack
 from services.stack.ports import find_free
 from streams.store.connect import connect
-from streams.store.keys import checkpoint_key, default_namespace
+from streams.store.keys import checkpoint_key, default_namespace, feedback_of
 from tests.chaos.conftest import PATIENT_S, TRACKS, StartWorker
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.programs import Program
@@ -47,6 +47,7 @@ def test_valkey_is_killed_under_load(settings: Settings, start_worker: StartWork
     workers = [start_worker("worker-1"), start_worker("worker-2")]
     with Load(settings, listens_for_ever(300, TRACKS, seed=56), per_s=2_000) as load:
         progresses(settings)
+        eventually(lambda: feedback_begun(settings))
         write_through(settings)
         for _ in range(2):
             progresses(settings)
@@ -143,6 +144,15 @@ def owners(settings: Settings) -> set[str]:
     return found
 
 
+def feedback_begun(settings: Settings) -> bool:
+    """Say whether each partition of the feedback has a checkpoint; see `write_through`."""
+    redis = connect(settings)
+    namespace = feedback_of(default_namespace(settings.topic_prefix))
+    found = [redis.hexists(checkpoint_key(namespace, p), "next_offset") for p in range(settings.partitions)]
+    redis.close()
+    return all(found)
+
+
 @pytest.mark.parametrize(
     ("workers_before", "outcome"),
     [pytest.param(2, "ROLLED_BACK", id="the same claims"), pytest.param(1, "FENCED", id="former claims")],
@@ -159,6 +169,7 @@ def test_a_store_that_goes_back_is_noticed(
     with Load(settings, listens_for_ever(300, TRACKS, seed=57), per_s=2_000) as load:
         eventually(lambda: len(owners(settings)) == workers_before)  # a worker that joins later makes all claim again
         progresses(settings)
+        eventually(lambda: feedback_begun(settings))
         append_only_files.copy()
         workers += [start_worker(name, session_timeout_s=PATIENT_S) for name in names[workers_before:]]
         eventually(lambda: len(owners(settings)) == 2)
