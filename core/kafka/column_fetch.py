@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.record.memory_records import MemoryRecords
 
 from core.errors import TopicError
+from core.kafka.compression import CompressionError, bound_aiokafka
 from core.kafka.headers import safe_headers
 from core.kafka.reader import IDLE_TIMEOUT_S, PARTITION_BATCH, LogRecord
 from core.kafka.record_columns import RecordColumns, read_batches
@@ -52,7 +53,7 @@ class ObjectRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka
     def _unpack_records(self) -> Iterator[Any]:
         try:
             yield from super()._unpack_records()
-        except ValueError:  # a name is not UTF-8
+        except (ValueError, CompressionError):  # the name of a header is not UTF-8; a batch cannot be unpacked
             if (read := self._read_columns()) is None:
                 raise
             for record in read[0]:
@@ -62,10 +63,7 @@ class ObjectRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka
 
     def _read_columns(self) -> tuple[RecordColumns, int] | None:
         topic, partition = self._tp
-        try:
-            return read_batches(topic, partition, self._records.raw, self.next_fetch_offset, self._aborted)
-        except Exception as error:  # the codecs have errors of their own
-            raise TopicError(f"{topic}[{partition}] from offset {self.next_fetch_offset} on: {error!r}") from error
+        return read_batches(topic, partition, self._records.raw, self.next_fetch_offset, self._aborted)
 
     def _consumer_record(self, tp: Any, record: Any) -> LogRecord:
         headers = safe_headers((name.encode(), value) for name, value in record.headers) if record.headers else ()
@@ -90,11 +88,13 @@ class ColumnRecords(ObjectRecords):
 def fetch_columns() -> None:
     """Let all consumers of this process fetch columns. Their records are read without an object each."""
     fetcher.MemoryRecords, fetcher.PartitionRecords = KeptRecords, ColumnRecords
+    bound_aiokafka()
 
 
 def reading_safely(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
     """Return the consumer, which is not started yet, reading committed records with any headers."""
     consumer._isolation_level = "read_committed"
+    bound_aiokafka()
     if fetcher.PartitionRecords is not ColumnRecords:
         fetcher.MemoryRecords, fetcher.PartitionRecords = KeptRecords, ObjectRecords
     return consumer

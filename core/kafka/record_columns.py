@@ -9,9 +9,10 @@ from struct import Struct
 from typing import Any, Self, overload
 
 import numpy as np
-from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
+from aiokafka.record.util import encode_varint
 from numpy.typing import NDArray
 
+from core.kafka.compression import MOST_BYTES, CompressionError, decompress
 from core.kafka.headers import safe_headers
 from core.kafka.reader import LogRecord
 
@@ -20,9 +21,9 @@ Aborted = Sequence[tuple[int, int]]
 
 BATCH_HEADER = 61
 _LENGTH_ENDS, _VERSION_AT, _ATTRIBUTES_AT, _PRODUCER_AT = 12, 16, 22, 43
-_OFFSET_AND_LENGTH, _PRODUCER = Struct(">qi"), Struct(">q")
+_LAST_DELTA_AT = 23
+_OFFSET_AND_LENGTH, _PRODUCER, _DELTA = Struct(">qi"), Struct(">q"), Struct(">i")
 _CODEC, _LOG_APPEND_TIME, _TRANSACTIONAL, _MARKER = 0x07, 0x08, 0x10, 0x20
-_DECODE = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
 
 
 class RecordColumns(Sequence[Any]):
@@ -159,6 +160,9 @@ def read_batches(
 def plain_batches(raw: bytes, aborted: Aborted) -> bytes | None:
     """Return the whole batches of a fetch decompressed, and empty where they are markers or of aborted transactions.
 
+    They end after `MOST_BYTES`, if not with the first batch. One that cannot be decompressed is a record whose value
+    says so, at the batch's last offset, which becomes a dead letter where its topic has them.
+
     Parameters
     ----------
     aborted : sequence of (producer id, offset)
@@ -170,8 +174,8 @@ def plain_batches(raw: bytes, aborted: Aborted) -> bytes | None:
         None if a batch is of an earlier version.
     """
     parts: list[bytes] = []
-    at, waiting, aborting = 0, deque(sorted(aborted, key=itemgetter(1))), set()
-    while at + _LENGTH_ENDS <= len(raw):
+    at, size, waiting, aborting = 0, 0, deque(sorted(aborted, key=itemgetter(1))), set()
+    while at + _LENGTH_ENDS <= len(raw) and size <= MOST_BYTES:
         offset, length = _OFFSET_AND_LENGTH.unpack_from(raw, at)
         begin, end = at + BATCH_HEADER, at + _LENGTH_ENDS + length
         if end > len(raw):
@@ -187,7 +191,11 @@ def plain_batches(raw: bytes, aborted: Aborted) -> bytes | None:
             if attributes & _MARKER:
                 aborting.discard(producer)
         elif attributes & _CODEC:
-            body = _DECODE[attributes & _CODEC](body)
+            try:
+                body = decompress(attributes & _CODEC, body)
+            except CompressionError as error:
+                (delta,) = _DELTA.unpack_from(raw, at + _LAST_DELTA_AT)
+                records, body = _DELTA.pack(1), _record(delta, str(error).encode())
         parts += (
             _OFFSET_AND_LENGTH.pack(offset, BATCH_HEADER - _LENGTH_ENDS + len(body)),
             raw[at + _LENGTH_ENDS : at + _ATTRIBUTES_AT],
@@ -196,5 +204,17 @@ def plain_batches(raw: bytes, aborted: Aborted) -> bytes | None:
             records,
             body,
         )
-        at = end
+        at, size = end, size + len(body)
     return b"".join(parts)
+
+
+def _record(delta: int, value: bytes) -> bytes:
+    """Return a record without a key or headers, at a batch's first offset plus `delta`."""
+    record = bytearray(2)  # its attributes, and the time since the batch's first
+    encode_varint(delta, record.append)
+    encode_varint(-1, record.append)
+    encode_varint(len(value), record.append)
+    record += value + b"\0"
+    length = bytearray()
+    encode_varint(len(record), length.append)
+    return bytes(length + record)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.kafka.column_fetch import KeptRecords, ObjectRecords
+from core.kafka.compression import MOST_BYTES, bound_aiokafka
 from core.kafka.headers import safe_headers
 from core.kafka.record_columns import read_batches
+from tests.hostile import ZSTD, Raw, raw_batch
 
 CODECS = [0, 1, 2, 3, 4]
 LOG_APPEND_TIME = 0x08
@@ -48,6 +52,10 @@ def fetch(batches: Any, attributes: int = 0, compression: int = 0) -> bytes:
         raw += batch(offset, rows, attributes=attributes, compression=compression)
         offset += len(rows) + 2  # compaction leaves gaps
     return raw
+
+
+def at_offset(offset: int, raw: bytes) -> bytes:
+    return offset.to_bytes(8, "big") + raw[8:]
 
 
 def told(records: Any) -> list[Told]:
@@ -95,6 +103,29 @@ def test_damaged_bytes_are_read_within_their_bounds(batches: Any, data: st.DataO
         columns, _ = read
         for places in (columns.keys, columns.values):
             assert ((places[0] == -1) | ((places[0] >= 0) & (places[0] <= places[1]) & (places[1] <= len(raw)))).all()
+
+
+@pytest.mark.parametrize("codec", CODECS[1:])
+def test_a_batch_that_unpacks_to_more_than_its_bound_is_one_record_that_says_so(codec: int) -> None:
+    bomb = raw_batch([Raw(b"k", b"v"), Raw(b"k", bytes(MOST_BYTES))], codec)
+    assert len(bomb) < MOST_BYTES / 15
+    raw = at_offset(7, bomb) + batch(9, [ROW], compression=codec)
+    read = read_batches("t", 0, raw, 0)
+    assert read is not None
+    refused, good = read[0]
+    assert (refused.offset, refused.key, good.offset, good.value) == (8, None, 9, b"v")
+    assert str(MOST_BYTES).encode() in refused.value
+
+    bound_aiokafka()
+    records = ObjectRecords(TopicPartition("t", 0), KeptRecords(raw), None, 0, None, None, False, 0)
+    assert told(records._unpack_records()) == told([refused, good])
+
+
+def test_a_fetch_ends_before_it_unpacks_to_more_than_two_bounds() -> None:
+    half = raw_batch([Raw(b"k", bytes(MOST_BYTES * 2 // 3))], ZSTD)
+    read = read_batches("t", 0, b"".join(at_offset(at, half) for at in range(9)), 0)
+    assert read is not None
+    assert (len(read[0]), read[1]) == (2, 2)
 
 
 ROW = (b"k", b"v", [], 1_000)
