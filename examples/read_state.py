@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 
 from core.settings import Settings
-from streams.folds.popularity import popularity_at
 from streams.read import StateReader
 from streams.store.connect import connect, require_redis
 
@@ -28,11 +27,9 @@ def describe(reader: StateReader, users: Sequence[int], top: int = 5) -> list[st
             f"listener {user}: {state.listens} listens in {state.sessions} sessions, "
             f"last {last['fraction']:.0%} of track {last['track']}"
         )
-    tracks, scores = reader.top_tracks(HALF_LIFE, top)
-    # scores are logarithms, which need no decay in Redis; this is their value at the current event time
-    values = popularity_at(scores, HALF_LIFE, reader.event_time_ms())
-    for rank, (track, value) in enumerate(zip(tracks.tolist(), values.tolist(), strict=True), start=1):
-        lines.append(f"{rank}. track {track}: popularity {value:.2f}")
+    tracks, listens, _ = reader.top_tracks(HALF_LIFE, top)
+    for rank, (track, value) in enumerate(zip(tracks.tolist(), listens.tolist(), strict=True), start=1):
+        lines.append(f"{rank}. track {track}: {value:.2f} listens, each halved every day")
     return lines
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.kafka.config import partition_of
 from core.settings import Settings
-from schemas.event_time import event_time_of
 from streams.folds.likes import LIKES_OF_USERS, Likes
-from streams.folds.popularity import top_collection
+from streams.folds.popularity import popularity_at, top_collection
 from streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, POLICY_RESULTS, WATERMARK, PolicyResult, merged
 from streams.folds.users import USERS, UserState
 from streams.store.keys import (
@@ -30,6 +29,23 @@ POINTER_TTL_S = 0.5
 """How long a reader may use a namespace after another became the live one."""
 
 _OVERSAMPLING = 4
+
+
+class TopTracks(NamedTuple):
+    """The most popular tracks, best first.
+
+    Attributes
+    ----------
+    tracks : ndarray of int64, shape (n,)
+    listens : ndarray of float64, shape (n,)
+        Sums of the fractions heard, each halved with every half-life until `now_ms`.
+    now_ms : int
+        The newest event time of all partitions, so that no listen is later.
+    """
+
+    tracks: NDArray[np.int64]
+    listens: NDArray[np.float64]
+    now_ms: int
 
 
 class StateReader:
@@ -110,30 +126,23 @@ class StateReader:
             columns.append([found[user] for user in users])
         return columns
 
-    def top_tracks(self, half_life: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the most popular tracks, best first, with their scores; fewer if fewer were heard.
+    def top_tracks(self, half_life: str, count: int) -> TopTracks:
+        """Return the most popular tracks; fewer if fewer were heard.
 
         Each partition ranks tracks by its own listeners. Their tops are merged, four times as deep as `count`; a
-        track's score lacks its part in partitions where it ranks lower.
-
-        Returns
-        -------
-        tracks : ndarray of int64, shape (n,)
-        scores : ndarray of float64, shape (n,)
-            log2 of the decayed sum; see `streams.folds.popularity.popularity_at`.
+        track's listens lack its part in partitions where it ranks lower.
         """
         last = count * _OVERSAMPLING - 1
         replies = self._of_partitions(
             top_collection(half_life), lambda pipeline, key: pipeline.zrange(key, 0, last, desc=True, withscores=True)
         )
+        now_ms = max(self.event_times().values(), default=0)  # after the scores: what comes in between only ages them
         pairs = [pair for reply in replies for pair in reply]
-        if not pairs:
-            return np.empty(0, dtype=np.int64), np.empty(0)
-        tracks, rows = np.unique(np.array([int(member) for member, _ in pairs]), return_inverse=True)
+        tracks, rows = np.unique(np.array([int(member) for member, _ in pairs], dtype=np.int64), return_inverse=True)
         scores = np.full(len(tracks), -np.inf)
         np.logaddexp2.at(scores, rows, np.array([score for _, score in pairs]))
         best = np.argsort(-scores, kind="stable")[:count]
-        return tracks[best], scores[best]
+        return TopTracks(tracks[best], popularity_at(scores[best], half_life, now_ms), now_ms)
 
     def policy_results(self) -> dict[str, PolicyResult]:
         """Return the results of each policy, over all partitions."""
@@ -151,10 +160,6 @@ class StateReader:
             for partition, fields in enumerate(replies)
             if any(fields)
         }
-
-    def event_time_ms(self) -> int:
-        """Return the event time of the service (`event_time_of`); 0 before the first listen."""
-        return event_time_of(list(self.event_times().values()))
 
     def checkpoints(self) -> dict[int, int]:
         """Return the next offset to be folded of each partition that has state."""

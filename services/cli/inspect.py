@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -21,9 +21,8 @@ from schemas.events import Track
 from schemas.external_ids import UserIds
 from schemas.registry import codec_of
 from schemas.topics import Topics, create_topics
-from schemas.track_table import TrackTable
 from services.errors import StateError
-from streams.folds.popularity import HALF_LIVES_MS, popularity_at
+from streams.folds.popularity import HALF_LIVES_MS
 from streams.read import StateReader
 from streams.store.connect import connect, require_redis
 
@@ -48,8 +47,8 @@ def user(
     (state,) = reader.users([number])
     if state is None:
         raise StateError(f"listener {user} has no listens in namespace {reader.namespace}")
-    tracks = _catalogue(settings)
     listens = state.last_listens()[::-1].tolist()
+    tracks = _tracks(settings, [track for *_, track in listens])
     partition = partition_of(number, settings.partitions)
     if as_json:
         print_json(
@@ -95,23 +94,21 @@ def popular(
         raise StateError(f"half-life {half_life!r} is not one of {', '.join(HALF_LIVES_MS)}")
     settings = require_kafka(require_redis(Settings.from_env()))
     reader = StateReader(connect(settings), settings)
-    ranked, scores = reader.top_tracks(half_life, count)
+    ranked, heard, now_ms = reader.top_tracks(half_life, count)
     if not len(ranked):
         raise StateError(f"namespace {reader.namespace} has no listens yet; `botify sim run` simulates some")
-    now_ms = reader.event_time_ms()
-    tracks = _catalogue(settings)
-    values = popularity_at(scores, half_life, now_ms)
-    best = list(zip(ranked.tolist(), values.tolist(), strict=True))
+    tracks = _tracks(settings, ranked.tolist())
+    best = list(zip(ranked.tolist(), heard.tolist(), strict=True))
     if as_json:
-        print_json([{"popularity": value, **_fields(tracks, track)} for track, value in best])
+        print_json([{"listens": value, **_fields(tracks, track)} for track, value in best])
         return
-    figures = [Column(heading, justify="right") for heading in ("rank", "popularity", "track")]
+    figures = [Column(heading, justify="right") for heading in ("rank", "listens", "track")]
     title = f"most popular with a half-life of {half_life}, at {utc(now_ms)} UTC of event time"
     table = Table(*figures, *_headings(tracks), title=title)
     for rank, (track, value) in enumerate(best, start=1):
         table.add_row(str(rank), f"{value:,.2f}", str(track), *_names(tracks, track))
     console.print(table)
-    console.print("popularity: sum of the fractions heard, each halved with every half-life that has passed since")
+    console.print("listens: sum of the fractions heard, each halved with every half-life that has passed since")
 
 
 @topics.command("create")
@@ -164,12 +161,14 @@ def _records(settings: Settings, topic: str) -> int:
     return sum(end[partition] - start[partition] for partition in end)
 
 
-def _catalogue(settings: Settings) -> TrackTable:
-    return read_catalogue(settings, codec_of(settings))
+def _tracks(settings: Settings, shown: Sequence[int]) -> dict[int, Track]:
+    """Return those of the tracks that the catalogue has; it decodes each that it is asked for."""
+    catalogue = read_catalogue(settings, codec_of(settings))
+    return {number: track for number in shown if (track := catalogue.get(number)) is not None}
 
 
 def _headings(tracks: Mapping[int, Track]) -> list[str]:
-    """Return the columns of a track's names; external ids have one where the catalogue has any."""
+    """Return the columns of a track's names; external ids have one where any track has one."""
     return [*(["external id"] if _are_external(tracks) else []), "title", "artist"]
 
 

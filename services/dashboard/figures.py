@@ -288,7 +288,7 @@ class Moment(NamedTuple):
 
 
 class RankedTrack(NamedTuple):
-    """A track of a ranking; `value` is its popularity, or its rise."""
+    """A track of a ranking; `value` is its decayed listens, or its rise."""
 
     track: int
     title: str

@@ -45,7 +45,7 @@ from services.recommender.service import GROUP
 from services.stack.record import StackRecord
 from services.stack.status import OffsetReader, Offsets, rates, totals
 from services.stack.supervisor import ProcessReader, ProcessStatus
-from streams.folds.popularity import TOP_TRACKS, popularity_at
+from streams.folds.popularity import TOP_TRACKS
 from streams.folds.sessions import PolicyResult
 from streams.learner.model import MODELS
 from streams.learner.partition import SNAPSHOTS
@@ -278,17 +278,15 @@ class RankingsReader:
 
     def read(self) -> Rankings:
         """Return the rankings."""
-        now_ms = self._state.event_time_ms()
-        recent, recent_scores = self._state.top_tracks(SHORT, CANDIDATES)
-        longer, longer_scores = self._state.top_tracks(LONG, TOP_TRACKS)
-        month, month_scores = self._state.top_tracks(LONGEST, SHOWN)
-        popularity = popularity_at(recent_scores, SHORT, now_ms)
-        risen = _risen(recent, popularity, longer, popularity_at(longer_scores, LONG, now_ms))
+        recent, listens, now_ms = self._state.top_tracks(SHORT, CANDIDATES)
+        longer, past, _ = self._state.top_tracks(LONG, TOP_TRACKS)
+        month = self._state.top_tracks(LONGEST, SHOWN)
+        risen = _risen(recent, listens, longer, past)
         steepest = np.argsort(-risen, kind="stable")[:SHOWN]
         return Rankings(
-            now=self._named(recent[:SHOWN], popularity[:SHOWN]),
+            now=self._named(recent[:SHOWN], listens[:SHOWN]),
             rising=self._named(recent[steepest], risen[steepest]),
-            month=self._named(month, popularity_at(month_scores, LONGEST, now_ms)),
+            month=self._named(month.tracks, month.listens),
             event_time_ms=now_ms,
         )
 

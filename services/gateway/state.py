@@ -113,8 +113,7 @@ class LiveState:
         try:
             self._clock.follow(self._reader.event_times(), self._reader.partitions)
             if not self.popular or time.monotonic() >= self._popular_due_s:
-                tracks, _ = self._reader.top_tracks(HALF_LIFE, TOP)
-                self.popular = tracks.tolist()
+                self.popular = self._reader.top_tracks(HALF_LIFE, TOP).tracks.tolist()
                 self._popular_due_s = time.monotonic() + POPULAR_EVERY_S
             self.problem = self._refused_writes()
         except REDIS_ERRORS as error:

@@ -72,7 +72,7 @@ def build_service(settings: Settings) -> RecommenderService:
         next_track=lambda: None if next_track.current is None else next_track.current(),
         policy_results=reader.policy_results,
         clock=time.monotonic,
-        longer_top=lambda count: reader.top_tracks("1d", count)[0],
+        longer_top=lambda count: reader.top_tracks("1d", count).tracks,
     )
 
     def models_of(recommender: str) -> dict[str, int]:

@@ -89,6 +89,6 @@ class PopularTracks:
         now = self._clock()
         if now - self._read_at >= REFRESH_S:
             with contextlib.suppress(*REDIS_ERRORS):  # the previous top serves until Redis answers
-                self._top, _ = self._reader.top_tracks(self._half_life, self._count)
+                self._top = self._reader.top_tracks(self._half_life, self._count).tracks
             self._read_at = now
         return self._top

@@ -18,7 +18,7 @@ from services.gateway.service import GatewayService
 from services.gateway.v1.listeners import ListenerStore
 from services.gateway.v1.models import MAX_NAME, ItemBody, ItemPage, PageQuery, Scored
 from services.gateway.v1.recommending import fields_of
-from streams.folds.popularity import HALF_LIVES_MS, popularity_at
+from streams.folds.popularity import HALF_LIVES_MS
 from streams.read import StateReader
 from streams.store.connect import REDIS_ERRORS
 
@@ -40,7 +40,7 @@ class Charts:
         self._charts: dict[str, tuple[float, Scores]] = {}
 
     async def popular(self, half_life: str) -> Scores:
-        """Return the popularity of the most popular tracks, best first; raises `UnavailableError`."""
+        """Return the most popular tracks with their decayed listens, best first; raises `UnavailableError`."""
         read_s, chart = self._charts.get(half_life, (-CHART_S, []))
         if self._clock() - read_s >= CHART_S:
             try:
@@ -63,9 +63,8 @@ class Charts:
         return sorted(((track, score * rate / was) for track, score, was in both), key=lambda one: -one[1])
 
     def _read(self, half_life: str) -> Scores:
-        tracks, scores = self._reader.top_tracks(half_life, CHART)
-        values = popularity_at(scores, half_life, self._reader.event_time_ms())
-        return list(zip(tracks.tolist(), np.round(values, 4).tolist(), strict=True))
+        tracks, listens, _ = self._reader.top_tracks(half_life, CHART)
+        return list(zip(tracks.tolist(), np.round(listens, 4).tolist(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

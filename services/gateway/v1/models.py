@@ -272,7 +272,7 @@ class Accepted(BaseModel):
 class Scored(Item):
     """An item of a list."""
 
-    score: float
+    score: float = Field(description="What the list is ordered by; of popular items, their decayed listens.")
 
 
 class ItemPage(BaseModel):

@@ -49,7 +49,7 @@ def test_what_is_shown_as_a_table_is_there_as_json(folded: Settings) -> None:
     newest = user["last_listens"][0]
     assert (newest["track"], newest["title"]) == (listens[-1].track, f"track {listens[-1].track}")
     popular = json.loads(botify(folded, "inspect", "popular", "--count", "5", "--json").stdout)
-    assert [one["popularity"] for one in popular] == sorted((one["popularity"] for one in popular), reverse=True)
+    assert [one["listens"] for one in popular] == sorted((one["listens"] for one in popular), reverse=True)
     topics = {one["topic"]: one for one in json.loads(botify(folded, "topics", "list", "--json").stdout)}
     assert topics[Topics.of(folded).listens.name]["records"] == 300
 

@@ -190,11 +190,11 @@ def test_readers_see_what_was_folded(settings: Settings) -> None:
             sum(listen.user == user for listen in listens) for user in range(40)
         ]
         assert states[40] is None
-        assert reader.event_time_ms() == max(listen.timestamp_ms for listen in listens) > BASE_MS
         for half_life in HALF_LIVES_MS:
-            tracks, scores = reader.top_tracks(half_life, 10)
-            assert tracks.tolist() == best(settings, half_life)[:10]
-            assert (scores[:-1] >= scores[1:]).all()
+            top = reader.top_tracks(half_life, 10)
+            assert top.now_ms == max(listen.timestamp_ms for listen in listens) > BASE_MS
+            assert top.tracks.tolist() == best(settings, half_life)[:10]
+            assert (top.listens[:-1] >= top.listens[1:]).all()
 
 
 def best(settings: Settings, half_life: str) -> list[int]:

@@ -31,6 +31,7 @@ from services.gateway.v1.recommending import Recommending
 from services.gateway.v1.users import Users
 from streams.folds.feedback import Said, read_said, with_said
 from streams.folds.users import UserState
+from streams.read import TopTracks
 from tests.support import eventually, make_tracks
 
 TRACKS = 20
@@ -185,11 +186,8 @@ class FakeReader:
     def users(self, users: Sequence[int]) -> list[UserState | None]:
         return [self.states.get(user) for user in users]
 
-    def top_tracks(self, _half_life: str, count: int) -> tuple[Any, Any]:
-        return np.arange(TRACKS)[:count], np.arange(TRACKS, 0, -1.0)[:count]
-
-    def event_time_ms(self) -> int:
-        return 0
+    def top_tracks(self, _half_life: str, count: int) -> TopTracks:
+        return TopTracks(np.arange(TRACKS)[:count], np.arange(TRACKS, 0, -1.0)[:count], 0)
 
     def erase(self, user: int) -> int:
         self.erased.append(user)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import redis
-from numpy.typing import NDArray
 from scipy import stats
 
 from schemas.events import RecommendationRequest, Track
@@ -19,6 +18,7 @@ from services.recommender.protocol import NO_ANSWER, Answers, Batch, Recommender
 from services.recommender.random_tracks import RandomTracks
 from services.recommender.sticky_artist import StickyArtist
 from services.recommender.toppop import PopularTracks, TopPop
+from streams.read import TopTracks
 
 TRACKS = [Track(10 + 3 * i, f"artist {i * i % 4}", None, None, "x") for i in range(20)]
 CATALOGUE = Catalogue(TRACKS)
@@ -84,12 +84,12 @@ class Top:
         self.reads = 0
         self.is_reachable = True
 
-    def top_tracks(self, half_life: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def top_tracks(self, half_life: str, count: int) -> TopTracks:
         assert (half_life, count) == ("1d", 100)
         self.reads += 1
         if not self.is_reachable:
             raise redis.ConnectionError
-        return np.array([self.reads]), np.zeros(1)
+        return TopTracks(np.array([self.reads]), np.zeros(1), 0)
 
 
 def test_the_top_is_read_once_a_second_and_kept_while_redis_does_not_answer() -> None:
