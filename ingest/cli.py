@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated
 
@@ -12,10 +10,9 @@ import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from core.cli import Json, print_json
+from core.cli import Json, print_json, progress
 from core.kafka.admin import require_kafka
 from core.process import stop_requested
 from core.settings import Settings
@@ -53,8 +50,14 @@ def import_(
 ) -> None:
     """Import a log as a dataset; an import that was killed is resumed by the same command."""
     request = Request(source, path, parse_map(map_) if map_ else {}, _scale(rating_scale))
-    with _bar() as progress:
-        dataset = import_dataset(Settings.from_env().home, to, request, force=force, progress=progress)
+    with progress("importing") as bar:
+        dataset = import_dataset(
+            Settings.from_env().home,
+            to,
+            request,
+            force=force,
+            progress=lambda what, done, total: bar.to(done, total or None, what),
+        )
     card = dataset.card
     rejected = f", {card.rejected:,} rows rejected (`botify data show {to}` says why)" if card.rejected else ""
     _console().print(
@@ -105,21 +108,31 @@ def show(
 def publish(
     name: Name,
     speed: Annotated[str, typer.Option(help="How much faster than it was, as 1x or 60x; or max.")] = "max",
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Have the topic accept times in the future, for good.")
+    ] = False,
 ) -> None:
     """Send a dataset's catalogue and listens to their topics; a publisher that was killed is resumed, exactly once."""
     pace, settings = parse_speed(speed), require_kafka(Settings.from_env())
     dataset = open_dataset(settings.home, name)
-    with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, _bar() as progress:
+    with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, progress("publishing") as bar:
         done = publish_dataset(
             settings,
             dataset,
             pace,
-            progress=lambda count, total: progress("publishing", count, total),
+            simulated=simulated,
+            progress=bar.to,
             stopping=stopping,
         )
     resumed = f", from event {done.first:,} on" if done.first else ""
     rest = "" if done.after == done.events else f"; {done.events - done.after:,} are left, the same command continues"
     _console().print(f"{name}: {done.tracks:,} tracks and {done.after - done.first:,} listens published{resumed}{rest}")
+    if done.refused:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"{done.refused:,} of these listens are dead letters: they lie further in the future than the topic allows "
+            "(`botify dlq list`); correct the log, or publish simulated times with --simulated"
+        )
+        raise typer.Exit(1)
 
 
 def _scale(text: str) -> tuple[float, float]:
@@ -146,19 +159,6 @@ def _table(*names: str) -> Table:
     for name in names:
         table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
     return table
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Show on standard error what is done, and how far it is."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def tell(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
-
-        yield tell
 
 
 def _card_table(card: Card) -> Table:

@@ -18,7 +18,7 @@ from core.durable import write_durably
 from core.grouping import earlier_of_key
 from core.kafka.admin import end_offsets, read_topic_id
 from core.kafka.config import common_config, key_of
-from core.kafka.layout import declare_simulated
+from core.kafka.layout import declare_simulated, declared_lead_ms
 from core.kafka.publisher import RecordPublisher
 from core.process import StopRequested
 from core.settings import Settings
@@ -26,6 +26,7 @@ from ingest.model import DatasetError, Events
 from ingest.reading import Dataset
 from schemas.catalogue import read_catalogue, send_missing_tracks
 from schemas.codec import Codec
+from schemas.event_time import LEAD_MS
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import Topics
@@ -55,12 +56,15 @@ class Published(NamedTuple):
         The first event that was published now, and the first that was not.
     events : int
         Of the dataset.
+    refused : int
+        Events of those published now that lead the clock by more than the topic allows: workers make them dead letters.
     """
 
     tracks: int
     first: int
     after: int
     events: int
+    refused: int
 
 
 def publish_dataset(
@@ -68,10 +72,13 @@ def publish_dataset(
     dataset: Dataset,
     speed: float | None,
     *,
+    simulated: bool = False,
     progress: Progress = lambda done, total: None,
     stopping: StopRequested = lambda: False,
 ) -> Published:
     """Write the catalogue and all events to their topics, or what a publisher before has not written.
+
+    `simulated` declares that the topic's times are: then events later than now are accepted, for good.
 
     A mark beside the dataset, one for each listens topic, says up to where all are acknowledged. What was sent after
     it is sent again, with the same event ids, and a worker drops it; a mark is set so often that it can.
@@ -94,16 +101,19 @@ def publish_dataset(
         codec, publisher = codec_of(settings), RecordPublisher(settings, linger_ms=20)
         tracks = _publish_catalogue(settings, dataset, codec, publisher)
         listens = DatasetListens(dataset.events(), dataset.card.sha256, dataset.card.source)
-        if len(listens) and listens.times_ms.max() > time.time() * 1000:
+        if simulated:
             declare_simulated(settings)
+        lead_ms, refused = declared_lead_ms(settings) or LEAD_MS, 0
         marks = _Marks(dataset.directory / MARKS, topic_id)
         first = row = marks.read()
         clock = Clock(listens.times_ms, speed, row)
         while row < len(listens) and not stopping():
+            begin, latest_ms = row, time.time() * 1000 + lead_ms
             row = _publish_window(publisher, codec, topics.listens.name, listens, row, clock, stopping)
+            refused += int(np.count_nonzero(listens.times_ms[begin:row] > latest_ms))
             marks.write(row)
             progress(row, len(listens))
-        return Published(tracks, first, row, len(listens))
+        return Published(tracks, first, row, len(listens), refused)
 
 
 def _publish_window(

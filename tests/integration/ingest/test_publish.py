@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.events import Listen
 from schemas.topics import Topics
+from streams.folds.popularity import HALF_LIVES_MS
+from streams.read import StateReader
+from streams.store.connect import connect
 from tests.support import all_folded, eventually, offline_fold, read_topic, redis_contents, running, write_catalogue
 
 pytestmark = pytest.mark.integration
@@ -101,6 +105,29 @@ def test_a_dataset_is_published_once_for_each_topic_with_its_external_ids(settin
     assert [listen.user for listen in published] == events.users.tolist()
     assert [listen.track for listen in published] == events.items.tolist()
     assert [listen.fraction for listen in published] == events.fractions.tolist()
+
+
+def test_a_row_of_next_year_is_a_dead_letter_and_not_first(settings: Settings, tmp_path: Path) -> None:
+    now, rows = int(time.time()), []
+    for user in range(20):  # so that the partitions end at different dates
+        rows += [f"{user},hit,{now - user * 40 * 86_400 - age}" for age in range(3)]
+    rows.append(f"3,tomorrow,{now + 365 * 86_400}")
+    (tmp_path / "log.csv").write_text("\n".join(["u,i,t", *rows]) + "\n")
+    import_dataset(
+        settings.home, "d", Request("csv", str(tmp_path / "log.csv"), {"user": "u", "item": "i", "time": "t"})
+    )
+    result = CliRunner(env=settings.to_env()).invoke(app, ["publish", "d"])
+    assert result.exit_code == 1
+    assert "2 tracks and 61 listens published" in result.stdout
+    assert "1 of these listens are dead letters" in result.stderr
+    with running(settings, "streams.worker"):
+        eventually(all_folded(settings))
+    assert len(read_topic(settings, Topics.of(settings).dead_letters.name)) == 1
+    with connect(settings) as redis:
+        for half_life in HALF_LIVES_MS:
+            top = StateReader(redis, settings).top_tracks(half_life, 10)
+            assert (len(top.tracks), top.now_ms) == (1, now * 1000)
+            assert 0 < top.listens[0] <= 60
 
 
 def test_a_catalogue_of_something_else_is_not_mixed_with(settings: Settings, dataset: Dataset) -> None:
