@@ -23,7 +23,7 @@ from analytics.monitoring import Interactions, interactions_of
 from analytics.planning import Plan, Wanted, plan_experiment
 from analytics.sessions import sessions_of
 from analytics.slices import FEWEST, Segmentation, by_segment, favourite_genres, returning
-from core.cli import Alpha, Data, Json, Run, console, print_json, say, spinner
+from core.cli import Alpha, Data, Json, Run, console, print_json, progress, say
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from core.sql import EngineName, EngineOption, needs_files
@@ -80,7 +80,7 @@ def results(
     analysis = Analysis(
         control, alpha, cuped, holm, window_ms, tuned_for, _weights(split), retention or (), quantile or (), ratio
     )
-    with spinner("Reading listens"):
+    with progress("Reading listens"):
         sessions, (assignment,) = _sessions_and_assignments([name], data, run, engine)
         segments = {"": assignment} if segment is None else _segments(segment, sessions, assignment, data, run, engine)
     if not segments:
@@ -109,7 +109,7 @@ def interaction(
     as_json: Json = False,
 ) -> None:
     """Test whether two experiments interact; without an interaction, each can be analysed alone."""
-    with spinner("Reading listens"):
+    with progress("Reading listens"):
         sessions, (one, other) = _sessions_and_assignments([first, second], data, run, engine)
     found = interactions_of(sessions, one, other)
     if as_json:
@@ -136,7 +136,7 @@ def power(
 ) -> None:
     """Estimate the listeners and days that an experiment needs, from existing listens."""
     wanted = Wanted(metric, effect, wanted_power, alpha, treatments, variance_reduction)
-    with spinner("Reading listens"):
+    with progress("Reading listens"):
         sessions, _ = _sessions_and_assignments([], data, run, engine)
     plan = plan_experiment(sessions, wanted)
     if as_json:

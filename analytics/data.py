@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -74,6 +75,11 @@ def treatments_text(treatments: Mapping[str, str]) -> str:
     >>> treatments_text({"b": "T1", "a": "C"})
     '{"a": "C", "b": "T1"}'
     """
+    return _json(tuple(treatments.items()))
+
+
+@lru_cache(10_000)
+def _json(treatments: tuple[tuple[str, str], ...]) -> str:
     return json.dumps(dict(treatments), sort_keys=True)
 
 
@@ -81,12 +87,22 @@ def concat_listens(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Concatenate frames of listens; plain `pandas.concat` would turn the categories into texts."""
     parts = list(frames) or [listens_frame(())]
     joined = {
-        name: pd.api.types.union_categoricals([part[name] for part in parts])
+        name: _union([part[name] for part in parts])
         if name in CATEGORIES
         else pd.concat([part[name] for part in parts], ignore_index=True)
         for name in parts[0].columns
     }
     return pd.DataFrame(joined)
+
+
+def _union(parts: Sequence[pd.Series]) -> pd.Categorical:
+    """Concatenate in linear time; `union_categoricals` goes through all categories for each part."""
+    numbers: dict[str, int] = {}
+    codes = [
+        np.array([*(numbers.setdefault(text, len(numbers)) for text in part.cat.categories), -1])[part.cat.codes]
+        for part in parts
+    ]
+    return pd.Categorical.from_codes(np.concatenate(codes), pd.Index([*numbers], dtype=parts[0].cat.categories.dtype))
 
 
 def drop_copies(listens: pd.DataFrame) -> pd.DataFrame:

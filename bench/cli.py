@@ -39,7 +39,7 @@ from bench.recommenders.report import (
     windows_since,
 )
 from bench.recommenders.yardsticks import YARDSTICKS
-from core.cli import Json, print_json, say, spinner
+from core.cli import Json, print_json, progress, say
 from core.errors import BotifyError
 from core.settings import Settings
 from evaluation import MissingPeerError
@@ -192,12 +192,10 @@ def online(
     if control in names:
         raise BenchError(f"{control} is the control; choose other recommenders as treatments")
     _, opened = _opened(world)
-    with spinner("") as status:
+    with progress("simulating", sessions) as bar:
 
         def report(done: Progress) -> None:
-            status.update(
-                f"{done.sessions:,} of {sessions:,} sessions, {done.listens / max(done.wall_s, 1e-9):,.0f} listens/s"
-            )
+            bar.to(done.sessions, doing=f"simulating, {done.listens / max(done.wall_s, 1e-9):,.0f} listens/s")
 
         result = measure_online(opened, _known(control, served()), names, share, sessions, seed, report, rate)
     if as_json:
@@ -219,7 +217,7 @@ def decisions(
 ) -> None:
     """Decide 10,000 launches with known true effects: wrong ships, power, listeners and sessions needed."""
     _, opened = _opened(world)
-    with spinner("simulating listeners") as status:
+    with progress("simulating listeners") as status:
 
         def report(done: Progress) -> None:
             status.update(f"simulating listeners: {done.sessions:,} sessions")
@@ -299,11 +297,10 @@ def _known(name: str, names: Sequence[str]) -> str:
 def _measured(tasks: list[Task], jobs: int) -> dict[Task, Measured]:
     """Measure, and show the progress on the terminal."""
     found: dict[Task, Measured] = {}
-    with spinner("") as status:
-        status.update(f"0 of {len(tasks)} runs")
+    with progress("measuring", len(tasks)) as bar:
         for task, measured in measure_all(Settings.from_env().home, tasks, jobs):
             found[task] = measured
-            status.update(f"{len(found)} of {len(tasks)} runs; {task.name} was the last to finish")
+            bar.to(len(found), doing=f"measuring; {task.name} was the last to finish")
     return found
 
 

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.status import Status
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 console = Console()
+SILENT_S = 2.0
+"""What takes less has no line where there is no terminal."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Data = Annotated[Path | None, typer.Option(help="Folder that `botify export` wrote; default: read the topic.")]
@@ -25,9 +42,55 @@ def say(message: str, to: Console = console) -> None:
     to.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
-def spinner(doing: str) -> Status:
-    """Return what shows that something takes time, on standard error: the output is the result's, printed after it."""
-    return Console(stderr=True).status(doing)
+class Bar:
+    """What `progress` shows; what is printed meanwhile goes to its `console`."""
+
+    def __init__(self, console: Console, change: Callable[..., None]) -> None:
+        self.console, self._change = console, change
+
+    def to(self, done: float, total: float | None = None, doing: str | None = None) -> None:
+        """Show how much is done, and of how much."""
+        self._change(completed=done, total=total, description=doing)
+
+    def advance(self, count: float, total: float | None = None) -> None:
+        """Show that so much more is done."""
+        self._change(advance=count, total=total)
+
+    def update(self, doing: str) -> None:
+        """Show what is done now."""
+        self._change(description=doing)
+
+
+class _Done(ProgressColumn):
+    """The share that is done, or the count where there is no total, and the rate."""
+
+    def render(self, task: Task) -> Text:
+        done = f"{task.percentage:.0f} %" if task.total else f"{task.completed:,.0f}" if task.completed else ""
+        return Text(f"{done}, {task.speed:,.0f}/s" if (task.speed or 0) >= 1 else done)
+
+
+@contextmanager
+def progress(doing: str, total: float | None = None) -> Iterator[Bar]:
+    """Show on standard error what is done, how much of it, and how long the rest takes.
+
+    Where that is no terminal, what takes more than two seconds has a line then, and one at its end.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), _Done())
+        times = (TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, *times, console=console, transient=True, speed_estimate_period=300) as shown:
+            yield Bar(console, partial(shown.update, shown.add_task(doing, total=total)))
+        return
+    begun_s, late = time.monotonic(), threading.Timer(SILENT_S, say, (f"{doing} ...", console))
+    late.daemon = True
+    late.start()
+    try:
+        yield Bar(console, lambda **_: None)
+    finally:
+        late.cancel()
+        if (seconds := time.monotonic() - begun_s) > SILENT_S:
+            say(f"{doing}: ended after {seconds:.0f} s", console)
 
 
 def print_json(value: object) -> None:

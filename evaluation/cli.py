@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from core.cli import Json, print_json, spinner
+from core.cli import Json, print_json, progress, say
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from evaluation import EvaluationError, MissingPeerError
@@ -21,8 +22,9 @@ from evaluation.evaluate import REFRESH, Job, evaluate_all
 from evaluation.figures import rows_of
 from evaluation.protocols import MICRO_BATCH, Terms
 from evaluation.rankers.registry import PEERS, check_name, check_served, require_peer
+from evaluation.run import Outcome
 from evaluation.table import as_json as figures_of
-from evaluation.table import notes_of, render, save_plots
+from evaluation.table import line_of, notes_of, render, save_plots
 from streams.store.connect import require_redis
 
 DEFAULT = "toppop, random, i2i_stream, fism, next_track"  # with spaces, where help may break the line
@@ -86,6 +88,9 @@ def evaluate(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Setting of a peer, such as ease.l2=300; repeat for several.")
     ] = None,
+    peer_minutes: Annotated[
+        float, typer.Option(min=0, help="Minutes that a peer may take; else it is left out.")
+    ] = 10.0,
     processes: Annotated[int, typer.Option(min=1, help="Recommenders to run at a time.")] = 1,
     as_json: Json = False,
     plots: Annotated[Path | None, typer.Option(help="Write pictures of the curves to this directory.")] = None,
@@ -107,13 +112,26 @@ def evaluate(
     jobs = [
         Job(one, log, terms, range(seeds), refresh, trainings, settings.get(one, {}), kafka, served) for one in names
     ]
-    with spinner(f"Running {', '.join(names)}") as status:
-        outcomes = evaluate_all(jobs, processes, lambda one: status.update(f"{one} has ended; the others are running"))
-    rows = rows_of(outcomes, against, log.users)
+    outcomes: dict[str, Sequence[Outcome]] = {}
+    left_out: dict[str, str] = {}
+    limit_s = peer_minutes * 60
+    with progress(f"Running {', '.join(names)}", len(jobs)) as bar, suppress(KeyboardInterrupt):
+        for one, came in evaluate_all(jobs, processes, limit_s, bar.to):
+            if isinstance(came, str):
+                left_out[one] = came
+            else:
+                outcomes[one] = came
+            row = came if isinstance(came, str) else line_of(rows_of({one: came}, one, log.users)[0], k)
+            say(f"{one}: {row}", bar.console)
+    stopped = [one for one in names if one not in outcomes and one not in left_out]
+    left_out |= dict.fromkeys(stopped, "stopped")
+    if against not in outcomes:
+        raise EvaluationError(f"{against}, the baseline, was not evaluated: {left_out[against]}")
+    rows = rows_of({one: outcomes[one] for one in names if one in outcomes}, against, log.users)
     notes = notes_of(terms, seeds)
     title = f"{name}: {log.events.size:,} events, {log.users:,} users, {log.items:,} items"
     printed = as_json and json_file is None
-    for table in () if printed else render(rows, title, against, notes, k):
+    for table in () if printed else render(rows, title, against, notes, k, left_out):
         console.print(table, width=None if console.is_terminal else WIDE)
     if as_json:
         about = {
@@ -121,7 +139,7 @@ def evaluate(
             "protocol": terms.protocol, "figures": "validation" if validation else "test", "k": k, "positive": least,
             "repeats": repeats, "seeds": seeds, "micro_batch": micro_batch, "block": block, "refresh": refresh,
             "through_kafka": through_kafka, "served": served,
-            "trainings": trainings, "settings": settings, "baseline": against,
+            "trainings": trainings, "settings": settings, "baseline": against, "left_out": left_out,
         }  # fmt: skip
         figures = figures_of(rows, about)
         if json_file is None:
@@ -130,6 +148,8 @@ def evaluate(
             json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     for path in save_plots(rows, plots, name, terms) if plots is not None else ():
         (warnings if printed else console).print(f"{path} written")
+    if stopped:
+        raise typer.Exit(130)
 
 
 def _names(recommenders: str, baseline: str | None, peers: bool, console: Console) -> tuple[list[str], str]:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
 
+from core.errors import BotifyError
 from core.settings import Settings
+from evaluation import EvaluationError
 from evaluation.log import Log
 from evaluation.protocols import Terms, plan_of
 from evaluation.ranker import Setup
-from evaluation.rankers.registry import ranker_of
+from evaluation.rankers.registry import PEERS, ranker_of
 from evaluation.run import Outcome, run
 
 REFRESH = 256
@@ -46,19 +56,24 @@ class Job:
     served: bool = False
 
 
-def replays(job: Job) -> list[Outcome]:
-    """Run a recommender through each replay.
+def replays(job: Job, tell: Callable[[float], None] = lambda share: None) -> list[Outcome]:
+    """Run a recommender through each replay, and tell the share that is done.
 
     Raises
     ------
     EvaluationError
         It cannot be evaluated, or breaks the rules.
     """
-    return [_replay(job, seed) for seed in job.seeds]
+    return [_replay(job, number, tell) for number in range(len(job.seeds))]
 
 
-def _replay(job: Job, seed: int) -> Outcome:
+def _replay(job: Job, number: int, tell: Callable[[float], None]) -> Outcome:
+    seed = job.seeds[number]
     plan = plan_of(job.log, job.terms, seed)
+
+    def tell_of_all(share: float) -> None:
+        tell((number + share) / len(job.seeds))
+
     # a protocol that asks only at the end has nothing to save by serving what is stale
     refresh = job.refresh if job.terms.protocol == "prequential" else plan.log.events.size
     setup = Setup(
@@ -74,34 +89,107 @@ def _replay(job: Job, seed: int) -> Outcome:
         settings=job.settings,
     )
     if job.kafka is None:
-        return run(ranker_of(job.name, setup, served=job.served), plan, job.terms)
+        return run(ranker_of(job.name, setup, served=job.served), plan, job.terms, tell_of_all)
     from evaluation.rankers.pipeline import PipelineRanker  # its clients take time to import
 
     with PipelineRanker(job.name, setup, job.kafka) as ranker:
-        return run(ranker, plan, job.terms)
+        return run(ranker, plan, job.terms, tell_of_all)
+
+
+TICK_S = 0.5
+GRACE_S = 5.0
+"""For a process to clean up after an interrupt."""
+
+
+class _Running(NamedTuple):
+    job: Job
+    received: Connection
+    process: BaseProcess
+    until_s: float
 
 
 def evaluate_all(
-    jobs: Sequence[Job], processes: int, done: Callable[[str], None] = lambda name: None
-) -> dict[str, Sequence[Outcome]]:
-    """Run all jobs, each in a fresh process, so that none pays for the memory of another.
+    jobs: Sequence[Job],
+    processes: int,
+    limit_s: float = math.inf,
+    tell: Callable[[float], None] = lambda done: None,
+) -> Iterator[tuple[str, Sequence[Outcome] | str]]:
+    """Run all jobs, each in a fresh process, so that none pays for the memory of another; yield each when it has ended.
 
     Parameters
     ----------
     processes : int
         How many at a time; more than one makes the times in the table longer.
-    done : callable of str
-        Told the name of each that has ended.
+    limit_s : float
+        For each peer. One that takes longer, or cannot be evaluated, yields a text that says so.
+    tell : callable of float
+        Told how many jobs are done, with the shares of those that run.
+
+    Raises
+    ------
+    EvaluationError
+        A recommender of Botify's cannot be evaluated.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1) as pool:
-        running = {job.name: pool.submit(replays, job) for job in jobs}
-        outcomes: dict[str, Sequence[Outcome]] = {}
+    waiting, running, shares = deque(jobs), dict[Any, _Running](), dict[str, float]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes:
+                job = waiting.popleft()
+                received, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_work, args=(job, sender))
+                process.start()
+                sender.close()
+                until_s = time.monotonic() + (limit_s if job.name in PEERS else math.inf)
+                running[received] = _Running(job, received, process, until_s)
+            for ready in wait([*running], TICK_S):
+                name, got = running[ready].job.name, _received(running[ready])
+                shares[name] = got if isinstance(got, float) else 1.0
+                if not isinstance(got, float):
+                    if isinstance(got, str) and name not in PEERS:
+                        raise EvaluationError(got)
+                    del running[ready]
+                    yield name, got
+            for late in [one for one, its in running.items() if time.monotonic() > its.until_s]:
+                stopped = running.pop(late)
+                shares[stopped.job.name] = 1.0
+                _stop(stopped.process)
+                yield stopped.job.name, f"took more than {limit_s / 60:g} minutes"
+            tell(sum(shares.values()))
+    finally:
+        for its in running.values():
+            _stop(its.process)
+
+
+def _work(job: Job, sender: Connection) -> None:
+    """Send the shares that are done, then the outcomes, or why there are none."""
+    told_s = 0.0
+
+    def tell(share: float) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s > TICK_S:
+            told_s = time.monotonic()
+            sender.send(share)
+
+    with suppress(KeyboardInterrupt):
         try:
-            for name, future in running.items():
-                outcomes[name] = future.result()
-                done(name)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return outcomes
+            sender.send(replays(job, tell))
+        except BotifyError as error:
+            sender.send(str(error))
+
+
+def _received(running: _Running) -> float | list[Outcome] | str:
+    try:
+        got: float | list[Outcome] | str = running.received.recv()
+    except EOFError:
+        running.process.join()
+        return f"its process ended with exit code {running.process.exitcode}"
+    return got
+
+
+def _stop(process: BaseProcess) -> None:
+    if process.pid and process.is_alive():
+        os.kill(process.pid, signal.SIGINT)
+        process.join(GRACE_S)
+        process.kill()
+    process.join()

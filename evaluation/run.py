@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +69,8 @@ class Outcome:
 class Stopwatch:
     """CPU time of learning and of serving in the second half of a run: the first has imports and warming up in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self.tell = tell
         self.learn_ns = self.serve_ns = self.learned = self.served = 0
 
     def figures(self) -> dict[str, float]:
@@ -79,8 +81,8 @@ class Stopwatch:
         }
 
 
-def run(ranker: OnlineRanker, plan: Plan, terms: Terms) -> Outcome:
-    """Run a ranker, and judge its lists.
+def run(ranker: OnlineRanker, plan: Plan, terms: Terms, tell: Callable[[float], None] = lambda share: None) -> Outcome:
+    """Run a ranker, and judge its lists; `tell` is told the share that is done.
 
     Raises
     ------
@@ -89,15 +91,16 @@ def run(ranker: OnlineRanker, plan: Plan, terms: Terms) -> Outcome:
     """
     process = psutil.Process(os.getpid())
     before = process.memory_info().rss
-    lists, watch = _lists(ranker, plan, terms.k)
+    watch = Stopwatch(tell)
+    lists = _lists(ranker, plan, terms.k, watch)
     memory = max(process.memory_info().rss - before - lists.nbytes, 0)
     check(lists, plan, terms)
     return judged(lists, plan, terms, {**watch.figures(), "memory_mb": memory / 2**20}, ranker.note)
 
 
-def _lists(ranker: OnlineRanker, plan: Plan, k: int) -> tuple[NDArray[np.int32], Stopwatch]:
+def _lists(ranker: OnlineRanker, plan: Plan, k: int, watch: Stopwatch) -> NDArray[np.int32]:
     """Ask all questions of a plan and have all its events learned; lists of shape (q, k)."""
-    lists, watch = np.full((len(plan.ask_users), k), NO_TRACK, dtype=np.int32), Stopwatch()
+    lists = np.full((len(plan.ask_users), k), NO_TRACK, dtype=np.int32)
     batches = len(plan.batches) - 1
     for span in range(0, batches, SPAN):
         end = min(span + SPAN, batches)
@@ -108,12 +111,14 @@ def _lists(ranker: OnlineRanker, plan: Plan, k: int) -> tuple[NDArray[np.int32],
         if isinstance(ranker, BatchedRanker) and one_by_one < end:
             _ask_and_learn(ranker, plan, slice(one_by_one, end), lists)
     _ask(ranker, plan, batches, lists, watch)
-    return lists, watch
+    return lists
 
 
 def _ask(ranker: OnlineRanker, plan: Plan, batch: int, lists: NDArray[np.int32], watch: Stopwatch) -> None:
     """Ask what comes before a micro-batch."""
     begin, end = plan.questions_of(batch, batch + 1)
+    learned, total = plan.batches[batch], plan.batches[-1] + len(lists)
+    watch.tell((begin + learned) / total)
     for first in range(begin, end, ASK):
         asked = slice(first, min(first + ASK, end))
         started = time.process_time_ns()
@@ -121,6 +126,7 @@ def _ask(ranker: OnlineRanker, plan: Plan, batch: int, lists: NDArray[np.int32],
         if first >= len(lists) // 2:
             watch.serve_ns += time.process_time_ns() - started
             watch.served += asked.stop - asked.start
+        watch.tell((asked.stop + learned) / total)
 
 
 def _learn(ranker: OnlineRanker, plan: Plan, batch: int, watch: Stopwatch) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -30,7 +31,19 @@ LEAST_TARGETS = 100
 """A point of a curve with fewer is left out."""
 
 
-def render(rows: Sequence[Row], title: str, baseline: str, notes: Sequence[str], k: int) -> list[Table]:
+def line_of(row: Row, k: int) -> str:
+    """Return what a line has of a recommender, before the table is there."""
+    return ", ".join(f"{name}@{k} {found.mean:.4f} ± {found.error:.4f}" for name, found in row.metrics.items())
+
+
+def render(
+    rows: Sequence[Row],
+    title: str,
+    baseline: str,
+    notes: Sequence[str],
+    k: int,
+    left_out: Mapping[str, str] = MappingProxyType({}),
+) -> list[Table]:
     """Draw how good the recommenders are, then what they show and cost; 80 columns hold both tables, names folded.
 
     A difference is green where it is above 0 for certain, red where it is below.
@@ -56,7 +69,10 @@ def render(rows: Sequence[Row], title: str, baseline: str, notes: Sequence[str],
             f"{figures['serve_us']:,.0f}",
             f"{figures['memory_mb']:,.0f}",
         )
+    for name in left_out:
+        quality.add_row(name, "left out")
     of_rows = [f"{row.name}: {row.note}" for row in rows if row.note not in ("", UNTUNED)]
+    of_rows += [f"{name}: left out, {why}" for name, why in left_out.items()]
     if any(row.note == UNTUNED for row in rows):
         of_rows.append("*: untuned, with its own defaults")
     rest.caption = "\n".join([*LEGEND, f"baseline: {baseline}", *of_rows, *notes])

@@ -8,12 +8,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
-from core.cli import Json, console, print_json, spinner
+from core.cli import Json, console, print_json, progress
 from core.kafka.admin import require_kafka
 from core.logging import configure_logging
 from core.process import tune_gc
@@ -101,7 +98,7 @@ def run(
         )
     if agent == "kafka":
         settings = require_kafka(settings)
-    with spinner("opening the world"):
+    with progress("opening the world"):
         opened = open_world(settings.home, DEFAULT) if world is None else find_world(settings.home, world)
     if agent == "console":
         # one listener at a time, so that a person can follow
@@ -208,19 +205,11 @@ def _run_observed(
 def _with_bar(options: RunOptions, start: Callable[[Callable[[Progress], None]], Progress]) -> Progress:
     """Run with a progress bar and live rates on standard error."""
     total = options.listens or options.sessions or options.seconds
-    text = "{task.fields[rate]} listens/s · {task.fields[sessions]:,} sessions · {task.fields[clock]}"
-    columns = (SpinnerColumn(), BarColumn(), TextColumn(text), TimeElapsedColumn())
-    with ProgressBar(*columns, console=Console(stderr=True), refresh_per_second=5) as bar:
-        task = bar.add_task("", total=total, rate="0", sessions=0, clock="")
+    with progress("simulating", total) as bar:
 
         def report(done: Progress) -> None:
-            completed = done.listens if options.listens else done.sessions if options.sessions else done.wall_s
-            bar.update(
-                task,
-                completed=completed,
-                rate=f"{done.listens / max(done.wall_s, 1e-9):,.0f}",
-                sessions=done.sessions,
-                clock=utc(done.event_ms, "%d %b %H:%M"),
-            )
+            rate = f"{done.listens / max(done.wall_s, 1e-9):,.0f} listens/s"
+            doing = f"{rate} · {done.sessions:,} sessions · {utc(done.event_ms, '%d %b %H:%M')}"
+            bar.to(done.listens if options.listens else done.sessions if options.sessions else done.wall_s, doing=doing)
 
         return start(report)

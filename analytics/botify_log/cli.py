@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from analytics.botify_log.lines import listens_of
-from core.cli import console, spinner
+from core.cli import console, progress
 from core.errors import PublishError
 from core.kafka.admin import end_offsets, require_kafka
 from core.kafka.config import key_of
@@ -59,10 +59,10 @@ def import_log(
     """Publish Botify's JSON data log to the listens topic; a second import adds nothing."""
     settings = require_kafka(Settings.from_env())
     run_id = run or f"log{_digest(file)[:8]}"
-    with spinner("reading"):  # completely, so that nothing is published of a log with an invalid line
+    with progress("reading"):  # completely, so that nothing is published of a log with an invalid line
         known = _known_tracks(settings)
         unknown = sum(listen.track not in known for listen in _read(file, run_id))
-    with spinner("publishing"):
+    with progress("publishing"):
         count = publish_listens(settings, _read(file, run_id))
     console.print(f"{count:,} listens of run {run_id}", highlight=False)
     if unknown:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from analytics.botify_log.lines import write_log
 from analytics.export.files import ExportError
-from analytics.export.run import TIME_COLUMNS, Extent, Progress, export_topic
-from core.cli import spinner
+from analytics.export.run import TIME_COLUMNS, Extent, export_topic
+from core.cli import progress
 from core.kafka.admin import require_kafka
 from core.kafka.offsets import parse_position
 from core.process import stop_requested, tune_gc
@@ -68,13 +64,13 @@ def export(
     settings = require_kafka(settings)
     definition = _definition(settings, topic)  # in the live layout
     # on a signal, rows in memory are written before the export ends
-    with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, _bar(follow=follow) as progress:
-        manifest = export_topic(settings, definition, folder, extent, progress, stopping=stopping)
+    with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, progress("exporting") as bar:
+        manifest = export_topic(settings, definition, folder, extent, bar.to, stopping=stopping)
     left_out = f", {manifest.rejected:,} dead letters left out" if manifest.rejected else ""
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{folder}: {manifest.rows:,} rows in {len(manifest.files):,} files{left_out}")
     if format_ is Format.BOTIFY_LOG:
-        with spinner("writing the log"):
+        with progress("writing the log"):
             log = write_log(folder, out / LOG)
         left_out = f", {log.left_out:,} listens without a treatment left out" if log.left_out else ""
         console.print(f"{out / LOG}: {log.lines:,} lines{left_out}")
@@ -86,13 +82,3 @@ def _definition(settings: Settings, name: str) -> TopicDefinition:
     if name.removeprefix(prefix) not in known:
         raise ExportError(f"topic {name!r} cannot be exported; choose one of {', '.join(known)}")
     return known[name.removeprefix(prefix)]
-
-
-@contextmanager
-def _bar(*, follow: bool) -> Iterator[Progress]:
-    """Show the progress on standard error."""
-    remaining = [] if follow else [TimeRemainingColumn()]
-    columns = (TextColumn("exporting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *remaining)
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("exporting", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

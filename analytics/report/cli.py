@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from core.cli import console, spinner
+from core.cli import console, progress
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 
@@ -24,9 +24,9 @@ def report(
     from analytics.report.data import read_from_export, read_from_kafka
     from analytics.report.sections import render_report
 
-    with spinner("reading listens"):
+    with progress("reading listens"):
         read = read_from_kafka(require_kafka(Settings.from_env()), run) if data is None else read_from_export(data, run)
-    with spinner("drawing"):
+    with progress("drawing"):
         page = render_report(read)
     out.write_text(page, encoding="utf-8")
     console.print(f"{out}: {len(read.listens):,} listens on {len(page) / 1024:,.0f} KB", soft_wrap=True)

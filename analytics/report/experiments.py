@@ -11,17 +11,15 @@ from matplotlib.figure import Figure
 
 from analytics import AnalyticsError
 from analytics.arms import METRIC_WORDS, arm_name, effect_rows, effect_table, recommender_of_arm, verdict
-from analytics.assignment import assign
-from analytics.experiment import Effect, ExperimentResults, experiment_results
+from analytics.assignment import assign, user_metrics
+from analytics.experiment import Effect, ExperimentResults, results_of
 from analytics.monitoring import interactions_of
 from analytics.plots.points import forest_plot
 from analytics.report.page import Note, Part, Picture, Points, Row, Section, Table
-from analytics.sessions import sessions_of
 
 
-def together_section(listens: pd.DataFrame, experiments: Sequence[str]) -> Section | None:
+def together_section(listens: pd.DataFrame, sessions: pd.DataFrame, experiments: Sequence[str]) -> Section | None:
     """Say which pairs of experiments interact; None if no two share listeners."""
-    sessions = sessions_of(listens)
     assignments = {name: assign(listens, name) for name in experiments}
     rows, disturbed = [], []
     for first, second in combinations(experiments, 2):
@@ -69,11 +67,12 @@ def experiments_of(listens: pd.DataFrame) -> list[str]:
     return sorted({name for text in listens["treatments"].unique() for name in json.loads(text)})
 
 
-def experiment_section(listens: pd.DataFrame, name: str) -> Section:
+def experiment_section(listens: pd.DataFrame, sessions: pd.DataFrame, name: str) -> Section:
     """Show the result of an experiment: the finding, the table, the intervals."""
     heading = f"Experiment {name}"
     try:
-        results = experiment_results(listens, name)
+        assignment = assign(listens, name)
+        results = results_of(name, user_metrics(sessions, assignment), assignment.mixed)
     except AnalyticsError as error:  # one treatment only, or no control
         return Section(heading, f"There is nothing to compare: {error}", [])
     arms = recommender_of_arm(listens, name)

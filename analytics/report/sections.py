@@ -21,9 +21,8 @@ _REACHED = 0.02
 """The curves end where the share of remaining sessions is below this in every arm."""
 
 
-def session_section(listens: pd.DataFrame, experiment: str | None) -> Section:
+def session_section(listens: pd.DataFrame, sessions: pd.DataFrame, experiment: str | None) -> Section:
     """Show session curves, by the arms of an experiment if there is one."""
-    sessions = sessions_of(listens)
     arm_of, control = _arms(listens, experiment)
     curves = still_listening(sessions.assign(arm=sessions["user"].map(arm_of)), by="arm")
     last = max(int((curves.max(axis=1) >= _REACHED).sum()), 1)
@@ -257,12 +256,12 @@ def render_report(data: ReportData) -> str:
     listens = data.listens
     if listens.empty:
         raise AnalyticsError(f"{data.source} has no listens; run a simulation first: `botify sim run`")
-    experiments = experiments_of(listens)
-    together = together_section(listens, experiments)
+    experiments, sessions = experiments_of(listens), sessions_of(listens)
+    together = together_section(listens, sessions, experiments)
     sections = [
-        *(experiment_section(listens, name) for name in experiments),
+        *(experiment_section(listens, sessions, name) for name in experiments),
         *([together] if together else []),
-        session_section(listens, experiments[0] if experiments else None),
+        session_section(listens, sessions, experiments[0] if experiments else None),
         popularity_section(data),
         health_section(data),
     ]

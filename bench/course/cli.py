@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
-from rich.status import Status
 from rich.table import Table
 
 from bench.course.editions import EDITIONS, Edition
@@ -21,7 +20,7 @@ from bench.course.result import PRIMARY, CourseError, ab_result, prepare, reprod
 from bench.figures import fill_pages, record
 from bench.fresh import require_disk
 from bench.recommenders.yardsticks import times_of_yardsticks
-from core.cli import Json, print_json, spinner
+from core.cli import Bar, Json, print_json, progress
 from core.settings import Settings
 from sim.options import RunOptions
 from sim.play import Progress
@@ -76,7 +75,7 @@ def grade(
     require_disk(log_episodes + episodes)
     prepare(out, RUNS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: servers are stopped, data is removed
-    with spinner("opening the world") as status:
+    with progress("opening the world") as status:
         opened = find_world(Settings.from_env().home, world or of.world)
         status.update("measuring the oracle")
         yardsticks = times_of_yardsticks(opened, seed)
@@ -100,7 +99,7 @@ def grade(
 
 
 def _run_all(
-    world: World, edition: Edition, recommender: str, options: RunOptions, log_episodes: int, status: Status
+    world: World, edition: Edition, recommender: str, options: RunOptions, log_episodes: int, status: Bar
 ) -> list[Graded]:
     models = models_for(world, edition, recommender, status.update)
     graded = []

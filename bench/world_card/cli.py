@@ -19,7 +19,7 @@ from bench.figures import fill_pages, record
 from bench.world_card.course import EDITIONS, Measured, measure_course
 from bench.world_card.fitted import draw_fitted, fitted_figures, fitted_rows, fitted_table, logs_of
 from bench.world_card.streaming import SOURCE, WITHIN, Point, measure_skips, points_of
-from core.cli import Json, print_json, spinner
+from core.cli import Json, print_json, progress
 from core.errors import BotifyError
 from core.settings import Settings
 from ingest.reading import open_dataset
@@ -56,7 +56,7 @@ def card(
     name = world or (EDITIONS[edition][0] if model == "botify" else DEFAULT_NAME)
     home = Settings.from_env().home
     drawn: Callable[[], Figure] | None = None
-    with spinner("measuring"):
+    with progress("measuring"):
         opened = find_world(home, name)
         if model == "botify" and "fitted" in opened.about:
             logs = logs_of(opened, open_dataset(home, opened.about["fitted"]["dataset"]), seed)

@@ -8,7 +8,7 @@ import typer
 
 from bench.world_card.cli import console
 from bench.world_card.fitted import fitted_figures, fitted_rows, fitted_table, log_of, logs_of
-from core.cli import Json, print_json, spinner
+from core.cli import Json, print_json, progress
 from core.settings import Settings
 from ingest.reading import Dataset, open_dataset
 from sim.world.fitting import FitSettings, Groups, fit_world, halves
@@ -27,7 +27,7 @@ def fit(
 ) -> None:
     """Fit a world to half of the users of a real log, and compare it with the other half."""
     home = Settings.from_env().home
-    with spinner("fitting"):
+    with progress("fitting"):
         opened = open_dataset(home, dataset)
         world = fit_dataset(opened, FitSettings(seed=seed, users=users, dimensions=dimensions))
         save_world(home, world)

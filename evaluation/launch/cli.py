@@ -17,7 +17,7 @@ from analytics.decision import Decision, rows_of
 from analytics.exported import open_listens
 from analytics.sessions import sessions_of
 from analytics.slices import novelty
-from core.cli import Alpha, Data, Json, Run, console, print_json, say, spinner
+from core.cli import Alpha, Data, Json, Run, console, print_json, progress, say
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from core.welch import Difference
@@ -50,7 +50,7 @@ def decide(
     settings = Settings.from_env()
     judge = Judge(_declared(settings, name), effect / 100, window_h, alpha, listeners)
     judge.goals  # noqa: B018 - raises before the listens are read
-    with spinner("Reading listens"):
+    with progress("Reading listens"):
         sessions, assignment = _read(settings, name, data, run)
     decisions = judge.decisions(sessions, assignment)
     changes = {one.treatment: novelty(sessions, assignment, judge.control, one.treatment) for one in decisions}

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, sparse
+from scipy import sparse
+from scipy.linalg import lapack
 
 from evaluation import EvaluationError
 from evaluation.log import Ints
@@ -36,14 +37,17 @@ class Ease(MatrixRanker):
         self._weights: NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
 
     def fit(self, heard: sparse.csr_matrix) -> None:
-        """Solve for B."""
+        """Solve for B by one Cholesky factorisation; in single precision, as the counts of XᵀX are exact in it."""
         heard.data[:] = 1.0
-        gram = (heard.T @ heard).toarray().astype(np.float64)
+        gram = (heard.T @ heard).toarray(order="F")
         gram[np.diag_indices_from(gram)] += self._regularisation
-        inverse = linalg.inv(gram, overwrite_a=True)
-        weights = inverse / -np.diag(inverse)
+        factor, _ = lapack.spotrf(gram, lower=True, overwrite_a=True)
+        weights, _ = lapack.spotri(factor, lower=True, overwrite_c=True)  # P, below its diagonal
+        for column in range(len(weights)):
+            weights[column, column + 1 :] = weights[column + 1 :, column]
+        weights /= -weights.diagonal().copy()
         np.fill_diagonal(weights, 0.0)
-        self._weights = weights.astype(np.float32)
+        self._weights = np.ascontiguousarray(weights)
 
     def scores_of(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
         """Return the score of each item, shape (n, items)."""

@@ -9,7 +9,7 @@ import typer
 from rich import box
 from rich.table import Column, Table
 
-from core.cli import Json, console, print_json, spinner
+from core.cli import Json, console, print_json, progress
 from core.errors import BotifyError
 from core.kafka.admin import require_kafka
 from core.kafka.reader import TopicReader
@@ -66,7 +66,7 @@ def show(name: Annotated[str, typer.Argument(help="Name of the experiment.")], a
         names = ", ".join(experiment.name for experiment in experiments.experiments) or "none"
         raise ExperimentError(f"{file} does not declare experiment {name!r}; it declares {names}")
     settings = require_kafka(settings)
-    with spinner("Reading listens"):
+    with progress("Reading listens"):
         samples = _samples(settings, name)
         steps = _steps(settings, experiments) or {}
     experiment = found[0].at(steps.get(name))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from core.cli import Json, console, print_json, spinner
+from core.cli import Json, console, print_json, progress
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from core.sql import EngineName, needs_files, open_engine
@@ -48,12 +48,12 @@ def build(
     settings = Settings.from_env()
     settings = require_kafka(settings)  # the lists are published there
     if engine is None or data is None:
-        with spinner("Reading listens"):
+        with progress("Reading listens"):
             heard = heard_of_topic(settings) if data is None else heard_of_parquet(data)
-        with spinner(f"Building lists from {len(heard.events):,} listens"):
+        with progress(f"Building lists from {len(heard.events):,} listens"):
             models = build_models(heard, neighbours, per_user)
     else:
-        with spinner(f"Building lists in {engine}"), open_engine(engine) as opened:
+        with progress(f"Building lists in {engine}"), open_engine(engine) as opened:
             models = build_models_in(opened, files_of(data), neighbours, per_user)
     publish_models(settings, codec_of(settings), models)
     if as_json:
@@ -77,7 +77,7 @@ def publish(
     settings = Settings.from_env()
     settings = require_kafka(settings)
     codec = codec_of(settings)
-    with spinner("Reading the catalogue"):
+    with progress("Reading the catalogue"):
         tracks = read_catalogue(settings, codec)
     now_s = time.time()
     read = read_lists(file, tracks, UserIds.of(settings), int(now_s), int(now_s * 1000))

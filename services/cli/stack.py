@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from core.cli import Json, console, print_json, say, spinner
+from core.cli import Json, console, print_json, progress, say
 from core.settings import Settings
 from services.experiments import DEFAULT_FILE, load_experiments
 from services.gateway.options import GatewayOptions
@@ -159,7 +159,7 @@ def up(
 def down() -> None:
     """Stop all processes that `botify up` started; the data is kept."""
     settings = Settings.from_env()
-    with spinner("stopping"):
+    with progress("stopping"):
         stopped = stop_stack(settings.home)
     say(f"stopped; the data is in {settings.home}" if stopped else f"no stack ran in {settings.home}")
 
@@ -212,7 +212,7 @@ def _up_in_background(
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
     command += [] if gateway_port else ["--no-gateway"]
     problems: list[str] = []
-    with spinner("starting Kafka, Valkey and Botify's processes (the first start downloads Kafka)"):
+    with progress("starting Kafka, Valkey and Botify's processes (the first start downloads Kafka)"):
         start_in_background(settings.home, command)
         if gateway_port is not None:
             problems = wait_for_gateway(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from core.cli import Json, console, print_json, spinner
+from core.cli import Json, console, print_json, progress
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from sim.loop import publish_catalogue
@@ -34,7 +34,7 @@ Seed = Annotated[int | None, typer.Option(help="Random seed of the world.")]
 @app.command()
 def generate(config: ConfigFile = None, seed: Seed = None) -> None:
     """Generate a world, or reuse it if it exists."""
-    with spinner("generating"):
+    with progress("generating"):
         world = open_world(Settings.from_env().home, _read(config, seed))
     _show(world)
 
@@ -50,7 +50,7 @@ def import_(
     seed: Seed = None,
 ) -> None:
     """Create a world from the files of the original Botify."""
-    with spinner("importing"):
+    with progress("importing"):
         world = import_world(tracks, users, embeddings, _read(config, seed))
         save_world(Settings.from_env().home, world)
     _show(world)
@@ -64,7 +64,7 @@ def publish(
 ) -> None:
     """Publish the catalogue to its topic, so that recommenders can serve before the first listen."""
     settings = require_kafka(Settings.from_env())
-    with spinner("publishing"):
+    with progress("publishing"):
         opened = _open(settings.home, world)
         written = publish_catalogue(settings, opened.catalogue)
     console.print(f"wrote {written:,} tracks" if written else "the topic holds this catalogue already")
@@ -102,7 +102,7 @@ def plot(
     from sim.world.plot import plot_world  # matplotlib takes half a second, and every command imports this module
 
     home = Settings.from_env().home
-    with spinner("drawing"):
+    with progress("drawing"):
         opened = _open(home, world)
         written = plot_world(opened, to)
     for path in written:

@@ -15,14 +15,13 @@ import typer
 from rich import box
 from rich.table import Table
 
-from core.cli import Json, console, print_json, say
+from core.cli import Json, console, print_json, progress, say
 from core.kafka.admin import require_kafka
 from core.kafka.offsets import parse_position
 from core.process import tune_gc
 from core.settings import Settings
 from schemas.event_time import parse_speed, utc
 from schemas.registry import codec_of
-from streams.cli import record_bar
 from streams.cli.dlq import After, Before, EventId, ExclusionReason, User, exclude_before_replay
 from streams.cli.replay_models import models
 from streams.dlq.exclude import select
@@ -240,8 +239,8 @@ def repartition(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: a closed topic is opened again
     tune_gc()
     settings = require_kafka(require_redis(Settings.from_env()))
-    with record_bar("moving") as advance:
-        moved = asyncio.run(repartition_to(settings, to, rate=rate, force=force, progress=advance))
+    with progress("moving") as bar:
+        moved = asyncio.run(repartition_to(settings, to, rate=rate, force=force, progress=bar.advance))
     if as_json:
         print_json(asdict(moved))
     else:
@@ -277,14 +276,14 @@ async def _into_namespace(sources: ReplaySources, record: NamespaceRecord, pacer
         say(f"replay {record.id} into namespace {record.namespace}; if interrupted, resume it with --id {record.id}")
     total = sum(record.end[partition] - offset for partition, offset in record.start.items())
     started = folded = time.monotonic()
-    with record_bar("replaying", total) as advance:
+    with progress("replaying", total) as bar:
 
-        def progress(records: int) -> None:
+        def tell(records: int) -> None:
             nonlocal folded
             folded = time.monotonic()  # the comparison follows the last call
-            advance(records)
+            bar.advance(records)
 
-        done = await fold_into_namespace(sources, record, pacer, progress)
+        done = await fold_into_namespace(sources, record, pacer, tell)
     seconds, compared_s = folded - started, time.monotonic() - folded
     if as_json:
         print_json({**asdict(done), "seconds": seconds, "compared_seconds": compared_s, "records": total})
@@ -321,9 +320,9 @@ async def _copy(sources: ReplaySources, planned: Plan, target: str, pacer: Pacer
         except BrokenPipeError:  # the reader has closed the pipe; nothing may be flushed at exit
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open until the process ends
     elif kind == "topic" and name:
-        with record_bar("copying", planned.records) as advance:
+        with progress("copying", planned.records) as bar:
             copy = TopicTarget(sources.settings, sources.topic, name)
-            await run_lanes(sources, copy, planned.start, planned.end, pacer, advance)
+            await run_lanes(sources, copy, planned.start, planned.end, pacer, bar.advance)
         say(f"copied {planned.records:,} records to {name}")
     else:
         raise ReplayError(f"target {target!r} is none of namespace, topic:NAME and stdout")

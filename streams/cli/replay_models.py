@@ -11,11 +11,10 @@ import typer
 from rich import box
 from rich.table import Table
 
-from core.cli import Json, console, print_json, say
+from core.cli import Json, console, print_json, progress, say
 from core.kafka.admin import require_kafka
 from core.settings import MOST_SHARDS, Settings
 from schemas.events import Model
-from streams.cli import record_bar
 from streams.cli.verify import excluded_hint
 from streams.replay.models import Relearned, Swapped, rebuild, relearn, rollback_models, swap_models
 from streams.replay.shards import copy_training, require_no_workers
@@ -55,8 +54,8 @@ def models(
     if shards is not None:
         if swap:
             require_no_workers(settings)
-        with record_bar("copying training batches") as progress:
-            settings = copy_training(settings, shards, progress)
+        with progress("copying training batches") as bar:
+            settings = copy_training(settings, shards, bar.advance)
     if rollback:
         _show_swapped(asyncio.run(rollback_models(settings)), as_json=as_json)
         return
@@ -65,8 +64,8 @@ def models(
         return
     chosen = id_ or ""
     if make:
-        with record_bar("learning") as progress:
-            made = asyncio.run(rebuild(settings, progress))
+        with progress("learning") as bar:
+            made = asyncio.run(rebuild(settings, bar.advance))
         chosen = made.id
         if not swap:
             if as_json:
@@ -74,14 +73,14 @@ def models(
             else:
                 say(f"rebuilt the models as {made.id}; `botify replay models --swap {made.id}` makes them live")
             return
-    with record_bar("learning") as progress:
-        swapped = asyncio.run(swap_models(settings, chosen, progress))
+    with progress("learning") as bar:
+        swapped = asyncio.run(swap_models(settings, chosen, bar.advance))
     _show_swapped(swapped, as_json=as_json)
 
 
 def _compare(settings: Settings, save: Path | None, *, as_json: bool) -> None:
-    with record_bar("learning") as progress:
-        done = asyncio.run(relearn(settings, progress))
+    with progress("learning") as bar:
+        done = asyncio.run(relearn(settings, bar.advance))
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)
         for model in done.models.values():

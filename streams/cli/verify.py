@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from core.cli import Json, console, print_json
+from core.cli import Json, console, print_json, progress
 from core.kafka.admin import require_kafka
 from core.settings import Settings
-from streams.cli import record_bar
 from streams.store.connect import require_redis
 from streams.verify import MOVE_S, Difference, Report
 from streams.verify import verify as verify_namespace
@@ -30,8 +29,8 @@ def verify(
     Exits with 1 if any item differs, or if records wait and no worker folds them.
     """
     settings = require_kafka(require_redis(Settings.from_env()))
-    with record_bar("folding") as progress:
-        report = verify_namespace(settings, namespace, progress=progress, one_by_one=one_by_one)
+    with progress("folding") as bar:
+        report = verify_namespace(settings, namespace, progress=bar.advance, one_by_one=one_by_one)
     if as_json:
         print_json({**asdict(report), "ok": report.ok})
     else:

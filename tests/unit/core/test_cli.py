@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from core.cli import print_json, spinner
+from core import cli
+from core.cli import print_json, progress
 
 
 def test_a_spinner_leaves_the_output_to_the_result(
@@ -12,9 +15,41 @@ def test_a_spinner_leaves_the_output_to_the_result(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    with spinner("Reading listens"):
+    with progress("Reading listens"):
         pass
     print_json({})
     printed = capsys.readouterr()
     assert printed.out == "{}\n"
     assert "Reading listens" in printed.err
+
+
+def test_without_a_terminal_a_long_wait_has_a_line_at_its_start_and_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "SILENT_S", 0.01)
+    printed, give_up = "", time.monotonic() + 30
+    with progress("Reading listens", 10) as bar:
+        bar.to(5)
+        while not printed and time.monotonic() < give_up:
+            printed = capsys.readouterr().err
+    assert printed == "Reading listens ...\n"
+    assert capsys.readouterr().err.startswith("Reading listens: ended after 0 s\n")
+
+
+def test_without_a_terminal_a_short_wait_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("Reading listens") as bar:
+        bar.advance(5, 10)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bar_says_how_much_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress("Reading listens", 10) as bar:
+        bar.to(5, doing="Folding listens")
+        bar.console.print("a line above")
+    printed = capsys.readouterr().err
+    assert "Folding listens" in printed
+    assert "50 %" in printed
+    assert "a line above" in printed

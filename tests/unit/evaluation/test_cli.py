@@ -47,6 +47,7 @@ def test_a_dataset_is_evaluated(home: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "test figures by prequential, second half; mean of 2 replays" in result.output
     assert "ease*" in result.output
+    assert "toppop: recall@10 0." in result.stderr  # as soon as it is known
     assert sorted(path.name for path in plots.iterdir()) == [
         "ratings-prequential-history.png", "ratings-prequential-learning.png",
     ]  # fmt: skip
@@ -56,6 +57,19 @@ def test_a_dataset_is_evaluated(home: Path) -> None:
     assert toppop["differences"] == {}
     difference = ease["metrics"]["recall"]["mean"] - toppop["metrics"]["recall"]["mean"]
     assert ease["differences"]["recall"]["value"] == pytest.approx(difference)
+
+
+def test_a_peer_that_takes_too_long_is_a_row_that_says_so(home: Path) -> None:
+    file = home / "figures.json"
+    chosen = "--recommenders", "toppop,ease", "--seeds", "1", "--peer-minutes", "0"
+    result = run("ratings", *chosen, "--json", str(file))
+    assert result.exit_code == 0, result.output
+    assert "ease: left out, took more than 0 minutes" in result.stdout
+    figures = json.loads(file.read_text())
+    assert figures["left_out"] == {"ease": "took more than 0 minutes"}
+    assert [one["name"] for one in figures["recommenders"]] == ["toppop"]
+    result = run("ratings", *chosen, "--baseline", "ease")
+    assert "ease, the baseline, was not evaluated: took more than 0 minutes" in str(result.exception)
 
 
 def test_json_is_printed_and_nothing_else(home: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from evaluation import MissingPeerError
 from evaluation.evaluate import Job, replays
 from evaluation.log import Log
 from evaluation.protocols import Terms
-from evaluation.ranker import UNTUNED
+from evaluation.ranker import UNTUNED, Setup
+from evaluation.rankers.ease import Ease
 from evaluation.rankers.registry import PEERS, require_peer
 from tests.unit.evaluation.logs import random_log, reported
 
@@ -36,6 +38,18 @@ def test_a_peer_finds_the_rest_of_a_block(name: str) -> None:
     assert (
         reported(replays(Job(name, blocks_log(), terms, range(1)))[0]) > 0.5
     )  # three of a block are left, of 64 items
+
+
+def test_ease_has_the_weights_of_its_formula() -> None:
+    heard = sparse.csr_matrix(np.random.default_rng(1).random((80, 30)) < 0.2, dtype=np.float32)
+    heard[:, 7] = 0  # an item that nobody heard
+    ease = Ease(Setup(users=80, items=30, tracks=(), events=1, settings={"l2": 3.0}))
+    ease.fit(heard)
+    dense = heard.toarray().astype(np.float64)
+    inverse = np.linalg.inv(dense.T @ dense + 3.0 * np.eye(30))
+    weights = inverse / -np.diag(inverse)
+    np.fill_diagonal(weights, 0.0)
+    np.testing.assert_allclose(ease.scores_of(np.arange(80), heard), dense @ weights, atol=1e-5)
 
 
 @pytest.mark.parametrize("protocol", ["prequential", "leave-last-out"])
