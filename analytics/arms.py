@@ -9,7 +9,6 @@ import pandas as pd
 
 from analytics.assignment import assign
 from analytics.experiment import Effect, ExperimentResults
-from core.goals import BETTER
 
 METRIC_WORDS: Mapping[str, str] = {
     "mean_time_per_session": "time per session",
@@ -63,8 +62,8 @@ def effect_rows(
     """
     shown = [effect for effect in effects if effect.metric in metrics]
     return pd.DataFrame(
-        [(effect.effect, effect.lower, effect.upper) for effect in shown],
-        columns=["estimate", "lower", "upper"],
+        [(effect.effect, effect.lower, effect.upper, effect.better) for effect in shown],
+        columns=["estimate", "lower", "upper", "better"],
         index=[
             arm_name(effect.treatment, recommenders)
             + ("" if len(metrics) == 1 else f" · {METRIC_WORDS.get(effect.metric, effect.metric)}")
@@ -140,10 +139,7 @@ def losses_of(results: ExperimentResults, main: Effect) -> list[Effect]:
     return [
         effect
         for effect in results.effects
-        if effect.treatment == main.treatment
-        and effect.metric != main.metric
-        and effect.significant
-        and effect.effect * BETTER.get(effect.metric, 1) < 0
+        if effect.treatment == main.treatment and effect.metric != main.metric and effect.better < 0
     ]
 
 

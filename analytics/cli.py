@@ -200,7 +200,7 @@ def _weights(text: str | None) -> dict[str, float] | None:
 
 
 def render_table(results: ExperimentResults, notes: Iterable[str] = (), alpha: float = 0.05) -> Table:
-    """Draw Botify's table: significant effects in green (up) or red (down).
+    """Draw Botify's table: significant effects in green (better) or red (worse).
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def render_table(results: ExperimentResults, notes: Iterable[str] = (), alpha: f
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("sig.", no_wrap=True)
     for effect in results.effects:
-        style = ("green" if effect.effect > 0 else "red") if effect.significant else ""
+        style = ("", "green", "red")[effect.better]
         table.add_row(
             effect.treatment,
             effect.metric,

@@ -16,6 +16,7 @@ from analytics.linearised import add_linearised
 from analytics.monitoring import adjust, settled_users
 from analytics.sessions import CutOff, retention, sessions_of
 from analytics.statistics import ConfidenceSequence, SampleRatio, holm, sample_ratio
+from core.goals import BETTER
 from core.welch import Difference, Sample, welch
 
 CONTROL = "C"
@@ -57,6 +58,11 @@ class Effect(NamedTuple):
     p_value: float
     p_holm: float
     significant: bool
+
+    @property
+    def better(self) -> int:
+        """1 if the treatment is significantly better than the control, -1 if it is worse, 0 if neither is certain."""
+        return BETTER.get(self.metric, 1) * (1 if self.effect > 0 else -1) if self.significant else 0
 
 
 class ExperimentResults(NamedTuple):

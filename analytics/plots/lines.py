@@ -61,7 +61,10 @@ def line_chart(
     """
     figure, (axes,) = new_figure(title)
     draw_lines(axes, frame, colours(list(frame.columns), control), bands or {})
-    axes.set(title=subtitle, xlabel=x, ylabel=y)
+    axes.set(title=subtitle, ylabel=y)
+    axes.set_xlabel(
+        x, loc="left" if isinstance(frame.index, pd.DatetimeIndex) else "center"
+    )  # the date is at the right
     if reference is not None:
         axes.axhline(reference, color=MUTED, linewidth=1, zorder=0)
     if log_x:
@@ -91,7 +94,7 @@ def draw_lines(
         if name in bands:
             axes.fill_between(frame.index, *bands[name], color=colour_of[name], alpha=0.16, linewidth=0)
     if isinstance(frame.index, pd.DatetimeIndex):
-        locator = AutoDateLocator(minticks=4, maxticks=8)  # type: ignore[no-untyped-call]
+        locator = AutoDateLocator(minticks=3, maxticks=5)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     elif pd.api.types.is_integer_dtype(frame.index):

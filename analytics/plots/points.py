@@ -103,6 +103,8 @@ def against(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
 
 _ROW_INCHES = 0.42
 _FRAME_INCHES = 1.5
+_SIDES = (MUTED, UP, DOWN)
+"""Colours of 0, 1 and -1."""
 
 
 @styled
@@ -115,12 +117,13 @@ def forest_plot(
     reference: float | None = 0.0,
     marked: Container[str] = (),
 ) -> Figure:
-    """Draw a point and its interval for each row: green above the reference, red below it, grey if it includes it.
+    """Draw a point and its interval for each row: green if it is certainly better, red if worse, grey if neither.
 
     Parameters
     ----------
     rows : DataFrame
-        Indexed by name, from the top; columns estimate, lower and upper. Rows without an interval are left out.
+        Indexed by name, from the top; columns estimate, lower and upper, and optionally better: 1, -1 or 0. Without
+        it, more than the reference is better. Rows without an interval are left out.
     reference : float, optional
         Drawn as a line.
     marked : container of str
@@ -133,10 +136,12 @@ def forest_plot(
     'time'
     """
     shown = rows.dropna(subset=["estimate", "lower", "upper"])
+    at = reference or 0.0
+    better = shown.get("better", (shown["lower"] > at) * 1 - (shown["upper"] < at) * 1).to_numpy()
     figure, (axes,) = new_figure(title, height=_FRAME_INCHES + _ROW_INCHES * max(len(shown), 1))
     values = shown[["estimate", "lower", "upper"]].to_numpy(dtype=float).tolist()
     for place, (name, (estimate, lower, upper)) in enumerate(zip(shown.index, values, strict=True)):
-        colour = PALETTE[0] if name in marked else _colour(lower, upper, reference)
+        colour = PALETTE[0] if name in marked else INK if reference is None else _SIDES[int(better[place])]
         axes.plot([lower, upper], [place, place], color=colour, linewidth=3, alpha=0.55)
         axes.plot(estimate, place, "o", color=colour, markersize=8)
     if reference is not None:
@@ -147,9 +152,3 @@ def forest_plot(
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return figure
-
-
-def _colour(lower: float, upper: float, reference: float | None) -> str:
-    if reference is None:
-        return INK
-    return UP if lower > reference else DOWN if upper < reference else MUTED

@@ -8,6 +8,7 @@ can distinguish the palette (after Okabe and Ito, "Color universal design", 2008
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
@@ -16,6 +17,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 from matplotlib.transforms import blended_transform_factory
 from matplotlib.typing import RcKeyType
 
@@ -31,10 +33,19 @@ DPI = 100
 _MARGIN = 0.01
 """Left of the titles, as a share of the width."""
 
+FONTS = [
+    "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    *sorted(
+        filter(
+            re.compile("Noto Sans (CJK|[JKST][CPR]|Devanagari|Thai)|Hiragino|Yu Gothic|Nirmala").match, get_font_names()
+        )
+    ),  # other scripts
+]
+
 _RC: dict[RcKeyType, Any] = {
     "figure.dpi": DPI,
     "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.family": FONTS,
     "font.size": 10.5,
     "text.color": INK,
     "axes.edgecolor": MUTED,
@@ -120,7 +131,7 @@ def png(figure: Figure) -> bytes:
 
 
 def svg(figure: Figure, name: str) -> str:
-    """Return the chart as an `<svg>` element for a page with several.
+    """Return the chart as an `<svg>` element for a page with several; its texts are text, its ground the page's.
 
     Parameters
     ----------
@@ -128,7 +139,9 @@ def svg(figure: Figure, name: str) -> str:
         Unique on the page; the ids inside the chart derive from it.
     """
     buffer = io.StringIO()
-    with rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        unsaid = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata=unsaid, transparent=True)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    # of its ids only those that are referred to derive from the salt; the others are the same in each chart
+    return re.sub(r' id="[a-zA-Z.2]+_\d+"', "", text[text.index("<svg") :])

@@ -48,8 +48,8 @@ _MISMATCH = (
 )
 
 _HOW_SURE = (
-    "In colour: the interval excludes zero. In bold: also significant after correction for the number of comparisons "
-    "(Holm)."
+    "Green is better, red is worse: the interval excludes zero. In bold: also significant after correction for the "
+    "number of comparisons (Holm)."
 )
 _ALPHA = 0.05
 _DECISIVE = ("mean_time_per_session", "mean_tracks_per_session", "sessions")
@@ -111,16 +111,17 @@ def _table(results: ExperimentResults, arms: Mapping[str, str]) -> Table:
 
 
 def _mood(effect: Effect) -> str:
-    if not effect.significant:
-        return ""
-    return ("up" if effect.effect > 0 else "down") + (" sure" if effect.p_holm < _ALPHA else "")
+    sure = " sure" if effect.p_holm < _ALPHA else ""
+    return ("", f"up{sure}", f"down{sure}")[effect.better]
 
 
 def _forest(results: ExperimentResults, arms: Mapping[str, str]) -> Figure:
-    treatments = {effect.treatment for effect in results.effects}
+    treated = {arm_name(effect.treatment, arms) for effect in results.effects}
+    one = len(treated) == 1
+    rows = effect_rows(results.effects, arms, METRIC_WORDS.keys() if one else _DECISIVE)
     return forest_plot(
-        effect_rows(results.effects, arms, METRIC_WORDS.keys() if len(treatments) == 1 else _DECISIVE),
-        f"Effects against {arm_name(results.control, arms)}",
+        rows.rename(index=lambda name: name.rsplit(" · ")[-1] if one else name.replace(" · ", "\n")),
+        f"Effects of {treated.pop() if one else 'each treatment'} against {arm_name(results.control, arms)}",
         "estimate and 95 % interval (Welch, over listeners)",
         "effect, %",
     )

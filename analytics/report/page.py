@@ -9,9 +9,13 @@ from typing import ClassVar, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from analytics.plots.style import svg
+
+WIDTHS = {"laptop": 9.0, "phone": 3.5}
+"""Inches of a figure, by the class that shows it in windows of this width only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +62,33 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure as inline SVG, with a description for screen readers."""
+    """A figure as inline SVG for each width of a window, with a description for screen readers.
 
-    svg: Markup
+    Its title and the names of its lines are HTML: they wrap, and a browser has the glyphs of every script.
+    """
+
+    title: str
+    subtitle: str
+    names: Sequence[tuple[str, str]]
+    drawn: Mapping[str, Markup]
     description: str
     block: ClassVar[str] = "picture"
 
     @classmethod
     def of(cls, figure: Figure, name: str, description: str) -> Picture:
-        """Draw a figure; the name is unique on the page."""
-        return cls(Markup(svg(figure, name)), description)  # noqa: S704 - matplotlib escapes what it writes
+        """Draw a figure, and take its titles and names out of it; the name is unique on the page."""
+        axes = figure.axes[0]
+        title, subtitle = figure.get_suptitle(), axes.get_title(loc="left")
+        figure.suptitle("")
+        axes.set_title("", loc="left")
+        names = [(text.get_text(), to_hex(text.get_color())) for text in reversed(axes.texts)]
+        for text in list(axes.texts):
+            text.remove()
+        drawn = {}
+        for window, inches in WIDTHS.items():
+            figure.set_figwidth(inches)
+            drawn[window] = Markup(svg(figure, f"{name}-{window}"))  # noqa: S704 - matplotlib escapes what it writes
+        return cls(title, subtitle, names, drawn, description)
 
 
 Part = Note | Points | Tiles | Table | Picture

@@ -84,7 +84,6 @@ _HALF_LIVES_MS = {
 }
 _MOMENTS = 200
 _SHOWN = 8
-_LONGEST_TITLE = 34
 
 
 def popularity_section(data: ReportData) -> Section:
@@ -97,7 +96,7 @@ def popularity_section(data: ReportData) -> Section:
     popularity = popularity_over_time(listens, half_life_ms, np.unique(moments), _most_heard(listens))
     top = popularity.max().nlargest(_SHOWN).index
     shown = popularity[top[np.argsort(-popularity[top].iloc[-1].to_numpy(), kind="stable")]]
-    titles = {track: _short(data.title_of(int(track))) for track in shown.columns}
+    titles = {track: data.title_of(int(track)) for track in shown.columns}
     chart = line_chart(
         shown.rename(columns=titles),
         "Popularity over time",
@@ -155,10 +154,6 @@ def _finding_on_popularity(data: ReportData) -> str:
         f"{len(time):,} different tracks were heard; the most popular is {data.title_of(int(time.index[0]))}, and the "
         f"top 1 % of the tracks make {share:.1%} of the listening time."
     )
-
-
-def _short(title: str) -> str:
-    return title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
 
 
 _STEPS = 200

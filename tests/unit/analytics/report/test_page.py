@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 
 from analytics import AnalyticsError
+from analytics.arms import effect_rows
 from analytics.data import listens_frame
+from analytics.experiment import experiment_results
 from analytics.pipeline import match_answers
+from analytics.plots.style import DOWN
 from analytics.report.data import ReportData
 from analytics.report.sections import render_report
 from tests.unit.analytics.listens import drawn, listen
@@ -67,6 +70,52 @@ def test_the_page_says_everything_and_needs_nothing_else() -> None:
         "1,234",
     ):
         assert part in page
+
+
+def test_headline_table_and_chart_agree_about_what_is_better() -> None:
+    slow = [
+        e._replace(latency_ms=e.latency_ms and e.latency_ms + 50.0 * (e.user % 2))
+        for e in drawn(120, np.random.default_rng(3), uplift=5.0)
+    ]
+    page = render_report(ReportData("the test", listens_frame(slow)))
+    assert "significantly worse: request latency, ms by +" in page
+    moods = {
+        metric: mood
+        for mood, metric in re.findall(
+            r'<tr class="([a-z ]*)"><td [^>]*><bdi>T1 random</bdi></td><td [^>]*><bdi>([^<]*)', page
+        )
+    }
+    assert moods["request latency, ms"].startswith("down")
+    (latency,) = effect_rows(experiment_results(listens_frame(slow), "demo").effects, {}).filter(
+        like="latency", axis=0
+    )["better"]
+    assert latency == -1
+    assert page.count(f"fill: {DOWN}") >= 2  # of the point, in both widths
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_in_every_script_are_text_and_the_page_has_no_ground_of_its_own() -> None:
+    titles = {5: "米津玄師 – 春雷", 6: "عمرو دياب – تملي معاك", 7: "Кино – Группа крови"}
+    listens = [
+        e._replace(
+            track=5 + e.position % 3,
+            treatments={name.replace("demo", "тест 実験"): arm for name, arm in e.treatments.items()},
+        )
+        for e in drawn(60, np.random.default_rng(3))
+    ]
+    page = render_report(ReportData("the test", listens_frame(listens), titles))
+    for title in titles.values():
+        assert f"<bdi>{title}</bdi></li>" in page
+    assert "Experiment тест 実験" in page
+    assert "#ffffff" not in page
+    assert "<text" in page
+
+
+def test_every_chart_has_a_drawing_for_a_phone() -> None:
+    page = render_report(ReportData("the test", LISTENS, {}, answers()))
+    assert page.count('<div class="phone"') == page.count('<div class="laptop"') == page.count("<figure>") > 3
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
 
 
 def test_equal_data_give_equal_pages() -> None:
