@@ -5,29 +5,34 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Annotated, Any, Literal, Self
 
+from core.durable import write_durably
 from core.environment import PORT, AbsoluteFile, AbsolutePath, HttpUrl, RedisUrl, read_environment, whole
 from core.errors import SettingsError
 from core.kafka.security import read_kafka_security, variable_of
 
 STACK_FILE = "stack.json"
 """File in the data directory to which `botify up` writes the addresses of the embedded stack."""
+REMEMBERED_FILE = "settings.json"
+"""File in the data directory with what `remember` keeps."""
 MOST_SHARDS = 64
 """Of the learned models; a reader keeps a snapshot of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings. Environment variables override the embedded stack's file, which overrides the defaults.
+    """All settings. Environment variables override the data directory's files, which override the defaults.
 
     Attributes
     ----------
     home : Path
-        Data directory of the embedded stack and the caches (`BOTIFY_HOME`).
+        Data directory of the embedded stack and the caches; without the variable `.botify` in the working directory or
+        the nearest folder above that has one, up to the user's home directory (`BOTIFY_HOME`).
     kafka_bootstrap_servers : str
         `host:port[,host:port]` (`KAFKA_BOOTSTRAP_SERVERS`).
     kafka_security : Mapping[str, str]
@@ -125,9 +130,10 @@ class Settings:
             A variable has a value that cannot be used.
         """
         env = os.environ if environ is None else environ
-        home = Path(env.get("BOTIFY_HOME") or ".botify").absolute()
-        given = {"home": home, **_addresses_of_embedded_stack(home), "kafka_security": read_kafka_security(env)}
-        settings = read_environment(cls, _variable_of, env, given)
+        home = find_home(env)
+        remembered = {name: value for name, value in _written(home / REMEMBERED_FILE) if _variable_of(name) not in env}
+        given = {"home": home, **remembered, **dict(_written(home / STACK_FILE))}
+        settings = read_environment(cls, _variable_of, env, given | {"kafka_security": read_kafka_security(env)})
         if settings.redis_ssl_ca_location and not settings.redis_url.startswith("rediss"):
             raise SettingsError("REDIS_SSL_CA_LOCATION is set, but REDIS_URL does not begin with rediss: no TLS")
         return settings
@@ -155,7 +161,8 @@ class Settings:
     def to_env(self) -> dict[str, str]:
         """Return the variables that make `from_env` read this object again in a child process."""
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "kafka_security"}
-        env = {_variable_of(name): str(value) for name, value in values.items() if value is not None}
+        # None is an empty variable, so that the child does not take what the data directory remembers
+        env = {_variable_of(name): "" if value is None else str(value) for name, value in values.items()}
         return env | {variable_of(key): value for key, value in self.kafka_security.items()}
 
 
@@ -168,13 +175,45 @@ def _without_secrets(url: str) -> str:
     return re.sub(r"//[^/]*@", "//***@", url.partition("?")[0])
 
 
-def _addresses_of_embedded_stack(home: Path) -> dict[str, str]:
-    """Return the settings that `botify up` wrote; none if no stack was started."""
+def find_home(environ: Mapping[str, str]) -> Path:
+    """Return `BOTIFY_HOME`, or the `.botify` of the working directory or of the nearest folder above.
+
+    A folder of another user is not looked at: who can write to a shared one would choose the servers of all below it.
+    """
+    if given := environ.get("BOTIFY_HOME"):
+        return Path(given).absolute()
+    here, highest = Path.cwd(), Path(environ.get("HOME") or "/").resolve()
+    for folder in (here, *here.parents):
+        if _is_own_directory(folder / ".botify"):
+            return folder / ".botify"
+        if folder == highest:
+            break
+    return here / ".botify"
+
+
+def _is_own_directory(path: Path) -> bool:
     try:
-        written = json.loads((home / STACK_FILE).read_text(encoding="utf-8"))
+        status = path.stat()
+    except OSError:
+        return False
+    return S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+
+
+def remember(home: Path, **values: str | None) -> None:
+    """Keep settings in a data directory, where all commands take them; None forgets one."""
+    kept = {name: value for name, value in {**dict(_written(home / REMEMBERED_FILE)), **values}.items() if value}
+    home.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"settings": kept}, indent=2) + "\n"
+    write_durably(home / REMEMBERED_FILE, lambda new: new.write_text(text, encoding="utf-8"))
+
+
+def _written(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the settings of a file; none if there is no file."""
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return
     except ValueError as error:
-        raise SettingsError(f"{home / STACK_FILE} is not JSON ({error}); remove it and run `botify up`") from error
+        raise SettingsError(f"{path} is not JSON ({error}); remove it and run `botify up`") from error
     known = {f.name for f in fields(Settings)}
-    return {name: value for name, value in written.get("settings", {}).items() if name in known}
+    yield from ((name, value) for name, value in written.get("settings", {}).items() if name in known)

@@ -24,7 +24,7 @@ def settings_page() -> str:
             "",
             "All settings are environment variables, read once; a bad value fails at the start, naming its variable.",
             "`botify up` writes the addresses of its servers to `stack.json` in the data directory, from where other",
-            "commands take them; a variable overrides the file.",
+            "commands take them, and `--dataset` and `--prefix` to `settings.json`; a variable overrides both files.",
             "",
             "## Every process",
             "",

@@ -33,14 +33,10 @@ topics = typer.Typer(help="Create and list the Kafka topics.", no_args_is_help=T
 @app.command("user")
 def user(
     user: Annotated[str, typer.Argument(help="Id of the listener: a number, or with a dataset the external id.")],
-    dataset: Annotated[
-        str | None, typer.Option(help="Dataset whose users are served; default: that of BOTIFY_DATASET.")
-    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show a listener's totals, current session and latest listens."""
-    settings = Settings.from_env()
-    settings = require_kafka(require_redis(settings.with_(dataset=dataset or settings.dataset)))
+    settings = require_kafka(require_redis(Settings.from_env()))
     users = UserIds.of(settings)
     number = users.number_of(user)
     reader = StateReader(connect(settings), settings)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +14,7 @@ from rich.markup import escape
 
 from core.cli import say
 from core.errors import BotifyError
+from core.settings import find_home
 
 GROUP = "botify.commands"
 EXIT_STATUSES = (
@@ -58,7 +61,10 @@ def _botify(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Keep the name of a single command."""
+    """Say which data directory is used where the working directory's own is not."""
+    home = find_home(os.environ)
+    if not os.environ.get("BOTIFY_HOME") and home.parent != Path.cwd():
+        say(f"using {home}", Console(stderr=True))
 
 
 def main() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,11 +17,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from core.cli import Json, console, print_json, progress, say
-from core.settings import Settings
+from core.errors import SettingsError
+from core.settings import STACK_FILE, Settings, remember
+from schemas.external_ids import UserIds
+from services.errors import StackError
 from services.experiments import DEFAULT_FILE, load_experiments
 from services.gateway.options import GatewayOptions
+from services.stack.embedded import LOCK_FILE, take_lock
 from services.stack.ports import check_free, choose
-from services.stack.record import StackRecord
+from services.stack.record import ENDED_FILE, StackRecord
 from services.stack.run import running_stack, start_in_background, stop_stack, wait_for_gateway
 from services.stack.server import READY_S
 from services.stack.status import StackStatus, TopicStatus, read_status
@@ -130,8 +137,17 @@ def up(
         int | None,
         typer.Option(min=0, max=65_535, help=GATEWAY_PORT_HELP, envvar="BOTIFY_GATEWAY_PORT", show_envvar=False),
     ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Serve the users of an imported dataset, on topics of its name. Remembered, as is --prefix."),
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="First part of all topic names; users are numbers without --dataset.")
+    ] = None,
 ) -> None:
     """Start Kafka, Valkey, stream processors, learners, recommenders and the gateway; existing data is kept."""
+    if dataset or prefix:
+        _remember(Settings.from_env(), dataset, prefix)
     settings = Settings.from_env()
     _check_experiments(settings)
     at = _gateway_port(settings, gateway_port) if gateway else None
@@ -164,6 +180,36 @@ def down() -> None:
     say(f"stopped; the data is in {settings.home}" if stopped else f"no stack ran in {settings.home}")
 
 
+TOPICS_AND_STATE = ("kafka", "kafka.properties", "valkey", "faust", "cache", "logs", STACK_FILE, ENDED_FILE)
+"""What is in the data directory of a stack, without what was imported, generated, exported or remembered."""
+
+
+def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Delete the topics and the state of a stopped stack; datasets, worlds and other servers' data are kept."""
+    home = Settings.from_env().home
+    found = [home / name for name in TOPICS_AND_STATE if (home / name).exists()]
+    if not found:
+        say(f"no topics and no state in {home}")
+        return
+    with take_lock(home):
+        record = StackRecord.read(home)
+        if left := record and ", ".join(record.survivors()):
+            raise StackError(f"{left} of the stack in {home} still run; `botify down` stops them")
+        for path in found:
+            say(f"{_size(path) / 1e6:10,.1f} MB  {path}")
+        kept = sorted(path.name for path in home.iterdir() if path not in found and path.name != LOCK_FILE)
+        say(f"kept: {', '.join(kept) or 'nothing'}")
+        if not yes:
+            typer.confirm("Delete these topics and this state?", abort=True)
+        for path in found:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    say("deleted; `botify up` starts with empty topics")
+
+
+def _size(path: Path) -> int:
+    return sum(file.lstat().st_size for file in (path, *path.rglob("*")) if not file.is_dir())
+
+
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
     as_json: Json = False,
@@ -179,6 +225,16 @@ def status(
     else:
         console.print(status_view(reading))
     _exit_by(reading)
+
+
+def _remember(settings: Settings, dataset: str | None, prefix: str | None) -> None:
+    """Keep what to serve for this and later commands, unless a stack runs, which would not follow."""
+    for variable, value in (("BOTIFY_DATASET", dataset), ("BOTIFY_TOPIC_PREFIX", prefix or dataset)):
+        if os.environ.get(variable, value) != value:
+            raise SettingsError(f"{variable}={os.environ[variable]} would win over the option; unset it")
+    UserIds.of(settings.with_(dataset=dataset))  # refuses one that is not there
+    take_lock(settings.home).close()
+    remember(settings.home, dataset=dataset, topic_prefix=prefix or dataset)
 
 
 def _check_experiments(settings: Settings) -> None:
@@ -254,3 +310,5 @@ def _say_addresses(settings: Settings, gateway_port: int | None, gateways: int) 
         dashboard = f"the dashboard is at http://127.0.0.1:{gateway_port}/ui, " if gateways == 1 else ""
         say(f"{dashboard}the REST API at http://127.0.0.1:{gateway_port}")
     say(f"Kafka at {settings.kafka_bootstrap_servers}, Redis at {settings.redis_address}, data in {settings.home}")
+    users = f"the users of dataset {settings.dataset}" if settings.dataset else "users are numbers"
+    say(f"topics {settings.topic_prefix}.*, {users}")

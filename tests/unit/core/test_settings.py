@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 
 from core.errors import SettingsError
-from core.settings import STACK_FILE, Settings
+from core.settings import STACK_FILE, Settings, find_home, remember
 
 
 def test_what_a_child_process_reads_is_the_same(tmp_path: Path) -> None:
@@ -120,3 +121,45 @@ def test_nobody_changes_settings() -> None:
         settings.partitions = 3  # type: ignore[misc]
     assert settings.with_(partitions=3).partitions == 3
     assert settings.partitions == 8
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, three levels below a user's home directory, which is below another `.botify`."""
+    (tmp_path / ".botify").mkdir()
+    folder = tmp_path / "me" / "project" / "part"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_the_nearest_home_above_is_found_but_none_above_the_home_directory(folder: Path, tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path / "me")}
+    assert find_home(environ) == folder / ".botify"  # there is none yet
+    (folder.parent / ".botify").write_text("a file")
+    (tmp_path / "me" / ".botify").mkdir()
+    assert find_home(environ) == tmp_path / "me" / ".botify"
+    (folder / ".botify").mkdir()
+    assert find_home(environ) == folder / ".botify"
+    assert find_home(environ | {"BOTIFY_HOME": "else/where"}) == folder / "else/where"
+    assert Settings.from_env(environ).home == folder / ".botify"
+
+
+def test_the_home_of_another_user_is_not_found(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_home({"HOME": str(tmp_path)}) == tmp_path / ".botify"
+    me = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: me + 1)
+    assert find_home({"HOME": str(tmp_path)}) == folder / ".botify"
+
+
+def test_what_is_remembered_is_found_below_and_a_variable_wins_even_an_empty_one(folder: Path, tmp_path: Path) -> None:
+    remember(tmp_path / ".botify", dataset="mine", topic_prefix="mine")
+    environ = {"HOME": str(tmp_path)}
+    found = Settings.from_env(environ)
+    assert (found.dataset, found.topic_prefix) == ("mine", "mine")
+    assert Settings.from_env(environ | {"BOTIFY_DATASET": "", "BOTIFY_TOPIC_PREFIX": "x"}).topic_prefix == "x"
+    assert Settings.from_env(environ | {"BOTIFY_DATASET": ""}).dataset is None
+    numbered = found.with_(dataset=None)
+    assert Settings.from_env(numbered.to_env()) == numbered  # a child takes nothing that its parent did not have
+    remember(tmp_path / ".botify", dataset=None)
+    assert Settings.from_env(environ) == numbered

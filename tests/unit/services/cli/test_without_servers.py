@@ -23,10 +23,12 @@ NEED_NONE = {
     "course grade",
     "data import",
     "data list",
+    "data sample",
     "data show",
     "demo",
     "down",
     "evaluate",
+    "reset",
     "experiment decide",  # looks for the goals first
     "experiment list",
     "status",  # says what is wrong beside all else
@@ -36,7 +38,6 @@ NEED_NONE = {
     "world generate",
     "world import",
     "world list",
-    "world plot",
 }
 ARGUMENTS = {
     "data publish": ["lastfm"],
@@ -63,6 +64,7 @@ ARGUMENTS = {
 PRINT_LINES = {
     "data import",
     "data publish",
+    "data sample",
     "demo",
     "dlq drop",
     "dlq exclude",
@@ -76,13 +78,13 @@ PRINT_LINES = {
     "replay gc",
     "replay rollback",
     "replay swap",
+    "reset",
     "snapshot load",
     "snapshot save",
     "topics create",
     "up",
     "world generate",
     "world import",
-    "world plot",
     "world publish",
 }
 """Commands without a table."""
