@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from ingest.importing import Request, import_dataset, parse_map
 from ingest.model import EVENTS, KINDS, DatasetError
 from ingest.publishing import publish_dataset
 from ingest.reading import Dataset, dataset_names, open_dataset
+from ingest.sample import write_sample
 from schemas.event_time import parse_speed
 from schemas.external_ids import datasets_directory
 
@@ -62,6 +64,18 @@ def import_(
     rejected = f", {card.rejected:,} rows rejected (`botify data show {to}` says why)" if card.rejected else ""
     _console().print(
         f"{to}: {card.events:,} events of {card.users:,} users and {card.items:,} items{rejected}\n{dataset.directory}"
+    )
+
+
+@app.command()
+def sample(path: Annotated[Path, typer.Argument(help="The CSV file to write.")]) -> None:
+    """Make up a log of 300 users: columns user, item, time, title and artist."""
+    if path.exists():
+        raise DatasetError(f"{path} exists; remove it or choose another name")
+    write_sample(path)
+    _console().print(
+        f"{path} is made up; `botify data import csv {path} --to mine "
+        "--map user=user,item=item,time=time,title=title,artist=artist` imports it"
     )
 
 
@@ -111,6 +125,9 @@ def publish(
     simulated: Annotated[
         bool, typer.Option("--simulated", help="Have the topic accept times in the future, for good.")
     ] = False,
+    append: Annotated[
+        bool, typer.Option("--append", help="Publish although the topics hold an earlier import of the dataset.")
+    ] = False,
 ) -> None:
     """Send a dataset's catalogue and listens to their topics; a publisher that was killed is resumed, exactly once."""
     pace, settings = parse_speed(speed), require_kafka(Settings.from_env())
@@ -121,6 +138,7 @@ def publish(
             dataset,
             pace,
             simulated=simulated,
+            append=append,
             progress=bar.to,
             stopping=stopping,
         )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from confluent_kafka.admin import AdminClient
@@ -39,6 +39,7 @@ MARK_S = 1.0
 """How long listens may be without a mark while the publisher waits for their time."""
 PAUSE_S = 0.05
 MARKS = "publishing.json"
+"""Marks of versions up to 0.2, in the dataset's folder, which an import replaces."""
 LOCK = ".publishing.lock"
 
 Progress = Callable[[int, int], None]
@@ -73,6 +74,7 @@ def publish_dataset(
     speed: float | None,
     *,
     simulated: bool = False,
+    append: bool = False,
     progress: Progress = lambda done, total: None,
     stopping: StopRequested = lambda: False,
 ) -> Published:
@@ -81,12 +83,14 @@ def publish_dataset(
     `simulated` declares that the topic's times are: then events later than now are accepted, for good.
 
     A mark beside the dataset, one for each listens topic, says up to where all are acknowledged. What was sent after
-    it is sent again, with the same event ids, and a worker drops it; a mark is set so often that it can.
+    it is sent again, with the same event ids, and a worker drops it; a mark is set so often that it can. `append`
+    publishes a dataset that was imported again since, whose events have other ids, so that those of both count.
 
     Raises
     ------
     DatasetError
-        The catalogue topic holds other tracks, another publisher is at work, or there are no times to keep.
+        The topics hold other tracks or an earlier import of the dataset, another publisher is at work, or there are no
+        times to keep.
     TopicError
         A topic does not exist, or no broker answers.
     PublishError
@@ -98,13 +102,19 @@ def publish_dataset(
     end_offsets(settings, topics.listens.name)  # refuses a topic that does not exist
     topic_id = read_topic_id(AdminClient(common_config(settings)), topics.listens.name)
     with _alone(dataset):
+        marks = _Marks(dataset, topic_id)
+        if marks.has_other_import and not append:
+            raise DatasetError(
+                f"{topics.listens.name} holds dataset {dataset.card.name!r} as it was imported before, and its events "
+                "would count in addition: `botify down` and `botify reset` empty the topics, `botify up --prefix NAME` "
+                "takes others, --append publishes all the same"
+            )
         codec, publisher = codec_of(settings), RecordPublisher(settings, linger_ms=20)
         tracks = _publish_catalogue(settings, dataset, codec, publisher)
         listens = DatasetListens(dataset.events(), dataset.card.sha256, dataset.card.source)
         if simulated:
             declare_simulated(settings)
         lead_ms, refused = declared_lead_ms(settings) or LEAD_MS, 0
-        marks = _Marks(dataset.directory / MARKS, topic_id)
         first = row = marks.read()
         clock = Clock(listens.times_ms, speed, row)
         while row < len(listens) and not stopping():
@@ -245,23 +255,31 @@ def _publish_catalogue(settings: Settings, dataset: Dataset, codec: Codec, publi
 
 
 class _Marks:
-    """Up to where each listens topic has all events of the dataset."""
+    """Up to where each listens topic has all events of each import of a dataset, by the hash of its content."""
 
-    def __init__(self, path: Path, topic_id: str) -> None:
-        self._path, self._topic_id = path, topic_id
+    def __init__(self, dataset: Dataset, topic_id: str) -> None:
+        self._path = dataset.directory.with_name(f".{dataset.directory.name}.published.json")
+        self._all, self._import = _json_of(self._path), dataset.card.sha256
+        former = _json_of(dataset.directory / MARKS).get(topic_id, 0)
+        self._of_topic: dict[str, int] = self._all.setdefault(topic_id, {self._import: former} if former else {})
+
+    @property
+    def has_other_import(self) -> bool:
+        return bool({*self._of_topic} - {self._import})
 
     def read(self) -> int:
-        return self._all().get(self._topic_id, 0)
+        return self._of_topic.get(self._import, 0)
 
     def write(self, row: int) -> None:
-        text = json.dumps({**self._all(), self._topic_id: row})
-        write_durably(self._path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+        self._of_topic[self._import] = row
+        write_durably(self._path, lambda new: new.write_text(json.dumps(self._all), encoding="utf-8"))
 
-    def _all(self) -> dict[str, int]:
-        with suppress(FileNotFoundError):
-            marks: dict[str, int] = json.loads(self._path.read_text(encoding="utf-8"))
-            return marks
-        return {}
+
+def _json_of(path: Path) -> dict[str, Any]:
+    with suppress(FileNotFoundError):
+        read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return read
+    return {}
 
 
 @contextmanager

@@ -76,16 +76,6 @@ FORMATS: Mapping[str, Format] = {
         "Yambda (Yandex): Apache 2.0",
         (SHARE, GRADES, "times count from the log's own beginning, which is shown as 1970"),
     ),
-    "mssd": Format(
-        "Spotify's Music Streaming Sessions",
-        services.read_mssd,
-        "Music Streaming Sessions Dataset (Spotify): non-commercial research, no redistribution",
-        (
-            SHARE,
-            "skipped after very little 0.05, after little 0.25, after the most 0.75, not skipped 1",
-            "a session is a user; its events have the hour of its beginning and a second for each position",
-        ),
-    ),
     "recbole": Format(
         "RecBole's .inter and .item files",
         movielens.read_recbole,

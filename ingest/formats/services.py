@@ -1,21 +1,18 @@
-"""Logs of music services: ListenBrainz's dumps, Yandex's Yambda, Spotify's sessions."""
+"""Logs of music services: ListenBrainz's dumps and Yandex's Yambda."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from ingest.formats.generic import json_rows, parquet_rows, value_at
 from ingest.inputs import Member, Source
-from ingest.lines import Rows, Table, iter_table, places_of
+from ingest.lines import Rows
 from ingest.model import DatasetError
 
 
@@ -84,74 +81,3 @@ def _yambda_events(source: Source, member: Member) -> Iterator[Rows]:
         if kind is not None:
             fields["event"] = pa.repeat(kind, len(rows.numbers))
         yield rows._replace(fields=fields)
-
-
-_MSSD = {
-    "user": "session_id", "item": "track_id_clean", "position": "session_position", "date": "date",
-    "hour": "hour_of_day", "skip_1": "skip_1", "skip_2": "skip_2", "skip_3": "skip_3",
-}  # fmt: skip
-_HEARD = {"skip_1": 0.05, "skip_2": 0.25, "skip_3": 0.75}
-"""What was heard of a track that was skipped: played very briefly, briefly, for the most part."""
-
-
-def read_mssd(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
-    """Read the sessions of the Sequential Skip Prediction Challenge; a session is a user of its own."""
-    del columns
-    files = source.ending(".csv")
-    features = [member for member in files if member.base.startswith("tf_")]
-    logs = [member for member in files if member not in features] or source.members[: len(source.members) == 1]
-    if not logs:
-        raise source.missing("log_*.csv of Spotify's sessions")
-    for member in features:
-        about = {"item": "track_id", "release": "release_year", "year": "release_year"}
-        chosen = partial(places_of, member.name, about)
-        yield from iter_table(source, member, Table(","), chosen, about_items=True)
-    begun: tuple[str, int] = "", 0
-    for member in logs:
-        for rows in iter_table(source, member, Table(","), partial(places_of, member.name, _MSSD)):
-            times_ms, begun = _session_times(rows, begun)
-            fields = {name: rows.fields[name] for name in ("user", "item")}
-            yield rows._replace(
-                fields={**fields, "session": fields["user"], "time": pa.array(times_ms), "played": _heard(rows)}
-            )
-
-
-def _heard(rows: Rows) -> pa.Array:
-    heard: Any = pa.scalar(1.0)
-    for name in ("skip_3", "skip_2", "skip_1"):
-        heard = pc.if_else(pc.equal(pc.utf8_lower(rows.fields[name]), "true"), _HEARD[name], heard)
-    return heard
-
-
-def _session_times(rows: Rows, begun: tuple[str, int]) -> tuple[NDArray[np.int64], tuple[str, int]]:
-    """Return a time for each row: the hour in which its session began, and a second for each position.
-
-    The log has dates and hours only; the seconds keep the order of the session.
-
-    Parameters
-    ----------
-    begun : (str, int)
-        The last session of the rows before, and when it began.
-    """
-    if not len(rows.numbers):
-        return np.zeros(0, dtype=np.int64), begun
-    hours = pc.binary_join_element_wise(rows.fields["date"], rows.fields["hour"], " ").dictionary_encode()
-    known = np.array([_hour_ms(text) for text in hours.dictionary.to_pylist()], dtype=np.int64)
-    hours_ms = known[hours.indices.to_numpy()]
-    sessions = rows.fields["user"].to_numpy(zero_copy_only=False)
-    first = np.ones(len(sessions), dtype=bool)
-    first[1:] = sessions[1:] != sessions[:-1]
-    if sessions[0] == begun[0]:
-        hours_ms[0] = begun[1]
-    start_ms = hours_ms[np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))]
-    numeric = pc.match_substring_regex(rows.fields["position"], r"^\d{1,6}$")
-    positions = pc.if_else(numeric, rows.fields["position"], "0").cast(pa.int64()).to_numpy()
-    times_ms = np.where(start_ms < 0, start_ms, start_ms + 1000 * positions)
-    return times_ms, (str(sessions[-1]), int(start_ms[-1]))
-
-
-def _hour_ms(text: str) -> int:
-    try:
-        return int(datetime.strptime(text, "%Y-%m-%d %H").replace(tzinfo=UTC).timestamp()) * 1000
-    except ValueError:
-        return -1

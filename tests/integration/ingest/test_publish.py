@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -128,6 +129,32 @@ def test_a_row_of_next_year_is_a_dead_letter_and_not_first(settings: Settings, t
             top = StateReader(redis, settings).top_tracks(half_life, 10)
             assert (len(top.tracks), top.now_ms) == (1, now * 1000)
             assert 0 < top.listens[0] <= 60
+
+
+def test_a_corrected_log_replaces_only_after_a_reset_and_doubles_only_when_told(
+    settings: Settings, dataset: Dataset, tmp_path: Path
+) -> None:
+    publish(settings)
+    log = tmp_path / "log.csv"
+    request = Request("csv", str(log), {"user": "u", "item": "i", "time": "t", "played": "p", "artist": "a"})
+    import_dataset(settings.home, "d", request, force=True)
+    assert "0 tracks and 0 listens published" in publish(settings)  # the same events, so nothing is new
+    log.write_text(log.read_text().replace(",0.0,", ",0.9,"))
+    import_dataset(settings.home, "d", request, force=True)
+    with pytest.raises(DatasetError, match=r"holds dataset 'd' as it was imported before.*`botify reset`.*--append"):
+        publish(settings)
+    assert len(listens_of(settings)) == 3000
+    assert "0 tracks and 3,000 listens published" in publish(settings, "--append")
+    assert len(listens_of(settings)) == 6000
+
+
+def test_marks_of_an_earlier_version_count(settings: Settings, dataset: Dataset) -> None:
+    publish(settings)
+    marks = dataset.directory.with_name(".d.published.json")
+    ((topic_id, rows),) = json.loads(marks.read_text()).items()
+    marks.unlink()
+    (dataset.directory / "publishing.json").write_text(json.dumps({topic_id: rows[dataset.card.sha256] - 7, "x": 1}))
+    assert "0 tracks and 7 listens published, from event 2,993 on" in publish(settings)
 
 
 def test_a_catalogue_of_something_else_is_not_mixed_with(settings: Settings, dataset: Dataset) -> None:

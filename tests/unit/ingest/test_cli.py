@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,12 @@ def test_ratings_of_another_scale_are_read(run, tmp_path: Path) -> None:
     assert json.loads(run("show", "ten", "--json"))["rejected"] == 0
     with pytest.raises(DatasetError, match="--rating-scale 'ten' is not LOWEST-HIGHEST, such as 1-5"):
         run(*arguments, "--rating-scale", "ten", "--force")
+
+
+def test_a_sample_is_made_up_and_imported_as_it_says(run, tmp_path: Path) -> None:
+    path = tmp_path / "plays.csv"
+    said = " ".join(run("sample", str(path)).split())
+    command = shlex.split(re.search("`botify data (.*?)`", said)[1])
+    assert re.fullmatch(r"mine: \d,\d{3} events of 300 users and \d{3} items", run(*command).splitlines()[0])
+    with pytest.raises(DatasetError, match=r"plays.csv exists"):
+        run("sample", str(path))

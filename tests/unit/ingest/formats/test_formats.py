@@ -255,37 +255,6 @@ def test_yambda_in_its_other_layout_is_refused(tmp_path: Path) -> None:
         run(tmp_path, "yambda", write(tmp_path / "y", {"listens.parquet": file}))
 
 
-MSSD = (
-    "session_id,session_position,session_length,track_id_clean,skip_1,skip_2,skip_3,not_skipped,hour_of_day,date,"
-    "premium\n"
-)
-
-
-@pytest.mark.parametrize("block_bytes", [1, 90, 1 << 20])
-def test_mssd(block_bytes: int, tmp_path: Path) -> None:
-    rows = (
-        "0_a,1,3,t_1,true,true,true,false,16,2018-07-15,true\n0_a,2,3,t_2,false,true,true,false,16,2018-07-15,true\n"
-        "0_a,3,3,t_3,false,false,true,false,17,2018-07-15,true\n0_b,1,1,t_1,false,false,false,true,16,2018-07-15,true\n"
-        "0_c,1,1,t_1,false,false,false,true,99,2018-07-15,true\n"
-    )
-    files = {
-        "training_set/log_0_20180715.csv.gz": gzip.compress((MSSD + rows).encode()),
-        "track_features/tf_000.csv": "track_id,duration,release_year\nt_1,180.0,1999\n",
-    }
-    request = Request("mssd", str(write(tmp_path / "s", files)))
-    dataset = import_dataset(tmp_path, "d", request, force=True, block_bytes=block_bytes)
-    hour = 1531670400.0
-    assert events(dataset) == [
-        ("0_a", "t_1", hour + 1, 0.05, "skip"),
-        ("0_b", "t_1", hour + 1, 1.0, "play"),
-        ("0_a", "t_2", hour + 2, 0.25, "skip"),
-        ("0_a", "t_3", hour + 3, 0.75, "play"),  # the hour is over, the session is not
-    ]
-    assert len(set(dataset.events().sessions.tolist())) == 2
-    assert about(dataset, "t_1")[3] == "1999"
-    assert reasons(dataset) == [("training_set/log_0_20180715.csv", 6, "time is not between 1970 and 2200")]
-
-
 TRACK = '{"track": 6, "artist": "A", "title": "T", "album": "L", "mood": "calm", "year": 2007, "country": "US"}\n'
 
 

@@ -1,6 +1,4 @@
-"""A log for notebook 08 and the tutorial where no real one is at hand. It is made up, and says nothing about listeners.
-
-    python -m analytics.notebooks.synthetic_log plays.csv
+"""A log for the tutorial and notebook 08 where there is no real one. It is made up, and says nothing about listeners.
 
 Items belong to groups and have an order inside their group. A user prefers a few groups, and in a session walks along
 one of them, now and then to any of its items. Some events share their user's second, as where a page sends several at
@@ -10,7 +8,6 @@ once.
 from __future__ import annotations
 
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +22,21 @@ START_S = 1_767_225_600
 DAYS = 60
 
 
-def write_synthetic_log(path: Path, seed: int = 0) -> None:
+def write_sample(path: Path, seed: int = 0) -> None:
     """Write the log as CSV: user, item, time in seconds, title, artist; a user hears an item once.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
-    ...     write_synthetic_log(Path(place) / "log.csv")
+    ...     write_sample(Path(place) / "log.csv")
     ...     lines = (Path(place) / "log.csv").read_text().splitlines()
     >>> lines[0], len(lines) > 5_000
     ('user,item,time,title,artist', True)
     """
     generator = np.random.default_rng(seed)
     rows = sorted(row for user in range(USERS) for row in _of_user(user, generator))
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("user", "item", "time", "title", "artist"))
@@ -64,7 +62,3 @@ def _of_user(user: int, generator: np.random.Generator) -> list[tuple[int, int, 
             time += 0 if generator.random() < TIED else int(generator.integers(60, 400))
             place = place + 1 if generator.random() < NEXT else int(generator.exponential(GROUP_SIZE / 4))
     return rows
-
-
-if __name__ == "__main__":
-    write_synthetic_log(Path(sys.argv[1] if len(sys.argv) > 1 else "plays.csv"))
