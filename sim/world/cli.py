@@ -1,4 +1,4 @@
-"""`botify world`: generate, import, publish, list and plot worlds."""
+"""`botify world`: generate, import, publish and list worlds."""
 
 from __future__ import annotations
 
@@ -89,24 +89,6 @@ def list_(as_json: Json = False) -> None:
     for world in worlds:
         table.add_row(world.name, f"{len(world.catalogue):,}", f"{len(world.listeners):,}", _made_of(world))
     console.print(table)
-
-
-@app.command()
-def plot(
-    world: Annotated[
-        str | None, typer.Option(help="Name or directory of the world; default: the default world.")
-    ] = None,
-    to: Annotated[Path, typer.Option(help="Directory for the PNGs.")] = Path("world-plots"),
-) -> None:
-    """Plot the embedding map, the popularity curve, listener parameters and sample sessions."""
-    from sim.world.plot import plot_world  # matplotlib takes half a second, and every command imports this module
-
-    home = Settings.from_env().home
-    with progress("drawing"):
-        opened = _open(home, world)
-        written = plot_world(opened, to)
-    for path in written:
-        console.print(str(path))
 
 
 def _made_of(world: World) -> str:

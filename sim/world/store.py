@@ -53,7 +53,7 @@ def open_world(home: Path, config: WorldConfig) -> World:
 
 
 def find_world(home: Path, name: str) -> World:
-    """Load a world by its name in `NAMED`, by the first digits of its hash, or by its directory.
+    """Load a world by its name in `NAMED`, the first digits of its hash, the dataset it is fitted to, or its directory.
 
     Raises
     ------
@@ -66,6 +66,9 @@ def find_world(home: Path, name: str) -> World:
         return load_world(Path(name))
     stored = sorted(path.parent for path in worlds_directory(home).glob("*/world.json"))
     found = [path for path in stored if name and path.name.startswith(name)]
+    if not found:  # the newest one that was fitted to a dataset of this name
+        fitted = [path for path in stored if _dataset_of(path) == name]
+        found = sorted(fitted, key=lambda path: path.stat().st_mtime)[-1:]
     if len(found) != 1:
         names = ", ".join(path.name for path in stored) or "none yet; make one with `botify world generate`"
         how_many = "more than one world has" if found else "no world has"
@@ -74,6 +77,13 @@ def find_world(home: Path, name: str) -> World:
             f"and worlds in {worlds_directory(home)}: {names}"
         )
     return load_world(found[0])
+
+
+def _dataset_of(world: Path) -> str | None:
+    try:
+        return str(json.loads((world / "world.json").read_text(encoding="utf-8"))["about"]["fitted"]["dataset"])
+    except (OSError, ValueError, KeyError, TypeError):  # damaged, or not fitted
+        return None
 
 
 def save_world(home: Path, world: World) -> Path:
