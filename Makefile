@@ -9,10 +9,12 @@ PACKAGES := botify_client core schemas streams services sim ingest analytics eva
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit universes mutants smoke containers nightly bench notebooks screenshots docs audit fmt lint type check requirements clean
+.PHONY: help install demo test unit universes mutants smoke containers nightly bench notebooks screenshots docs audit fmt lint type check requirements clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.run ## Install into .venv, without what the tests need
 
 demo: $(VENV)/.run ## Run an experiment on a new stack and print its results
 	@$(BIN)/botify demo

@@ -1,4 +1,4 @@
-"""The commands of docs/tutorial.md, run one after another as a new user would type them."""
+"""The commands of README.md and docs/tutorial.md, one after another as a new user would type them."""
 
 from __future__ import annotations
 
@@ -14,41 +14,54 @@ from services.stack.ports import find_free
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_new_user_goes_from_a_csv_file_to_a_decision(tmp_path: Path) -> None:
+def said_by(page: str, folder: Path) -> str:
+    """Run all blocks of a page that are marked `sh` in an empty folder, on a free port, and return what is printed."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "REDIS_", "BOTIFY_"))}
-    programs, folder, port = tmp_path / "bin", tmp_path / "first", str(find_free())
+    programs, empty, port = folder / "bin", folder / "empty", str(find_free())
     programs.mkdir()
-    folder.mkdir()
-    for name, command in (("botify", "-m services.cli"), ("python", "")):
-        program = programs / name
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n', encoding="utf-8")
-        program.chmod(0o755)
+    (empty / ".botify").mkdir(parents=True)  # nothing is in it, and commands take none of a folder above
+    program = programs / "botify"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m services.cli "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
     environment = {
         **kept,
         "BOTIFY_GATEWAY_PORT": port,
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
     }
-    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"), re.M | re.S)
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
     script = "".join(blocks).replace(":8000/", f":{port}/")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603
-            arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+            arguments, cwd=empty, env=environment, capture_output=True, text=True, timeout=900, check=False
         )
 
     try:
         done = run("/bin/sh", "-e", "-c", script)
     finally:
-        run(str(programs / "botify"), "down")
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
+        run(str(program), "down")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_new_user_goes_from_a_csv_file_to_a_decision(tmp_path: Path) -> None:
+    said = said_by("docs/tutorial.md", tmp_path)
     decoder = json.JSONDecoder()  # curl ends no lines
-    begins = [at.start() for at in re.finditer(r'\{"(?:id|items|ids)":', done.stdout)]
-    answers = [decoder.raw_decode(done.stdout, begin)[0] for begin in begins]
+    begins = [at.start() for at in re.finditer(r'\{"(?:id|items|ids)":', said)]
+    answers = [decoder.raw_decode(said, begin)[0] for begin in begins]
     recommended, similar, _ = answers
     assert recommended["user"] == "user 7"
     assert len(recommended["items"]) == len(similar["items"]) == 3
     assert all(item["item"].startswith("item ") for item in recommended["items"])  # the names of the file
     assert "the state equals the fold of the topic" in " ".join(said.split())
     assert "Ship T1 next_track" in " ".join(said.split())
+
+
+def test_the_commands_of_the_readme_work_in_the_order_of_the_page(tmp_path: Path) -> None:
+    said = said_by("README.md", tmp_path)
+    assert "the state equals the fold of the topic" in " ".join(said.split())
+    assert "listener 42: " in said
+    assert "topics mine.*, the users of dataset mine" in said
+    assert "listener user 7 (number " in said
+    assert "i2i_stream" in said

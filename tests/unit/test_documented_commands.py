@@ -123,3 +123,20 @@ def test_tables_are_whole(page: Path) -> None:
         and not "".join(lines[number + 2 : number + 3]).startswith("| ---")
     ]
     assert torn == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_all_blocks_of_commands_are_run_in_the_suite(page: str) -> None:
+    """Those marked `sh` are, by tests/e2e/test_tutorial.py; others install, or need Docker."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert any(language == "sh" for language, _ in blocks)
+    others = [block for language, block in blocks if language != "sh" and not block.startswith(("git clone", "docker"))]
+    assert [block for block in others if re.search(r"^(botify|python3?|pip|make|curl) ", block, re.MULTILINE)] == []
+
+
+def test_an_installation_runs_no_test() -> None:
+    command = ("make", "--dry-run", "--always-make", "install")
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    assert "pip install" in planned
+    assert "requirements-test" not in planned
+    assert "pytest" not in planned
