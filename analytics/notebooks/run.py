@@ -2,12 +2,13 @@
 
     python -m analytics.notebooks.run            # writes the outputs into the notebooks
     python -m analytics.notebooks.run --small    # uses little data, takes a minute, writes nothing
+    python -m analytics.notebooks.run --prepare  # only simulates, on the stack here; then: jupyter lab
     BOTIFY_REAL_LOG="movielens /data/ml-100k.zip" python -m analytics.notebooks.run --only 08
 
 Notebook 08 imports what `BOTIFY_REAL_LOG` names, and needs no stack. Without it, it runs on a synthetic log and is not
 written.
 
-A stack in `BOTIFY_HOME` is not touched: the run has a temporary home.
+Without `--prepare` and `--home` no stack is touched: the run has a temporary home.
 """
 
 from __future__ import annotations
@@ -39,14 +40,18 @@ from analytics.notebooks.story import (
     MODEL,
     PACED,
     PERIODS,
+    PREFIX,
     REAL_LOG,
     REQUESTS_PER_S,
     SMALL,
     STANDALONE,
     WORLD,
+    NoRunError,
     Period,
     Size,
+    settings_of_run,
 )
+from core.settings import Settings
 
 COMMAND_TIMEOUT_S = 900
 console = Console()
@@ -58,7 +63,7 @@ def notebooks() -> list[Path]:
 
 
 def simulate(home: Path, size: Size) -> None:
-    """Simulate the run, and leave the stack running.
+    """Simulate the run, or those parts that the topics lack, and leave the stack running.
 
     The recommender reads its experiments when it starts, so the stack is started once for each period. Lists are built
     from the listens before the experiment.
@@ -68,16 +73,27 @@ def simulate(home: Path, size: Size) -> None:
     AnalyticsError
         A command failed.
     """
+    world = ""
     for period, days in zip(PERIODS, size.days, strict=True):
         environment = _environment(home, period)
-        _botify(["down"], environment, check=False)
-        _botify(["up", "--no-gateway"], environment)
-        _botify(["world", "generate", f"--config={WORLD}"], environment)
-        (world,) = (path.name for path in (home / "worlds").iterdir())
+        _botify(["down"], environment)
+        _botify(["up", "--no-gateway", f"--prefix={PREFIX}"], environment)
+        world = _botify(["world", "generate", f"--config={WORLD}"], environment).split()[1].rstrip(":")
+        if _is_there(period, environment):
+            continue
         _listen(home, period, world=world, users=size.users, days=days)
         if period is BEFORE:
             _botify(["lists", "build", "--from-topic"], environment)
-    _listen(home, PACED, world=world, users=size.users, rate=REQUESTS_PER_S, seconds=size.paced_s)
+    if not _is_there(PACED, environment):
+        _listen(home, PACED, world=world, users=size.users, rate=REQUESTS_PER_S, seconds=size.paced_s)
+
+
+def _is_there(period: Period, environment: Mapping[str, str]) -> bool:
+    try:
+        settings_of_run(period, environ={**os.environ, **environment})
+    except NoRunError:
+        return False
+    return True
 
 
 def _listen(home: Path, period: Period, **options: object) -> None:
@@ -93,13 +109,17 @@ def main(
         Path | None,
         typer.Option(help="Data directory of the run; it is created if missing, and its stack is left running."),
     ] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Only simulate the run; without --home where `botify up` would start.")
+    ] = False,
     only: Annotated[str, typer.Option(help="Run only notebooks whose names begin with this.")] = "",
 ) -> None:
     """Execute the notebooks, and write them with their outputs unless there are errors or warnings."""
     size = SMALL if small else FULL
-    chosen = [path for path in notebooks() if path.name.startswith(only)]
+    chosen = [path for path in notebooks() if path.name.startswith(only)] if not prepare else []
+    home = home or (Settings.from_env().home if prepare else None)
     with temporary_home() if home is None else nullcontext(home.absolute()) as place:
-        if not (place / "worlds").exists() and any(path.name[:2] not in STANDALONE for path in chosen):
+        if prepare or any(path.name[:2] not in STANDALONE for path in chosen):
             simulate(place, size)
         for path in chosen:
             began_s = time.monotonic()
@@ -149,8 +169,8 @@ def _environment(home: Path, period: Period) -> dict[str, str]:
     return {"BOTIFY_HOME": str(home), "BOTIFY_EXPERIMENTS": str(period.experiments)}
 
 
-def _botify(arguments: Sequence[str], environment: Mapping[str, str], *, check: bool = True) -> None:
-    """Run a `botify` command in a process."""
+def _botify(arguments: Sequence[str], environment: Mapping[str, str], *, check: bool = True) -> str:
+    """Run a `botify` command in a process, and return what it prints."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "services.cli", *arguments],
         env={**os.environ, **environment},
@@ -161,6 +181,7 @@ def _botify(arguments: Sequence[str], environment: Mapping[str, str], *, check: 
     )
     if done.returncode and check:
         raise AnalyticsError(f"`botify {' '.join(arguments)}` ended with status {done.returncode}:\n{done.stderr}")
+    return done.stdout
 
 
 CELL_TIMEOUT_S = 900

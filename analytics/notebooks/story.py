@@ -6,14 +6,24 @@ then some seconds at an even pace, for latencies.
 
 from __future__ import annotations
 
+import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from analytics import AnalyticsError
+from analytics.data import read_listens
+from core.errors import BotifyError
+from core.kafka.admin import require_kafka
+from core.settings import Settings
 
 HERE = Path(__file__).parent
 WORLD = HERE / "world.toml"
 MODEL = "trending"
 EXPERIMENT = "RECOMMENDERS"
+PREFIX = "notebooks"
+"""Of the run's topics."""
 STANDALONE = ("08",)
 """Notebooks that do not tell of the run, but of the log that the variable names."""
 REAL_LOG = "BOTIFY_REAL_LOG"
@@ -48,6 +58,45 @@ MINE = Period("mine", DURING.experiments, seed=14, start="2027-01-24")
 """The run of notebook 10, which makes it: the same experiment, with the lists of notebook 09."""
 REQUESTS_PER_S = 200
 """Of the paced run."""
+_WAY_OUT = (
+    "This notebook tells of a simulated run: `python -m analytics.notebooks.run --prepare` makes it on the stack here, "
+    "on topics of its own"
+)
+
+
+class NoRunError(AnalyticsError):
+    """The run is not on the stack that is up, or none is up."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what Jupyter shows: the message, without a traceback."""
+        return [str(self)]
+
+
+def settings_of_run(*periods: Period, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings of the stack that is up, after looking for the run.
+
+    Parameters
+    ----------
+    periods : Period
+        Parts of the run; by default those before and during the experiment.
+    environ : mapping
+
+    Raises
+    ------
+    NoRunError
+        The topics have no listens of a period.
+    """
+    found = Settings.from_env(environ)
+    try:
+        settings = require_kafka(found)
+        runs = read_listens(settings)["session_id"].cat.categories.str.rsplit("-", n=2).str[0]
+    except BotifyError as error:
+        raise NoRunError(f"{error}. {_WAY_OUT} (here: {found.home})") from None
+    for period in periods or PERIODS:
+        if period.run_id not in runs:
+            where = f"topics {settings.topic_prefix}.* of {found.home}"
+            raise NoRunError(f"there is no run {period.run_id!r} in {where}. {_WAY_OUT}")
+    return settings
 
 
 def declared_arms() -> dict[str, str]:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 
 from analytics.notebooks.run import complaints, notebooks, run_notebook, simulated, text_of
 from analytics.notebooks.story import SMALL
+from services.stack.ports import find_free
 
 LONGEST_S = 60.0
 """What the issue allows a notebook; it takes a tenth of it."""
@@ -32,6 +34,15 @@ def test_it_runs_on_a_little_data_without_errors_and_warnings(path: Path, home: 
     executed = run_notebook(path, home)
     assert time.monotonic() - began_s < LONGEST_S
     assert pictures(executed) == pictures(nbformat.read(path, as_version=4))
+
+
+def test_what_is_missing_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{find_free()}")
+    with pytest.raises(CellExecutionError) as caught:
+        run_notebook(notebooks()[1], tmp_path)
+    assert "no Kafka listens at" in caught.value.traceback
+    assert "`python -m analytics.notebooks.run --prepare` makes it" in caught.value.traceback
+    assert "Traceback" not in caught.value.traceback
 
 
 @each
