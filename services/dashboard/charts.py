@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 600, 150
@@ -91,43 +91,6 @@ def interval(bounds: Bounds, side: str, reach: float) -> Interval | None:
         return None
     middle, left, right = (50 + 50 * max(-1.0, min(1.0, value / reach)) for value in bounds)
     return Interval(side, f"{left:.1f}", f"{max(right - left, 0.6):.1f}", f"{middle:.1f}")
-
-
-class BandChart(NamedTuple):
-    """The history of an effect as a line, of its interval as an area, the height of zero, and the steps of time."""
-
-    highest: float
-    lowest: float
-    zero: str
-    line: str
-    area: str
-    steps: int
-
-
-def band_chart(bounds: Sequence[Bounds], points: int) -> BandChart | None:
-    """Return the last points of a history, oldest first, stretched to the width; None where there are fewer than two.
-
-    Examples
-    --------
-    >>> band_chart([(0.0, -10.0, 10.0), (5.0, 0.0, 10.0)], 10)[:4]
-    (10.0, -10.0, '77.0', '0.0,77.0 600.0,42.5')
-    """
-    shown = bounds[-points:]
-    if len(shown) < 2:
-        return None
-    highest = max(0.0, *(upper for _, _, upper in shown))
-    lowest = min(0.0, *(lower for _, lower, _ in shown))
-    span = (highest - lowest) or 1.0
-
-    def line(values: Iterable[float]) -> list[str]:
-        return [
-            f"{at * WIDTH / (len(shown) - 1):.1f},{_y(value - lowest, span):.1f}" for at, value in enumerate(values)
-        ]
-
-    effect, lower, upper = (line(bound[column] for bound in shown) for column in range(3))
-    return BandChart(
-        highest, lowest, f"{_y(-lowest, span):.1f}", " ".join(effect), " ".join(upper + lower[::-1]), len(shown) - 1
-    )
 
 
 def _runs(values: Sequence[float], top: float, points: int) -> list[list[tuple[float, float]]]:

@@ -6,11 +6,10 @@ import logging
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
-import httpx
 from confluent_kafka import KafkaException
 from redis.exceptions import RedisError
 
@@ -18,45 +17,37 @@ from core.errors import BotifyError
 from core.kafka.admin import check_kafka
 from core.settings import Settings
 from schemas.registry import codec_of
-from services.dashboard.charts import Bounds
-from services.dashboard.effects import ExperimentReading
-from services.dashboard.figures import (
-    EFFECT_POINTS,
-    EFFECTS_EVERY_S,
-    SECONDS,
-    EffectKey,
-    Latency,
-    Moment,
-    Responses,
-    Snapshot,
-    TracksById,
-    Traffic,
-)
-from services.dashboard.listens import LayoutReader, ListenReader
+from services.dashboard.figures import GAP, ListenSample, Moment, Snapshot, TracksById, Verdict
+from services.dashboard.history import History
+from services.dashboard.listens import LayoutReader, LeadReader, ListenReader, NewestReader
 from services.dashboard.readers import (
-    BanditReader,
+    Declared,
     ExperimentsReader,
     LettersReader,
     ModelsReader,
     ProcessesReader,
-    RankingsReader,
-    ReplaysReader,
-    Titles,
+    StoreReader,
+    TitlesReader,
     TrafficReader,
 )
+from services.dashboard.troubles import AHEAD_S, troubles_of
+from services.dashboard.verdicts import Verdicts
 from services.experiments import Experiments
 from services.stack.disk import shortage_of_stack
-from streams.read import StateReader
 from streams.store.connect import check_redis, connect
 
 EVERY_S = 1.0
-SLEEP_AFTER_S = 60.0
+QUIET_EVERY_S = 30.0
+"""Between two readings while nobody looks: a point of the history of an hour."""
+
+QUIET_AFTER_S = 60.0
 CATALOGUE_EVERY_S = 5.0
-RANKINGS_EVERY_S = 5.0
+STORE_EVERY_S = 5.0
 MODELS_EVERY_S = 2.0
 LAYOUT_EVERY_S = 5.0
+LEAD_EVERY_S = 60.0
+EFFECTS_EVERY_S = 3.0
 STOP_TIMEOUT_S = 10.0
-MINUTE = 61  # readings, the first of them a minute before the last
 
 log = logging.getLogger(__name__)
 
@@ -137,70 +128,12 @@ class Part(Generic[T]):
         self.close()
 
 
-class History:
-    """Bounded rings; the collector adds to them once a second.
-
-    Examples
-    --------
-    >>> history = History()
-    >>> history.add(Traffic(9, 8, 100.0, 90.0, (0,), (0,), 0), Latency(3.0, 9.0))
-    >>> history.moments()
-    (Moment(listens_per_s=100.0, recommendations_per_s=90.0, p50_ms=3.0, p99_ms=9.0),)
-    """
-
-    def __init__(self) -> None:
-        self._moments: deque[Moment] = deque(maxlen=SECONDS)
-        self._responses: deque[Responses] = deque(maxlen=MINUTE)
-        self._effects: dict[EffectKey, deque[Bounds]] = {}
-
-    def add(self, traffic: Traffic | None, latency: Latency | None) -> None:
-        """Add a second; one that could not be read is a gap."""
-        rates = (traffic.listens_per_s, traffic.recommendations_per_s) if traffic else (math.nan, math.nan)
-        self._moments.append(Moment(*rates, *(latency or (math.nan, math.nan))))
-
-    def add_effects(self, experiments: Iterable[ExperimentReading]) -> None:
-        """Add a point to the history of each effect that has an interval."""
-        for experiment in experiments:
-            for effect in experiment.effects:
-                if not math.isnan(effect.lower):
-                    key = (experiment.name, effect.treatment, effect.metric)
-                    points = self._effects.setdefault(key, deque(maxlen=EFFECT_POINTS))
-                    points.append((effect.effect, effect.lower, effect.upper))
-
-    def add_responses(self, counts: Mapping[tuple[str, int], int]) -> Responses:
-        """Add a second's counts of responses by route and status; return those of the last minute.
-
-        Examples
-        --------
-        >>> history = History()
-        >>> history.add_responses({("next", 200): 5}), history.add_responses({("next", 200): 9, ("next", 503): 1})
-        (Responses(all=0, errors=0), Responses(all=5, errors=1))
-        """
-        errors = sum(count for (_, status), count in counts.items() if status >= httpx.codes.INTERNAL_SERVER_ERROR)
-        now = Responses(sum(counts.values()), errors)
-        self._responses.append(now)
-        first = self._responses[0]
-        return Responses(now.all - first.all, now.errors - first.errors)
-
-    def moments(self) -> tuple[Moment, ...]:
-        """Return the seconds, oldest first."""
-        return tuple(self._moments)
-
-    def forget_moments(self) -> None:
-        """Start again: the next second does not follow the last one."""
-        self._moments.clear()
-        self._responses.clear()
-
-    def effects(self) -> Mapping[EffectKey, tuple[Bounds, ...]]:
-        """Return the history of each effect, oldest first."""
-        return {key: tuple(points) for key, points in self._effects.items()}
-
-
 class Collector:
     """Makes one snapshot a second while it is looked at; viewers read it and nothing else.
 
-    It writes nothing and joins no consumer group, so every gateway may have one. After `SLEEP_AFTER_S` without a look
-    it closes its connections. The next look wakes it: the sample of listens begins again with the newest ones.
+    It writes the file of its history only and joins no consumer group, so every gateway may have one. After
+    `QUIET_AFTER_S` without a look it reads every `QUIET_EVERY_S` what the history and the troubles need. The next look
+    wakes it: the sample of listens begins again with the newest ones.
 
     Parameters
     ----------
@@ -216,24 +149,23 @@ class Collector:
         self._wake = threading.Event()
         self._looked_s = float("-inf")
         self._thread = threading.Thread(target=self._run, name="dashboard-collector", daemon=True)
-        self._history = History()
-        self._experiments_due_s = 0.0
+        self._history = History(settings.home / "cache" / f"history-{settings.topic_prefix}.json")
+        self._effects_due_s = 0.0
         codec = codec_of(settings)
-
-        def state() -> StateReader:
-            return StateReader(connect(settings), settings)
-
-        self._titles = Part("catalogue", lambda: Titles(settings, codec), CATALOGUE_EVERY_S)
+        self._titles = Part("catalogue", lambda: TitlesReader(settings, codec), CATALOGUE_EVERY_S)
         self._declared = Part("experiments", lambda: ExperimentsReader(settings, codec), CATALOGUE_EVERY_S)
         self._layout = Part("the layout of the listens", lambda: LayoutReader(settings), LAYOUT_EVERY_S)
+        self._lead = Part("the lead of the listens", lambda: LeadReader(settings), LEAD_EVERY_S)
         self._listens = Part("listens", lambda: ListenReader(settings, codec))
+        self._newest = Part("the newest listens", lambda: NewestReader(settings, codec))
         self._traffic = Part("traffic", lambda: TrafficReader(settings, connect(settings)))
         self._letters = Part("dead letters", lambda: LettersReader(settings, connect(settings)))
-        self._rankings = Part("popularity", lambda: RankingsReader(state(), lambda: self.catalogue), RANKINGS_EVERY_S)
-        self._replays = Part("replays", lambda: ReplaysReader(settings, connect(settings)))
+        self._store = Part(
+            "state", lambda: StoreReader(settings, connect(settings), lambda: self.catalogue), STORE_EVERY_S
+        )
         self._models = Part("models", lambda: ModelsReader(settings, connect(settings), codec), MODELS_EVERY_S)
-        self._bandit = Part("the bandit", lambda: BanditReader(state()), MODELS_EVERY_S)
         self._processes = Part("processes", lambda: ProcessesReader(settings), MODELS_EVERY_S)
+        self._verdicts = Verdicts(settings)
         self._snapshot = Snapshot()
 
     @property
@@ -251,8 +183,7 @@ class Collector:
     @property
     def experiments(self) -> Experiments | None:
         """The experiments as they are now; None before the first reading."""
-        declared = self._declared.value
-        return None if declared is None else declared.experiments
+        return self._declared.value.experiments if self._declared.value else None
 
     def start(self) -> None:
         """Start the thread."""
@@ -269,35 +200,36 @@ class Collector:
         while not self._stop.wait(max(0.0, due_s - time.monotonic())):
             due_s = max(due_s + EVERY_S, time.monotonic())  # seconds that were missed are skipped
             self._wake.clear()  # here, so that a look during this round is not lost
+            looked = time.monotonic() - self._looked_s <= QUIET_AFTER_S
             try:
-                self._snapshot = self._take(time.monotonic())
+                self._snapshot = self._take(time.monotonic(), looked)
             except Exception:  # without the thread, every page would silently stop changing
                 log.exception("the dashboard could not take a snapshot")
-            if time.monotonic() - self._looked_s > SLEEP_AFTER_S:
-                self._sleep()
-        self._close()
-
-    def _sleep(self) -> None:
-        self._close()
-        if not self._stop.is_set():
-            self._wake.wait()
-        self._history.forget_moments()
-
-    def _close(self) -> None:
+            if time.monotonic() - self._looked_s > QUIET_AFTER_S:
+                resting: tuple[Part[Any], ...] = (self._titles, self._listens, self._store, self._models)
+                for part in resting:
+                    part.close()
+                self._verdicts.close()
+                if not self._stop.is_set():
+                    self._wake.wait(QUIET_EVERY_S)
         for part in self._parts():
             part.close()
+        self._verdicts.close()
+        self._history.write(time.time())
 
-    def _take(self, now_s: float) -> Snapshot:
+    def _take(self, now_s: float, looked: bool) -> Snapshot:
         problems = shortage_of_stack(self._settings.home)
         kafka = _is_reachable(check_kafka, self._settings, problems)
         redis = _is_reachable(check_redis, self._settings, problems)
         due: list[Part[Any]] = [self._processes]
         if kafka:
-            due += [self._titles, self._declared, self._listens]
-        if redis:
-            due += [self._rankings, self._replays, self._bandit]
+            due += [self._declared, *([self._titles, self._listens] if looked else [self._newest])]
+        if redis and looked:
+            due += [self._store]
         if kafka and redis:
-            due += [self._traffic, self._letters, self._models]
+            due += [self._traffic, self._letters, *([self._models] if looked else [])]
+        if kafka and self._snapshot.ahead_s > AHEAD_S:
+            due += [self._lead]
         layout = self._layout.value
         if kafka and self._layout.refresh(now_s) != layout and layout is not None:
             self._listens.close()  # and begin again with those of the other topic
@@ -305,55 +237,86 @@ class Collector:
         for part in due:
             part.refresh(now_s)
         problems += [part.problem for part in self._parts() if part.problem]
-        return self._compose(now_s, tuple(problems), whole=kafka and redis)
+        followed = self._listens.value.figures if self._listens.value else None
+        return self._compose(now_s, tuple(problems), followed if looked else self._newest.value, whole=kafka and redis)
 
-    def _compose(self, now_s: float, problems: tuple[str, ...], whole: bool) -> Snapshot:
-        sampled = self._listens.value
-        latency = sampled.figures.latency() if sampled else None
-        self._history.add(self._traffic.value if whole else None, latency)
-        experiments, policies = self._snapshot.experiments, self._snapshot.policies
-        declared = self._declared.value
-        if sampled and now_s >= self._experiments_due_s:
-            self._experiments_due_s = now_s + EFFECTS_EVERY_S
-            experiments = sampled.figures.experiments()
-            self._history.add_effects(experiments)
+    def _compose(self, now_s: float, problems: tuple[str, ...], sample: ListenSample | None, whole: bool) -> Snapshot:
+        before, declared, stored, at_s = self._snapshot, self._declared.value, self._store.value, time.time()
+        experiments, policies = before.experiments, before.policies
+        if sample and now_s >= self._effects_due_s:
+            self._effects_due_s = now_s + EFFECTS_EVERY_S
+            experiments = sample.experiments()
             if declared is not None:
-                policies = sampled.figures.policies(declared.experiments)
-        return Snapshot(
-            at_s=time.time(),
+                policies = sample.policies(declared.experiments)
+        snapshot = Snapshot(
+            at_s=at_s,
             traffic=self._traffic.value,
-            latency=latency,
-            history=self._history.moments(),
-            recommenders=sampled.figures.recommenders() if sampled else (),
-            sample=sampled.sample if sampled else None,
-            rankings=self._rankings.value,
+            latency=sample.latency() if sample else None,
+            recommenders=sample.recommenders() if sample else (),
+            sample=self._listens.value.sample if self._listens.value else None,
+            rankings=stored.rankings if stored else None,
             experiments=experiments,
-            effect_history=self._history.effects(),
+            verdicts=self._judged(declared),
             letters=self._letters.value or (),
-            replays=self._replays.value or (),
+            replays=stored.replays if stored else (),
             models=self._models.value or (),
             policies=policies,
-            bandit=self._bandit.value or (),
+            bandit=stored.bandit if stored else (),
             processes=self._processes.value or (),
-            responses=self._history.add_responses(self._responses()),
+            responses=self._history.add_responses(at_s, self._responses()),
             ramps=None if declared is None else declared.steps,
+            simulated=bool(self._lead.value),
             problems=problems,
         )
+        self._history.add(at_s, _moment(snapshot) if whole else GAP)
+        snapshot = replace(snapshot, history=self._history.moments(at_s))
+        if not _serves(snapshot):  # figures of answers that were given long ago say nothing
+            snapshot = replace(snapshot, policies=(), latency=None)
+        return replace(snapshot, troubles=self._history.lasting(at_s, troubles_of(snapshot)))
+
+    def _judged(self, declared: Declared | None) -> Mapping[str, Verdict]:
+        if declared is None or time.monotonic() - self._looked_s > QUIET_AFTER_S:
+            return self._snapshot.verdicts
+        return self._verdicts.read([one.name for one in declared.experiments.experiments if one.goals is not None])
 
     def _parts(self) -> tuple[Part[Any], ...]:
         return (
             self._titles,
             self._declared,
             self._layout,
+            self._lead,
             self._listens,
             self._traffic,
             self._letters,
-            self._rankings,
-            self._replays,
+            self._store,
             self._models,
-            self._bandit,
             self._processes,
         )
+
+
+def _moment(snapshot: Snapshot) -> Moment:
+    """Return a reading for the history; what is about answers is a gap while none are given."""
+    traffic, latency, responses = snapshot.traffic, snapshot.latency, snapshot.responses
+    if traffic is None:
+        return GAP
+    answers = traffic.recommendations_per_s > 0
+    p50_ms, p99_ms = latency if latency and answers else (math.nan, math.nan)
+    return Moment(
+        traffic.listens_per_s,
+        traffic.recommendations_per_s,
+        p50_ms,
+        p99_ms,
+        sum(traffic.worker_lag),
+        sum(traffic.recommender_lag),
+        traffic.learner_lag,
+        snapshot.replaced if answers else math.nan,
+        responses.errors / responses.all if responses and responses.all else math.nan,
+    )
+
+
+def _serves(snapshot: Snapshot) -> bool:
+    """Return whether recommendations were given in the last two minutes."""
+    return any(moment.recommendations_per_s > 0 for moment in snapshot.history["2 min"])
 
 
 def _is_reachable(check: Callable[[Settings], None], settings: Settings, problems: list[str]) -> bool:

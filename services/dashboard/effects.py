@@ -136,11 +136,11 @@ class Effect(NamedTuple):
         return "good" if self.lower > 0 else "bad" if self.upper < 0 else ""
 
     @property
-    def verdict(self) -> str:
-        """What the interval says, in words."""
+    def said(self) -> str:
+        """Where the interval lies; what follows from it, `botify experiment decide` says."""
         if math.isnan(self.lower):
             return "too few listeners"
-        return {"good": "better", "bad": "worse"}.get(self.side, "too early to say")
+        return {"good": "above zero", "bad": "below zero"}.get(self.side, "includes zero")
 
 
 class ExperimentReading(NamedTuple):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from schemas.events import Listen, RampStep, Track
-from services.dashboard.charts import Bounds
 from services.dashboard.effects import ExperimentReading, ListenerTotals, read_experiments
 from services.experiments import Experiments
 from services.gateway.service import FALLBACKS
@@ -19,12 +19,8 @@ from services.recommender.dispatch import asked_policy
 from services.stack.supervisor import ProcessStatus
 from streams.folds.users import UserState
 
-SECONDS = 120
-"""Seconds that the charts show."""
-
-EFFECTS_EVERY_S = 3.0
-EFFECT_POINTS = 120
-"""Points of an effect's history that its chart shows."""
+RANGES = {"2 min": 1, "1 h": 30, "6 h": 180, "1 day": 720}
+"""What the charts show -> seconds of each of its points."""
 
 SCANNED = 40_000
 """Newest records of a listener's partition that are searched for the listener's own; about 0.1 s."""
@@ -35,8 +31,8 @@ PRIOR = 3.0
 RECENT = 4_000
 """Listens from which shares and latencies are computed: a few seconds of a busy loop."""
 
-EffectKey = tuple[str, str, str]
-"""Experiment, treatment, metric."""
+FEW_ANSWERS = 60
+"""Shares of policies and fallbacks among fewer answers say nothing."""
 
 TracksById = Mapping[int, Track]
 """Track id to track; never changed."""
@@ -228,7 +224,7 @@ class ListenSample:
         return tuple(sorted(shares, key=lambda each: (-each.share, each.recommender)))
 
     def policies(self, experiments: Experiments) -> tuple[PolicyShare, ...]:
-        """Return the policies that the last listens were assigned to, the largest share first.
+        """Return the policies that the last listens were assigned to, the largest share first; none of a few listens.
 
         A listen that was recommended under other treatments than its listener has now is left out.
         """
@@ -241,6 +237,8 @@ class ListenSample:
             by = "late" if listen.recommender in FALLBACKS else "fallback" if replaced else "policy"
             answered.setdefault(policy, Counter())[by] += 1
         total = sum(of.total() for of in answered.values())
+        if total < FEW_ANSWERS:
+            return ()
         shares = [
             PolicyShare(name, of.total() / total, of["fallback"] / of.total(), of["late"] / of.total())
             for name, of in answered.items()
@@ -279,12 +277,56 @@ class Traffic(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """One second of the charts; latencies are NaN before the first answer."""
+    """A point of the charts; what was not measured is NaN.
+
+    Attributes
+    ----------
+    worker_lag, recommender_lag, learner_lag : float
+        Records of all partitions that wait; of the learner, batches.
+    replaced, errors : float
+        Share of the answers that a policy did not give itself, and of this gateway's responses.
+    """
 
     listens_per_s: float
     recommendations_per_s: float
     p50_ms: float
     p99_ms: float
+    worker_lag: float
+    recommender_lag: float
+    learner_lag: float
+    replaced: float
+    errors: float
+
+
+GAP = Moment(*[math.nan] * 9)
+
+
+class Trouble(NamedTuple):
+    """What is wrong.
+
+    Attributes
+    ----------
+    alert : str
+        As docs/runbooks.md names it; empty if it has no runbook.
+    text : str
+    subject : str
+        Of several troubles of one alert, whose this is.
+    pages : bool
+        Whether somebody is woken.
+    since_s : float
+        In seconds since the epoch.
+    """
+
+    alert: str
+    text: str
+    subject: str = ""
+    pages: bool = False
+    since_s: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What stays the same while it lasts."""
+        return self.alert, self.subject
 
 
 class RankedTrack(NamedTuple):
@@ -374,6 +416,24 @@ class BanditShare(NamedTuple):
     ends: float
 
 
+class Verdict(NamedTuple):
+    """What `botify experiment decide` says of an experiment.
+
+    Attributes
+    ----------
+    at_s : float
+        When it was asked.
+    decisions : tuple of dict
+        Of each treatment, as `analytics.decision.Decision`.
+    problem : str
+        Why there is none.
+    """
+
+    at_s: float
+    decisions: tuple[Mapping[str, Any], ...] = ()
+    problem: str = ""
+
+
 class Responses(NamedTuple):
     """Answers of this gateway over the last minute: all of them, and those with a status of 500 or more."""
 
@@ -396,25 +456,29 @@ class Snapshot:
     ----------
     at_s : float
         Wall clock.
-    history : tuple of Moment
-        The last two minutes, a second each.
-    effect_history : Mapping of EffectKey to tuple of Bounds
-        Oldest first.
+    history : Mapping of str to tuple of Moment
+        The points of each of `RANGES`, oldest first.
+    verdicts : Mapping of experiment to Verdict
+    simulated : bool
+        Whether the listens' topic declares that their times are simulated.
     ramps : Mapping of experiment to RampStep, or None
         The last step of each ramp that has begun; None if they were never read.
     problems : tuple of str
         What could not be read, and why.
+    troubles : tuple of Trouble
+        What is wrong, those that page first.
     """
 
     at_s: float = 0.0
     traffic: Traffic | None = None
     latency: Latency | None = None
-    history: tuple[Moment, ...] = ()
+    history: Mapping[str, tuple[Moment, ...]] = field(default_factory=dict)
     recommenders: tuple[RecommenderShare, ...] = ()
     sample: PartitionSample | None = None
     rankings: Rankings | None = None
     experiments: tuple[ExperimentReading, ...] = ()
-    effect_history: Mapping[EffectKey, tuple[Bounds, ...]] = field(default_factory=dict)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    simulated: bool = False
     letters: tuple[Letter, ...] = ()
     replays: tuple[Replay, ...] = ()
     models: tuple[LearnedModel, ...] = ()
@@ -424,3 +488,19 @@ class Snapshot:
     responses: Responses | None = None
     ramps: Mapping[str, RampStep] | None = None
     problems: tuple[str, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
+
+    @property
+    def open_letters(self) -> int:
+        """Number of dead letters, of those that are shown, with which nothing was done."""
+        return sum(not letter.resolution for letter in self.letters)
+
+    @property
+    def ahead_s(self) -> float:
+        """By how many seconds event time is ahead of the clock."""
+        return self.rankings.event_time_ms / 1000 - self.at_s if self.rankings and self.rankings.now else 0.0
+
+    @property
+    def replaced(self) -> float:
+        """Share of the last answers that a policy did not give itself; NaN if there were none."""
+        return sum(each.share * each.replaced for each in self.policies) if self.policies else math.nan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection
+from contextlib import closing
 from typing import NamedTuple
 
 from confluent_kafka import Message
@@ -12,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from core.kafka.admin import check_kafka, end_offsets, start_offsets
 from core.kafka.config import common_config, key_of, partition_of
-from core.kafka.layout import live_layout
+from core.kafka.layout import ANY_LEAD_MS, declared_lead_ms, live_layout
 from core.kafka.reader import AssignedConsumer, log_record
 from core.settings import Settings
 from schemas.codec import Codec
@@ -58,12 +59,12 @@ class Tail(AssignedConsumer):
             queued_max_messages_kbytes=16_384,
         )
 
-    def poll_to_end(self, timeout_s: float, key: bytes) -> list[Message]:
-        """Return a key's records up to the end at construction; fewer if the broker takes longer than the timeout."""
+    def poll_to_end(self, timeout_s: float, key: bytes | None = None) -> list[Message]:
+        """Return the records, of a key if one is given, up to the end at construction; fewer after the timeout."""
         give_up = time.monotonic() + timeout_s
         polled = []
         for records in self.poll_until(self._ends, MOST_AT_ONCE, wait_s=0.05):
-            polled += [record for record in records if record.key() == key]
+            polled += records if key is None else [record for record in records if record.key() == key]
             if time.monotonic() > give_up:
                 break
         return polled
@@ -75,6 +76,12 @@ user, so this is a random sample of listeners; a listen costs some 8 µs, and al
 
 NEWEST = 50_000
 """Listens of each sampled partition from before the dashboard's start that count."""
+
+
+FEW = 1_000
+"""Listens that give a point of the history while nobody looks."""
+
+TIMEOUT_S = 3.0
 
 
 class SampledListens(NamedTuple):
@@ -105,6 +112,23 @@ class ListenReader:
         self._tail.close()
 
 
+class NewestReader:
+    """Reads the last listens of one partition, without following it."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings, self._codec = settings, codec
+
+    def read(self) -> ListenSample:
+        """Return their figures; raises as `Tail`."""
+        settings, sample = live_layout(self._settings), ListenSample()
+        with closing(Tail(settings, Topics.of(settings).listens.name, FEW, [0])) as tail:
+            sample.update(listen for _, listen in iter_valid(tail.poll_to_end(TIMEOUT_S), Listen, self._codec))
+        return sample
+
+    def close(self) -> None:
+        """Do nothing: no connection stays open."""
+
+
 class LayoutReader:
     """Reads which topic has the listens; it changes when they move to more partitions."""
 
@@ -120,7 +144,18 @@ class LayoutReader:
         """Do nothing: the client goes with its last reference."""
 
 
-TIMEOUT_S = 3.0
+class LeadReader:
+    """Reads whether the topic of the listens declares that their times are simulated."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def read(self) -> bool:
+        """Return it; raises as `declared_lead_ms`."""
+        return declared_lead_ms(live_layout(self._settings)) == ANY_LEAD_MS
+
+    def close(self) -> None:
+        """Do nothing: no connection stays open."""
 
 
 class ListenerReader:

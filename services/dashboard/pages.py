@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import quote
@@ -134,14 +134,18 @@ def add_live_pages(broadcast: Broadcast, snapshot: Callable[[], Snapshot]) -> No
     """Serve the pages that are made of fragments."""
     for page in PAGES:
         if page.view is not None:
-            _add_live_page(page.path, page.view, broadcast, snapshot)
+            of_range = views.overviews if page.view is views.overview else {"": page.view}
+            _add_live_page(page.path, of_range, broadcast, snapshot)
 
 
-def _add_live_page(path: str, view: View, broadcast: Broadcast, snapshot: Callable[[], Snapshot]) -> None:
-    channel = broadcast.channel(view)
+def _add_live_page(
+    path: str, of_range: Mapping[str, View], broadcast: Broadcast, snapshot: Callable[[], Snapshot]
+) -> None:
+    channels = {past: broadcast.channel(view) for past, view in of_range.items()}
 
     @ui.page(path)
-    def show() -> None:
+    def show(past: str = "") -> None:
+        channel = channels.get(past) or next(iter(channels.values()))
         with frame(path):
             ui.html(laid_out(channel.join(ui.context.client, snapshot())), sanitize=False)
 

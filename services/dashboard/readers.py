@@ -7,6 +7,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,33 +63,35 @@ from streams.store.keys import (
 from streams.store.namespaces import NamespaceRecord
 
 
-class Titles:
+class TitlesReader(CatalogueReader):
     """Reads the catalogue topic."""
 
-    def __init__(self, settings: Settings, codec: Codec) -> None:
-        self._reader = CatalogueReader(settings, codec)
-        self._catalogue: TracksById = {}
+    _copy: TracksById = MappingProxyType({})
 
     def read(self) -> TracksById:
         """Return the catalogue; the same object while nothing was added."""
-        if self._reader.refresh():
-            self._catalogue = self._reader.tracks.copy()
-        return self._catalogue
-
-    def close(self) -> None:
-        """Close the consumer."""
-        self._reader.close()
+        if self.refresh():
+            self._copy = self.tracks.copy()
+        return self._copy
 
 
-class _RedisReader:
-    """A reader of Redis alone; its blocking client, with raw replies, is closed with the process."""
+class Declared(NamedTuple):
+    """The declared experiments as of the last step of each ramp, and these steps by experiment."""
 
-    def __init__(self, settings: Settings, redis: Any) -> None:
-        self._redis = redis
-        self._prefix = settings.topic_prefix
+    experiments: Experiments
+    steps: Mapping[str, RampStep]
 
-    def close(self) -> None:
-        """Do nothing: the client has no open request."""
+
+class ExperimentsReader(LiveExperiments):
+    """Reads the declared experiments and their ramps."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        super().__init__(settings, codec, load_experiments(settings.experiments or DEFAULT_FILE))
+
+    def read(self) -> Declared:
+        """Return both; raises `TopicError` if their topic cannot be read."""
+        self.refresh()
+        return Declared(self.current, self.steps)
 
 
 NEWEST = 50
@@ -99,11 +102,11 @@ SHOWN_BYTES, SHOWN_TEXT = 200, 2_000
 MOST_AT_ONCE = 1_000
 
 
-class LettersReader(_RedisReader):
+class LettersReader:
     """Reads the dead-letter topic and the resolutions in Redis; of copies of a letter the first is shown."""
 
     def __init__(self, settings: Settings, redis: Any) -> None:
-        super().__init__(settings, redis)
+        self._redis, self._prefix = redis, settings.topic_prefix
         self._tail = Tail(settings, Topics.of(settings).dead_letters.name, NEWEST)
         self._letters: OrderedDict[str, Letter] = OrderedDict()
 
@@ -160,7 +163,7 @@ MODELS_AT_ONCE = 64
 """Records of the models topic that are read at once; the consumer's queue holds 16 MB of them."""
 
 
-class ModelsReader(_RedisReader):
+class ModelsReader:
     """Follows the models topic, and keeps of each snapshot when it was published and how large it is.
 
     Redis keeps the last snapshots of the learner with its state; their sizes are read from there, because a large
@@ -168,8 +171,7 @@ class ModelsReader(_RedisReader):
     """
 
     def __init__(self, settings: Settings, redis: Any, codec: Codec) -> None:
-        super().__init__(settings, redis)
-        self._codec = codec
+        self._redis, self._codec = redis, codec
         self._most_bytes, self._shards = learned_body_bytes(settings), settings.learner_shards
         self._learned = {kind.name for kind in MODELS}
         self._learners = _learners(settings, redis)
@@ -201,48 +203,6 @@ class ModelsReader(_RedisReader):
         self._tail.close()
 
 
-class Declared(NamedTuple):
-    """The declared experiments as of the last step of each ramp, and these steps by experiment."""
-
-    experiments: Experiments
-    steps: Mapping[str, RampStep]
-
-
-class ExperimentsReader:
-    """Reads the declared experiments and their ramps."""
-
-    def __init__(self, settings: Settings, codec: Codec) -> None:
-        self._live = LiveExperiments(settings, codec, load_experiments(settings.experiments or DEFAULT_FILE))
-
-    def read(self) -> Declared:
-        """Return both; raises `TopicError` if their topic cannot be read."""
-        self._live.refresh()
-        return Declared(self._live.current, self._live.steps)
-
-    def close(self) -> None:
-        """Close the consumer."""
-        self._live.close()
-
-
-class BanditReader:
-    """Computes the shares of the policies of `mix` from their results in Redis, as recommenders do."""
-
-    def __init__(self, state: StateReader) -> None:
-        self._state = state
-
-    def read(self) -> tuple[BanditShare, ...]:
-        """Return a share for each policy; nothing before the first session of `mix`."""
-        found = self._state.policy_results()
-        results = [found.get(f"{Mix.name}/{policy}", PolicyResult()) for policy in POLICIES]
-        if not any(result.time for result in results):
-            return ()
-        each = zip(POLICIES, shares(results).tolist(), results, strict=True)
-        return tuple(BanditShare(policy, share, result.mean, result.ends) for policy, share, result in each)
-
-    def close(self) -> None:
-        """Do nothing: the client has no open request."""
-
-
 class ProcessesReader:
     """Reads the processes that `botify up` started on this machine; none where something else runs them."""
 
@@ -262,22 +222,37 @@ class ProcessesReader:
         """Do nothing: no file stays open."""
 
 
-SHOWN = 20
+SHOWN, SHOWN_REPLAYS = 20, 20
 CANDIDATES = 250
 """The most popular tracks, among which rising ones are searched."""
 
 SHORT, LONG, LONGEST = "1h", "1d", "30d"
 
 
-class RankingsReader:
-    """Reads the most popular tracks from Redis; `catalogue` returns the newest catalogue."""
+class Stored(NamedTuple):
+    """What is read from Redis alone."""
 
-    def __init__(self, state: StateReader, catalogue: Callable[[], TracksById]) -> None:
-        self._state = state
+    rankings: Rankings
+    replays: tuple[Replay, ...]
+    bandit: tuple[BanditShare, ...]
+
+
+class StoreReader:
+    """Reads Redis; `catalogue` returns the newest catalogue. The client is closed with its last reference."""
+
+    def __init__(self, settings: Settings, redis: Any, catalogue: Callable[[], TracksById]) -> None:
+        self._redis, self._prefix = redis, settings.topic_prefix
+        self._state = StateReader(redis, settings)
         self._catalogue = catalogue
 
-    def read(self) -> Rankings:
-        """Return the rankings."""
+    def read(self) -> Stored:
+        """Return all parts."""
+        return Stored(self._rankings(), self._replays(), self._bandit())
+
+    def close(self) -> None:
+        """Do nothing: the client has no open request."""
+
+    def _rankings(self) -> Rankings:
         recent, listens, now_ms = self._state.top_tracks(SHORT, CANDIDATES)
         longer, past, _ = self._state.top_tracks(LONG, TOP_TRACKS)
         month = self._state.top_tracks(LONGEST, SHOWN)
@@ -290,8 +265,14 @@ class RankingsReader:
             event_time_ms=now_ms,
         )
 
-    def close(self) -> None:
-        """Do nothing: the client has no open request."""
+    def _bandit(self) -> tuple[BanditShare, ...]:
+        """Return a share for each policy of `mix`, as recommenders compute it; nothing before its first session."""
+        found = self._state.policy_results()
+        results = [found.get(f"{Mix.name}/{policy}", PolicyResult()) for policy in POLICIES]
+        if not any(result.time for result in results):
+            return ()
+        each = zip(POLICIES, shares(results).tolist(), results, strict=True)
+        return tuple(BanditShare(policy, share, result.mean, result.ends) for policy, share, result in each)
 
     def _named(self, ids: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[RankedTrack, ...]:
         tracks = (track_of(self._catalogue(), id_) for id_ in ids.tolist())
@@ -300,26 +281,7 @@ class RankingsReader:
             RankedTrack(track.track, track.title, track.artist, value, track.external_id) for track, value in ranked
         )
 
-
-def _risen(
-    recent: NDArray[np.int64],
-    recent_popularity: NDArray[np.float64],
-    longer: NDArray[np.int64],
-    longer_popularity: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return the rise of each recent track; one that is not among the longer top counts as popular as its last."""
-    past_of = dict(zip(longer.tolist(), longer_popularity.tolist(), strict=True))
-    last = float(longer_popularity[-1]) if len(longer_popularity) else 0.0
-    return rise(recent_popularity, [past_of.get(track, last) for track in recent.tolist()])
-
-
-SHOWN_REPLAYS = 20
-
-
-class ReplaysReader(_RedisReader):
-    """Reads the records of namespaces, and the progress of each."""
-
-    def read(self) -> tuple[Replay, ...]:
+    def _replays(self) -> tuple[Replay, ...]:
         """Return the newest replays and snapshots, the newest first."""
         records = [NamespaceRecord.from_json(text) for text in self._redis.hvals(namespace_records(self._prefix))]
         newest = sorted(records, key=lambda record: (-record.created_ms, record.id))[:SHOWN_REPLAYS]
@@ -339,6 +301,18 @@ class ReplaysReader(_RedisReader):
             for (partition, start), offset in zip(record.start.items(), pipeline.execute(), strict=True)
         )
         return Replay(record.id, _role(record, live), record.created_ms, folded, wanted, _note(record))
+
+
+def _risen(
+    recent: NDArray[np.int64],
+    recent_popularity: NDArray[np.float64],
+    longer: NDArray[np.int64],
+    longer_popularity: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the rise of each recent track; one that is not among the longer top counts as popular as its last."""
+    past_of = dict(zip(longer.tolist(), longer_popularity.tolist(), strict=True))
+    last = float(longer_popularity[-1]) if len(longer_popularity) else 0.0
+    return rise(recent_popularity, [past_of.get(track, last) for track in recent.tolist()])
 
 
 def _role(record: NamespaceRecord, live: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,13 +15,11 @@ from markupsafe import Markup, escape
 
 from schemas.event_time import utc
 from schemas.events import Track
-from services.dashboard.charts import band_chart, interval, line_chart, nice_ceiling
+from services.dashboard.charts import LineChart, interval, line_chart, nice_ceiling
 from services.dashboard.effects import ExperimentReading
 from services.dashboard.figures import (
-    EFFECT_POINTS,
-    EFFECTS_EVERY_S,
+    RANGES,
     SCANNED,
-    SECONDS,
     ListenerReading,
     PartitionSample,
     RankedTrack,
@@ -29,31 +28,24 @@ from services.dashboard.figures import (
     by_session,
     track_of,
 )
+from services.dashboard.history import POINTS
 from services.dashboard.listening import ListeningSession
 from services.dashboard.recommending import Contest, Offer, Score, place_of, reaction
+from services.dashboard.troubles import (
+    AHEAD_S,
+    BATCHES_BEHIND,
+    BEHIND,
+    FULL,
+    MOSTLY_REPLACED,
+    REPLACED,
+    RUNBOOKS,
+    SLOW_MS,
+)
 
 MOUNT = "/ui"
 
 SHOWN_EFFECTS = 6
 SHOWN_SESSIONS = 20
-
-FULL = 0.85
-"""Share of its record from which on a model forgets tracks, or soon will: it makes room for an eighth at a time."""
-
-BEHIND = 10_000
-"""Records from which on a lag is a warning: some seconds of work."""
-
-AHEAD_S = 600.0
-"""Seconds from which on event time counts as ahead of the clock: a simulation, or clients whose clocks are wrong."""
-
-SLOW_MS = 500.0
-"""p99 from which on answers are slow: half of what the gateway waits before it answers itself."""
-
-REPLACED = 0.01
-"""Share of answers by fallbacks, or of responses that are errors, from which on it is a warning."""
-
-MOSTLY_REPLACED = 0.1
-"""The same, from which on it is a failure."""
 
 STEEP = 1.05
 """Multiple of its earlier share from which on a track counts as rising."""
@@ -71,8 +63,12 @@ _KINDS = {
     "paused": "warn",
     "ended": "bad",
     "given up": "bad",
+    "ship": "good",
+    "roll back": "bad",
+    "go on": "accent",
+    "stop undecided": "warn",
 }
-"""Colours of the resolutions of dead letters, of the roles of namespaces, and of the states of processes."""
+"""Colours of the resolutions of dead letters, the roles of namespaces, the states of processes, and of decisions."""
 
 
 def prose(value: str) -> Markup:
@@ -187,7 +183,8 @@ def _environment() -> Environment:
     templates.filters["percent"] = "{:.0%}".format
     templates.filters["significant"] = "{:.3g}".format
     templates.globals |= {"mount": MOUNT, "kinds": _KINDS, "behind": BEHIND, "full": FULL, "scanned": SCANNED}
-    templates.globals |= {"slow_ms": SLOW_MS, "ahead": AHEAD_S, "chart_s": SECONDS, "effect_every_s": EFFECTS_EVERY_S}
+    templates.globals |= {"slow_ms": SLOW_MS, "ahead": AHEAD_S, "batches_behind": BATCHES_BEHIND}
+    templates.globals |= {"runbooks": RUNBOOKS, "ranges": RANGES, "points": POINTS}
     templates.globals["ui"] = templates.get_template("macros.html").module
     return templates
 
@@ -274,91 +271,64 @@ def sampled(sample: PartitionSample | None) -> str:
     return f"from the listeners of {sample.partitions} of {sample.of} partitions"
 
 
-def _overview(snapshot: Snapshot) -> dict[str, Any]:
-    traffic, history = snapshot.traffic, snapshot.history
-    rates = {
-        "listens": [moment.listens_per_s for moment in history],
-        "recommendations": [moment.recommendations_per_s for moment in history],
-    }
-    latencies = {"p50": [moment.p50_ms for moment in history], "p99": [moment.p99_ms for moment in history]}
+def _overview(snapshot: Snapshot, shown: str) -> dict[str, Any]:
+    traffic, history = snapshot.traffic, snapshot.history.get(shown, ())
+
+    def chart(unit: str, scale: float = 1.0, **fields: str) -> LineChart | None:
+        series = [(label, [scale * getattr(moment, field) for moment in history]) for label, field in fields.items()]
+        return line_chart(series, unit, POINTS)
+
     effects = [(reading.name, effect) for reading in snapshot.experiments for effect in reading.effects]
     return {
         "waiting": sum(traffic.worker_lag) + sum(traffic.recommender_lag) if traffic else 0,
-        "still_open": _still_open(snapshot),
-        "replaced": sum(each.share * each.replaced for each in snapshot.policies),
-        "rates": line_chart([*rates.items()], "/s", SECONDS),
-        "latencies": line_chart([*latencies.items()], "ms", SECONDS),
+        "shown": shown,
+        "charts": {
+            "Through the loop": chart("/s", listens="listens_per_s", recommendations="recommendations_per_s"),
+            "Request → recommendation": chart("ms", p50="p50_ms", p99="p99_ms"),
+            "Waiting": chart("", worker="worker_lag", recommender="recommender_lag", learner="learner_lag"),
+            "Not as asked": chart("%", 100.0, fallbacks="replaced", errors="errors"),
+        },
         "effects": effects[:SHOWN_EFFECTS],
-        "ahead_s": _ahead_s(snapshot),
     }
 
 
 def _popular(snapshot: Snapshot) -> dict[str, Any]:
     rankings = snapshot.rankings if snapshot.rankings and snapshot.rankings.now else None
     rising = [each for each in rankings.rising if each.value >= STEEP] if rankings else []
-    return {"rankings": rankings, "rising": rising, "ahead_s": _ahead_s(snapshot)}
-
-
-def _ahead_s(snapshot: Snapshot) -> float:
-    """Return by how many seconds event time is ahead of the clock."""
-    rankings = snapshot.rankings
-    return rankings.event_time_ms / 1000 - snapshot.at_s if rankings and rankings.now else 0.0
+    return {"rankings": rankings, "rising": rising}
 
 
 def _experiments(snapshot: Snapshot) -> dict[str, Any]:
     return {
-        "experiments": [(reading, *_drawn(reading, snapshot)) for reading in snapshot.experiments],
+        "experiments": [(reading, *_drawn(reading)) for reading in snapshot.experiments],
         "ramps": snapshot.ramps or {},
     }
 
 
-def _drawn(reading: ExperimentReading, snapshot: Snapshot) -> tuple[float, list[tuple[Any, ...]]]:
-    """Return the value at both ends of the intervals, and each effect with its interval and its history."""
+def _drawn(reading: ExperimentReading) -> tuple[float, list[tuple[Any, ...]]]:
+    """Return the value at both ends of the intervals, and each effect with its interval."""
     bounds = [abs(at) for effect in reading.effects for at in (effect.lower, effect.upper) if math.isfinite(at)]
     reach = nice_ceiling(max(bounds, default=1.0))
     return reach, [
-        (
-            effect,
-            interval((effect.effect, effect.lower, effect.upper), effect.side, reach),
-            band_chart(snapshot.effect_history.get((reading.name, effect.treatment, effect.metric), ()), EFFECT_POINTS),
-        )
+        (effect, interval((effect.effect, effect.lower, effect.upper), effect.side, reach))
         for effect in reading.effects
     ]
 
 
 def _letters(snapshot: Snapshot) -> dict[str, Any]:
-    return {
-        "total": snapshot.traffic.dead_letters if snapshot.traffic else 0,
-        "still_open": _still_open(snapshot),
-    }
+    return {"total": snapshot.traffic.dead_letters if snapshot.traffic else 0}
 
 
-def _still_open(snapshot: Snapshot) -> int:
-    """Return the number of dead letters, of those that are shown, with which nothing was done."""
-    return sum(not letter.resolution for letter in snapshot.letters)
-
-
-overview = View(
-    "overview",
-    {
-        "tiles": "wide",
-        **dict.fromkeys(
-            (
-                "rates",
-                "latency",
-                "worker_lag",
-                "recommender_lag",
-                "models",
-                "policies",
-                "recommenders",
-                "popular",
-                "processes",
-            ),
-            "half",
-        ),
-    },
-    _overview,
-)
+_HALVES = ("worker_lag", "recommender_lag", "models", "policies", "recommenders", "popular", "processes")
+overviews = {
+    shown: View(
+        "overview",
+        {"tiles": "wide", "charts": "wide", **dict.fromkeys(_HALVES, "half")},
+        partial(_overview, shown=shown),
+    )
+    for shown in RANGES
+}
+overview = overviews["2 min"]
 popular = View("popular", {"nothing": "wide", "now": "third", "rising": "third", "month": "third"}, _popular)
 experiments = View("popular", {"experiments": "wide", "note": "wide"}, _experiments)
 letters = View("operations", {"tiles": "wide", "letters": "wide"}, _letters)

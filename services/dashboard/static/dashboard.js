@@ -4,7 +4,10 @@ const dashboard = {
   show(changed) {
     for (const [name, html] of Object.entries(changed)) {
       const place = document.querySelector(`[data-live="${name}"]`);
-      if (place) place.innerHTML = html;
+      if (!place) continue;
+      const open = [...place.querySelectorAll("details[open]")].map((details) => details.id);
+      place.innerHTML = html;
+      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     }
   },
 

@@ -97,7 +97,10 @@ def test_the_overview_has_figures_and_goes_on_by_itself(deployed: Scene, laptop:
     expect(place(page, "tiles")).to_contain_text(f"{total:,} so far")
     expect(place(page, "worker-lag")).to_contain_text("keeps up")
     expect(place(page, "recommenders")).to_contain_text("sticky_artist")
-    expect(place(page, "latency").locator("polyline")).to_have_count(2)
+    expect(place(page, "charts").locator(".s0, .s1, .s2").first).to_be_visible()
+    for past in ("1 h", "6 h", "1 day", "2 min"):
+        page.get_by_role("link", name=past, exact=True).click()
+        expect(page.get_by_role("link", name=past, exact=True)).to_have_attribute("aria-current", "true")
     expect(place(page, "models")).to_contain_text("next_track")
     expect(place(page, "policies")).to_contain_text("sticky_artist")
     expect(place(page, "processes")).to_have_text("")  # nobody ran `botify up`
@@ -130,6 +133,7 @@ def test_an_experiment_has_effect_and_interval(deployed: Scene, laptop: Visit) -
     expect(card.locator(".effect")).to_have_count(2)
     expect(card).to_contain_text("mean time per session")
     expect(card.locator(".interval .range")).to_have_count(2)
+    expect(card).to_contain_text("it declares no success metrics")
     expect(page.locator(".content")).to_contain_text("from the listeners of 1 of 4 partitions")
 
 
@@ -152,6 +156,18 @@ def test_a_listeners_page_says_why(deployed: Scene, laptop: Visit) -> None:
     expect(page.locator(".content")).not_to_contain_text("session bad")  # it is a dead letter
     page.goto(f"{deployed.url}/listener/me")
     expect(page.get_by_role("alert")).to_contain_text("'me' is not a listener")
+
+
+def test_what_is_wrong_is_on_top_with_its_runbook(deployed: Scene, laptop: Visit) -> None:
+    page = laptop.page
+    page.goto(deployed.url)
+    trouble = page.get_by_role("alert").filter(has_text="BotifyDeadLetters")
+    expect(trouble).to_contain_text("since 2")
+    trouble.locator("summary").click()
+    expect(trouble).to_contain_text("botify dlq redrive")
+    said = trouble.inner_text()
+    expect(trouble).not_to_have_text(said)  # it is sent again, with another time
+    expect(trouble.locator("p").last).to_be_visible()
 
 
 def test_dead_letters_are_shown_and_not_run(deployed: Scene, laptop: Visit) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from services.dashboard.charts import band_chart, interval, line_chart
+from services.dashboard.charts import interval, line_chart
 
 
 def test_a_gap_is_not_drawn_over() -> None:
@@ -19,7 +19,6 @@ def test_a_gap_is_not_drawn_over() -> None:
 
 def test_without_values_there_is_no_chart() -> None:
     assert line_chart([("a", [math.nan])], "/s", 10) is None
-    assert band_chart([(1.0, 0.0, 2.0)], 10) is None
     assert interval((1.0, math.nan, math.nan), "", 10.0) is None
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from core.errors import TopicError
 from core.settings import Settings
+from schemas.events import Listen
 from services.dashboard import collector
 from services.dashboard.collector import Collector, Part
+from services.dashboard.figures import ListenSample, Traffic
+from services.dashboard.history import History
 from tests.support import eventually
 
 
@@ -36,6 +42,35 @@ class Server:
 
     def close(self) -> None:
         self.closed += 1
+
+
+TRAFFIC = Traffic(100, 90, 10.0, 9.0, (3,), (0,), 0, learner_lag=6_000)
+SAMPLE = ListenSample()
+SAMPLE.update([Listen("a:1", 42, 8, 0.5, 2000, "a", 1, True, "random", {"X": "C"}, 0.1, 9.0)])
+
+
+def stubbed(monkeypatch: pytest.MonkeyPatch, values: Mapping[str, object]) -> Counter[object]:
+    """Let every reader return a value, or what a function returns; count how often each was made, and read."""
+    for name in ("check_kafka", "check_redis", "connect"):
+        monkeypatch.setattr(collector, name, lambda _: None)
+    made = Counter[object]()
+
+    class Stub:
+        def __init__(self, name: str, *_: object) -> None:
+            self.name = name
+            made[name] += 1
+
+        def read(self) -> object:
+            made[self.name, "read"] += 1
+            value = values.get(self.name)
+            return value() if callable(value) else value
+
+        def close(self) -> None:
+            pass
+
+    for name in [name for name in vars(collector) if name.endswith("Reader") and name != "Reader"]:
+        monkeypatch.setattr(collector, name, partial(Stub, name))
+    return made
 
 
 def test_the_last_value_stays_while_the_server_is_unavailable() -> None:
@@ -68,7 +103,9 @@ def test_a_programming_error_is_not_taken_for_an_unavailable_server() -> None:
         Part("traffic", broken).refresh(0.0)
 
 
-def test_a_collector_that_is_not_looked_at_sleeps_until_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collector_that_is_not_looked_at_rests_until_the_next_look(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     rounds: queue.Queue[str] = queue.Queue()
 
     def refuse(_: Settings) -> None:
@@ -81,8 +118,8 @@ def test_a_collector_that_is_not_looked_at_sleeps_until_the_next_look(monkeypatc
     monkeypatch.setattr(collector, "check_kafka", refuse)
     monkeypatch.setattr(collector, "check_redis", refuse_quietly)
     monkeypatch.setattr(collector, "EVERY_S", 0.0)
-    monkeypatch.setattr(collector, "SLEEP_AFTER_S", -1.0)
-    own = Collector(Settings())
+    monkeypatch.setattr(collector, "QUIET_AFTER_S", -1.0)
+    own = Collector(Settings(home=tmp_path))
     own.start()
     for look in range(3):
         rounds.get(timeout=10.0)
@@ -92,35 +129,36 @@ def test_a_collector_that_is_not_looked_at_sleeps_until_the_next_look(monkeypatc
     assert rounds.empty()
 
 
-def test_the_listens_are_read_from_where_they_have_moved(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("check_kafka", "check_redis", "connect"):
-        monkeypatch.setattr(collector, name, lambda _: None)
+def test_a_quiet_collector_follows_no_listens_and_still_has_a_history(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = stubbed(monkeypatch, {"TrafficReader": TRAFFIC, "NewestReader": SAMPLE})
+    for name, value in (("EVERY_S", 0.0), ("QUIET_EVERY_S", 0.0), ("QUIET_AFTER_S", -1.0)):
+        monkeypatch.setattr(collector, name, value)
+    own = Collector(Settings(home=tmp_path))
+    own.start()
+    file = tmp_path / "cache/history-botify.json"
+    eventually(file.exists, timeout_s=10.0)
+    own.stop()
+    assert not {"ListenReader", "StoreReader", "TitlesReader", "ModelsReader"} & made.keys()
+    kept = History(file).moments(time.time())
+    newest = kept["1 day"][-1]
+    assert (newest.listens_per_s, newest.worker_lag, newest.learner_lag, newest.p99_ms) == (10.0, 3.0, 6_000.0, 9.0)
+
+
+def test_the_listens_are_read_from_where_they_have_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    layout = [""]
+    made = stubbed(monkeypatch, {"LayoutReader": lambda: layout[0]})
     for name in ("EVERY_S", "LAYOUT_EVERY_S"):
         monkeypatch.setattr(collector, name, 0.0)
-    layout, made, rounds = [""], dict[str, int](), Counter[str]()
-
-    class Stub:
-        def __init__(self, name: str, *_: object) -> None:
-            self.name = name
-            made[name] = made.get(name, 0) + 1
-
-        def read(self) -> str | None:
-            rounds[layout[0]] += self.name == "LayoutReader"
-            return layout[0] if self.name == "LayoutReader" else None
-
-        def close(self) -> None:
-            pass
-
-    readers = [name for name in vars(collector) if name.endswith("Reader") and name not in ("Reader", "StateReader")]
-    for name in readers:
-        monkeypatch.setattr(collector, name, partial(Stub, name))
-    monkeypatch.setattr(collector, "Titles", partial(Stub, "Titles"))
-    own = Collector(Settings())
+    own = Collector(Settings(home=tmp_path))
     _ = own.snapshot  # a look
     own.start()
-    eventually(lambda: rounds[""] > 2, timeout_s=10.0)
-    assert made == dict.fromkeys([*readers, "Titles"], 1)
+    eventually(lambda: made["LayoutReader", "read"] > 2, timeout_s=10.0)
+    readers = [name for name in made if isinstance(name, str)]
+    assert [made[name] for name in readers] == [1] * len(readers)
     layout[0] = "1"
-    eventually(lambda: rounds["1"] > 2, timeout_s=10.0)
+    now = made["LayoutReader", "read"]
+    eventually(lambda: made["LayoutReader", "read"] > now + 2, timeout_s=10.0)
     own.stop()
-    assert made == {**dict.fromkeys([*readers, "Titles"], 1), "ListenReader": 2, "TrafficReader": 2}
+    assert {name for name in readers if made[name] == 2} == {"ListenReader", "TrafficReader"}

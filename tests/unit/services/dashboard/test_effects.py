@@ -88,7 +88,7 @@ def test_two_listeners_are_too_few_to_say() -> None:
     (reading,) = read_experiments(totals_of(listens))
     assert reading.effects[0].effect == pytest.approx(100.0)
     assert math.isnan(reading.effects[0].lower)
-    assert (reading.effects[0].side, reading.effects[0].verdict) == ("", "too few listeners")
+    assert (reading.effects[0].side, reading.effects[0].said) == ("", "too few listeners")
 
 
 def test_no_variance_gives_a_point() -> None:

@@ -10,9 +10,12 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from analytics.decision import Decision, MetricRow
 from schemas.events import Listen, RampStep, Track
 from services.dashboard.effects import Effect, ExperimentReading
 from services.dashboard.figures import (
+    GAP,
+    RANGES,
     BanditShare,
     Latency,
     LearnedModel,
@@ -28,9 +31,12 @@ from services.dashboard.figures import (
     Responses,
     Snapshot,
     Traffic,
+    Trouble,
+    Verdict,
 )
 from services.dashboard.listening import HeardTrack, ListeningSession, Recommended
 from services.dashboard.pages import PAGES
+from services.dashboard.troubles import troubles_of
 from services.dashboard.views import (
     View,
     experiments,
@@ -39,6 +45,7 @@ from services.dashboard.views import (
     listener,
     now_playing,
     overview,
+    overviews,
     popular,
     summary,
 )
@@ -79,11 +86,24 @@ def tags(html: str) -> set[str]:
     return parser.seen
 
 
+def decision(treatment: str, outcome: str) -> dict[str, object]:
+    """As `botify experiment decide --json` prints it."""
+    rows = [
+        MetricRow("time", "success", 2.0, 3.0, 50.0, "better"),
+        MetricRow(EVIL, "guardrail 2.0%", 1.0, 1.0, math.nan, ""),
+    ]
+    found = Decision(treatment, outcome, f"{outcome} {EVIL}", 120, 1_000, 0.5, rows)
+    return {
+        **found._asdict(),
+        "metrics": [{**row._asdict(), "effect": row.effect if row.effect == row.effect else None} for row in rows],
+    }
+
+
 FULL = Snapshot(
     at_s=1.0,
     traffic=Traffic(100, 90, 10.0, 9.0, (3, 20_000), (0, 0), 1),
     latency=Latency(3.0, 9.0),
-    history=(Moment(math.nan, math.nan, math.nan, math.nan), Moment(10.0, 9.0, 3.0, 9.0)),
+    history=dict.fromkeys(RANGES, (GAP, Moment(10.0, 9.0, 3.0, 9.0, 3.0, 0.0, 12.0, 0.1, 0.0))),
     recommenders=(RecommenderShare(EVIL, 1.0, 0.5),),
     sample=PartitionSample(2, 8),
     rankings=Rankings(*[(RankedTrack(7, EVIL, EVIL, 3.0),)] * 3, event_time_ms=1_700_000_000_000),
@@ -98,7 +118,7 @@ FULL = Snapshot(
             ),
         ),
     ),
-    effect_history={(EVIL, EVIL, "time"): ((50.0, 10.0, 90.0), (50.0, 40.0, 60.0))},
+    verdicts={EVIL: Verdict(1.0, (decision(EVIL, "ship"), decision("T2", "go on")))},
     letters=(Letter(EVIL, 1, EVIL, EVIL, EVIL.encode(), ""),),
     replays=(Replay("r1", "under way", 1, 25, 100, EVIL),),
     models=(
@@ -112,6 +132,7 @@ FULL = Snapshot(
     responses=Responses(100, 3),
     ramps={EVIL: RampStep(EVIL, 0.1, None, 1, 1, EVIL)},
     problems=(EVIL,),
+    troubles=(Trouble("", EVIL, EVIL, pages=True), Trouble("BotifyLag", EVIL, since_s=0.5)),
 )
 
 
@@ -139,7 +160,8 @@ def test_an_empty_page_says_what_would_fill_it(view: View) -> None:
 
 @views
 def test_what_could_not_be_read_is_unknown_and_not_empty(view: View) -> None:
-    away = view(Snapshot(at_s=1.0, problems=("no Kafka answers",)))
+    unread = Snapshot(at_s=1.0, problems=("no Kafka answers",))
+    away = view(replace(unread, troubles=tuple(troubles_of(unread))))
     assert [fragment.name for fragment in away if fragment.html] == ["problems"]
     assert "no Kafka answers" in away[0].html
 
@@ -157,13 +179,51 @@ def test_models_bandit_fallbacks_and_processes_carry_the_colours_of_their_thresh
     assert '<div class="tile warn"><span class="label">errors</span>' in shown["tiles"]
 
 
-@pytest.mark.parametrize("view", [overview, popular], ids=["overview", "popular"])
-def test_event_time_that_is_ahead_of_the_clock_is_said(view: View) -> None:
+def test_simulated_time_is_a_note_and_a_wrong_clock_is_a_trouble() -> None:
     event_s = 1_700_000_000.0
-    for ahead_s, said in ((7_200.0, "event time is 2 h ahead of the clock"), (60.0, None), (-7_200.0, None)):
-        page = laid_out(view(replace(FULL, at_s=event_s - ahead_s)))
-        assert ("ahead of the clock" in page) == (said is not None)
-        assert said is None or page.count(said) == 1
+    for ahead_s, is_ahead in ((7_200.0, True), (60.0, False), (-7_200.0, False)):
+        for simulated in (False, True):
+            snapshot = replace(FULL, at_s=event_s - ahead_s, simulated=simulated)
+            alerts = {trouble.alert for trouble in troubles_of(snapshot)}
+            assert ("BotifyEventTimeAhead" in alerts) == (is_ahead and not simulated)
+            assert ("which is 2 h ahead of the clock" in laid_out(popular(snapshot))) == is_ahead
+            assert "ahead of the clock" not in laid_out(overview(snapshot))
+
+
+def test_what_is_wrong_comes_first_with_its_time_and_its_runbook() -> None:
+    since_s = 1_700_000_000.0
+    lag = Trouble("BotifyLearnerInactive", "the learner is 6,000 batches behind", since_s=since_s)
+    page = overview(replace(FULL, at_s=since_s + 720, problems=(), troubles=(lag,)))[0].html
+    for part in (
+        "the learner is 6,000 batches behind",
+        "since 2023-11-14 22:13",
+        "12 min",
+        lag.alert,
+        "standby learner",
+    ):
+        assert part in page
+    assert "nothing is wrong" in laid_out(overview(replace(FULL, problems=(), troubles=())))
+    assert "nothing is wrong" not in laid_out(overview(replace(FULL, troubles=(lag,))))
+
+
+def test_an_experiment_has_its_verdict_and_its_guardrails_or_says_why_not() -> None:
+    page = laid_out(experiments(FULL))
+    assert '<span class="badge good">ship</span>' in page
+    assert "guardrail 2.0%" in page
+    assert "120 of 1,000 planned listeners" in page
+    for verdicts, said in (
+        ({}, "it declares no success metrics"),
+        ({EVIL: Verdict(0.0)}, "being computed"),
+        ({EVIL: Verdict(1.0, problem="no listen carries it")}, "No verdict: no listen carries it"),
+    ):
+        assert said in laid_out(experiments(replace(FULL, verdicts=verdicts)))
+
+
+@pytest.mark.parametrize("past", RANGES)
+def test_each_range_is_one_of_the_page(past: str) -> None:
+    page = laid_out(overviews[past](FULL))
+    assert f'aria-current="true">{past}</a>' in page
+    assert page.count("<polyline") == 9
 
 
 @views
@@ -243,10 +303,9 @@ def test_an_external_id_is_shown_where_it_is_not_the_title() -> None:
 
 def test_every_chart_is_drawn() -> None:
     page, of_experiments = laid_out(overview(FULL)), laid_out(experiments(FULL))
-    assert page.count("<polyline") == 4
+    assert page.count("<polyline") == 9
     assert page.count('class="bar"') == 4
     assert of_experiments.count('class="interval good"') == 1, "an effect without an interval has none to draw"
-    assert of_experiments.count("<svg") == 1
 
 
 def test_a_persons_session_escapes_and_says_why_each_track_plays() -> None:

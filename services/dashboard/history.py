@@ -1,0 +1,175 @@
+"""What the charts show: rings of averaged seconds for up to a day, and since when something is wrong, on the disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import httpx
+
+from services.dashboard.figures import GAP, RANGES, Moment, Responses, Trouble
+
+POINTS = 120
+"""Of each range."""
+MEANS = 3
+"""Fields of a `Moment` that are averaged; of the others a point has the worst, so that a short peak stays visible."""
+RESPONSES_S = 60.0
+OVER_S = 65.0
+"""What is wrong again after less than this was wrong all the time; longer than two readings of a quiet dashboard."""
+WRITE_EVERY_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Ring:
+    """The last `POINTS` steps of time.
+
+    Examples
+    --------
+    >>> ring = Ring(step_s=30)
+    >>> for at_s, lag in ((0, 5.0), (29, 9.0), (60, 7.0)):
+    ...     ring.add(at_s, GAP._replace(listens_per_s=lag, worker_lag=lag))
+    >>> [(moment.listens_per_s, moment.worker_lag) for moment in ring.moments(60)[-3:]]
+    [(7.0, 9.0), (nan, nan), (7.0, 7.0)]
+    """
+
+    def __init__(self, step_s: int) -> None:
+        self._step_s = step_s
+        self.points: deque[tuple[int, int, Moment]] = deque(maxlen=POINTS)
+        """Number of the step, number of its readings, and what they give."""
+
+    def add(self, at_s: float, moment: Moment) -> None:
+        """Add a reading; readings are in order."""
+        step, count = int(at_s // self._step_s), 0
+        if self.points and self.points[-1][0] >= step:
+            step, count, before = self.points.pop()
+            moment = _joined(before, count, moment)
+        self.points.append((step, count + 1, moment))
+
+    def moments(self, now_s: float) -> tuple[Moment, ...]:
+        """Return all steps up to now, oldest first; one without a reading is a gap."""
+        newest = int(now_s // self._step_s)
+        known = {step: moment for step, _, moment in self.points}
+        return tuple(known.get(step, GAP) for step in range(newest - POINTS + 1, newest + 1))
+
+
+def _joined(before: Moment, count: int, now: Moment) -> Moment:
+    values = []
+    for place, (old, new) in enumerate(zip(before, now, strict=True)):
+        if math.isnan(old) or math.isnan(new):
+            values.append(new if math.isnan(old) else old)
+        else:
+            values.append(old + (new - old) / (count + 1) if place < MEANS else max(old, new))
+    return Moment(*values)
+
+
+class History:
+    """A ring for each range, and since when each trouble lasts; bounded, and kept in a file over restarts.
+
+    Several gateways of one data directory share the file: the last to write wins, and all read the same servers.
+
+    Parameters
+    ----------
+    file : Path, optional
+        About 60 KB, written once a minute and at the end. If it cannot be written, a warning says so once.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._rings = {name: Ring(step_s) for name, step_s in RANGES.items()}
+        self._responses: deque[tuple[float, Responses]] = deque()
+        self._lasting: dict[tuple[str, str], tuple[float, float]] = {}
+        self._begun_s = math.inf
+        self._written_s = -math.inf
+        self._cannot_write = False
+        if file is not None and file.exists():
+            self._restore(file)
+
+    def add(self, at_s: float, moment: Moment) -> None:
+        """Add a reading."""
+        for ring in self._rings.values():
+            ring.add(at_s, moment)
+        if at_s - self._written_s >= WRITE_EVERY_S:
+            self.write(at_s)
+
+    def moments(self, now_s: float) -> Mapping[str, tuple[Moment, ...]]:
+        """Return the points of each range, oldest first."""
+        return {name: ring.moments(now_s) for name, ring in self._rings.items()}
+
+    def lasting(self, now_s: float, troubles: Iterable[Trouble]) -> tuple[Trouble, ...]:
+        """Return the troubles with the time since which they last, those that page first, then the oldest first."""
+        found = []
+        for trouble in troubles:
+            since_s, _ = self._lasting.get(trouble.key, (now_s, now_s))
+            self._lasting[trouble.key] = since_s, now_s
+            found.append(trouble._replace(since_s=since_s))
+        self._begun_s = min(self._begun_s, now_s)  # what lasted before a restart is read again within a few seconds
+        for key, (_, seen_s) in list(self._lasting.items()):
+            if now_s - max(seen_s, self._begun_s) > OVER_S:
+                del self._lasting[key]
+        return tuple(sorted(found, key=lambda trouble: (not trouble.pages, trouble.since_s)))
+
+    def add_responses(self, at_s: float, counts: Mapping[tuple[str, int], int]) -> Responses:
+        """Add the counts of responses by route and status so far; return those of the last minute.
+
+        Examples
+        --------
+        >>> history = History()
+        >>> history.add_responses(0.0, {("next", 200): 5}), history.add_responses(1.0, {("next", 200): 9, ("", 503): 1})
+        (Responses(all=0, errors=0), Responses(all=5, errors=1))
+        """
+        errors = sum(count for (_, status), count in counts.items() if status >= httpx.codes.INTERNAL_SERVER_ERROR)
+        now = Responses(sum(counts.values()), errors)
+        self._responses.append((at_s, now))
+        while at_s - self._responses[0][0] > RESPONSES_S:
+            self._responses.popleft()
+        first = self._responses[0][1]
+        return Responses(now.all - first.all, now.errors - first.errors)
+
+    def write(self, now_s: float) -> None:
+        """Write the file, in one step."""
+        self._written_s = now_s
+        if self._file is None:
+            return
+        kept = {
+            "rings": {
+                name: [[step, n, *_nulls(moment)] for step, n, moment in ring.points]
+                for name, ring in self._rings.items()
+            },
+            "lasting": [[*key, *times] for key, times in self._lasting.items()],
+        }
+        new = self._file.with_suffix(".new")
+        try:
+            new.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text(json.dumps(kept), encoding="utf-8")
+            new.replace(self._file)
+        except OSError as error:
+            if not self._cannot_write:
+                log.warning("the dashboard's history ends with this process: %s", error)
+            self._cannot_write = True
+
+    def _restore(self, file: Path) -> None:
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            points = {
+                name: [(int(step), int(n), Moment(*_nans(values))) for step, n, *values in kept["rings"].get(name, ())]
+                for name in self._rings
+            }
+            self._lasting = {(alert, subject): (since, seen) for alert, subject, since, seen in kept["lasting"]}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("the dashboard's history begins again, because %s cannot be read: %r", file, error)
+            return
+        for name, ring in self._rings.items():
+            ring.points.extend(points[name])
+
+
+def _nulls(moment: Moment) -> list[float | None]:
+    return [None if math.isnan(value) else round(value, 4) for value in moment]
+
+
+def _nans(values: Iterable[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]

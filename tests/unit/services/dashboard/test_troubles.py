@@ -1,0 +1,77 @@
+"""What is wrong, by the thresholds of the alerts; each has its runbook."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services.dashboard.figures import (
+    GAP,
+    Latency,
+    LearnedModel,
+    Letter,
+    PolicyShare,
+    Responses,
+    Snapshot,
+    Traffic,
+)
+from services.dashboard.troubles import RUNBOOKS, troubles_of
+from services.stack.supervisor import ProcessStatus
+
+WELL = Snapshot(at_s=9_000.0, traffic=Traffic(100, 90, 10.0, 9.0, (3,), (0,), 0, learner_lag=12))
+STALE = LearnedModel("i2i_stream", 9_000, 1_000.0, 1_000_000, 0.1)
+BUSY = {"1 h": (GAP._replace(listens_per_s=20.0),) * 120}
+
+
+def lagging(**lags: object) -> dict[str, object]:
+    assert WELL.traffic is not None
+    return {"traffic": WELL.traffic._replace(**lags)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "alert", "said"),
+    [
+        (lagging(learner_lag=6_000), "BotifyLearnerInactive", "the learner is 6,000 batches behind"),
+        (lagging(worker_lag=(20_000, 1)), "BotifyLag", "20,001 listens"),
+        (lagging(recommender_lag=(20_000,)), "BotifyRequestsExpire", "20,000 requests"),
+        ({"latency": Latency(5.0, 700.0)}, "BotifySlowAnswers", "700 ms"),
+        ({"policies": (PolicyShare("mix", 1.0, 0.2, 0.0),)}, "BotifyFallbacks", "20.0%"),
+        ({"policies": (PolicyShare("mix", 1.0, 0.0, 0.2),)}, "BotifyGatewayFallsBack", "20.0%"),
+        ({"responses": Responses(200, 3)}, "BotifyGatewayRefuses", "1.5%"),
+        ({"letters": (Letter("t/0/1", 1, "r", "m", b"", ""),)}, "BotifyDeadLetters", "1 of the newest"),
+        ({"models": (STALE,), "history": BUSY}, "BotifyModelStale", "i2i_stream"),
+        ({"models": (STALE._replace(filled=0.9),)}, "BotifyModelFull", "i2i_stream"),
+        ({"processes": (ProcessStatus("worker-1", 7, "given up"),)}, "BotifyProcessDown", "worker-1"),
+        (
+            {"processes": (ProcessStatus("worker-1", 7, "running", 9.0, restarts=4),)},
+            "BotifyProcessRestarts",
+            "4 times",
+        ),
+        ({"problems": ("no Kafka listens at localhost:1",)}, "BotifyGatewayRefuses", "no Kafka"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith("Botify") else "",
+)
+def test_what_is_wrong_is_named_as_its_alert(changes: dict[str, object], alert: str, said: str) -> None:
+    assert list(troubles_of(WELL)) == []
+    (trouble,) = troubles_of(replace(WELL, **changes))  # type: ignore[arg-type]
+    assert trouble.alert == alert
+    assert said in trouble.text
+    assert trouble.pages == RUNBOOKS[alert].pages
+
+
+def test_little_is_not_wrong() -> None:
+    quiet = replace(
+        WELL,
+        responses=Responses(3, 3),
+        models=(STALE, STALE._replace(name="next_track", filled=1.0)),
+        processes=(ProcessStatus("worker-1", 7, "running", 5_000.0, restarts=4),),
+    )
+    assert list(troubles_of(quiet)) == []
+
+
+def test_a_runbook_says_where_to_look_and_what_to_do() -> None:
+    assert RUNBOOKS["BotifyLearnerInactive"].look.startswith("the learner's log")
+    assert not any(mark in text for book in RUNBOOKS.values() for text in book[1:] for mark in ("](", "**"))
+    assert RUNBOOKS["BotifyProcessDown"].pages
+    assert not RUNBOOKS["BotifyLag"].pages
