@@ -149,7 +149,7 @@ def _fields(results: ExperimentResults, notes: Iterable[str]) -> dict[str, objec
     return {
         "experiment": results.name,
         "control": results.control,
-        "effects": [effect._asdict() for effect in results.effects],
+        "effects": [{**effect._asdict(), "better": effect.better} for effect in results.effects],
         "sample_ratio": {**results.ratio._asdict(), "mismatch": results.ratio.mismatch},
         "mixed_listeners": results.mixed,
         "notes": list(notes),

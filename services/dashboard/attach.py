@@ -30,16 +30,8 @@ STATIC = Path(__file__).parent / "static"
 def attach(app: Starlette, settings: Settings, users: UserIds) -> None:
     """Serve the dashboard at `/ui` of an application; once per process, because NiceGUI has one global application.
 
-    It starts and stops with the application. While Kafka or Redis is unavailable, the pages say so.
-
-    Parameters
-    ----------
-    app : Starlette
-        With Botify's `/next/<user>` and `/last/<user>`, which serve the persons who listen on the dashboard; its state
-        has `responses`, the number of responses by route and status, and `token`, which allows all calls.
-    settings : Settings
-    users : UserIds
-        As the application names them.
+    It starts and stops with the application, whose state has `responses`, the number of responses by route and status,
+    and `token`, which allows all calls.
     """
     collector = Collector(settings, lambda: dict(app.state.responses))
     broadcast = Broadcast(lambda: collector.snapshot)

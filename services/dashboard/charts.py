@@ -47,15 +47,9 @@ class LineChart(NamedTuple):
 
 
 def line_chart(series: Sequence[tuple[str, Sequence[float]]], unit: str, points: int) -> LineChart | None:
-    """Return lines over time, the newest value at the right edge; NaN is a gap, and None means no values.
+    """Return lines over time, of labels and values with the newest at the right; NaN is a gap, None means no values.
 
-    Parameters
-    ----------
-    series : sequence of (str, sequence of float)
-        Label and values, oldest first. The area below the first is filled.
-    unit : str
-    points : int
-        Values that the width has room for.
+    The area below the first is filled; `points` is the number of values that the width has room for.
 
     Examples
     --------

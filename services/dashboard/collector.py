@@ -46,7 +46,7 @@ STORE_EVERY_S = 5.0
 MODELS_EVERY_S = 2.0
 LAYOUT_EVERY_S = 5.0
 LEAD_EVERY_S = 60.0
-EFFECTS_EVERY_S = 3.0
+POLICIES_EVERY_S = 3.0
 STOP_TIMEOUT_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -66,20 +66,10 @@ class Reader(Protocol[T_co]):
 
 
 class Part(Generic[T]):
-    """A part of the snapshot whose value outlives failures of its server.
+    """A part of the snapshot whose value outlives failures of its server; `problem` says why the last reading failed.
 
-    Parameters
-    ----------
-    name : str
-    make : callable
-        Connects. Called again after a failure, so that no broken connection is kept.
-    every_s : float
-        Least time between two readings.
-
-    Attributes
-    ----------
-    problem : str
-        Why the last reading failed; empty if it did not.
+    `make` connects, and again after a failure, so that no broken connection is kept; `every_s` is the least time
+    between two readings.
 
     Examples
     --------
@@ -133,13 +123,8 @@ class Collector:
 
     It writes the file of its history only and joins no consumer group, so every gateway may have one. After
     `QUIET_AFTER_S` without a look it reads every `QUIET_EVERY_S` what the history and the troubles need. The next look
-    wakes it: the sample of listens begins again with the newest ones.
-
-    Parameters
-    ----------
-    settings : Settings
-    responses : callable
-        Returns how often this gateway has answered, by route and status.
+    wakes it: the sample of listens begins again with the newest ones. `responses` returns how often this gateway has
+    answered, by route and status.
     """
 
     def __init__(self, settings: Settings, responses: Callable[[], Mapping[tuple[str, int], int]] = dict) -> None:
@@ -150,7 +135,7 @@ class Collector:
         self._looked_s = float("-inf")
         self._thread = threading.Thread(target=self._run, name="dashboard-collector", daemon=True)
         self._history = History(settings.home / "cache" / f"history-{settings.topic_prefix}.json")
-        self._effects_due_s = 0.0
+        self._policies_due_s = 0.0
         codec = codec_of(settings)
         self._titles = Part("catalogue", lambda: TitlesReader(settings, codec), CATALOGUE_EVERY_S)
         self._declared = Part("experiments", lambda: ExperimentsReader(settings, codec), CATALOGUE_EVERY_S)
@@ -242,12 +227,10 @@ class Collector:
 
     def _compose(self, now_s: float, problems: tuple[str, ...], sample: ListenSample | None, whole: bool) -> Snapshot:
         before, declared, stored, at_s = self._snapshot, self._declared.value, self._store.value, time.time()
-        experiments, policies = before.experiments, before.policies
-        if sample and now_s >= self._effects_due_s:
-            self._effects_due_s = now_s + EFFECTS_EVERY_S
-            experiments = sample.experiments()
-            if declared is not None:
-                policies = sample.policies(declared.experiments)
+        policies = before.policies
+        if sample and declared and now_s >= self._policies_due_s:
+            self._policies_due_s = now_s + POLICIES_EVERY_S
+            policies = sample.policies(declared.experiments)
         snapshot = Snapshot(
             at_s=at_s,
             traffic=self._traffic.value,
@@ -255,7 +238,6 @@ class Collector:
             recommenders=sample.recommenders() if sample else (),
             sample=self._listens.value.sample if self._listens.value else None,
             rankings=stored.rankings if stored else None,
-            experiments=experiments,
             verdicts=self._judged(declared),
             letters=self._letters.value or (),
             replays=stored.replays if stored else (),
@@ -277,7 +259,7 @@ class Collector:
     def _judged(self, declared: Declared | None) -> Mapping[str, Verdict]:
         if declared is None or time.monotonic() - self._looked_s > QUIET_AFTER_S:
             return self._snapshot.verdicts
-        return self._verdicts.read([one.name for one in declared.experiments.experiments if one.goals is not None])
+        return self._verdicts.read({one.name: one.goals is not None for one in declared.experiments.experiments})
 
     def _parts(self) -> tuple[Part[Any], ...]:
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from schemas.events import Listen, RampStep, Track
-from services.dashboard.effects import ExperimentReading, ListenerTotals, read_experiments
 from services.experiments import Experiments
 from services.gateway.service import FALLBACKS
 from services.recommender.dispatch import asked_policy
@@ -71,15 +70,7 @@ def search(catalogue: TracksById, words: str, most: int = 12) -> list[Track]:
 
 @dataclass(frozen=True, slots=True)
 class ListenerReading:
-    """What is known about a listener.
-
-    Attributes
-    ----------
-    state : UserState | None
-        None for a listener without listens.
-    listens : tuple of Listen
-        Oldest first; those among the last `SCANNED` records of the partition.
-    """
+    """What is known about a listener: no state without listens, and of the last `SCANNED` records those of theirs."""
 
     user: int
     state: UserState | None
@@ -163,12 +154,7 @@ class RecommenderShare(NamedTuple):
 class PolicyShare(NamedTuple):
     """A policy's share of the last recommended listens, and of these what others answered in its place.
 
-    Attributes
-    ----------
-    fallbacks : float
-        Share of the policy's listens that one of its fallbacks gave.
-    late : float
-        Share of the policy's listens that the gateway gave, because no answer came in time.
+    `fallbacks` is the share that one of its fallbacks gave, `late` that of the gateway, as no answer came in time.
     """
 
     policy: str
@@ -194,14 +180,12 @@ class ListenSample:
     """
 
     def __init__(self) -> None:
-        self._totals = ListenerTotals()
         self._latencies_ms: deque[float] = deque(maxlen=RECENT)
         self._recommended: deque[Listen] = deque(maxlen=RECENT)
 
     def update(self, listens: Iterable[Listen]) -> None:
-        """Add listens; each listener's are in their order."""
+        """Add listens."""
         for listen in listens:
-            self._totals.update(listen)
             if listen.recommender is not None:
                 self._recommended.append(listen)
                 if listen.latency_ms is not None:
@@ -245,25 +229,12 @@ class ListenSample:
         ]
         return tuple(sorted(shares, key=lambda each: (-each.share, each.policy)))
 
-    def experiments(self) -> tuple[ExperimentReading, ...]:
-        """Return every experiment that was met."""
-        return read_experiments(self._totals)
-
 
 class Traffic(NamedTuple):
     """State of the loop according to Kafka and Redis.
 
-    Attributes
-    ----------
-    listens, recommendations : int
-        Records that the topics have had.
-    listens_per_s, recommendations_per_s : float
-        Over the last second.
-    worker_lag, recommender_lag : tuple of int
-        Records that wait, by partition: for the state in Redis, and for an answer.
-    dead_letters : int
-    learner_lag : int
-        Batches of listens that the models have not learned from yet.
+    Totals are records that the topics have had, rates are over the last reading, and lags are records that wait, by
+    partition: for the state in Redis, and for an answer; for the learner, batches of listens.
     """
 
     listens: int
@@ -277,15 +248,7 @@ class Traffic(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """A point of the charts; what was not measured is NaN.
-
-    Attributes
-    ----------
-    worker_lag, recommender_lag, learner_lag : float
-        Records of all partitions that wait; of the learner, batches.
-    replaced, errors : float
-        Share of the answers that a policy did not give itself, and of this gateway's responses.
-    """
+    """A point of the charts; what was not measured is NaN. `replaced` and `errors` are shares of the answers."""
 
     listens_per_s: float
     recommendations_per_s: float
@@ -302,20 +265,7 @@ GAP = Moment(*[math.nan] * 9)
 
 
 class Trouble(NamedTuple):
-    """What is wrong.
-
-    Attributes
-    ----------
-    alert : str
-        As docs/runbooks.md names it; empty if it has no runbook.
-    text : str
-    subject : str
-        Of several troubles of one alert, whose this is.
-    pages : bool
-        Whether somebody is woken.
-    since_s : float
-        In seconds since the epoch.
-    """
+    """What is wrong, by the alert of docs/runbooks.md, if it has one; of several of one alert, `subject` says whose."""
 
     alert: str
     text: str
@@ -360,15 +310,7 @@ class Letter(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """The live namespace, or one beside it.
-
-    Attributes
-    ----------
-    folded, wanted : int
-        Records folded, of those that it has to fold.
-    note : str
-        Why the state is partial, or how it compares with the live one.
-    """
+    """The live namespace, or another: records folded, of those wanted; why it is partial, or how it compares."""
 
     id: str
     role: str
@@ -381,15 +323,8 @@ class Replay(NamedTuple):
 class LearnedModel(NamedTuple):
     """A model's newest snapshot on its topic.
 
-    Attributes
-    ----------
-    version : int
-        Listens that it has learned from; of a model made elsewhere, what its publisher says.
-    published_s : float
-        When its record was produced, in seconds since the epoch.
-    bytes : int
-    filled : float | None
-        Share of the largest snapshot that the learner makes; None for a model that was made elsewhere.
+    `version` is the number of listens that it has learned from, or what its publisher says; `filled` is the share of
+    the largest snapshot that the learner makes, None for a model that was made elsewhere.
     """
 
     name: str
@@ -400,15 +335,7 @@ class LearnedModel(NamedTuple):
 
 
 class BanditShare(NamedTuple):
-    """A policy that the bandit mixes: its share of sessions from now on, and the sessions that led to it.
-
-    Attributes
-    ----------
-    mean_time : float
-        Of a session: the sum of fractions.
-    ends : float
-        Sessions that ended, the older ones counting less.
-    """
+    """A policy that the bandit mixes: its share of sessions from now on, and those that led to it, older ones less."""
 
     policy: str
     share: float
@@ -417,21 +344,21 @@ class BanditShare(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What `botify experiment decide` says of an experiment.
+    """What `botify experiment results` and, for one with goals, `decide` say of a declared experiment, as JSON.
 
-    Attributes
-    ----------
-    at_s : float
-        When it was asked.
-    decisions : tuple of dict
-        Of each treatment, as `analytics.decision.Decision`.
-    problem : str
-        Why there is none.
+    What is not known yet is None, and `problem` says why it cannot be.
     """
 
-    at_s: float
-    decisions: tuple[Mapping[str, Any], ...] = ()
+    results: Mapping[str, Any] | None = None
+    decisions: Sequence[Mapping[str, Any]] | None = None
+    has_goals: bool = False
+    at_s: float = 0.0
     problem: str = ""
+
+    def tested(self, treatment: str, metric: str) -> Mapping[str, Any]:
+        """Return the row of a metric in the decision about a treatment; empty if there is none."""
+        rows = [row for one in self.decisions or () if one["treatment"] == treatment for row in one["metrics"]]
+        return next((row for row in rows if row["metric"] == metric), {})
 
 
 class Responses(NamedTuple):
@@ -452,21 +379,8 @@ class PartitionSample(NamedTuple):
 class Snapshot:
     """Everything that all viewers share; a part that was never read is None or empty.
 
-    Attributes
-    ----------
-    at_s : float
-        Wall clock.
-    history : Mapping of str to tuple of Moment
-        The points of each of `RANGES`, oldest first.
-    verdicts : Mapping of experiment to Verdict
-    simulated : bool
-        Whether the listens' topic declares that their times are simulated.
-    ramps : Mapping of experiment to RampStep, or None
-        The last step of each ramp that has begun; None if they were never read.
-    problems : tuple of str
-        What could not be read, and why.
-    troubles : tuple of Trouble
-        What is wrong, those that page first.
+    `history` has the points of each of `RANGES`, oldest first; `simulated` says whether the listens' topic says that
+    their times are; `problems` is what could not be read, and `troubles` what is wrong, those that page first.
     """
 
     at_s: float = 0.0
@@ -476,7 +390,6 @@ class Snapshot:
     recommenders: tuple[RecommenderShare, ...] = ()
     sample: PartitionSample | None = None
     rankings: Rankings | None = None
-    experiments: tuple[ExperimentReading, ...] = ()
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     simulated: bool = False
     letters: tuple[Letter, ...] = ()

@@ -70,12 +70,8 @@ def _joined(before: Moment, count: int, now: Moment) -> Moment:
 class History:
     """A ring for each range, and since when each trouble lasts; bounded, and kept in a file over restarts.
 
-    Several gateways of one data directory share the file: the last to write wins, and all read the same servers.
-
-    Parameters
-    ----------
-    file : Path, optional
-        About 60 KB, written once a minute and at the end. If it cannot be written, a warning says so once.
+    The file has 60 KB, is written once a minute and at the end, and a warning says once if it cannot. Gateways of one
+    data directory share it: the last to write wins, and all read the same servers.
     """
 
     def __init__(self, file: Path | None = None) -> None:

@@ -15,13 +15,7 @@ from services.dashboard.views import heard_so_far, now_playing, render, summary
 
 
 class Favourites:
-    """A search field, suggestions to click on, and the tracks that were chosen.
-
-    Attributes
-    ----------
-    chosen : list of int
-        Tracks, in the order in which they were chosen.
-    """
+    """A search field, suggestions to click on, and the tracks that were chosen, in that order."""
 
     SUGGESTED = 12
     MOST = 5

@@ -77,14 +77,7 @@ def offered(
 class ListeningSession:
     """A listener and a player. Favourites are reported as complete listens before the first recommendation.
 
-    Attributes
-    ----------
-    user : str
-        The listener's name, see `UserIds`.
-    playing : Recommended
-        What plays now.
-    heard : list of HeardTrack
-        Newest first.
+    `user` is the listener's name (`UserIds`); `heard` has the newest first.
 
     Examples
     --------
@@ -106,12 +99,7 @@ class ListeningSession:
 
     @classmethod
     async def begin(cls, user: str, favourites: Sequence[int], player: Player) -> ListeningSession:
-        """Report the favourites, at least one, and play what is recommended after the last of them.
-
-        Raises
-        ------
-        PlayerError
-        """
+        """Report the favourites, at least one, and play what follows the last of them; raises `PlayerError`."""
         first, *others = favourites
         session = cls(user, Recommended(first), player)
         for favourite in others:
@@ -198,23 +186,9 @@ class Player:
         await self._call("POST", "/v1/events", json=event)
 
     async def offers(self, user: str, track: int, heard: Collection[int]) -> dict[int, str]:
-        """Return what the service would play to a listener next, and similar and popular tracks that are not among it.
+        """Return what the service would play after a track, and similar and popular ones, without those heard.
 
-        Parameters
-        ----------
-        track : int
-            What was heard last.
-        heard : collection of int
-            Tracks that are not offered.
-
-        Returns
-        -------
-        dict of int to str
-            Track -> who offers it: a recommender, `similar` or `popular`.
-
-        Raises
-        ------
-        PlayerError
+        Each comes with who offers it: a recommender, `similar` or `popular`. Raises `PlayerError`.
         """
         enough = min(OFFERED_BESIDE + OFFERED_BESIDE + OFFERED + len(heard), MAX_PAGE)  # when all others are left out
         recommended, similar, popular = await asyncio.gather(

@@ -27,22 +27,17 @@ from streams.store.connect import check_redis, connect
 MOST_AT_ONCE = 10_000
 
 
+class Connectionless:
+    """A reader whose connections go with their last reference."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 class Tail(AssignedConsumer):
-    """Reads partitions from their newest records on, without a consumer group and without commits.
+    """Reads partitions from their `newest` records on, without a consumer group and without commits.
 
-    Parameters
-    ----------
-    settings : Settings
-    topic : str
-    newest : int
-        Existing records of each partition that are read.
-    partitions : collection of int, optional
-        All of them by default.
-
-    Raises
-    ------
-    TopicError
-        The topic is missing, or no broker answers.
+    Raises `TopicError` if the topic is missing or no broker answers.
     """
 
     def __init__(self, settings: Settings, topic: str, newest: int, partitions: Collection[int] | None = None) -> None:
@@ -74,7 +69,7 @@ SHARE = 4
 """One partition of so many is read. Users have one partition each, and treatments are drawn from another hash of the
 user, so this is a random sample of listeners; a listen costs some 8 µs, and all would cost a tenth of a core."""
 
-NEWEST = 50_000
+NEWEST = 4_000
 """Listens of each sampled partition from before the dashboard's start that count."""
 
 
@@ -112,7 +107,7 @@ class ListenReader:
         self._tail.close()
 
 
-class NewestReader:
+class NewestReader(Connectionless):
     """Reads the last listens of one partition, without following it."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
@@ -125,11 +120,8 @@ class NewestReader:
             sample.update(listen for _, listen in iter_valid(tail.poll_to_end(TIMEOUT_S), Listen, self._codec))
         return sample
 
-    def close(self) -> None:
-        """Do nothing: no connection stays open."""
 
-
-class LayoutReader:
+class LayoutReader(Connectionless):
     """Reads which topic has the listens; it changes when they move to more partitions."""
 
     def __init__(self, settings: Settings) -> None:
@@ -140,11 +132,8 @@ class LayoutReader:
         """Return the live layout."""
         return live_layout(self._settings, self._admin).layout
 
-    def close(self) -> None:
-        """Do nothing: the client goes with its last reference."""
 
-
-class LeadReader:
+class LeadReader(Connectionless):
     """Reads whether the topic of the listens declares that their times are simulated."""
 
     def __init__(self, settings: Settings) -> None:
@@ -153,9 +142,6 @@ class LeadReader:
     def read(self) -> bool:
         """Return it; raises as `declared_lead_ms`."""
         return declared_lead_ms(live_layout(self._settings)) == ANY_LEAD_MS
-
-    def close(self) -> None:
-        """Do nothing: no connection stays open."""
 
 
 class ListenerReader:

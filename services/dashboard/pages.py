@@ -38,16 +38,7 @@ SHORT_TITLES = {
 
 
 class Page(NamedTuple):
-    """A page.
-
-    Attributes
-    ----------
-    path, title, subtitle : str
-    icon : str
-        A Material icon, whose font NiceGUI brings.
-    view : View | None
-        Of a page made of fragments.
-    """
+    """A page; the icon is one of Material, whose font NiceGUI brings, and one made of fragments has a view."""
 
     path: str
     title: str

@@ -39,7 +39,7 @@ from services.dashboard.figures import (
     rise,
     track_of,
 )
-from services.dashboard.listens import Tail
+from services.dashboard.listens import Connectionless, Tail
 from services.experiments import DEFAULT_FILE, Experiments, LiveExperiments, load_experiments
 from services.recommender.bandit import POLICIES, Mix, shares
 from services.recommender.service import GROUP
@@ -203,7 +203,7 @@ class ModelsReader:
         self._tail.close()
 
 
-class ProcessesReader:
+class ProcessesReader(Connectionless):
     """Reads the processes that `botify up` started on this machine; none where something else runs them."""
 
     def __init__(self, settings: Settings) -> None:
@@ -217,9 +217,6 @@ class ProcessesReader:
         if record != self._record:
             self._record, self._processes = record, ProcessReader(record) if record else None
         return tuple(self._processes.read()) if self._processes else ()
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
 
 
 SHOWN, SHOWN_REPLAYS = 20, 20
@@ -237,8 +234,8 @@ class Stored(NamedTuple):
     bandit: tuple[BanditShare, ...]
 
 
-class StoreReader:
-    """Reads Redis; `catalogue` returns the newest catalogue. The client is closed with its last reference."""
+class StoreReader(Connectionless):
+    """Reads Redis; `catalogue` returns the newest catalogue."""
 
     def __init__(self, settings: Settings, redis: Any, catalogue: Callable[[], TracksById]) -> None:
         self._redis, self._prefix = redis, settings.topic_prefix
@@ -248,9 +245,6 @@ class StoreReader:
     def read(self) -> Stored:
         """Return all parts."""
         return Stored(self._rankings(), self._replays(), self._bandit())
-
-    def close(self) -> None:
-        """Do nothing: the client has no open request."""
 
     def _rankings(self) -> Rankings:
         recent, listens, now_ms = self._state.top_tracks(SHORT, CANDIDATES)

@@ -38,12 +38,9 @@ class NoWorldError(BotifyError):
 
 
 def environments_of(home: Path, catalogue: TracksById) -> MakeEnvironment:
-    """Return what makes Gymnasium environments with listeners of this catalogue, as the installed simulator has them.
+    """Return what makes Gymnasium environments with listeners of this catalogue, of the installed simulator.
 
-    Raises
-    ------
-    NoWorldError
-        No simulator is installed, or it has no world of this catalogue.
+    Raises `NoWorldError` if none is installed, or it has no world of this catalogue.
     """
     for simulator in entry_points(group=SIMULATOR):
         try:
@@ -72,19 +69,7 @@ class Score(NamedTuple):
 
 @dataclass(slots=True)
 class SimulatedSession:
-    """A simulated listener who hears what is chosen for them.
-
-    Attributes
-    ----------
-    listener : int
-        Number in the world.
-    user : str
-        The listener's name on the topics.
-    heard : list of PlayedTrack
-        Newest first.
-    ended : bool
-        Whether the listener has left.
-    """
+    """Listener `listener` of the world, `user` on the topics, hears what is chosen; `heard` has the newest first."""
 
     environment: Any
     listener: int
@@ -120,18 +105,9 @@ class Offer(NamedTuple):
 
 @dataclass(slots=True)
 class Contest:
-    """A person's session, and the policies' sessions beside it.
+    """A person's session with the offers for its next track, and the scores of the policies that have finished.
 
-    Attributes
-    ----------
-    session : SimulatedSession
-        The person's.
-    offers : list of Offer
-        For the next track.
-    scores : list of Score
-        Of the policies that have finished.
-    problem : str
-        Why a policy could not finish; empty if all could.
+    `problem` says why a policy could not finish.
     """
 
     session: SimulatedSession
@@ -145,12 +121,7 @@ class Contest:
     async def begin(
         cls, make: MakeEnvironment, experiments: Experiments | None, users: UserIds, player: Player
     ) -> Contest:
-        """Let a listener come, report the first listen, and start the policies' sessions.
-
-        Raises
-        ------
-        PlayerError
-        """
+        """Let a listener come, report the first listen, and start the policies' sessions; raises `PlayerError`."""
         seed = secrets.randbelow(2**31)
         session = SimulatedSession.begin(make, seed, new_user())
         contest = cls(session, player)

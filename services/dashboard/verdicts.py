@@ -1,4 +1,4 @@
-"""The verdicts about experiments: `botify experiment decide` in a process of its own, while pages are looked at."""
+"""Effects of experiments and verdicts: `botify experiment` in a process of its own, while pages are looked at."""
 
 from __future__ import annotations
 
@@ -7,54 +7,55 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import psutil
 
 from core.settings import Settings
 from services.dashboard.figures import Verdict
 
-EVERY_S = 60.0
-AT_MOST = 0.05
-"""Share of the time in which a verdict is computed: it reads all listens, at the lowest priority."""
+EVERY_S = 15.0
+AT_MOST = 0.1
+"""Share of the time in which a command runs: it reads all listens, at the lowest priority."""
 TIMEOUT_S = 1_800.0
+
+Question = tuple[str, str]
+"""Command, `results` or `decide`, and experiment."""
 
 
 class _Asked(NamedTuple):
-    experiment: str
+    question: Question
     began_s: float
     process: subprocess.Popen[str]
 
 
+class _Answer(NamedTuple):
+    at_s: float
+    value: Any = None
+    problem: str = ""
+
+
 class Verdicts:
-    """Asks for one verdict at a time, in turn; raises nothing, because a verdict that fails says why."""
+    """Asks one question at a time, in turn; raises nothing, because an answer that fails says why."""
 
     def __init__(self, settings: Settings, command: Sequence[str] = (sys.executable, "-m", "services.cli")) -> None:
-        self._command = [*command, "experiment", "decide"]
+        self._command = command
         self._environment = {**os.environ, **settings.to_env()}
         self._asked: _Asked | None = None
-        self._due_s: dict[str, float] = {}
-        self._known: dict[str, Verdict] = {}
+        self._due_s = 0.0
+        self._known: dict[Question, _Answer] = {}
 
-    def read(self, experiments: Collection[str]) -> Mapping[str, Verdict]:
-        """Return what is known of these experiments by now, at 0 s where nothing is; does not wait."""
+    def read(self, experiments: Mapping[str, bool]) -> Mapping[str, Verdict]:
+        """Return what is known by now of experiments, given with whether they have goals; does not wait."""
         now_s = time.monotonic()
         if self._asked is not None:
             self._listen(self._asked, now_s)
-        due = [name for name in experiments if self._due_s.get(name, 0.0) <= now_s]
-        if self._asked is None and due:
-            name = min(due, key=lambda name: self._due_s.get(name, 0.0))
-            process = subprocess.Popen(  # noqa: S603 - our own command, and names from our own file
-                [*self._command, name, "--json"],
-                env=self._environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-            )
-            psutil.Process(process.pid).nice(19)
-            self._asked = _Asked(name, now_s, process)
-        return {name: self._known.get(name, Verdict(0.0)) for name in experiments}
+        questions = [("results", name) for name in experiments]
+        questions += [("decide", name) for name, has_goals in experiments.items() if has_goals]
+        if self._asked is None and questions and now_s >= self._due_s:
+            self._ask(min(questions, key=lambda one: self._known.get(one, _Answer(0.0)).at_s), now_s)
+        return {name: self._verdict(name, has_goals) for name, has_goals in experiments.items()}
 
     def close(self) -> None:
         """End the process, if one runs."""
@@ -62,6 +63,18 @@ class Verdicts:
             self._asked.process.kill()
             self._asked.process.communicate()
             self._asked = None
+
+    def _ask(self, question: Question, now_s: float) -> None:
+        command, experiment = question
+        process = subprocess.Popen(  # noqa: S603 - our own command, and names from our own file
+            [*self._command, "experiment", command, experiment, "--json"],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        psutil.Process(process.pid).nice(19)
+        self._asked = _Asked(question, now_s, process)
 
     def _listen(self, asked: _Asked, now_s: float) -> None:
         took_s = now_s - asked.began_s
@@ -72,10 +85,15 @@ class Verdicts:
                 asked.process.kill()
             return
         self._asked = None
-        self._due_s[asked.experiment] = now_s + max(EVERY_S, took_s / AT_MOST)
         if asked.process.returncode == 0:
-            verdict = Verdict(time.time(), tuple(json.loads(said)))
+            answer = _Answer(time.time(), json.loads(said))
         else:
-            why = (refused or said).strip() or f"`botify experiment decide` ended with {asked.process.returncode}"
-            verdict = Verdict(time.time(), problem=why.splitlines()[-1])
-        self._known[asked.experiment] = verdict
+            why = (refused or said).strip() or f"`botify experiment` ended with status {asked.process.returncode}"
+            answer = _Answer(time.time(), problem=why.splitlines()[-1])
+        first = asked.question not in self._known
+        self._known[asked.question] = answer
+        self._due_s = now_s if first else now_s + max(EVERY_S, took_s / AT_MOST)
+
+    def _verdict(self, name: str, has_goals: bool) -> Verdict:
+        results, decided = (self._known.get((command, name), _Answer(0.0)) for command in ("results", "decide"))
+        return Verdict(results.value, decided.value, has_goals, results.at_s, results.problem or decided.problem)

@@ -15,8 +15,7 @@ from markupsafe import Markup, escape
 
 from schemas.event_time import utc
 from schemas.events import Track
-from services.dashboard.charts import LineChart, interval, line_chart, nice_ceiling
-from services.dashboard.effects import ExperimentReading
+from services.dashboard.charts import Interval, LineChart, interval, line_chart, nice_ceiling
 from services.dashboard.figures import (
     RANGES,
     SCANNED,
@@ -25,6 +24,7 @@ from services.dashboard.figures import (
     RankedTrack,
     Snapshot,
     TracksById,
+    Verdict,
     by_session,
     track_of,
 )
@@ -44,7 +44,9 @@ from services.dashboard.troubles import (
 
 MOUNT = "/ui"
 
-SHOWN_EFFECTS = 6
+SIDES = ("", "good", "bad")
+"""Colours of an effect that is neither better nor worse, better, or worse (-1)."""
+
 SHOWN_SESSIONS = 20
 
 STEEP = 1.05
@@ -93,18 +95,15 @@ def number(value: float, decimals: int = 0) -> str:
     return "–" if math.isnan(value) else f"{_rounded(value, decimals):,.{decimals}f}".replace("-", "−")
 
 
-def signed(value: float, decimals: int = 1) -> str:
-    """Return a number with its sign; a negative one has a minus, not a hyphen.
+def figure(value: float | None, decimals: int = 3, sign: str = "") -> str:
+    """Return a number of JSON, where None is not a number.
 
     Examples
     --------
-    >>> signed(-1.25), signed(45.61), signed(-0.04)
-    ('−1.2', '+45.6', '0.0')
+    >>> figure(-1234.5), figure(None), figure(2.0, 1, "+")
+    ('−1,234.500', '–', '+2.0')
     """
-    if math.isnan(value):
-        return "–"
-    rounded = _rounded(value, decimals)
-    return f"{rounded:+,.{decimals}f}".replace("-", "−") if rounded else f"{0:.{decimals}f}"
+    return "–" if value is None else f"{value:{sign},.{decimals}f}".replace("-", "−")
 
 
 def _rounded(value: float, decimals: int) -> float:
@@ -178,8 +177,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    for each in (prose, number, signed, severity, short, span, printable, cover_style, utc):
+    for each in (prose, number, figure, severity, short, span, printable, cover_style, utc):
         templates.filters[each.__name__] = each
+    templates.filters["side"] = SIDES.__getitem__
     templates.filters["percent"] = "{:.0%}".format
     templates.filters["significant"] = "{:.3g}".format
     templates.globals |= {"mount": MOUNT, "kinds": _KINDS, "behind": BEHIND, "full": FULL, "scanned": SCANNED}
@@ -214,13 +214,8 @@ class Fragment(NamedTuple):
 class View:
     """A page as a function of the snapshot: its problems, then the blocks of a template, each as a fragment.
 
-    Parameters
-    ----------
-    template : str
-    places : Mapping of str to str
-        Block of the template -> width of its place, in the order of the page.
-    prepare : callable
-        Returns the values that the template needs beside the snapshot.
+    `places` maps blocks to the widths of their places, in the order of the page; `prepare` returns what the template
+    needs in addition to the snapshot.
     """
 
     def __init__(
@@ -250,15 +245,7 @@ class View:
 
 
 def laid_out(fragments: Iterable[Fragment]) -> Markup:
-    """Return a page's content: the places in their order, on a grid.
-
-    Examples
-    --------
-    >>> print(laid_out([Fragment("tiles", Markup("<b>12</b>"))]))
-    <div class="grid">
-    <div data-live="tiles" class="place wide"><b>12</b></div>
-    </div>
-    """
+    """Return a page's content: the places in their order, on a grid."""
     return render("page", "grid", fragments=fragments)
 
 
@@ -278,7 +265,6 @@ def _overview(snapshot: Snapshot, shown: str) -> dict[str, Any]:
         series = [(label, [scale * getattr(moment, field) for moment in history]) for label, field in fields.items()]
         return line_chart(series, unit, POINTS)
 
-    effects = [(reading.name, effect) for reading in snapshot.experiments for effect in reading.effects]
     return {
         "waiting": sum(traffic.worker_lag) + sum(traffic.recommender_lag) if traffic else 0,
         "shown": shown,
@@ -288,7 +274,6 @@ def _overview(snapshot: Snapshot, shown: str) -> dict[str, Any]:
             "Waiting": chart("", worker="worker_lag", recommender="recommender_lag", learner="learner_lag"),
             "Not as asked": chart("%", 100.0, fallbacks="replaced", errors="errors"),
         },
-        "effects": effects[:SHOWN_EFFECTS],
     }
 
 
@@ -300,26 +285,29 @@ def _popular(snapshot: Snapshot) -> dict[str, Any]:
 
 def _experiments(snapshot: Snapshot) -> dict[str, Any]:
     return {
-        "experiments": [(reading, *_drawn(reading)) for reading in snapshot.experiments],
+        "drawn": {name: _drawn(verdict) for name, verdict in snapshot.verdicts.items()},
         "ramps": snapshot.ramps or {},
     }
 
 
-def _drawn(reading: ExperimentReading) -> tuple[float, list[tuple[Any, ...]]]:
-    """Return the value at both ends of the intervals, and each effect with its interval."""
-    bounds = [abs(at) for effect in reading.effects for at in (effect.lower, effect.upper) if math.isfinite(at)]
+def _drawn(verdict: Verdict) -> list[tuple[Mapping[str, Any], Interval | None, Mapping[str, Any]]]:
+    """Return each effect of an experiment with its interval, and with what is tested of its metric."""
+    effects = verdict.results["effects"] if verdict.results else []
+    bounds = [abs(at) for effect in effects for at in (effect["lower"], effect["upper"]) if at is not None]
     reach = nice_ceiling(max(bounds, default=1.0))
-    return reach, [
-        (effect, interval((effect.effect, effect.lower, effect.upper), effect.side, reach))
-        for effect in reading.effects
-    ]
+    drawn = []
+    for effect in effects:
+        ends = [math.nan if effect[name] is None else effect[name] for name in ("effect", "lower", "upper")]
+        shown = interval((ends[0], ends[1], ends[2]), SIDES[effect["better"]], reach)
+        drawn.append((effect, shown, verdict.tested(effect["treatment"], effect["metric"])))
+    return drawn
 
 
 def _letters(snapshot: Snapshot) -> dict[str, Any]:
     return {"total": snapshot.traffic.dead_letters if snapshot.traffic else 0}
 
 
-_HALVES = ("worker_lag", "recommender_lag", "models", "policies", "recommenders", "popular", "processes")
+_HALVES = ("worker_lag", "recommender_lag", "models", "policies", "recommenders", "processes")
 overviews = {
     shown: View(
         "overview",
@@ -330,19 +318,13 @@ overviews = {
 }
 overview = overviews["2 min"]
 popular = View("popular", {"nothing": "wide", "now": "third", "rising": "third", "month": "third"}, _popular)
-experiments = View("popular", {"experiments": "wide", "note": "wide"}, _experiments)
+experiments = View("popular", {"experiments": "wide"}, _experiments)
 letters = View("operations", {"tiles": "wide", "letters": "wide"}, _letters)
 replays = View("operations", {"replays": "wide"})
 
 
 def listener(name: str, reading: ListenerReading, catalogue: TracksById, page: int = 1) -> Markup:
-    """Return the content of a listener's page.
-
-    Parameters
-    ----------
-    page : int
-        Of `SHOWN_SESSIONS` sessions, the newest first, from 1 on; the last one is shown for what lies beyond.
-    """
+    """Return a listener's page `page`, from 1 on, of `SHOWN_SESSIONS` sessions; the last for what lies beyond."""
     state = reading.state
     if state is None:
         return render("listener", "unknown", user=name)

@@ -16,7 +16,6 @@ from core.kafka.config import consumer_config, partition_of, producer_config
 from core.settings import Settings
 from schemas.events import Listen, RecommendationRequest, Track
 from schemas.validation import MAX_ID_BYTES
-from services.dashboard.effects import ListenerTotals
 from services.experiments import Experiments, assignment
 from services.experiments.assignment import Experiment, Treatment
 from services.gateway.middleware import RateLimit
@@ -106,14 +105,6 @@ def fill_open_sessions(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
     return opened, 1_100 * MANY
 
 
-def fill_totals(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
-    totals = ListenerTotals(most_users=MANY)
-    for at, ended in ((0, True), (1, False)):
-        for user in range(5 * MANY):
-            totals.update(listen_of(user, at, ended=ended))
-    return totals, 1_300 * MANY
-
-
 def fill_rates(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
     limit = RateLimit(rate_per_s=2.0, clients=MANY)
     for client in range(5 * MANY):
@@ -130,7 +121,6 @@ def fill_rates(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
         pytest.param(partial(fill_pending, listeners=500, requests=40), id="pending listens, long sessions"),
         pytest.param(fill_users, id="states"),
         pytest.param(fill_open_sessions, id="open sessions of the learner"),
-        pytest.param(fill_totals, id="totals of the dashboard"),
         pytest.param(fill_rates, id="rates of clients"),
     ],
 )

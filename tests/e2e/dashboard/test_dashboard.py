@@ -130,11 +130,10 @@ def test_an_experiment_has_effect_and_interval(deployed: Scene, laptop: Visit) -
     page = laptop.page
     page.goto(f"{deployed.url}/experiments")
     card = page.locator(".card", has_text="STICKY_ARTIST")
-    expect(card.locator(".effect")).to_have_count(2)
+    expect(card.locator("tbody tr")).to_have_count(5, timeout=60_000)
     expect(card).to_contain_text("mean time per session")
-    expect(card.locator(".interval .range")).to_have_count(2)
-    expect(card).to_contain_text("it declares no success metrics")
-    expect(page.locator(".content")).to_contain_text("from the listeners of 1 of 4 partitions")
+    expect(card.locator(".interval .range")).to_have_count(5)
+    expect(card).to_contain_text("declares no success metrics")
 
 
 def test_a_listeners_page_says_why(deployed: Scene, laptop: Visit) -> None:

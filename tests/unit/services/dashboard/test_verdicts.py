@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from core.settings import Settings
+from services.dashboard.figures import Verdict
 from services.dashboard.verdicts import Verdicts
 from tests.support import eventually
 
@@ -22,13 +23,15 @@ def test_each_experiment_is_asked_for_in_turn(tmp_path: Path) -> None:
     script = tmp_path / "command.py"
     script.write_text(SAYS)
     own = Verdicts(Settings(), (sys.executable, str(script)))
-    assert own.read([]) == {}
-    assert {name: verdict.at_s for name, verdict in own.read(["A", "B"]).items()} == {"A": 0.0, "B": 0.0}
-    eventually(lambda: all(verdict.at_s for verdict in own.read(["A", "B"]).values()), timeout_s=30.0)
-    found = own.read(["A", "B"])
-    assert found["A"].decisions == ({"sentence": "experiment decide A --json"},)
+    assert own.read({}) == {}
+    asked = {"A": True, "B": False}
+    assert own.read(asked) == {"A": Verdict(has_goals=True), "B": Verdict()}
+    eventually(lambda: own.read(asked)["A"].decisions and own.read(asked)["B"].problem, timeout_s=30.0)
+    found = own.read(asked)
+    assert found["A"].results == [{"sentence": "experiment results A --json"}]
+    assert found["A"].decisions == [{"sentence": "experiment decide A --json"}]
     assert found["B"].problem == "no listen carries experiment B"
-    assert own.read(["A", "B"]) == found, "the same is not asked again at once"
+    assert own.read(asked) == found, "the same is not asked again at once"
     own.close()
 
 
@@ -39,7 +42,7 @@ def test_a_process_ends_with_the_dashboard(tmp_path: Path) -> None:
         f"import os, time, pathlib\npathlib.Path({json.dumps(str(pid))}).write_text(str(os.getpid()))\ntime.sleep(600)"
     )
     own = Verdicts(Settings(), (sys.executable, str(script)))
-    own.read(["A"])
+    own.read({"A": False})
     eventually(lambda: pid.exists() and pid.read_text() != "", timeout_s=30.0)
     own.close()
     assert not Path(f"/proc/{pid.read_text()}").exists()

@@ -11,8 +11,8 @@ from unittest.mock import MagicMock
 import pytest
 
 from analytics.decision import Decision, MetricRow
+from analytics.experiment import Effect
 from schemas.events import Listen, RampStep, Track
-from services.dashboard.effects import Effect, ExperimentReading
 from services.dashboard.figures import (
     GAP,
     RANGES,
@@ -99,6 +99,17 @@ def decision(treatment: str, outcome: str) -> dict[str, object]:
     }
 
 
+def effect(treatment: str, metric: str, **changes: object) -> dict[str, object]:
+    """As `botify experiment results --json` prints it."""
+    found = Effect(treatment, metric, 60, 60, 2.0, 3.0, 50.0, 40.0, 60.0, 0.01, 0.02, True)._replace(**changes)
+    return {**found._asdict(), "better": found.better}
+
+
+RESULTS = {
+    "control": "C",
+    "effects": [effect(EVIL, "time"), effect("T2", EVIL, lower=None, upper=None, significant=False)],
+    "sample_ratio": {"observed": {"C": 60, EVIL: 60}, "mismatch": False},
+}
 FULL = Snapshot(
     at_s=1.0,
     traffic=Traffic(100, 90, 10.0, 9.0, (3, 20_000), (0, 0), 1),
@@ -107,18 +118,7 @@ FULL = Snapshot(
     recommenders=(RecommenderShare(EVIL, 1.0, 0.5),),
     sample=PartitionSample(2, 8),
     rankings=Rankings(*[(RankedTrack(7, EVIL, EVIL, 3.0),)] * 3, event_time_ms=1_700_000_000_000),
-    experiments=(
-        ExperimentReading(
-            EVIL,
-            "C",
-            {"C": 10, EVIL: 12},
-            (
-                Effect(EVIL, "time", 2.0, 3.0, 50.0, 40.0, 60.0),
-                Effect("T2", "time", 2.0, 1.0, -50.0, math.nan, math.nan),
-            ),
-        ),
-    ),
-    verdicts={EVIL: Verdict(1.0, (decision(EVIL, "ship"), decision("T2", "go on")))},
+    verdicts={EVIL: Verdict(RESULTS, (decision(EVIL, "ship"), decision("T2", "go on")), True, 1.0)},
     letters=(Letter(EVIL, 1, EVIL, EVIL, EVIL.encode(), ""),),
     replays=(Replay("r1", "under way", 1, 25, 100, EVIL),),
     models=(
@@ -209,14 +209,23 @@ def test_what_is_wrong_comes_first_with_its_time_and_its_runbook() -> None:
 def test_an_experiment_has_its_verdict_and_its_guardrails_or_says_why_not() -> None:
     page = laid_out(experiments(FULL))
     assert '<span class="badge good">ship</span>' in page
-    assert "guardrail 2.0%" in page
-    assert "120 of 1,000 planned listeners" in page
-    for verdicts, said in (
-        ({}, "it declares no success metrics"),
-        ({EVIL: Verdict(0.0)}, "being computed"),
-        ({EVIL: Verdict(1.0, problem="no listen carries it")}, "No verdict: no listen carries it"),
+    assert '<span class="badge good">+50.0 %</span>' in page
+    assert ">success<" in page
+    assert "better" in page
+    for verdict, said in (
+        (Verdict(RESULTS), "declares no success metrics"),
+        (Verdict(RESULTS, has_goals=True), "being computed"),
+        (Verdict(problem="no listen carries it"), "no listen carries it"),
+        (Verdict({**RESULTS, "sample_ratio": {"observed": {}, "mismatch": True}}), "did not split as declared"),
     ):
-        assert said in laid_out(experiments(replace(FULL, verdicts=verdicts)))
+        assert said in laid_out(experiments(replace(FULL, verdicts={EVIL: verdict})))
+
+
+def test_a_slower_treatment_is_red_everywhere() -> None:
+    slower = {**RESULTS, "effects": [effect("T1", "mean_request_latency")]}
+    snapshot = replace(FULL, verdicts={"A": Verdict(slower)})
+    for view in (overview, experiments):
+        assert '<span class="badge bad">+50.0 %</span>' in laid_out(view(snapshot))
 
 
 @pytest.mark.parametrize("past", RANGES)
