@@ -41,6 +41,7 @@ from streams.learner.models.next_track_state import (
     BY_EVENT,
     BY_ITEM,
     BY_USER,
+    CUT_WIDE,
     DEFAULTS,
     WAYS,
     Cells,
@@ -51,6 +52,7 @@ from streams.learner.models.next_track_state import (
     NextTrackSettings,
     Questions,
     Rows,
+    State,
     cells_of,
     empty_state,
     scratch_for,
@@ -236,6 +238,7 @@ class NextTrack:
         exclude_history: bool = True,
         times_ms: ArrayLike | None = None,
         asked_ms: ArrayLike | None = None,
+        among: ArrayLike | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Rank for histories that the caller has.
 
@@ -250,6 +253,8 @@ class NextTrack:
             As for `rank`.
         times_ms : array_like of int, shape (m,), optional
             Of the events; 0 or missing where it is unknown.
+        among : array_like of int, shape (t,), optional
+            For a single history: rank as if there were no other tracks than these and those of the history.
 
         Returns
         -------
@@ -262,8 +267,47 @@ class NextTrack:
         histories = Histories(rows, liked, when, starts, _moments(asked_ms, len(starts) - 1), exclude_history)
         items, scores = _no_answers(len(starts) - 1, k)
         if self.events:
-            self._run.rank_histories(self._state, histories, self._cells(), self._scratch, items, scores)
+            state = self._state if among is None else self._limited_to(np.asarray(among, dtype=np.int64))
+            self._run.rank_histories(state, histories, self._cells(), self._scratch, items, scores)
+            if among is not None:
+                self._scratch.place_of[:-1] = -1
         return self._tracks(items), scores
+
+    def _limited_to(self, tracks: Ints) -> State:
+        """Exclude all other items, as the loops exclude a history, and return a state whose pool has none of them."""
+        rows, place_of = np.sort(self._items.rows_of(tracks)), self._scratch.place_of
+        rows = rows[rows >= 0]
+        place_of[:-1] = len(place_of) - 1
+        place_of[rows] = -1
+        pool = rows[popular(self._state.plays[rows], self._state.recent[rows])].astype(np.int32)
+        clock = self._state.clock.copy()
+        clock[1] = len(pool)
+        return self._state._replace(pool=pool, clock=clock)
+
+    def evidence(self, tracks: ArrayLike, values: ArrayLike, candidates: ArrayLike) -> NDArray[np.float64]:
+        """Return how much each event of a history speaks for each candidate: its part of the sum that they are cut by.
+
+        Parameters
+        ----------
+        tracks, values : array_like, shape (m,)
+            Oldest event first.
+        candidates : array_like of int, shape (n,)
+
+        Returns
+        -------
+        ndarray of float64, shape (m, n)
+            0 where the item graph has no link.
+        """
+        rows, wanted = (self._items.rows_of(np.asarray(ids, dtype=np.int64)) for ids in (tracks, candidates))
+        liked, cells, state = np.asarray(values), self._cells(), self._state
+        anchors = np.flatnonzero((rows >= 0) & (liked > 0))[::-1][: len(cells.near_ranks)]
+        found = np.zeros((len(rows), len(wanted)))
+        for rank, at in enumerate(anchors.tolist()):
+            forward, backward, wide = state.weights[rows[at]].T
+            worth = cells.near_ranks[rank] * (forward + 0.5 * backward) + CUT_WIDE * cells.wide_ranks[rank] * wide
+            linked = (state.neighbours[rows[at]][:, None] == wanted) & (wanted >= 0)
+            found[at] = worth @ linked * liked[at] / np.sqrt(state.plays[rows[at]] / cells.growth + 2.0)
+        return found
 
     def to_bytes(self) -> bytes:
         """Return the whole state; of the room for neighbours only what is taken, at first a tenth."""
