@@ -94,7 +94,8 @@ class Slate(TypedDict):
     sources : list of str
         The recommender that offered each track.
     because : list of int
-        The track that the listener heard or liked and that explains each, -1 for none; empty if not asked for.
+        The track that the listener heard or liked and that led to each, or a `Because` of the recommenders, which is
+        negative; empty if not asked for.
     versions : dict of str to int
         Of the models that the sources used.
     """

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from core.kafka.config import partition_of
 from core.settings import Settings
+from streams.folds.feedback import OPINIONS, read_said
 from streams.folds.likes import LIKES_OF_USERS, Likes
 from streams.folds.popularity import popularity_at, top_collection
 from streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, POLICY_RESULTS, WATERMARK, PolicyResult, merged
@@ -19,6 +20,7 @@ from streams.folds.users import USERS, UserState
 from streams.store.keys import (
     CHECKPOINT,
     default_namespace,
+    feedback_of,
     id_of,
     namespace_pointer,
     namespace_records,
@@ -57,10 +59,13 @@ class StateReader:
         Blocking, with raw replies.
     settings : Settings
         For the prefix, and the number of partitions of the listens topic.
+    feedback_partitions : int, optional
+        Of the topic of feedback, if they are not as many; they do not grow with those of the listens.
     """
 
-    def __init__(self, redis: Any, settings: Settings) -> None:
+    def __init__(self, redis: Any, settings: Settings, feedback_partitions: int | None = None) -> None:
         self._redis = redis
+        self._feedback_partitions = feedback_partitions or settings.partitions
         self._partitions = self._default_partitions = settings.partitions
         self._prefix, self._pointer = settings.topic_prefix, namespace_pointer(settings.topic_prefix)
         self._default_namespace = self._namespace = default_namespace(settings.topic_prefix)
@@ -106,6 +111,15 @@ class StateReader:
             [None if record is None else UserState.from_bytes(record) for record in states],
             [None if record is None else Likes.from_bytes(record) for record in likes],
         )
+
+    def liked_ms(self, users: Sequence[int]) -> list[dict[int, int]]:
+        """Return the tracks that each listener said to like, and the event time of that; one round trip a node."""
+        namespace, pipeline = feedback_of(self.namespace), self._redis.pipeline(transaction=False)
+        for user in users:
+            opinions = partition_key(namespace, partition_of(user, self._feedback_partitions), OPINIONS)
+            pipeline.hget(opinions, b"%d" % user)
+        said = map(read_said, pipeline.execute())
+        return [{track: at_ms for at_ms, track, kind in one if kind == "like"} for one in said]
 
     def _records(self, users: Sequence[int], *collections: str) -> list[list[bytes | None]]:
         """Return for each hash, which is keyed by user, the records in the users' order."""

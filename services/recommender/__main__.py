@@ -13,10 +13,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import FrameType
 
+from confluent_kafka.admin import AdminClient
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from core.errors import BotifyError
+from core.kafka.admin import partition_counts
+from core.kafka.config import common_config
 from core.logging import configure_logging
 from core.numba_cache import give_back_compiler
 from core.process import return_large_blocks, tune_gc
@@ -25,6 +28,7 @@ from core.telemetry import Heartbeat, new_registry, observed
 from schemas.catalogue import CatalogueReader
 from schemas.models import ModelReader
 from schemas.registry import codec_of
+from schemas.topics import Topics
 from services.experiments import DEFAULT_FILE, LiveExperiments, load_experiments
 from services.recommender.dispatch import Guards, LiveRecommenders
 from services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
@@ -56,7 +60,9 @@ def build_service(settings: Settings) -> RecommenderService:
     scoring.warm_up()
     give_back_compiler()
     codec = codec_of(settings)
-    reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings)
+    counts = partition_counts(AdminClient(common_config(settings)))
+    feedback_partitions = counts.get(Topics.of(settings).feedback.name)
+    reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings, feedback_partitions)
     models = ModelReader(settings, codec)
     guards = Guards()
     factory = RecommenderFactory(guards)
@@ -75,6 +81,8 @@ def build_service(settings: Settings) -> RecommenderService:
         longer_top=lambda count: reader.top_tracks("1d", count).tracks,
     )
 
+    popular = PopularTracks(reader, time.monotonic, count=1_000)  # filters leave few of them
+
     def models_of(recommender: str) -> dict[str, int]:
         return {name: one.version for name, one in models.on_topic() if name in RECOMMENDERS[recommender].models}
 
@@ -87,7 +95,7 @@ def build_service(settings: Settings) -> RecommenderService:
     live = LiveRecommenders(
         CatalogueReader(settings, codec),
         lambda catalogue: factory.make(catalogue, inputs),
-        lambda catalogue, tracks: Slates(catalogue, tracks, inputs.top, inputs.graph, models_of),
+        lambda catalogue, tracks: Slates(catalogue, tracks, popular, models_of),
     )
     models.start()
     return RecommenderService(settings, codec, reader, live, experiments, models, guards.breakers)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from core.keyed_random import Keys, uniform
 from services.recommender.catalogue import Catalogue, Integers
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, no_ranking
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, Because, Ranking, no_ranking
 from services.recommender.sessions import SessionsSoFar
 from streams.folds.likes import LIKE
 from streams.learner.models.item_graph import LIKED, neighbours_of
@@ -201,11 +201,41 @@ def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGra
     """Return neighbours of the tracks each session liked last, scored by fraction · weight; may contain duplicates."""
     if graph is None:
         return Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
-    age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])
-    seed_tracks = so_far.valid & (so_far.fractions >= LIKED) & (age < STREAM_SEED_TRACKS)
-    session, column = np.nonzero(seed_tracks)
+    session, column = _seeds(so_far)
     near, weights = graph.of(catalogue, so_far.rows[session, column])
     scores = weights * so_far.fractions[session, column][:, None]
     known = near >= 0
     sessions = np.broadcast_to(session[:, None], near.shape)
     return Candidates(sessions[known], near[known], scores[known].astype(np.float64))
+
+
+def nearest_liked(so_far: SessionsSoFar, tracks: Ints, catalogue: Catalogue, graph: ServedGraph | None) -> Ints:
+    """Return the liked track of one session from which each track has its score; `NOTHING` where none is near."""
+    if graph is None:
+        return most_of(np.zeros((0, len(tracks))), tracks[:0])
+    session, column = _seeds(so_far)
+    rows = so_far.rows[session, column]
+    near, weights = graph.of(catalogue, rows)
+    is_near = near[:, :, None] == catalogue.rows_of(tracks)
+    scores = (is_near * weights[:, :, None]).sum(axis=1) * so_far.fractions[session, column][:, None]
+    return most_of(scores, catalogue.tracks[rows])
+
+
+def _seeds(so_far: SessionsSoFar) -> tuple[Ints, Ints]:
+    """Return the session and the column of each listen whose neighbours are candidates."""
+    age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])
+    session, column = np.nonzero(so_far.valid & (so_far.fractions >= LIKED) & (age < STREAM_SEED_TRACKS))
+    return session, column
+
+
+def most_of(shares: Floats, tracks: Ints) -> Ints:
+    """Return which of m tracks has the largest share in each of n others, `NOTHING` where none has any.
+
+    Examples
+    --------
+    >>> most_of(np.array([[0.0, 0.1, 0.0], [0.0, 0.2, 0.3]]), np.array([7, 8])).tolist()
+    [-1, 8, 8]
+    """
+    if not len(tracks):
+        return np.full(shares.shape[1], Because.NOTHING, dtype=np.int64)
+    return np.where(shares.max(axis=0) > 0, tracks[shares.argmax(axis=0)], Because.NOTHING)

@@ -20,8 +20,17 @@ from schemas.catalogue import CatalogueReader
 from schemas.events import Slate, Track
 from services.errors import RecommenderError
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, Recommender, no_answers, no_ranking
-from services.recommender.slates import Slates
+from services.recommender.protocol import (
+    NO_ANSWER,
+    Answers,
+    Batch,
+    Because,
+    Ranking,
+    Recommender,
+    no_answers,
+    no_ranking,
+)
+from services.recommender.slates import Slates, said_by
 
 log = logging.getLogger(__name__)
 
@@ -429,6 +438,12 @@ class Guarded:
     def offer(self, batch: Batch, k: int) -> Ranking:
         """Return what the recommender offers to slates; guarded as `rank`."""
         return self._ranking(offer, batch, k)
+
+    def because(self, batch: Batch, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return what the recommender says led to tracks that it offered; guarded as `rank`."""
+        return self._call(
+            lambda: said_by(self._recommender, batch, tracks), np.full(len(tracks), Because.NOTHING, dtype=np.int64)
+        )
 
     def _ranking(self, of: Callable[[Recommender, Batch, int], Ranking], batch: Batch, k: int) -> Ranking:
         def call() -> Ranking:

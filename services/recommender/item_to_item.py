@@ -29,6 +29,7 @@ from services.recommender.candidates import (
     best_of_candidates,
     draw_from_best,
     liked_together,
+    nearest_liked,
     unheard,
 )
 from services.recommender.catalogue import Catalogue
@@ -179,6 +180,10 @@ class I2IStream:
         if not len(self._catalogue):
             return no_ranking(len(batch), k)
         return best_of_candidates(self._near(batch), len(batch), k, self._catalogue)
+
+    def because(self, batch: Batch, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the listen that each track is offered for."""
+        return nearest_liked(sessions_so_far(batch, self._catalogue), tracks, self._catalogue, self._graph())
 
     def _near(self, batch: Batch) -> Candidates:
         """Return the unheard neighbours with their scores, none twice in a session."""

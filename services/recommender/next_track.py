@@ -20,9 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import uniform
+from services.recommender.candidates import most_of
 from services.recommender.catalogue import Catalogue
 from services.recommender.fresh import EVIDENCE, FreshTracks
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
+from services.recommender.protocol import (
+    NO_ANSWER,
+    Answers,
+    Batch,
+    Because,
+    RandomStream,
+    Ranking,
+    no_answers,
+    no_ranking,
+)
 from services.recommender.rerank import EXPLORE
 from services.recommender.sessions import has_seen
 from streams.folds.users import LISTEN
@@ -124,6 +134,7 @@ class NextTrackRecommender:
         self._catalogue = catalogue
         self._model = model
         self._fresh = FreshTracks(catalogue)
+        self._ranked_by: NextTrack | None = None
 
     def recommend(self, batch: Batch) -> Answers:
         """Choose for each request; no answer before the first snapshot."""
@@ -140,7 +151,7 @@ class NextTrackRecommender:
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the best candidates of each history."""
-        model = self._model()
+        model = self._ranked_by = self._model()
         if model is None or not len(batch):
             return no_ranking(len(batch), k)
         heard = histories_of(batch)
@@ -153,6 +164,7 @@ class NextTrackRecommender:
             width,
             times_ms=heard.times_ms,
             asked_ms=heard.asked_ms,
+            among=None if batch.allowed is None else self._catalogue.tracks[batch.allowed],
         )
         unknown = self._catalogue.rows_of(tracks.ravel()).reshape(tracks.shape) < 0
         if unknown.any():
@@ -163,3 +175,12 @@ class NextTrackRecommender:
         if not len(fresh.tracks):
             return ranking
         return self._fresh.insert(ranking, fresh, heard.contain(fresh.tracks), k)
+
+    def because(self, batch: Batch, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return what of the history speaks most for each track; without any it is popular, or new to the model."""
+        model, heard = self._ranked_by, histories_of(batch)
+        if model is None:
+            return np.full(len(tracks), Because.NOTHING, dtype=np.int64)
+        found = most_of(model.evidence(heard.tracks, values_of(heard.fractions), tracks), heard.tracks)
+        without = np.where(model.knows(tracks), Because.POPULAR, Because.NEW)
+        return np.where(found == Because.NOTHING, without, found)

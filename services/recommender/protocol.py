@@ -48,6 +48,15 @@ class RandomStream(IntEnum):
     """The policy of a session; the key is that of the session, not of the request."""
 
 
+class Because(IntEnum):
+    """What led to a track of a slate where no track did; see `because` of recommenders, which is optional."""
+
+    NOTHING = -1
+    EXPLORED = -2
+    POPULAR = -3
+    NEW = -4
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Requests that are answered in one call.
@@ -63,6 +72,8 @@ class Batch:
         Keys of all randomness, from the request ids: a replayed request gets the same answer from the same state.
     likes : sequence of Likes or None, length n
         The tracks that each listener liked; None for one without likes.
+    allowed : ndarray of bool, shape (tracks of the catalogue,), or None
+        Rows that pass the filters of a slate, whose request is then the only one; others need not be ranked.
     """
 
     requests: Sequence[RecommendationRequest]
@@ -70,6 +81,7 @@ class Batch:
     tracks: NDArray[np.int64]
     keys: Keys
     likes: Sequence[Likes | None]
+    allowed: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(

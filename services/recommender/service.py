@@ -234,20 +234,22 @@ class RecommenderService:
         return requests, taken, rejected
 
     def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> dict[int, list[Record]]:
-        states, likes = self._states_and_likes([request.user for request in requests])
+        liking = [row for row, one in enumerate(requests) if one.slate and not one.has_listen and one.slate["liked"]]
+        states, likes, liked_ms = self._states_and_likes(
+            [one.user for one in requests], [requests[row].user for row in liking]
+        )
         if self.redis_problem is not None:
             self.counters.without_state += len(requests)
+        known = list(states)
+        for row, times_ms in zip(liking, liked_ms, strict=True):
+            states[row] = with_liked(requests[row], states[row], times_ms)
         requests = [
             request if request.has_listen else from_state(request, state)
             for request, state in zip(requests, states, strict=True)
         ]
-        likes = [
-            like if request.slate is None else with_liked(like, request.slate["liked"])
-            for request, like in zip(requests, likes, strict=True)
-        ]
         assigned = [self._experiments.assign(request.user) for request in requests]
         wanted = [assignment.recommender for assignment in assigned]
-        freshness = [_freshness(request, state) for request, state in zip(requests, states, strict=True)]
+        freshness = [_freshness(request, state) for request, state in zip(requests, known, strict=True)]
         batch = Batch.of(requests, self._pending.completed(requests, states), likes)
         answered = self._recommenders.answer(batch, wanted)
         self._count(answered, wanted)
@@ -299,20 +301,23 @@ class RecommenderService:
             self.fallbacks[policy] += is_fallback
             self.answers[recommender] += 1
 
-    def _states_and_likes(self, users: list[int]) -> tuple[list[UserState | None], list[Likes | None]]:
+    def _states_and_likes(
+        self, users: list[int], liking: Sequence[int] = ()
+    ) -> tuple[list[UserState | None], list[Likes | None], list[dict[int, int]]]:
         """Read listeners from Redis; None for each if it does not answer: a reply without state beats none."""
         try:
-            found = self._reader.users_and_likes(users)
+            states, likes = self._reader.users_and_likes(users)
+            liked_ms = self._reader.liked_ms(liking) if liking else []
         except REDIS_ERRORS as error:
             if self.redis_problem is None:
                 log.warning("answering without the listeners' states: Redis does not answer (%r)", error)
             self.redis_problem = f"Redis does not answer ({type(error).__name__})"
             self._unread = users
-            return [None] * len(users), [None] * len(users)
+            return [None] * len(users), [None] * len(users), [{} for _ in liking]
         if self.redis_problem is not None:
             log.warning("Redis answers again")
         self.redis_problem = None
-        return found
+        return states, likes, liked_ms
 
 
 def _freshness(request: RecommendationRequest, state: UserState | None) -> int:

@@ -12,7 +12,7 @@ or, with probability `EXPLORE`, any track of the pool. Relevance falls evenly wi
 scores of different recommenders have no common scale; the policy's tracks come before those of its fallbacks. A track
 of the same artist has similarity 1, one of the same genre `SAME_GENRE`. An artist has at most a fifth of the places, or
 two if that is more; the cap is lifted when nothing else is left. If the pool is used up, the rest is drawn uniformly
-from all that is allowed.
+from all that is allowed. A recommender that can (`Batch.allowed`) ranks what passes the filters and nothing else.
 
 The probability of a track is that given the request and the tracks before it. Their product is the probability of the
 slate; off-policy estimators weight by it, or by that of the slate up to a place (`analytics/offline/slates.py`). That
@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,10 @@ from numpy.typing import NDArray
 
 from core.keyed_random import mix, uniform
 from schemas.events import RecommendationRequest, Slate, SlateRequest, Track
-from services.recommender.candidates import LatestGraph
 from services.recommender.catalogue import Catalogue
 from services.recommender.filters import Filters
-from services.recommender.protocol import Batch, RandomStream, Ranking, Recommender, no_ranking
-from streams.folds.likes import LIKE, LIKED_FRACTION, LIKES, Likes
-from streams.folds.users import UserState
+from services.recommender.protocol import Batch, Because, RandomStream, Ranking, Recommender, no_ranking
+from streams.folds.users import HISTORY_LISTENS, LISTEN, UserState
 
 Ints = NDArray[np.int64]
 
@@ -69,14 +68,32 @@ def from_state(request: RecommendationRequest, state: UserState | None) -> Recom
     )
 
 
-def with_liked(likes: Likes | None, tracks: Sequence[int]) -> Likes | None:
-    """Return likes with the tracks that the listener said to like as the newest ones."""
-    if not tracks:
-        return likes
-    likes = likes or Likes()
-    said = np.array([(track, track, 1.0) for track in tracks], dtype=LIKE)
-    both = np.concatenate([likes.all(), said])[-LIKES:].tobytes()
-    return Likes.from_bytes(Likes.record_of(likes.of_session, likes.seed_track, likes.session_id.encode(), both))
+def with_liked(request: RecommendationRequest, state: UserState | None, liked_ms: Mapping[int, int]) -> UserState:
+    """Return a state in which the tracks that the listener said to like are full listens, each at its time.
+
+    Parameters
+    ----------
+    request : RecommendationRequest
+        For a slate; its tracks without a time were liked just now.
+    state : UserState or None
+        Without listens, the likes are the request's session.
+    liked_ms : mapping of int to int
+        Event time by track.
+    """
+    made = UserState() if state is None else copy(state)
+    listens, session_listens = made.last_listens(), made.session_listens
+    said = sorted((liked_ms.get(track, request.timestamp_ms), track) for track in _slate_of(request)["liked"])
+    likes = np.array([(0, at_ms, 1.0, track) for at_ms, track in said], dtype=LISTEN)
+    places = np.searchsorted(np.maximum.accumulate(listens["timestamp_ms"]), likes["timestamp_ms"], side="right")
+    both = np.insert(listens, places, likes)
+    begun = len(listens) - min(session_listens, len(listens))
+    before = int((places <= begun).sum()) if len(listens) else 0  # likes that are older than the session
+    kept = made.session_tracks()[: session_listens - (len(listens) - begun)]
+    made.heard = np.concatenate([kept, both["track"][begun + before :]]).tobytes()
+    made.history = both[-HISTORY_LISTENS:].tobytes()
+    made.session_id = made.session_id or request.session_id
+    made.session_listens = session_listens + len(likes) - before
+    return made
 
 
 @dataclass(slots=True)
@@ -121,13 +138,15 @@ class Chosen:
     propensities: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    explored: list[bool] = field(default_factory=list)
 
-    def add(self, row: int, propensity: float, score: float, source: str) -> None:
-        """Add the track of the next place."""
+    def add(self, row: int, propensity: float, score: float, source: str, *, explored: bool) -> None:
+        """Add the track of the next place, and whether it was drawn from several."""
         self.rows.append(row)
         self.propensities.append(propensity)
         self.scores.append(score)
         self.sources.append(source)
+        self.explored.append(explored)
 
 
 class Shelf:
@@ -185,8 +204,6 @@ class Slates:
         Those of the catalogue.
     popular : callable
         Returns the most popular tracks, best first.
-    graph : callable
-        Returns the newest graph of tracks liked together, for explanations.
     versions_of : callable of str
         Returns the versions of the models of a recommender.
     """
@@ -196,13 +213,11 @@ class Slates:
         catalogue: Catalogue,
         tracks: Mapping[int, Track],
         popular: Callable[[], Ints],
-        graph: LatestGraph,
         versions_of: Callable[[str], Mapping[str, int]],
     ) -> None:
         self._catalogue = catalogue
         self._filters = Filters(len(catalogue), lambda: (tracks[track] for track in catalogue.tracks.tolist()))
         self._popular = popular
-        self._graph = graph
         self._versions_of = versions_of
 
     def make(
@@ -217,9 +232,8 @@ class Slates:
         pools = self._pools(batch, wanted, recommenders, offer)
         made: list[tuple[Slate, int] | None] = []
         for row, (request, pool) in enumerate(zip(batch.requests, pools, strict=True)):
-            asked = _slate_of(request)
-            chosen = self._choose(pool, asked["size"], batch.keys[row : row + 1])
-            made.append((self._slate(batch, row, asked, chosen), len(pool.rows)))
+            chosen = self._choose(pool, _slate_of(request)["size"], batch.keys[row : row + 1])
+            made.append((self._slate(batch, row, chosen, recommenders), len(pool.rows)))
         return made
 
     def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer) -> list[Pool]:
@@ -248,12 +262,17 @@ class Slates:
         pools: list[Pool],
         sizes: list[int],
     ) -> None:
-        some = batch if len(rows) == len(batch) else batch.select(np.array(rows, dtype=np.int64))
-        ranking = self._of_popular(len(rows), k) if name == POPULAR else offer(recommenders[name], some, k)
-        found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
-        scored: Any = ranking.scores
-        for row, tracks, scores in zip(rows, found.tolist(), scored.tolist(), strict=True):
-            pools[row].add(tracks, scores, name, POOL * sizes[row])
+        filtered = [[row] for row in rows if pools[row].mask is not None]
+        for part in ([row for row in rows if pools[row].mask is None], *filtered):
+            if not part:
+                continue
+            some = batch if len(part) == len(batch) else batch.select(np.array(part, dtype=np.int64))
+            some = replace(some, allowed=pools[part[0]].mask)
+            ranking = self._of_popular(len(part), k) if name == POPULAR else offer(recommenders[name], some, k)
+            found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
+            scored: Any = ranking.scores
+            for row, tracks, scores in zip(part, found.tolist(), scored.tolist(), strict=True):
+                pools[row].add(tracks, scores, name, POOL * sizes[row])
 
     def _of_popular(self, size: int, k: int) -> Ranking:
         ranking, top = no_ranking(size, k), self._popular()[:k]
@@ -279,7 +298,7 @@ class Slates:
             best, count = shelf.best(), len(shelf.free)
             at = shelf.free[int(drawn[place] * count)] if explores[place] else best
             propensity = EXPLORE / count + (1 - EXPLORE if at == best else 0.0)
-            chosen.add(pool.rows[at], propensity, pool.scores[at], pool.sources[at])
+            chosen.add(pool.rows[at], propensity, pool.scores[at], pool.sources[at], explored=explores[place])
             shelf.take(at)
         if len(chosen.rows) < size:
             self._fill(chosen, pool, size, places)
@@ -294,7 +313,7 @@ class Slates:
         for draws in tries[len(chosen.rows) : len(chosen.rows) + count].tolist():
             row = self._drawn(pool, draws)
             pool.blocked.add(row)
-            chosen.add(row, 1 / count, 0.0, RANDOM)
+            chosen.add(row, 1 / count, 0.0, RANDOM, explored=True)
             count -= 1
 
     def _drawn(self, pool: Pool, draws: Sequence[float]) -> int:
@@ -308,13 +327,15 @@ class Slates:
         rest = np.flatnonzero(allowed)
         return int(rest[int(draws[0] * len(rest))])
 
-    def _slate(self, batch: Batch, row: int, asked: SlateRequest, chosen: Chosen) -> Slate:
+    def _slate(self, batch: Batch, row: int, chosen: Chosen, recommenders: Mapping[str, Recommender]) -> Slate:
         versions: dict[str, int] = {}
         for source in set(chosen.sources):
             versions.update(self._versions_of(source))
-        because = self._because(batch.states[row], batch.likes[row], chosen.rows) if asked["explain"] else []
+        tracks, because = self._catalogue.tracks[chosen.rows], []
+        if _slate_of(batch.requests[row])["explain"]:
+            because = _because(batch.select(np.array([row])), tracks, chosen, recommenders)
         return {
-            "tracks": self._catalogue.tracks[chosen.rows].tolist(),
+            "tracks": tracks.tolist(),
             "propensities": chosen.propensities,
             "scores": chosen.scores,
             "sources": chosen.sources,
@@ -322,36 +343,23 @@ class Slates:
             "versions": versions,
         }
 
-    def _because(self, state: UserState | None, likes: Likes | None, rows: list[int]) -> list[int]:
-        """Return for each track the one that explains it best: liked together, of its artist, or of its genre."""
-        catalogue = self._catalogue
-        heard = _pleased_by(state, likes)
-        near = catalogue.rows_of(heard)
-        heard, near = heard[near >= 0], near[near >= 0]
-        if not len(heard):
-            return [NO_TRACK] * len(rows)
-        graph = self._graph()
-        neighbours, weights = (None, None) if graph is None else graph.of(catalogue, near)
-        found = []
-        for row in rows:
-            scores = (catalogue.artist_of[near] == catalogue.artist_of[row]) * 0.02
-            scores += (catalogue.genre_of[near] == catalogue.genre_of[row]) * 0.01
-            if neighbours is not None and weights is not None:
-                scores += ((neighbours == row) * weights).sum(axis=1) * 100.0
-            best = int(scores.argmax())
-            found.append(int(heard[best]) if scores[best] > 0 else NO_TRACK)
-        return found
+
+def _because(batch: Batch, tracks: Ints, chosen: Chosen, recommenders: Mapping[str, Recommender]) -> list[int]:
+    """Return what led to each track of the one request: that its place explored, or what its source says."""
+    found, sources = np.full(len(tracks), Because.EXPLORED, dtype=np.int64), np.array(chosen.sources)
+    for source in set(chosen.sources):
+        at = np.flatnonzero((sources == source) & ~np.array(chosen.explored))
+        if source == POPULAR:
+            found[at] = Because.POPULAR
+        elif len(at):
+            found[at] = said_by(recommenders[source], batch, tracks[at])
+    return found.tolist()
 
 
-def _pleased_by(state: UserState | None, likes: Likes | None) -> Ints:
-    """Return the tracks that the listener liked or heard half of, newest first."""
-    heard = [np.zeros(0, dtype=np.int64)]
-    if state is not None:
-        listens = state.last_listens()
-        heard.append(listens["track"][listens["fraction"] >= LIKED_FRACTION][::-1].astype(np.int64))
-    if likes is not None:
-        heard.append(likes.all()["track"][::-1].astype(np.int64))
-    return np.concatenate(heard)
+def said_by(recommender: Recommender, batch: Batch, tracks: Ints) -> Ints:
+    """Return what led a recommender to offer tracks to the one request of a batch: a track each, or a `Because`."""
+    says = getattr(recommender, "because", None)
+    return np.full(len(tracks), Because.NOTHING, dtype=np.int64) if says is None else says(batch, tracks)
 
 
 def _slate_of(request: RecommendationRequest) -> SlateRequest:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from core.grouping import earlier_of_key
 from core.keyed_random import integers
-from services.recommender.candidates import Candidates, best_of_candidates, draw_from_best, tracks_of, unheard
+from services.recommender.candidates import Candidates, best_of_candidates, draw_from_best, most_of, tracks_of, unheard
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers
 from services.recommender.random_tracks import RandomTracks
@@ -72,6 +72,10 @@ class StickyArtist:
         known = np.flatnonzero(rows >= 0)
         of_artist = tracks_of(known, self._catalogue.artist_of[rows[known]], np.zeros(len(known)), self._catalogue)
         return best_of_candidates(of_artist, len(batch), k, self._catalogue)
+
+    def because(self, batch: Batch, tracks: Ints) -> Ints:
+        """Return the track just heard for each."""
+        return np.full(len(tracks), batch.tracks[0])
 
 
 PLEASED = 0.3
@@ -156,6 +160,13 @@ class StickyNoRepeat:
         """Return the unheard tracks of the session's best artist."""
         best = best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
         return best_of_candidates(best, len(batch), k, self._catalogue)
+
+    def because(self, batch: Batch, tracks: Ints) -> Ints:
+        """Return the listen of the artist that the session heard most of."""
+        so_far, catalogue = sessions_so_far(batch, self._catalogue), self._catalogue
+        heard, fractions = so_far.rows[so_far.valid], so_far.fractions[so_far.valid]
+        same = catalogue.artist_of[heard][:, None] == catalogue.artist_of[catalogue.rows_of(tracks)]
+        return most_of(same * (1.0 + fractions)[:, None], catalogue.tracks[heard])
 
 
 def best_of_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:

@@ -19,10 +19,11 @@ from services.gateway.service import POPULAR, RANDOM, GatewayService
 from services.gateway.v1.listeners import ListenerStore
 from services.gateway.v1.models import Item, Reason, RecommendationsQuery
 from services.recommender.filters import by_field, values_of
-from services.recommender.protocol import RandomStream
+from services.recommender.protocol import Because, RandomStream
+from streams.folds.users import HISTORY_LISTENS
 
 MOST_EXCLUDED = 2_000
-MOST_LIKED = 16
+MOST_LIKED = HISTORY_LISTENS
 
 
 class Answered(NamedTuple):
@@ -45,7 +46,8 @@ class Recommending:
         """Return recommendations for a listener; raises `UnavailableError`."""
         began_s = time.monotonic()
         current, opinions = await self.listeners.session_and_opinions(user)
-        excluded = dict.fromkeys([*self._numbers_of(query.exclude), *reversed(opinions.disliked)])
+        known = [*reversed(opinions.disliked), *reversed(opinions.liked)]
+        excluded = dict.fromkeys([*self._numbers_of(query.exclude), *known])
         session = query.session or current or request_id.id_
         now_ms = self.service.clock.now_ms(user)
         request = RecommendationRequest(
@@ -74,7 +76,7 @@ class Recommending:
         if answer.slate is not None and answer.slate["tracks"]:
             stored = Attribution(answer, waited_ms).to_bytes(self.service.codec)
             await self.listeners.put_slate(user, stored)
-        return await self._body(answer, name, query, late=late)
+        return await self._body(answer, name, query, opinions.liked, late=late)
 
     def _numbers_of(self, names: Sequence[str]) -> list[int]:
         """Return the numbers of items by their names, or of a list with commas; unknown ones cannot be recommended."""
@@ -106,7 +108,7 @@ class Recommending:
             "propensities": propensities,
             "scores": [0.0] * size,
             "sources": [name] * size,
-            "because": [],
+            "because": [Because.POPULAR if popular else Because.EXPLORED] * size,
             "versions": {},
         }
         return Recommendation(
@@ -135,7 +137,7 @@ class Recommending:
         return found
 
     async def _body(
-        self, answer: Recommendation, name: int | str, query: RecommendationsQuery, *, late: bool
+        self, answer: Recommendation, name: int | str, query: RecommendationsQuery, liked: Sequence[int], *, late: bool
     ) -> Answered:
         slate, items = answer.slate, []
         for place, number in enumerate(slate["tracks"] if slate is not None else ()):
@@ -145,7 +147,7 @@ class Recommending:
             item = fields_of(track)
             item["propensity"] = slate["propensities"][place]
             if query.explain:
-                item["reason"] = self._reason(track, slate, place).model_dump(exclude_none=True)
+                item["reason"] = self._reason(track, slate, place, liked).model_dump(exclude_none=True)
             items.append(item)
         body = {
             "id": answer.request_id,
@@ -158,18 +160,24 @@ class Recommending:
         }
         return Answered(to_json(body), late)
 
-    def _reason(self, track: Track, slate: Slate, place: int) -> Reason:
-        source = slate["sources"][place]
-        number = slate["because"][place] if slate["because"] else -1
+    def _reason(self, track: Track, slate: Slate, place: int, liked: Sequence[int]) -> Reason:
+        source, number = slate["sources"][place], slate["because"][place]
         because = self.service.tracks.known(number) if number >= 0 else None
+        features: dict[str, bool] = {}
         if because is None:
-            text, features = _WITHOUT.get(source, f"offered by {source}"), {}
+            text = _TEXTS.get(number, f"offered by {source}")
+        elif number == track.track:
+            text = "you heard it before"
         else:
             features = {
                 "same_artist": because.artist == track.artist,
                 "same_genre": because.genre is not None and because.genre == track.genre,
             }
-            text = f"because you heard {because.title} by {because.artist}"
+            did = "liked" if number in liked else "heard"
+            if source in _OF_ARTIST:
+                text = f"by {track.artist}, of whom you {did} {because.title}"
+            else:
+                text = f"because you {did} {because.title} by {because.artist}"
         return Reason(
             policy=source,
             score=slate["scores"][place],
@@ -180,7 +188,12 @@ class Recommending:
         )
 
 
-_WITHOUT = {"toppop": "popular at the moment", POPULAR: "popular at the moment", "random": "drawn at random"}
+_TEXTS: dict[int, str] = {
+    Because.EXPLORED: "explored at random",
+    Because.POPULAR: "popular now",
+    Because.NEW: "new",
+}
+_OF_ARTIST = ("sticky_artist", "sticky_norepeat")
 
 
 def fields_of(track: Track) -> dict[str, Any]:

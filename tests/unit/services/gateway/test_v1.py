@@ -137,8 +137,10 @@ def test_a_late_recommender_is_replaced_by_what_is_popular(client: TestClient, g
     assert (answer.json()["fallback"], answer.json()["policy"], answer.json()["propensity"]) == (
         True, "gateway-popular", 0.5,
     )  # fmt: skip
+    explained = client.get("/v1/users/alice/recommendations?explain=true").json()["items"]
+    assert [item["reason"]["text"] for item in explained] == ["popular now", "popular now"]
     assert items(client.get("/v1/users/alice/recommendations?filter=genre:rock")) == ["t3"]
-    assert "botify_gateway_fallbacks_total 2.0" in client.get("/metrics").text
+    assert "botify_gateway_fallbacks_total 3.0" in client.get("/metrics").text
 
 
 def test_a_listen_of_a_recommended_item_is_attributed_with_its_propensity(
@@ -171,7 +173,7 @@ def test_a_batch_of_all_kinds(client: TestClient, gateway: FakeGateway) -> None:
     client.get("/v1/users/bob/recommendations")
     slate = gateway.rpc.requests[-1].slate
     assert slate is not None
-    assert (slate["liked"], slate["exclude"]) == ([3], [4])
+    assert (slate["liked"], slate["exclude"]) == ([3], [4, 3])
     client.post("/v1/events", json={"kind": "unlike", "user": "bob", "item": "t4"})
     body = client.get("/v1/users/bob").json()
     assert (body["likes"], body["dislikes"]) == (["t3"], [])
@@ -351,7 +353,7 @@ def test_a_put_replaces_what_a_listener_likes_and_tells_the_differences(
     client.get("/v1/users/alice/recommendations")
     slate = gateway.rpc.requests[0].slate
     assert slate is not None
-    assert (slate["exclude"], slate["liked"]) == ([2], [9, 8, 3])
+    assert (slate["exclude"], slate["liked"]) == ([2, 3, 8, 9], [9, 8, 3])
     nothing = client.put("/v1/users/alice", json={}).json()
     assert (nothing["likes"], nothing["dislikes"]) == ([], [])
 

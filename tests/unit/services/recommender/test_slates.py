@@ -41,7 +41,7 @@ def asked(**changed: Any) -> SlateRequest:
 
 
 def slates(popular: Callable[[], Any] = lambda: POPULAR) -> Slates:
-    return Slates(CATALOGUE, TRACKS, popular, lambda: None, lambda name: {name: 3})
+    return Slates(CATALOGUE, TRACKS, popular, lambda name: {name: 3})
 
 
 def recommenders() -> dict[str, Recommender]:
@@ -141,21 +141,47 @@ def test_a_mix_names_the_policy_of_the_session_and_multiplies_its_share() -> Non
     assert found.propensities[0] < 1
 
 
-def test_a_reason_is_a_track_that_the_listener_heard() -> None:
-    slate = answered([asked(explain=True)], state=state_of([(97, 0.9), (3, 0.1)])).slates[0]
-    assert slate is not None
-    by_track = dict(zip(slate["tracks"], slate["because"], strict=True))
-    assert all(
-        because == (97 if TRACKS[track].artist == "artist 19" or TRACKS[track].genre == "rock" else -1)
-        for track, because in by_track.items()
-    )
+def liked_in(state: UserState | None, times_ms: dict[int, int]) -> UserState:
+    slate = asked(liked=[71, 72])
+    return with_liked(RecommendationRequest("r", 42, "asked", 0, 0, 0.0, 9_000, 0, slate=slate), state, times_ms)
 
 
-def test_what_was_said_to_be_liked_is_the_newest_like() -> None:
-    liked = with_liked(None, [7, 8])
-    assert liked is not None
-    assert liked.all()["track"].tolist() == [7, 8]
-    assert with_liked(None, []) is None
+@pytest.mark.parametrize(
+    ("times_ms", "history", "session"),
+    [
+        ({71: 5, 72: 7}, [7, 8, 9, 71, 72], [8, 9, 71, 72]),
+        ({72: 5}, [7, 8, 9, 72, 71], [8, 9, 72, 71]),  # one that the state does not have yet
+        ({71: 1, 72: 0}, [7, 72, 8, 71, 9], [8, 71, 9]),
+        ({71: -1, 72: -2}, [72, 71, 7, 8, 9], [8, 9]),
+    ],
+)
+def test_a_like_is_a_full_listen_at_its_time(times_ms: dict[int, int], history: list[int], session: list[int]) -> None:
+    state = state_of([(7, 0.5)], "before")
+    for at, track in enumerate([8, 9]):
+        state.fold_listen(b"%08d" % at, track, 0.5, at + 1, "now")
+    kept, made = state.to_bytes(), liked_in(state, times_ms)
+    assert state.to_bytes() == kept
+    assert made.last_listens()["track"].tolist() == history
+    assert set(made.last_listens()["fraction"][np.isin(history, [71, 72])]) == {1.0}
+    assert (made.session_tracks().tolist(), made.session_listens) == (session, len(session))
+
+
+def test_who_only_likes_has_a_session_of_likes() -> None:
+    made = liked_in(None, {})
+    assert (made.session_id, made.session_tracks().tolist(), made.session_listens) == ("asked", [71, 72], 2)
+    slate = asked(liked=[71, 72])
+    request = from_state(RecommendationRequest("r", 42, "asked", 0, 0, 0.0, 9_000, 0, slate=slate), made)
+    assert (request.track, request.position, request.fraction) == (72, 1, 1.0)
+
+
+@pytest.mark.parametrize("listens", [50, 120, 700])
+def test_likes_of_a_long_session_leave_the_rest_as_it_is(listens: int) -> None:
+    state = state_of([(track % 60, 0.5) for track in range(listens)])
+    made = liked_in(state, {71: 8_000, 72: 8_001})
+    assert made.session_listens == listens + 2
+    assert made.last_listens()["track"].tolist() == [*state.last_listens()["track"].tolist()[2:], 71, 72]
+    assert made.session_tracks().tolist()[:50] == state.session_tracks().tolist()[:50]
+    assert made.session_tracks().tolist()[-2:] == [71, 72]
 
 
 def test_a_list_of_ones_own_comes_before_what_is_popular() -> None:

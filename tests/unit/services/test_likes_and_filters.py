@@ -1,0 +1,170 @@
+"""A like is a full listen for the next answer, and filters rank within what passes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analytics.notebooks.synthetic_log import GROUP_SIZE, GROUPS
+from schemas.events import RecommendationRequest
+from services.recommender import factors
+from services.recommender.dispatch import offer
+from services.recommender.factors import ServedFactors
+from services.recommender.filters import Filters
+from services.recommender.protocol import Batch
+from services.recommender.slates import EXPLORE, from_state
+from streams.folds.feedback import Said
+from streams.learner.models.next_track import NextTrack
+from tests.unit.services.made_up import (
+    CATALOGUE,
+    TRACKS,
+    Listener,
+    MadeUp,
+    heard_by,
+    made_up_log,
+    state_of_listens,
+)
+
+NOW_MS = made_up_log().now_ms
+USERS = range(0, 120, 3)
+
+
+def likes_of(user: int, most: int) -> list[Said]:
+    """Items of different artists, liked a moment ago, as at a sign-up."""
+    rng = np.random.default_rng(user)
+    liked = rng.permutation(GROUPS)[:most] * GROUP_SIZE + rng.integers(0, GROUP_SIZE, most)
+    return [(NOW_MS - most + at, track, "like") for at, track in enumerate(liked.tolist())]
+
+
+@pytest.mark.parametrize("heard", [0, 20])
+@pytest.mark.parametrize(("likes", "least"), [(1, 0.3), (10, 0.8)])
+def test_likes_change_the_next_answer(likes: int, least: float, heard: int) -> None:
+    users = [user for user in USERS if len(heard_by(user, heard)) == heard]
+    service = MadeUp("next_track", [Listener(heard_by(user, heard)) for user in users])
+    shares = []
+    for at, user in enumerate(users):
+        before = [item.number for item in service.answer(at)]
+        said = likes_of(user, likes)
+        service.say(at, said)
+        after = [item.number for item in service.answer(at)]
+        assert len(after) == 10
+        assert not {track for _, track, _ in said} & set(after)
+        shares.append(len(set(after) - set(before)) / 10)
+    assert len(users) > 10
+    assert np.mean(shares) >= least
+
+
+def test_what_was_liked_first_counts_less_than_what_was_heard_since() -> None:
+    heard, old, new = heard_by(0, 20), (1_000, 300, "like"), (NOW_MS, 300, "like")
+    service = MadeUp("next_track", [Listener(heard), Listener(heard, [old]), Listener(heard, [new])])
+    plain, after_old, after_new = ({item.number for item in service.answer(user)} for user in range(3))
+    assert len(plain & after_old) > len(plain & after_new)
+
+
+@pytest.mark.parametrize("wanted", ["next_track", "rerank", "fism", "memory", "i2i_stream", "sticky_artist", "mix"])
+def test_neither_what_is_liked_nor_what_is_disliked_is_recommended(wanted: str) -> None:
+    said = [(NOW_MS, 41, "like"), (NOW_MS - 1, 40, "like"), (NOW_MS - 1, 42, "dislike"), (NOW_MS - 1, 43, "dislike")]
+    service = MadeUp(wanted, [Listener(heard_by(0, 10), said), Listener([], said)])
+    for user in (0, 1):
+        items = service.answer(user, filters=["artist:artist 2"], n=30)
+        assert {item.artist for item in items} == {"artist 2"}
+        assert not {item.number for item in items} & {40, 41, 42, 43}
+
+
+def test_sign_up_likes_are_enough_for_recommenders_of_sessions() -> None:
+    service = MadeUp("sticky_artist", [Listener([], [(NOW_MS, 41, "like")])])
+    items = [item for item in service.answer(0, n=2) if item.reason and item.reason.policy == "sticky_artist"]
+    assert {item.artist for item in items} == {"artist 2"}
+
+
+def test_a_like_counts_from_the_next_call_on() -> None:
+    service = MadeUp("next_track", [Listener()])
+    first = service.answer(0)
+    service.say(0, [(NOW_MS, 41, "like")])
+    second = service.answer(0)
+    service.say(0, [(NOW_MS + 1, 41, "unlike")])
+    assert (
+        [item.number for item in service.answer(0)] == [item.number for item in first] != [one.number for one in second]
+    )
+
+
+def asked(listener: Listener, filters: list[str]) -> Batch:
+    """A request whose filters are known to recommenders."""
+    state = state_of_listens(listener.heard)
+    request = from_state(RecommendationRequest("r", 0, "s", 0, 0, 0.0, NOW_MS, 0), state)
+    batch = Batch.of([request], [state])
+    mask = Filters(len(CATALOGUE), TRACKS.values).mask(filters) if filters else None
+    return Batch(batch.requests, batch.states, batch.tracks, batch.keys, batch.likes, mask)
+
+
+FILTERS = [["artist:artist 13"], ["genre:genre 2"], ["artist:artist 1", "artist:artist 19"]]
+
+
+def without_cut(model: NextTrack) -> NextTrack:
+    """The same model, to which all that the history leads to are candidates."""
+    about = model.about()
+    return NextTrack.from_arrays({**about, "settings": {**about["settings"], "candidates": 1_000}}, model.arrays())
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize("user", [0, 1, 5, None])
+def test_next_track_ranks_within_what_passes_as_it_ranks_all(user: int | None, filters: list[str]) -> None:
+    listener = Listener(heard_by(user) if user is not None else ())
+    service = MadeUp("next_track", [listener])
+    recommender = service.recommenders["next_track"]
+    filtered, model = asked(listener, filters), service.models.next_track
+    assert filtered.allowed is not None
+    passing = set(CATALOGUE.tracks[filtered.allowed].tolist())
+
+    def ranked(batch: Batch) -> list[int]:
+        tracks = offer(recommender, batch, 400).tracks[0]
+        return tracks[model.knows(tracks)].tolist()  # new tracks are placed by those around them
+
+    found = ranked(filtered)
+    assert len(found) >= 10
+    assert set(found) <= passing
+    service.models = service.models._replace(next_track=without_cut(model))
+    everything = ranked(asked(listener, []))
+    expected = [track for track in everything if track in passing]
+    assert [track for track in found if track in expected][:10] == expected[:10]
+    ranked(filtered)
+    assert ranked(asked(listener, [])) == everything  # nothing is left of a filter
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize("name", ["fism", "rerank", "i2i_stream"])
+def test_others_rank_within_what_passes_as_they_rank_all(
+    name: str, filters: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the cells that fit best have nothing that passes."""
+    listener = Listener(heard_by(3))
+    service = MadeUp("fism", [listener])
+    recommender, filtered = service.recommenders[name], asked(listener, filters)
+    assert filtered.allowed is not None
+    passing = set(CATALOGUE.tracks[filtered.allowed].tolist())
+    everything = offer(recommender, asked(listener, []), 406).tracks[0].tolist()
+    monkeypatch.setattr(factors, "OFFERED_CELLS", 1)
+    service.models = service.models._replace(factors=ServedFactors(service.models.factors._factors))
+    found = offer(recommender, filtered, 406).tracks[0].tolist()
+    assert [track for track in found if track in passing] == [track for track in everything if track in passing]
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+def test_a_filtered_answer_is_of_the_model(filters: list[str]) -> None:
+    everybody = [Listener(heard_by(user)) for user in range(20)]
+    service = MadeUp("next_track", everybody)
+    policies = [
+        item.reason.policy for user in range(20) for item in service.answer(user, filters=filters) if item.reason
+    ]
+    assert len(policies) == 200
+    assert policies.count("next_track") > 200 * (1 - EXPLORE) - 10
+
+
+def test_one_artists_tracks_come_in_the_order_of_the_model() -> None:
+    """Diversity takes nothing from tracks that are all of one artist."""
+    listener = Listener(heard_by(0))
+    service = MadeUp("next_track", [listener])
+    items = service.answer(0, "without an exploring place", ["artist:artist 13"])
+    assert [item.reason.text for item in items if item.reason and item.reason.text == "explored at random"] == []
+    ranked = offer(service.recommenders["next_track"], asked(listener, ["artist:artist 13"]), 10).tracks[0].tolist()
+    assert [item.number for item in items] == ranked
