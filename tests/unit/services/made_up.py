@@ -14,8 +14,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from analytics.notebooks.synthetic_log import GROUP_SIZE, GROUPS, write_synthetic_log
+
 from schemas.codec import Codec
 from schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, Track
 from schemas.track_table import TrackTable
