@@ -17,6 +17,8 @@ POINTS = 120
 """Of each range."""
 MEANS = 3
 """Fields of a `Moment` that are averaged; of the others a point has the worst, so that a short peak stays visible."""
+HOLD_S = 3
+"""How long a reading stands for those that come late; at least one step."""
 RESPONSES_S = 60.0
 OVER_S = 65.0
 """What is wrong again after less than this was wrong all the time; longer than two readings of a quiet dashboard."""
@@ -34,7 +36,7 @@ class Ring:
     >>> for at_s, lag in ((0, 5.0), (29, 9.0), (60, 7.0)):
     ...     ring.add(at_s, GAP._replace(listens_per_s=lag, worker_lag=lag))
     >>> [(moment.listens_per_s, moment.worker_lag) for moment in ring.moments(60)[-3:]]
-    [(7.0, 9.0), (nan, nan), (7.0, 7.0)]
+    [(7.0, 9.0), (7.0, 9.0), (7.0, 7.0)]
     """
 
     def __init__(self, step_s: int) -> None:
@@ -51,9 +53,11 @@ class Ring:
         self.points.append((step, count + 1, moment))
 
     def moments(self, now_s: float) -> tuple[Moment, ...]:
-        """Return all steps up to now, oldest first; one without a reading is a gap."""
-        newest = int(now_s // self._step_s)
-        known = {step: moment for step, _, moment in self.points}
+        """Return all steps up to now, oldest first; one without a reading is a gap, unless one was just before."""
+        newest, held = int(now_s // self._step_s), max(1, HOLD_S // self._step_s)
+        known: dict[int, Moment] = {}
+        for step, _, moment in self.points:
+            known |= dict.fromkeys(range(step, step + held + 1), moment)
         return tuple(known.get(step, GAP) for step in range(newest - POINTS + 1, newest + 1))
 
 

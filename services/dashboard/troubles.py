@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ BEHIND = 10_000
 """Records from which on a lag is wrong: some seconds of work."""
 
 BATCHES_BEHIND = 1_000
-"""The same of the learner, in batches of listens, as in its alert."""
+"""The same of the learner, in batches of listens, as in its alert, for a minute: it writes checkpoints less often."""
 
 AHEAD_S = 600.0
 """Seconds from which on event time is ahead of the clock."""
@@ -72,6 +73,13 @@ def troubles_of(snapshot: Snapshot) -> Iterator[Trouble]:
         yield trouble._replace(pages=RUNBOOKS[trouble.alert].pages)
 
 
+def _least_behind(snapshot: Snapshot) -> float:
+    """Return the least lag of the learner in the last two minutes; 0 before there was a minute of readings."""
+    lags = [moment.learner_lag for moment in snapshot.history.get("2 min", ())]
+    known = [place for place, lag in enumerate(lags) if not math.isnan(lag)]
+    return min(lags[place] for place in known) if known and known[0] <= len(lags) // 2 else 0.0
+
+
 def _wrong(snapshot: Snapshot) -> Iterator[Trouble]:
     for process in snapshot.processes:
         if process.state in ("ended", "given up"):
@@ -90,7 +98,7 @@ def _wrong(snapshot: Snapshot) -> Iterator[Trouble]:
             yield Trouble("BotifyRequestsExpire", f"{lag:,} requests wait for recommenders")
         if (lag := sum(traffic.worker_lag)) > BEHIND:
             yield Trouble("BotifyLag", f"the state is {lag:,} listens behind")
-        if traffic.learner_lag > BATCHES_BEHIND:
+        if _least_behind(snapshot) > BATCHES_BEHIND:
             yield Trouble("BotifyLearnerInactive", f"the learner is {traffic.learner_lag:,} batches behind")
         if snapshot.open_letters:
             yield Trouble("BotifyDeadLetters", f"{snapshot.open_letters:,} of the newest dead letters are open")

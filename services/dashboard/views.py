@@ -33,7 +33,6 @@ from services.dashboard.listening import ListeningSession
 from services.dashboard.recommending import Contest, Offer, Score, place_of, reaction
 from services.dashboard.troubles import (
     AHEAD_S,
-    BATCHES_BEHIND,
     BEHIND,
     FULL,
     MOSTLY_REPLACED,
@@ -183,7 +182,7 @@ def _environment() -> Environment:
     templates.filters["percent"] = "{:.0%}".format
     templates.filters["significant"] = "{:.3g}".format
     templates.globals |= {"mount": MOUNT, "kinds": _KINDS, "behind": BEHIND, "full": FULL, "scanned": SCANNED}
-    templates.globals |= {"slow_ms": SLOW_MS, "ahead": AHEAD_S, "batches_behind": BATCHES_BEHIND}
+    templates.globals |= {"slow_ms": SLOW_MS, "ahead": AHEAD_S}
     templates.globals |= {"runbooks": RUNBOOKS, "ranges": RANGES, "points": POINTS}
     templates.globals["ui"] = templates.get_template("macros.html").module
     return templates

@@ -41,9 +41,9 @@ def test_a_day_is_kept_over_a_restart_and_takes_no_more(tmp_path: Path) -> None:
 def test_what_was_not_measured_is_a_gap(tmp_path: Path) -> None:
     history = History()
     history.add(1_000.0, GAP._replace(listens_per_s=4.0))
-    history.add(1_003.0, GAP._replace(listens_per_s=6.0))
-    shown = [moment.listens_per_s for moment in history.moments(1_004.0)["2 min"]][-5:]
-    assert [value if value == value else None for value in shown] == [4.0, None, None, 6.0, None]
+    history.add(1_006.0, GAP._replace(listens_per_s=6.0))
+    shown = [moment.listens_per_s for moment in history.moments(1_007.0)["2 min"]][-8:]
+    assert [value if value == value else None for value in shown] == [4.0, 4.0, 4.0, 4.0, None, None, 6.0, 6.0]
 
 
 def test_what_is_wrong_keeps_its_beginning_while_it_lasts_and_over_a_restart(tmp_path: Path) -> None:

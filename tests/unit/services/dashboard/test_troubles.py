@@ -32,7 +32,11 @@ def lagging(**lags: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("changes", "alert", "said"),
     [
-        (lagging(learner_lag=6_000), "BotifyLearnerInactive", "the learner is 6,000 batches behind"),
+        (
+            {**lagging(learner_lag=6_000), "history": {"2 min": (GAP._replace(learner_lag=5_000.0),) * 120}},
+            "BotifyLearnerInactive",
+            "the learner is 6,000 batches behind",
+        ),
         (lagging(worker_lag=(20_000, 1)), "BotifyLag", "20,001 listens"),
         (lagging(recommender_lag=(20_000,)), "BotifyRequestsExpire", "20,000 requests"),
         ({"latency": Latency(5.0, 700.0)}, "BotifySlowAnswers", "700 ms"),
@@ -58,6 +62,13 @@ def test_what_is_wrong_is_named_as_its_alert(changes: dict[str, object], alert: 
     assert trouble.alert == alert
     assert said in trouble.text
     assert trouble.pages == RUNBOOKS[alert].pages
+
+
+@pytest.mark.parametrize("lags", [[9_000.0] * 59, [9_000.0] * 100 + [12.0] + [9_000.0] * 19], ids=["new", "caught up"])
+def test_a_learner_between_two_checkpoints_is_not_wrong(lags: list[float]) -> None:
+    past = [GAP] * (120 - len(lags)) + [GAP._replace(learner_lag=lag) for lag in lags]
+    behind = replace(WELL, **lagging(learner_lag=9_000), history={"2 min": tuple(past)})  # type: ignore[arg-type]
+    assert list(troubles_of(behind)) == []
 
 
 def test_little_is_not_wrong() -> None:
