@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -27,9 +28,9 @@ def fit(
 ) -> None:
     """Fit a world to half of the users of a real log, and compare it with the other half."""
     home = Settings.from_env().home
-    with progress("fitting"):
+    with progress("fitting") as bar:
         opened = open_dataset(home, dataset)
-        world = fit_dataset(opened, FitSettings(seed=seed, users=users, dimensions=dimensions))
+        world = fit_dataset(opened, FitSettings(seed=seed, users=users, dimensions=dimensions), bar.to)
         save_world(home, world)
         rows = fitted_rows(logs_of(world, opened, [1]))
     if as_json:
@@ -39,8 +40,10 @@ def fit(
     console.print(f"Use it with `botify sim run --world {world.name}`.")
 
 
-def fit_dataset(dataset: Dataset, settings: FitSettings) -> World:
-    """Fit a world to one half of a dataset's users.
+def fit_dataset(
+    dataset: Dataset, settings: FitSettings, tell: Callable[[float, float], None] = lambda done, total: None
+) -> World:
+    """Fit a world to one half of a dataset's users; `tell` as of `fit_world`.
 
     Tracks keep the dataset's numbers, which tell nothing, so that they can be compared; names are drawn.
     """
@@ -48,4 +51,4 @@ def fit_dataset(dataset: Dataset, settings: FitSettings) -> World:
     catalogue = dataset.catalogue()
     groups = Groups.of(catalogue.artists, [genres[0] if genres else None for genres in catalogue.genres])
     source = {"dataset": dataset.card.name, "sha256": dataset.card.sha256}
-    return fit_world(known, groups, source, settings)
+    return fit_world(known, groups, source, settings, tell)

@@ -16,6 +16,8 @@ from sim.world.model import World
 _CHOICE, _REPEATS, _WHICH = 0, 1, 2
 _MOST_LOGITS = 4_000_000
 """Logits that are in memory at the same time."""
+_IN_CACHE = 30_000
+"""Of them, those that are drawn from at a time."""
 
 
 class OwnChoice:
@@ -54,13 +56,22 @@ class OwnChoice:
         keys = mix(self._seed, heard.users, heard.ordinals)
         slots = integers(keys, INTEREST, self._tastes.shape[1])
         of_listen = mix(keys, OWN_CHOICE, heard.positions)
-        logits = self._tastes[heard.users, slots] @ self._embeddings.T
-        logits[self._heard[heard.users]] = -np.inf
-        chosen = draw(logits, uniform(of_listen, _CHOICE))
-        if self._repeats:
-            again = self._heard[heard.users] & ~self._of_session[heard.users]
-            rows = np.flatnonzero((uniform(of_listen, _REPEATS) < self._repeats) & again.any(axis=1))
-            chosen[rows] = draw(np.where(again[rows], 0.0, -np.inf), uniform(of_listen[rows], _WHICH))
+        chosen = self._choose_again(heard.users, of_listen)
+        new = np.flatnonzero(chosen < 0)
+        users = heard.users[new]
+        logits = self._tastes[users, slots[new]] @ self._embeddings.T
+        np.putmask(logits, self._heard[users], -np.inf)
+        chosen[new] = draw(logits, uniform(of_listen[new], _CHOICE))
+        return chosen
+
+    def _choose_again(self, users: Ints, of_listen: NDArray[np.uint64]) -> Ints:
+        """Return a track of an earlier session, -1 where the listener plays a new one."""
+        chosen = np.full(len(users), -1, dtype=np.int64)
+        rows = np.flatnonzero(uniform(of_listen, _REPEATS) < self._repeats)
+        for row, share in zip(rows.tolist(), uniform(of_listen[rows], _WHICH).tolist(), strict=True):
+            earlier = np.flatnonzero(self._heard[users[row]] > self._of_session[users[row]])
+            if len(earlier):
+                chosen[row] = earlier[int(share * len(earlier))]
         return chosen
 
     def finish(self, heard: FinishedListens) -> None:
@@ -81,15 +92,19 @@ def tastes_of(world: World) -> NDArray[np.float32]:
 
 
 def draw(logits: NDArray[np.floating], uniforms: NDArray[np.float64]) -> Ints:
-    """Draw an index of each row with probability proportional to the exponential of its logit.
+    """Draw an index of each row with probability proportional to the exponential of its logit; logits are changed.
 
     Examples
     --------
     >>> draw(np.array([[-np.inf, 0.0], [0.0, 0.0]]), np.array([0.3, 0.3])).tolist()
     [1, 0]
     """
-    sums = np.cumsum(np.exp(logits - logits.max(axis=1, keepdims=True)), axis=1, dtype=np.float64)
-    drawn: Ints = (sums <= uniforms[:, None] * sums[:, -1:]).sum(axis=1)
+    drawn, some = np.empty(len(logits), dtype=np.int64), max(1, _IN_CACHE // logits.shape[1])
+    for start in range(0, len(logits), some):
+        part, rows = logits[start : start + some], slice(start, start + some)
+        part -= part.max(axis=1, keepdims=True)
+        sums = np.cumsum(np.exp(part, out=part), axis=1, dtype=np.float64)
+        drawn[rows] = (sums <= uniforms[rows, None] * sums[:, -1:]).sum(axis=1)
     return drawn
 
 

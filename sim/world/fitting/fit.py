@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
@@ -87,7 +87,13 @@ CALIBRATION_SEEDS = 3
 CALIBRATION_USERS = 1_000
 
 
-def fit_world(log: ListeningLog, groups: Groups, source: dict[str, str], settings: FitSettings) -> World:
+def fit_world(
+    log: ListeningLog,
+    groups: Groups,
+    source: dict[str, str],
+    settings: FitSettings,
+    tell: Callable[[float, float], None] = lambda done, total: None,
+) -> World:
     """Fit a world to a log; the same log and settings give the same world.
 
     The strength of tastes, the factor by which a track's likeness to the interest counts against its popularity, is
@@ -101,6 +107,8 @@ def fit_world(log: ListeningLog, groups: Groups, source: dict[str, str], setting
     source : dict
         Name and hash of the dataset, for the world's description and name.
     settings : FitSettings
+    tell : callable of float, float
+        Told how many steps are done, and of how many.
 
     Raises
     ------
@@ -115,13 +123,15 @@ def fit_world(log: ListeningLog, groups: Groups, source: dict[str, str], setting
     fitted = _measure(log, settings)
     target = hit_rate(log)
     low, high = (float(np.log(strength)) for strength in STRENGTHS)
-    for _ in range(STEPS):
+    for step in range(STEPS):
+        tell(step + 1, STEPS + 2)
         middle = (low + high) / 2
         users = min(log.user_count, CALIBRATION_USERS)
         trial = _assemble(fitted, groups, source, replace(settings, users=users), float(np.exp(middle)))
         logs = (synthetic_log(trial, users, seed) for seed in range(CALIBRATION_SEEDS))
         finds = np.mean([hit_rate(log) for log in logs])
         low, high = (middle, high) if finds < target else (low, middle)
+    tell(STEPS + 1, STEPS + 2)
     return _assemble(fitted, groups, source, settings, float(np.exp((low + high) / 2)))
 
 
@@ -194,10 +204,12 @@ def _own_terms(fitted: Fitted, tastes: Floats, lengths: Floats, strength: float)
     likeness = np.exp(strength * tastes[:some] @ fitted.vectors.T)
     new = np.minimum(lengths[:some] * (1 - fitted.repeats), 0.5 * len(fitted.popularity))
     weights, rates = fitted.popularity.copy(), new.copy()
+    chosen = np.empty_like(likeness)
     for _ in range(BALANCE_ROUNDS):
-        probability = likeness * weights
-        probability /= probability.sum(axis=1, keepdims=True)
-        chosen = -np.expm1(-rates[:, None] * probability)
+        np.multiply(likeness, weights, out=chosen)
+        chosen /= chosen.sum(axis=1, keepdims=True)
+        chosen *= -rates[:, None]
+        np.negative(np.expm1(chosen, out=chosen), out=chosen)
         rates *= new / chosen.sum(axis=1)
         shares = chosen.sum(axis=0)
         weights *= fitted.popularity / (shares / shares.sum())
