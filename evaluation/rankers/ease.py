@@ -34,23 +34,30 @@ class Ease(MatrixRanker):
                 f"ease holds items × items numbers: {setup.items:,} items are more than {MOST_ITEMS:,}"
             )
         self._regularisation = setup.setting("l2", REGULARISATION)
+        self._known = np.zeros(0, dtype=np.int64)  # items that somebody heard; the weights of others are zero
         self._weights: NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
 
     def fit(self, heard: sparse.csr_matrix) -> None:
         """Solve for B by one Cholesky factorisation; in single precision, as the counts of XᵀX are exact in it."""
-        heard.data[:] = 1.0
-        gram = (heard.T @ heard).toarray(order="F")
+        self._known = np.unique(heard.indices)
+        part = self._of_known(heard)
+        gram = (part.T @ part).toarray(order="F")
         gram[np.diag_indices_from(gram)] += self._regularisation
         factor, _ = lapack.spotrf(gram, lower=True, overwrite_a=True)
-        weights, _ = lapack.spotri(factor, lower=True, overwrite_c=True)  # P, below its diagonal
-        for column in range(len(weights)):
-            weights[column, column + 1 :] = weights[column + 1 :, column]
-        weights /= -weights.diagonal().copy()
-        np.fill_diagonal(weights, 0.0)
-        self._weights = np.ascontiguousarray(weights)
+        inverse, _ = lapack.spotri(factor, lower=True, overwrite_c=True)  # P, without what is above its diagonal
+        for column in range(len(inverse)):
+            inverse[column, column + 1 :] = inverse[column + 1 :, column]
+        self._weights = inverse.T  # symmetric, and row by row in memory, as products with sparse rows need it
+        self._weights /= -self._weights.diagonal().copy()
+        np.fill_diagonal(self._weights, 0.0)
 
     def scores_of(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
         """Return the score of each item, shape (n, items)."""
-        heard.data[:] = 1.0
-        scores: NDArray[np.float32] = heard @ self._weights
+        scores = np.zeros(heard.shape, dtype=np.float32)
+        scores[:, self._known] = self._of_known(heard) @ self._weights
         return scores
+
+    def _of_known(self, heard: sparse.csr_matrix) -> sparse.csr_matrix:
+        part = heard[:, self._known]
+        part.data[:] = 1.0
+        return part

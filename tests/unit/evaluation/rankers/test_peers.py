@@ -41,11 +41,11 @@ def test_a_peer_finds_the_rest_of_a_block(name: str) -> None:
 
 
 def test_ease_has_the_weights_of_its_formula() -> None:
-    heard = sparse.csr_matrix(np.random.default_rng(1).random((80, 30)) < 0.2, dtype=np.float32)
-    heard[:, 7] = 0  # an item that nobody heard
+    dense = (np.random.default_rng(1).random((80, 30)) < 0.2).astype(np.float64)
+    dense[:, 7] = 0.0  # an item that nobody heard
+    heard = sparse.csr_matrix(dense, dtype=np.float32)
     ease = Ease(Setup(users=80, items=30, tracks=(), events=1, settings={"l2": 3.0}))
     ease.fit(heard)
-    dense = heard.toarray().astype(np.float64)
     inverse = np.linalg.inv(dense.T @ dense + 3.0 * np.eye(30))
     weights = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0.0)
