@@ -19,21 +19,7 @@ from schemas.registry import codec_of
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """The data of one report.
-
-    Attributes
-    ----------
-    source : str
-        Where it comes from, for readers.
-    listens : DataFrame
-        As `analytics.data.listens_frame`, without copies.
-    titles : mapping of track to str
-        Titles of tracks; those without a title are shown by number.
-    answers : DataFrame, optional
-        As `analytics.pipeline.read_answers`; None if there are only listens.
-    lag : DataFrame, optional
-        As `analytics.pipeline.read_lag`.
-    """
+    """The data of one report: listens without copies; answers and lag as `analytics.pipeline`, if it is no export."""
 
     source: str
     listens: pd.DataFrame
@@ -47,18 +33,7 @@ class ReportData:
 
 
 def read_from_kafka(settings: Settings, run_id: str | None = None) -> ReportData:
-    """Read everything from the topics.
-
-    Parameters
-    ----------
-    run_id : str, optional
-        Only this run of the simulator.
-
-    Raises
-    ------
-    TopicError
-        A topic does not exist or the broker stops answering.
-    """
+    """Read everything, or one run of the simulator, from the topics; raises `TopicError` if one cannot be read."""
     catalogue = read_catalogue(settings, codec_of(settings))
     return ReportData(
         source=_of_run(f"the topics {settings.topic_prefix}.*", run_id),
@@ -72,16 +47,7 @@ def read_from_kafka(settings: Settings, run_id: str | None = None) -> ReportData
 def read_from_export(folder: Path, run_id: str | None = None) -> ReportData:
     """Read the listens that `botify export` wrote; an export has no titles, requests or lag.
 
-    Parameters
-    ----------
-    folder : Path
-    run_id : str, optional
-        Only this run of the simulator.
-
-    Raises
-    ------
-    AnalyticsError
-        It is no export of listens, or has no listens yet.
+    Raises `AnalyticsError` if it is no export of listens, or has no listens yet.
     """
     with open_listens(folder, run_id) as listens:
         return ReportData(source=_of_run(f"the export {folder.name}", run_id), listens=listens.frame())

@@ -115,15 +115,7 @@ def _template() -> Template:
 
 
 def render_page(source: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
-    """Return the page as HTML.
-
-    Parameters
-    ----------
-    source : str
-        Where the data comes from.
-    facts : mapping of name to str
-        Shown in large type above the sections.
-    sections : sequence of Section
+    """Return the page as HTML, with facts in large type above the sections.
 
     Examples
     --------

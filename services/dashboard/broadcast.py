@@ -64,13 +64,7 @@ class Channel:
 
 
 def show(changed: Mapping[str, str]) -> Message:
-    """Return the message; JSON is JavaScript since ECMAScript 2019.
-
-    Examples
-    --------
-    >>> show({"tiles": "<b>1</b>"})
-    'dashboard.show({"tiles": "<b>1</b>"})'
-    """
+    """Return the message; JSON is JavaScript since ECMAScript 2019."""
     return f"dashboard.show({json.dumps(changed, ensure_ascii=False)})"
 
 

@@ -59,7 +59,7 @@ class HeardTrack(NamedTuple):
 def offered(
     recommended: Mapping[int, str], beside: Mapping[str, Sequence[int]], heard: Collection[int]
 ) -> dict[int, str]:
-    """Return tracks that were not heard, each once: all recommended ones, and `OFFERED_BESIDE` of each other list.
+    """Return tracks not heard, each once: all recommended ones, and `OFFERED_BESIDE` of each other list.
 
     Examples
     --------

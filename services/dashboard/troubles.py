@@ -14,7 +14,7 @@ BEHIND = 10_000
 """Records from which on a lag is wrong: some seconds of work."""
 
 BATCHES_BEHIND = 1_000
-"""The same of the learner, in batches of listens, as in its alert, for a minute: it writes checkpoints less often."""
+"""The same of the learner, in batches, as in its alert; for two minutes, which is longer than between checkpoints."""
 
 AHEAD_S = 600.0
 """Seconds from which on event time is ahead of the clock."""
@@ -74,10 +74,10 @@ def troubles_of(snapshot: Snapshot) -> Iterator[Trouble]:
 
 
 def _least_behind(snapshot: Snapshot) -> float:
-    """Return the least lag of the learner in the last two minutes; 0 before there was a minute of readings."""
+    """Return the least lag of the learner in the last two minutes; 0 before there were 90 s of readings."""
     lags = [moment.learner_lag for moment in snapshot.history.get("2 min", ())]
     known = [place for place, lag in enumerate(lags) if not math.isnan(lag)]
-    return min(lags[place] for place in known) if known and known[0] <= len(lags) // 2 else 0.0
+    return min(lags[place] for place in known) if known and known[0] <= len(lags) // 4 else 0.0
 
 
 def _wrong(snapshot: Snapshot) -> Iterator[Trouble]:
