@@ -14,8 +14,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-from analytics.notebooks.synthetic_log import GROUP_SIZE, GROUPS, write_synthetic_log
 
+from ingest.sample import GROUP_SIZE, GROUPS, write_sample
 from schemas.codec import Codec
 from schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, Track
 from schemas.track_table import TrackTable
@@ -76,7 +76,7 @@ class Log(NamedTuple):
 def made_up_log(seed: int = 0) -> Log:
     """Read the log, and draw how much was heard of each item."""
     with TemporaryDirectory() as place:
-        write_synthetic_log(Path(place) / "log.csv", seed)
+        write_sample(Path(place) / "log.csv", seed)
         rows = list(csv.DictReader((Path(place) / "log.csv").read_text(encoding="utf-8").splitlines()))
     fractions = np.random.default_rng(seed).choice([1.0, 0.7, 0.1], len(rows), p=[0.6, 0.25, 0.15])
     listens: list[Listen] = []

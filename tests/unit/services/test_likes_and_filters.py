@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from analytics.notebooks.synthetic_log import GROUP_SIZE, GROUPS
 
+from ingest.sample import GROUP_SIZE, GROUPS
 from schemas.events import RecommendationRequest
 from services.recommender import factors
 from services.recommender.dispatch import offer
