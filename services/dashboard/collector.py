@@ -259,7 +259,10 @@ class Collector:
     def _judged(self, declared: Declared | None) -> Mapping[str, Verdict]:
         if declared is None or time.monotonic() - self._looked_s > QUIET_AFTER_S:
             return self._snapshot.verdicts
-        return self._verdicts.read({one.name: one.goals is not None for one in declared.experiments.experiments})
+        listens = self._traffic.value.listens if self._traffic.value else 0
+        return self._verdicts.read(
+            {one.name: one.goals is not None for one in declared.experiments.experiments}, listens
+        )
 
     def _parts(self) -> tuple[Part[Any], ...]:
         return (

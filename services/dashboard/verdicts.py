@@ -19,6 +19,8 @@ EVERY_S = 15.0
 AT_MOST = 0.1
 """Share of the time in which a command runs: it reads all listens, at the lowest priority."""
 TIMEOUT_S = 1_800.0
+MOST_LISTENS = 2_000_000
+"""More take too much memory next to a gateway."""
 
 Question = tuple[str, str]
 """Command, `results` or `decide`, and experiment."""
@@ -46,9 +48,12 @@ class Verdicts:
         self._due_s = 0.0
         self._known: dict[Question, _Answer] = {}
 
-    def read(self, experiments: Mapping[str, bool]) -> Mapping[str, Verdict]:
+    def read(self, experiments: Mapping[str, bool], listens: int = 0) -> Mapping[str, Verdict]:
         """Return what is known by now of experiments, given with whether they have goals; does not wait."""
         now_s = time.monotonic()
+        if listens > MOST_LISTENS:
+            why = f"{listens:,} listens are too many to read here; use `botify experiment results` and `decide`"
+            return {name: Verdict(has_goals=has_goals, problem=why) for name, has_goals in experiments.items()}
         if self._asked is not None:
             self._listen(self._asked, now_s)
         questions = [("results", name) for name in experiments]

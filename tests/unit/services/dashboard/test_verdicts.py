@@ -35,6 +35,11 @@ def test_each_experiment_is_asked_for_in_turn(tmp_path: Path) -> None:
     own.close()
 
 
+def test_too_many_listens_are_not_read_next_to_a_gateway() -> None:
+    own = Verdicts(Settings(), ("a program that does not exist",))
+    assert "too many to read here" in own.read({"A": True}, listens=10**9)["A"].problem
+
+
 def test_a_process_ends_with_the_dashboard(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     script = tmp_path / "command.py"
