@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from core.keyed_random import Keys, uniform
 from services.recommender.catalogue import Catalogue, Integers
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, Because, Ranking, no_ranking
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, no_ranking
 from services.recommender.sessions import SessionsSoFar
 from streams.folds.likes import LIKE
 from streams.learner.models.item_graph import LIKED, neighbours_of
@@ -210,7 +210,7 @@ def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGra
 
 
 def nearest_liked(so_far: SessionsSoFar, tracks: Ints, catalogue: Catalogue, graph: ServedGraph | None) -> Ints:
-    """Return the liked track of one session from which each track has its score; `NOTHING` where none is near."""
+    """Return the liked track of one session from which each track has its score; `NO_ANSWER` where none is near."""
     if graph is None:
         return most_of(np.zeros((0, len(tracks))), tracks[:0])
     session, column = _seeds(so_far)
@@ -229,7 +229,7 @@ def _seeds(so_far: SessionsSoFar) -> tuple[Ints, Ints]:
 
 
 def most_of(shares: Floats, tracks: Ints) -> Ints:
-    """Return which of m tracks has the largest share in each of n others, `NOTHING` where none has any.
+    """Return which of m tracks has the largest share in each of n others, `NO_ANSWER` where none has any.
 
     Examples
     --------
@@ -237,5 +237,5 @@ def most_of(shares: Floats, tracks: Ints) -> Ints:
     [-1, 8, 8]
     """
     if not len(tracks):
-        return np.full(shares.shape[1], Because.NOTHING, dtype=np.int64)
-    return np.where(shares.max(axis=0) > 0, tracks[shares.argmax(axis=0)], Because.NOTHING)
+        return np.full(shares.shape[1], NO_ANSWER)
+    return np.where(shares.max(axis=0) > 0, tracks[shares.argmax(axis=0)], NO_ANSWER)

@@ -20,16 +20,7 @@ from schemas.catalogue import CatalogueReader
 from schemas.events import Slate, Track
 from services.errors import RecommenderError
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import (
-    NO_ANSWER,
-    Answers,
-    Batch,
-    Because,
-    Ranking,
-    Recommender,
-    no_answers,
-    no_ranking,
-)
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, Recommender, no_answers, no_ranking
 from services.recommender.slates import Slates, said_by
 
 log = logging.getLogger(__name__)
@@ -441,9 +432,7 @@ class Guarded:
 
     def because(self, batch: Batch, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return what the recommender says led to tracks that it offered; guarded as `rank`."""
-        return self._call(
-            lambda: said_by(self._recommender, batch, tracks), np.full(len(tracks), Because.NOTHING, dtype=np.int64)
-        )
+        return self._call(lambda: said_by(self._recommender, batch, tracks), np.full(len(tracks), NO_ANSWER))
 
     def _ranking(self, of: Callable[[Recommender, Batch, int], Ranking], batch: Batch, k: int) -> Ranking:
         def call() -> Ranking:

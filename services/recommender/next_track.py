@@ -180,7 +180,7 @@ class NextTrackRecommender:
         """Return what of the history speaks most for each track; without any it is popular, or new to the model."""
         model, heard = self._ranked_by, histories_of(batch)
         if model is None:
-            return np.full(len(tracks), Because.NOTHING, dtype=np.int64)
+            return np.full(len(tracks), NO_ANSWER)
         found = most_of(model.evidence(heard.tracks, values_of(heard.fractions), tracks), heard.tracks)
         without = np.where(model.knows(tracks), Because.POPULAR, Because.NEW)
-        return np.where(found == Because.NOTHING, without, found)
+        return np.where(found == NO_ANSWER, without, found)

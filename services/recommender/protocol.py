@@ -49,9 +49,11 @@ class RandomStream(IntEnum):
 
 
 class Because(IntEnum):
-    """What led to a track of a slate where no track did; see `because` of recommenders, which is optional."""
+    """What led to a track of a slate where no track did, from the optional `because` of recommenders.
 
-    NOTHING = -1
+    `NO_ANSWER` says nothing.
+    """
+
     EXPLORED = -2
     POPULAR = -3
     NEW = -4

@@ -42,16 +42,7 @@ from services.recommender.candidates import (
 )
 from services.recommender.catalogue import Catalogue
 from services.recommender.factors import LatestFactors, OfferedTracks
-from services.recommender.protocol import (
-    NO_ANSWER,
-    Answers,
-    Batch,
-    Because,
-    RandomStream,
-    Ranking,
-    no_answers,
-    no_ranking,
-)
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
 from services.recommender.sessions import SessionsSoFar, sessions_so_far
 
 Ints = NDArray[np.int64]
@@ -224,13 +215,11 @@ class Rerank(Fism):
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return of tracks liked before themselves, and of those that only the graph offers the listen that is near."""
-        found = np.full(len(tracks), Because.NOTHING, dtype=np.int64)
-        rows = self._catalogue.rows_of(tracks)
+        found, rows = np.full(len(tracks), NO_ANSWER), self._catalogue.rows_of(tracks)
         for _, so_far, offered in self._scored(batch):
             near = nearest_liked(so_far, tracks, self._catalogue, self._graph())
             found = np.where(offered.offers(np.zeros_like(rows), rows), found, near)
-            liked = np.isin(rows, liked_before(batch, so_far, self._catalogue).rows)
-            found = np.where(liked, tracks, found)
+            found = np.where(np.isin(rows, liked_before(batch, so_far, self._catalogue).rows), tracks, found)
         return found
 
 

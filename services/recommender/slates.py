@@ -69,16 +69,9 @@ def from_state(request: RecommendationRequest, state: UserState | None) -> Recom
 
 
 def with_liked(request: RecommendationRequest, state: UserState | None, liked_ms: Mapping[int, int]) -> UserState:
-    """Return a state in which the tracks that the listener said to like are full listens, each at its time.
+    """Return a state in which the tracks that the listener said to like are full listens, each at its event time.
 
-    Parameters
-    ----------
-    request : RecommendationRequest
-        For a slate; its tracks without a time were liked just now.
-    state : UserState or None
-        Without listens, the likes are the request's session.
-    liked_ms : mapping of int to int
-        Event time by track.
+    One without a time was liked just now. Likes of somebody without listens are the request's session.
     """
     made = UserState() if state is None else copy(state)
     listens, session_listens = made.last_listens(), made.session_listens
@@ -359,7 +352,7 @@ def _because(batch: Batch, tracks: Ints, chosen: Chosen, recommenders: Mapping[s
 def said_by(recommender: Recommender, batch: Batch, tracks: Ints) -> Ints:
     """Return what led a recommender to offer tracks to the one request of a batch: a track each, or a `Because`."""
     says = getattr(recommender, "because", None)
-    return np.full(len(tracks), Because.NOTHING, dtype=np.int64) if says is None else says(batch, tracks)
+    return np.full(len(tracks), NO_TRACK) if says is None else says(batch, tracks)
 
 
 def _slate_of(request: RecommendationRequest) -> SlateRequest:

@@ -285,18 +285,9 @@ class NextTrack:
         return self._state._replace(pool=pool, clock=clock)
 
     def evidence(self, tracks: ArrayLike, values: ArrayLike, candidates: ArrayLike) -> NDArray[np.float64]:
-        """Return how much each event of a history speaks for each candidate: its part of the sum that they are cut by.
+        """Return how much each of m events, oldest first, speaks for each of n candidates, shape (m, n).
 
-        Parameters
-        ----------
-        tracks, values : array_like, shape (m,)
-            Oldest event first.
-        candidates : array_like of int, shape (n,)
-
-        Returns
-        -------
-        ndarray of float64, shape (m, n)
-            0 where the item graph has no link.
+        That is its part of the sum by which candidates are cut; 0 where the item graph has no link.
         """
         rows, wanted = (self._items.rows_of(np.asarray(ids, dtype=np.int64)) for ids in (tracks, candidates))
         liked, cells, state = np.asarray(values), self._cells(), self._state
