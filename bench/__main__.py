@@ -47,6 +47,7 @@ from core.errors import BotifyError
 from core.process import tune_gc
 from core.settings import Settings
 from schemas.topics import create_topics
+from services.experiments import COURSE
 from services.stack.embedded import EmbeddedStack
 from sim.loop.kafka import publish_catalogue
 from sim.world import DEFAULT, open_world
@@ -157,7 +158,7 @@ def _measure(names: Sequence[str], *, keep: bool) -> list[Run]:
     runs = []
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:
         for name in names:
-            own = stack.settings.with_(home=Path(home), topic_prefix=f"bench-{name}")
+            own = stack.settings.with_(home=Path(home), topic_prefix=f"bench-{name}", experiments=COURSE)
             create_topics(own)
             publish_catalogue(own, world.catalogue)
             before = load_average()

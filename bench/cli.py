@@ -153,7 +153,7 @@ def drift(
     as_json: Json = False,
 ) -> None:
     """Compare an online model with a frozen one after half of the catalogue changes overnight."""
-    tasks = drift_tasks(_known(recommender, served()), _opened(world)[0], users, seed)
+    tasks = drift_tasks(_known(recommender, list(RECOMMENDERS)), _opened(world)[0], users, seed)
     found = _measured(list(tasks.values()), jobs=2)
     learning, stopped = (windows_since(found[tasks[name]]) for name in (LEARNING, STOPPED))
     if as_json:
@@ -188,7 +188,7 @@ def online(
     as_json: Json = False,
 ) -> None:
     """Compare recommenders with a control through Kafka, Faust and Redis, on a new stack with empty models."""
-    names = list(dict.fromkeys(_known(name.strip(), served()) for name in treatments.split(",")))
+    names = list(dict.fromkeys(_known(name.strip(), list(RECOMMENDERS)) for name in treatments.split(",")))
     if control in names:
         raise BenchError(f"{control} is the control; choose other recommenders as treatments")
     _, opened = _opened(world)
@@ -197,7 +197,7 @@ def online(
         def report(done: Progress) -> None:
             bar.to(done.sessions, doing=f"simulating, {done.listens / max(done.wall_s, 1e-9):,.0f} listens/s")
 
-        result = measure_online(opened, _known(control, served()), names, share, sessions, seed, report, rate)
+        result = measure_online(opened, _known(control, list(RECOMMENDERS)), names, share, sessions, seed, report, rate)
     if as_json:
         print_json({"windows": result.figures(last), "run": result.totals(last)})
     else:
@@ -278,14 +278,9 @@ def _names(only: str | None) -> list[str]:
     return measurable()
 
 
-def served() -> list[str]:
-    """Return the recommenders whose registry entries are benchmarked."""
-    return [name for name, entry in RECOMMENDERS.items() if entry.is_benchmarked]
-
-
 def measurable() -> list[str]:
     """Return what `botify bench recommenders` can measure: those that are served, SASRec's lists and yardsticks."""
-    return [*served(), SASREC, *YARDSTICKS]
+    return [*RECOMMENDERS, SASREC, *YARDSTICKS]
 
 
 def _known(name: str, names: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from core.settings import Settings
 from core.welch import Difference, Mean, Sample, welch
 from schemas.events import Session
 from schemas.topics import Topics
-from services.experiments import DEFAULT_FILE, load_experiments
+from services.experiments import load_policy
 from sim.loop import RunResult, run_loop
 from sim.options import RunOptions
 from sim.play import Progress
@@ -215,7 +215,7 @@ def table_of(windows: Sequence[Window], title: str, control: str) -> Table:
 
 def _closed_sessions(settings: Settings) -> pd.DataFrame:
     """Read the sessions topic without copies; columns as of `Online`."""
-    (experiment,) = load_experiments(settings.experiments or DEFAULT_FILE).experiments
+    (experiment,) = load_policy(settings).experiments
     read = read_events(settings, Topics.of(settings).sessions.name, Session)
     closed = list({session.event_id: session for _, session in read}.values())
     arms = [experiment.treatment_of(session.user) for session in closed]

@@ -80,6 +80,7 @@ def learn(
     of = events.users % shards
     for number in range(shards):
         learner, own = Learner(catalogue, kinds, shard=Shard(number, shards)), events.rows(of == number)
+        newest: dict[str, Model] = {}
         began_s = time.process_time()
         for at in range(0, own.size, FOLDED):
             if at < own.size * (1 - measured):
@@ -87,10 +88,10 @@ def learn(
             part = own.rows(slice(at, at + FOLDED))
             # the clock stands still: under full load there is no time for more snapshots than must be
             learner.fold(batch_of(learner.listens, learner.listens + part.size), columns_of(part), at_ms=0)
-            learner.take_models()
+            newest.update({one.name: one for one in learner.take_models()})
         cpu_s.append(time.process_time() - began_s)
-        learner.take_snapshots()
-        snapshots.append(learner.take_models())
+        newest.update({one.name: one for one in learner.newest()})
+        snapshots.append([newest[Shard(number, shards).name_of(kind.name)] for kind in kinds])
     merging_s, models = {}, []
     for kind, of_kind in zip(kinds, zip(*snapshots, strict=True), strict=True):
         began_s = time.process_time()

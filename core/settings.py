@@ -78,7 +78,10 @@ class Settings:
     training : str
         Whether workers publish training batches: `on` or `off` (`BOTIFY_TRAINING`).
     experiments : Path | None
-        The file that declares the experiments; None for the one that comes with the services (`BOTIFY_EXPERIMENTS`).
+        The file that declares the experiments, or `course`; None for no experiment (`BOTIFY_EXPERIMENTS`).
+    recommender : str | None
+        The recommender of everybody who has none from an experiment; None for the `default` of the experiments file,
+        or else `next_track` (`BOTIFY_RECOMMENDER`).
     dataset : str | None
         The imported dataset whose users are served: they are then named by their external ids (`BOTIFY_DATASET`).
     metrics_host : str
@@ -115,6 +118,7 @@ class Settings:
     learner_shards: Annotated[int, whole(1, MOST_SHARDS)] = 1
     training: Literal["on", "off"] = "on"
     experiments: AbsolutePath | None = None
+    recommender: str | None = None
     dataset: str | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int | None, PORT] = None

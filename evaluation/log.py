@@ -68,6 +68,11 @@ class Events(NamedTuple):
         return len(self.users)
 
 
+def joined(parts: Sequence[Events]) -> Events:
+    """Return parts one after another."""
+    return Events._make([np.concatenate(columns) for columns in zip(*parts, strict=True)])
+
+
 @dataclass(frozen=True, slots=True)
 class Log:
     """A log to evaluate on.

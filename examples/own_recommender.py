@@ -1,7 +1,7 @@
 """A recommender of your own: another track of the genre just heard, where it was liked.
 
 To serve it, put the class into a file in `services/recommender/`, add an entry to `RECOMMENDERS` in
-`services/recommender/registry.py`, and name it in a treatment of `services/experiments.toml`. Here it plays without
+`services/recommender/registry.py`, and start `botify up --recommender NAME`. Here it plays without
 servers, compared with `random` on the same listeners.
 """
 

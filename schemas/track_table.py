@@ -119,13 +119,16 @@ class TrackTable(Mapping[int, Track]):
         columns, recent, *_ = self._parts
         return np.union1d(columns.ids, np.array(list(recent), dtype=np.int64)) if recent else columns.ids
 
+    def deleted_ids(self) -> Ints:
+        """Return the ids of the tracks that were deleted."""
+        columns, recent, *_, deleted = self._parts
+        gone = columns.ids[columns.deleted]
+        return np.union1d(gone[~np.isin(gone, list(recent))], np.array(list(deleted), dtype=np.int64))
+
     def live_ids(self) -> Ints:
         """Return the ids of the tracks that were not deleted, ascending."""
-        columns, recent, *_, deleted = self._parts
-        if not recent:
-            return columns.ids[~columns.deleted] if columns.deleted.any() else columns.ids
-        still = columns.ids[~columns.deleted & ~np.isin(columns.ids, list(deleted))]
-        return np.union1d(still, np.array(list(recent.keys() - deleted), dtype=np.int64))
+        ids, deleted = self.ids(), self.deleted_ids()
+        return np.setdiff1d(ids, deleted, assume_unique=True) if len(deleted) else ids
 
     def sharing(self, track: Track) -> tuple[Ints, Ints]:
         """Return the ids of the tracks of a track's artist, and of its genre, without those that were deleted."""

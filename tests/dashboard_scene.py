@@ -16,6 +16,7 @@ from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen
 from schemas.topics import Topics
+from services.experiments import COURSE
 from services.stack.ports import find_free
 from sim.loop import run_loop
 from sim.options import RunOptions
@@ -48,6 +49,7 @@ def chromium() -> str | None:
 @contextmanager
 def scene(settings: Settings, listens: int, replay: bool = True) -> Iterator[Scene]:
     """Simulate listeners, then serve the gateway with its dashboard inside the block."""
+    settings = settings.with_(experiments=COURSE)
     world = World("dashboard", *generate(WORLD), {})
     save_world(settings.home, world)  # a person recommends to its listeners
     with ExitStack() as programs:

@@ -25,7 +25,7 @@ from evaluation.launch.judge import Judge
 from evaluation.launch.ramp import LISTENERS_A_STEP, Ramp
 from schemas.events import RampStep
 from schemas.registry import codec_of
-from services.experiments import DEFAULT_FILE, Experiment, load_experiments
+from services.experiments import Experiment, load_policy
 from streams.store.connect import require_redis
 
 Effect = Annotated[float, typer.Option(min=0.01, help="Smallest relevant improvement, in % of the control's mean.")]
@@ -109,11 +109,11 @@ def _trend(change: Difference) -> str:
 
 
 def _declared(settings: Settings, name: str) -> Experiment:
-    file = settings.experiments or DEFAULT_FILE
-    declared = {one.name: one for one in load_experiments(file).experiments}
+    declared = {one.name: one for one in load_policy(settings).experiments}
     if name not in declared:
         raise AnalyticsError(
-            f"{file} does not declare experiment {name!r}; it declares {', '.join(declared) or 'none'}"
+            f"{settings.experiments or 'BOTIFY_EXPERIMENTS (not set)'} does not declare experiment {name!r}; "
+            f"it declares {', '.join(declared) or 'none'}"
         )
     return declared[name]
 

@@ -1,27 +1,28 @@
 """Botify's own recommenders: the folds, the learner and the code that serve, run in process.
 
 Listens pass `PartitionFold` and `Learner` as a worker's and the learner's batches do, and a recommender answers from
-`UserState`, popularity and snapshots of the models, which are taken at each multiple of `Setup.refresh` listens.
+`UserState`, popularity and snapshots of the models, which are taken at each multiple of `Setup.refresh` listens. The
+batch job that makes lists runs `Setup.trainings` times along the log.
 `evaluation.rankers.pipeline` does the same through topics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
-
 import numpy as np
 
-from evaluation import EvaluationError
-from evaluation.log import Events, Ints
+from core.keyed_random import mix
+from evaluation.log import Events, Ints, joined
 from evaluation.ranker import Setup
 from evaluation.rankers.listeners import Listeners
 from evaluation.state import MemoryModels, MemoryState
 from schemas.events import Listen, Model, TrainingBatch
 from schemas.training import TrainingColumns
+from services.lists.build import build_models
+from services.lists.neighbours import ListenColumns
 from services.recommender.catalogue import Catalogue
-from services.recommender.lists import NO_LISTS
-from services.recommender.protocol import Batch, Ranker
+from services.recommender.dispatch import rank
+from services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists, lists_of
+from services.recommender.protocol import Batch
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
 from streams.folds.popularity import TOP_TRACKS
 from streams.learner.learner import Learner
@@ -31,7 +32,9 @@ from streams.learner.models.next_track_projection import values_of
 
 
 def note_of(name: str, setup: Setup) -> str:
-    """Return how old a recommender's models may be."""
+    """Return how old a recommender's models and lists may be."""
+    if RECOMMENDERS[name].needs_lists:
+        return f"lists built {setup.trainings} times"
     stale = bool(RECOMMENDERS[name].models) and 1 < setup.refresh < setup.events
     return f"models refreshed every {setup.refresh:,} listens" if stale else ""
 
@@ -44,40 +47,37 @@ class BotifyRanker:
     name : str
         In `RECOMMENDERS`.
     setup : Setup
-
-    Raises
-    ------
-    EvaluationError
-        The recommender cannot rank.
     """
 
     def __init__(self, name: str, setup: Setup) -> None:
-        check_can_rank(name)
         kinds = [kind for kind in MODELS if kind.name in RECOMMENDERS[name].models]
         self.note = note_of(name, setup)
         self._setup = setup
         self._folds_when_refreshed = name == "toppop"  # popularity is all it reads, and costs least in long runs
-        self._state = MemoryState(only=("popularity",) if name == "toppop" else ())
+        # likes are of tracks that were heard, which are left out
+        self._state = MemoryState(only=("popularity",) if name == "toppop" else ("likes",) if setup.repeats else ())
         self._pending: list[tuple[int, Listen]] = []
         catalogue = {track.track: track for track in setup.tracks}
         self._learner = Learner(catalogue, kinds, setup.refresh) if kinds else None
         self._snapshots: dict[str, Model] = {}
         self._listeners = Listeners(setup)
-        self._refreshed = 0
+        self._refreshed = self._listed = 0
+        self._heard: list[Events] | None = [] if RECOMMENDERS[name].needs_lists else None
+        self._lists: dict[str, Lists] = {}
         self._top: Ints = np.zeros(0, dtype=np.int64)
         factory = RecommenderFactory()
         self._models = models = MemoryModels(factory)
         inputs = RecommenderInputs(
             top=lambda: self._top,
-            neighbours=lambda: NO_LISTS,
-            user_lists=lambda: NO_LISTS,
+            neighbours=lambda: self._lists.get(NEIGHBOURS, NO_LISTS),
+            user_lists=lambda: self._lists.get(USER_LISTS, NO_LISTS),
             factors=lambda: models.factors,
             graph=lambda: models.graph,
             next_track=lambda: models.next_track,
             policy_results=dict,
         )
         made = {one.name: one for one in factory.make(Catalogue(setup.tracks), inputs)}
-        self._ranker = cast(Ranker, made[name])
+        self._recommender = made[name]
 
     def learn(self, events: Events) -> None:
         """Fold the events as listens, and learn from them."""
@@ -85,6 +85,8 @@ class BotifyRanker:
         if self._learner is not None:
             self._learner.fold(batch_of(first, self._listeners.listens), columns_of(events))
             self._snapshots.update({model.name: model for model in self._learner.take_models()})
+        if self._heard is not None:
+            self._heard.append(events)
 
     def _hear(self, events: Events) -> int:
         """Take the events for the state of the listeners; return the offset of the first."""
@@ -100,7 +102,7 @@ class BotifyRanker:
         states, likes = self._state.users_and_likes(users.tolist())
         requests = self._listeners.requests(users, times_ms, k)
         size = requests[0].list_size or k
-        return self._listeners.new_to(users, self._ranker.rank(Batch.of(requests, states, likes), size).tracks, k)
+        return self._listeners.new_to(users, rank(self._recommender, Batch.of(requests, states, likes), size).tracks, k)
 
     def _refresh(self) -> None:
         """Let the recommender see the newest snapshots, and popularity if it is `Setup.refresh` listens old or more."""
@@ -111,6 +113,11 @@ class BotifyRanker:
         for model in self._snapshots.values():
             self._models.serve(model)
         self._snapshots = {}
+        every = -(-self._setup.events // self._setup.trainings)
+        if self._heard and self._listeners.listens - self._listed >= every:
+            self._listed, heard = self._listeners.listens, joined(self._heard)
+            self._heard = [heard]
+            self._lists = {model.name: lists_of(model) for model in build_models(heard_of(heard), *LISTS)}
 
     def _fold(self) -> None:
         if self._pending:
@@ -162,20 +169,12 @@ def columns_of(events: Events) -> TrainingColumns:
     )
 
 
-def evaluable() -> Sequence[str]:
-    """Return the recommenders that can be evaluated."""
-    return [name for name, entry in RECOMMENDERS.items() if hasattr(entry.recommender, "rank")]
+LISTS = 50, 50
+"""Neighbours of a track, and tracks of a listener's list: as `botify lists build` makes them."""
 
 
-def check_can_rank(name: str) -> None:
-    """Refuse a recommender without `rank`.
-
-    Raises
-    ------
-    EvaluationError
-    """
-    if name not in evaluable():
-        able = ", ".join(evaluable())
-        raise EvaluationError(
-            f"recommender {name!r} draws single tracks and has no method `rank`; to be evaluated are {able}"
-        )
+def heard_of(events: Events) -> ListenColumns:
+    """Return events as the batch job takes them; users of a log may number their sessions alike."""
+    numbers, sessions = np.arange(events.size, dtype=np.uint64), mix(events.users, events.sessions)
+    fractions = events.fractions.astype(np.float64)
+    return ListenColumns(numbers, sessions, events.users, events.items, fractions, events.times_ms)

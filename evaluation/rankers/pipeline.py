@@ -72,7 +72,7 @@ class PipelineRanker:
     Raises
     ------
     EvaluationError
-        The recommender cannot rank, or a process fails.
+        The recommender needs lists, or a process fails.
     """
 
     def __init__(self, name: str, setup: Setup, settings: Settings) -> None:
@@ -106,9 +106,7 @@ class PipelineRanker:
             stack.callback(redis.close)
             self._state = StateReader(redis, self._settings)
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="botify-evaluation-")))
-            experiments = logs / "experiments.toml"
-            experiments.write_text(f'default = "{self._name}"\n', encoding="utf-8")
-            own = self._settings.with_(home=logs, experiments=experiments)
+            own = self._settings.with_(home=logs, experiments=None, recommender=self._name)
             self._programs = {module: stack.enter_context(Program(module, own, logs)) for module in PROGRAMS}
             self._recommender = self._programs["services.recommender"]
             self._stack = stack.pop_all()

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 from evaluation import EvaluationError, MissingPeerError
 from evaluation.ranker import OnlineRanker, Setup
-from evaluation.rankers.botify import BotifyRanker, NextTrackRanker, check_can_rank, evaluable
+from evaluation.rankers.botify import BotifyRanker, NextTrackRanker
 from services.recommender.registry import RECOMMENDERS
 from streams.learner.models.next_track import NextTrack
 
@@ -60,30 +60,28 @@ def check_name(name: str) -> None:
     Raises
     ------
     EvaluationError
-        The name is not known, or the recommender cannot rank.
+        The name is not known.
     MissingPeerError
         Its package is not installed.
     """
-    if name in RECOMMENDERS:
-        check_can_rank(name)
-    elif name in PEERS:
+    if name in PEERS:
         require_peer(name)
-    else:
-        raise EvaluationError(f"recommender {name!r} is not known; there are {', '.join((*evaluable(), *PEERS))}")
+    elif name not in RECOMMENDERS:
+        raise EvaluationError(f"recommender {name!r} is not known; there are {', '.join((*RECOMMENDERS, *PEERS))}")
 
 
 def check_served(name: str) -> None:
-    """Refuse what the recommender service does not serve, so that it cannot be evaluated through Kafka.
+    """Refuse what cannot be evaluated through Kafka: what is not served, and what waits for lists of a batch job.
 
     Raises
     ------
     EvaluationError
     """
-    if name not in RECOMMENDERS:
+    if name not in RECOMMENDERS or RECOMMENDERS[name].needs_lists:
+        why = "serves lists of a batch job" if name in RECOMMENDERS else "is not served"
         raise EvaluationError(
-            f"{name!r} is not served, so it cannot be evaluated through Kafka; leave it out of --recommenders"
+            f"{name!r} {why}, so it cannot be evaluated through Kafka; leave it out of --recommenders"
         )
-    check_can_rank(name)
 
 
 def require_peer(name: str) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from analytics.offline.ranking import NO_TRACK
-from evaluation.log import Events, Ints
+from evaluation.log import Events, Ints, joined
 from evaluation.ranker import UNTUNED, Histories, Setup, best_of_scores
 
 
@@ -57,7 +57,7 @@ class TrainedRanker(ABC):
         """Train if it is due, and rank all items; none before the first training."""
         if self._learned >= self._due:
             self._due = self._learned + -(-self.setup.events // self.setup.trainings)
-            self._parts = [Events._make([np.concatenate(columns) for columns in zip(*self._parts, strict=True)])]
+            self._parts = [joined(self._parts)]
             self.train(self._parts[0])
             self._is_trained = True
         if not self._is_trained:

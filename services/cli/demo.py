@@ -12,6 +12,7 @@ import typer
 from core.cli import console
 from core.settings import STACK_FILE, Settings
 from services.errors import DemoError
+from services.experiments import load_policy
 
 EXPERIMENT = "STICKY_ARTIST"
 
@@ -26,10 +27,18 @@ def demo(
     """
     settings = Settings.from_env()
     own_stack = not (settings.home / STACK_FILE).exists()
+    served = load_policy(settings)
+    if not own_stack and EXPERIMENT not in [one.name for one in served.experiments]:
+        raise DemoError(f"the stack in {settings.home} serves {served}; stop it with `botify down`")
     run_id = f"demo{int(time.time()):x}"
     try:
         if own_stack:
-            _botify("up", "--no-gateway", why="start Kafka, Valkey, a Faust worker, a learner and the recommender")
+            _botify(
+                "up",
+                "--no-gateway",
+                "--experiments=course",
+                why="start Kafka, Valkey, a Faust worker, a learner and the recommender",
+            )
         _botify("sim", "run", f"--listens={listens}", f"--seed={seed}", f"--run-id={run_id}", why="simulate listeners")
         _botify("verify", why="compare the state in Redis with a fold of the topic")
         _botify("experiment", "results", EXPERIMENT, f"--run={run_id}", why="compare the recommenders")

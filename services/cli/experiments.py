@@ -1,4 +1,4 @@
-"""`botify experiment list` and `show`: the declared experiments, and the listeners of each treatment."""
+"""`botify recommenders list`, `botify experiment list` and `show`: who may answer, and whom listeners get."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from rich import box
 from rich.table import Column, Table
 
-from core.cli import Json, console, print_json, progress
+from core.cli import Json, console, print_json, progress, say
 from core.errors import BotifyError
 from core.kafka.admin import require_kafka
 from core.kafka.reader import TopicReader
@@ -19,10 +19,31 @@ from schemas.registry import codec_of
 from schemas.topics import Topics
 from schemas.validation import iter_valid
 from services.errors import ExperimentError
-from services.experiments import DEFAULT_FILE, Experiment, Experiments, load_experiments
+from services.experiments import Experiment, Experiments, load_policy
 from services.experiments.assignment import Samples
 from services.experiments.live import read_steps
 from services.recommender.registry import RECOMMENDERS
+
+recommenders = typer.Typer(help="The recommenders.", no_args_is_help=True)
+
+
+@recommenders.callback()
+def _group() -> None:
+    """Keep the name of a single command."""
+
+
+@recommenders.command("list")
+def list_recommenders(as_json: Json = False) -> None:
+    """List the recommenders: what each answers with, who answers where it cannot, and the models it needs."""
+    if as_json:
+        about = ("answers", "fallback", "needs")
+        print_json({name: {one: getattr(entry, one) for one in about} for name, entry in RECOMMENDERS.items()})
+        return
+    rows = [("recommender", "answers with", "fallback", "models")]
+    rows += [(one.name, one.answers, one.fallback or "-", ", ".join(one.needs) or "-") for one in RECOMMENDERS.values()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:  # in lines, which a table would fold
+        say("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 def list_experiments(as_json: Json = False) -> None:
@@ -44,11 +65,8 @@ def list_experiments(as_json: Json = False) -> None:
     headings = ("experiment", "layer", "traffic", "treatments", "salt")
     table = Table(*(Column(heading, overflow="fold") for heading in headings), box=box.SIMPLE_HEAD, pad_edge=False)
     for experiment in experiments.experiments:
-        arms = ", ".join(
-            f"{arm.name} {share:.0%} {arm.recommender or '-'}" for arm, share in experiment.shares().items()
-        )
         layer, traffic = _slice(experiment, steps)
-        table.add_row(experiment.name, layer, traffic, arms, experiment.salt)
+        table.add_row(experiment.name, layer, traffic, experiment.arms, experiment.salt)
     console.print(table)
     console.print(
         f"{file}: listeners without a recommender from an experiment get {experiments.default}", soft_wrap=True
@@ -81,8 +99,7 @@ def show(name: Annotated[str, typer.Argument(help="Name of the experiment.")], a
 
 
 def _declared(settings: Settings) -> tuple[str, Experiments]:
-    file = settings.experiments or DEFAULT_FILE
-    return str(file), load_experiments(file, RECOMMENDERS)
+    return str(settings.experiments or "BOTIFY_EXPERIMENTS (not set)"), load_policy(settings, RECOMMENDERS)
 
 
 Steps = Mapping[str, RampStep]

@@ -21,7 +21,7 @@ from core.errors import SettingsError
 from core.settings import STACK_FILE, Settings, remember
 from schemas.external_ids import UserIds
 from services.errors import StackError
-from services.experiments import DEFAULT_FILE, load_experiments
+from services.experiments import load_policy
 from services.gateway.options import GatewayOptions
 from services.stack.embedded import LOCK_FILE, take_lock
 from services.stack.ports import check_free, choose
@@ -87,6 +87,7 @@ def _places(status: StackStatus) -> Table:
     grid.add_row("Kafka", status.kafka_bootstrap_servers)
     grid.add_row("Redis", status.redis_url)
     grid.add_row("data, logs", Text(str(status.home), overflow="fold"))
+    grid.add_row("policy", Text(status.policy, overflow="fold"))
     return grid
 
 
@@ -144,12 +145,28 @@ def up(
     prefix: Annotated[
         str | None, typer.Option(help="First part of all topic names; users are numbers without --dataset.")
     ] = None,
+    recommender: Annotated[
+        str | None,
+        typer.Option(
+            help="For everybody, or for listeners without one from an experiment; see `botify recommenders list`. "
+            "Default: BOTIFY_RECOMMENDER, the default of the experiments, or next_track."
+        ),
+    ] = None,
+    experiments: Annotated[
+        str | None,
+        typer.Option(
+            help="File that declares experiments; `course`: random against sticky_artist. Default: BOTIFY_EXPERIMENTS."
+        ),
+    ] = None,
 ) -> None:
     """Start Kafka, Valkey, stream processors, learners, recommenders and the gateway; existing data is kept."""
     if dataset or prefix:
         _remember(Settings.from_env(), dataset, prefix)
+    # its processes inherit the variables, and `stack.json` names them for other terminals
+    given = {"BOTIFY_RECOMMENDER": recommender, "BOTIFY_EXPERIMENTS": experiments}
+    os.environ.update({name: value for name, value in given.items() if value is not None})
     settings = Settings.from_env()
-    _check_experiments(settings)
+    _check_policy(settings)
     at = _gateway_port(settings, gateway_port) if gateway else None
     if detach:
         _up_in_background(settings, workers, recommenders, learners, gateways, kafka_port, redis_port, at)
@@ -165,6 +182,7 @@ def up(
             environ=({} if at is None else {"BOTIFY_GATEWAY_PORT": str(at)}) | (SHARED if gateways > 1 else {}),
             notify=say,
         ) as running:
+            say(str(load_policy(running.settings)))
             _say_addresses(running.settings, at, gateways)
             say("Ctrl-C stops everything; the data is kept")
             running.supervisor.watch()
@@ -237,11 +255,11 @@ def _remember(settings: Settings, dataset: str | None, prefix: str | None) -> No
     remember(settings.home, dataset=dataset, topic_prefix=prefix or dataset)
 
 
-def _check_experiments(settings: Settings) -> None:
-    """Check the experiments file before starting programs that would end because of it."""
+def _check_policy(settings: Settings) -> None:
+    """Check who is to recommend before starting programs that would end because of it."""
     from services.recommender.registry import RECOMMENDERS
 
-    for warning in load_experiments(settings.experiments or DEFAULT_FILE, RECOMMENDERS).warnings():
+    for warning in load_policy(settings, RECOMMENDERS).warnings():
         say(f"warning: {warning}")
 
 
@@ -274,6 +292,7 @@ def _up_in_background(
             problems = wait_for_gateway(
                 gateway_port, READY_S, running=lambda: StackRecord.read(settings.home) is not None
             )
+    say(str(load_policy(Settings.from_env())))
     _say_addresses(Settings.from_env(), gateway_port, gateways)
     for problem in problems:
         say(problem)

@@ -40,7 +40,7 @@ from services.dashboard.figures import (
     track_of,
 )
 from services.dashboard.listens import Connectionless, Tail
-from services.experiments import DEFAULT_FILE, Experiments, LiveExperiments, load_experiments
+from services.experiments import Experiments, LiveExperiments, load_policy
 from services.recommender.bandit import POLICIES, Mix, shares
 from services.recommender.service import GROUP
 from services.stack.record import StackRecord
@@ -86,7 +86,7 @@ class ExperimentsReader(LiveExperiments):
     """Reads the declared experiments and their ramps."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
-        super().__init__(settings, codec, load_experiments(settings.experiments or DEFAULT_FILE))
+        super().__init__(settings, codec, load_policy(settings))
 
     def read(self) -> Declared:
         """Return both; raises `TopicError` if their topic cannot be read."""

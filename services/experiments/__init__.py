@@ -1,8 +1,8 @@
 """Experiments: the treatment of each listener, and the recommender of each treatment.
 
-One TOML file declares them::
+Without any, everybody gets `BOTIFY_RECOMMENDER`, or `next_track`. One TOML file declares them::
 
-    default = "random"                 # for listeners without a recommender from an experiment
+    default = "random"                 # for everybody else; BOTIFY_RECOMMENDER goes before
 
     [[experiment]]
     name = "STICKY_ARTIST"
@@ -48,11 +48,11 @@ recommenders and gateways run. A step moves the end of the experiment's slice, s
 """
 
 from services.experiments.assignment import Assignment, Experiment, Experiments, Slice, Treatment
-from services.experiments.declaration import DEFAULT_FILE, load_experiments
+from services.experiments.declaration import COURSE, load_experiments, load_policy
 from services.experiments.live import LiveExperiments
 
 __all__ = [
-    "DEFAULT_FILE",
+    "COURSE",
     "Assignment",
     "Experiment",
     "Experiments",
@@ -60,4 +60,5 @@ __all__ = [
     "Slice",
     "Treatment",
     "load_experiments",
+    "load_policy",
 ]

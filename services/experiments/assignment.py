@@ -146,6 +146,11 @@ class Experiment:
         """Return each treatment's share of the experiment's listeners."""
         return {arm: self.buckets.count(arm) / len(self.buckets) for arm in dict.fromkeys(self.buckets)}
 
+    @property
+    def arms(self) -> str:
+        """The treatments as a reader sees them: name, share and recommender of each."""
+        return ", ".join(f"{arm.name} {share:.0%} {arm.recommender or '-'}" for arm, share in self.shares().items())
+
 
 MOST_LISTENERS, MOST_ASSIGNMENTS = 1 << 16, 1 << 12
 """Kept: whose assignments, 200 bytes each, and different ones, 1 KB each. Others take 1 µs an experiment to compute."""
@@ -170,6 +175,20 @@ class Experiments:
     def at(self, steps: Mapping[str, RampStep]) -> Experiments:
         """Return the experiments as of the last step of each ramp, by experiment."""
         return Experiments(tuple(one.at(steps.get(one.name)) for one in self.experiments), self.default)
+
+    def __str__(self) -> str:
+        """Say who gets which recommender.
+
+        Examples
+        --------
+        >>> print(Experiments((), "next_track"))
+        recommender next_track for everybody
+        >>> print(Experiments((Experiment("A", "A", (Treatment("C", "random"), Treatment("T1", "mix"))),), "toppop"))
+        experiment A: C 50% random, T1 50% mix; recommender toppop for everybody else
+        """
+        rest = " else" if self.experiments else ""
+        said = [f"experiment {one.name}: {one.arms}" for one in self.experiments]
+        return "; ".join([*said, f"recommender {self.default} for everybody{rest}"])
 
     def warnings(self) -> list[str]:
         """Return a warning for each experiment whose recommenders never serve.

@@ -1,4 +1,4 @@
-"""Reads and validates the experiments file."""
+"""Reads and validates the experiments file, and the recommender of everybody else."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from core.goals import BETTER, Goals
+from core.settings import Settings
 from services.errors import ExperimentError
 from services.experiments.assignment import LAYER_BUCKETS, Experiment, Experiments, Slice, Treatment
 
-DEFAULT_FILE = Path(__file__).parents[1] / "experiments.toml"
+DEFAULT = "next_track"
+"""The best on real logs, see docs/evaluation.md; `toppop` answers before it has a model."""
+COURSE = Path(__file__).with_name("course.toml")
 AA_ARMS = ("C", "T1")
 EXPERIMENT_KEYS = ("name", "salt", "split", "treatments", "layer", "traffic", "aa", "recommender")
 GOAL_KEYS = ("success", "guardrails", "ramp")
@@ -21,12 +24,22 @@ TREATMENT_KEYS = ("name", "recommender", "share")
 Table = Mapping[str, Any]
 
 
+def load_policy(settings: Settings, recommenders: Container[str] | None = None) -> Experiments:
+    """Return what `BOTIFY_EXPERIMENTS` and `BOTIFY_RECOMMENDER` say: see `load_experiments`."""
+    own, file = settings.recommender, settings.experiments
+    declared = Experiments((), DEFAULT) if file is None else load_experiments(file, recommenders)
+    if own is None:
+        return declared
+    return Experiments(declared.experiments, _known(own, recommenders, "BOTIFY_RECOMMENDER"))
+
+
 def load_experiments(path: Path, recommenders: Container[str] | None = None) -> Experiments:
     """Read the file.
 
     Parameters
     ----------
     path : Path
+        A file; if there is none of the name `course`, `COURSE`.
     recommenders : container of str, optional
         Names of the registered recommenders; without it, any name is accepted.
 
@@ -35,11 +48,13 @@ def load_experiments(path: Path, recommenders: Container[str] | None = None) -> 
     ExperimentError
         The message has the file, the experiment, the invalid value and the correction.
     """
+    if path.name == COURSE.stem and not path.exists():
+        path = COURSE
     try:
         return _experiments(tomllib.loads(path.read_text(encoding="utf-8")), recommenders)
     except FileNotFoundError as error:
         raise ExperimentError(
-            f"{path} does not exist; set BOTIFY_EXPERIMENTS to the experiments file, or unset it"
+            f"{path} does not exist; set BOTIFY_EXPERIMENTS to the experiments file or to `course`, or unset it"
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise ExperimentError(f"{path} is not valid TOML: {error}") from error
@@ -48,7 +63,7 @@ def load_experiments(path: Path, recommenders: Container[str] | None = None) -> 
 
 
 def _experiments(declared: Table, recommenders: Container[str] | None) -> Experiments:
-    default = _known(declared.get("default", "random"), recommenders, "default")
+    default = _known(declared["default"], recommenders, "default") if "default" in declared else DEFAULT
     entries = _tables(declared.get("experiment", []), "write each experiment under [[experiment]]")
     names = [_text(entry, "name", f"experiment {dict(entry)}") for entry in entries]
     if twice := next((name for name in names if names.count(name) > 1), None):

@@ -22,7 +22,7 @@ from core.telemetry import new_registry
 from schemas.catalogue import CatalogueReader
 from schemas.external_ids import UserIds
 from schemas.registry import codec_of
-from services.experiments import DEFAULT_FILE, LiveExperiments, load_experiments
+from services.experiments import LiveExperiments, load_policy
 from services.gateway.api import DOCS, HANDLED_ERRORS, PAGES, BotifyApi, error_response
 from services.gateway.connections import Connections
 from services.gateway.messages import NO_CATALOGUE, UnavailableError
@@ -123,7 +123,7 @@ async def connect_gateway(
     """
     settings = await asyncio.to_thread(live_layout, settings)
     codec, clock = codec_of(settings), EventClock(settings.partitions)
-    experiments = LiveExperiments(settings, codec, load_experiments(settings.experiments or DEFAULT_FILE))
+    experiments = LiveExperiments(settings, codec, load_policy(settings))
     stack.callback(experiments.close)
     await asyncio.to_thread(experiments.start)
     redis = await asyncio.to_thread(connect, settings, SERVING_TIMEOUT_S)

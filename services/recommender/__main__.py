@@ -29,7 +29,7 @@ from schemas.catalogue import CatalogueReader
 from schemas.models import ModelReader
 from schemas.registry import codec_of
 from schemas.topics import Topics
-from services.experiments import DEFAULT_FILE, LiveExperiments, load_experiments
+from services.experiments import LiveExperiments, load_policy
 from services.recommender.dispatch import Guards, LiveRecommenders
 from services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
 from services.recommender.registry import RECOMMENDERS, OnDemand, RecommenderFactory, RecommenderInputs
@@ -86,7 +86,8 @@ def build_service(settings: Settings) -> RecommenderService:
     def models_of(recommender: str) -> dict[str, int]:
         return {name: one.version for name, one in models.on_topic() if name in RECOMMENDERS[recommender].models}
 
-    declared = load_experiments(settings.experiments or DEFAULT_FILE, RECOMMENDERS)
+    declared = load_policy(settings, RECOMMENDERS)
+    log.info("%s", declared)
     for warning in declared.warnings():
         log.warning("%s", warning)
     experiments = LiveExperiments(settings, codec, declared)

@@ -26,8 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import keys_of_texts, uniform
-from services.recommender.dispatch import answer, drawn_policy
-from services.recommender.protocol import Answers, Batch, RandomStream, Recommender
+from services.recommender.dispatch import answer, drawn_policy, rank
+from services.recommender.protocol import (
+    NO_ANSWER,
+    Answers,
+    Batch,
+    RandomStream,
+    Ranking,
+    Recommender,
+    no_ranking,
+)
 from streams.folds.sessions import PolicyResult
 
 Floats = NDArray[np.float64]
@@ -106,7 +114,7 @@ POLICIES = ("sticky_norepeat", "rerank")
 
 
 class Mix:
-    """Calls the policy that the bandit assigns to the session.
+    """The answer of sticky_norepeat or rerank, of the one that is listened to longer.
 
     Parameters
     ----------
@@ -138,6 +146,18 @@ class Mix:
         candidates = np.array([count or 0 for count in answered.candidates], dtype=np.int64)
         policies = list(map(drawn_policy, wanted, answered.recommenders))
         return Answers(answered.tracks, answered.propensities * np.array(shares), candidates, policies)
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return the list of the policy of each request's session, or of the first of its fallbacks that has one."""
+        wanted, ranking = np.array(self.policies_of(batch)[0]), no_ranking(len(batch), k)
+        for policy in self._bandit.policies:
+            name: str | None = policy
+            rows = np.flatnonzero(wanted == policy)
+            while name is not None and len(rows):
+                part = rank(self._recommenders[name], batch.select(rows), k)
+                ranking.tracks[rows], ranking.scores[rows] = part
+                rows, name = rows[part.tracks[:, 0] == NO_ANSWER], self._recommenders[name].fallback
+        return ranking
 
     def policies_of(self, batch: Batch) -> tuple[list[str], list[float]]:
         """Return the policy of each request's session, and its share of the sessions."""

@@ -11,11 +11,13 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.keyed_random import mix
 from schemas.catalogue import CatalogueReader
 from schemas.events import Slate, Track
 from services.errors import RecommenderError
@@ -142,30 +144,36 @@ def answer(
                 rows = answered.put(rows, name, answers)
             else:
                 tracks = rank(recommender, some, list_size).tracks
-                rows = answered.put_rankings(rows, name, tracks if deleted is None else _without(tracks, deleted))
+                rows = answered.put_rankings(
+                    rows, name, tracks if deleted is None else _without(tracks, np.isin(tracks, deleted))
+                )
             name = recommender.fallback
     return answered
 
 
-def _without(tracks: NDArray[np.int64], deleted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Remove tracks from lists, shape (n, k); what is behind them moves up."""
-    out = np.isin(tracks, deleted)
+def _without(tracks: NDArray[np.int64], out: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Remove tracks from lists, both of shape (n, k); what is behind them moves up."""
     moved: NDArray[np.int64] = np.take_along_axis(
         np.where(out, NO_ANSWER, tracks), np.argsort(out, axis=1, kind="stable"), axis=1
     )
     return moved
 
 
+DRAWS = 32
+
+
 def rank(recommender: Recommender, batch: Batch, k: int) -> Ranking:
-    """Return a recommender's lists; empty ones if it only draws single tracks."""
-    ranker = getattr(recommender, "rank", None)
-    return no_ranking(len(batch), k) if ranker is None else ranker(batch, k)
-
-
-def offer(recommender: Recommender, batch: Batch, k: int) -> Ranking:
-    """Return what a recommender offers to slates: what it ranks, or of one that only draws, what it draws from."""
-    offers = getattr(recommender, "offer", None)
-    return rank(recommender, batch, k) if offers is None else offers(batch, k)
+    """Return a recommender's lists; of one without `rank`, the different tracks among `DRAWS` draws, as they come."""
+    ranker: Callable[[Batch, int], Ranking] | None = getattr(recommender, "rank", None)
+    if ranker is not None:
+        return ranker(batch, k)
+    ranking, draws = no_ranking(len(batch), k), min(k, DRAWS)
+    keys = [batch.keys, *(mix(batch.keys, draw) for draw in range(1, draws))]
+    drawn = np.stack([recommender.recommend(replace(batch, keys=of_draw)).tracks for of_draw in keys], axis=1)
+    repeated = np.tril(drawn[:, :, None] == drawn[:, None, :], -1).any(axis=2)
+    tracks = ranking.tracks[:, :draws] = _without(drawn, repeated | (drawn == NO_ANSWER))
+    ranking.scores[:, :draws] = np.where(tracks == NO_ANSWER, -np.inf, -np.arange(draws))
+    return ranking
 
 
 def answer_slates(
@@ -182,7 +190,7 @@ def answer_slates(
         policies, shares = ([name] * len(members), [1.0] * len(members)) if mixed is None else mixed
         for policy in set(policies):
             rows = [row for row, one in enumerate(policies) if one == policy]
-            made = slates.make(some.select(np.array(rows, dtype=np.int64)), policy, recommenders, offer)
+            made = slates.make(some.select(np.array(rows, dtype=np.int64)), policy, recommenders, rank)
             for row, one in zip(rows, made, strict=True):
                 if one is None:
                     continue
@@ -235,10 +243,14 @@ def check_chains(recommenders: Mapping[str, Recommender]) -> None:
                 raise RecommenderError(f"the fallback chain {' → '.join(chain)} does not end")
 
 
-REFRESH_S = 10.0
-"""Interval between looks at what has arrived of the catalogue."""
+REFRESH_S = 1.0
+"""Interval between looks at what has arrived of the catalogue; what was deleted is not answered from then on."""
 RETRY_S = 0.2
 """Interval between reads of the catalogue to its end while a requested track is unknown, or while it is empty."""
+REBUILD_SHARE = 0.1
+"""Most of the time that goes into rebuilding for what has arrived: a large catalogue takes a second."""
+BROKEN_S = 10.0
+"""Interval between attempts to rebuild after an error."""
 
 
 class LiveRecommenders:
@@ -270,43 +282,55 @@ class LiveRecommenders:
         self._build_slates = build_slates
         self._slates: Slates | None = None
         self._deleted: NDArray[np.int64] | None = None
-        self._refreshed_at_s = -REFRESH_S
+        self._refreshed_at_s = self._rebuild_from_s = -math.inf
         self.catalogue = Catalogue([])
         self._recommenders: Mapping[str, Recommender] = {}
         self._is_outdated = True
-        self._refresh(reader.refresh)
+        self._refresh(to_end=True)
 
     def answer(self, batch: Batch, wanted: Sequence[str]) -> Dispatched:
         """Answer a batch, after reading the catalogue again if a track of it is unknown."""
         since_s = time.monotonic() - self._refreshed_at_s
         if since_s > RETRY_S and self._misses(batch):
-            self._refresh(self._reader.refresh)
+            self._refresh(to_end=True)
         elif since_s > REFRESH_S:
-            self._refresh(self._reader.take_arrived)
+            self._refresh(to_end=False)
         answered = answer(batch, wanted, self._recommenders, self._deleted)
         if self._slates is not None:
             answer_slates(batch, wanted, self._recommenders, self._slates, answered)
         return answered
 
     def _misses(self, batch: Batch) -> bool:
-        """Return whether a track of the requests is unknown; one that was deleted is not."""
-        unknown = batch.tracks[self.catalogue.rows_of(batch.tracks) < 0].tolist()
-        return any(track >= 0 and track not in self._reader.tracks for track in unknown)
+        """Return whether a track of the requests is unknown, or has arrived since; one that was deleted is neither."""
+        unknown, tracks = batch.tracks[self.catalogue.rows_of(batch.tracks) < 0].tolist(), self._reader.tracks
+        return any(
+            track >= 0 and (track not in tracks or (self._is_outdated and not tracks[track].deleted))
+            for track in unknown
+        )
 
     def refresh_if_empty(self) -> None:
         """Read the catalogue again while it is empty; called between batches, because there may be none."""
         if not len(self.catalogue) and time.monotonic() - self._refreshed_at_s > RETRY_S:
-            self._refresh(self._reader.refresh)
+            self._refresh(to_end=True)
 
-    def _refresh(self, read: Callable[[], int]) -> None:
-        self._is_outdated |= read() > 0
-        if self._is_outdated:
+    def _refresh(self, *, to_end: bool) -> None:
+        """Read to the topic's end because something is missed, or what has arrived."""
+        if self._reader.refresh() if to_end else self._reader.take_arrived():
+            self._is_outdated = True
+            deleted = self._reader.tracks.deleted_ids()
+            self._deleted = deleted if len(deleted) else None
+        began_s = time.monotonic()
+        if self._is_outdated and (to_end or began_s >= self._rebuild_from_s):
+            pause_s = 0.0
             try:
                 self._rebuild()
             except Exception:
                 if not self._recommenders:
                     raise
                 log.exception("recommenders cannot be built for the new catalogue; those of the old one keep serving")
+                pause_s = BROKEN_S
+            ended_s = time.monotonic()
+            self._rebuild_from_s = ended_s + max(pause_s, (ended_s - began_s) * (1 / REBUILD_SHARE - 1))
         self._refreshed_at_s = time.monotonic()
 
     def _rebuild(self) -> None:
@@ -315,7 +339,6 @@ class LiveRecommenders:
         catalogue = Catalogue.of_columns(columns)
         recommenders = {recommender.name: recommender for recommender in self._build(catalogue)}
         check_chains(recommenders)
-        self._deleted = columns.ids[columns.deleted] if columns.deleted.any() else None
         if self._build_slates is not None:
             self._slates = self._build_slates(catalogue, tracks)
         self.catalogue, self._recommenders, self._is_outdated = catalogue, recommenders, False
@@ -423,25 +446,19 @@ class Guarded:
         return self._call(call, no_answers(len(batch)))
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the recommender's lists; empty ones if it has none, raises, or its circuit is open."""
-        return self._ranking(rank, batch, k)
+        """Return the recommender's lists; empty ones if it raises, or its circuit is open."""
 
-    def offer(self, batch: Batch, k: int) -> Ranking:
-        """Return what the recommender offers to slates; guarded as `rank`."""
-        return self._ranking(offer, batch, k)
-
-    def because(self, batch: Batch, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return what the recommender says led to tracks that it offered; guarded as `rank`."""
-        return self._call(lambda: said_by(self._recommender, batch, tracks), np.full(len(tracks), NO_ANSWER))
-
-    def _ranking(self, of: Callable[[Recommender, Batch, int], Ranking], batch: Batch, k: int) -> Ranking:
         def call() -> Ranking:
-            ranking = of(self._recommender, batch, k)
+            ranking = rank(self._recommender, batch, k)
             if ranking.tracks.shape != (len(batch), k):
                 raise RecommenderError(f"the recommender returned lists of shape {ranking.tracks.shape}")
             return ranking
 
         return self._call(call, no_ranking(len(batch), k))
+
+    def because(self, batch: Batch, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return what the recommender says led to tracks that it offered; guarded as `rank`."""
+        return self._call(lambda: said_by(self._recommender, batch, tracks), np.full(len(tracks), NO_ANSWER))
 
     def policies_of(self, batch: Batch) -> tuple[list[str], list[float]] | None:
         """Return the policy of each session and its share, for a recommender that mixes several."""

@@ -88,7 +88,7 @@ def recent_listens(batch: Batch, count: int) -> RecentListens:
 
 
 class I2I:
-    """Item-to-item from a sampled seed track.
+    """The best unseen neighbour of a recent track.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ BEST = 5
 
 
 class I2IStream:
-    """Neighbours in the live graph.
+    """An unheard neighbour of what the session liked, in the live graph.
 
     Examples
     --------

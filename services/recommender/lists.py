@@ -166,7 +166,7 @@ def lists_as_ranking(tracks: NDArray[np.int64], sizes: NDArray[np.int64], k: int
 
 
 class Contextual:
-    """Uniform over the neighbours of the track just heard, whether liked or not.
+    """A neighbour of the track just heard, liked or not, drawn uniformly.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ class Contextual:
         """Draw a neighbour; no answer for a track without any."""
         return draw_evenly(*self._neighbours().of(batch.tracks), batch.keys, RandomStream.CONTEXTUAL)
 
-    def offer(self, batch: Batch, k: int) -> Ranking:
+    def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the neighbours, the nearest first."""
         return lists_as_ranking(*self._neighbours().of(batch.tracks), k)
 
@@ -203,7 +203,7 @@ class Contextual:
 
 
 class Indexed:
-    """Uniform over the listener's own list.
+    """A track of the listener's own list, drawn uniformly.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ class Indexed:
         """Draw from each listener's list; no answer for a listener without one."""
         return draw_evenly(*self._lists().of(users_of(batch)), batch.keys, RandomStream.INDEXED)
 
-    def offer(self, batch: Batch, k: int) -> Ranking:
+    def rank(self, batch: Batch, k: int) -> Ranking:
         """Return each listener's list, the best first."""
         return lists_as_ranking(*self._lists().of(users_of(batch)), k)
 
@@ -250,7 +250,7 @@ class _Choice(NamedTuple):
 
 
 class SimilarUsers:
-    """Sticky artist that avoids disliked tracks.
+    """As sticky_artist, without disliked tracks; contextual after five bad ones.
 
     Parameters
     ----------

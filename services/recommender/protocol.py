@@ -144,7 +144,11 @@ def no_answers(size: int) -> Answers:
 
 
 class Recommender(Protocol):
-    """A policy. It stores no listener state: the state is in the batch."""
+    """A policy. It stores no listener state: the state is in the batch.
+
+    It may have a method `rank(batch, k) -> Ranking` for lists, slates and evaluations: the k tracks that it would
+    answer with first, without exploring. Without one its list is what it draws, see `dispatch.rank`.
+    """
 
     name: str
     fallback: str | None
@@ -167,10 +171,3 @@ class Ranking(NamedTuple):
 
     tracks: NDArray[np.int64]
     scores: NDArray[np.float64]
-
-
-class Ranker(Recommender, Protocol):
-    """A recommender that can say more than its answer: what an evaluation on a log asks for."""
-
-    def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the k tracks that it would answer with first, without exploring."""

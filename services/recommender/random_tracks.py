@@ -12,7 +12,7 @@ from services.recommender.protocol import Answers, Batch, RandomStream, Ranking,
 
 
 class RandomTracks:
-    """Uniform over the catalogue; the end of every fallback chain.
+    """A track of the catalogue, drawn uniformly; the end of every fallback chain.
 
     Examples
     --------

@@ -90,10 +90,8 @@ class RegistryEntry:
     factory : callable of Parts
     random_streams : tuple of int
         The streams that it draws from, see `RandomStream`; new ones have numbers from 16.
-    is_benchmarked : bool
-        Whether `botify bench recommenders` measures it.
     needs_lists : bool
-        Whether it needs the lists of the batch job; the benchmark then runs that job first.
+        Whether it needs the lists of the batch job; benchmark and evaluation then run that job first.
     models : tuple of str
         Names of the models of the learner that it serves from.
     """
@@ -101,7 +99,6 @@ class RegistryEntry:
     recommender: type[Recommender]
     factory: Callable[[Parts], Recommender]
     random_streams: tuple[int, ...] = ()
-    is_benchmarked: bool = True
     needs_lists: bool = False
     models: tuple[str, ...] = ()
 
@@ -114,6 +111,16 @@ class RegistryEntry:
     def fallback(self) -> str | None:
         """Name of the recommender that answers where this one cannot."""
         return self.recommender.fallback
+
+    @property
+    def answers(self) -> str:
+        """What it answers with, in a sentence: the first line of its class."""
+        return (self.recommender.__doc__ or "").partition("\n")[0].rstrip(".")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the models and the lists that it serves from."""
+        return (*self.models, "lists") if self.needs_lists else self.models
 
 
 _ENTRIES = (

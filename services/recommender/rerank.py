@@ -77,7 +77,7 @@ class Best(NamedTuple):
 
 
 class Fism:
-    """Best of what is offered, by the factors.
+    """The unheard track of which the factors expect the most to be heard.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def answers_of(best: Best, offered: OfferedTracks, catalogue: Catalogue) -> Answ
 
 
 class Rerank(Fism):
-    """Best of all candidates by one value.
+    """The best of the candidates of fism, memory and i2i_stream, by one value.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ LEAST_SCORE = 0.25
 
 
 class Memory:
-    """Tracks that the listener liked before.
+    """A track that the listener liked in a similar session.
 
     Examples
     --------
@@ -258,7 +258,7 @@ class Memory:
             return no_answers(len(batch))
         return draw_from_best(self._good(batch), batch.keys, RandomStream.MEMORY, BEST, self._catalogue)
 
-    def offer(self, batch: Batch, k: int) -> Ranking:
+    def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the tracks that the listener liked before, and that this session has not heard."""
         return best_of_candidates(self._good(batch), len(batch), k, self._catalogue)
 

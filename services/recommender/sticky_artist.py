@@ -30,7 +30,7 @@ Ints = NDArray[np.int64]
 
 
 class StickyArtist:
-    """Uniform over the tracks of the last artist.
+    """A track of the artist just heard, drawn uniformly.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class StickyArtist:
             sizes,
         )
 
-    def offer(self, batch: Batch, k: int) -> Ranking:
+    def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the tracks of the artist, in their order."""
         rows = self._catalogue.rows_of(batch.tracks)
         known = np.flatnonzero(rows >= 0)
@@ -83,7 +83,7 @@ PLEASED = 0.3
 
 
 class StickyArtistMixed:
-    """Uniform over the artist's other tracks, or over the catalogue.
+    """Another track of the artist just heard if the last one was liked, else any track.
 
     Examples
     --------
@@ -131,7 +131,7 @@ ARTISTS = 4
 
 
 class StickyNoRepeat:
-    """The session's best artist, without repeats.
+    """An unheard track of the session's best artist.
 
     Examples
     --------
@@ -156,7 +156,7 @@ class StickyNoRepeat:
         best, catalogue = best_of_artists(so_far, self._catalogue), self._catalogue
         return draw_from_best(best, batch.keys, RandomStream.STICKY_NOREPEAT, len(catalogue), catalogue)
 
-    def offer(self, batch: Batch, k: int) -> Ranking:
+    def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the unheard tracks of the session's best artist."""
         best = best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
         return best_of_candidates(best, len(batch), k, self._catalogue)

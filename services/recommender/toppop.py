@@ -19,7 +19,7 @@ from streams.store.connect import REDIS_ERRORS
 
 
 class TopPop:
-    """Uniform over the top tracks.
+    """One of the most popular tracks, drawn uniformly.
 
     Parameters
     ----------

@@ -88,6 +88,13 @@ def _binary() -> Path:
         raise StackError(f"{error} Set REDIS_URL to a Redis or Valkey that runs elsewhere.") from error
 
 
+def _policy() -> dict[str, str]:
+    """Return the settings that say who recommends, so that other terminals know it."""
+    settings = Settings.from_env()
+    given = {"experiments": settings.experiments, "recommender": settings.recommender}
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
 LOCK_FILE = "stack.lock"
 
 
@@ -226,7 +233,7 @@ class EmbeddedStack:
         StackRecord(
             owner=Identity.of(os.getpid()),
             ready=ready,
-            settings=self._addresses(),
+            settings=self._addresses() | _policy(),
             processes={child.name: child.identity for child in children if child.identity is not None},
             given_up=given_up or {},
             restarts=dict(restarts or {}),  # a Counter would be counted again by `asdict`
@@ -266,3 +273,4 @@ class EmbeddedStack:
         record = StackRecord.read(self.home)
         if record is not None:
             stop_groups(list(record.processes.values()))
+            (self.home / STACK_FILE).unlink()  # with what it says of its policy

@@ -20,6 +20,7 @@ from core.kafka.admin import committed_offsets, list_offsets, partition_counts, 
 from core.kafka.config import common_config
 from core.settings import Settings
 from schemas.topics import Topics
+from services.experiments import load_policy
 from services.stack.disk import shortage_of_stack
 from services.stack.record import StackEnd, StackRecord
 from services.stack.server import tail
@@ -132,7 +133,10 @@ class TopicStatus:
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """A reading of the whole stack; addresses have no password, and `problems` is empty if everything runs."""
+    """A reading of the whole stack; addresses have no password, and `problems` is empty if everything runs.
+
+    `policy` says who recommends.
+    """
 
     home: Path
     kafka_bootstrap_servers: str
@@ -140,6 +144,7 @@ class StackStatus:
     processes: list[ProcessStatus]
     topics: TopicStatus
     problems: list[str]
+    policy: str = ""
 
 
 def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
@@ -150,6 +155,9 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
     topics = TopicStatus()
     checkpoints: Offsets = {}
     problems += shortage_of_stack(settings.home)
+    policy = ""
+    with _noted_in(problems):
+        policy = str(load_policy(_as_started(settings, record)))
     with _noted_in(problems):
         checkpoints = _checkpoints(settings)
     with _noted_in(problems):
@@ -171,7 +179,16 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
         processes=processes,
         topics=topics,
         problems=problems,
+        policy=policy,
     )
+
+
+def _as_started(settings: Settings, record: StackRecord | None) -> Settings:
+    """Return settings with the policy of the stack that runs; this terminal's variables may name another one."""
+    if record is None:
+        return settings
+    file, recommender = map(record.settings.get, ("experiments", "recommender"))
+    return settings.with_(experiments=None if file is None else Path(file), recommender=recommender)
 
 
 def _of_the_stack(home: Path, record: StackRecord | None) -> list[str]:

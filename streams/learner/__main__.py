@@ -17,7 +17,7 @@ from schemas.registry import codec_of
 from schemas.topics import Topics, check_training, learner_group_of
 from streams.learner.model import MODELS
 from streams.learner.models.next_track import warm_up
-from streams.learner.partition import SNAPSHOTS, LearnerPartition, LearnerSources
+from streams.learner.partition import SNAPSHOTS, TICK_S, LearnerPartition, LearnerSources
 from streams.store.keys import learner_prefix
 from streams.store.protocol import Claim, Store
 from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
@@ -26,8 +26,6 @@ from streams.worker.partition import KafkaPublisher
 
 RUN_RECORDS = 64
 """A record may hold 12,000 listens."""
-CHECKPOINT_S = 2.0
-"""The state is written when no record has arrived for so long."""
 
 
 class LearnerApp(FoldingApp):
@@ -99,7 +97,7 @@ def build_app(settings: Settings) -> LearnerApp:
         group=learner_group_of(settings),
         prefix=learner_prefix(settings.topic_prefix),
         run_records=RUN_RECORDS,
-        checkpoint_s=CHECKPOINT_S,
+        checkpoint_s=TICK_S,
     )
     app = make_app(LearnerApp, settings, folding)
     app.registry.register(ModelMetrics(app.counters, [kind.name for kind in MODELS], learned_body_bytes(settings)))

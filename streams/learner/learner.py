@@ -137,6 +137,7 @@ class Learner:
         self._at_ms: int | None = None  # of the batch
         self._snapshot_ms = self._snapshot_bytes = 0  # when the last snapshots were taken, and their size
         self._snapshots: list[Model] = []
+        self._taken_at: dict[str, int] = {}  # by model, by this object
         self._outgrown = Outgrown.nothing()
         self.listens = 0
         self.missed = 0
@@ -190,10 +191,14 @@ class Learner:
             self._newest_ms = max(self._newest_ms, int(step.timestamps_ms.max()))
             yield len(step)
 
-    def take_snapshots(self) -> None:
-        """Take a snapshot of each model now, due or not; `take_models` returns them."""
-        for _ in self._take_snapshots(self._models):
-            pass
+    def newest(self) -> Iterator[Model]:
+        """Make a snapshot of each model that has none of the last listen, due or not; the state stays as it is.
+
+        None with `snapshot_listens`, which says where they are taken.
+        """
+        for model in self._models if self.listens and self._every is None else ():
+            if self._taken_at.get(model.name) != self.listens:
+                yield from self._fitting(model, model.snapshot(to_merge=self._shard != ALONE))
 
     def _take_snapshots(self, models: Sequence[OnlineModel]) -> Iterator[int]:
         if models:
@@ -206,12 +211,16 @@ class Learner:
                 self._listen_snapshot_listens = self.listens
             else:
                 self._snapshot_listens = self.listens
-            if len(body) > self._most_bytes:  # the last snapshot that fitted keeps serving
-                self._outgrown.too_large[model.name] += 1
-            else:
-                name = self._shard.name_of(model.name)
-                self._snapshots.append(model_of(name, self.listens, body, self._newest_ms))
+            self._snapshots += self._fitting(model, body)
             yield 0
+
+    def _fitting(self, model: OnlineModel, body: bytes) -> list[Model]:
+        """Return a snapshot; nothing if it is too large: the last one that fitted keeps serving."""
+        self._taken_at[model.name] = self.listens
+        if len(body) <= self._most_bytes:
+            return [model_of(self._shard.name_of(model.name), self.listens, body, self._newest_ms)]
+        self._outgrown.too_large[model.name] += 1
+        return []
 
     def take_models(self) -> list[Model]:
         """Return the snapshots taken since the last call."""

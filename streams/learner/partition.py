@@ -30,7 +30,7 @@ from schemas.track_table import TrackTable
 from schemas.training import TrainingColumns, listens_of
 from schemas.validation import Intake, Rejected, decode_and_validate
 from streams.folds.projection import Changes
-from streams.learner.learner import Learner, OutdatedStateError, Outgrown
+from streams.learner.learner import SNAPSHOT_BYTES_PER_S, Learner, OutdatedStateError, Outgrown
 from streams.store.keys import checkpoint_key, partition_key
 from streams.store.protocol import Claim, ClaimLostError, Outcome, Store
 from streams.store.redis_store import letters_of
@@ -134,7 +134,10 @@ CHECKPOINT_LISTENS = 500_000
 Writing takes up to a second of CPU time, most of it to compress: after each 250,000 it took a quarter of the learner's
 time under full load. After a crash, at most so many listens are learned from again, which takes about ten seconds.
 """
-MOST_PUT_OFF = 29
+TICK_S = 0.5
+PAUSE_TICKS = 4
+"""The topic pauses when no record has arrived for so long."""
+MOST_PUT_OFF = 119
 RELEASE_LISTENS = 50
 """Listens after which pages of the catalogue are given back; a track that is met for the first time takes up to ten."""
 
@@ -182,7 +185,7 @@ class LearnerPartition(ClaimedPartition):
         self._unwritten_listens = 0
         self._unwritten_snapshots: dict[bytes, bytes | None] = {}
         self._seen_offset = start
-        self._put_off = 0
+        self._put_off = self._paused = self._wait = 0  # ticks
         self._gone: Iterable[bytes] = ()
         self._released_at = 0
 
@@ -208,14 +211,21 @@ class LearnerPartition(ClaimedPartition):
         return outcome
 
     async def write_checkpoint(self) -> Outcome:
-        """Write the state if it has changed and the topic pauses; see `ClaimedPartition.write_checkpoint`."""
-        busy = self.next_offset != self._seen_offset
-        self._seen_offset = self.next_offset
-        if busy and self._put_off < MOST_PUT_OFF:
+        """Publish what has no snapshot and write the state if it has changed, in a pause of the topic.
+
+        Called each `TICK_S`; see `ClaimedPartition.write_checkpoint`.
+        """
+        self._paused = self._paused + 1 if self.next_offset == self._seen_offset else 0
+        self._seen_offset, self._wait = self.next_offset, max(self._wait - 1, 0)
+        if self._paused < PAUSE_TICKS and self._put_off < MOST_PUT_OFF:
             self._put_off += 1
             return Outcome.ALREADY
         try:
-            return await self.write() if await self._load() else Outcome.ROLLED_BACK
+            if not await self._load():
+                return Outcome.ROLLED_BACK
+            if self._paused >= PAUSE_TICKS and not self._wait:
+                await self._publish_newest()
+            return await self.write()
         except ClaimLostError as lost:
             return self._counters.count(lost.outcome)
 
@@ -290,6 +300,8 @@ class LearnerPartition(ClaimedPartition):
             self._note(self._learner.take_outgrown())
             if models := self._learner.take_models():
                 await self._publish(models)
+                encoded = {model.name.encode(): self._intake.codec.encode(model) for model in models}
+                self._unwritten_snapshots.update(encoded)
         self.next_offset = record.offset + 1
 
     def _release(self) -> None:
@@ -310,11 +322,24 @@ class LearnerPartition(ClaimedPartition):
         for name in outgrown.too_large:
             log.error("%s is larger than BOTIFY_MODEL_MB allows: recommenders keep its last snapshot", name)
 
+    async def _publish_newest(self) -> None:
+        """Publish snapshots of the last listen, which are not due yet.
+
+        Only on the topic: the state and its snapshots are a function of the batches, not of when these came. After
+        large ones the next wait, so that single listens a few seconds apart do not bring one each.
+        """
+        models = []
+        for model in self._learner.newest():
+            models.append(model)
+            await asyncio.sleep(0)
+        if models:
+            await self._publish(models)
+            self._wait = int(sum(len(model.body) for model in models) / SNAPSHOT_BYTES_PER_S / TICK_S)
+
     async def _publish(self, models: Sequence[Model]) -> None:
         # A fenced learner must not publish older snapshots over the newer ones of its successor.
         await self._store.read_fields(self.partition, {}, self._position)
         await self._publisher.emit(models, ())
-        self._unwritten_snapshots.update({model.name.encode(): self._intake.codec.encode(model) for model in models})
         self._counters.snapshots += len(models)
         self._counters.snapshot_bytes.update({model.name: len(model.body) for model in models})
         log.info("published %s", ", ".join(f"{model.name} {model.version} {model.digest[:12]}" for model in models))

@@ -187,7 +187,7 @@ class TrainingLog:
         batch = CODEC.decode(record.value, TrainingBatch)
         self._learner.fold(batch, listens_of(batch, b""), BASE_MS)
         models = {(model.name, model.version): CODEC.encode(model) for model in self._learner.take_models()}
-        self._models |= models
+        self._models |= models | {(one.name, one.version): CODEC.encode(one) for one in self._learner.newest()}
         self._newest.append(self._newest[-1] | {name.encode(): value for (name, _), value in models.items()})
         self.states.append(self._learner.state())
 

@@ -201,7 +201,7 @@ IN_THE_LEARNER: Mapping[str, Patches] = {
     ),
     "learner: a stored state is not loaded": text(LearnerPartition, "_load", "if fields", "if False"),
     "learner: nothing is written in a pause": text(
-        LearnerPartition, "write_checkpoint", "busy and self._put_off < MOST_PUT_OFF", "True"
+        LearnerPartition, "write_checkpoint", "self._paused < PAUSE_TICKS and self._put_off < MOST_PUT_OFF", "True"
     ),
     "learner: copies of batches are learned again": text(
         Learner, "_take_new", "return listens.since(expected - batch.first_offset)", "return listens"

@@ -27,7 +27,7 @@ from tests.simulation.loop import Nap, Process
 from tests.simulation.topic import CODEC, LEAD, TRACKS
 
 COMMIT_S = 4.0
-CHECKPOINT_S = 4.0
+CHECKPOINT_S = 1.0
 THREAD_POLL_S = 0.1
 TOPIC_CHECK_S = 20.0
 STALE = 0.5

@@ -22,7 +22,7 @@ from services.experiments.declaration import EXPERIMENT_KEYS, GOAL_KEYS
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *(ROOT / "docs").rglob("*.md")])
 NOTEBOOKS = sorted((ROOT / "analytics/notebooks").glob("*.ipynb"))
-NAMING_FILES = [*PAGES, ROOT / ".ci/run", ROOT / "services/experiments.toml", *ROOT.glob("docker-compose*.yml")]
+NAMING_FILES = [*PAGES, ROOT / ".ci/run", ROOT / "services/experiments/course.toml", *ROOT.glob("docker-compose*.yml")]
 FILE = re.compile(r"(?<![\w./:{-])((?:[\w-]+/)+[\w-]+\.(?:py|md|toml|yml|lua|ipynb))\b")
 MODULE = re.compile(r"python3? -m ([\w.]+)")
 TARGET = re.compile(r"(?:`|^)make ([a-z]+)\b", re.MULTILINE)

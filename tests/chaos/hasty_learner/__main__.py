@@ -9,5 +9,5 @@ from streams.learner import partition
 def main() -> None:
     """Run it; what is learned does not depend on when it is written."""
     partition.CHECKPOINT_LISTENS = 400
-    program.CHECKPOINT_S = 0.2
+    program.TICK_S = 0.05
     program.main()

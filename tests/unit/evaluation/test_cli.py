@@ -106,7 +106,7 @@ def test_validation_figures_say_so_and_settings_take_untuned_away(home: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recommenders", "indexed"], "'indexed' draws single tracks"),
+        (["--recommenders", "toppop,indexed", "--through-kafka"], "'indexed' serves lists of a batch job"),
         (["--recommenders", ","], "name at least one"),
         (["--recommenders", "toppop,ease", "--through-kafka"], "'ease' is not served"),
         (["--recommenders", "toppop", "--set", "ease.l2=1"], "is of none of the recommenders toppop"),

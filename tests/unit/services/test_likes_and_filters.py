@@ -8,7 +8,7 @@ import pytest
 from ingest.sample import GROUP_SIZE, GROUPS
 from schemas.events import RecommendationRequest
 from services.recommender import factors
-from services.recommender.dispatch import offer
+from services.recommender.dispatch import rank
 from services.recommender.factors import ServedFactors
 from services.recommender.filters import Filters
 from services.recommender.protocol import Batch
@@ -117,7 +117,7 @@ def test_next_track_ranks_within_what_passes_as_it_ranks_all(user: int | None, f
     passing = set(CATALOGUE.tracks[filtered.allowed].tolist())
 
     def ranked(batch: Batch) -> list[int]:
-        tracks = offer(recommender, batch, 400).tracks[0]
+        tracks = rank(recommender, batch, 400).tracks[0]
         return tracks[model.knows(tracks)].tolist()  # new tracks are placed by those around them
 
     found = ranked(filtered)
@@ -142,10 +142,10 @@ def test_others_rank_within_what_passes_as_they_rank_all(
     recommender, filtered = service.recommenders[name], asked(listener, filters)
     assert filtered.allowed is not None
     passing = set(CATALOGUE.tracks[filtered.allowed].tolist())
-    everything = offer(recommender, asked(listener, []), 406).tracks[0].tolist()
+    everything = rank(recommender, asked(listener, []), 406).tracks[0].tolist()
     monkeypatch.setattr(factors, "OFFERED_CELLS", 1)
     service.models = service.models._replace(factors=ServedFactors(service.models.factors._factors))
-    found = offer(recommender, filtered, 406).tracks[0].tolist()
+    found = rank(recommender, filtered, 406).tracks[0].tolist()
     assert [track for track in found if track in passing] == [track for track in everything if track in passing]
 
 
@@ -166,5 +166,5 @@ def test_one_artists_tracks_come_in_the_order_of_the_model() -> None:
     service = MadeUp("next_track", [listener])
     items = service.answer(0, "without an exploring place", ["artist:artist 13"])
     assert [item.reason.text for item in items if item.reason and item.reason.text == "explored at random"] == []
-    ranked = offer(service.recommenders["next_track"], asked(listener, ["artist:artist 13"]), 10).tracks[0].tolist()
+    ranked = rank(service.recommenders["next_track"], asked(listener, ["artist:artist 13"]), 10).tracks[0].tolist()
     assert [item.number for item in items] == ranked

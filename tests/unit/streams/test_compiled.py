@@ -47,8 +47,7 @@ def work() -> None:
     for some in batches(LISTENS, 700):
         learner = Learner.restore(learner.state(), CATALOGUE)
         learner.fold(some, listens_of(some, b""))
-    learner.take_snapshots()
-    for model in learner.take_models():
+    for model in [*learner.take_models(), *learner.newest()]:
         decoded = CODEC.decode(CODEC.encode(model), Model)
         if decoded.name == NextTrack.name:
             rank(decoded.body)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 
 import httpx
+import pytest
 
 from core.kafka.config import key_of, partition_of
 from core.kafka.layout import declare_simulated
@@ -14,6 +15,7 @@ from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest
 from schemas.topics import Topics
+from services.experiments import COURSE
 from services.gateway.messages import NO_CATALOGUE
 from sim.agents import HttpAgent
 from sim.loop.kafka import publish_catalogue
@@ -39,6 +41,12 @@ from tests.support import (
 RECOMMENDER = "services.recommender"
 PARTITIONS = 4
 DAY_MS = 24 * 60 * 60 * 1000
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """The course's experiment is served."""
+    return settings.with_(experiments=COURSE)
 
 
 def listens(settings: Settings) -> list[Listen]:

@@ -15,12 +15,19 @@ from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Feedback, Listen, Recommendation
 from schemas.topics import Topics
+from services.experiments import COURSE
 from streams.read import StateReader
 from streams.store.connect import connect
 from tests.integration.services.gateway.conftest import TRACKS, StartGateway
 from tests.support import all_folded, eventually, make_tracks, offline_fold, produce, read_topic, running
 
 CODEC = Codec()
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """The course's experiment is served."""
+    return settings.with_(experiments=COURSE)
 
 
 def recommended(client: httpx.Client, user: int, **parameters: object) -> list[str]:

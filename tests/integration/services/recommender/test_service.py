@@ -18,7 +18,7 @@ from schemas.codec import Codec, load
 from schemas.dead_letters import PREFIX
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.topics import Topics
-from services.experiments import DEFAULT_FILE, load_experiments
+from services.experiments import COURSE, load_experiments
 from services.recommender.__main__ import RecommenderMetrics, build_service
 from services.recommender.dispatch import FAILURES_IN_A_ROW
 from services.recommender.protocol import Answers
@@ -43,7 +43,13 @@ SERVICE = "services.recommender"
 TRACKS = 100
 CODEC = Codec()
 ARTIST_OF = {track.track: track.artist for track in make_tracks(TRACKS)}
-EXPERIMENTS = load_experiments(DEFAULT_FILE, {"random", "sticky_artist", "toppop"})
+EXPERIMENTS = load_experiments(COURSE, {"random", "sticky_artist", "toppop"})
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """The course's experiment is served."""
+    return settings.with_(experiments=COURSE)
 
 
 def requests(n: int, first: int = 0, in_s: float = 600.0, track: int | None = None) -> list[RecommendationRequest]:
@@ -333,7 +339,7 @@ def test_a_recommender_that_raises_costs_no_arm_an_answer(settings: Settings, mo
         raise AttributeError("'NoneType' object has no attribute 'tracks'")
 
     write_catalogue(settings, TRACKS)
-    with in_this_process(settings, DEFAULT_FILE.read_text()) as service:
+    with in_this_process(settings, COURSE.read_text()) as service:
         monkeypatch.setattr(StickyArtist, "recommend", broken)
         for first in range(0, 300, 30):
             ask(settings, requests(30, first=first))

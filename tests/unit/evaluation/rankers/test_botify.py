@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,24 +12,89 @@ from evaluation.evaluate import Job, replays
 from evaluation.log import Log
 from evaluation.protocols import Terms, plan_of
 from evaluation.ranker import Setup
-from evaluation.rankers.botify import BotifyRanker, NextTrackRanker
-from evaluation.rankers.registry import check_name, ranker_of
+from evaluation.rankers.botify import BotifyRanker, NextTrackRanker, heard_of
+from evaluation.rankers.registry import check_name, check_served, ranker_of
 from evaluation.run import run
+from schemas.events import Track
+from services.lists.neighbours import ListenColumns, Neighbours, find_neighbours, make_user_lists
+from services.recommender.bandit import POLICIES
+from services.recommender.catalogue import Catalogue
+from services.recommender.protocol import Answers, Batch
+from services.recommender.random_tracks import RandomTracks
+from services.recommender.registry import RECOMMENDERS, entry_of
 from streams.folds.users import HISTORY_LISTENS
 from tests.unit.evaluation.logs import random_log, reported
 
-NAMES = ("next_track", "random", "toppop", "i2i_stream", "fism", "rerank", "ease")
+
+class Drawing:
+    """A recommender of someone else, which only draws."""
+
+    name = "drawing"
+    fallback = "random"
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._random = RandomTracks(catalogue)
+
+    def recommend(self, batch: Batch) -> Answers:
+        return self._random.recommend(batch)
 
 
 def job(name: str, log: Log, terms: Terms, refresh: int = 20) -> Job:
     return Job(name, log, terms, range(1), refresh)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("protocol", ["prequential", "leave-last-out"])
-def test_every_recommender_keeps_the_rules(name: str, protocol: str) -> None:
-    (outcome,) = replays(job(name, random_log(), Terms(protocol=protocol)))
+@pytest.mark.parametrize("name", [*RECOMMENDERS, "drawing", "ease"])
+@pytest.mark.parametrize("terms", [Terms(), Terms(protocol="leave-last-out"), Terms(repeats=True)])
+def test_every_recommender_can_be_evaluated_and_keeps_the_rules(
+    name: str, terms: Terms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECOMMENDERS, "drawing", entry_of(Drawing, RECOMMENDERS))
+    check_name(name)
+    (outcome,) = replays(job(name, songs(random_log()), terms))
     assert outcome.reported.any()
+    # `memory` lists only what was heard
+    assert outcome.figures["coverage"] > 0 or (name == "memory" and not terms.repeats)
+
+
+def songs(log: Log) -> Log:
+    """Give each artist five tracks, and each user several sessions."""
+    sessions = log.events.users * 1_000 + np.arange(log.events.size) // 100
+    tracks = [Track(item, f"artist {item // 5}", None, None, "x") for item in range(log.items)]
+    return replace(log, events=log.events._replace(sessions=sessions), tracks=tracks)
+
+
+def test_lists_are_built_along_the_log() -> None:
+    log = random_log(users=40, items=30, events=1_200)
+    setup = Setup(log.users, log.items, log.catalogue(), log.events.size, trainings=3, repeats=True)
+    ranker, everyone, times_ms = (
+        BotifyRanker("indexed", setup),
+        np.arange(log.users),
+        np.zeros(log.users, dtype=np.int64),
+    )
+    assert ranker.note == "lists built 3 times"
+    ranker.learn(log.events.rows(slice(399)))
+    assert (ranker.rank(everyone, times_ms, 5) < 0).all()
+    ranker.learn(log.events.rows(slice(399, 400)))
+    expected = make_user_lists(heard := heard_of(log.events.rows(slice(400))), found_of(heard), 50).of(everyone)[0]
+    assert ranker.rank(everyone, times_ms, 5).tolist() == expected[:, :5].tolist()
+    assert (expected[:, :5] >= 0).any()
+
+
+def found_of(heard: ListenColumns) -> Neighbours:
+    return find_neighbours(heard.sessions, heard.tracks, heard.fractions, 50)
+
+
+def test_a_bandit_ranks_as_the_policy_that_it_would_choose() -> None:
+    log = songs(random_log(users=40, items=100, events=1_200))
+    setup = Setup(log.users, log.items, log.catalogue(), log.events.size)
+    rankers = {name: BotifyRanker(name, setup) for name in ("mix", *POLICIES)}
+    everyone, times_ms, lists = np.arange(log.users), np.zeros(log.users, dtype=np.int64), {}
+    for name, ranker in rankers.items():
+        ranker.learn(log.events)
+        lists[name] = ranker.rank(everyone, times_ms, 10)
+    of_policy = [(lists[policy] == lists["mix"]).all(axis=1) for policy in POLICIES]
+    assert np.any(of_policy, axis=0).all()
+    assert all(some.any() for some in of_policy)
 
 
 def test_popular_items_are_found_by_popularity() -> None:
@@ -87,11 +154,10 @@ def test_many_micro_batches_at_once_give_the_same_outcome(terms: Terms, monkeypa
     assert {name: one.tolist() for name, one in fast.items()} == {name: one.tolist() for name, one in slow.items()}
 
 
-def test_a_recommender_that_cannot_rank_is_refused() -> None:
-    with pytest.raises(
-        EvaluationError, match=r"'contextual' draws single tracks .* to be evaluated are random, toppop"
-    ):
-        check_name("contextual")
+@pytest.mark.parametrize(("name", "why"), [("contextual", "serves lists of a batch job"), ("ease", "is not served")])
+def test_what_cannot_be_evaluated_through_kafka_is_refused(name: str, why: str) -> None:
+    with pytest.raises(EvaluationError, match=f"'{name}' {why}, so it cannot be evaluated through Kafka"):
+        check_served(name)
 
 
 def test_an_unknown_name_is_refused() -> None:

@@ -161,8 +161,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> list[Services]:
 
     class Program:
         def __init__(self, module: str, settings: Settings, logs: object) -> None:
-            assert settings.experiments is not None
-            made[-1].default = settings.experiments.read_text().partition('"')[2].partition('"')[0]
+            made[-1].default = settings.recommender or ""
             self.check = lambda: None
             self.log = lambda: "Traceback"
 
@@ -202,7 +201,9 @@ def log() -> Log:
     return replace(log, events=log.events._replace(sessions=sessions))
 
 
-@pytest.mark.parametrize("name", ["random", "toppop", "i2i_stream", "fism", "rerank", "next_track"])
+@pytest.mark.parametrize(
+    "name", ["random", "toppop", "i2i_stream", "fism", "rerank", "next_track", "sticky_artist_mixed", "mix"]
+)
 @pytest.mark.parametrize("protocol", ["prequential", "leave-last-out"])
 def test_the_figures_are_those_of_the_evaluation_in_process(
     services: list[Services], log: Log, name: str, protocol: str

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from services.cli import main as cli
 from services.cli.stack import duration, status_view
+from services.recommender.registry import RECOMMENDERS
 from services.stack.status import GroupLag, StackStatus, TopicStatus
 from services.stack.supervisor import ProcessStatus
 from sim.world.config import WorldConfig
@@ -129,3 +130,13 @@ def test_the_script_for_the_shell_is_shown(
         cli.main()
     assert ended.value.code == 0
     assert "_BOTIFY_COMPLETE" in capsys.readouterr().out
+
+
+def test_each_recommender_has_a_line_of_its_own() -> None:
+    lines = [line.split("  ") for line in shown("recommenders list").splitlines() if line.strip()]
+    named = {line[0].strip(): [cell.strip() for cell in line[1:] if cell.strip()] for line in lines}
+    assert named.keys() >= RECOMMENDERS.keys()
+    assert named["next_track"][1:] == ["toppop", "next_track"]
+    assert named["rerank"][1:] == ["sticky_norepeat", "fism, i2i_stream"]
+    assert named["indexed"] == ["A track of the listener's own list, drawn uniformly", "random", "lists"]
+    assert all(named[name][0] for name in RECOMMENDERS), "what it answers with"

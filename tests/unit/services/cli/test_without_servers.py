@@ -31,6 +31,7 @@ NEED_NONE = {
     "reset",
     "experiment decide",  # looks for the goals first
     "experiment list",
+    "recommenders list",
     "status",  # says what is wrong beside all else
     "up",
     "world card",
@@ -121,6 +122,7 @@ def test_a_command_without_its_servers_says_so(command: str, tmp_path: Path, mon
         (tmp_path / name).touch()
     address = f"127.0.0.1:{find_free()}"
     env = {"BOTIFY_HOME": str(tmp_path), "KAFKA_BOOTSTRAP_SERVERS": address, "REDIS_URL": f"redis://{address}/0"}
+    env["BOTIFY_EXPERIMENTS"] = "course"
     done = CliRunner(env=env).invoke(CLI, [*command.split(), *ARGUMENTS.get(command, [])])
     assert isinstance(done.exception, NoBrokerError | RedisUnreachableError), (done.output, done.exception)
     assert str(done.exception).startswith(("no Kafka listens at", "no Redis listens at"))

@@ -10,10 +10,12 @@ import typer
 from typer.testing import CliRunner
 
 from core.goals import Goals
+from core.settings import Settings
 from services.cli.experiments import list_experiments
 from services.cli.stack import up
 from services.errors import ExperimentError
-from services.experiments import DEFAULT_FILE, load_experiments
+from services.experiments import COURSE, load_experiments, load_policy
+from services.recommender.registry import RECOMMENDERS as ALL
 from tests.unit.services.experiments.loading import RECOMMENDERS, load
 
 
@@ -27,11 +29,31 @@ def test_an_aa_run_is_one_line(tmp_path: Path) -> None:
 
 def test_without_experiments_all_get_the_default(tmp_path: Path) -> None:
     assert load(tmp_path, 'default = "toppop"').assign(7) == ({}, "toppop")
-    assert load(tmp_path, "").assign(7) == ({}, "random")
+    assert load(tmp_path, "").assign(7) == ({}, "next_track")
 
 
-def test_the_default_file_can_be_read() -> None:
-    assert load_experiments(DEFAULT_FILE, RECOMMENDERS).experiments
+def test_without_settings_everybody_gets_next_track() -> None:
+    policy = load_policy(Settings(), ALL)
+    assert [policy.assign(user) for user in range(50)] == [({}, "next_track")] * 50
+    assert str(policy) == "recommender next_track for everybody"
+
+
+def test_the_recommender_of_the_settings_goes_before_the_files_and_after_the_experiments(tmp_path: Path) -> None:
+    assert load_policy(Settings(recommender="mix"), ALL).assign(1) == ({}, "mix")
+    path = tmp_path / "mine.toml"
+    path.write_text(f'default = "random"\n[[experiment]]\nname = "A"\nlayer = "l"\ntraffic = 0.5\ntreatments = [{ARM}]')
+    assigned = [load_policy(Settings(recommender="mix", experiments=path), ALL).assign(user) for user in range(50)]
+    assert {(*one.treatments, one.recommender) for one in assigned} == {("A", "random"), ("mix",)}
+    with pytest.raises(ExperimentError, match="BOTIFY_RECOMMENDER: recommender 'mxi' is not one of contextual"):
+        load_policy(Settings(recommender="mxi"), ALL)
+
+
+def test_the_courses_experiment_is_found_by_its_name(tmp_path: Path) -> None:
+    for path in (COURSE, tmp_path / "course"):
+        (experiment,) = load_policy(Settings(experiments=path), ALL).experiments
+        assert [arm.recommender for arm in experiment.buckets] == ["random", "sticky_artist"]
+    (tmp_path / "course").write_text('default = "toppop"')
+    assert not load_policy(Settings(experiments=tmp_path / "course"), ALL).experiments, "a file of one's own"
 
 
 ARM = '{ name = "C", recommender = "random" }'

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from core.keyed_random import integers
 from schemas.events import RecommendationRequest, Track
 from services.recommender.bandit import POLICIES
 from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVERY_S, Guards, answer
-from services.recommender.protocol import Answers, Batch
+from services.recommender.dispatch import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVERY_S, Guards, answer, rank
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream
 from services.recommender.random_tracks import RandomTracks
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory
 from services.recommender.rerank import Rerank
@@ -143,8 +144,8 @@ def test_a_list_is_the_recommenders_own_or_that_of_the_first_fallback_that_has_o
     answered = answer(replace(batch, requests=requests), wanted, recommenders)
     lists = answered.rankings
     assert (lists[0], lists[2], lists[4]) == ([0, 1], None, [0, 1, 2])
-    assert [len(lists[row] or ()) for row in (1, 3)] == [4, 50], "sticky_artist cannot rank, and the catalogue has 50"
-    assert answered.recommenders == ["toppop", "random", "toppop", "random", "toppop"]
+    assert [len(lists[row] or ()) for row in (1, 3)] == [4, 50], "an artist has five tracks, and the catalogue 50"
+    assert answered.recommenders == ["toppop", "sticky_artist", "toppop", "random", "toppop"]
     assert [answered.tracks[row] for row in (0, 1, 3, 4)] == [lists[row][0] for row in (0, 1, 3, 4)]
     assert answered.propensities[[0, 1, 3, 4]].tolist() == [1.0] * 4
 
@@ -158,6 +159,25 @@ def test_a_recommender_that_raises_while_it_ranks_is_stood_in_for(
     answered = answer(batch, ["toppop"] * 2, made(guards))
     assert answered.recommenders == ["random"] * 2
     assert guards.breakers["toppop"].failures == 1
+
+
+def test_the_list_of_one_that_only_draws_is_its_different_draws() -> None:
+    def drawn(k: int) -> list[int]:
+        ranking = rank(Drawing(), batch_of_listeners(1), k)
+        assert np.isneginf(ranking.scores).tolist() == (ranking.tracks == NO_ANSWER).tolist()
+        return ranking.tracks[0].tolist()
+
+    class Drawing:
+        name, fallback = "drawing", None
+
+        def recommend(self, batch: Batch) -> Answers:
+            drawn = 10 + integers(batch.keys, RandomStream.RANDOM, 6)
+            return Answers(np.where(drawn == 15, NO_ANSWER, drawn), np.full(len(batch), 1 / 6))
+
+    listed = drawn(60)
+    assert sorted(listed) == [NO_ANSWER] * 55 + [10, 11, 12, 13, 14]
+    assert drawn(60) == listed, "the same request gets the same list"
+    assert rank(Drawing(), batch_of_listeners(1), 1).tracks[0, 0] in {listed[0], NO_ANSWER}
 
 
 def test_a_deleted_track_is_not_answered_though_popularity_names_it() -> None:

@@ -5,13 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
+from typer.testing import CliRunner
 
 from core.logging import JsonFormatter
 from core.settings import Settings
+from services.cli import stack as cli
 from services.cli.stack import duration, status_view
 from services.errors import ChildDiedError
+from services.experiments import load_policy
 from services.stack import run
+from services.stack.embedded import EmbeddedStack
 from services.stack.ports import find_free
 from services.stack.record import Identity, StackRecord
 from services.stack.status import GroupLag, StackStatus, TopicStatus, failing, lags, rates, read_status, totals
@@ -160,3 +165,64 @@ def test_rates_are_per_second_and_a_new_topic_has_none():
 
 def test_totals():
     assert totals(ENDS) == {"listens": 15, "sessions": 3}
+
+
+def test_the_policy_is_that_of_the_stack_and_not_of_this_terminal(tmp_path):
+    StackRecord(GONE, ready=True, settings={"recommender": "mix"}).write(tmp_path)
+    status = read_status(without_servers(tmp_path).with_(recommender="toppop"), interval_s=0.0)
+    assert status.policy == "recommender mix for everybody"
+    assert status.policy in rendered(status)
+
+
+def test_other_terminals_know_who_recommends_until_the_stack_ends(tmp_path, monkeypatch):
+    def policy():
+        return str(load_policy(Settings.from_env({"BOTIFY_HOME": str(tmp_path)})))
+
+    def stack():
+        return EmbeddedStack(tmp_path, kafka_bootstrap_servers="kafka:9092", redis_url="redis://redis:6379/0")
+
+    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
+    with monkeypatch.context() as given:
+        given.setenv("BOTIFY_EXPERIMENTS", "course")
+        given.setenv("BOTIFY_RECOMMENDER", "mix")
+        with stack():
+            assert policy().startswith("experiment STICKY_ARTIST: C 50% random, T1 50% sticky_artist")
+            assert policy().endswith("recommender mix for everybody else")
+    assert policy() == "recommender next_track for everybody"
+    StackRecord(GONE, ready=True, settings={"recommender": "mix"}).write(tmp_path)
+    with stack():
+        assert policy() == "recommender next_track for everybody", "that of a stack that was killed is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("options", "policy"),
+    [
+        ([], "recommender next_track for everybody"),
+        (["--recommender", "toppop"], "recommender toppop for everybody"),
+        (["--experiments", "course"], "experiment STICKY_ARTIST: C 50% random, T1 50% sticky_artist; "),
+    ],
+)
+def test_up_says_who_recommends_and_its_processes_are_told(tmp_path, monkeypatch, options, policy):
+    told = {}
+    for name in ("BOTIFY_RECOMMENDER", "BOTIFY_EXPERIMENTS"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
+    monkeypatch.setattr(cli, "start_in_background", lambda *_: told.update(Settings.from_env().to_env()))
+    done = CliRunner().invoke(command_line(), ["--no-gateway", *options])
+    assert done.exception is None, done.output
+    assert policy in " ".join(done.output.split())
+    assert told["BOTIFY_RECOMMENDER"] == ("toppop" if "toppop" in options else "")
+    assert bool(told["BOTIFY_EXPERIMENTS"]) is ("course" in options)
+
+
+def test_up_refuses_a_recommender_that_does_not_exist(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOTIFY_RECOMMENDER", "")
+    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
+    refused = CliRunner().invoke(command_line(), ["--no-gateway", "--recommender", "topop"])
+    assert "recommender 'topop' is not one of contextual" in str(refused.exception)
+
+
+def command_line():
+    app = typer.Typer()
+    app.command()(cli.up)
+    return app

@@ -15,6 +15,7 @@ from schemas.models import LEARNED_BODY_BYTES
 from schemas.training import listens_of, training_batch_of
 from streams.learner import learner as module
 from streams.learner.learner import Learner, OutdatedStateError
+from streams.learner.model import MODELS
 from streams.learner.models import next_track_projection, tables
 from streams.learner.models.item_graph import ItemGraph
 from streams.learner.sessions import OpenSessions
@@ -136,8 +137,23 @@ def test_snapshots_at_multiples_are_the_same_for_any_cut(size: int) -> None:
     for (name, version), body in bodies.items():
         stopped = Learner(CATALOGUE)
         fold(stopped, *batches(LISTENS[:version], version))
-        stopped.take_snapshots()
-        assert {model.name: model.body for model in stopped.take_models()}[name] == body
+        assert {model.name: model.body for model in [*stopped.take_models(), *stopped.newest()]}[name] == body
+
+
+@pytest.mark.parametrize("size", [100, 450])
+def test_the_newest_snapshots_have_every_listen_and_leave_the_state_alone(size: int) -> None:
+    learner, due = Learner(CATALOGUE), Learner(CATALOGUE)
+    for batch in batches(LISTENS, size):
+        fold(learner, batch)
+        fold(due, batch)
+        due_now = {model.name: model for model in learner.take_models()}
+        more = {model.name: model for model in learner.newest()}
+        assert not due_now.keys() & more.keys()
+        assert {model.version for model in (due_now | more).values()} == {learner.listens}
+        assert (due_now | more).keys() == {kind.name for kind in MODELS}
+        assert not list(learner.newest())
+        assert learner.state() == due.state()
+    assert not list(Learner(CATALOGUE).newest()), "nothing was learned"
 
 
 def test_a_snapshot_says_up_to_when_it_has_learned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,10 +248,9 @@ def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(m
 
 
 def test_what_a_snapshot_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    learner = learned(3_000)
-    assert learner.take_outgrown().cut == {"next_track": 0}
+    assert learned(3_000).take_outgrown().cut == {"next_track": 0}
     monkeypatch.setattr(next_track_projection, "LEARNED_BODY_BYTES", 14_000)
-    learner.take_snapshots()
+    learner = learned(3_000)
     assert 0 < len(learner.take_models()[-1].body) <= 14_000
     assert learner.take_outgrown().cut["next_track"] > 0
     assert learner.take_outgrown().cut == {}

@@ -20,8 +20,9 @@ from streams.folds.projection import Changes
 from streams.learner import learner as fold
 from streams.learner import partition as module
 from streams.learner.learner import Learner
+from streams.learner.model import MODELS
 from streams.learner.models.item_graph import ItemGraph
-from streams.learner.partition import LEARNER, MOST_PUT_OFF, SNAPSHOTS, LearnerPartition
+from streams.learner.partition import LEARNER, PAUSE_TICKS, SNAPSHOTS, TICK_S, LearnerPartition
 from streams.store.protocol import MemoryStore, Outcome
 from streams.worker.metrics import LearnerCounters
 from streams.worker.partition import Publishable
@@ -80,6 +81,14 @@ def learned(count: int) -> tuple[dict[bytes, bytes], list[Model]]:
     return learner.state(), models
 
 
+async def pause(partition: LearnerPartition) -> Outcome:
+    """Let two seconds pass after a record."""
+    outcome, ticks = Outcome.ALREADY, 0
+    while outcome is Outcome.ALREADY and ticks <= PAUSE_TICKS:
+        outcome, ticks = await partition.write_checkpoint(), ticks + 1
+    return outcome
+
+
 def test_the_state_is_written_after_so_many_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHECKPOINT_LISTENS", 300)
 
@@ -113,18 +122,62 @@ def test_it_stops_within_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
 
 
-def test_it_is_written_in_a_pause_or_when_it_was_put_off_often() -> None:
+def test_it_is_written_in_a_pause_or_when_it_was_put_off_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_PUT_OFF", 20)
+
     async def main() -> None:
         harness = Harness()
         partition = await harness.claim()
         await partition.process(RECORDS[:1])
-        assert await partition.write_checkpoint() is Outcome.ALREADY
+        for _ in range(PAUSE_TICKS):
+            assert await partition.write_checkpoint() is Outcome.ALREADY
         assert await partition.write_checkpoint() is Outcome.APPLIED
         assert harness.state() == learned(1)[0]
-        for offset, one in enumerate(islice(cycle(BATCHES[1:]), MOST_PUT_OFF + 5), start=1):  # there is no pause
+        for offset, one in enumerate(islice(cycle(BATCHES[1:]), 25), start=1):  # there is no pause
             await partition.process([record(offset, one)])
             await partition.write_checkpoint()
-        assert partition.checkpoint == 1 + MOST_PUT_OFF + 1
+        assert partition.checkpoint == 1 + 20 + 1
+
+    asyncio.run(main())
+
+
+def test_two_seconds_after_a_burst_the_newest_snapshots_have_every_listen() -> None:
+    every = {(kind.name, 700) for kind in MODELS}
+
+    async def main() -> None:
+        harness = Harness()
+        partition = await harness.claim()
+        await partition.process(RECORDS[:7])
+        for _ in range(PAUSE_TICKS):
+            await partition.write_checkpoint()
+            assert not harness.sent.models, "none is due after so few"
+        await partition.write_checkpoint()
+        assert {(model.name, model.version) for model in harness.sent.models} == every
+        assert (harness.state(), harness.store.hashes[0, SNAPSHOTS]) == (learned(7)[0], {}), "as in a replay"
+        await pause(partition)
+        assert len(harness.sent.models) == len(every), "once"
+        await pause(await harness.claim())  # the next one cannot know what was sent
+        assert harness.sent.models[len(every) :] == harness.sent.models[: len(every)]
+
+    assert PAUSE_TICKS * TICK_S == 2
+    asyncio.run(main())
+
+
+def test_single_listens_bring_no_more_snapshots_than_there_is_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        harness = Harness()
+        partition = await harness.claim()
+        await partition.process(RECORDS[:1])
+        await pause(partition)
+        first = [len(model.body) for model in harness.sent.models]
+        monkeypatch.setattr(module, "SNAPSHOT_BYTES_PER_S", sum(first) / 10)  # ten seconds for each
+        for offset in range(1, 9):  # one each 2.5 s
+            await partition.process(RECORDS[offset : offset + 1])
+            await pause(partition)
+        versions = sorted({model.version for model in harness.sent.models})
+        assert versions[:2] == [100, 200]
+        assert 3 <= len(versions) <= 5
+        assert harness.counters.listens == 900
 
     asyncio.run(main())
 
@@ -155,8 +208,7 @@ def test_one_that_was_overtaken_publishes_nothing_and_writes_nothing(monkeypatch
         await overtaken.process(RECORDS[:1])
         await harness.claim("another")
         assert await overtaken.process(RECORDS[1:2]) is Outcome.FENCED
-        assert await overtaken.write_checkpoint() is Outcome.ALREADY
-        assert await overtaken.write_checkpoint() is Outcome.FENCED
+        assert await pause(overtaken) is Outcome.FENCED
         assert (harness.sent.models, harness.state(), harness.counters.fenced) == ([], {}, 2)
 
     asyncio.run(main())
@@ -167,12 +219,11 @@ def test_state_of_other_models_is_dropped_and_all_comes_again() -> None:
         harness = Harness()
         others = Changes(hashes={LEARNER: {**Learner(CATALOGUE, [ItemGraph]).state(), b"model:another": b""}})
         await harness.store.apply(0, await harness.store.claim(0, "older", "id"), None, 5, others)
-        assert await (await harness.claim()).write_checkpoint() is Outcome.ROLLED_BACK
+        assert await pause(await harness.claim()) is Outcome.ROLLED_BACK
         partition = await harness.claim()
         assert partition.next_offset == 0
         await partition.process(RECORDS[:5])
-        await partition.write_checkpoint()
-        await partition.write_checkpoint()
+        await pause(partition)
         assert harness.state() == learned(5)[0]
         assert harness.counters.rolled_back == 0
 
@@ -185,8 +236,7 @@ def test_what_cannot_be_read_is_dead_lettered_and_the_rest_learned() -> None:
         partition = await harness.claim()
         rubbish = KafkaRecord(1, b"0", b"rubbish", topic="botify.training")
         await partition.process([RECORDS[0], rubbish, record(2, BATCHES[1])])
-        await partition.write_checkpoint()
-        await partition.write_checkpoint()
+        await pause(partition)
         assert harness.state() == learned(2)[0]
         assert [letter.record for letter in harness.sent.rejected] == [rubbish]
         assert (harness.counters.dead_letters, harness.counters.listens) == (1, 200)
