@@ -90,7 +90,8 @@ class Judge:
         if text == "you heard it before":
             return track in likes_of_listens(listener.heard).all()["track"] and reason.policy in ("memory", "rerank")
         if cause is None:
-            return text == f"offered by {reason.policy}" and reason.policy in ("indexed", "fism", "rerank")
+            silent = ("indexed", "fism", "rerank", "sticky_artist_mixed", "similar_users", "i2i")
+            return text == f"offered by {reason.policy}" and reason.policy in silent
         one = cause.number
         listens = [(listen.timestamp_ms, listen.track) for listen in listener.heard]
         newest = sorted([*listens, *(said[:2] for said in listener.said)], key=itemgetter(0))[-1][1]
