@@ -27,8 +27,8 @@ from schemas.topics import Topics
 from schemas.validation import ERASURE
 from streams.dlq.exclude import exclude_erased
 
-PASS_S = 10.0
-"""How long the worker may take to reach a tombstone."""
+PASS_S = 600.0
+"""How long the worker may take to reach a tombstone, such as while it is restarted; after that the erasure fails."""
 POLL_S = 0.05
 
 
