@@ -55,8 +55,6 @@ def effect_rows(
 
     Parameters
     ----------
-    effects : iterable of Effect
-    recommenders : mapping of treatment to recommender
     metrics : collection of str
         Metrics to show; with a single one, rows are named by the treatment alone.
     """
@@ -74,11 +72,6 @@ def effect_rows(
 
 def effect_table(effects: Iterable[Effect], recommenders: Mapping[str, str]) -> pd.DataFrame:
     """Return effects as a table of texts, by treatment and metric.
-
-    Parameters
-    ----------
-    effects : iterable of Effect
-    recommenders : mapping of treatment to recommender
 
     Examples
     --------
@@ -121,10 +114,8 @@ def verdict(results: ExperimentResults, recommenders: Mapping[str, str], metric:
 
     Parameters
     ----------
-    results : ExperimentResults
     recommenders : mapping of treatment to recommender
         As `analytics.arms.recommender_of_arm`.
-    metric : str
     """
     effects = [effect for effect in results.effects if effect.metric == metric]
     control = arm_name(results.control, recommenders)

@@ -41,7 +41,6 @@ def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
     ----------
     listens : DataFrame
         As `analytics.data.listens_frame`.
-    experiment : str
 
     Raises
     ------
@@ -116,7 +115,6 @@ def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame
     ----------
     sessions : DataFrame
         As `analytics.sessions.sessions_of`.
-    assignment : Assignment
 
     Returns
     -------

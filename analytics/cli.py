@@ -80,9 +80,8 @@ def results(
     analysis = Analysis(
         control, alpha, cuped, holm, window_ms, tuned_for, _weights(split), retention or (), quantile or (), ratio
     )
-    with progress("Reading listens"):
-        sessions, (assignment,) = _sessions_and_assignments([name], data, run, engine)
-        segments = {"": assignment} if segment is None else _segments(segment, sessions, assignment, data, run, engine)
+    sessions, (assignment,) = _sessions_and_assignments([name], data, run, engine)
+    segments = {"": assignment} if segment is None else _segments(segment, sessions, assignment, data, run, engine)
     if not segments:
         raise AnalyticsError(f"no segment has {FEWEST} listeners; leave out --segment")
     analysed = {one: analyse(name, sessions, of, analysis) for one, of in segments.items()}
@@ -109,8 +108,7 @@ def interaction(
     as_json: Json = False,
 ) -> None:
     """Test whether two experiments interact; without an interaction, each can be analysed alone."""
-    with progress("Reading listens"):
-        sessions, (one, other) = _sessions_and_assignments([first, second], data, run, engine)
+    sessions, (one, other) = _sessions_and_assignments([first, second], data, run, engine)
     found = interactions_of(sessions, one, other)
     if as_json:
         metrics = found.table.reset_index(names="metric").to_dict("records")
@@ -136,8 +134,7 @@ def power(
 ) -> None:
     """Estimate the listeners and days that an experiment needs, from existing listens."""
     wanted = Wanted(metric, effect, wanted_power, alpha, treatments, variance_reduction)
-    with progress("Reading listens"):
-        sessions, _ = _sessions_and_assignments([], data, run, engine)
+    sessions, _ = _sessions_and_assignments([], data, run, engine)
     plan = plan_experiment(sessions, wanted)
     if as_json:
         print_json({**wanted._asdict(), **plan._asdict()})
@@ -159,13 +156,14 @@ def _fields(results: ExperimentResults, notes: Iterable[str]) -> dict[str, objec
 def _sessions_and_assignments(
     names: Sequence[str], data: Path | None, run: str | None, engine: EngineName
 ) -> tuple[pd.DataFrame, list[Assignment]]:
-    if data is not None:
-        with open_listens(data, run, engine) as exported:
-            return exported.sessions(), [exported.assignment(name) for name in names]
-    if engine is not EngineName.DUCKDB:
-        raise AnalyticsError(needs_files(engine))
-    listens = read_listens(require_kafka(Settings.from_env()), run_id=run)
-    return sessions_of(listens), [assign(listens, name) for name in names]
+    with progress("Reading listens") as bar:
+        if data is not None:
+            with open_listens(data, run, engine) as exported:
+                return exported.sessions(), [exported.assignment(name) for name in names]
+        if engine is not EngineName.DUCKDB:
+            raise AnalyticsError(needs_files(engine))
+        listens = read_listens(require_kafka(Settings.from_env()), run_id=run, tell=bar.advance)
+        return sessions_of(listens), [assign(listens, name) for name in names]
 
 
 def _segments(
@@ -204,7 +202,6 @@ def render_table(results: ExperimentResults, notes: Iterable[str] = (), alpha: f
 
     Parameters
     ----------
-    results : ExperimentResults
     notes : iterable of str
         Shown below the table.
     alpha : float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from core.kafka.admin import end_offsets
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.dead_letters import RejectedBefore
@@ -37,10 +38,6 @@ _HASH_ROWS = 1_000_000
 
 def listens_frame(listens: Iterable[Listen]) -> pd.DataFrame:
     """Return listens as a frame.
-
-    Parameters
-    ----------
-    listens : iterable of Listen
 
     Returns
     -------
@@ -158,6 +155,7 @@ def read_listens(
     run_id: str | None = None,
     from_offsets: Mapping[int, int] | None = None,
     to_offsets: Mapping[int, int] | None = None,
+    tell: Callable[[float, float], None] = lambda count, total: None,
 ) -> pd.DataFrame:
     """Read listens from the topic; nothing is committed.
 
@@ -170,6 +168,8 @@ def read_listens(
     from_offsets, to_offsets : mapping of partition to offset, optional
         First offset to read (by default the oldest) and first one not to read (by default the end of the topic at the
         time of the call).
+    tell : callable of float, float
+        Told how many records were read since its last call, and how many there are.
 
     Returns
     -------
@@ -185,11 +185,13 @@ def read_listens(
     reader, rejected = TopicReader(settings, topic, from_offsets), RejectedBefore(settings, topic)
     try:
         rejected.refresh()
-        batches = reader.read_to_end(to_offsets)
-        frames = (
-            listens_frame([listen for _, listen in iter_valid(b, Listen, codec, rejected.offsets)]) for b in batches
-        )
-        listens = drop_copies(concat_listens(frames if run_id is None else (of_run(f, run_id) for f in frames)))
+        ends, frames = to_offsets or end_offsets(settings, topic), []
+        total = sum(ends.values()) - sum(reader.next_offsets.values())
+        for batch in reader.read_to_end(ends):
+            frame = listens_frame([listen for _, listen in iter_valid(batch, Listen, codec, rejected.offsets)])
+            frames.append(frame if run_id is None else of_run(frame, run_id))
+            tell(len(batch), total)
+        listens = drop_copies(concat_listens(frames))
     finally:
         reader.close()
         rejected.close()

@@ -197,8 +197,6 @@ def decide(
     users : DataFrame
         In the order in which they entered, each once with final values (`analytics.monitoring.settled_users`):
         `treatment` and the metrics, adjusted by CUPED if wanted. Users after the horizon are left out.
-    treatment, control : str
-    rule : Rule
     split : mapping of treatment to weight, optional
         As declared; equal by default.
     recommenders : mapping of treatment to recommender, optional

@@ -110,7 +110,6 @@ def experiment_results(
     ----------
     listens : DataFrame
         As `analytics.data.listens_frame`, without copies.
-    name : str
     control : str
         Treatment to compare with.
     alpha : float
@@ -157,8 +156,6 @@ def effects_of(users: pd.DataFrame, control: str = CONTROL, compare: Comparison 
     ----------
     users : DataFrame
         One row a user: `treatment` and a column for each metric.
-    control : str
-    compare : callable
 
     Raises
     ------
@@ -264,11 +261,8 @@ def analyse(name: str, sessions: pd.DataFrame, assignment: Assignment, analysis:
 
     Parameters
     ----------
-    name : str
     sessions : DataFrame
         As `analytics.sessions.sessions_of`; CUPED needs those from before the experiment too.
-    assignment : Assignment
-    analysis : Analysis
 
     Raises
     ------

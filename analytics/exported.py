@@ -116,10 +116,8 @@ def open_listens(
 
     Parameters
     ----------
-    folder : Path
     run_id : str, optional
         Only this run of the simulator, whose session ids are `<run>-<user>-<number>`.
-    engine : EngineName
 
     Raises
     ------

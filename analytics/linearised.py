@@ -92,7 +92,6 @@ def add_linearised(
     ----------
     users : DataFrame
         As `analytics.assignment.user_metrics`.
-    levels : sequence of float
     metrics : sequence of str
         Whose quantiles.
     ratio : bool

@@ -81,7 +81,6 @@ def interactions_of(sessions: pd.DataFrame, first: Assignment, second: Assignmen
     ----------
     sessions : DataFrame
         As `analytics.sessions.sessions_of`.
-    first, second : Assignment
 
     Raises
     ------
@@ -119,8 +118,6 @@ def settled_users(sessions: pd.DataFrame, assignment: Assignment, window_ms: int
     ----------
     sessions : DataFrame
         As `analytics.sessions.sessions_of`; those that begin within the window count in full.
-    assignment : Assignment
-    window_ms : int
 
     Returns
     -------
@@ -143,8 +140,6 @@ def running_difference(
     ----------
     users : DataFrame
         In the order in which they entered: `treatment` and the metric.
-    metric, control, treatment : str
-    sequence : ConfidenceSequence
 
     Returns
     -------

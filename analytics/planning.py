@@ -152,7 +152,6 @@ def decision_users(
 
     Parameters
     ----------
-    goals : Goals
     spread : mapping of metric to float
         Standard deviation of a user's value over the mean, after CUPED.
     effect : float
@@ -244,7 +243,6 @@ def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
     ----------
     sessions : DataFrame
         As `analytics.sessions.sessions_of`, over a period as long as the experiment: sums grow with it.
-    wanted : Wanted
 
     Raises
     ------

@@ -35,7 +35,6 @@ def popularity_over_time(
     ----------
     listens : DataFrame
         With track, fraction and timestamp_ms.
-    half_life_ms : float
     times_ms : array_like of int
         Ascending.
     tracks : sequence of int, optional
@@ -103,7 +102,6 @@ def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Se
         A row for each moment, a column for each track.
     wanted : DataFrame of bool
         Of the same shape.
-    count : int
 
     Returns
     -------
@@ -128,7 +126,6 @@ def first_among_best(scores: pd.DataFrame, since: pd.Series, count: int) -> pd.S
         A row for each moment, a column for each track.
     since : Series of datetime
         Indexed by track: start of the search.
-    count : int
 
     Returns
     -------
@@ -206,7 +203,6 @@ def overlap(one: pd.DataFrame, other: pd.DataFrame, count: int = 100) -> float:
     ----------
     one, other : DataFrame
         As `analytics.popularity.popularity_over_time`, of the same moments and tracks.
-    count : int
 
     Examples
     --------

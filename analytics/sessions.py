@@ -105,7 +105,6 @@ def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = M
     ----------
     sessions : DataFrame
         As `analytics.sessions.sessions_of`, with a column to group by.
-    by : str
     most : int
         Last k.
 
@@ -140,7 +139,6 @@ def fraction_by_position(listens: pd.DataFrame, by: str = "treatment", most: int
     ----------
     listens : DataFrame
         As `analytics.data.listens_frame`, with a column to group by.
-    by : str
     most : int
         Last position.
 

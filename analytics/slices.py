@@ -41,7 +41,6 @@ def favourite_genres(listens: pd.DataFrame, genre_of: Mapping[int, str | None]) 
     ----------
     listens : DataFrame
         As `analytics.data.listens_frame`.
-    genre_of : mapping of track to genre
 
     Examples
     --------
@@ -81,8 +80,6 @@ def novelty(sessions: pd.DataFrame, assignment: Assignment, control: str, treatm
     ----------
     sessions : DataFrame
         As `analytics.sessions.sessions_of`.
-    assignment : Assignment
-    control, treatment : str
 
     Returns
     -------

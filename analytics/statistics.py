@@ -188,7 +188,6 @@ def sample_ratio(users: Mapping[str, int], split: Mapping[str, float] | None = N
 
     Parameters
     ----------
-    users : mapping of treatment to number of users
     split : mapping of treatment to weight, optional
         As declared, in any unit; equal by default.
 

@@ -14,17 +14,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 console = Console()
@@ -61,10 +52,10 @@ class Bar:
         self._change(description=doing)
 
 
-class _Done(ProgressColumn):
+class _Done(bars.ProgressColumn):
     """The share that is done, or the count where there is no total, and the rate."""
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: bars.Task) -> Text:
         done = f"{task.percentage:.0f} %" if task.total else f"{task.completed:,.0f}" if task.completed else ""
         return Text(f"{done}, {task.speed:,.0f}/s" if (task.speed or 0) >= 1 else done)
 
@@ -77,9 +68,9 @@ def progress(doing: str, total: float | None = None) -> Iterator[Bar]:
     """
     console = Console(stderr=True)
     if console.is_terminal:
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), _Done())
-        times = (TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, *times, console=console, transient=True, speed_estimate_period=300) as shown:
+        columns = (bars.SpinnerColumn(), bars.TextColumn("{task.description}", markup=False), bars.BarColumn(), _Done())
+        times = (bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
+        with bars.Progress(*columns, *times, console=console, transient=True, speed_estimate_period=300) as shown:
             yield Bar(console, partial(shown.update, shown.add_task(doing, total=total)))
         return
     begun_s, late = time.monotonic(), threading.Timer(SILENT_S, say, (f"{doing} ...", console))

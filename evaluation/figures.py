@@ -147,7 +147,6 @@ def rows_of(outcomes: dict[str, Sequence[Outcome]], baseline: str, users: int) -
         One a replay, the same replays for each.
     baseline : str
         Name of the one that the others are compared with.
-    users : int
     """
     sums = {name: UserSums.of(of, users) for name, of in outcomes.items()}
     return [

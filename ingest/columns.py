@@ -78,7 +78,6 @@ def convert(rows: Rows, first: int, scale: tuple[float, float]) -> Chunk:
 
     Parameters
     ----------
-    rows : Rows
     first : int
         Number of the first row that is accepted here, over all files; it decides among events of one time.
     scale : (float, float)

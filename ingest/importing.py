@@ -111,11 +111,8 @@ def import_dataset(
     ----------
     home : Path
         Data directory of the settings.
-    name : str
-    request : Request
     force : bool
         Replace a dataset of this name.
-    progress : Progress
     block_bytes : int
         How much of a file is read at a time.
 

@@ -195,7 +195,6 @@ class DatasetListens:
 
     Parameters
     ----------
-    events : Events
     sha256 : str
         Of the dataset; event ids begin with it, so that they are the same each time.
     source : str

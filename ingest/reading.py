@@ -90,7 +90,6 @@ def open_dataset(home: Path, name: str) -> Dataset:
     ----------
     home : Path
         Data directory of the settings (`Settings.home`).
-    name : str
 
     Raises
     ------

@@ -60,7 +60,6 @@ class Tally:
 
     Parameters
     ----------
-    users : int
     has_time : bool
         Without times, no two events share one.
 

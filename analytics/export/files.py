@@ -166,7 +166,6 @@ class ExportDirectory:
         ----------
         table : Table
             All valid records between the former `next_offsets` and these.
-        next_offsets : mapping of partition to offset
         rejected : int
             Number of records between them that are left out.
         """
@@ -205,7 +204,6 @@ def open_directory(
     ----------
     path : Path
         Missing, empty, or with an export of the same topic.
-    source : Source
     begin : mapping of partition to offset
         Where a new export begins; an existing one is resumed.
     time_column : str

@@ -59,7 +59,6 @@ class Chunk:
     ----------
     event : type
         In `TIME_COLUMNS`.
-    codec : Codec
     rejected_before : mapping of partition to container of offset
         Of the topic's dead letters; see `iter_valid`.
     erased : mapping of user to int, optional
@@ -192,8 +191,6 @@ def export_topic(
     ----------
     definition : TopicDefinition
         Of a topic whose event is in `TIME_COLUMNS`.
-    path : Path
-    extent : Extent
     on_progress : callable, optional
         Called with the number of records read and the total.
     commit_rows : int

@@ -101,7 +101,6 @@ def ips(
         One minus the confidence.
     clip : float, optional
         Largest weight: less variance, but a downward bias for non-negative rewards.
-    interval : Interval
 
     Examples
     --------

@@ -191,7 +191,6 @@ def whole_slates(slates: Slates, targets: Floats) -> Decisions:
 
     Parameters
     ----------
-    slates : Slates
     targets : ndarray of float64, shape (n, places)
         The target policy's probability of each track, given those before it.
 

@@ -29,8 +29,6 @@ def histograms(
 
     Parameters
     ----------
-    samples : mapping of name to array_like of float
-    bins : int
     upper : float, optional
         End of the axis; larger values count in the last bin.
     control : str, optional
@@ -67,7 +65,6 @@ def bars(
 
     Parameters
     ----------
-    values : mapping of name to float
     percent : bool
         Values are shares.
     digits : int
@@ -105,7 +102,6 @@ def heat_map(table: pd.DataFrame, title: str, subtitle: str, x: str, y: str, val
 
     Parameters
     ----------
-    table : DataFrame
     value : str
         Name of the values, with their unit.
 

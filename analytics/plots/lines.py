@@ -47,7 +47,6 @@ def line_chart(
         An interval around a line.
     percent : bool
         Values are shares.
-    log_x, log_y : bool
     zero : bool
         Whether a linear y axis begins at zero.
     reference : float, optional

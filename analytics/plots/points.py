@@ -19,7 +19,6 @@ def map_of_groups(places: ArrayLike, groups: pd.Series[str], title: str, subtitl
     Parameters
     ----------
     places : array_like of float, shape (n, 2)
-    groups : Series of str, length n
     named : int
         Number of groups with a colour; the others are grey.
 

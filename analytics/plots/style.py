@@ -98,7 +98,6 @@ def new_figure(
     ----------
     title : str
         The message.
-    panels : int
     height : float
         Inches.
     same_y : bool

@@ -24,8 +24,11 @@ def report(
     from analytics.report.data import read_from_export, read_from_kafka
     from analytics.report.sections import render_report
 
-    with progress("reading listens"):
-        read = read_from_kafka(require_kafka(Settings.from_env()), run) if data is None else read_from_export(data, run)
+    with progress("reading listens") as bar:
+        if data is None:
+            read = read_from_kafka(require_kafka(Settings.from_env()), run, bar.advance)
+        else:
+            read = read_from_export(data, run)
     with progress("drawing"):
         page = render_report(read)
     out.write_text(page, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,12 +32,14 @@ class ReportData:
         return self.titles.get(track, f"track {track}")
 
 
-def read_from_kafka(settings: Settings, run_id: str | None = None) -> ReportData:
+def read_from_kafka(
+    settings: Settings, run_id: str | None = None, tell: Callable[[float, float], None] = lambda count, total: None
+) -> ReportData:
     """Read everything, or one run of the simulator, from the topics; raises `TopicError` if one cannot be read."""
     catalogue = read_catalogue(settings, codec_of(settings))
     return ReportData(
         source=_of_run(f"the topics {settings.topic_prefix}.*", run_id),
-        listens=read_listens(settings, run_id),
+        listens=read_listens(settings, run_id, tell=tell),
         titles={track: title_of(known) for track, known in catalogue.items()},
         answers=read_answers(settings, run_id),
         lag=read_lag(settings),

@@ -50,8 +50,7 @@ def decide(
     settings = Settings.from_env()
     judge = Judge(_declared(settings, name), effect / 100, window_h, alpha, listeners)
     judge.goals  # noqa: B018 - raises before the listens are read
-    with progress("Reading listens"):
-        sessions, assignment = _read(settings, name, data, run)
+    sessions, assignment = _read(settings, name, data, run)
     decisions = judge.decisions(sessions, assignment)
     changes = {one.treatment: novelty(sessions, assignment, judge.control, one.treatment) for one in decisions}
     if as_json:
@@ -122,7 +121,8 @@ def _read(settings: Settings, name: str, data: Path | None, run: str | None) -> 
     if data is not None:
         with open_listens(data, run) as exported:
             return exported.sessions(), exported.assignment(name)
-    listens = read_listens(require_kafka(settings), run_id=run)
+    with progress("Reading listens") as bar:
+        listens = read_listens(require_kafka(settings), run_id=run, tell=bar.advance)
     return sessions_of(listens), assign(listens, name)
 
 

@@ -84,7 +84,6 @@ class Judge:
         ----------
         sessions : DataFrame
             As `analytics.sessions.sessions_of`, with those from before the experiment.
-        assignment : Assignment
         """
         users = settled_users(sessions, assignment, round(self.window_h * HOUR_MS))
         users = users.assign(treatment=users["treatment"].astype(str))

@@ -45,11 +45,8 @@ class Ramp:
 
     Parameters
     ----------
-    settings : Settings
-    codec : Codec
     judge : Judge
         With two arms.
-    listeners_a_step : int
 
     Attributes
     ----------

@@ -47,13 +47,10 @@ def next_step(
 
     Parameters
     ----------
-    experiment, control : str
     last : RampStep | None
         None before the ramp begins.
     shares : sequence of float
         Ascending.
-    known : Known
-    listeners_a_step : int
 
     Examples
     --------

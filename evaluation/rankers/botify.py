@@ -46,7 +46,6 @@ class BotifyRanker:
     ----------
     name : str
         In `RECOMMENDERS`.
-    setup : Setup
     """
 
     def __init__(self, name: str, setup: Setup) -> None:

@@ -26,10 +26,6 @@ NOTHING_HEARD = MAX_TRACK
 class Listeners:
     """All users of a log, and how much of it they have heard.
 
-    Parameters
-    ----------
-    setup : Setup
-
     Attributes
     ----------
     listens : int

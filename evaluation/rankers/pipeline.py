@@ -65,7 +65,6 @@ class PipelineRanker:
     ----------
     name : str
         In `RECOMMENDERS`.
-    setup : Setup
     settings : Settings
         Kafka and Redis; they may serve other deployments at the same time.
 

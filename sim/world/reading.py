@@ -45,7 +45,6 @@ def read_catalogue(
 
     Parameters
     ----------
-    path : Path
     embeddings : callable
         Returns the tracks' vectors, given the artist and the genre of each track.
     durations : callable
@@ -85,12 +84,10 @@ def read_listeners(
 
     Parameters
     ----------
-    path : Path
     tracks : int
         Number of tracks of the catalogue.
     neighbours : callable
         Returns the tracks nearest to each interest, given the interests and the number of neighbours.
-    defaults : UserDefaults
 
     Raises
     ------
@@ -132,7 +129,6 @@ def read_array(path: Path, shape: tuple[int | None, ...]) -> NDArray[Any]:
 
     Parameters
     ----------
-    path : Path
     shape : tuple
         Required shape; None accepts any length.
 

@@ -77,7 +77,6 @@ class Popularity:
     ----------
     rows : TrackRows, optional
         Shared with the folds of other partitions; one of its own by default.
-    top_tracks : int
     nothing_stored : bool
         Whether the store has no scores yet, so that none need be read.
 

@@ -28,10 +28,8 @@ class OwnChoice:
 
     Parameters
     ----------
-    world : World
     users : int
         Number of listeners who take part.
-    repeats : float
     seed : int
         That of the run, so that the interest is the session's.
     """

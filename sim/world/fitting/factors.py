@@ -25,8 +25,6 @@ def track_vectors(heard: sparse.csr_array, dimensions: int, rng: np.random.Gener
     Parameters
     ----------
     heard : csr_array of ones, shape (users, tracks)
-    dimensions : int
-    rng : Generator
 
     Returns
     -------

@@ -103,10 +103,8 @@ def fit_world(
     ----------
     log : ListeningLog
         The half of the users that the world may know.
-    groups : Groups
     source : dict
         Name and hash of the dataset, for the world's description and name.
-    settings : FitSettings
     tell : callable of float, float
         Told how many steps are done, and of how many.
 

@@ -62,7 +62,6 @@ def own_choices(
     tastes : ndarray, shape (users, dimensions)
     heard : ndarray, shape (users,)
         Number of tracks that each listener chooses.
-    rng : Generator
     """
     scores = np.empty((len(tastes), _CHOICES))
     most = np.minimum(heard, len(embeddings)) - 1
