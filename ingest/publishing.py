@@ -246,7 +246,8 @@ def _publish_catalogue(settings: Settings, dataset: Dataset, codec: Codec, publi
         if number >= len(external) or external[number] != track.external_id:
             raise DatasetError(
                 f"{topic} holds other tracks than dataset {dataset.card.name!r}, such as {number}, {track.title!r} by "
-                f"{track.artist!r}; tracks are never taken away, so publish under another BOTIFY_TOPIC_PREFIX"
+                f"{track.artist!r}; tracks are never taken away, so take other topics, with `botify down` and "
+                f"`botify up --dataset {dataset.card.name}` or with another BOTIFY_TOPIC_PREFIX"
             )
     sent = send_missing_tracks(publisher, topic, codec, dataset.catalogue().tracks(), held)
     publisher.flush()

@@ -46,11 +46,11 @@ from analytics.notebooks.story import (
     SMALL,
     STANDALONE,
     WORLD,
-    NoRunError,
     Period,
     Size,
-    settings_of_run,
+    runs_of,
 )
+from core.kafka.admin import require_kafka
 from core.settings import Settings
 
 COMMAND_TIMEOUT_S = 900
@@ -73,27 +73,19 @@ def simulate(home: Path, size: Size) -> None:
     AnalyticsError
         A command failed.
     """
-    world = ""
     for period, days in zip(PERIODS, size.days, strict=True):
         environment = _environment(home, period)
         _botify(["down"], environment)
         _botify(["up", "--no-gateway", f"--prefix={PREFIX}"], environment)
         world = _botify(["world", "generate", f"--config={WORLD}"], environment).split()[1].rstrip(":")
-        if _is_there(period, environment):
+        there = runs_of(require_kafka(Settings.from_env({**os.environ, **environment})))
+        if period.run_id in there:
             continue
         _listen(home, period, world=world, users=size.users, days=days)
         if period is BEFORE:
             _botify(["lists", "build", "--from-topic"], environment)
-    if not _is_there(PACED, environment):
+    if PACED.run_id not in there:
         _listen(home, PACED, world=world, users=size.users, rate=REQUESTS_PER_S, seconds=size.paced_s)
-
-
-def _is_there(period: Period, environment: Mapping[str, str]) -> bool:
-    try:
-        settings_of_run(period, environ={**os.environ, **environment})
-    except NoRunError:
-        return False
-    return True
 
 
 def _listen(home: Path, period: Period, **options: object) -> None:

@@ -6,9 +6,7 @@ then some seconds at an even pace, for latencies.
 
 from __future__ import annotations
 
-import os
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,30 +70,21 @@ class NoRunError(AnalyticsError):
         return [str(self)]
 
 
-def settings_of_run(*periods: Period, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings of the stack that is up, after looking for the run.
+def runs_of(settings: Settings) -> set[str]:
+    """Return the ids of all runs of the simulator that are on the topics."""
+    return {*read_listens(settings)["session_id"].cat.categories.str.rsplit("-", n=2).str[0]}
 
-    Parameters
-    ----------
-    periods : Period
-        Parts of the run; by default those before and during the experiment.
-    environ : mapping
 
-    Raises
-    ------
-    NoRunError
-        The topics have no listens of a period.
-    """
-    found = Settings.from_env(environ)
+def settings_of_run(*periods: Period) -> Settings:
+    """Return the settings of the stack that is up; raise `NoRunError` if it lacks a period, by default of `PERIODS`."""
+    found = Settings.from_env()
     try:
-        settings = require_kafka(found)
-        runs = read_listens(settings)["session_id"].cat.categories.str.rsplit("-", n=2).str[0]
+        missing = {period.run_id for period in periods or PERIODS} - runs_of(settings := require_kafka(found))
     except BotifyError as error:
         raise NoRunError(f"{error}. {_WAY_OUT} (here: {found.home})") from None
-    for period in periods or PERIODS:
-        if period.run_id not in runs:
-            where = f"topics {settings.topic_prefix}.* of {found.home}"
-            raise NoRunError(f"there is no run {period.run_id!r} in {where}. {_WAY_OUT}")
+    if missing:
+        where = f"topics {settings.topic_prefix}.* of {found.home}"
+        raise NoRunError(f"{where} have no listens of {' and '.join(sorted(missing))}. {_WAY_OUT}")
     return settings
 
 

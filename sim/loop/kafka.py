@@ -137,7 +137,7 @@ def _refuse_other(topic: str, held: Mapping[int, Track], tracks: Sequence[Track]
     if external:
         raise SimulationError(
             f"{topic} holds {len(external)} tracks of a dataset, such as {external[0].external_id!r}, and a world "
-            "would overwrite them; choose another BOTIFY_TOPIC_PREFIX for the world"
+            "would overwrite them; give the world other topics, with `botify up --prefix NAME` or BOTIFY_TOPIC_PREFIX"
         )
     surplus = [track for track in held if not 0 <= track < len(tracks)]
     if surplus:
