@@ -89,7 +89,6 @@ class Rule:
 
     Attributes
     ----------
-    goals : Goals
     horizon : int
         Planned users of both arms; it should not depend on the effect that was seen.
     alpha : float
@@ -161,7 +160,6 @@ class Decision(NamedTuple):
 
     Attributes
     ----------
-    treatment : str
     outcome : str
         `ship`, `roll back`, `go on` or `stop undecided`.
     sentence : str
@@ -170,7 +168,6 @@ class Decision(NamedTuple):
         Users who were compared, of those that are planned.
     split_p : float
         Always-valid p-value of the split.
-    metrics : list of MetricRow
     """
 
     treatment: str

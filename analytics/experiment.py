@@ -31,10 +31,8 @@ class Effect(NamedTuple):
 
     Attributes
     ----------
-    treatment, metric : str
     control_users, treatment_users : int
         Number of users that have the metric.
-    control_mean, treatment_mean : float
     effect, lower, upper : float
         Difference of the means and its interval in % of the control's mean, which is taken as known; NaN if that mean
         is zero.
@@ -70,7 +68,6 @@ class ExperimentResults(NamedTuple):
 
     Attributes
     ----------
-    name : str
     control : str
         Treatment that the others are compared with.
     users : DataFrame

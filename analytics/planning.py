@@ -197,7 +197,6 @@ class Wanted(NamedTuple):
         The smallest relevant one, in % of the control's mean.
     wanted_power : float
         Probability of detecting it.
-    alpha : float
     treatments : int
         Number of treatments besides the control.
     variance_reduction : float
@@ -219,7 +218,6 @@ class Plan(NamedTuple):
     ----------
     mean, deviation : float
         Of the metric over the users in the data, the deviation after CUPED.
-    users_seen : int
     users_each : int
         Users that the control and each treatment need.
     days : int or None

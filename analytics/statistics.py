@@ -83,7 +83,6 @@ class Interaction(NamedTuple):
         Chi-square distributed if there is no interaction.
     df : int
         (treatments of the first − 1) · (treatments of the second − 1).
-    p_value : float
     """
 
     statistic: float

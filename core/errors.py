@@ -45,7 +45,6 @@ class PublishError(TopicError):
     ----------
     topic : str
         One topic, or all that the publisher has sent to if it is not known which.
-    reason : str
     """
 
     def __init__(self, topic: str, reason: str) -> None:

@@ -18,7 +18,6 @@ def gather_ms(arrived: float, elapsed_ms: float, rate: float, most_ms: float) ->
         Time from the batch before it to the last one.
     rate : float
         What calls for one millisecond if it arrives in one; twice as much calls for four.
-    most_ms : float
 
     Examples
     --------

@@ -53,7 +53,6 @@ def uniform(key: Keys, draw: ArrayLike) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    key : ndarray of uint64
     draw : array_like of int, broadcastable to key
         Which draw of this key; different draws are independent.
 

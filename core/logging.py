@@ -26,7 +26,6 @@ def configure_logging(settings: Settings, *, quiet: Iterable[str] = ()) -> None:
 
     Parameters
     ----------
-    settings : Settings
     quiet : iterable of str
         Loggers that log at level WARNING.
     """

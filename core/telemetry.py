@@ -137,7 +137,6 @@ def observed(
 
     Parameters
     ----------
-    settings : Settings
     registry : CollectorRegistry
         See `new_registry`. Its collectors are called from the server's thread.
     alive, ready : Probe

@@ -107,7 +107,6 @@ def welch(control: Sample, treatment: Sample, alpha: float = 0.05) -> Difference
 
     Parameters
     ----------
-    control, treatment : Sample
     alpha : float
         One minus the confidence.
 

@@ -33,10 +33,6 @@ class Job:
 
     Attributes
     ----------
-    name : str
-    log : Log
-    terms : Terms
-    seeds : sequence of int
     refresh, trainings, settings
         See `Setup`.
     kafka : Settings, optional

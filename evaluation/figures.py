@@ -116,8 +116,6 @@ class Row:
 
     Attributes
     ----------
-    name, note : str
-    metrics : mapping of metric to Clustered
     spread : mapping of metric to float
         Standard deviation between replays; NaN for a single one.
     figures : mapping of name to float

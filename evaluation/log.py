@@ -39,7 +39,6 @@ class Events(NamedTuple):
         Users 0 to `Log.users` - 1, items 0 to `Log.items` - 1.
     fractions : ndarray of float32
         Graded feedback: the share that was heard, or what a rating or a like stands for, 0 to 1.
-    times_ms : ndarray of int64
     sessions : ndarray of int64
         Number of the session.
     ended : ndarray of bool
@@ -79,7 +78,6 @@ class Log:
 
     Attributes
     ----------
-    name : str
     events : Events
         Each user's in their order; the whole in order of time where there are times.
     users, items : int

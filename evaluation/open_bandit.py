@@ -47,8 +47,6 @@ class Question(NamedTuple):
 
     Attributes
     ----------
-    campaign, logged, target : str
-    decisions : Decisions
     predicted, under_target : ndarray of float64, shape (n,)
         The reward model's click rate of the item shown, and of what the target policy would show.
     own_clicks : ndarray of float64

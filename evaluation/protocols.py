@@ -48,7 +48,6 @@ class Terms:
         An item is right if its fraction is at least this; the others are learned, but not asked for.
     repeats : bool
         Whether an item that the user has heard may be recommended, and is right when it is heard again.
-    validation : bool
     micro_batch : int
         Events that are predicted before the first of them is learned, at most; a longer tie stays together.
     block : int, optional

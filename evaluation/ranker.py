@@ -71,7 +71,6 @@ class Setup:
         See `Terms`.
     repeats : bool
         See `Terms`.
-    seed : int
     refresh : int
         Listens learned between two refreshes of the models that serve, where learning and serving are apart.
     trainings : int

@@ -79,10 +79,6 @@ class MemoryModels:
     ----------
     factory : RecommenderFactory
         Prepares snapshots for its catalogue.
-
-    Attributes
-    ----------
-    factors, graph, next_track : snapshot, or None before the first
     """
 
     def __init__(self, factory: RecommenderFactory) -> None:

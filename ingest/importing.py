@@ -59,7 +59,6 @@ class Request:
     ----------
     source : str
         Name of the format.
-    path : str
     columns : mapping of str to str
         What `--map` says: role to column.
     scale : (float, float)

@@ -59,7 +59,6 @@ class Source:
 
     Attributes
     ----------
-    path : str
     members : list of Member
         In the order of their names; an archive's in the order of the archive.
     bytes_read : int

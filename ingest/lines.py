@@ -29,7 +29,6 @@ class Rows(NamedTuple):
 
     Attributes
     ----------
-    file : str
     numbers : ndarray of int64
         The row's number in the file, from 1; a header is row 1.
     fields : mapping of str to Array
@@ -51,14 +50,7 @@ class Rows(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some lines, without those that are blank or no text.
-
-    Attributes
-    ----------
-    numbers : ndarray of int64
-    lines : StringArray
-    broken : list of Rejected
-    """
+    """Some lines, without those that are blank or no text."""
 
     numbers: NDArray[np.int64]
     lines: pa.StringArray
@@ -133,12 +125,10 @@ class Table(NamedTuple):
 
     Attributes
     ----------
-    delimiter : str
     names : sequence of str or None
         Of its columns; None where the first line has them.
     quoted : bool
         Whether a field may stand in double quotes.
-    encoding : str
     """
 
     delimiter: str

@@ -95,11 +95,8 @@ class ItemColumns(NamedTuple):
 
     Attributes
     ----------
-    external_ids : list of str
-    titles, artists, releases, moods, countries : list of str or None
     genres : list of tuple of str
         Empty where the source has none.
-    years : list of int or None
     """
 
     external_ids: list[str]

@@ -35,13 +35,7 @@ def dataset_directory(home: Path, name: str) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """An imported log. Made by `open_dataset`.
-
-    Attributes
-    ----------
-    directory : Path
-    card : Card
-    """
+    """An imported log. Made by `open_dataset`."""
 
     directory: Path
     card: Card

@@ -43,7 +43,6 @@ class Figures(NamedTuple):
 
     Attributes
     ----------
-    tally : Tally
     pairs : int
         Different pairs of a user and an item.
     items : int
@@ -65,10 +64,8 @@ class Tally:
 
     Attributes
     ----------
-    events, ties : int
     kinds : ndarray of int64
         Events of each kind.
-    start_ms, end_ms : int
     sessions_given : bool
         Whether the source names sessions.
 

@@ -163,10 +163,8 @@ class ConsoleAgent:
 
     Parameters
     ----------
-    catalogue : WorldCatalogue
     seed : int
         Seed of the offers: some tracks of the same artist, others of any.
-    console : Console
     """
 
     def __init__(self, catalogue: WorldCatalogue, seed: int, console: Console) -> None:
@@ -240,8 +238,6 @@ def load_agent(name: str, world: World, seed: int, url: str, console: Console) -
     ----------
     name : str
         One of `AGENTS`, or `module:Class` of a class that takes a catalogue and a seed.
-    world : World
-    seed : int
     url : str
         URL of the server that the `http` agent calls.
     console : Console

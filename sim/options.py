@@ -32,7 +32,6 @@ class RunOptions:
         Stop after this wall time, and leave open sessions unfinished.
     warm_up_s : float
         Wall time at the start that is not part of the latencies.
-    seed : int
     model : str
         Name of a listener model, or `module:Class`.
     days : float | None

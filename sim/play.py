@@ -23,7 +23,6 @@ class Progress:
 
     Attributes
     ----------
-    wall_s : float
     listens, sessions : int
         Finished ones.
     recommendations : int
@@ -74,8 +73,6 @@ def play_world(
 
     Parameters
     ----------
-    world : World
-    agent : Agent
     options : RunOptions
         Event time begins at `start_ms`, or now; the options for Kafka are not used.
     progress : callable

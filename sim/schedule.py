@@ -93,7 +93,6 @@ class RelaySchedule:
         Number of sessions in all; by default unlimited.
     start_ms, spread_ms : int
         The first session of a slot starts at `start_ms` in event time or up to `spread_ms` later.
-    shard : Shard
 
     Examples
     --------
@@ -156,13 +155,10 @@ class DailySchedule:
 
     Parameters
     ----------
-    users : ndarray of int
-    seed : int
     start_ms : int
         Event time of the beginning.
     days : float
         No session starts later than this number of days after the beginning.
-    shard : Shard
 
     Examples
     --------

@@ -52,7 +52,6 @@ class ExportedFile:
     ----------
     path : str
         Below the export's folder.
-    rows : int
     offsets : mapping of partition to (first, last)
         Kafka offsets of its rows, both included.
     """
@@ -68,10 +67,8 @@ class Manifest:
 
     Attributes
     ----------
-    source : Source
     begin, next_offsets : mapping of partition to offset
         First record of the export, and first record that it has not read.
-    files : tuple of ExportedFile
     commits : int
         Number of commits; the next one's files have this number.
     rejected : int
@@ -147,11 +144,6 @@ class ExportDirectory:
 
     Files are written and synced first, the manifest that names them last; a file that it does not name was left by a
     killed export. So each record is in exactly one named file.
-
-    Attributes
-    ----------
-    path : Path
-    manifest : Manifest
     """
 
     def __init__(self, path: Path, manifest: Manifest, time_column: str) -> None:

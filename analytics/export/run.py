@@ -163,7 +163,6 @@ class Extent:
     ----------
     begin : TopicPosition
         Where a new export begins; an existing one is resumed.
-    end : TopicPosition
     follow : bool
         Whether to keep exporting new records until stopped.
     """

@@ -138,7 +138,6 @@ class RewardModel:
         By track id.
     quality : ndarray of float64, shape (tracks,)
         Mean reward of each track, shrunk towards the mean of all.
-    same_artist : float
     """
 
     artist_of: Ints

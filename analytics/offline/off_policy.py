@@ -78,7 +78,6 @@ class PolicyValue(NamedTuple):
 
     Attributes
     ----------
-    value, lower, upper : float
     effective_decisions : float
         Effective sample size (Σw)² / Σw² (Kish, 1965). If it is a small share of the decisions, the policies hardly
         overlap and the interval is not reliable.

@@ -38,7 +38,6 @@ class Judge:
         The smallest relevant improvement, as a share of the control's mean.
     window_h : float
         Hours of each listener that are compared, in event time.
-    alpha : float
     listeners : int, optional
         Horizon; by default planned from the spread of the settled listeners, pooled within the arms: it does not
         depend on the effect, so it may be planned again at each look (Friede and Kieser, Statistics in Medicine 25,

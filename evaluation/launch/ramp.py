@@ -52,7 +52,6 @@ class Ramp:
     ----------
     last : RampStep | None
         The last step on the topic.
-    observed : Observed
 
     Raises
     ------

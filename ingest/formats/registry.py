@@ -24,7 +24,6 @@ class Format(NamedTuple):
         One line.
     read : callable
         Yields the rows of a source; takes what `--map` says.
-    licence : str
     rules : tuple of str
         What the card says beyond the rules that all formats share.
     mapped : bool

@@ -24,7 +24,6 @@ class BotifyListeners:
 
     Parameters
     ----------
-    world : World
     seed : int
         Not used here, where all randomness comes from the keys of the sessions; the models of `changing` use it.
 

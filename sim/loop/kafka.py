@@ -34,8 +34,6 @@ class Replies:
 
     Parameters
     ----------
-    settings : Settings
-    codec : Codec
     own : bytes
         The beginning of the requests' ids; empty bytes take every recommendation of the partition.
     timeout_s : float

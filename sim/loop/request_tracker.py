@@ -41,7 +41,6 @@ class RequestTracker:
     ----------
     run_id : str
         Prefix of all session ids.
-    slots : int
     tracks : int
         Number of tracks of the catalogue.
     timeout_s : float
@@ -86,7 +85,6 @@ class RequestTracker:
 
         Parameters
         ----------
-        heard : FinishedListens
         now_s : float
             Monotonic wall clock.
         reply_partition : int, optional

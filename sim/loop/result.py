@@ -58,7 +58,6 @@ class RunResult(Progress):
 
     Attributes
     ----------
-    run_id : str
     measured_s : float
         Wall time without the warm-up.
     latency : LatencyHistogram

@@ -50,9 +50,6 @@ def run_loop(
 
     Parameters
     ----------
-    settings : Settings
-    world : World
-    options : RunOptions
     progress : callable
         Called a few times a second.
 

@@ -18,8 +18,6 @@ class WorldConfig:
 
     Attributes
     ----------
-    seed : int
-    tracks, artists, genres, users, dimensions : int
     scenes : int
         Groups of artists who sound alike; each belongs to a genre, which the catalogue tells, and it does not tell
         the scene. 0: there are none, and all that a genre's artists have in common stands in the catalogue.
@@ -37,7 +35,6 @@ class WorldConfig:
         Number of tracks that a listener is interested in; a session follows one of them.
     bias_max : float
         A listener's `consume_bias` is uniform in [0, bias_max).
-    interest_neighbours, session_budget : int
     artist_discount_gamma : float
         Defaults for every listener.
 

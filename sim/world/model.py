@@ -30,7 +30,6 @@ class WorldCatalogue:
     scene_of : ndarray of int32, shape (tracks,)
         Number of the group of artists who sound alike, -1 where there is none. Hidden from recommenders.
     duration_ms : ndarray of int32, shape (tracks,)
-    artists, genres : tuple of str
     albums : tuple of str or None, titles : tuple of str
         One for each track.
     details : tuple of Details

@@ -28,7 +28,6 @@ class FitSettings:
 
     Attributes
     ----------
-    seed : int
     users : int
         Listeners of the world; the log may have more or fewer.
     dimensions : int
