@@ -112,19 +112,8 @@ def evaluate_all(
 ) -> Iterator[tuple[str, Sequence[Outcome] | str]]:
     """Run all jobs, each in a fresh process, so that none pays for the memory of another; yield each when it has ended.
 
-    Parameters
-    ----------
-    processes : int
-        How many at a time; more than one makes the times in the table longer.
-    limit_s : float
-        For each peer. One that takes longer, or cannot be evaluated, yields a text that says so.
-    tell : callable of float
-        Told how many jobs are done, with the shares of those that run.
-
-    Raises
-    ------
-    EvaluationError
-        A recommender of Botify's cannot be evaluated.
+    A peer that takes longer than `limit_s`, or cannot be evaluated, yields a text that says so. `tell` is told how many
+    jobs are done, with the shares of those that run. Raises `EvaluationError` where a recommender of Botify's fails.
     """
     context = multiprocessing.get_context("spawn")
     waiting, running, shares = deque(jobs), dict[Any, _Running](), dict[str, float]()
