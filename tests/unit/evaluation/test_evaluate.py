@@ -33,5 +33,5 @@ def test_a_peer_is_stopped_at_its_time_limit() -> None:
 
 
 def test_a_recommender_of_botify_that_cannot_be_evaluated_is_an_error() -> None:
-    with pytest.raises(EvaluationError, match="'indexed' draws single tracks"):
-        list(evaluate_all([Job("indexed", random_log(), Terms(), range(1))], processes=1))
+    with pytest.raises(EvaluationError, match="recommender 'nobody' is not known"):
+        list(evaluate_all([Job("nobody", random_log(), Terms(), range(1))], processes=1))
