@@ -47,24 +47,28 @@ def _in_body(value: Any, number: ValidatorFunctionWrapHandler) -> int | str:
     return checked
 
 
-_NO_NUMBER = re.compile(r"[-+][0-9]+|[-+]?[0-9]+\.[0-9]*")
+_WHOLE, _NO_NUMBER = re.compile(r"([0-9]+)\.0+"), re.compile(r"[-+][0-9]+|[-+]?[0-9]+\.[0-9]*")
 
 
 def _in_path(value: str, number: ValidatorFunctionWrapHandler) -> int | str:
+    if whole := _WHOLE.fullmatch(value):
+        value = whole[1]
     if value in ("", '""') or _NO_NUMBER.fullmatch(value):
         raise ValueError(f"{value!r} is no id; an external id that looks like a number is written in quotes")
     return _in_body(track_named(value), number)
 
 
 _NUMBER = int_schema(strict=True, ge=0, le=MAX_TRACK)
-_NUMBER_OR_ID = WithJsonSchema(
-    {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_TRACK}, {"type": "string", "minLength": 1}]}
+_ID = {"type": "string", "minLength": 1}
+_NUMBER_OR_ID, _NUMBER_OR_ID_IN_PATH = (
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_TRACK}, id_]})
+    for id_ in (_ID, {**_ID, "not": {"pattern": r'^([-+]?[0-9]+(\.[0-9]*)?|"")$'}})
 )
 TrackInBody = Annotated[
     int | str, GetPydanticSchema(lambda *_: no_info_wrap_validator_function(_in_body, _NUMBER)), _NUMBER_OR_ID
 ]
 TrackInPath = Annotated[
-    int | str, GetPydanticSchema(lambda *_: no_info_wrap_validator_function(_in_path, _NUMBER)), _NUMBER_OR_ID
+    int | str, GetPydanticSchema(lambda *_: no_info_wrap_validator_function(_in_path, _NUMBER)), _NUMBER_OR_ID_IN_PATH
 ]
 """A number or an external id; not a union, whose errors would have another `loc`."""
 

@@ -100,7 +100,7 @@ class Items:
             number, external_id = known.track, known.external_id
         elif isinstance(name, int):
             if name >= NUMBERS_OF_CLIENTS:
-                raise _wrong_name(f"a new item's number is below {NUMBERS_OF_CLIENTS}; gateways give those above")
+                raise UnknownItemError(f"no item has number {name}; a new one's is below {NUMBERS_OF_CLIENTS}")
             number, external_id = name, None
         else:
             if len(name) > MAX_NAME:
