@@ -20,7 +20,6 @@ class ProblemError(BotifyClientError):
     ----------
     status : int
         HTTP's.
-    detail : str
     errors : sequence of (str, str)
         Where a field is wrong, as a JSON pointer, and why.
     """

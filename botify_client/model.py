@@ -26,7 +26,6 @@ class Event:
         With a time zone; None is now.
     session : str | None
         None is the listener's current one.
-    ends_session : bool
 
     Examples
     --------

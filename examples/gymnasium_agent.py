@@ -23,10 +23,8 @@ class PairAgent:
 
     Parameters
     ----------
-    tracks : int
     exploration : float
         Probability of a random track.
-    seed : int
 
     Examples
     --------

@@ -32,10 +32,6 @@ STREAM = 101
 class SameGenre:
     """Uniform over the genre of the last track if it was liked, else over all tracks.
 
-    Parameters
-    ----------
-    catalogue : Catalogue
-
     Examples
     --------
     >>> from schemas.events import Track

@@ -65,7 +65,6 @@ class CommittedSchema:
     ----------
     id : int
         Of the wire format's header.
-    subject : str
     version : int
         Counted from 1.
     text : str

@@ -17,12 +17,10 @@ class Listen(NamedTuple):
     ----------
     event_id : str
         Unique; a second event with the same id is a duplicate and is dropped.
-    user, track : int
     fraction : float
         Share of the track that was heard, 0 to 1.
     timestamp_ms : int
         Event time, milliseconds since the epoch (virtual while simulating).
-    session_id : str
     position : int
         Position in the session, from 0.
     ended_session : bool
@@ -62,7 +60,6 @@ class SlateRequest(TypedDict):
 
     Attributes
     ----------
-    size : int
     without_listen : bool
         Whether the request carries no listen; the last one of the listener's state then takes its place.
     exclude, liked : list of int
@@ -86,7 +83,6 @@ class Slate(TypedDict):
 
     Attributes
     ----------
-    tracks : list of int
     propensities : list of float
         Probability of each track, given the request and the tracks before it.
     scores : list of float
@@ -220,7 +216,6 @@ class Track(NamedTuple):
         What the track is called where it comes from; None where its number is its only name.
     genres : sequence of str | None
         All genres, `genre` first; None where there is at most that one.
-    mood, country : str | None
     year : int | None
         In which it was released.
     deleted : bool
@@ -248,7 +243,6 @@ class Feedback(NamedTuple):
 
     Attributes
     ----------
-    event_id : str
     kind : str
         `like`, `dislike`, or `unlike`, which withdraws either.
     timestamp_ms : int
@@ -298,7 +292,6 @@ class TrainingBatch(NamedTuple):
     ----------
     source_topic_id : str
         Kafka's id of the listens topic; a recreated topic has another, and its own offsets.
-    source_partition : int
     first_offset, next_offset : int
         The stretch; `next_offset` is exclusive.
     offsets : bytes

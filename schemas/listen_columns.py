@@ -40,7 +40,6 @@ class ListenColumns:
     ended : ndarray of bool, shape (n,)
     causes : ndarray of int64, shape (n,)
         Index into `cause_names`.
-    cause_names : sequence of Cause
     """
 
     text: NDArray[np.uint8]

@@ -34,7 +34,6 @@ class Fields(NamedTuple):
         Hashes of the ids.
     session_begins, session_lengths : ndarray of int64
         Where the session's id lies.
-    ended : ndarray of bool
     recommenders, policies : ndarray of int64, shape (n, 2)
         Begins and lengths; the length is -1 where there is none.
     """
@@ -280,7 +279,6 @@ def first_leap(
     ----------
     timestamps_ms, taken_ms : ndarray of int64, shape (n,)
         Of the listens; of their records.
-    begin : int
     newest_ms : int
         Before that row; see `EventTime`.
     lead_ms : int

@@ -53,8 +53,6 @@ class ModelPublisher:
 
     Parameters
     ----------
-    settings : Settings
-    codec : Codec
     publisher : RecordPublisher
         The caller flushes it at the end.
     read_parts : callable, optional

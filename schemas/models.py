@@ -179,11 +179,6 @@ class ModelReader(TopicFollower):
     """Follows the models topic. An unusable snapshot is skipped with a warning, and the one before it stays in use.
 
     A model of several shards is served when all shards have published a snapshot, and again with each one that follows.
-
-    Parameters
-    ----------
-    settings : Settings
-    codec : Codec
     """
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
@@ -199,7 +194,6 @@ class ModelReader(TopicFollower):
 
         Parameters
         ----------
-        name : str
         prepare : callable of Model
             Converts a snapshot for its user, in the reader's thread.
         merge : callable, optional

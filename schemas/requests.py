@@ -28,7 +28,6 @@ def accept_requests(messages: Sequence[Any], intake: Intake, partitions: int) ->
 
     Parameters
     ----------
-    messages : sequence of confluent_kafka.Message
     intake : Intake
         Without a catalogue: an unknown track is a recommender's business.
     partitions : int
@@ -71,8 +70,6 @@ def _are_valid(columns: Sequence[list[Any]], keys: list[bytes | None], partition
     ----------
     columns : sequence of lists
         A list a field of `RecommendationRequest`, of rows that may be bad.
-    keys : list of bytes or None
-    partitions : int
     """
     ids, users, sessions, positions, tracks, fractions, times_ms, _, list_sizes, reply_partitions, slates = columns
     valid: NDArray[np.bool_] = np.array([key == b"%d" % user for key, user in zip(keys, users, strict=True)])

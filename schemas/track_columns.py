@@ -228,7 +228,6 @@ def read_columns(file: Body, *, check: bool = False) -> tuple[dict[str, Any], Tr
 
     Parameters
     ----------
-    file : bytes or mmap
     check : bool
         Read everything, and compare it with the checksum.
 

@@ -22,7 +22,6 @@ def unknown_among(tracks: Ints, known: Container[int]) -> Ints:
 
     Parameters
     ----------
-    tracks : ndarray of int64
     known : container of int
         Asked for all at once if it has `TrackTable.holds`.
 
@@ -57,7 +56,6 @@ class TrackTable(Mapping[int, Track]):
     ----------
     codec : Codec
         Decodes the records.
-    columns : TrackColumns
 
     Examples
     --------

@@ -127,7 +127,6 @@ class Intake:
 
     Attributes
     ----------
-    codec : Codec
     known_tracks : container of int, optional
         The catalogue; None accepts any track.
     refresh : callable
@@ -182,8 +181,6 @@ def decode_and_validate(
     ----------
     records : sequence of aiokafka.ConsumerRecord, LogRecord or confluent_kafka.Message
         Of one topic, in order.
-    event : type
-    intake : Intake
     validate : callable of (event, raw bytes), optional
         Returns what is yielded, or raises `RejectedMessageError`; by default the event, after `check` and a check of
         its time.

@@ -45,8 +45,6 @@ class Difference(NamedTuple):
 
     Attributes
     ----------
-    partition : int
-    collection : str
     item : bytes
         Field of the hash or member of the sorted set.
     expected, found : bytes | float | None
@@ -66,7 +64,6 @@ class Report:
 
     Attributes
     ----------
-    namespace : str
     checkpoints : dict of int to int
         Offset up to which each partition was folded and compared.
     listens, duplicates, dead_letters : int
@@ -75,7 +72,6 @@ class Report:
         The result for the opinions, if they were compared; its listens are records of the feedback.
     compared : dict of str to int
         Collection -> number of items in the fold or the store.
-    differing : int
     differences : list of Difference
         The first of them.
     excluded_since : int
@@ -147,7 +143,6 @@ async def compare(
 
     Parameters
     ----------
-    expected : mapping of item to value
     pages : async iterator of mappings
         Of the store; an item may occur twice.
     """
@@ -253,13 +248,7 @@ async def _verify_topic(
 
 
 class OfflineFold:
-    """Folds one partition with the worker's own code into a `MemoryStore`.
-
-    Attributes
-    ----------
-    store : MemoryStore
-    counters : WorkerCounters
-    """
+    """Folds one partition with the worker's own code into a `MemoryStore`."""
 
     def __init__(
         self,

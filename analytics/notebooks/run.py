@@ -189,7 +189,6 @@ def execute(path: Path, environment: Mapping[str, str]) -> NotebookNode:
 
     Parameters
     ----------
-    path : Path
     environment : mapping
         Environment variables of the kernel, added to those of this process.
 

@@ -33,7 +33,6 @@ class Period:
 
     Attributes
     ----------
-    run_id : str
     experiments : Path
         The experiments file of the recommender.
     seed : int

@@ -27,8 +27,6 @@ class TopicFollower(ABC):
 
     Parameters
     ----------
-    settings : Settings
-    topic : str
     name : str
         Of the thread; with `botify-` before it, of the reader in the broker's logs and access rules.
     otherwise : str

@@ -90,7 +90,6 @@ class TopicState:
 
     Attributes
     ----------
-    topic, topic_id : str
     start, end : mapping of partition to offset
         The first offset that is still there, and the next to be written.
     committed : mapping of partition to offset

@@ -39,7 +39,6 @@ class RecordPublisher:
 
     Parameters
     ----------
-    settings : Settings
     on_error : callable of KafkaError, optional
         Called for errors of the connection, instead of logging refused logins.
     connect : callable of Config
@@ -86,8 +85,6 @@ class RecordPublisher:
 
         Parameters
         ----------
-        topic : str
-        value, key : bytes or None
         partition : int
             -1 derives it from the key.
         timestamp_ms : int
@@ -123,7 +120,6 @@ class RecordPublisher:
 
         Parameters
         ----------
-        topic : str
         records : list of Record
             No key twice where the order matters: records that find the queue full are queued after the others.
         partition : int

@@ -38,8 +38,6 @@ class AssignedConsumer:
 
     Parameters
     ----------
-    settings : Settings
-    topic : str
     start : mapping of partition to offset
         The partitions, and the first offset to read of each.
     group : str
@@ -191,8 +189,6 @@ class TopicReader:
 
     Parameters
     ----------
-    settings : Settings
-    topic : str
     start : mapping of partition to offset, optional
         First offset to read; other partitions start at the beginning.
     partitions : collection of int, optional
@@ -201,7 +197,6 @@ class TopicReader:
         Largest number of records of a batch.
     gather_s : float
         How long to wait for more records of a batch that is not full.
-    group : str
     wait_ms : int
         `FOLLOW_MS` for a reader that stays open between its readings.
     **config

@@ -31,7 +31,6 @@ class RecordColumns(Sequence[Any]):
 
     Attributes
     ----------
-    partition : int
     raw : bytes
         In which keys and values lie.
     bytes : ndarray of uint8

@@ -34,7 +34,6 @@ class ReplyReader:
 
     Parameters
     ----------
-    settings : Settings
     topic : str
         The replies'.
     own : bytes

@@ -49,7 +49,6 @@ class Slice:
 
     Attributes
     ----------
-    layer : str
     salt : str
         The layer's; it is independent of the salt of the experiment's split.
     begin, end : int

@@ -29,12 +29,6 @@ class LiveExperiments(TopicFollower):
 
     A step takes effect by one assignment, and one that was sent twice changes nothing.
 
-    Parameters
-    ----------
-    settings : Settings
-    codec : Codec
-    declared : Experiments
-
     Attributes
     ----------
     current : Experiments

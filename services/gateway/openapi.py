@@ -107,8 +107,6 @@ class DirectRoutes:
 
     Parameters
     ----------
-    app : ASGIApp
-    operations : iterable of Operation
     error_response : callable
         Returns the answer to an exception.
     handled : tuple of exception types

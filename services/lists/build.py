@@ -104,7 +104,6 @@ def build_models(heard: ListenColumns, neighbours: int, per_user: int) -> list[M
 
     Parameters
     ----------
-    heard : ListenColumns
     neighbours : int
         Maximum number of neighbours of a track.
     per_user : int

@@ -46,7 +46,6 @@ class ReadLists:
 
     Attributes
     ----------
-    models : list of Model
     lists : dict of str to int
         Number of lists in each model.
     unknown : list of str

@@ -94,7 +94,6 @@ def build_models_in(engine: Engine, files: Sequence[Path], neighbours: int, per_
 
     Parameters
     ----------
-    engine : Engine
     files : sequence of Path
         Parquet files of an export of listens; copies of a listen count once.
     neighbours, per_user

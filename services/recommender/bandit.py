@@ -120,7 +120,6 @@ class Mix:
     ----------
     recommenders : mapping of name to Recommender
         The bandit's policies and their fallbacks.
-    bandit : Bandit
 
     Examples
     --------

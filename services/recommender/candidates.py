@@ -83,8 +83,6 @@ def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, c
     keys : ndarray of uint64, shape (b,)
     stream : int
         Random stream of the keys.
-    most : int
-    catalogue : Catalogue
 
     Examples
     --------
@@ -117,8 +115,6 @@ def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Cat
         No duplicates in a session.
     size : int
         Sessions of the batch.
-    k : int
-    catalogue : Catalogue
 
     Examples
     --------

@@ -31,7 +31,6 @@ class Delivery:
 
     Parameters
     ----------
-    consumer : confluent_kafka.Consumer
     publisher : RecordPublisher
         It must report the delivery of every record.
     topic, dead_letters : str

@@ -38,9 +38,6 @@ class Dispatched:
     tracks : ndarray of int64, shape (n,)
         `NO_ANSWER` if the whole fallback chain had none.
     propensities : ndarray of float64, shape (n,)
-    recommenders : list of str, length n
-    candidates : list of int or None, length n
-    policies : list of str or None, length n
     rankings : list of list of int or None, length n
         The best tracks, where the request asks for a list.
     slates : list of Slate or None, length n
@@ -117,10 +114,8 @@ def answer(
 
     Parameters
     ----------
-    batch : Batch, n requests
     wanted : sequence of str, length n
         The recommender that each request's treatment names.
-    recommenders : mapping of name to Recommender
     deleted : ndarray of int64, optional
         Tracks that no answer may have; popularity and lists may still name them.
     """
@@ -258,7 +253,6 @@ class LiveRecommenders:
 
     Parameters
     ----------
-    reader : CatalogueReader
     build : callable of Catalogue
         Returns all recommenders. If it raises for a catalogue that has grown, the recommenders of the last one keep
         serving.

@@ -225,15 +225,12 @@ class FactorTable:
 
     Parameters
     ----------
-    factors : Factors
-    catalogue : Catalogue
     before : FactorTable, optional
         The table of an earlier snapshot. Cutting a million tracks into cells takes ten times as long as all else, so
         its cells are kept, if the catalogue is the same, for as long as they hold what is alike.
 
     Attributes
     ----------
-    catalogue : Catalogue
     cells : Cells
         Of the catalogue's rows.
     offered : int
@@ -244,7 +241,6 @@ class FactorTable:
         Of the rows' vectors and biases, in the order of the cells.
     spread : ndarray of float32, shape (cells,)
         How far above its mean the best of a cell is expected, for a taste of length 1.
-    labels : LabelTable
     shares : ndarray of float32, shape (cells, values)
         Share of each cell's tracks that has each value of a label.
     kept : ndarray of float32, shape (MOST_EARLIER + 1,)
@@ -308,7 +304,6 @@ class ServedFactors:
 
     Parameters
     ----------
-    factors : Factors
     before : ServedFactors, optional
         An earlier snapshot, whose cells are kept if they can be.
     """
@@ -341,8 +336,6 @@ class OfferedTracks:
 
     Parameters
     ----------
-    so_far : SessionsSoFar
-    table : FactorTable
     catalogue : Catalogue
         The catalogue of the table.
 

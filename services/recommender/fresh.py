@@ -70,10 +70,6 @@ class Unknown(NamedTuple):
 class FreshTracks:
     """The newest tracks of a catalogue whose artist or genre other tracks have.
 
-    Parameters
-    ----------
-    catalogue : Catalogue
-
     Attributes
     ----------
     tracks : ndarray of int64, shape (n,)

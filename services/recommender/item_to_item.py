@@ -90,10 +90,6 @@ def recent_listens(batch: Batch, count: int) -> RecentListens:
 class I2I:
     """The best unseen neighbour of a recent track.
 
-    Parameters
-    ----------
-    neighbours : callable returning Lists by track
-
     Examples
     --------
     >>> from schemas.events import RecommendationRequest

@@ -168,10 +168,6 @@ def lists_as_ranking(tracks: NDArray[np.int64], sizes: NDArray[np.int64], k: int
 class Contextual:
     """A neighbour of the track just heard, liked or not, drawn uniformly.
 
-    Parameters
-    ----------
-    neighbours : callable returning Lists by track
-
     Examples
     --------
     >>> import numpy as np
@@ -204,10 +200,6 @@ class Contextual:
 
 class Indexed:
     """A track of the listener's own list, drawn uniformly.
-
-    Parameters
-    ----------
-    lists : callable returning Lists by listener
 
     Examples
     --------
@@ -251,11 +243,6 @@ class _Choice(NamedTuple):
 
 class SimilarUsers:
     """As sticky_artist, without disliked tracks; contextual after five bad ones.
-
-    Parameters
-    ----------
-    catalogue : Catalogue
-    neighbours : callable returning Lists by track
 
     Examples
     --------

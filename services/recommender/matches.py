@@ -28,7 +28,6 @@ class LabelTable:
 
     Parameters
     ----------
-    catalogue : Catalogue
     matches : ndarray of float32, shape (len(LABELS),)
         What a match of each label is worth.
 
@@ -76,10 +75,8 @@ class Matches:
     ----------
     so_far : SessionsSoFar, of b sessions
         With likings in place of fractions.
-    labels : LabelTable
     kept : ndarray of float32, shape (MOST_EARLIER + 1,)
         The share of a track's fraction that so many earlier listens of its artist leave.
-    catalogue : Catalogue
 
     Attributes
     ----------

@@ -65,7 +65,6 @@ class Batch:
 
     Attributes
     ----------
-    requests : sequence of RecommendationRequest, length n
     states : sequence of UserState or None, length n
         State of each listener in Redis; None for one without listens.
     tracks : ndarray of int64, shape (n,)

@@ -50,7 +50,6 @@ class RecommenderInputs:
         The most popular tracks.
     neighbours, user_lists : callable returning Lists
         Lists from the batch job.
-    factors, graph, next_track : callable returning a snapshot, or None before the first
     policy_results : callable returning a mapping
         Sum of time and number of ended sessions, by policy.
     clock : callable
@@ -87,7 +86,6 @@ class RegistryEntry:
     ----------
     recommender : type
         Its class, which has its name and its fallback.
-    factory : callable of Parts
     random_streams : tuple of int
         The streams that it draws from, see `RandomStream`; new ones have numbers from 16.
     needs_lists : bool
@@ -208,7 +206,6 @@ def with_installed(own: Iterable[RegistryEntry], installed: Iterable[Any]) -> di
 
     Parameters
     ----------
-    own : iterable of RegistryEntry
     installed : iterable of importlib.metadata.EntryPoint
         Each names a `RegistryEntry`, or a class that is made from a catalogue.
     """

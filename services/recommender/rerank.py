@@ -81,7 +81,6 @@ class Fism:
 
     Parameters
     ----------
-    catalogue : Catalogue
     factors : callable returning ServedFactors or None
         The newest snapshot.
 

@@ -72,10 +72,6 @@ class RecommenderService:
 
     Parameters
     ----------
-    settings : Settings
-    codec : Codec
-    reader : StateReader
-    recommenders : LiveRecommenders
     experiments : Experiments or LiveExperiments
         Closed with the service if it is live.
     models : ModelReader
@@ -85,7 +81,6 @@ class RecommenderService:
 
     Attributes
     ----------
-    counters : RecommenderCounters
     answers : collections.Counter of str
         Answers by recommender.
     asked, fallbacks : collections.Counter of str

@@ -97,8 +97,6 @@ class Pool:
     ----------
     rows : list of int
         Rows of the catalogue.
-    scores : list of float
-    sources : list of str
     blocked : set of int
         Rows that are not allowed: excluded, heard, or in the pool.
     mask : ndarray of bool, shape (n,), or None
@@ -192,7 +190,6 @@ class Slates:
 
     Parameters
     ----------
-    catalogue : Catalogue
     tracks : mapping of int to Track
         Those of the catalogue.
     popular : callable

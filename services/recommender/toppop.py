@@ -67,11 +67,8 @@ class PopularTracks:
 
     Parameters
     ----------
-    reader : StateReader
     clock : callable
         Monotonic seconds.
-    half_life : str
-    count : int
     """
 
     def __init__(

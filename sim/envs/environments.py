@@ -128,7 +128,6 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
 
     Parameters
     ----------
-    num_envs : int
     world, model
         As of `BotifyEnv`.
 

@@ -62,8 +62,6 @@ class WalkInSchedule:
     ----------
     users : int
         Number of listeners to draw from.
-    slots : int
-    seed : int
 
     Examples
     --------

@@ -43,8 +43,6 @@ class Selection:
     ----------
     origins : frozenset of Origin
         Single records, which may be unreadable.
-    user : int
-    event_id : str
     after_ms, before_ms : int
         Event time: `after_ms` and later, earlier than `before_ms`.
 

@@ -50,7 +50,6 @@ class DeadLetter(NamedTuple):
         The error's text.
     attempts : int
         How often it was redriven.
-    key, value : bytes | None
     headers : sequence of (str, bytes)
         Of the message.
     """
@@ -83,7 +82,6 @@ class LetterFilter:
     ----------
     reason : str
         Part of the error's class or text, in any case.
-    topic : str
     since_ms, until_ms : int
         When it was rejected.
     origin : str
@@ -171,7 +169,6 @@ class Resolution:
 
     Attributes
     ----------
-    status : ResolutionStatus
     at_ms : int
         Wall clock.
     from_offset : int

@@ -30,7 +30,6 @@ class PartitionFold:
 
     Parameters
     ----------
-    partition : int
     only : collection of str
         Names of `PROJECTIONS` to fold; `ALWAYS_FOLDED` are folded in any case.
     rows : TrackRows, optional

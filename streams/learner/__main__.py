@@ -33,7 +33,6 @@ class LearnerApp(FoldingApp):
 
     Attributes
     ----------
-    sources : LearnerSources
     publisher : Publisher
         Both are opened when the app starts.
     """

@@ -153,7 +153,6 @@ class Learner:
 
         Parameters
         ----------
-        batch : TrainingBatch
         listens : TrainingColumns
             The batch's own.
         at_ms : int, optional

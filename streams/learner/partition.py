@@ -47,7 +47,6 @@ class LearnerSources:
     ----------
     catalogue : mapping of track to Track
         Grows as tracks are added.
-    intake : Intake
     left_out : mapping of (topic id, partition) to ndarray of int64
         Offsets of listens that are dead letters, ascending: older batches still contain them.
     excluded : mapping of partition to int
@@ -382,7 +381,6 @@ async def read_learned(redis: Any, namespace: str, shard: int = 0) -> Learned:
     ----------
     redis : redis.asyncio.Redis or RedisCluster
         With raw replies.
-    namespace : str
     shard : int
         Its partition of the training topic.
     """

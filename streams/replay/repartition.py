@@ -99,7 +99,6 @@ class Moved:
     ----------
     topic : str
         The open topic.
-    namespace : str
     partitions, copied, left_out : int
         Copied by this process; left out as dead letters.
     waited_s : float
@@ -217,7 +216,6 @@ class Copier:
 
     Attributes
     ----------
-    publisher : RecordPublisher
     copied, left_out : int
         By this process; left out as dead letters.
     """

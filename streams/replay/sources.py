@@ -33,15 +33,12 @@ class ReplaySources:
 
     Attributes
     ----------
-    settings : Settings
     topic : str
         Name of the listens topic, or that of the feedback.
-    state : TopicState
     intake : Intake
         Accepts what the workers have accepted: dead letters stay out.
     excluded : mapping of partition to int
         Number of listens that operators have excluded (`RejectedBefore.excluded`).
-    redis : redis.asyncio.Redis or RedisCluster
     feedback : ReplaySources | None
         Those of the feedback, whose state lies beside that of the listens; None if it is not folded.
     rejected : RejectedBefore | None
@@ -111,11 +108,8 @@ class Plan:
 
     Attributes
     ----------
-    topic : str
-    topic_id : str
     start, end : mapping of partition to offset
         `end` is exclusive.
-    projections : sequence of str
     partial : sequence of str
         Why the result is not the complete state; empty if it is.
     """

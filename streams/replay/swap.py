@@ -167,7 +167,6 @@ class NamespaceStatus:
 
     Attributes
     ----------
-    namespace : str
     role : str
         `live`, `former` (the target of `rollback`), `older`, `ready`, `partial` or `unfinished`.
     folded : int

@@ -155,7 +155,6 @@ def connect_async(settings: Settings, timeout_s: float = TIMEOUT_S) -> Any:
 
     Parameters
     ----------
-    settings : Settings
     timeout_s : float
         How long a connection, and a reply, may take.
     """
@@ -190,7 +189,6 @@ async def find_masters(redis: Any, failed: str = "") -> None:
 
     Parameters
     ----------
-    redis : redis.asyncio.Redis or RedisCluster
     failed : str
         Name of the node to ask last.
     """
@@ -204,11 +202,6 @@ async def find_slot(redis: Any, error: BaseException) -> None:
 
     Who redirects a command (MOVED) names the master; other nodes may not know yet. While a slot is migrated (ASK,
     TRYAGAIN) it stays where it is.
-
-    Parameters
-    ----------
-    redis : redis.asyncio.Redis or RedisCluster
-    error : BaseException
     """
     if isinstance(error, MovedError):
         await redis.nodes_manager.move_slot(error)
@@ -289,7 +282,6 @@ async def patiently(
 
     Parameters
     ----------
-    redis : redis.asyncio.Redis or RedisCluster
     ask : callable
         Makes the call; it may be repeated.
     writes : Writes, optional
@@ -339,7 +331,6 @@ async def probe_writes(redis: Any, prefix: str, partitions: Iterable[int]) -> st
 
     Parameters
     ----------
-    redis : redis.asyncio.Redis or RedisCluster
     prefix : str
         Of the namespaces that are written.
     partitions : iterable of int

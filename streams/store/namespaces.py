@@ -108,12 +108,10 @@ class NamespaceRecord:
     ----------
     id : str
         `r…` of a replay, `s…` of a snapshot, `m…` of models; the namespace is `<prefix>.<id>`.
-    namespace : str
     created_ms : int
         Wall clock.
     start, end : mapping of partition to offset
         The planned stretch; once live, the namespace continues with the topic.
-    projections : sequence of str
     partial : sequence of str
         Why it is not the complete state; empty if it is.
     done : bool

@@ -57,9 +57,6 @@ async def run_script(redis: Any, script: Any, keys: Sequence[str], args: Sequenc
 
     Parameters
     ----------
-    redis : redis.asyncio.Redis or RedisCluster
-    script : redis.commands.core.AsyncScript
-    keys : sequence of str
     args : sequence of str, bytes, int or Bulk
         Those that are packed are sent as they are.
     """
@@ -84,10 +81,8 @@ async def read_together(redis: Any, key: str, commands: Sequence[Command]) -> li
 
     Parameters
     ----------
-    redis : redis.asyncio.Redis or RedisCluster
     key : str
         The commands are on keys of its slot.
-    commands : sequence of Command
 
     Raises
     ------

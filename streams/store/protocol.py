@@ -68,7 +68,6 @@ class ClaimPosition:
 
     Attributes
     ----------
-    claim : Claim
     checkpoint : int | None
         Of the claim, or after the last apply.
     """

@@ -227,7 +227,6 @@ class RedisContents:
     ----------
     redis : redis.asyncio.Redis or RedisCluster
         With raw replies.
-    namespace : str
     copy : str, optional
         Token of the copy that is read; see `point_in_time_copy`.
     """
@@ -375,7 +374,6 @@ class PartitionCopy:
         Of its fold: 0, more for a partial replay, or `NOT_OF_THIS_TOPIC`.
     letters : mapping of partition to offset | None
         See `Claim.letters`.
-    contents : RedisContents
     """
 
     next_offset: int | None

@@ -31,13 +31,10 @@ async def write_guarded(
 
     Parameters
     ----------
-    redis : redis.asyncio.Redis or RedisCluster
     key : str
         Of the checkpoint; the writes are to keys of its slot.
     judge : callable of Position
         Returns APPLIED if the writes may be made at this position, or the outcome otherwise.
-    writes : iterable of Command
-    new_next : int
 
     Raises
     ------

@@ -56,7 +56,6 @@ class Failpoints:
     text : str
         `point:value[:signal]`, separated by commas. A whole number counts visits, a fraction is a probability; the
         signal is `kill` (the default) or `stop`.
-    seed : int
     send : callable of signal.Signals
         By default to the calling thread, so that it acts before the next instruction.
 

@@ -63,7 +63,6 @@ class FoldingConfig:
     ----------
     program : str
         Name of the process in its metrics.
-    topic : str
     group : str
         The consumer group that shares the topic's partitions.
     prefix : str

@@ -118,15 +118,12 @@ class PartitionMetrics(Collector):
     ----------
     program : str
         Part of every name.
-    partitions : PartitionManager
-    counters : Counters
     applies : DurationHistogram
         See `TimedStore`.
     ends : callable
         Returns partition → end offset, as of the last fetch.
     event_times : callable
         Returns partition → event time in ms, if the program has one.
-    writes : Writes
     """
 
     program: str
@@ -219,7 +216,6 @@ class ModelMetrics(Collector):
 
     Parameters
     ----------
-    counters : LearnerCounters
     models : iterable of str
         The names of all models.
     most_bytes : int

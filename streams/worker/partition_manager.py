@@ -33,13 +33,7 @@ every task would hold two runs whenever Redis is slower than Kafka, and memory w
 
 
 class Run(NamedTuple):
-    """Records of one partition, in order, as one fetch returned them.
-
-    Attributes
-    ----------
-    partition : int
-    records : sequence of aiokafka.ConsumerRecord, or RecordColumns
-    """
+    """Records of one partition, in order, as one fetch returned them."""
 
     partition: int
     records: Sequence[Any]
@@ -86,9 +80,6 @@ class PartitionManager:
 
     Parameters
     ----------
-    store : Store
-    open_partition : OpenPartition
-    describe_topic : callable returning TopicState
     seek : callable of (partition, offset)
         Makes the consumer fetch from there.
     reclaim_after_s : float

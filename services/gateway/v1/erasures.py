@@ -25,10 +25,8 @@ class Erasures:
     ----------
     redis : redis.Redis or RedisCluster
         Blocking, with raw replies.
-    prefix : str
     knows : callable
         Says whether the state has a listener.
-    erase_listener : EraseListener
     """
 
     def __init__(self, redis: Any, prefix: str, knows: Callable[[int], bool], erase_listener: EraseListener) -> None:

@@ -30,11 +30,6 @@ _HEARD = 16
 class Listeners:
     """States and likes of the listeners of one partition.
 
-    Parameters
-    ----------
-    with_likes : bool
-    most_rows : int
-
     Attributes
     ----------
     duplicates : int

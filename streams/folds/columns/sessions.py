@@ -202,7 +202,6 @@ class PolicyRows:
         Of the policies.
     text, ends : ndarray of uint8, ndarray of int64
         The names, one after another, and where each ends, after a 0.
-    results : Results
     """
 
     def __init__(self, half_life_sessions: float) -> None:

@@ -19,8 +19,6 @@ def resized(arrays: T, rows: int, order: NDArray[np.int64] | None = None, **widt
 
     Parameters
     ----------
-    arrays : NamedTuple of ndarray
-    rows : int
     order : ndarray of int64, optional
         The rows to keep, in their new order; by default all.
     **widths : int

@@ -133,12 +133,7 @@ def update(
 
 
 class TopHeap:
-    """The best tracks by score; of equal scores the smaller track id is better.
-
-    Parameters
-    ----------
-    size : int
-    """
+    """The best tracks by score; of equal scores the smaller track id is better."""
 
     def __init__(self, size: int) -> None:
         self._size, self._count = size, 0

@@ -395,7 +395,6 @@ class Factors:
         Parameters
         ----------
         tracks : ndarray of int64, shape (n,)
-        artists, genres : sequence of str
         artist_of, genre_of : ndarray of int32, shape (n,)
             Which of them each track has.
         dtype : type

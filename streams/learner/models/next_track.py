@@ -82,7 +82,6 @@ class NextTrack:
 
     Parameters
     ----------
-    settings : NextTrackSettings
     seed : int
         Of the choice of events that the stacker learns from.
     run : module, optional
@@ -209,7 +208,6 @@ class NextTrack:
         Parameters
         ----------
         users : array_like of int, shape (n,)
-        k : int
         exclude_history : bool
             Leave out tracks of the history.
         asked_ms : array_like of int, shape (n,), optional

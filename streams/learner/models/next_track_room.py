@@ -18,7 +18,6 @@ def narrowed(state: State, used: int) -> State:
 
     Parameters
     ----------
-    state : State
     used : int
         Rows with an item or room for one that was forgotten.
     """

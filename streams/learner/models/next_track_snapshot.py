@@ -53,7 +53,6 @@ def snapshot_of(model: NextTrack, most_bytes: int) -> Snapshot:
     ----------
     model : NextTrack
         With at most `MOST_ROWS` rows.
-    most_bytes : int
 
     Examples
     --------

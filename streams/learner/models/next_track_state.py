@@ -78,7 +78,6 @@ class NextTrackSettings:
         In events, of weights and of what is popular of late.
     near_lag, wide_lag, near_rank, wide_rank : float
         Exponents of the kernels over lags (when learning) and ranks (when serving).
-    learning_rate : float
     trained_fully : int
         Events that the stacker all learns from; then its share falls with the square of their number.
     least_share : float

@@ -168,7 +168,6 @@ class Table(Generic[K]):
 
     Parameters
     ----------
-    width : int
     first : callable of (names)
         Makes the rows of names met for the first time, shape (n, width). They must depend on the names alone, so that
         a table does not depend on when it was saved and read again.
