@@ -43,7 +43,7 @@ def test_two_replays_begin_at_a_time() -> None:
 def test_two_versions_of_a_learner_take_turns_at_offset_0() -> None:
     check(
         "learner: a former format at offset 0 is written again",
-        109_415,
+        200_846,
         Fault(13.456762347409216, faults.CRASH, 9.9506953967201, 1),
         Fault(15.826522943688454, faults.BROKER_LOSES_REPLIES, 3.8520363268627182, 2),
         Fault(17.91704245181006, faults.POINTER_SWALLOWS, 19.982584879432917, 0),

@@ -102,7 +102,9 @@ def test_damaged_bytes_are_read_within_their_bounds(batches: Any, data: st.DataO
     if read is not None:
         columns, _ = read
         for places in (columns.keys, columns.values):
-            assert ((places[0] == -1) | ((places[0] >= 0) & (places[0] <= places[1]) & (places[1] <= len(raw)))).all()
+            assert (
+                (places[0] == -1) | ((places[0] >= 0) & (places[0] <= places[1]) & (places[1] <= len(columns.raw)))
+            ).all()
 
 
 @pytest.mark.parametrize("codec", CODECS[1:])
