@@ -53,20 +53,6 @@ def test_two_versions_of_a_learner_take_turns_at_offset_0() -> None:
     )
 
 
-def test_a_store_rolls_back_while_a_late_replay_begins() -> None:
-    check(
-        "replay: a late beginning is noted apart from the checkpoint",
-        201_353,
-        Fault(4.675273324896784, faults.STORE_REFUSES, 21.140846528969572, 4),
-        Fault(5.352345656212549, faults.STORE_DUPLICATES, 11.074802901714666, 4),
-        Fault(15.782631350545095, faults.BROKER_LOSES_REPLIES, 1.37896903620521, 1),
-        Fault(25.823719933744528, faults.BROKER_REFUSES, 2.667278608115133, 1),
-        Fault(29.414154783998057, faults.POINTER_SWALLOWS, 2.7751081710737013, 2),
-        Fault(31.349674072011908, faults.STORE_LOSES_REQUESTS, 19.277391357545813, 3),
-        Fault(46.14662216650588, faults.ROLLBACK, 11.089581638085548, 1),
-    )
-
-
 def test_partitions_are_given_up_while_brokers_are_slow() -> None:
     check(
         "recommender: requests are committed after they were given up",

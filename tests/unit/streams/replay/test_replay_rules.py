@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,6 +15,7 @@ from core.kafka.offsets import TopicState
 from core.kafka.reader import LogRecord
 from streams.replay.sources import Pacer, ReplayError, make_plan
 from streams.replay.swap import removable, validate_swap
+from streams.replay.targets import NamespaceTarget
 from streams.store.namespaces import NamespaceRecord, excluded_since
 
 STATE = TopicState("t", "an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
@@ -120,3 +125,28 @@ def test_only_what_nobody_needs_is_removed() -> None:
     former = ["b.live", "b.r1"]
     assert removable("b.r2", former, known, "b.live", everything=False) == ["b.live"]
     assert removable("b.r2", former, known, "b.live", everything=True) == ["b.live", "b.r1", "b.r3", "b.r4"]
+
+
+class OneTransaction:
+    """A Redis that knows a transaction, and no command outside it."""
+
+    def __init__(self) -> None:
+        self.executed: list[list[str]] = []
+
+    @asynccontextmanager
+    async def pipeline(self, *, transaction: bool) -> AsyncIterator[Any]:
+        fields: list[str] = []
+
+        async def execute() -> None:
+            self.executed.append(fields)
+
+        assert transaction
+        yield SimpleNamespace(hsetnx=lambda key, field, value: fields.append(field), execute=execute)
+
+
+def test_a_late_beginning_is_noted_at_once() -> None:
+    """A store that rolled back in between would keep a state that seems to begin at offset 0."""
+    target, redis = object.__new__(NamespaceTarget), OneTransaction()
+    target._namespace, target._sources = "live", SimpleNamespace(redis=redis, letters=dict)  # type: ignore[assignment]
+    asyncio.run(target.prepare(0, 7))
+    assert redis.executed == [["first_offset", "next_offset", "letters"]]
