@@ -34,10 +34,11 @@ mutants: $(VENV)/.test ## Remove conditions of the shipped code one by one; some
 smoke: $(VENV)/.test ## Run one file of tests of Kafka and one of Redis on Docker containers
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core/kafka/test_reader.py streams/store/test_transaction.py)
 
-containers: $(VENV)/.test ## Run the integration tests of Kafka and Redis clients on Docker containers
-	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core schemas security services/gateway services/recommender streams)
+containers: $(VENV)/.test ## Run the tests of what speaks to Kafka and Redis itself on Docker containers
+	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core schemas security streams/store)
 
-nightly: containers ## Run what takes too long for each change: all tests on containers
+nightly: $(VENV)/.test ## Run what takes too long for each change: all integration tests of programs on containers
+	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core schemas security services/gateway services/recommender streams)
 
 bench: $(VENV)/.test ## Measure; writes docs/figures.json and the pages that quote it, or AGAINST=REV compares
 	@$(BIN)/python -m bench $(if $(AGAINST),--against $(AGAINST),--record)
