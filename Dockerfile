@@ -1,4 +1,4 @@
-# One image for all processes of ours: `python -m streams.worker`, `python -m services.recommender`, any `botify` command.
+# One image for all processes of ours: `python -m botify.streams.worker`, `python -m botify.services.recommender`, any `botify` command.
 
 FROM python:3.11-slim-bookworm AS base
 # pip's own variables, for where packages come from an index of one's own. They are gone in the image that is run.
@@ -41,13 +41,13 @@ ENV PATH=/opt/botify/bin:$PATH PYTHONUNBUFFERED=1 \
     BOTIFY_HOME=/var/lib/botify MPLCONFIGDIR=/tmp BOTIFY_METRICS_HOST=0.0.0.0 BOTIFY_METRICS_PORT=9100 BOTIFY_LOG_FORMAT=json
 COPY --from=wheel /wheels /wheels
 RUN pip --python /opt/botify install --quiet --no-deps --no-index --no-cache-dir /wheels/*.whl
-RUN python -c "import analytics.cli, analytics.report, services.cli.main, services.dashboard.pages, \
-    services.gateway.__main__, services.recommender.__main__, sim.envs, streams.learner.__main__, streams.worker.__main__"
+RUN python -c "import botify.analytics.cli, botify.analytics.report, botify.services.cli.main, botify.services.dashboard.pages, \
+    botify.services.gateway.__main__, botify.services.recommender.__main__, botify.sim.envs, botify.streams.learner.__main__, botify.streams.worker.__main__"
 # Compiled for any processor of its kind, which costs a tenth of the speed: a cache of this one is of no use on another.
 RUN install -d -o botify /opt/botify/numba
 COPY deploy/healthcheck /usr/local/bin/botify-healthcheck
 USER botify
-RUN python -m streams.compiled
+RUN python -m botify.streams.compiled
 WORKDIR /var/lib/botify
 EXPOSE 9100
 # At the end, because each build may have others: what is not said is not known, which an empty label would hide.

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := botify_client core schemas streams services sim ingest analytics evaluation bench examples
+PACKAGES := botify examples
 
 # Tests mostly wait for servers, so two processes share the files even where there are two cores only. They keep the
 # order of tests/conftest.py: by itself, xdist would leave files with one long test to the end.
@@ -41,10 +41,10 @@ nightly: $(VENV)/.test ## Run what takes too long for each change: all integrati
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core schemas security services/gateway services/recommender streams)
 
 bench: $(VENV)/.test ## Measure; writes docs/figures.json and the pages that quote it, or AGAINST=REV compares
-	@$(BIN)/python -m bench $(if $(AGAINST),--against $(AGAINST),--record)
+	@$(BIN)/python -m botify.bench $(if $(AGAINST),--against $(AGAINST),--record)
 
 notebooks: $(VENV)/.test ## Run all notebooks on new data, and write their outputs (about five minutes)
-	@$(BIN)/python -m analytics.notebooks.run
+	@$(BIN)/python -m botify.analytics.notebooks.run
 
 screenshots: $(VENV)/.test ## Save a picture of each dashboard page in screenshots/; needs Debian's chromium
 	@$(BIN)/python -m tests.screenshots

@@ -1,6 +1,6 @@
 """From topics to a decision: frames, experiment statistics and offline evaluation."""
 
-from core.errors import BotifyError
+from botify.core.errors import BotifyError
 
 
 class AnalyticsError(BotifyError):

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from analytics.assignment import assign
-from analytics.experiment import Effect, ExperimentResults
+from botify.analytics.assignment import assign
+from botify.analytics.experiment import Effect, ExperimentResults
 
 METRIC_WORDS: Mapping[str, str] = {
     "mean_time_per_session": "time per session",
@@ -17,7 +17,7 @@ METRIC_WORDS: Mapping[str, str] = {
     "sessions": "sessions",
     "mean_request_latency": "request latency, ms",
 }
-"""The metrics of `analytics.assignment`, in words."""
+"""The metrics of `botify.analytics.assignment`, in words."""
 
 
 def recommender_of_arm(listens: pd.DataFrame, experiment: str) -> dict[str, str]:
@@ -25,8 +25,8 @@ def recommender_of_arm(listens: pd.DataFrame, experiment: str) -> dict[str, str]
 
     Examples
     --------
-    >>> from analytics.data import listens_frame
-    >>> from schemas.events import Listen
+    >>> from botify.analytics.data import listens_frame
+    >>> from botify.schemas.events import Listen
     >>> listen = Listen("a-1", 7, 1, 1.0, 0, "a", 1, False, "random", {"demo": "C"}, 0.1, 2.0)
     >>> recommender_of_arm(listens_frame([listen]), "demo")
     {'C': 'random'}
@@ -51,7 +51,7 @@ def arm_name(treatment: str, recommenders: Mapping[str, str]) -> str:
 def effect_rows(
     effects: Iterable[Effect], recommenders: Mapping[str, str], metrics: Collection[str] = METRIC_WORDS.keys()
 ) -> pd.DataFrame:
-    """Return effects as rows of `analytics.plots.points.forest_plot`.
+    """Return effects as rows of `botify.analytics.plots.points.forest_plot`.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def verdict(results: ExperimentResults, recommenders: Mapping[str, str], metric:
     Parameters
     ----------
     recommenders : mapping of treatment to recommender
-        As `analytics.arms.recommender_of_arm`.
+        As `botify.analytics.arms.recommender_of_arm`.
     """
     effects = [effect for effect in results.effects if effect.metric == metric]
     control = arm_name(results.control, recommenders)

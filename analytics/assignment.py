@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analytics import AnalyticsError
-from core.goals import BETTER
+from botify.analytics import AnalyticsError
+from botify.core.goals import BETTER
 
 
 class Assignment(NamedTuple):
@@ -40,7 +40,7 @@ def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
     Parameters
     ----------
     listens : DataFrame
-        As `analytics.data.listens_frame`.
+        As `botify.analytics.data.listens_frame`.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame
     Parameters
     ----------
     sessions : DataFrame
-        As `analytics.sessions.sessions_of`.
+        As `botify.analytics.sessions.sessions_of`.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def per_user(sessions: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     sessions : DataFrame
-        As `analytics.sessions.sessions_of`.
+        As `botify.analytics.sessions.sessions_of`.
 
     Returns
     -------

@@ -13,22 +13,22 @@ import typer
 from rich import box
 from rich.table import Table
 
-from analytics import AnalyticsError
-from analytics.arms import signed
-from analytics.assignment import Assignment, assign, metrics_before
-from analytics.data import read_listens
-from analytics.experiment import CONTROL, HOUR_MS, Analysis, ExperimentResults, analyse
-from analytics.exported import open_listens
-from analytics.monitoring import Interactions, interactions_of
-from analytics.planning import Plan, Wanted, plan_experiment
-from analytics.sessions import sessions_of
-from analytics.slices import FEWEST, Segmentation, by_segment, favourite_genres, returning
-from core.cli import Alpha, Data, Json, Run, console, print_json, progress, say
-from core.kafka.admin import require_kafka
-from core.settings import Settings
-from core.sql import EngineName, EngineOption, needs_files
-from schemas.catalogue import read_catalogue
-from schemas.registry import codec_of
+from botify.analytics import AnalyticsError
+from botify.analytics.arms import signed
+from botify.analytics.assignment import Assignment, assign, metrics_before
+from botify.analytics.data import read_listens
+from botify.analytics.experiment import CONTROL, HOUR_MS, Analysis, ExperimentResults, analyse
+from botify.analytics.exported import open_listens
+from botify.analytics.monitoring import Interactions, interactions_of
+from botify.analytics.planning import Plan, Wanted, plan_experiment
+from botify.analytics.sessions import sessions_of
+from botify.analytics.slices import FEWEST, Segmentation, by_segment, favourite_genres, returning
+from botify.core.cli import Alpha, Data, Json, Run, console, print_json, progress, say
+from botify.core.kafka.admin import require_kafka
+from botify.core.settings import Settings
+from botify.core.sql import EngineName, EngineOption, needs_files
+from botify.schemas.catalogue import read_catalogue
+from botify.schemas.registry import codec_of
 
 GROUP = "botify.experiment"
 """Entry points by which other packages add commands to this group."""

@@ -1,4 +1,4 @@
-"""Listens as a data frame: one row a listen, one column a field of `schemas.events.Listen`."""
+"""Listens as a data frame: one row a listen, one column a field of `botify.schemas.events.Listen`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.kafka.admin import end_offsets
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from schemas.dead_letters import RejectedBefore
-from schemas.events import Listen, Recommendation, RecommendationRequest, Session
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from schemas.validation import iter_valid
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.schemas.dead_letters import RejectedBefore
+from botify.schemas.events import Listen, Recommendation, RecommendationRequest, Session
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.schemas.validation import iter_valid
 
 CATEGORIES = ("session_id", "recommender", "treatments", "policy")
 """Categorical columns, so that ten million rows fit in memory."""

@@ -11,7 +11,7 @@ metrics", arXiv 2402.11609, 2024). A treatment ships if
 Only success metrics share alpha: one of them is enough, so each is another chance to be wrong, whereas all guardrails
 must hold, so each is another chance to miss. Guardrails therefore divide beta: with G of them, each test is planned
 with the power 1 − β / (G + 1) (`analytics.planning.decision_users`). Questions have one side, and so do the tests
-(`analytics.sequential`): better and non-inferior up to a planned number of listeners, worse without an end.
+(`botify.analytics.sequential`): better and non-inferior up to a planned number of listeners, worse without an end.
 
 Beyond the rule, a success metric that is worse, or a guardrail whose loss exceeds its margin, both significantly, ends
 the experiment at once.
@@ -27,12 +27,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analytics import AnalyticsError
-from analytics.arms import METRIC_WORDS, arm_name, signed
-from analytics.sequential import BURN_IN, horizon_bound, mixture_bound, split_p_value
-from analytics.statistics import ALARM, RunningSample
-from core.goals import BETTER, Goals
-from core.welch import Sample
+from botify.analytics import AnalyticsError
+from botify.analytics.arms import METRIC_WORDS, arm_name, signed
+from botify.analytics.sequential import BURN_IN, horizon_bound, mixture_bound, split_p_value
+from botify.analytics.statistics import ALARM, RunningSample
+from botify.core.goals import BETTER, Goals
+from botify.core.welch import Sample
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -192,7 +192,7 @@ def decide(
     Parameters
     ----------
     users : DataFrame
-        In the order in which they entered, each once with final values (`analytics.monitoring.settled_users`):
+        In the order in which they entered, each once with final values (`botify.analytics.monitoring.settled_users`):
         `treatment` and the metrics, adjusted by CUPED if wanted. Users after the horizon are left out.
     split : mapping of treatment to weight, optional
         As declared; equal by default.

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analytics import AnalyticsError
-from analytics.assignment import Assignment, assign, metrics_before, sessions_in, user_metrics
-from analytics.linearised import add_linearised
-from analytics.monitoring import adjust, settled_users
-from analytics.sessions import CutOff, retention, sessions_of
-from analytics.statistics import ConfidenceSequence, SampleRatio, holm, sample_ratio
-from core.goals import BETTER
-from core.welch import Difference, Sample, welch
+from botify.analytics import AnalyticsError
+from botify.analytics.assignment import Assignment, assign, metrics_before, sessions_in, user_metrics
+from botify.analytics.linearised import add_linearised
+from botify.analytics.monitoring import adjust, settled_users
+from botify.analytics.sessions import CutOff, retention, sessions_of
+from botify.analytics.statistics import ConfidenceSequence, SampleRatio, holm, sample_ratio
+from botify.core.goals import BETTER
+from botify.core.welch import Difference, Sample, welch
 
 CONTROL = "C"
 """Botify's name of the control."""
@@ -71,7 +71,7 @@ class ExperimentResults(NamedTuple):
     control : str
         Treatment that the others are compared with.
     users : DataFrame
-        As `analytics.assignment.user_metrics`.
+        As `botify.analytics.assignment.user_metrics`.
     effects : list of Effect
         One for each treatment and metric.
     ratio : SampleRatio
@@ -106,13 +106,13 @@ def experiment_results(
     Parameters
     ----------
     listens : DataFrame
-        As `analytics.data.listens_frame`, without copies.
+        As `botify.analytics.data.listens_frame`, without copies.
     control : str
         Treatment to compare with.
     alpha : float
         One minus the confidence of each interval.
     cut_off : {"keep", "drop"}
-        Whether to keep sessions whose end was not seen; see `analytics.sessions.sessions_of`.
+        Whether to keep sessions whose end was not seen; see `botify.analytics.sessions.sessions_of`.
     split : mapping of treatment to weight, optional
         As declared; equal by default.
 
@@ -227,9 +227,9 @@ class Analysis:
     split : mapping of treatment to weight, optional
         As declared; equal by default.
     retention_days : sequence of int
-        Adds retention on these days after each user's first session in the experiment (`analytics.sessions`).
+        Adds retention on these days after each user's first session in the experiment (`botify.analytics.sessions`).
     quantiles : sequence of float
-        Adds these quantiles over users of `QUANTILES_OF` (`analytics.linearised`).
+        Adds these quantiles over users of `QUANTILES_OF` (`botify.analytics.linearised`).
     ratio : bool
         Adds the time of all sessions over their number, in which each session weighs alike.
     """
@@ -259,7 +259,7 @@ def analyse(name: str, sessions: pd.DataFrame, assignment: Assignment, analysis:
     Parameters
     ----------
     sessions : DataFrame
-        As `analytics.sessions.sessions_of`; CUPED needs those from before the experiment too.
+        As `botify.analytics.sessions.sessions_of`; CUPED needs those from before the experiment too.
 
     Raises
     ------

@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 from pyarrow import parquet
 
-from analytics import AnalyticsError
-from analytics.assignment import Assignment, assignment_of, unknown_experiment
-from analytics.data import CATEGORIES
-from analytics.export.files import NAME, read_manifest
-from core.sql import Engine, EngineName, open_engine, steps
-from schemas.events import Listen
+from botify.analytics import AnalyticsError
+from botify.analytics.assignment import Assignment, assignment_of, unknown_experiment
+from botify.analytics.data import CATEGORIES
+from botify.analytics.export.files import NAME, read_manifest
+from botify.core.sql import Engine, EngineName, open_engine, steps
+from botify.schemas.events import Listen
 
 _STEPS = 2**32
 """Steps of a fraction and of a millisecond: sums are exact up to two million fractions, or half an hour of latency."""
@@ -70,16 +70,16 @@ class ExportedListens:
         engine.view("listens", _LISTENS)
 
     def sessions(self) -> pd.DataFrame:
-        """Return the sessions, as `analytics.sessions.sessions_of` but without their ids."""
+        """Return the sessions, as `botify.analytics.sessions.sessions_of` but without their ids."""
         return self._engine.frame(_SESSIONS)
 
     def frame(self) -> pd.DataFrame:
-        """Return all listens, as `analytics.data.listens_frame`; they must fit in memory."""
+        """Return all listens, as `botify.analytics.data.listens_frame`; they must fit in memory."""
         columns = self._engine.frame(_FRAME)
         return columns.astype(dict.fromkeys(CATEGORIES, "category"))[list(Listen._fields)]
 
     def assignment(self, experiment: str) -> Assignment:
-        """Find each user's treatment, as `analytics.assignment.assign`.
+        """Find each user's treatment, as `botify.analytics.assignment.assign`.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class ExportedListens:
         )
 
     def chosen_tracks(self) -> pd.DataFrame:
-        """Return user and track of the listens that no recommender led to, for `analytics.slices`."""
+        """Return user and track of the listens that no recommender led to, for `botify.analytics.slices`."""
         return self._engine.frame(_CHOSEN)
 
     def count(self) -> int:
@@ -132,7 +132,7 @@ def open_listens(
 
 
 def exported_slates(folder: Path, engine: EngineName = EngineName.DUCKDB) -> pd.DataFrame:
-    """Return the slates of an export of the recommendations topic, for `analytics.offline.slates.join_slates`.
+    """Return the slates of an export of the recommendations topic, for `botify.analytics.offline.slates.join_slates`.
 
     Returns
     -------

@@ -91,7 +91,7 @@ def add_linearised(
     Parameters
     ----------
     users : DataFrame
-        As `analytics.assignment.user_metrics`.
+        As `botify.analytics.assignment.user_metrics`.
     metrics : sequence of str
         Whose quantiles.
     ratio : bool

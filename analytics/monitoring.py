@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analytics import AnalyticsError
-from analytics.assignment import METRICS, Assignment, user_metrics
-from analytics.statistics import ConfidenceSequence, cuped, holm, interaction, running_sample
+from botify.analytics import AnalyticsError
+from botify.analytics.assignment import METRICS, Assignment, user_metrics
+from botify.analytics.statistics import ConfidenceSequence, cuped, holm, interaction, running_sample
 
 
 class AdjustedUsers(NamedTuple):
@@ -19,7 +19,7 @@ class AdjustedUsers(NamedTuple):
     Attributes
     ----------
     users : DataFrame
-        For `analytics.experiment.effects_of`.
+        For `botify.analytics.experiment.effects_of`.
     variance_reduction : Series
         Share of the variance that is removed, by metric.
     """
@@ -34,9 +34,9 @@ def adjust(users: pd.DataFrame, before: pd.DataFrame) -> AdjustedUsers:
     Parameters
     ----------
     users : DataFrame
-        As `analytics.assignment.user_metrics`.
+        As `botify.analytics.assignment.user_metrics`.
     before : DataFrame
-        As `analytics.assignment.metrics_before`; values of users without a row do not change.
+        As `botify.analytics.assignment.metrics_before`; values of users without a row do not change.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def interactions_of(sessions: pd.DataFrame, first: Assignment, second: Assignmen
     Parameters
     ----------
     sessions : DataFrame
-        As `analytics.sessions.sessions_of`.
+        As `botify.analytics.sessions.sessions_of`.
 
     Raises
     ------
@@ -117,12 +117,12 @@ def settled_users(sessions: pd.DataFrame, assignment: Assignment, window_ms: int
     Parameters
     ----------
     sessions : DataFrame
-        As `analytics.sessions.sessions_of`; those that begin within the window count in full.
+        As `botify.analytics.sessions.sessions_of`; those that begin within the window count in full.
 
     Returns
     -------
     DataFrame
-        As `analytics.assignment.user_metrics`, in the order in which users entered.
+        As `botify.analytics.assignment.user_metrics`, in the order in which users entered.
     """
     since_ms = assignment.users["since_ms"]
     settled = since_ms[since_ms + window_ms <= assignment.until_ms].sort_values(kind="stable")

@@ -6,13 +6,13 @@ import pandas as pd
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from analytics.data import read_events
-from core.errors import TopicError
-from core.kafka.admin import committed_offsets, end_offsets
-from core.kafka.config import common_config
-from core.settings import Settings
-from schemas.events import Recommendation, RecommendationRequest
-from schemas.topics import Topics
+from botify.analytics.data import read_events
+from botify.core.errors import TopicError
+from botify.core.kafka.admin import committed_offsets, end_offsets
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
+from botify.schemas.events import Recommendation, RecommendationRequest
+from botify.schemas.topics import Topics
 
 
 def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
@@ -100,7 +100,7 @@ def latency_over_time(answers: pd.DataFrame, step: str = "1s") -> pd.DataFrame:
     Parameters
     ----------
     answers : DataFrame
-        As `analytics.pipeline.read_answers`.
+        As `botify.analytics.pipeline.read_answers`.
     step : str
         As in pandas.
 

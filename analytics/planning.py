@@ -11,12 +11,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from analytics import AnalyticsError
-from analytics.assignment import METRICS, per_user
-from analytics.sequential import BURN_IN, horizon_power
-from analytics.sessions import DAY_MS
-from core.goals import Goals
-from core.welch import Sample
+from botify.analytics import AnalyticsError
+from botify.analytics.assignment import METRICS, per_user
+from botify.analytics.sequential import BURN_IN, horizon_power
+from botify.analytics.sessions import DAY_MS
+from botify.core.goals import Goals
+from botify.core.welch import Sample
 
 MOST_USERS = 10**9
 """Upper bound of the search."""
@@ -144,7 +144,7 @@ def decision_users(
     alpha: float = 0.05,
     treatments: int = 1,
 ) -> int:
-    """Return the users of both arms that the rule of `analytics.decision` needs to ship an effect.
+    """Return the users of both arms that the rule of `botify.analytics.decision` needs to ship an effect.
 
     All of 1 + G tests must succeed, the success metric's and G guardrails', so each is planned with the power
     1 − β / (G + 1): the probability that any fails is then at most β. Of several success metrics the one that varies
@@ -192,7 +192,7 @@ class Wanted(NamedTuple):
     Attributes
     ----------
     metric : str
-        One of `analytics.assignment.METRICS`.
+        One of `botify.analytics.assignment.METRICS`.
     effect : float
         The smallest relevant one, in % of the control's mean.
     wanted_power : float
@@ -240,7 +240,7 @@ def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
     Parameters
     ----------
     sessions : DataFrame
-        As `analytics.sessions.sessions_of`, over a period as long as the experiment: sums grow with it.
+        As `botify.analytics.sessions.sessions_of`, over a period as long as the experiment: sums grow with it.
 
     Raises
     ------

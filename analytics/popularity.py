@@ -167,7 +167,7 @@ def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -
     Parameters
     ----------
     popularity : DataFrame
-        As `analytics.popularity.popularity_over_time`.
+        As `botify.analytics.popularity.popularity_over_time`.
     chosen : DataFrame
         With track and timestamp_ms.
     count : int
@@ -202,7 +202,7 @@ def overlap(one: pd.DataFrame, other: pd.DataFrame, count: int = 100) -> float:
     Parameters
     ----------
     one, other : DataFrame
-        As `analytics.popularity.popularity_over_time`, of the same moments and tracks.
+        As `botify.analytics.popularity.popularity_over_time`, of the same moments and tracks.
 
     Examples
     --------

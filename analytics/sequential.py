@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from analytics.statistics import ConfidenceSequence
+from botify.analytics.statistics import ConfidenceSequence
 
 Floats = NDArray[np.float64]
 BURN_IN = 50

@@ -104,7 +104,7 @@ def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = M
     Parameters
     ----------
     sessions : DataFrame
-        As `analytics.sessions.sessions_of`, with a column to group by.
+        As `botify.analytics.sessions.sessions_of`, with a column to group by.
     most : int
         Last k.
 
@@ -138,7 +138,7 @@ def fraction_by_position(listens: pd.DataFrame, by: str = "treatment", most: int
     Parameters
     ----------
     listens : DataFrame
-        As `analytics.data.listens_frame`, with a column to group by.
+        As `botify.analytics.data.listens_frame`, with a column to group by.
     most : int
         Last position.
 

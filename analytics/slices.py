@@ -7,8 +7,8 @@ from typing import Literal
 
 import pandas as pd
 
-from analytics.assignment import Assignment, sessions_in
-from core.welch import Difference, Sample, welch
+from botify.analytics.assignment import Assignment, sessions_in
+from botify.core.welch import Difference, Sample, welch
 
 Segmentation = Literal["returning", "genre"]
 FEWEST = 100
@@ -21,7 +21,7 @@ def returning(users: pd.DataFrame, before: pd.DataFrame) -> pd.Series[str]:
     Parameters
     ----------
     users, before : DataFrame
-        As `analytics.assignment.user_metrics` and `metrics_before`, indexed by user.
+        As `botify.analytics.assignment.user_metrics` and `metrics_before`, indexed by user.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def favourite_genres(listens: pd.DataFrame, genre_of: Mapping[int, str | None]) 
     Parameters
     ----------
     listens : DataFrame
-        As `analytics.data.listens_frame`.
+        As `botify.analytics.data.listens_frame`.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def novelty(sessions: pd.DataFrame, assignment: Assignment, control: str, treatm
     Parameters
     ----------
     sessions : DataFrame
-        As `analytics.sessions.sessions_of`.
+        As `botify.analytics.sessions.sessions_of`.
 
     Returns
     -------

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analytics import AnalyticsError
-from core.welch import Difference, Sample
+from botify.analytics import AnalyticsError
+from botify.core.welch import Difference, Sample
 
 
 class Cuped(NamedTuple):

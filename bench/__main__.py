@@ -1,4 +1,4 @@
-"""`python -m bench [NAMES] [--record]`: run all or the named measurements, and print a table.
+"""`python -m botify.bench [NAMES] [--record]`: run all or the named measurements, and print a table.
 
 With `--record` the figures go to `docs/figures.json`, and from there to the pages that quote them. With `--against REV`
 another commit is measured in turn with this one, and the table has the ratios.
@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.against import (
+from botify.bench.against import (
     THIS,
     Run,
     checked_out,
@@ -29,29 +29,29 @@ from bench.against import (
     run_rounds,
     table_of,
 )
-from bench.cpu import CPU_US, load_average
-from bench.dashboard_load import measure_dashboard
-from bench.figures import fill_pages, provenance, record
-from bench.gateway import measure_gateway
-from bench.idle_gateways import measure_idle_gateways
-from bench.large_catalogue import measure_large_catalogue
-from bench.loop import measure_loop, measure_mix_loop
-from bench.micro import measure_codec, measure_user_model
-from bench.next_track import measure_next_track
-from bench.repartition import measure_repartition
-from bench.retrieval import measure_retrieval
-from bench.scale.measure import measure_scale
-from bench.shards import measure_shards
-from bench.worker import measure_busy_worker, measure_replay, measure_verify, measure_visible, measure_worker
-from core.errors import BotifyError
-from core.process import tune_gc
-from core.settings import Settings
-from schemas.topics import create_topics
-from services.experiments import COURSE
-from services.stack.embedded import EmbeddedStack
-from sim.loop.kafka import publish_catalogue
-from sim.world import DEFAULT, open_world
-from sim.world.model import World
+from botify.bench.cpu import CPU_US, load_average
+from botify.bench.dashboard_load import measure_dashboard
+from botify.bench.figures import fill_pages, provenance, record
+from botify.bench.gateway import measure_gateway
+from botify.bench.idle_gateways import measure_idle_gateways
+from botify.bench.large_catalogue import measure_large_catalogue
+from botify.bench.loop import measure_loop, measure_mix_loop
+from botify.bench.micro import measure_codec, measure_user_model
+from botify.bench.next_track import measure_next_track
+from botify.bench.repartition import measure_repartition
+from botify.bench.retrieval import measure_retrieval
+from botify.bench.scale.measure import measure_scale
+from botify.bench.shards import measure_shards
+from botify.bench.worker import measure_busy_worker, measure_replay, measure_verify, measure_visible, measure_worker
+from botify.core.errors import BotifyError
+from botify.core.process import tune_gc
+from botify.core.settings import Settings
+from botify.schemas.topics import create_topics
+from botify.services.experiments import COURSE
+from botify.services.stack.embedded import EmbeddedStack
+from botify.sim.loop.kafka import publish_catalogue
+from botify.sim.world import DEFAULT, open_world
+from botify.sim.world.model import World
 
 Figures = Mapping[str, Any]
 Measurement = Callable[[Settings, World], Mapping[str, Figures]]
@@ -170,7 +170,7 @@ def _measure(names: Sequence[str], *, keep: bool) -> list[Run]:
             results.update(measured)
             if keep:
                 for group, figures in measured.items():
-                    record(group, f"python -m bench {name}", figures, load=load)
+                    record(group, f"python -m botify.bench {name}", figures, load=load)
     console.print(_table(results))
     if keep:
         fill_pages()

@@ -1,4 +1,4 @@
-"""Another commit beside this one: `python -m bench NAMES --against REV`.
+"""Another commit beside this one: `python -m botify.bench NAMES --against REV`.
 
 Both run in turn on the same machine, with the same packages, each from its own folder with its own data directory; in
 every second round the other commit is first. The other one is a git worktree in a temporary folder, removed at the end.
@@ -24,16 +24,15 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from bench.cpu import load_average
-from bench.figures import ROOT
-from bench.loop import wait_until
-from core.errors import BotifyError
-from services.stack.server import ChildProcess
-from services.stack.watchdog import Watchdog
+from botify.bench.cpu import load_average
+from botify.bench.figures import ROOT
+from botify.bench.loop import wait_until
+from botify.core.errors import BotifyError
+from botify.services.stack.server import ChildProcess
+from botify.services.stack.watchdog import Watchdog
 
 THIS = "this"
 RUNNER = Path(__file__).with_name("one_round.py")
-COMPILE = "streams/compiled.py"
 LIMIT_S = 3_600.0
 """Time that one measurement may take."""
 GRACE_S = 60.0
@@ -117,9 +116,9 @@ def run_rounds(
     roots = {THIS: root, rev: place / "other"}
     for commit, of_commit in roots.items():
         _write_entry_points(of_commit, _home(place, commit, roots))
-        if (of_commit / COMPILE).exists():
-            notify(f"{commit}: compiling")
-            _run(commit, ["-m", "streams.compiled"], of_commit, _home(place, commit, roots))
+        notify(f"{commit}: compiling")
+        name = "botify.streams" if (of_commit / "botify").is_dir() else "streams"  # the name in older commits
+        _run(commit, ["-m", f"{name}.compiled"], of_commit, _home(place, commit, roots))
     for number in range(rounds):
         for name in names:
             for commit in list(roots)[:: -1 if number % 2 else 1]:

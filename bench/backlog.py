@@ -9,16 +9,16 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
-from bench.cpu import Meter
-from bench.loop import rss_mib
-from core.kafka.config import key_of
-from core.kafka.publisher import RecordPublisher
-from core.settings import Settings
-from schemas.events import Listen
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from streams.store.connect import connect
-from streams.store.keys import checkpoint_key
+from botify.bench.cpu import Meter
+from botify.bench.loop import rss_mib
+from botify.core.kafka.config import key_of
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
+from botify.schemas.events import Listen
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import checkpoint_key
 
 SESSION_LISTENS = 10
 START_MS = 1_700_000_000_000

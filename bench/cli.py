@@ -13,16 +13,16 @@ import typer
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from analytics.plots.style import png
-from bench.decisions import measure_decisions, simulated_listeners
-from bench.decisions import table_of as table_of_decisions
-from bench.figures import fill_pages
-from bench.figures import record as record_figures
-from bench.online import Online, measure_online
-from bench.online import table_of as table_of_windows
-from bench.recommenders.lists import SASREC
-from bench.recommenders.measure import Measured, Task, measure_all
-from bench.recommenders.report import (
+from botify.analytics.plots.style import png
+from botify.bench.decisions import measure_decisions, simulated_listeners
+from botify.bench.decisions import table_of as table_of_decisions
+from botify.bench.figures import fill_pages
+from botify.bench.figures import record as record_figures
+from botify.bench.online import Online, measure_online
+from botify.bench.online import table_of as table_of_windows
+from botify.bench.recommenders.lists import SASREC
+from botify.bench.recommenders.measure import Measured, Task, measure_all
+from botify.bench.recommenders.report import (
     CONTROL,
     LEARNING,
     STOPPED,
@@ -38,21 +38,21 @@ from bench.recommenders.report import (
     table_of,
     windows_since,
 )
-from bench.recommenders.yardsticks import YARDSTICKS
-from core.cli import Json, print_json, progress, say
-from core.errors import BotifyError
-from core.settings import Settings
-from evaluation import MissingPeerError
-from evaluation.rankers.registry import require_peer
-from services.recommender.bandit import POLICIES
-from services.recommender.registry import RECOMMENDERS
-from sim.listeners import MODELS
-from sim.options import RunOptions
-from sim.play import Progress
-from sim.world import NAMED, World, WorldConfig, find_world, open_world
-from sim.world.config import DEFAULT_NAME
+from botify.bench.recommenders.yardsticks import YARDSTICKS
+from botify.core.cli import Json, print_json, progress, say
+from botify.core.errors import BotifyError
+from botify.core.settings import Settings
+from botify.evaluation import MissingPeerError
+from botify.evaluation.rankers.registry import require_peer
+from botify.services.recommender.bandit import POLICIES
+from botify.services.recommender.registry import RECOMMENDERS
+from botify.sim.listeners import MODELS
+from botify.sim.options import RunOptions
+from botify.sim.play import Progress
+from botify.sim.world import NAMED, World, WorldConfig, find_world, open_world
+from botify.sim.world.config import DEFAULT_NAME
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).resolve().parents[1]
 FOLDER = CHECKOUT / "bench" if (CHECKOUT / "pyproject.toml").is_file() else Path()
 """Where files are written by default: never into an installed package."""
 

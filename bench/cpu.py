@@ -21,12 +21,12 @@ import psutil
 CPU_US = "cpu_us"
 ALL = "all"
 ROLES = {
-    "streams.worker": "worker",
-    "streams.learner": "learner",
-    "services.recommender": "recommender",
-    "services.gateway": "gateway",
-    "bench.dashboard_load": "viewers",
-    "bench.plain_faust": "plain_faust",
+    "botify.streams.worker": "worker",
+    "botify.streams.learner": "learner",
+    "botify.services.recommender": "recommender",
+    "botify.services.gateway": "gateway",
+    "botify.bench.dashboard_load": "viewers",
+    "botify.bench.plain_faust": "plain_faust",
     "kafka.Kafka": "kafka",
     "valkey-server": "valkey",
 }
@@ -38,7 +38,7 @@ def role_of(command: Sequence[str]) -> str | None:
 
     Examples
     --------
-    >>> role_of(["python", "-m", "streams.worker"]), role_of(["/opt/bin/valkey-server 127.0.0.1:6379"])
+    >>> role_of(["python", "-m", "botify.streams.worker"]), role_of(["/opt/bin/valkey-server 127.0.0.1:6379"])
     ('worker', 'valkey')
     """
     words = (Path(word.split(" ")[0]).name for word in command)

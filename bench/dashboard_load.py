@@ -1,4 +1,4 @@
-"""Cost of dashboard viewers for the loop. `python -m bench.dashboard_load URL COUNT` opens pages as browsers do.
+"""Cost of dashboard viewers for the loop. `python -m botify.bench.dashboard_load URL COUNT` opens pages as browsers do.
 
 A page is fetched, then its websocket is opened and kept: Engine.IO 4 and Socket.IO 5, as in NiceGUI's own client. A
 browser's drawing costs the server nothing.
@@ -25,13 +25,13 @@ from urllib.parse import urlencode
 import httpx
 from websockets.asyncio.client import connect
 
-from bench.cpu import CPU_US, Meter, medians
-from bench.loop import running, wait_until
-from core.settings import Settings
-from services.stack.ports import find_free
-from sim.loop import run_loop
-from sim.options import RunOptions
-from sim.world.model import World
+from botify.bench.cpu import CPU_US, Meter, medians
+from botify.bench.loop import running, wait_until
+from botify.core.settings import Settings
+from botify.services.stack.ports import find_free
+from botify.sim.loop import run_loop
+from botify.sim.options import RunOptions
+from botify.sim.world.model import World
 
 PAGES = ("/", "/popular", "/experiments")
 OPENED_PER_S = 50
@@ -132,7 +132,7 @@ def measure_dashboard(settings: Settings, world: World) -> dict[str, Any]:
     """
     seen: list[dict[str, float]] = []
     without, unwatched, watched = (list[Period]() for _ in range(3))
-    with running(settings, "streams.worker"), running(settings, "services.recommender"):
+    with running(settings, "botify.streams.worker"), running(settings, "botify.services.recommender"):
         _loop(settings, world)  # warms up
         for _ in range(ROUNDS):
             without.append(_loop(settings, world))
@@ -167,7 +167,7 @@ def _gateway(settings: Settings) -> Iterator[str]:
     """Run a gateway inside the block, and yield the dashboard's address."""
     port = find_free()
     url = f"http://127.0.0.1:{port}/ui"
-    with running(settings, "services.gateway", environ={"BOTIFY_GATEWAY_PORT": str(port)}):
+    with running(settings, "botify.services.gateway", environ={"BOTIFY_GATEWAY_PORT": str(port)}):
         wait_until(lambda: _is_served(f"{url}/"), READY_S, f"{url} is not served", every_s=0.2)
         yield url
 
@@ -177,7 +177,7 @@ def _viewers(url: str) -> Iterator[list[dict[str, float]]]:
     """Keep viewers on the dashboard inside the block; their report is in the list after it."""
     reports: list[dict[str, float]] = []
     viewers = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "bench.dashboard_load", url, str(VIEWERS)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "botify.bench.dashboard_load", url, str(VIEWERS)], stdout=subprocess.PIPE, text=True
     )
     assert viewers.stdout is not None  # noqa: S101 - a pipe was asked for
     try:

@@ -1,4 +1,4 @@
-"""`python -m bench.data_import [--record]`: ten million plays from CSV to a dataset: time and memory."""
+"""`python -m botify.bench.data_import [--record]`: ten million plays from CSV to a dataset: time and memory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from bench.export import measure
-from bench.figures import fill_pages, record
-from core.settings import Settings
+from botify.bench.export import measure
+from botify.bench.figures import fill_pages, record
+from botify.core.settings import Settings
 
 USERS, ITEMS = 100_000, 500_000
 CHUNK = 100_000
@@ -54,7 +54,7 @@ def main(
             write_plays(path, events)
         columns = "user=user,item=track,time=time,played=played,duration=length"
         arguments = ("data", "import", "csv", str(path), "--to", "plays", "--map", columns)
-        took = measure(Settings.from_env().with_(home=Path(home)), "services.cli", *arguments)
+        took = measure(Settings.from_env().with_(home=Path(home)), "botify.services.cli", *arguments)
         size_mb = path.stat().st_size / 1e6
     console.print(
         f"{size_mb:,.0f} MB, {events:,} events: {took.seconds:.0f} s, {took.cpu_s:.0f} s CPU, "
@@ -62,7 +62,7 @@ def main(
     )
     if keep:
         figures = {"size_mb": size_mb, "seconds": took.seconds, "cpu_s": took.cpu_s, "peak_mib": took.peak_rss_mib}
-        record("data_import", f"python -m bench.data_import --events {events} --record", figures)
+        record("data_import", f"python -m botify.bench.data_import --events {events} --record", figures)
         fill_pages()
 
 

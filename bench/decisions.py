@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from analytics.decision import Rule, harmed, ships
-from analytics.planning import decision_users, users_needed
-from analytics.sessions import DAY_MS
-from analytics.statistics import RunningSample, cuped
-from bench.figures import FIGURES
-from core.goals import Goals
-from sim.agents import DummyAgent
-from sim.options import RunOptions
-from sim.play import Progress, play_world
-from sim.simulation import FinishedListens
-from sim.world import World
+from botify.analytics.decision import Rule, harmed, ships
+from botify.analytics.planning import decision_users, users_needed
+from botify.analytics.sessions import DAY_MS
+from botify.analytics.statistics import RunningSample, cuped
+from botify.bench.figures import FIGURES
+from botify.core.goals import Goals
+from botify.sim.agents import DummyAgent
+from botify.sim.options import RunOptions
+from botify.sim.play import Progress, play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world import World
 
 Floats = NDArray[np.float64]
 
@@ -206,7 +206,7 @@ def measure_decisions(
 ) -> Measured:
     """Decide all launches.
 
-    The horizon is what `analytics.planning.decision_users` plans for `EFFECT`, but at most half of what the
+    The horizon is what `botify.analytics.planning.decision_users` plans for `EFFECT`, but at most half of what the
     fixed-horizon table wants without CUPED.
     """
     rng = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
 """Record what `botify evaluate --json` wrote.
 
-    python -m bench.evaluation GROUP FILE        # the whole table
-    python -m bench.evaluation --again NAME      # runs one recommender of every recorded table again, and its baseline
+    python -m botify.bench.evaluation GROUP FILE        # the whole table
+    python -m botify.bench.evaluation --again NAME # one recommender of each table again, and its baseline
 
 The second replaces that recommender's rows. It needs the datasets, and the packages of the baselines.
 """
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.figures import FigureError, fill_pages, read_figures, record
+from botify.bench.figures import FigureError, fill_pages, read_figures, record
 
 EVALUATE = "botify evaluate "
 
@@ -90,7 +90,7 @@ def run_again(name: str) -> None:
             with tempfile.TemporaryDirectory() as place:
                 file = Path(place) / "figures.json"
                 arguments = [*arguments_of(recorded["command"], name), "--json", str(file)]
-                subprocess.run([sys.executable, "-m", "services.cli", *arguments], check=True)  # noqa: S603
+                subprocess.run([sys.executable, "-m", "botify.services.cli", *arguments], check=True)  # noqa: S603
                 row = values_of(json.loads(file.read_text(encoding="utf-8")))[name]
             record(group, recorded["command"], {**recorded["values"], name: row})
 

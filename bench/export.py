@@ -1,4 +1,4 @@
-"""`python -m bench.export [--record]`: export ten million listens to files, and compute a table from them.
+"""`python -m botify.bench.export [--record]`: export ten million listens to files, and compute a table from them.
 
 One session of each listener is encoded once and sent repeatedly under new ids, so the topic is filled at the speed of
 the broker.
@@ -19,14 +19,14 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from bench.figures import fill_pages, record
-from core.kafka.config import key_of
-from core.kafka.publisher import RecordPublisher
-from core.settings import Settings
-from schemas.events import Listen
-from schemas.registry import codec_of
-from schemas.topics import Topics, create_topics
-from services.stack.embedded import EmbeddedStack
+from botify.bench.figures import fill_pages, record
+from botify.core.kafka.config import key_of
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
+from botify.schemas.events import Listen
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics, create_topics
+from botify.services.stack.embedded import EmbeddedStack
 
 USERS = 50_000
 MEAN_LISTENS = 7
@@ -118,8 +118,8 @@ def main(
         console.print(f"{listens:,} listens written in {time.perf_counter() - started:.0f} s")
         out = Path(home) / "out"
         steps = {
-            "export": ("services.cli", "export", "--out", str(out)),
-            "table": ("services.cli", "experiment", "results", "BENCH", "--data", str(out)),
+            "export": ("botify.services.cli", "export", "--out", str(out)),
+            "table": ("botify.services.cli", "experiment", "results", "BENCH", "--data", str(out)),
         }
         for name, arguments in steps.items():
             took = measure(settings, *arguments)
@@ -129,7 +129,7 @@ def main(
                 f"{took.cpu_s:.0f} s CPU, {took.peak_rss_mib:,.0f} MiB at most"
             )
     if keep:
-        record("export", f"python -m bench.export --listens {listens} --record", figures)
+        record("export", f"python -m botify.bench.export --listens {listens} --record", figures)
         fill_pages()
 
 

@@ -1,6 +1,6 @@
 """Measured figures: `docs/figures.json` holds them, README and docs quote them.
 
-    python -m bench.figures    # writes the figures into the pages that quote them
+    python -m botify.bench.figures    # writes the figures into the pages that quote them
 
 A quotation in a text is a comment with a format string, the figure, and an empty comment:
 `<!-- {worker.listens_per_s:,.0f} -->62,035<!-- -->`. The rows of a table follow a comment with one row, in which `*`
@@ -21,15 +21,15 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from bench.scale.sizing import sizes_of
-from core.errors import BotifyError
+from botify.bench.scale.sizing import sizes_of
+from botify.core.errors import BotifyError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs/figures.json"
 
 Figures = Mapping[str, Any]
 """Group to the record of a measurement: `command`, `machine`, `python`, `date`, `commit`, `values`, and for those of
-`python -m bench` `load`, the machine's load average `before` and `after`.
+`python -m botify.bench` `load`, the machine's load average `before` and `after`.
 
 The values are numbers by name, or rows of a table by name, each with numbers by name.
 """

@@ -13,21 +13,21 @@ from urllib.request import urlopen
 
 import psutil
 
-from bench.loop import running, wait_until
-from core.errors import BotifyError
-from core.settings import Settings
-from schemas.events import Model
-from schemas.models import publish_models
-from schemas.registry import codec_of
-from schemas.topics import create_topics
-from services.stack.embedded import EmbeddedStack
-from services.stack.kafka_jars import Notify
-from services.stack.ports import HOST, find_free
-from sim.loop.kafka import publish_catalogue
-from sim.world import World
+from botify.bench.loop import running, wait_until
+from botify.core.errors import BotifyError
+from botify.core.settings import Settings
+from botify.schemas.events import Model
+from botify.schemas.models import publish_models
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import create_topics
+from botify.services.stack.embedded import EmbeddedStack
+from botify.services.stack.kafka_jars import Notify
+from botify.services.stack.ports import HOST, find_free
+from botify.sim.loop.kafka import publish_catalogue
+from botify.sim.world import World
 
-FOLDING = ("streams.worker", "streams.learner")
-SERVING = "services.recommender"
+FOLDING = ("botify.streams.worker", "botify.streams.learner")
+SERVING = "botify.services.recommender"
 BYTES_A_SESSION = 50_000
 """Of all topics and of Valkey's file, for sessions of 20 to 30 listens."""
 LEAST_BYTES = 500_000_000

@@ -1,4 +1,4 @@
-"""A closed loop of HTTP listeners: `python -m bench.gateway PORT TRACKS` prints its measurements as JSON.
+"""A closed loop of HTTP listeners: `python -m botify.bench.gateway PORT TRACKS` prints its measurements as JSON.
 
 Raw connections and fixed requests: CPU time of the client is missing to the gateway, which shares the cores.
 """
@@ -23,9 +23,9 @@ import psutil
 import typer
 import uvloop
 
-from bench.cpu import CPU_US, Meter
-from bench.loop import running, wait_until_logged
-from core.settings import Settings
+from botify.bench.cpu import CPU_US, Meter
+from botify.bench.loop import running, wait_until_logged
+from botify.core.settings import Settings
 
 SESSION_TRACKS = 8
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
@@ -256,10 +256,10 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]
         `half_p99_ms` at half of that rate.
     """
     with ExitStack() as programs:
-        programs.enter_context(running(settings, "streams.worker"))
-        programs.enter_context(running(settings, "services.recommender"))
-        programs.enter_context(running(settings, "services.gateway", environ=WITHOUT_DASHBOARD))
-        load = [sys.executable, "-m", "bench.gateway", port_of(settings), str(tracks)]
+        programs.enter_context(running(settings, "botify.streams.worker"))
+        programs.enter_context(running(settings, "botify.services.recommender"))
+        programs.enter_context(running(settings, "botify.services.gateway", environ=WITHOUT_DASHBOARD))
+        load = [sys.executable, "-m", "botify.bench.gateway", port_of(settings), str(tracks)]
         load += ["--connections", str(CONNECTIONS), "--seconds", str(SECONDS)]
         run_listeners([*load, "--warm-up", str(COMPILE_S), "--seconds", "1"], COMPILE_S)
         # in turns, because a machine that others use is not the same a minute later
@@ -301,7 +301,7 @@ def _renamed(figures: dict[str, Any], rate: str) -> dict[str, Any]:
 
 def port_of(settings: Settings) -> str:
     """Wait until the gateway is ready, and return its port."""
-    log = wait_until_logged(settings, "services.gateway", ": ready", READY_S)
+    log = wait_until_logged(settings, "botify.services.gateway", ": ready", READY_S)
     return str(re.findall(r"serving on http://[^:]+:(\d+)", log)[-1])
 
 

@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from statistics import median
 from typing import Any
 
-from bench.cpu import CPU_US, Meter, medians
-from bench.loop import running, wait_until_logged
-from core.settings import Settings
-from services.stack.ports import find_free
-from sim.loop import run_loop
-from sim.options import RunOptions
-from sim.world.model import World
+from botify.bench.cpu import CPU_US, Meter, medians
+from botify.bench.loop import running, wait_until_logged
+from botify.core.settings import Settings
+from botify.services.stack.ports import find_free
+from botify.sim.loop import run_loop
+from botify.sim.options import RunOptions
+from botify.sim.world.model import World
 
 COUNTS = (0, 1, 10)
 LISTENERS = 2_000
@@ -33,7 +33,7 @@ def measure_idle_gateways(settings: Settings, world: World) -> dict[str, Any]:
     """
     rates: dict[int, list[float]] = {count: [] for count in COUNTS}
     spent_us: dict[int, list[dict[str, float]]] = {count: [] for count in COUNTS}
-    with running(settings, "streams.worker"), running(settings, "services.recommender"):
+    with running(settings, "botify.streams.worker"), running(settings, "botify.services.recommender"):
         _loop(settings, world)  # warms up
         for number in range(ROUNDS):
             for count in COUNTS if number % 2 == 0 else reversed(COUNTS):
@@ -62,5 +62,7 @@ def _loop(settings: Settings, world: World) -> float:
 
 def _start_gateway(gateways: ExitStack, settings: Settings) -> None:
     settings.home.mkdir(exist_ok=True)
-    gateways.enter_context(running(settings, "services.gateway", environ={"BOTIFY_GATEWAY_PORT": str(find_free())}))
-    wait_until_logged(settings, "services.gateway", ": ready", READY_S)
+    gateways.enter_context(
+        running(settings, "botify.services.gateway", environ={"BOTIFY_GATEWAY_PORT": str(find_free())})
+    )
+    wait_until_logged(settings, "botify.services.gateway", ": ready", READY_S)

@@ -11,15 +11,15 @@ from typing import Any
 
 import psutil
 
-from bench.cpu import CPU_US, Meter
-from bench.loop import rss_mib, running, wait_until_logged
-from core.settings import Settings
-from schemas.topics import create_topics
-from services.stack.ports import find_free
-from sim.loop import run_loop
-from sim.loop.kafka import publish_catalogue
-from sim.options import RunOptions
-from sim.world import DEFAULT, open_world
+from botify.bench.cpu import CPU_US, Meter
+from botify.bench.loop import rss_mib, running, wait_until_logged
+from botify.core.settings import Settings
+from botify.schemas.topics import create_topics
+from botify.services.stack.ports import find_free
+from botify.sim.loop import run_loop
+from botify.sim.loop.kafka import publish_catalogue
+from botify.sim.options import RunOptions
+from botify.sim.world import DEFAULT, open_world
 
 TRACKS = 1_000_000
 OFFERED_PER_S = 500.0
@@ -29,10 +29,10 @@ EXPERIMENTS = 'default = "mix"\n'
 READY_S = 180.0
 LOOK_EVERY_S = 0.1
 PROGRAMS = {
-    "worker": ("streams.worker", "claimed partitions"),
-    "learner": ("streams.learner", "claimed partitions"),
-    "gateway": ("services.gateway", ": ready"),
-    "recommender": ("services.recommender", ": ready"),
+    "worker": ("botify.streams.worker", "claimed partitions"),
+    "learner": ("botify.streams.learner", "claimed partitions"),
+    "gateway": ("botify.services.gateway", ": ready"),
+    "recommender": ("botify.services.recommender", ": ready"),
 }
 """Program to its module, and what its log says once it works."""
 

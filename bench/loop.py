@@ -11,18 +11,18 @@ from typing import Any
 
 import psutil
 
-from bench.cpu import CPU_US, Meter, WarmMeter
-from core.kafka.admin import end_offsets
-from core.settings import Settings
-from schemas.topics import Topics
-from services.stack.server import ChildProcess
-from services.stack.watchdog import Watchdog
-from sim.loop import run_loop
-from sim.options import RunOptions
-from sim.play import Progress
-from sim.world.model import World
-from streams.store.connect import connect
-from streams.store.keys import checkpoint_key, default_namespace, learner_prefix
+from botify.bench.cpu import CPU_US, Meter, WarmMeter
+from botify.core.kafka.admin import end_offsets
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
+from botify.services.stack.server import ChildProcess
+from botify.services.stack.watchdog import Watchdog
+from botify.sim.loop import run_loop
+from botify.sim.options import RunOptions
+from botify.sim.play import Progress
+from botify.sim.world.model import World
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import checkpoint_key, default_namespace, learner_prefix
 
 
 @contextmanager
@@ -86,8 +86,8 @@ MEMORY_AT, MEMORY_UNTIL = 200_000, 1_000_000
 def measure_loop(settings: Settings, world: World) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run the loop at full speed, then at a fixed rate, and return `closed_loop` and `latency`."""
     with ExitStack() as programs:
-        worker = programs.enter_context(running(settings, "streams.worker"))
-        recommender = programs.enter_context(running(settings, "services.recommender"))
+        worker = programs.enter_context(running(settings, "botify.streams.worker"))
+        recommender = programs.enter_context(running(settings, "botify.services.recommender"))
         early: dict[str, float] = {}
         warm = WarmMeter()
 
@@ -150,7 +150,7 @@ def measure_mix_loop(settings: Settings, world: World) -> dict[str, Any]:
     path.write_text(EXPERIMENT, encoding="utf-8")
     own = settings.with_(experiments=path)
     with ExitStack() as programs:
-        for module in ("streams.worker", "streams.learner", "services.recommender"):
+        for module in ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender"):
             programs.enter_context(running(own, module))
         warm = WarmMeter()
         done = run_loop(own, world, RunOptions(seconds=SECONDS, in_flight=LISTENERS), warm.report)

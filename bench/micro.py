@@ -6,14 +6,14 @@ import statistics
 import time
 from collections.abc import Callable
 
-from bench.backlog import listens
-from schemas.codec import Codec
-from schemas.events import Listen
-from sim.agents import DummyAgent
-from sim.listeners import MODELS
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.world.model import World
+from botify.bench.backlog import listens
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen
+from botify.sim.agents import DummyAgent
+from botify.sim.listeners import MODELS
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.world.model import World
 
 EVENTS = 12_000
 ROUNDS = 7

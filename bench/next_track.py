@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track import NextTrack
 
 TRACKS = 50_000
 USERS = 5_000

@@ -1,16 +1,17 @@
 """`python -P one_round.py OUT NAMES`: run measurements of the checkout in `PYTHONPATH`, and write the figures as JSON.
 
-`bench/against.py` runs this file for both commits, so it imports `bench` of another commit and nothing beside it.
+`bench/against.py` runs this file for both commits, so it imports benchmarks of the other commit and nothing else.
 """
 
 from __future__ import annotations
 
 import json
-import runpy
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +20,21 @@ Measurement = Callable[..., Mapping[str, Any]]
 
 def main(out: str, *names: str) -> None:
     """Run those of the measurements that the commit has."""
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # stops the servers, and removes the files, as Ctrl-C does
-    import bench.__main__ as program
-
-    if _has("loop"):
-        # the loop runs for a set time; until 1,000,000 listens would take the slower commit an hour on a busy machine
-        import bench.loop
-
-        bench.loop.MEMORY_UNTIL = 0
-    measurements: dict[str, Measurement] | None = getattr(program, "MEASUREMENTS", None)
-    if measurements is None:
-        sys.exit(f"{program.__file__} has no MEASUREMENTS: the commit is too old to be measured")
+    # Ctrl-C stops the servers and removes the files, and so does this
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    root = Path(os.environ["PYTHONPATH"].split(os.pathsep)[0])
+    bench = (
+        "botify.bench" if (root / "botify").is_dir() else "bench"
+    )  # the name in commits before `botify` was one package
+    program = import_module(f"{bench}.__main__")
+    # the loop runs for a set time; until 1,000,000 listens would take the slower commit an hour on a busy machine
+    import_module(f"{bench}.loop").MEMORY_UNTIL = 0  # type: ignore[attr-defined]
+    measurements: dict[str, Measurement] = program.MEASUREMENTS
     found: dict[str, Any] = {}
-    if not _has("cpu"):
-        older = runpy.run_path(str(Path(__file__).with_name("older.py")))
-        measurements.update({name: older["add_cpu_us"](name, measure) for name, measure in measurements.items()})
-        for name in ("verify", "busy_worker"):
-            measurements.setdefault(name, older[f"measure_{name}"])
     measurements.update({name: partial(_kept, found, measure) for name, measure in measurements.items()})
     if known := [name for name in names if name in measurements]:
         program.main(known)
     Path(out).write_text(json.dumps(found), encoding="utf-8")
-
-
-def _has(name: str) -> bool:
-    """Say whether the commit has this module; where another checkout is installed, an import would find that one's."""
-    import bench
-
-    return any((Path(folder) / f"{name}.py").exists() for folder in bench.__path__)
 
 
 def _kept(found: dict[str, Any], measure: Measurement, *arguments: object) -> Mapping[str, Any]:

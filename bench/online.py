@@ -15,20 +15,20 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from analytics.data import read_events
-from bench.fresh import fresh_stack, serving
-from bench.loop import wait_until
-from bench.recommenders.yardsticks import ORACLE, Gap, times_of_yardsticks
-from core.kafka.admin import end_offsets
-from core.settings import Settings
-from core.welch import Difference, Mean, Sample, welch
-from schemas.events import Session
-from schemas.topics import Topics
-from services.experiments import load_policy
-from sim.loop import RunResult, run_loop
-from sim.options import RunOptions
-from sim.play import Progress
-from sim.world import World
+from botify.analytics.data import read_events
+from botify.bench.fresh import fresh_stack, serving
+from botify.bench.loop import wait_until
+from botify.bench.recommenders.yardsticks import ORACLE, Gap, times_of_yardsticks
+from botify.core.kafka.admin import end_offsets
+from botify.core.settings import Settings
+from botify.core.welch import Difference, Mean, Sample, welch
+from botify.schemas.events import Session
+from botify.schemas.topics import Topics
+from botify.services.experiments import load_policy
+from botify.sim.loop import RunResult, run_loop
+from botify.sim.options import RunOptions
+from botify.sim.play import Progress
+from botify.sim.world import World
 
 EXPERIMENTS = """\
 default = "{control}"
@@ -96,7 +96,7 @@ class Online:
     sessions : DataFrame
         Columns user, recommender, time; see `in_turn`.
     yardsticks : mapping of name to float
-        Mean time of a session of agents that know what is hidden (`bench.recommenders.yardsticks`).
+        Mean time of a session of agents that know what is hidden (`botify.bench.recommenders.yardsticks`).
     """
 
     run: RunResult

@@ -3,7 +3,7 @@
 It has every advantage: no duplicate window is persisted with a checkpoint, nothing is fenced, and the writes of 1,000
 events go to Redis together. The rest is Faust's own cost for an event.
 
-`python -m bench.plain_faust` runs it under the settings of the environment.
+`python -m botify.bench.plain_faust` runs it under the settings of the environment.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 import faust
 import uvloop
 
-from core.settings import Settings
-from schemas.events import Listen
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from streams.folds.partition import PartitionFold
-from streams.store.connect import connect_async
-from streams.store.redis_store import RedisStore
+from botify.core.settings import Settings
+from botify.schemas.events import Listen
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.streams.folds.partition import PartitionFold
+from botify.streams.store.connect import connect_async
+from botify.streams.store.redis_store import RedisStore
 
 NAMESPACE = "bench.plain"
 WRITE_EVERY = 1_000

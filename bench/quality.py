@@ -1,6 +1,6 @@
 """Record how good the recommenders are on simulated listeners: the figures of README and of `docs/recommenders.md`.
 
-    python -m bench.quality [GROUP ...]    # all groups, or some
+    python -m botify.bench.quality [GROUP ...]    # all groups, or some
 
 Each command can also be run by hand, with fewer sessions; the pages quote what was recorded last.
 """
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from bench.figures import FigureError
+from botify.bench.figures import FigureError
 
 LEARNERS = (
     "bench recommenders --sessions 60000 --skip 40000 --only sticky_norepeat,memory,i2i_stream,next_track,rerank,mix"
@@ -72,14 +72,14 @@ def main(groups: Sequence[str]) -> None:
     failed = [
         shlex.join(["botify", *command])
         for command in commands
-        if subprocess.run([sys.executable, "-m", "services.cli", *command], check=False).returncode  # noqa: S603
+        if subprocess.run([sys.executable, "-m", "botify.services.cli", *command], check=False).returncode  # noqa: S603
     ]
     if failed:
         raise FigureError(f"ended with an error: {'; '.join(failed)}")
 
 
 def _groups(arguments: Sequence[str] | None = None) -> list[str]:
-    parser = argparse.ArgumentParser("python -m bench.quality", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser("python -m botify.bench.quality", description=(__doc__ or "").splitlines()[0])
     listed = f"{', '.join(COMMANDS)}; all of them by default, which takes about two hours on two cores"
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=listed)
     groups: list[str] = parser.parse_args(arguments).groups

@@ -10,21 +10,21 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from bench.backlog import BACKLOG, USERS, fill, listens
-from bench.gateway import WITHOUT_DASHBOARD, port_of
-from bench.loop import running, wait_until
-from bench.worker import botify
-from core.kafka.admin import end_offsets
-from core.kafka.layout import live_layout
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from schemas.dead_letters import originals_of
-from schemas.topics import Topics, create_topics
-from sim.loop.kafka import publish_catalogue
-from sim.world.model import World
-from streams.read import StateReader
-from streams.store.connect import connect
-from streams.verify import verify
+from botify.bench.backlog import BACKLOG, USERS, fill, listens
+from botify.bench.gateway import WITHOUT_DASHBOARD, port_of
+from botify.bench.loop import running, wait_until
+from botify.bench.worker import botify
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.layout import live_layout
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.schemas.dead_letters import originals_of
+from botify.schemas.topics import Topics, create_topics
+from botify.sim.loop.kafka import publish_catalogue
+from botify.sim.world.model import World
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
+from botify.streams.verify import verify
 
 PARTITIONS, WANTED = 4, 16
 OFFERED_PER_S = 500.0
@@ -51,12 +51,12 @@ def measure_repartition(settings: Settings, world: World) -> dict[str, Any]:
     publish_catalogue(own, world.catalogue)
     fill(own, listens(BACKLOG, USERS, tracks))
     with ExitStack() as programs:
-        programs.enter_context(running(own, "streams.worker"))
-        programs.enter_context(running(own, "services.recommender"))
-        programs.enter_context(running(own, "services.gateway", environ=WITHOUT_DASHBOARD))
+        programs.enter_context(running(own, "botify.streams.worker"))
+        programs.enter_context(running(own, "botify.services.recommender"))
+        programs.enter_context(running(own, "botify.services.gateway", environ=WITHOUT_DASHBOARD))
         port = port_of(own)
         wait_until(lambda: _behind(own) == 0, DEADLINE_S, "the worker has not folded the backlog")
-        load = [sys.executable, "-m", "bench.gateway", port, str(tracks), "--connections", str(CONNECTIONS)]
+        load = [sys.executable, "-m", "botify.bench.gateway", port, str(tracks), "--connections", str(CONNECTIONS)]
         load += ["--rate", str(OFFERED_PER_S), "--warm-up", str(WARM_UP_S), "--until-closed"]
         with subprocess.Popen(load, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as listeners:  # noqa: S603
             time.sleep(WARM_UP_S + BEFORE_S)

@@ -8,15 +8,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import Listen, RecommendationRequest, Track
-from schemas.track_labels import LABELS
-from services.recommender.catalogue import Catalogue
-from services.recommender.factors import FactorTable, ServedFactors
-from services.recommender.protocol import Batch
-from services.recommender.rerank import Fism
-from streams.folds.users import UserState
-from streams.learner.models.factors import BIAS, DIMENSIONS, Factors
-from streams.learner.models.taste import MOST_EARLIER
+from botify.schemas.events import Listen, RecommendationRequest, Track
+from botify.schemas.track_labels import LABELS
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.factors import FactorTable, ServedFactors
+from botify.services.recommender.protocol import Batch
+from botify.services.recommender.rerank import Fism
+from botify.streams.folds.users import UserState
+from botify.streams.learner.models.factors import BIAS, DIMENSIONS, Factors
+from botify.streams.learner.models.taste import MOST_EARLIER
 
 Floats = NDArray[np.float32]
 

@@ -13,21 +13,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.world_card.lists import Log as WorldLog
-from core.settings import Settings
-from evaluation.log import Events, Ints, Log
-from evaluation.protocols import Terms, plan_of
-from evaluation.ranker import Setup
-from evaluation.rankers.botify import BotifyRanker, batch_of, columns_of
-from evaluation.run import run
-from schemas.events import Model, Track
-from schemas.models import model_of
-from schemas.shards import Shard
-from services.recommender.registry import RECOMMENDERS
-from sim.loop.kafka import tracks_of
-from sim.world import find_world
-from streams.learner.learner import Learner
-from streams.learner.model import MODELS, OnlineModel
+from botify.bench.world_card.lists import Log as WorldLog
+from botify.core.settings import Settings
+from botify.evaluation.log import Events, Ints, Log
+from botify.evaluation.protocols import Terms, plan_of
+from botify.evaluation.ranker import Setup
+from botify.evaluation.rankers.botify import BotifyRanker, batch_of, columns_of
+from botify.evaluation.run import run
+from botify.schemas.events import Model, Track
+from botify.schemas.models import model_of
+from botify.schemas.shards import Shard
+from botify.services.recommender.registry import RECOMMENDERS
+from botify.sim.loop.kafka import tracks_of
+from botify.sim.world import find_world
+from botify.streams.learner.learner import Learner
+from botify.streams.learner.model import MODELS, OnlineModel
 
 SHARDS = (1, 2, 4)
 RECOMMENDED_BY = ("i2i_stream", "fism", "next_track")

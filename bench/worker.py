@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from bench.backlog import BACKLOG, DEADLINE_S, USERS, drain, fill, listens
-from bench.cpu import CPU_US, Meter, busy_machine
-from bench.loop import running, wait_until
-from bench.plain_faust import NAMESPACE as PLAIN
-from core.kafka.config import key_of
-from core.kafka.publisher import RecordPublisher
-from core.settings import Settings
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from streams.read import StateReader
-from streams.store.connect import connect
-from streams.store.keys import default_namespace
+from botify.bench.backlog import BACKLOG, DEADLINE_S, USERS, drain, fill, listens
+from botify.bench.cpu import CPU_US, Meter, busy_machine
+from botify.bench.loop import running, wait_until
+from botify.bench.plain_faust import NAMESPACE as PLAIN
+from botify.core.kafka.config import key_of
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import default_namespace
 
 PLAIN_SHARE = 60_000
 """Listens after which plain Faust is stopped; it is much slower."""
@@ -41,9 +41,9 @@ def measure_worker(settings: Settings, tracks: int) -> dict[str, Any]:
         and `cpu_us` of both rates.
     """
     fill(settings, listens(BACKLOG, USERS, tracks))
-    with running(settings, "streams.worker") as worker:
+    with running(settings, "botify.streams.worker") as worker:
         ours = drain(settings, default_namespace(settings.topic_prefix), BACKLOG, [worker])
-    with running(settings, "bench.plain_faust") as plain:
+    with running(settings, "botify.bench.plain_faust") as plain:
         theirs = drain(settings, PLAIN, PLAIN_SHARE, [plain])
     return {
         "listens_per_s": ours.per_s,
@@ -57,7 +57,7 @@ def measure_worker(settings: Settings, tracks: int) -> dict[str, Any]:
 def measure_busy_worker(settings: Settings, tracks: int) -> dict[str, Any]:
     """Fill a topic, let our worker fold it while all cores are busy, and return what `measure_worker` does of it."""
     fill(settings, listens(BACKLOG, USERS, tracks))
-    with busy_machine(), running(settings, "streams.worker") as worker:
+    with busy_machine(), running(settings, "botify.streams.worker") as worker:
         drained = drain(settings, default_namespace(settings.topic_prefix), BACKLOG, [worker])
     return {"listens_per_s": drained.per_s, **_growth(drained.memory), CPU_US: {"listens_per_s": drained.cpu_us}}
 
@@ -120,7 +120,7 @@ def measure_verify(settings: Settings, tracks: int) -> dict[str, Any]:
 def _folded(settings: Settings, tracks: int) -> Iterator[None]:
     """Run a worker that has folded a backlog when the block begins."""
     fill(settings, listens(BACKLOG, USERS, tracks))
-    with running(settings, "streams.worker"):
+    with running(settings, "botify.streams.worker"):
         reader = StateReader(connect(settings), settings)
         wait_until(
             lambda: sum(reader.checkpoints().values()) >= BACKLOG, DEADLINE_S, f"not all {BACKLOG:,} listens are folded"
@@ -154,7 +154,7 @@ def _listening(settings: Settings, tracks: int) -> Iterator[None]:
 def botify(settings: Settings, *arguments: str) -> dict[str, Any]:
     """Run a command in a process of its own, as operators do, and return what it prints as JSON."""
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "services.cli", *arguments],
+        [sys.executable, "-m", "botify.services.cli", *arguments],
         env={**os.environ, **settings.to_env()},
         stdout=subprocess.PIPE,
         check=True,
@@ -175,7 +175,7 @@ def measure_visible(settings: Settings, tracks: int) -> dict[str, float]:
     publisher = RecordPublisher(settings, linger_ms=0)
     reader = StateReader(connect(settings), settings)
     waits = []
-    with running(settings, "streams.worker"):
+    with running(settings, "botify.streams.worker"):
         for number, listen in enumerate(listens(SINGLE_LISTENS + WARM_UP_LISTENS, 200, tracks)):
             (before,) = reader.users([listen.user])
             seen = before.listens if before else 0

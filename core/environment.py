@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, FilePath, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from core.errors import SettingsError
+from botify.core.errors import SettingsError
 
 T = TypeVar("T")
 

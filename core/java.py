@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.errors import JavaMissingError
+from botify.core.errors import JavaMissingError
 
 MINIMUM_MAJOR = 17  # Kafka 4's brokers, and Spark 4
 _CHECK_TIMEOUT_S = 20.0

@@ -7,7 +7,7 @@ import pkgutil
 import sys
 from typing import Any
 
-from core.errors import LoadError
+from botify.core.errors import LoadError
 
 
 def load_object(name: str, wanted: str, **arguments: Any) -> Any:
@@ -33,7 +33,7 @@ def load_object(name: str, wanted: str, **arguments: Any) -> Any:
     2
     >>> load_object("collections:Counter", "a counter", letters="aab", seed=1)
     Traceback (most recent call last):
-    core.errors.LoadError: 'collections:Counter' does not take letters, seed: too many positional arguments
+    botify.core.errors.LoadError: 'collections:Counter' does not take letters, seed: too many positional arguments
     """
     _, colon, attribute = name.partition(":")
     if not (colon and attribute):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from core.settings import Settings
+from botify.core.settings import Settings
 
 REPEATING = ("aiokafka",)
 """Loggers that say the same up to sixty times a second while no broker answers."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Annotated, Any, Literal, Self
 
-from core.durable import write_durably
-from core.environment import PORT, AbsoluteFile, AbsolutePath, HttpUrl, RedisUrl, read_environment, whole
-from core.errors import SettingsError
-from core.kafka.security import read_kafka_security, variable_of
+from botify.core.durable import write_durably
+from botify.core.environment import PORT, AbsoluteFile, AbsolutePath, HttpUrl, RedisUrl, read_environment, whole
+from botify.core.errors import SettingsError
+from botify.core.kafka.security import read_kafka_security, variable_of
 
 STACK_FILE = "stack.json"
 """File in the data directory to which `botify up` writes the addresses of the embedded stack."""
@@ -97,7 +97,7 @@ class Settings:
     4
     >>> Settings.from_env({"BOTIFY_PARTITIONS": "none"})
     Traceback (most recent call last):
-    core.errors.SettingsError: BOTIFY_PARTITIONS: 'none' is not a whole number of 1 or more
+    botify.core.errors.SettingsError: BOTIFY_PARTITIONS: 'none' is not a whole number of 1 or more
     """
 
     home: AbsolutePath = Path(".botify")

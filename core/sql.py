@@ -21,8 +21,8 @@ import duckdb
 import pandas as pd
 import typer
 
-from core.errors import EngineError
-from core.java import find_java
+from botify.core.errors import EngineError
+from botify.core.java import find_java
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

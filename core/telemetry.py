@@ -18,8 +18,8 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 
-from core.errors import SettingsError
-from core.settings import Settings
+from botify.core.errors import SettingsError
+from botify.core.settings import Settings
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the buckets: a request on a quiet machine takes some milliseconds, its deadline is five seconds."""

@@ -1,6 +1,6 @@
 """Recommenders judged on real logs: each event is predicted, then learned, once, in order."""
 
-from core.errors import BotifyError
+from botify.core.errors import BotifyError
 
 
 class EvaluationError(BotifyError):

@@ -13,26 +13,26 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from core.cli import Json, print_json, progress, say
-from core.kafka.admin import require_kafka
-from core.settings import Settings
-from evaluation import EvaluationError, MissingPeerError
-from evaluation.dataset import log_of_dataset, positive_of
-from evaluation.evaluate import REFRESH, Job, evaluate_all
-from evaluation.figures import rows_of
-from evaluation.protocols import MICRO_BATCH, Terms
-from evaluation.rankers.registry import PEERS, check_name, check_served, require_peer
-from evaluation.run import Outcome
-from evaluation.table import as_json as figures_of
-from evaluation.table import line_of, notes_of, render, save_plots
-from streams.store.connect import require_redis
+from botify.core.cli import Json, print_json, progress, say
+from botify.core.kafka.admin import require_kafka
+from botify.core.settings import Settings
+from botify.evaluation import EvaluationError, MissingPeerError
+from botify.evaluation.dataset import log_of_dataset, positive_of
+from botify.evaluation.evaluate import REFRESH, Job, evaluate_all
+from botify.evaluation.figures import rows_of
+from botify.evaluation.protocols import MICRO_BATCH, Terms
+from botify.evaluation.rankers.registry import PEERS, check_name, check_served, require_peer
+from botify.evaluation.run import Outcome
+from botify.evaluation.table import as_json as figures_of
+from botify.evaluation.table import line_of, notes_of, render, save_plots
+from botify.streams.store.connect import require_redis
 
 DEFAULT = "toppop, random, i2i_stream, fism, next_track"  # with spaces, where help may break the line
 WIDE = 120
 
 
 class ProtocolName(StrEnum):
-    """Protocols of `evaluation.protocols`."""
+    """Protocols of `botify.evaluation.protocols`."""
 
     PREQUENTIAL = "prequential"
     LEAVE_LAST_OUT = "leave-last-out"

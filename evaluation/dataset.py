@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.log import Log
-from evaluation.protocols import POSITIVE
-from ingest.model import KINDS
-from ingest.reading import open_dataset
+from botify.evaluation.log import Log
+from botify.evaluation.protocols import POSITIVE
+from botify.ingest.model import KINDS
+from botify.ingest.reading import open_dataset
 
 POSITIVE_RATING = 0.75
 """Four of five stars."""

@@ -15,14 +15,14 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
-from core.errors import BotifyError
-from core.settings import Settings
-from evaluation import EvaluationError
-from evaluation.log import Log
-from evaluation.protocols import Terms, plan_of
-from evaluation.ranker import Setup
-from evaluation.rankers.registry import PEERS, ranker_of
-from evaluation.run import Outcome, run
+from botify.core.errors import BotifyError
+from botify.core.settings import Settings
+from botify.evaluation import EvaluationError
+from botify.evaluation.log import Log
+from botify.evaluation.protocols import Terms, plan_of
+from botify.evaluation.ranker import Setup
+from botify.evaluation.rankers.registry import PEERS, ranker_of
+from botify.evaluation.run import Outcome, run
 
 REFRESH = 256
 
@@ -86,7 +86,7 @@ def _replay(job: Job, number: int, tell: Callable[[float], None]) -> Outcome:
     )
     if job.kafka is None:
         return run(ranker_of(job.name, setup, served=job.served), plan, job.terms, tell_of_all)
-    from evaluation.rankers.pipeline import PipelineRanker  # its clients take time to import
+    from botify.evaluation.rankers.pipeline import PipelineRanker  # its clients take time to import
 
     with PipelineRanker(job.name, setup, job.kafka) as ranker:
         return run(ranker, plan, job.terms, tell_of_all)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evaluation.log import Ints
-from evaluation.run import METRICS, Outcome
+from botify.evaluation.log import Ints
+from botify.evaluation.run import METRICS, Outcome
 
 Floats = NDArray[np.float64]
 

@@ -3,7 +3,7 @@
 Two traps are closed here. Item ids are permuted by the seed, because many data sets number items by their first
 appearance: a tie that is broken by id would then look into the future ("largest id so far + 1" is the answer for 6 %
 of the users of the Last.fm sequences). Events of one user in one second have no order that means anything, so theirs is
-drawn by the seed, and `evaluation.protocols` predicts all of them before any is learned.
+drawn by the seed, and `botify.evaluation.protocols` predicts all of them before any is learned.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from core.grouping import earlier_of_key
-from evaluation import EvaluationError
-from ingest.model import SESSION_GAP_MS
-from schemas.events import Track
-from streams.folds.users import HISTORY_LISTENS
+from botify.core.grouping import earlier_of_key
+from botify.evaluation import EvaluationError
+from botify.ingest.model import SESSION_GAP_MS
+from botify.schemas.events import Track
+from botify.streams.folds.users import HISTORY_LISTENS
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

@@ -8,7 +8,7 @@ about the other can be held against the other's own clicks: three campaigns, two
 position. The reward model is the click rate of an item, fitted on the half of the log that the decision is not in.
 
 The sample is inside the wheel `obp`, which is read as the archive it is: `pip download --no-deps obp==0.4.1`, then
-`python -m evaluation.open_bandit obp-0.4.1-py3-none-any.whl`.
+`python -m botify.evaluation.open_bandit obp-0.4.1-py3-none-any.whl`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analytics.offline.off_policy import Decisions, Interval, PolicyValue, doubly_robust, ips, snips
-from evaluation import EvaluationError
+from botify.analytics.offline.off_policy import Decisions, Interval, PolicyValue, doubly_robust, ips, snips
+from botify.evaluation import EvaluationError
 
 Floats = NDArray[np.float64]
 
@@ -165,5 +165,5 @@ def _text(value: PolicyValue) -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m evaluation.open_bandit WHEEL")
+        raise SystemExit("usage: python -m botify.evaluation.open_bandit WHEEL")
     Console().print(render(Path(sys.argv[1])))

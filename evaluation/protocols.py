@@ -1,6 +1,6 @@
 """The protocols: what is learned in which order, what is asked when, and which item would have been right.
 
-All of them come to one `Plan`, so that every recommender is run by one loop (`evaluation.run`).
+All of them come to one `Plan`, so that every recommender is run by one loop (`botify.evaluation.run`).
 
 - `prequential`: each event is predicted, then learned, once, in order. Events pass in micro-batches; a user is in a
   micro-batch once, but for events of one second: those are tied, and all are predicted before any is learned.
@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analytics import AnalyticsError
-from analytics.offline.ranking import temporal_split
-from core.grouping import earlier_of_key
-from evaluation import EvaluationError
-from evaluation.log import Bools, Events, Ints, Log, is_first
+from botify.analytics import AnalyticsError
+from botify.analytics.offline.ranking import temporal_split
+from botify.core.grouping import earlier_of_key
+from botify.evaluation import EvaluationError
+from botify.evaluation.log import Bools, Events, Ints, Log, is_first
 
 POSITIVE = 0.5
 NOTHING = -1

@@ -10,9 +10,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.offline.ranking import NO_TRACK
-from evaluation.log import Bools, Events, Ints
-from schemas.events import Track
+from botify.analytics.offline.ranking import NO_TRACK
+from botify.evaluation.log import Bools, Events, Ints
+from botify.schemas.events import Track
 
 UNTUNED = "untuned"
 """Note of a peer that runs with its defaults."""

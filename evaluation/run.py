@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from analytics.offline.ranking import (
+from botify.analytics.offline.ranking import (
     NO_TRACK,
     Rankings,
     coverage,
@@ -21,10 +21,10 @@ from analytics.offline.ranking import (
     popularity_percentile,
     reciprocal_rank,
 )
-from evaluation import EvaluationError
-from evaluation.log import Bools, Ints
-from evaluation.protocols import Plan, Terms
-from evaluation.ranker import BatchedRanker, OnlineRanker
+from botify.evaluation import EvaluationError
+from botify.evaluation.log import Bools, Ints
+from botify.evaluation.protocols import Plan, Terms
+from botify.evaluation.ranker import BatchedRanker, OnlineRanker
 
 METRICS = ("recall", "NDCG", "MRR")
 CHECKED_LISTS = 100_000

@@ -7,19 +7,19 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import Model
-from services.recommender.candidates import ServedGraph
-from services.recommender.factors import ServedFactors
-from services.recommender.registry import RecommenderFactory
-from streams.folds.likes import LIKES_OF_USERS, Likes
-from streams.folds.partition import PROJECTIONS, PartitionFold
-from streams.folds.popularity import top_collection
-from streams.folds.projection import Record
-from streams.folds.sessions import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
-from streams.folds.users import USERS, UserState
-from streams.learner.models.factors import FactorModel
-from streams.learner.models.item_graph import ItemGraph
-from streams.learner.models.next_track import NextTrack
+from botify.schemas.events import Model
+from botify.services.recommender.candidates import ServedGraph
+from botify.services.recommender.factors import ServedFactors
+from botify.services.recommender.registry import RecommenderFactory
+from botify.streams.folds.likes import LIKES_OF_USERS, Likes
+from botify.streams.folds.partition import PROJECTIONS, PartitionFold
+from botify.streams.folds.popularity import top_collection
+from botify.streams.folds.projection import Record
+from botify.streams.folds.sessions import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
+from botify.streams.folds.users import USERS, UserState
+from botify.streams.learner.models.factors import FactorModel
+from botify.streams.learner.models.item_graph import ItemGraph
+from botify.streams.learner.models.next_track import NextTrack
 
 
 class MemoryState:

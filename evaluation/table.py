@@ -15,12 +15,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from analytics.plots.lines import line_chart
-from analytics.plots.style import png
-from evaluation.figures import CONFIDENCE, Difference, Row
-from evaluation.protocols import Terms
-from evaluation.ranker import UNTUNED
-from evaluation.run import METRICS
+from botify.analytics.plots.lines import line_chart
+from botify.analytics.plots.style import png
+from botify.evaluation.figures import CONFIDENCE, Difference, Row
+from botify.evaluation.protocols import Terms
+from botify.evaluation.ranker import UNTUNED
+from botify.evaluation.run import METRICS
 
 LEGEND = (
     "cov.: share of the catalogue recommended; nov.: mean self-information, bits;",

@@ -10,10 +10,10 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-import sim.envs  # noqa: F401 - registers Botify-v0
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
+import botify.sim.envs  # noqa: F401 - registers Botify-v0
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 
 TRACKS = 60
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from botify_client import AsyncBotify, Botify, Event, Recommendations
+from botify.client import AsyncBotify, Botify, Event, Recommendations
 
 ROUNDS = 3
 N = 5

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analytics import AnalyticsError
-from analytics.exported import open_listens
-from analytics.offline.data import logged_decisions, probability
-from analytics.offline.off_policy import Decisions, PolicyValue, earned, ips, snips
+from botify.analytics import AnalyticsError
+from botify.analytics.exported import open_listens
+from botify.analytics.offline.data import logged_decisions, probability
+from botify.analytics.offline.off_policy import Decisions, PolicyValue, earned, ips, snips
 
 SIZE = 20
 """Number of tracks that the policy draws from."""

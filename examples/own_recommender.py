@@ -10,18 +10,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import integers
-from schemas.events import RecommendationRequest
-from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import Answers, Batch, Recommender
-from services.recommender.random_tracks import RandomTracks
-from sim.loop.kafka import tracks_of
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.simulation import FinishedListens
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
+from botify.core.keyed_random import integers
+from botify.schemas.events import RecommendationRequest
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.protocol import Answers, Batch, Recommender
+from botify.services.recommender.random_tracks import RandomTracks
+from botify.sim.loop.kafka import tracks_of
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 
 LIKED = 0.5
 """Least fraction of a liked track."""
@@ -34,7 +34,7 @@ class SameGenre:
 
     Examples
     --------
-    >>> from schemas.events import Track
+    >>> from botify.schemas.events import Track
     >>> tracks = [Track(7, "a", None, "rock", "x"), Track(8, "b", None, "jazz", "y"), Track(9, "c", None, "jazz", "z")]
     >>> request = RecommendationRequest("session:0", 42, "session", 0, 7, 1.0, 0, 0)
     >>> answers = SameGenre(Catalogue(tracks)).recommend(Batch.of([request], [None]))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from core.settings import Settings
-from streams.read import StateReader
-from streams.store.connect import connect, require_redis
+from botify.core.settings import Settings
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect, require_redis
 
 HALF_LIFE = "1d"
 

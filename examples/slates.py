@@ -11,12 +11,12 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-import sim.envs  # noqa: F401 - registers BotifySlate-v0
-from analytics.offline.off_policy import PolicyValue, ips, snips
-from analytics.offline.slates import Slates, cascade_ips, cascade_snips, drawn_slates, whole_slates
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
+import botify.sim.envs  # noqa: F401 - registers BotifySlate-v0
+from botify.analytics.offline.off_policy import PolicyValue, ips, snips
+from botify.analytics.offline.slates import Slates, cascade_ips, cascade_snips, drawn_slates, whole_slates
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 
 LISTENERS, TRACKS, OF, SIZE = 500, 80, 8, 3
 EXPLORE = 0.2
@@ -32,7 +32,7 @@ class ListPolicy:
     ----------
     lists : ndarray of int64, shape (tracks, k)
     explore : float
-        As in `analytics.offline.slates.drawn_slates`, which has its probabilities.
+        As in `botify.analytics.offline.slates.drawn_slates`, which has its probabilities.
     """
 
     def __init__(self, lists: Ints, explore: float) -> None:

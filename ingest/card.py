@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ingest.model import CARD, FORMAT, DatasetError
+from botify.ingest.model import CARD, FORMAT, DatasetError
 
 
 @dataclass(frozen=True, slots=True)

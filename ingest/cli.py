@@ -13,19 +13,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from core.cli import Json, print_json, progress
-from core.kafka.admin import require_kafka
-from core.process import stop_requested
-from core.settings import Settings
-from ingest.card import Card
-from ingest.formats.registry import FORMATS
-from ingest.importing import Request, import_dataset, parse_map
-from ingest.model import EVENTS, KINDS, DatasetError
-from ingest.publishing import publish_dataset
-from ingest.reading import Dataset, dataset_names, open_dataset
-from ingest.sample import write_sample
-from schemas.event_time import parse_speed
-from schemas.external_ids import datasets_directory
+from botify.core.cli import Json, print_json, progress
+from botify.core.kafka.admin import require_kafka
+from botify.core.process import stop_requested
+from botify.core.settings import Settings
+from botify.ingest.card import Card
+from botify.ingest.formats.registry import FORMATS
+from botify.ingest.importing import Request, import_dataset, parse_map
+from botify.ingest.model import EVENTS, KINDS, DatasetError
+from botify.ingest.publishing import publish_dataset
+from botify.ingest.reading import Dataset, dataset_names, open_dataset
+from botify.ingest.sample import write_sample
+from botify.schemas.event_time import parse_speed
+from botify.schemas.external_ids import datasets_directory
 
 ROWS = 5
 """Events that `show` prints."""

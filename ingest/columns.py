@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from core.keyed_random import keys_of_texts
-from ingest.lines import Rows
-from ingest.model import (
+from botify.core.keyed_random import keys_of_texts
+from botify.ingest.lines import Rows
+from botify.ingest.model import (
     DISLIKE,
     EVENT_SCHEMA,
     LIKE,
@@ -25,7 +25,7 @@ from ingest.model import (
     UNDISLIKE,
     UNLIKE,
 )
-from schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS
+from botify.schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS
 
 MAX_RAW = 500
 """Characters that are kept of a rejected row."""

@@ -20,15 +20,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.durable import sync, write_durably
-from ingest.card import Card, write_card
-from ingest.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
-from ingest.formats.registry import Format, find_format
-from ingest.inputs import BLOCK_BYTES, UNREADABLE, Source
-from ingest.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, DatasetError
-from ingest.reading import Dataset, dataset_directory, open_dataset
-from ingest.sorting import Sorter, Tally, content_hash
-from schemas.external_ids import USERS
+from botify.core.durable import sync, write_durably
+from botify.ingest.card import Card, write_card
+from botify.ingest.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
+from botify.ingest.formats.registry import Format, find_format
+from botify.ingest.inputs import BLOCK_BYTES, UNREADABLE, Source
+from botify.ingest.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, DatasetError
+from botify.ingest.reading import Dataset, dataset_directory, open_dataset
+from botify.ingest.sorting import Sorter, Tally, content_hash
+from botify.schemas.external_ids import USERS
 
 ROLES = (
     "user", "item", "time", "played", "duration", "rating", "event", "session", "organic",

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from ingest.model import DatasetError
+from botify.ingest.model import DatasetError
 
 BLOCK_BYTES = 8 * 1024 * 1024
 """How much of a file is read at a time."""

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from core.errors import BotifyError
-from schemas.events import Track
+from botify.core.errors import BotifyError
+from botify.schemas.events import Track
 
 FORMAT = 1
 """Goes up when datasets of an older version can no longer be read."""

@@ -14,22 +14,22 @@ import numpy as np
 from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
-from core.durable import write_durably
-from core.grouping import earlier_of_key
-from core.kafka.admin import end_offsets, read_topic_id
-from core.kafka.config import common_config, key_of
-from core.kafka.layout import declare_simulated, declared_lead_ms
-from core.kafka.publisher import RecordPublisher
-from core.process import StopRequested
-from core.settings import Settings
-from ingest.model import DatasetError, Events
-from ingest.reading import Dataset
-from schemas.catalogue import read_catalogue, send_missing_tracks
-from schemas.codec import Codec
-from schemas.event_time import LEAD_MS
-from schemas.events import Listen
-from schemas.registry import codec_of
-from schemas.topics import Topics
+from botify.core.durable import write_durably
+from botify.core.grouping import earlier_of_key
+from botify.core.kafka.admin import end_offsets, read_topic_id
+from botify.core.kafka.config import common_config, key_of
+from botify.core.kafka.layout import declare_simulated, declared_lead_ms
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.process import StopRequested
+from botify.core.settings import Settings
+from botify.ingest.model import DatasetError, Events
+from botify.ingest.reading import Dataset
+from botify.schemas.catalogue import read_catalogue, send_missing_tracks
+from botify.schemas.codec import Codec
+from botify.schemas.event_time import LEAD_MS
+from botify.schemas.events import Listen
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
 
 WINDOW = 10_000
 """Listens between two marks, at most."""

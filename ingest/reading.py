@@ -11,9 +11,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.card import Card, read_card
-from ingest.model import CARD, CATALOGUE, CATALOGUE_SCHEMA, EVENTS, ITEMS, REJECTED, DatasetError, Events, ItemColumns
-from schemas.external_ids import USERS, datasets_directory
+from botify.ingest.card import Card, read_card
+from botify.ingest.model import (
+    CARD,
+    CATALOGUE,
+    CATALOGUE_SCHEMA,
+    EVENTS,
+    ITEMS,
+    REJECTED,
+    DatasetError,
+    Events,
+    ItemColumns,
+)
+from botify.schemas.external_ids import USERS, datasets_directory
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

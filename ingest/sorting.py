@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from core.keyed_random import keys_of_texts, mix
-from ingest.model import (
+from botify.core.keyed_random import keys_of_texts, mix
+from botify.ingest.model import (
     CATALOGUE,
     CATALOGUE_SCHEMA,
     EVENT_SCHEMA,
@@ -25,7 +25,7 @@ from ingest.model import (
     KINDS,
     SESSION_GAP_MS,
 )
-from schemas.external_ids import USERS
+from botify.schemas.external_ids import USERS
 
 MEMORY = "700MB"
 """What DuckDB may use before it continues on the disk."""

@@ -12,17 +12,17 @@ from pathlib import Path
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
-from core.errors import DecodeError
-from core.kafka.admin import end_offsets, read_topic_id
-from core.kafka.config import common_config, key_of
-from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import FOLLOW_MS, TopicReader
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Track
-from schemas.topics import Topics
-from schemas.track_columns import EMPTY, ColumnsError, TrackColumns, read_columns, write_columns
-from schemas.track_table import TrackTable
+from botify.core.errors import DecodeError
+from botify.core.kafka.admin import end_offsets, read_topic_id
+from botify.core.kafka.config import common_config, key_of
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.kafka.reader import FOLLOW_MS, TopicReader
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Track
+from botify.schemas.topics import Topics
+from botify.schemas.track_columns import EMPTY, ColumnsError, TrackColumns, read_columns, write_columns
+from botify.schemas.track_table import TrackTable
 
 log = logging.getLogger(__name__)
 

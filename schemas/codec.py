@@ -2,7 +2,7 @@
 
 The files are append-only. A new version is a new file `avro/<event>-<version>.avsc`, locked with
 
-    python -m schemas.codec lock
+    python -m botify.schemas.codec lock
 
 and every newer reader must be able to read it (Confluent's BACKWARD_TRANSITIVE): a new field needs a default.
 """
@@ -24,10 +24,10 @@ import numpy as np
 from fastavro import schemaless_reader, schemaless_writer
 from numpy.typing import NDArray
 
-from core.errors import DecodeError, SchemaError
-from schemas.column_writer import ColumnWriter, NotPlainError
-from schemas.columns import ColumnReader
-from schemas.events import (
+from botify.core.errors import DecodeError, SchemaError
+from botify.schemas.column_writer import ColumnWriter, NotPlainError
+from botify.schemas.columns import ColumnReader
+from botify.schemas.events import (
     Event,
     Feedback,
     Listen,
@@ -97,7 +97,7 @@ def load(directory: Path = AVRO_DIR) -> list[CommittedSchema]:
     locked: dict[str, dict[str, Any]] = json.loads((directory / LOCK_FILE.name).read_text(encoding="utf-8"))
     present = {path.stem for path in directory.glob("*.avsc")}
     if unlocked := present - locked.keys():
-        raise SchemaError(f"{sorted(unlocked)[0]}.avsc is not locked; run `python -m schemas.codec lock`")
+        raise SchemaError(f"{sorted(unlocked)[0]}.avsc is not locked; run `python -m botify.schemas.codec lock`")
     schemas = []
     for name, entry in locked.items():
         if name not in present:
@@ -157,14 +157,14 @@ class Codec:
 
     Examples
     --------
-    >>> from schemas.events import Track
+    >>> from botify.schemas.events import Track
     >>> codec = Codec()
     >>> track = Track(7, "Kanye West", None, None, "Stronger")
     >>> codec.decode(codec.encode(track), Track) == track
     True
     >>> codec.decode(b"", Track)
     Traceback (most recent call last):
-    core.errors.DecodeError: the value is empty; a Track was expected
+    botify.core.errors.DecodeError: the value is empty; a Track was expected
     """
 
     def __init__(self, schemas: Iterable[CommittedSchema] | None = None) -> None:
@@ -305,5 +305,5 @@ def _records_of(schema: Any) -> list[tuple[str, str]]:
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["lock"]:
-        raise SystemExit("usage: python -m schemas.codec lock")
+        raise SystemExit("usage: python -m botify.schemas.codec lock")
     sys.stdout.write("".join(f"locked {name}\n" for name in lock()))

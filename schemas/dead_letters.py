@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, Self
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
 
-from core.errors import ExcludedError
-from core.kafka.headers import CUT, carried, headers_of
-from core.kafka.layout import COPIED, number_of
-from core.kafka.reader import FOLLOW_MS, TopicReader
-from core.settings import Settings
-from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
+from botify.core.errors import ExcludedError
+from botify.core.kafka.headers import CUT, carried, headers_of
+from botify.core.kafka.layout import COPIED, number_of
+from botify.core.kafka.reader import FOLLOW_MS, TopicReader
+from botify.core.settings import Settings
+from botify.schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
 
 Headers = list[tuple[str, bytes]]
 

@@ -13,11 +13,11 @@ from typing import Self
 
 from confluent_kafka.admin import AdminClient
 
-from core.errors import IgnoredHeaderError, SpeedError, ValidationError
-from core.kafka.admin import retry_brokers
-from core.kafka.config import common_config
-from core.kafka.layout import COPIED, declared_lead_ms
-from core.settings import Settings
+from botify.core.errors import IgnoredHeaderError, SpeedError, ValidationError
+from botify.core.kafka.admin import retry_brokers
+from botify.core.kafka.config import common_config
+from botify.core.kafka.layout import COPIED, declared_lead_ms
+from botify.core.settings import Settings
 
 LEAD_MS = 10 * 60 * 1000
 """How far a listen may lead the time at which the broker took it.
@@ -84,7 +84,7 @@ class EventTime:
     >>> time.advance(1_500_000, 900_000, (), Lead())
     >>> time.advance(1_500_001, 900_000, (), Lead())
     Traceback (most recent call last):
-    core.errors.ValidationError: timestamp_ms 1500001 (1970-01-01 00:25:00 UTC) leads by more than 10 minutes: \
+    botify.core.errors.ValidationError: timestamp_ms 1500001 (1970-01-01 00:25:00 UTC) leads by more than 10 minutes: \
 the broker took the record at 1970-01-01 00:15:00; look at the producer's clock and unit
     """
 

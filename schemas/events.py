@@ -286,7 +286,7 @@ class Model(NamedTuple):
 class TrainingBatch(NamedTuple):
     """The listens of one stretch of a partition, without duplicates and rejected records, for models.
 
-    The columns hold one value a listen, little-endian; `schemas.training` makes and reads them.
+    The columns hold one value a listen, little-endian; `botify.schemas.training` makes and reads them.
 
     Attributes
     ----------

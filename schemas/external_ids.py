@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from core.errors import BotifyError
-from core.settings import Settings
-from schemas.validation import MAX_USER
+from botify.core.errors import BotifyError
+from botify.core.settings import Settings
+from botify.schemas.validation import MAX_USER
 
 USERS = "users.parquet"
 """The id table of a dataset's users: `id` and `external_id`, in the order of the numbers."""

@@ -10,13 +10,13 @@ import mmh3
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import RejectedMessageError
-from core.kafka.record_columns import RecordColumns
-from schemas.event_time import LEAD_MS, EventTime, Lead
-from schemas.events import Listen
-from schemas.listen_kernels import Fields, first_leap, first_rows, read_listens
-from schemas.track_table import unknown_among
-from schemas.validation import Intake, Rejected, decode_and_validate
+from botify.core.errors import RejectedMessageError
+from botify.core.kafka.record_columns import RecordColumns
+from botify.schemas.event_time import LEAD_MS, EventTime, Lead
+from botify.schemas.events import Listen
+from botify.schemas.listen_kernels import Fields, first_leap, first_rows, read_listens
+from botify.schemas.track_table import unknown_among
+from botify.schemas.validation import Intake, Rejected, decode_and_validate
 
 Ints = NDArray[np.int64]
 Cause = tuple[str | None, str | None]

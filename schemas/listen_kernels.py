@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from core.kafka.record_kernels import read_zigzag
-from schemas.columns import MAX_ENTRIES
-from schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
+from botify.core.kafka.record_kernels import read_zigzag
+from botify.schemas.columns import MAX_ENTRIES
+from botify.schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
 
 _LAST_SHIFT = 56
 _ABSENT = -1

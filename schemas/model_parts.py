@@ -20,15 +20,15 @@ from functools import partial
 from itertools import groupby
 from typing import IO, NamedTuple
 
-from core.errors import DecodeError
-from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import TopicReader
-from core.mapped import Body, mapped, release
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Model
-from schemas.model_delta import apply_delta, delta_of
-from schemas.topics import Topics
+from botify.core.errors import DecodeError
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.kafka.reader import TopicReader
+from botify.core.mapped import Body, mapped, release
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Model
+from botify.schemas.model_delta import apply_delta, delta_of
+from botify.schemas.topics import Topics
 
 PART_BYTES = 4 * 1024 * 1024
 MOST_STEPS = 64

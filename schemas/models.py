@@ -16,16 +16,16 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from confluent_kafka import Message
 
-from core.errors import BotifyError, DecodeError, TopicError
-from core.kafka.follower import POLL_S, TopicFollower
-from core.kafka.publisher import RecordPublisher
-from core.pace import resting
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Model
-from schemas.model_parts import ModelParts, ModelPublisher, name_and_part
-from schemas.shards import ALONE, model_and_shard
-from schemas.topics import MAX_MODEL_BYTES, Topics
+from botify.core.errors import BotifyError, DecodeError, TopicError
+from botify.core.kafka.follower import POLL_S, TopicFollower
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.pace import resting
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Model
+from botify.schemas.model_parts import ModelParts, ModelPublisher, name_and_part
+from botify.schemas.shards import ALONE, model_and_shard
+from botify.schemas.topics import MAX_MODEL_BYTES, Topics
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from core.errors import SchemaError
-from core.settings import Settings
-from schemas import codec as committed
-from schemas.codec import Codec, CommittedSchema
-from schemas.topics import Topics
+from botify.core.errors import SchemaError
+from botify.core.settings import Settings
+from botify.schemas import codec as committed
+from botify.schemas.codec import Codec, CommittedSchema
+from botify.schemas.topics import Topics
 
 if TYPE_CHECKING:
     import httpx

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import RejectedMessageError, ValidationError
-from schemas.codec import TOGETHER
-from schemas.events import RecommendationRequest
-from schemas.validation import (
+from botify.core.errors import RejectedMessageError, ValidationError
+from botify.schemas.codec import TOGETHER
+from botify.schemas.events import RecommendationRequest
+from botify.schemas.validation import (
     MAX_ID_BYTES,
     MAX_TIMESTAMP_MS,
     MAX_TRACK,

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from core.errors import TopicError
-from core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, partition_counts
-from core.kafka.config import common_config
-from core.kafka.layout import LISTENS_CONFIG, MAX_LEAD, listens_topic
-from core.settings import MOST_SHARDS, Settings
-from schemas.event_time import LEAD_MS
-from schemas.events import (
+from botify.core.errors import TopicError
+from botify.core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, partition_counts
+from botify.core.kafka.config import common_config
+from botify.core.kafka.layout import LISTENS_CONFIG, MAX_LEAD, listens_topic
+from botify.core.settings import MOST_SHARDS, Settings
+from botify.schemas.event_time import LEAD_MS
+from botify.schemas.events import (
     Event,
     Feedback,
     Listen,

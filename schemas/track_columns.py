@@ -17,9 +17,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.mapped import Body, mapped, release
-from schemas.events import Track
-from schemas.track_labels import labels_of
+from botify.core.mapped import Body, mapped, release
+from botify.schemas.events import Track
+from botify.schemas.track_labels import labels_of
 
 Ints = NDArray[np.int64]
 
@@ -47,7 +47,7 @@ class TrackColumns:
     artist_of, genre_of : ndarray of int32, shape (n,)
         Numbers of names; `NO_GENRE` for a track without one.
     mood_of, country_of, period_of : ndarray of int64, shape (n,)
-        Numbers of labels (`schemas.track_labels`).
+        Numbers of labels (`botify.schemas.track_labels`).
     deleted : ndarray of bool, shape (n,)
         Tracks that are not recommended any more.
     slots : ndarray of int32, shape (2^k,)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import keys_of_texts
-from schemas.events import Track
+from botify.core.keyed_random import keys_of_texts
+from botify.schemas.events import Track
 
 Ints = NDArray[np.int64]
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.codec import Codec
-from schemas.events import Track
-from schemas.track_columns import EMPTY, NO_GENRE, TrackColumns
+from botify.schemas.codec import Codec
+from botify.schemas.events import Track
+from botify.schemas.track_columns import EMPTY, NO_GENRE, TrackColumns
 
 Ints = NDArray[np.int64]
 

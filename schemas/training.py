@@ -11,12 +11,12 @@ import mmh3
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import ValidationError
-from schemas.events import Listen, TrainingBatch
-from schemas.validation import MAX_TRACK, MAX_USER
+from botify.core.errors import ValidationError
+from botify.schemas.events import Listen, TrainingBatch
+from botify.schemas.validation import MAX_TRACK, MAX_USER
 
 if TYPE_CHECKING:  # at run time it would load numba
-    from schemas.listen_columns import ListenColumns
+    from botify.schemas.listen_columns import ListenColumns
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "offsets": np.dtype("<u4"),

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import Message
 
-from core.errors import DecodeError, RejectedBeforeError, RejectedMessageError, ValidationError
-from core.kafka.config import key_of
-from schemas.codec import Codec
-from schemas.event_time import EventTime, Lead
-from schemas.events import (
+from botify.core.errors import DecodeError, RejectedBeforeError, RejectedMessageError, ValidationError
+from botify.core.kafka.config import key_of
+from botify.schemas.codec import Codec
+from botify.schemas.event_time import EventTime, Lead
+from botify.schemas.events import (
     OPINION_KINDS,
     Feedback,
     Listen,
@@ -153,7 +153,7 @@ def erased_user(record: Any) -> int | None:
 
     Examples
     --------
-    >>> from core.kafka.reader import LogRecord
+    >>> from botify.core.kafka.reader import LogRecord
     >>> erased_user(LogRecord("botify.listens", 0, 17, 0, b"42", None, ((ERASURE, b""),)))
     42
     """
@@ -191,7 +191,7 @@ def decode_and_validate(
 
     Examples
     --------
-    >>> from core.kafka.reader import LogRecord
+    >>> from botify.core.kafka.reader import LogRecord
     >>> record = LogRecord("botify.listens", 0, 17, 0, b"42", b"?", ())
     >>> [(record.offset, type(one).__name__) for record, one in decode_and_validate([record], Listen, Intake(Codec()))]
     [(17, 'DecodeError')]

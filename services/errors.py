@@ -1,6 +1,6 @@
 """Errors of the services."""
 
-from core.errors import BotifyError
+from botify.core.errors import BotifyError
 
 
 class ExperimentError(BotifyError):

@@ -1,6 +1,6 @@
 """Simulated listeners: worlds, listener models, the Kafka loop, Gymnasium environments and agents."""
 
-from core.errors import BotifyError
+from botify.core.errors import BotifyError
 
 
 class SimulationError(BotifyError):

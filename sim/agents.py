@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.prompt import IntPrompt
 from rich.table import Table
 
-from core.keyed_random import integers, mix
-from core.loading import load_object
-from sim import AgentError
-from sim.listeners.model import AGENT, Ints
-from sim.simulation import FinishedListens
-from sim.world.model import World, WorldCatalogue
+from botify.core.keyed_random import integers, mix
+from botify.core.loading import load_object
+from botify.sim import AgentError
+from botify.sim.listeners.model import AGENT, Ints
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.model import World, WorldCatalogue
 
 
 class Agent(Protocol):

@@ -10,21 +10,21 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from core.cli import Json, console, print_json, progress
-from core.kafka.admin import require_kafka
-from core.logging import configure_logging
-from core.process import tune_gc
-from core.settings import Settings
-from core.telemetry import new_registry, observed
-from schemas.event_time import parse_speed, utc
-from sim import SimulationError
-from sim.agents import load_agent
-from sim.loop import RunResult, run_loop
-from sim.loop.result import SimulatorMetrics
-from sim.options import RunOptions
-from sim.play import Progress, play_world
-from sim.schedule import Shard
-from sim.world import DEFAULT, World, find_world, open_world
+from botify.core.cli import Json, console, print_json, progress
+from botify.core.kafka.admin import require_kafka
+from botify.core.logging import configure_logging
+from botify.core.process import tune_gc
+from botify.core.settings import Settings
+from botify.core.telemetry import new_registry, observed
+from botify.schemas.event_time import parse_speed, utc
+from botify.sim import SimulationError
+from botify.sim.agents import load_agent
+from botify.sim.loop import RunResult, run_loop
+from botify.sim.loop.result import SimulatorMetrics
+from botify.sim.options import RunOptions
+from botify.sim.play import Progress, play_world
+from botify.sim.schedule import Shard
+from botify.sim.world import DEFAULT, World, find_world, open_world
 
 app = typer.Typer(help="Simulate listeners who play tracks and follow recommendations.", no_args_is_help=True)
 

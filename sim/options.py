@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from core.keyed_random import mix
-from sim import SimulationError
-from sim.schedule import ALL, DailySchedule, RelaySchedule, Schedule, Shard
-from sim.world.model import World
+from botify.core.keyed_random import mix
+from botify.sim import SimulationError
+from botify.sim.schedule import ALL, DailySchedule, RelaySchedule, Schedule, Shard
+from botify.sim.world.model import World
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim import AgentError
-from sim.agents import Agent
-from sim.listeners import load_model
-from sim.listeners.model import Ints
-from sim.options import Pace, RunOptions, pace_of, schedule_of
-from sim.simulation import FinishedListens, Simulation
-from sim.world.model import World
+from botify.sim import AgentError
+from botify.sim.agents import Agent
+from botify.sim.listeners import load_model
+from botify.sim.listeners.model import Ints
+from botify.sim.options import Pace, RunOptions, pace_of, schedule_of
+from botify.sim.simulation import FinishedListens, Simulation
+from botify.sim.world.model import World
 
 
 @dataclass(slots=True)
@@ -87,9 +87,9 @@ def play_world(
 
     Examples
     --------
-    >>> from sim.agents import DummyAgent
-    >>> from sim.world.config import WorldConfig
-    >>> from sim.world.generate import generate
+    >>> from botify.sim.agents import DummyAgent
+    >>> from botify.sim.world.config import WorldConfig
+    >>> from botify.sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=30, dimensions=8)), {})
     >>> play_world(world, DummyAgent(world.catalogue, 7), RunOptions(sessions=50, start_ms=0)).sessions
     50

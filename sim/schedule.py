@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import mix, uniform
-from sim import SimulationError
-from sim.listeners.model import ACTIVITY, RETURN, Floats, Ints
+from botify.core.keyed_random import mix, uniform
+from botify.sim import SimulationError
+from botify.sim.listeners.model import ACTIVITY, RETURN, Floats, Ints
 
 PAUSE_MS = 60_000
 """Time between two sessions of a slot."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import Keys, mix, uniform
-from sim.listeners.model import BUDGET, Exposure, Floats, Ints, ListenerModel
-from sim.schedule import NO_USER, Schedule
-from sim.world.model import World
+from botify.core.keyed_random import Keys, mix, uniform
+from botify.sim.listeners.model import BUDGET, Exposure, Floats, Ints, ListenerModel
+from botify.sim.schedule import NO_USER, Schedule
+from botify.sim.world.model import World
 
 DECISION_MS = 20_000
 """Time to judge a track, in addition to the part of it that is heard."""
@@ -60,10 +60,10 @@ class Simulation:
 
     Examples
     --------
-    >>> from sim.listeners.botify import BotifyListeners
-    >>> from sim.schedule import RelaySchedule
-    >>> from sim.world.config import WorldConfig
-    >>> from sim.world.generate import generate
+    >>> from botify.sim.listeners.botify import BotifyListeners
+    >>> from botify.sim.schedule import RelaySchedule
+    >>> from botify.sim.world.config import WorldConfig
+    >>> from botify.sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
     >>> simulation = Simulation(world, BotifyListeners(world, 7), RelaySchedule(np.arange(3), 2, sessions=3), seed=7)
     >>> first = simulation.finish_listens(simulation.earliest_ms())

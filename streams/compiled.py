@@ -1,19 +1,19 @@
 """Code that numba compiles: the worker's loops over columns, and those of the models.
 
-Compiling takes up to a minute of CPU time, reading the cache about one second. `python -m streams.compiled` fills the
+Compiling takes up to a minute of CPU time, reading the cache a second. `python -m botify.streams.compiled` fills the
 cache, so that no process compiles when it starts.
 """
 
 from __future__ import annotations
 
-from core.numba_cache import use_own_cache
-from streams.learner.models import next_track, scoring
+from botify.core.numba_cache import use_own_cache
+from botify.streams.learner.models import next_track, scoring
 
 
 def fill_cache() -> None:
     """Compile all code."""
     use_own_cache()
-    from streams.worker.by_columns import compile_all  # loads numba
+    from botify.streams.worker.by_columns import compile_all  # loads numba
 
     next_track.warm_up()
     scoring.warm_up()

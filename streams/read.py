@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.kafka.config import partition_of
-from core.settings import Settings
-from streams.folds.feedback import OPINIONS, read_said
-from streams.folds.likes import LIKES_OF_USERS, Likes
-from streams.folds.popularity import popularity_at, top_collection
-from streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, POLICY_RESULTS, WATERMARK, PolicyResult, merged
-from streams.folds.users import USERS, UserState
-from streams.store.keys import (
+from botify.core.kafka.config import partition_of
+from botify.core.settings import Settings
+from botify.streams.folds.feedback import OPINIONS, read_said
+from botify.streams.folds.likes import LIKES_OF_USERS, Likes
+from botify.streams.folds.popularity import popularity_at, top_collection
+from botify.streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, POLICY_RESULTS, WATERMARK, PolicyResult, merged
+from botify.streams.folds.users import USERS, UserState
+from botify.streams.store.keys import (
     CHECKPOINT,
     default_namespace,
     feedback_of,

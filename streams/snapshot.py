@@ -23,12 +23,12 @@ from enum import IntEnum
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from core.errors import BotifyError
-from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
-from streams.replay.sources import ReplaySources
-from streams.store.keys import checkpoint_key, feedback_of, partition_key
-from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace
-from streams.store.redis_store import NOT_OF_THIS_TOPIC, point_in_time_copy
+from botify.core.errors import BotifyError
+from botify.streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
+from botify.streams.replay.sources import ReplaySources
+from botify.streams.store.keys import checkpoint_key, feedback_of, partition_key
+from botify.streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace
+from botify.streams.store.redis_store import NOT_OF_THIS_TOPIC, point_in_time_copy
 
 
 class SnapshotError(BotifyError):

@@ -9,23 +9,23 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from core.errors import BotifyError
-from core.kafka.admin import end_offsets
-from core.kafka.column_fetch import ColumnLog
-from core.kafka.offsets import TopicState
-from core.kafka.reader import LogRecord
-from core.process import gather_or_cancel
-from core.settings import Settings
-from schemas.validation import Intake
-from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
-from streams.replay.sources import ReplaySources, open_sources
-from streams.store.keys import feedback_of
-from streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
-from streams.store.protocol import MemoryStore
-from streams.store.redis_store import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
-from streams.worker.folding import Folding, by_feedback, by_listen, columns_when_compiled
-from streams.worker.metrics import WorkerCounters
-from streams.worker.partition import NullPublisher, Publisher, WorkerPartition
+from botify.core.errors import BotifyError
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.column_fetch import ColumnLog
+from botify.core.kafka.offsets import TopicState
+from botify.core.kafka.reader import LogRecord
+from botify.core.process import gather_or_cancel
+from botify.core.settings import Settings
+from botify.schemas.validation import Intake
+from botify.streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
+from botify.streams.replay.sources import ReplaySources, open_sources
+from botify.streams.store.keys import feedback_of
+from botify.streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
+from botify.streams.store.protocol import MemoryStore
+from botify.streams.store.redis_store import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
+from botify.streams.worker.folding import Folding, by_feedback, by_listen, columns_when_compiled
+from botify.streams.worker.metrics import WorkerCounters
+from botify.streams.worker.partition import NullPublisher, Publisher, WorkerPartition
 
 FIRST_DIFFERENCES = 20
 """Number of differences that are kept; all are counted."""

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from core.numba_cache import use_own_cache
-from core.settings import Settings
-from schemas.topics import create_topics
-from services.stack.embedded import EmbeddedStack
-from streams.compiled import fill_cache
+from botify.core.numba_cache import use_own_cache
+from botify.core.settings import Settings
+from botify.schemas.topics import create_topics
+from botify.services.stack.embedded import EmbeddedStack
+from botify.streams.compiled import fill_cache
 
 use_own_cache()  # before any test imports numba; programs under test inherit the folder
 

@@ -12,10 +12,10 @@ from redis.exceptions import RedisError
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from core.errors import TopicError
-from core.kafka.admin import partition_counts
-from core.kafka.config import common_config
-from core.settings import Settings
+from botify.core.errors import TopicError
+from botify.core.kafka.admin import partition_counts
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
 from tests.support import eventually
 
 KAFKA_IMAGE = "apache/kafka:4.4.0"

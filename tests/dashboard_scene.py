@@ -12,18 +12,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen
-from schemas.topics import Topics
-from services.experiments import COURSE
-from services.stack.ports import find_free
-from sim.loop import run_loop
-from sim.options import RunOptions
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
-from sim.world.store import save_world
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen
+from botify.schemas.topics import Topics
+from botify.services.experiments import COURSE
+from botify.services.stack.ports import find_free
+from botify.sim.loop import run_loop
+from botify.sim.options import RunOptions
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
+from botify.sim.world.store import save_world
 from tests.support import BASE_MS, eventually, produce_raw, running
 
 HOSTILE = b"\0\0\0\0\x63<img src=x onerror=window.hacked=true>"
@@ -53,14 +53,14 @@ def scene(settings: Settings, listens: int, replay: bool = True) -> Iterator[Sce
     world = World("dashboard", *generate(WORLD), {})
     save_world(settings.home, world)  # a person recommends to its listeners
     with ExitStack() as programs:
-        programs.enter_context(running(settings, "streams.worker"))
-        programs.enter_context(running(settings, "streams.learner"))
-        programs.enter_context(running(settings, "services.recommender"))
+        programs.enter_context(running(settings, "botify.streams.worker"))
+        programs.enter_context(running(settings, "botify.streams.learner"))
+        programs.enter_context(running(settings, "botify.services.recommender"))
         with gateway(settings) as url:
             run_loop(settings, world, RunOptions(listens=listens, in_flight=300, run_id="scene"))
             _spoil(settings)
             if replay:
-                command = [sys.executable, "-m", "services.cli", "replay", "run"]
+                command = [sys.executable, "-m", "botify.services.cli", "replay", "run"]
                 subprocess.run(command, env={**os.environ, **settings.to_env()}, check=True)  # noqa: S603
             yield Scene(url, settings, world)
 
@@ -69,7 +69,7 @@ def scene(settings: Settings, listens: int, replay: bool = True) -> Iterator[Sce
 def gateway(settings: Settings) -> Iterator[str]:
     """Run a gateway with its dashboard, and yield the dashboard's address."""
     port = find_free()
-    with running(settings, "services.gateway", {"BOTIFY_GATEWAY_PORT": str(port)}):
+    with running(settings, "botify.services.gateway", {"BOTIFY_GATEWAY_PORT": str(port)}):
         url = f"http://127.0.0.1:{port}/ui"
         eventually(lambda: answers(url), what="the gateway serves its dashboard")
         yield url

@@ -6,14 +6,14 @@ import itertools
 import json
 from contextlib import suppress
 
-from core.errors import BotifyError
-from core.kafka.layout import live_layout
-from core.settings import Settings
-from schemas.dead_letters import origin_of
-from schemas.topics import Topics
-from streams.dlq.erase import erase_listener
-from streams.store.connect import connect
-from streams.store.keys import checkpoint_key
+from botify.core.errors import BotifyError
+from botify.core.kafka.layout import live_layout
+from botify.core.settings import Settings
+from botify.schemas.dead_letters import origin_of
+from botify.schemas.topics import Topics
+from botify.streams.dlq.erase import erase_listener
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import checkpoint_key
 from tests.support import Background, checkpoints, eventually, read_topic
 
 RATE = 5

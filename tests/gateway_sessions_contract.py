@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.gateway.messages import Fingerprint, SessionPosition
-from services.gateway.sessions import SessionStore
+from botify.services.gateway.messages import Fingerprint, SessionPosition
+from botify.services.gateway.sessions import SessionStore
 
 
 def call(event_id: str, text: str | None = None, *, keyed: bool = False, ends: bool = False) -> Fingerprint:

@@ -19,11 +19,11 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
-from core.kafka.layout import COPIED
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.dead_letters import PREFIX, dead_letter_headers
-from schemas.events import (
+from botify.core.kafka.layout import COPIED
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import PREFIX, dead_letter_headers
+from botify.schemas.events import (
     Feedback,
     Listen,
     Model,
@@ -34,8 +34,8 @@ from schemas.events import (
     Track,
     TrainingBatch,
 )
-from schemas.topics import TopicDefinition
-from schemas.training import training_batches_of
+from botify.schemas.topics import TopicDefinition
+from botify.schemas.training import training_batches_of
 from tests.support import make_listens, make_tracks
 
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4

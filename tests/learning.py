@@ -7,22 +7,22 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from core.errors import RejectedMessageError
-from core.kafka.admin import end_offsets
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Model, Track, TrainingBatch
-from schemas.models import model_of, publish_models
-from schemas.shards import Shard
-from schemas.topics import Topics
-from schemas.training import TrainingColumns, listens_of
-from streams.learner.learner import Learner
-from streams.learner.model import MODELS, ListenModel, OnlineModel, SessionModel
-from streams.learner.partition import LEARNER, SNAPSHOTS
-from streams.learner.sessions import FinishedSession
-from streams.read import StateReader
-from streams.store.connect import connect
-from streams.store.keys import checkpoint_key, learner_prefix, partition_key
+from botify.core.errors import RejectedMessageError
+from botify.core.kafka.admin import end_offsets
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Model, Track, TrainingBatch
+from botify.schemas.models import model_of, publish_models
+from botify.schemas.shards import Shard
+from botify.schemas.topics import Topics
+from botify.schemas.training import TrainingColumns, listens_of
+from botify.streams.learner.learner import Learner
+from botify.streams.learner.model import MODELS, ListenModel, OnlineModel, SessionModel
+from botify.streams.learner.partition import LEARNER, SNAPSHOTS
+from botify.streams.learner.sessions import FinishedSession
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import checkpoint_key, learner_prefix, partition_key
 from tests.support import all_folded, read_topic
 
 CODEC = Codec()

@@ -11,9 +11,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from services.stack.embedded import Valkey
-from services.stack.ports import HOST, find_free
-from services.stack.watchdog import Watchdog
+from botify.services.stack.embedded import Valkey
+from botify.services.stack.ports import HOST, find_free
+from botify.services.stack.watchdog import Watchdog
 from tests.support import eventually
 
 SLOTS = 16_384

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from core.settings import Settings
-from schemas.topics import create_topics
-from services.stack.embedded import EmbeddedStack
-from sim.loop import run_loop
-from sim.options import RunOptions
-from sim.play import Progress
+from botify.core.settings import Settings
+from botify.schemas.topics import create_topics
+from botify.services.stack.embedded import EmbeddedStack
+from botify.sim.loop import run_loop
+from botify.sim.options import RunOptions
+from botify.sim.play import Progress
 from tests.dashboard_scene import Scene, chromium, gateway, scene
 
 FOLDER = Path("screenshots")
@@ -145,7 +145,7 @@ def busy(ready: Scene) -> Iterator[None]:
 @contextmanager
 def _replaying(settings: Settings) -> Iterator[None]:
     """Let a slow replay be under way."""
-    command = [sys.executable, "-m", "services.cli", "replay", "run", "--rate", "300"]
+    command = [sys.executable, "-m", "botify.services.cli", "replay", "run", "--rate", "300"]
     replay = subprocess.Popen(command, env={**os.environ, **settings.to_env()}, stdout=subprocess.DEVNULL)  # noqa: S603
     try:
         yield

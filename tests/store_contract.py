@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from streams.folds.projection import Changes
-from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
+from botify.streams.folds.projection import Changes
+from botify.streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
 
 T = TypeVar("T")
 

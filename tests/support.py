@@ -18,23 +18,23 @@ from typing import Self, TypeVar
 import numpy as np
 from confluent_kafka import Message, Producer
 
-from core.kafka.admin import end_offsets, start_offsets
-from core.kafka.config import key_of, partition_of, producer_config
-from core.kafka.reader import PartitionLog, TopicReader
-from core.settings import Settings
-from schemas.event_time import Lead
-from schemas.events import Event, Feedback, Listen, Session, Track
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from schemas.validation import Intake, Rejected
-from streams.folds.feedback import OPINIONS, Said, read_said
-from streams.folds.partition import HASHES, SCORE_SETS
-from streams.read import StateReader
-from streams.store.connect import connect
-from streams.store.keys import feedback_of, partition_key
-from streams.store.protocol import MemoryStore
-from streams.verify import OfflineFold
-from streams.worker.partition import Publishable
+from botify.core.kafka.admin import end_offsets, start_offsets
+from botify.core.kafka.config import key_of, partition_of, producer_config
+from botify.core.kafka.reader import PartitionLog, TopicReader
+from botify.core.settings import Settings
+from botify.schemas.event_time import Lead
+from botify.schemas.events import Event, Feedback, Listen, Session, Track
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.schemas.validation import Intake, Rejected
+from botify.streams.folds.feedback import OPINIONS, Said, read_said
+from botify.streams.folds.partition import HASHES, SCORE_SETS
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import feedback_of, partition_key
+from botify.streams.store.protocol import MemoryStore
+from botify.streams.verify import OfflineFold
+from botify.streams.worker.partition import Publishable
 
 T = TypeVar("T")
 

@@ -9,17 +9,17 @@ from typing import Annotated
 
 import typer
 
-from analytics.botify_log.lines import listens_of
-from core.cli import console, progress
-from core.errors import PublishError
-from core.kafka.admin import end_offsets, require_kafka
-from core.kafka.config import key_of
-from core.kafka.publisher import RecordPublisher
-from core.settings import Settings
-from schemas.catalogue import read_catalogue
-from schemas.events import Listen
-from schemas.registry import codec_of
-from schemas.topics import Topics
+from botify.analytics.botify_log.lines import listens_of
+from botify.core.cli import console, progress
+from botify.core.errors import PublishError
+from botify.core.kafka.admin import end_offsets, require_kafka
+from botify.core.kafka.config import key_of
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
+from botify.schemas.catalogue import read_catalogue
+from botify.schemas.events import Listen
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
 
 
 def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:

@@ -9,14 +9,14 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from analytics import AnalyticsError
-from analytics.exported import ExportedListens
-from core.durable import write_durably
-from core.errors import RejectedMessageError
-from core.kafka.config import key_of
-from core.sql import open_duckdb
-from schemas.events import Listen
-from schemas.validation import check
+from botify.analytics import AnalyticsError
+from botify.analytics.exported import ExportedListens
+from botify.core.durable import write_durably
+from botify.core.errors import RejectedMessageError
+from botify.core.kafka.config import key_of
+from botify.core.sql import open_duckdb
+from botify.schemas.events import Listen
+from botify.schemas.validation import check
 
 RECOMMENDER = "botify"
 """Recommender of all listens: the log does not say which of Botify's it was."""

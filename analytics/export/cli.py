@@ -11,16 +11,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from analytics.botify_log.lines import write_log
-from analytics.export.files import ExportError
-from analytics.export.run import TIME_COLUMNS, Extent, export_topic
-from core.cli import progress
-from core.kafka.admin import require_kafka
-from core.kafka.offsets import parse_position
-from core.process import stop_requested, tune_gc
-from core.settings import Settings
-from schemas.events import Listen
-from schemas.topics import TopicDefinition, Topics
+from botify.analytics.botify_log.lines import write_log
+from botify.analytics.export.files import ExportError
+from botify.analytics.export.run import TIME_COLUMNS, Extent, export_topic
+from botify.core.cli import progress
+from botify.core.kafka.admin import require_kafka
+from botify.core.kafka.offsets import parse_position
+from botify.core.process import stop_requested, tune_gc
+from botify.core.settings import Settings
+from botify.schemas.events import Listen
+from botify.schemas.topics import TopicDefinition, Topics
 
 LOG = "log.json"
 LISTENS = "_listens"

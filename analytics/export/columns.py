@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from schemas.codec import load
-from schemas.events import Event, Recommendation
+from botify.schemas.codec import load
+from botify.schemas.events import Event, Recommendation
 
 PARTITION, OFFSET = "kafka_partition", "kafka_offset"
 """Columns that identify a row's record in the topic."""
@@ -33,7 +33,7 @@ def arrow_schema(event: type[Event]) -> pa.Schema:
 
     Examples
     --------
-    >>> from schemas.events import Track
+    >>> from botify.schemas.events import Track
     >>> arrow_schema(Track).field("genre")
     pyarrow.Field<genre: string>
     >>> arrow_schema(Track).names[-2:]
@@ -81,7 +81,7 @@ def record_batch(
 
     Examples
     --------
-    >>> from schemas.events import Track
+    >>> from botify.schemas.events import Track
     >>> batch = record_batch(arrow_schema(Track), [Track(7, "Kanye West", None, None, "Stronger")], [3], [17])
     >>> batch.select(["track", "genre", "kafka_offset"]).to_pylist()
     [{'track': 7, 'genre': None, 'kafka_offset': 17}]

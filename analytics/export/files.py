@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from analytics import AnalyticsError
-from analytics.export.columns import OFFSET, PARTITION
-from core.durable import UNFINISHED, make_folder, write_durably
+from botify.analytics import AnalyticsError
+from botify.analytics.export.columns import OFFSET, PARTITION
+from botify.core.durable import UNFINISHED, make_folder, write_durably
 
 
 class ExportError(AnalyticsError):

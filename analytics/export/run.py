@@ -13,19 +13,19 @@ from typing import Any
 import pyarrow as pa
 from confluent_kafka import Message
 
-from analytics.export.columns import arrow_schema, record_batch
-from analytics.export.files import ExportDirectory, ExportError, Manifest, Source, open_directory
-from core.kafka.admin import end_offsets
-from core.kafka.offsets import EARLIEST, LATEST, TopicPosition, TopicState, describe_topic
-from core.kafka.reader import FOLLOW_MS, TopicReader, log_record
-from core.process import StopRequested
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.dead_letters import RejectedBefore
-from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
-from schemas.registry import codec_of
-from schemas.topics import TopicDefinition, Topics
-from schemas.validation import erased_user, iter_valid
+from botify.analytics.export.columns import arrow_schema, record_batch
+from botify.analytics.export.files import ExportDirectory, ExportError, Manifest, Source, open_directory
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.offsets import EARLIEST, LATEST, TopicPosition, TopicState, describe_topic
+from botify.core.kafka.reader import FOLLOW_MS, TopicReader, log_record
+from botify.core.process import StopRequested
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import RejectedBefore
+from botify.schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import TopicDefinition, Topics
+from botify.schemas.validation import erased_user, iter_valid
 
 
 def check_reachable(topic: TopicState, next_offsets: Mapping[int, int]) -> None:
@@ -40,7 +40,7 @@ def check_reachable(topic: TopicState, next_offsets: Mapping[int, int]) -> None:
     --------
     >>> check_reachable(TopicState("botify.listens", "an-id", start={0: 20}, end={0: 50}), {0: 10})
     Traceback (most recent call last):
-    analytics.export.files.ExportError: botify.listens[0]: the export resumes at offset 10, but the topic holds \
+    botify.analytics.export.files.ExportError: botify.listens[0]: the export resumes at offset 10, but the topic holds \
 only 20 to 49; keep this folder as it is and export the rest into another one
     """
     for partition, offset in next_offsets.items():
@@ -111,7 +111,7 @@ class Chunk:
 
 
 class Erasures:
-    """Follows the tombstones of erased listeners on the feedback topic; see `streams.dlq.erase`.
+    """Follows the tombstones of erased listeners on the feedback topic; see `botify.streams.dlq.erase`.
 
     Attributes
     ----------

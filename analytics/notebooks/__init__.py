@@ -1,1 +1,1 @@
-"""Notebooks about one real run; `python -m analytics.notebooks.run` simulates it and executes them."""
+"""Notebooks about one real run; `python -m botify.analytics.notebooks.run` simulates it and executes them."""

@@ -1,9 +1,9 @@
 """Simulate the run that the notebooks analyse, on a new stack, and execute the notebooks.
 
-    python -m analytics.notebooks.run            # writes the outputs into the notebooks
-    python -m analytics.notebooks.run --small    # uses little data, takes a minute, writes nothing
-    python -m analytics.notebooks.run --prepare  # only simulates, on the stack here; then: jupyter lab
-    BOTIFY_REAL_LOG="movielens /data/ml-100k.zip" python -m analytics.notebooks.run --only 08
+    python -m botify.analytics.notebooks.run            # writes the outputs into the notebooks
+    python -m botify.analytics.notebooks.run --small    # uses little data, takes a minute, writes nothing
+    python -m botify.analytics.notebooks.run --prepare  # only simulates, on the stack here; then: jupyter lab
+    BOTIFY_REAL_LOG="movielens /data/ml-100k.zip" python -m botify.analytics.notebooks.run --only 08
 
 Notebook 08 imports what `BOTIFY_REAL_LOG` names, and needs no stack. Without it, it runs on a synthetic log and is not
 written.
@@ -32,8 +32,8 @@ from nbformat import NotebookNode
 from PIL import Image
 from rich.console import Console
 
-from analytics import AnalyticsError
-from analytics.notebooks.story import (
+from botify.analytics import AnalyticsError
+from botify.analytics.notebooks.story import (
     BEFORE,
     FULL,
     HERE,
@@ -50,8 +50,8 @@ from analytics.notebooks.story import (
     Size,
     runs_of,
 )
-from core.kafka.admin import require_kafka
-from core.settings import Settings
+from botify.core.kafka.admin import require_kafka
+from botify.core.settings import Settings
 
 COMMAND_TIMEOUT_S = 900
 console = Console()
@@ -164,7 +164,7 @@ def _environment(home: Path, period: Period) -> dict[str, str]:
 def _botify(arguments: Sequence[str], environment: Mapping[str, str], *, check: bool = True) -> str:
     """Run a `botify` command in a process, and return what it prints."""
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "services.cli", *arguments],
+        [sys.executable, "-m", "botify.services.cli", *arguments],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from analytics.offline.off_policy import ips
-from analytics.offline.slates import Slates, cascade_ips, drawn_slates, whole_slates
+from botify.analytics.offline.off_policy import ips
+from botify.analytics.offline.slates import Slates, cascade_ips, drawn_slates, whole_slates
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

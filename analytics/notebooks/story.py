@@ -10,11 +10,11 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from analytics import AnalyticsError
-from analytics.data import read_listens
-from core.errors import BotifyError
-from core.kafka.admin import require_kafka
-from core.settings import Settings
+from botify.analytics import AnalyticsError
+from botify.analytics.data import read_listens
+from botify.core.errors import BotifyError
+from botify.core.kafka.admin import require_kafka
+from botify.core.settings import Settings
 
 HERE = Path(__file__).parent
 WORLD = HERE / "world.toml"
@@ -56,7 +56,7 @@ MINE = Period("mine", DURING.experiments, seed=14, start="2027-01-24")
 REQUESTS_PER_S = 200
 """Of the paced run."""
 _WAY_OUT = (
-    "This notebook tells of a simulated run: `python -m analytics.notebooks.run --prepare` makes it on the stack here, "
+    "This notebook tells of a simulated run: `python -m botify.analytics.notebooks.run --prepare` makes it here, "
     "on topics of its own"
 )
 

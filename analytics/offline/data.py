@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from analytics.offline.ranking import NO_TRACK
+from botify.analytics.offline.ranking import NO_TRACK
 
 Floats = NDArray[np.float64]
 Lists = NDArray[np.int64]
@@ -28,7 +28,7 @@ def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     listens : DataFrame
-        As `analytics.data.listens_frame`, without copies.
+        As `botify.analytics.data.listens_frame`, without copies.
 
     Returns
     -------
@@ -38,8 +38,8 @@ def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from analytics.data import listens_frame
-    >>> from schemas.events import Listen
+    >>> from botify.analytics.data import listens_frame
+    >>> from botify.schemas.events import Listen
     >>> first = Listen("a-0", 7, 5, 1.0, 0, "a", 0, False, None, {}, None, None)
     >>> second = Listen("a-1", 7, 6, 0.5, 9, "a", 1, True, "random", {}, 0.1, 2.0)
     >>> logged_decisions(listens_frame([second, first]))[["previous", "track", "reward"]].to_dict("list")
@@ -151,7 +151,7 @@ class RewardModel:
         Parameters
         ----------
         decisions : DataFrame
-            As `analytics.offline.data.logged_decisions`.
+            As `botify.analytics.offline.data.logged_decisions`.
         artist_of : ndarray of int64, shape (tracks,)
             By track id.
 

@@ -17,8 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analytics import AnalyticsError
-from analytics.offline.data import Lists, RewardModel, mean_over_list, probability
+from botify.analytics import AnalyticsError
+from botify.analytics.offline.data import Lists, RewardModel, mean_over_list, probability
 
 Floats = NDArray[np.float64]
 
@@ -224,7 +224,7 @@ def evaluate_drawn(decisions: pd.DataFrame, lists: Lists, tracks: int, model: Re
     Parameters
     ----------
     decisions : DataFrame, length n
-        As `analytics.offline.data.logged_decisions`.
+        As `botify.analytics.offline.data.logged_decisions`.
     lists : ndarray of int64, shape (n, k)
         Tracks from which the policy draws; the whole catalogue if a list is empty.
     tracks : int

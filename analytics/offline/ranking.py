@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analytics import AnalyticsError
+from botify.analytics import AnalyticsError
 
 NO_TRACK = -1
 """Fills the end of a short list."""

@@ -4,7 +4,7 @@ What `/v1` logs of a slate is the probability of each track given the request an
 for two weights, each the ratio of the target policy's probability to the logging policy's:
 
 - **of the whole slate**, the product over all places: no assumption on the listener, but a variance that grows with
-  every place (`whole_slates`, for `ips` and `snips` of `analytics.offline.off_policy`);
+  every place (`whole_slates`, for `ips` and `snips` of `botify.analytics.offline.off_policy`);
 - **of the slate up to a place**, the product over the places so far, for the reward of that place: reward interaction
   IPS (McInerney et al., "Counterfactual evaluation of slate recommendations with sequential reward interactions", KDD
   2020; `cascade_ips`, `cascade_snips`). It is unbiased if what comes after a place does not change what is heard there.
@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analytics import AnalyticsError
-from analytics.offline.data import Lists
-from analytics.offline.off_policy import Decisions, Floats, Interval, PolicyValue, with_interval
-from analytics.offline.ranking import NO_TRACK
+from botify.analytics import AnalyticsError
+from botify.analytics.offline.data import Lists
+from botify.analytics.offline.off_policy import Decisions, Floats, Interval, PolicyValue, with_interval
+from botify.analytics.offline.ranking import NO_TRACK
 
 SHOWN_MS = 30 * 60 * 1000
 """How long after it was shown a slate may lead to a listen; gateways forget it then."""
@@ -102,9 +102,9 @@ def join_slates(slates: pd.DataFrame, listens: pd.DataFrame) -> Slates:
     Parameters
     ----------
     slates : DataFrame
-        As `analytics.exported.exported_slates`.
+        As `botify.analytics.exported.exported_slates`.
     listens : DataFrame
-        As `analytics.data.listens_frame`, without copies.
+        As `botify.analytics.data.listens_frame`, without copies.
 
     Raises
     ------
@@ -113,8 +113,8 @@ def join_slates(slates: pd.DataFrame, listens: pd.DataFrame) -> Slates:
 
     Examples
     --------
-    >>> from analytics.data import listens_frame
-    >>> from schemas.events import Listen
+    >>> from botify.analytics.data import listens_frame
+    >>> from botify.schemas.events import Listen
     >>> shown = pd.DataFrame(
     ...     {"user": [7], "timestamp_ms": [5], "tracks": [[1, 2]], "propensities": [[0.5, 0.25]]}
     ... )
@@ -196,7 +196,7 @@ def whole_slates(slates: Slates, targets: Floats) -> Decisions:
 
     Examples
     --------
-    >>> from analytics.offline.off_policy import ips
+    >>> from botify.analytics.offline.off_policy import ips
     >>> one = np.array([7])
     >>> log = Slates(one, one, np.array([[1, 2]]), np.array([[0.5, 0.5]]), np.array([[0.0, 1.0]]))
     >>> ips(whole_slates(log, np.array([[1.0, 0.25]]))).value

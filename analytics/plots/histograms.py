@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
-from analytics.plots.style import PALETTE, colours, new_figure, styled
+from botify.analytics.plots.style import PALETTE, colours, new_figure, styled
 
 
 @styled

@@ -11,7 +11,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from analytics.plots.style import MUTED, colours, new_figure, styled
+from botify.analytics.plots.style import MUTED, colours, new_figure, styled
 
 _FEW = 12
 """Largest number of points that each get a tick on a logarithmic axis."""

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from analytics.plots.style import DOWN, INK, MUTED, PALETTE, UP, new_figure, styled
+from botify.analytics.plots.style import DOWN, INK, MUTED, PALETTE, UP, new_figure, styled
 
 
 @styled

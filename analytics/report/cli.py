@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from core.cli import console, progress
-from core.kafka.admin import require_kafka
-from core.settings import Settings
+from botify.core.cli import console, progress
+from botify.core.kafka.admin import require_kafka
+from botify.core.settings import Settings
 
 
 def report(
@@ -21,8 +21,8 @@ def report(
 ) -> None:
     """Write an HTML report of experiments, sessions, popularity and pipeline health."""
     # matplotlib takes half a second, and every command imports this module
-    from analytics.report.data import read_from_export, read_from_kafka
-    from analytics.report.sections import render_report
+    from botify.analytics.report.data import read_from_export, read_from_kafka
+    from botify.analytics.report.sections import render_report
 
     with progress("reading listens") as bar:
         if data is None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from analytics.data import read_listens
-from analytics.exported import open_listens
-from analytics.pipeline import read_answers, read_lag
-from core.settings import Settings
-from schemas.catalogue import read_catalogue
-from schemas.events import Track
-from schemas.registry import codec_of
+from botify.analytics.data import read_listens
+from botify.analytics.exported import open_listens
+from botify.analytics.pipeline import read_answers, read_lag
+from botify.core.settings import Settings
+from botify.schemas.catalogue import read_catalogue
+from botify.schemas.events import Track
+from botify.schemas.registry import codec_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from itertools import combinations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analytics import AnalyticsError
-from analytics.arms import METRIC_WORDS, arm_name, effect_rows, effect_table, recommender_of_arm, verdict
-from analytics.assignment import assign, user_metrics
-from analytics.experiment import Effect, ExperimentResults, results_of
-from analytics.monitoring import interactions_of
-from analytics.plots.points import forest_plot
-from analytics.report.page import Note, Part, Picture, Points, Row, Section, Table
+from botify.analytics import AnalyticsError
+from botify.analytics.arms import METRIC_WORDS, arm_name, effect_rows, effect_table, recommender_of_arm, verdict
+from botify.analytics.assignment import assign, user_metrics
+from botify.analytics.experiment import Effect, ExperimentResults, results_of
+from botify.analytics.monitoring import interactions_of
+from botify.analytics.plots.points import forest_plot
+from botify.analytics.report.page import Note, Part, Picture, Points, Row, Section, Table
 
 
 def together_section(listens: pd.DataFrame, sessions: pd.DataFrame, experiments: Sequence[str]) -> Section | None:

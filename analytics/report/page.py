@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analytics.plots.style import svg
+from botify.analytics.plots.style import svg
 
 WIDTHS = {"laptop": 9.0, "phone": 3.5}
 """Inches of a figure, by the class that shows it in windows of this width only."""
@@ -105,7 +105,7 @@ class Section(NamedTuple):
 @cache
 def _template() -> Template:
     environment = Environment(
-        loader=PackageLoader("analytics.report"),
+        loader=PackageLoader("botify.analytics.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

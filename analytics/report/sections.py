@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analytics import AnalyticsError
-from analytics.arms import arm_name, recommender_of_arm
-from analytics.assignment import assign
-from analytics.experiment import CONTROL
-from analytics.pipeline import answered_per_s, health_summary, latency_over_time
-from analytics.plots.lines import line_chart
-from analytics.popularity import popularity_over_time
-from analytics.report.data import ReportData
-from analytics.report.experiments import experiment_section, experiments_of, together_section
-from analytics.report.page import Note, Part, Picture, Row, Section, Table, Tiles, render_page
-from analytics.sessions import fraction_by_position, sessions_of, still_listening
+from botify.analytics import AnalyticsError
+from botify.analytics.arms import arm_name, recommender_of_arm
+from botify.analytics.assignment import assign
+from botify.analytics.experiment import CONTROL
+from botify.analytics.pipeline import answered_per_s, health_summary, latency_over_time
+from botify.analytics.plots.lines import line_chart
+from botify.analytics.popularity import popularity_over_time
+from botify.analytics.report.data import ReportData
+from botify.analytics.report.experiments import experiment_section, experiments_of, together_section
+from botify.analytics.report.page import Note, Part, Picture, Row, Section, Table, Tiles, render_page
+from botify.analytics.sessions import fraction_by_position, sessions_of, still_listening
 
 _REACHED = 0.02
 """The curves end where the share of remaining sessions is below this in every arm."""

@@ -14,17 +14,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.course.editions import EDITIONS, Edition
-from bench.course.grade import Graded, grade_once, models_for, require_recommender
-from bench.course.result import PRIMARY, CourseError, ab_result, prepare, reproducibility, write
-from bench.figures import fill_pages, record
-from bench.fresh import require_disk
-from bench.recommenders.yardsticks import times_of_yardsticks
-from core.cli import Bar, Json, print_json, progress
-from core.settings import Settings
-from sim.options import RunOptions
-from sim.play import Progress
-from sim.world import World, find_world
+from botify.bench.course.editions import EDITIONS, Edition
+from botify.bench.course.grade import Graded, grade_once, models_for, require_recommender
+from botify.bench.course.result import PRIMARY, CourseError, ab_result, prepare, reproducibility, write
+from botify.bench.figures import fill_pages, record
+from botify.bench.fresh import require_disk
+from botify.bench.recommenders.yardsticks import times_of_yardsticks
+from botify.core.cli import Bar, Json, print_json, progress
+from botify.core.settings import Settings
+from botify.sim.options import RunOptions
+from botify.sim.play import Progress
+from botify.sim.world import World, find_world
 
 RUNS = 2
 """The course runs each homework twice, to see whether it can be reproduced."""

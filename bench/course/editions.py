@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.world_card.lists import PER_USER, Log, neighbours_of
-from schemas.events import Model
-from schemas.models import model_of
-from services.lists.neighbours import ListenColumns, make_user_lists
-from services.recommender.item_to_item import I2I
-from services.recommender.lists import NEIGHBOURS, USER_LISTS, Lists
-from services.recommender.registry import RECOMMENDERS
-from services.recommender.sticky_artist import StickyArtist
-from sim.world.model import World
+from botify.bench.world_card.lists import PER_USER, Log, neighbours_of
+from botify.schemas.events import Model
+from botify.schemas.models import model_of
+from botify.services.lists.neighbours import ListenColumns, make_user_lists
+from botify.services.recommender.item_to_item import I2I
+from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, Lists
+from botify.services.recommender.registry import RECOMMENDERS
+from botify.services.recommender.sticky_artist import StickyArtist
+from botify.sim.world.model import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ EDITIONS: Mapping[int, Edition] = {
     2022: Edition("course", StickyArtist.name, 30),
     2026: Edition("course-2026", I2I.name, 10),
 }
-"""With the logs of `bench.world_card`: 300,000 and 100,000 sessions of the course's 10,000 listeners."""
+"""With the logs of `botify.bench.world_card`: 300,000 and 100,000 sessions of the course's 10,000 listeners."""
 
 
 def needs_lists(*names: str) -> bool:

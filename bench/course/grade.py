@@ -8,21 +8,21 @@ from typing import Any
 
 import pandas as pd
 
-from analytics.data import read_listens
-from analytics.experiment import CONTROL, ExperimentResults, experiment_results
-from bench.course.editions import Edition, lists_of, needs_lists
-from bench.course.result import PRIMARY, CourseError, ab_result
-from bench.fresh import fresh_stack, serving
-from bench.recommenders.yardsticks import ORACLE, Gap
-from core.settings import Settings
-from core.welch import Mean
-from schemas.events import Model
-from services.recommender.registry import RECOMMENDERS
-from services.stack.kafka_jars import Notify
-from sim.loop import RunResult, run_loop
-from sim.options import RunOptions
-from sim.play import Progress
-from sim.world.model import World
+from botify.analytics.data import read_listens
+from botify.analytics.experiment import CONTROL, ExperimentResults, experiment_results
+from botify.bench.course.editions import Edition, lists_of, needs_lists
+from botify.bench.course.result import PRIMARY, CourseError, ab_result
+from botify.bench.fresh import fresh_stack, serving
+from botify.bench.recommenders.yardsticks import ORACLE, Gap
+from botify.core.settings import Settings
+from botify.core.welch import Mean
+from botify.schemas.events import Model
+from botify.services.recommender.registry import RECOMMENDERS
+from botify.services.stack.kafka_jars import Notify
+from botify.sim.loop import RunResult, run_loop
+from botify.sim.options import RunOptions
+from botify.sim.play import Progress
+from botify.sim.world.model import World
 
 EXPERIMENT, TREATMENT = "HOMEWORK", "T1"
 EXPERIMENTS = """\

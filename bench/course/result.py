@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analytics.experiment import Effect, ExperimentResults
-from core.errors import BotifyError
+from botify.analytics.experiment import Effect, ExperimentResults
+from botify.core.errors import BotifyError
 
 PRIMARY = "mean_time_per_session"
 METRICS = ("time", "sessions", "mean_request_latency", "mean_tracks_per_session", PRIMARY)

@@ -1,7 +1,7 @@
 """Lists that are learned from a log of random recommendations: those of the batch job, and those of SASRec.
 
 `sasrec` is what the course's control of 2026 was: SASRec, trained on the log, gives each track the list of those that
-it expects next, and `i2i` serves them. RecTools trains it (`evaluation.rankers.sasrec_models`, extra `sasrec`).
+it expects next, and `i2i` serves them. RecTools trains it (`botify.evaluation.rankers.sasrec_models`, extra `sasrec`).
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.log import Events
-from evaluation.ranker import Setup, best_of_scores
-from evaluation.rankers.registry import require_peer
-from services.lists.build import build_models
-from services.lists.neighbours import LIKED, ListenColumns
-from services.recommender.item_to_item import I2I
-from services.recommender.lists import NEIGHBOURS, Lists, lists_of
-from services.recommender.registry import RECOMMENDERS
-from sim.agents import DummyAgent
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.simulation import FinishedListens
-from sim.world.model import World
+from botify.evaluation.log import Events
+from botify.evaluation.ranker import Setup, best_of_scores
+from botify.evaluation.rankers.registry import require_peer
+from botify.services.lists.build import build_models
+from botify.services.lists.neighbours import LIKED, ListenColumns
+from botify.services.recommender.item_to_item import I2I
+from botify.services.recommender.lists import NEIGHBOURS, Lists, lists_of
+from botify.services.recommender.registry import RECOMMENDERS
+from botify.sim.agents import DummyAgent
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.model import World
 
 Ints = NDArray[np.int64]
 
@@ -94,7 +94,7 @@ def lists_of_batch_job(log: RandomLog) -> dict[str, Lists]:
 
 def lists_of_sasrec(log: RandomLog, users: int, tracks: int) -> Lists:
     """Train SASRec on what the listeners liked, in order, and return the tracks that it expects after each."""
-    from evaluation.rankers.sasrec_models import Sasrec  # its packages are an extra
+    from botify.evaluation.rankers.sasrec_models import Sasrec  # its packages are an extra
 
     order = np.argsort(log.time_ms, kind="stable")
     order = order[log.fractions[order] >= LIKED]

@@ -12,20 +12,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.recommenders.lists import SASREC, SERVED_BY, lists_for
-from bench.recommenders.pipeline import Pipeline, as_rows
-from bench.recommenders.yardsticks import YARDSTICKS
-from core.keyed_random import mix
-from schemas.events import Track
-from services.recommender.catalogue import Catalogue
-from services.recommender.lists import Lists
-from sim.agents import Agent
-from sim.loop.kafka import tracks_of
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.simulation import FinishedListens
-from sim.world import find_world
-from sim.world.model import World
+from botify.bench.recommenders.lists import SASREC, SERVED_BY, lists_for
+from botify.bench.recommenders.pipeline import Pipeline, as_rows
+from botify.bench.recommenders.yardsticks import YARDSTICKS
+from botify.core.keyed_random import mix
+from botify.schemas.events import Track
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.lists import Lists
+from botify.sim.agents import Agent
+from botify.sim.loop.kafka import tracks_of
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world import find_world
+from botify.sim.world.model import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def measure(
     sessions = _Sessions(len(world.catalogue))
     play_world(world, agent, options, listener=sessions.take)
     users, ordinals, times, counts, ended_ms = np.array(sessions.over, dtype=np.float64).T
-    # in the order of `sim.options.schedule_of`
+    # in the order of `botify.sim.options.schedule_of`
     order = np.lexsort((mix(options.seed, users.astype(np.int64)), ordinals))
     return Measured(
         name=name,

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.state import MemoryModels, MemoryState
-from schemas.events import Listen, RecommendationRequest, Track
-from schemas.training import listens_of, training_batch_of
-from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import Dispatched, answer
-from services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists
-from services.recommender.protocol import Batch
-from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
-from sim.simulation import FinishedListens
-from streams.learner.learner import Learner
-from streams.learner.model import MODELS
+from botify.evaluation.state import MemoryModels, MemoryState
+from botify.schemas.events import Listen, RecommendationRequest, Track
+from botify.schemas.training import listens_of, training_batch_of
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.dispatch import Dispatched, answer
+from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists
+from botify.services.recommender.protocol import Batch
+from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
+from botify.sim.simulation import FinishedListens
+from botify.streams.learner.learner import Learner
+from botify.streams.learner.model import MODELS
 
 TOP = 100
 BATCH = 64

@@ -1,6 +1,6 @@
 """Tables and pictures: all recommenders on the same sessions, and a recommender through a sudden drift.
 
-The drift (`sim.listeners.changing`) is measured with a model that keeps learning and one that has stopped.
+The drift (`botify.sim.listeners.changing`) is measured with a model that keeps learning and one that has stopped.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from analytics.plots.lines import line_chart
-from bench.recommenders.measure import Measured, Task
-from bench.recommenders.yardsticks import ORACLE, Gap
-from core.welch import Difference, Mean, Sample, ratio_interval, welch
-from sim.listeners.changing import SHIFT_PERIOD_MS
-from sim.options import RunOptions
+from botify.analytics.plots.lines import line_chart
+from botify.bench.recommenders.measure import Measured, Task
+from botify.bench.recommenders.yardsticks import ORACLE, Gap
+from botify.core.welch import Difference, Mean, Sample, ratio_interval, welch
+from botify.sim.listeners.changing import SHIFT_PERIOD_MS
+from botify.sim.options import RunOptions
 
 CONTROL = "sticky_artist"
 WINDOWS = 40

@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from core.keyed_random import integers, mix
-from core.welch import Mean
-from sim.agents import Agent
-from sim.listeners.botify import BotifyListeners
-from sim.listeners.model import INTEREST
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.simulation import FinishedListens
-from sim.world.model import World
+from botify.core.keyed_random import integers, mix
+from botify.core.welch import Mean
+from botify.sim.agents import Agent
+from botify.sim.listeners.botify import BotifyListeners
+from botify.sim.listeners.model import INTEREST
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.model import World
 
 NEAREST = 700
 """Tracks that a session chooses from; more than a session hears."""

@@ -11,17 +11,17 @@ import psutil
 from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from bench.backlog import DEADLINE_S, USERS, WARM, Drained, drain, fill, listens
-from bench.loop import running, wait_until
-from bench.scale.model import Folding, predict
-from core.kafka.config import common_config
-from core.settings import Settings
-from schemas.topics import create_topics, worker_group_of
-from sim.loop import publish_catalogue
-from sim.world.model import World
-from streams.read import StateReader
-from streams.store.connect import connect
-from streams.store.keys import checkpoint_key, default_namespace
+from botify.bench.backlog import DEADLINE_S, USERS, WARM, Drained, drain, fill, listens
+from botify.bench.loop import running, wait_until
+from botify.bench.scale.model import Folding, predict
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
+from botify.schemas.topics import create_topics, worker_group_of
+from botify.sim.loop import publish_catalogue
+from botify.sim.world.model import World
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import checkpoint_key, default_namespace
 
 COUNTS = (1, 2, 4)
 """Of workers, and of partitions."""
@@ -56,7 +56,7 @@ def measure_grid(settings: Settings, world: World) -> dict[tuple[int, int], Drai
             # the first backlog fills the listeners' histories, so that all states have their final size
             for number, count in enumerate((COUNTS[0], *COUNTS)):
                 while len(workers) < count:
-                    workers.append(programs.enter_context(running(own, "streams.worker")))
+                    workers.append(programs.enter_context(running(own, "botify.streams.worker")))
                 wait_until(partial(_joined, own, count), JOINED_S, f"{count} workers have not joined")
                 found[count, partitions] = _fold_backlog(own, number, len(world.catalogue), workers)
     return found

@@ -7,20 +7,20 @@ import time
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from bench.backlog import USERS, listens
-from bench.cpu import ALL, Meter
-from bench.gateway import WITHOUT_DASHBOARD, port_of, run_listeners
-from bench.loop import running
-from core.kafka.config import key_of
-from core.kafka.publisher import RecordPublisher
-from core.settings import Settings
-from schemas.registry import codec_of
-from schemas.topics import Topics, create_topics
-from sim.loop import publish_catalogue, run_loop
-from sim.options import RunOptions
-from sim.play import Progress
-from sim.world.model import World
-from streams.store.connect import connect
+from botify.bench.backlog import USERS, listens
+from botify.bench.cpu import ALL, Meter
+from botify.bench.gateway import WITHOUT_DASHBOARD, port_of, run_listeners
+from botify.bench.loop import running
+from botify.core.kafka.config import key_of
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics, create_topics
+from botify.sim.loop import publish_catalogue, run_loop
+from botify.sim.options import RunOptions
+from botify.sim.play import Progress
+from botify.sim.world.model import World
+from botify.streams.store.connect import connect
 
 PARTITIONS, PER_S = 4, 4_000.0
 """A thousand listens a second for each partition, which leaves half of two cores idle."""
@@ -86,14 +86,14 @@ def measure_live(settings: Settings, world: World) -> tuple[Used, Used, dict[str
     create_topics(own)
     publish_catalogue(own, world.catalogue)
     with ExitStack() as programs:
-        for module in ("streams.worker", "services.recommender"):
+        for module in ("botify.streams.worker", "botify.services.recommender"):
             programs.enter_context(running(own, module))
         # before the loop, whose event time is later
         listen = _of_listens(own, len(world.catalogue))
         run_loop(own, world, RunOptions(seconds=COMPILE_S, in_flight=LISTENERS))
         answer = _of_loop(own, world)
-        programs.enter_context(running(own, "services.gateway", environ=WITHOUT_DASHBOARD))
-        load = [sys.executable, "-m", "bench.gateway", port_of(own), str(len(world.catalogue))]
+        programs.enter_context(running(own, "botify.services.gateway", environ=WITHOUT_DASHBOARD))
+        load = [sys.executable, "-m", "botify.bench.gateway", port_of(own), str(len(world.catalogue))]
         following = run_listeners([*load, "--warm-up", str(WARM_UP_S), "--seconds", str(NEXT_S)], NEXT_S)
     return listen, answer.without(listen), following
 

@@ -1,16 +1,16 @@
-"""`python -m bench scale`: what the cost model is calibrated with and compared with, and what the sizing uses."""
+"""`python -m botify.bench scale`: what the cost model is calibrated with and compared with, and what sizing uses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from bench.cpu import CPU_US
-from bench.scale.grid import COUNTS, measure_grid, of_partitions, rows_of
-from bench.scale.live import PARTITIONS, PER_S, measure_live
-from bench.scale.memory import state_bytes, track_bytes
-from core.settings import Settings
-from sim.world.model import World
+from botify.bench.cpu import CPU_US
+from botify.bench.scale.grid import COUNTS, measure_grid, of_partitions, rows_of
+from botify.bench.scale.live import PARTITIONS, PER_S, measure_live
+from botify.bench.scale.memory import state_bytes, track_bytes
+from botify.core.settings import Settings
+from botify.sim.world.model import World
 
 
 def measure_scale(settings: Settings, world: World) -> dict[str, Mapping[str, Any]]:

@@ -11,21 +11,21 @@ from typing import NamedTuple
 
 import psutil
 
-from bench.gateway import WITHOUT_DASHBOARD, port_of
-from bench.loop import running, wait_until
-from core.kafka.publisher import RecordPublisher
-from core.settings import Settings
-from schemas.catalogue import send_missing_tracks
-from schemas.events import Track
-from schemas.registry import codec_of
-from schemas.topics import Topics, create_topics
-from services.stack.ports import find_free
-from streams.folds.likes import LIKES_OF_USERS
-from streams.folds.popularity import POPULARITY
-from streams.folds.sessions import OPEN_SESSIONS
-from streams.folds.users import USERS
-from streams.store.connect import connect
-from streams.store.keys import default_namespace, partition_key
+from botify.bench.gateway import WITHOUT_DASHBOARD, port_of
+from botify.bench.loop import running, wait_until
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
+from botify.schemas.catalogue import send_missing_tracks
+from botify.schemas.events import Track
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics, create_topics
+from botify.services.stack.ports import find_free
+from botify.streams.folds.likes import LIKES_OF_USERS
+from botify.streams.folds.popularity import POPULARITY
+from botify.streams.folds.sessions import OPEN_SESSIONS
+from botify.streams.folds.users import USERS
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import default_namespace, partition_key
 
 CATALOGUES = (50_000, 250_000)
 ARTIST_TRACKS = 12
@@ -76,12 +76,12 @@ def _bytes_with(settings: Settings, tracks: int) -> dict[str, float]:
     publisher.flush()
     found: dict[str, float] = {}
     with ExitStack() as programs:
-        for role, module in (("worker", "streams.worker"), ("recommender", "services.recommender")):
+        for role, module in (("worker", "botify.streams.worker"), ("recommender", "botify.services.recommender")):
             port = find_free()
             process = programs.enter_context(running(own.with_(metrics_port=port), module))
             wait_until(partial(_is_ready, port), READY_S, f"the {role} is not ready")
             found[role] = _uss(process)
-        gateway = programs.enter_context(running(own, "services.gateway", environ=WITHOUT_DASHBOARD))
+        gateway = programs.enter_context(running(own, "botify.services.gateway", environ=WITHOUT_DASHBOARD))
         port_of(own)
         found["gateway"] = _uss(gateway)
     files = (own.home / "cache").glob(f"{Topics.of(own).catalogue.name}.*")

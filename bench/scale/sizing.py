@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from core.settings import MOST_SHARDS
-from streams.folds.columns.listeners import MOST_ROWS
+from botify.core.settings import MOST_SHARDS
+from botify.streams.folds.columns.listeners import MOST_ROWS
 
 USED = 0.5
 REPLICAS = 3
@@ -183,7 +183,7 @@ def limits_of(costs: Costs, service: Service) -> dict[str, dict[str, Any]]:
 
 
 def costs_of(figures: Mapping[str, Any]) -> Costs:
-    """Return the costs that `python -m bench scale` has recorded, and the learner's of the profile."""
+    """Return the costs that `python -m botify.bench scale` has recorded, and the learner's of the profile."""
     scale, profile = figures["scale"]["values"], figures["profile"]["values"]
     listen, request = (scale["cpu_us"][rate] for rate in ("listens_per_s", "requests_per_s"))
     return Costs(

@@ -14,17 +14,17 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from analytics.plots.style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, png, styled
-from bench.figures import fill_pages, record
-from bench.world_card.course import EDITIONS, Measured, measure_course
-from bench.world_card.fitted import draw_fitted, fitted_figures, fitted_rows, fitted_table, logs_of
-from bench.world_card.streaming import SOURCE, WITHIN, Point, measure_skips, points_of
-from core.cli import Json, print_json, progress
-from core.errors import BotifyError
-from core.settings import Settings
-from ingest.reading import open_dataset
-from sim.world import find_world
-from sim.world.config import DEFAULT_NAME
+from botify.analytics.plots.style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, png, styled
+from botify.bench.figures import fill_pages, record
+from botify.bench.world_card.course import EDITIONS, Measured, measure_course
+from botify.bench.world_card.fitted import draw_fitted, fitted_figures, fitted_rows, fitted_table, logs_of
+from botify.bench.world_card.streaming import SOURCE, WITHIN, Point, measure_skips, points_of
+from botify.core.cli import Json, print_json, progress
+from botify.core.errors import BotifyError
+from botify.core.settings import Settings
+from botify.ingest.reading import open_dataset
+from botify.sim.world import find_world
+from botify.sim.world.config import DEFAULT_NAME
 
 console = Console()
 if not console.is_terminal:

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.world_card.lists import Log, by_content, by_track, by_user, by_user_and_genre, neighbours_of
-from bench.world_card.policies import BestAnchor, ByGenre, ByGroup, FromLists, SampledAnchor, TopPop
-from sim.agents import Agent, DummyAgent
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.simulation import FinishedListens
-from sim.world.model import World
+from botify.bench.world_card.lists import Log, by_content, by_track, by_user, by_user_and_genre, neighbours_of
+from botify.bench.world_card.policies import BestAnchor, ByGenre, ByGroup, FromLists, SampledAnchor, TopPop
+from botify.sim.agents import Agent, DummyAgent
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.model import World
 
 SESSIONS = 20_000
 WITHIN = 0.10

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from bench.world_card.cli import console
-from bench.world_card.fitted import fitted_figures, fitted_rows, fitted_table, log_of, logs_of
-from core.cli import Json, print_json, progress
-from core.settings import Settings
-from ingest.reading import Dataset, open_dataset
-from sim.world.fitting import FitSettings, Groups, fit_world, halves
-from sim.world.model import World
-from sim.world.store import save_world
+from botify.bench.world_card.cli import console
+from botify.bench.world_card.fitted import fitted_figures, fitted_rows, fitted_table, log_of, logs_of
+from botify.core.cli import Json, print_json, progress
+from botify.core.settings import Settings
+from botify.ingest.reading import Dataset, open_dataset
+from botify.sim.world.fitting import FitSettings, Groups, fit_world, halves
+from botify.sim.world.model import World
+from botify.sim.world.store import save_world
 
 DEFAULTS = FitSettings()
 

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from analytics.plots.style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, styled
-from ingest.reading import Dataset
-from sim import WorldError
-from sim.world.fitting import ListeningLog, halves, synthetic_log
-from sim.world.fitting.log import hit_rate, overlap
-from sim.world.model import World
+from botify.analytics.plots.style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, styled
+from botify.ingest.reading import Dataset
+from botify.sim import WorldError
+from botify.sim.world.fitting import ListeningLog, halves, synthetic_log
+from botify.sim.world.fitting.log import hit_rate, overlap
+from botify.sim.world.model import World
 
 LIKED_FROM = 0.5
 """Events of a lower value, skips and bad ratings, are not listens that a world is fitted to."""

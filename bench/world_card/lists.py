@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from services.lists.neighbours import ListenColumns, Neighbours, find_neighbours, make_user_lists
-from services.recommender.lists import NO_TRACK
-from sim.agents import DummyAgent
-from sim.listeners.model import Ints
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.simulation import FinishedListens
-from sim.world.model import World, nearest
+from botify.services.lists.neighbours import ListenColumns, Neighbours, find_neighbours, make_user_lists
+from botify.services.recommender.lists import NO_TRACK
+from botify.sim.agents import DummyAgent
+from botify.sim.listeners.model import Ints
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.model import World, nearest
 
 LOG_SEED = 0x6C6F67
 """Seed of the sessions of the log, which differ from the measured ones."""
@@ -50,7 +50,7 @@ class Log(NamedTuple):
 
 
 def neighbours_of(liked: Log) -> Neighbours:
-    """Find the tracks that the same listeners liked, by cosine (`services.lists`)."""
+    """Find the tracks that the same listeners liked, by cosine (`botify.services.lists`)."""
     return find_neighbours(liked.users.astype(np.uint64), liked.tracks, liked.fractions, NEIGHBOURS)
 
 
@@ -62,7 +62,7 @@ def by_track(found: Neighbours, tracks: int) -> Ints:
 
 
 def by_user(log: Log, found: Neighbours, users: int) -> Ints:
-    """Return a list for each listener, shape (users, PER_USER), made by the batch job of `services.lists`."""
+    """Return a list for each listener, shape (users, PER_USER), made by the batch job of `botify.services.lists`."""
     numbers = np.arange(len(log.users), dtype=np.uint64)
     columns = ListenColumns(numbers, numbers, log.users, log.tracks, log.fractions, log.time_ms)
     return make_user_lists(columns, found, PER_USER).of(np.arange(users))[0]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from services.recommender.lists import NO_TRACK
-from sim.listeners.model import Ints
-from sim.simulation import FinishedListens
+from botify.services.recommender.lists import NO_TRACK
+from botify.sim.listeners.model import Ints
+from botify.sim.simulation import FinishedListens
 
 SLOTS = 2_000
 """Sessions side by side, as in `RunOptions`."""

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.world_card.policies import ByGroup
-from core.keyed_random import mix
-from sim.listeners.model import Ints
-from sim.listeners.streaming import CONTEXTS, HOUR, HOUR_MS, POSITION, SKIPPED_BELOW, contexts
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.simulation import FinishedListens
-from sim.world.model import World
+from botify.bench.world_card.policies import ByGroup
+from botify.core.keyed_random import mix
+from botify.sim.listeners.model import Ints
+from botify.sim.listeners.streaming import CONTEXTS, HOUR, HOUR_MS, POSITION, SKIPPED_BELOW, contexts
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.model import World
 
 SOURCE = "Spotify, Music Streaming Sessions Dataset (Brost et al., WWW 2019), published sample: share of skipped tracks"
 BY_POSITION = (

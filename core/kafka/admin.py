@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from core.errors import NoBrokerError, TopicError
-from core.kafka.config import common_config, consumer_config, is_retriable
-from core.kafka.layout import live_layout
-from core.settings import Settings
+from botify.core.errors import NoBrokerError, TopicError
+from botify.core.kafka.config import common_config, consumer_config, is_retriable
+from botify.core.kafka.layout import live_layout
+from botify.core.settings import Settings
 
 T = TypeVar("T")
 

@@ -19,9 +19,9 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from core.errors import NoBrokerError
-from core.kafka.security import aiokafka_security
-from core.settings import Settings
+from botify.core.errors import NoBrokerError
+from botify.core.kafka.security import aiokafka_security
+from botify.core.settings import Settings
 
 TIMEOUT_MS = 2_000
 CRC_OFFSET = 17

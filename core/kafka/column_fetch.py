@@ -17,13 +17,13 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from aiokafka.record.memory_records import MemoryRecords
 
-from core.errors import TopicError
-from core.kafka.compression import CompressionError, bound_aiokafka
-from core.kafka.headers import safe_headers
-from core.kafka.reader import IDLE_TIMEOUT_S, PARTITION_BATCH, LogRecord
-from core.kafka.record_columns import RecordColumns, read_batches
-from core.kafka.security import aiokafka_security
-from core.settings import Settings
+from botify.core.errors import TopicError
+from botify.core.kafka.compression import CompressionError, bound_aiokafka
+from botify.core.kafka.headers import safe_headers
+from botify.core.kafka.reader import IDLE_TIMEOUT_S, PARTITION_BATCH, LogRecord
+from botify.core.kafka.record_columns import RecordColumns, read_batches
+from botify.core.kafka.security import aiokafka_security
+from botify.core.settings import Settings
 
 FETCH_BYTES = 4 * 1024 * 1024
 """Most bytes of a fetch of `ColumnLog`, by default: about 32,000 listens."""

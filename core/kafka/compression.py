@@ -12,7 +12,7 @@ import cramjam
 import numpy as np
 from aiokafka.record.default_records import DefaultRecordBatch
 
-from core.errors import BotifyError
+from botify.core.errors import BotifyError
 
 MOST_BYTES = 64 * 1024 * 1024
 """Most bytes that a batch may unpack to. Brokers take 1 MiB packed; listens pack to about a tenth."""

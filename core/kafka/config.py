@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka.partitioner import murmur2
 from confluent_kafka import KafkaError
 
-from core.settings import Settings
+from botify.core.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 
 from confluent_kafka import Message
 
-from core.errors import TopicError
-from core.kafka.admin import end_offsets
-from core.kafka.reader import FOLLOW_MS, AssignedConsumer
-from core.pace import step_back
-from core.settings import Settings
+from botify.core.errors import TopicError
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.reader import FOLLOW_MS, AssignedConsumer
+from botify.core.pace import step_back
+from botify.core.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -30,9 +30,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from core.errors import NoBrokerError, TopicError
-from core.kafka.config import common_config
-from core.settings import Settings
+from botify.core.errors import NoBrokerError, TopicError
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
 
 ANSWER_TIMEOUT_S = 5.0
 POLL_S = 0.02

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from core.errors import PositionError, TopicError
-from core.kafka.admin import (
+from botify.core.errors import PositionError, TopicError
+from botify.core.kafka.admin import (
     TIMEOUT_S,
     committed_offsets,
     end_offsets,
@@ -20,8 +20,8 @@ from core.kafka.admin import (
     retry_brokers,
     start_offsets,
 )
-from core.kafka.config import common_config
-from core.settings import Settings
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
 
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 _FORMS = "earliest, latest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H"

@@ -8,9 +8,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from core.errors import NoBrokerError, PublishError
-from core.kafka.config import Config, producer_config
-from core.settings import Settings
+from botify.core.errors import NoBrokerError, PublishError
+from botify.core.kafka.config import Config, producer_config
+from botify.core.settings import Settings
 
 QUEUE_RECORDS = 100_000
 FULL_QUEUE_S = 30.0

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, Message, TopicPartition
 
-from core.errors import TopicError
-from core.kafka.admin import end_offsets
-from core.kafka.config import consumer_config, is_retriable
-from core.kafka.headers import headers_of
-from core.settings import Settings
+from botify.core.errors import TopicError
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import consumer_config, is_retriable
+from botify.core.kafka.headers import headers_of
+from botify.core.settings import Settings
 
 BATCH = 10_000
 WAIT_S = 0.2

@@ -12,9 +12,9 @@ import numpy as np
 from aiokafka.record.util import encode_varint
 from numpy.typing import NDArray
 
-from core.kafka.compression import MOST_BYTES, CompressionError, decompress
-from core.kafka.headers import safe_headers
-from core.kafka.reader import LogRecord
+from botify.core.kafka.compression import MOST_BYTES, CompressionError, decompress
+from botify.core.kafka.headers import safe_headers
+from botify.core.kafka.reader import LogRecord
 
 Places = NDArray[np.int64]
 Aborted = Sequence[tuple[int, int]]
@@ -139,7 +139,7 @@ def read_batches(
     (RecordColumns, int) or None
         None if a batch is of an earlier version, or broken: then aiokafka reads them.
     """
-    from core.kafka.record_kernels import count_records, index_records
+    from botify.core.kafka.record_kernels import count_records, index_records
 
     data = np.frombuffer(raw, dtype=np.uint8)
     count, next_offset = (-1, -1) if aborted else count_records(data)

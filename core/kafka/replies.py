@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from core.kafka.admin import end_offsets
-from core.kafka.reader import AssignedConsumer
-from core.settings import Settings
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.reader import AssignedConsumer
+from botify.core.settings import Settings
 
 WINDOW_S = 1.0
 """How often a requester decides whether to move."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.errors import SettingsError
+from botify.core.errors import SettingsError
 
 PROTOCOL = "security.protocol"
 MECHANISM = "sasl.mechanism"

@@ -11,9 +11,9 @@ from typing import Any
 import typer
 from typer.core import TyperOption
 
-from core.settings import Settings
-from services.cli.main import build_cli
-from services.gateway.options import GatewayOptions
+from botify.core.settings import Settings
+from botify.services.cli.main import build_cli
+from botify.services.gateway.options import GatewayOptions
 
 
 def settings_page() -> str:

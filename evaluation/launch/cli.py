@@ -10,23 +10,23 @@ import typer
 from rich import box
 from rich.table import Table
 
-from analytics import AnalyticsError
-from analytics.assignment import Assignment, assign
-from analytics.data import read_listens
-from analytics.decision import Decision, rows_of
-from analytics.exported import open_listens
-from analytics.sessions import sessions_of
-from analytics.slices import novelty
-from core.cli import Alpha, Data, Json, Run, console, print_json, progress, say
-from core.kafka.admin import require_kafka
-from core.settings import Settings
-from core.welch import Difference
-from evaluation.launch.judge import Judge
-from evaluation.launch.ramp import LISTENERS_A_STEP, Ramp
-from schemas.events import RampStep
-from schemas.registry import codec_of
-from services.experiments import Experiment, load_policy
-from streams.store.connect import require_redis
+from botify.analytics import AnalyticsError
+from botify.analytics.assignment import Assignment, assign
+from botify.analytics.data import read_listens
+from botify.analytics.decision import Decision, rows_of
+from botify.analytics.exported import open_listens
+from botify.analytics.sessions import sessions_of
+from botify.analytics.slices import novelty
+from botify.core.cli import Alpha, Data, Json, Run, console, print_json, progress, say
+from botify.core.kafka.admin import require_kafka
+from botify.core.settings import Settings
+from botify.core.welch import Difference
+from botify.evaluation.launch.judge import Judge
+from botify.evaluation.launch.ramp import LISTENERS_A_STEP, Ramp
+from botify.schemas.events import RampStep
+from botify.schemas.registry import codec_of
+from botify.services.experiments import Experiment, load_policy
+from botify.streams.store.connect import require_redis
 
 Effect = Annotated[float, typer.Option(min=0.01, help="Smallest relevant improvement, in % of the control's mean.")]
 Window = Annotated[float, typer.Option(min=0, help="Hours of each listener to compare, in event time.")]

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analytics import AnalyticsError
-from analytics.assignment import Assignment, metrics_before, per_user
-from analytics.decision import ROLL_BACK, Decision, Rule, decide
-from analytics.experiment import HOUR_MS
-from analytics.monitoring import adjust, settled_users
-from analytics.planning import decision_users
-from core.goals import Goals
-from core.welch import Sample
-from services.experiments import Experiment
-from streams.folds.sessions import GAP_MS
+from botify.analytics import AnalyticsError
+from botify.analytics.assignment import Assignment, metrics_before, per_user
+from botify.analytics.decision import ROLL_BACK, Decision, Rule, decide
+from botify.analytics.experiment import HOUR_MS
+from botify.analytics.monitoring import adjust, settled_users
+from botify.analytics.planning import decision_users
+from botify.core.goals import Goals
+from botify.core.welch import Sample
+from botify.services.experiments import Experiment
+from botify.streams.folds.sessions import GAP_MS
 
 OF_FIRST_SESSION = ("mean_time_per_session", "mean_tracks_per_session", "mean_request_latency")
 """Metrics that a single session has."""
@@ -82,7 +82,7 @@ class Judge:
         Parameters
         ----------
         sessions : DataFrame
-            As `analytics.sessions.sessions_of`, with those from before the experiment.
+            As `botify.analytics.sessions.sessions_of`, with those from before the experiment.
         """
         users = settled_users(sessions, assignment, round(self.window_h * HOUR_MS))
         users = users.assign(treatment=users["treatment"].astype(str))

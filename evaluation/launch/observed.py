@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from analytics.assignment import Assignment, assignment_of
-from schemas.events import Listen
+from botify.analytics.assignment import Assignment, assignment_of
+from botify.schemas.events import Listen
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Observed:
                 self._seen[listen.user] = (names | {treatment}, min(since_ms, at), max(until_ms, at))
 
     def sessions(self) -> pd.DataFrame:
-        """Return the sessions so far, as `analytics.sessions.sessions_of`."""
+        """Return the sessions so far, as `botify.analytics.sessions.sessions_of`."""
         return pd.DataFrame(
             [
                 (

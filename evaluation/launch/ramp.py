@@ -15,23 +15,23 @@ from collections.abc import Callable
 import pandas as pd
 from redis.exceptions import RedisError
 
-from analytics import AnalyticsError
-from core.errors import NoBrokerError, TopicError
-from core.goals import RAMP
-from core.kafka.layout import live_layout
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from evaluation.launch.judge import Judge, first_sessions
-from evaluation.launch.observed import Observed
-from evaluation.launch.steps import Known, next_step
-from schemas.codec import Codec
-from schemas.dead_letters import RejectedBefore
-from schemas.events import Listen, RampStep
-from schemas.topics import Topics
-from schemas.validation import iter_valid
-from services.experiments.live import StepLog
-from streams.read import StateReader
-from streams.store.connect import connect
+from botify.analytics import AnalyticsError
+from botify.core.errors import NoBrokerError, TopicError
+from botify.core.goals import RAMP
+from botify.core.kafka.layout import live_layout
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.evaluation.launch.judge import Judge, first_sessions
+from botify.evaluation.launch.observed import Observed
+from botify.evaluation.launch.steps import Known, next_step
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import RejectedBefore
+from botify.schemas.events import Listen, RampStep
+from botify.schemas.topics import Topics
+from botify.schemas.validation import iter_valid
+from botify.services.experiments.live import StepLog
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
 
 log = logging.getLogger(__name__)
 

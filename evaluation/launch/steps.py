@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from analytics.decision import GO_ON, SHIP, Decision
-from schemas.events import RampStep
+from botify.analytics.decision import GO_ON, SHIP, Decision
+from botify.schemas.events import RampStep
 
 
 class Known(NamedTuple):

@@ -3,32 +3,32 @@
 Listens pass `PartitionFold` and `Learner` as a worker's and the learner's batches do, and a recommender answers from
 `UserState`, popularity and snapshots of the models, which are taken at each multiple of `Setup.refresh` listens. The
 batch job that makes lists runs `Setup.trainings` times along the log.
-`evaluation.rankers.pipeline` does the same through topics.
+`botify.evaluation.rankers.pipeline` does the same through topics.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from core.keyed_random import mix
-from evaluation.log import Events, Ints, joined
-from evaluation.ranker import Setup
-from evaluation.rankers.listeners import Listeners
-from evaluation.state import MemoryModels, MemoryState
-from schemas.events import Listen, Model, TrainingBatch
-from schemas.training import TrainingColumns
-from services.lists.build import build_models
-from services.lists.neighbours import ListenColumns
-from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import rank
-from services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists, lists_of
-from services.recommender.protocol import Batch
-from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
-from streams.folds.popularity import TOP_TRACKS
-from streams.learner.learner import Learner
-from streams.learner.model import MODELS
-from streams.learner.models.next_track import NextTrack
-from streams.learner.models.next_track_projection import values_of
+from botify.core.keyed_random import mix
+from botify.evaluation.log import Events, Ints, joined
+from botify.evaluation.ranker import Setup
+from botify.evaluation.rankers.listeners import Listeners
+from botify.evaluation.state import MemoryModels, MemoryState
+from botify.schemas.events import Listen, Model, TrainingBatch
+from botify.schemas.training import TrainingColumns
+from botify.services.lists.build import build_models
+from botify.services.lists.neighbours import ListenColumns
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.dispatch import rank
+from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists, lists_of
+from botify.services.recommender.protocol import Batch
+from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
+from botify.streams.folds.popularity import TOP_TRACKS
+from botify.streams.learner.learner import Learner
+from botify.streams.learner.model import MODELS
+from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track_projection import values_of
 
 
 def note_of(name: str, setup: Setup) -> str:

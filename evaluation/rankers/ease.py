@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import lapack
 
-from evaluation import EvaluationError
-from evaluation.log import Ints
-from evaluation.ranker import Setup
-from evaluation.rankers.trained import MatrixRanker
+from botify.evaluation import EvaluationError
+from botify.evaluation.log import Ints
+from botify.evaluation.ranker import Setup
+from botify.evaluation.rankers.trained import MatrixRanker
 
 REGULARISATION = 250.0
 MOST_ITEMS = 20_000

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from evaluation.log import Ints
-from evaluation.ranker import Setup
-from evaluation.rankers.trained import MatrixRanker
+from botify.evaluation.log import Ints
+from botify.evaluation.ranker import Setup
+from botify.evaluation.rankers.trained import MatrixRanker
 
 
 class ImplicitRanker(MatrixRanker):

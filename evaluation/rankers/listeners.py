@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.offline.ranking import NO_TRACK
-from evaluation.log import Events, Ints
-from evaluation.ranker import Histories, Setup, compressed, without
-from schemas.events import Listen, RecommendationRequest
-from schemas.validation import MAX_LIST, MAX_TRACK
+from botify.analytics.offline.ranking import NO_TRACK
+from botify.evaluation.log import Events, Ints
+from botify.evaluation.ranker import Histories, Setup, compressed, without
+from botify.schemas.events import Listen, RecommendationRequest
+from botify.schemas.validation import MAX_LIST, MAX_TRACK
 
 NO_SESSION = "none"
 NOTHING_HEARD = MAX_TRACK

@@ -7,7 +7,7 @@
 Each run has topics and state of its own, under a prefix that is removed at the end. The topics have one partition, so
 that models learn in the order of the log. Before a question, the run waits until the worker has folded all listens and
 the recommender serves the snapshot of the last multiple of `Setup.refresh` listens: then nothing depends on time, and
-the lists are those of `evaluation.rankers.botify`.
+the lists are those of `botify.evaluation.rankers.botify`.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from typing import Any, Self
 from confluent_kafka.admin import AdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from core.kafka.admin import TIMEOUT_S
-from core.kafka.config import common_config, key_of
-from core.kafka.layout import declare_simulated
-from core.kafka.publisher import RecordPublisher
-from core.settings import Settings
-from evaluation import EvaluationError
-from evaluation.log import Events, Ints
-from evaluation.ranker import Setup
-from evaluation.rankers.botify import note_of
-from evaluation.rankers.listeners import Listeners, padded
-from evaluation.rankers.registry import check_served
-from schemas.catalogue import send_missing_tracks
-from schemas.events import Recommendation
-from schemas.registry import codec_of
-from schemas.topics import Topics, create_topics
-from services.recommender.registry import RECOMMENDERS
-from services.stack.ports import find_free
-from sim.loop.kafka import Replies
-from streams.read import StateReader
-from streams.store.connect import connect
+from botify.core.kafka.admin import TIMEOUT_S
+from botify.core.kafka.config import common_config, key_of
+from botify.core.kafka.layout import declare_simulated
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
+from botify.evaluation import EvaluationError
+from botify.evaluation.log import Events, Ints
+from botify.evaluation.ranker import Setup
+from botify.evaluation.rankers.botify import note_of
+from botify.evaluation.rankers.listeners import Listeners, padded
+from botify.evaluation.rankers.registry import check_served
+from botify.schemas.catalogue import send_missing_tracks
+from botify.schemas.events import Recommendation
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics, create_topics
+from botify.services.recommender.registry import RECOMMENDERS
+from botify.services.stack.ports import find_free
+from botify.sim.loop.kafka import Replies
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
 
-PROGRAMS = ("streams.worker", "streams.learner", "services.recommender")
+PROGRAMS = ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender")
 PATIENCE_S = 120.0
 """How long to wait for a state in which nothing changes any more."""
 POLL_S = 0.005
@@ -107,7 +107,7 @@ class PipelineRanker:
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="botify-evaluation-")))
             own = self._settings.with_(home=logs, experiments=None, recommender=self._name)
             self._programs = {module: stack.enter_context(Program(module, own, logs)) for module in PROGRAMS}
-            self._recommender = self._programs["services.recommender"]
+            self._recommender = self._programs["botify.services.recommender"]
             self._stack = stack.pop_all()
         return self
 

@@ -10,11 +10,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple, cast
 
-from evaluation import EvaluationError, MissingPeerError
-from evaluation.ranker import OnlineRanker, Setup
-from evaluation.rankers.botify import BotifyRanker, NextTrackRanker
-from services.recommender.registry import RECOMMENDERS
-from streams.learner.models.next_track import NextTrack
+from botify.evaluation import EvaluationError, MissingPeerError
+from botify.evaluation.ranker import OnlineRanker, Setup
+from botify.evaluation.rankers.botify import BotifyRanker, NextTrackRanker
+from botify.services.recommender.registry import RECOMMENDERS
+from botify.streams.learner.models.next_track import NextTrack
 
 
 class Peer(NamedTuple):
@@ -37,16 +37,19 @@ class Peer(NamedTuple):
 
 
 PEERS: dict[str, Peer] = {
-    "ease": Peer("evaluation.rankers.ease", "Ease"),
-    "item_knn": Peer("evaluation.rankers.implicit_models", "ItemKnn", ("implicit",)),
-    "als": Peer("evaluation.rankers.implicit_models", "Als", ("implicit",)),
-    "bpr": Peer("evaluation.rankers.implicit_models", "Bpr", ("implicit",)),
-    "river_mf": Peer("evaluation.rankers.river_models", "RiverFactors", ("river",)),
+    "ease": Peer("botify.evaluation.rankers.ease", "Ease"),
+    "item_knn": Peer("botify.evaluation.rankers.implicit_models", "ItemKnn", ("implicit",)),
+    "als": Peer("botify.evaluation.rankers.implicit_models", "Als", ("implicit",)),
+    "bpr": Peer("botify.evaluation.rankers.implicit_models", "Bpr", ("implicit",)),
+    "river_mf": Peer("botify.evaluation.rankers.river_models", "RiverFactors", ("river",)),
     "rtrec_slim": Peer(
-        "evaluation.rankers.rtrec_models", "RtrecSlim", ("rtrec",), "pip install --no-deps rtrec, and what it needs"
+        "botify.evaluation.rankers.rtrec_models",
+        "RtrecSlim",
+        ("rtrec",),
+        "pip install --no-deps rtrec, and what it needs",
     ),
     "sasrec": Peer(
-        "evaluation.rankers.sasrec_models",
+        "botify.evaluation.rankers.sasrec_models",
         "Sasrec",
         ("torch", "pytorch_lightning", "rectools"),
         "pip install 'botify[sasrec]', then pip install --no-deps rectools==0.19.0",

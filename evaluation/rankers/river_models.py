@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.offline.ranking import NO_TRACK
-from evaluation.log import Events, Ints
-from evaluation.ranker import UNTUNED, Histories, Setup, best_of_scores
+from botify.analytics.offline.ranking import NO_TRACK
+from botify.evaluation.log import Events, Ints
+from botify.evaluation.ranker import UNTUNED, Histories, Setup, best_of_scores
 
 
 class RiverFactors:

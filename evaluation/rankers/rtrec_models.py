@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from analytics.offline.ranking import NO_TRACK
-from evaluation.log import Events, Ints
-from evaluation.ranker import UNTUNED, Histories, Setup, without
+from botify.analytics.offline.ranking import NO_TRACK
+from botify.evaluation.log import Events, Ints
+from botify.evaluation.ranker import UNTUNED, Histories, Setup, without
 
 
 class RtrecSlim:

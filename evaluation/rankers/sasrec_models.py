@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evaluation.log import Events, Ints
-from evaluation.ranker import Setup
-from evaluation.rankers.trained import TrainedRanker
+from botify.evaluation.log import Events, Ints
+from botify.evaluation.ranker import Setup
+from botify.evaluation.rankers.trained import TrainedRanker
 
 PADDING = 0
 """RecTools' number for no item."""

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from analytics.offline.ranking import NO_TRACK
-from evaluation.log import Events, Ints, joined
-from evaluation.ranker import UNTUNED, Histories, Setup, best_of_scores
+from botify.analytics.offline.ranking import NO_TRACK
+from botify.evaluation.log import Events, Ints, joined
+from botify.evaluation.ranker import UNTUNED, Histories, Setup, best_of_scores
 
 
 class TrainedRanker(ABC):

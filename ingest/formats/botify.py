@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ingest.formats.generic import json_rows
-from ingest.inputs import Source
-from ingest.lines import Rows
+from botify.ingest.formats.generic import json_rows
+from botify.ingest.inputs import Source
+from botify.ingest.lines import Rows
 
 
 def read_botify(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.inputs import Source
-from ingest.lines import Rows, Table, iter_table, places_of
+from botify.ingest.inputs import Source
+from botify.ingest.lines import Rows, Table, iter_table, places_of
 
 _PLAYS = "userid-timestamp-artid-artname-traid-traname.tsv"
 _COLUMNS = ("user", "time", "artist_id", "artist", "track_id", "title")

@@ -7,8 +7,8 @@ from functools import partial
 
 import pyarrow.compute as pc
 
-from ingest.inputs import Member, Source
-from ingest.lines import Rows, Table, iter_table, places_of
+from botify.ingest.inputs import Member, Source
+from botify.ingest.lines import Rows, Table, iter_table, places_of
 
 _GENRES_100K = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",

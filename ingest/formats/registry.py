@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from ingest.formats import botify, generic, lastfm, movielens, services
-from ingest.inputs import Source
-from ingest.lines import Rows
-from ingest.model import DatasetError
+from botify.ingest.formats import botify, generic, lastfm, movielens, services
+from botify.ingest.inputs import Source
+from botify.ingest.lines import Rows
+from botify.ingest.model import DatasetError
 
 OWN_LICENCE = "not known: files of your own; the licence is what you agreed with their owner"
 GRADES = "a kind without a share has its value: play, like 1; undislike 0.5; unlike 0.25; skip, dislike 0"

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingest.formats.generic import json_rows, parquet_rows, value_at
-from ingest.inputs import Member, Source
-from ingest.lines import Rows
-from ingest.model import DatasetError
+from botify.ingest.formats.generic import json_rows, parquet_rows, value_at
+from botify.ingest.inputs import Member, Source
+from botify.ingest.lines import Rows
+from botify.ingest.model import DatasetError
 
 
 def read_listenbrainz(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:

@@ -1,5 +1,5 @@
-"""`python -m services.cli` is `botify`."""
+"""`python -m botify.services.cli` is `botify`."""
 
-from services.cli.main import main
+from botify.services.cli.main import main
 
 main()

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from core.cli import console
-from core.settings import STACK_FILE, Settings
-from services.errors import DemoError
-from services.experiments import load_policy
+from botify.core.cli import console
+from botify.core.settings import STACK_FILE, Settings
+from botify.services.errors import DemoError
+from botify.services.experiments import load_policy
 
 EXPERIMENT = "STICKY_ARTIST"
 
@@ -56,6 +56,6 @@ def demo(
 def _botify(*arguments: str, why: str, check: bool = True) -> None:
     """Print a `botify` command, and run it as a user would: in its own process."""
     console.print(f"\n[bold cyan]$ botify {' '.join(arguments)}[/]  [dim]# {why}[/]", soft_wrap=True)
-    done = subprocess.run([sys.executable, "-m", "services.cli", *arguments], check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-m", "botify.services.cli", *arguments], check=False)  # noqa: S603
     if done.returncode and check:
         raise DemoError(f"`botify {' '.join(arguments)}` ended with status {done.returncode}; its message is above")

@@ -9,20 +9,20 @@ import typer
 from rich import box
 from rich.table import Column, Table
 
-from core.cli import Json, console, print_json, progress, say
-from core.errors import BotifyError
-from core.kafka.admin import require_kafka
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from schemas.events import Listen, RampStep
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from schemas.validation import iter_valid
-from services.errors import ExperimentError
-from services.experiments import Experiment, Experiments, load_policy
-from services.experiments.assignment import Samples
-from services.experiments.live import read_steps
-from services.recommender.registry import RECOMMENDERS
+from botify.core.cli import Json, console, print_json, progress, say
+from botify.core.errors import BotifyError
+from botify.core.kafka.admin import require_kafka
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.schemas.events import Listen, RampStep
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.schemas.validation import iter_valid
+from botify.services.errors import ExperimentError
+from botify.services.experiments import Experiment, Experiments, load_policy
+from botify.services.experiments.assignment import Samples
+from botify.services.experiments.live import read_steps
+from botify.services.recommender.registry import RECOMMENDERS
 
 recommenders = typer.Typer(help="The recommenders.", no_args_is_help=True)
 

@@ -11,20 +11,20 @@ from rich import box
 from rich.markup import escape
 from rich.table import Column, Table
 
-from core.cli import Json, console, print_json
-from core.kafka.admin import end_offsets, partition_counts, require_kafka, start_offsets
-from core.kafka.config import common_config, partition_of
-from core.settings import Settings
-from schemas.catalogue import read_catalogue
-from schemas.event_time import utc
-from schemas.events import Track
-from schemas.external_ids import UserIds
-from schemas.registry import codec_of
-from schemas.topics import Topics, create_topics
-from services.errors import StateError
-from streams.folds.popularity import HALF_LIVES_MS
-from streams.read import StateReader
-from streams.store.connect import connect, require_redis
+from botify.core.cli import Json, console, print_json
+from botify.core.kafka.admin import end_offsets, partition_counts, require_kafka, start_offsets
+from botify.core.kafka.config import common_config, partition_of
+from botify.core.settings import Settings
+from botify.schemas.catalogue import read_catalogue
+from botify.schemas.event_time import utc
+from botify.schemas.events import Track
+from botify.schemas.external_ids import UserIds
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics, create_topics
+from botify.services.errors import StateError
+from botify.streams.folds.popularity import HALF_LIVES_MS
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect, require_redis
 
 app = typer.Typer(help="Show the state that Redis holds.", no_args_is_help=True)
 topics = typer.Typer(help="Create and list the Kafka topics.", no_args_is_help=True)

@@ -8,18 +8,18 @@ from typing import Annotated
 
 import typer
 
-from core.cli import Json, console, print_json, progress
-from core.kafka.admin import require_kafka
-from core.settings import Settings
-from core.sql import EngineName, needs_files, open_engine
-from schemas.catalogue import read_catalogue
-from schemas.external_ids import UserIds
-from schemas.models import publish_models
-from schemas.registry import codec_of
-from services.errors import RecommenderError
-from services.lists.build import build_models, files_of, heard_of_parquet, heard_of_topic
-from services.lists.publish import read_lists
-from services.lists.sql import build_models_in
+from botify.core.cli import Json, console, print_json, progress
+from botify.core.kafka.admin import require_kafka
+from botify.core.settings import Settings
+from botify.core.sql import EngineName, needs_files, open_engine
+from botify.schemas.catalogue import read_catalogue
+from botify.schemas.external_ids import UserIds
+from botify.schemas.models import publish_models
+from botify.schemas.registry import codec_of
+from botify.services.errors import RecommenderError
+from botify.services.lists.build import build_models, files_of, heard_of_parquet, heard_of_topic
+from botify.services.lists.publish import read_lists
+from botify.services.lists.sql import build_models_in
 
 app = typer.Typer(help="Build or publish the lists that the list recommenders serve.", no_args_is_help=True)
 

@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from core.cli import say
-from core.errors import BotifyError
-from core.settings import find_home
+from botify.core.cli import say
+from botify.core.errors import BotifyError
+from botify.core.settings import find_home
 
 GROUP = "botify.commands"
 EXIT_STATUSES = (
@@ -101,7 +101,7 @@ def _server_problem(error: Exception) -> str | None:
     from confluent_kafka import KafkaException
     from redis.exceptions import RedisClusterException, RedisError
 
-    from streams.store.connect import refusal_of
+    from botify.streams.store.connect import refusal_of
 
     if isinstance(error, KafkaException):
         return f"Kafka: {error.args[0].str()}; `botify status` shows whether it runs"

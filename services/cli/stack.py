@@ -16,20 +16,20 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from core.cli import Json, console, print_json, progress, say
-from core.errors import SettingsError
-from core.settings import STACK_FILE, Settings, remember
-from schemas.external_ids import UserIds
-from services.errors import StackError
-from services.experiments import load_policy
-from services.gateway.options import GatewayOptions
-from services.stack.embedded import LOCK_FILE, take_lock
-from services.stack.ports import check_free, choose
-from services.stack.record import ENDED_FILE, StackRecord
-from services.stack.run import running_stack, start_in_background, stop_stack, wait_for_gateway
-from services.stack.server import READY_S
-from services.stack.status import StackStatus, TopicStatus, read_status
-from services.stack.supervisor import ProcessStatus, programs
+from botify.core.cli import Json, console, print_json, progress, say
+from botify.core.errors import SettingsError
+from botify.core.settings import STACK_FILE, Settings, remember
+from botify.schemas.external_ids import UserIds
+from botify.services.errors import StackError
+from botify.services.experiments import load_policy
+from botify.services.gateway.options import GatewayOptions
+from botify.services.stack.embedded import LOCK_FILE, take_lock
+from botify.services.stack.ports import check_free, choose
+from botify.services.stack.record import ENDED_FILE, StackRecord
+from botify.services.stack.run import running_stack, start_in_background, stop_stack, wait_for_gateway
+from botify.services.stack.server import READY_S
+from botify.services.stack.status import StackStatus, TopicStatus, read_status
+from botify.services.stack.supervisor import ProcessStatus, programs
 
 _STATE_STYLES = {"running": "green", "paused": "yellow", "ended": "bold red", "given up": "bold red"}
 
@@ -257,7 +257,7 @@ def _remember(settings: Settings, dataset: str | None, prefix: str | None) -> No
 
 def _check_policy(settings: Settings) -> None:
     """Check who is to recommend before starting programs that would end because of it."""
-    from services.recommender.registry import RECOMMENDERS
+    from botify.services.recommender.registry import RECOMMENDERS
 
     for warning in load_policy(settings, RECOMMENDERS).warnings():
         say(f"warning: {warning}")
@@ -273,7 +273,7 @@ def _up_in_background(
     redis_port: int | None,
     gateway_port: int | None,
 ) -> None:
-    command = [sys.executable, "-c", "from services.cli.main import main; main()", "up", "--foreground"]
+    command = [sys.executable, "-c", "from botify.services.cli.main import main; main()", "up", "--foreground"]
     options = {
         "workers": workers,
         "recommenders": recommenders,

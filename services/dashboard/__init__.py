@@ -1,5 +1,5 @@
 """The live dashboard, mounted at `/ui` of the gateway; one of its pages makes a person a listener."""
 
-from services.dashboard.attach import attach
+from botify.services.dashboard.attach import attach
 
 __all__ = ["attach"]

@@ -12,17 +12,17 @@ from starlette.applications import Starlette
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from core.settings import Settings
-from schemas.external_ids import UserIds
-from schemas.registry import codec_of
-from services.dashboard.broadcast import Broadcast
-from services.dashboard.collector import Collector
-from services.dashboard.listen_page import add_listen_page
-from services.dashboard.listening import Player
-from services.dashboard.listens import ListenerReader
-from services.dashboard.pages import add_listener_page, add_live_pages, add_missing_page
-from services.dashboard.recommend_page import add_recommend_page
-from services.dashboard.views import MOUNT
+from botify.core.settings import Settings
+from botify.schemas.external_ids import UserIds
+from botify.schemas.registry import codec_of
+from botify.services.dashboard.broadcast import Broadcast
+from botify.services.dashboard.collector import Collector
+from botify.services.dashboard.listen_page import add_listen_page
+from botify.services.dashboard.listening import Player
+from botify.services.dashboard.listens import ListenerReader
+from botify.services.dashboard.pages import add_listener_page, add_live_pages, add_missing_page
+from botify.services.dashboard.recommend_page import add_recommend_page
+from botify.services.dashboard.views import MOUNT
 
 STATIC = Path(__file__).parent / "static"
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from markupsafe import Markup
 from nicegui import Client
 
-from services.dashboard.figures import Snapshot
-from services.dashboard.views import Fragment
+from botify.services.dashboard.figures import Snapshot
+from botify.services.dashboard.views import Fragment
 
 EVERY_S = 1.0
 

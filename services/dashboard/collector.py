@@ -13,14 +13,14 @@ from typing import Any, Generic, Protocol, TypeVar
 from confluent_kafka import KafkaException
 from redis.exceptions import RedisError
 
-from core.errors import BotifyError
-from core.kafka.admin import check_kafka
-from core.settings import Settings
-from schemas.registry import codec_of
-from services.dashboard.figures import GAP, ListenSample, Moment, Snapshot, TracksById, Verdict
-from services.dashboard.history import History
-from services.dashboard.listens import LayoutReader, LeadReader, ListenReader, NewestReader
-from services.dashboard.readers import (
+from botify.core.errors import BotifyError
+from botify.core.kafka.admin import check_kafka
+from botify.core.settings import Settings
+from botify.schemas.registry import codec_of
+from botify.services.dashboard.figures import GAP, ListenSample, Moment, Snapshot, TracksById, Verdict
+from botify.services.dashboard.history import History
+from botify.services.dashboard.listens import LayoutReader, LeadReader, ListenReader, NewestReader
+from botify.services.dashboard.readers import (
     Declared,
     ExperimentsReader,
     LettersReader,
@@ -30,11 +30,11 @@ from services.dashboard.readers import (
     TitlesReader,
     TrafficReader,
 )
-from services.dashboard.troubles import AHEAD_S, troubles_of
-from services.dashboard.verdicts import Verdicts
-from services.experiments import Experiments
-from services.stack.disk import shortage_of_stack
-from streams.store.connect import check_redis, connect
+from botify.services.dashboard.troubles import AHEAD_S, troubles_of
+from botify.services.dashboard.verdicts import Verdicts
+from botify.services.experiments import Experiments
+from botify.services.stack.disk import shortage_of_stack
+from botify.streams.store.connect import check_redis, connect
 
 EVERY_S = 1.0
 QUIET_EVERY_S = 30.0

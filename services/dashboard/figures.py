@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from schemas.events import Listen, RampStep, Track
-from services.experiments import Experiments
-from services.gateway.service import FALLBACKS
-from services.recommender.dispatch import asked_policy
-from services.stack.supervisor import ProcessStatus
-from streams.folds.users import UserState
+from botify.schemas.events import Listen, RampStep, Track
+from botify.services.experiments import Experiments
+from botify.services.gateway.service import FALLBACKS
+from botify.services.recommender.dispatch import asked_policy
+from botify.services.stack.supervisor import ProcessStatus
+from botify.streams.folds.users import UserState
 
 RANGES = {"2 min": 1, "1 h": 30, "6 h": 180, "1 day": 720}
 """What the charts show -> seconds of each of its points."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from services.dashboard.figures import GAP, RANGES, Moment, Responses, Trouble
+from botify.services.dashboard.figures import GAP, RANGES, Moment, Responses, Trouble
 
 POINTS = 120
 """Of each range."""

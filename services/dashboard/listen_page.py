@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from nicegui import ui
 
-from schemas.events import Track
-from schemas.external_ids import UserIdError, UserIds
-from services.dashboard.figures import Snapshot, TracksById, search
-from services.dashboard.listening import SKIPPED, ListeningSession, Player, PlayerError, new_user
-from services.dashboard.pages import LISTEN, button, frame, show_html, show_no_catalogue
-from services.dashboard.views import heard_so_far, now_playing, render, summary
+from botify.schemas.events import Track
+from botify.schemas.external_ids import UserIdError, UserIds
+from botify.services.dashboard.figures import Snapshot, TracksById, search
+from botify.services.dashboard.listening import SKIPPED, ListeningSession, Player, PlayerError, new_user
+from botify.services.dashboard.pages import LISTEN, button, frame, show_html, show_no_catalogue
+from botify.services.dashboard.views import heard_so_far, now_playing, render, summary
 
 
 class Favourites:

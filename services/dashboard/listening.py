@@ -13,14 +13,14 @@ import httpx
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
 
-from core.errors import BotifyError, DecodeError
-from core.settings import Settings
-from schemas.external_ids import UserIds
-from schemas.registry import codec_of
-from services.gateway.messages import Attribution
-from services.gateway.v1.models import MAX_PAGE
-from streams.store.connect import connect_async
-from streams.store.keys import gateway_session
+from botify.core.errors import BotifyError, DecodeError
+from botify.core.settings import Settings
+from botify.schemas.external_ids import UserIds
+from botify.schemas.registry import codec_of
+from botify.services.gateway.messages import Attribution
+from botify.services.gateway.v1.models import MAX_PAGE
+from botify.streams.store.connect import connect_async
+from botify.streams.store.keys import gateway_session
 
 
 class PlayerError(BotifyError):

@@ -11,18 +11,18 @@ from typing import NamedTuple
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
-from core.kafka.admin import check_kafka, end_offsets, start_offsets
-from core.kafka.config import common_config, key_of, partition_of
-from core.kafka.layout import ANY_LEAD_MS, declared_lead_ms, live_layout
-from core.kafka.reader import AssignedConsumer, log_record
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen
-from schemas.topics import Topics
-from schemas.validation import erased_user, iter_valid
-from services.dashboard.figures import SCANNED, ListenerReading, ListenSample, PartitionSample
-from streams.read import StateReader
-from streams.store.connect import check_redis, connect
+from botify.core.kafka.admin import check_kafka, end_offsets, start_offsets
+from botify.core.kafka.config import common_config, key_of, partition_of
+from botify.core.kafka.layout import ANY_LEAD_MS, declared_lead_ms, live_layout
+from botify.core.kafka.reader import AssignedConsumer, log_record
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen
+from botify.schemas.topics import Topics
+from botify.schemas.validation import erased_user, iter_valid
+from botify.services.dashboard.figures import SCANNED, ListenerReading, ListenSample, PartitionSample
+from botify.streams.read import StateReader
+from botify.streams.store.connect import check_redis, connect
 
 MOST_AT_ONCE = 10_000
 

@@ -15,12 +15,12 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.errors import BotifyError
-from schemas.external_ids import UserIdError, UserIds
-from services.dashboard import views
-from services.dashboard.broadcast import Broadcast
-from services.dashboard.figures import ListenerReading, Snapshot, TracksById
-from services.dashboard.views import MOUNT, View, laid_out, render
+from botify.core.errors import BotifyError
+from botify.schemas.external_ids import UserIdError, UserIds
+from botify.services.dashboard import views
+from botify.services.dashboard.broadcast import Broadcast
+from botify.services.dashboard.figures import ListenerReading, Snapshot, TracksById
+from botify.services.dashboard.views import MOUNT, View, laid_out, render
 
 LISTENER = "/listener"
 LISTEN = "/listen"

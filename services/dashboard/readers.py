@@ -14,20 +14,20 @@ import numpy as np
 from confluent_kafka import Consumer, Message, TopicPartition
 from numpy.typing import NDArray
 
-from core.errors import DecodeError
-from core.kafka import config as clients
-from core.kafka.headers import headers_of
-from core.kafka.layout import live_layout
-from core.settings import Settings
-from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
-from schemas.dead_letters import PREFIX, is_exclusion, origin_of
-from schemas.events import Model, RampStep
-from schemas.model_parts import name_and_part
-from schemas.models import learned_body_bytes
-from schemas.shards import model_and_shard
-from schemas.topics import Topics
-from services.dashboard.figures import (
+from botify.core.errors import DecodeError
+from botify.core.kafka import config as clients
+from botify.core.kafka.headers import headers_of
+from botify.core.kafka.layout import live_layout
+from botify.core.settings import Settings
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import PREFIX, is_exclusion, origin_of
+from botify.schemas.events import Model, RampStep
+from botify.schemas.model_parts import name_and_part
+from botify.schemas.models import learned_body_bytes
+from botify.schemas.shards import model_and_shard
+from botify.schemas.topics import Topics
+from botify.services.dashboard.figures import (
     BanditShare,
     LearnedModel,
     Letter,
@@ -39,19 +39,19 @@ from services.dashboard.figures import (
     rise,
     track_of,
 )
-from services.dashboard.listens import Connectionless, Tail
-from services.experiments import Experiments, LiveExperiments, load_policy
-from services.recommender.bandit import POLICIES, Mix, shares
-from services.recommender.service import GROUP
-from services.stack.record import StackRecord
-from services.stack.status import OffsetReader, Offsets, rates, totals
-from services.stack.supervisor import ProcessReader, ProcessStatus
-from streams.folds.popularity import TOP_TRACKS
-from streams.folds.sessions import PolicyResult
-from streams.learner.model import MODELS
-from streams.learner.partition import SNAPSHOTS
-from streams.read import StateReader
-from streams.store.keys import (
+from botify.services.dashboard.listens import Connectionless, Tail
+from botify.services.experiments import Experiments, LiveExperiments, load_policy
+from botify.services.recommender.bandit import POLICIES, Mix, shares
+from botify.services.recommender.service import GROUP
+from botify.services.stack.record import StackRecord
+from botify.services.stack.status import OffsetReader, Offsets, rates, totals
+from botify.services.stack.supervisor import ProcessReader, ProcessStatus
+from botify.streams.folds.popularity import TOP_TRACKS
+from botify.streams.folds.sessions import PolicyResult
+from botify.streams.learner.model import MODELS
+from botify.streams.learner.partition import SNAPSHOTS
+from botify.streams.read import StateReader
+from botify.streams.store.keys import (
     checkpoint_key,
     dead_letter_resolutions,
     default_namespace,
@@ -60,7 +60,7 @@ from streams.store.keys import (
     namespace_records,
     partition_key,
 )
-from streams.store.namespaces import NamespaceRecord
+from botify.streams.store.namespaces import NamespaceRecord
 
 
 class TitlesReader(CatalogueReader):

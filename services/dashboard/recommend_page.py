@@ -8,13 +8,13 @@ from typing import Protocol
 
 from nicegui import run, ui
 
-from schemas.external_ids import UserIds
-from services.dashboard.figures import Snapshot, TracksById, search
-from services.dashboard.listening import Player, PlayerError
-from services.dashboard.pages import RECOMMEND, button, frame, show_html, show_no_catalogue, show_problem
-from services.dashboard.recommending import Contest, NoWorldError, Offer, environments_of
-from services.dashboard.views import contest_score, heard_of_contest, offered_track, played_track
-from services.experiments import Experiments
+from botify.schemas.external_ids import UserIds
+from botify.services.dashboard.figures import Snapshot, TracksById, search
+from botify.services.dashboard.listening import Player, PlayerError
+from botify.services.dashboard.pages import RECOMMEND, button, frame, show_html, show_no_catalogue, show_problem
+from botify.services.dashboard.recommending import Contest, NoWorldError, Offer, environments_of
+from botify.services.dashboard.views import contest_score, heard_of_contest, offered_track, played_track
+from botify.services.experiments import Experiments
 
 FOUND = 12
 """Tracks that a search shows."""

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from core.errors import BotifyError
-from schemas.external_ids import UserIds
-from services.dashboard.figures import TracksById
-from services.dashboard.listening import Player, PlayerError, new_user
-from services.experiments import Experiments
+from botify.core.errors import BotifyError
+from botify.schemas.external_ids import UserIds
+from botify.services.dashboard.figures import TracksById
+from botify.services.dashboard.listening import Player, PlayerError, new_user
+from botify.services.experiments import Experiments
 
 MakeEnvironment = Callable[[], Any]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from services.dashboard.figures import RANGES, Snapshot, Trouble
+from botify.services.dashboard.figures import RANGES, Snapshot, Trouble
 
 BEHIND = 10_000
 """Records from which on a lag is wrong: some seconds of work."""

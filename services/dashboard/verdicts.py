@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from core.settings import Settings
-from services.dashboard.figures import Verdict
+from botify.core.settings import Settings
+from botify.services.dashboard.figures import Verdict
 
 EVERY_S = 15.0
 AT_MOST = 0.1
@@ -41,7 +41,9 @@ class _Answer(NamedTuple):
 class Verdicts:
     """Asks one question at a time, in turn; raises nothing, because an answer that fails says why."""
 
-    def __init__(self, settings: Settings, command: Sequence[str] = (sys.executable, "-m", "services.cli")) -> None:
+    def __init__(
+        self, settings: Settings, command: Sequence[str] = (sys.executable, "-m", "botify.services.cli")
+    ) -> None:
         self._command = command
         self._environment = {**os.environ, **settings.to_env()}
         self._asked: _Asked | None = None

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from schemas.event_time import utc
-from schemas.events import Track
-from services.dashboard.charts import Interval, LineChart, interval, line_chart, nice_ceiling
-from services.dashboard.figures import (
+from botify.schemas.event_time import utc
+from botify.schemas.events import Track
+from botify.services.dashboard.charts import Interval, LineChart, interval, line_chart, nice_ceiling
+from botify.services.dashboard.figures import (
     RANGES,
     SCANNED,
     ListenerReading,
@@ -28,10 +28,10 @@ from services.dashboard.figures import (
     by_session,
     track_of,
 )
-from services.dashboard.history import POINTS
-from services.dashboard.listening import ListeningSession
-from services.dashboard.recommending import Contest, Offer, Score, place_of, reaction
-from services.dashboard.troubles import (
+from botify.services.dashboard.history import POINTS
+from botify.services.dashboard.listening import ListeningSession
+from botify.services.dashboard.recommending import Contest, Offer, Score, place_of, reaction
+from botify.services.dashboard.troubles import (
     AHEAD_S,
     BEHIND,
     FULL,

@@ -47,9 +47,9 @@ The steps of a ramp are on the topic of experiments; `LiveExperiments` follows i
 recommenders and gateways run. A step moves the end of the experiment's slice, so listeners stay in their treatment.
 """
 
-from services.experiments.assignment import Assignment, Experiment, Experiments, Slice, Treatment
-from services.experiments.declaration import COURSE, load_experiments, load_policy
-from services.experiments.live import LiveExperiments
+from botify.services.experiments.assignment import Assignment, Experiment, Experiments, Slice, Treatment
+from botify.services.experiments.declaration import COURSE, load_experiments, load_policy
+from botify.services.experiments.live import LiveExperiments
 
 __all__ = [
     "COURSE",

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import mmh3
 
-from core.goals import Goals
-from schemas.events import Listen, RampStep
+from botify.core.goals import Goals
+from botify.schemas.events import Listen, RampStep
 
 LAYER_BUCKETS = 1_000
 """A layer's traffic is divided in thousandths."""

@@ -8,10 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from core.goals import BETTER, Goals
-from core.settings import Settings
-from services.errors import ExperimentError
-from services.experiments.assignment import LAYER_BUCKETS, Experiment, Experiments, Slice, Treatment
+from botify.core.goals import BETTER, Goals
+from botify.core.settings import Settings
+from botify.services.errors import ExperimentError
+from botify.services.experiments.assignment import LAYER_BUCKETS, Experiment, Experiments, Slice, Treatment
 
 DEFAULT = "next_track"
 """The best on real logs, see docs/evaluation.md; `toppop` answers before it has a model."""

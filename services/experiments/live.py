@@ -9,15 +9,15 @@ from contextlib import closing
 
 from confluent_kafka import Message
 
-from core.errors import BotifyError
-from core.kafka.follower import TopicFollower
-from core.kafka.publisher import append_if
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import RampStep
-from schemas.topics import Topics
-from services.experiments.assignment import Assignment, Experiments
+from botify.core.errors import BotifyError
+from botify.core.kafka.follower import TopicFollower
+from botify.core.kafka.publisher import append_if
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import RampStep
+from botify.schemas.topics import Topics
+from botify.services.experiments.assignment import Assignment, Experiments
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Botify's REST API in front of the topics: `python -m services.gateway`."""
+"""Botify's REST API in front of the topics: `python -m botify.services.gateway`."""

@@ -1,4 +1,4 @@
-"""`python -m services.gateway`: serves Botify's REST API until SIGTERM; several may run side by side."""
+"""`python -m botify.services.gateway`: serves Botify's REST API until SIGTERM; several may run side by side."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any
 
 import uvicorn
 
-from core.errors import BotifyError, SettingsError
-from core.logging import configure_logging
-from core.process import return_large_blocks, tune_gc
-from core.settings import Settings
-from schemas.external_ids import UserIds
-from services.gateway.api import DOCS
-from services.gateway.bootstrap import build_app
-from services.gateway.connections import BoundedHttp, Connections
-from services.gateway.options import GatewayOptions
+from botify.core.errors import BotifyError, SettingsError
+from botify.core.logging import configure_logging
+from botify.core.process import return_large_blocks, tune_gc
+from botify.core.settings import Settings
+from botify.schemas.external_ids import UserIds
+from botify.services.gateway.api import DOCS
+from botify.services.gateway.bootstrap import build_app
+from botify.services.gateway.connections import BoundedHttp, Connections
+from botify.services.gateway.options import GatewayOptions
 
-log = logging.getLogger("services.gateway")
+log = logging.getLogger("botify.services.gateway")
 
 GRACE_S = 5
 """How long requests in progress may continue after SIGTERM."""
@@ -35,7 +35,7 @@ RESERVED_DESCRIPTORS = 192
 
 def main() -> None:
     """Run the gateway; the exit status is not 0 if it fails."""
-    parser = argparse.ArgumentParser("python -m services.gateway", description="Serve Botify's REST API.")
+    parser = argparse.ArgumentParser("python -m botify.services.gateway", description="Serve Botify's REST API.")
     parser.add_argument("--insecure", action="store_true", help="serve other machines although there is no token")
     insecure = parser.parse_args().insecure
     return_large_blocks()
@@ -51,7 +51,7 @@ def main() -> None:
         home = "/ui" if options.dashboard else DOCS
         app = build_app(settings, options, connections=connections, home=home, users=users)
         if options.dashboard:
-            from services.dashboard import attach  # its imports take memory and time
+            from botify.services.dashboard import attach  # its imports take memory and time
 
             attach(app, settings, users)
         listening = _listen(options)

@@ -22,14 +22,14 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from core.errors import BotifyError
-from schemas.external_ids import UserIds, track_named
-from schemas.validation import MAX_TRACK, MAX_USER
-from services.gateway.messages import ListenReport, UnavailableError, UnknownTrackError
-from services.gateway.middleware import BODY, REQUEST_ID, GatewayMetrics
-from services.gateway.openapi import JSON, Operation, Reply, openapi_document
-from services.gateway.options import RETRY_AFTER_S
-from services.gateway.service import Backend
+from botify.core.errors import BotifyError
+from botify.schemas.external_ids import UserIds, track_named
+from botify.schemas.validation import MAX_TRACK, MAX_USER
+from botify.services.gateway.messages import ListenReport, UnavailableError, UnknownTrackError
+from botify.services.gateway.middleware import BODY, REQUEST_ID, GatewayMetrics
+from botify.services.gateway.openapi import JSON, Operation, Reply, openapi_document
+from botify.services.gateway.options import RETRY_AFTER_S
+from botify.services.gateway.service import Backend
 
 DOCS = "/docs"
 PAGES = ("/openapi.json", DOCS, "/static-offline-docs/{path:path}")

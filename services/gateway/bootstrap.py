@@ -15,30 +15,30 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 
-from core.kafka.layout import live_layout
-from core.process import in_background, stop
-from core.settings import Settings
-from core.telemetry import new_registry
-from schemas.catalogue import CatalogueReader
-from schemas.external_ids import UserIds
-from schemas.registry import codec_of
-from services.experiments import LiveExperiments, load_policy
-from services.gateway.api import DOCS, HANDLED_ERRORS, PAGES, BotifyApi, error_response
-from services.gateway.connections import Connections
-from services.gateway.messages import NO_CATALOGUE, UnavailableError
-from services.gateway.middleware import GatewayMetrics, Guard, Limits, RequestTelemetry, TokenRequired
-from services.gateway.openapi import DirectRoutes
-from services.gateway.options import ALL_SCOPES, GatewayOptions, scopes_of_tokens
-from services.gateway.rpc import RpcClient
-from services.gateway.service import Backend, Connect, Connected, Fallback, GatewayService
-from services.gateway.sessions import RedisSessionStore, ScriptBatcher
-from services.gateway.state import EventClock, KnownTracks, LiveState
-from services.gateway.v1 import api as v1
-from services.gateway.v1.api import V1Api
-from services.gateway.v1.bootstrap import connect_v1
-from services.gateway.v1.problems import PREFIX
-from streams.read import StateReader
-from streams.store.connect import SERVING_TIMEOUT_S, connect, connect_async, probe_writes_blocking
+from botify.core.kafka.layout import live_layout
+from botify.core.process import in_background, stop
+from botify.core.settings import Settings
+from botify.core.telemetry import new_registry
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.external_ids import UserIds
+from botify.schemas.registry import codec_of
+from botify.services.experiments import LiveExperiments, load_policy
+from botify.services.gateway.api import DOCS, HANDLED_ERRORS, PAGES, BotifyApi, error_response
+from botify.services.gateway.connections import Connections
+from botify.services.gateway.messages import NO_CATALOGUE, UnavailableError
+from botify.services.gateway.middleware import GatewayMetrics, Guard, Limits, RequestTelemetry, TokenRequired
+from botify.services.gateway.openapi import DirectRoutes
+from botify.services.gateway.options import ALL_SCOPES, GatewayOptions, scopes_of_tokens
+from botify.services.gateway.rpc import RpcClient
+from botify.services.gateway.service import Backend, Connect, Connected, Fallback, GatewayService
+from botify.services.gateway.sessions import RedisSessionStore, ScriptBatcher
+from botify.services.gateway.state import EventClock, KnownTracks, LiveState
+from botify.services.gateway.v1 import api as v1
+from botify.services.gateway.v1.api import V1Api
+from botify.services.gateway.v1.bootstrap import connect_v1
+from botify.services.gateway.v1.problems import PREFIX
+from botify.streams.read import StateReader
+from botify.streams.store.connect import SERVING_TIMEOUT_S, connect, connect_async, probe_writes_blocking
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from services.gateway.options import RETRY_AFTER_S, GatewayOptions
+from botify.services.gateway.options import RETRY_AFTER_S, GatewayOptions
 
 STUCK_S = 10.0
 """How much longer than the deadline an answer may take before its connection may be closed to make room."""

@@ -6,9 +6,9 @@ import hashlib
 import struct
 from typing import NamedTuple
 
-from core.errors import BotifyError
-from schemas.codec import Codec
-from schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.core.errors import BotifyError
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Recommendation, RecommendationRequest
 
 NO_CATALOGUE = "the catalogue is empty; `botify world publish` or a simulation fills it"
 """The only problem in `/readyz` of a gateway that waits for nothing but tracks."""

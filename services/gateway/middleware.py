@@ -20,11 +20,11 @@ from prometheus_client.registry import Collector
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core.telemetry import DurationHistogram
-from services.gateway.connections import Connections
-from services.gateway.messages import RequestId
-from services.gateway.options import RETRY_AFTER_S, GatewayOptions, TokenScope
-from services.gateway.v1.problems import PREFIX, problem
+from botify.core.telemetry import DurationHistogram
+from botify.services.gateway.connections import Connections
+from botify.services.gateway.messages import RequestId
+from botify.services.gateway.options import RETRY_AFTER_S, GatewayOptions, TokenScope
+from botify.services.gateway.v1.problems import PREFIX, problem
 
 REQUEST_ID = "botify.request_id"  # where a scope has its `RequestId`
 CLIENT = "botify.client"  # where a scope has the name of its token, if it has one

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway.middleware import KEY_PATTERN, Guard
-from services.gateway.options import TokenScope
+from botify.services.gateway.middleware import KEY_PATTERN, Guard
+from botify.services.gateway.options import TokenScope
 
 JSON = "application/json"
 _REF = "#/components/schemas/{model}"

@@ -1,4 +1,4 @@
-"""The gateway's options, read once from the environment, like `core.settings`."""
+"""The gateway's options, read once from the environment, like `botify.core.settings`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator
 
-from core.environment import read_environment, whole
+from botify.core.environment import read_environment, whole
 
 RETRY_AFTER_S = 1
 """What `Retry-After` says where the wait is unknown."""
@@ -66,7 +66,7 @@ class GatewayOptions:
     8080
     >>> GatewayOptions.from_env({"BOTIFY_GATEWAY_PORT": "http"})
     Traceback (most recent call last):
-    core.errors.SettingsError: BOTIFY_GATEWAY_PORT: 'http' is not a whole number from 0 to 65535
+    botify.core.errors.SettingsError: BOTIFY_GATEWAY_PORT: 'http' is not a whole number from 0 to 65535
     """
 
     host: str = "127.0.0.1"  # the address to bind; this one serves this machine only

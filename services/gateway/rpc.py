@@ -23,19 +23,19 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from core.errors import DecodeError, NoBrokerError, TopicError
-from core.kafka import config as clients
-from core.kafka.layout import is_closed, open_layout
-from core.kafka.publisher import Headers, RecordPublisher
-from core.kafka.reader import FOLLOW_MS
-from core.kafka.replies import ReplyReader
-from core.process import in_background, stop
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen, Recommendation, RecommendationRequest
-from schemas.topics import Topics
-from services.gateway.messages import UnavailableError
-from services.stack.disk import shortage_of_stack
+from botify.core.errors import DecodeError, NoBrokerError, TopicError
+from botify.core.kafka import config as clients
+from botify.core.kafka.layout import is_closed, open_layout
+from botify.core.kafka.publisher import Headers, RecordPublisher
+from botify.core.kafka.reader import FOLLOW_MS
+from botify.core.kafka.replies import ReplyReader
+from botify.core.process import in_background, stop
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.schemas.topics import Topics
+from botify.services.gateway.messages import UnavailableError
+from botify.services.stack.disk import shortage_of_stack
 
 PendingReply = asyncio.Future[Recommendation | None]
 """A recommendation, None if there is none in time; `UnavailableError` if the listen was not acknowledged."""

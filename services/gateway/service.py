@@ -10,13 +10,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from core.errors import BotifyError, DecodeError
-from core.keyed_random import integers, keys_of_texts
-from core.process import in_background, stop
-from schemas.codec import Codec
-from schemas.events import Listen, Recommendation, RecommendationRequest, Track
-from schemas.validation import MAX_TRACK
-from services.gateway.messages import (
+from botify.core.errors import BotifyError, DecodeError
+from botify.core.keyed_random import integers, keys_of_texts
+from botify.core.process import in_background, stop
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Recommendation, RecommendationRequest, Track
+from botify.schemas.validation import MAX_TRACK
+from botify.services.gateway.messages import (
     Attribution,
     ListenReport,
     RequestId,
@@ -27,11 +27,11 @@ from services.gateway.messages import (
     listen_of,
     request_of,
 )
-from services.gateway.rpc import RpcClient
-from services.gateway.sessions import SessionStore
-from services.gateway.state import EventClock, KnownTracks
-from services.recommender.protocol import RandomStream
-from streams.store.connect import REDIS_ERRORS
+from botify.services.gateway.rpc import RpcClient
+from botify.services.gateway.sessions import SessionStore
+from botify.services.gateway.state import EventClock, KnownTracks
+from botify.services.recommender.protocol import RandomStream
+from botify.streams.store.connect import REDIS_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ class Connected(NamedTuple):
     service: GatewayService
     problems: Callable[[], list[str]]
     v1: Any = None
-    """A `services.gateway.v1.api.V1`, which imports this module."""
+    """A `botify.services.gateway.v1.api.V1`, which imports this module."""
 
 
 Connect = Callable[[AsyncExitStack], Awaitable[Connected]]

@@ -27,12 +27,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from core.process import in_background, stop
-from services.gateway.messages import Fingerprint, SessionPosition, UnavailableError
-from streams.folds.sessions import GAP_MS
-from streams.store.connect import AWAY, MIGRATING, REDIS_ERRORS, find_masters, find_slot, master_of, refusal_of
-from streams.store.keys import gateway_session
-from streams.store.node import Command, followed, pipelined
+from botify.core.process import in_background, stop
+from botify.services.gateway.messages import Fingerprint, SessionPosition, UnavailableError
+from botify.streams.folds.sessions import GAP_MS
+from botify.streams.store.connect import AWAY, MIGRATING, REDIS_ERRORS, find_masters, find_slot, master_of, refusal_of
+from botify.streams.store.keys import gateway_session
+from botify.streams.store.node import Command, followed, pipelined
 
 log = logging.getLogger(__name__)
 

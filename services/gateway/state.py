@@ -10,14 +10,14 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import TopicError
-from core.kafka.config import partition_of
-from schemas.catalogue import CatalogueReader
-from schemas.event_time import LEAD_MS, event_time_of
-from schemas.events import Track
-from services.gateway.messages import UnavailableError
-from streams.read import StateReader
-from streams.store.connect import REDIS_ERRORS
+from botify.core.errors import TopicError
+from botify.core.kafka.config import partition_of
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.event_time import LEAD_MS, event_time_of
+from botify.schemas.events import Track
+from botify.services.gateway.messages import UnavailableError
+from botify.streams.read import StateReader
+from botify.streams.store.connect import REDIS_ERRORS
 
 SKEW_MS = 5_000
 """How far a client's clock may be ahead of this machine's."""

@@ -11,17 +11,17 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import dataset
 
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from schemas.dead_letters import RejectedBefore
-from schemas.events import Listen, Model
-from schemas.models import model_of
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from schemas.validation import iter_valid
-from services.errors import RecommenderError
-from services.lists.neighbours import ListenColumns, find_neighbours, make_user_lists
-from services.recommender.lists import NEIGHBOURS, USER_LISTS, Lists
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.schemas.dead_letters import RejectedBefore
+from botify.schemas.events import Listen, Model
+from botify.schemas.models import model_of
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.schemas.validation import iter_valid
+from botify.services.errors import RecommenderError
+from botify.services.lists.neighbours import ListenColumns, find_neighbours, make_user_lists
+from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, Lists
 
 COLUMNS = ("event_id", "session_id", "user", "track", "fraction", "timestamp_ms")
 """In the order of `ListenColumns.of`."""

@@ -27,7 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from services.recommender.lists import NO_TRACK, Lists
+from botify.services.recommender.lists import NO_TRACK, Lists
 
 
 class ListenColumns(NamedTuple):

@@ -19,11 +19,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schemas.events import Model, Track
-from schemas.external_ids import UserIdError, UserIds, track_named
-from schemas.models import model_of
-from services.errors import RecommenderError
-from services.recommender.lists import NEIGHBOURS, NO_TRACK, USER_LISTS, Lists
+from botify.schemas.events import Model, Track
+from botify.schemas.external_ids import UserIdError, UserIds, track_named
+from botify.schemas.models import model_of
+from botify.services.errors import RecommenderError
+from botify.services.recommender.lists import NEIGHBOURS, NO_TRACK, USER_LISTS, Lists
 
 MOST = 1_000
 """Items of a list."""

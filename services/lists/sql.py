@@ -1,4 +1,4 @@
-"""The batch job as SQL on the files of an export: the lists of `services.lists.neighbours`, byte for byte.
+"""The batch job as SQL on the files of an export: the lists of `botify.services.lists.neighbours`, byte for byte.
 
 For listens that do not fit in memory, and for a cluster that has Spark. Everything but the lists stays in the engine.
 """
@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from core.sql import Engine, steps
-from schemas.events import Model
-from services.errors import RecommenderError
-from services.lists.build import NO_LISTENS, models_of
-from services.lists.neighbours import LIKED, MAX_SESSION_TRACKS, SHARE_STEPS, SHRINKAGE, SIMILARITY_STEPS
-from services.recommender.lists import NO_TRACK, Lists
+from botify.core.sql import Engine, steps
+from botify.schemas.events import Model
+from botify.services.errors import RecommenderError
+from botify.services.lists.build import NO_LISTENS, models_of
+from botify.services.lists.neighbours import LIKED, MAX_SESSION_TRACKS, SHARE_STEPS, SHRINKAGE, SIMILARITY_STEPS
+from botify.services.recommender.lists import NO_TRACK, Lists
 
 # One row for each event: copies have the numbers of their event.
 _LISTENS = f"""
@@ -90,7 +90,7 @@ _FILLING = """
 
 
 def build_models_in(engine: Engine, files: Sequence[Path], neighbours: int, per_user: int) -> list[Model]:
-    """Build both models of `services.lists.build.build_models` in an engine; raises the same errors.
+    """Build both models of `botify.services.lists.build.build_models` in an engine; raises the same errors.
 
     Parameters
     ----------

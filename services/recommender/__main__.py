@@ -1,4 +1,4 @@
-"""`python -m services.recommender`: answers requests until SIGTERM; several processes share the partitions."""
+"""`python -m botify.services.recommender`: answers requests until SIGTERM; several processes share the partitions."""
 
 import os
 
@@ -17,35 +17,35 @@ from confluent_kafka.admin import AdminClient
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from core.errors import BotifyError
-from core.kafka.admin import partition_counts
-from core.kafka.config import common_config
-from core.logging import configure_logging
-from core.numba_cache import give_back_compiler
-from core.process import return_large_blocks, tune_gc
-from core.settings import Settings
-from core.telemetry import Heartbeat, new_registry, observed
-from schemas.catalogue import CatalogueReader
-from schemas.models import ModelReader
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from services.experiments import LiveExperiments, load_policy
-from services.recommender.dispatch import Guards, LiveRecommenders
-from services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
-from services.recommender.registry import RECOMMENDERS, OnDemand, RecommenderFactory, RecommenderInputs
-from services.recommender.service import RecommenderService
-from services.recommender.slates import Slates
-from services.recommender.toppop import PopularTracks
-from streams.learner.models import next_track as next_track_model
-from streams.learner.models import scoring
-from streams.learner.models.factors import FactorModel
-from streams.learner.models.item_graph import ItemGraph
-from streams.learner.models.next_track import NextTrack
-from streams.learner.models.next_track_snapshot import merged
-from streams.read import StateReader
-from streams.store.connect import SERVING_TIMEOUT_S, connect
+from botify.core.errors import BotifyError
+from botify.core.kafka.admin import partition_counts
+from botify.core.kafka.config import common_config
+from botify.core.logging import configure_logging
+from botify.core.numba_cache import give_back_compiler
+from botify.core.process import return_large_blocks, tune_gc
+from botify.core.settings import Settings
+from botify.core.telemetry import Heartbeat, new_registry, observed
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.models import ModelReader
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.services.experiments import LiveExperiments, load_policy
+from botify.services.recommender.dispatch import Guards, LiveRecommenders
+from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
+from botify.services.recommender.registry import RECOMMENDERS, OnDemand, RecommenderFactory, RecommenderInputs
+from botify.services.recommender.service import RecommenderService
+from botify.services.recommender.slates import Slates
+from botify.services.recommender.toppop import PopularTracks
+from botify.streams.learner.models import next_track as next_track_model
+from botify.streams.learner.models import scoring
+from botify.streams.learner.models.factors import FactorModel
+from botify.streams.learner.models.item_graph import ItemGraph
+from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track_snapshot import merged
+from botify.streams.read import StateReader
+from botify.streams.store.connect import SERVING_TIMEOUT_S, connect
 
-log = logging.getLogger("services.recommender")
+log = logging.getLogger("botify.services.recommender")
 
 
 def build_service(settings: Settings) -> RecommenderService:

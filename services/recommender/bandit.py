@@ -1,7 +1,7 @@
 """`mix`: a bandit over policies. Thompson sampling assigns each session to one of `POLICIES`.
 
 Assume that listeners leave a policy at a constant rate. Given how long they listened and how often they left (see
-`streams.folds.sessions`), that rate has a gamma posterior, and the mean session time is its inverse. Thompson
+`botify.streams.folds.sessions`), that rate has a gamma posterior, and the mean session time is its inverse. Thompson
 sampling (Biometrika, 1933) chooses a policy as often as it is best among draws from the posteriors. The shares are
 computed once a second from `DRAWS` draws, so a session's choice needs one random number and its probability is exact.
 
@@ -25,9 +25,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import keys_of_texts, uniform
-from services.recommender.dispatch import answer, drawn_policy, rank
-from services.recommender.protocol import (
+from botify.core.keyed_random import keys_of_texts, uniform
+from botify.services.recommender.dispatch import answer, drawn_policy, rank
+from botify.services.recommender.protocol import (
     NO_ANSWER,
     Answers,
     Batch,
@@ -36,7 +36,7 @@ from services.recommender.protocol import (
     Recommender,
     no_ranking,
 )
-from streams.folds.sessions import PolicyResult
+from botify.streams.folds.sessions import PolicyResult
 
 Floats = NDArray[np.float64]
 Results = Callable[[], Mapping[str, PolicyResult]]
@@ -123,8 +123,8 @@ class Mix:
 
     Examples
     --------
-    >>> from services.recommender.catalogue import Catalogue
-    >>> from services.recommender.random_tracks import RandomTracks
+    >>> from botify.services.recommender.catalogue import Catalogue
+    >>> from botify.services.recommender.random_tracks import RandomTracks
     >>> bandit = Bandit("mix", ["random"], dict, clock=lambda: 0.0)
     >>> mix = Mix({"random": RandomTracks(Catalogue([]))}, bandit)
     >>> mix.recommend(Batch.of([], [])).tracks.tolist()

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import Keys, uniform
-from services.recommender.catalogue import Catalogue, Integers
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, no_ranking
-from services.recommender.sessions import SessionsSoFar
-from streams.folds.likes import LIKE
-from streams.learner.models.item_graph import LIKED, neighbours_of
+from botify.core.keyed_random import Keys, uniform
+from botify.services.recommender.catalogue import Catalogue, Integers
+from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, no_ranking
+from botify.services.recommender.sessions import SessionsSoFar
+from botify.streams.folds.likes import LIKE
+from botify.streams.learner.models.item_graph import LIKED, neighbours_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -86,8 +86,8 @@ def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, c
 
     Examples
     --------
-    >>> from schemas.events import Track
-    >>> from core.keyed_random import mix
+    >>> from botify.schemas.events import Track
+    >>> from botify.core.keyed_random import mix
     >>> catalogue = Catalogue([Track(id_, "a", None, None, "x") for id_ in (7, 8, 9)])
     >>> some = Candidates(np.array([1, 1]), np.array([0, 2]), np.array([0.1, 0.9]))
     >>> draw_from_best(some, mix(1, [0, 1]), 0, 1, catalogue).tracks.tolist()
@@ -118,7 +118,7 @@ def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Cat
 
     Examples
     --------
-    >>> from schemas.events import Track
+    >>> from botify.schemas.events import Track
     >>> catalogue = Catalogue([Track(id_, "a", None, None, "x") for id_ in (7, 8, 9)])
     >>> some = Candidates(np.array([1, 1]), np.array([0, 2]), np.array([0.1, 0.9]))
     >>> best_of_candidates(some, 2, 2, catalogue).tracks.tolist()

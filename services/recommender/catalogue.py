@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import Track
-from schemas.track_columns import TrackColumns
-from schemas.track_labels import labels_of, numbers_of
+from botify.schemas.events import Track
+from botify.schemas.track_columns import TrackColumns
+from botify.schemas.track_labels import labels_of, numbers_of
 
 Ints = NDArray[np.int64]
 Integers = NDArray[np.integer[Any]]
@@ -22,7 +22,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class LabelValues(NamedTuple):
-    """The values of one label, see `schemas.track_labels`.
+    """The values of one label, see `botify.schemas.track_labels`.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Catalogue:
 
         Examples
         --------
-        >>> from schemas.track_columns import EMPTY
+        >>> from botify.schemas.track_columns import EMPTY
         >>> tracks = [Track(7, "a", None, None, "x"), Track(3, "b", None, "jazz", "y")]
         >>> one, other = Catalogue(tracks), Catalogue.of_columns(EMPTY.merged(tracks, [b"", b""]))
         >>> one.artists == other.artists, one.genres == other.genres, (one.artist_of == other.artist_of).tolist()

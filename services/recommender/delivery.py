@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from core.errors import RejectedMessageError
-from core.kafka.headers import headers_of
-from core.kafka.publisher import Record, RecordPublisher
-from schemas.dead_letters import dead_letter
-from services.errors import RecommenderError
+from botify.core.errors import RejectedMessageError
+from botify.core.kafka.headers import headers_of
+from botify.core.kafka.publisher import Record, RecordPublisher
+from botify.schemas.dead_letters import dead_letter
+from botify.services.errors import RecommenderError
 
 Rejected = tuple[Message, RejectedMessageError]
 

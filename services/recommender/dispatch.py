@@ -17,13 +17,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import mix
-from schemas.catalogue import CatalogueReader
-from schemas.events import Slate, Track
-from services.errors import RecommenderError
-from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, Recommender, no_answers, no_ranking
-from services.recommender.slates import Slates, said_by
+from botify.core.keyed_random import mix
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.events import Slate, Track
+from botify.services.errors import RecommenderError
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, Recommender, no_answers, no_ranking
+from botify.services.recommender.slates import Slates, said_by
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Dispatched:
         Returns
         -------
         list of (str, bool), length n
-            Policies are named as in `streams.folds.sessions`: `sticky_artist`, `mix/rerank`.
+            Policies are named as in `botify.streams.folds.sessions`: `sticky_artist`, `mix/rerank`.
         """
         return list(map(asked_policy, wanted, self.recommenders, self.policies))
 
@@ -417,7 +417,7 @@ class Guarded:
 
     Examples
     --------
-    >>> from services.recommender.toppop import TopPop
+    >>> from botify.services.recommender.toppop import TopPop
     >>> guarded = Guarded(TopPop(lambda: 1 / 0), Breaker("toppop"))
     >>> guarded.recommend(Batch.of([], [])).tracks.tolist(), guarded.fallback
     ([], 'random')

@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import mix
-from services.recommender.candidates import Candidates, not_heard
-from services.recommender.catalogue import Catalogue, Integers, Numbers
-from services.recommender.matches import LabelTable, Matches
-from services.recommender.sessions import SessionsSoFar
-from streams.learner.models.factors import BIAS, Factors
-from streams.learner.models.scoring import TrackScorer
-from streams.learner.models.tables import blocks, small_noise
-from streams.learner.models.taste import earlier_of_artist, liking_of, user_biases, weights
+from botify.core.keyed_random import mix
+from botify.services.recommender.candidates import Candidates, not_heard
+from botify.services.recommender.catalogue import Catalogue, Integers, Numbers
+from botify.services.recommender.matches import LabelTable, Matches
+from botify.services.recommender.sessions import SessionsSoFar
+from botify.streams.learner.models.factors import BIAS, Factors
+from botify.streams.learner.models.scoring import TrackScorer
+from botify.streams.learner.models.tables import blocks, small_noise
+from botify.streams.learner.models.taste import earlier_of_artist, liking_of, user_biases, weights
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -43,7 +43,7 @@ MOST_CELLS = 1024
 grows with the number of centres that a track is compared with."""
 OFFERED_CELLS = 4
 OFFERED_OF_MANY = 64
-"""Of so many tracks four cells may lack most of the best; `python -m bench retrieval` compares with valuing all."""
+"""Of so many tracks four cells may lack most of the best; `python -m botify.bench retrieval` compares."""
 LOOSE = 1.1
 """Cells of many tracks are cut again when so many times more of the variance is inside them than when they were cut."""
 ROWS_AT_ONCE = 1 << 20
@@ -341,10 +341,10 @@ class OfferedTracks:
 
     Examples
     --------
-    >>> from schemas.events import RecommendationRequest, Track
-    >>> from services.recommender.protocol import Batch
-    >>> from services.recommender.sessions import sessions_so_far
-    >>> from streams.learner.models.factors import FactorModel, read_factors
+    >>> from botify.schemas.events import RecommendationRequest, Track
+    >>> from botify.services.recommender.protocol import Batch
+    >>> from botify.services.recommender.sessions import sessions_so_far
+    >>> from botify.streams.learner.models.factors import FactorModel, read_factors
     >>> catalogue = Catalogue([Track(7, "a", None, None, "x"), Track(8, "a", None, None, "y")])
     >>> heard = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> so_far = sessions_so_far(Batch.of([heard], [None]), catalogue)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import Track
+from botify.schemas.events import Track
 
 FIELDS = ("artist", "album", "genre", "mood", "year", "country")
 KEPT, KEPT_BYTES = 256, 32 * 1024 * 1024

@@ -12,9 +12,9 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from services.recommender.catalogue import Catalogue, Integers
-from services.recommender.protocol import NO_ANSWER, Ranking
-from streams.learner.models.next_track import NextTrack
+from botify.services.recommender.catalogue import Catalogue, Integers
+from botify.services.recommender.protocol import NO_ANSWER, Ranking
+from botify.streams.learner.models.next_track import NextTrack
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -77,7 +77,7 @@ class FreshTracks:
 
     Examples
     --------
-    >>> from schemas.events import Track
+    >>> from botify.schemas.events import Track
     >>> fresh = FreshTracks(Catalogue([Track(1, "a", None, None, "x"), Track(2, "a", None, None, "y")]))
     >>> best = Ranking(np.array([[1, NO_ANSWER]]), np.array([[-0.5, -np.inf]]))
     >>> model = NextTrack()

@@ -6,7 +6,7 @@ another one drawn, which is the same as drawing among the others only. So the an
 
     Σ fraction(s), over seed tracks s whose first unseen neighbour is t   /   Σ fraction(s), over all that have one
 
-The neighbours come from a batch job, see `services.lists`.
+The neighbours come from a batch job, see `botify.services.lists`.
 
 `i2i_stream`: unheard neighbours of what the session liked recently, in the graph that the learner maintains.
 
@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import uniform
-from services.recommender.candidates import (
+from botify.core.keyed_random import uniform
+from botify.services.recommender.candidates import (
     Candidates,
     LatestGraph,
     best_of_candidates,
@@ -32,11 +32,19 @@ from services.recommender.candidates import (
     nearest_liked,
     unheard,
 )
-from services.recommender.catalogue import Catalogue
-from services.recommender.lists import NO_TRACK, LatestLists
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
-from services.recommender.sessions import has_seen, sessions_so_far
-from streams.folds.users import LISTEN
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.lists import NO_TRACK, LatestLists
+from botify.services.recommender.protocol import (
+    NO_ANSWER,
+    Answers,
+    Batch,
+    RandomStream,
+    Ranking,
+    no_answers,
+    no_ranking,
+)
+from botify.services.recommender.sessions import has_seen, sessions_so_far
+from botify.streams.folds.users import LISTEN
 
 SEED_TRACKS = 10
 
@@ -61,7 +69,7 @@ def recent_listens(batch: Batch, count: int) -> RecentListens:
 
     Examples
     --------
-    >>> from schemas.events import RecommendationRequest
+    >>> from botify.schemas.events import RecommendationRequest
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 0.5, 0, 0)
     >>> recent_listens(Batch.of([request], [None]), 3).tracks.tolist()
     [[7, -1, -1]]
@@ -92,8 +100,8 @@ class I2I:
 
     Examples
     --------
-    >>> from schemas.events import RecommendationRequest
-    >>> from services.recommender.lists import Lists
+    >>> from botify.schemas.events import RecommendationRequest
+    >>> from botify.services.recommender.lists import Lists
     >>> recommender = I2I(lambda: Lists(np.array([7]), np.array([[7, 9]])))
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> recommender.recommend(Batch.of([request], [None])).tracks.tolist()  # 7 was just heard

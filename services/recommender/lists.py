@@ -1,4 +1,4 @@
-"""Lists of tracks from a batch job (see `services.lists`), and the recommenders that draw from them.
+"""Lists of tracks from a batch job (see `botify.services.lists`), and the recommenders that draw from them.
 
 `contextual`: a neighbour of the last track, drawn uniformly (Botify's `Contextual`).
 
@@ -27,14 +27,14 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import Keys, integers, uniform
-from schemas.events import Model, RecommendationRequest
-from schemas.models import ModelHandle
-from services.errors import RecommenderError
-from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_ranking
-from services.recommender.sessions import has_seen
-from streams.folds.users import POOR_FRACTION, UserState
+from botify.core.keyed_random import Keys, integers, uniform
+from botify.schemas.events import Model, RecommendationRequest
+from botify.schemas.models import ModelHandle
+from botify.services.errors import RecommenderError
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_ranking
+from botify.services.recommender.sessions import has_seen
+from botify.streams.folds.users import POOR_FRACTION, UserState
 
 NEIGHBOURS = "neighbours"
 USER_LISTS = "user-lists"
@@ -171,8 +171,8 @@ class Contextual:
     Examples
     --------
     >>> import numpy as np
-    >>> from schemas.events import RecommendationRequest
-    >>> from services.recommender.lists import Lists
+    >>> from botify.schemas.events import RecommendationRequest
+    >>> from botify.services.recommender.lists import Lists
     >>> recommender = Contextual(lambda: Lists(np.array([7]), np.array([[9]])))
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> recommender.recommend(Batch.of([request], [None])).tracks.tolist()
@@ -203,8 +203,8 @@ class Indexed:
 
     Examples
     --------
-    >>> from schemas.events import RecommendationRequest
-    >>> from services.recommender.lists import Lists
+    >>> from botify.schemas.events import RecommendationRequest
+    >>> from botify.services.recommender.lists import Lists
     >>> recommender = Indexed(lambda: Lists(np.array([42]), np.array([[9]])))
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> recommender.recommend(Batch.of([request], [None])).tracks.tolist()
@@ -246,8 +246,8 @@ class SimilarUsers:
 
     Examples
     --------
-    >>> from schemas.events import RecommendationRequest, Track
-    >>> from services.recommender.lists import NO_LISTS
+    >>> from botify.schemas.events import RecommendationRequest, Track
+    >>> from botify.services.recommender.lists import NO_LISTS
     >>> recommender = SimilarUsers(Catalogue([Track(7, "a", None, None, "x")]), lambda: NO_LISTS)
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> answers = recommender.recommend(Batch.of([request], [None]))

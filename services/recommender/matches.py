@@ -1,6 +1,6 @@
 """How the labels of tracks match the sessions of a batch, and what that and hearing an artist again are worth.
 
-See `streams.learner.models.labels` and `schemas.track_labels`. Labels with few values become one table for each
+See `streams.learner.models.labels` and `botify.schemas.track_labels`. Labels with few values become one table for each
 session, so that thousands of tracks are valued by looking their values up; artists are many, and a session has heard
 few of them.
 """
@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.track_labels import UNKNOWN
-from services.recommender.candidates import Candidates, tracks_of
-from services.recommender.catalogue import Catalogue, Numbers
-from services.recommender.sessions import SessionsSoFar
-from streams.learner.models.taste import MOST_EARLIER, weights
+from botify.schemas.track_labels import UNKNOWN
+from botify.services.recommender.candidates import Candidates, tracks_of
+from botify.services.recommender.catalogue import Catalogue, Numbers
+from botify.services.recommender.sessions import SessionsSoFar
+from botify.streams.learner.models.taste import MOST_EARLIER, weights
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]

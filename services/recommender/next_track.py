@@ -19,11 +19,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import uniform
-from services.recommender.candidates import most_of
-from services.recommender.catalogue import Catalogue
-from services.recommender.fresh import EVIDENCE, FreshTracks
-from services.recommender.protocol import (
+from botify.core.keyed_random import uniform
+from botify.services.recommender.candidates import most_of
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.fresh import EVIDENCE, FreshTracks
+from botify.services.recommender.protocol import (
     NO_ANSWER,
     Answers,
     Batch,
@@ -33,11 +33,11 @@ from services.recommender.protocol import (
     no_answers,
     no_ranking,
 )
-from services.recommender.rerank import EXPLORE
-from services.recommender.sessions import has_seen
-from streams.folds.users import LISTEN
-from streams.learner.models.next_track import NextTrack
-from streams.learner.models.next_track_projection import values_of
+from botify.services.recommender.rerank import EXPLORE
+from botify.services.recommender.sessions import has_seen
+from botify.streams.folds.users import LISTEN
+from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track_projection import values_of
 
 BEST = 20
 
@@ -79,7 +79,7 @@ def histories_of(batch: Batch) -> Histories:
 
     Examples
     --------
-    >>> from schemas.events import RecommendationRequest
+    >>> from botify.schemas.events import RecommendationRequest
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 0.5, 0, 0)
     >>> [column.tolist() for column in histories_of(Batch.of([request], [None]))]
     [[7], [0.5], [0], [1], [0]]

@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import Keys, keys_of_texts
-from schemas.events import RecommendationRequest
-from streams.folds.likes import Likes
-from streams.folds.users import UserState
+from botify.core.keyed_random import Keys, keys_of_texts
+from botify.schemas.events import RecommendationRequest
+from botify.streams.folds.likes import Likes
+from botify.streams.folds.users import UserState
 
 NO_ANSWER = -1
 

@@ -6,9 +6,9 @@ from math import isqrt
 
 import numpy as np
 
-from core.keyed_random import integers, mix
-from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
+from botify.core.keyed_random import integers, mix
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.protocol import Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
 
 
 class RandomTracks:
@@ -16,7 +16,7 @@ class RandomTracks:
 
     Examples
     --------
-    >>> from schemas.events import Track
+    >>> from botify.schemas.events import Track
     >>> recommender = RandomTracks(Catalogue([Track(7, "a", None, None, "x")]))
     >>> recommender.recommend(Batch.of([], [])).tracks.tolist()
     []

@@ -16,24 +16,24 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import Model
-from services.errors import RecommenderError
-from services.recommender.bandit import POLICIES, Bandit, Mix, Results
-from services.recommender.candidates import LatestGraph, ServedGraph
-from services.recommender.catalogue import Catalogue
-from services.recommender.factors import LatestFactors, ServedFactors
-from services.recommender.item_to_item import I2I, I2IStream
-from services.recommender.lists import Contextual, Indexed, LatestLists, SimilarUsers
-from services.recommender.next_track import LatestNextTrack, NextTrackRecommender
-from services.recommender.protocol import RandomStream, Recommender
-from services.recommender.random_tracks import RandomTracks
-from services.recommender.rerank import Fism, Memory, Rerank
-from services.recommender.sticky_artist import StickyArtist, StickyArtistMixed, StickyNoRepeat
-from services.recommender.toppop import TopPop
-from streams.learner.models.factors import FactorModel, read_factors
-from streams.learner.models.item_graph import ItemGraph
-from streams.learner.models.next_track import NextTrack
-from streams.learner.models.next_track_snapshot import model_of_snapshot
+from botify.schemas.events import Model
+from botify.services.errors import RecommenderError
+from botify.services.recommender.bandit import POLICIES, Bandit, Mix, Results
+from botify.services.recommender.candidates import LatestGraph, ServedGraph
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.factors import LatestFactors, ServedFactors
+from botify.services.recommender.item_to_item import I2I, I2IStream
+from botify.services.recommender.lists import Contextual, Indexed, LatestLists, SimilarUsers
+from botify.services.recommender.next_track import LatestNextTrack, NextTrackRecommender
+from botify.services.recommender.protocol import RandomStream, Recommender
+from botify.services.recommender.random_tracks import RandomTracks
+from botify.services.recommender.rerank import Fism, Memory, Rerank
+from botify.services.recommender.sticky_artist import StickyArtist, StickyArtistMixed, StickyNoRepeat
+from botify.services.recommender.toppop import TopPop
+from botify.streams.learner.models.factors import FactorModel, read_factors
+from botify.streams.learner.models.item_graph import ItemGraph
+from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track_snapshot import model_of_snapshot
 
 log = logging.getLogger(__name__)
 

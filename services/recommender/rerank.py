@@ -28,8 +28,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import integers, uniform
-from services.recommender.candidates import (
+from botify.core.keyed_random import integers, uniform
+from botify.services.recommender.candidates import (
     Candidates,
     LatestGraph,
     best_of_candidates,
@@ -40,10 +40,18 @@ from services.recommender.candidates import (
     not_heard,
     unheard,
 )
-from services.recommender.catalogue import Catalogue
-from services.recommender.factors import LatestFactors, OfferedTracks
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
-from services.recommender.sessions import SessionsSoFar, sessions_so_far
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.factors import LatestFactors, OfferedTracks
+from botify.services.recommender.protocol import (
+    NO_ANSWER,
+    Answers,
+    Batch,
+    RandomStream,
+    Ranking,
+    no_answers,
+    no_ranking,
+)
+from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]

@@ -20,29 +20,29 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from core.errors import RejectedMessageError
-from core.gather import gather_ms
-from core.kafka.config import consumer_config, is_retriable
-from core.kafka.publisher import Record, RecordPublisher
-from core.settings import Settings
-from core.telemetry import DurationHistogram
-from schemas.codec import Codec
-from schemas.events import Recommendation, RecommendationRequest
-from schemas.models import ModelReader
-from schemas.requests import accept_requests
-from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
-from schemas.validation import Intake
-from services.errors import RecommenderError
-from services.experiments import Experiments, LiveExperiments
-from services.recommender.delivery import Delivery, Rejected
-from services.recommender.dispatch import Breaker, Dispatched, LiveRecommenders
-from services.recommender.protocol import NO_ANSWER, Batch
-from services.recommender.sessions import PendingListens
-from services.recommender.slates import from_state, with_liked
-from streams.folds.likes import Likes
-from streams.folds.users import UserState
-from streams.read import StateReader
-from streams.store.connect import REDIS_ERRORS
+from botify.core.errors import RejectedMessageError
+from botify.core.gather import gather_ms
+from botify.core.kafka.config import consumer_config, is_retriable
+from botify.core.kafka.publisher import Record, RecordPublisher
+from botify.core.settings import Settings
+from botify.core.telemetry import DurationHistogram
+from botify.schemas.codec import Codec
+from botify.schemas.events import Recommendation, RecommendationRequest
+from botify.schemas.models import ModelReader
+from botify.schemas.requests import accept_requests
+from botify.schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
+from botify.schemas.validation import Intake
+from botify.services.errors import RecommenderError
+from botify.services.experiments import Experiments, LiveExperiments
+from botify.services.recommender.delivery import Delivery, Rejected
+from botify.services.recommender.dispatch import Breaker, Dispatched, LiveRecommenders
+from botify.services.recommender.protocol import NO_ANSWER, Batch
+from botify.services.recommender.sessions import PendingListens
+from botify.services.recommender.slates import from_state, with_liked
+from botify.streams.folds.likes import Likes
+from botify.streams.folds.users import UserState
+from botify.streams.read import StateReader
+from botify.streams.store.connect import REDIS_ERRORS
 
 log = logging.getLogger(__name__)
 

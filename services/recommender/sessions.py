@@ -19,10 +19,10 @@ from sys import getsizeof
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import RecommendationRequest
-from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import Batch
-from streams.folds.users import HISTORY_LISTENS, LISTEN, UserState, hash_of
+from botify.schemas.events import RecommendationRequest
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.protocol import Batch
+from botify.streams.folds.users import HISTORY_LISTENS, LISTEN, UserState, hash_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -76,7 +76,7 @@ def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
 
     Examples
     --------
-    >>> from schemas.events import RecommendationRequest, Track
+    >>> from botify.schemas.events import RecommendationRequest, Track
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> so_far = sessions_so_far(Batch.of([request], [None]), Catalogue([Track(7, "a", None, None, "x")]))
     >>> so_far.heard.tolist(), so_far.fractions[0, :2].tolist(), so_far.valid[0, :2].tolist()

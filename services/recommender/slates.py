@@ -30,12 +30,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import mix, uniform
-from schemas.events import RecommendationRequest, Slate, SlateRequest, Track
-from services.recommender.catalogue import Catalogue
-from services.recommender.filters import Filters
-from services.recommender.protocol import Batch, Because, RandomStream, Ranking, Recommender, no_ranking
-from streams.folds.users import HISTORY_LISTENS, LISTEN, UserState
+from botify.core.keyed_random import mix, uniform
+from botify.schemas.events import RecommendationRequest, Slate, SlateRequest, Track
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.filters import Filters
+from botify.services.recommender.protocol import Batch, Because, RandomStream, Ranking, Recommender, no_ranking
+from botify.streams.folds.users import HISTORY_LISTENS, LISTEN, UserState
 
 Ints = NDArray[np.int64]
 

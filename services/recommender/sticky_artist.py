@@ -18,13 +18,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from core.grouping import earlier_of_key
-from core.keyed_random import integers
-from services.recommender.candidates import Candidates, best_of_candidates, draw_from_best, most_of, tracks_of, unheard
-from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers
-from services.recommender.random_tracks import RandomTracks
-from services.recommender.sessions import SessionsSoFar, sessions_so_far
+from botify.core.grouping import earlier_of_key
+from botify.core.keyed_random import integers
+from botify.services.recommender.candidates import (
+    Candidates,
+    best_of_candidates,
+    draw_from_best,
+    most_of,
+    tracks_of,
+    unheard,
+)
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers
+from botify.services.recommender.random_tracks import RandomTracks
+from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 
 Ints = NDArray[np.int64]
 
@@ -34,7 +41,7 @@ class StickyArtist:
 
     Examples
     --------
-    >>> from schemas.events import RecommendationRequest, Track
+    >>> from botify.schemas.events import RecommendationRequest, Track
     >>> recommender = StickyArtist(Catalogue([Track(7, "a", None, None, "x"), Track(8, "b", None, None, "y")]))
     >>> request = RecommendationRequest("s:0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> answers = recommender.recommend(Batch.of([request], [None]))
@@ -87,7 +94,7 @@ class StickyArtistMixed:
 
     Examples
     --------
-    >>> from schemas.events import RecommendationRequest, Track
+    >>> from botify.schemas.events import RecommendationRequest, Track
     >>> recommender = StickyArtistMixed(Catalogue([Track(t, "a", None, None, "x") for t in (7, 8)]))
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> answers = recommender.recommend(Batch.of([request], [None]))
@@ -135,7 +142,7 @@ class StickyNoRepeat:
 
     Examples
     --------
-    >>> from schemas.events import RecommendationRequest, Track
+    >>> from botify.schemas.events import RecommendationRequest, Track
     >>> recommender = StickyNoRepeat(Catalogue([Track(7, "a", None, None, "x"), Track(8, "a", None, None, "y")]))
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> recommender.recommend(Batch.of([request], [None])).tracks.tolist()

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import integers
-from services.recommender.protocol import Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
-from streams.read import StateReader
-from streams.store.connect import REDIS_ERRORS
+from botify.core.keyed_random import integers
+from botify.services.recommender.protocol import Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
+from botify.streams.read import StateReader
+from botify.streams.store.connect import REDIS_ERRORS
 
 
 class TopPop:

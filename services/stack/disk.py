@@ -6,8 +6,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from services.errors import StackError
-from services.stack.record import StackRecord
+from botify.services.errors import StackError
+from botify.services.stack.record import StackRecord
 
 STOP_BYTES = 256 << 20
 """With less free space Kafka is stopped in order, before a write of its own fails."""

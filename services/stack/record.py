@@ -15,9 +15,9 @@ from typing import Self
 
 import psutil
 
-from core.durable import write_durably
-from core.settings import STACK_FILE
-from services.errors import StackError
+from botify.core.durable import write_durably
+from botify.core.settings import STACK_FILE
+from botify.services.errors import StackError
 
 STOP_GRACE_S = 15.0
 KILL_GRACE_S = 5.0

@@ -13,25 +13,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from core.kafka.admin import CONNECT_TIMEOUT_S
-from core.kafka.layout import declare_simulated, declared_lead_ms, live_layout
-from core.settings import STACK_FILE, Settings
-from schemas.topics import create_topics
-from services.errors import ChildDiedError, StackError
-from services.gateway.messages import NO_CATALOGUE
-from services.stack.disk import shortage
-from services.stack.embedded import EmbeddedStack, take_lock
-from services.stack.kafka_jars import Notify
-from services.stack.ports import HOST
-from services.stack.record import STOP_GRACE_S, StackEnd, StackRecord, stop_groups, wait_until_gone
-from services.stack.server import ChildProcess, stop_all, tail
-from services.stack.supervisor import LIMIT, Program, Supervisor
+from botify.core.kafka.admin import CONNECT_TIMEOUT_S
+from botify.core.kafka.layout import declare_simulated, declared_lead_ms, live_layout
+from botify.core.settings import STACK_FILE, Settings
+from botify.schemas.topics import create_topics
+from botify.services.errors import ChildDiedError, StackError
+from botify.services.gateway.messages import NO_CATALOGUE
+from botify.services.stack.disk import shortage
+from botify.services.stack.embedded import EmbeddedStack, take_lock
+from botify.services.stack.kafka_jars import Notify
+from botify.services.stack.ports import HOST
+from botify.services.stack.record import STOP_GRACE_S, StackEnd, StackRecord, stop_groups, wait_until_gone
+from botify.services.stack.server import ChildProcess, stop_all, tail
+from botify.services.stack.supervisor import LIMIT, Program, Supervisor
 
 SESSION_TIMEOUT_S = 3
 READY_S = 300.0  # the first start downloads Kafka
 COMPILE_S = 600.0
 _POLL_S = 0.1
-_COMPILED = {"streams.learner", "services.recommender"}
+_COMPILED = {"botify.streams.learner", "botify.services.recommender"}
 """Modules that compile before they are ready; a worker compiles in a thread."""
 
 
@@ -171,7 +171,7 @@ def _compiling(programs: Sequence[Program]) -> Iterator[None]:
     if not any(_COMPILED & set(arguments) for _, arguments in programs):
         yield
         return
-    with subprocess.Popen([sys.executable, "-m", "streams.compiled"]) as compiler:
+    with subprocess.Popen([sys.executable, "-m", "botify.streams.compiled"]) as compiler:
         try:
             yield
             with suppress(subprocess.TimeoutExpired):  # the programs then compile on their own

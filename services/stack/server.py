@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from core.process import signals_held
-from services.errors import ChildDiedError, StackError
-from services.stack.ports import check_free
-from services.stack.record import KILL_GRACE_S, STOP_GRACE_S, Identity, signal_group
-from services.stack.watchdog import Watchdog
+from botify.core.process import signals_held
+from botify.services.errors import ChildDiedError, StackError
+from botify.services.stack.ports import check_free
+from botify.services.stack.record import KILL_GRACE_S, STOP_GRACE_S, Identity, signal_group
+from botify.services.stack.watchdog import Watchdog
 
 MAX_BYTES = 10_000_000
 

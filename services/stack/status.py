@@ -15,19 +15,19 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from core.errors import BotifyError, TopicError
-from core.kafka.admin import committed_offsets, list_offsets, partition_counts, require_kafka
-from core.kafka.config import common_config
-from core.settings import Settings
-from schemas.topics import Topics
-from services.experiments import load_policy
-from services.stack.disk import shortage_of_stack
-from services.stack.record import StackEnd, StackRecord
-from services.stack.server import tail
-from services.stack.supervisor import ProcessReader, ProcessStatus
-from streams.read import StateReader
-from streams.store.connect import connect, require_redis
-from streams.store.keys import learner_prefix
+from botify.core.errors import BotifyError, TopicError
+from botify.core.kafka.admin import committed_offsets, list_offsets, partition_counts, require_kafka
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
+from botify.services.experiments import load_policy
+from botify.services.stack.disk import shortage_of_stack
+from botify.services.stack.record import StackEnd, StackRecord
+from botify.services.stack.server import tail
+from botify.services.stack.supervisor import ProcessReader, ProcessStatus
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect, require_redis
+from botify.streams.store.keys import learner_prefix
 
 TIMEOUT_S = 10.0
 OFTEN, RECENT_S = 3, 600.0

@@ -18,9 +18,9 @@ from typing import Literal
 
 import psutil
 
-from services.errors import ChildDiedError
-from services.stack.record import Identity, StackRecord
-from services.stack.server import ChildProcess, bound, tail
+from botify.services.errors import ChildDiedError
+from botify.services.stack.record import Identity, StackRecord
+from botify.services.stack.server import ChildProcess, bound, tail
 
 WINDOW_S = 60.0
 LIMIT = 5
@@ -73,10 +73,10 @@ def programs(workers: int, recommenders: int, learners: int = 0, gateways: int =
     ['worker-1', 'learner-1', 'recommender-1', 'recommender-2', 'gateway-1']
     """
     counts = {
-        "worker": ("streams.worker", workers),
-        "learner": ("streams.learner", learners),
-        "recommender": ("services.recommender", recommenders),
-        "gateway": ("services.gateway", gateways),
+        "worker": ("botify.streams.worker", workers),
+        "learner": ("botify.streams.learner", learners),
+        "recommender": ("botify.services.recommender", recommenders),
+        "gateway": ("botify.services.gateway", gateways),
     }
     return [
         (f"{name}-{number}", [sys.executable, "-m", module])

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import IO
 
-from services.stack.record import Identity, stop_groups
+from botify.services.stack.record import Identity, stop_groups
 
 CLOSE_WAIT_S = 30.0
 
@@ -27,7 +27,7 @@ class Watchdog:
         """Have a child stopped if this process ends before it does so itself."""
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.stack.watchdog"],
+                [sys.executable, "-m", "botify.services.stack.watchdog"],
                 stdin=subprocess.PIPE,
                 text=True,
                 start_new_session=True,

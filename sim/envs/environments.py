@@ -11,9 +11,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from sim import SimulationError
-from sim.envs.session import SessionSlots, action_space, observation_space, world_of
-from sim.world.model import World
+from botify.sim import SimulationError
+from botify.sim.envs.session import SessionSlots, action_space, observation_space, world_of
+from botify.sim.world.model import World
 
 Columns = dict[str, Any]
 Action = np.int64 | NDArray[np.int64]
@@ -43,9 +43,9 @@ class BotifyEnv(gymnasium.Env[Columns, Action]):
 
     Examples
     --------
-    >>> import gymnasium, sim.envs
-    >>> from sim.world.config import WorldConfig
-    >>> from sim.world.generate import generate
+    >>> import gymnasium, botify.sim.envs
+    >>> from botify.sim.world.config import WorldConfig
+    >>> from botify.sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
     >>> env = gymnasium.make("Botify-v0", world=world)
     >>> observation, info = env.reset(seed=7)
@@ -133,9 +133,9 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
 
     Examples
     --------
-    >>> import gymnasium, sim.envs
-    >>> from sim.world.config import WorldConfig
-    >>> from sim.world.generate import generate
+    >>> import gymnasium, botify.sim.envs
+    >>> from botify.sim.world.config import WorldConfig
+    >>> from botify.sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
     >>> envs = gymnasium.make_vec("Botify-v0", num_envs=3, world=world)
     >>> observations, infos = envs.reset(seed=7)

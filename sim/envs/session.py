@@ -9,13 +9,13 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from core.keyed_random import integers, mix
-from core.settings import Settings
-from sim.listeners import load_model
-from sim.listeners.model import Floats, Ints
-from sim.schedule import PAUSE_MS, Arrivals
-from sim.simulation import FinishedListens, Simulation
-from sim.world import DEFAULT, World, find_world, open_world
+from botify.core.keyed_random import integers, mix
+from botify.core.settings import Settings
+from botify.sim.listeners import load_model
+from botify.sim.listeners.model import Floats, Ints
+from botify.sim.schedule import PAUSE_MS, Arrivals
+from botify.sim.simulation import FinishedListens, Simulation
+from botify.sim.world import DEFAULT, World, find_world, open_world
 
 
 def action_space(world: World) -> spaces.Discrete:

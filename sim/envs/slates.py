@@ -11,14 +11,14 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from core.keyed_random import mix
-from sim import SimulationError
-from sim.envs.environments import BotifyEnv, BotifyVectorEnv
-from sim.envs.session import SessionSlots, observation_space
-from sim.listeners.choice import ChoiceModel, choice_model, chosen
-from sim.listeners.model import ComparingListenerModel, Floats, Ints
-from sim.simulation import FinishedListens
-from sim.world.model import World
+from botify.core.keyed_random import mix
+from botify.sim import SimulationError
+from botify.sim.envs.environments import BotifyEnv, BotifyVectorEnv
+from botify.sim.envs.session import SessionSlots, observation_space
+from botify.sim.listeners.choice import ChoiceModel, choice_model, chosen
+from botify.sim.listeners.model import ComparingListenerModel, Floats, Ints
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.model import World
 
 
 class BotifySlateEnv(BotifyEnv):
@@ -41,7 +41,7 @@ class BotifySlateEnv(BotifyEnv):
     size : int
         Tracks of a slate.
     choice : str | ChoiceModel
-        `logit`, `cascade`, or a function of one's own (`sim.listeners.choice`).
+        `logit`, `cascade`, or a function of one's own (`botify.sim.listeners.choice`).
 
     Raises
     ------
@@ -50,9 +50,9 @@ class BotifySlateEnv(BotifyEnv):
 
     Examples
     --------
-    >>> import gymnasium, sim.envs
-    >>> from sim.world.config import WorldConfig
-    >>> from sim.world.generate import generate
+    >>> import gymnasium, botify.sim.envs
+    >>> from botify.sim.world.config import WorldConfig
+    >>> from botify.sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
     >>> env = gymnasium.make("BotifySlate-v0", world=world, size=3)
     >>> observation, info = env.reset(seed=7)
@@ -92,9 +92,9 @@ class BotifySlateVectorEnv(BotifyVectorEnv):
 
     Examples
     --------
-    >>> import gymnasium, sim.envs
-    >>> from sim.world.config import WorldConfig
-    >>> from sim.world.generate import generate
+    >>> import gymnasium, botify.sim.envs
+    >>> from botify.sim.world.config import WorldConfig
+    >>> from botify.sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
     >>> envs = gymnasium.make_vec("BotifySlate-v0", num_envs=4, world=world, size=3)
     >>> observations, infos = envs.reset(seed=7)

@@ -13,11 +13,11 @@ from typing import Any
 
 import gymnasium
 
-from schemas.events import Track
-from sim import WorldError
-from sim.envs import ENV_ID
-from sim.world.model import World
-from sim.world.store import load_world, worlds_directory
+from botify.schemas.events import Track
+from botify.sim import WorldError
+from botify.sim.envs import ENV_ID
+from botify.sim.world.model import World
+from botify.sim.world.store import load_world, worlds_directory
 
 MakeEnvironment = Callable[[], Any]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from core.loading import load_object
-from sim import SimulationError
-from sim.listeners.botify import BotifyListeners, ProbitListeners
-from sim.listeners.changing import DriftingListeners, FatiguedListeners, ShiftingListeners, TrendingListeners
-from sim.listeners.model import ListenerModel
-from sim.listeners.streaming import StreamingListeners
-from sim.world.model import World
+from botify.core.loading import load_object
+from botify.sim import SimulationError
+from botify.sim.listeners.botify import BotifyListeners, ProbitListeners
+from botify.sim.listeners.changing import DriftingListeners, FatiguedListeners, ShiftingListeners, TrendingListeners
+from botify.sim.listeners.model import ListenerModel
+from botify.sim.listeners.streaming import StreamingListeners
+from botify.sim.world.model import World
 
 MODELS: dict[str, Callable[[World, int], ListenerModel]] = {
     "botify": BotifyListeners,

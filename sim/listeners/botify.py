@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, ndtr
 
-from core.keyed_random import Keys, integers
-from sim.listeners.model import FIRST_TRACK, INTEREST, Exposure, Floats, Ints, SessionStart
-from sim.world.model import World
+from botify.core.keyed_random import Keys, integers
+from botify.sim.listeners.model import FIRST_TRACK, INTEREST, Exposure, Floats, Ints, SessionStart
+from botify.sim.world.model import World
 
 
 class BotifyListeners:
@@ -29,9 +29,9 @@ class BotifyListeners:
 
     Examples
     --------
-    >>> from sim.world.config import WorldConfig
-    >>> from sim.world.generate import generate
-    >>> from core.keyed_random import mix
+    >>> from botify.sim.world.config import WorldConfig
+    >>> from botify.sim.world.generate import generate
+    >>> from botify.core.keyed_random import mix
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
     >>> BotifyListeners(world, seed=7).open(np.array([0, 1]), mix(7, [0, 1]), np.array([0, 0])).tastes.shape
     (2, 8)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import Keys, integers, mix, uniform
-from sim.listeners.botify import BotifyListeners
-from sim.listeners.model import DRIFT, FIRST_TRACK, HIT, INTEREST, SHIFT, Exposure, Floats, Ints, SessionStart
-from sim.world.model import World
+from botify.core.keyed_random import Keys, integers, mix, uniform
+from botify.sim.listeners.botify import BotifyListeners
+from botify.sim.listeners.model import DRIFT, FIRST_TRACK, HIT, INTEREST, SHIFT, Exposure, Floats, Ints, SessionStart
+from botify.sim.world.model import World
 
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -35,8 +35,8 @@ class DriftingListeners(BotifyListeners):
 
     Examples
     --------
-    >>> from sim.world.config import WorldConfig
-    >>> from sim.world.generate import generate
+    >>> from botify.sim.world.config import WorldConfig
+    >>> from botify.sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
     >>> model, users, times = DriftingListeners(world, seed=7), np.array([0]), np.array([0])
     >>> now, later = (model.open(users, mix(7, users), times + days * DAY_MS).tastes for days in (0, 7))
@@ -87,8 +87,8 @@ class ShiftingListeners(BotifyListeners):
 
     Examples
     --------
-    >>> from sim.world.config import WorldConfig
-    >>> from sim.world.generate import generate
+    >>> from botify.sim.world.config import WorldConfig
+    >>> from botify.sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
     >>> model = ShiftingListeners(world, seed=7)
     >>> sounds = model.sounds_like(0)
@@ -159,8 +159,8 @@ class TrendingListeners(BotifyListeners):
 
     Examples
     --------
-    >>> from sim.world.config import WorldConfig
-    >>> from sim.world.generate import generate
+    >>> from botify.sim.world.config import WorldConfig
+    >>> from botify.sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=1000, artists=20, genres=5, users=3, dimensions=8)), {})
     >>> model = TrendingListeners(world, seed=7)
     >>> curve = model.popularity(np.repeat(np.arange(1000), 14), np.tile(np.arange(14) * DAY_MS, 1000))
@@ -239,8 +239,8 @@ class FatiguedListeners(BotifyListeners):
 
     Examples
     --------
-    >>> from sim.world.config import WorldConfig
-    >>> from sim.world.generate import generate
+    >>> from botify.sim.world.config import WorldConfig
+    >>> from botify.sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
     >>> model, users = FatiguedListeners(world, seed=7), np.array([0])
     >>> opening = model.open(users, mix(7, users), np.array([0]))

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from core.keyed_random import Keys, uniform
-from sim import SimulationError
-from sim.listeners.model import CHOICE, Floats, Ints
+from botify.core.keyed_random import Keys, uniform
+from botify.sim import SimulationError
+from botify.sim.listeners.model import CHOICE, Floats, Ints
 
 EXAMINATION = 1.0
 """0: all places are noticed alike; more: the first places are noticed most."""

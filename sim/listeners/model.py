@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import Keys
+from botify.core.keyed_random import Keys
 
 # Random streams, by what is drawn. The numbers never change: another number changes every seeded result.
 INTEREST: Final = 0  # the interest that a session follows

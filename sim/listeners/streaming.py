@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from core.keyed_random import Keys, mix, uniform
-from sim.listeners.botify import BotifyListeners
-from sim.listeners.model import CONTEXT, LENGTH, SKIP, Exposure, Floats, Ints, SessionStart
+from botify.core.keyed_random import Keys, mix, uniform
+from botify.sim.listeners.botify import BotifyListeners
+from botify.sim.listeners.model import CONTEXT, LENGTH, SKIP, Exposure, Floats, Ints, SessionStart
 
 HOUR_MS = 60 * 60 * 1000
 SKIPPED_BELOW: Final = 0.3
@@ -55,9 +55,9 @@ class StreamingListeners(BotifyListeners):
 
     Examples
     --------
-    >>> from sim.world.config import WorldConfig
-    >>> from sim.world.generate import generate
-    >>> from sim.world.model import World
+    >>> from botify.sim.world.config import WorldConfig
+    >>> from botify.sim.world.generate import generate
+    >>> from botify.sim.world.model import World
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
     >>> start = StreamingListeners(world, seed=7).open(np.arange(3), mix(7, np.arange(3)), np.zeros(3, dtype=np.int64))
     >>> start.budgets.tolist()

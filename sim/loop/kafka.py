@@ -5,22 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from core.errors import DecodeError
-from core.kafka.admin import end_offsets
-from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import TopicReader
-from core.kafka.replies import ReplyReader
-from core.settings import Settings
-from schemas.catalogue import read_catalogue, send_missing_tracks
-from schemas.codec import Codec
-from schemas.dead_letters import RejectedBefore
-from schemas.event_time import event_time_of
-from schemas.events import Listen, Recommendation, Track
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from schemas.validation import iter_valid
-from sim import SimulationError
-from sim.world.model import WorldCatalogue
+from botify.core.errors import DecodeError
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.kafka.reader import TopicReader
+from botify.core.kafka.replies import ReplyReader
+from botify.core.settings import Settings
+from botify.schemas.catalogue import read_catalogue, send_missing_tracks
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import RejectedBefore
+from botify.schemas.event_time import event_time_of
+from botify.schemas.events import Listen, Recommendation, Track
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.schemas.validation import iter_valid
+from botify.sim import SimulationError
+from botify.sim.world.model import WorldCatalogue
 
 MOST_AT_ONCE = 2000
 FLUSH_S = 60.0

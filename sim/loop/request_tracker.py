@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import Listen, Recommendation, RecommendationRequest
-from sim.listeners.model import Ints
-from sim.simulation import FinishedListens
+from botify.schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.sim.listeners.model import Ints
+from botify.sim.simulation import FinishedListens
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from core.telemetry import Heartbeat
-from sim.play import Progress
+from botify.core.telemetry import Heartbeat
+from botify.sim.play import Progress
 
 _LOWEST_MS, _STEP, _BINS = 0.01, 1.01, 1700
 """Bins 1 % wide, from 10 µs to four minutes."""

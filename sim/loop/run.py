@@ -7,24 +7,24 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from core.kafka.config import key_of
-from core.kafka.layout import declare_simulated
-from core.kafka.publisher import Record, RecordPublisher
-from core.process import stop_requested
-from core.settings import Settings
-from schemas.event_time import utc
-from schemas.events import Listen, RecommendationRequest
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from sim import SimulationError
-from sim.listeners import load_model
-from sim.loop.kafka import FLUSH_S, MOST_AT_ONCE, Replies, publish_catalogue, start_of_run_ms
-from sim.loop.request_tracker import RequestTracker
-from sim.loop.result import RunResult
-from sim.options import Due, RunOptions, new_run_id, pace_of, schedule_of
-from sim.play import Progress
-from sim.simulation import Simulation
-from sim.world.model import World
+from botify.core.kafka.config import key_of
+from botify.core.kafka.layout import declare_simulated
+from botify.core.kafka.publisher import Record, RecordPublisher
+from botify.core.process import stop_requested
+from botify.core.settings import Settings
+from botify.schemas.event_time import utc
+from botify.schemas.events import Listen, RecommendationRequest
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.sim import SimulationError
+from botify.sim.listeners import load_model
+from botify.sim.loop.kafka import FLUSH_S, MOST_AT_ONCE, Replies, publish_catalogue, start_of_run_ms
+from botify.sim.loop.request_tracker import RequestTracker
+from botify.sim.loop.result import RunResult
+from botify.sim.options import Due, RunOptions, new_run_id, pace_of, schedule_of
+from botify.sim.play import Progress
+from botify.sim.simulation import Simulation
+from botify.sim.world.model import World
 
 FURTHEST_START_MS = 366 * 24 * 60 * 60 * 1000
 REPORT_EVERY_S = 0.2

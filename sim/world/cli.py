@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from core.cli import Json, console, print_json, progress
-from core.kafka.admin import require_kafka
-from core.settings import Settings
-from sim.loop import publish_catalogue
-from sim.world import DEFAULT, World, WorldConfig, find_world, open_world
-from sim.world.reading import import_world
-from sim.world.store import save_world, worlds_directory
+from botify.core.cli import Json, console, print_json, progress
+from botify.core.kafka.admin import require_kafka
+from botify.core.settings import Settings
+from botify.sim.loop import publish_catalogue
+from botify.sim.world import DEFAULT, World, WorldConfig, find_world, open_world
+from botify.sim.world.reading import import_world
+from botify.sim.world.store import save_world, worlds_directory
 
 GROUP = "botify.world"
 """Entry points by which other packages add commands to this group."""

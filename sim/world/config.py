@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from sim import WorldError
+from botify.sim import WorldError
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.world.config import WorldConfig
-from sim.world.model import Details, Listeners, WorldCatalogue, nearest
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.model import Details, Listeners, WorldCatalogue, nearest
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim import WorldError
-from sim.world.config import WorldConfig
-from sim.world.generate import draw_durations, draw_embeddings, neighbours_of_interests
-from sim.world.model import Details, Listeners, World, WorldCatalogue
+from botify.sim import WorldError
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import draw_durations, draw_embeddings, neighbours_of_interests
+from botify.sim.world.model import Details, Listeners, World, WorldCatalogue
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim import WorldError
-from sim.world.config import NAMED, WorldConfig
-from sim.world.generate import generate
-from sim.world.model import Listeners, World, WorldCatalogue
-from sim.world.reading import read_array, read_catalogue, read_listeners
+from botify.sim import WorldError
+from botify.sim.world.config import NAMED, WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import Listeners, World, WorldCatalogue
+from botify.sim.world.reading import read_array, read_catalogue, read_listeners
 
 TASTES = "tastes.npy"
 """The file of the tastes that are no track's vector."""

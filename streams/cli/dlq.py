@@ -15,18 +15,25 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from core.cli import console, print_json, say
-from core.kafka.admin import require_kafka
-from core.kafka.offsets import parse_position
-from core.settings import Settings
-from schemas.event_time import utc
-from schemas.events import Listen
-from streams.dlq.exclude import Excluded, Selection, select
-from streams.dlq.exclude import exclude as keep_out
-from streams.dlq.letters import DeadLetter, DeadLetterError, LetterFilter, Resolutions, ResolutionStatus, read_letters
-from streams.dlq.redrive import RedriveResult
-from streams.dlq.redrive import redrive as bring_back
-from streams.store.connect import connect, require_redis
+from botify.core.cli import console, print_json, say
+from botify.core.kafka.admin import require_kafka
+from botify.core.kafka.offsets import parse_position
+from botify.core.settings import Settings
+from botify.schemas.event_time import utc
+from botify.schemas.events import Listen
+from botify.streams.dlq.exclude import Excluded, Selection, select
+from botify.streams.dlq.exclude import exclude as keep_out
+from botify.streams.dlq.letters import (
+    DeadLetter,
+    DeadLetterError,
+    LetterFilter,
+    Resolutions,
+    ResolutionStatus,
+    read_letters,
+)
+from botify.streams.dlq.redrive import RedriveResult
+from botify.streams.dlq.redrive import redrive as bring_back
+from botify.streams.store.connect import connect, require_redis
 
 User = Annotated[int | None, typer.Option(help="Only listens of this listener.")]
 EventId = Annotated[str | None, typer.Option(help="Only listens with this event id.")]

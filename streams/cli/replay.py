@@ -15,26 +15,26 @@ import typer
 from rich import box
 from rich.table import Table
 
-from core.cli import Json, console, print_json, progress, say
-from core.kafka.admin import require_kafka
-from core.kafka.offsets import parse_position
-from core.process import tune_gc
-from core.settings import Settings
-from schemas.event_time import parse_speed, utc
-from schemas.registry import codec_of
-from streams.cli.dlq import After, Before, EventId, ExclusionReason, User, exclude_before_replay
-from streams.cli.replay_models import models
-from streams.dlq.exclude import select
-from streams.folds.partition import PROJECTIONS
-from streams.replay.repartition import repartition as repartition_to
-from streams.replay.run import begin_namespace, fold_into_namespace
-from streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources, make_plan, open_sources
-from streams.replay.swap import NamespaceStatus, collect, read_status
-from streams.replay.swap import rollback as roll_back
-from streams.replay.swap import swap as swap_to
-from streams.replay.targets import LinesTarget, TopicTarget, run_lanes
-from streams.store.connect import require_redis
-from streams.store.namespaces import NamespaceRecord, NamespaceRecords, excluded_since
+from botify.core.cli import Json, console, print_json, progress, say
+from botify.core.kafka.admin import require_kafka
+from botify.core.kafka.offsets import parse_position
+from botify.core.process import tune_gc
+from botify.core.settings import Settings
+from botify.schemas.event_time import parse_speed, utc
+from botify.schemas.registry import codec_of
+from botify.streams.cli.dlq import After, Before, EventId, ExclusionReason, User, exclude_before_replay
+from botify.streams.cli.replay_models import models
+from botify.streams.dlq.exclude import select
+from botify.streams.folds.partition import PROJECTIONS
+from botify.streams.replay.repartition import repartition as repartition_to
+from botify.streams.replay.run import begin_namespace, fold_into_namespace
+from botify.streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources, make_plan, open_sources
+from botify.streams.replay.swap import NamespaceStatus, collect, read_status
+from botify.streams.replay.swap import rollback as roll_back
+from botify.streams.replay.swap import swap as swap_to
+from botify.streams.replay.targets import LinesTarget, TopicTarget, run_lanes
+from botify.streams.store.connect import require_redis
+from botify.streams.store.namespaces import NamespaceRecord, NamespaceRecords, excluded_since
 
 T = TypeVar("T")
 

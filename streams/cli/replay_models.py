@@ -11,15 +11,15 @@ import typer
 from rich import box
 from rich.table import Table
 
-from core.cli import Json, console, print_json, progress, say
-from core.kafka.admin import require_kafka
-from core.settings import MOST_SHARDS, Settings
-from schemas.events import Model
-from streams.cli.verify import excluded_hint
-from streams.replay.models import Relearned, Swapped, rebuild, relearn, rollback_models, swap_models
-from streams.replay.shards import copy_training, require_no_workers
-from streams.replay.sources import ReplayError
-from streams.store.connect import require_redis
+from botify.core.cli import Json, console, print_json, progress, say
+from botify.core.kafka.admin import require_kafka
+from botify.core.settings import MOST_SHARDS, Settings
+from botify.schemas.events import Model
+from botify.streams.cli.verify import excluded_hint
+from botify.streams.replay.models import Relearned, Swapped, rebuild, relearn, rollback_models, swap_models
+from botify.streams.replay.shards import copy_training, require_no_workers
+from botify.streams.replay.sources import ReplayError
+from botify.streams.store.connect import require_redis
 
 
 def models(

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from core.cli import say
-from core.settings import Settings
-from streams.cli.replay import run_with_sources
-from streams.snapshot import load as load_snapshot
-from streams.snapshot import save as save_snapshot
+from botify.core.cli import say
+from botify.core.settings import Settings
+from botify.streams.cli.replay import run_with_sources
+from botify.streams.snapshot import load as load_snapshot
+from botify.streams.snapshot import save as save_snapshot
 
 app = typer.Typer(help="Save the state to a file, and load it.", no_args_is_help=True)
 

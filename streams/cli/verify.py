@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from core.cli import Json, console, print_json, progress
-from core.kafka.admin import require_kafka
-from core.settings import Settings
-from streams.store.connect import require_redis
-from streams.verify import MOVE_S, Difference, Report
-from streams.verify import verify as verify_namespace
+from botify.core.cli import Json, console, print_json, progress
+from botify.core.kafka.admin import require_kafka
+from botify.core.settings import Settings
+from botify.streams.store.connect import require_redis
+from botify.streams.verify import MOVE_S, Difference, Report
+from botify.streams.verify import verify as verify_namespace
 
 
 def verify(

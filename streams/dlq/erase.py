@@ -18,14 +18,14 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaError, Message
 
-from core.errors import BotifyError
-from core.kafka.config import key_of, partition_of
-from core.kafka.layout import live_layout
-from core.kafka.publisher import RecordPublisher
-from core.settings import Settings
-from schemas.topics import Topics
-from schemas.validation import ERASURE
-from streams.dlq.exclude import exclude_erased
+from botify.core.errors import BotifyError
+from botify.core.kafka.config import key_of, partition_of
+from botify.core.kafka.layout import live_layout
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
+from botify.schemas.validation import ERASURE
+from botify.streams.dlq.exclude import exclude_erased
 
 PASS_S = 600.0
 """How long the worker may take to reach a tombstone, such as while it is restarted; after that the erasure fails."""

@@ -13,20 +13,20 @@ from datetime import UTC, datetime
 
 from confluent_kafka import Message
 
-from core.errors import DecodeError, ExcludedError, PublishError
-from core.kafka.admin import end_offsets, start_offsets
-from core.kafka.config import key_of, partition_of
-from core.kafka.headers import headers_of
-from core.kafka.layout import COPIED
-from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.dead_letters import ERASED, EXCLUDED, Origin, RejectedBefore, dead_letter, originals_of
-from schemas.events import Listen
-from schemas.registry import codec_of
-from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
-from streams.dlq.letters import ACKNOWLEDGE_TIMEOUT_S, DeadLetterError
+from botify.core.errors import DecodeError, ExcludedError, PublishError
+from botify.core.kafka.admin import end_offsets, start_offsets
+from botify.core.kafka.config import key_of, partition_of
+from botify.core.kafka.headers import headers_of
+from botify.core.kafka.layout import COPIED
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import ERASED, EXCLUDED, Origin, RejectedBefore, dead_letter, originals_of
+from botify.schemas.events import Listen
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
+from botify.streams.dlq.letters import ACKNOWLEDGE_TIMEOUT_S, DeadLetterError
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
-from core.errors import BotifyError, ExcludedError
-from core.kafka.headers import headers_of
-from core.kafka.reader import LogRecord, TopicReader
-from core.settings import Settings
-from schemas.dead_letters import PREFIX, Origin, origin_of
-from schemas.topics import Topics
-from streams.store.keys import dead_letter_resolutions
+from botify.core.errors import BotifyError, ExcludedError
+from botify.core.kafka.headers import headers_of
+from botify.core.kafka.reader import LogRecord, TopicReader
+from botify.core.settings import Settings
+from botify.schemas.dead_letters import PREFIX, Origin, origin_of
+from botify.schemas.topics import Topics
+from botify.streams.store.keys import dead_letter_resolutions
 
 ACKNOWLEDGE_TIMEOUT_S = 40.0
 """More than the producer's delivery timeout: after it, nothing that was sent can reach a topic any more."""

@@ -17,19 +17,19 @@ from typing import Any
 from confluent_kafka import KafkaError, Message
 from redis.exceptions import LockError
 
-from core.errors import RejectedMessageError
-from core.kafka.admin import end_offsets
-from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import PartitionLog
-from core.settings import Settings
-from schemas.catalogue import CatalogueReader
-from schemas.dead_letters import Origin
-from schemas.event_time import EventTime, Lead
-from schemas.events import Listen
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from schemas.validation import Intake, decode_and_validate
-from streams.dlq.letters import (
+from botify.core.errors import RejectedMessageError
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.kafka.reader import PartitionLog
+from botify.core.settings import Settings
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.dead_letters import Origin
+from botify.schemas.event_time import EventTime, Lead
+from botify.schemas.events import Listen
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.schemas.validation import Intake, decode_and_validate
+from botify.streams.dlq.letters import (
     ACKNOWLEDGE_TIMEOUT_S,
     ATTEMPTS,
     REDRIVE_OF,
@@ -39,8 +39,8 @@ from streams.dlq.letters import (
     Resolutions,
     ResolutionStatus,
 )
-from streams.read import StateReader
-from streams.store.keys import redrive_lock
+from botify.streams.read import StateReader
+from botify.streams.store.keys import redrive_lock
 
 BATCH = 500
 LOCK_S = 120

@@ -15,10 +15,10 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from schemas.event_time import EventTime
-from schemas.events import OPINION_KINDS, Session
-from streams.folds.projection import Changes
-from streams.folds.users import UserRecords
+from botify.schemas.event_time import EventTime
+from botify.schemas.events import OPINION_KINDS, Session
+from botify.streams.folds.projection import Changes
+from botify.streams.folds.users import UserRecords
 
 OPINIONS = "opinions"
 MOST_OPINIONS = 2_000

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import Listen
-from streams.folds.projection import Changes, Record
-from streams.folds.users import CACHED, UserRecords
+from botify.schemas.events import Listen
+from botify.streams.folds.projection import Changes, Record
+from botify.streams.folds.users import CACHED, UserRecords
 
 LIKES_OF_USERS = "likes"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from schemas.events import Session
-from streams.folds.feedback import OPINIONS
-from streams.folds.likes import UserLikes
-from streams.folds.popularity import Popularity, TrackRows
-from streams.folds.projection import Changes, Fields, Projection, Record, Scores
-from streams.folds.sessions import HALF_LIFE_SESSIONS, Sessions
-from streams.folds.users import UserStates
+from botify.schemas.events import Session
+from botify.streams.folds.feedback import OPINIONS
+from botify.streams.folds.likes import UserLikes
+from botify.streams.folds.popularity import Popularity, TrackRows
+from botify.streams.folds.projection import Changes, Fields, Projection, Record, Scores
+from botify.streams.folds.sessions import HALF_LIFE_SESSIONS, Sessions
+from botify.streams.folds.users import UserStates
 
 HASHES: Sequence[str] = (*UserStates.hashes, *UserLikes.hashes, *Popularity.hashes, *Sessions.hashes, OPINIONS)
 """Every collection of a partition that is a hash; `OPINIONS` is of a partition of the feedback."""

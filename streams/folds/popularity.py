@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streams.folds.projection import Changes, Fields, Record, ScoreChanges, Scores
+from botify.streams.folds.projection import Changes, Fields, Record, ScoreChanges, Scores
 
 POPULARITY = "popularity"
 TOP_TRACKS = 1000
@@ -82,7 +82,7 @@ class Popularity:
 
     Examples
     --------
-    >>> from schemas.events import Listen
+    >>> from botify.schemas.events import Listen
     >>> listen = Listen("a:0", 42, 7, 0.5, 3_600_000, "a", 0, False, None, {}, None, None)
     >>> popularity = Popularity(nothing_stored=True)
     >>> popularity.missing([(0, listen)])

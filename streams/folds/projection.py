@@ -9,7 +9,7 @@ from typing import Protocol
 
 import hiredis
 
-from schemas.events import Listen
+from botify.schemas.events import Listen
 
 Record = tuple[int, Listen]
 """Offset and event."""

@@ -24,9 +24,9 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from schemas.event_time import EventTime
-from schemas.events import Listen, Session
-from streams.folds.projection import Changes, Fields, Record, Scores
+from botify.schemas.event_time import EventTime
+from botify.schemas.events import Listen, Session
+from botify.streams.folds.projection import Changes, Fields, Record, Scores
 
 OPEN_SESSIONS = "open-sessions"
 WATERMARK = b"watermark"

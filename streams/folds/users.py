@@ -21,8 +21,8 @@ import mmh3
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import Listen
-from streams.folds.projection import Changes, Fields, Record, Scores
+from botify.schemas.events import Listen
+from botify.streams.folds.projection import Changes, Fields, Record, Scores
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -1,4 +1,4 @@
-"""`python -m streams.learner`: the learner as a Faust app. The training topic in, models out.
+"""`python -m botify.streams.learner`: the learner as a Faust app. The training topic in, models out.
 
 It runs until SIGTERM. Several learners share the shards: each partition of the topic has one that learns from it.
 """
@@ -8,21 +8,21 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from core.numba_cache import give_back_compiler
-from core.settings import Settings
-from schemas.dead_letters import Letters
-from schemas.events import Model
-from schemas.models import learned_body_bytes
-from schemas.registry import codec_of
-from schemas.topics import Topics, check_training, learner_group_of
-from streams.learner.model import MODELS
-from streams.learner.models.next_track import warm_up
-from streams.learner.partition import SNAPSHOTS, TICK_S, LearnerPartition, LearnerSources
-from streams.store.keys import learner_prefix
-from streams.store.protocol import Claim, Store
-from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
-from streams.worker.metrics import LearnerCounters, ModelMetrics
-from streams.worker.partition import KafkaPublisher
+from botify.core.numba_cache import give_back_compiler
+from botify.core.settings import Settings
+from botify.schemas.dead_letters import Letters
+from botify.schemas.events import Model
+from botify.schemas.models import learned_body_bytes
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics, check_training, learner_group_of
+from botify.streams.learner.model import MODELS
+from botify.streams.learner.models.next_track import warm_up
+from botify.streams.learner.partition import SNAPSHOTS, TICK_S, LearnerPartition, LearnerSources
+from botify.streams.store.keys import learner_prefix
+from botify.streams.store.protocol import Claim, Store
+from botify.streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
+from botify.streams.worker.metrics import LearnerCounters, ModelMetrics
+from botify.streams.worker.partition import KafkaPublisher
 
 RUN_RECORDS = 64
 """A record may hold 12,000 listens."""

@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from core.errors import BotifyError
-from schemas.events import Model, Track, TrainingBatch
-from schemas.models import LEARNED_BODY_BYTES, model_of
-from schemas.shards import ALONE, Shard
-from schemas.training import TrainingColumns
-from streams.learner.model import FORMAT, MODELS, ListenModel, OnlineModel, SessionModel
-from streams.learner.models.next_track import CHUNK
-from streams.learner.models.tables import compressed, expanded, pack, unpack
-from streams.learner.sessions import FinishedSession, OpenSessions, cut, joined
+from botify.core.errors import BotifyError
+from botify.schemas.events import Model, Track, TrainingBatch
+from botify.schemas.models import LEARNED_BODY_BYTES, model_of
+from botify.schemas.shards import ALONE, Shard
+from botify.schemas.training import TrainingColumns
+from botify.streams.learner.model import FORMAT, MODELS, ListenModel, OnlineModel, SessionModel
+from botify.streams.learner.models.next_track import CHUNK
+from botify.streams.learner.models.tables import compressed, expanded, pack, unpack
+from botify.streams.learner.sessions import FinishedSession, OpenSessions, cut, joined
 
 LEARN_SESSIONS = 64
 """Models learn from so many at a time: few calls, and the same calls however listens were batched."""
@@ -105,8 +105,8 @@ class Learner:
 
     Examples
     --------
-    >>> from schemas.events import Listen
-    >>> from schemas.training import listens_of, training_batch_of
+    >>> from botify.schemas.events import Listen
+    >>> from botify.schemas.training import listens_of, training_batch_of
     >>> listen = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, True, None, {}, None, None)
     >>> batch = training_batch_of("id", 0, 0, 1, [(0, listen)])
     >>> learner = Learner({7: Track(7, "artist", None, None, "title")})

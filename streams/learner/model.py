@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self, runtime_checkable
 
-from schemas.events import Track
-from schemas.training import TrainingColumns
-from streams.learner.models.factors import FactorModel
-from streams.learner.models.item_graph import ItemGraph
-from streams.learner.models.next_track_projection import NextTrackProjection
-from streams.learner.sessions import FinishedSession
+from botify.schemas.events import Track
+from botify.schemas.training import TrainingColumns
+from botify.streams.learner.models.factors import FactorModel
+from botify.streams.learner.models.item_graph import ItemGraph
+from botify.streams.learner.models.next_track_projection import NextTrackProjection
+from botify.streams.learner.sessions import FinishedSession
 
 
 class OnlineModel(Protocol):

@@ -14,28 +14,28 @@ import numpy as np
 from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
-from core.errors import RejectedMessageError
-from core.kafka.admin import read_topic_id
-from core.kafka.config import common_config
-from core.kafka.layout import listens_topic, read_phases
-from core.settings import Settings
-from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
-from schemas.dead_letters import Letters, RejectedBefore
-from schemas.events import Model, Track, TrainingBatch
-from schemas.models import learned_body_bytes
-from schemas.shards import Shard, shard_of
-from schemas.topics import Topics
-from schemas.track_table import TrackTable
-from schemas.training import TrainingColumns, listens_of
-from schemas.validation import Intake, Rejected, decode_and_validate
-from streams.folds.projection import Changes
-from streams.learner.learner import SNAPSHOT_BYTES_PER_S, Learner, OutdatedStateError, Outgrown
-from streams.store.keys import checkpoint_key, partition_key
-from streams.store.protocol import Claim, ClaimLostError, Outcome, Store
-from streams.store.redis_store import letters_of
-from streams.worker.metrics import LearnerCounters
-from streams.worker.partition import ClaimedPartition, Publisher
+from botify.core.errors import RejectedMessageError
+from botify.core.kafka.admin import read_topic_id
+from botify.core.kafka.config import common_config
+from botify.core.kafka.layout import listens_topic, read_phases
+from botify.core.settings import Settings
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import Letters, RejectedBefore
+from botify.schemas.events import Model, Track, TrainingBatch
+from botify.schemas.models import learned_body_bytes
+from botify.schemas.shards import Shard, shard_of
+from botify.schemas.topics import Topics
+from botify.schemas.track_table import TrackTable
+from botify.schemas.training import TrainingColumns, listens_of
+from botify.schemas.validation import Intake, Rejected, decode_and_validate
+from botify.streams.folds.projection import Changes
+from botify.streams.learner.learner import SNAPSHOT_BYTES_PER_S, Learner, OutdatedStateError, Outgrown
+from botify.streams.store.keys import checkpoint_key, partition_key
+from botify.streams.store.protocol import Claim, ClaimLostError, Outcome, Store
+from botify.streams.store.redis_store import letters_of
+from botify.streams.worker.metrics import LearnerCounters
+from botify.streams.worker.partition import ClaimedPartition, Publisher
 
 log = logging.getLogger(__name__)
 

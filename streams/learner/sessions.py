@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.training import TrainingColumns
-from streams.learner.models.tables import pack, unpack
+from botify.schemas.training import TrainingColumns
+from botify.streams.learner.models.tables import pack, unpack
 
 
 class FinishedSession(NamedTuple):
@@ -120,8 +120,8 @@ class OpenSessions:
 
     Examples
     --------
-    >>> from schemas.events import Listen
-    >>> from schemas.training import listens_of, training_batch_of
+    >>> from botify.schemas.events import Listen
+    >>> from botify.schemas.training import listens_of, training_batch_of
     >>> heard = [Listen("a:0", 42, 7, 0.5, 1000, "a", 0, False, None, {}, None, None),
     ...          Listen("a:1", 42, 8, 1.0, 1000, "a", 1, True, None, {}, None, None)]
     >>> batch = training_batch_of("id", 0, 0, 2, list(enumerate(heard)))

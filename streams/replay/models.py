@@ -14,19 +14,19 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.kafka.offsets import TopicState, describe_topic
-from core.kafka.reader import PartitionLog
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Model
-from schemas.models import publish_models
-from schemas.registry import codec_of
-from schemas.topics import Topics, learner_group_of
-from streams.learner.partition import LEARNER, SNAPSHOTS, Learned, LearnerPartition, LearnerSources, read_learned
-from streams.replay.sources import ReplayError
-from streams.store.connect import connect_async
-from streams.store.keys import learner_prefix
-from streams.store.namespaces import (
+from botify.core.kafka.offsets import TopicState, describe_topic
+from botify.core.kafka.reader import PartitionLog
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Model
+from botify.schemas.models import publish_models
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics, learner_group_of
+from botify.streams.learner.partition import LEARNER, SNAPSHOTS, Learned, LearnerPartition, LearnerSources, read_learned
+from botify.streams.replay.sources import ReplayError
+from botify.streams.store.connect import connect_async
+from botify.streams.store.keys import learner_prefix
+from botify.streams.store.namespaces import (
     NamespaceRecord,
     NamespaceRecords,
     excluded_since,
@@ -34,10 +34,10 @@ from streams.store.namespaces import (
     live_namespace,
     make_live,
 )
-from streams.store.protocol import ClaimLostError, MemoryStore, Outcome, offset_to_start_at
-from streams.store.redis_store import RedisStore
-from streams.worker.metrics import LearnerCounters
-from streams.worker.partition import NullPublisher
+from botify.streams.store.protocol import ClaimLostError, MemoryStore, Outcome, offset_to_start_at
+from botify.streams.store.redis_store import RedisStore
+from botify.streams.worker.metrics import LearnerCounters
+from botify.streams.worker.partition import NullPublisher
 
 BATCH = 64
 """A record may hold 12,000 listens."""

@@ -32,13 +32,13 @@ from typing import Any
 from confluent_kafka import IsolationLevel, KafkaException, Message
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
-from core.errors import DecodeError, TopicError
-from core.kafka.admin import TIMEOUT_S, end_offsets, list_offsets, partition_counts, read_topic_id, start_offsets
-from core.kafka.closing import ClosedEnds, ask_leaders
-from core.kafka.column_fetch import ColumnLog
-from core.kafka.config import common_config, key_of, partition_of
-from core.kafka.headers import carried, headers_of
-from core.kafka.layout import (
+from botify.core.errors import DecodeError, TopicError
+from botify.core.kafka.admin import TIMEOUT_S, end_offsets, list_offsets, partition_counts, read_topic_id, start_offsets
+from botify.core.kafka.closing import ClosedEnds, ask_leaders
+from botify.core.kafka.column_fetch import ColumnLog
+from botify.core.kafka.config import common_config, key_of, partition_of
+from botify.core.kafka.headers import carried, headers_of
+from botify.core.kafka.layout import (
     COPIED,
     LISTENS_CONFIG,
     MAX_BYTES,
@@ -49,22 +49,22 @@ from core.kafka.layout import (
     own_options,
     read_phases,
 )
-from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import BATCH, TopicReader, log_record
-from core.process import gather_or_cancel
-from core.settings import Settings
-from schemas.dead_letters import Origin, RejectedBefore, originals_of
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from schemas.training import training_batches_of
-from schemas.validation import erased_user
-from streams.dlq.exclude import exclude_erased
-from streams.folds.partition import PROJECTIONS
-from streams.replay.run import fold_feedback
-from streams.replay.sources import ReplayError, ReplaySources, open_sources
-from streams.replay.targets import NamespaceTarget, Progress
-from streams.store.keys import checkpoint_key
-from streams.store.namespaces import (
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.kafka.reader import BATCH, TopicReader, log_record
+from botify.core.process import gather_or_cancel
+from botify.core.settings import Settings
+from botify.schemas.dead_letters import Origin, RejectedBefore, originals_of
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.schemas.training import training_batches_of
+from botify.schemas.validation import erased_user
+from botify.streams.dlq.exclude import exclude_erased
+from botify.streams.folds.partition import PROJECTIONS
+from botify.streams.replay.run import fold_feedback
+from botify.streams.replay.sources import ReplayError, ReplaySources, open_sources
+from botify.streams.replay.targets import NamespaceTarget, Progress
+from botify.streams.store.keys import checkpoint_key
+from botify.streams.store.namespaces import (
     NamespaceRecord,
     NamespaceRecords,
     checkpoints,
@@ -72,7 +72,7 @@ from streams.store.namespaces import (
     live_namespace,
     make_live,
 )
-from streams.worker.partition import send_training
+from botify.streams.worker.partition import send_training
 
 CLOSE_ENOUGH = 500
 """Records that the copy may lag when the old topic is closed."""

@@ -8,13 +8,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from core.kafka.admin import end_offsets
-from streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources
-from streams.replay.targets import NamespaceTarget, Progress, check_sessions_topic, run_lanes, sessions_sent_to
-from streams.store.keys import feedback_of
-from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, excluded_since, live_namespace
-from streams.store.redis_store import PartitionCopy, RedisContents, have_same_items, point_in_time_copy
-from streams.worker.folding import by_feedback
+from botify.core.kafka.admin import end_offsets
+from botify.streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources
+from botify.streams.replay.targets import NamespaceTarget, Progress, check_sessions_topic, run_lanes, sessions_sent_to
+from botify.streams.store.keys import feedback_of
+from botify.streams.store.namespaces import (
+    NamespaceRecord,
+    NamespaceRecords,
+    checkpoints,
+    excluded_since,
+    live_namespace,
+)
+from botify.streams.store.redis_store import PartitionCopy, RedisContents, have_same_items, point_in_time_copy
+from botify.streams.worker.folding import by_feedback
 
 LIVE_TIMEOUT_S = 10.0
 _POLL_S = 0.05

@@ -7,18 +7,18 @@ from collections.abc import Callable
 from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from core.errors import DecodeError, TopicError
-from core.kafka.admin import TIMEOUT_S, end_offsets
-from core.kafka.config import common_config
-from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import PartitionLog, TopicReader
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import TrainingBatch
-from schemas.registry import codec_of
-from schemas.topics import MAX_MODEL_BYTES, Topics, create_training, worker_group_of
-from streams.replay.sources import ReplayError
-from streams.worker.partition import send_training
+from botify.core.errors import DecodeError, TopicError
+from botify.core.kafka.admin import TIMEOUT_S, end_offsets
+from botify.core.kafka.config import common_config
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.kafka.reader import PartitionLog, TopicReader
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import TrainingBatch
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import MAX_MODEL_BYTES, Topics, create_training, worker_group_of
+from botify.streams.replay.sources import ReplayError
+from botify.streams.worker.partition import send_training
 
 BATCH = 64
 """A record may have 12,000 listens."""

@@ -9,18 +9,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors import BotifyError
-from core.kafka.offsets import TopicState, describe_topic
-from core.kafka.reader import LogRecord
-from core.settings import Settings
-from schemas.catalogue import CatalogueReader
-from schemas.dead_letters import Letters, RejectedBefore
-from schemas.event_time import Lead
-from schemas.registry import codec_of
-from schemas.topics import Topics, feedback_group_of, worker_group_of
-from schemas.validation import Intake
-from streams.folds.partition import ALWAYS_FOLDED, PROJECTIONS
-from streams.store.connect import connect_async
+from botify.core.errors import BotifyError
+from botify.core.kafka.offsets import TopicState, describe_topic
+from botify.core.kafka.reader import LogRecord
+from botify.core.settings import Settings
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.dead_letters import Letters, RejectedBefore
+from botify.schemas.event_time import Lead
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics, feedback_group_of, worker_group_of
+from botify.schemas.validation import Intake
+from botify.streams.folds.partition import ALWAYS_FOLDED, PROJECTIONS
+from botify.streams.store.connect import connect_async
 
 
 class ReplayError(BotifyError):

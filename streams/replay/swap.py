@@ -8,16 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.kafka.admin import end_offsets
-from core.settings import MOST_SHARDS
-from schemas.topics import Topics
-from streams.folds.partition import HASHES, SCORE_SETS
-from streams.learner.partition import LEARNER, SNAPSHOTS
-from streams.replay.run import LIVE_TIMEOUT_S, fold_feedback, within_topic
-from streams.replay.sources import ReplayError, ReplaySources
-from streams.replay.targets import NamespaceTarget, run_lanes, sessions_sent_to
-from streams.store.keys import default_namespace, feedback_of, learner_prefix
-from streams.store.namespaces import (
+from botify.core.kafka.admin import end_offsets
+from botify.core.settings import MOST_SHARDS
+from botify.schemas.topics import Topics
+from botify.streams.folds.partition import HASHES, SCORE_SETS
+from botify.streams.learner.partition import LEARNER, SNAPSHOTS
+from botify.streams.replay.run import LIVE_TIMEOUT_S, fold_feedback, within_topic
+from botify.streams.replay.sources import ReplayError, ReplaySources
+from botify.streams.replay.targets import NamespaceTarget, run_lanes, sessions_sent_to
+from botify.streams.store.keys import default_namespace, feedback_of, learner_prefix
+from botify.streams.store.namespaces import (
     NamespaceRecord,
     NamespaceRecords,
     checkpoints,

@@ -11,29 +11,29 @@ from typing import Any, Protocol, TextIO
 
 from confluent_kafka.admin import AdminClient
 
-from core.errors import DecodeError
-from core.kafka.admin import partition_counts
-from core.kafka.column_fetch import ColumnLog
-from core.kafka.config import common_config
-from core.kafka.offsets import describe_topic
-from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import LogRecord
-from core.process import gather_or_cancel
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen, Session
-from schemas.registry import codec_of
-from schemas.topics import Topics, worker_group_of
-from schemas.validation import Rejected
-from streams.folds.partition import PROJECTIONS
-from streams.folds.popularity import TrackRows
-from streams.replay.sources import Pacer, ReplayError, ReplaySources
-from streams.store.keys import checkpoint_key
-from streams.store.protocol import Outcome, offset_to_start_at
-from streams.store.redis_store import RedisStore
-from streams.worker.folding import Folding, columns_when_compiled
-from streams.worker.metrics import WorkerCounters
-from streams.worker.partition import KafkaPublisher, NullPublisher, Publishable, Publisher, WorkerPartition
+from botify.core.errors import DecodeError
+from botify.core.kafka.admin import partition_counts
+from botify.core.kafka.column_fetch import ColumnLog
+from botify.core.kafka.config import common_config
+from botify.core.kafka.offsets import describe_topic
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.kafka.reader import LogRecord
+from botify.core.process import gather_or_cancel
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Session
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics, worker_group_of
+from botify.schemas.validation import Rejected
+from botify.streams.folds.partition import PROJECTIONS
+from botify.streams.folds.popularity import TrackRows
+from botify.streams.replay.sources import Pacer, ReplayError, ReplaySources
+from botify.streams.store.keys import checkpoint_key
+from botify.streams.store.protocol import Outcome, offset_to_start_at
+from botify.streams.store.redis_store import RedisStore
+from botify.streams.worker.folding import Folding, columns_when_compiled
+from botify.streams.worker.metrics import WorkerCounters
+from botify.streams.worker.partition import KafkaPublisher, NullPublisher, Publishable, Publisher, WorkerPartition
 
 LANES = 4
 """Partitions that are read at a time; each has a consumer with prefetched records."""

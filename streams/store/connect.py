@@ -43,11 +43,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from core.errors import BotifyError
-from core.kafka.admin import accepts_connections
-from core.settings import Settings
-from streams.store.keys import write_probe
-from streams.store.node import pipelined
+from botify.core.errors import BotifyError
+from botify.core.kafka.admin import accepts_connections
+from botify.core.settings import Settings
+from botify.streams.store.keys import write_probe
+from botify.streams.store.node import pipelined
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
-from core.errors import BotifyError
-from core.settings import Settings
-from streams.folds.partition import HASHES, SCORE_SETS
-from streams.store.connect import patiently
-from streams.store.keys import (
+from botify.core.errors import BotifyError
+from botify.core.settings import Settings
+from botify.streams.folds.partition import HASHES, SCORE_SETS
+from botify.streams.store.connect import patiently
+from botify.streams.store.keys import (
     checkpoint_key,
     default_namespace,
     feedback_of,
@@ -25,7 +25,7 @@ from streams.store.keys import (
     namespace_records,
     partition_key,
 )
-from streams.store.node import call
+from botify.streams.store.node import call
 
 _SWAP = Path(__file__).with_name("swap.lua")
 
@@ -125,7 +125,7 @@ class NamespaceRecord:
     sessions_to : str | None
         Topic of the sessions that close in it before it is live.
     layout : str
-        Layout of the listens topic that it is the fold of (`core.kafka.layout`).
+        Layout of the listens topic that it is the fold of (`botify.core.kafka.layout`).
     partitions : int | None
         How many that topic has; None for as many as the settings say.
     """

@@ -17,7 +17,7 @@ from redis.asyncio import RedisCluster
 from redis.exceptions import AskError, ExecAbortError, MovedError, NoScriptError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from streams.folds.projection import Bulk
+from botify.streams.folds.projection import Bulk
 
 Command = tuple[Any, ...]
 """Name, key and arguments: str, bytes or int, or one `Bulk`."""

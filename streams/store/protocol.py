@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeVar
 
-from core.errors import BotifyError
-from core.kafka.offsets import TopicState
-from schemas.dead_letters import Letters
-from streams.folds.projection import Changes
+from botify.core.errors import BotifyError
+from botify.core.kafka.offsets import TopicState
+from botify.schemas.dead_letters import Letters
+from botify.streams.folds.projection import Changes
 
 
 class Outcome(Enum):
@@ -82,7 +82,7 @@ class ClaimPosition:
         --------
         >>> ClaimPosition(Claim(1, "me", None, "t"), 7).check(2, "you", 7)
         Traceback (most recent call last):
-        streams.store.protocol.ClaimLostError: FENCED
+        botify.streams.store.protocol.ClaimLostError: FENCED
         """
         if (epoch, owner) != (self.claim.epoch, self.claim.owner):
             raise ClaimLostError(Outcome.FENCED)

@@ -25,15 +25,15 @@ from typing import Any, Protocol, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from core.errors import BotifyError
-from schemas.dead_letters import Letters
-from streams.folds.partition import HASHES, SCORE_SETS
-from streams.folds.projection import Changes, PackedFields
-from streams.store.connect import AWAY, FIRST_PAUSE_S, PATIENCE_S, Writes, find_slot, patiently
-from streams.store.keys import CHECKPOINT, checkpoint_key, copy_of, partition_key
-from streams.store.node import Command, call, connection_to, count_arguments, pack, read_together, run_script
-from streams.store.protocol import Claim, ClaimPosition, Outcome
-from streams.store.transaction import write_guarded
+from botify.core.errors import BotifyError
+from botify.schemas.dead_letters import Letters
+from botify.streams.folds.partition import HASHES, SCORE_SETS
+from botify.streams.folds.projection import Changes, PackedFields
+from botify.streams.store.connect import AWAY, FIRST_PAUSE_S, PATIENCE_S, Writes, find_slot, patiently
+from botify.streams.store.keys import CHECKPOINT, checkpoint_key, copy_of, partition_key
+from botify.streams.store.node import Command, call, connection_to, count_arguments, pack, read_together, run_script
+from botify.streams.store.protocol import Claim, ClaimPosition, Outcome
+from botify.streams.store.transaction import write_guarded
 
 _HERE = Path(__file__).parent
 
@@ -285,7 +285,7 @@ async def digest(contents: Contents, partition: int) -> dict[str, str]:
     Examples
     --------
     >>> import asyncio
-    >>> from streams.store.protocol import MemoryStore
+    >>> from botify.streams.store.protocol import MemoryStore
     >>> one, other = MemoryStore(), MemoryStore()
     >>> one.hashes[0, "users"] = {b"7": b"a", b"8": b"b"}
     >>> other.hashes[0, "users"] = {b"8": b"b", b"7": b"a"}

@@ -13,9 +13,9 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from streams.folds.projection import Bulk
-from streams.store.node import Command, executed, on_connection, pack, packed_command
-from streams.store.protocol import Outcome
+from botify.streams.folds.projection import Bulk
+from botify.streams.store.node import Command, executed, on_connection, pack, packed_command
+from botify.streams.store.protocol import Outcome
 
 Position = Sequence[bytes | None]
 """`epoch`, `owner` and `next_offset`, as they are stored."""

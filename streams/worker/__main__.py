@@ -1,4 +1,4 @@
-"""`python -m streams.worker`: the worker. Listens and feedback in; user state, opinions, popularity and sessions out.
+"""`python -m botify.streams.worker`: listens and feedback in; user state, opinions, popularity and sessions out.
 
 It runs until SIGTERM; several workers share the partitions.
 """
@@ -8,23 +8,23 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from core.kafka.column_fetch import fetch_columns
-from core.settings import Settings
-from schemas.catalogue import CatalogueReader
-from schemas.dead_letters import Letters, RejectedBefore
-from schemas.event_time import Lead
-from schemas.registry import codec_of
-from schemas.topics import Topics, check_training, feedback_group_of, worker_group_of
-from schemas.validation import Intake
-from streams.folds.popularity import TrackRows
-from streams.store.connect import FOLDING_TIMEOUT_S, connect_async
-from streams.store.keys import feedback_of
-from streams.store.namespaces import with_live_layout
-from streams.store.protocol import Claim, Store
-from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
-from streams.worker.folding import ColumnsWhenCompiled, by_feedback
-from streams.worker.metrics import FeedbackCounters, WorkerCounters
-from streams.worker.partition import KafkaPublisher, WorkerPartition
+from botify.core.kafka.column_fetch import fetch_columns
+from botify.core.settings import Settings
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.dead_letters import Letters, RejectedBefore
+from botify.schemas.event_time import Lead
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics, check_training, feedback_group_of, worker_group_of
+from botify.schemas.validation import Intake
+from botify.streams.folds.popularity import TrackRows
+from botify.streams.store.connect import FOLDING_TIMEOUT_S, connect_async
+from botify.streams.store.keys import feedback_of
+from botify.streams.store.namespaces import with_live_layout
+from botify.streams.store.protocol import Claim, Store
+from botify.streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
+from botify.streams.worker.folding import ColumnsWhenCompiled, by_feedback
+from botify.streams.worker.metrics import FeedbackCounters, WorkerCounters
+from botify.streams.worker.partition import KafkaPublisher, WorkerPartition
 
 RUN_RECORDS = 24_000
 """About what `FETCH_BYTES` hold, so that a fetch gives a partition one run unless its records compress well."""

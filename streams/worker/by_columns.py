@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from core.kafka.reader import LogRecord
-from core.kafka.record_columns import RecordColumns, read_batches
-from schemas.codec import Codec
-from schemas.event_time import EventTime
-from schemas.events import Listen, TrainingBatch
-from schemas.listen_columns import ListenColumns, accept_listens
-from schemas.training import training_batches_of_columns
-from schemas.validation import Intake, Rejected
-from streams.folds.columns.partition import ColumnFold
-from streams.folds.partition import PROJECTIONS
-from streams.folds.popularity import TrackRows
-from streams.worker.folding import Fold, Folding
+from botify.core.kafka.reader import LogRecord
+from botify.core.kafka.record_columns import RecordColumns, read_batches
+from botify.schemas.codec import Codec
+from botify.schemas.event_time import EventTime
+from botify.schemas.events import Listen, TrainingBatch
+from botify.schemas.listen_columns import ListenColumns, accept_listens
+from botify.schemas.training import training_batches_of_columns
+from botify.schemas.validation import Intake, Rejected
+from botify.streams.folds.columns.partition import ColumnFold
+from botify.streams.folds.partition import PROJECTIONS
+from botify.streams.folds.popularity import TrackRows
+from botify.streams.worker.folding import Fold, Folding
 
 
 class ByColumns:

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from core.errors import SettingsError
-from streams.folds.projection import Changes
-from streams.store.protocol import Claim, Outcome, Store
+from botify.core.errors import SettingsError
+from botify.streams.folds.projection import Changes
+from botify.streams.store.protocol import Claim, Outcome, Store
 
 VARIABLE = "BOTIFY_FAILPOINTS"
 SEED_VARIABLE = "BOTIFY_FAILPOINTS_SEED"

@@ -21,24 +21,24 @@ from faust.sensors.prometheus import setup_prometheus_sensors
 from faust.types import TP
 from redis.exceptions import RedisError
 
-from core.errors import BotifyError, NoBrokerError
-from core.kafka.admin import read_topic_id, retry_brokers
-from core.kafka.config import METADATA_AGE_S, common_config
-from core.kafka.offsets import TopicState, describe_topic
-from core.logging import configure_logging
-from core.process import end_within, in_daemon_thread, return_large_blocks, tune_gc
-from core.settings import Settings
-from core.telemetry import DurationHistogram, Heartbeat, new_registry, observed
-from schemas.dead_letters import Letters
-from streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async, probe_writes
-from streams.store.namespaces import NamespaceRecords, live_namespace
-from streams.store.protocol import Claim, Store
-from streams.store.redis_store import RedisStore
-from streams.worker.failpoints import with_failpoints
-from streams.worker.metrics import Counters, PartitionMetrics, TimedStore
-from streams.worker.partition import BROKER_AWAY_S, ClaimedPartition
-from streams.worker.partition_manager import PartitionManager
-from streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_credentials, broker_urls
+from botify.core.errors import BotifyError, NoBrokerError
+from botify.core.kafka.admin import read_topic_id, retry_brokers
+from botify.core.kafka.config import METADATA_AGE_S, common_config
+from botify.core.kafka.offsets import TopicState, describe_topic
+from botify.core.logging import configure_logging
+from botify.core.process import end_within, in_daemon_thread, return_large_blocks, tune_gc
+from botify.core.settings import Settings
+from botify.core.telemetry import DurationHistogram, Heartbeat, new_registry, observed
+from botify.schemas.dead_letters import Letters
+from botify.streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async, probe_writes
+from botify.streams.store.namespaces import NamespaceRecords, live_namespace
+from botify.streams.store.protocol import Claim, Store
+from botify.streams.store.redis_store import RedisStore
+from botify.streams.worker.failpoints import with_failpoints
+from botify.streams.worker.metrics import Counters, PartitionMetrics, TimedStore
+from botify.streams.worker.partition import BROKER_AWAY_S, ClaimedPartition
+from botify.streams.worker.partition_manager import PartitionManager
+from botify.streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_credentials, broker_urls
 
 log = logging.getLogger(__name__)
 

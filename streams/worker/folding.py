@@ -12,17 +12,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, Protocol
 
-from core.errors import RejectedMessageError
-from core.kafka.column_fetch import fetch_columns
-from core.numba_cache import give_back_compiler, use_own_cache
-from schemas.event_time import EventTime
-from schemas.events import Feedback, Listen, Session, TrainingBatch
-from schemas.training import training_batches_of
-from schemas.validation import Intake, Rejected, decode_and_validate
-from streams.folds.feedback import FeedbackFold
-from streams.folds.partition import PartitionFold
-from streams.folds.popularity import TrackRows
-from streams.folds.projection import Changes, Fields, Record, Scores
+from botify.core.errors import RejectedMessageError
+from botify.core.kafka.column_fetch import fetch_columns
+from botify.core.numba_cache import give_back_compiler, use_own_cache
+from botify.schemas.event_time import EventTime
+from botify.schemas.events import Feedback, Listen, Session, TrainingBatch
+from botify.schemas.training import training_batches_of
+from botify.schemas.validation import Intake, Rejected, decode_and_validate
+from botify.streams.folds.feedback import FeedbackFold
+from botify.streams.folds.partition import PartitionFold
+from botify.streams.folds.popularity import TrackRows
+from botify.streams.folds.projection import Changes, Fields, Record, Scores
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class ColumnsWhenCompiled:
     def _compile(self) -> None:
         try:
             use_own_cache()
-            from streams.worker.by_columns import BY_COLUMNS, compile_all
+            from botify.streams.worker.by_columns import BY_COLUMNS, compile_all
 
             compile_all()
             give_back_compiler()

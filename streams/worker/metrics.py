@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from core.errors import rejection_classes
-from core.telemetry import DurationHistogram
-from streams.folds.projection import Changes
-from streams.store.connect import Writes
-from streams.store.protocol import Claim, Outcome, Store
+from botify.core.errors import rejection_classes
+from botify.core.telemetry import DurationHistogram
+from botify.streams.folds.projection import Changes
+from botify.streams.store.connect import Writes
+from botify.streams.store.protocol import Claim, Outcome, Store
 
 if TYPE_CHECKING:  # at run time it would load Faust into every process that folds
-    from streams.worker.partition_manager import PartitionManager
+    from botify.streams.worker.partition_manager import PartitionManager
 
 
 @dataclass(slots=True)

@@ -9,25 +9,25 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from core.errors import PublishError, TopicError
-from core.kafka.config import key_of
-from core.kafka.publisher import RecordPublisher
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.dead_letters import dead_letter
-from schemas.event_time import EventTime
-from schemas.events import Model, Session, TrainingBatch
-from schemas.model_parts import ModelPublisher
-from schemas.shards import shard_of
-from schemas.topics import MAX_MODEL_BYTES, Topics
-from schemas.training import training_batches_of
-from schemas.validation import Intake, Rejected, erased_user
-from streams.folds.partition import PROJECTIONS
-from streams.folds.popularity import TrackRows
-from streams.folds.projection import Changes
-from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
-from streams.worker.folding import Fold, Folding, by_listen
-from streams.worker.metrics import WorkerCounters
+from botify.core.errors import PublishError, TopicError
+from botify.core.kafka.config import key_of
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import dead_letter
+from botify.schemas.event_time import EventTime
+from botify.schemas.events import Model, Session, TrainingBatch
+from botify.schemas.model_parts import ModelPublisher
+from botify.schemas.shards import shard_of
+from botify.schemas.topics import MAX_MODEL_BYTES, Topics
+from botify.schemas.training import training_batches_of
+from botify.schemas.validation import Intake, Rejected, erased_user
+from botify.streams.folds.partition import PROJECTIONS
+from botify.streams.folds.popularity import TrackRows
+from botify.streams.folds.projection import Changes
+from botify.streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
+from botify.streams.worker.folding import Fold, Folding, by_listen
+from botify.streams.worker.metrics import WorkerCounters
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any, NamedTuple
 
-from core.kafka.offsets import TopicState
-from core.kafka.record_columns import RecordColumns
-from core.process import gather_or_cancel
-from streams.store.protocol import Claim, Outcome, Store, another_topic, offset_to_start_at
-from streams.worker.partition import ClaimedPartition
+from botify.core.kafka.offsets import TopicState
+from botify.core.kafka.record_columns import RecordColumns
+from botify.core.process import gather_or_cancel
+from botify.streams.store.protocol import Claim, Outcome, Store, another_topic, offset_to_start_at
+from botify.streams.worker.partition import ClaimedPartition
 
 log = logging.getLogger(__name__)
 

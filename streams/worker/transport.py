@@ -4,7 +4,7 @@ Faust makes four asyncio tasks a message, about 100 µs. Here a message is all t
 each partition, so thousands of events share this cost. Redis owns the offsets: instead of seeking to the group's
 committed offsets, the consumer claims its partitions in the store and seeks to their checkpoints.
 
-A worker that folds in columns also fetches columns (`core.kafka.column_fetch`): no object is made for a record.
+A worker that folds in columns also fetches columns (`botify.core.kafka.column_fetch`): no object is made for a record.
 
 `tests/unit/streams/worker/test_faust_contract.py` checks every override against Faust 0.15.3 and aiokafka 0.14.0.
 """
@@ -24,12 +24,12 @@ from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
 
-from core.errors import BotifyError
-from core.gather import gather_ms
-from core.kafka.column_fetch import as_run, reading_safely
-from core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
-from core.settings import Settings
-from streams.worker.partition_manager import PartitionManager, Run
+from botify.core.errors import BotifyError
+from botify.core.gather import gather_ms
+from botify.core.kafka.column_fetch import as_run, reading_safely
+from botify.core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
+from botify.core.settings import Settings
+from botify.streams.worker.partition_manager import PartitionManager, Run
 
 
 class BatchApp(faust.App):

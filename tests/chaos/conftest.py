@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from core.settings import Settings
-from schemas.topics import create_topics
-from services.stack.embedded import EmbeddedStack
-from streams.compiled import fill_cache
+from botify.core.settings import Settings
+from botify.schemas.topics import create_topics
+from botify.services.stack.embedded import EmbeddedStack
+from botify.streams.compiled import fill_cache
 from tests.chaos.programs import SESSION_TIMEOUT_S, Program
 from tests.support import write_catalogue
 
@@ -51,7 +51,7 @@ def start_worker(settings: Settings) -> Iterator[StartWorker]:
     workers: list[Program] = []
 
     def start(name: str, env: dict[str, str] | None = None, **changes: object) -> Program:
-        workers.append(Program(settings.with_(**changes), "streams.worker", name, env))
+        workers.append(Program(settings.with_(**changes), "botify.streams.worker", name, env))
         return workers[-1]
 
     yield start

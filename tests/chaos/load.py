@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 
 from confluent_kafka import Producer
 
-from core.kafka.config import key_of, producer_config
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import OPINION_KINDS, Feedback, Listen
-from schemas.topics import Topics
+from botify.core.kafka.config import key_of, producer_config
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import OPINION_KINDS, Feedback, Listen
+from botify.schemas.topics import Topics
 from tests.support import Background, make_listens
 
 TICK_S = 0.02

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import psutil
 
-from core.settings import Settings
+from botify.core.settings import Settings
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_PRELOADED = ("streams.worker", "streams.learner", "services.recommender")
+_PRELOADED = ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender")
 _CONTEXT.set_forkserver_preload([*(f"{module}.__main__" for module in _PRELOADED), "tests.chaos.programs"])
 
 CLAIM = re.compile(r"claimed partitions at offsets (\{.+\}).*\.listens")

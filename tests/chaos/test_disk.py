@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from services.stack.ports import HOST, find_free
-from services.stack.record import StackRecord
-from services.stack.run import running_stack
-from services.stack.supervisor import Supervisor, programs
+from botify.services.stack.ports import HOST, find_free
+from botify.services.stack.record import StackRecord
+from botify.services.stack.run import running_stack
+from botify.services.stack.supervisor import Supervisor, programs
 from tests.chaos.conftest import TRACKS
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.whole import assert_whole

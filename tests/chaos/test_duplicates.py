@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen
-from schemas.topics import Topics
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen
+from botify.schemas.topics import Topics
 from tests.chaos.conftest import PATIENT_S, TRACKS, StartWorker
 from tests.chaos.load import Load
 from tests.chaos.test_scaling import progresses

@@ -6,12 +6,12 @@ import signal
 import time
 from itertools import cycle
 
-from core.kafka.headers import headers_of
-from core.settings import Settings
-from schemas.dead_letters import origin_of
-from schemas.topics import TopicDefinition, Topics
-from streams.store.keys import default_namespace
-from streams.verify import verify
+from botify.core.kafka.headers import headers_of
+from botify.core.settings import Settings
+from botify.schemas.dead_letters import origin_of
+from botify.schemas.topics import TopicDefinition, Topics
+from botify.streams.store.keys import default_namespace
+from botify.streams.verify import verify
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.test_kill import POINTS, failpoints

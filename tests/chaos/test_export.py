@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analytics.export import files
-from analytics.export.files import read_manifest
-from analytics.export.run import export_topic
-from core import durable
-from core.kafka import reader as topic_reader
-from core.settings import Settings
-from schemas.topics import Topics
+from botify.analytics.export import files
+from botify.analytics.export.files import read_manifest
+from botify.analytics.export.run import export_topic
+from botify.core import durable
+from botify.core.kafka import reader as topic_reader
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
 from tests.chaos.conftest import TRACKS
 from tests.support import make_listens, produce
 

@@ -9,13 +9,13 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from core.kafka.config import partition_of
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen
-from schemas.topics import Topics
-from services.stack.embedded import EmbeddedStack
-from streams.folds.users import USERS, UserState
+from botify.core.kafka.config import partition_of
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen
+from botify.schemas.topics import Topics
+from botify.services.stack.embedded import EmbeddedStack
+from botify.streams.folds.users import USERS, UserState
 from tests.integration.services.gateway.conftest import ready, start
 from tests.support import eventually, offline_fold, read_topic, running
 
@@ -74,7 +74,7 @@ class Listener:
 def listener(settings: Settings) -> Iterator[Listener]:
     """A listener at a gateway whose recommender is there too."""
     with ExitStack() as programs:
-        programs.enter_context(running(settings, "services.recommender"))
+        programs.enter_context(running(settings, "botify.services.recommender"))
         client = start(programs, settings, "gateway", DEADLINE_MS=int(DEADLINE_S * 1000))
         eventually(lambda: ready(client), 60)
         listener = Listener(client)

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from core.errors import RejectedMessageError
-from core.kafka.config import key_of
-from core.kafka.headers import headers_of
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.dead_letters import origin_of
-from schemas.events import Listen, RecommendationRequest, Session, Track
-from schemas.topics import Topics
-from schemas.validation import check
+from botify.core.errors import RejectedMessageError
+from botify.core.kafka.config import key_of
+from botify.core.kafka.headers import headers_of
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import origin_of
+from botify.schemas.events import Listen, RecommendationRequest, Session, Track
+from botify.schemas.topics import Topics
+from botify.schemas.validation import check
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.whole import assert_whole, caught_up
 from tests.hostile import CODECS, HEADERS, Raw, flipped, keyed_batches, produce_batches

@@ -13,19 +13,19 @@ import pytest
 from confluent_kafka import Message
 from typer.testing import CliRunner
 
-from core.errors import DecodeError
-from core.kafka.config import key_of
-from core.settings import Settings
-from schemas import validation
-from schemas.codec import Codec
-from schemas.dead_letters import PREFIX
-from schemas.event_time import EventTime
-from schemas.events import Listen, Session
-from schemas.topics import Topics
-from services.cli.main import build_cli
-from streams.learner.partition import LEARNER
-from streams.store.connect import connect
-from streams.store.keys import partition_key
+from botify.core.errors import DecodeError
+from botify.core.kafka.config import key_of
+from botify.core.settings import Settings
+from botify.schemas import validation
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import PREFIX
+from botify.schemas.event_time import EventTime
+from botify.schemas.events import Listen, Session
+from botify.schemas.topics import Topics
+from botify.services.cli.main import build_cli
+from botify.streams.learner.partition import LEARNER
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import partition_key
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.whole import caught_up
 from tests.integration.services.gateway.conftest import ready, start
@@ -91,7 +91,7 @@ def test_wrong_clocks_become_dead_letters_and_change_nothing(settings: Settings,
         poison = good[place]._replace(event_id=f"poison-{number}", timestamp_ms=wrong[number % len(wrong)])
         records.insert(place, (key_of(poison.user), codec.encode(poison)))
     worker = start_worker("worker")
-    with running(settings, "services.recommender"), ExitStack() as programs:
+    with running(settings, "botify.services.recommender"), ExitStack() as programs:
         client = start(programs, settings, "gateway", DEADLINE_MS=10_000)
         eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
         with Traffic(client) as traffic:
@@ -137,7 +137,7 @@ def test_what_was_poisoned_under_the_old_rule_is_repaired(
     poisoned = redis_contents(settings)
     assert any(b"%d" % (2**52) in fields.values() for fields in poisoned.values())  # a watermark
     start_worker("worker")
-    with running(settings, "streams.learner"):
+    with running(settings, "botify.streams.learner"):
         eventually(lambda: all_learned(settings))
         for command in (("inspect", "popular"), ("inspect", "user", str(wrong[0].user))):
             looked = CliRunner().invoke(build_cli(command[0]), command, env=settings.to_env())

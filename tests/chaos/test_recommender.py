@@ -8,15 +8,15 @@ from collections import Counter
 
 from confluent_kafka import Producer
 
-from core.kafka.admin import end_offsets
-from core.kafka.config import key_of, producer_config
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Recommendation, RecommendationRequest
-from schemas.topics import Topics
-from streams.folds.sessions import POLICY_RESULTS, PolicyResult
-from streams.store.connect import connect
-from streams.store.keys import default_namespace, partition_key
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import key_of, producer_config
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Recommendation, RecommendationRequest
+from botify.schemas.topics import Topics
+from botify.streams.folds.sessions import POLICY_RESULTS, PolicyResult
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import default_namespace, partition_key
 from tests.chaos.conftest import TRACKS
 from tests.chaos.programs import Program
 from tests.learning import publish_learned
@@ -73,14 +73,14 @@ def answered(settings: Settings) -> set[str]:
 
 
 def test_no_request_waits_long_for_a_recommender_that_is_back(settings: Settings) -> None:
-    killed = Program(settings, "services.recommender", "killed")
+    killed = Program(settings, "botify.services.recommender", "killed")
     requests = Requests(settings)
     try:
         eventually(lambda: len(answered(settings)) > 2 * PER_S)
         killed.kill()
         asked = requests.asked
         eventually(lambda: requests.asked > asked + PER_S)  # nobody answers these
-        back = Program(settings, "services.recommender", "back")
+        back = Program(settings, "botify.services.recommender", "back")
         eventually(lambda: back.said("ready"))
         waiting = {f"r{number}" for number in range(requests.asked)}
         eventually(lambda: waiting <= answered(settings), BACK_S, lambda: len(waiting - answered(settings)))
@@ -124,7 +124,7 @@ def test_from_its_first_answer_on_a_recommender_that_was_killed_serves_what_was_
     own, topic = settings.with_(experiments=experiments), Topics.of(settings).recommendations.name
     publish_learned(settings, make_tracks(TRACKS))
     prefer_rerank(settings)
-    serving = Program(own, "services.recommender", "recommender-0")
+    serving = Program(own, "botify.services.recommender", "recommender-0")
     requests = Requests(settings)
 
     def answers_since(offsets: dict[int, int]) -> int:
@@ -137,7 +137,7 @@ def test_from_its_first_answer_on_a_recommender_that_was_killed_serves_what_was_
         for kill in range(1, KILLS + 1):
             serving.kill()
             killed_at = end_offsets(settings, topic)
-            serving = Program(own, "services.recommender", f"recommender-{kill}")
+            serving = Program(own, "botify.services.recommender", f"recommender-{kill}")
             eventually(lambda killed_at=killed_at: answers_since(killed_at) > 3 * USERS)
             after = policies_of(settings, killed_at)
             print(f"kill {kill}: {after.total()} answers, {learned_share(after):.4f} learned")

@@ -21,10 +21,10 @@ from typing import Self
 
 import httpx
 
-from core.settings import Settings
-from schemas.events import Listen
-from streams.store.keys import checkpoint_key, default_namespace, gateway_session
-from streams.verify import verify
+from botify.core.settings import Settings
+from botify.schemas.events import Listen
+from botify.streams.store.keys import checkpoint_key, default_namespace, gateway_session
+from botify.streams.verify import verify
 from tests.chaos.conftest import TRACKS
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.programs import Program
@@ -72,7 +72,9 @@ def test_a_master_is_frozen(settings: Settings, tmp_path: Path) -> None:
         settings = settings.with_(redis_url=cluster.url)  # of a replica, which is not frozen
         master = cluster.master_of(slot_of_partition(cluster, settings, 0))
         replica = cluster.replica_of(master)
-        programs = [Program(settings, module, module) for module in ("services.recommender", "streams.worker")]
+        programs = [
+            Program(settings, module, module) for module in ("botify.services.recommender", "botify.streams.worker")
+        ]
         for program in programs:
             stack.callback(program.stop)
         client = start(stack, settings, "gateway", DEADLINE_MS=1_000)
@@ -282,7 +284,7 @@ def test_slots_are_migrated_and_masters_fail_over(settings: Settings, tmp_path: 
     with ExitStack() as stack:
         cluster = stack.enter_context(running_cluster(tmp_path / "cluster", node_timeout_ms=NODE_TIMEOUT_MS))
         settings = settings.with_(redis_url=cluster.url)
-        modules = ("streams.worker", "streams.learner", "services.recommender")
+        modules = ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender")
         programs = [Program(settings, module, module) for module in modules]
         for program in programs:
             stack.callback(program.stop)

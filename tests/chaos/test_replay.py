@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from core.kafka.admin import end_offsets
-from core.settings import Settings
-from schemas.topics import Topics
-from streams.read import StateReader
-from streams.replay.swap import rollback, swap
-from streams.store.connect import connect
-from streams.store.keys import default_namespace
-from streams.store.namespaces import checkpoints
-from streams.verify import verify
+from botify.core.kafka.admin import end_offsets
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
+from botify.streams.read import StateReader
+from botify.streams.replay.swap import rollback, swap
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import default_namespace
+from botify.streams.store.namespaces import checkpoints
+from botify.streams.verify import verify
 from tests.integration.streams.conftest import with_sources
 from tests.integration.streams.listens import USERS, write_catalogue, write_listens
 from tests.support import Background, eventually, running
@@ -39,7 +39,7 @@ FOLLOWED_S = 15.0
 
 @contextmanager
 def worker(settings: Settings) -> Iterator[None]:
-    with running(settings, "streams.worker") as process:
+    with running(settings, "botify.streams.worker") as process:
         yield
         assert process.poll() is None
 
@@ -87,7 +87,7 @@ def loaded(settings: Settings) -> Settings:
 
 def replay(settings: Settings) -> dict[str, Any]:
     """Run the command in a process of its own, as operators do."""
-    command = [sys.executable, "-c", "from streams.cli.replay import app; app()", "run", "--json"]
+    command = [sys.executable, "-c", "from botify.streams.cli.replay import app; app()", "run", "--json"]
     done = subprocess.run(  # noqa: S603 - our own command
         command, env={**os.environ, **settings.to_env()}, stdout=subprocess.PIPE, check=True, timeout=300
     )

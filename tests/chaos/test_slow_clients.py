@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
-from core.settings import Settings
+from botify.core.settings import Settings
 from tests.integration.services.gateway.conftest import TRACKS, ready, start
 from tests.support import eventually, running, write_catalogue
 
@@ -116,7 +116,7 @@ def programs(settings: Settings) -> Iterator[ExitStack]:
     """Programs to be stopped; a recommender is there."""
     write_catalogue(settings, TRACKS)
     with ExitStack() as programs:
-        programs.enter_context(running(settings, "services.recommender"))
+        programs.enter_context(running(settings, "botify.services.recommender"))
         yield programs
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from core.kafka.offsets import describe_topic
-from core.settings import Settings
-from schemas.events import OPINION_KINDS, Feedback
-from schemas.topics import Topics, worker_group_of
-from services.stack.embedded import EmbeddedStack
-from services.stack.ports import find_free
-from streams.store.connect import connect
-from streams.store.keys import checkpoint_key, default_namespace, feedback_of
+from botify.core.kafka.offsets import describe_topic
+from botify.core.settings import Settings
+from botify.schemas.events import OPINION_KINDS, Feedback
+from botify.schemas.topics import Topics, worker_group_of
+from botify.services.stack.embedded import EmbeddedStack
+from botify.services.stack.ports import find_free
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import checkpoint_key, default_namespace, feedback_of
 from tests.chaos.conftest import PATIENT_S, TRACKS, StartWorker
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.programs import Program
@@ -74,7 +74,7 @@ def test_valkey_is_out_of_memory_under_load(settings: Settings, start_worker: St
     """Invariant: everybody says so and waits, nothing is lost, and state and models are the folds of their topics."""
     ports = [settings.with_(metrics_port=find_free()) for _ in range(2)]
     worker = start_worker("worker", metrics_port=ports[0].metrics_port)
-    learner = Program(ports[1], "streams.learner", "learner")
+    learner = Program(ports[1], "botify.streams.learner", "learner")
     with ExitStack() as programs:
         programs.callback(learner.stop)
         gateway = start(programs, settings, "gateway")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from confluent_kafka.admin import AdminClient
 
-from core.kafka.config import common_config
-from core.settings import Settings
-from schemas.topics import Topics, create_topics
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics, create_topics
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.whole import caught_up
 from tests.support import eventually, make_listens, produce, redis_contents
@@ -33,7 +33,7 @@ def test_a_topic_made_anew_is_refused(settings: Settings, start_worker: StartWor
     second = start_worker("second")
     eventually(lambda: not second.running)
     assert second.exit_status == 1
-    assert second.said("CRITICAL streams.worker.faust_app: ")
+    assert second.said("CRITICAL botify.streams.worker.faust_app: ")
     assert second.said("was deleted and recreated")
     assert redis_contents(settings) == state
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from core.kafka.admin import end_offsets
-from core.settings import Settings
-from schemas.topics import Topics
+from botify.core.kafka.admin import end_offsets
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.programs import Program
@@ -64,7 +64,7 @@ def test_workers_and_recommenders_of_two_versions_share_the_work(
         programs.callback(requests.stop)
         wait_for_share(settings.home / "worker-old")
         new_worker = start_worker("worker-new")  # beside it
-        recommender = Program(settings, "services.recommender", "recommender-new")
+        recommender = Program(settings, "botify.services.recommender", "recommender-new")
         programs.callback(recommender.stop)
         eventually(lambda: recommender.said("ready"))
         wait_for_share(new_worker.log)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from core.settings import Settings
-from services.stack.embedded import EmbeddedStack
+from botify.core.settings import Settings
+from botify.services.stack.embedded import EmbeddedStack
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.test_scaling import progresses

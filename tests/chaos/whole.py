@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from core.kafka.admin import end_offsets
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Feedback, Session
-from schemas.topics import Topics
-from streams.folds.users import USERS, UserState
+from botify.core.kafka.admin import end_offsets
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Feedback, Session
+from botify.schemas.topics import Topics
+from botify.streams.folds.users import USERS, UserState
 from tests.support import (
     TopicFold,
     checkpoints,

@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.course.result import METRICS
-from core.numba_cache import CACHE_DIR
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
-from sim.world.store import save_world
-from streams.compiled import fill_cache
+from botify.bench.course.result import METRICS
+from botify.core.numba_cache import CACHE_DIR
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
+from botify.sim.world.store import save_world
+from botify.streams.compiled import fill_cache
 from tests.support import eventually
 
 CONFIG = WorldConfig(tracks=600, artists=120, genres=6, users=200, dimensions=12, clusters=4)
@@ -37,7 +37,7 @@ def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
     own = {"BOTIFY_HOME": str(home / "home"), "TMPDIR": str(home / "tmp"), "COLUMNS": "120"}
     assert CACHE_DIR in kept
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "services.cli", "course", "grade", "--world", "small", *arguments],
+        [sys.executable, "-m", "botify.services.cli", "course", "grade", "--world", "small", *arguments],
         cwd=home,
         env={**kept, **own},
         stdout=subprocess.PIPE,
@@ -87,7 +87,7 @@ def test_a_grade_is_two_runs_in_the_course_s_files_and_leaves_nothing(home: Path
 
 def test_ctrl_c_stops_everything_and_removes_it(home: Path) -> None:
     running = start(home, "--recommender", "sticky_norepeat", "--edition", "2022", "--episodes", "1000000")
-    eventually(lambda: list((home / "tmp").glob("botify-*/bench-services.recommender.log")), timeout_s=240.0)
+    eventually(lambda: list((home / "tmp").glob("botify-*/bench-botify.services.recommender.log")), timeout_s=240.0)
     running.send_signal(signal.SIGINT)
     output, errors = running.communicate(timeout=120)
     assert running.returncode != 0

@@ -35,7 +35,7 @@ def test_a_wrong_setting_is_one_clear_message(tmp_path: Path) -> None:
 def _botify(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "REDIS_", "BOTIFY_"))}
     return subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "services.cli", *arguments],
+        [sys.executable, "-m", "botify.services.cli", *arguments],
         env={**kept, "BOTIFY_HOME": str(home), "COLUMNS": "100", **variables},
         capture_output=True,
         text=True,

@@ -10,9 +10,9 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
-from analytics.notebooks.run import complaints, notebooks, run_notebook, simulated, text_of
-from analytics.notebooks.story import SMALL
-from services.stack.ports import find_free
+from botify.analytics.notebooks.run import complaints, notebooks, run_notebook, simulated, text_of
+from botify.analytics.notebooks.story import SMALL
+from botify.services.stack.ports import find_free
 
 LONGEST_S = 60.0
 """What the issue allows a notebook; it takes a tenth of it."""
@@ -41,7 +41,7 @@ def test_what_is_missing_is_said_in_words(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(CellExecutionError) as caught:
         run_notebook(notebooks()[1], tmp_path)
     assert "no Kafka listens at" in caught.value.traceback
-    assert "`python -m analytics.notebooks.run --prepare` makes it" in caught.value.traceback
+    assert "`python -m botify.analytics.notebooks.run --prepare` makes it" in caught.value.traceback
     assert "Traceback" not in caught.value.traceback
 
 

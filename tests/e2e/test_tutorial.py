@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from services.stack.ports import find_free
+from botify.services.stack.ports import find_free
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ def said_by(page: str, folder: Path) -> str:
     programs.mkdir()
     (empty / ".botify").mkdir(parents=True)  # nothing is in it, and commands take none of a folder above
     program = programs / "botify"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m services.cli "$@"\n', encoding="utf-8")
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m botify.services.cli "$@"\n', encoding="utf-8")
     program.chmod(0o755)
     environment = {
         **kept,

@@ -11,15 +11,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from analytics.data import CATEGORIES
-from analytics.experiment import Analysis, analyse
-from analytics.export.columns import arrow_schema, record_batch
-from analytics.export.files import Source, open_directory
-from analytics.exported import ExportedListens, exported_slates, open_listens
-from core.sql import EngineName, open_spark
-from schemas.events import Event, Listen, Recommendation, Slate
-from services.lists.build import build_models, files_of, heard_of_parquet
-from services.lists.sql import build_models_in
+from botify.analytics.data import CATEGORIES
+from botify.analytics.experiment import Analysis, analyse
+from botify.analytics.export.columns import arrow_schema, record_batch
+from botify.analytics.export.files import Source, open_directory
+from botify.analytics.exported import ExportedListens, exported_slates, open_listens
+from botify.core.sql import EngineName, open_spark
+from botify.schemas.events import Event, Listen, Recommendation, Slate
+from botify.services.lists.build import build_models, files_of, heard_of_parquet
+from botify.services.lists.sql import build_models_in
 from tests.support import make_listens
 
 SMALL = """

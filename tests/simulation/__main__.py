@@ -14,13 +14,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from services.gateway import rpc
-from services.recommender import delivery, service
-from streams.learner import learner
-from streams.learner import partition as learner_partition
-from streams.replay import run, swap, targets
-from streams.store import node, redis_store, transaction
-from streams.worker import partition, partition_manager
+from botify.services.gateway import rpc
+from botify.services.recommender import delivery, service
+from botify.streams.learner import learner
+from botify.streams.learner import partition as learner_partition
+from botify.streams.replay import run, swap, targets
+from botify.streams.store import node, redis_store, transaction
+from botify.streams.worker import partition, partition_manager
 from tests.simulation.coverage import Coverage
 from tests.simulation.run import run_block, run_universe
 from tests.simulation.shrink import shrunk

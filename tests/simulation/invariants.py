@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import Any
 
-from schemas.events import Session, TrainingBatch
-from schemas.topics import Topics
-from streams.learner.partition import LEARNER, SNAPSHOTS
+from botify.schemas.events import Session, TrainingBatch
+from botify.schemas.topics import Topics
+from botify.streams.learner.partition import LEARNER, SNAPSHOTS
 from tests.simulation.kafka import SETTINGS, Record
 from tests.simulation.learner import TRAINING_NAME, TrainingLog
 from tests.simulation.topic import CODEC, Contents, PartitionLog, partition_of, rows_of

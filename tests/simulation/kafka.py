@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import KafkaError
 
-from core.settings import Settings
+from botify.core.settings import Settings
 from tests.simulation import faults
 from tests.simulation.faults import Faults
 from tests.simulation.history import History

@@ -10,13 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from core.kafka.reader import LogRecord
-from schemas.events import Model, Track, TrainingBatch
-from schemas.shards import ALONE, Shard
-from schemas.training import TrainingColumns, listens_of
-from streams.learner.learner import Learner
-from streams.learner.model import OnlineModel
-from streams.learner.sessions import FinishedSession
+from botify.core.kafka.reader import LogRecord
+from botify.schemas.events import Model, Track, TrainingBatch
+from botify.schemas.shards import ALONE, Shard
+from botify.schemas.training import TrainingColumns, listens_of
+from botify.streams.learner.learner import Learner
+from botify.streams.learner.model import OnlineModel
+from botify.streams.learner.sessions import FinishedSession
 from tests.simulation.history import History
 from tests.simulation.kafka import Record
 from tests.simulation.topic import BASE_MS, CODEC, TRACKS, PartitionLog
@@ -28,7 +28,7 @@ CHECKPOINT_LISTENS = 10
 POISON_EVERY = 7
 """One record of so many of the training topic is no batch."""
 SMALL = {"SNAPSHOT_LEAST": 8, "LEARN_SESSIONS": 2, "LEARN_LISTENS": 4, "STEP_LISTENS": 8}
-"""Constants of `streams.learner.learner`, whose shipped values are too large for a universe."""
+"""Constants of `botify.streams.learner.learner`, whose shipped values are too large for a universe."""
 ROOM_BYTES, FORMER_ROOM_BYTES = 260, 261
 """Room of a snapshot; most of the tracks do not fit. Snapshots have an even number of bytes, so both hold the same."""
 

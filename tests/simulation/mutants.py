@@ -17,22 +17,22 @@ from multiprocessing import get_context
 from pathlib import Path
 from unittest import mock
 
-from core.kafka.publisher import RecordPublisher
-from services.gateway.rpc import PendingReplies
-from services.recommender.delivery import Delivery
-from services.recommender.service import RecommenderService
-from streams.learner.learner import Learner
-from streams.learner.partition import LearnerPartition
-from streams.replay import swap
-from streams.replay.targets import NamespaceTarget
-from streams.store import node, redis_store, transaction
-from streams.store.namespaces import NamespaceRecords
-from streams.store.protocol import ClaimPosition, MemoryStore
-from streams.worker import partition_manager
-from streams.worker.by_columns import ByColumns
-from streams.worker.folding import ByListen
-from streams.worker.partition import ClaimedPartition, KafkaPublisher, WorkerPartition
-from streams.worker.partition_manager import PartitionManager
+from botify.core.kafka.publisher import RecordPublisher
+from botify.services.gateway.rpc import PendingReplies
+from botify.services.recommender.delivery import Delivery
+from botify.services.recommender.service import RecommenderService
+from botify.streams.learner.learner import Learner
+from botify.streams.learner.partition import LearnerPartition
+from botify.streams.replay import swap
+from botify.streams.replay.targets import NamespaceTarget
+from botify.streams.store import node, redis_store, transaction
+from botify.streams.store.namespaces import NamespaceRecords
+from botify.streams.store.protocol import ClaimPosition, MemoryStore
+from botify.streams.worker import partition_manager
+from botify.streams.worker.by_columns import ByColumns
+from botify.streams.worker.folding import ByListen
+from botify.streams.worker.partition import ClaimedPartition, KafkaPublisher, WorkerPartition
+from botify.streams.worker.partition_manager import PartitionManager
 from tests.simulation.patched import (
     Patches,
     apply_of_any,

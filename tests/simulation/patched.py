@@ -12,13 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from streams.replay.targets import NamespaceTarget
-from streams.store import protocol, redis_store
-from streams.store.keys import checkpoint_key
-from streams.store.protocol import UNCLAIMED, MemoryStore
-from streams.store.redis_store import RedisStore
-from streams.worker.partition import ClaimedPartition, KafkaPublisher
-from streams.worker.partition_manager import PartitionManager
+from botify.streams.replay.targets import NamespaceTarget
+from botify.streams.store import protocol, redis_store
+from botify.streams.store.keys import checkpoint_key
+from botify.streams.store.protocol import UNCLAIMED, MemoryStore
+from botify.streams.store.redis_store import RedisStore
+from botify.streams.worker.partition import ClaimedPartition, KafkaPublisher
+from botify.streams.worker.partition_manager import PartitionManager
 
 Patched = Callable[..., Any]
 

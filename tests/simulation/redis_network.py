@@ -17,9 +17,9 @@ from unittest import mock
 
 import hiredis
 
-from streams.folds.projection import Changes
-from streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async
-from streams.store.keys import (
+from botify.streams.folds.projection import Changes
+from botify.streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async
+from botify.streams.store.keys import (
     CHECKPOINT,
     checkpoint_key,
     copy_of,
@@ -28,9 +28,9 @@ from streams.store.keys import (
     namespace_of,
     namespace_pointer,
 )
-from streams.store.namespaces import live_namespace
-from streams.store.protocol import Claim, Outcome, Store
-from streams.store.redis_store import RedisStore
+from botify.streams.store.namespaces import live_namespace
+from botify.streams.store.protocol import Claim, Outcome, Store
+from botify.streams.store.redis_store import RedisStore
 from tests.simulation import faults
 from tests.simulation.faults import Faults
 from tests.simulation.history import History

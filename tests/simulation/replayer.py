@@ -10,14 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from core.kafka.offsets import TopicState
-from core.kafka.reader import LogRecord
-from schemas.validation import Intake
-from streams.replay import run, swap, targets
-from streams.replay.sources import Plan, ReplayError, ReplaySources, make_plan
-from streams.store import namespaces
-from streams.store.namespaces import NamespaceRecord, NamespaceRecords, UnknownNamespaceError
-from streams.worker.folding import Folding
+from botify.core.kafka.offsets import TopicState
+from botify.core.kafka.reader import LogRecord
+from botify.schemas.validation import Intake
+from botify.streams.replay import run, swap, targets
+from botify.streams.replay.sources import Plan, ReplayError, ReplaySources, make_plan
+from botify.streams.store import namespaces
+from botify.streams.store.namespaces import NamespaceRecord, NamespaceRecords, UnknownNamespaceError
+from botify.streams.worker.folding import Folding
 from tests.simulation import topic
 from tests.simulation.group import Group
 from tests.simulation.history import History

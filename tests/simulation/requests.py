@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from core.kafka.config import key_of
-from schemas.events import Recommendation, RecommendationRequest
-from schemas.topics import Topics
+from botify.core.kafka.config import key_of
+from botify.schemas.events import Recommendation, RecommendationRequest
+from botify.schemas.topics import Topics
 from tests.simulation import faults
 from tests.simulation.group import EXPIRY_S, SESSION_TIMEOUT_S
 from tests.simulation.kafka import SETTINGS, Delivered, Headers, Kafka, OnDelivery, Record

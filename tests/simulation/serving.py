@@ -20,17 +20,17 @@ import numpy as np
 from confluent_kafka import KafkaException
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from core.errors import PublishError
-from core.kafka.config import key_of
-from core.kafka.publisher import RecordPublisher
-from schemas.events import RecommendationRequest
-from services.errors import RecommenderError
-from services.gateway.messages import UnavailableError
-from services.gateway.rpc import PendingReplies
-from services.recommender import service as shipped
-from services.recommender.dispatch import Dispatched
-from services.recommender.protocol import NO_ANSWER, Answers, Batch
-from services.recommender.service import RecommenderService
+from botify.core.errors import PublishError
+from botify.core.kafka.config import key_of
+from botify.core.kafka.publisher import RecordPublisher
+from botify.schemas.events import RecommendationRequest
+from botify.services.errors import RecommenderError
+from botify.services.gateway.messages import UnavailableError
+from botify.services.gateway.rpc import PendingReplies
+from botify.services.recommender import service as shipped
+from botify.services.recommender.dispatch import Dispatched
+from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch
+from botify.services.recommender.service import RecommenderService
 from tests.simulation import faults
 from tests.simulation.faults import FAULTS_UNTIL_S, Fault
 from tests.simulation.kafka import SETTINGS, Kafka

@@ -1,7 +1,7 @@
 """The simulated store: a server that loses writes, and clients whose requests are slow, lost or made twice.
 
 The server's namespaces are `MemoryStore`s, whose contract `tests/store_contract.py` states. A client repeats a command
-without a reply, as `streams.store.connect.patiently` does with Redis.
+without a reply, as `botify.streams.store.connect.patiently` does with Redis.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from contextvars import Context
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from streams.folds.projection import Changes
-from streams.store.protocol import UNCLAIMED, Claim, ClaimLostError, ClaimPosition, MemoryStore, Outcome, Store
+from botify.streams.folds.projection import Changes
+from botify.streams.store.protocol import UNCLAIMED, Claim, ClaimLostError, ClaimPosition, MemoryStore, Outcome, Store
 from tests.simulation import faults
 from tests.simulation.faults import Faults
 from tests.simulation.history import History

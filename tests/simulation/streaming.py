@@ -11,17 +11,17 @@ from unittest import mock
 
 from redis.exceptions import RedisError
 
-from core.errors import PublishError
-from core.kafka.publisher import RecordPublisher
-from core.numba_cache import use_own_cache
-from schemas import model_parts
-from streams.learner import learner
-from streams.learner import partition as learner_partition
-from streams.store.connect import WritesRefusedError, patiently
-from streams.store.namespaces import NamespaceRecord
-from streams.store.redis_store import SCRIPT_ARGUMENTS, CopyLostError
-from streams.worker import partition_manager
-from streams.worker.folding import BY_LISTEN, Folding, by_listen
+from botify.core.errors import PublishError
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.numba_cache import use_own_cache
+from botify.schemas import model_parts
+from botify.streams.learner import learner
+from botify.streams.learner import partition as learner_partition
+from botify.streams.store.connect import WritesRefusedError, patiently
+from botify.streams.store.namespaces import NamespaceRecord
+from botify.streams.store.redis_store import SCRIPT_ARGUMENTS, CopyLostError
+from botify.streams.worker import partition_manager
+from botify.streams.worker.folding import BY_LISTEN, Folding, by_listen
 from tests.simulation import faults
 from tests.simulation.faults import FAULTS_UNTIL_S, Fault
 from tests.simulation.group import Group
@@ -66,7 +66,7 @@ COLUMNS_SHARE = 0.15
 def by_columns() -> Folding:
     """Return the folding in columns, compiled."""
     use_own_cache()
-    from streams.worker.by_columns import BY_COLUMNS, compile_all
+    from botify.streams.worker.by_columns import BY_COLUMNS, compile_all
 
     compile_all()
     return BY_COLUMNS

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from streams.folds.projection import Changes
-from streams.store.protocol import Outcome, Store
+from botify.streams.folds.projection import Changes
+from botify.streams.store.protocol import Outcome, Store
 from tests.simulation import faults
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.history import History

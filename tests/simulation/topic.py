@@ -14,16 +14,16 @@ from functools import cache
 from random import Random
 from typing import Any, TypeVar
 
-from core.kafka.config import key_of
-from core.kafka.reader import LogRecord
-from schemas.codec import Codec
-from schemas.event_time import LEAD_MS, SIMULATED_TIME, Lead
-from schemas.events import Listen, Session, TrainingBatch
-from schemas.training import listens_of
-from schemas.validation import ERASURE, MAX_ID_BYTES, MAX_TRACK, MAX_USER, Intake, Rejected
-from streams.store.protocol import MemoryStore
-from streams.worker.metrics import WorkerCounters
-from streams.worker.partition import Publishable, WorkerPartition
+from botify.core.kafka.config import key_of
+from botify.core.kafka.reader import LogRecord
+from botify.schemas.codec import Codec
+from botify.schemas.event_time import LEAD_MS, SIMULATED_TIME, Lead
+from botify.schemas.events import Listen, Session, TrainingBatch
+from botify.schemas.training import listens_of
+from botify.schemas.validation import ERASURE, MAX_ID_BYTES, MAX_TRACK, MAX_USER, Intake, Rejected
+from botify.streams.store.protocol import MemoryStore
+from botify.streams.worker.metrics import WorkerCounters
+from botify.streams.worker.partition import Publishable, WorkerPartition
 from tests.simulation.timeline import Timeline, timeline
 
 T = TypeVar("T")

@@ -11,14 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
-from schemas.validation import Intake
-from streams.folds.popularity import TrackRows
-from streams.learner.partition import LearnerPartition
-from streams.store.protocol import Claim, Store
-from streams.worker.folding import Folding
-from streams.worker.metrics import LearnerCounters, WorkerCounters
-from streams.worker.partition import ClaimedPartition, KafkaPublisher, WorkerPartition
-from streams.worker.partition_manager import PartitionManager, Run
+from botify.schemas.validation import Intake
+from botify.streams.folds.popularity import TrackRows
+from botify.streams.learner.partition import LearnerPartition
+from botify.streams.store.protocol import Claim, Store
+from botify.streams.worker.folding import Folding
+from botify.streams.worker.metrics import LearnerCounters, WorkerCounters
+from botify.streams.worker.partition import ClaimedPartition, KafkaPublisher, WorkerPartition
+from botify.streams.worker.partition_manager import PartitionManager, Run
 from tests.simulation.group import HEARTBEAT_S, SESSION_TIMEOUT_S, Group
 from tests.simulation.history import History
 from tests.simulation.kafka import SETTINGS
@@ -47,7 +47,7 @@ class StoreClient(Protocol):
 
 
 class SimulatedApp(ABC):
-    """One incarnation of a process that folds a topic, as `streams.worker.faust_app.FoldingApp` is one.
+    """One incarnation of a process that folds a topic, as `botify.streams.worker.faust_app.FoldingApp` is one.
 
     Attributes
     ----------

@@ -17,8 +17,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from services.stack.embedded import EmbeddedStack
-from streams.compiled import fill_cache
+from botify.services.stack.embedded import EmbeddedStack
+from botify.streams.compiled import fill_cache
 from tests.soak.round import run_round
 
 KILLS_A_ROUND = 50

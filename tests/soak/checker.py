@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from schemas.events import Listen
+from botify.schemas.events import Listen
 
 FOLLOWED_S = 5.0
 """Readers may look at the pointer so seldom, and workers."""

@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from core.settings import Settings
-from services.stack.embedded import EmbeddedStack
-from services.stack.ports import find_free
+from botify.core.settings import Settings
+from botify.services.stack.embedded import EmbeddedStack
+from botify.services.stack.ports import find_free
 from tests.chaos.programs import Program
 
 MODULES = {
-    "worker-0": "streams.worker",
-    "worker-1": "streams.worker",
-    "learner": "streams.learner",
-    "recommender-0": "services.recommender",
-    "recommender-1": "services.recommender",
-    "gateway": "services.gateway",
+    "worker-0": "botify.streams.worker",
+    "worker-1": "botify.streams.worker",
+    "learner": "botify.streams.learner",
+    "recommender-0": "botify.services.recommender",
+    "recommender-1": "botify.services.recommender",
+    "gateway": "botify.services.gateway",
 }
 SERVERS = ("valkey", "kafka")
 KINDS = ("kill", "freeze", "stop")

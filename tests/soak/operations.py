@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 import redis
 
-from core.errors import BotifyError
-from core.settings import Settings
-from streams.read import StateReader
-from streams.replay.run import begin_namespace, fold_into_namespace
-from streams.replay.sources import make_plan, open_sources
-from streams.replay.swap import swap
-from streams.store.connect import REDIS_ERRORS, connect
+from botify.core.errors import BotifyError
+from botify.core.settings import Settings
+from botify.streams.read import StateReader
+from botify.streams.replay.run import begin_namespace, fold_into_namespace
+from botify.streams.replay.sources import make_plan, open_sources
+from botify.streams.replay.swap import swap
+from botify.streams.store.connect import REDIS_ERRORS, connect
 
 EVENT_HEADER = "x-event-id"
 TRACKS = 50

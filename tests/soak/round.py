@@ -14,16 +14,16 @@ from typing import Any
 
 import httpx
 
-from core.kafka.admin import end_offsets
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen
-from schemas.topics import Topics, create_topics
-from services.stack.embedded import EmbeddedStack
-from streams.folds.users import USERS, UserState
-from streams.read import StateReader
-from streams.store.connect import connect
-from streams.store.keys import checkpoint_key, default_namespace
+from botify.core.kafka.admin import end_offsets
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen
+from botify.schemas.topics import Topics, create_topics
+from botify.services.stack.embedded import EmbeddedStack
+from botify.streams.folds.users import USERS, UserState
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import checkpoint_key, default_namespace
 from tests.chaos.programs import SESSION_TIMEOUT_S
 from tests.learning import all_learned, assert_learned
 from tests.soak.checker import FOLLOWED_S, acknowledged, judge_listens, judge_swaps, read_operations

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from schemas.events import Listen
+from botify.schemas.events import Listen
 from tests.soak.checker import judge_listens, judge_swaps
 
 

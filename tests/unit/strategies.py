@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from schemas.events import (
+from botify.schemas.events import (
     Event,
     Feedback,
     Listen,

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.kafka.config import consumer_config, partition_of, producer_config
-from core.settings import Settings
-from schemas.events import Listen, RecommendationRequest, Track
-from schemas.validation import MAX_ID_BYTES
-from services.experiments import Experiments, assignment
-from services.experiments.assignment import Experiment, Treatment
-from services.gateway.middleware import RateLimit
-from services.recommender import filters, sessions
-from services.recommender.filters import Filters
-from services.recommender.sessions import PendingListens
-from streams.folds.columns.listeners import ROW_BYTES, Listeners
-from streams.folds.users import HISTORY_LISTENS, SESSION_TRACKS, USERS, UserState, UserStates
-from streams.learner.sessions import MOST_LISTENS, OpenSessions
+from botify.core.kafka.config import consumer_config, partition_of, producer_config
+from botify.core.settings import Settings
+from botify.schemas.events import Listen, RecommendationRequest, Track
+from botify.schemas.validation import MAX_ID_BYTES
+from botify.services.experiments import Experiments, assignment
+from botify.services.experiments.assignment import Experiment, Treatment
+from botify.services.gateway.middleware import RateLimit
+from botify.services.recommender import filters, sessions
+from botify.services.recommender.filters import Filters
+from botify.services.recommender.sessions import PendingListens
+from botify.streams.folds.columns.listeners import ROW_BYTES, Listeners
+from botify.streams.folds.users import HISTORY_LISTENS, SESSION_TRACKS, USERS, UserState, UserStates
+from botify.streams.learner.sessions import MOST_LISTENS, OpenSessions
 
 MANY = 500
 """Entries that a cache may have here; five times as many come."""

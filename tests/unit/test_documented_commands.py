@@ -16,8 +16,8 @@ import pytest
 import typer
 import yaml
 
-from services.cli.main import build_cli
-from services.experiments.declaration import EXPERIMENT_KEYS, GOAL_KEYS
+from botify.services.cli.main import build_cli
+from botify.services.experiments.declaration import EXPERIMENT_KEYS, GOAL_KEYS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *(ROOT / "docs").rglob("*.md")])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
-from sim.world.store import save_world, worlds_directory
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
+from botify.sim.world.store import save_world, worlds_directory
 
 ROOT = Path(__file__).parents[2]
 PURE = (
@@ -89,12 +90,14 @@ def texts(place: str, root: Path = ROOT) -> Iterator[tuple[Path, int, str]]:
 def peeps(place: str, world_files: set[str], root: Path = ROOT) -> list[str]:
     """Where a folder's code imports the simulator, by name or at run time, or names a file of a world."""
     imported = [
-        f"{path}:{line} imports {name}" for path, line, name in imports(place, root) if name.partition(".")[0] == "sim"
+        f"{path}:{line} imports {name}"
+        for path, line, name in imports(place, root)
+        if re.match(r"(botify\.)?sim\b", name)
     ]
     named = [
         f"{path}:{line} names {text!r}"
         for path, line, text in texts(place, root)
-        if text.startswith("sim.") or any(file in text for file in world_files)
+        if text.startswith(("sim.", "botify.sim")) or any(file in text for file in world_files)
     ]
     return imported + named
 
@@ -119,9 +122,9 @@ def test_notebooks_import_public_modules_of_all_but_the_benchmark(path: Path) ->
     lines = [line for cell in cells for line in "".join(cell["source"]).splitlines() if not line.startswith(("%", "!"))]
     found = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.Import | ast.ImportFrom)]
     imported = {name for node in found for _, _, name in names_of(path, node)}
-    ours = {name for name in imported if (ROOT / name.partition(".")[0]).is_dir()}
+    ours = {name for name in imported if name.partition(".")[0] == "botify"}
     assert ours
-    assert not [name for name in ours if name.startswith("bench") or "._" in name]
+    assert not [name for name in ours if name.startswith("botify.bench") or "._" in name]
     assert not [name for name in ours if not importlib.util.find_spec(name)]
 
 
@@ -135,10 +138,10 @@ def test_what_learns_and_recommends_neither_imports_the_simulator_nor_reads_its_
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("import sim", "imports sim"),
-        ("import numpy, sim.world.store", "imports sim.world.store"),
-        ("def f(): from sim.world import model", "imports sim.world"),
-        ("importlib.import_module('sim.world')", "names 'sim.world'"),
+        ("import botify.sim", "imports botify.sim"),
+        ("import numpy, botify.sim.world.store", "imports botify.sim.world.store"),
+        ("def f(): from botify.sim.world import model", "imports botify.sim.world"),
+        ("importlib.import_module('botify.sim.world')", "names 'botify.sim.world'"),
         ("def f(home): return home / 'worlds'", "names 'worlds'"),
         ("open(f'{place}/users.json')", "names '/users.json'"),
         ("np.load('embeddings.npy')", "names 'embeddings.npy'"),
@@ -156,4 +159,17 @@ def test_rules_of_the_domain_know_no_server_and_no_clock(place: str) -> None:
     wrong = [
         f"{path}:{line} imports {name}" for path, line, name in imports(place) if name.partition(".")[0] in forbidden
     ]
+    assert not wrong
+
+
+def test_no_module_is_imported_by_the_name_of_its_folder() -> None:
+    folders = {path.name for path in (ROOT / "botify").iterdir() if path.is_symlink()}
+    places = [*folders, "botify/client", "examples", "tests"]
+    wrong = [
+        f"{path}:{line} imports {name}"
+        for place in places
+        for path, line, name in imports(place)
+        if name.partition(".")[0] in folders
+    ]
+    assert len(folders) == 9
     assert not wrong

@@ -14,23 +14,23 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from schemas.external_ids import UserIdError, UserIds
-from services.gateway.api import InvalidRequestError, parsed_body
-from services.gateway.messages import (
+from botify.schemas.external_ids import UserIdError, UserIds
+from botify.services.gateway.api import InvalidRequestError, parsed_body
+from botify.services.gateway.messages import (
     UnavailableError,
     UnknownItemError,
     UnknownTrackError,
     WrongEventError,
 )
-from services.gateway.middleware import REQUEST_ID
-from services.gateway.openapi import JSON, Operation, Reply, openapi_document
-from services.gateway.options import RETRY_AFTER_S, TokenScope
-from services.gateway.v1 import models
-from services.gateway.v1.events import EventIntake
-from services.gateway.v1.items import Items
-from services.gateway.v1.problems import MEDIA_TYPE, Problem, problem
-from services.gateway.v1.recommending import Recommending, fields_of
-from services.gateway.v1.users import Users
+from botify.services.gateway.middleware import REQUEST_ID
+from botify.services.gateway.openapi import JSON, Operation, Reply, openapi_document
+from botify.services.gateway.options import RETRY_AFTER_S, TokenScope
+from botify.services.gateway.v1 import models
+from botify.services.gateway.v1.events import EventIntake
+from botify.services.gateway.v1.items import Items
+from botify.services.gateway.v1.problems import MEDIA_TYPE, Problem, problem
+from botify.services.gateway.v1.recommending import Recommending, fields_of
+from botify.services.gateway.v1.users import Users
 
 OPENAPI = "/v1/openapi.json"
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds."}}

@@ -10,25 +10,25 @@ from typing import Any
 import numpy as np
 from confluent_kafka.admin import AdminClient
 
-from core.kafka.admin import partition_counts
-from core.kafka.config import common_config
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.external_ids import UserIds
-from schemas.models import ModelHandle, ModelReader
-from schemas.topics import Topics
-from services.gateway.service import GatewayService
-from services.gateway.sessions import ScriptBatcher
-from services.gateway.v1.api import V1
-from services.gateway.v1.erasures import Erasures
-from services.gateway.v1.events import EventIntake
-from services.gateway.v1.items import Charts, Items, Scores
-from services.gateway.v1.listeners import RedisListenerStore
-from services.gateway.v1.recommending import Recommending
-from services.gateway.v1.users import Users
-from streams.dlq.erase import erase_listener
-from streams.learner.models.item_graph import ItemGraph, neighbours_of
-from streams.read import StateReader
+from botify.core.kafka.admin import partition_counts
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.external_ids import UserIds
+from botify.schemas.models import ModelHandle, ModelReader
+from botify.schemas.topics import Topics
+from botify.services.gateway.service import GatewayService
+from botify.services.gateway.sessions import ScriptBatcher
+from botify.services.gateway.v1.api import V1
+from botify.services.gateway.v1.erasures import Erasures
+from botify.services.gateway.v1.events import EventIntake
+from botify.services.gateway.v1.items import Charts, Items, Scores
+from botify.services.gateway.v1.listeners import RedisListenerStore
+from botify.services.gateway.v1.recommending import Recommending
+from botify.services.gateway.v1.users import Users
+from botify.streams.dlq.erase import erase_listener
+from botify.streams.learner.models.item_graph import ItemGraph, neighbours_of
+from botify.streams.read import StateReader
 
 
 async def connect_v1(

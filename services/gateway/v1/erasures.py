@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from core.errors import BotifyError
-from services.gateway.v1.models import ErasureStatus
-from streams.store.keys import gateway_erasure
+from botify.core.errors import BotifyError
+from botify.services.gateway.v1.models import ErasureStatus
+from botify.streams.store.keys import gateway_erasure
 
 KEPT_MS = 24 * 60 * 60 * 1000
 """How long it is known that a listener was erased."""
 
 EraseListener = Callable[[int, Callable[[], bool]], int]
-"""`streams.dlq.erase.erase_listener`, with the listener and what says whether there may be listens."""
+"""`botify.streams.dlq.erase.erase_listener`, with the listener and what says whether there may be listens."""
 
 
 class Erasures:

@@ -18,11 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from core.errors import DecodeError
-from core.kafka.config import key_of
-from schemas.events import Feedback, Listen
-from schemas.external_ids import UserIdError, UserIds
-from services.gateway.messages import (
+from botify.core.errors import DecodeError
+from botify.core.kafka.config import key_of
+from botify.schemas.events import Feedback, Listen
+from botify.schemas.external_ids import UserIdError, UserIds
+from botify.services.gateway.messages import (
     Attribution,
     ListenReport,
     RequestId,
@@ -33,13 +33,13 @@ from services.gateway.messages import (
     fingerprint_of,
     listen_of,
 )
-from services.gateway.rpc import PendingReply
-from services.gateway.service import GatewayService
-from services.gateway.v1.listeners import ListenerStore
-from services.gateway.v1.models import Event
-from streams.folds.feedback import Said, merged
-from streams.folds.sessions import GAP_MS
-from streams.folds.users import HISTORY_LISTENS
+from botify.services.gateway.rpc import PendingReply
+from botify.services.gateway.service import GatewayService
+from botify.services.gateway.v1.listeners import ListenerStore
+from botify.services.gateway.v1.models import Event
+from botify.streams.folds.feedback import Said, merged
+from botify.streams.folds.sessions import GAP_MS
+from botify.streams.folds.users import HISTORY_LISTENS
 
 SETTLE_S = 1.0
 """How long a call waits for workers to fold what it said, so that the next one finds it; they take milliseconds."""
@@ -193,7 +193,7 @@ def attributed_to(found: Attribution, track: int) -> Attribution | None:
 
     Examples
     --------
-    >>> from schemas.events import Recommendation
+    >>> from botify.schemas.events import Recommendation
     >>> slate = {"tracks": [7, 8], "propensities": [0.5, 0.25], "scores": [0.0, 0.0], "sources": ["a", "b"]}
     >>> shown = Recommendation("g", 42, 7, "a", {}, 0.125, 0, 1.0, 0, slate={**slate, "because": [], "versions": {}})
     >>> attributed_to(Attribution(shown, 4.0), 8).recommendation.propensity

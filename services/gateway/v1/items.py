@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from core.kafka.config import key_of
-from schemas.events import Track
-from schemas.validation import MAX_TRACK
-from services.gateway.api import InvalidRequestError
-from services.gateway.messages import RequestId, UnavailableError, UnknownItemError
-from services.gateway.service import GatewayService
-from services.gateway.v1.listeners import ListenerStore
-from services.gateway.v1.models import MAX_NAME, ItemBody, ItemPage, PageQuery, Scored
-from services.gateway.v1.recommending import fields_of
-from streams.folds.popularity import HALF_LIVES_MS
-from streams.read import StateReader
-from streams.store.connect import REDIS_ERRORS
+from botify.core.kafka.config import key_of
+from botify.schemas.events import Track
+from botify.schemas.validation import MAX_TRACK
+from botify.services.gateway.api import InvalidRequestError
+from botify.services.gateway.messages import RequestId, UnavailableError, UnknownItemError
+from botify.services.gateway.service import GatewayService
+from botify.services.gateway.v1.listeners import ListenerStore
+from botify.services.gateway.v1.models import MAX_NAME, ItemBody, ItemPage, PageQuery, Scored
+from botify.services.gateway.v1.recommending import fields_of
+from botify.streams.folds.popularity import HALF_LIVES_MS
+from botify.streams.read import StateReader
+from botify.streams.store.connect import REDIS_ERRORS
 
 NUMBERS_OF_CLIENTS = 2**30
 """A new item is numbered above all others. So that a client that names the highest number leaves some."""

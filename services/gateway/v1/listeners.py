@@ -1,7 +1,7 @@
 """What the gateways know of each listener beside the session: the slates last shown, and likes and dislikes.
 
 The slates are the gateways' own. Likes and dislikes are facts on the topic `feedback`; workers fold them into opinions
-(`streams.folds.feedback`), which the gateways read.
+(`botify.streams.folds.feedback`), which the gateways read.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from core.kafka.config import partition_of
-from services.gateway.sessions import ScriptBatcher
-from streams.folds.feedback import OPINIONS, Said, read_said
-from streams.folds.sessions import GAP_MS
-from streams.store.keys import (
+from botify.core.kafka.config import partition_of
+from botify.services.gateway.sessions import ScriptBatcher
+from botify.streams.folds.feedback import OPINIONS, Said, read_said
+from botify.streams.folds.sessions import GAP_MS
+from botify.streams.store.keys import (
     feedback_of,
     gateway_feedback,
     gateway_items,

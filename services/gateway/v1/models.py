@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from schemas.validation import MAX_SLATE, check_id
-from services.gateway.api import TrackInBody, TrackInPath
-from services.recommender.filters import FIELDS
+from botify.schemas.validation import MAX_SLATE, check_id
+from botify.services.gateway.api import TrackInBody, TrackInPath
+from botify.services.recommender.filters import FIELDS
 
 MAX_EVENTS = 1_000
 MAX_PAGE = 200

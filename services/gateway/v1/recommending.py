@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic_core import to_json
 
-from core.keyed_random import keys_of_texts, mix, uniform
-from schemas.events import Recommendation, RecommendationRequest, Slate, Track
-from schemas.external_ids import track_named
-from services.gateway.messages import Attribution, RequestId
-from services.gateway.service import POPULAR, RANDOM, GatewayService
-from services.gateway.v1.listeners import ListenerStore
-from services.gateway.v1.models import Item, Reason, RecommendationsQuery
-from services.recommender.filters import by_field, values_of
-from services.recommender.protocol import Because, RandomStream
-from streams.folds.users import HISTORY_LISTENS
+from botify.core.keyed_random import keys_of_texts, mix, uniform
+from botify.schemas.events import Recommendation, RecommendationRequest, Slate, Track
+from botify.schemas.external_ids import track_named
+from botify.services.gateway.messages import Attribution, RequestId
+from botify.services.gateway.service import POPULAR, RANDOM, GatewayService
+from botify.services.gateway.v1.listeners import ListenerStore
+from botify.services.gateway.v1.models import Item, Reason, RecommendationsQuery
+from botify.services.recommender.filters import by_field, values_of
+from botify.services.recommender.protocol import Because, RandomStream
+from botify.streams.folds.users import HISTORY_LISTENS
 
 MOST_EXCLUDED = 2_000
 MOST_LIKED = HISTORY_LISTENS

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from core.errors import BotifyError
-from core.process import in_daemon_thread
-from schemas.events import Feedback
-from services.gateway.api import InvalidRequestError
-from services.gateway.messages import RequestId, UnavailableError, UnknownItemError, UnknownTrackError
-from services.gateway.service import GatewayService
-from services.gateway.v1.events import EventIntake
-from services.gateway.v1.listeners import ListenerStore
-from services.gateway.v1.models import Erased, ErasureStatus, FeedbackKind, Heard, User, UserBody
-from services.gateway.v1.recommending import name_of
-from streams.read import StateReader
-from streams.store.connect import REDIS_ERRORS
+from botify.core.errors import BotifyError
+from botify.core.process import in_daemon_thread
+from botify.schemas.events import Feedback
+from botify.services.gateway.api import InvalidRequestError
+from botify.services.gateway.messages import RequestId, UnavailableError, UnknownItemError, UnknownTrackError
+from botify.services.gateway.service import GatewayService
+from botify.services.gateway.v1.events import EventIntake
+from botify.services.gateway.v1.listeners import ListenerStore
+from botify.services.gateway.v1.models import Erased, ErasureStatus, FeedbackKind, Heard, User, UserBody
+from botify.services.gateway.v1.recommending import name_of
+from botify.streams.read import StateReader
+from botify.streams.store.connect import REDIS_ERRORS
 
 T = TypeVar("T")
 Erase = Callable[[int], int]

@@ -1,7 +1,7 @@
 """Worlds from real logs: parameters fitted to a log, and what a synthetic log of such a world is compared with."""
 
-from sim.world.fitting.choosing import synthetic_log
-from sim.world.fitting.fit import FitSettings, Groups, fit_world
-from sim.world.fitting.log import ListeningLog, halves
+from botify.sim.world.fitting.choosing import synthetic_log
+from botify.sim.world.fitting.fit import FitSettings, Groups, fit_world
+from botify.sim.world.fitting.log import ListeningLog, halves
 
 __all__ = ["FitSettings", "Groups", "ListeningLog", "fit_world", "halves", "synthetic_log"]

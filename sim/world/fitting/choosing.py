@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import integers, mix, uniform
-from sim.listeners.model import INTEREST, OWN_CHOICE, Ints
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.simulation import FinishedListens
-from sim.world.fitting.log import ListeningLog
-from sim.world.model import World
+from botify.core.keyed_random import integers, mix, uniform
+from botify.sim.listeners.model import INTEREST, OWN_CHOICE, Ints
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.fitting.log import ListeningLog
+from botify.sim.world.model import World
 
 _CHOICE, _REPEATS, _WHICH = 0, 1, 2
 _MOST_LOGITS = 4_000_000

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim import WorldError
-from sim.world.fitting.choosing import synthetic_log
-from sim.world.fitting.factors import Mixture, fit_mixture, track_vectors
-from sim.world.fitting.log import Floats, ListeningLog, hit_rate
-from sim.world.fitting.patience import biases_of, budgets_of, draw_lengths, length_quantiles, own_choices
-from sim.world.generate import artist_names, draw_durations, genre_names, titles
-from sim.world.model import Listeners, World, WorldCatalogue, nearest
-from sim.world.store import name_of
+from botify.sim import WorldError
+from botify.sim.world.fitting.choosing import synthetic_log
+from botify.sim.world.fitting.factors import Mixture, fit_mixture, track_vectors
+from botify.sim.world.fitting.log import Floats, ListeningLog, hit_rate
+from botify.sim.world.fitting.patience import biases_of, budgets_of, draw_lengths, length_quantiles, own_choices
+from botify.sim.world.generate import artist_names, draw_durations, genre_names, titles
+from botify.sim.world.model import Listeners, World, WorldCatalogue, nearest
+from botify.sim.world.store import name_of
 
 FIT_VERSION = 1
 """Increases when the same log and settings give another world."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from core.keyed_random import mix, uniform
+from botify.core.keyed_random import mix, uniform
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from sim.simulation import MOST_TRACKS
+from botify.sim.simulation import MOST_TRACKS
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

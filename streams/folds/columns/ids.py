@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from streams.folds.columns.table import at_least
+from botify.streams.folds.columns.table import at_least
 
 Ints = NDArray[np.int64]
 

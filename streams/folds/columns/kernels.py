@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from streams.folds.likes import LIKED_FRACTION, LIKES, SESSION_LIKES
-from streams.folds.users import HISTORY_LISTENS, POOR_FRACTION, SESSION_TRACKS
+from botify.streams.folds.likes import LIKED_FRACTION, LIKES, SESSION_LIKES
+from botify.streams.folds.users import HISTORY_LISTENS, POOR_FRACTION, SESSION_TRACKS
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from streams.folds.columns.kernels import LikeRows, OpenRows, Users
-from streams.folds.likes import VERSION as LIKES_VERSION
-from streams.folds.users import VERSION as USERS_VERSION
+from botify.streams.folds.columns.kernels import LikeRows, OpenRows, Users
+from botify.streams.folds.likes import VERSION as LIKES_VERSION
+from botify.streams.folds.users import VERSION as USERS_VERSION
 
 FRAME_BYTES = 48
 """Room for the field, the two lengths and the ends of lines."""

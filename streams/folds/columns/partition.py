@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from schemas.events import Session
-from schemas.listen_columns import ListenColumns
-from streams.folds.columns.kernels import Listens
-from streams.folds.columns.listeners import Listeners
-from streams.folds.columns.popularity import ColumnPopularity
-from streams.folds.columns.sessions import SessionColumns
-from streams.folds.partition import PROJECTIONS
-from streams.folds.popularity import Popularity, TrackRows
-from streams.folds.projection import Changes, Fields, Scores
-from streams.folds.sessions import HALF_LIFE_SESSIONS
+from botify.schemas.events import Session
+from botify.schemas.listen_columns import ListenColumns
+from botify.streams.folds.columns.kernels import Listens
+from botify.streams.folds.columns.listeners import Listeners
+from botify.streams.folds.columns.popularity import ColumnPopularity
+from botify.streams.folds.columns.sessions import SessionColumns
+from botify.streams.folds.partition import PROJECTIONS
+from botify.streams.folds.popularity import Popularity, TrackRows
+from botify.streams.folds.projection import Changes, Fields, Scores
+from botify.streams.folds.sessions import HALF_LIFE_SESSIONS
 
 
 class ColumnFold:

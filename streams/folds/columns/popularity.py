@@ -7,11 +7,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.folds.columns.ids import RowsOfIds, first_of_each
-from streams.folds.columns.packing import pack_rows
-from streams.folds.columns.tops import TopHeap
-from streams.folds.popularity import TOP_TRACKS, Popularity, Rows, TrackRows, Tracks
-from streams.folds.projection import Bulk, Fields, PackedFields, ScoreChanges, Scores
+from botify.streams.folds.columns.ids import RowsOfIds, first_of_each
+from botify.streams.folds.columns.packing import pack_rows
+from botify.streams.folds.columns.tops import TopHeap
+from botify.streams.folds.popularity import TOP_TRACKS, Popularity, Rows, TrackRows, Tracks
+from botify.streams.folds.projection import Bulk, Fields, PackedFields, ScoreChanges, Scores
 
 
 class ColumnPopularity(Popularity):

@@ -34,11 +34,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from core.keyed_random import Keys, keys_of_texts, mix
-from schemas.events import Track
-from schemas.track_labels import LABELS, UNKNOWN, labels_of
-from streams.learner.models.labels import matches_before
-from streams.learner.models.tables import (
+from botify.core.keyed_random import Keys, keys_of_texts, mix
+from botify.schemas.events import Track
+from botify.schemas.track_labels import LABELS, UNKNOWN, labels_of
+from botify.streams.learner.models.labels import matches_before
+from botify.streams.learner.models.tables import (
     LAYOUT_BYTES,
     Arrays,
     Growing,
@@ -50,7 +50,7 @@ from streams.learner.models.tables import (
     unpack,
     unpack_to_merge,
 )
-from streams.learner.models.taste import (
+from botify.streams.learner.models.taste import (
     MOST_EARLIER,
     earlier_of_artist,
     liking_of,
@@ -59,7 +59,7 @@ from streams.learner.models.taste import (
     user_biases,
     weights,
 )
-from streams.learner.sessions import FinishedSession, pad
+from botify.streams.learner.sessions import FinishedSession, pad
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -149,7 +149,7 @@ class FactorModel:
         return self._packed(np.float32, DIMENSIONS + 2, labels=self._labels.rows)
 
     def snapshot(self, *, to_merge: bool = False) -> bytes:
-        """Return what recommenders need: the state in half precision; see `services.recommender.rerank`.
+        """Return what recommenders need: the state in half precision; see `botify.services.recommender.rerank`.
 
         With `to_merge` also the sum of squares of each row, which says how much it has learned.
         """

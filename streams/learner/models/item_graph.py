@@ -20,9 +20,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import Track
-from streams.learner.models.tables import LAYOUT_BYTES, Arrays, all_but_an_eighth, pack, unpack, unpack_to_merge
-from streams.learner.sessions import FinishedSession, Padded, pad
+from botify.schemas.events import Track
+from botify.streams.learner.models.tables import LAYOUT_BYTES, Arrays, all_but_an_eighth, pack, unpack, unpack_to_merge
+from botify.streams.learner.sessions import FinishedSession, Padded, pad
 
 Ints = NDArray[np.int64]
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.track_labels import LABELS, UNKNOWN
-from streams.learner.models.taste import root_lengths
+from botify.schemas.track_labels import LABELS, UNKNOWN
+from botify.streams.learner.models.taste import root_lengths
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -30,7 +30,7 @@ def matches_before(labels: Ints, weight: Floats) -> Floats:
     labels : ndarray of int64, shape (b, n, len(LABELS))
         `UNKNOWN` where a session has no listen.
     weight : ndarray of float32, shape (b, n)
-        See `streams.learner.models.taste.weights`.
+        See `botify.streams.learner.models.taste.weights`.
 
     Returns
     -------

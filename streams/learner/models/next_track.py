@@ -34,10 +34,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from core.keyed_random import mix, uniform
-from core.numba_cache import plain_array, use_own_cache
-from streams.learner.models.next_track_room import all_but, narrowed, popular
-from streams.learner.models.next_track_state import (
+from botify.core.keyed_random import mix, uniform
+from botify.core.numba_cache import plain_array, use_own_cache
+from botify.streams.learner.models.next_track_room import all_but, narrowed, popular
+from botify.streams.learner.models.next_track_state import (
     BY_EVENT,
     BY_ITEM,
     BY_USER,
@@ -57,7 +57,7 @@ from streams.learner.models.next_track_state import (
     empty_state,
     scratch_for,
 )
-from streams.learner.models.tables import RowTable, pack, unpack
+from botify.streams.learner.models.tables import RowTable, pack, unpack
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ NO_TRACK = -1
 def loops() -> ModuleType:
     """Return the compiled loops, `next_track_kernels`; importing them loads numba."""
     use_own_cache()
-    from streams.learner.models import next_track_kernels
+    from botify.streams.learner.models import next_track_kernels
 
     return next_track_kernels
 

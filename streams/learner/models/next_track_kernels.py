@@ -12,8 +12,16 @@ import math
 import numpy as np
 from numba import njit
 
-from streams.learner.models.next_track_stacker import context_of, errors, group_of, rescale, score, step, step_hidden
-from streams.learner.models.next_track_state import (
+from botify.streams.learner.models.next_track_stacker import (
+    context_of,
+    errors,
+    group_of,
+    rescale,
+    score,
+    step,
+    step_hidden,
+)
+from botify.streams.learner.models.next_track_state import (
     BACKWARD,
     CUT_WIDE,
     FORWARD,

@@ -16,12 +16,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import Track
-from schemas.models import LEARNED_BODY_BYTES
-from schemas.training import TrainingColumns
-from streams.learner.models.next_track import NextTrack
-from streams.learner.models.next_track_snapshot import merged, most_items, snapshot_of
-from streams.learner.models.next_track_state import DEFAULTS
+from botify.schemas.events import Track
+from botify.schemas.models import LEARNED_BODY_BYTES
+from botify.schemas.training import TrainingColumns
+from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track_snapshot import merged, most_items, snapshot_of
+from botify.streams.learner.models.next_track_state import DEFAULTS
 
 SETTINGS = replace(DEFAULTS, most_links=1 << 23, most_users=200_000, most_events=1 << 20)
 
@@ -54,8 +54,8 @@ class NextTrackProjection:
 
     Examples
     --------
-    >>> from schemas.events import Listen
-    >>> from schemas.training import listens_of, training_batch_of
+    >>> from botify.schemas.events import Listen
+    >>> from botify.schemas.training import listens_of, training_batch_of
     >>> listens = [Listen(f"{at}", 42, track, 1.0, at, "a", at, False, None, {}, None, None) for at, track in
     ...            enumerate([7, 8, 9])]
     >>> batch = training_batch_of("id", 0, 0, 3, list(enumerate(listens)))

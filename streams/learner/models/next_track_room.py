@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.learner.models.next_track_state import POOL, WAYS, WIDE, Ints, Rows, State
+from botify.streams.learner.models.next_track_state import POOL, WAYS, WIDE, Ints, Rows, State
 
 ROWS = 4096
 """Rows that are narrowed together, so that this needs little memory."""

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.learner.models.next_track import CHUNK, NextTrack, with_room
-from streams.learner.models.next_track_room import popular
-from streams.learner.models.next_track_state import BY_EVENT, BY_USER, WAYS, WIDE
-from streams.learner.models.tables import LAYOUT_BYTES, pack, unpack, unpack_to_merge
+from botify.streams.learner.models.next_track import CHUNK, NextTrack, with_room
+from botify.streams.learner.models.next_track_room import popular
+from botify.streams.learner.models.next_track_state import BY_EVENT, BY_USER, WAYS, WIDE
+from botify.streams.learner.models.tables import LAYOUT_BYTES, pack, unpack, unpack_to_merge
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
-from streams.learner.models.next_track_state import (
+from botify.streams.learner.models.next_track_state import (
     ADAGRAD_START,
     ADAGRAD_START_HIDDEN,
     BIAS,

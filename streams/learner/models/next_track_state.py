@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.keyed_random import mix, uniform
+from botify.core.keyed_random import mix, uniform
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]

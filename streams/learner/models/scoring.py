@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.numba_cache import plain_array, use_own_cache
-from streams.learner.models.factors import BIAS
+from botify.core.numba_cache import plain_array, use_own_cache
+from botify.streams.learner.models.factors import BIAS
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -27,7 +27,7 @@ Integers = NDArray[np.integer[Any]]
 def loops() -> ModuleType:
     """Return the compiled loops, `scoring_kernels`; importing them loads numba."""
     use_own_cache()
-    from streams.learner.models import scoring_kernels
+    from botify.streams.learner.models import scoring_kernels
 
     return scoring_kernels
 

@@ -2,7 +2,7 @@
 
 The tests' reference has the same functions as array operations. A sum may be taken in another order than numpy's, so
 that it runs in vector registers: the last bits may differ.
-The compiled code is cached, see `core.numba_cache`. Only `scoring` imports this module.
+The compiled code is cached, see `botify.core.numba_cache`. Only `scoring` imports this module.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import njit
 
-from streams.learner.models.factors import BIAS
+from botify.streams.learner.models.factors import BIAS
 
 _ANY_ORDER = {"reassoc", "nsz", "contract"}
 

@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from core.keyed_random import Keys, uniform
-from core.pace import breathe
+from botify.core.keyed_random import Keys, uniform
+from botify.core.pace import breathe
 
 Arrays = Mapping[str, NDArray[Any]]
 S = TypeVar("S", bound=np.generic)
@@ -108,7 +108,7 @@ AT_ONCE = 1 << 12
 
 
 def blocks(n: int, size: int = AT_ONCE) -> Iterator[slice]:
-    """Cut n rows into slices; a thread that is to rest does so between them, see `core.pace`.
+    """Cut n rows into slices; a thread that is to rest does so between them, see `botify.core.pace`.
 
     Examples
     --------

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from streams.learner import __main__ as program
-from streams.learner import partition
+from botify.streams.learner import __main__ as program
+from botify.streams.learner import partition
 
 
 def main() -> None:

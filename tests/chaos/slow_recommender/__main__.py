@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from services.recommender import __main__ as program
-from services.recommender.protocol import Answers, Batch
-from services.recommender.sticky_artist import StickyArtist
+from botify.services.recommender import __main__ as program
+from botify.services.recommender.protocol import Answers, Batch
+from botify.services.recommender.sticky_artist import StickyArtist
 
 SLOWER_S = 0.05
 

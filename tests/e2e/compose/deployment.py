@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from services.stack.ports import find_free
+from botify.services.stack.ports import find_free
 
 ROOT = Path(__file__).parents[3]
 BUILD_S = 900.0

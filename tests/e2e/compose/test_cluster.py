@@ -20,11 +20,11 @@ USER = 4242
 
 LOOK = f"""
 import json
-from schemas.codec import Codec
-from schemas.events import Listen, Recommendation, RecommendationRequest
-from core.settings import Settings
-from core.kafka.reader import TopicReader
-from schemas.topics import Topics
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.core.settings import Settings
+from botify.core.kafka.reader import TopicReader
+from botify.schemas.topics import Topics
 
 settings, codec = Settings.from_env(), Codec()
 topics = Topics.of(settings)

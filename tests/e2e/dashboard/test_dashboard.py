@@ -11,12 +11,12 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
 
-from core.settings import Settings  # noqa: E402
-from schemas.codec import Codec  # noqa: E402
-from schemas.events import Listen  # noqa: E402
-from schemas.topics import Topics, create_topics  # noqa: E402
-from streams.read import StateReader  # noqa: E402
-from streams.store.connect import connect  # noqa: E402
+from botify.core.settings import Settings  # noqa: E402
+from botify.schemas.codec import Codec  # noqa: E402
+from botify.schemas.events import Listen  # noqa: E402
+from botify.schemas.topics import Topics, create_topics  # noqa: E402
+from botify.streams.read import StateReader  # noqa: E402
+from botify.streams.store.connect import connect  # noqa: E402
 from tests.dashboard_scene import Scene, chromium, gateway, scene  # noqa: E402
 from tests.screenshots import busy  # noqa: E402
 from tests.support import eventually, make_listens, produce, read_topic  # noqa: E402

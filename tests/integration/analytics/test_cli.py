@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from analytics import AnalyticsError
-from analytics.cli import experiment
-from core.settings import Settings
+from botify.analytics import AnalyticsError
+from botify.analytics.cli import experiment
+from botify.core.settings import Settings
 from tests.integration.analytics.test_data import produce
 from tests.unit.analytics.listens import drawn
 from tests.unit.analytics.test_monitoring import with_a_second

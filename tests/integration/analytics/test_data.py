@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from confluent_kafka import Producer
 
-from analytics.data import listens_frame, read_listens
-from analytics.experiment import experiment_results
-from core.kafka.admin import end_offsets
-from core.kafka.config import key_of, partition_of, producer_config
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen
-from schemas.topics import Topics
+from botify.analytics.data import listens_frame, read_listens
+from botify.analytics.experiment import experiment_results
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import key_of, partition_of, producer_config
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen
+from botify.schemas.topics import Topics
 from tests.unit.analytics.listens import drawn, listen
 
 pytestmark = pytest.mark.integration

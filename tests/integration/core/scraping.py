@@ -6,7 +6,7 @@ import re
 import urllib.error
 import urllib.request
 
-from core.settings import Settings
+from botify.core.settings import Settings
 
 
 def get(settings: Settings, path: str) -> tuple[int, str]:

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from core.settings import Settings
-from schemas.events import RecommendationRequest
-from schemas.topics import Topics
-from services.stack.ports import find_free
+from botify.core.settings import Settings
+from botify.schemas.events import RecommendationRequest
+from botify.schemas.topics import Topics
+from botify.services.stack.ports import find_free
 from tests.integration.core.scraping import is_ready, samples
 from tests.support import eventually, make_listens, produce, produce_raw, running, write_catalogue
 
@@ -26,7 +26,7 @@ def observed(settings: Settings) -> Settings:
 def test_a_worker_counts_what_it_folds(observed: Settings) -> None:
     topics = Topics.of(observed)
     listens = make_listens(LISTENS, users=30, tracks=20)
-    with running(observed, "streams.worker", log="worker.log") as worker:
+    with running(observed, "botify.streams.worker", log="worker.log") as worker:
         eventually(lambda: is_ready(observed))
         produce(observed, topics.listens.name, [*listens, listens[-1]])
         produce_raw(observed, topics.listens.name, [(b"7", b"no listen")])
@@ -54,7 +54,7 @@ def test_a_recommender_counts_what_it_answers(observed: Settings) -> None:
         RecommendationRequest(f"r{i}", i, f"s{i}", 0, 3, 0.5, 1_700_000_000_000, past if i == 0 else never)
         for i in range(50)
     ]
-    with running(observed, "services.recommender", log="recommender.log"):
+    with running(observed, "botify.services.recommender", log="recommender.log"):
         eventually(lambda: is_ready(observed))
         produce(observed, Topics.of(observed).recommendation_requests.name, requests)
         eventually(lambda: samples(observed).get("botify_recommender_request_duration_seconds_count") == 49)

@@ -14,10 +14,10 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
-from core.settings import Settings
-from services.gateway.middleware import GatewayMetrics
-from services.stack.ports import find_free
-from sim.loop.result import RunResult, SimulatorMetrics
+from botify.core.settings import Settings
+from botify.services.gateway.middleware import GatewayMetrics
+from botify.services.stack.ports import find_free
+from botify.sim.loop.result import RunResult, SimulatorMetrics
 from tests.integration.core.scraping import families, get, is_ready
 from tests.support import eventually, running, write_catalogue
 
@@ -66,7 +66,7 @@ def test_what_dashboard_and_alerts_ask_for_is_exported(settings: Settings) -> No
     simulator.report(RunResult())
     exported = families(_exposition(simulator)) | families(_exposition(gateway))
     write_catalogue(settings, 20)
-    for module in ("streams.worker", "streams.learner", "services.recommender"):
+    for module in ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender"):
         observed = settings.with_(metrics_port=find_free())
         with running(observed, module):
             eventually(lambda observed=observed: is_ready(observed))

@@ -11,13 +11,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from core.settings import Settings
-from services.stack.ports import find_free
+from botify.core.settings import Settings
+from botify.services.stack.ports import find_free
 from tests.integration.core.scraping import is_ready
 from tests.support import eventually, running, write_catalogue
 
 ROOT = Path(__file__).parents[3]
-MODULES = ("streams.worker", "streams.learner", "services.recommender", "services.gateway")
+MODULES = ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender", "botify.services.gateway")
 UNSHARE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
 READ_ONLY = """
 mount --make-rprivate /
@@ -60,12 +60,12 @@ def test_all_processes_serve_from_a_read_only_file_system(settings: Settings, tm
     with ExitStack() as programs:
         processes = []
         for module, port in ports.items():
-            variable = "BOTIFY_GATEWAY_PORT" if module == "services.gateway" else "BOTIFY_METRICS_PORT"
+            variable = "BOTIFY_GATEWAY_PORT" if module == "botify.services.gateway" else "BOTIFY_METRICS_PORT"
             process = contained(settings, module, tmp_path / module, {variable: str(port)})
             processes.append(programs.enter_context(process))
         for module, port in ports.items():
             eventually(lambda port=port: is_ready(settings.with_(metrics_port=port)), 120, module)
-        gateway = f"http://127.0.0.1:{ports['services.gateway']}"
+        gateway = f"http://127.0.0.1:{ports['botify.services.gateway']}"
         assert httpx.post(f"{gateway}/next/1", json={"track": 7, "time": 1.0}).json()["user"] == 1
         assert httpx.get(f"{gateway}/ui/", timeout=30).status_code == 200
         assert [process.poll() for process in processes] == [None] * len(MODULES)

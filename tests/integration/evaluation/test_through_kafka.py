@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from core.kafka.admin import partition_counts
-from core.kafka.config import common_config
-from core.settings import Settings
-from evaluation import EvaluationError
-from evaluation.evaluate import Job, replays
-from evaluation.log import Log
-from evaluation.protocols import Terms
-from evaluation.run import Outcome
-from streams.store.connect import connect
+from botify.core.kafka.admin import partition_counts
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
+from botify.evaluation import EvaluationError
+from botify.evaluation.evaluate import Job, replays
+from botify.evaluation.log import Log
+from botify.evaluation.protocols import Terms
+from botify.evaluation.run import Outcome
+from botify.streams.store.connect import connect
 
 EVENTS, USERS, ITEMS, REFRESH = 1_600, 20, 60, 400
 COSTS = ("learn_us", "serve_us", "memory_mb")

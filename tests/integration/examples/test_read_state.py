@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from core.settings import Settings
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
 from examples.read_state import describe
-from schemas.topics import Topics
-from streams.read import StateReader
-from streams.store.connect import connect
 from tests.support import all_folded, eventually, make_listens, produce, running, write_catalogue
 
 
@@ -14,7 +14,7 @@ def test_listeners_and_popular_tracks_are_described(settings: Settings) -> None:
     write_catalogue(settings, 50)
     listens = make_listens(300, users=20, tracks=50, seed=1)
     produce(settings, Topics.of(settings).listens.name, listens)
-    with running(settings, "streams.worker"):
+    with running(settings, "botify.streams.worker"):
         eventually(all_folded(settings))
     reader = StateReader(connect(settings), settings)
     lines = describe(reader, [3, 999], top=2)

@@ -13,27 +13,27 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from core.settings import Settings
-from ingest.cli import app
-from ingest.importing import Request, import_dataset
-from ingest.model import DatasetError
-from ingest.reading import Dataset
-from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
-from schemas.events import Listen
-from schemas.topics import Topics
-from streams.folds.popularity import HALF_LIVES_MS
-from streams.read import StateReader
-from streams.store.connect import connect
+from botify.core.settings import Settings
+from botify.ingest.cli import app
+from botify.ingest.importing import Request, import_dataset
+from botify.ingest.model import DatasetError
+from botify.ingest.reading import Dataset
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen
+from botify.schemas.topics import Topics
+from botify.streams.folds.popularity import HALF_LIVES_MS
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
 from tests.support import all_folded, eventually, offline_fold, read_topic, redis_contents, running, write_catalogue
 
 pytestmark = pytest.mark.integration
 
 KILLED_BEFORE_ITS_THIRD_MARK = """
 import os, signal
-from core.settings import Settings
-from ingest import publishing
-from ingest.reading import open_dataset
+from botify.core.settings import Settings
+from botify.ingest import publishing
+from botify.ingest.reading import open_dataset
 
 marked = []
 write = publishing._Marks.write
@@ -72,7 +72,7 @@ def listens_of(settings: Settings) -> dict[tuple[int, int], Listen]:
 
 
 def test_a_killed_publisher_is_resumed_and_the_state_has_every_event_once(settings: Settings, dataset: Dataset) -> None:
-    with running(settings, "streams.worker"):
+    with running(settings, "botify.streams.worker"):
         killed = subprocess.run(  # noqa: S603 - the test's own program
             [sys.executable, "-c", KILLED_BEFORE_ITS_THIRD_MARK], env={**os.environ, **settings.to_env()}, check=False
         )
@@ -121,7 +121,7 @@ def test_a_row_of_next_year_is_a_dead_letter_and_not_first(settings: Settings, t
     assert result.exit_code == 1
     assert "2 tracks and 61 listens published" in result.stdout
     assert "1 of these listens are dead letters" in result.stderr
-    with running(settings, "streams.worker"):
+    with running(settings, "botify.streams.worker"):
         eventually(all_folded(settings))
     assert len(read_topic(settings, Topics.of(settings).dead_letters.name)) == 1
     with connect(settings) as redis:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from core.settings import Settings
-from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
-from schemas.topics import Topics
+from botify.core.settings import Settings
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.codec import Codec
+from botify.schemas.topics import Topics
 from tests.support import make_tracks, produce, produce_raw
 
 CODEC = Codec()
@@ -20,7 +20,7 @@ CODEC = Codec()
 @pytest.fixture
 def at_home(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings with a home of their own, and a catalogue that is large."""
-    monkeypatch.setattr("schemas.catalogue.LARGE", 20)
+    monkeypatch.setattr("botify.schemas.catalogue.LARGE", 20)
     return settings.with_(home=tmp_path)
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from core.errors import TopicError
-from core.kafka.config import common_config
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Model
-from schemas.model_parts import parts_on_topic
-from schemas.models import MAX_BODY_BYTES, ModelReader, model_of, publish_models
-from schemas.topics import Topics
+from botify.core.errors import TopicError
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Model
+from botify.schemas.model_parts import parts_on_topic
+from botify.schemas.models import MAX_BODY_BYTES, ModelReader, model_of, publish_models
+from botify.schemas.topics import Topics
 from tests.support import eventually, produce_raw
 
 CODEC = Codec()
@@ -57,7 +57,7 @@ def test_the_biggest_body_travels_and_a_bigger_one_is_refused_before(settings: S
 def test_a_large_model_that_replaces_another_leaves_only_its_own_parts(
     settings: Settings, reader: ModelReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("schemas.model_parts.PART_BYTES", 1_000)
+    monkeypatch.setattr("botify.schemas.model_parts.PART_BYTES", 1_000)
     big, topic = reader.follow("big", lambda model: model.body[:]), Topics.of(settings).models.name
     for version in (1, 2):
         publish_models(settings, CODEC, [model_of("big", version, bytes([version]) * 2_500, 0)])

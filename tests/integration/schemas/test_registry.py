@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from core.settings import Settings
-from schemas.events import Listen, Session
-from schemas.registry import codec_of
-from schemas.topics import Topics
+from botify.core.settings import Settings
+from botify.schemas.events import Listen, Session
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
 from tests.schema_registry import FIRST_ID, PASSWORD, running_registry
 from tests.support import (
     all_folded,
@@ -26,7 +26,7 @@ def test_the_worker_folds_and_emits_under_the_registrys_ids(settings: Settings) 
         topics = Topics.of(own)
         write_catalogue(own, 50)
         produce(own, topics.listens.name, make_listens(500, 20, 50, seed=71))
-        with running(own, "streams.worker"):
+        with running(own, "botify.streams.worker"):
             eventually(all_folded(own))
         fold = offline_fold(own)
         assert redis_contents(own) == fold.contents()
@@ -35,4 +35,4 @@ def test_the_worker_folds_and_emits_under_the_registrys_ids(settings: Settings) 
             values = [message.value() for message in read_topic(own, topic)]
             assert all(int.from_bytes(value[1:5], "big") >= FIRST_ID for value in values)
             assert all(isinstance(codec_of(own).decode(value, event), event) for value in values)
-    assert PASSWORD not in (own.home / "streams.worker.log").read_text()
+    assert PASSWORD not in (own.home / "botify.streams.worker.log").read_text()

@@ -6,19 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
-from core.errors import TopicError
-from core.kafka.admin import end_offsets, partition_counts, start_offsets
-from core.kafka.config import common_config, key_of, partition_of
-from core.kafka.layout import ANY_LEAD_MS, MAX_LEAD, alter_topics, declare_simulated, declared_lead_ms
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from schemas import topics as topics_module
-from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
-from schemas.event_time import LEAD_MS, Lead
-from schemas.events import Track
-from schemas.topics import Topics, create_topics
-from services.stack.ports import find_free
+from botify.core.errors import TopicError
+from botify.core.kafka.admin import end_offsets, partition_counts, start_offsets
+from botify.core.kafka.config import common_config, key_of, partition_of
+from botify.core.kafka.layout import ANY_LEAD_MS, MAX_LEAD, alter_topics, declare_simulated, declared_lead_ms
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.schemas import topics as topics_module
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.codec import Codec
+from botify.schemas.event_time import LEAD_MS, Lead
+from botify.schemas.events import Track
+from botify.schemas.topics import Topics, create_topics
+from botify.services.stack.ports import find_free
 from tests.support import eventually, make_tracks, produce_raw, read_topic, write_catalogue
 
 

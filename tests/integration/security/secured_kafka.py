@@ -7,11 +7,11 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
-from core.kafka.config import common_config
-from core.settings import Settings
-from services.stack.kafka import Kafka
-from services.stack.ports import find_free
-from services.stack.watchdog import Watchdog
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
+from botify.services.stack.kafka import Kafka
+from botify.services.stack.ports import find_free
+from botify.services.stack.watchdog import Watchdog
 from tests.integration.security.certificates import Certificates
 
 ITERATIONS = 4096

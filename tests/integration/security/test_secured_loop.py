@@ -9,19 +9,19 @@ from urllib.parse import quote
 import pytest
 from rich.console import Console
 
-from analytics.data import read_listens
-from core.errors import BotifyError
-from core.settings import Settings
-from schemas.topics import create_topics
-from services.cli.stack import status_view
-from services.stack.status import read_status
-from sim.loop import run_loop
-from sim.options import RunOptions
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
-from streams.store.connect import RedisUnreachableError, connect
-from streams.verify import verify
+from botify.analytics.data import read_listens
+from botify.core.errors import BotifyError
+from botify.core.settings import Settings
+from botify.schemas.topics import create_topics
+from botify.services.cli.stack import status_view
+from botify.services.stack.status import read_status
+from botify.sim.loop import run_loop
+from botify.sim.options import RunOptions
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
+from botify.streams.store.connect import RedisUnreachableError, connect
+from botify.streams.verify import verify
 from tests.integration.security.conftest import REDIS, SECRETS, TOKEN, Secured
 from tests.integration.services.gateway.conftest import ready, start
 from tests.support import all_folded, eventually, running
@@ -48,11 +48,11 @@ def test_the_loop_runs_behind_tls_and_passwords_and_tells_none(secured: Secured)
         "small", *generate(WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)), {}
     )
     with ExitStack() as programs:
-        programs.enter_context(running(settings, "streams.worker"))
-        programs.enter_context(running(settings, "services.recommender"))
+        programs.enter_context(running(settings, "botify.streams.worker"))
+        programs.enter_context(running(settings, "botify.services.recommender"))
         result = run_loop(settings, world, RunOptions(sessions=SESSIONS, in_flight=20, seed=5))
         assert (result.sessions, result.timed_out, result.dropped) == (SESSIONS, 0, 0)
-        client = start(programs, settings, "services.gateway", TOKEN=TOKEN, DEADLINE_MS=10_000)
+        client = start(programs, settings, "botify.services.gateway", TOKEN=TOKEN, DEADLINE_MS=10_000)
         eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
         answer = client.post("/next/61", json={"track": 7, "time": 0.5})
         assert answer.status_code == 200, answer.text
@@ -64,7 +64,7 @@ def test_the_loop_runs_behind_tls_and_passwords_and_tells_none(secured: Secured)
     assert len(read_listens(settings)) == result.listens + 1
     logs = sorted(settings.home.glob("*.log"))
     assert {log.name for log in logs} == {
-        f"{name}.log" for name in ("streams.worker", "services.recommender", "services.gateway")
+        f"{name}.log" for name in ("botify.streams.worker", "botify.services.recommender", "botify.services.gateway")
     }
     for text in (*(log.read_text() for log in logs), *(each.text for each in told), status, repr(settings)):
         assert_no_secret(text)

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import pytest
 
-from core.settings import Settings
-from streams.replay.sources import ReplaySources, open_sources
+from botify.core.settings import Settings
+from botify.streams.replay.sources import ReplaySources, open_sources
 from tests.integration.streams.listens import fold_live, write_catalogue, write_listens
 
 T = TypeVar("T")

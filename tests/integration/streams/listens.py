@@ -8,22 +8,22 @@ from collections.abc import Iterator
 import numpy as np
 from confluent_kafka import Producer
 
-from core.kafka.admin import end_offsets
-from core.kafka.config import key_of, partition_of, producer_config
-from core.kafka.offsets import describe_topic
-from core.kafka.reader import PartitionLog
-from core.settings import Settings
-from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
-from schemas.event_time import Lead
-from schemas.events import Listen, Track
-from schemas.topics import Topics, worker_group_of
-from schemas.validation import Intake
-from streams.store.connect import connect_async
-from streams.store.namespaces import live_namespace
-from streams.store.redis_store import RedisStore
-from streams.worker.metrics import WorkerCounters
-from streams.worker.partition import KafkaPublisher, NullPublisher, WorkerPartition
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import key_of, partition_of, producer_config
+from botify.core.kafka.offsets import describe_topic
+from botify.core.kafka.reader import PartitionLog
+from botify.core.settings import Settings
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.codec import Codec
+from botify.schemas.event_time import Lead
+from botify.schemas.events import Listen, Track
+from botify.schemas.topics import Topics, worker_group_of
+from botify.schemas.validation import Intake
+from botify.streams.store.connect import connect_async
+from botify.streams.store.namespaces import live_namespace
+from botify.streams.store.redis_store import RedisStore
+from botify.streams.worker.metrics import WorkerCounters
+from botify.streams.worker.partition import KafkaPublisher, NullPublisher, WorkerPartition
 
 USERS, TRACKS = 300, 500
 BASE_MS = 1_700_000_000_000

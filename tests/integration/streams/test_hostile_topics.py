@@ -12,18 +12,18 @@ import typer
 from confluent_kafka import Producer
 from typer.testing import CliRunner
 
-from analytics.export.run import TIME_COLUMNS, export_topic
-from core.kafka.config import key_of, producer_config
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen, Recommendation
-from schemas.topics import Topics
-from streams.cli import replay
-from streams.cli.dlq import app as dlq
-from streams.cli.verify import verify
-from streams.dlq.erase import erase_listener
-from streams.dlq.letters import read_letters
-from streams.verify import verify as verify_state
+from botify.analytics.export.run import TIME_COLUMNS, export_topic
+from botify.core.kafka.config import key_of, producer_config
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Recommendation
+from botify.schemas.topics import Topics
+from botify.streams.cli import replay
+from botify.streams.cli.dlq import app as dlq
+from botify.streams.cli.verify import verify
+from botify.streams.dlq.erase import erase_listener
+from botify.streams.dlq.letters import read_letters
+from botify.streams.verify import verify as verify_state
 from tests.hostile import hostile_batches, produce_batches
 from tests.integration.services.recommender.test_service import committed, requests
 from tests.learning import all_learned
@@ -73,7 +73,7 @@ def hostile(settings: Settings) -> Settings:
 
 def test_every_reader_of_every_topic_continues(hostile: Settings) -> None:
     settings, topics = hostile, Topics.of(hostile)
-    programs = ("streams.worker", "streams.learner", "services.recommender")
+    programs = ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender")
     with (
         running(settings, programs[0]) as worker,
         running(settings, programs[1]) as learner,
@@ -125,7 +125,7 @@ def test_what_is_committed_is_folded_and_nothing_else(settings: Settings) -> Non
     in_transaction(settings, listens[:200]).commit_transaction(30)
     in_transaction(settings, listens[200:400]).abort_transaction(30)
     still_open = in_transaction(settings, listens[400:])
-    with running(settings, "streams.worker") as worker:
+    with running(settings, "botify.streams.worker") as worker:
         for folded in (200, 400):
             eventually(lambda of=folded: verify_state(settings).listens == of)
             told = json.loads(botify(settings, "verify", "--json"))

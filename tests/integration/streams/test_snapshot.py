@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from core.kafka.admin import partition_counts
-from core.kafka.config import common_config
-from core.settings import Settings
-from schemas.topics import Topics, create_topics
-from streams.read import StateReader
-from streams.replay.sources import ReplaySources
-from streams.replay.swap import swap
-from streams.snapshot import SnapshotError, load, save
-from streams.store.connect import connect
-from streams.store.keys import default_namespace, id_of
-from streams.store.namespaces import NamespaceRecord, NamespaceRecords
-from streams.store.redis_store import RedisContents, digest
-from streams.verify import VerifyError, verify
+from botify.core.kafka.admin import partition_counts
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics, create_topics
+from botify.streams.read import StateReader
+from botify.streams.replay.sources import ReplaySources
+from botify.streams.replay.swap import swap
+from botify.streams.snapshot import SnapshotError, load, save
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import default_namespace, id_of
+from botify.streams.store.namespaces import NamespaceRecord, NamespaceRecords
+from botify.streams.store.redis_store import RedisContents, digest
+from botify.streams.verify import VerifyError, verify
 from tests.integration.streams.conftest import with_sources
 from tests.integration.streams.listens import fold_live, write_listens
 from tests.support import eventually

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from core.settings import Settings
-from streams import verify as verify_module
-from streams.store.connect import connect
-from streams.store.keys import default_namespace, partition_key
-from streams.verify import VerifyError, verify
+from botify.core.settings import Settings
+from botify.streams import verify as verify_module
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import default_namespace, partition_key
+from botify.streams.verify import VerifyError, verify
 from tests.integration.streams.listens import fold_live, write_listens
 
 
@@ -38,7 +38,7 @@ def test_a_state_without_anything_is_equal_to_nothing(settings: Settings) -> Non
 def test_a_state_that_is_behind_is_compared_as_far_as_it_is_and_says_that_nobody_folds(
     folded: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.verify.MOVE_S", 0.5)
+    monkeypatch.setattr("botify.streams.verify.MOVE_S", 0.5)
     write_listens(folded, 500, first=3000)
     report = verify(folded)
     assert report.ok
@@ -47,10 +47,10 @@ def test_a_state_that_is_behind_is_compared_as_far_as_it_is_and_says_that_nobody
 
 
 def test_a_state_that_moves_meanwhile_is_not_standing(folded: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.verify.MOVE_S", 60.0)
+    monkeypatch.setattr("botify.streams.verify.MOVE_S", 60.0)
     write_listens(folded, 500, first=3000)
     worker = threading.Timer(0.0, fold_live, [folded])
-    monkeypatch.setattr("streams.verify.POLL_S", 0.05)
+    monkeypatch.setattr("botify.streams.verify.POLL_S", 0.05)
     ends = verify_module.end_offsets
 
     def asked_before_the_worker_folds(*arguments: Any) -> Any:
@@ -59,7 +59,7 @@ def test_a_state_that_moves_meanwhile_is_not_standing(folded: Settings, monkeypa
             worker.start()
         return found
 
-    monkeypatch.setattr("streams.verify.end_offsets", asked_before_the_worker_folds)
+    monkeypatch.setattr("botify.streams.verify.end_offsets", asked_before_the_worker_folds)
     report = verify(folded)
     worker.join()
     assert (report.unfolded, report.standing) == (500, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.events import Listen
+from botify.schemas.events import Listen
 
 
 def listen(session: str = "r-1-0", position: int = 0, **changes: object) -> Listen:

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sim.listeners.botify import BotifyListeners
-from sim.schedule import RelaySchedule
-from sim.simulation import FinishedListens, Simulation
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
+from botify.sim.listeners.botify import BotifyListeners
+from botify.sim.schedule import RelaySchedule
+from botify.sim.simulation import FinishedListens, Simulation
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 
 Policy = Callable[[FinishedListens], NDArray[np.int64]]
 """Tracks for the listeners who ask, given what each has just heard."""

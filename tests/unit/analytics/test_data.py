@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analytics.data import concat_listens, drop_copies, hash_texts, listens_frame, of_run
-from schemas.events import Listen
+from botify.analytics.data import concat_listens, drop_copies, hash_texts, listens_frame, of_run
+from botify.schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen
 
 
@@ -47,7 +47,7 @@ def test_the_first_of_the_copies_stays() -> None:
 def test_hashes_do_not_depend_on_the_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = pd.Series([f"id-{i}" for i in range(10)], dtype="str")
     whole = hash_texts(texts)
-    monkeypatch.setattr("analytics.data._HASH_ROWS", 3)
+    monkeypatch.setattr("botify.analytics.data._HASH_ROWS", 3)
     assert (hash_texts(texts) == whole).all()
 
 

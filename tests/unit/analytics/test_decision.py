@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analytics import AnalyticsError
-from analytics.decision import GO_ON, ROLL_BACK, SHIP, STOP, Decision, Rule, decide
-from analytics.planning import decision_users
-from core.goals import Goals
+from botify.analytics import AnalyticsError
+from botify.analytics.decision import GO_ON, ROLL_BACK, SHIP, STOP, Decision, Rule, decide
+from botify.analytics.planning import decision_users
+from botify.core.goals import Goals
 
 GOALS = Goals(("mean_time_per_session",), {"sessions": 0.05, "mean_request_latency": 0.1})
 N = 4_000

@@ -13,13 +13,13 @@ from rich.console import Console
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analytics import AnalyticsError
-from analytics.assignment import METRICS, assign
-from analytics.cli import render_table
-from analytics.data import listens_frame
-from analytics.experiment import HOUR_MS, Analysed, Analysis, analyse, experiment_results
-from analytics.sessions import sessions_of
-from schemas.events import Listen
+from botify.analytics import AnalyticsError
+from botify.analytics.assignment import METRICS, assign
+from botify.analytics.cli import render_table
+from botify.analytics.data import listens_frame
+from botify.analytics.experiment import HOUR_MS, Analysed, Analysis, analyse, experiment_results
+from botify.analytics.sessions import sessions_of
+from botify.schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen
 from tests.unit.analytics.test_monitoring import with_a_past
 

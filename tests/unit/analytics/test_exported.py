@@ -11,14 +11,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from analytics import AnalyticsError
-from analytics.assignment import assign
-from analytics.data import drop_copies, listens_frame, of_run
-from analytics.export.columns import arrow_schema, record_batch
-from analytics.export.files import Source, open_directory
-from analytics.exported import open_listens
-from analytics.sessions import sessions_of
-from schemas.events import Listen
+from botify.analytics import AnalyticsError
+from botify.analytics.assignment import assign
+from botify.analytics.data import drop_copies, listens_frame, of_run
+from botify.analytics.export.columns import arrow_schema, record_batch
+from botify.analytics.export.files import Source, open_directory
+from botify.analytics.exported import open_listens
+from botify.analytics.sessions import sessions_of
+from botify.schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analytics.assignment import Assignment
-from analytics.linearised import quantile_values, ratio_values
-from analytics.slices import by_segment, novelty
-from core.welch import mean_interval
+from botify.analytics.assignment import Assignment
+from botify.analytics.linearised import quantile_values, ratio_values
+from botify.analytics.slices import by_segment, novelty
+from botify.core.welch import mean_interval
 
 RUNS, USERS = 600, 400
 

@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analytics import AnalyticsError
-from analytics.assignment import METRICS, Assignment, assign, metrics_before, user_metrics
-from analytics.cli import render_interactions
-from analytics.data import listens_frame
-from analytics.experiment import effects_of
-from analytics.monitoring import Interactions, adjust, interactions_of, running_difference, settled_users
-from analytics.sessions import sessions_of
-from analytics.statistics import ConfidenceSequence, interaction
-from core.welch import Sample
-from schemas.events import Listen
+from botify.analytics import AnalyticsError
+from botify.analytics.assignment import METRICS, Assignment, assign, metrics_before, user_metrics
+from botify.analytics.cli import render_interactions
+from botify.analytics.data import listens_frame
+from botify.analytics.experiment import effects_of
+from botify.analytics.monitoring import Interactions, adjust, interactions_of, running_difference, settled_users
+from botify.analytics.sessions import sessions_of
+from botify.analytics.statistics import ConfidenceSequence, interaction
+from botify.core.welch import Sample
+from botify.schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analytics.pipeline import answered_per_s, health_summary, latency_over_time, match_answers
+from botify.analytics.pipeline import answered_per_s, health_summary, latency_over_time, match_answers
 
 REQUESTS = pd.DataFrame(
     {

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 from statsmodels.stats.power import TTestIndPower
 
-from analytics import AnalyticsError
-from analytics.cli import render_plan
-from analytics.planning import Wanted, days_needed, plan_experiment, power, smallest_effect, users_needed
-from analytics.sessions import DAY_MS
-from core.welch import Sample, welch
+from botify.analytics import AnalyticsError
+from botify.analytics.cli import render_plan
+from botify.analytics.planning import Wanted, days_needed, plan_experiment, power, smallest_effect, users_needed
+from botify.analytics.sessions import DAY_MS
+from botify.core.welch import Sample, welch
 
 
 @pytest.fixture(scope="module")

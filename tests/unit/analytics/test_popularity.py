@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analytics.data import listens_frame
-from analytics.popularity import HOUR_MS, hit_rate, overlap, popularity_over_time, time_grid
-from streams.folds.popularity import HALF_LIVES_MS, Popularity, popularity_at
+from botify.analytics.data import listens_frame
+from botify.analytics.popularity import HOUR_MS, hit_rate, overlap, popularity_over_time, time_grid
+from botify.streams.folds.popularity import HALF_LIVES_MS, Popularity, popularity_at
 from tests.support import make_listens
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analytics.sequential import horizon_bound, horizon_power, mixture_bound, split_p_value
-from analytics.statistics import ALARM
+from botify.analytics.sequential import horizon_bound, horizon_power, mixture_bound, split_p_value
+from botify.analytics.statistics import ALARM
 
 ALPHA, USERS, RUNS = 0.05, 1_000, 4_000
 LOOKS = np.arange(50, USERS + 1)

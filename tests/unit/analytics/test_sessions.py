@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analytics.data import listens_frame
-from analytics.sessions import DAY_MS, fraction_by_position, retention, sessions_of, still_listening
+from botify.analytics.data import listens_frame
+from botify.analytics.sessions import DAY_MS, fraction_by_position, retention, sessions_of, still_listening
 from tests.unit.analytics.listens import drawn, listen
 
 

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from analytics.offline.off_policy import Decisions, PolicyValue, doubly_robust, ips, snips
-from analytics.statistics import ConfidenceSequence, cuped, running_sample
-from core.welch import Sample, welch
-from sim.listeners.botify import BotifyListeners
-from sim.schedule import RelaySchedule
-from sim.simulation import FinishedListens, Simulation
-from sim.world.model import World
+from botify.analytics.offline.off_policy import Decisions, PolicyValue, doubly_robust, ips, snips
+from botify.analytics.statistics import ConfidenceSequence, cuped, running_sample
+from botify.core.welch import Sample, welch
+from botify.sim.listeners.botify import BotifyListeners
+from botify.sim.schedule import RelaySchedule
+from botify.sim.simulation import FinishedListens, Simulation
+from botify.sim.world.model import World
 from tests.unit.analytics.simulated import play, sessions_frame, small_world
 
 Floats = NDArray[np.float64]

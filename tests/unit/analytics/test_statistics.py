@@ -13,9 +13,17 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analytics import AnalyticsError
-from analytics.statistics import ALARM, ConfidenceSequence, cuped, holm, interaction, running_sample, sample_ratio
-from core.welch import Sample, welch
+from botify.analytics import AnalyticsError
+from botify.analytics.statistics import (
+    ALARM,
+    ConfidenceSequence,
+    cuped,
+    holm,
+    interaction,
+    running_sample,
+    sample_ratio,
+)
+from botify.core.welch import Sample, welch
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -15,10 +15,10 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-import bench.__main__ as program
-from bench import against
-from bench.against import THIS, AgainstError, Run, checked_out, missing_of, other_packages, ratios_of, run_rounds
-from bench.loop import wait_until
+import botify.bench.__main__ as program
+from botify.bench import against
+from botify.bench.against import THIS, AgainstError, Run, checked_out, missing_of, other_packages, ratios_of, run_rounds
+from botify.bench.loop import wait_until
 
 PYPROJECT = """
 [project]
@@ -176,7 +176,7 @@ def test_packages_that_differ_are_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def bench_of(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
-    """Return a function that calls `python -m bench` as it would run in the repository."""
+    """Return a function that calls `python -m botify.bench` as it would run in the repository."""
     monkeypatch.setattr(program, "checked_out", partial(checked_out, root=repository))
     monkeypatch.setattr(program, "run_rounds", partial(run_rounds, root=repository))
     monkeypatch.setattr(program, "console", Console(width=200))

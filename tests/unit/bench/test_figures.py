@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import figures
-from bench.figures import (
+from botify.bench import figures
+from botify.bench.figures import (
     FIGURES,
     ROOT,
     TABLE,
@@ -29,7 +29,7 @@ SPEED = re.compile(r"\d[\d.,]* (?:µs|(?:listens|recommendations)(?:/s| a second
 @pytest.mark.parametrize("page", [*pages()], ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_pages_say_what_was_recorded(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert fill(text, quotable(read_figures())) == text, "run `python -m bench.figures`"
+    assert fill(text, quotable(read_figures())) == text, "run `python -m botify.bench.figures`"
     assert not re.search(r"^ {0,3}<!-- \{", text, re.MULTILINE), "a comment that begins a line ends the paragraph"
 
 

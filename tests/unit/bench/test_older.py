@@ -8,9 +8,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from botify.bench.older import EVERY, add_cpu_us
 
-from bench.cpu import WARM_LISTENS
-from bench.older import EVERY, add_cpu_us
+from botify.bench.cpu import WARM_LISTENS
 
 
 def module_of(monkeypatch: pytest.MonkeyPatch, name: str, source: str = "", **contents: object) -> Any:
@@ -41,7 +41,7 @@ def test_first_run_of_the_loop_is_metered_once_it_is_warm(monkeypatch: pytest.Mo
 
     for name in [name for name in sys.modules if name.startswith("bench.")]:
         monkeypatch.delitem(sys.modules, name)
-    module = module_of(monkeypatch, "bench.loop", run_loop=run_loop)
+    module = module_of(monkeypatch, "botify.bench.loop", run_loop=run_loop)
     figures = add_cpu_us("loop", measure)()
     assert figures["closed_loop"]["cpu_us"]["recommendations_per_s"]["simulator"] > 0
     assert (figures["closed_loop"]["recommendations"], figures["latency"], seen) == (
@@ -67,7 +67,7 @@ def measure():
 
 
 def test_drains_of_the_worker_are_metered_from_the_warm_share_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = module_of(monkeypatch, "bench.worker", WORKER, EVERY=EVERY)
+    module = module_of(monkeypatch, "botify.bench.worker", WORKER, EVERY=EVERY)
     figures = add_cpu_us("worker", module.measure)()["worker"]
     assert (figures["listens_per_s"], figures["plain"]) == (5.0, 5.0)
     assert figures["cpu_us"].keys() == {"listens_per_s", "plain_faust_listens_per_s"}

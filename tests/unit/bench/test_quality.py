@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 from typer.main import get_command
 
-from bench import quality
-from bench.cli import measurable
-from bench.figures import FigureError, pages
-from bench.quality import COMMANDS, command_of, main
-from services.cli.main import build_cli
+from botify.bench import quality
+from botify.bench.cli import measurable
+from botify.bench.figures import FigureError, pages
+from botify.bench.quality import COMMANDS, command_of, main
+from botify.services.cli.main import build_cli
 
 
 def test_every_quoted_group_has_a_command() -> None:

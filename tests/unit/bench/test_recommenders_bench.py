@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-import bench.cli
-from bench.online import WINDOW as ONLINE_WINDOW
-from bench.online import Online, experiments_of, table_of
-from bench.recommenders.lists import lists_for
-from bench.recommenders.measure import Measured, measure
-from bench.recommenders.report import (
+import botify.bench.cli
+from botify.bench.online import WINDOW as ONLINE_WINDOW
+from botify.bench.online import Online, experiments_of, table_of
+from botify.bench.recommenders.lists import lists_for
+from botify.bench.recommenders.measure import Measured, measure
+from botify.bench.recommenders.report import (
     CONTROL,
     Since,
     draw_curve,
@@ -29,16 +29,16 @@ from bench.recommenders.report import (
     rows_of,
     windows_since,
 )
-from bench.recommenders.yardsticks import ORACLE, SCENE
-from services.experiments import load_experiments
-from sim.listeners.changing import SHIFT_PERIOD_MS
-from sim.loop.kafka import tracks_of
-from sim.loop.result import RunResult
-from sim.options import RunOptions
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
-from sim.world.store import save_world
+from botify.bench.recommenders.yardsticks import ORACLE, SCENE
+from botify.services.experiments import load_experiments
+from botify.sim.listeners.changing import SHIFT_PERIOD_MS
+from botify.sim.loop.kafka import tracks_of
+from botify.sim.loop.result import RunResult
+from botify.sim.options import RunOptions
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
+from botify.sim.world.store import save_world
 
 CONFIG = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
 WORLD = World("small", *generate(CONFIG), {})
@@ -166,10 +166,10 @@ def test_the_command_writes_figures_and_a_picture(tmp_path: Path, monkeypatch: p
     world = {"settings": settings, "name": WORLD.name, "directory": stored}[kind]
     arguments = ["--only", "random", "--sessions", 100, "--jobs", 1, "--world", world, "--out", out]
     recorded: dict[str, Mapping[str, Any]] = {}
-    monkeypatch.setattr(bench.cli, "record_figures", lambda group, _, values: recorded.update({group: values}))
-    monkeypatch.setattr(bench.cli, "fill_pages", lambda: None)
+    monkeypatch.setattr(botify.bench.cli, "record_figures", lambda group, _, values: recorded.update({group: values}))
+    monkeypatch.setattr(botify.bench.cli, "fill_pages", lambda: None)
     arguments += ["--picture", picture, "--record", "trial"]
-    run = CliRunner().invoke(bench.cli.app, ["recommenders", *map(str, arguments)])
+    run = CliRunner().invoke(botify.bench.cli.app, ["recommenders", *map(str, arguments)])
     assert run.exit_code == 0, run.output
     found = {row["name"]: row for row in json.loads(out.read_text(encoding="utf-8"))}
     assert found.keys() == {"random", CONTROL}
@@ -183,8 +183,8 @@ def test_the_command_writes_figures_and_a_picture(tmp_path: Path, monkeypatch: p
 
 
 def test_a_recommender_that_is_none_is_named() -> None:
-    run = CliRunner().invoke(bench.cli.app, ["recommenders", "--only", "mix,sticky"])
-    assert isinstance(run.exception, bench.cli.BenchError)
+    run = CliRunner().invoke(botify.bench.cli.app, ["recommenders", "--only", "mix,sticky"])
+    assert isinstance(run.exception, botify.bench.cli.BenchError)
     assert str(run.exception).startswith("unknown recommender 'sticky'; choose from random, ")
-    online = CliRunner().invoke(bench.cli.app, ["online", "--treatments", ORACLE])
+    online = CliRunner().invoke(botify.bench.cli.app, ["online", "--treatments", ORACLE])
     assert str(online.exception).startswith("unknown recommender 'oracle'; choose from random, ")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench import retrieval
-from services.recommender import factors
+from botify.bench import retrieval
+from botify.services.recommender import factors
 
 
 def test_more_cells_find_more_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,19 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.recommenders.lists import SASREC, lists_for
-from bench.recommenders.yardsticks import ORACLE, SCENE, Gap, SceneClairvoyant, times_of_yardsticks
-from core.keyed_random import integers, mix
-from core.welch import Mean
-from evaluation import MissingPeerError
-from evaluation.rankers import registry
-from sim.listeners.model import INTEREST
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.simulation import FinishedListens
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
+from botify.bench.recommenders.lists import SASREC, lists_for
+from botify.bench.recommenders.yardsticks import ORACLE, SCENE, Gap, SceneClairvoyant, times_of_yardsticks
+from botify.core.keyed_random import integers, mix
+from botify.core.welch import Mean
+from botify.evaluation import MissingPeerError
+from botify.evaluation.rankers import registry
+from botify.sim.listeners.model import INTEREST
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 
 SIZES = WorldConfig(tracks=600, artists=120, genres=6, users=40, dimensions=12, clusters=4)
 SCENES = World("scenes", *generate(replace(SIZES, scenes=30, genre_norm=0.0, scene_norm=2.2)), {})

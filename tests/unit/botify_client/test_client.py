@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from botify_client import AsyncBotify, Botify, Event, NotFoundError, ProblemError, UnavailableError, calls
-from core.settings import Settings
-from services.gateway.bootstrap import build_app
+from botify.client import AsyncBotify, Botify, Event, NotFoundError, ProblemError, UnavailableError, calls
+from botify.core.settings import Settings
+from botify.services.gateway.bootstrap import build_app
 from tests.unit.services.gateway.fakes import TRACKS, FakeGateway
 
 GATEWAY = "http://gateway"

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from core import cli
-from core.cli import print_json, progress
+from botify.core import cli
+from botify.core.cli import print_json, progress
 
 
 def test_a_spinner_leaves_the_output_to_the_result(

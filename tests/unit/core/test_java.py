@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from core.errors import JavaMissingError
-from core.java import find_java, java_major, parse_major
+from botify.core.errors import JavaMissingError
+from botify.core.java import find_java, java_major, parse_major
 
 
 def java_that_prints(directory, version):

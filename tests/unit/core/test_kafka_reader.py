@@ -11,10 +11,10 @@ from confluent_kafka import KafkaError, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import TopicError
-from core.kafka import reader
-from core.kafka.reader import AssignedConsumer, TopicReader
-from core.settings import Settings
+from botify.core.errors import TopicError
+from botify.core.kafka import reader
+from botify.core.kafka.reader import AssignedConsumer, TopicReader
+from botify.core.settings import Settings
 
 GONE, AWAY = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), KafkaError(KafkaError._TRANSPORT)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from core.keyed_random import integers, keys_of_texts, mix, uniform
+from botify.core.keyed_random import integers, keys_of_texts, mix, uniform
 
 N = 20_000
 SEQUENCES = {

@@ -5,12 +5,12 @@ import logging
 import subprocess
 import sys
 
-from core.logging import JsonFormatter, TextFormatter
+from botify.core.logging import JsonFormatter, TextFormatter
 
 PROGRAM = """
 import logging
-from core.logging import configure_logging
-from core.settings import Settings
+from botify.core.logging import configure_logging
+from botify.core.settings import Settings
 configure_logging(Settings(log_format="json"), quiet=["loud"])
 logging.getLogger("loud").info("not heard")
 logging.getLogger("ours").info("claimed %d", 3, extra={"partition": 3, "request_id": "r-1"})

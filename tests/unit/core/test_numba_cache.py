@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from core import numba_cache as module
+from botify.core import numba_cache as module
 
 pytest.importorskip("numba")
-FILL = (sys.executable, "-c", "from streams.learner.models.next_track import warm_up; warm_up()")
+FILL = (sys.executable, "-c", "from botify.streams.learner.models.next_track import warm_up; warm_up()")
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_cache_is_filled(tmp_path: Path) -> None:
 def test_the_compiler_is_given_back_and_compiles_again() -> None:
     program = """\
 import numba
-from core.numba_cache import give_back_compiler
+from botify.core.numba_cache import give_back_compiler
 
 def of_file() -> int:
     status = open("/proc/self/status").read()

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from core import pace
-from core.pace import AT_ONCE_S, LEAST_S, NICE, breathe, resting, step_back
+from botify.core import pace
+from botify.core.pace import AT_ONCE_S, LEAST_S, NICE, breathe, resting, step_back
 
 
 class Clock:

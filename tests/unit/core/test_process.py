@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from core.process import gather_or_cancel, in_daemon_thread, stop_requested
+from botify.core.process import gather_or_cancel, in_daemon_thread, stop_requested
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -33,13 +33,13 @@ def _asked_in_this_thread() -> bool:
 
 
 def ended(program: str) -> subprocess.CompletedProcess[str]:
-    """Run a program that needs `core.process`."""
+    """Run a program that needs `botify.core.process`."""
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
 
 
 def test_a_process_that_does_not_stop_is_ended_and_says_where_it_was() -> None:
     program = ended(
-        "import threading\nfrom core.process import end_within\n"
+        "import threading\nfrom botify.core.process import end_within\n"
         "def never(): threading.Event().wait()\n"
         "end_within(0.1)\nnever()"
     )
@@ -49,7 +49,7 @@ def test_a_process_that_does_not_stop_is_ended_and_says_where_it_was() -> None:
 
 def test_a_process_ends_before_work_in_a_daemon_thread() -> None:
     program = ended(
-        "import asyncio, threading\nfrom core.process import in_daemon_thread\n"
+        "import asyncio, threading\nfrom botify.core.process import in_daemon_thread\n"
         "async def main(): await asyncio.wait({asyncio.ensure_future(in_daemon_thread(threading.Event().wait))},"
         " timeout=0)\n"
         "asyncio.run(main())"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import SettingsError
-from core.settings import STACK_FILE, Settings, find_home, remember
+from botify.core.errors import SettingsError
+from botify.core.settings import STACK_FILE, Settings, find_home, remember
 
 
 def test_what_a_child_process_reads_is_the_same(tmp_path: Path) -> None:

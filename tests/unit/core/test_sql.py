@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from core.errors import EngineError, JavaMissingError
-from core.sql import EngineName, open_duckdb, open_engine
+from botify.core.errors import EngineError, JavaMissingError
+from botify.core.sql import EngineName, open_duckdb, open_engine
 
 
 def test_spark_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

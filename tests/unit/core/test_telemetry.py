@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from core.errors import SettingsError
-from core.settings import Settings
-from core.telemetry import MOST_AT_ONCE, new_registry, observed
+from botify.core.errors import SettingsError
+from botify.core.settings import Settings
+from botify.core.telemetry import MOST_AT_ONCE, new_registry, observed
 
 
 class Probes:

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.weightstats import DescrStatsW
 
-from core.welch import Difference, Sample, mean_interval, ratio_interval, welch
+from botify.core.welch import Difference, Sample, mean_interval, ratio_interval, welch
 
 
 @pytest.mark.parametrize("seed", range(3))

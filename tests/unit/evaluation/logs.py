@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from analytics.offline.ranking import NO_TRACK
-from evaluation.log import Events, Ints, Log
-from evaluation.protocols import Plan, Terms, plan_of
-from evaluation.ranker import Histories
-from evaluation.run import Outcome, run
+from botify.analytics.offline.ranking import NO_TRACK
+from botify.evaluation.log import Events, Ints, Log
+from botify.evaluation.protocols import Plan, Terms, plan_of
+from botify.evaluation.ranker import Histories
+from botify.evaluation.run import Outcome, run
 
 
 def random_log(seed: int = 0, users: int = 30, items: int = 40, events: int = 600, *, timed: bool = True) -> Log:

@@ -9,9 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from evaluation import EvaluationError
-from evaluation.cli import evaluate
-from ingest.importing import Request, import_dataset
+from botify.evaluation import EvaluationError
+from botify.evaluation.cli import evaluate
+from botify.ingest.importing import Request, import_dataset
 from tests.unit.evaluation.logs import random_log
 
 app = typer.Typer()

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from evaluation import EvaluationError
-from evaluation.evaluate import Job, evaluate_all
-from evaluation.protocols import Terms
-from evaluation.rankers.ease import MOST_ITEMS
+from botify.evaluation import EvaluationError
+from botify.evaluation.evaluate import Job, evaluate_all
+from botify.evaluation.protocols import Terms
+from botify.evaluation.rankers.ease import MOST_ITEMS
 from tests.unit.evaluation.logs import random_log
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.figures import UserSums, paired_bootstrap, rows_of
-from evaluation.protocols import Terms
-from evaluation.run import Outcome, run
+from botify.evaluation.figures import UserSums, paired_bootstrap, rows_of
+from botify.evaluation.protocols import Terms
+from botify.evaluation.run import Outcome, run
 from tests.unit.evaluation.logs import Companions, Spy, planned, random_log
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.evaluate import Job, replays
-from evaluation.log import Log
-from evaluation.protocols import Terms
+from botify.evaluation.evaluate import Job, replays
+from botify.evaluation.log import Log
+from botify.evaluation.protocols import Terms
 from tests.unit.evaluation.logs import reported
 
 LASTFM = Path(__file__).parents[4] / "shared" / "real-data" / "lastfm.txt"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation import EvaluationError
-from evaluation.log import Log, is_first
-from schemas.events import Track
+from botify.evaluation import EvaluationError
+from botify.evaluation.log import Log, is_first
+from botify.schemas.events import Track
 from tests.unit.evaluation.logs import random_log
 
 

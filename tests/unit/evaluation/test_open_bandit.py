@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import EvaluationError
-from evaluation.open_bandit import Question, coverage, questions
+from botify.evaluation import EvaluationError
+from botify.evaluation.open_bandit import Question, coverage, questions
 
 WHEEL = "obp-0.4.1-py3-none-any.whl"
 

@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from evaluation import EvaluationError
-from evaluation.log import Log
-from evaluation.protocols import Plan, Terms
-from evaluation.run import run
+from botify.evaluation import EvaluationError
+from botify.evaluation.log import Log
+from botify.evaluation.protocols import Plan, Terms
+from botify.evaluation.run import run
 from tests.unit.evaluation.logs import Spy, planned, random_log
 
 PROTOCOLS = ("prequential", "leave-last-out", "temporal-split")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation import EvaluationError
-from evaluation.log import Events, Ints
-from evaluation.protocols import Terms
-from evaluation.run import run
+from botify.evaluation import EvaluationError
+from botify.evaluation.log import Events, Ints
+from botify.evaluation.protocols import Terms
+from botify.evaluation.run import run
 from tests.unit.evaluation.logs import planned, random_log
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from evaluation.figures import Clustered, Difference, Row
-from evaluation.run import METRICS
-from evaluation.table import render
+from botify.evaluation.figures import Clustered, Difference, Row
+from botify.evaluation.run import METRICS
+from botify.evaluation.table import render
 
 LONG = "a_recommender_of_your_own_with_a_long_name"
 

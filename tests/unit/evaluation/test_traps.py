@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluation.log import Log
-from evaluation.protocols import Terms
-from evaluation.run import run
+from botify.evaluation.log import Log
+from botify.evaluation.protocols import Terms
+from botify.evaluation.run import run
 from tests.unit.evaluation.logs import Companions, NextId, recall_of, reported, without_permutation
 
 USERS, LENGTH = 60, 20

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analytics import AnalyticsError
-from analytics.export.columns import arrow_schema, record_batch
-from analytics.export.files import Source, open_directory
+from botify.analytics import AnalyticsError
+from botify.analytics.export.columns import arrow_schema, record_batch
+from botify.analytics.export.files import Source, open_directory
+from botify.schemas.events import Listen
 from examples import gymnasium_agent, off_policy, own_recommender, slates
-from schemas.events import Listen
 from tests.unit.analytics.listens import listen
 
 TRACKS = 50

@@ -6,10 +6,10 @@ import asyncio
 
 import httpx
 
-from botify_client import AsyncBotify
-from core.settings import Settings
+from botify.client import AsyncBotify
+from botify.core.settings import Settings
+from botify.services.gateway.bootstrap import build_app
 from examples import http_client
-from services.gateway.bootstrap import build_app
 from tests.unit.services.gateway.fakes import FakeGateway
 
 

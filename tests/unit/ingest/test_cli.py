@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ingest.cli import app
-from ingest.model import DatasetError
+from botify.ingest.cli import app
+from botify.ingest.model import DatasetError
 
 
 @pytest.fixture

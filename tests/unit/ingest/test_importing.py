@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.columns import convert
-from ingest.formats.generic import read_csv
-from ingest.importing import Request, import_dataset, parse_map
-from ingest.inputs import Source
-from ingest.model import PLAY, SKIP, DatasetError
-from ingest.reading import Dataset, dataset_names, open_dataset
+from botify.ingest.columns import convert
+from botify.ingest.formats.generic import read_csv
+from botify.ingest.importing import Request, import_dataset, parse_map
+from botify.ingest.inputs import Source
+from botify.ingest.model import PLAY, SKIP, DatasetError
+from botify.ingest.reading import Dataset, dataset_names, open_dataset
 
 MAPPED = {"user": "uid", "item": "track", "time": "ts", "played": "share"}
 

@@ -8,11 +8,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.kafka.config import key_of
-from ingest.model import Events
-from ingest.publishing import OF_A_USER, WINDOW, DatasetListens
-from schemas.validation import check
-from streams.folds.users import HISTORY_LISTENS
+from botify.core.kafka.config import key_of
+from botify.ingest.model import Events
+from botify.ingest.publishing import OF_A_USER, WINDOW, DatasetListens
+from botify.schemas.validation import check
+from botify.streams.folds.users import HISTORY_LISTENS
 
 
 def events_of(users: list[int], sessions: list[int] | None = None) -> Events:

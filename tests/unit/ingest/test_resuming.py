@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.importing import Request, import_dataset
-from ingest.model import DatasetError
-from ingest.reading import dataset_directory, dataset_names
+from botify.ingest.importing import Request, import_dataset
+from botify.ingest.model import DatasetError
+from botify.ingest.reading import dataset_directory, dataset_names
 
 COLUMNS = {"user": "u", "item": "i", "time": "t"}
 STEPS = ("reading", "numbering", "sorting", "syncing")
@@ -21,8 +21,8 @@ STEPS = ("reading", "numbering", "sorting", "syncing")
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from ingest import importing
-from ingest.importing import Request, import_dataset
+from botify.ingest import importing
+from botify.ingest.importing import Request, import_dataset
 
 home, path, step = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 def progress(what, done, total):

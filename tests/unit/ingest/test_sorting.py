@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.model import SESSION_GAP_MS
-from ingest.sorting import Tally
+from botify.ingest.model import SESSION_GAP_MS
+from botify.ingest.sorting import Tally
 
 listens = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8).map(lambda k: k * SESSION_GAP_MS // 3)), min_size=1)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import DecodeError, SchemaError
-from schemas.codec import HEADER_BYTES, Codec, load
-from schemas.events import (
+from botify.core.errors import DecodeError, SchemaError
+from botify.schemas.codec import HEADER_BYTES, Codec, load
+from botify.schemas.events import (
     Event,
     Feedback,
     Listen,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import SchemaError
-from schemas import codec as codec_module
-from schemas.codec import Codec
-from schemas.events import Event, Listen, Recommendation, RecommendationRequest
+from botify.core.errors import SchemaError
+from botify.schemas import codec as codec_module
+from botify.schemas.codec import Codec
+from botify.schemas.events import Event, Listen, Recommendation, RecommendationRequest
 from tests.unit.strategies import EVENTS, events
 
 CODEC = Codec()

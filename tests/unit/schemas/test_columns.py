@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import DecodeError
-from schemas import codec as codec_module
-from schemas.codec import HEADER_BYTES, Codec, load
-from schemas.columns import MAX_ENTRIES, ColumnReader
-from schemas.events import Listen, Track
+from botify.core.errors import DecodeError
+from botify.schemas import codec as codec_module
+from botify.schemas.codec import HEADER_BYTES, Codec, load
+from botify.schemas.columns import MAX_ENTRIES, ColumnReader
+from botify.schemas.events import Listen, Track
 from tests.unit.strategies import EVENTS
 
 CODEC = Codec()

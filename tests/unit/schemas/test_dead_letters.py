@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
 
-from core.errors import DecodeError, ExcludedError
-from core.kafka.layout import COPIED
-from core.settings import Settings
-from schemas import dead_letters
-from schemas.dead_letters import (
+from botify.core.errors import DecodeError, ExcludedError
+from botify.core.kafka.layout import COPIED
+from botify.core.settings import Settings
+from botify.schemas import dead_letters
+from botify.schemas.dead_letters import (
     ERASED,
     EXCLUDED,
     PREFIX,

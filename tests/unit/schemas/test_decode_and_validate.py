@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import DecodeError, IgnoredHeaderError, RejectedMessageError, ValidationError
-from core.kafka.layout import ANY_LEAD_MS
-from schemas.event_time import LEAD_MS, SIMULATED_TIME, EventTime, Lead
-from schemas.events import Listen
-from schemas.validation import MAX_TIMESTAMP_MS, Intake, Rejected, decode_and_validate
-from streams.folds.projection import Record
+from botify.core.errors import DecodeError, IgnoredHeaderError, RejectedMessageError, ValidationError
+from botify.core.kafka.layout import ANY_LEAD_MS
+from botify.schemas.event_time import LEAD_MS, SIMULATED_TIME, EventTime, Lead
+from botify.schemas.events import Listen
+from botify.schemas.validation import MAX_TIMESTAMP_MS, Intake, Rejected, decode_and_validate
+from botify.streams.folds.projection import Record
 from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record
 
 DAY_MS = 24 * 60 * 60 * 1000

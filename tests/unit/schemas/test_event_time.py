@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import IgnoredHeaderError, SpeedError, ValidationError
-from core.kafka.layout import ANY_LEAD_MS, COPIED
-from schemas.event_time import LEAD_MS, SIMULATED_TIME, EventTime, Lead, parse_speed
+from botify.core.errors import IgnoredHeaderError, SpeedError, ValidationError
+from botify.core.kafka.layout import ANY_LEAD_MS, COPIED
+from botify.schemas.event_time import LEAD_MS, SIMULATED_TIME, EventTime, Lead, parse_speed
 
 NOW_MS = 1_700_000_000_000
 

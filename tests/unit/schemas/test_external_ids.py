@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from core.settings import Settings
-from schemas.external_ids import NEWCOMERS_FROM, UserIdError, UserIds, datasets_directory, track_named
-from schemas.validation import MAX_USER
+from botify.core.settings import Settings
+from botify.schemas.external_ids import NEWCOMERS_FROM, UserIdError, UserIds, datasets_directory, track_named
+from botify.schemas.validation import MAX_USER
 
 
 @pytest.fixture

@@ -11,26 +11,26 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 
-from analytics.export.run import Erasures
-from core.errors import DecodeError, RejectedMessageError
-from core.kafka.headers import headers_of
-from core.kafka.reader import log_record
-from core.kafka.replies import ReplyReader
-from core.settings import Settings
-from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
-from schemas.dead_letters import RejectedBefore, originals_of
-from schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, TrainingBatch
-from schemas.models import ModelReader
-from schemas.topics import TopicDefinition, Topics
-from schemas.training import listens_of
-from schemas.validation import Intake, decode_and_validate
-from services.dashboard.listens import ListenReader
-from services.dashboard.readers import ExperimentsReader, LettersReader, ModelsReader
-from services.experiments.live import read_steps
-from streams.dlq.letters import read_letters
-from streams.folds.feedback import with_said
-from streams.replay.shards import _copied
+from botify.analytics.export.run import Erasures
+from botify.core.errors import DecodeError, RejectedMessageError
+from botify.core.kafka.headers import headers_of
+from botify.core.kafka.reader import log_record
+from botify.core.kafka.replies import ReplyReader
+from botify.core.settings import Settings
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import RejectedBefore, originals_of
+from botify.schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, TrainingBatch
+from botify.schemas.models import ModelReader
+from botify.schemas.topics import TopicDefinition, Topics
+from botify.schemas.training import listens_of
+from botify.schemas.validation import Intake, decode_and_validate
+from botify.services.dashboard.listens import ListenReader
+from botify.services.dashboard.readers import ExperimentsReader, LettersReader, ModelsReader
+from botify.services.experiments.live import read_steps
+from botify.streams.dlq.letters import read_letters
+from botify.streams.folds.feedback import with_said
+from botify.streams.replay.shards import _copied
 from tests.hostile import Raw, hostile_batches, produce_batches, raw_batch
 from tests.support import read_topic
 

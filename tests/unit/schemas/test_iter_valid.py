@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from core.kafka.config import key_of
-from schemas import codec as codec_module
-from schemas.codec import Codec
-from schemas.events import Listen, Session
-from schemas.validation import iter_valid
+from botify.core.kafka.config import key_of
+from botify.schemas import codec as codec_module
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Session
+from botify.schemas.validation import iter_valid
 
 CODEC = Codec()
 LISTEN = Listen("a:0", 42, 7, 0.5, 1_000, "a", 0, False, None, {}, None, None)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.listen_kernels import first_rows, hash_of
+from botify.schemas.listen_kernels import first_rows, hash_of
 
 CAUSES = st.none() | st.sampled_from(["", "mix", "mi", "x"])
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from schemas.model_delta import apply_delta, delta_of
-from streams.learner.models.tables import pack
+from botify.schemas.model_delta import apply_delta, delta_of
+from botify.streams.learner.models.tables import pack
 
 
 def applied(old: bytes, delta: bytes) -> bytes:

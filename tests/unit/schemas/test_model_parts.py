@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from fastavro import parse_schema, schemaless_writer
 
-from core.errors import DecodeError
-from core.kafka.publisher import RecordPublisher
-from core.settings import Settings
-from schemas.codec import AVRO_DIR, Codec
-from schemas.events import Model
-from schemas.model_parts import ModelParts, ModelPublisher, name_and_part
-from schemas.models import model_of
+from botify.core.errors import DecodeError
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
+from botify.schemas.codec import AVRO_DIR, Codec
+from botify.schemas.events import Model
+from botify.schemas.model_parts import ModelParts, ModelPublisher, name_and_part
+from botify.schemas.models import model_of
 
 CODEC = Codec()
 Log = list[tuple[bytes, bytes | None]]
@@ -89,8 +89,8 @@ def bodies(n: int, size: int = 5_000) -> list[bytes]:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("schemas.model_parts.PART_BYTES", 1_000)
-    monkeypatch.setattr("schemas.model_parts.MOST_STEPS", 3)
+    monkeypatch.setattr("botify.schemas.model_parts.PART_BYTES", 1_000)
+    monkeypatch.setattr("botify.schemas.model_parts.MOST_STEPS", 3)
 
 
 def published(n: int) -> tuple[Topic, list[bytes]]:

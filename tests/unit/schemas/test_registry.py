@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.errors import DecodeError, SchemaError, SettingsError
-from core.settings import Settings
-from schemas.codec import EVENTS, Codec, load
-from schemas.events import Listen, Track
-from schemas.registry import codec_of
+from botify.core.errors import DecodeError, SchemaError, SettingsError
+from botify.core.settings import Settings
+from botify.schemas.codec import EVENTS, Codec, load
+from botify.schemas.events import Listen, Track
+from botify.schemas.registry import codec_of
 from tests.schema_registry import FIRST_ID, StandIn, running_registry
 
 TRACK = Track(7, "Kanye West", None, None, "Stronger")

@@ -12,10 +12,10 @@ import pytest
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.utils import generate_one
 
-from core.errors import SchemaError
-from schemas import codec as committed
-from schemas.codec import Codec
-from schemas.events import Track
+from botify.core.errors import SchemaError
+from botify.schemas import codec as committed
+from botify.schemas.codec import Codec
+from botify.schemas.events import Track
 
 SCHEMAS = committed.load()
 

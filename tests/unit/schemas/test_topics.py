@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from core.kafka.config import consumer_config, partition_of, producer_config
-from core.settings import Settings
-from schemas.codec import EVENTS
-from schemas.topics import Topics
+from botify.core.kafka.config import consumer_config, partition_of, producer_config
+from botify.core.settings import Settings
+from botify.schemas.codec import EVENTS
+from botify.schemas.topics import Topics
 
 
 def test_every_event_has_a_topic_and_the_dead_letters_have_none() -> None:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.mapped import mapped
-from schemas.catalogue import CatalogueFile
-from schemas.codec import Codec
-from schemas.events import Track
-from schemas.track_columns import EMPTY, ColumnsError, read_columns, write_columns
-from schemas.track_table import TrackTable, unknown_among
+from botify.core.mapped import mapped
+from botify.schemas.catalogue import CatalogueFile
+from botify.schemas.codec import Codec
+from botify.schemas.events import Track
+from botify.schemas.track_columns import EMPTY, ColumnsError, read_columns, write_columns
+from botify.schemas.track_table import TrackTable, unknown_among
 
 CODEC = Codec()
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import ValidationError
-from schemas.codec import Codec
-from schemas.events import Listen, TrainingBatch
-from schemas.training import BATCH_LISTENS, TrainingColumns, listens_of, training_batch_of, training_batches_of
-from schemas.validation import MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
+from botify.core.errors import ValidationError
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, TrainingBatch
+from botify.schemas.training import BATCH_LISTENS, TrainingColumns, listens_of, training_batch_of, training_batches_of
+from botify.schemas.validation import MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
 from tests.unit.strategies import EVENTS
 
 FIRST = 1_000

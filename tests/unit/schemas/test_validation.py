@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from core.errors import ValidationError
-from schemas.events import Listen, RecommendationRequest
-from schemas.validation import MAX_ID_BYTES, MAX_LIST, MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER, check
+from botify.core.errors import ValidationError
+from botify.schemas.events import Listen, RecommendationRequest
+from botify.schemas.validation import MAX_ID_BYTES, MAX_LIST, MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER, check
 
 LISTEN = Listen("a:0", 42, 7, 0.5, 1_000, "a", 0, False, None, {}, None, None)
 REQUEST = RecommendationRequest("a:0", 42, "a", 0, 7, 0.5, 1_000, 2_000)

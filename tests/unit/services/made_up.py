@@ -15,32 +15,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ingest.sample import GROUP_SIZE, GROUPS, write_sample
-from schemas.codec import Codec
-from schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, Track
-from schemas.track_table import TrackTable
-from services.gateway.messages import RequestId
-from services.gateway.rpc import PendingReply
-from services.gateway.service import Fallback
-from services.gateway.state import EventClock, KnownTracks
-from services.gateway.v1.models import Recommendations, RecommendationsQuery, Recommended
-from services.gateway.v1.recommending import Recommending
-from services.recommender.candidates import ServedGraph
-from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import Dispatched, Guards, answer_slates
-from services.recommender.factors import ServedFactors
-from services.recommender.lists import Lists
-from services.recommender.protocol import Batch, Recommender
-from services.recommender.registry import RecommenderFactory
-from services.recommender.slates import Slates, from_state, with_liked
-from streams.folds.feedback import Said
-from streams.folds.likes import Likes
-from streams.folds.users import UserState
-from streams.learner.models.factors import FactorModel, read_factors
-from streams.learner.models.item_graph import ItemGraph
-from streams.learner.models.next_track import NextTrack
-from streams.learner.models.next_track_snapshot import model_of_snapshot, snapshot_of
-from streams.learner.sessions import FinishedSession
+from botify.ingest.sample import GROUP_SIZE, GROUPS, write_sample
+from botify.schemas.codec import Codec
+from botify.schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, Track
+from botify.schemas.track_table import TrackTable
+from botify.services.gateway.messages import RequestId
+from botify.services.gateway.rpc import PendingReply
+from botify.services.gateway.service import Fallback
+from botify.services.gateway.state import EventClock, KnownTracks
+from botify.services.gateway.v1.models import Recommendations, RecommendationsQuery, Recommended
+from botify.services.gateway.v1.recommending import Recommending
+from botify.services.recommender.candidates import ServedGraph
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.dispatch import Dispatched, Guards, answer_slates
+from botify.services.recommender.factors import ServedFactors
+from botify.services.recommender.lists import Lists
+from botify.services.recommender.protocol import Batch, Recommender
+from botify.services.recommender.registry import RecommenderFactory
+from botify.services.recommender.slates import Slates, from_state, with_liked
+from botify.streams.folds.feedback import Said
+from botify.streams.folds.likes import Likes
+from botify.streams.folds.users import UserState
+from botify.streams.learner.models.factors import FactorModel, read_factors
+from botify.streams.learner.models.item_graph import ItemGraph
+from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track_snapshot import model_of_snapshot, snapshot_of
+from botify.streams.learner.sessions import FinishedSession
 from tests.unit.services.gateway.fakes import MemoryListenerStore
 from tests.unit.services.recommender.recommending import NO_INPUTS
 

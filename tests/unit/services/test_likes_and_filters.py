@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ingest.sample import GROUP_SIZE, GROUPS
-from schemas.events import RecommendationRequest
-from services.recommender import factors
-from services.recommender.dispatch import rank
-from services.recommender.factors import ServedFactors
-from services.recommender.filters import Filters
-from services.recommender.protocol import Batch
-from services.recommender.slates import EXPLORE, from_state
-from streams.folds.feedback import Said
-from streams.learner.models.next_track import NextTrack
+from botify.ingest.sample import GROUP_SIZE, GROUPS
+from botify.schemas.events import RecommendationRequest
+from botify.services.recommender import factors
+from botify.services.recommender.dispatch import rank
+from botify.services.recommender.factors import ServedFactors
+from botify.services.recommender.filters import Filters
+from botify.services.recommender.protocol import Batch
+from botify.services.recommender.slates import EXPLORE, from_state
+from botify.streams.folds.feedback import Said
+from botify.streams.learner.models.next_track import NextTrack
 from tests.unit.services.made_up import (
     CATALOGUE,
     TRACKS,

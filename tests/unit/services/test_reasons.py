@@ -8,12 +8,12 @@ from operator import itemgetter
 import numpy as np
 import pytest
 
-from core.keyed_random import keys_of_texts, mix, uniform
-from services.gateway.v1.models import Recommended
-from services.recommender.protocol import RandomStream
-from services.recommender.registry import RECOMMENDERS
-from services.recommender.slates import EXPLORE
-from streams.learner.models.next_track_state import POOL
+from botify.core.keyed_random import keys_of_texts, mix, uniform
+from botify.services.gateway.v1.models import Recommended
+from botify.services.recommender.protocol import RandomStream
+from botify.services.recommender.registry import RECOMMENDERS
+from botify.services.recommender.slates import EXPLORE
+from botify.streams.learner.models.next_track_state import POOL
 from tests.unit.services.made_up import (
     CATALOGUE,
     ITEMS,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sim.world.config import DEFAULT, WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
+from botify.sim.world.config import DEFAULT, WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 
 SMALL = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
 

@@ -14,13 +14,13 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from core.errors import LoadError
-from sim import AgentError, SimulationError
-from sim.agents import Agent, load_agent
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.simulation import FinishedListens
-from sim.world.model import World, WorldCatalogue
+from botify.core.errors import LoadError
+from botify.sim import AgentError, SimulationError
+from botify.sim.agents import Agent, load_agent
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.model import World, WorldCatalogue
 
 OPTIONS = RunOptions(sessions=20, in_flight=5, start_ms=0)
 

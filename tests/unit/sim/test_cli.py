@@ -9,10 +9,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import sim.cli
-import sim.world.cli
-from core.errors import LoadError, SpeedError
-from sim import SimulationError
+import botify.sim.cli
+import botify.sim.world.cli
+from botify.core.errors import LoadError, SpeedError
+from botify.sim import SimulationError
 
 runner = CliRunner()
 
@@ -35,14 +35,14 @@ def invoke(app: typer.Typer, *arguments: object) -> str:
 
 @pytest.fixture
 def world(home: Path) -> str:
-    invoke(sim.world.cli.app, "generate", "--config", home / "small.toml")
+    invoke(botify.sim.world.cli.app, "generate", "--config", home / "small.toml")
     (directory,) = (home / "worlds").iterdir()
     return directory.name
 
 
 def test_a_world_is_generated_listed_and_played(home: Path, world: str) -> None:
-    assert world in invoke(sim.world.cli.app, "list")
-    output = invoke(sim.cli.app, "run", "--agent", "dummy", "--world", world, "--sessions", 50)
+    assert world in invoke(botify.sim.world.cli.app, "list")
+    output = invoke(botify.sim.cli.app, "run", "--agent", "dummy", "--world", world, "--sessions", 50)
     assert "tracks per session" in output
 
 
@@ -50,14 +50,25 @@ def test_botifys_files_are_imported(home: Path) -> None:
     tracks, users = home / "tracks.json", home / "users.json"
     tracks.write_text("".join(json.dumps({"track": t, "artist": "a", "title": "t"}) + "\n" for t in range(20)))
     users.write_text(json.dumps({"user": 0, "interests": [1, 2, 3]}) + "\n")
-    output = invoke(sim.world.cli.app, "import", "--tracks", tracks, "--users", users)
+    output = invoke(botify.sim.world.cli.app, "import", "--tracks", tracks, "--users", users)
     assert "20 tracks of 1 artists, 1 listeners" in output
 
 
 def test_days_and_models_and_shards_are_options(world: str) -> None:
     for model in ("drifting", "trending", "shifting", "fatigue", "streaming"):
         output = invoke(
-            sim.cli.app, "run", "--agent", "dummy", "--world", world, "--days", 2, "--model", model, "--shard", "1/2"
+            botify.sim.cli.app,
+            "run",
+            "--agent",
+            "dummy",
+            "--world",
+            world,
+            "--days",
+            2,
+            "--model",
+            model,
+            "--shard",
+            "1/2",
         )
         assert "sessions" in output
 
@@ -82,4 +93,4 @@ def test_days_and_models_and_shards_are_options(world: str) -> None:
 )
 def test_options_that_cannot_be_met_are_one_message(world: str, arguments: list[str], message: str) -> None:
     with pytest.raises((LoadError, SimulationError, SpeedError), match=message):
-        invoke(sim.cli.app, "run", "--agent", "dummy", "--world", world, *arguments)
+        invoke(botify.sim.cli.app, "run", "--agent", "dummy", "--world", world, *arguments)

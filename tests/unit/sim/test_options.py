@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.options import LOOKAHEAD_MS, FullSpeed, OfferedRate, WallClock
+from botify.sim.options import LOOKAHEAD_MS, FullSpeed, OfferedRate, WallClock
 
 
 class Clocks:

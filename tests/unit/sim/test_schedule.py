@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sim import SimulationError
-from sim.agents import DummyAgent
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.schedule import DAY_MS, HOURLY, NO_USER, DailySchedule, RelaySchedule, Shard, busy_days, time_ms
-from sim.simulation import FinishedListens
-from sim.world.model import World
+from botify.sim import SimulationError
+from botify.sim.agents import DummyAgent
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.schedule import DAY_MS, HOURLY, NO_USER, DailySchedule, RelaySchedule, Shard, busy_days, time_ms
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.model import World
 
 
 def test_a_relay_gives_every_listener_as_many_sessions_give_or_take_one() -> None:

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core.keyed_random import integers, mix
-from sim.agents import DummyAgent
-from sim.listeners import MODELS, load_model
-from sim.listeners.botify import BotifyListeners
-from sim.listeners.model import Exposure, Floats
-from sim.options import RunOptions, schedule_of
-from sim.play import play_world
-from sim.schedule import Shard
-from sim.simulation import FinishedListens, Simulation
-from sim.world.model import World
+from botify.core.keyed_random import integers, mix
+from botify.sim.agents import DummyAgent
+from botify.sim.listeners import MODELS, load_model
+from botify.sim.listeners.botify import BotifyListeners
+from botify.sim.listeners.model import Exposure, Floats
+from botify.sim.options import RunOptions, schedule_of
+from botify.sim.play import play_world
+from botify.sim.schedule import Shard
+from botify.sim.simulation import FinishedListens, Simulation
+from botify.sim.world.model import World
 
 DAY_MS = 24 * 60 * 60 * 1000
 

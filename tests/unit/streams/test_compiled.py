@@ -12,19 +12,19 @@ import sys
 import numpy as np
 import pytest
 
-from core.kafka.config import key_of
-from core.kafka.record_columns import read_batches
-from schemas.codec import Codec
-from schemas.events import Model
-from schemas.training import listens_of
-from schemas.validation import Intake
-from streams.compiled import fill_cache
-from streams.learner.learner import Learner
-from streams.learner.models.next_track import NextTrack
-from streams.learner.models.next_track_snapshot import model_of_snapshot
-from streams.store.protocol import MemoryStore
-from streams.worker.metrics import WorkerCounters
-from streams.worker.partition import NullPublisher, WorkerPartition
+from botify.core.kafka.config import key_of
+from botify.core.kafka.record_columns import read_batches
+from botify.schemas.codec import Codec
+from botify.schemas.events import Model
+from botify.schemas.training import listens_of
+from botify.schemas.validation import Intake
+from botify.streams.compiled import fill_cache
+from botify.streams.learner.learner import Learner
+from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track_snapshot import model_of_snapshot
+from botify.streams.store.protocol import MemoryStore
+from botify.streams.worker.metrics import WorkerCounters
+from botify.streams.worker.partition import NullPublisher, WorkerPartition
 from tests.support import make_listens
 from tests.unit.core.kafka.test_record_columns import batch
 from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches
@@ -64,7 +64,7 @@ def rank(snapshot: bytes) -> None:
 
 async def fold_in_columns() -> None:
     """Fold fetches, good listens and bad ones, and read the state again between them."""
-    from streams.worker.by_columns import BY_COLUMNS
+    from botify.streams.worker.by_columns import BY_COLUMNS
 
     store = MemoryStore()
     intake = Intake(CODEC, set(range(TRACKS - 1)), lambda: None)

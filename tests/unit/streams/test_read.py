@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.settings import Settings
-from schemas.events import Listen
-from services.gateway.v1.items import Charts
-from streams.folds.partition import PartitionFold
-from streams.folds.popularity import HALF_LIVES_MS
-from streams.read import StateReader
-from streams.store.keys import default_namespace, partition_key
+from botify.core.settings import Settings
+from botify.schemas.events import Listen
+from botify.services.gateway.v1.items import Charts
+from botify.streams.folds.partition import PartitionFold
+from botify.streams.folds.popularity import HALF_LIVES_MS
+from botify.streams.read import StateReader
+from botify.streams.store.keys import default_namespace, partition_key
 
 YEAR_MS = 365 * 24 * 60 * 60 * 1000
 # partition -> when its listens end: one of them long before the median, one long after it

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streams.snapshot import MAGIC, VERSION, Frame, Kind, SnapshotError, SnapshotWriter, read_frames
+from botify.streams.snapshot import MAGIC, VERSION, Frame, Kind, SnapshotError, SnapshotWriter, read_frames
 
 FIELDS = {b"7": b"\0\xff" * 100, b"": b"", b"8": b"x"}
 SCORES = {b"1": 0.1 + 0.2, b"2": -1e300, b"3": 5e-324}

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from core.kafka.config import key_of
-from core.kafka.reader import LogRecord
-from schemas.codec import Codec
-from schemas.events import Listen
-from schemas.validation import Intake
-from streams.folds.feedback import OPINIONS, with_said
-from streams.folds.partition import HASHES, SCORE_SETS
-from streams.store.protocol import MemoryStore
-from streams.store.redis_store import digest, have_same_items
-from streams.verify import FIRST_DIFFERENCES, Difference, OfflineFold, Report, compare
+from botify.core.kafka.config import key_of
+from botify.core.kafka.reader import LogRecord
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen
+from botify.schemas.validation import Intake
+from botify.streams.folds.feedback import OPINIONS, with_said
+from botify.streams.folds.partition import HASHES, SCORE_SETS
+from botify.streams.store.protocol import MemoryStore
+from botify.streams.store.redis_store import digest, have_same_items
+from botify.streams.verify import FIRST_DIFFERENCES, Difference, OfflineFold, Report, compare
 
 
 def records(count: int) -> list[LogRecord]:

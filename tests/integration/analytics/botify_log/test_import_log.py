@@ -11,13 +11,13 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from analytics import AnalyticsError
-from analytics.botify_log.cli import import_log
-from analytics.data import read_listens
-from analytics.experiment import experiment_results
-from analytics.export.cli import export
-from analytics.export.files import ExportError
-from core.settings import Settings
+from botify.analytics import AnalyticsError
+from botify.analytics.botify_log.cli import import_log
+from botify.analytics.data import read_listens
+from botify.analytics.experiment import experiment_results
+from botify.analytics.export.cli import export
+from botify.analytics.export.files import ExportError
+from botify.core.settings import Settings
 from tests.unit.analytics.botify_log.test_lines import line
 
 pytestmark = pytest.mark.integration

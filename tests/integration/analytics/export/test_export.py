@@ -9,13 +9,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from analytics.export.cli import export as command
-from analytics.export.files import ExportError, read_manifest
-from analytics.export.run import Extent, export_topic
-from core.kafka.offsets import TopicPosition
-from core.settings import Settings
-from schemas.events import Listen
-from schemas.topics import Topics
+from botify.analytics.export.cli import export as command
+from botify.analytics.export.files import ExportError, read_manifest
+from botify.analytics.export.run import Extent, export_topic
+from botify.core.kafka.offsets import TopicPosition
+from botify.core.settings import Settings
+from botify.schemas.events import Listen
+from botify.schemas.topics import Topics
 from tests.integration.analytics.test_data import produce
 from tests.unit.analytics.listens import drawn, listen
 

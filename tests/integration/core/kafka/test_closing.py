@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from core.kafka.admin import end_offsets
-from core.kafka.closing import ClosedEnds, ask_leaders
-from core.kafka.layout import MAX_BYTES, alter_topics
-from core.settings import Settings
-from schemas.topics import Topics
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.closing import ClosedEnds, ask_leaders
+from botify.core.kafka.layout import MAX_BYTES, alter_topics
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
 from tests.support import produce_raw
 
 

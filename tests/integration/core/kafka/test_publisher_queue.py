@@ -1,9 +1,9 @@
 """Sending more than the producer's queue holds."""
 
-from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from schemas.topics import Topics
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
 
 
 def test_records_that_find_the_queue_full_are_sent_later_in_their_order(settings: Settings) -> None:

@@ -3,11 +3,11 @@ from __future__ import annotations
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from core.kafka.admin import end_offsets
-from core.kafka.config import common_config
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from schemas.topics import Topics
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import common_config
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
 from tests.support import eventually, make_listens, produce, produce_raw, read_topic
 
 

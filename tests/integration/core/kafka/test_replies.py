@@ -7,10 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from core.kafka import replies
-from core.kafka.replies import ReplyReader
-from core.settings import Settings
-from schemas.topics import Topics
+from botify.core.kafka import replies
+from botify.core.kafka.replies import ReplyReader
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
 from tests.support import eventually, produce_raw
 
 MANY = 300

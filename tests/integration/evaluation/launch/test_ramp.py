@@ -17,21 +17,21 @@ import numpy as np
 import pytest
 from confluent_kafka import KafkaException, Producer
 
-from core.kafka.config import producer_config
-from core.settings import Settings
-from evaluation.launch.judge import Judge
-from evaluation.launch.ramp import Ramp
-from schemas.codec import Codec
-from schemas.events import Listen, RampStep
-from schemas.topics import Topics
-from services.experiments import LiveExperiments, load_experiments
-from services.experiments.live import StepLog
-from sim.loop import publish_catalogue, run_loop
-from sim.options import RunOptions
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
-from streams.folds.users import USERS, UserState
+from botify.core.kafka.config import producer_config
+from botify.core.settings import Settings
+from botify.evaluation.launch.judge import Judge
+from botify.evaluation.launch.ramp import Ramp
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, RampStep
+from botify.schemas.topics import Topics
+from botify.services.experiments import LiveExperiments, load_experiments
+from botify.services.experiments.live import StepLog
+from botify.sim.loop import publish_catalogue, run_loop
+from botify.sim.options import RunOptions
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
+from botify.streams.folds.users import USERS, UserState
 from tests.chaos.programs import SESSION_TIMEOUT_S, Program
 from tests.support import (
     BASE_MS,
@@ -135,14 +135,14 @@ def shares_of(settings: Settings, live: LiveExperiments, reaction: Reaction, lis
 def killed_workers(settings: Settings) -> Iterator[None]:
     """Fold with workers that are killed in the middle of an apply; in the end no listen is lost."""
     settings = settings.with_(session_timeout_s=SESSION_TIMEOUT_S)
-    workers = [Program(settings, "streams.worker", "worker-0", {"BOTIFY_FAILPOINTS": FAILPOINTS[0]})]
+    workers = [Program(settings, "botify.streams.worker", "worker-0", {"BOTIFY_FAILPOINTS": FAILPOINTS[0]})]
     stopping = threading.Event()
 
     def replace_the_dead() -> None:
         while not stopping.wait(0.1):
             if not workers[-1].running:
                 at = {"BOTIFY_FAILPOINTS": FAILPOINTS[len(workers)]} if len(workers) < len(FAILPOINTS) else {}
-                workers.append(Program(settings, "streams.worker", f"worker-{len(workers)}", at))
+                workers.append(Program(settings, "botify.streams.worker", f"worker-{len(workers)}", at))
 
     replacing = threading.Thread(target=replace_the_dead)
     replacing.start()
@@ -243,7 +243,7 @@ def test_a_recommender_that_is_slower_is_rolled_back_live(settings: Settings, tm
     config = WorldConfig(tracks=400, artists=80, genres=6, users=5_000, dimensions=12, clusters=4)
     world = World("small", *generate(config), {})
     publish_catalogue(settings, world.catalogue)
-    command = [sys.executable, "-m", "services.cli", "experiment", "ramp", "A", "--step-listeners", "200"]
+    command = [sys.executable, "-m", "botify.services.cli", "experiment", "ramp", "A", "--step-listeners", "200"]
     output = tmp_path / "ramp.log"
 
     def start_ramp() -> subprocess.Popen[bytes]:

@@ -9,14 +9,14 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from core.settings import Settings
-from schemas.events import RampStep
-from schemas.registry import codec_of
-from schemas.topics import Topics
-from services.cli.experiments import list_experiments, show
-from services.dashboard.readers import ExperimentsReader
-from services.errors import ExperimentError
-from services.stack.ports import find_free
+from botify.core.settings import Settings
+from botify.schemas.events import RampStep
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
+from botify.services.cli.experiments import list_experiments, show
+from botify.services.dashboard.readers import ExperimentsReader
+from botify.services.errors import ExperimentError
+from botify.services.stack.ports import find_free
 from tests.support import eventually, make_listens, produce, produce_raw
 
 APP = typer.Typer()

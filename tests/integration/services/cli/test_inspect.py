@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from core.settings import Settings
-from schemas.external_ids import datasets_directory
-from schemas.topics import Topics
-from services.cli.main import build_cli
-from services.errors import StateError
-from streams.store.connect import RedisUnreachableError
+from botify.core.settings import Settings
+from botify.schemas.external_ids import datasets_directory
+from botify.schemas.topics import Topics
+from botify.services.cli.main import build_cli
+from botify.services.errors import StateError
+from botify.streams.store.connect import RedisUnreachableError
 from tests.support import all_folded, eventually, make_listens, make_tracks, produce, running, write_catalogue
 
 
@@ -26,7 +26,7 @@ def botify(settings: Settings, *arguments: str) -> Result:
 def folded(settings: Settings) -> Settings:
     write_catalogue(settings, 50)
     produce(settings, Topics.of(settings).listens.name, make_listens(300, users=20, tracks=50, seed=1))
-    with running(settings, "streams.worker"):
+    with running(settings, "botify.streams.worker"):
         eventually(all_folded(settings))
     return settings
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from core.settings import Settings
+from botify.core.settings import Settings
 from tests.support import eventually, running
 
 TRACKS = 100
@@ -25,7 +25,7 @@ def start(
     variables = {f"BOTIFY_GATEWAY_{key}": str(value) for key, value in {"DASHBOARD": "off", **env}.items()}
     log = f"{name}.log"
     process = programs.enter_context(
-        running(settings, "services.gateway", {**variables, "BOTIFY_GATEWAY_PORT": "0"}, log, descriptors)
+        running(settings, "botify.services.gateway", {**variables, "BOTIFY_GATEWAY_PORT": "0"}, log, descriptors)
     )
 
     def url() -> str | None:

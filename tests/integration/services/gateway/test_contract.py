@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from core.settings import Settings
-from schemas.topics import Topics
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
 from tests.integration.services.gateway.conftest import TRACKS, StartGateway
 from tests.support import make_tracks, produce, running
 
@@ -29,7 +29,7 @@ def test_schemathesis_finds_no_error(
     tracks = [track._replace(external_id=f"id {track.track}") for track in make_tracks(TRACKS)]
     produce(settings, Topics.of(settings).catalogue.name, tracks)
     with ExitStack() as programs:
-        for module in ("services.recommender", "streams.worker"):  # an erasure waits for the worker
+        for module in ("botify.services.recommender", "botify.streams.worker"):  # an erasure waits for the worker
             programs.enter_context(running(settings, module))
         client = gateway(DEADLINE_MS=5_000, TOKEN=TOKEN)
         done = subprocess.run(  # noqa: S603

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from core.settings import Settings
-from schemas.events import Listen, Track
-from schemas.topics import Topics
+from botify.core.settings import Settings
+from botify.schemas.events import Listen, Track
+from botify.schemas.topics import Topics
 from tests.integration.services.gateway.conftest import StartGateway
 from tests.support import BASE_MS, all_folded, eventually, produce, running
 
@@ -38,7 +38,7 @@ def test_listeners_of_an_imported_log_get_next_track(settings: Settings, gateway
     topics, listens = Topics.of(settings), chains()
     produce(settings, topics.catalogue.name, [Track(item, f"by {item}", None, None, "x") for item in range(ITEMS)])
     with ExitStack() as programs:
-        for module in ("streams.worker", "streams.learner", "services.recommender"):
+        for module in ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender"):
             programs.enter_context(running(settings, module))
         client = gateway(DEADLINE_MS=10_000)
         produce(settings, topics.listens.name, listens)  # far fewer than bring a snapshot that is due

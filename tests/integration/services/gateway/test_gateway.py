@@ -9,21 +9,21 @@ from itertools import pairwise
 import httpx
 import pytest
 
-from core.kafka.config import key_of, partition_of
-from core.kafka.layout import declare_simulated
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen, Recommendation, RecommendationRequest
-from schemas.topics import Topics
-from services.experiments import COURSE
-from services.gateway.messages import NO_CATALOGUE
-from sim.agents import HttpAgent
-from sim.loop.kafka import publish_catalogue
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
+from botify.core.kafka.config import key_of, partition_of
+from botify.core.kafka.layout import declare_simulated
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.schemas.topics import Topics
+from botify.services.experiments import COURSE
+from botify.services.gateway.messages import NO_CATALOGUE
+from botify.sim.agents import HttpAgent
+from botify.sim.loop.kafka import publish_catalogue
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 from tests.integration.services.gateway.conftest import TRACKS, StartGateway, log_of, ready, start
 from tests.support import (
     all_folded,
@@ -38,7 +38,7 @@ from tests.support import (
     write_catalogue,
 )
 
-RECOMMENDER = "services.recommender"
+RECOMMENDER = "botify.services.recommender"
 PARTITIONS = 4
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -64,7 +64,7 @@ def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGat
     config = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
     world = World("small", *generate(config), {})
     publish_catalogue(settings, world.catalogue)
-    with running(settings, RECOMMENDER), running(settings, "streams.worker"):
+    with running(settings, RECOMMENDER), running(settings, "botify.streams.worker"):
         client = gateway(DEADLINE_MS=10_000)
         said = []
         agent = HttpAgent(str(client.base_url), len(world.catalogue))
@@ -139,7 +139,7 @@ def test_without_a_recommender_a_popular_track_serves(settings: Settings, gatewa
     assert of_user(settings, 42)[-1].recommender == "gateway-random"
     popular = make_listens(50, users=5, tracks=3, seed=1)
     produce(settings, Topics.of(settings).listens.name, [listen._replace(fraction=1.0) for listen in popular])
-    with running(settings, "streams.worker"):
+    with running(settings, "botify.streams.worker"):
 
         def fallback() -> httpx.Response | None:
             answer = client.post("/next/43", json={"track": 7, "time": 0.5})
@@ -163,7 +163,7 @@ def test_listens_at_the_gateway_follow_event_time(settings: Settings, gateway: S
     ]
     declare_simulated(settings)
     produce_raw(settings, Topics.of(settings).listens.name, records)
-    with running(settings, "streams.worker"):
+    with running(settings, "botify.streams.worker"):
         client = gateway()
 
         def told_in_the_future() -> bool:
@@ -194,16 +194,18 @@ def test_the_first_call_after_a_catalogue_is_published_is_answered(settings: Set
 def test_it_stops_in_time_and_cleanly(settings: Settings, gateway: StartGateway) -> None:
     write_catalogue(settings, TRACKS)
     with running(
-        settings, "services.gateway", {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
+        settings, "botify.services.gateway", {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
     ) as process:
-        eventually(lambda: "ready" in log_of(settings, "services.gateway"))
+        eventually(lambda: "ready" in log_of(settings, "botify.services.gateway"))
         stop(process, timeout_s=8)
-    assert "Traceback" not in log_of(settings, "services.gateway")
+    assert "Traceback" not in log_of(settings, "botify.services.gateway")
 
 
 def test_a_port_in_use_is_one_clear_message(settings: Settings, gateway: StartGateway) -> None:
     write_catalogue(settings, TRACKS)
     taken = gateway().base_url.port
-    with running(settings, "services.gateway", {"BOTIFY_GATEWAY_PORT": str(taken)}) as second:
+    with running(settings, "botify.services.gateway", {"BOTIFY_GATEWAY_PORT": str(taken)}) as second:
         assert second.wait(60) == 1
-    assert f"BOTIFY_GATEWAY_PORT: 127.0.0.1:{taken} cannot be listened on" in log_of(settings, "services.gateway")
+    assert f"BOTIFY_GATEWAY_PORT: 127.0.0.1:{taken} cannot be listened on" in log_of(
+        settings, "botify.services.gateway"
+    )

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from core.settings import Settings
-from services.gateway import sessions as module
-from services.gateway.messages import SessionPosition
-from services.gateway.sessions import RedisSessionStore, ScriptBatcher
-from streams.folds.sessions import GAP_MS
-from streams.store.connect import connect, connect_async
-from streams.store.keys import gateway_session
+from botify.core.settings import Settings
+from botify.services.gateway import sessions as module
+from botify.services.gateway.messages import SessionPosition
+from botify.services.gateway.sessions import RedisSessionStore, ScriptBatcher
+from botify.streams.folds.sessions import GAP_MS
+from botify.streams.store.connect import connect, connect_async
+from botify.streams.store.keys import gateway_session
 from tests.gateway_sessions_contract import SessionsContract, call
 from tests.support import eventually
 

@@ -8,16 +8,16 @@ from typing import Any
 import httpx
 import pytest
 
-from analytics.export.run import export_topic
-from analytics.exported import exported_slates, open_listens
-from analytics.offline.slates import join_slates
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Feedback, Listen, Recommendation
-from schemas.topics import Topics
-from services.experiments import COURSE
-from streams.read import StateReader
-from streams.store.connect import connect
+from botify.analytics.export.run import export_topic
+from botify.analytics.exported import exported_slates, open_listens
+from botify.analytics.offline.slates import join_slates
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Feedback, Listen, Recommendation
+from botify.schemas.topics import Topics
+from botify.services.experiments import COURSE
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
 from tests.integration.services.gateway.conftest import TRACKS, StartGateway
 from tests.support import all_folded, eventually, make_tracks, offline_fold, produce, read_topic, running
 
@@ -50,7 +50,7 @@ def test_from_a_first_recommendation_to_erasure(settings: Settings, gateway: Sta
               for track in make_tracks(TRACKS)]  # fmt: skip
     produce(settings, topics.catalogue.name, tracks)
     with ExitStack() as programs:
-        for module in ("services.recommender", "streams.worker"):
+        for module in ("botify.services.recommender", "botify.streams.worker"):
             programs.enter_context(running(settings, module))
         client = gateway(DEADLINE_MS=10_000)
         first = recommended(client, 42, filter="genre:rock", exclude="t1", explain=True)
@@ -118,7 +118,7 @@ def test_from_a_first_recommendation_to_erasure(settings: Settings, gateway: Sta
 
 def test_a_deleted_item_stays_valid_for_a_replay(settings: Settings, gateway: StartGateway) -> None:
     produce(settings, Topics.of(settings).catalogue.name, make_tracks(TRACKS))
-    with running(settings, "streams.worker"):
+    with running(settings, "botify.streams.worker"):
         client = gateway()
         assert client.post("/v1/events", json={"kind": "listen", "user": 42, "item": 7}).status_code == 200
         assert client.delete("/v1/items/7").status_code == 200

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from analytics.export.run import export_topic
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen, Recommendation, RecommendationRequest
-from schemas.models import ModelReader
-from schemas.topics import Topics
-from services.cli.lists import app
-from services.errors import RecommenderError
-from services.lists.build import heard_of_parquet, heard_of_topic
-from services.recommender.lists import NEIGHBOURS, USER_LISTS, lists_of
+from botify.analytics.export.run import export_topic
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.schemas.models import ModelReader
+from botify.schemas.topics import Topics
+from botify.services.cli.lists import app
+from botify.services.errors import RecommenderError
+from botify.services.lists.build import heard_of_parquet, heard_of_topic
+from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, lists_of
 from tests.support import eventually, make_listens, produce, produce_raw, read_topic, running, write_catalogue
 
-SERVICE = "services.recommender"
+SERVICE = "botify.services.recommender"
 CODEC = Codec()
 
 EXPERIMENTS = """

@@ -9,14 +9,14 @@ from pathlib import Path
 import pandas as pd
 from typer.testing import CliRunner
 
-from analytics.export.run import export_topic
-from core.kafka.admin import end_offsets
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Recommendation, RecommendationRequest, SlateRequest
-from schemas.topics import Topics
-from services.cli.lists import app
-from services.recommender.__main__ import build_service
+from botify.analytics.export.run import export_topic
+from botify.core.kafka.admin import end_offsets
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Recommendation, RecommendationRequest, SlateRequest
+from botify.schemas.topics import Topics
+from botify.services.cli.lists import app
+from botify.services.recommender.__main__ import build_service
 from tests.support import eventually, make_tracks, produce, read_topic
 
 CODEC = Codec()

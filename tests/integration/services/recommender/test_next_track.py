@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from core.settings import Settings
-from schemas.topics import Topics
-from services.recommender.catalogue import Catalogue
-from services.recommender.next_track import BEST, NextTrackRecommender
-from services.recommender.protocol import Batch
-from streams.learner.models.next_track_snapshot import model_of_snapshot
-from streams.read import StateReader
-from streams.store.connect import connect
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.next_track import BEST, NextTrackRecommender
+from botify.services.recommender.protocol import Batch
+from botify.streams.learner.models.next_track_snapshot import model_of_snapshot
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
 from tests.integration.services.recommender.test_service import (
     answers,
     ask,
@@ -25,7 +25,7 @@ TRACKS, USERS = 200, 120
 
 def test_what_the_learner_published_ranks_what_redis_has(settings: Settings) -> None:
     write_catalogue(settings, TRACKS)
-    with running(settings, "streams.worker"), running(settings, "streams.learner"):
+    with running(settings, "botify.streams.worker"), running(settings, "botify.streams.learner"):
         produce(settings, Topics.of(settings).listens.name, make_listens(3_000, users=USERS, tracks=TRACKS, seed=6))
         eventually(lambda: all_learned(settings))
     published = [model for model in assert_learned(settings).models if model.name == "next_track"]

@@ -11,20 +11,20 @@ from contextlib import contextmanager
 import fastavro
 import pytest
 
-from core.kafka.admin import end_offsets
-from core.kafka.config import key_of, partition_of
-from core.settings import Settings
-from schemas.codec import Codec, load
-from schemas.dead_letters import PREFIX
-from schemas.events import Recommendation, RecommendationRequest
-from schemas.topics import Topics
-from services.experiments import COURSE, load_experiments
-from services.recommender.__main__ import RecommenderMetrics, build_service
-from services.recommender.dispatch import FAILURES_IN_A_ROW
-from services.recommender.protocol import Answers
-from services.recommender.service import GROUP, RecommenderService
-from services.recommender.sticky_artist import StickyArtist
-from services.stack.status import OffsetReader
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import key_of, partition_of
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec, load
+from botify.schemas.dead_letters import PREFIX
+from botify.schemas.events import Recommendation, RecommendationRequest
+from botify.schemas.topics import Topics
+from botify.services.experiments import COURSE, load_experiments
+from botify.services.recommender.__main__ import RecommenderMetrics, build_service
+from botify.services.recommender.dispatch import FAILURES_IN_A_ROW
+from botify.services.recommender.protocol import Answers
+from botify.services.recommender.service import GROUP, RecommenderService
+from botify.services.recommender.sticky_artist import StickyArtist
+from botify.services.stack.status import OffsetReader
 from tests.learning import publish_learned
 from tests.support import (
     all_folded,
@@ -39,7 +39,7 @@ from tests.support import (
     write_catalogue,
 )
 
-SERVICE = "services.recommender"
+SERVICE = "botify.services.recommender"
 TRACKS = 100
 CODEC = Codec()
 ARTIST_OF = {track.track: track.artist for track in make_tracks(TRACKS)}
@@ -178,7 +178,7 @@ def test_freshness_says_how_many_listens_of_the_session_the_state_had_seen(setti
     write_catalogue(settings, TRACKS)
     listens = make_listens(400, users=20, tracks=TRACKS, seed=1)
     produce(settings, topics.listens.name, listens)
-    with running(settings, "streams.worker"):
+    with running(settings, "botify.streams.worker"):
         eventually(all_folded(settings))
     last = {listen.user: listen for listen in listens}
     deadline_ms = int((time.time() + 600) * 1000)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from services.stack.record import StackRecord
+from botify.services.stack.record import StackRecord
 
 DEADLINE_S = 60.0
 

@@ -5,11 +5,11 @@ import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from core.kafka.config import common_config, consumer_config, producer_config
-from core.settings import STACK_FILE, Settings
-from services.errors import PortTakenError, StackError
-from services.stack.embedded import EmbeddedStack
-from services.stack.status import read_status
+from botify.core.kafka.config import common_config, consumer_config, producer_config
+from botify.core.settings import STACK_FILE, Settings
+from botify.services.errors import PortTakenError, StackError
+from botify.services.stack.embedded import EmbeddedStack
+from botify.services.stack.status import read_status
 from tests.integration.services.stack.processes import wait_for
 
 pytestmark = pytest.mark.integration

@@ -7,21 +7,23 @@ import sys
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from core.kafka.admin import partition_counts
-from core.kafka.config import common_config
-from core.settings import STACK_FILE
-from services.errors import ChildDiedError
-from services.stack.record import Identity, StackRecord
-from services.stack.run import running_stack, start_in_background, stop_stack
-from services.stack.server import ChildProcess, stop_all
-from services.stack.status import read_status
-from services.stack.supervisor import Supervisor
-from services.stack.watchdog import Watchdog
+from botify.core.kafka.admin import partition_counts
+from botify.core.kafka.config import common_config
+from botify.core.settings import STACK_FILE
+from botify.services.errors import ChildDiedError
+from botify.services.stack.record import Identity, StackRecord
+from botify.services.stack.run import running_stack, start_in_background, stop_stack
+from botify.services.stack.server import ChildProcess, stop_all
+from botify.services.stack.status import read_status
+from botify.services.stack.supervisor import Supervisor
+from botify.services.stack.watchdog import Watchdog
 from tests.integration.services.stack.processes import python, ready_record, wait_for
 
 pytestmark = pytest.mark.integration
 
-FOREGROUND = "from services.cli.stack import up; up(workers=0, recommenders=0, learners=0, detach=False, gateway=False)"
+FOREGROUND = (
+    "from botify.services.cli.stack import up; up(workers=0, recommenders=0, learners=0, detach=False, gateway=False)"
+)
 # a child that ignores SIGTERM must be killed in the end
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"

@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from core.kafka.admin import end_offsets
-from core.kafka.config import consumer_config, key_of, producer_config
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen, Recommendation, RecommendationRequest
-from schemas.topics import Topics
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import consumer_config, key_of, producer_config
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.schemas.topics import Topics
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 from tests.support import Background
 
 Answer = Callable[[RecommendationRequest, int], list[Recommendation]]

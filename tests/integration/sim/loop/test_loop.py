@@ -18,23 +18,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from core.errors import TopicError
-from core.kafka.config import partition_of
-from core.kafka.publisher import Record, RecordPublisher
-from core.settings import Settings
-from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
-from schemas.events import Listen, Recommendation, RecommendationRequest
-from schemas.topics import Topics
-from sim import SimulationError
-from sim.loop import publish_catalogue, run_loop
-from sim.loop.kafka import APART_MS, tracks_of
-from sim.options import RunOptions
-from sim.schedule import Shard
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
-from sim.world.store import save_world
+from botify.core.errors import TopicError
+from botify.core.kafka.config import partition_of
+from botify.core.kafka.publisher import Record, RecordPublisher
+from botify.core.settings import Settings
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.schemas.topics import Topics
+from botify.sim import SimulationError
+from botify.sim.loop import publish_catalogue, run_loop
+from botify.sim.loop.kafka import APART_MS, tracks_of
+from botify.sim.options import RunOptions
+from botify.sim.schedule import Shard
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
+from botify.sim.world.store import save_world
 from tests.support import make_tracks, produce, read_topic
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def sessions_of(listens: Sequence[tuple[int, Listen]]) -> dict[str, list[Listen]
 
 def start_run(settings: Settings, world_directory: Path, run_id: str) -> subprocess.Popen[str]:
     """Start `botify sim run` without an end."""
-    run = [sys.executable, "-c", "from sim.cli import app; app()", "run", "--world", str(world_directory)]
+    run = [sys.executable, "-c", "from botify.sim.cli import app; app()", "run", "--world", str(world_directory)]
     return subprocess.Popen(  # noqa: S603 (our own command)
         [*run, "--in-flight", "40", "--run-id", run_id],
         env=os.environ | settings.to_env() | {"COLUMNS": "200"},

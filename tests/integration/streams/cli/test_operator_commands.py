@@ -14,20 +14,20 @@ import typer
 from confluent_kafka.admin import AdminClient, NewTopic
 from typer.testing import CliRunner, Result
 
-from core.errors import NoBrokerError
-from core.kafka.admin import end_offsets
-from core.kafka.config import common_config
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from schemas.topics import Topics
-from services.stack.ports import find_free
-from streams.cli import replay, snapshot
-from streams.cli.dlq import app
-from streams.cli.verify import verify
-from streams.dlq.letters import DeadLetterError
-from streams.replay.sources import ReplayError
-from streams.store.connect import connect
-from streams.store.keys import default_namespace, partition_key
+from botify.core.errors import NoBrokerError
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import common_config
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
+from botify.services.stack.ports import find_free
+from botify.streams.cli import replay, snapshot
+from botify.streams.cli.dlq import app
+from botify.streams.cli.verify import verify
+from botify.streams.dlq.letters import DeadLetterError
+from botify.streams.replay.sources import ReplayError
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import default_namespace, partition_key
 from tests.integration.streams.listens import BAD_VALUE, fold_live, write_catalogue, write_listens
 
 cli = typer.Typer()
@@ -54,7 +54,7 @@ def test_verify_says_what_it_compared_and_fails_on_a_difference(folded: Settings
 
 
 def test_verify_fails_where_nobody_folds_what_waits(folded: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.verify.MOVE_S", 0.2)
+    monkeypatch.setattr("botify.streams.verify.MOVE_S", 0.2)
     write_listens(folded, 100, first=3000)
     said = " ".join(botify(folded, "verify", status=1).output.split())
     assert "100 records of the listens after the checkpoints are not folded yet" in said
@@ -92,7 +92,7 @@ def test_a_killed_replay_goes_on_where_it_was(folded: Settings, wait_until: Call
     def folded_so_far() -> int:
         return json.loads(botify(folded, "replay", "status", "--json").stdout)[-1]["folded"]
 
-    command = [sys.executable, "-c", "from streams.cli.replay import app; app()", "run", "--rate", "200"]
+    command = [sys.executable, "-c", "from botify.streams.cli.replay import app; app()", "run", "--rate", "200"]
     process = subprocess.Popen(command, env={**os.environ, **folded.to_env()}, stdout=subprocess.DEVNULL)  # noqa: S603
     try:
         status = ["replay", "status", "--json"]

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from core.kafka.admin import end_offsets
-from core.kafka.config import producer_config
-from core.kafka.reader import TopicReader
-from core.settings import Settings
-from schemas.dead_letters import Origin, RejectedBefore
-from schemas.topics import Topics
-from streams.dlq import redrive as redriving
-from streams.dlq.exclude import SAMPLE, Selection, exclude
-from streams.dlq.letters import (
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import producer_config
+from botify.core.kafka.reader import TopicReader
+from botify.core.settings import Settings
+from botify.schemas.dead_letters import Origin, RejectedBefore
+from botify.schemas.topics import Topics
+from botify.streams.dlq import redrive as redriving
+from botify.streams.dlq.exclude import SAMPLE, Selection, exclude
+from botify.streams.dlq.letters import (
     ATTEMPTS,
     REDRIVE_OF,
     DeadLetterError,
@@ -25,11 +25,11 @@ from streams.dlq.letters import (
     ResolutionStatus,
     read_letters,
 )
-from streams.dlq.redrive import redrive
-from streams.read import StateReader
-from streams.store.connect import connect
-from streams.store.keys import redrive_lock
-from streams.verify import verify
+from botify.streams.dlq.redrive import redrive
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import redrive_lock
+from botify.streams.verify import verify
 from tests.integration.streams.listens import TRACKS, fold_live, listens, write_catalogue, write_listens
 
 LISTENS = 400

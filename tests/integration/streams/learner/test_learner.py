@@ -7,21 +7,21 @@ import signal
 
 import pytest
 
-from core.errors import TopicError
-from core.settings import Settings
-from schemas.models import ModelReader
-from schemas.topics import Topics, create_topics
-from services.stack.ports import find_free
-from services.stack.status import STATE, GroupLag, read_status
-from streams.learner.model import MODELS
-from streams.replay.models import relearn
-from streams.replay.shards import require_no_workers
-from streams.replay.sources import ReplayError
+from botify.core.errors import TopicError
+from botify.core.settings import Settings
+from botify.schemas.models import ModelReader
+from botify.schemas.topics import Topics, create_topics
+from botify.services.stack.ports import find_free
+from botify.services.stack.status import STATE, GroupLag, read_status
+from botify.streams.learner.model import MODELS
+from botify.streams.replay.models import relearn
+from botify.streams.replay.shards import require_no_workers
+from botify.streams.replay.sources import ReplayError
 from tests.integration.core.scraping import is_ready, samples
 from tests.learning import CODEC, all_learned, assert_learned
 from tests.support import eventually, make_listens, produce, produce_raw, read_topic, running, write_catalogue
 
-WORKER, LEARNER = "streams.worker", "streams.learner"
+WORKER, LEARNER = "botify.streams.worker", "botify.streams.learner"
 TRACKS = 200
 
 

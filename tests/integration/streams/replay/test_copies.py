@@ -8,16 +8,16 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from core.kafka.admin import end_offsets
-from core.kafka.config import common_config, key_of, partition_of, producer_config
-from core.kafka.layout import MAX_BYTES, MAX_LEAD, alter_topics, own_options
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.topics import Topics
-from streams.replay.repartition import Copier, _create, _open, repartition
-from streams.replay.sources import ReplayError
-from streams.store.connect import connect
-from streams.store.keys import checkpoint_key, default_namespace, namespace_pointer
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import common_config, key_of, partition_of, producer_config
+from botify.core.kafka.layout import MAX_BYTES, MAX_LEAD, alter_topics, own_options
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.topics import Topics
+from botify.streams.replay.repartition import Copier, _create, _open, repartition
+from botify.streams.replay.sources import ReplayError
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import checkpoint_key, default_namespace, namespace_pointer
 from tests.integration.streams.listens import fold_live, listens, write_catalogue, write_listens
 from tests.support import Background, eventually, read_topic
 
@@ -85,7 +85,7 @@ def test_no_listen_is_stranded_by_brokers_that_close_the_topic_late(
     write_listens(settings, 200)
     fold_live(settings)
     brokers = Late(settings, alter_topics)
-    monkeypatch.setattr("streams.replay.repartition.alter_topics", brokers.alter_topics)
+    monkeypatch.setattr("botify.streams.replay.repartition.alter_topics", brokers.alter_topics)
     with brokers:
         moved = run(repartition(settings, 8))
     _, new = names_of(settings)

@@ -11,23 +11,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analytics.export.run import TIME_COLUMNS, export_topic
-from core.kafka.config import key_of
-from core.kafka.layout import COPIED
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen, Recommendation, RecommendationRequest
-from schemas.topics import Topics
-from services.dashboard.listens import ListenerReader
-from services.lists.build import build_models, heard_of_topic
-from services.recommender.lists import USER_LISTS, lists_of
-from streams.dlq.erase import erase_listener
-from streams.dlq.letters import read_letters
-from streams.dlq.redrive import redrive
-from streams.folds.users import USERS, UserState
-from streams.learner.partition import LEARNER, SNAPSHOTS
-from streams.store.connect import connect
-from streams.store.keys import partition_key
+from botify.analytics.export.run import TIME_COLUMNS, export_topic
+from botify.core.kafka.config import key_of
+from botify.core.kafka.layout import COPIED
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.schemas.topics import Topics
+from botify.services.dashboard.listens import ListenerReader
+from botify.services.lists.build import build_models, heard_of_topic
+from botify.services.recommender.lists import USER_LISTS, lists_of
+from botify.streams.dlq.erase import erase_listener
+from botify.streams.dlq.letters import read_letters
+from botify.streams.dlq.redrive import redrive
+from botify.streams.folds.users import USERS, UserState
+from botify.streams.learner.partition import LEARNER, SNAPSHOTS
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import partition_key
 from tests.integration.streams.cli.test_operator_commands import botify
 from tests.integration.streams.replay.test_repair import as_json
 from tests.learning import all_learned, learner_namespace, plain_learner
@@ -89,7 +89,7 @@ def test_an_erased_listener_leaves_no_trace(settings: Settings, tmp_path: Path) 
         produce(settings, topics.recommendation_requests.name, [request])
         produce(settings, topics.recommendations.name,
                 [Recommendation(f"r{user}", user, 7, "mix", {}, 0.1, 0, 1.0, BASE_MS)])  # fmt: skip
-    with running(settings, "streams.worker"), running(settings, "streams.learner"):
+    with running(settings, "botify.streams.worker"), running(settings, "botify.streams.learner"):
         produce(settings, topics.listens.name, others[:600])
         own = [(key_of(ERASED), CODEC.encode(listen)) for listen in heard(0, 55)]
         # places of what others have heard, and what is no place: only copies have originals

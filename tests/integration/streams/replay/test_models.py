@@ -13,27 +13,27 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
-from core.kafka.config import common_config
-from core.kafka.offsets import describe_topic
-from core.kafka.reader import PartitionLog
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Model
-from schemas.topics import Topics, learner_group_of
-from streams.cli.replay import app
-from streams.dlq.exclude import Selection, exclude
-from streams.learner import learner as fold
-from streams.learner.learner import Learner
-from streams.learner.model import MODELS
-from streams.learner.partition import LEARNER, LearnerSources
-from streams.replay.models import relearn
-from streams.replay.sources import ReplayError
-from streams.replay.swap import collect, read_status
-from streams.store.connect import connect, connect_async
-from streams.store.keys import default_namespace, learner_prefix, partition_key
-from streams.store.redis_store import RedisStore
-from streams.worker.metrics import LearnerCounters
-from streams.worker.partition import NullPublisher
+from botify.core.kafka.config import common_config
+from botify.core.kafka.offsets import describe_topic
+from botify.core.kafka.reader import PartitionLog
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Model
+from botify.schemas.topics import Topics, learner_group_of
+from botify.streams.cli.replay import app
+from botify.streams.dlq.exclude import Selection, exclude
+from botify.streams.learner import learner as fold
+from botify.streams.learner.learner import Learner
+from botify.streams.learner.model import MODELS
+from botify.streams.learner.partition import LEARNER, LearnerSources
+from botify.streams.replay.models import relearn
+from botify.streams.replay.sources import ReplayError
+from botify.streams.replay.swap import collect, read_status
+from botify.streams.store.connect import connect, connect_async
+from botify.streams.store.keys import default_namespace, learner_prefix, partition_key
+from botify.streams.store.redis_store import RedisStore
+from botify.streams.worker.metrics import LearnerCounters
+from botify.streams.worker.partition import NullPublisher
 from tests.integration.streams.conftest import with_sources
 from tests.learning import learner_namespace, plain_learner
 from tests.support import make_listens, produce, produce_raw, read_topic, write_catalogue

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 
-from core.kafka.layout import live_layout
-from core.settings import Settings
-from schemas.dead_letters import Origin, RejectedBefore
-from schemas.topics import Topics
-from streams.folds.users import USERS
-from streams.learner.partition import LEARNER
-from streams.replay.models import rebuild, relearn, swap_models
-from streams.replay.repartition import repartition
-from streams.replay.run import begin_namespace, fold_into_namespace
-from streams.replay.sources import make_plan, open_sources
-from streams.replay.swap import swap
-from streams.store.connect import connect
-from streams.store.keys import partition_key
-from streams.store.namespaces import NamespaceRecord
-from streams.verify import verify
+from botify.core.kafka.layout import live_layout
+from botify.core.settings import Settings
+from botify.schemas.dead_letters import Origin, RejectedBefore
+from botify.schemas.topics import Topics
+from botify.streams.folds.users import USERS
+from botify.streams.learner.partition import LEARNER
+from botify.streams.replay.models import rebuild, relearn, swap_models
+from botify.streams.replay.repartition import repartition
+from botify.streams.replay.run import begin_namespace, fold_into_namespace
+from botify.streams.replay.sources import make_plan, open_sources
+from botify.streams.replay.swap import swap
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import partition_key
+from botify.streams.store.namespaces import NamespaceRecord
+from botify.streams.verify import verify
 from tests.erasers import Erasers, left_out
 from tests.integration.streams.listens import USERS as LISTENERS
 from tests.integration.streams.listens import write_catalogue, write_listens
@@ -46,7 +46,7 @@ async def replay(settings: Settings, erasers: Erasers) -> NamespaceRecord:
 def test_rebuilds_complete_while_listeners_are_erased(settings: Settings) -> None:
     write_catalogue(settings)
     write_listens(settings, 4_000, bad_every=500, twice_every=50)
-    with program(settings, "streams.worker"), program(settings, "streams.learner"):
+    with program(settings, "botify.streams.worker"), program(settings, "botify.streams.learner"):
         eventually(lambda: all_learned(settings))
         with Erasers(settings) as erasers:
             erasers.wait_for(3)
@@ -73,7 +73,7 @@ def test_rebuilds_complete_while_listeners_are_erased(settings: Settings) -> Non
 def test_listens_move_while_listeners_are_erased(settings: Settings) -> None:
     write_catalogue(settings)
     write_listens(settings, 4_000, bad_every=500, twice_every=50)
-    with program(settings, "streams.worker"):
+    with program(settings, "botify.streams.worker"):
         eventually(all_folded(settings))
         with Erasers(settings) as erasers:
             erasers.wait_for(2)

@@ -12,17 +12,17 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from core.kafka.admin import end_offsets
-from core.kafka.config import common_config
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Listen, Model, Session
-from schemas.models import ModelReader
-from schemas.topics import Topics
-from streams.learner.model import MODELS
-from streams.learner.partition import LEARNER, SNAPSHOTS
-from streams.store.connect import connect
-from streams.store.keys import partition_key
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import common_config
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Model, Session
+from botify.schemas.models import ModelReader
+from botify.schemas.topics import Topics
+from botify.streams.learner.model import MODELS
+from botify.streams.learner.partition import LEARNER, SNAPSHOTS
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import partition_key
 from tests.integration.streams.cli.test_operator_commands import botify
 from tests.learning import all_learned, learner_namespace, plain_learner
 from tests.support import (
@@ -92,7 +92,7 @@ def test_poison_is_taken_out_of_state_sessions_and_models(settings: Settings) ->
     admin = AdminClient(common_config(settings))
     admin.create_topics([new])[clean_sessions].result(30)
     write_catalogue(settings, TRACKS)
-    with running(settings, "streams.worker"), running(settings, "streams.learner"):
+    with running(settings, "botify.streams.worker"), running(settings, "botify.streams.learner"):
         produce(settings, topics.listens.name, [*good(0, 1200), *poison(), *good(1200, 1200)])
         eventually(lambda: all_learned(settings))
         bad = places(settings, (listen.event_id for listen in poison()))

@@ -14,17 +14,17 @@ from typing import Any
 import httpx
 import numpy as np
 
-from core.errors import TopicError
-from core.kafka.admin import end_offsets
-from core.kafka.layout import COPIED, TopicPhase, live_layout, read_phases
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.dead_letters import originals_of
-from schemas.events import Listen
-from schemas.topics import Topics
-from streams.folds.likes import LIKES_OF_USERS
-from streams.folds.users import USERS
-from streams.verify import verify
+from botify.core.errors import TopicError
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.layout import COPIED, TopicPhase, live_layout, read_phases
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import originals_of
+from botify.schemas.events import Listen
+from botify.schemas.topics import Topics
+from botify.streams.folds.likes import LIKES_OF_USERS
+from botify.streams.folds.users import USERS
+from botify.streams.verify import verify
 from tests.integration.services.gateway.conftest import ready, start
 from tests.integration.streams.listens import TRACKS, write_catalogue, write_listens
 from tests.learning import plain_learner
@@ -83,7 +83,7 @@ def command(settings: Settings, *more: str) -> subprocess.Popen[bytes]:
         [
             sys.executable,
             "-c",
-            "from streams.cli.replay import app; app()",
+            "from botify.streams.cli.replay import app; app()",
             "repartition",
             "--to",
             "16",
@@ -124,8 +124,8 @@ def test_listens_move_to_more_partitions_while_listeners_are_served(settings: Se
     write_catalogue(settings)
     write_listens(settings, LISTENS, bad_every=500, twice_every=50)
     with ExitStack() as programs:
-        worker = programs.enter_context(running(settings, "streams.worker"))
-        programs.enter_context(running(settings, "services.recommender"))
+        worker = programs.enter_context(running(settings, "botify.streams.worker"))
+        programs.enter_context(running(settings, "botify.services.recommender"))
         client = start(programs, settings, "gateway", DEADLINE_MS=2_000)
         eventually(lambda: ready(client))
         eventually(all_folded(settings))

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 
 import pytest
 
-from core.kafka.reader import LogRecord
-from core.settings import Settings
-from schemas.dead_letters import Origin
-from schemas.topics import Topics
-from streams.dlq.exclude import Selection, exclude
-from streams.read import POINTER_TTL_S, StateReader
-from streams.replay import run
-from streams.replay import swap as swapping
-from streams.replay.run import begin_namespace, fold_into_namespace
-from streams.replay.sources import ReplayError, ReplaySources, make_plan
-from streams.replay.swap import collect, rollback, swap
-from streams.replay.targets import NamespaceTarget
-from streams.store.connect import connect
-from streams.store.keys import checkpoint_key, default_namespace, feedback_of, partition_key
-from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace, make_live
-from streams.verify import VerifyError, verify
+from botify.core.kafka.reader import LogRecord
+from botify.core.settings import Settings
+from botify.schemas.dead_letters import Origin
+from botify.schemas.topics import Topics
+from botify.streams.dlq.exclude import Selection, exclude
+from botify.streams.read import POINTER_TTL_S, StateReader
+from botify.streams.replay import run
+from botify.streams.replay import swap as swapping
+from botify.streams.replay.run import begin_namespace, fold_into_namespace
+from botify.streams.replay.sources import ReplayError, ReplaySources, make_plan
+from botify.streams.replay.swap import collect, rollback, swap
+from botify.streams.replay.targets import NamespaceTarget
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import checkpoint_key, default_namespace, feedback_of, partition_key
+from botify.streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace, make_live
+from botify.streams.verify import VerifyError, verify
 from tests.integration.streams.conftest import with_sources
 from tests.integration.streams.listens import fold_live, write_listens
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from core.settings import Settings
-from services.gateway import sessions
-from services.gateway.messages import UnavailableError
-from services.gateway.sessions import ScriptBatcher
-from services.stack.ports import HOST
-from streams.folds.projection import Changes
-from streams.folds.users import USERS
-from streams.read import StateReader
-from streams.store.connect import SERVING_TIMEOUT_S, connect, connect_async
-from streams.store.keys import (
+from botify.core.settings import Settings
+from botify.services.gateway import sessions
+from botify.services.gateway.messages import UnavailableError
+from botify.services.gateway.sessions import ScriptBatcher
+from botify.services.stack.ports import HOST
+from botify.streams.folds.projection import Changes
+from botify.streams.folds.users import USERS
+from botify.streams.read import StateReader
+from botify.streams.store.connect import SERVING_TIMEOUT_S, connect, connect_async
+from botify.streams.store.keys import (
     checkpoint_key,
     default_namespace,
     gateway_session,
@@ -29,10 +29,10 @@ from streams.store.keys import (
     partition_key,
     write_probe,
 )
-from streams.store.namespaces import live_namespace
-from streams.store.node import call
-from streams.store.protocol import Claim, Outcome
-from streams.store.redis_store import PAGE_ITEMS, CopyLostError, RedisContents, RedisStore, point_in_time_copy
+from botify.streams.store.namespaces import live_namespace
+from botify.streams.store.node import call
+from botify.streams.store.protocol import Claim, Outcome
+from botify.streams.store.redis_store import PAGE_ITEMS, CopyLostError, RedisContents, RedisStore, point_in_time_copy
 from tests.integration.streams.store.test_transaction import one_node
 from tests.redis_cluster import Cluster, Node, running_cluster
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from core.settings import Settings
-from streams.folds.projection import Changes
-from streams.store.connect import connect, connect_async
-from streams.store.keys import checkpoint_key
-from streams.store.protocol import Outcome
-from streams.store.redis_store import RedisStore
+from botify.core.settings import Settings
+from botify.streams.folds.projection import Changes
+from botify.streams.store.connect import connect, connect_async
+from botify.streams.store.keys import checkpoint_key
+from botify.streams.store.protocol import Outcome
+from botify.streams.store.redis_store import RedisStore
 from tests.store_contract import StoreContract
 
 

@@ -12,15 +12,15 @@ import pytest
 import redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from core.settings import Settings
-from services.stack.embedded import Valkey
-from services.stack.ports import HOST, find_free
-from services.stack.watchdog import Watchdog
-from streams.store.connect import connect, connect_async
-from streams.store.keys import checkpoint_key, partition_key
-from streams.store.protocol import Outcome
-from streams.store.redis_store import RedisStore
-from streams.store.transaction import write_guarded
+from botify.core.settings import Settings
+from botify.services.stack.embedded import Valkey
+from botify.services.stack.ports import HOST, find_free
+from botify.services.stack.watchdog import Watchdog
+from botify.streams.store.connect import connect, connect_async
+from botify.streams.store.keys import checkpoint_key, partition_key
+from botify.streams.store.protocol import Outcome
+from botify.streams.store.redis_store import RedisStore
+from botify.streams.store.transaction import write_guarded
 from tests.store_contract import StoreContract
 from tests.support import eventually
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from core.kafka.config import key_of
-from core.kafka.offsets import describe_topic
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import OPINION_KINDS, Feedback
-from schemas.topics import Topics, feedback_group_of
-from schemas.validation import ERASURE
-from streams.dlq.letters import read_letters
-from streams.folds.feedback import OPINIONS
-from streams.store.connect import connect
-from streams.verify import verify
+from botify.core.kafka.config import key_of
+from botify.core.kafka.offsets import describe_topic
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import OPINION_KINDS, Feedback
+from botify.schemas.topics import Topics, feedback_group_of
+from botify.schemas.validation import ERASURE
+from botify.streams.dlq.letters import read_letters
+from botify.streams.folds.feedback import OPINIONS
+from botify.streams.store.connect import connect
+from botify.streams.verify import verify
 from tests.integration.streams.cli.test_operator_commands import botify
 from tests.integration.streams.replay.test_repair import as_json
 from tests.support import (
@@ -57,7 +57,7 @@ def forget(settings: Settings) -> None:
 def test_opinions_are_state_like_all_other(settings: Settings, tmp_path: Path) -> None:
     topics, said = Topics.of(settings), feedback(400, seed=1)
     write_catalogue(settings, TRACKS)
-    with running(settings, "streams.worker"):
+    with running(settings, "botify.streams.worker"):
         produce(settings, topics.feedback.name, said)
         produce(settings, topics.listens.name, make_listens(100, USERS, TRACKS))
         good = CODEC.encode(said[0])
@@ -107,7 +107,7 @@ def test_opinions_are_state_like_all_other(settings: Settings, tmp_path: Path) -
         assert verify(settings).ok
 
     forget(settings)
-    with running(settings, "streams.worker", {"BOTIFY_ON_MISSING_STATE": "rebuild"}, "rebuilding.log"):
+    with running(settings, "botify.streams.worker", {"BOTIFY_ON_MISSING_STATE": "rebuild"}, "rebuilding.log"):
         eventually(lambda: opinions_in_redis(settings) == opinions_of(left + more))
         assert verify(settings).ok
 
@@ -115,12 +115,12 @@ def test_opinions_are_state_like_all_other(settings: Settings, tmp_path: Path) -
 def test_opinions_that_were_lost_are_not_forgotten_silently(settings: Settings) -> None:
     """The same rule as for the listens: a worker refuses, until it is told to rebuild."""
     said, topic = feedback(10, seed=3), Topics.of(settings).feedback.name
-    with running(settings, "streams.worker"):
+    with running(settings, "botify.streams.worker"):
         produce(settings, topic, said)
         eventually(lambda: opinions_in_redis(settings) == opinions_of(said))
         eventually(lambda: any(describe_topic(settings, topic, feedback_group_of(settings)).committed.values()))
     forget(settings)
-    with running(settings, "streams.worker", log="refused.log") as worker:
+    with running(settings, "botify.streams.worker", log="refused.log") as worker:
         eventually(lambda: worker.poll() not in (None, 0))
     log = (settings.home / "refused.log").read_text()
     assert f"{topic}[" in log

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from contextlib import ExitStack
 
-from core.settings import Settings
-from schemas.topics import Topics
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics
 from tests.support import all_folded, eventually, make_listens, produce, running, write_catalogue
 
-WORKER = "streams.worker"
+WORKER = "botify.streams.worker"
 TRACKS = 50
 TOPICS = ("listens", "feedback")
 """A worker is in a group of each."""

@@ -6,16 +6,16 @@ import math
 
 from confluent_kafka import Message
 
-from core.kafka.config import key_of
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.dead_letters import PREFIX
-from schemas.events import Session
-from schemas.topics import Topics
-from services.stack.status import OffsetReader, lags
-from streams.folds.popularity import HALF_LIVES_MS, top_collection
-from streams.read import StateReader
-from streams.store.connect import connect
+from botify.core.kafka.config import key_of
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import PREFIX
+from botify.schemas.events import Session
+from botify.schemas.topics import Topics
+from botify.services.stack.status import OffsetReader, lags
+from botify.streams.folds.popularity import HALF_LIVES_MS, top_collection
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
 from tests.support import (
     BASE_MS,
     all_folded,
@@ -31,7 +31,7 @@ from tests.support import (
     write_catalogue,
 )
 
-WORKER = "streams.worker"
+WORKER = "botify.streams.worker"
 TRACKS = 200
 CODEC = Codec()
 

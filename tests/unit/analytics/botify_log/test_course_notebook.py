@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analytics.botify_log.lines import WrittenLog, write_log
-from analytics.data import drop_copies, listens_frame
-from analytics.experiment import Effect, experiment_results
-from schemas.events import Listen
+from botify.analytics.botify_log.lines import WrittenLog, write_log
+from botify.analytics.data import drop_copies, listens_frame
+from botify.analytics.experiment import Effect, experiment_results
+from botify.schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen
 from tests.unit.analytics.test_exported import write
 

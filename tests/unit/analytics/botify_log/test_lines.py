@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from analytics import AnalyticsError
-from analytics.botify_log.lines import listens_of
+from botify.analytics import AnalyticsError
+from botify.analytics.botify_log.lines import listens_of
 
 
 def line(track: int, recommendation: float | None = None, user: int = 3, **changes: object) -> str:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from analytics.export.files import ExportError
-from analytics.export.run import check_reachable
-from core.kafka.offsets import TopicState
+from botify.analytics.export.files import ExportError
+from botify.analytics.export.run import check_reachable
+from botify.core.kafka.offsets import TopicState
 
 TOPIC = TopicState("t", "an-id", start={0: 5, 1: 0}, end={0: 50, 1: 0})
 

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analytics.export.columns import arrow_schema, record_batch
-from analytics.export.run import TIME_COLUMNS
-from schemas.events import Event, Listen, Recommendation, Slate
+from botify.analytics.export.columns import arrow_schema, record_batch
+from botify.analytics.export.run import TIME_COLUMNS
+from botify.schemas.events import Event, Listen, Recommendation, Slate
 from tests.unit.analytics.listens import drawn, listen
 
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analytics.export import files as module
-from analytics.export.columns import arrow_schema, record_batch
-from analytics.export.files import ExportedFile, ExportError, Source, open_directory, read_manifest
-from schemas.events import Listen
+from botify.analytics.export import files as module
+from botify.analytics.export.columns import arrow_schema, record_batch
+from botify.analytics.export.files import ExportedFile, ExportError, Source, open_directory, read_manifest
+from botify.schemas.events import Listen
 from tests.unit.analytics.listens import listen
 
 SOURCE = Source("botify.listens", "an-id", "Listen")

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analytics.data import listens_frame
-from analytics.offline.data import logged_decisions, mean_over_list, padded, probability
-from analytics.offline.ranking import NO_TRACK
+from botify.analytics.data import listens_frame
+from botify.analytics.offline.data import logged_decisions, mean_over_list, padded, probability
+from botify.analytics.offline.ranking import NO_TRACK
 from tests.unit.analytics.listens import drawn, listen
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from analytics import AnalyticsError
-from analytics.offline.data import Lists, RewardModel
-from analytics.offline.off_policy import (
+from botify.analytics import AnalyticsError
+from botify.analytics.offline.data import Lists, RewardModel
+from botify.analytics.offline.off_policy import (
     Decisions,
     Evaluation,
     Interval,

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analytics import AnalyticsError
-from analytics.offline.ranking import (
+from botify.analytics import AnalyticsError
+from botify.analytics.offline.ranking import (
     NO_TRACK,
     coverage,
     gini,

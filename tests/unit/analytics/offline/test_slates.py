@@ -11,17 +11,17 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from analytics import AnalyticsError
-from analytics.data import listens_frame
-from analytics.export.columns import arrow_schema, record_batch
-from analytics.export.files import Source, open_directory
-from analytics.exported import exported_slates
-from analytics.offline.off_policy import PolicyValue, ips, snips
-from analytics.offline.slates import Slates, cascade_ips, cascade_snips, drawn_slates, join_slates, whole_slates
-from schemas.events import Recommendation, Slate
-from sim.envs.slates import BotifySlateVectorEnv
-from sim.listeners.choice import CHOICES
-from sim.world.model import World
+from botify.analytics import AnalyticsError
+from botify.analytics.data import listens_frame
+from botify.analytics.export.columns import arrow_schema, record_batch
+from botify.analytics.export.files import Source, open_directory
+from botify.analytics.exported import exported_slates
+from botify.analytics.offline.off_policy import PolicyValue, ips, snips
+from botify.analytics.offline.slates import Slates, cascade_ips, cascade_snips, drawn_slates, join_slates, whole_slates
+from botify.schemas.events import Recommendation, Slate
+from botify.sim.envs.slates import BotifySlateVectorEnv
+from botify.sim.listeners.choice import CHOICES
+from botify.sim.world.model import World
 from tests.unit.analytics.listens import listen
 from tests.unit.analytics.simulated import small_world
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from matplotlib import rcParams
 from matplotlib.colors import to_hex
 
-from analytics.plots.lines import line_chart, spread
-from analytics.plots.points import forest_plot
-from analytics.plots.style import DOWN, MUTED, UP, png, svg
+from botify.analytics.plots.lines import line_chart, spread
+from botify.analytics.plots.points import forest_plot
+from botify.analytics.plots.style import DOWN, MUTED, UP, png, svg
 
 FRAME = pd.DataFrame({"C": [1.0, 0.5], "T1": [1.0, 0.5]})
 

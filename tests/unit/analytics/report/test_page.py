@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analytics import AnalyticsError
-from analytics.arms import effect_rows
-from analytics.data import listens_frame
-from analytics.experiment import experiment_results
-from analytics.pipeline import match_answers
-from analytics.plots.style import DOWN
-from analytics.report.data import ReportData
-from analytics.report.sections import render_report
+from botify.analytics import AnalyticsError
+from botify.analytics.arms import effect_rows
+from botify.analytics.data import listens_frame
+from botify.analytics.experiment import experiment_results
+from botify.analytics.pipeline import match_answers
+from botify.analytics.plots.style import DOWN
+from botify.analytics.report.data import ReportData
+from botify.analytics.report.sections import render_report
 from tests.unit.analytics.listens import drawn, listen
 from tests.unit.analytics.test_monitoring import with_a_second
 

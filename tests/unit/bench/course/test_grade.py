@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import bench.course.cli
-from analytics.data import listens_frame
-from analytics.experiment import results_of
-from bench.course.cli import figures_of, table_of
-from bench.course.editions import EDITIONS, lists_of, needs_lists
-from bench.course.grade import Graded, answered_by, models_for, require_recommender
-from bench.course.result import CourseError
-from bench.fresh import FreshStackError, require_disk
-from schemas.events import Listen
-from services.recommender.lists import lists_of as decoded
-from services.recommender.registry import RECOMMENDERS
-from sim.loop.result import RunResult
-from sim.world import NAMED
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
+import botify.bench.course.cli
+from botify.analytics.data import listens_frame
+from botify.analytics.experiment import results_of
+from botify.bench.course.cli import figures_of, table_of
+from botify.bench.course.editions import EDITIONS, lists_of, needs_lists
+from botify.bench.course.grade import Graded, answered_by, models_for, require_recommender
+from botify.bench.course.result import CourseError
+from botify.bench.fresh import FreshStackError, require_disk
+from botify.schemas.events import Listen
+from botify.services.recommender.lists import lists_of as decoded
+from botify.services.recommender.registry import RECOMMENDERS
+from botify.sim.loop.result import RunResult
+from botify.sim.world import NAMED
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 from tests.unit.bench.course.test_result import users
 
 CONFIG = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
@@ -60,8 +60,8 @@ def test_what_cannot_be_graded_is_refused_before_anything_starts(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path / "home"))
     (tmp_path / "file").touch()
-    monkeypatch.setattr(bench.course.cli, "grade_once", None)  # calling it would be another error
-    done = CliRunner().invoke(bench.course.cli.app, ["grade", *arguments])
+    monkeypatch.setattr(botify.bench.course.cli, "grade_once", None)  # calling it would be another error
+    done = CliRunner().invoke(botify.bench.course.cli.app, ["grade", *arguments])
     assert done.exception is not None
     assert message in str(done.exception)
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analytics.experiment import ExperimentResults, results_of
-from bench.course.result import METRICS, PRIMARY, CourseError, ab_result, prepare, reproducibility, write
+from botify.analytics.experiment import ExperimentResults, results_of
+from botify.bench.course.result import METRICS, PRIMARY, CourseError, ab_result, prepare, reproducibility, write
 
 FIELDS = [
     "treatment", "metric", "control_mean", "treatment_mean", "effect_pct", "lower_pct", "upper_pct", "significant",

@@ -11,13 +11,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import bench.world_card.cli
-import bench.world_card.course
-from core.errors import BotifyError
-from sim.world import World
-from sim.world.config import COURSE_2026
-from sim.world.generate import generate
-from sim.world.store import save_world
+import botify.bench.world_card.cli
+import botify.bench.world_card.course
+from botify.core.errors import BotifyError
+from botify.sim.world import World
+from botify.sim.world.config import COURSE_2026
+from botify.sim.world.generate import generate
+from botify.sim.world.store import save_world
 
 SMALL = replace(COURSE_2026, tracks=1_500, artists=300, genres=6, scenes=18, users=200, dimensions=16, clusters=4)
 Recorded = dict[str, Mapping[str, Any]]
@@ -28,16 +28,16 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
     save_world(tmp_path, World("small", *generate(SMALL), {}))
     for name in ("SESSIONS", "COURSE_LOG", "HOMEWORK_LOG", "LOG_2026"):
-        monkeypatch.setattr(bench.world_card.course, name, 1_000)
+        monkeypatch.setattr(botify.bench.world_card.course, name, 1_000)
     found: Recorded = {}
-    monkeypatch.setattr(bench.world_card.cli, "record", lambda group, _, values: found.update({group: values}))
-    monkeypatch.setattr(bench.world_card.cli, "fill_pages", lambda: None)
+    monkeypatch.setattr(botify.bench.world_card.cli, "record", lambda group, _, values: found.update({group: values}))
+    monkeypatch.setattr(botify.bench.world_card.cli, "fill_pages", lambda: None)
     return found
 
 
 def card(*arguments: object) -> str:
     app = typer.Typer()
-    app.command()(bench.world_card.cli.card)
+    app.command()(botify.bench.world_card.cli.card)
     done = CliRunner().invoke(app, [*map(str, arguments), "--world", "small", "--record", "trial"])
     if done.exception is not None:
         raise done.exception

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.world_card.course import EDITION_2022, Measured, measure_basics
-from sim.world.config import COURSE, EASY
-from sim.world.generate import generate
-from sim.world.model import World
+from botify.bench.world_card.course import EDITION_2022, Measured, measure_basics
+from botify.sim.world.config import COURSE, EASY
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import bench.world_card.cli
-from bench.world_card.fit import fit, fit_dataset
-from bench.world_card.fitted import FittedRow, log_of
-from core.errors import BotifyError
-from ingest.importing import Request, import_dataset
-from ingest.reading import open_dataset
-from sim.world import find_world
-from sim.world.fitting import FitSettings, halves
+import botify.bench.world_card.cli
+from botify.bench.world_card.fit import fit, fit_dataset
+from botify.bench.world_card.fitted import FittedRow, log_of
+from botify.core.errors import BotifyError
+from botify.ingest.importing import Request, import_dataset
+from botify.ingest.reading import open_dataset
+from botify.sim.world import find_world
+from botify.sim.world.fitting import FitSettings, halves
 
 Recorded = dict[str, Mapping[str, Any]]
 SMALL = ("--users", "150", "--dimensions", "4")
@@ -35,8 +35,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     found: Recorded = {}
-    monkeypatch.setattr(bench.world_card.cli, "record", lambda group, _, values: found.update({group: values}))
-    monkeypatch.setattr(bench.world_card.cli, "fill_pages", lambda: None)
+    monkeypatch.setattr(botify.bench.world_card.cli, "record", lambda group, _, values: found.update({group: values}))
+    monkeypatch.setattr(botify.bench.world_card.cli, "fill_pages", lambda: None)
     return found
 
 
@@ -73,7 +73,7 @@ def test_a_log_becomes_a_world_with_a_card(home: Path, recorded: Recorded) -> No
     assert f"World {name}, fitted to plays" in output
     picture = home / "fitted.png"
     card = run(
-        bench.world_card.cli.card, "--world", name, "--seed", "1", "--seed", "2", "--picture", str(picture),
+        botify.bench.world_card.cli.card, "--world", name, "--seed", "1", "--seed", "2", "--picture", str(picture),
         "--record", "trial",
     )  # fmt: skip
     assert "of 9 within tolerance" in card
@@ -100,10 +100,10 @@ def test_a_card_wants_the_log_that_the_world_was_fitted_to(home: Path) -> None:
     run(fit, "plays", *SMALL)
     (home / "datasets" / "plays").rename(home / "gone")
     with pytest.raises(BotifyError, match="dataset 'plays' is not in"):
-        run(bench.world_card.cli.card, "--world", world.name)
+        run(botify.bench.world_card.cli.card, "--world", world.name)
     write_log(home, last_track=1)
     with pytest.raises(BotifyError, match="has other events than when world"):
-        run(bench.world_card.cli.card, "--world", world.name)
+        run(botify.bench.world_card.cli.card, "--world", world.name)
 
 
 def test_a_row_holds_by_its_mean_over_the_seeds() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from bench.world_card.lists import Log, by_track, by_user_and_genre, neighbours_of
-from bench.world_card.policies import BestAnchor, ByGenre, ByGroup, FromLists, SampledAnchor
-from sim.simulation import FinishedListens
+from botify.bench.world_card.lists import Log, by_track, by_user_and_genre, neighbours_of
+from botify.bench.world_card.policies import BestAnchor, ByGenre, ByGroup, FromLists, SampledAnchor
+from botify.sim.simulation import FinishedListens
 
 
 def heard(tracks: ArrayLike, fractions: ArrayLike, position: int, users: ArrayLike | None = None) -> FinishedListens:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.world_card.cli import draw_skips
-from bench.world_card.streaming import Point, measure_skips, points_of
-from sim.world.config import COURSE
-from sim.world.generate import generate
-from sim.world.model import World
+from botify.bench.world_card.cli import draw_skips
+from botify.bench.world_card.streaming import Point, measure_skips, points_of
+from botify.sim.world.config import COURSE
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 
 DAYS = 5.0
 

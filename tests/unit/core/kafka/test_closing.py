@@ -12,10 +12,10 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatch
 
-from core.errors import NoBrokerError
-from core.kafka import closing
-from core.kafka.closing import ask_leaders, corrupt_batch
-from core.settings import Settings
+from botify.core.errors import NoBrokerError
+from botify.core.kafka import closing
+from botify.core.kafka.closing import ask_leaders, corrupt_batch
+from botify.core.settings import Settings
 
 OPEN, CLOSED, NOT_LEADER = 2, 10, 6
 

@@ -10,12 +10,12 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from core.errors import TopicError
-from core.kafka import column_fetch as module
-from core.kafka.column_fetch import ColumnLog
-from core.kafka.reader import LogRecord
-from core.kafka.record_columns import RecordColumns
-from core.settings import Settings
+from botify.core.errors import TopicError
+from botify.core.kafka import column_fetch as module
+from botify.core.kafka.column_fetch import ColumnLog
+from botify.core.kafka.reader import LogRecord
+from botify.core.kafka.record_columns import RecordColumns
+from botify.core.settings import Settings
 
 AT = TopicPartition("t", 0)
 

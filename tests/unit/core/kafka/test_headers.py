@@ -12,10 +12,10 @@ from aiokafka.consumer import fetcher
 from aiokafka.structs import TopicPartition
 from confluent_kafka import Consumer, Message, Producer
 
-from core.kafka.column_fetch import ColumnRecords, KeptRecords, ObjectRecords
-from core.kafka.headers import CUT, MAX_HEADER_BYTES, UNREADABLE, carried, headers_of
-from schemas.dead_letters import dead_letter, origin_of
-from schemas.topics import MAX_DEAD_LETTER_BYTES
+from botify.core.kafka.column_fetch import ColumnRecords, KeptRecords, ObjectRecords
+from botify.core.kafka.headers import CUT, MAX_HEADER_BYTES, UNREADABLE, carried, headers_of
+from botify.schemas.dead_letters import dead_letter, origin_of
+from botify.schemas.topics import MAX_DEAD_LETTER_BYTES
 from tests.hostile import ABORT, COMMIT, HEADERS, TRANSACTIONAL, Raw, marker, produce_batches, raw_batch
 
 ROOT = Path(__file__).parents[4]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from core.kafka.layout import TopicPhase, choose_layout, live_layout, read_phases
-from core.settings import Settings
+from botify.core.kafka.layout import TopicPhase, choose_layout, live_layout, read_phases
+from botify.core.settings import Settings
 
 
 class Admin:

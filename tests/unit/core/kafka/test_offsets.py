@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import PositionError
-from core.kafka.offsets import TopicPosition, TopicState, parse_position
-from core.settings import Settings
+from botify.core.errors import PositionError
+from botify.core.kafka.offsets import TopicPosition, TopicState, parse_position
+from botify.core.settings import Settings
 
 NOW_MS = 1_800_000_000_000
 

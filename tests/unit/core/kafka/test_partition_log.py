@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from core.errors import TopicError
-from core.kafka import reader
-from core.kafka.reader import PartitionLog
-from core.settings import Settings
+from botify.core.errors import TopicError
+from botify.core.kafka import reader
+from botify.core.kafka.reader import PartitionLog
+from botify.core.settings import Settings
 
 
 class FakeMessage:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-import core.kafka.publisher
-from core.errors import NoBrokerError, PublishError
-from core.kafka.publisher import RecordPublisher
-from core.settings import Settings
+import botify.core.kafka.publisher
+from botify.core.errors import NoBrokerError, PublishError
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
 
-ROOT = Path(core.kafka.publisher.__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 PACKAGES = ("core", "schemas", "streams", "services", "sim", "analytics", "bench")
 
 Callback = Callable[[KafkaError | None, "FakeMessage"], None]
@@ -105,7 +105,7 @@ def test_it_is_idempotent_bounded_and_takes_what_its_user_adds() -> None:
     _, producer = make(linger_ms=7)
     config = producer.config
     assert (config["acks"], config["enable.idempotence"], config["linger.ms"]) == ("all", True, 7)
-    assert config["queue.buffering.max.messages"] == core.kafka.publisher.QUEUE_RECORDS
+    assert config["queue.buffering.max.messages"] == botify.core.kafka.publisher.QUEUE_RECORDS
     assert config["delivery.report.only.error"] is True
     _, producer = make(delivery_report_only_error=False, on_error=print)
     assert (producer.config["delivery.report.only.error"], producer.config["error_cb"]) == (False, print)
@@ -145,7 +145,7 @@ def test_a_batch_that_is_larger_than_the_queue_is_sent_whole() -> None:
 
 
 def test_a_queue_that_stays_full_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core.kafka.publisher, "FULL_QUEUE_S", 0.0)
+    monkeypatch.setattr(botify.core.kafka.publisher, "FULL_QUEUE_S", 0.0)
     publisher, producer = make()
     producer.silent = True
     with pytest.raises(PublishError, match="t: Kafka accepted no records for 0 s"):

@@ -4,14 +4,14 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from core.errors import NoBrokerError
-from core.kafka import admin as kafka_admin
-from core.kafka import layout
-from core.kafka.admin import check_kafka, require_kafka
-from core.settings import Settings
-from services.stack.ports import HOST, find_free
-from streams.store import connect
-from streams.store.connect import RedisUnreachableError, check_redis, require_redis
+from botify.core.errors import NoBrokerError
+from botify.core.kafka import admin as kafka_admin
+from botify.core.kafka import layout
+from botify.core.kafka.admin import check_kafka, require_kafka
+from botify.core.settings import Settings
+from botify.services.stack.ports import HOST, find_free
+from botify.streams.store import connect
+from botify.streams.store.connect import RedisUnreachableError, check_redis, require_redis
 
 
 @pytest.fixture

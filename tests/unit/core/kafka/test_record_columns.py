@@ -12,10 +12,10 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.kafka.column_fetch import KeptRecords, ObjectRecords
-from core.kafka.compression import MOST_BYTES, bound_aiokafka
-from core.kafka.headers import safe_headers
-from core.kafka.record_columns import read_batches
+from botify.core.kafka.column_fetch import KeptRecords, ObjectRecords
+from botify.core.kafka.compression import MOST_BYTES, bound_aiokafka
+from botify.core.kafka.headers import safe_headers
+from botify.core.kafka.record_columns import read_batches
 from tests.hostile import ZSTD, Raw, raw_batch
 
 CODECS = [0, 1, 2, 3, 4]

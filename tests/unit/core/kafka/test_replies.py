@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from core.kafka import replies
-from core.kafka.replies import CROWDED_PER_S, LONGEST_WINDOW_S, WINDOW_S, ReplyReader
-from core.settings import Settings
+from botify.core.kafka import replies
+from botify.core.kafka.replies import CROWDED_PER_S, LONGEST_WINDOW_S, WINDOW_S, ReplyReader
+from botify.core.settings import Settings
 
 KEEP_S = 5.0
 MANY = int(CROWDED_PER_S) * 2

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from core.errors import NoBrokerError
-from core.kafka import admin
-from core.kafka.admin import end_offsets, partition_counts, retry_brokers
-from core.kafka.config import is_retriable
-from core.settings import Settings
+from botify.core.errors import NoBrokerError
+from botify.core.kafka import admin
+from botify.core.kafka.admin import end_offsets, partition_counts, retry_brokers
+from botify.core.kafka.config import is_retriable
+from botify.core.settings import Settings
 
 
 @pytest.mark.parametrize(

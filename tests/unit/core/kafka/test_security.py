@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import SettingsError
-from core.kafka.security import read_kafka_security, ssl_context
+from botify.core.errors import SettingsError
+from botify.core.kafka.security import read_kafka_security, ssl_context
 
 SASL = {
     "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from core.settings import Settings
-from schemas.topics import Topics, worker_group_of
-from services.recommender.service import GROUP
+from botify.core.settings import Settings
+from botify.schemas.topics import Topics, worker_group_of
+from botify.services.recommender.service import GROUP
 from tests.unit.deploy.helm.chart import (
     CASES,
     CHART,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from core.settings import Settings
-from services.gateway.options import GatewayOptions
+from botify.core.settings import Settings
+from botify.services.gateway.options import GatewayOptions
 from tests.unit.deploy.helm.chart import (
     CASES,
     PROCESSES,

@@ -9,9 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from analytics import AnalyticsError
-from analytics.cli import results
-from evaluation.launch.cli import decide
+from botify.analytics import AnalyticsError
+from botify.analytics.cli import results
+from botify.evaluation.launch.cli import decide
 from tests.unit.analytics.test_exported import write
 from tests.unit.evaluation.launch.test_judge import launch
 

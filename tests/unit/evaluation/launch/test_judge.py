@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analytics import AnalyticsError
-from analytics.assignment import assign
-from analytics.data import listens_frame
-from analytics.decision import GO_ON, ROLL_BACK, SHIP, STOP, Decision
-from analytics.sessions import sessions_of
-from core.goals import Goals
-from evaluation.launch.judge import Judge, first_sessions
-from evaluation.launch.observed import Observed
-from evaluation.launch.steps import Known, next_step
-from schemas.events import Listen, RampStep
-from services.experiments import Experiment, Treatment
+from botify.analytics import AnalyticsError
+from botify.analytics.assignment import assign
+from botify.analytics.data import listens_frame
+from botify.analytics.decision import GO_ON, ROLL_BACK, SHIP, STOP, Decision
+from botify.analytics.sessions import sessions_of
+from botify.core.goals import Goals
+from botify.evaluation.launch.judge import Judge, first_sessions
+from botify.evaluation.launch.observed import Observed
+from botify.evaluation.launch.steps import Known, next_step
+from botify.schemas.events import Listen, RampStep
+from botify.services.experiments import Experiment, Treatment
 
 ARMS = (Treatment("C", "random"), Treatment("T1", "mix"))
 GOALS = Goals(("mean_time_per_session",), {"sessions": 0.2})

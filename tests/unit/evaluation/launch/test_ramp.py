@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from core.settings import Settings
-from evaluation.launch import ramp as module
-from evaluation.launch.judge import Judge
-from evaluation.launch.ramp import Ramp
-from schemas.codec import Codec
-from schemas.events import Listen, RampStep
-from services.experiments import Experiment, load_experiments
+from botify.core.settings import Settings
+from botify.evaluation.launch import ramp as module
+from botify.evaluation.launch.judge import Judge
+from botify.evaluation.launch.ramp import Ramp
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, RampStep
+from botify.services.experiments import Experiment, load_experiments
 
 CODEC = Codec()
 DECLARED = """

@@ -7,22 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation import EvaluationError, MissingPeerError
-from evaluation.evaluate import Job, replays
-from evaluation.log import Log
-from evaluation.protocols import Terms, plan_of
-from evaluation.ranker import Setup
-from evaluation.rankers.botify import BotifyRanker, NextTrackRanker, heard_of
-from evaluation.rankers.registry import check_name, check_served, ranker_of
-from evaluation.run import run
-from schemas.events import Track
-from services.lists.neighbours import ListenColumns, Neighbours, find_neighbours, make_user_lists
-from services.recommender.bandit import POLICIES
-from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import Answers, Batch
-from services.recommender.random_tracks import RandomTracks
-from services.recommender.registry import RECOMMENDERS, entry_of
-from streams.folds.users import HISTORY_LISTENS
+from botify.evaluation import EvaluationError, MissingPeerError
+from botify.evaluation.evaluate import Job, replays
+from botify.evaluation.log import Log
+from botify.evaluation.protocols import Terms, plan_of
+from botify.evaluation.ranker import Setup
+from botify.evaluation.rankers.botify import BotifyRanker, NextTrackRanker, heard_of
+from botify.evaluation.rankers.registry import check_name, check_served, ranker_of
+from botify.evaluation.run import run
+from botify.schemas.events import Track
+from botify.services.lists.neighbours import ListenColumns, Neighbours, find_neighbours, make_user_lists
+from botify.services.recommender.bandit import POLICIES
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.protocol import Answers, Batch
+from botify.services.recommender.random_tracks import RandomTracks
+from botify.services.recommender.registry import RECOMMENDERS, entry_of
+from botify.streams.folds.users import HISTORY_LISTENS
 from tests.unit.evaluation.logs import random_log, reported
 
 
@@ -144,8 +144,8 @@ class Slow:
 
 @pytest.mark.parametrize("terms", [Terms(), Terms(repeats=True, micro_batch=1), Terms(protocol="leave-last-out")])
 def test_many_micro_batches_at_once_give_the_same_outcome(terms: Terms, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.run.SPAN", 37)
-    monkeypatch.setattr("evaluation.run.TIMED", 2)
+    monkeypatch.setattr("botify.evaluation.run.SPAN", 37)
+    monkeypatch.setattr("botify.evaluation.run.TIMED", 2)
     log = random_log(events=1_600, items=300)
     plan = plan_of(log, terms, 0)
     setup = Setup(log.users, log.items, (), log.events.size, repeats=terms.repeats)
@@ -166,7 +166,7 @@ def test_an_unknown_name_is_refused() -> None:
 
 
 def test_a_peer_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.rankers.registry.find_spec", lambda name: None)
+    monkeypatch.setattr("botify.evaluation.rankers.registry.find_spec", lambda name: None)
     with pytest.raises(MissingPeerError, match=r"als needs the package implicit: pip install 'botify\[peers\]'"):
         check_name("als")
     with pytest.raises(MissingPeerError, match=r"packages torch and .* rectools: pip install 'botify\[sasrec\]', then"):

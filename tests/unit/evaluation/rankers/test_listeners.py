@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluation.log import Log
-from evaluation.ranker import Setup
-from evaluation.rankers.listeners import NOTHING_HEARD, Listeners
-from schemas.codec import Codec
-from schemas.validation import check
+from botify.evaluation.log import Log
+from botify.evaluation.ranker import Setup
+from botify.evaluation.rankers.listeners import NOTHING_HEARD, Listeners
+from botify.schemas.codec import Codec
+from botify.schemas.validation import check
 
 USERS, ITEMS = np.array([0, 1, 0, 0]), np.array([5, 6, 7, 8])
 LOG = Log.of("four", USERS, ITEMS, times_ms=np.arange(4) * 3_600_000, sessions=np.array([1, 2, 1, 3]))

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from evaluation import MissingPeerError
-from evaluation.evaluate import Job, replays
-from evaluation.log import Log
-from evaluation.protocols import Terms
-from evaluation.ranker import UNTUNED, Setup
-from evaluation.rankers.ease import Ease
-from evaluation.rankers.registry import PEERS, require_peer
+from botify.evaluation import MissingPeerError
+from botify.evaluation.evaluate import Job, replays
+from botify.evaluation.log import Log
+from botify.evaluation.protocols import Terms
+from botify.evaluation.ranker import UNTUNED, Setup
+from botify.evaluation.rankers.ease import Ease
+from botify.evaluation.rankers.registry import PEERS, require_peer
 from tests.unit.evaluation.logs import random_log, reported
 
 

@@ -15,28 +15,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.kafka.config import key_of
-from core.settings import Settings
-from evaluation import EvaluationError
-from evaluation.evaluate import Job, replays
-from evaluation.log import Log
-from evaluation.protocols import Terms, plan_of
-from evaluation.ranker import Setup
-from evaluation.rankers import pipeline
-from evaluation.rankers.pipeline import PipelineRanker
-from evaluation.run import run
-from evaluation.state import MemoryState
-from schemas.codec import Codec
-from schemas.events import Listen, Model, Recommendation, RecommendationRequest, Track, TrainingBatch
-from schemas.topics import Topics
-from schemas.training import listens_of, training_batch_of
-from schemas.validation import check
-from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import Guards, answer
-from services.recommender.item_to_item import I2IStream
-from services.recommender.protocol import Batch, Recommender
-from services.recommender.registry import RecommenderFactory
-from streams.learner.learner import Learner
+from botify.core.kafka.config import key_of
+from botify.core.settings import Settings
+from botify.evaluation import EvaluationError
+from botify.evaluation.evaluate import Job, replays
+from botify.evaluation.log import Log
+from botify.evaluation.protocols import Terms, plan_of
+from botify.evaluation.ranker import Setup
+from botify.evaluation.rankers import pipeline
+from botify.evaluation.rankers.pipeline import PipelineRanker
+from botify.evaluation.run import run
+from botify.evaluation.state import MemoryState
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Model, Recommendation, RecommendationRequest, Track, TrainingBatch
+from botify.schemas.topics import Topics
+from botify.schemas.training import listens_of, training_batch_of
+from botify.schemas.validation import check
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.dispatch import Guards, answer
+from botify.services.recommender.item_to_item import I2IStream
+from botify.services.recommender.protocol import Batch, Recommender
+from botify.services.recommender.registry import RecommenderFactory
+from botify.streams.learner.learner import Learner
 from tests.unit.evaluation.logs import random_log
 from tests.unit.services.recommender.recommending import NO_INPUTS
 

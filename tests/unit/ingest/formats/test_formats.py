@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingest.formats.registry import FORMATS
-from ingest.importing import Request, import_dataset
-from ingest.model import KINDS, DatasetError
-from ingest.reading import Dataset
+from botify.ingest.formats.registry import FORMATS
+from botify.ingest.importing import Request, import_dataset
+from botify.ingest.model import KINDS, DatasetError
+from botify.ingest.reading import Dataset
 
 LASTFM = Path(__file__).parents[5] / "shared/real-data/lastfm.txt"
 WHEEL = Path(os.environ.get("BOTIFY_TEST_RECBOLE", "recbole-1.2.1-py3-none-any.whl"))

@@ -9,8 +9,8 @@ import typer
 from confluent_kafka import KafkaError, KafkaException
 from redis.exceptions import OutOfMemoryError
 
-from core.errors import BotifyError
-from services.cli import main as cli
+from botify.core.errors import BotifyError
+from botify.services.cli import main as cli
 
 
 def fail_foreseen() -> None:

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from core.errors import SettingsError
-from core.settings import Settings, remember
-from schemas.external_ids import UserIdError
-from services.cli.main import build_cli
-from services.errors import StackError
-from services.stack.embedded import take_lock
-from services.stack.record import Identity, StackRecord
+from botify.core.errors import SettingsError
+from botify.core.settings import Settings, remember
+from botify.schemas.external_ids import UserIdError
+from botify.services.cli.main import build_cli
+from botify.services.errors import StackError
+from botify.services.stack.embedded import take_lock
+from botify.services.stack.record import Identity, StackRecord
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from services.cli import main as cli
-from services.cli.stack import duration, status_view
-from services.recommender.registry import RECOMMENDERS
-from services.stack.status import GroupLag, StackStatus, TopicStatus
-from services.stack.supervisor import ProcessStatus
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
-from sim.world.store import save_world
+from botify.services.cli import main as cli
+from botify.services.cli.stack import duration, status_view
+from botify.services.recommender.registry import RECOMMENDERS
+from botify.services.stack.status import GroupLag, StackStatus, TopicStatus
+from botify.services.stack.supervisor import ProcessStatus
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
+from botify.sim.world.store import save_world
 from tests.unit.analytics.test_exported import write
 from tests.unit.evaluation.launch.test_cli import DECLARED
 from tests.unit.evaluation.launch.test_judge import launch

@@ -10,10 +10,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from core.errors import NoBrokerError
-from services.cli.main import build_cli
-from services.stack.ports import find_free
-from streams.store.connect import RedisUnreachableError
+from botify.core.errors import NoBrokerError
+from botify.services.cli.main import build_cli
+from botify.services.stack.ports import find_free
+from botify.streams.store.connect import RedisUnreachableError
 
 NEED_NONE = {
     "bench drift",

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import httpx
 from nicegui import core
 
-from core.settings import Settings
-from schemas.external_ids import UserIds
-from services.dashboard import attach
-from services.gateway.bootstrap import build_app
-from services.gateway.options import GatewayOptions
+from botify.core.settings import Settings
+from botify.schemas.external_ids import UserIds
+from botify.services.dashboard import attach
+from botify.services.gateway.bootstrap import build_app
+from botify.services.gateway.options import GatewayOptions
 
 Answered = list[tuple[int, str | None]]
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 from markupsafe import Markup
 
-from services.dashboard import broadcast
-from services.dashboard.broadcast import Broadcast, Channel
-from services.dashboard.figures import Snapshot
-from services.dashboard.views import Fragment
+from botify.services.dashboard import broadcast
+from botify.services.dashboard.broadcast import Broadcast, Channel
+from botify.services.dashboard.figures import Snapshot
+from botify.services.dashboard.views import Fragment
 
 
 class Viewer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from services.dashboard.charts import interval, line_chart
+from botify.services.dashboard.charts import interval, line_chart
 
 
 def test_a_gap_is_not_drawn_over() -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import TopicError
-from core.settings import Settings
-from schemas.events import Listen
-from services.dashboard import collector
-from services.dashboard.collector import Collector, Part
-from services.dashboard.figures import ListenSample, Traffic
-from services.dashboard.history import History
+from botify.core.errors import TopicError
+from botify.core.settings import Settings
+from botify.schemas.events import Listen
+from botify.services.dashboard import collector
+from botify.services.dashboard.collector import Collector, Part
+from botify.services.dashboard.figures import ListenSample, Traffic
+from botify.services.dashboard.history import History
 from tests.support import eventually
 
 

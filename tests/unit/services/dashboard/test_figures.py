@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from schemas.events import Listen
-from services.dashboard.figures import ListenSample, PolicyShare
-from services.experiments import Experiments
-from services.experiments.assignment import Experiment, Treatment
+from botify.schemas.events import Listen
+from botify.services.dashboard.figures import ListenSample, PolicyShare
+from botify.services.experiments import Experiments
+from botify.services.experiments.assignment import Experiment, Treatment
 
 BOTH = Experiments((Experiment("A", "A", (Treatment("C", "toppop"), Treatment("T1", "mix"))),), "random")
 

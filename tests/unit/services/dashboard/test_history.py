@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.dashboard.figures import GAP, RANGES, Trouble
-from services.dashboard.history import POINTS, History
+from botify.services.dashboard.figures import GAP, RANGES, Trouble
+from botify.services.dashboard.history import POINTS, History
 
 DAY_S = 86_400
 LAG = Trouble("BotifyLag", "the state is 20,000 listens behind")

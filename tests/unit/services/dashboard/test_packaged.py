@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.dashboard.troubles import RUNBOOKS
+from botify.services.dashboard.troubles import RUNBOOKS
 
 ROOT = Path(__file__).parents[4]
 

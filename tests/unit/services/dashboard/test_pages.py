@@ -13,12 +13,12 @@ from unittest.mock import MagicMock
 import pytest
 from nicegui.testing import user_simulation
 
-from core.errors import BotifyError
-from schemas.external_ids import UserIds
-from services.dashboard.figures import ListenerReading, Snapshot
-from services.dashboard.listen_page import add_listen_page
-from services.dashboard.pages import add_listener_page
-from services.dashboard.recommend_page import add_recommend_page
+from botify.core.errors import BotifyError
+from botify.schemas.external_ids import UserIds
+from botify.services.dashboard.figures import ListenerReading, Snapshot
+from botify.services.dashboard.listen_page import add_listen_page
+from botify.services.dashboard.pages import add_listener_page
+from botify.services.dashboard.recommend_page import add_recommend_page
 
 WAIT_S = 20.0
 

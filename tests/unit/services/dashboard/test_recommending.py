@@ -10,19 +10,26 @@ from pathlib import Path
 import gymnasium
 import pytest
 
-from schemas.events import Track
-from schemas.external_ids import UserIds
-from services.dashboard.listening import PlayerError, Recommended, offered
-from services.dashboard.recommending import Contest, NoWorldError, Offer, Score, SimulatedSession, environments_of
-from services.dashboard.views import contest_score, heard_of_contest, offered_track, played_track
-from services.experiments import Experiments
-from services.experiments.assignment import Experiment, Treatment
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
+from botify.schemas.events import Track
+from botify.schemas.external_ids import UserIds
+from botify.services.dashboard.listening import PlayerError, Recommended, offered
+from botify.services.dashboard.recommending import (
+    Contest,
+    NoWorldError,
+    Offer,
+    Score,
+    SimulatedSession,
+    environments_of,
+)
+from botify.services.dashboard.views import contest_score, heard_of_contest, offered_track, played_track
+from botify.services.experiments import Experiments
+from botify.services.experiments.assignment import Experiment, Treatment
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 
 WORLD = World("w", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
-MAKE = functools.partial(gymnasium.make, "sim.envs:Botify-v0", world=WORLD, disable_env_checker=True)
+MAKE = functools.partial(gymnasium.make, "botify.sim.envs:Botify-v0", world=WORLD, disable_env_checker=True)
 BOTH = Experiments((Experiment("A", "A", (Treatment("C", "next"), Treatment("T1", "same"))),), "next")
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.dashboard.figures import (
+from botify.services.dashboard.figures import (
     GAP,
     Latency,
     LearnedModel,
@@ -16,8 +16,8 @@ from services.dashboard.figures import (
     Snapshot,
     Traffic,
 )
-from services.dashboard.troubles import RUNBOOKS, troubles_of
-from services.stack.supervisor import ProcessStatus
+from botify.services.dashboard.troubles import RUNBOOKS, troubles_of
+from botify.services.stack.supervisor import ProcessStatus
 
 WELL = Snapshot(at_s=9_000.0, traffic=Traffic(100, 90, 10.0, 9.0, (3,), (0,), 0, learner_lag=12))
 STALE = LearnedModel("i2i_stream", 9_000, 1_000.0, 1_000_000, 0.1)

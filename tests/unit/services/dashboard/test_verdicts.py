@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from core.settings import Settings
-from services.dashboard.figures import Verdict
-from services.dashboard.verdicts import Verdicts
+from botify.core.settings import Settings
+from botify.services.dashboard.figures import Verdict
+from botify.services.dashboard.verdicts import Verdicts
 from tests.support import eventually
 
 SAYS = """

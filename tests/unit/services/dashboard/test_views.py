@@ -10,10 +10,10 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from analytics.decision import Decision, MetricRow
-from analytics.experiment import Effect
-from schemas.events import Listen, RampStep, Track
-from services.dashboard.figures import (
+from botify.analytics.decision import Decision, MetricRow
+from botify.analytics.experiment import Effect
+from botify.schemas.events import Listen, RampStep, Track
+from botify.services.dashboard.figures import (
     GAP,
     RANGES,
     BanditShare,
@@ -34,10 +34,10 @@ from services.dashboard.figures import (
     Trouble,
     Verdict,
 )
-from services.dashboard.listening import HeardTrack, ListeningSession, Recommended
-from services.dashboard.pages import PAGES
-from services.dashboard.troubles import troubles_of
-from services.dashboard.views import (
+from botify.services.dashboard.listening import HeardTrack, ListeningSession, Recommended
+from botify.services.dashboard.pages import PAGES
+from botify.services.dashboard.troubles import troubles_of
+from botify.services.dashboard.views import (
     View,
     experiments,
     heard_so_far,
@@ -49,8 +49,8 @@ from services.dashboard.views import (
     popular,
     summary,
 )
-from services.stack.supervisor import ProcessStatus
-from streams.folds.users import UserState
+from botify.services.stack.supervisor import ProcessStatus
+from botify.streams.folds.users import UserState
 
 views = pytest.mark.parametrize(
     "view", [pytest.param(page.view, id=page.path) for page in PAGES if page.view is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from services.experiments import Experiments, load_experiments
+from botify.services.experiments import Experiments, load_experiments
 
 RECOMMENDERS = {"random": 1, "toppop": 2, "sticky_artist": 3}
 

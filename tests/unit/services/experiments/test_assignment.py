@@ -9,7 +9,7 @@ import mmh3
 import pytest
 from scipy import stats
 
-from services.experiments import Experiment, Treatment
+from botify.services.experiments import Experiment, Treatment
 from tests.unit.services.experiments.loading import load
 
 BOTIFYS_OWN = {

@@ -9,13 +9,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from core.goals import Goals
-from core.settings import Settings
-from services.cli.experiments import list_experiments
-from services.cli.stack import up
-from services.errors import ExperimentError
-from services.experiments import COURSE, load_experiments, load_policy
-from services.recommender.registry import RECOMMENDERS as ALL
+from botify.core.goals import Goals
+from botify.core.settings import Settings
+from botify.services.cli.experiments import list_experiments
+from botify.services.cli.stack import up
+from botify.services.errors import ExperimentError
+from botify.services.experiments import COURSE, load_experiments, load_policy
+from botify.services.recommender.registry import RECOMMENDERS as ALL
 from tests.unit.services.experiments.loading import RECOMMENDERS, load
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.events import RampStep
-from services.experiments import Experiments
+from botify.schemas.events import RampStep
+from botify.services.experiments import Experiments
 from tests.unit.services.experiments.loading import load
 
 USERS = range(5_000)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from core.errors import PublishError
-from core.kafka.publisher import append_if
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import RampStep
-from services.experiments import live
-from services.experiments.live import StepLog
+from botify.core.errors import PublishError
+from botify.core.kafka.publisher import append_if
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import RampStep
+from botify.services.experiments import live
+from botify.services.experiments.live import StepLog
 
 CODEC = Codec()
 

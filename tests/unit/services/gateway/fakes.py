@@ -11,27 +11,27 @@ from typing import Any
 import numpy as np
 from starlette.testclient import TestClient
 
-from core.errors import TopicError
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, Slate, Track
-from schemas.external_ids import UserIds
-from schemas.track_table import TrackTable
-from services.gateway.bootstrap import build_app
-from services.gateway.messages import Fingerprint, SessionPosition, UnavailableError
-from services.gateway.options import GatewayOptions
-from services.gateway.rpc import PendingReply
-from services.gateway.service import Connected, Fallback, GatewayService
-from services.gateway.state import EventClock, KnownTracks
-from services.gateway.v1.api import V1
-from services.gateway.v1.events import EventIntake
-from services.gateway.v1.items import Charts, Items
-from services.gateway.v1.listeners import Opinions, opinions_of
-from services.gateway.v1.recommending import Recommending
-from services.gateway.v1.users import Users
-from streams.folds.feedback import Said, read_said, with_said
-from streams.folds.users import UserState
-from streams.read import TopTracks
+from botify.core.errors import TopicError
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, Slate, Track
+from botify.schemas.external_ids import UserIds
+from botify.schemas.track_table import TrackTable
+from botify.services.gateway.bootstrap import build_app
+from botify.services.gateway.messages import Fingerprint, SessionPosition, UnavailableError
+from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway.rpc import PendingReply
+from botify.services.gateway.service import Connected, Fallback, GatewayService
+from botify.services.gateway.state import EventClock, KnownTracks
+from botify.services.gateway.v1.api import V1
+from botify.services.gateway.v1.events import EventIntake
+from botify.services.gateway.v1.items import Charts, Items
+from botify.services.gateway.v1.listeners import Opinions, opinions_of
+from botify.services.gateway.v1.recommending import Recommending
+from botify.services.gateway.v1.users import Users
+from botify.streams.folds.feedback import Said, read_said, with_said
+from botify.streams.folds.users import UserState
+from botify.streams.read import TopTracks
 from tests.support import eventually, make_tracks
 
 TRACKS = 20

@@ -11,15 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from core.kafka.config import key_of
-from core.kafka.record_columns import RecordColumns
-from schemas.event_time import EventTime
-from schemas.events import Listen
-from schemas.listen_columns import accept_listens
-from schemas.validation import MAX_ID_BYTES, MAX_TRACK, MAX_USER, Intake, decode_and_validate
-from services.gateway.messages import RequestId, UnknownTrackError, WrongEventError
-from services.gateway.v1.events import EventIntake
-from services.gateway.v1.models import EventsCall
+from botify.core.kafka.config import key_of
+from botify.core.kafka.record_columns import RecordColumns
+from botify.schemas.event_time import EventTime
+from botify.schemas.events import Listen
+from botify.schemas.listen_columns import accept_listens
+from botify.schemas.validation import MAX_ID_BYTES, MAX_TRACK, MAX_USER, Intake, decode_and_validate
+from botify.services.gateway.messages import RequestId, UnknownTrackError, WrongEventError
+from botify.services.gateway.v1.events import EventIntake
+from botify.services.gateway.v1.models import EventsCall
 from tests.unit.services.gateway.fakes import NOW_MS, TRACKS, FakeGateway
 from tests.unit.streams.worker.records import CODEC, KafkaRecord
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from core.errors import TopicError
-from core.settings import Settings
-from schemas.validation import MAX_USER
-from services.gateway.bootstrap import build_app
-from services.gateway.options import GatewayOptions
+from botify.core.errors import TopicError
+from botify.core.settings import Settings
+from botify.schemas.validation import MAX_USER
+from botify.services.gateway.bootstrap import build_app
+from botify.services.gateway.options import GatewayOptions
 from tests.unit.services.gateway.fakes import POPULAR, TRACKS, FakeGateway, serving, wait_until_started
 
 JSON = {"Content-Type": "application/json"}

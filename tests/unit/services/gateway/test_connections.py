@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from services.gateway.connections import STUCK_S, Connections, Share, Stage
-from services.gateway.options import GatewayOptions
+from botify.services.gateway.connections import STUCK_S, Connections, Share, Stage
+from botify.services.gateway.options import GatewayOptions
 
 
 @dataclass(eq=False)

@@ -11,8 +11,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from services.gateway.connections import HEADERS, PIPELINED, BoundedHttp, Connections, Stage
-from services.gateway.options import GatewayOptions
+from botify.services.gateway.connections import HEADERS, PIPELINED, BoundedHttp, Connections, Stage
+from botify.services.gateway.options import GatewayOptions
 
 HEAD = b"POST /next/1 HTTP/1.1\r\nHost: gateway\r\n"
 WHOLE = HEAD + b"Content-Length: 2\r\n\r\n{}"

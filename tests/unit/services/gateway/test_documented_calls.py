@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from botify_client import Botify
-from schemas.external_ids import UserIds
+from botify.client import Botify
+from botify.schemas.external_ids import UserIds
 from tests.unit.services.gateway.fakes import NOW_MS, FakeGateway, serving
 from tests.unit.services.recommender.recommending import state_of
 

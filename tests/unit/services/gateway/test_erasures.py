@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from services.gateway.v1.erasures import KEPT_MS, Erasures
-from streams.dlq.erase import ErasureError
+from botify.services.gateway.v1.erasures import KEPT_MS, Erasures
+from botify.streams.dlq.erase import ErasureError
 
 
 class FakeRedis:

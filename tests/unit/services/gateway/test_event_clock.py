@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from core.kafka.config import partition_of
-from schemas.event_time import LEAD_MS, EventTime, Lead
-from services.gateway.messages import RequestId, WrongEventError
-from services.gateway.state import SKEW_MS, EventClock
-from services.gateway.v1.events import EventIntake
-from services.gateway.v1.models import Event
+from botify.core.kafka.config import partition_of
+from botify.schemas.event_time import LEAD_MS, EventTime, Lead
+from botify.services.gateway.messages import RequestId, WrongEventError
+from botify.services.gateway.state import SKEW_MS, EventClock
+from botify.services.gateway.v1.events import EventIntake
+from botify.services.gateway.v1.models import Event
 from tests.unit.services.gateway.fakes import FakeGateway
 
 CLIENTS, PARTITIONS, ROUNDS, ROUND_MS = 1_000, 16, 12, 5_000

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from schemas.external_ids import NEWCOMERS_FROM, UserIds
+from botify.schemas.external_ids import NEWCOMERS_FROM, UserIds
 from tests.unit.services.gateway.fakes import FakeGateway, serving
 
 

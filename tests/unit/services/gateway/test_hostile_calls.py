@@ -14,13 +14,13 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.external_ids import UserIds
-from services.gateway import state
-from services.gateway.bootstrap import build_app
-from services.gateway.connections import BoundedHttp, Connections
-from services.gateway.options import GatewayOptions
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.external_ids import UserIds
+from botify.services.gateway import state
+from botify.services.gateway.bootstrap import build_app
+from botify.services.gateway.connections import BoundedHttp, Connections
+from botify.services.gateway.options import GatewayOptions
 from tests.unit.services.gateway.fakes import FakeGateway
 from tests.unit.services.gateway.test_connections_http import Transport
 

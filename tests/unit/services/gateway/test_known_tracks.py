@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.gateway.state import KnownTracks
+from botify.services.gateway.state import KnownTracks
 from tests.support import make_tracks
 from tests.unit.services.gateway.fakes import FakeCatalogue
 

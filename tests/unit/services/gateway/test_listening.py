@@ -8,9 +8,9 @@ import socket
 
 import pytest
 
-from core.errors import SettingsError
-from services.gateway.__main__ import _listen
-from services.gateway.options import GatewayOptions
+from botify.core.errors import SettingsError
+from botify.services.gateway.__main__ import _listen
+from botify.services.gateway.options import GatewayOptions
 
 
 def test_a_killed_gateway_leaves_the_port_to_the_other() -> None:

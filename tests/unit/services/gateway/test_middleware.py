@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from services.gateway.middleware import BODY, Limits, RateLimit, TokenRequired
-from services.gateway.options import ALL_SCOPES, GatewayOptions
+from botify.services.gateway.middleware import BODY, Limits, RateLimit, TokenRequired
+from botify.services.gateway.options import ALL_SCOPES, GatewayOptions
 
 
 class SlowApp:

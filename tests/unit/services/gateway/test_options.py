@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import SettingsError
-from services.gateway.__main__ import _check_access
-from services.gateway.options import GatewayOptions
+from botify.core.errors import SettingsError
+from botify.services.gateway.__main__ import _check_access
+from botify.services.gateway.options import GatewayOptions
 
 
 def test_unset_variables_have_defaults() -> None:

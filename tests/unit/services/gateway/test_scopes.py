@@ -11,10 +11,10 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
-from core.settings import Settings
-from schemas.external_ids import UserIds
-from services.gateway.bootstrap import build_app
-from services.gateway.options import GatewayOptions
+from botify.core.settings import Settings
+from botify.schemas.external_ids import UserIds
+from botify.services.gateway.bootstrap import build_app
+from botify.services.gateway.options import GatewayOptions
 from tests.unit.services.gateway.fakes import FakeGateway, serving
 
 TOKENS = "serve:reader write:teller admin:keeper admin:new-keeper serve:both write:both"

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from schemas.events import Listen
-from services.gateway.messages import ListenReport, RequestId, UnavailableError, UnknownTrackError
-from services.gateway.service import Answer
+from botify.schemas.events import Listen
+from botify.services.gateway.messages import ListenReport, RequestId, UnavailableError, UnknownTrackError
+from botify.services.gateway.service import Answer
 from tests.support import make_tracks
 from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeGateway
 

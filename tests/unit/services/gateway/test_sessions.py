@@ -10,10 +10,10 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from services.gateway import sessions
-from services.gateway.messages import UnavailableError
-from services.gateway.sessions import ScriptBatcher
-from streams.store.node import Command
+from botify.services.gateway import sessions
+from botify.services.gateway.messages import UnavailableError
+from botify.services.gateway.sessions import ScriptBatcher
+from botify.streams.store.node import Command
 
 
 class FakeRedis:

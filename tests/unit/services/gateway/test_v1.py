@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from schemas.codec import Codec
-from schemas.events import Feedback, Track
-from schemas.external_ids import UserIds
-from services.gateway.options import GatewayOptions
-from services.gateway.v1 import users
-from services.gateway.v1.models import PageQuery, Recommendations
-from services.gateway.v1.problems import MEDIA_TYPE
-from streams.folds.users import HISTORY_LISTENS, UserState
+from botify.schemas.codec import Codec
+from botify.schemas.events import Feedback, Track
+from botify.schemas.external_ids import UserIds
+from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway.v1 import users
+from botify.services.gateway.v1.models import PageQuery, Recommendations
+from botify.services.gateway.v1.problems import MEDIA_TYPE
+from botify.streams.folds.users import HISTORY_LISTENS, UserState
 from tests.support import eventually
 from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeGateway, serving
 from tests.unit.services.recommender.recommending import state_of

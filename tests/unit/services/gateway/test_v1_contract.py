@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, Phase, settings
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from schemas.external_ids import UserIds
-from services.gateway.api import HANDLED_ERRORS
-from services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry
-from services.gateway.options import GatewayOptions
-from services.gateway.v1 import api
+from botify.schemas.external_ids import UserIds
+from botify.services.gateway.api import HANDLED_ERRORS
+from botify.services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry
+from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway.v1 import api
 from tests.unit.services.gateway.events import make_opinions_possible, make_possible
 from tests.unit.services.gateway.fakes import TRACKS, FakeGateway
 

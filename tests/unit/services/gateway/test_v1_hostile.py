@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from schemas.external_ids import UserIds
-from schemas.validation import MAX_TRACK, MAX_USER
-from services.gateway.options import GatewayOptions
-from services.gateway.v1.models import MAX_EVENTS, MAX_EXCLUDED
-from services.gateway.v1.problems import MEDIA_TYPE
+from botify.schemas.external_ids import UserIds
+from botify.schemas.validation import MAX_TRACK, MAX_USER
+from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway.v1.models import MAX_EVENTS, MAX_EXCLUDED
+from botify.services.gateway.v1.problems import MEDIA_TYPE
 from tests.unit.services.gateway.fakes import FakeGateway, serving
 
 JSON = {"Content-Type": "application/json"}

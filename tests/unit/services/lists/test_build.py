@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.errors import RecommenderError
-from services.lists import neighbours as neighbours_module
-from services.lists.build import build_models
-from services.lists.neighbours import (
+from botify.services.errors import RecommenderError
+from botify.services.lists import neighbours as neighbours_module
+from botify.services.lists.build import build_models
+from botify.services.lists.neighbours import (
     SHARE_STEPS,
     SIMILARITY_STEPS,
     ListenColumns,
@@ -21,7 +21,7 @@ from services.lists.neighbours import (
     find_neighbours,
     make_user_lists,
 )
-from services.recommender.lists import NO_TRACK, Lists
+from botify.services.recommender.lists import NO_TRACK, Lists
 
 Row = tuple[int, int, int, float]
 """(session, user, track, fraction)."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schemas.events import Track
-from schemas.external_ids import UserIds
-from services.errors import RecommenderError
-from services.lists.publish import ReadLists, read_lists
-from services.recommender.lists import Lists
+from botify.schemas.events import Track
+from botify.schemas.external_ids import UserIds
+from botify.services.errors import RecommenderError
+from botify.services.lists.publish import ReadLists, read_lists
+from botify.services.recommender.lists import Lists
 
 TRACKS = {track: Track(track, "a", None, None, "x", f"t{track}") for track in range(5)}
 

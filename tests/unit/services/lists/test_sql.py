@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from core.sql import open_duckdb
-from services.errors import RecommenderError
-from services.lists import neighbours
-from services.lists.build import COLUMNS, build_models, files_of, heard_of_parquet
-from services.lists.sql import build_models_in
+from botify.core.sql import open_duckdb
+from botify.services.errors import RecommenderError
+from botify.services.lists import neighbours
+from botify.services.lists.build import COLUMNS, build_models, files_of, heard_of_parquet
+from botify.services.lists.sql import build_models_in
 
 Row = tuple[int, int, int, float]
 """(session, user, track, fraction)."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from schemas.events import Listen, RecommendationRequest
-from services.recommender.lists import NO_LISTS
-from services.recommender.protocol import Batch
-from services.recommender.registry import RecommenderInputs
-from streams.folds.users import UserState
+from botify.schemas.events import Listen, RecommendationRequest
+from botify.services.recommender.lists import NO_LISTS
+from botify.services.recommender.protocol import Batch
+from botify.services.recommender.registry import RecommenderInputs
+from botify.streams.folds.users import UserState
 
 NO_INPUTS = RecommenderInputs(
     top=lambda: np.zeros(0, dtype=np.int64),

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from schemas.events import RecommendationRequest, Track
-from services.errors import RecommenderError
-from services.recommender.catalogue import Catalogue
-from services.recommender.item_to_item import I2I, recent_listens
-from services.recommender.lists import NO_LISTS, Contextual, Indexed, Lists, SimilarUsers
-from services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from services.recommender.sticky_artist import StickyArtistMixed
-from streams.folds.users import UserState
+from botify.schemas.events import RecommendationRequest, Track
+from botify.services.errors import RecommenderError
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.item_to_item import I2I, recent_listens
+from botify.services.recommender.lists import NO_LISTS, Contextual, Indexed, Lists, SimilarUsers
+from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from botify.services.recommender.sticky_artist import StickyArtistMixed
+from botify.streams.folds.users import UserState
 from tests.unit.services.recommender.recommending import batch_of, state_of
 
 # artist a has 10, 11, 12 and 13, artist b only 20, artist c 30 to 35

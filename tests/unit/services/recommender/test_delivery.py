@@ -9,14 +9,14 @@ from unittest import mock
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
-from core.errors import DecodeError
-from core.kafka.publisher import RecordPublisher
-from core.settings import Settings
-from schemas.codec import Codec
-from services.errors import RecommenderError
-from services.recommender import service
-from services.recommender.delivery import Delivery
-from services.recommender.service import RecommenderService
+from botify.core.errors import DecodeError
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.services.errors import RecommenderError
+from botify.services.recommender import service
+from botify.services.recommender.delivery import Delivery
+from botify.services.recommender.service import RecommenderService
 
 
 class FakeMessage:

@@ -10,20 +10,20 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-import services.recommender.factors as serving
-from core.keyed_random import keys_of_texts
-from schemas.events import Listen, RecommendationRequest, Track
-from schemas.track_labels import labels_of
-from services.recommender.catalogue import Catalogue
-from services.recommender.factors import CELL_TRACKS, Cells, Coded, OfferedTracks, ServedFactors
-from services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from services.recommender.rerank import Fism, Memory, Rerank
-from services.recommender.sessions import SessionsSoFar, sessions_so_far
-from streams.folds.likes import Likes
-from streams.learner.models.factors import FactorModel, Factors, read_factors
-from streams.learner.models.labels import matches_before
-from streams.learner.models.taste import MOST_EARLIER, user_biases, weights
-from streams.learner.sessions import FinishedSession
+import botify.services.recommender.factors as serving
+from botify.core.keyed_random import keys_of_texts
+from botify.schemas.events import Listen, RecommendationRequest, Track
+from botify.schemas.track_labels import labels_of
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.factors import CELL_TRACKS, Cells, Coded, OfferedTracks, ServedFactors
+from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from botify.services.recommender.rerank import Fism, Memory, Rerank
+from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
+from botify.streams.folds.likes import Likes
+from botify.streams.learner.models.factors import FactorModel, Factors, read_factors
+from botify.streams.learner.models.labels import matches_before
+from botify.streams.learner.models.taste import MOST_EARLIER, user_biases, weights
+from botify.streams.learner.sessions import FinishedSession
 from tests.unit.services.recommender.recommending import state_of
 
 TRACKS = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schemas.events import Track
-from services.recommender.catalogue import Catalogue
-from services.recommender.fresh import NEWEST, FreshTracks
-from services.recommender.protocol import NO_ANSWER, Ranking
-from streams.learner.models.next_track import NextTrack
+from botify.schemas.events import Track
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.fresh import NEWEST, FreshTracks
+from botify.services.recommender.protocol import NO_ANSWER, Ranking
+from botify.streams.learner.models.next_track import NextTrack
 from tests.unit.streams.learner.models import next_track_reference
 
 ALBUM = None

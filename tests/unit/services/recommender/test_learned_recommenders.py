@@ -14,25 +14,25 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from schemas.events import Listen, RecommendationRequest, Track
-from schemas.models import model_of
-from services.recommender.bandit import POLICIES, TRIAL
-from services.recommender.candidates import ServedGraph
-from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import answer
-from services.recommender.item_to_item import I2IStream
-from services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from services.recommender.registry import RecommenderFactory
-from services.recommender.rerank import Memory
-from services.recommender.sessions import WINDOW, sessions_so_far
-from services.recommender.sticky_artist import StickyNoRepeat
-from streams.folds.likes import Likes
-from streams.folds.sessions import PolicyResult
-from streams.learner.model import MODELS
-from streams.learner.models.factors import read_factors
-from streams.learner.models.item_graph import ItemGraph, neighbours_of
-from streams.learner.models.tables import pack
-from streams.learner.sessions import FinishedSession
+from botify.schemas.events import Listen, RecommendationRequest, Track
+from botify.schemas.models import model_of
+from botify.services.recommender.bandit import POLICIES, TRIAL
+from botify.services.recommender.candidates import ServedGraph
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.dispatch import answer
+from botify.services.recommender.item_to_item import I2IStream
+from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from botify.services.recommender.registry import RecommenderFactory
+from botify.services.recommender.rerank import Memory
+from botify.services.recommender.sessions import WINDOW, sessions_so_far
+from botify.services.recommender.sticky_artist import StickyNoRepeat
+from botify.streams.folds.likes import Likes
+from botify.streams.folds.sessions import PolicyResult
+from botify.streams.learner.model import MODELS
+from botify.streams.learner.models.factors import read_factors
+from botify.streams.learner.models.item_graph import ItemGraph, neighbours_of
+from botify.streams.learner.models.tables import pack
+from botify.streams.learner.sessions import FinishedSession
 from tests.learning import learn_sessions
 from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schemas.codec import Codec
-from schemas.events import Track
-from schemas.track_table import TrackTable
-from services.recommender import dispatch
-from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import LiveRecommenders
-from services.recommender.random_tracks import RandomTracks
-from services.recommender.toppop import TopPop
+from botify.schemas.codec import Codec
+from botify.schemas.events import Track
+from botify.schemas.track_table import TrackTable
+from botify.services.recommender import dispatch
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.dispatch import LiveRecommenders
+from botify.services.recommender.random_tracks import RandomTracks
+from botify.services.recommender.toppop import TopPop
 from tests.unit.services.recommender.recommending import batch_of
 
 CODEC = Codec()

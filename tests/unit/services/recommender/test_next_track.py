@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from schemas.events import RecommendationRequest, Track
-from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import answer
-from services.recommender.next_track import BEST, NextTrackRecommender, histories_of
-from services.recommender.protocol import NO_ANSWER, Batch
-from services.recommender.registry import RecommenderFactory
-from services.recommender.rerank import EXPLORE
-from streams.folds.users import HISTORY_LISTENS
-from streams.learner.models.next_track import NextTrack
-from streams.learner.models.next_track_snapshot import model_of_snapshot, snapshot_of
+from botify.schemas.events import RecommendationRequest, Track
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.dispatch import answer
+from botify.services.recommender.next_track import BEST, NextTrackRecommender, histories_of
+from botify.services.recommender.protocol import NO_ANSWER, Batch
+from botify.services.recommender.registry import RecommenderFactory
+from botify.services.recommender.rerank import EXPLORE
+from botify.streams.folds.users import HISTORY_LISTENS
+from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track_snapshot import model_of_snapshot, snapshot_of
 from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
 
 TRACKS = 60

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.recommenders.measure import measure
-from sim.loop.kafka import tracks_of
-from sim.options import RunOptions
-from sim.world import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
+from botify.bench.recommenders.measure import measure
+from botify.sim.loop.kafka import tracks_of
+from botify.sim.options import RunOptions
+from botify.sim.world import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
 
 ROOT = Path(__file__).parents[4]
 SMALL = WorldConfig(

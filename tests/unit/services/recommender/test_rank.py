@@ -8,20 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from schemas.events import Track
-from services.recommender.candidates import ServedGraph
-from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import rank
-from services.recommender.factors import ServedFactors
-from services.recommender.item_to_item import BEST
-from services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from services.recommender.random_tracks import RandomTracks
-from services.recommender.registry import RecommenderFactory
-from streams.learner.models.factors import FactorModel, read_factors
-from streams.learner.models.item_graph import ItemGraph
-from streams.learner.models.next_track_projection import NextTrackProjection
-from streams.learner.models.next_track_snapshot import model_of_snapshot
-from streams.learner.sessions import FinishedSession
+from botify.schemas.events import Track
+from botify.services.recommender.candidates import ServedGraph
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.dispatch import rank
+from botify.services.recommender.factors import ServedFactors
+from botify.services.recommender.item_to_item import BEST
+from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from botify.services.recommender.random_tracks import RandomTracks
+from botify.services.recommender.registry import RecommenderFactory
+from botify.streams.learner.models.factors import FactorModel, read_factors
+from botify.streams.learner.models.item_graph import ItemGraph
+from botify.streams.learner.models.next_track_projection import NextTrackProjection
+from botify.streams.learner.models.next_track_snapshot import model_of_snapshot
+from botify.streams.learner.sessions import FinishedSession
 from tests.learning import learn_sessions
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of, state_of
 

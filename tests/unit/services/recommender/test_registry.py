@@ -11,21 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-import bench.cli
-import core.keyed_random
-from schemas.events import Track
-from services.experiments import load_experiments
-from services.recommender.bandit import POLICIES
-from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import Guards, answer, check_chains
-from services.recommender.factors import ServedFactors
-from services.recommender.lists import Lists
-from services.recommender.protocol import RandomStream, Recommender
-from services.recommender.random_tracks import RandomTracks
-from services.recommender.registry import RECOMMENDERS, Parts, RecommenderFactory, RegistryEntry, with_installed
-from streams.learner.model import MODELS
-from streams.learner.models.factors import FactorModel, read_factors
-from streams.learner.models.next_track import NextTrack
+import botify.bench.cli
+import botify.core.keyed_random
+from botify.schemas.events import Track
+from botify.services.experiments import load_experiments
+from botify.services.recommender.bandit import POLICIES
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.dispatch import Guards, answer, check_chains
+from botify.services.recommender.factors import ServedFactors
+from botify.services.recommender.lists import Lists
+from botify.services.recommender.protocol import RandomStream, Recommender
+from botify.services.recommender.random_tracks import RandomTracks
+from botify.services.recommender.registry import RECOMMENDERS, Parts, RecommenderFactory, RegistryEntry, with_installed
+from botify.streams.learner.model import MODELS
+from botify.streams.learner.models.factors import FactorModel, read_factors
+from botify.streams.learner.models.next_track import NextTrack
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of_listeners
 
 TRACKS = {t: Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)}
@@ -45,8 +45,8 @@ INPUTS = replace(
 OWN_FILE = '''
 import numpy as np
 
-from core.keyed_random import integers
-from services.recommender.protocol import Answers, no_answers
+from botify.core.keyed_random import integers
+from botify.services.recommender.protocol import Answers, no_answers
 
 
 class LowIds:
@@ -94,8 +94,8 @@ def test_one_file_and_one_entry_add_a_recommender(own: RegistryEntry, tmp_path: 
 
 
 def test_the_benchmark_measures_every_entry(own: RegistryEntry) -> None:
-    assert bench.cli.measurable() == [*RECOMMENDERS, "sasrec", "oracle", "scene"]
-    assert own.name in bench.cli.measurable()
+    assert botify.bench.cli.measurable() == [*RECOMMENDERS, "sasrec", "oracle", "scene"]
+    assert own.name in botify.bench.cli.measurable()
 
 
 def test_names_and_fallbacks_are_those_of_the_recommenders() -> None:
@@ -108,29 +108,29 @@ def test_names_and_fallbacks_are_those_of_the_recommenders() -> None:
 @pytest.mark.parametrize("name", [name for name in RECOMMENDERS if name != "mix"])
 def test_a_recommender_draws_from_the_streams_of_its_entry(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recommender, requests, drawn = made()[name], batch_of_listeners(400), set()
-    mix = core.keyed_random.mix
+    mix = botify.core.keyed_random.mix
 
-    def recording(key: core.keyed_random.Keys, *parts: RandomStream) -> core.keyed_random.Keys:
+    def recording(key: botify.core.keyed_random.Keys, *parts: RandomStream) -> botify.core.keyed_random.Keys:
         drawn.update(parts)
         return mix(key, *parts)
 
-    monkeypatch.setattr(core.keyed_random, "mix", recording)
+    monkeypatch.setattr(botify.core.keyed_random, "mix", recording)
     recommender.recommend(requests)
     assert drawn == set(RECOMMENDERS[name].random_streams)
 
 
 def test_mix_draws_by_session_from_its_own_stream_and_lets_its_policies_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     recommender, requests, drawn = made()["mix"], batch_of_listeners(400), {}
-    mix = core.keyed_random.mix
+    mix = botify.core.keyed_random.mix
 
-    def recording(key: core.keyed_random.Keys, *parts: RandomStream) -> core.keyed_random.Keys:
+    def recording(key: botify.core.keyed_random.Keys, *parts: RandomStream) -> botify.core.keyed_random.Keys:
         drawn.setdefault(parts[0], key)
         return mix(key, *parts)
 
-    monkeypatch.setattr(core.keyed_random, "mix", recording)
+    monkeypatch.setattr(botify.core.keyed_random, "mix", recording)
     recommender.recommend(requests)
     (own,) = RECOMMENDERS["mix"].random_streams
-    sessions = core.keyed_random.keys_of_texts([request.session_id for request in requests.requests])
+    sessions = botify.core.keyed_random.keys_of_texts([request.session_id for request in requests.requests])
     assert drawn[own].tolist() == sessions.tolist()
     others = {stream for name in (*POLICIES, "random") for stream in RECOMMENDERS[name].random_streams}
     assert drawn.keys() - {own} <= others

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.events import Listen, RecommendationRequest
-from services.recommender.sessions import REQUESTS, PendingListens
-from streams.folds.users import UserState
+from botify.schemas.events import Listen, RecommendationRequest
+from botify.services.recommender.sessions import REQUESTS, PendingListens
+from botify.streams.folds.users import UserState
 
 
 def request_of(session: str, position: int) -> RecommendationRequest:

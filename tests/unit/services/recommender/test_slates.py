@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.events import RecommendationRequest, SlateRequest, Track
-from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import Dispatched, answer_slates
-from services.recommender.lists import Indexed, Lists
-from services.recommender.protocol import Batch, Recommender
-from services.recommender.random_tracks import RandomTracks
-from services.recommender.registry import RECOMMENDERS, RecommenderFactory
-from services.recommender.slates import EXPLORE, Slates, from_state, with_liked
-from services.recommender.sticky_artist import StickyArtist
-from services.recommender.toppop import TopPop
-from streams.folds.users import UserState
+from botify.schemas.events import RecommendationRequest, SlateRequest, Track
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.dispatch import Dispatched, answer_slates
+from botify.services.recommender.lists import Indexed, Lists
+from botify.services.recommender.protocol import Batch, Recommender
+from botify.services.recommender.random_tracks import RandomTracks
+from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory
+from botify.services.recommender.slates import EXPLORE, Slates, from_state, with_liked
+from botify.services.recommender.sticky_artist import StickyArtist
+from botify.services.recommender.toppop import TopPop
+from botify.streams.folds.users import UserState
 from tests.unit.services.recommender.recommending import NO_INPUTS, state_of
 
 TRACKS = {

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from services.stack.kafka import java_command, render, server_properties
+from botify.services.stack.kafka import java_command, render, server_properties
 
 
 def test_every_listener_is_on_the_loopback_interface():

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import jgo
 import pytest
 
-from services.errors import DownloadError
-from services.stack import kafka_jars
-from services.stack.kafka_jars import (
+from botify.services.errors import DownloadError
+from botify.services.stack import kafka_jars
+from botify.services.stack.kafka_jars import (
     KAFKA_VERSION,
     LIST_FILE,
     class_path,

@@ -3,8 +3,8 @@ import socket
 
 import pytest
 
-from services.errors import PortTakenError, StackError
-from services.stack.ports import CANDIDATES, HOST, PORTS_FILE, check_free, choose, find_free, is_free
+from botify.services.errors import PortTakenError, StackError
+from botify.services.stack.ports import CANDIDATES, HOST, PORTS_FILE, check_free, choose, find_free, is_free
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.settings import STACK_FILE, Settings
-from services.errors import StackError
-from services.stack.record import Identity, StackEnd, StackRecord
+from botify.core.settings import STACK_FILE, Settings
+from botify.services.errors import StackError
+from botify.services.stack.record import Identity, StackEnd, StackRecord
 
 ME = Identity.of(os.getpid())
 

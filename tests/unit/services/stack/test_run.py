@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from services.errors import StackError
-from services.gateway.messages import NO_CATALOGUE
-from services.stack.embedded import take_lock
-from services.stack.ports import HOST, find_free
-from services.stack.run import start_in_background, wait_for_gateway
+from botify.services.errors import StackError
+from botify.services.gateway.messages import NO_CATALOGUE
+from botify.services.stack.embedded import take_lock
+from botify.services.stack.ports import HOST, find_free
+from botify.services.stack.run import start_in_background, wait_for_gateway
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from services.stack import server
-from services.stack.server import ChildProcess, bound, tail
-from services.stack.watchdog import Watchdog
+from botify.services.stack import server
+from botify.services.stack.server import ChildProcess, bound, tail
+from botify.services.stack.watchdog import Watchdog
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -9,18 +9,18 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from core.logging import JsonFormatter
-from core.settings import Settings
-from services.cli import stack as cli
-from services.cli.stack import duration, status_view
-from services.errors import ChildDiedError
-from services.experiments import load_policy
-from services.stack import run
-from services.stack.embedded import EmbeddedStack
-from services.stack.ports import find_free
-from services.stack.record import Identity, StackRecord
-from services.stack.status import GroupLag, StackStatus, TopicStatus, failing, lags, rates, read_status, totals
-from services.stack.supervisor import ProcessReader, ProcessStatus
+from botify.core.logging import JsonFormatter
+from botify.core.settings import Settings
+from botify.services.cli import stack as cli
+from botify.services.cli.stack import duration, status_view
+from botify.services.errors import ChildDiedError
+from botify.services.experiments import load_policy
+from botify.services.stack import run
+from botify.services.stack.embedded import EmbeddedStack
+from botify.services.stack.ports import find_free
+from botify.services.stack.record import Identity, StackRecord
+from botify.services.stack.status import GroupLag, StackStatus, TopicStatus, failing, lags, rates, read_status, totals
+from botify.services.stack.supervisor import ProcessReader, ProcessStatus
 
 ME = Identity.of(os.getpid())
 GONE = Identity(ME.pid, ME.created_s - 3600)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import sim.envs  # noqa: F401 (registers the environment)
-from core.keyed_random import Keys
-from sim import SimulationError
-from sim.listeners.botify import BotifyListeners
-from sim.listeners.model import Ints, SessionStart
-from sim.world.model import World
+import botify.sim.envs  # noqa: F401 (registers the environment)
+from botify.core.keyed_random import Keys
+from botify.sim import SimulationError
+from botify.sim.listeners.botify import BotifyListeners
+from botify.sim.listeners.model import Ints, SessionStart
+from botify.sim.world.model import World
 
 
 def test_gymnasiums_own_checks_pass(small_world: World, recwarn: pytest.WarningsRecorder) -> None:

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import sim.envs  # noqa: F401 (registers the environment)
-from core.keyed_random import mix
-from sim import SimulationError
-from sim.envs.slates import SlateSlots
-from sim.listeners import MODELS
-from sim.listeners.botify import BotifyListeners
-from sim.listeners.choice import CHOICES, cascade, chosen, logit
-from sim.listeners.model import Exposure, Floats, Ints
-from sim.listeners.streaming import StreamingListeners
-from sim.world.model import World
+import botify.sim.envs  # noqa: F401 (registers the environment)
+from botify.core.keyed_random import mix
+from botify.sim import SimulationError
+from botify.sim.envs.slates import SlateSlots
+from botify.sim.listeners import MODELS
+from botify.sim.listeners.botify import BotifyListeners
+from botify.sim.listeners.choice import CHOICES, cascade, chosen, logit
+from botify.sim.listeners.model import Exposure, Floats, Ints
+from botify.sim.listeners.streaming import StreamingListeners
+from botify.sim.world.model import World
 
 SIZE = 4
 

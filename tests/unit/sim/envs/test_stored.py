@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from schemas.events import Track
-from sim import WorldError
-from sim.envs.stored import environments_of
-from sim.world.config import WorldConfig
-from sim.world.generate import generate
-from sim.world.model import World
-from sim.world.store import save_world
+from botify.schemas.events import Track
+from botify.sim import WorldError
+from botify.sim.envs.stored import environments_of
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
+from botify.sim.world.model import World
+from botify.sim.world.store import save_world
 
 WORLD = World("w", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from core.keyed_random import mix, uniform
-from sim.listeners.botify import BotifyListeners
-from sim.listeners.model import BUDGET, FIRST_TRACK, INTEREST
-from sim.schedule import RelaySchedule
-from sim.simulation import Simulation
-from sim.world.model import World
+from botify.core.keyed_random import mix, uniform
+from botify.sim.listeners.botify import BotifyListeners
+from botify.sim.listeners.model import BUDGET, FIRST_TRACK, INTEREST
+from botify.sim.schedule import RelaySchedule
+from botify.sim.simulation import Simulation
+from botify.sim.world.model import World
 
 SEED = 11
 LISTENERS, SESSIONS = 1000, 2000

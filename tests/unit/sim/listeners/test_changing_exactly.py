@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.keyed_random import mix, uniform
-from sim.listeners.changing import (
+from botify.core.keyed_random import mix, uniform
+from botify.sim.listeners.changing import (
     CYCLE_MS,
     CYCLES_CACHED,
     HALF_LIFE_MS,
@@ -15,8 +15,8 @@ from sim.listeners.changing import (
     FatiguedListeners,
     TrendingListeners,
 )
-from sim.listeners.model import HIT, Exposure, Floats, Ints
-from sim.world.model import World
+from botify.sim.listeners.model import HIT, Exposure, Floats, Ints
+from botify.sim.world.model import World
 
 NOW_MS = 1_800_000_000_000
 HOUR_MS = 60 * 60 * 1000

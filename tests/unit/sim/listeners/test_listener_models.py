@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from core.errors import LoadError
-from core.keyed_random import Keys, mix
-from sim import SimulationError
-from sim.listeners import load_model
-from sim.listeners.botify import BotifyListeners
-from sim.listeners.changing import (
+from botify.core.errors import LoadError
+from botify.core.keyed_random import Keys, mix
+from botify.sim import SimulationError
+from botify.sim.listeners import load_model
+from botify.sim.listeners.botify import BotifyListeners
+from botify.sim.listeners.changing import (
     CYCLE_MS,
     DRIFT_PERIOD_MS,
     HALF_LIFE_MS,
@@ -26,9 +26,9 @@ from sim.listeners.changing import (
     ShiftingListeners,
     TrendingListeners,
 )
-from sim.listeners.changing import SHIFT_PERIOD_MS as SHIFT_MS
-from sim.listeners.model import Exposure, Floats, Ints, SessionStart
-from sim.world.model import World
+from botify.sim.listeners.changing import SHIFT_PERIOD_MS as SHIFT_MS
+from botify.sim.listeners.model import Exposure, Floats, Ints, SessionStart
+from botify.sim.world.model import World
 
 HOUR_MS = 60 * 60 * 1000
 NOW_MS = 1_800_000_000_000

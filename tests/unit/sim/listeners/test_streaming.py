@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.keyed_random import mix
-from sim.agents import DummyAgent
-from sim.listeners.model import Exposure
-from sim.listeners.streaming import MEAN_LENGTH, PATIENCE, SKIPPED_BELOW, StreamingListeners
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.simulation import FinishedListens
-from sim.world.model import World
+from botify.core.keyed_random import mix
+from botify.sim.agents import DummyAgent
+from botify.sim.listeners.model import Exposure
+from botify.sim.listeners.streaming import MEAN_LENGTH, PATIENCE, SKIPPED_BELOW, StreamingListeners
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world.model import World
 
 HOUR_MS = 60 * 60 * 1000
 

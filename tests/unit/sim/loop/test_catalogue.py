@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from core.settings import Settings
-from schemas.events import Track
-from sim import SimulationError
-from sim.loop import kafka
-from sim.loop.kafka import publish_catalogue, tracks_of
-from sim.world.model import World
+from botify.core.settings import Settings
+from botify.schemas.events import Track
+from botify.sim import SimulationError
+from botify.sim.loop import kafka
+from botify.sim.loop.kafka import publish_catalogue, tracks_of
+from botify.sim.world.model import World
 
 Held = dict[int, Track]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from schemas.events import Recommendation, RecommendationRequest
-from sim.loop.request_tracker import RequestTracker
-from sim.loop.result import LatencyHistogram
-from sim.simulation import FinishedListens
+from botify.schemas.events import Recommendation, RecommendationRequest
+from botify.sim.loop.request_tracker import RequestTracker
+from botify.sim.loop.result import LatencyHistogram
+from botify.sim.simulation import FinishedListens
 
 SLOTS = 4
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim import WorldError
-from sim.agents import DummyAgent
-from sim.listeners import MODELS
-from sim.options import RunOptions
-from sim.play import play_world
-from sim.world import World, find_world
-from sim.world.fitting import FitSettings, Groups, ListeningLog, fit_world, halves, synthetic_log
-from sim.world.fitting.factors import track_vectors
-from sim.world.fitting.log import NEIGHBOURS, hit_rate, neighbours, overlap, similarities
-from sim.world.store import save_world
+from botify.sim import WorldError
+from botify.sim.agents import DummyAgent
+from botify.sim.listeners import MODELS
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.world import World, find_world
+from botify.sim.world.fitting import FitSettings, Groups, ListeningLog, fit_world, halves, synthetic_log
+from botify.sim.world.fitting.factors import track_vectors
+from botify.sim.world.fitting.log import NEIGHBOURS, hit_rate, neighbours, overlap, similarities
+from botify.sim.world.store import save_world
 
 GROUPS, TRACKS, USERS = 4, 120, 240
 SETTINGS = FitSettings(users=300, dimensions=6)

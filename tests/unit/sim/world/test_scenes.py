@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.loop.kafka import tracks_of
-from sim.world import NAMED, World, WorldConfig, find_world
-from sim.world.config import COURSE, DEFAULT, EASY
-from sim.world.generate import generate
-from sim.world.model import Details
-from sim.world.store import save_world
+from botify.sim.loop.kafka import tracks_of
+from botify.sim.world import NAMED, World, WorldConfig, find_world
+from botify.sim.world.config import COURSE, DEFAULT, EASY
+from botify.sim.world.generate import generate
+from botify.sim.world.model import Details
+from botify.sim.world.store import save_world
 
 SMALL = replace(COURSE, tracks=2_000, artists=400, genres=5, scenes=20, users=50, dimensions=24, clusters=4)
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sim import WorldError
-from sim.world import World, WorldConfig, find_world, open_world
-from sim.world.model import nearest
-from sim.world.reading import import_world
-from sim.world.store import save_world, worlds_directory
+from botify.sim import WorldError
+from botify.sim.world import World, WorldConfig, find_world, open_world
+from botify.sim.world.model import nearest
+from botify.sim.world.reading import import_world
+from botify.sim.world.store import save_world, worlds_directory
 
 SMALL = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
 
@@ -232,7 +232,7 @@ def test_no_half_written_world_is_left_behind(
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("sim.world.store.np.save", fail)
+    monkeypatch.setattr("botify.sim.world.store.np.save", fail)
     with pytest.raises(OSError, match="disk full"):
         save_world(tmp_path, small_world)
     assert list(worlds_directory(tmp_path).iterdir()) == []

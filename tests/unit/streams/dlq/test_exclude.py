@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import ExcludedError, ValidationError, rejection_classes
-from schemas.dead_letters import Origin, dead_letter_headers, is_exclusion
-from schemas.events import Listen
-from streams.dlq.exclude import Selection, select
-from streams.dlq.letters import DeadLetterError
+from botify.core.errors import ExcludedError, ValidationError, rejection_classes
+from botify.schemas.dead_letters import Origin, dead_letter_headers, is_exclusion
+from botify.schemas.events import Listen
+from botify.streams.dlq.exclude import Selection, select
+from botify.streams.dlq.letters import DeadLetterError
 
 ORIGIN = Origin("botify.listens", 1, 7)
 LISTEN = Listen("a:0", 42, 7, 0.5, 5_000, "a", 0, True, None, {}, None, None)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from schemas.events import Session
-from streams.folds.partition import PartitionFold
-from streams.folds.projection import Record
-from streams.store.protocol import Claim, MemoryStore, Outcome
+from botify.schemas.events import Session
+from botify.streams.folds.partition import PartitionFold
+from botify.streams.folds.projection import Record
+from botify.streams.store.protocol import Claim, MemoryStore, Outcome
 
 PARTITION = 3
 

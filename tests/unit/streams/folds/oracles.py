@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from schemas.events import Listen, Session
-from streams.folds.popularity import HALF_LIVES_MS
-from streams.folds.projection import Record
-from streams.folds.sessions import GAP_MS
-from streams.folds.users import HISTORY_LISTENS, POOR_FRACTION, SESSION_TRACKS
+from botify.schemas.events import Listen, Session
+from botify.streams.folds.popularity import HALF_LIVES_MS
+from botify.streams.folds.projection import Record
+from botify.streams.folds.sessions import GAP_MS
+from botify.streams.folds.users import HISTORY_LISTENS, POOR_FRACTION, SESSION_TRACKS
 
 
 def without_duplicates(records: Sequence[Record]) -> list[Record]:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.events import Listen
-from streams.folds.projection import Record
-from streams.folds.users import UserStates
+from botify.schemas.events import Listen
+from botify.streams.folds.projection import Record
+from botify.streams.folds.users import UserStates
 from tests.support import make_listens
 from tests.unit.strategies import listen_sequences
 from tests.unit.streams.folds.driving import drive

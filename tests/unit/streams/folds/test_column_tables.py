@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.folds.columns.ids import RowsOfIds
-from streams.folds.columns.tops import TopHeap
-from streams.folds.popularity import _Top
-from streams.folds.projection import Bulk, PackedFields
+from botify.streams.folds.columns.ids import RowsOfIds
+from botify.streams.folds.columns.tops import TopHeap
+from botify.streams.folds.popularity import _Top
+from botify.streams.folds.projection import Bulk, PackedFields
 
 STEPS = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 40), max_size=30)), max_size=12)
 

@@ -8,15 +8,15 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.kafka.reader import LogRecord
-from schemas.codec import Codec
-from schemas.events import OPINION_KINDS, Feedback
-from schemas.validation import ERASURE, Intake
-from streams.folds import feedback
-from streams.folds.feedback import OPINIONS, Said, merged, read_said, with_said
-from streams.store.protocol import MemoryStore
-from streams.verify import OfflineFold
-from streams.worker.folding import by_feedback
+from botify.core.kafka.reader import LogRecord
+from botify.schemas.codec import Codec
+from botify.schemas.events import OPINION_KINDS, Feedback
+from botify.schemas.validation import ERASURE, Intake
+from botify.streams.folds import feedback
+from botify.streams.folds.feedback import OPINIONS, Said, merged, read_said, with_said
+from botify.streams.store.protocol import MemoryStore
+from botify.streams.verify import OfflineFold
+from botify.streams.worker.folding import by_feedback
 
 CODEC = Codec()
 SAID = st.tuples(st.integers(0, 9), st.integers(0, 7), st.sampled_from(OPINION_KINDS))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from schemas.events import Listen
-from streams.folds.popularity import HALF_LIVES_MS, POPULARITY, top_collection
-from streams.folds.projection import Record
-from streams.folds.sessions import OPEN_SESSIONS, WATERMARK, OpenSession
-from streams.folds.users import USERS, UserState
+from botify.schemas.events import Listen
+from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, top_collection
+from botify.streams.folds.projection import Record
+from botify.streams.folds.sessions import OPEN_SESSIONS, WATERMARK, OpenSession
+from botify.streams.folds.users import USERS, UserState
 from tests.support import make_listens
 from tests.unit.strategies import listen_sequences
 from tests.unit.streams.folds import oracles

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.events import Listen
-from streams.folds.likes import LIKES, LIKES_OF_USERS, SESSION_LIKES, Likes
+from botify.schemas.events import Listen
+from botify.streams.folds.likes import LIKES, LIKES_OF_USERS, SESSION_LIKES, Likes
 from tests.support import make_listens
 from tests.unit.streams.folds import oracles
 from tests.unit.streams.folds.driving import PARTITION, Driven

@@ -3,8 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schemas.events import Listen
-from streams.folds.sessions import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult, PolicyResults, merged, policy_of
+from botify.schemas.events import Listen
+from botify.streams.folds.sessions import (
+    HALF_LIFE_SESSIONS,
+    POLICY_RESULTS,
+    PolicyResult,
+    PolicyResults,
+    merged,
+    policy_of,
+)
 from tests.unit.streams.folds.driving import PARTITION, Driven
 from tests.unit.streams.folds.oracles import records_of
 

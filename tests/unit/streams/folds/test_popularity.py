@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.events import Listen
-from streams.folds.popularity import HALF_LIVES_MS, POPULARITY, Popularity, top_collection
+from botify.schemas.events import Listen
+from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, Popularity, top_collection
 
 TOP = 3
 heard = st.lists(

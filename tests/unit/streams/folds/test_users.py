@@ -3,8 +3,8 @@ from __future__ import annotations
 import mmh3
 import pytest
 
-from schemas.events import Listen
-from streams.folds.users import HISTORY_LISTENS, LISTEN, SESSION_TRACKS, UserState
+from botify.schemas.events import Listen
+from botify.streams.folds.users import HISTORY_LISTENS, LISTEN, SESSION_TRACKS, UserState
 
 
 def listen(event_id: str, session_id: str = "s") -> Listen:

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.events import Listen, Model, Track
-from schemas.models import LEARNED_BODY_BYTES
-from schemas.training import listens_of, training_batch_of
-from streams.learner import learner as module
-from streams.learner.learner import Learner, OutdatedStateError
-from streams.learner.model import MODELS
-from streams.learner.models import next_track_projection, tables
-from streams.learner.models.item_graph import ItemGraph
-from streams.learner.sessions import OpenSessions
+from botify.schemas.events import Listen, Model, Track
+from botify.schemas.models import LEARNED_BODY_BYTES
+from botify.schemas.training import listens_of, training_batch_of
+from botify.streams.learner import learner as module
+from botify.streams.learner.learner import Learner, OutdatedStateError
+from botify.streams.learner.model import MODELS
+from botify.streams.learner.models import next_track_projection, tables
+from botify.streams.learner.models.item_graph import ItemGraph
+from botify.streams.learner.sessions import OpenSessions
 from tests.support import BASE_MS, make_listens
 from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches, fold
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from core.settings import Settings
-from schemas.codec import Codec
-from schemas.events import Model
-from schemas.models import model_of
-from schemas.validation import Intake
-from streams.folds.projection import Changes
-from streams.learner.__main__ import LearnerApp, build_app
-from streams.learner.partition import SNAPSHOTS
-from streams.store.protocol import MemoryStore
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Model
+from botify.schemas.models import model_of
+from botify.schemas.validation import Intake
+from botify.streams.folds.projection import Changes
+from botify.streams.learner.__main__ import LearnerApp, build_app
+from botify.streams.learner.partition import SNAPSHOTS
+from botify.streams.store.protocol import MemoryStore
 
 CODEC = Codec()
 
@@ -86,8 +86,8 @@ def test_each_shard_of_a_learner_follows_to_the_namespace(app: LearnerApp) -> No
 
 STARTING = """
 import threading
-from streams.learner import __main__ as program
-from streams.worker import faust_app
+from botify.streams.learner import __main__ as program
+from botify.streams.worker import faust_app
 
 def compile_for_ever():
     print("compiling", flush=True)

@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core.kafka.config import key_of
-from schemas.codec import Codec
-from schemas.events import Model, TrainingBatch
-from schemas.training import listens_of, training_batch_of
-from schemas.validation import Intake, Rejected
-from streams.folds.projection import Changes
-from streams.learner import learner as fold
-from streams.learner import partition as module
-from streams.learner.learner import Learner
-from streams.learner.model import MODELS
-from streams.learner.models.item_graph import ItemGraph
-from streams.learner.partition import LEARNER, PAUSE_TICKS, SNAPSHOTS, TICK_S, LearnerPartition
-from streams.store.protocol import MemoryStore, Outcome
-from streams.worker.metrics import LearnerCounters
-from streams.worker.partition import Publishable
+from botify.core.kafka.config import key_of
+from botify.schemas.codec import Codec
+from botify.schemas.events import Model, TrainingBatch
+from botify.schemas.training import listens_of, training_batch_of
+from botify.schemas.validation import Intake, Rejected
+from botify.streams.folds.projection import Changes
+from botify.streams.learner import learner as fold
+from botify.streams.learner import partition as module
+from botify.streams.learner.learner import Learner
+from botify.streams.learner.model import MODELS
+from botify.streams.learner.models.item_graph import ItemGraph
+from botify.streams.learner.partition import LEARNER, PAUSE_TICKS, SNAPSHOTS, TICK_S, LearnerPartition
+from botify.streams.store.protocol import MemoryStore, Outcome
+from botify.streams.worker.metrics import LearnerCounters
+from botify.streams.worker.partition import Publishable
 from tests.support import make_listens
 from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches
 from tests.unit.streams.worker.records import KafkaRecord

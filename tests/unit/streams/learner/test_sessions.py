@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from schemas.events import Listen
-from schemas.training import TrainingColumns, listens_of, training_batch_of
-from streams.learner.sessions import MOST_LISTENS, OpenSessions
+from botify.schemas.events import Listen
+from botify.schemas.training import TrainingColumns, listens_of, training_batch_of
+from botify.streams.learner.sessions import MOST_LISTENS, OpenSessions
 from tests.support import make_listens
 
 

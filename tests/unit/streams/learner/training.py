@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from schemas.events import Listen, TrainingBatch
-from schemas.training import listens_of, training_batch_of
-from streams.learner.learner import Learner
+from botify.schemas.events import Listen, TrainingBatch
+from botify.schemas.training import listens_of, training_batch_of
+from botify.streams.learner.learner import Learner
 from tests.support import make_tracks
 
 TRACKS = 30

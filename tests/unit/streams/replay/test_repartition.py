@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import DecodeError
-from core.settings import Settings
-from streams.replay import repartition
-from streams.replay.repartition import CopyPosition, check_target, folded_to_the_end, user_of
-from streams.replay.sources import ReplayError
+from botify.core.errors import DecodeError
+from botify.core.settings import Settings
+from botify.streams.replay import repartition
+from botify.streams.replay.repartition import CopyPosition, check_target, folded_to_the_end, user_of
+from botify.streams.replay.sources import ReplayError
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 4, 6, 15])

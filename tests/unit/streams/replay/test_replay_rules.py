@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from core.kafka.offsets import TopicState
-from core.kafka.reader import LogRecord
-from streams.replay.sources import Pacer, ReplayError, make_plan
-from streams.replay.swap import removable, validate_swap
-from streams.replay.targets import NamespaceTarget
-from streams.store.namespaces import NamespaceRecord, excluded_since
+from botify.core.kafka.offsets import TopicState
+from botify.core.kafka.reader import LogRecord
+from botify.streams.replay.sources import Pacer, ReplayError, make_plan
+from botify.streams.replay.swap import removable, validate_swap
+from botify.streams.replay.targets import NamespaceTarget
+from botify.streams.store.namespaces import NamespaceRecord, excluded_since
 
 STATE = TopicState("t", "an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
 

@@ -10,8 +10,8 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import AskError, ClusterError, MovedError, ResponseError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from streams.store import connect
-from streams.store.connect import find_masters, patiently
+from botify.streams.store import connect
+from botify.streams.store.connect import find_masters, patiently
 
 
 class FakeCluster(RedisCluster):

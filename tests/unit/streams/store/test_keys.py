@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from streams.store import keys
+from botify.streams.store import keys
 
 ARCHITECTURE = Path(__file__).parents[4] / "docs/architecture.md"
 PREFIX, LIVE = "botify", keys.default_namespace("botify")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.store.protocol import MemoryStore
+from botify.streams.store.protocol import MemoryStore
 from tests.store_contract import StoreContract
 
 

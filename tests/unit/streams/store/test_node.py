@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from streams.store.node import on_connection
+from botify.streams.store.node import on_connection
 
 
 class FakeConnection:

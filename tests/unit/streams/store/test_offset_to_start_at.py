@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.kafka.offsets import TopicState
-from streams.store.protocol import Claim, MissingStateError, TopicMismatchError, offset_to_start_at
+from botify.core.kafka.offsets import TopicState
+from botify.streams.store.protocol import Claim, MissingStateError, TopicMismatchError, offset_to_start_at
 
 
 def start_at(

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from streams.folds.projection import Changes
-from streams.store.connect import LONGEST_PAUSE_S, PATIENCE_S, Writes, WritesRefusedError, patiently, refusal_of
-from streams.store.protocol import Claim, MemoryStore, Outcome
+from botify.streams.folds.projection import Changes
+from botify.streams.store.connect import LONGEST_PAUSE_S, PATIENCE_S, Writes, WritesRefusedError, patiently, refusal_of
+from botify.streams.store.protocol import Claim, MemoryStore, Outcome
 
 FULL = OutOfMemoryError("command not allowed when used memory > 'maxmemory'. script: on @user_script:4.")
 NOTHING = Changes(hashes={})

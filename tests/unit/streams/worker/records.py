@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from core.kafka.config import key_of
-from schemas.codec import Codec
-from schemas.events import Listen
-from streams.worker.partition_manager import Run
+from botify.core.kafka.config import key_of
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen
+from botify.streams.worker.partition_manager import Run
 
 CODEC = Codec()
 TOPIC = "botify.listens"

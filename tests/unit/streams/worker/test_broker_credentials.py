@@ -5,8 +5,8 @@ import ssl
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
-from core.settings import Settings
-from streams.worker.transport import broker_credentials
+from botify.core.settings import Settings
+from botify.streams.worker.transport import broker_credentials
 
 SASL = {"sasl.mechanism": "SCRAM-SHA-256", "sasl.username": "me", "sasl.password": "secret"}
 

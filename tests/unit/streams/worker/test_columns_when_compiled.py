@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from streams.worker import folding
-from streams.worker.by_columns import BY_COLUMNS
-from streams.worker.folding import BY_LISTEN, ColumnsWhenCompiled
+from botify.streams.worker import folding
+from botify.streams.worker.by_columns import BY_COLUMNS
+from botify.streams.worker.folding import BY_LISTEN, ColumnsWhenCompiled
 from tests.support import eventually
 
 
@@ -35,7 +35,7 @@ def test_without_numba_or_its_cache_listens_are_folded_one_by_one(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: str
 ) -> None:
     if missing == "numba":
-        monkeypatch.setitem(sys.modules, "streams.worker.by_columns", None)
+        monkeypatch.setitem(sys.modules, "botify.streams.worker.by_columns", None)
     else:
         monkeypatch.setattr(folding, "use_own_cache", _no_folder)
     with caplog.at_level(logging.WARNING):

@@ -7,10 +7,10 @@ import signal
 
 import pytest
 
-from core.errors import SettingsError
-from streams.folds.projection import Changes
-from streams.store.protocol import MemoryStore
-from streams.worker.failpoints import (
+from botify.core.errors import SettingsError
+from botify.streams.folds.projection import Changes
+from botify.streams.store.protocol import MemoryStore
+from botify.streams.worker.failpoints import (
     AFTER_APPLY,
     BEFORE_APPLY,
     DURING_CLAIM,

@@ -10,12 +10,12 @@ import pytest
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
-from core.settings import Settings
-from streams.learner.__main__ import build_app as build_learner
-from streams.worker import transport
-from streams.worker.__main__ import build_app as build_worker
-from streams.worker.faust_app import FoldingApp
-from streams.worker.transport import BatchConsumer
+from botify.core.settings import Settings
+from botify.streams.learner.__main__ import build_app as build_learner
+from botify.streams.worker import transport
+from botify.streams.worker.__main__ import build_app as build_worker
+from botify.streams.worker.faust_app import FoldingApp
+from botify.streams.worker.transport import BatchConsumer
 
 
 class Noted:

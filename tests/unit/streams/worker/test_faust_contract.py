@@ -26,9 +26,9 @@ from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
 from yarl import URL
 
-from core.kafka.column_fetch import ColumnRecords, KeptRecords
-from streams.worker.faust_app import BoundedWorker
-from streams.worker.transport import (
+from botify.core.kafka.column_fetch import ColumnRecords, KeptRecords
+from botify.streams.worker.faust_app import BoundedWorker
+from botify.streams.worker.transport import (
     ENOUGH_BYTES,
     MOST_GATHER_MS,
     BatchConsumer,

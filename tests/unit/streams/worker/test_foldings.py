@@ -12,27 +12,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.kafka.config import key_of
-from core.kafka.layout import ANY_LEAD_MS, COPIED
-from core.kafka.record_columns import RecordColumns
-from schemas.codec import Codec, load
-from schemas.event_time import LEAD_MS, SIMULATED_TIME, Lead
-from schemas.events import Listen, Session, TrainingBatch
-from schemas.listen_columns import accept_listens
-from schemas.listen_kernels import read_listens
-from schemas.validation import ERASURE, Intake, Rejected
-from streams.folds.columns import ids, kernels, packing, tops
-from streams.folds.columns.listeners import Listeners
-from streams.folds.likes import LIKES_OF_USERS
-from streams.folds.partition import PROJECTIONS
-from streams.folds.projection import Changes
-from streams.folds.sessions import GAP_MS, OPEN_SESSIONS
-from streams.folds.users import HISTORY_LISTENS, USERS
-from streams.store.protocol import MemoryStore
-from streams.worker.by_columns import BY_COLUMNS
-from streams.worker.folding import BY_LISTEN, Folding
-from streams.worker.metrics import WorkerCounters
-from streams.worker.partition import Publishable, WorkerPartition
+from botify.core.kafka.config import key_of
+from botify.core.kafka.layout import ANY_LEAD_MS, COPIED
+from botify.core.kafka.record_columns import RecordColumns
+from botify.schemas.codec import Codec, load
+from botify.schemas.event_time import LEAD_MS, SIMULATED_TIME, Lead
+from botify.schemas.events import Listen, Session, TrainingBatch
+from botify.schemas.listen_columns import accept_listens
+from botify.schemas.listen_kernels import read_listens
+from botify.schemas.validation import ERASURE, Intake, Rejected
+from botify.streams.folds.columns import ids, kernels, packing, tops
+from botify.streams.folds.columns.listeners import Listeners
+from botify.streams.folds.likes import LIKES_OF_USERS
+from botify.streams.folds.partition import PROJECTIONS
+from botify.streams.folds.projection import Changes
+from botify.streams.folds.sessions import GAP_MS, OPEN_SESSIONS
+from botify.streams.folds.users import HISTORY_LISTENS, USERS
+from botify.streams.store.protocol import MemoryStore
+from botify.streams.worker.by_columns import BY_COLUMNS
+from botify.streams.worker.folding import BY_LISTEN, Folding
+from botify.streams.worker.metrics import WorkerCounters
+from botify.streams.worker.partition import Publishable, WorkerPartition
 from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord
 
 KNOWN_TRACKS = range(6)

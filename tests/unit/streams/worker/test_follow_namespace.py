@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from streams.folds.projection import Changes
-from streams.store.protocol import Claim, Store
+from botify.streams.folds.projection import Changes
+from botify.streams.store.protocol import Claim, Store
 from tests.unit.streams.worker.records import run_of
 from tests.unit.streams.worker.test_partition_manager import Harness, ScriptedStore, scenario
 

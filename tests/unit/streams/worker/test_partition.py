@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import PublishError
-from core.kafka.config import partition_of
-from core.settings import Settings
-from schemas.event_time import LEAD_MS, SIMULATED_TIME
-from schemas.events import Session, TrainingBatch
-from schemas.shards import shard_of
-from schemas.training import listens_of, training_batch_of
-from schemas.validation import Intake, Rejected
-from streams.folds.users import USERS, UserState
-from streams.store.protocol import MemoryStore, Outcome
-from streams.worker.metrics import WorkerCounters
-from streams.worker.partition import KafkaPublisher, Publishable, WorkerPartition, send_training
+from botify.core.errors import PublishError
+from botify.core.kafka.config import partition_of
+from botify.core.settings import Settings
+from botify.schemas.event_time import LEAD_MS, SIMULATED_TIME
+from botify.schemas.events import Session, TrainingBatch
+from botify.schemas.shards import shard_of
+from botify.schemas.training import listens_of, training_batch_of
+from botify.schemas.validation import Intake, Rejected
+from botify.streams.folds.users import USERS, UserState
+from botify.streams.store.protocol import MemoryStore, Outcome
+from botify.streams.worker.metrics import WorkerCounters
+from botify.streams.worker.partition import KafkaPublisher, Publishable, WorkerPartition, send_training
 from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record
 
 

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import pytest
 
-from core.kafka.offsets import TopicState
-from schemas.validation import Intake, Rejected
-from streams.folds.projection import Changes
-from streams.folds.users import USERS, UserState
-from streams.store.protocol import Claim, MemoryStore, Outcome, Store, TopicMismatchError
-from streams.worker.metrics import WorkerCounters
-from streams.worker.partition import Publishable, WorkerPartition
-from streams.worker.partition_manager import HELD_BYTES, WAITING_RUNS, PartitionManager, Run
+from botify.core.kafka.offsets import TopicState
+from botify.schemas.validation import Intake, Rejected
+from botify.streams.folds.projection import Changes
+from botify.streams.folds.users import USERS, UserState
+from botify.streams.store.protocol import Claim, MemoryStore, Outcome, Store, TopicMismatchError
+from botify.streams.worker.metrics import WorkerCounters
+from botify.streams.worker.partition import Publishable, WorkerPartition
+from botify.streams.worker.partition_manager import HELD_BYTES, WAITING_RUNS, PartitionManager, Run
 from tests.unit.streams.worker.records import CODEC, record, run_of
 
 RECLAIM_AFTER_S = 0.05

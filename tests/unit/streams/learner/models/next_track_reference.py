@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from streams.learner.models.next_track_state import (
+from botify.streams.learner.models.next_track_state import (
     ADAGRAD_START,
     ADAGRAD_START_HIDDEN,
     BACKWARD,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from streams.learner.models.factors import BIAS
-from streams.learner.models.scoring import Floats, Ints, Numbers, Values
+from botify.streams.learner.models.factors import BIAS
+from botify.streams.learner.models.scoring import Floats, Ints, Numbers, Values
 
 
 def score_cells(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schemas.events import Track
-from schemas.track_labels import LABELS, UNKNOWN, labels_of
-from streams.learner.models.factors import FIRST_MATCH, FactorModel, read_factors
-from streams.learner.models.labels import matches_before
-from streams.learner.sessions import FinishedSession
+from botify.schemas.events import Track
+from botify.schemas.track_labels import LABELS, UNKNOWN, labels_of
+from botify.streams.learner.models.factors import FIRST_MATCH, FactorModel, read_factors
+from botify.streams.learner.models.labels import matches_before
+from botify.streams.learner.sessions import FinishedSession
 
 
 def test_matches_are_those_of_a_loop_over_the_listens_before() -> None:

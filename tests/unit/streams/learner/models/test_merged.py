@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from streams.learner.model import MODELS, OnlineModel
-from streams.learner.models.factors import FIRST_SQUARES, FactorModel, read_factors
-from streams.learner.models.item_graph import HALF_LIFE_LISTENS, NOBODY, ItemGraph, neighbours_of
-from streams.learner.models.next_track import CHUNK, NextTrack
-from streams.learner.models.next_track_projection import NextTrackProjection
-from streams.learner.models.next_track_snapshot import _heaviest_links, model_of_snapshot
-from streams.learner.models.next_track_state import WIDE, NextTrackSettings
-from streams.learner.models.tables import pack, unpack
-from streams.learner.sessions import FinishedSession
+from botify.streams.learner.model import MODELS, OnlineModel
+from botify.streams.learner.models.factors import FIRST_SQUARES, FactorModel, read_factors
+from botify.streams.learner.models.item_graph import HALF_LIFE_LISTENS, NOBODY, ItemGraph, neighbours_of
+from botify.streams.learner.models.next_track import CHUNK, NextTrack
+from botify.streams.learner.models.next_track_projection import NextTrackProjection
+from botify.streams.learner.models.next_track_snapshot import _heaviest_links, model_of_snapshot
+from botify.streams.learner.models.next_track_state import WIDE, NextTrackSettings
+from botify.streams.learner.models.tables import pack, unpack
+from botify.streams.learner.sessions import FinishedSession
 from tests.learning import learn_sessions, listens_of_sessions
 from tests.support import make_tracks
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from schemas.events import Track
-from streams.learner.models.factors import (
+from botify.schemas.events import Track
+from botify.streams.learner.models.factors import (
     BIAS,
     DECAY,
     DIMENSIONS,
@@ -19,10 +19,10 @@ from streams.learner.models.factors import (
     read_factors,
     session_gradient,
 )
-from streams.learner.models.item_graph import LIKED, WINDOW, ItemGraph, neighbours_of
-from streams.learner.models.tables import pack, unpack
-from streams.learner.models.taste import tastes, user_biases, weights
-from streams.learner.sessions import FinishedSession
+from botify.streams.learner.models.item_graph import LIKED, WINDOW, ItemGraph, neighbours_of
+from botify.streams.learner.models.tables import pack, unpack
+from botify.streams.learner.models.taste import tastes, user_biases, weights
+from botify.streams.learner.sessions import FinishedSession
 
 RNG = np.random.default_rng
 

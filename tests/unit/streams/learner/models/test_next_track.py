@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.learner.models import next_track_kernels as compiled
-from streams.learner.models.next_track import CHUNK, NextTrack, NextTrackSettings
-from streams.learner.models.tables import RowTable, pack
+from botify.streams.learner.models import next_track_kernels as compiled
+from botify.streams.learner.models.next_track import CHUNK, NextTrack, NextTrackSettings
+from botify.streams.learner.models.tables import RowTable, pack
 from tests.unit.streams.learner.models import next_track_reference
 
 SMALL = NextTrackSettings(neighbours=32, candidates=48, lags=6, anchors=8, half_life=500, recent_half_life=20)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schemas.training import TrainingColumns
-from streams.learner.learner import LEARN_LISTENS
-from streams.learner.model import ListenModel, SessionModel
-from streams.learner.models.next_track_projection import NextTrackProjection, values_of
-from streams.learner.models.next_track_snapshot import most_items
+from botify.schemas.training import TrainingColumns
+from botify.streams.learner.learner import LEARN_LISTENS
+from botify.streams.learner.model import ListenModel, SessionModel
+from botify.streams.learner.models.next_track_projection import NextTrackProjection, values_of
+from botify.streams.learner.models.next_track_snapshot import most_items
 
 TRACKS, N = 300, 3_000
 RNG = np.random.default_rng(7)

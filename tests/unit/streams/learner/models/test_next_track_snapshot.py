@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streams.learner.models.next_track import NextTrack
-from streams.learner.models.next_track_snapshot import (
+from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track_snapshot import (
     LEAST_NEIGHBOURS,
     model_of_snapshot,
     most_items,
     snapshot_of,
 )
-from streams.learner.models.tables import pack, unpack
+from botify.streams.learner.models.tables import pack, unpack
 
 TRACKS, USERS = 400, 60
 RNG = np.random.default_rng(11)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streams.learner.models import scoring_kernels
-from streams.learner.models.factors import BIAS
-from streams.learner.models.scoring import TrackScorer
+from botify.streams.learner.models import scoring_kernels
+from botify.streams.learner.models.factors import BIAS
+from botify.streams.learner.models.scoring import TrackScorer
 from tests.unit.streams.learner.models import scoring_reference
 
 TRACKS, LABELS, VALUES, SESSIONS, WINDOW = 500, 3, 40, 7, 9

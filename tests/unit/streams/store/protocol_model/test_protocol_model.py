@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from streams.folds.projection import Changes
-from streams.store.protocol import UNCLAIMED, Claim, ClaimPosition, MemoryStore, Outcome
+from botify.streams.folds.projection import Changes
+from botify.streams.store.protocol import UNCLAIMED, Claim, ClaimPosition, MemoryStore, Outcome
 from tests.unit.streams.store.protocol_model.world import RECORDS, Rules, World, moves, truths
 
 TRUTHS = (truths(takes_doubtful=True), truths(takes_doubtful=False))

@@ -19,8 +19,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from streams.folds.projection import Changes
-from streams.store.protocol import UNCLAIMED, Claim, ClaimLostError, ClaimPosition, MemoryStore, Outcome
+from botify.streams.folds.projection import Changes
+from botify.streams.store.protocol import UNCLAIMED, Claim, ClaimLostError, ClaimPosition, MemoryStore, Outcome
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import httpx
 
-from botify_client.errors import NotFoundError, ProblemError, UnavailableError
-from botify_client.model import Event, Id, Item, ItemPage, Recommendations, User
+from botify.client.errors import NotFoundError, ProblemError, UnavailableError
+from botify.client.model import Event, Id, Item, ItemPage, Recommendations, User
 
 T = TypeVar("T")
 

@@ -14,10 +14,10 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from botify_client import calls
-from botify_client.calls import Call
-from botify_client.errors import UnavailableError
-from botify_client.model import Event, Id, Item, ItemPage, Recommendations, User
+from botify.client import calls
+from botify.client.calls import Call
+from botify.client.errors import UnavailableError
+from botify.client.model import Event, Id, Item, ItemPage, Recommendations, User
 
 T = TypeVar("T")
 

@@ -1,14 +1,14 @@
 """A client of Botify's `/v1`, synchronous and asynchronous; needs nothing of Botify but this package, and httpx.
 
->>> from botify_client import Botify, Event
+>>> from botify.client import Botify, Event
 >>> with Botify("http://127.0.0.1:8000") as botify:  # doctest: +SKIP
 ...     botify.send(Event.listen("alice", "t-17"))
 ...     [item.item for item in botify.recommendations("alice", n=3).items]
 """
 
-from botify_client.client import AsyncBotify, Botify
-from botify_client.errors import BotifyClientError, NotFoundError, ProblemError, UnavailableError
-from botify_client.model import Event, Item, ItemPage, Reason, Recommendations, User
+from botify.client.client import AsyncBotify, Botify
+from botify.client.errors import BotifyClientError, NotFoundError, ProblemError, UnavailableError
+from botify.client.model import Event, Item, ItemPage, Reason, Recommendations, User
 
 __all__ = [
     "AsyncBotify",

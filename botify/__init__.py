@@ -1,0 +1,1 @@
+"""Botify: a streaming recommender on Apache Kafka, and the listeners who judge it."""
