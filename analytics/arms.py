@@ -53,10 +53,7 @@ def effect_rows(
 ) -> pd.DataFrame:
     """Return effects as rows of `botify.analytics.plots.points.forest_plot`.
 
-    Parameters
-    ----------
-    metrics : collection of str
-        Metrics to show; with a single one, rows are named by the treatment alone.
+    `metrics`: metrics to show; with a single one, rows are named by the treatment alone.
     """
     shown = [effect for effect in effects if effect.metric in metrics]
     return pd.DataFrame(
@@ -110,13 +107,7 @@ MAIN_METRIC = "mean_time_per_session"
 
 
 def verdict(results: ExperimentResults, recommenders: Mapping[str, str], metric: str = MAIN_METRIC) -> list[str]:
-    """Return a sentence for each treatment, the best first, which also names the metrics that got worse.
-
-    Parameters
-    ----------
-    recommenders : mapping of treatment to recommender
-        As `botify.analytics.arms.recommender_of_arm`.
-    """
+    """Return a sentence for each treatment, the best first, which also names the metrics that got worse."""
     effects = [effect for effect in results.effects if effect.metric == metric]
     control = arm_name(results.control, recommenders)
     return [

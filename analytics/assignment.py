@@ -14,21 +14,12 @@ from botify.core.goals import BETTER
 
 
 class Assignment(NamedTuple):
-    """The users of an experiment.
+    """The users of an experiment."""
 
-    Attributes
-    ----------
-    users : DataFrame
-        Indexed by user: `treatment` (categorical) and `since_ms`, the time of the first listen that carried it.
-    until_ms : int
-        Time of the last listen of all that carried a treatment of this experiment.
-    mixed : int
-        Number of users seen in more than one treatment, who are left out.
-    """
-
+    # indexed by user: `treatment` (categorical) and `since_ms`, the time of the first listen that carried it
     users: pd.DataFrame
-    until_ms: int
-    mixed: int
+    until_ms: int  # time of the last listen of all that carried a treatment of this experiment
+    mixed: int  # number of users seen in more than one treatment, who are left out
 
 
 def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
@@ -37,15 +28,7 @@ def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
     A session's first listen was not recommended and carries no treatment, so a user's treatment is that of any listen
     that has one. Users without such a listen are left out.
 
-    Parameters
-    ----------
-    listens : DataFrame
-        As `botify.analytics.data.listens_frame`.
-
-    Raises
-    ------
-    AnalyticsError
-        No listen carries a treatment of this experiment.
+    Raises `AnalyticsError`: no listen carries a treatment of this experiment.
     """
     # selected listens keep the categories of all listens
     texts = listens["treatments"].cat.remove_unused_categories().cat
@@ -72,13 +55,9 @@ def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
 def assignment_of(seen: pd.DataFrame, treatments: Sequence[str]) -> Assignment:
     """Assign users from a summary of each one's listens.
 
-    Parameters
-    ----------
-    seen : DataFrame
-        Indexed by user: `lowest` and `highest`, the positions in `treatments` of the user's first and last treatment in
-        order; `since_ms` and `until_ms`, the times of the first and last treated listen.
-    treatments : sequence of str
-        Sorted.
+    `seen`: indexed by user: `lowest` and `highest`, the positions in `treatments` of the user's first and last
+    treatment in order; `since_ms` and `until_ms`, the times of the first and last treated listen.
+    `treatments`: sorted.
 
     Examples
     --------
@@ -111,16 +90,8 @@ METRICS = tuple(BETTER)
 def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
     """Compute Botify's metrics of each user in an experiment, from the sessions that count (`sessions_in`).
 
-    Parameters
-    ----------
-    sessions : DataFrame
-        As `botify.analytics.sessions.sessions_of`.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by user: `treatment` and a column for each of `METRICS`. `time` is the sum of fractions heard,
-        `mean_request_latency` in ms over the user's requests (NaN if no answer was timed).
+    Returns: indexed by user: `treatment` and a column for each of `METRICS`. `time` is the sum of fractions heard,
+    `mean_request_latency` in ms over the user's requests (NaN if no answer was timed).
     """
     return assignment.users[["treatment"]].join(per_user(sessions_in(sessions, assignment)), how="inner")
 
@@ -140,10 +111,7 @@ def sessions_in(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
 def metrics_before(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
     """Compute the same metrics from the sessions before each user took part, as covariates of CUPED.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by user, a column for each of `METRICS`; users without earlier sessions are missing.
+    Returns: indexed by user, a column for each of `METRICS`; users without earlier sessions are missing.
     """
     taking_part = sessions.join(assignment.users["since_ms"], on="user", how="inner")
     return per_user(taking_part[taking_part["ended_ms"] < taking_part["since_ms"]])
@@ -152,15 +120,7 @@ def metrics_before(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFra
 def per_user(sessions: pd.DataFrame) -> pd.DataFrame:
     """Compute the metrics of each user from all sessions.
 
-    Parameters
-    ----------
-    sessions : DataFrame
-        As `botify.analytics.sessions.sessions_of`.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by user, a column for each of `METRICS`.
+    Returns: indexed by user, a column for each of `METRICS`.
     """
     # a join that finds nothing names the index after the user, too
     totals = (

@@ -200,16 +200,8 @@ def _weights(text: str | None) -> dict[str, float] | None:
 def render_table(results: ExperimentResults, notes: Iterable[str] = (), alpha: float = 0.05) -> Table:
     """Draw Botify's table: significant effects in green (better) or red (worse).
 
-    Parameters
-    ----------
-    notes : iterable of str
-        Shown below the table.
-    alpha : float
-        One minus the confidence of the intervals.
-
-    Returns
-    -------
-    rich.table.Table
+    `notes`: shown below the table.
+    `alpha`: one minus the confidence of the intervals.
     """
     ratio = results.ratio
     lines = ["listeners: " + ", ".join(f"{users:,} in {name}" for name, users in ratio.observed.items())]

@@ -63,54 +63,28 @@ def distance(samples: Samples, metric: str, margin: float = 0.0) -> Floats:
 
 
 class Tested(NamedTuple):
-    """What the tests of a metric say, at each look.
+    """What the tests of a metric say, at each look."""
 
-    Attributes
-    ----------
-    better : ndarray of bool
-        Significantly better; of success metrics only.
-    safe : ndarray of bool
-        Significantly non-inferior; true for metrics that are no guardrails.
-    worse : ndarray of bool
-        Significantly worse, by any amount.
-    harmed : ndarray of bool
-        A success metric is significantly worse, or a guardrail's loss significantly exceeds its margin.
-    """
-
-    better: Bools
-    safe: Bools
-    worse: Bools
-    harmed: Bools
+    better: Bools  # significantly better; of success metrics only
+    safe: Bools  # significantly non-inferior; true for metrics that are no guardrails
+    worse: Bools  # significantly worse, by any amount
+    harmed: Bools  # A success metric is significantly worse, or a guardrail's loss significantly exceeds its margin
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The rule with its error rates.
-
-    Attributes
-    ----------
-    horizon : int
-        Planned users of both arms; it should not depend on the effect that was seen.
-    alpha : float
-        Probability of shipping without an improvement; success metrics, and treatments, divide it. Also that of a
-        guardrail to pass at its margin.
-    alpha_worse : float
-        Probability of finding any metric worse without a loss; all metrics, and treatments, divide it.
-    treatments : int
-        Treatments that are compared with the control.
-    tuned_for : int
-        Users at which a loss is found best; few, because a bad treatment should not wait.
-    strict : bool
-        Whether a guardrail ends the experiment when it is worse at all, within its margin or not.
-    """
+    """The rule with its error rates."""
 
     goals: Goals
-    horizon: int
+    horizon: int  # planned users of both arms; it should not depend on the effect that was seen
+    # probability of shipping without an improvement; success metrics, and treatments, divide it. Also that of a
+    # guardrail to pass at its margin.
     alpha: float = 0.05
+    # probability of finding any metric worse without a loss; all metrics, and treatments, divide it
     alpha_worse: float = 0.01
-    treatments: int = 1
-    tuned_for: int = 1_000
-    strict: bool = False
+    treatments: int = 1  # treatments that are compared with the control
+    tuned_for: int = 1_000  # users at which a loss is found best; few, because a bad treatment should not wait
+    strict: bool = False  # whether a guardrail ends the experiment when it is worse at all, within its margin or not
 
     def test(self, metric: str, samples: Samples) -> Tested:
         """Test a metric at one look, or at all of them at once."""
@@ -156,26 +130,14 @@ class MetricRow(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The decision about a treatment.
-
-    Attributes
-    ----------
-    outcome : str
-        `ship`, `roll back`, `go on` or `stop undecided`.
-    sentence : str
-        The verdict; it also names what got worse.
-    users, horizon : int
-        Users who were compared, of those that are planned.
-    split_p : float
-        Always-valid p-value of the split.
-    """
+    """The decision about a treatment."""
 
     treatment: str
-    outcome: str
-    sentence: str
-    users: int
+    outcome: str  # `ship`, `roll back`, `go on` or `stop undecided`
+    sentence: str  # the verdict; it also names what got worse
+    users: int  # users who were compared, of those that are planned
     horizon: int
-    split_p: float
+    split_p: float  # always-valid p-value of the split
     metrics: list[MetricRow]
 
 
@@ -199,10 +161,7 @@ def decide(
     recommenders : mapping of treatment to recommender, optional
         For the sentence.
 
-    Raises
-    ------
-    AnalyticsError
-        A metric of the rule is missing.
+    Raises `AnalyticsError`: A metric of the rule is missing.
 
     Examples
     --------

@@ -27,35 +27,22 @@ Comparison = Callable[[Sample, Sample], Difference]
 
 
 class Effect(NamedTuple):
-    """The effect of a treatment on a metric.
-
-    Attributes
-    ----------
-    control_users, treatment_users : int
-        Number of users that have the metric.
-    effect, lower, upper : float
-        Difference of the means and its interval in % of the control's mean, which is taken as known; NaN if that mean
-        is zero.
-    p_value : float
-        Under the hypothesis of no difference.
-    p_holm : float
-        Corrected for the number of metrics and treatments that the experiment compares.
-    significant : bool
-        Whether the interval excludes zero.
-    """
+    """The effect of a treatment on a metric."""
 
     treatment: str
     metric: str
-    control_users: int
+    control_users: int  # number of users that have the metric
     treatment_users: int
     control_mean: float
     treatment_mean: float
+    # difference of the means and its interval in % of the control's mean, which is taken as known; NaN if that mean is
+    # zero
     effect: float
     lower: float
     upper: float
-    p_value: float
-    p_holm: float
-    significant: bool
+    p_value: float  # under the hypothesis of no difference
+    p_holm: float  # corrected for the number of metrics and treatments that the experiment compares
+    significant: bool  # whether the interval excludes zero
 
     @property
     def better(self) -> int:
@@ -64,28 +51,14 @@ class Effect(NamedTuple):
 
 
 class ExperimentResults(NamedTuple):
-    """The results of an experiment.
-
-    Attributes
-    ----------
-    control : str
-        Treatment that the others are compared with.
-    users : DataFrame
-        As `botify.analytics.assignment.user_metrics`.
-    effects : list of Effect
-        One for each treatment and metric.
-    ratio : SampleRatio
-        Whether the users split as declared; if not, the results are not valid.
-    mixed : int
-        Users left out because they were seen in more than one treatment.
-    """
+    """The results of an experiment."""
 
     name: str
-    control: str
+    control: str  # treatment that the others are compared with
     users: pd.DataFrame
-    effects: list[Effect]
-    ratio: SampleRatio
-    mixed: int
+    effects: list[Effect]  # one for each treatment and metric
+    ratio: SampleRatio  # whether the users split as declared; if not, the results are not valid
+    mixed: int  # users left out because they were seen in more than one treatment
 
     @property
     def table(self) -> pd.DataFrame:
@@ -116,10 +89,8 @@ def experiment_results(
     split : mapping of treatment to weight, optional
         As declared; equal by default.
 
-    Raises
-    ------
-    AnalyticsError
-        No listen carries this experiment, no user had its control, or the split does not fit the treatments.
+    Raises `AnalyticsError`: no listen carries this experiment, no user had its control, or the split does not fit the
+    treatments.
     """
     assignment = assign(listens, name)
     users = user_metrics(sessions_of(listens, cut_off), assignment)
@@ -136,10 +107,7 @@ def results_of(
 ) -> ExperimentResults:
     """Compare an experiment's users; parameters and errors as of `experiment_results` and `effects_of`.
 
-    Parameters
-    ----------
-    mixed : int
-        Number of users left out because they were seen in more than one treatment.
+    `mixed`: number of users left out because they were seen in more than one treatment.
     """
     effects = effects_of(users, control, compare)
     counts = {str(treatment): len(group) for treatment, group in users.groupby("treatment", observed=True)}
@@ -149,15 +117,8 @@ def results_of(
 def effects_of(users: pd.DataFrame, control: str = CONTROL, compare: Comparison = welch) -> list[Effect]:
     """Compare each treatment's users with the control's, metric by metric, as Botify's notebook does.
 
-    Parameters
-    ----------
-    users : DataFrame
-        One row a user: `treatment` and a column for each metric.
-
-    Raises
-    ------
-    AnalyticsError
-        No user had the control, or all users had it.
+    `users`: one row a user: `treatment` and a column for each metric.
+    Raises `AnalyticsError`: no user had the control, or all users had it.
 
     Examples
     --------
@@ -207,43 +168,21 @@ QUANTILES_OF = ("mean_time_per_session", "mean_request_latency")
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """Options of an analysis.
+    """Options of an analysis."""
 
-    Attributes
-    ----------
-    control : str
-        Treatment to compare with.
-    alpha : float
-        One minus the confidence of each interval.
-    cuped : bool
-        Whether to reduce the variance with data from before the experiment.
-    holm : bool
-        Whether to correct significance for the number of metrics and treatments.
-    window_ms : int, optional
-        Compares this first period of each user in the experiment by a confidence sequence, which is valid under
-        repeated looks; by default, all data is compared by Welch's interval, which is valid at one look.
-    tuned_for : int
-        Users at which the confidence sequence is narrowest; choose it before the first look.
-    split : mapping of treatment to weight, optional
-        As declared; equal by default.
-    retention_days : sequence of int
-        Adds retention on these days after each user's first session in the experiment (`botify.analytics.sessions`).
-    quantiles : sequence of float
-        Adds these quantiles over users of `QUANTILES_OF` (`botify.analytics.linearised`).
-    ratio : bool
-        Adds the time of all sessions over their number, in which each session weighs alike.
-    """
-
-    control: str = CONTROL
-    alpha: float = 0.05
-    cuped: bool = False
-    holm: bool = False
+    control: str = CONTROL  # treatment to compare with
+    alpha: float = 0.05  # one minus the confidence of each interval
+    cuped: bool = False  # whether to reduce the variance with data from before the experiment
+    holm: bool = False  # whether to correct significance for the number of metrics and treatments
+    # compares this first period of each user in the experiment by a confidence sequence, which is valid under repeated
+    # looks; by default, all data is compared by Welch's interval, which is valid at one look
     window_ms: int | None = None
-    tuned_for: int = 10_000
-    split: Mapping[str, float] | None = None
+    tuned_for: int = 10_000  # users at which the confidence sequence is narrowest; choose it before the first look
+    split: Mapping[str, float] | None = None  # as declared; equal by default
+    # adds retention on these days after each user's first session in the experiment (`botify.analytics.sessions`)
     retention_days: Sequence[int] = ()
-    quantiles: Sequence[float] = ()
-    ratio: bool = False
+    quantiles: Sequence[float] = ()  # adds these quantiles over users of `QUANTILES_OF` (`botify.analytics.linearised`)
+    ratio: bool = False  # adds the time of all sessions over their number, in which each session weighs alike
 
 
 class Analysed(NamedTuple):
@@ -256,15 +195,8 @@ class Analysed(NamedTuple):
 def analyse(name: str, sessions: pd.DataFrame, assignment: Assignment, analysis: Analysis) -> Analysed:
     """Analyse an experiment.
 
-    Parameters
-    ----------
-    sessions : DataFrame
-        As `botify.analytics.sessions.sessions_of`; CUPED needs those from before the experiment too.
-
-    Raises
-    ------
-    AnalyticsError
-        No user had the control, or all users had it, or the split does not fit the treatments.
+    `sessions`: as `botify.analytics.sessions.sessions_of`; CUPED needs those from before the experiment too.
+    Raises `AnalyticsError`: no user had the control, or all users had it, or the split does not fit the treatments.
     """
     notes = []
     users = user_metrics(sessions, assignment)

@@ -81,10 +81,7 @@ class ExportedListens:
     def assignment(self, experiment: str) -> Assignment:
         """Find each user's treatment, as `botify.analytics.assignment.assign`.
 
-        Raises
-        ------
-        AnalyticsError
-            No listen carries a treatment of this experiment.
+        Raises `AnalyticsError`: no listen carries a treatment of this experiment.
         """
         seen = self._engine.frame(_SEEN, experiment=experiment).set_index("user")
         treatments = sorted({*seen["lowest"], *seen["highest"]})
@@ -114,17 +111,9 @@ def open_listens(
 ) -> Iterator[ExportedListens]:
     """Open an export of the listens topic; both engines return the same.
 
-    Parameters
-    ----------
-    run_id : str, optional
-        Only this run of the simulator, whose session ids are `<run>-<user>-<number>`.
-
-    Raises
-    ------
-    AnalyticsError
-        The folder is no export of listens, or has no listens yet.
-    EngineError, JavaMissingError
-        Spark, or a Java for it, is not installed.
+    `run_id`: only this run of the simulator, whose session ids are `<run>-<user>-<number>`.
+    Raises `AnalyticsError`: the folder is no export of listens, or has no listens yet; `EngineError`,
+    `JavaMissingError`: spark, or a Java for it, is not installed.
     """
     _paths(folder, "Listen", "listens")  # before an engine is started
     with open_engine(engine) as opened:
@@ -134,18 +123,10 @@ def open_listens(
 def exported_slates(folder: Path, engine: EngineName = EngineName.DUCKDB) -> pd.DataFrame:
     """Return the slates of an export of the recommendations topic, for `botify.analytics.offline.slates.join_slates`.
 
-    Returns
-    -------
-    DataFrame
-        One row for each slate that is not empty, the first answer to its request: `user` and `timestamp_ms` (event
-        time of the request), by which rows are sorted, and the lists `tracks` and `propensities`.
-
-    Raises
-    ------
-    AnalyticsError
-        The folder is no export of recommendations, or has none yet.
-    EngineError, JavaMissingError
-        Spark, or a Java for it, is not installed.
+    Returns: one row for each slate that is not empty, the first answer to its request: `user` and `timestamp_ms` (event
+    time of the request), by which rows are sorted, and the lists `tracks` and `propensities`.
+    Raises `AnalyticsError`: the folder is no export of recommendations, or has none yet; `EngineError`,
+    `JavaMissingError`: spark, or a Java for it, is not installed.
     """
     paths = _paths(folder, "Recommendation", "recommendations")
     if not any("slate" in parquet.read_schema(path).names for path in paths):

@@ -22,10 +22,7 @@ def ratio_values(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
     R + (x − R y) / mean(y) (Deng, Knoblich and Lu, "Applying the delta method in metric analytics", KDD 2018). A
     ratio of sums weighs each session alike, where a mean of users' ratios weighs each user alike.
 
-    Parameters
-    ----------
-    numerator, denominator : array_like of float, shape (n,)
-        Of each user of one arm.
+    `numerator`, `denominator`: shape (n,); of each user of one arm.
 
     Examples
     --------
@@ -45,12 +42,8 @@ def quantile_values(values: ArrayLike, level: float) -> Floats:
     distance of two order statistics (Siddiqui, J. Res. NBS 64B, 1960) with Hall and Sheather's bandwidth (JRSS B 50,
     1988).
 
-    Parameters
-    ----------
-    values : array_like of float, shape (n,)
-        Of each user of one arm; NaN stays NaN.
-    level : float
-        0.9 for the 90th percentile.
+    `values`: shape (n,); of each user of one arm; NaN stays NaN.
+    `level`: 0.9 for the 90th percentile.
 
     Examples
     --------
@@ -88,14 +81,8 @@ def add_linearised(
 ) -> pd.DataFrame:
     """Add the ratio `time_per_session` and quantiles over users, arm by arm.
 
-    Parameters
-    ----------
-    users : DataFrame
-        As `botify.analytics.assignment.user_metrics`.
-    metrics : sequence of str
-        Whose quantiles.
-    ratio : bool
-        Whether to add the ratio.
+    `metrics`: whose quantiles.
+    `ratio`: whether to add the ratio.
 
     Examples
     --------

@@ -14,29 +14,16 @@ from botify.analytics.statistics import ConfidenceSequence, cuped, holm, interac
 
 
 class AdjustedUsers(NamedTuple):
-    """Users with adjusted metrics.
+    """Users with adjusted metrics."""
 
-    Attributes
-    ----------
-    users : DataFrame
-        For `botify.analytics.experiment.effects_of`.
-    variance_reduction : Series
-        Share of the variance that is removed, by metric.
-    """
-
-    users: pd.DataFrame
-    variance_reduction: pd.Series[float]
+    users: pd.DataFrame  # for `botify.analytics.experiment.effects_of`
+    variance_reduction: pd.Series[float]  # share of the variance that is removed, by metric
 
 
 def adjust(users: pd.DataFrame, before: pd.DataFrame) -> AdjustedUsers:
     """Adjust each metric by the same metric before the experiment (CUPED).
 
-    Parameters
-    ----------
-    users : DataFrame
-        As `botify.analytics.assignment.user_metrics`.
-    before : DataFrame
-        As `botify.analytics.assignment.metrics_before`; values of users without a row do not change.
+    `before`: as `botify.analytics.assignment.metrics_before`; values of users without a row do not change.
 
     Examples
     --------
@@ -55,18 +42,11 @@ def adjust(users: pd.DataFrame, before: pd.DataFrame) -> AdjustedUsers:
 
 
 class Interactions(NamedTuple):
-    """Whether the effects of two experiments add up.
+    """Whether the effects of two experiments add up."""
 
-    Attributes
-    ----------
-    users : int
-        Number of users in both.
-    table : DataFrame
-        Indexed by metric: `statistic` (chi-square), `df`, `p_value` and `p_holm`, corrected for the number of metrics;
-        NaN for a metric that cannot be tested.
-    """
-
-    users: int
+    users: int  # number of users in both
+    # indexed by metric: `statistic` (chi-square), `df`, `p_value` and `p_holm`, corrected for the number of metrics;
+    # NaN for a metric that cannot be tested
     table: pd.DataFrame
 
     def found(self, alpha: float = 0.05) -> list[str]:
@@ -77,15 +57,7 @@ class Interactions(NamedTuple):
 def interactions_of(sessions: pd.DataFrame, first: Assignment, second: Assignment) -> Interactions:
     """Test Botify's metrics of the users who take part in both experiments, while both run.
 
-    Parameters
-    ----------
-    sessions : DataFrame
-        As `botify.analytics.sessions.sessions_of`.
-
-    Raises
-    ------
-    AnalyticsError
-        A combination of their treatments has too few users.
+    Raises `AnalyticsError`: A combination of their treatments has too few users.
     """
     both = first.users.join(second.users.add_suffix("_second"), how="inner")
     both["since_ms"] = both[["since_ms", "since_ms_second"]].max(axis=1)
@@ -114,15 +86,8 @@ def settled_users(sessions: pd.DataFrame, assignment: Assignment, window_ms: int
 
     Users who are still within the window are left out: their values would change between two looks.
 
-    Parameters
-    ----------
-    sessions : DataFrame
-        As `botify.analytics.sessions.sessions_of`; those that begin within the window count in full.
-
-    Returns
-    -------
-    DataFrame
-        As `botify.analytics.assignment.user_metrics`, in the order in which users entered.
+    `sessions`: as `botify.analytics.sessions.sessions_of`; those that begin within the window count in full.
+    Returns: as `botify.analytics.assignment.user_metrics`, in the order in which users entered.
     """
     since_ms = assignment.users["since_ms"]
     settled = since_ms[since_ms + window_ms <= assignment.until_ms].sort_values(kind="stable")
@@ -136,20 +101,10 @@ def running_difference(
 ) -> pd.DataFrame:
     """Compare two treatments after each user, with intervals that are valid under repeated looks.
 
-    Parameters
-    ----------
-    users : DataFrame
-        In the order in which they entered: `treatment` and the metric.
-
-    Returns
-    -------
-    DataFrame
-        One row a user: estimate, lower and upper, in the metric's unit; the interval is infinite during the burn-in.
-
-    Raises
-    ------
-    AnalyticsError
-        No user had one of the treatments.
+    `users`: in the order in which they entered: `treatment` and the metric.
+    Returns: one row a user: estimate, lower and upper, in the metric's unit; the interval is infinite during the
+    burn-in.
+    Raises `AnalyticsError`: no user had one of the treatments.
 
     Examples
     --------

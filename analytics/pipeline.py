@@ -20,23 +20,12 @@ def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
 
     Nothing is committed. A repeated request counts from the first time; a second answer is left out.
 
-    Parameters
-    ----------
-    run_id : str, optional
-        Only this run of the simulator.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by request id: `position`; `asked_at` and `answered_at` (UTC, Kafka's timestamps); `latency_ms` between
-        the two; `recommender`; and `behind`, the number of the session's listens that the recommender did not know,
-        because they were not in the state and the request carries the last one only. All but the first two are missing
-        if there was no answer.
-
-    Raises
-    ------
-    TopicError
-        A topic does not exist or the broker stops answering.
+    `run_id`: only this run of the simulator.
+    Returns: indexed by request id: `position`; `asked_at` and `answered_at` (UTC, Kafka's timestamps); `latency_ms`
+    between the two; `recommender`; and `behind`, the number of the session's listens that the recommender did not know,
+    because they were not in the state and the request carries the last one only. All but the first two are missing if
+    there was no answer.
+    Raises `TopicError`: A topic does not exist or the broker stops answering.
     """
     topics = Topics.of(settings)
     requests = pd.DataFrame(
@@ -60,12 +49,8 @@ def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
 def match_answers(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """Give each request its first answer.
 
-    Parameters
-    ----------
-    requests : DataFrame
-        request_id, position, asked_ms.
-    answers : DataFrame
-        request_id, answered_ms, recommender and seen, the state's count of the session's listens.
+    `requests`: request_id, position, asked_ms.
+    `answers`: request_id, answered_ms, recommender and seen, the state's count of the session's listens.
 
     Examples
     --------
@@ -97,17 +82,8 @@ PERCENTILES = (50, 95, 99)
 def latency_over_time(answers: pd.DataFrame, step: str = "1s") -> pd.DataFrame:
     """Compute latency percentiles by steps of wall time.
 
-    Parameters
-    ----------
-    answers : DataFrame
-        As `botify.analytics.pipeline.read_answers`.
-    step : str
-        As in pandas.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by time: p50, p95 and p99 in ms; NaN in steps without answers.
+    `step`: as in pandas.
+    Returns: indexed by time: p50, p95 and p99 in ms; NaN in steps without answers.
 
     Examples
     --------
@@ -135,11 +111,8 @@ def answered_per_s(answers: pd.DataFrame, step: str = "1s") -> pd.Series[float]:
 def health_summary(answers: pd.DataFrame) -> pd.DataFrame:
     """Summarise answers by recommender and in total.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by recommender, `all` last: answered; p50, p95 and p99 of the latency, ms; `fresh`, the share of
-        answers whose recommender knew every listen of the session.
+    Returns: indexed by recommender, `all` last: answered; p50, p95 and p99 of the latency, ms; `fresh`, the share of
+    answers whose recommender knew every listen of the session.
 
     Examples
     --------
@@ -168,15 +141,8 @@ TIMEOUT_S = 10.0
 def read_lag(settings: Settings) -> pd.DataFrame:
     """Compare the offsets that groups committed with the ends of their topics.
 
-    Returns
-    -------
-    DataFrame
-        Columns group, topic and lag, in records.
-
-    Raises
-    ------
-    TopicError
-        Kafka does not answer.
+    Returns: columns group, topic and lag, in records.
+    Raises `TopicError`: Kafka does not answer.
     """
     topics = Topics.of(settings)
     admin = AdminClient(common_config(settings))  # must live until it has answered

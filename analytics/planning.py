@@ -61,10 +61,8 @@ def users_needed(
     ratio : float
         Users of the treatment for each user of the control.
 
-    Raises
-    ------
-    AnalyticsError
-        A deviation or ratio is not above 0, the power is out of range, or `MOST_USERS` are not enough.
+    Raises `AnalyticsError`: A deviation or ratio is not above 0, the power is out of range, or `MOST_USERS` are not
+    enough.
 
     Examples
     --------
@@ -119,12 +117,8 @@ def smallest_effect(
 def days_needed(users: int, new_users_by_day: ArrayLike) -> int | None:
     """Return the number of days until enough users have taken part, or None if fewer come in all these days.
 
-    Parameters
-    ----------
-    users : int
-        Of all treatments together.
-    new_users_by_day : array_like of float
-        Users who come for the first time on each day; their number falls over time.
+    `users`: of all treatments together.
+    `new_users_by_day`: users who come for the first time on each day; their number falls over time.
 
     Examples
     --------
@@ -159,10 +153,7 @@ def decision_users(
     treatments : int
         Treatments besides the control; they divide alpha.
 
-    Raises
-    ------
-    AnalyticsError
-        The effect or the power is out of range.
+    Raises `AnalyticsError`: the effect or the power is out of range.
 
     Examples
     --------
@@ -187,65 +178,34 @@ def decision_users(
 
 
 class Wanted(NamedTuple):
-    """The effect that an experiment should detect.
+    """The effect that an experiment should detect."""
 
-    Attributes
-    ----------
-    metric : str
-        One of `botify.analytics.assignment.METRICS`.
-    effect : float
-        The smallest relevant one, in % of the control's mean.
-    wanted_power : float
-        Probability of detecting it.
-    treatments : int
-        Number of treatments besides the control.
-    variance_reduction : float
-        Share of the variance that CUPED removes, 0 to 1 (as `botify experiment results --cuped` prints).
-    """
-
-    metric: str
-    effect: float
-    wanted_power: float = 0.8
+    metric: str  # one of `botify.analytics.assignment.METRICS`
+    effect: float  # the smallest relevant one, in % of the control's mean
+    wanted_power: float = 0.8  # probability of detecting it
     alpha: float = 0.05
-    treatments: int = 1
+    treatments: int = 1  # number of treatments besides the control
+    # share of the variance that CUPED removes, 0 to 1 (as `botify experiment results --cuped` prints)
     variance_reduction: float = 0.0
 
 
 class Plan(NamedTuple):
-    """The size of an experiment.
+    """The size of an experiment."""
 
-    Attributes
-    ----------
-    mean, deviation : float
-        Of the metric over the users in the data, the deviation after CUPED.
-    users_each : int
-        Users that the control and each treatment need.
-    days : int or None
-        Days until enough users came for the first time, at the pace of the data; None if the data has too few.
-    smallest_effect : float
-        That the users in the data detect with the wanted power, in %.
-    """
-
-    mean: float
+    mean: float  # of the metric over the users in the data, the deviation after CUPED
     deviation: float
     users_seen: int
-    users_each: int
+    users_each: int  # users that the control and each treatment need
+    # days until enough users came for the first time, at the pace of the data; None if the data has too few
     days: int | None
-    smallest_effect: float
+    smallest_effect: float  # that the users in the data detect with the wanted power, in %
 
 
 def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
     """Plan from the pace and the spread of past listens.
 
-    Parameters
-    ----------
-    sessions : DataFrame
-        As `botify.analytics.sessions.sessions_of`, over a period as long as the experiment: sums grow with it.
-
-    Raises
-    ------
-    AnalyticsError
-        The metric is unknown, no user has it, or there is no plan (`users_needed`).
+    `sessions`: as `botify.analytics.sessions.sessions_of`, over a period as long as the experiment: sums grow with it.
+    Raises `AnalyticsError`: the metric is unknown, no user has it, or there is no plan (`users_needed`).
 
     Examples
     --------

@@ -40,10 +40,7 @@ def popularity_over_time(
     tracks : sequence of int, optional
         Only these; by default all that were heard. The result has moments × tracks values.
 
-    Returns
-    -------
-    DataFrame
-        Index time (UTC), a column for each track.
+    Returns: index time (UTC), a column for each track.
 
     Examples
     --------
@@ -76,12 +73,8 @@ def rising(fast: pd.DataFrame, slow: pd.DataFrame, fast_ms: float, slow_ms: floa
     E = P_slow · h_fast / h_slow and the variance E / 2 (Campbell's theorem, for Poisson listens of whole tracks). The
     score is the excess in these standard deviations, with E at least one listen, so that one listen is no trend.
 
-    Parameters
-    ----------
-    fast, slow : DataFrame
-        As `popularity_over_time`, of the same moments and tracks.
-    fast_ms, slow_ms : float
-        Their half-lives.
+    `fast`, `slow`: as `popularity_over_time`, of the same moments and tracks.
+    `fast_ms`, `slow_ms`: their half-lives.
 
     Examples
     --------
@@ -96,17 +89,9 @@ def rising(fast: pd.DataFrame, slow: pd.DataFrame, fast_ms: float, slow_ms: floa
 def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Series[float]:
     """Return for each moment the share of the wanted tracks among the best scores (recall at `count`).
 
-    Parameters
-    ----------
-    scores : DataFrame
-        A row for each moment, a column for each track.
-    wanted : DataFrame of bool
-        Of the same shape.
-
-    Returns
-    -------
-    Series
-        NaN at moments without wanted tracks.
+    `scores`: A row for each moment, a column for each track.
+    `wanted`: of the same shape.
+    Returns: NaN at moments without wanted tracks.
 
     Examples
     --------
@@ -120,17 +105,9 @@ def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Se
 def first_among_best(scores: pd.DataFrame, since: pd.Series, count: int) -> pd.Series:
     """Return the time until tracks were first among the best scores.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        A row for each moment, a column for each track.
-    since : Series of datetime
-        Indexed by track: start of the search.
-
-    Returns
-    -------
-    Series of timedelta
-        Indexed as `since`; NaT for a track that never was.
+    `scores`: A row for each moment, a column for each track.
+    `since`: indexed by track: start of the search.
+    Returns: indexed as `since`; NaT for a track that never was.
 
     Examples
     --------
@@ -164,19 +141,9 @@ def among_best(scores: pd.DataFrame, count: int) -> pd.DataFrame:
 def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -> pd.Series[float]:
     """Return for each moment the share of the choices until the next moment that are among its most popular tracks.
 
-    Parameters
-    ----------
-    popularity : DataFrame
-        As `botify.analytics.popularity.popularity_over_time`.
-    chosen : DataFrame
-        With track and timestamp_ms.
-    count : int
-        Number of popular tracks.
-
-    Returns
-    -------
-    Series
-        Indexed as the popularity without its last moment; NaN if nothing was chosen.
+    `chosen`: with track and timestamp_ms.
+    `count`: number of popular tracks.
+    Returns: indexed as the popularity without its last moment; NaN if nothing was chosen.
 
     Examples
     --------
@@ -199,10 +166,7 @@ def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -
 def overlap(one: pd.DataFrame, other: pd.DataFrame, count: int = 100) -> float:
     """Return the share of the most popular tracks that two folds have in common, averaged over the moments.
 
-    Parameters
-    ----------
-    one, other : DataFrame
-        As `botify.analytics.popularity.popularity_over_time`, of the same moments and tracks.
+    `one`, `other`: as `botify.analytics.popularity.popularity_over_time`, of the same moments and tracks.
 
     Examples
     --------

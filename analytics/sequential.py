@@ -68,10 +68,7 @@ def horizon_power(shift: float, alpha: float) -> float:
 
     P(max of W(t) + θ t ≥ c) = Φ(θ − c) + exp(2 θ c) Φ(−c − θ) (Siegmund, "Sequential Analysis", 1985).
 
-    Parameters
-    ----------
-    shift : float
-        θ: the true difference in standard errors at the horizon.
+    `shift`: θ: the true difference in standard errors at the horizon.
 
     Examples
     --------
@@ -89,11 +86,8 @@ def split_p_value(observed: ArrayLike, expected_shares: ArrayLike, strength: flo
     The inverse Bayes factor of a Dirichlet prior around the declared shares (Lindon and Malek, "Anytime-valid
     inference for multinomial count data", NeurIPS 2022).
 
-    Parameters
-    ----------
-    observed, expected_shares : array_like, shape (k,)
-    strength : float
-        Concentration of the prior; the higher, the smaller the deviations that it is tuned for.
+    `observed`, `expected_shares`: shape (k,).
+    `strength`: concentration of the prior; the higher, the smaller the deviations that it is tuned for.
 
     Examples
     --------

@@ -14,20 +14,12 @@ CutOff = Literal["keep", "drop"]
 def sessions_of(listens: pd.DataFrame, cut_off: CutOff = "keep") -> pd.DataFrame:
     """Add up each session's listens.
 
-    Parameters
-    ----------
-    listens : DataFrame
-        With the columns user, session_id, timestamp_ms, fraction, ended_session and latency_ms.
-    cut_off : {"keep", "drop"}
-        What to do with a session whose end was not seen, because it continues or an answer was lost. Dropping it would
-        bias the comparison: long sessions are cut off by the end of the data more often, and a recommender that loses
-        answers would be judged without them. Botify's notebook does `drop`.
-
-    Returns
-    -------
-    DataFrame
-        One row a session: user, session_id, started_ms, ended_ms, tracks, time (sum of fractions), ended (whether
-        its end was seen), requests (number of timed answers) and latency_ms (their sum).
+    `listens`: with the columns user, session_id, timestamp_ms, fraction, ended_session and latency_ms.
+    `cut_off`: what to do with a session whose end was not seen, because it continues or an answer was lost. Dropping it
+    would bias the comparison: long sessions are cut off by the end of the data more often, and a recommender that loses
+    answers would be judged without them. Botify's notebook does `drop`.
+    Returns: one row a session: user, session_id, started_ms, ended_ms, tracks, time (sum of fractions), ended (whether
+    its end was seen), requests (number of timed answers) and latency_ms (their sum).
 
     Examples
     --------
@@ -61,18 +53,10 @@ def retention(sessions: pd.DataFrame, days: Sequence[int] = (1, 7, 28)) -> pd.Da
 
     Day d is the time from 24·d to 24·(d + 1) hours after the user's first session, so it has the same length for all.
 
-    Parameters
-    ----------
-    sessions : DataFrame
-        With the columns user, started_ms and ended_ms, from the users' first day on.
-    days : sequence of int
-        From 1.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by user, a column `retention_day_<d>` for each day: 1.0 came back, 0.0 did not, NaN if the data ends
-        before the day does.
+    `sessions`: with the columns user, started_ms and ended_ms, from the users' first day on.
+    `days`: from 1.
+    Returns: indexed by user, a column `retention_day_<d>` for each day: 1.0 came back, 0.0 did not, NaN if the data
+    ends before the day does.
 
     Examples
     --------
@@ -101,17 +85,9 @@ def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = M
     A session whose end was not seen counts as censored: the product-limit estimator of Kaplan and Meier (JASA 53,
     1958), S(k) = Π_{j ≤ k} (1 − ended at j / reached j).
 
-    Parameters
-    ----------
-    sessions : DataFrame
-        As `botify.analytics.sessions.sessions_of`, with a column to group by.
-    most : int
-        Last k.
-
-    Returns
-    -------
-    DataFrame
-        Index k from 0 to `most`, a column for each group, values from 1 down; NaN after the longest session.
+    `sessions`: as `botify.analytics.sessions.sessions_of`, with a column to group by.
+    `most`: last k.
+    Returns: index k from 0 to `most`, a column for each group, values from 1 down; NaN after the longest session.
 
     Examples
     --------
@@ -135,17 +111,9 @@ def fraction_by_position(listens: pd.DataFrame, by: str = "treatment", most: int
 
     Listeners who hear little leave, so later positions represent satisfied listeners.
 
-    Parameters
-    ----------
-    listens : DataFrame
-        As `botify.analytics.data.listens_frame`, with a column to group by.
-    most : int
-        Last position.
-
-    Returns
-    -------
-    DataFrame
-        Index position from 1, a column for each group.
+    `listens`: as `botify.analytics.data.listens_frame`, with a column to group by.
+    `most`: last position.
+    Returns: index position from 1, a column for each group.
 
     Examples
     --------

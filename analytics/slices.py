@@ -18,10 +18,7 @@ FEWEST = 100
 def returning(users: pd.DataFrame, before: pd.DataFrame) -> pd.Series[str]:
     """Return for each user whether they had sessions before they took part: `returning` or `new`.
 
-    Parameters
-    ----------
-    users, before : DataFrame
-        As `botify.analytics.assignment.user_metrics` and `metrics_before`, indexed by user.
+    `users`, `before`: as `botify.analytics.assignment.user_metrics` and `metrics_before`, indexed by user.
 
     Examples
     --------
@@ -36,11 +33,6 @@ def favourite_genres(listens: pd.DataFrame, genre_of: Mapping[int, str | None]) 
     """Return each user's genre: the most frequent one of the tracks that they chose themselves.
 
     Recommended tracks do not count, because they follow from the treatment.
-
-    Parameters
-    ----------
-    listens : DataFrame
-        As `botify.analytics.data.listens_frame`.
 
     Examples
     --------
@@ -58,12 +50,8 @@ def by_segment(users: pd.DataFrame, segment_of: pd.Series[str]) -> Iterator[tupl
 
     Each further segment is another chance of a false finding: read them as questions, not as results.
 
-    Parameters
-    ----------
-    users : DataFrame
-        Indexed by user.
-    segment_of : Series
-        Indexed by user.
+    `users`: indexed by user.
+    `segment_of`: indexed by user.
     """
     segments = segment_of.reindex(users.index)
     for name, count in segments.value_counts().items():
@@ -76,16 +64,8 @@ def novelty(sessions: pd.DataFrame, assignment: Assignment, control: str, treatm
 
     A difference opposite to the effect says that it shrinks as users get used to the treatment; one look, Welch.
 
-    Parameters
-    ----------
-    sessions : DataFrame
-        As `botify.analytics.sessions.sessions_of`.
-
-    Returns
-    -------
-    Difference
-        Of the change in mean time per session, treatment minus control. NaN but for the estimate with too few users
-        that have two sessions.
+    Returns: of the change in mean time per session, treatment minus control. NaN but for the estimate with too few
+    users that have two sessions.
 
     Examples
     --------

@@ -17,21 +17,11 @@ from botify.core.welch import Difference, Sample
 
 
 class Cuped(NamedTuple):
-    """Values without the part that the covariate explains.
+    """Values without the part that the covariate explains."""
 
-    Attributes
-    ----------
-    values : ndarray of float64, shape (n,)
-        Of the same overall mean as before.
-    theta : float
-        Slope on the covariate.
-    variance_reduction : float
-        Share of the variance within treatments that is removed, 0 to 1.
-    """
-
-    values: NDArray[np.float64]
-    theta: float
-    variance_reduction: float
+    values: NDArray[np.float64]  # shape (n,); of the same overall mean as before
+    theta: float  # slope on the covariate
+    variance_reduction: float  # share of the variance within treatments that is removed, 0 to 1
 
 
 def cuped(values: ArrayLike, covariate: ArrayLike, treatments: ArrayLike) -> Cuped:
@@ -40,11 +30,9 @@ def cuped(values: ArrayLike, covariate: ArrayLike, treatments: ArrayLike) -> Cup
     Theta is the pooled slope within treatments (analysis of covariance), so it does not contain the treatment's effect.
     The covariate must be from before the treatment, or the effect is subtracted too.
 
-    Parameters
-    ----------
-    values, covariate : array_like of float, shape (n,)
-        One for each user. A covariate of NaN (a new user) is replaced by the mean, so the value is unchanged.
-    treatments : array_like, shape (n,)
+    `values`, `covariate`: shape (n,); one for each user. A covariate of NaN (a new user) is replaced by the mean, so
+    the value is unchanged.
+    `treatments`: shape (n,).
 
     Examples
     --------
@@ -75,18 +63,10 @@ def _within(values: NDArray[np.float64], groups: NDArray[np.generic]) -> NDArray
 
 
 class Interaction(NamedTuple):
-    """Wald's test that effects add up.
+    """Wald's test that effects add up."""
 
-    Attributes
-    ----------
-    statistic : float
-        Chi-square distributed if there is no interaction.
-    df : int
-        (treatments of the first − 1) · (treatments of the second − 1).
-    """
-
-    statistic: float
-    df: int
+    statistic: float  # chi-square distributed if there is no interaction
+    df: int  # (treatments of the first − 1) · (treatments of the second − 1)
     p_value: float
 
 
@@ -96,17 +76,9 @@ def interaction(values: ArrayLike, first: ArrayLike, second: ArrayLike) -> Inter
     Each combination of treatments has its own mean and variance, as in Welch's test: the Wald test with the HC2
     covariance (MacKinnon and White, J. Econometrics 29, 1985) in a regression on all products of dummies.
 
-    Parameters
-    ----------
-    values : array_like of float, shape (n,)
-        One for each user; NaN is left out.
-    first, second : array_like, shape (n,)
-        The user's treatment in each experiment.
-
-    Raises
-    ------
-    AnalyticsError
-        A combination of treatments has fewer than two users, or its values do not vary.
+    `values`: shape (n,); one for each user; NaN is left out.
+    `first`, `second`: shape (n,); the user's treatment in each experiment.
+    Raises `AnalyticsError`: A combination of treatments has fewer than two users, or its values do not vary.
 
     Examples
     --------
@@ -143,14 +115,8 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     The i-th smallest of m is multiplied by m − i + 1 and is at least as large as the one before it. The metrics may
     depend on each other in any way.
 
-    Parameters
-    ----------
-    p_values : array_like, shape (m,)
-        NaN (not testable) stays NaN and is not counted.
-
-    Returns
-    -------
-    ndarray of float64, shape (m,)
+    `p_values`: shape (m,); NaN (not testable) stays NaN and is not counted.
+    Returns shape (m,).
 
     Examples
     --------
@@ -185,15 +151,9 @@ class SampleRatio(NamedTuple):
 def sample_ratio(users: Mapping[str, int], split: Mapping[str, float] | None = None) -> SampleRatio:
     """Compare the users of each treatment with the declared split (chi-square; Fabijan et al., KDD 2019).
 
-    Parameters
-    ----------
-    split : mapping of treatment to weight, optional
-        As declared, in any unit; equal by default.
-
-    Raises
-    ------
-    AnalyticsError
-        Fewer than two treatments, a weight that is not above zero, or treatments that the split does not name.
+    `split`: as declared, in any unit; equal by default.
+    Raises `AnalyticsError`: fewer than two treatments, a weight that is not above zero, or treatments that the split
+    does not name.
 
     Examples
     --------
@@ -240,15 +200,6 @@ class ConfidenceSequence:
 
     Each user must count once, with a final value, such as that of the first session or the first day.
 
-    Attributes
-    ----------
-    alpha : float
-        One minus the confidence.
-    tuned_for : int
-        Number of users, of both samples, at which the interval is narrowest.
-    burn_in : int
-        Users that each sample needs before there is an interval: the theory is asymptotic.
-
     Examples
     --------
     >>> sequence = ConfidenceSequence(tuned_for=200)
@@ -257,9 +208,9 @@ class ConfidenceSequence:
     (0.142, 1.858, True)
     """
 
-    alpha: float = 0.05
-    tuned_for: int = 10_000
-    burn_in: int = 50
+    alpha: float = 0.05  # one minus the confidence
+    tuned_for: int = 10_000  # number of users, of both samples, at which the interval is narrowest
+    burn_in: int = 50  # users that each sample needs before there is an interval: the theory is asymptotic
 
     @property
     def rho_squared(self) -> float:
@@ -270,10 +221,7 @@ class ConfidenceSequence:
     def half_width(self, control: Sample | RunningSample, treatment: Sample | RunningSample) -> NDArray[np.float64]:
         """Return half the interval's width; infinite during the burn-in.
 
-        Parameters
-        ----------
-        control, treatment : Sample or RunningSample
-            One look, or all of them at once.
+        `control`, `treatment`: one look, or all of them at once.
         """
         n0, n1 = (np.asarray(sample.n, dtype=np.float64) for sample in (control, treatment))
         m = (n0 + n1) * self.rho_squared
@@ -307,12 +255,8 @@ class ConfidenceSequence:
 def running_sample(values: ArrayLike, member: ArrayLike) -> RunningSample:
     """Summarise a sample after each user of the experiment.
 
-    Parameters
-    ----------
-    values : array_like of float, shape (n,)
-        Of all users, in the order in which they entered.
-    member : array_like of bool, shape (..., n)
-        Whether the user is in this sample.
+    `values`: shape (n,); of all users, in the order in which they entered.
+    `member`: shape (..., n); whether the user is in this sample.
 
     Examples
     --------

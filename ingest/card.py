@@ -12,58 +12,26 @@ from botify.ingest.model import CARD, FORMAT, DatasetError
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What one should know before one trusts a figure that was measured on a dataset.
+    """What one should know before one trusts a figure that was measured on a dataset."""
 
-    Attributes
-    ----------
-    name, source : str
-        The dataset's own name, and the format that it was read as.
-    files : list of str
-        Names of the files that were read, without their folders.
-    events, users, items : int
-        `users` and `items` count those with an event.
-    catalogue : int
-        Items that the catalogue has, those without an event included.
-    rejected : int
-        Rows that `rejected.parquet` holds.
-    kinds : dict of str to int
-        Events of each kind.
-    has_time : bool
-        Whether the source has times; without, `time_ms` is the position among the user's events.
-    start, end : str or None
-        Of the first and the last event, ISO 8601, UTC.
-    density : float
-        Share of the pairs of a user and an item that have an event.
-    ties : float
-        Share of the events that have the same second as their user's event before.
-    repeats : float
-        Share of the events whose user had an event with that item before.
-    rules : list of str
-        How values, sessions and ids were made.
-    licence : str
-        What the publisher of the source asks for.
-    sha256 : str
-        Of the content: events, catalogue and id tables, independent of how the files are written.
-    """
-
-    name: str
+    name: str  # the dataset's own name, and the format that it was read as
     source: str
-    files: list[str]
-    events: int
+    files: list[str]  # names of the files that were read, without their folders
+    events: int  # `users` and `items` count those with an event
     users: int
     items: int
-    catalogue: int
-    rejected: int
-    kinds: dict[str, int]
-    has_time: bool
-    start: str | None
+    catalogue: int  # items that the catalogue has, those without an event included
+    rejected: int  # rows that `rejected.parquet` holds
+    kinds: dict[str, int]  # events of each kind
+    has_time: bool  # whether the source has times; without, `time_ms` is the position among the user's events
+    start: str | None  # of the first and the last event, ISO 8601, UTC
     end: str | None
-    density: float
-    ties: float
-    repeats: float
-    rules: list[str]
-    licence: str
-    sha256: str
+    density: float  # share of the pairs of a user and an item that have an event
+    ties: float  # share of the events that have the same second as their user's event before
+    repeats: float  # share of the events whose user had an event with that item before
+    rules: list[str]  # how values, sessions and ids were made
+    licence: str  # what the publisher of the source asks for
+    sha256: str  # of the content: events, catalogue and id tables, independent of how the files are written
 
 
 def write_card(directory: Path, card: Card) -> None:
@@ -75,10 +43,7 @@ def write_card(directory: Path, card: Card) -> None:
 def read_card(directory: Path) -> Card:
     """Read the card of a dataset.
 
-    Raises
-    ------
-    DatasetError
-        The directory has none, or one of another version.
+    Raises `DatasetError`: the directory has none, or one of another version.
     """
     path = directory / CARD
     try:

@@ -53,35 +53,19 @@ _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 
 
 class Chunk(NamedTuple):
-    """What became of some rows.
+    """What became of some rows."""
 
-    Attributes
-    ----------
-    events : Table
-        Of `STAGED_SCHEMA`.
-    items : Table
-        Of `ABOUT_SCHEMA`: what the rows say about items, each statement once.
-    rejected : Table
-        Of `REJECTED_SCHEMA`.
-    accepted : int
-        Rows that are not rejected.
-    """
-
-    events: pa.Table
-    items: pa.Table
-    rejected: pa.Table
-    accepted: int
+    events: pa.Table  # of `STAGED_SCHEMA`
+    items: pa.Table  # of `ABOUT_SCHEMA`: what the rows say about items, each statement once
+    rejected: pa.Table  # of `REJECTED_SCHEMA`
+    accepted: int  # rows that are not rejected
 
 
 def convert(rows: Rows, first: int, scale: tuple[float, float]) -> Chunk:
     """Convert rows.
 
-    Parameters
-    ----------
-    first : int
-        Number of the first row that is accepted here, over all files; it decides among events of one time.
-    scale : (float, float)
-        Lowest and highest rating.
+    `first`: number of the first row that is accepted here, over all files; it decides among events of one time.
+    `scale`: lowest and highest rating.
     """
     verdict = _Verdict(len(rows.numbers))
     fields = {role: _plain(values) for role, values in rows.fields.items()}
@@ -223,11 +207,7 @@ def _share(played: pa.Array, duration: pa.Array | None, verdict: _Verdict) -> tu
 
 
 def _times(values: pa.Array | None, verdict: _Verdict) -> pa.Array | NDArray[np.int64]:
-    """Return milliseconds since the epoch.
-
-    A number counts as seconds, milliseconds, microseconds or nanoseconds by its size; everything else must be ISO 8601,
-    in UTC where it names no zone.
-    """
+    """Return milliseconds since the epoch."""
     if values is None:
         return pa.nulls(len(verdict.codes), pa.int64())
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):

@@ -53,31 +53,18 @@ def _untold(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is imported.
+    """What is imported."""
 
-    Attributes
-    ----------
-    source : str
-        Name of the format.
-    columns : mapping of str to str
-        What `--map` says: role to column.
-    scale : (float, float)
-        Ratings that stand for 0 and 1.
-    """
-
-    source: str
+    source: str  # name of the format
     path: str
-    columns: Mapping[str, str] = field(default_factory=dict)
-    scale: tuple[float, float] = (1.0, 5.0)
+    columns: Mapping[str, str] = field(default_factory=dict)  # what `--map` says: role to column
+    scale: tuple[float, float] = (1.0, 5.0)  # ratings that stand for 0 and 1
 
 
 def parse_map(text: str) -> dict[str, str]:
     """Read `user=…,item=…`.
 
-    Raises
-    ------
-    DatasetError
-        It has another form, or a role that there is not.
+    Raises `DatasetError`: it has another form, or a role that there is not.
 
     Examples
     --------
@@ -115,10 +102,7 @@ def import_dataset(
     block_bytes : int
         How much of a file is read at a time.
 
-    Raises
-    ------
-    DatasetError
-        The name is taken, another import writes it, or the source cannot be read.
+    Raises `DatasetError`: the name is taken, another import writes it, or the source cannot be read.
     """
     format_ = find_format(request.source)
     _check_columns(format_, request)

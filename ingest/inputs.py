@@ -24,21 +24,12 @@ UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarErro
 
 
 class Member(NamedTuple):
-    """One file of a source.
+    """One file of a source."""
 
-    Attributes
-    ----------
-    name : str
-        Path inside the source, with slashes; without the `.gz` that the reader takes off.
-    size : int
-        Bytes that `open` counts while it reads: of the file on the disk, or of the unpacked member of an archive.
-    open : callable
-        Returns its content as a stream; the caller closes it.
-    """
-
-    name: str
+    name: str  # path inside the source, with slashes; without the `.gz` that the reader takes off
+    # bytes that `open` counts while it reads: of the file on the disk, or of the unpacked member of an archive
     size: int
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], IO[bytes]]  # returns its content as a stream; the caller closes it
 
     @property
     def base(self) -> str:
@@ -49,13 +40,9 @@ class Member(NamedTuple):
 class Source:
     """Files to import from.
 
-    Parameters
-    ----------
-    path : str
-        A file, a folder, an archive (`.zip`, `.whl`, `.tar` and its compressed forms), or `ARCHIVE!PLACE`, where the
-        place is a file or a folder in the archive.
-    block_bytes : int
-        How much of a file is read at a time; no result depends on it.
+    `path`: A file, a folder, an archive (`.zip`, `.whl`, `.tar` and its compressed forms), or `ARCHIVE!PLACE`, where
+    the place is a file or a folder in the archive.
+    `block_bytes`: how much of a file is read at a time; no result depends on it.
 
     Attributes
     ----------
@@ -66,10 +53,7 @@ class Source:
     opened : list of str
         Names of the members that were read.
 
-    Raises
-    ------
-    DatasetError
-        There is no such file, or nothing in it.
+    Raises `DatasetError`: there is no such file, or nothing in it.
     """
 
     def __init__(self, path: str, block_bytes: int = BLOCK_BYTES) -> None:
@@ -97,10 +81,7 @@ class Source:
     def find(self, name: str) -> Member | None:
         """Return the member whose name ends with this part, None where there is none.
 
-        Raises
-        ------
-        DatasetError
-            There are several.
+        Raises `DatasetError`: there are several.
         """
         found = [member for member in self.members if member.base == name]
         if len(found) > 1:
@@ -115,10 +96,7 @@ class Source:
     def one(self, *endings: str) -> Member:
         """Return the only member, or the only one whose name ends so.
 
-        Raises
-        ------
-        DatasetError
-            There are none, or several.
+        Raises `DatasetError`: there are none, or several.
         """
         found = self.members if len(self.members) == 1 else self.ending(*endings)
         if len(found) != 1:

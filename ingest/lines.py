@@ -25,28 +25,16 @@ Rejected = tuple[int, str, str]
 
 
 class Rows(NamedTuple):
-    """Rows of one file, as the file has them.
-
-    Attributes
-    ----------
-    numbers : ndarray of int64
-        The row's number in the file, from 1; a header is row 1.
-    fields : mapping of str to Array
-        What a column is for (`user`, `item`, `time`, ...) to its values, one a row; texts, or what Parquet has.
-    raw : callable of ndarray
-        Returns the text of the rows at these places, to be kept where they are rejected.
-    broken : list of Rejected
-        Rows that have no fields.
-    about_items : bool
-        Whether they describe items, and are no events.
-    """
+    """Rows of one file, as the file has them."""
 
     file: str
-    numbers: NDArray[np.int64]
+    numbers: NDArray[np.int64]  # the row's number in the file, from 1; a header is row 1
+    # what a column is for (`user`, `item`, `time`, ...) to its values, one a row; texts, or what Parquet has
     fields: Mapping[str, pa.Array]
+    # returns the text of the rows at these places, to be kept where they are rejected
     raw: Callable[[NDArray[np.int64]], list[str]]
-    broken: Sequence[Rejected] = ()
-    about_items: bool = False
+    broken: Sequence[Rejected] = ()  # rows that have no fields
+    about_items: bool = False  # whether they describe items, and are no events
 
 
 class Block(NamedTuple):
@@ -60,10 +48,7 @@ class Block(NamedTuple):
 def iter_blocks(source: Source, member: Member, encoding: str = "utf-8") -> Iterator[Block]:
     """Yield the lines of a file.
 
-    Raises
-    ------
-    DatasetError
-        A line is longer than `MAX_LINE_BYTES`: the file is no text.
+    Raises `DatasetError`: A line is longer than `MAX_LINE_BYTES`: the file is no text.
     """
     with member.open() as stream:
         rest, number = b"", 1
@@ -121,19 +106,11 @@ def _without_bad_lines(data: bytes, first: int, broken: list[Rejected]) -> Itera
 
 
 class Table(NamedTuple):
-    """How a text file holds a table.
-
-    Attributes
-    ----------
-    names : sequence of str or None
-        Of its columns; None where the first line has them.
-    quoted : bool
-        Whether a field may stand in double quotes.
-    """
+    """How a text file holds a table."""
 
     delimiter: str
-    names: Sequence[str] | None = None
-    quoted: bool = False
+    names: Sequence[str] | None = None  # of its columns; None where the first line has them
+    quoted: bool = False  # whether a field may stand in double quotes
     encoding: str = "utf-8"
 
 
@@ -144,10 +121,7 @@ ChooseColumns = Callable[[Sequence[str]], Mapping[str, int]]
 def places_of(file: str, columns: Mapping[str, str], names: Sequence[str]) -> dict[str, int]:
     """Return the places of columns by their names.
 
-    Raises
-    ------
-    DatasetError
-        One is not there; the message lists those that are.
+    Raises `DatasetError`: one is not there; the message lists those that are.
     """
     for role, column in columns.items():
         if column not in names:
@@ -160,10 +134,7 @@ def iter_table(
 ) -> Iterator[Rows]:
     """Yield the rows of a delimited file.
 
-    Raises
-    ------
-    DatasetError
-        Of `choose`, where a column is missing.
+    Raises `DatasetError`: of `choose`, where a column is missing.
     """
     names, columns = table.names, choose(table.names) if table.names else {}
     for block in iter_blocks(source, member, table.encoding):
@@ -205,10 +176,7 @@ def _rows(file: str, block: Block, table: Table, width: int, columns: Mapping[st
 
 
 def _fields_of(lines: pa.StringArray, table: Table) -> pa.ListArray:
-    """Return the fields of each line; null where quotes do not close.
-
-    Lines with quotes go through `csv` one by one, so that a stray quote reaches no other line.
-    """
+    """Return the fields of each line; null where quotes do not close."""
     if not table.quoted or not pc.any(quotes := pc.match_substring(lines, '"')).as_py():
         return pc.split_pattern(lines, table.delimiter)
     plain = pc.split_pattern(lines.filter(pc.invert(quotes)), table.delimiter)

@@ -63,46 +63,27 @@ class DatasetError(BotifyError):
 
 
 class Events(NamedTuple):
-    """All events of a dataset as columns of one length, in order of time; events of one time keep the log's order.
+    """All events of a dataset as columns of one length, in order of time; events of one time keep the log's order."""
 
-    Attributes
-    ----------
-    users, items : ndarray of int32
-        Dense, from 0; the id tables say which external ids they stand for.
-    fractions : ndarray of float32
-        Graded feedback, 0 to 1: the share that was heard, or the value that the card's rules give.
-    times_ms : ndarray of int64
-        Milliseconds since the epoch; the position among the user's events where the source has no times.
-    sessions : ndarray of int64
-        Equal for events of one session, different between users.
-    kinds : ndarray of uint8
-        Positions in `KINDS`.
-    organic : ndarray of int8
-        1 where the user chose the item, 0 where it was recommended, -1 where the source does not say.
-    """
-
-    users: NDArray[np.int32]
+    users: NDArray[np.int32]  # dense, from 0; the id tables say which external ids they stand for
     items: NDArray[np.int32]
+    # graded feedback, 0 to 1: the share that was heard, or the value that the card's rules give
     fractions: NDArray[np.float32]
+    # milliseconds since the epoch; the position among the user's events where the source has no times
     times_ms: NDArray[np.int64]
-    sessions: NDArray[np.int64]
-    kinds: NDArray[np.uint8]
+    sessions: NDArray[np.int64]  # equal for events of one session, different between users
+    kinds: NDArray[np.uint8]  # positions in `KINDS`
+    # 1 where the user chose the item, 0 where it was recommended, -1 where the source does not say
     organic: NDArray[np.int8]
 
 
 class ItemColumns(NamedTuple):
-    """What the source says about its items; an item's number is its place in each list.
-
-    Attributes
-    ----------
-    genres : list of tuple of str
-        Empty where the source has none.
-    """
+    """What the source says about its items; an item's number is its place in each list."""
 
     external_ids: list[str]
     titles: list[str | None]
     artists: list[str | None]
-    genres: list[tuple[str, ...]]
+    genres: list[tuple[str, ...]]  # empty where the source has none
     releases: list[str | None]
     moods: list[str | None]
     years: list[int | None]

@@ -47,24 +47,13 @@ Progress = Callable[[int, int], None]
 
 
 class Published(NamedTuple):
-    """What was done.
+    """What was done."""
 
-    Attributes
-    ----------
-    tracks : int
-        That the catalogue topic lacked.
-    first, after : int
-        The first event that was published now, and the first that was not.
-    events : int
-        Of the dataset.
-    refused : int
-        Events of those published now that lead the clock by more than the topic allows: workers make them dead letters.
-    """
-
-    tracks: int
-    first: int
+    tracks: int  # that the catalogue topic lacked
+    first: int  # the first event that was published now, and the first that was not
     after: int
-    events: int
+    events: int  # of the dataset
+    # events of those published now that lead the clock by more than the topic allows: workers make them dead letters
     refused: int
 
 
@@ -86,15 +75,9 @@ def publish_dataset(
     it is sent again, with the same event ids, and a worker drops it; a mark is set so often that it can. `append`
     publishes a dataset that was imported again since, whose events have other ids, so that those of both count.
 
-    Raises
-    ------
-    DatasetError
-        The topics hold other tracks or an earlier import of the dataset, another publisher is at work, or there are no
-        times to keep.
-    TopicError
-        A topic does not exist, or no broker answers.
-    PublishError
-        A broker refused a record; the same call continues.
+    Raises `DatasetError`: the topics hold other tracks or an earlier import of the dataset, another publisher is at
+    work, or there are no times to keep; `TopicError`: A topic does not exist, or no broker answers; `PublishError`: A
+    broker refused a record; the same call continues.
     """
     if speed is not None and not dataset.card.has_time:
         raise DatasetError(f"dataset {dataset.card.name!r} has no times; publish it with --speed max")
@@ -193,12 +176,8 @@ class Clock:
 class DatasetListens:
     """The events of a dataset as listens: what each was is in its fraction.
 
-    Parameters
-    ----------
-    sha256 : str
-        Of the dataset; event ids begin with it, so that they are the same each time.
-    source : str
-        Who recommended the tracks that the user did not choose.
+    `sha256`: of the dataset; event ids begin with it, so that they are the same each time.
+    `source`: who recommended the tracks that the user did not choose.
     """
 
     def __init__(self, events: Events, sha256: str, source: str) -> None:

@@ -39,35 +39,19 @@ Progress = Callable[[int, int], None]
 
 
 class Figures(NamedTuple):
-    """What the card says of the events.
-
-    Attributes
-    ----------
-    pairs : int
-        Different pairs of a user and an item.
-    items : int
-        Items that have an event.
-    """
+    """What the card says of the events."""
 
     tally: Tally
-    pairs: int
-    items: int
+    pairs: int  # different pairs of a user and an item
+    items: int  # items that have an event
 
 
 class Tally:
     """What is counted of events while they pass in order of time; it also numbers sessions.
 
-    Parameters
-    ----------
-    has_time : bool
-        Without times, no two events share one.
-
-    Attributes
-    ----------
-    kinds : ndarray of int64
-        Events of each kind.
-    sessions_given : bool
-        Whether the source names sessions.
+    `has_time`: without times, no two events share one.
+    `kinds`: events of each kind.
+    `sessions_given`: whether the source names sessions.
 
     Examples
     --------
@@ -96,11 +80,8 @@ class Tally:
     ) -> NDArray[np.int64]:
         """Count the next events, and return their sessions.
 
-        Parameters
-        ----------
-        sessions : ndarray of int64 or None
-            As the log has them. None lets a session end after `SESSION_GAP_MS`; its number is then the position of its
-            first event among all.
+        `sessions`: as the log has them. None lets a session end after `SESSION_GAP_MS`; its number is then the position
+        of its first event among all.
         """
         order = np.argsort(users, kind="stable")
         user, time_ms = users[order], times_ms[order]

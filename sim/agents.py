@@ -30,10 +30,7 @@ class Agent(Protocol):
     def recommend(self, heard: FinishedListens) -> Ints:
         """Return a track for each listen just made, in the same order.
 
-        Parameters
-        ----------
-        heard : FinishedListens
-            None of them ended its session.
+        `heard`: none of them ended its session.
         """
         ...
 
@@ -69,12 +66,8 @@ class HttpAgent:
     server closed the connection, usually an idle one, and with the same `Idempotency-Key`; any other failure ends the
     run.
 
-    Parameters
-    ----------
-    url : str
-        URL of the server, such as `http://127.0.0.1:5001`.
-    tracks : int
-        Number of tracks of the catalogue.
+    `url`: URL of the server, such as `http://127.0.0.1:5001`.
+    `tracks`: number of tracks of the catalogue.
     """
 
     def __init__(self, url: str, tracks: int) -> None:
@@ -93,10 +86,7 @@ class HttpAgent:
     def recommend(self, heard: FinishedListens) -> Ints:
         """Request the next track of each listener.
 
-        Raises
-        ------
-        AgentError
-            The server cannot be reached, fails, or answers with something else than a track.
+        Raises `AgentError`: the server cannot be reached, fails, or answers with something else than a track.
         """
         return np.fromiter(self._pool.map(self._next, *_columns(heard)), dtype=np.int64, count=len(heard))
 
@@ -161,10 +151,7 @@ _LOVED, _LIKED = 0.7, 0.3
 class ConsoleAgent:
     """Lets a person recommend: shows each listen in the terminal and asks for the next track.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the offers: some tracks of the same artist, others of any.
+    `seed`: seed of the offers: some tracks of the same artist, others of any.
     """
 
     def __init__(self, catalogue: WorldCatalogue, seed: int, console: Console) -> None:
@@ -243,12 +230,8 @@ def load_agent(name: str, world: World, seed: int, url: str, console: Console) -
     console : Console
         Terminal of the `console` agent.
 
-    Raises
-    ------
-    LoadError
-        There is no agent of that name, it cannot be imported, or it takes other arguments.
-    AgentError
-        It lacks the methods of an agent.
+    Raises `LoadError`: there is no agent of that name, it cannot be imported, or it takes other arguments;
+    `AgentError`: it lacks the methods of an agent.
     """
     match name:
         case "dummy":

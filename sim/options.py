@@ -18,53 +18,25 @@ from botify.sim.world.model import World
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Options of a simulation.
+    """Options of a simulation."""
 
-    Attributes
-    ----------
-    users : int | None
-        Number of the world's listeners that take part; None for all.
-    in_flight : int
-        Number of sessions at the same time, without `days`.
-    sessions, listens : int | None
-        Stop after so many sessions or listens; open sessions continue to their end.
-    seconds : float | None
-        Stop after this wall time, and leave open sessions unfinished.
-    warm_up_s : float
-        Wall time at the start that is not part of the latencies.
-    model : str
-        Name of a listener model, or `module:Class`.
-    days : float | None
-        Days of event time with a daily rhythm, in which listeners return; without it a session starts when another
-        ends.
-    speed : float | None
-        Event time per wall time; None for full speed.
-    rate : float | None
-        Offered load: requests per second, whether or not earlier ones were answered.
-    start_ms : int | None
-        Event time of the beginning; None for now, or after the newest listen if that is later.
-    shard : Shard
-        Part of the listeners.
-    run_id : str | None
-        Prefix of all session ids; None for one from the time.
-    timeout_s : float
-        Longest wait for an answer before the request is sent again, and then before the session is ended.
-    """
-
-    users: int | None = None
-    in_flight: int = 2000
-    sessions: int | None = None
+    users: int | None = None  # number of the world's listeners that take part; None for all
+    in_flight: int = 2000  # number of sessions at the same time, without `days`
+    sessions: int | None = None  # stop after so many sessions or listens; open sessions continue to their end
     listens: int | None = None
-    seconds: float | None = None
-    warm_up_s: float = 0.0
+    seconds: float | None = None  # stop after this wall time, and leave open sessions unfinished
+    warm_up_s: float = 0.0  # wall time at the start that is not part of the latencies
     seed: int = 1
-    model: str = "botify"
+    model: str = "botify"  # name of a listener model, or `module:Class`
+    # days of event time with a daily rhythm, in which listeners return; without it a session starts when another ends
     days: float | None = None
-    speed: float | None = None
-    rate: float | None = None
+    speed: float | None = None  # event time per wall time; None for full speed
+    rate: float | None = None  # offered load: requests per second, whether or not earlier ones were answered
+    # event time of the beginning; None for now, or after the newest listen if that is later
     start_ms: int | None = None
-    shard: Shard = ALL
-    run_id: str | None = None
+    shard: Shard = ALL  # part of the listeners
+    run_id: str | None = None  # prefix of all session ids; None for one from the time
+    # longest wait for an answer before the request is sent again, and then before the session is ended
     timeout_s: float = 5.0
 
     def __post_init__(self) -> None:
@@ -95,21 +67,11 @@ _SLACK_S = 0.25
 
 
 class Due(NamedTuple):
-    """The listens that may be finished now.
+    """The listens that may be finished now."""
 
-    Attributes
-    ----------
-    until_ms : int
-        Latest event time.
-    most : int | None
-        Largest number of listens.
-    wait_s : float | None
-        Longest wait for answers before the next look; None while any are awaited.
-    """
-
-    until_ms: int
-    most: int | None
-    wait_s: float | None
+    until_ms: int  # latest event time
+    most: int | None  # largest number of listens
+    wait_s: float | None  # longest wait for answers before the next look; None while any are awaited
 
 
 class Clocks(Protocol):

@@ -19,38 +19,18 @@ from botify.sim.world.model import World
 
 @dataclass(slots=True)
 class Progress:
-    """Counts of a run so far.
-
-    Attributes
-    ----------
-    listens, sessions : int
-        Finished ones.
-    recommendations : int
-        Recommendations that were played.
-    time : float
-        Sum of the fractions (Botify's word).
-    timed_out : int
-        Sessions that ended because no answer arrived.
-    retried : int
-        Requests that were sent a second time.
-    dropped : int
-        Answers to no open request: copies, late ones and those of other runs.
-    unusable : int
-        Answers that cannot be decoded or name an unknown track.
-    event_ms : int
-        Earliest event time of an open session.
-    """
+    """Counts of a run so far."""
 
     wall_s: float = 0.0
-    listens: int = 0
+    listens: int = 0  # finished ones
     sessions: int = 0
-    recommendations: int = 0
-    time: float = 0.0
-    timed_out: int = 0
-    retried: int = 0
-    dropped: int = 0
-    unusable: int = 0
-    event_ms: int = 0
+    recommendations: int = 0  # recommendations that were played
+    time: float = 0.0  # sum of the fractions (Botify's word)
+    timed_out: int = 0  # sessions that ended because no answer arrived
+    retried: int = 0  # requests that were sent a second time
+    dropped: int = 0  # answers to no open request: copies, late ones and those of other runs
+    unusable: int = 0  # answers that cannot be decoded or name an unknown track
+    event_ms: int = 0  # earliest event time of an open session
 
     def count(self, heard: FinishedListens) -> None:
         """Count finished listens."""
@@ -80,10 +60,7 @@ def play_world(
     listener : callable
         Called with all finished listens.
 
-    Raises
-    ------
-    SimulationError
-        The options do not fit the world, or the agent fails.
+    Raises `SimulationError`: the options do not fit the world, or the agent fails.
 
     Examples
     --------

@@ -18,21 +18,11 @@ NO_USER = -1
 
 
 class Arrivals(NamedTuple):
-    """Sessions that start, one row for each slot.
+    """Sessions that start, one row for each slot."""
 
-    Attributes
-    ----------
-    users : ndarray of int64
-        `NO_USER` for a slot without further sessions.
-    ordinals : ndarray of int64
-        Number of earlier sessions of the listener.
-    start_ms : ndarray of int64
-        Event time.
-    """
-
-    users: Ints
-    ordinals: Ints
-    start_ms: Ints
+    users: Ints  # `NO_USER` for a slot without further sessions
+    ordinals: Ints  # number of earlier sessions of the listener
+    start_ms: Ints  # event time
 
 
 class Schedule(Protocol):
@@ -153,12 +143,8 @@ class DailySchedule:
     time change that turns a homogeneous Poisson process into an inhomogeneous one (Çinlar, "Introduction to Stochastic
     Processes", 1975).
 
-    Parameters
-    ----------
-    start_ms : int
-        Event time of the beginning.
-    days : float
-        No session starts later than this number of days after the beginning.
+    `start_ms`: event time of the beginning.
+    `days`: no session starts later than this number of days after the beginning.
 
     Examples
     --------

@@ -24,24 +24,16 @@ _EMPTY, _LISTENING, _ASKING = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class FinishedListens:
-    """Finished listens, earliest first, one row for each.
+    """Finished listens, earliest first, one row for each."""
 
-    Attributes
-    ----------
-    slots, users, ordinals, positions, tracks, time_ms : ndarray of int64, shape (n,)
-        `ordinals` number the listener's sessions, `positions` the session's listens, both from 0.
-    fractions : ndarray of float64, shape (n,)
-    ended : ndarray of bool, shape (n,)
-        Whether the session ended with the listen; the others wait for a recommendation.
-    """
-
-    slots: Ints
+    slots: Ints  # shape (n,); `ordinals` number the listener's sessions, `positions` the session's listens, both from 0
     users: Ints
     ordinals: Ints
     positions: Ints
     tracks: Ints
-    fractions: Floats
+    fractions: Floats  # shape (n,)
     time_ms: Ints
+    # shape (n,); whether the session ended with the listen; the others wait for a recommendation
     ended: NDArray[np.bool_]
 
     def __len__(self) -> int:

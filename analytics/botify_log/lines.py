@@ -23,41 +23,22 @@ RECOMMENDER = "botify"
 
 
 class LogLine(BaseModel):
-    """One call of Botify's API.
+    """One call of Botify's API."""
 
-    Attributes
-    ----------
-    message : str
-        `next`, or `last` at the end of a session.
-    timestamp : int
-        Milliseconds since the epoch.
-    time : float
-        Fraction of the track that was heard, 0 to 1.
-    latency : float, optional
-        Of the answer, seconds.
-    recommendation : int, optional
-        The track that was recommended next.
-    experiments : mapping of str to str
-        Treatments of the recommendation.
-    """
-
-    message: Literal["next", "last"]
-    timestamp: int
+    message: Literal["next", "last"]  # `next`, or `last` at the end of a session
+    timestamp: int  # milliseconds since the epoch
     user: int
     track: int
-    time: float
-    latency: float | None = None
-    recommendation: int | None = None
-    experiments: dict[str, str] = {}
+    time: float  # fraction of the track that was heard, 0 to 1
+    latency: float | None = None  # of the answer, seconds
+    recommendation: int | None = None  # the track that was recommended next
+    experiments: dict[str, str] = {}  # treatments of the recommendation
 
 
 def read_line(text: str, number: int) -> LogLine:
     """Read a line.
 
-    Raises
-    ------
-    AnalyticsError
-        The line is invalid; the error says where and why.
+    Raises `AnalyticsError`: the line is invalid; the error says where and why.
 
     Examples
     --------
@@ -80,17 +61,9 @@ def listens_of(lines: Iterable[str], run_id: str) -> Iterator[Listen]:
     Botify's log names no sessions. One ends with the message `last`, or where the next track is not the recommended
     one: Botify's listeners play what is recommended.
 
-    Parameters
-    ----------
-    lines : iterable of str
-        In the order of the log.
-    run_id : str
-        First part of all session ids; the same lines and run give the same event ids.
-
-    Raises
-    ------
-    AnalyticsError
-        A line is invalid; the error says which.
+    `lines`: in the order of the log.
+    `run_id`: first part of all session ids; the same lines and run give the same event ids.
+    Raises `AnalyticsError`: A line is invalid; the error says which.
 
     Examples
     --------
@@ -194,18 +167,11 @@ _LINES = """
 
 
 class WrittenLog(NamedTuple):
-    """Numbers of listens in and out of a log.
+    """Numbers of listens in and out of a log."""
 
-    Attributes
-    ----------
-    lines : int
-        Listens in the log.
-    left_out : int
-        Listens before their listener's first recommendation, whose treatments are unknown, and sessions that began
-        after the last recommendation of all. `botify experiment` leaves out the same.
-    """
-
-    lines: int
+    lines: int  # listens in the log
+    # listens before their listener's first recommendation, whose treatments are unknown, and sessions that began after
+    # the last recommendation of all. `botify experiment` leaves out the same.
     left_out: int
 
 
@@ -214,17 +180,9 @@ def write_log(folder: Path, log: Path) -> WrittenLog:
 
     The log is replaced in one step. DuckDB sorts on the disk if memory is short.
 
-    Parameters
-    ----------
-    folder : Path
-        Of `botify export`.
-    log : Path
-        A JSON object a line.
-
-    Raises
-    ------
-    AnalyticsError
-        The folder is no export of listens, or has no listens yet.
+    `folder`: of `botify export`.
+    `log`: A JSON object a line.
+    Raises `AnalyticsError`: the folder is no export of listens, or has no listens yet.
     """
     with open_duckdb() as engine:
         listens = ExportedListens(folder, engine)

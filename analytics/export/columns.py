@@ -70,14 +70,8 @@ def record_batch(
 ) -> pa.RecordBatch:
     """Turn events into columns.
 
-    Parameters
-    ----------
-    schema : Schema
-        As `arrow_schema`.
-    events : sequence of Event, length n
-        All of the schema's event class.
-    partitions, offsets : sequence of int, length n
-        Position of each event's record.
+    `events`: all of the schema's event class.
+    `partitions`, `offsets`: position of each event's record.
 
     Examples
     --------

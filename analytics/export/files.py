@@ -29,50 +29,25 @@ NAME = "_manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the rows come from.
+    """Where the rows come from."""
 
-    Attributes
-    ----------
-    topic, topic_id : str
-        A topic that was deleted and created again has another id.
-    event : str
-        Name of the event's class.
-    """
-
-    topic: str
+    topic: str  # A topic that was deleted and created again has another id
     topic_id: str
-    event: str
+    event: str  # name of the event's class
 
 
 @dataclass(frozen=True, slots=True)
 class ExportedFile:
-    """One file.
+    """One file."""
 
-    Attributes
-    ----------
-    path : str
-        Below the export's folder.
-    offsets : mapping of partition to (first, last)
-        Kafka offsets of its rows, both included.
-    """
-
-    path: str
+    path: str  # below the export's folder
     rows: int
-    offsets: Mapping[int, tuple[int, int]]
+    offsets: Mapping[int, tuple[int, int]]  # Kafka offsets of its rows, both included
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """The state of an export: every record from `begin` up to `next_offsets` is in exactly one of the files.
-
-    Attributes
-    ----------
-    begin, next_offsets : mapping of partition to offset
-        First record of the export, and first record that it has not read.
-    commits : int
-        Number of commits; the next one's files have this number.
-    rejected : int
-        Records left out because they cannot be decoded or are invalid.
 
     Examples
     --------
@@ -84,11 +59,11 @@ class Manifest:
     """
 
     source: Source
-    begin: Mapping[int, int]
+    begin: Mapping[int, int]  # first record of the export, and first record that it has not read
     next_offsets: Mapping[int, int]
     files: tuple[ExportedFile, ...] = ()
-    commits: int = 0
-    rejected: int = 0
+    commits: int = 0  # number of commits; the next one's files have this number
+    rejected: int = 0  # records left out because they cannot be decoded or are invalid
     format: Literal[1] = 1
 
     @property
@@ -119,10 +94,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def read_manifest(folder: Path) -> Manifest | None:
     """Return the folder's manifest, or None if it has none.
 
-    Raises
-    ------
-    ExportError
-        The file is no manifest, or of a newer version.
+    Raises `ExportError`: the file is no manifest, or of a newer version.
     """
     path = folder / NAME
     try:
@@ -154,12 +126,8 @@ class ExportDirectory:
     def commit(self, table: pa.Table, next_offsets: Mapping[int, int], rejected: int) -> None:
         """Add rows, and advance the offsets.
 
-        Parameters
-        ----------
-        table : Table
-            All valid records between the former `next_offsets` and these.
-        rejected : int
-            Number of records between them that are left out.
+        `table`: all valid records between the former `next_offsets` and these.
+        `rejected`: number of records between them that are left out.
         """
         name = f"part-{self.manifest.commits:06d}.parquet"
         files = [self._write(f"{day}/{name}", rows) for day, rows in _by_day(table, self._time_column)]
@@ -201,10 +169,7 @@ def open_directory(
     time_column : str
         Column of milliseconds since the epoch that gives a row's day.
 
-    Raises
-    ------
-    ExportError
-        Another export is writing, or the folder holds other files.
+    Raises `ExportError`: another export is writing, or the folder holds other files.
     """
     make_folder(path)
     with (path / LOCK).open("w") as lock:

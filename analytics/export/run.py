@@ -113,10 +113,7 @@ class Chunk:
 class Erasures:
     """Follows the tombstones of erased listeners on the feedback topic; see `botify.streams.dlq.erase`.
 
-    Attributes
-    ----------
-    at_ms : dict of user to int
-        When each was erased last, wall clock, as of the last `refresh`.
+    `at_ms`: when each was erased last, wall clock, as of the last `refresh`.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -157,19 +154,11 @@ POLL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The range of records to export.
+    """The range of records to export."""
 
-    Attributes
-    ----------
-    begin : TopicPosition
-        Where a new export begins; an existing one is resumed.
-    follow : bool
-        Whether to keep exporting new records until stopped.
-    """
-
-    begin: TopicPosition = EARLIEST
+    begin: TopicPosition = EARLIEST  # where a new export begins; an existing one is resumed
     end: TopicPosition = LATEST
-    follow: bool = False
+    follow: bool = False  # whether to keep exporting new records until stopped
 
 
 def export_topic(
@@ -197,13 +186,8 @@ def export_topic(
     stopping : callable, optional
         Called after every batch and poll; if true, the rows in memory are written and the export ends.
 
-    Raises
-    ------
-    ExportError
-        The topic's events have no time, or topic and folder do not fit together (`open_directory`,
-        `check_reachable`).
-    TopicError
-        The topic does not exist, or the broker stops answering.
+    Raises `ExportError`: the topic's events have no time, or topic and folder do not fit together (`open_directory`,
+    `check_reachable`); `TopicError`: the topic does not exist, or the broker stops answering.
     """
     event, time_column = _timed(definition)
     end_offsets(settings, definition.name)  # reports a missing topic at once; `describe_topic` would wait for it

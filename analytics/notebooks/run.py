@@ -68,10 +68,7 @@ def simulate(home: Path, size: Size) -> None:
     The recommender reads its experiments when it starts, so the stack is started once for each period. Lists are built
     from the listens before the experiment.
 
-    Raises
-    ------
-    AnalyticsError
-        A command failed.
+    Raises `AnalyticsError`: A command failed.
     """
     for period, days in zip(PERIODS, size.days, strict=True):
         environment = _environment(home, period)
@@ -144,12 +141,7 @@ def simulated(size: Size) -> Iterator[Path]:
 def run_notebook(path: Path, home: Path) -> NotebookNode:
     """Execute a notebook against the run in a data directory, and return it with its outputs.
 
-    Raises
-    ------
-    CellExecutionError
-        A cell raised.
-    AnalyticsError
-        An output has an error or a warning.
+    Raises `CellExecutionError`: A cell raised; `AnalyticsError`: an output has an error or a warning.
     """
     executed = execute(path, _environment(home, PERIODS[-1]))
     if found := list(complaints(executed)):
@@ -187,15 +179,8 @@ _METADATA = {
 def execute(path: Path, environment: Mapping[str, str]) -> NotebookNode:
     """Execute a notebook from top to bottom, and return it with its outputs.
 
-    Parameters
-    ----------
-    environment : mapping
-        Environment variables of the kernel, added to those of this process.
-
-    Raises
-    ------
-    CellExecutionError
-        A cell raised.
+    `environment`: environment variables of the kernel, added to those of this process.
+    Raises `CellExecutionError`: A cell raised.
     """
     notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(
@@ -234,10 +219,7 @@ def complaints(notebook: NotebookNode) -> Iterator[str]:
 def shrink_png(picture: str) -> str:
     """Reduce a picture to 256 colours, a third of the bytes.
 
-    Parameters
-    ----------
-    picture : str
-        PNG in base64, as in notebooks; so is the result.
+    `picture`: PNG in base64, as in notebooks; so is the result.
     """
     shrunk = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(picture))) as image:

@@ -22,13 +22,8 @@ def cosine_scores(counts: sparse.csr_array) -> Floats:
     With few listens most rows have nothing in common and the score is zero: the decomposition also sees tracks that are
     together with the same third one. With many listens the difference shrinks.
 
-    Parameters
-    ----------
-    counts : csr_array, shape (tracks, tracks)
-
-    Returns
-    -------
-    ndarray of float64, shape (tracks, tracks)
+    `counts`: shape (tracks, tracks).
+    Returns shape (tracks, tracks).
 
     Examples
     --------
@@ -52,9 +47,7 @@ def weighted_together(sessions: Ints, tracks: Ints, fractions: Floats, size: int
     size : int
         Number of tracks.
 
-    Returns
-    -------
-    csr_array, shape (size, size)
+    Returns shape (size, size).
 
     Examples
     --------
@@ -133,12 +126,8 @@ def epsilon_greedy(times: Floats, ends: Floats, epsilon: float = 0.1) -> Floats:
 def listeners_needed(values: Floats, effect: float = 0.02, power: float = 0.8, alpha: float = 0.05) -> int:
     """Return the listeners an arm that an effect needs (notebook 10, exercise 3).
 
-    Parameters
-    ----------
-    values : ndarray of float64
-        The metric, one value a listener.
-    effect : float
-        Of the mean, such as 0.02.
+    `values`: the metric, one value a listener.
+    `effect`: of the mean, such as 0.02.
 
     Examples
     --------
@@ -156,12 +145,8 @@ def slate_errors(appeals: Floats, is_cascade: bool) -> tuple[float, float]:
     needed. IPS is never wrong. The cascade's weights do not see what comes after a place, so they are right about
     listeners who do not either, and wrong about those who compare both.
 
-    Parameters
-    ----------
-    appeals : ndarray of float64, shape (tracks,)
-        Probability that a track alone is chosen; a chosen one is heard to its end.
-    is_cascade : bool
-        Whether listeners play the first that pleases, or else compare both, the second with half the weight
+    `appeals`: shape (tracks,); probability that a track alone is chosen; a chosen one is heard to its end.
+    `is_cascade`: whether listeners play the first that pleases, or else compare both, the second with half the weight
 
     Examples
     --------

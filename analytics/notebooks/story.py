@@ -29,22 +29,12 @@ REAL_LOG = "BOTIFY_REAL_LOG"
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A run of the simulator.
-
-    Attributes
-    ----------
-    experiments : Path
-        The experiments file of the recommender.
-    seed : int
-        Different for each period, so that listeners do not repeat themselves.
-    start : str
-        Event time (UTC).
-    """
+    """A run of the simulator."""
 
     run_id: str
-    experiments: Path
-    seed: int
-    start: str
+    experiments: Path  # the experiments file of the recommender
+    seed: int  # different for each period, so that listeners do not repeat themselves
+    start: str  # event time (UTC)
 
 
 BEFORE = Period("before", HERE / "before.toml", seed=11, start="2027-01-04")

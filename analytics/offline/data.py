@@ -25,16 +25,9 @@ def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
 
     A listen of a slate is among them, but its listener chose it from several: `analytics.offline.slates` is for those.
 
-    Parameters
-    ----------
-    listens : DataFrame
-        As `botify.analytics.data.listens_frame`, without copies.
-
-    Returns
-    -------
-    DataFrame
-        One row for each recommendation with a propensity: user, session_id, position, timestamp_ms, previous (the track
-        before it), track, reward (the fraction heard) and propensity.
+    `listens`: as `botify.analytics.data.listens_frame`, without copies.
+    Returns: one row for each recommendation with a propensity: user, session_id, position, timestamp_ms, previous (the
+    track before it), track, reward (the fraction heard) and propensity.
 
     Examples
     --------
@@ -130,30 +123,17 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class RewardModel:
-    """Mean reward of each track, plus a bonus if it is by the artist just heard.
+    """Mean reward of each track, plus a bonus if it is by the artist just heard."""
 
-    Attributes
-    ----------
-    artist_of : ndarray of int64, shape (tracks,)
-        By track id.
-    quality : ndarray of float64, shape (tracks,)
-        Mean reward of each track, shrunk towards the mean of all.
-    """
-
-    artist_of: Ints
-    quality: Floats
+    artist_of: Ints  # shape (tracks,); by track id
+    quality: Floats  # shape (tracks,); mean reward of each track, shrunk towards the mean of all
     same_artist: float
 
     @classmethod
     def fit(cls, decisions: pd.DataFrame, artist_of: Ints) -> Self:
         """Fit the model to decisions other than those to evaluate.
 
-        Parameters
-        ----------
-        decisions : DataFrame
-            As `botify.analytics.offline.data.logged_decisions`.
-        artist_of : ndarray of int64, shape (tracks,)
-            By track id.
+        `artist_of`: shape (tracks,); by track id.
 
         Examples
         --------
@@ -172,11 +152,8 @@ class RewardModel:
     def predict(self, previous: Ints, tracks: Ints) -> Floats:
         """Return the reward of each track, given the track before it.
 
-        Parameters
-        ----------
-        previous : ndarray of int64, shape (n,)
-        tracks : ndarray of int64, shape (n, k)
-            At `NO_TRACK` the result is the mean reward.
+        `previous`: shape (n,).
+        `tracks`: shape (n, k); at `NO_TRACK` the result is the mean reward.
         """
         known = np.where(tracks == NO_TRACK, 0, tracks)
         same = (self.artist_of[known] == self.artist_of[previous][:, None]) & (tracks != NO_TRACK)

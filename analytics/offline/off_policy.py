@@ -27,26 +27,14 @@ Floats = NDArray[np.float64]
 class Decisions:
     """Logged decisions with their probabilities under both policies.
 
-    Attributes
-    ----------
-    rewards : ndarray of float64, shape (n,)
-    propensities : ndarray of float64, shape (n,)
-        The logging policy's probability of the decision, in (0, 1].
-    targets : ndarray of float64, shape (n,)
-        The target policy's, in [0, 1].
-    users : ndarray of int64, shape (n,), optional
-        Users of the decisions. A user's decisions are not independent, so the interval is over users; by default, over
-        decisions.
-
-    Raises
-    ------
-    AnalyticsError
-        Lengths differ, or a probability is out of range.
+    Raises `AnalyticsError`: lengths differ, or a probability is out of range.
     """
 
-    rewards: Floats
-    propensities: Floats
-    targets: Floats
+    rewards: Floats  # shape (n,)
+    propensities: Floats  # shape (n,); the logging policy's probability of the decision, in (0, 1]
+    targets: Floats  # shape (n,); the target policy's, in [0, 1]
+    # shape (n,); users of the decisions. A user's decisions are not independent, so the interval is over users; by
+    # default, over decisions.
     users: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
@@ -74,18 +62,13 @@ class Interval(StrEnum):
 
 
 class PolicyValue(NamedTuple):
-    """A policy's estimated mean reward.
-
-    Attributes
-    ----------
-    effective_decisions : float
-        Effective sample size (Σw)² / Σw² (Kish, 1965). If it is a small share of the decisions, the policies hardly
-        overlap and the interval is not reliable.
-    """
+    """A policy's estimated mean reward."""
 
     value: float
     lower: float
     upper: float
+    # effective sample size (Σw)² / Σw² (Kish, 1965). If it is a small share of the decisions, the policies hardly
+    # overlap and the interval is not reliable.
     effective_decisions: float
 
 
@@ -94,12 +77,8 @@ def ips(
 ) -> PolicyValue:
     """Weight each reward by target / propensity (Horvitz and Thompson, JASA 47, 1952): unbiased, high variance.
 
-    Parameters
-    ----------
-    alpha : float
-        One minus the confidence.
-    clip : float, optional
-        Largest weight: less variance, but a downward bias for non-negative rewards.
+    `alpha`: one minus the confidence.
+    `clip`: largest weight: less variance, but a downward bias for non-negative rewards.
 
     Examples
     --------
@@ -120,10 +99,7 @@ def snips(
 
     The errors are the delta method's. Parameters as for `ips`.
 
-    Raises
-    ------
-    AnalyticsError
-        The target policy takes none of the logged decisions.
+    Raises `AnalyticsError`: the target policy takes none of the logged decisions.
     """
     weights = decisions.weights(clip)
     mean_weight = float(weights.mean())
@@ -193,10 +169,7 @@ def _skewness(sums: Floats) -> float:
 
 
 def _less_skewed(quantile: float, skewness: float) -> float:
-    """Return the quantile of the studentised mean of skewed values that corresponds to one of Student's t.
-
-    The inverse of Hall's cubic, with a = skewness / √n: 3/a · ((1 + a · (quantile - a/6))^(1/3) - 1).
-    """
+    """Return the quantile of the studentised mean of skewed values that corresponds to one of Student's t."""
     if abs(skewness) < 1e-6:
         return quantile
     return float(3 / skewness * (np.cbrt(1 + skewness * (quantile - skewness / 6)) - 1))
@@ -223,8 +196,6 @@ def evaluate_drawn(decisions: pd.DataFrame, lists: Lists, tracks: int, model: Re
 
     Parameters
     ----------
-    decisions : DataFrame, length n
-        As `botify.analytics.offline.data.logged_decisions`.
     lists : ndarray of int64, shape (n, k)
         Tracks from which the policy draws; the whole catalogue if a list is empty.
     tracks : int
@@ -232,10 +203,7 @@ def evaluate_drawn(decisions: pd.DataFrame, lists: Lists, tracks: int, model: Re
     model : RewardModel
         Fitted on other decisions.
 
-    Raises
-    ------
-    AnalyticsError
-        There are no decisions.
+    Raises `AnalyticsError`: there are no decisions.
     """
     target = probability(lists, decisions["track"], otherwise=1 / tracks)
     log = _log(decisions, target)

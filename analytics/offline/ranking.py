@@ -16,21 +16,11 @@ NO_TRACK = -1
 
 
 class Rankings(NamedTuple):
-    """Recommended lists and their hits.
+    """Recommended lists and their hits."""
 
-    Attributes
-    ----------
-    users : ndarray of int64, shape (u,)
-        Those who liked any track.
-    hits : ndarray of bool, shape (u, k)
-        Whether the user liked the track at each rank, best first.
-    liked : ndarray of int64, shape (u,)
-        Number of tracks that the user liked, recommended or not.
-    """
-
-    users: NDArray[np.int64]
-    hits: NDArray[np.bool_]
-    liked: NDArray[np.int64]
+    users: NDArray[np.int64]  # shape (u,); those who liked any track
+    hits: NDArray[np.bool_]  # shape (u, k); whether the user liked the track at each rank, best first
+    liked: NDArray[np.int64]  # shape (u,); number of tracks that the user liked, recommended or not
 
 
 def judge(users: ArrayLike, recommended: ArrayLike, liked: pd.DataFrame) -> Rankings:
@@ -44,10 +34,7 @@ def judge(users: ArrayLike, recommended: ArrayLike, liked: pd.DataFrame) -> Rank
     liked : DataFrame
         Columns user and track, from the future; duplicates count once.
 
-    Raises
-    ------
-    AnalyticsError
-        The shapes do not fit, or a list has a track twice.
+    Raises `AnalyticsError`: the shapes do not fit, or a list has a track twice.
 
     Examples
     --------
@@ -142,18 +129,10 @@ def temporal_split(listens: pd.DataFrame, future_share: float = 0.2) -> Temporal
     A random split, or one for each user, would leak the future of other users into training (Ji, Sun, Zhang and Li, "A
     critical study on data leakage", TOIS 41, 2023).
 
-    Parameters
-    ----------
-    listens : DataFrame
-        With timestamp_ms.
-    future_share : float
-        Share of the listens after the moment, between 0 and 1; listens of the same millisecond stay together, in the
-        future.
-
-    Raises
-    ------
-    AnalyticsError
-        The share is out of range, or one part would be empty.
+    `listens`: with timestamp_ms.
+    `future_share`: share of the listens after the moment, between 0 and 1; listens of the same millisecond stay
+    together, in the future.
+    Raises `AnalyticsError`: the share is out of range, or one part would be empty.
 
     Examples
     --------
@@ -178,12 +157,8 @@ Popularity = NDArray[np.int64]
 def coverage(recommended: ArrayLike, tracks: int) -> float:
     """Return the share of the catalogue that was recommended.
 
-    Parameters
-    ----------
-    recommended : array_like of int, shape (n, k)
-        `NO_TRACK` after the end of a list.
-    tracks : int
-        Size of the catalogue.
+    `recommended`: shape (n, k); `NO_TRACK` after the end of a list.
+    `tracks`: size of the catalogue.
 
     Examples
     --------
@@ -259,10 +234,7 @@ def gini(recommended: ArrayLike, tracks: int) -> float:
 def diversity_of(recommended: ArrayLike, heard: NDArray[np.float64], popularity: Popularity) -> pd.Series[float]:
     """Return coverage, Gini, and the mean novelty and popularity bias over users.
 
-    Parameters
-    ----------
-    recommended, heard, popularity
-        As for `popularity_bias`.
+    `recommended`, `heard`, `popularity`: as for `popularity_bias`.
 
     Examples
     --------

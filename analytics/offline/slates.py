@@ -34,28 +34,17 @@ SHOWN_MS = 30 * 60 * 1000
 class Slates:
     """Logged slates.
 
-    Attributes
-    ----------
-    users, timestamps_ms : ndarray of int64, shape (n,)
-        For intervals over users, and for target policies that look at what came before.
-    tracks : ndarray of int64, shape (n, places)
-        `NO_TRACK` after the end of a shorter slate.
-    propensities : ndarray of float64, shape (n, places)
-        The logging policy's probability of each track, given those before it, in (0, 1]; 1 after the end.
-    rewards : ndarray of float64, shape (n, places)
-        What was heard of each track; 0 of those that were not heard.
-
-    Raises
-    ------
-    AnalyticsError
-        Shapes differ, or a probability is out of range.
+    Raises `AnalyticsError`: shapes differ, or a probability is out of range.
     """
 
+    # shape (n,); for intervals over users, and for target policies that look at what came before
     users: NDArray[np.int64]
     timestamps_ms: NDArray[np.int64]
-    tracks: NDArray[np.int64]
+    tracks: NDArray[np.int64]  # shape (n, places); `NO_TRACK` after the end of a shorter slate
+    # shape (n, places); the logging policy's probability of each track, given those before it, in (0, 1]; 1 after the
+    # end
     propensities: Floats
-    rewards: Floats
+    rewards: Floats  # shape (n, places); what was heard of each track; 0 of those that were not heard
 
     def __post_init__(self) -> None:
         shapes = {self.tracks.shape, self.propensities.shape, self.rewards.shape}
@@ -77,10 +66,7 @@ class Slates:
     def checked(self, targets: Floats) -> Floats:
         """Return the target policy's probabilities, shape (n, places), with 1 after the end of a slate.
 
-        Raises
-        ------
-        AnalyticsError
-            The target policy's probabilities are of another shape, or not between 0 and 1.
+        Raises `AnalyticsError`: the target policy's probabilities are of another shape, or not between 0 and 1.
         """
         if targets.shape != self.tracks.shape:
             raise AnalyticsError(
@@ -99,17 +85,8 @@ def join_slates(slates: pd.DataFrame, listens: pd.DataFrame) -> Slates:
     that came too late for the gateway are on the topic although nobody saw them; they count as slates of which nothing
     was heard.
 
-    Parameters
-    ----------
-    slates : DataFrame
-        As `botify.analytics.exported.exported_slates`.
-    listens : DataFrame
-        As `botify.analytics.data.listens_frame`, without copies.
-
-    Raises
-    ------
-    AnalyticsError
-        There are no slates.
+    `listens`: as `botify.analytics.data.listens_frame`, without copies.
+    Raises `AnalyticsError`: there are no slates.
 
     Examples
     --------
@@ -189,10 +166,7 @@ def drawn_slates(lists: Lists, tracks: NDArray[np.int64], explore: float = 1.0) 
 def whole_slates(slates: Slates, targets: Floats) -> Decisions:
     """Return each slate as one decision, whose reward is the sum over its places.
 
-    Parameters
-    ----------
-    targets : ndarray of float64, shape (n, places)
-        The target policy's probability of each track, given those before it.
+    `targets`: shape (n, places); the target policy's probability of each track, given those before it.
 
     Examples
     --------
@@ -217,12 +191,8 @@ def cascade_ips(
 
     `effective_decisions` is that of the last place, the smallest.
 
-    Parameters
-    ----------
-    slates, targets
-        As for `whole_slates`.
-    alpha, clip, interval
-        As for `ips`.
+    `slates`, `targets`: as for `whole_slates`.
+    `alpha`, `clip`, `interval`: as for `ips`.
     """
     weights = slates.weights(targets, clip)
     terms = (weights * slates.rewards).sum(axis=1)
@@ -241,10 +211,7 @@ def cascade_snips(
 
     Parameters as for `cascade_ips`; the errors are the delta method's.
 
-    Raises
-    ------
-    AnalyticsError
-        The target policy shows none of the logged slates.
+    Raises `AnalyticsError`: the target policy shows none of the logged slates.
     """
     weights = slates.weights(targets, clip)
     means = weights.mean(axis=0)

@@ -27,12 +27,8 @@ def histograms(
 ) -> Figure:
     """Draw the share of each sample by bins of equal width, as overlaid steps.
 
-    Parameters
-    ----------
-    upper : float, optional
-        End of the axis; larger values count in the last bin.
-    control : str, optional
-        Name of the sample in grey.
+    `upper`: end of the axis; larger values count in the last bin.
+    `control`: name of the sample in grey.
 
     Examples
     --------
@@ -63,12 +59,8 @@ def bars(
 ) -> Figure:
     """Draw a horizontal bar for each name, with its value at the end.
 
-    Parameters
-    ----------
-    percent : bool
-        Values are shares.
-    digits : int
-        Decimal places of values that are not shares.
+    `percent`: values are shares.
+    `digits`: decimal places of values that are not shares.
 
     Examples
     --------
@@ -100,10 +92,7 @@ _LONGEST_LEVEL = 8
 def heat_map(table: pd.DataFrame, title: str, subtitle: str, x: str, y: str, value: str) -> Figure:
     """Draw a table as a heat map; missing values stay white.
 
-    Parameters
-    ----------
-    value : str
-        Name of the values, with their unit.
+    `value`: name of the values, with their unit.
 
     Examples
     --------

@@ -16,11 +16,8 @@ from botify.analytics.plots.style import DOWN, INK, MUTED, PALETTE, UP, new_figu
 def map_of_groups(places: ArrayLike, groups: pd.Series[str], title: str, subtitle: str, named: int = 6) -> Figure:
     """Draw points as a map without axes; the largest groups have a colour and a name.
 
-    Parameters
-    ----------
-    places : array_like of float, shape (n, 2)
-    named : int
-        Number of groups with a colour; the others are grey.
+    `places`: shape (n, 2).
+    `named`: number of groups with a colour; the others are grey.
 
     Examples
     --------
@@ -52,12 +49,8 @@ def dots(
 ) -> Figure:
     """Draw a point for each row, with its intervals and its name.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Columns x and y; optionally x_lower, x_upper, y_lower and y_upper.
-    names : sequence of str, optional
-        Written beside the points; by default the index.
+    `frame`: columns x and y; optionally x_lower, x_upper, y_lower and y_upper.
+    `names`: written beside the points; by default the index.
 
     Examples
     --------
@@ -82,10 +75,7 @@ def dots(
 def against(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     """Join two tables of estimates with their intervals, for `dots`.
 
-    Parameters
-    ----------
-    x, y : DataFrame
-        Columns estimate, lower and upper; rows that are not in both are left out.
+    `x`, `y`: columns estimate, lower and upper; rows that are not in both are left out.
 
     Examples
     --------

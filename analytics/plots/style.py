@@ -132,10 +132,7 @@ def png(figure: Figure) -> bytes:
 def svg(figure: Figure, name: str) -> str:
     """Return the chart as an `<svg>` element for a page with several; its texts are text, its ground the page's.
 
-    Parameters
-    ----------
-    name : str
-        Unique on the page; the ids inside the chart derive from it.
+    `name`: unique on the page; the ids inside the chart derive from it.
     """
     buffer = io.StringIO()
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):

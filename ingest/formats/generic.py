@@ -37,10 +37,7 @@ def read_parquet(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
 def parquet_rows(source: Source, member: Member, columns: Mapping[str, str]) -> Iterator[Rows]:
     """Yield the rows of a Parquet file.
 
-    Raises
-    ------
-    DatasetError
-        It is not Parquet, or lacks a column.
+    Raises `DatasetError`: it is not Parquet, or lacks a column.
     """
     with member.open() as stream:
         try:
@@ -88,11 +85,8 @@ def value_at(line: Mapping[str, Any], path: Sequence[str]) -> Any:
 def json_rows(source: Source, member: Member, pick: Any) -> Iterator[Rows]:
     """Yield the rows of a file of JSON lines.
 
-    Parameters
-    ----------
-    pick : callable of mapping
-        Returns what a line has, by role. Lists and objects count as their JSON, and None as nothing; a `ValueError`
-        rejects the line.
+    `pick`: returns what a line has, by role. Lists and objects count as their JSON, and None as nothing; a `ValueError`
+    rejects the line.
     """
     for block in iter_blocks(source, member):
         texts = block.lines.to_pylist()

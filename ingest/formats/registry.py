@@ -16,25 +16,13 @@ SHARE = "fraction is the share that was heard; less than 0.5 is a skip"
 
 
 class Format(NamedTuple):
-    """A source that can be imported.
+    """A source that can be imported."""
 
-    Attributes
-    ----------
-    help : str
-        One line.
-    read : callable
-        Yields the rows of a source; takes what `--map` says.
-    rules : tuple of str
-        What the card says beyond the rules that all formats share.
-    mapped : bool
-        Whether `--map` is needed.
-    """
-
-    help: str
-    read: Callable[[Source, Mapping[str, str]], Iterator[Rows]]
+    help: str  # one line
+    read: Callable[[Source, Mapping[str, str]], Iterator[Rows]]  # yields the rows of a source; takes what `--map` says
     licence: str = OWN_LICENCE
-    rules: tuple[str, ...] = ()
-    mapped: bool = False
+    rules: tuple[str, ...] = ()  # what the card says beyond the rules that all formats share
+    mapped: bool = False  # whether `--map` is needed
 
 
 FORMATS: Mapping[str, Format] = {
@@ -93,10 +81,7 @@ FORMATS: Mapping[str, Format] = {
 def find_format(name: str) -> Format:
     """Return a format by its name.
 
-    Raises
-    ------
-    DatasetError
-        There is none of that name.
+    Raises `DatasetError`: there is none of that name.
     """
     if name not in FORMATS:
         raise DatasetError(f"source {name!r} is not known; say one of {', '.join(FORMATS)}")

@@ -74,10 +74,7 @@ class BotifyEnv(gymnasium.Env[Columns, Action]):
 
         A session that ends with the listener's own first track has nothing to decide and is passed over.
 
-        Raises
-        ------
-        SimulationError
-            So are `MOST_PASSED_OVER` sessions in succession.
+        Raises `SimulationError`: so are `MOST_PASSED_OVER` sessions in succession.
         """
         super().reset(seed=seed)
         if seed is not None or self._session is None:
@@ -95,10 +92,7 @@ class BotifyEnv(gymnasium.Env[Columns, Action]):
     def step(self, action: Action) -> tuple[Columns, float, bool, bool, dict[str, Any]]:
         """Take an action.
 
-        Raises
-        ------
-        gymnasium.error.ResetNeeded
-            The session has ended.
+        Raises `gymnasium.error.ResetNeeded`: the session has ended.
         """
         session = self._session
         if session is None or session.heard.ended[0]:
@@ -126,10 +120,7 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
     After the end of a session, the next step ignores the action and returns the first observation of the next session
     with a reward of 0 (Gymnasium's `AutoresetMode.NEXT_STEP`).
 
-    Parameters
-    ----------
-    world, model
-        As of `BotifyEnv`.
+    `world`, `model`: as of `BotifyEnv`.
 
     Examples
     --------
@@ -164,10 +155,7 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
     ) -> tuple[Columns, Columns]:
         """Start sessions; without a seed, the next ones of the same sequence.
 
-        Raises
-        ------
-        gymnasium.error.Error
-            `seed` is a list: the listeners are drawn together, so there is one seed.
+        Raises `gymnasium.error.Error`: `seed` is a list: the listeners are drawn together, so there is one seed.
         """
         if isinstance(seed, list):
             raise gymnasium.error.Error(f"seed={seed} is a list; give one seed, from which all listeners are drawn")
@@ -181,10 +169,7 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
     def step(self, actions: NDArray[np.int64]) -> tuple[Columns, NDArray[Any], NDArray[Any], NDArray[Any], Columns]:
         """Take an action for each listener.
 
-        Raises
-        ------
-        gymnasium.error.ResetNeeded
-            `reset` has not been called.
+        Raises `gymnasium.error.ResetNeeded`: `reset` has not been called.
         """
         if self._session is None:
             raise gymnasium.error.ResetNeeded("no session is open; call reset() first")

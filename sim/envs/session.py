@@ -40,10 +40,7 @@ def observation_space(world: World) -> spaces.Dict:
 def world_of(world: World | str | None) -> World:
     """Return the given world, the stored world of that name or directory, or the default world.
 
-    Raises
-    ------
-    WorldError
-        There is no world of that name, or it is damaged.
+    Raises `WorldError`: there is no world of that name, or it is damaged.
     """
     if isinstance(world, World):
         return world
@@ -58,10 +55,7 @@ _USER_STREAM = 0
 class WalkInSchedule:
     """Draws a listener for each session of a slot, as Botify's environment does.
 
-    Parameters
-    ----------
-    users : int
-        Number of listeners to draw from.
+    `users`: number of listeners to draw from.
 
     Examples
     --------
@@ -87,15 +81,9 @@ _NO_LIMIT_MS = 2**62
 
 
 class SessionSlots:
-    """Sessions side by side; each of them has one listen in every round.
+    """Sessions side by side; each of them has one listen in every round."""
 
-    Attributes
-    ----------
-    heard : FinishedListens
-        The last listen of each slot, in the order of the slots.
-    """
-
-    heard: FinishedListens
+    heard: FinishedListens  # the last listen of each slot, in the order of the slots
 
     def __init__(self, world: World, model: str, slots: int, seed: int) -> None:
         self._catalogue = world.catalogue
@@ -108,10 +96,7 @@ class SessionSlots:
     def play(self, tracks: NDArray[np.int64]) -> None:
         """Play a track to each listener; a slot whose session ended starts the next one with the listener's own track.
 
-        Raises
-        ------
-        gymnasium.error.InvalidAction
-            A track does not exist, or there is not one for each listener.
+        Raises `gymnasium.error.InvalidAction`: A track does not exist, or there is not one for each listener.
         """
         staying = ~self.heard.ended
         if tracks.shape != staying.shape:

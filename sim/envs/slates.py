@@ -43,10 +43,7 @@ class BotifySlateEnv(BotifyEnv):
     choice : str | ChoiceModel
         `logit`, `cascade`, or a function of one's own (`botify.sim.listeners.choice`).
 
-    Raises
-    ------
-    SimulationError
-        The slate has no place or more than there are tracks, or there is no such choice model.
+    Raises `SimulationError`: the slate has no place or more than there are tracks, or there is no such choice model.
 
     Examples
     --------
@@ -85,10 +82,7 @@ class BotifySlateEnv(BotifyEnv):
 class BotifySlateVectorEnv(BotifyVectorEnv):
     """`BotifySlateEnv` for many listeners, as `BotifyVectorEnv` is `BotifyEnv` for many; actions are (num_envs, size).
 
-    Parameters
-    ----------
-    num_envs, world, model, size, choice
-        As of `BotifyVectorEnv` and `BotifySlateEnv`.
+    `num_envs`, `world`, `model`, `size`, `choice`: as of `BotifyVectorEnv` and `BotifySlateEnv`.
 
     Examples
     --------
@@ -138,12 +132,8 @@ def _opener(world: World, name: str, size: int, choice: str | ChoiceModel) -> Ca
 class SlateSlots(SessionSlots):
     """Sessions side by side whose listeners are shown slates.
 
-    Attributes
-    ----------
-    heard : FinishedListens
-        The last listen of each slot; a listener who chose none has ended with it.
-    places : ndarray of int64, shape (slots,)
-        Place of each listener's choice; `size` for none, and for the listener's own first track.
+    `heard`: the last listen of each slot; a listener who chose none has ended with it.
+    `places`: shape (slots,); place of each listener's choice; `size` for none, and for the listener's own first track.
     """
 
     def __init__(self, world: World, name: str, slots: int, seed: int, size: int, probabilities: ChoiceModel) -> None:
@@ -157,10 +147,8 @@ class SlateSlots(SessionSlots):
     def play(self, tracks: NDArray[np.int64]) -> None:
         """Show a slate to each listener, shape (slots, size); a slot whose session ended starts the next one.
 
-        Raises
-        ------
-        gymnasium.error.InvalidAction
-            A track does not exist, or there is not one slate of the right size for each listener.
+        Raises `gymnasium.error.InvalidAction`: A track does not exist, or there is not one slate of the right size for
+        each listener.
         """
         heard = self.heard
         if tracks.shape != (len(heard), self._size):

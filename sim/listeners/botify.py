@@ -22,10 +22,7 @@ class BotifyListeners:
 
     Source: `sim/envs/user.py` of the course's repository, anokhin/recsys-course-spring-2024.
 
-    Parameters
-    ----------
-    seed : int
-        Not used here, where all randomness comes from the keys of the sessions; the models of `changing` use it.
+    `seed`: not used here, where all randomness comes from the keys of the sessions; the models of `changing` use it.
 
     Examples
     --------

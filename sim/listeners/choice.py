@@ -33,9 +33,7 @@ def logit(appeals: Floats) -> Floats:
 
     The model of users in RecSim (Ie et al., arXiv:1909.04847, 2019) and in SlateQ (Ie et al., IJCAI 2019).
 
-    Parameters
-    ----------
-    appeals : ndarray of float64, shape (n, places)
+    `appeals`: shape (n, places).
 
     Examples
     --------
@@ -60,9 +58,7 @@ def cascade(appeals: Floats) -> Floats:
     What comes after a track never changes whether it is played, as estimators of cascades assume. Craswell et al.,
     "An experimental comparison of click position-bias models" (WSDM 2008), with the places' weights.
 
-    Parameters
-    ----------
-    appeals : ndarray of float64, shape (n, places)
+    `appeals`: shape (n, places).
 
     Examples
     --------
@@ -81,10 +77,7 @@ CHOICES: Mapping[str, ChoiceModel] = {"logit": logit, "cascade": cascade}
 def choice_model(choice: str | ChoiceModel) -> ChoiceModel:
     """Return the choice model of a name, or the given one.
 
-    Raises
-    ------
-    SimulationError
-        There is none of that name.
+    Raises `SimulationError`: there is none of that name.
     """
     if callable(choice):
         return choice
@@ -96,10 +89,8 @@ def choice_model(choice: str | ChoiceModel) -> ChoiceModel:
 def chosen(probabilities: Floats, keys: Keys) -> Ints:
     """Draw the place that each listener chooses, from 0; the number of places means none.
 
-    Parameters
-    ----------
-    probabilities : ndarray of float64, shape (n, places)
-    keys : ndarray of uint64, shape (n,)
+    `probabilities`: shape (n, places).
+    `keys`: shape (n,).
     """
     drawn = uniform(keys, CHOICE)
     places: Ints = (drawn[:, None] >= np.cumsum(probabilities, axis=1)).sum(axis=1)

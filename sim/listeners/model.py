@@ -32,58 +32,28 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class SessionStart:
-    """What new sessions begin with, one row for each.
+    """What new sessions begin with, one row for each."""
 
-    Attributes
-    ----------
-    tastes : ndarray of float64, shape (n, dimensions)
-        What the session looks for, in the space of the tracks' vectors.
-    tracks : ndarray of int64, shape (n,)
-        The track that the listener chooses first.
-    fractions : ndarray of float64, shape (n,), optional
-        The share of it that is heard; None: all of it.
-    budgets : ndarray of int64, shape (n,), optional
-        Bad tracks until the session ends; None: the listeners' `session_budget`.
-    lengths : ndarray of int64, shape (n,), optional
-        Tracks after which the session ends, whatever was played; None: no such number.
-    """
-
-    tastes: Floats
-    tracks: Ints
-    fractions: Floats | None = None
-    budgets: Ints | None = None
+    tastes: Floats  # shape (n, dimensions); what the session looks for, in the space of the tracks' vectors
+    tracks: Ints  # shape (n,); the track that the listener chooses first
+    fractions: Floats | None = None  # shape (n,); the share of it that is heard; None: all of it
+    budgets: Ints | None = None  # shape (n,); bad tracks until the session ends; None: the listeners' `session_budget`
+    # shape (n,); tracks after which the session ends, whatever was played; None: no such number
     lengths: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """Listeners about to hear a recommended track, one row for each.
+    """Listeners about to hear a recommended track, one row for each."""
 
-    Attributes
-    ----------
-    users, tracks : ndarray of int64, shape (n,)
-    tastes : ndarray of float64, shape (n, dimensions)
-        As in the session's `SessionStart`; overwritten by the next exposure.
-    repeated : ndarray of bool, shape (n,)
-        The session has had the track already.
-    artist_counts : ndarray of int64, shape (n,)
-        Number of the session's listens so far of the track's artist.
-    time_ms : ndarray of int64, shape (n,)
-        Event time at which the track begins.
-    keys : ndarray of uint64, shape (n,)
-        The session's, as given to `open`.
-    positions : ndarray of int64, shape (n,)
-        Place of the track in its session; the listener's own first track has 0.
-    """
-
-    users: Ints
+    users: Ints  # shape (n,)
     tracks: Ints
-    tastes: Floats
-    repeated: NDArray[np.bool_]
-    artist_counts: Ints
-    time_ms: Ints
-    keys: Keys
-    positions: Ints
+    tastes: Floats  # shape (n, dimensions); as in the session's `SessionStart`; overwritten by the next exposure
+    repeated: NDArray[np.bool_]  # shape (n,); the session has had the track already
+    artist_counts: Ints  # shape (n,); number of the session's listens so far of the track's artist
+    time_ms: Ints  # shape (n,); event time at which the track begins
+    keys: Keys  # shape (n,); the session's, as given to `open`
+    positions: Ints  # shape (n,); place of the track in its session; the listener's own first track has 0
 
 
 class ListenerModel(Protocol):

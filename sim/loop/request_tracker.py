@@ -17,18 +17,11 @@ from botify.sim.simulation import FinishedListens
 
 @dataclass(frozen=True, slots=True)
 class MatchedAnswers:
-    """Recommendations that answer open requests, one row for each.
+    """Recommendations that answer open requests, one row for each."""
 
-    Attributes
-    ----------
-    slots, tracks : ndarray of int64, shape (n,)
-    latencies_ms : ndarray of float64, shape (n,)
-        Round trips.
-    """
-
-    slots: Ints
+    slots: Ints  # shape (n,)
     tracks: Ints
-    latencies_ms: NDArray[np.float64]
+    latencies_ms: NDArray[np.float64]  # shape (n,); round trips
 
 
 class RequestTracker:
@@ -83,12 +76,8 @@ class RequestTracker:
     ) -> tuple[list[Listen], list[RecommendationRequest]]:
         """Return the event of each finished listen, and a request for each session that continues.
 
-        Parameters
-        ----------
-        now_s : float
-            Monotonic wall clock.
-        reply_partition : int, optional
-            For the requests.
+        `now_s`: monotonic wall clock.
+        `reply_partition`: for the requests.
         """
         deadline_ms = self._deadline_ms()
         listens, requests = [], []

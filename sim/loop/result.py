@@ -54,18 +54,11 @@ class LatencyHistogram:
 
 @dataclass(slots=True)
 class RunResult(Progress):
-    """The counts and latencies of a run.
-
-    Attributes
-    ----------
-    measured_s : float
-        Wall time without the warm-up.
-    latency : LatencyHistogram
-        Round trips after the warm-up, from sending a request to receiving its answer.
-    """
+    """The counts and latencies of a run."""
 
     run_id: str = ""
-    measured_s: float = 0.0
+    measured_s: float = 0.0  # wall time without the warm-up
+    # round trips after the warm-up, from sending a request to receiving its answer
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
 
     @property

@@ -48,17 +48,9 @@ def run_loop(
     Listens and requests are at-least-once (see `RecordPublisher`); a second answer is dropped. Session ids begin with
     the run's id, so a run has new sessions even if the one before was killed.
 
-    Parameters
-    ----------
-    progress : callable
-        Called a few times a second.
-
-    Raises
-    ------
-    SimulationError
-        The options do not fit the world, or recommendations cannot be read.
-    TopicError
-        A topic is missing, no broker answers, or records are not delivered.
+    `progress`: called a few times a second.
+    Raises `SimulationError`: the options do not fit the world, or recommendations cannot be read; `TopicError`: A topic
+    is missing, no broker answers, or records are not delivered.
     """
     publish_catalogue(settings, world.catalogue)
     declare_simulated(settings)

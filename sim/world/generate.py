@@ -157,9 +157,7 @@ def draw_embeddings(
 
     Each part is a normal vector of `dimensions` with an expected length from the settings. A genre of -1 adds nothing.
 
-    Returns
-    -------
-    ndarray of float32, shape (tracks, dimensions)
+    Returns shape (tracks, dimensions).
     """
 
     def normal(rows: int, norm: float) -> NDArray[np.float64]:
@@ -245,10 +243,7 @@ def draw_interests(config: WorldConfig, scene_of: NDArray[np.int32], rng: np.ran
     Popularity is Zipf–Mandelbrot over a random order of the tracks; a community multiplies it by a weight for each
     scene, a gamma variable of shape 0.3 (a Dirichlet draw, up to its scale).
 
-    Returns
-    -------
-    ndarray of int32, shape (users, interests)
-        The tracks of a row are distinct.
+    Returns: shape (users, interests): the tracks of a row are distinct.
     """
     ranks = rng.permutation(config.tracks)
     popularity = (ranks + 1 + config.popularity_offset * config.tracks) ** -config.popularity_exponent
@@ -301,9 +296,7 @@ def neighbours_of_interests(
 ) -> NDArray[np.int32]:
     """Find the tracks nearest to each listener's interests.
 
-    Returns
-    -------
-    ndarray of int32, shape (users, interests, count)
+    Returns shape (users, interests, count).
     """
     different, place = np.unique(interests, return_inverse=True)
     found: NDArray[np.int32] = nearest(embeddings, embeddings[different], count)[place.reshape(interests.shape)]

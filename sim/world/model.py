@@ -19,33 +19,19 @@ class Details(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WorldCatalogue:
-    """The tracks; a track's id is its row.
+    """The tracks; a track's id is its row."""
 
-    Attributes
-    ----------
-    embeddings : ndarray of float32, shape (tracks, dimensions)
-        Hidden from recommenders.
-    artist_of, genre_of : ndarray of int32, shape (tracks,)
-        Index into `artists` and `genres`; a genre of -1 is unknown.
-    scene_of : ndarray of int32, shape (tracks,)
-        Number of the group of artists who sound alike, -1 where there is none. Hidden from recommenders.
-    duration_ms : ndarray of int32, shape (tracks,)
-    albums : tuple of str or None, titles : tuple of str
-        One for each track.
-    details : tuple of Details
-        One for each track, or none at all.
-    """
-
-    embeddings: NDArray[np.float32]
-    artist_of: NDArray[np.int32]
+    embeddings: NDArray[np.float32]  # shape (tracks, dimensions); hidden from recommenders
+    artist_of: NDArray[np.int32]  # shape (tracks,); index into `artists` and `genres`; a genre of -1 is unknown
     genre_of: NDArray[np.int32]
+    # shape (tracks,); number of the group of artists who sound alike, -1 where there is none. Hidden from recommenders.
     scene_of: NDArray[np.int32]
-    duration_ms: NDArray[np.int32]
+    duration_ms: NDArray[np.int32]  # shape (tracks,)
     artists: tuple[str, ...]
     genres: tuple[str, ...]
-    albums: tuple[str | None, ...]
+    albums: tuple[str | None, ...]  # one for each track
     titles: tuple[str, ...]
-    details: tuple[Details, ...] = ()
+    details: tuple[Details, ...] = ()  # one for each track, or none at all
 
     def __len__(self) -> int:
         return len(self.titles)
@@ -58,29 +44,17 @@ class WorldCatalogue:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """The listeners, hidden from recommenders; a listener's id is their row.
+    """The listeners, hidden from recommenders; a listener's id is their row."""
 
-    Attributes
-    ----------
-    interests : ndarray of int32, shape (users, interests)
-        Tracks.
-    neighbours : ndarray of int32, shape (users, interests, most)
-        The tracks nearest to each interest by inner product, nearest first.
-    interest_neighbours : ndarray of int32, shape (users,)
-        Number of `neighbours` that a session may start at.
-    consume_bias, consume_sharpness, artist_discount_gamma : ndarray of float64, shape (users,)
-    session_budget : ndarray of int32, shape (users,)
-    tastes : ndarray of float32, shape (users, interests, dimensions), optional
-        What each interest looks for; None: the vector of its track.
-    """
-
-    interests: NDArray[np.int32]
+    interests: NDArray[np.int32]  # shape (users, interests); tracks
+    # shape (users, interests, most); the tracks nearest to each interest by inner product, nearest first
     neighbours: NDArray[np.int32]
-    interest_neighbours: NDArray[np.int32]
-    consume_bias: NDArray[np.float64]
+    interest_neighbours: NDArray[np.int32]  # shape (users,); number of `neighbours` that a session may start at
+    consume_bias: NDArray[np.float64]  # shape (users,)
     consume_sharpness: NDArray[np.float64]
     artist_discount_gamma: NDArray[np.float64]
-    session_budget: NDArray[np.int32]
+    session_budget: NDArray[np.int32]  # shape (users,)
+    # shape (users, interests, dimensions); what each interest looks for; None: the vector of its track
     tastes: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
@@ -89,20 +63,12 @@ class Listeners:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A catalogue and its listeners.
+    """A catalogue and its listeners."""
 
-    Attributes
-    ----------
-    name : str
-        First hexadecimal digits of the hash of the world's sources.
-    about : dict
-        Settings of a generated world, or the files of an imported one.
-    """
-
-    name: str
+    name: str  # first hexadecimal digits of the hash of the world's sources
     catalogue: WorldCatalogue
     listeners: Listeners
-    about: dict[str, Any]
+    about: dict[str, Any]  # settings of a generated world, or the files of an imported one
 
 
 _BLOCK = 256
@@ -124,10 +90,7 @@ def nearest(embeddings: NDArray[np.float32], to: NDArray[np.float32], count: int
     count : int
         At most the number of all tracks.
 
-    Returns
-    -------
-    ndarray of int32, shape (n, count)
-        Nearest first; ties in order of the track's id.
+    Returns: shape (n, count): nearest first; ties in order of the track's id.
 
     Examples
     --------

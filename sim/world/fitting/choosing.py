@@ -26,12 +26,8 @@ class OwnChoice:
     A new track is drawn with probability proportional to ``exp(⟨track, taste⟩)`` among those that the listener has
     not heard; with the probability `repeats` the listener plays a track of an earlier session instead.
 
-    Parameters
-    ----------
-    users : int
-        Number of listeners who take part.
-    seed : int
-        That of the run, so that the interest is the session's.
+    `users`: number of listeners who take part.
+    `seed`: that of the run, so that the interest is the session's.
     """
 
     def __init__(self, world: World, users: int, repeats: float, seed: int) -> None:

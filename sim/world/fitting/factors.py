@@ -22,14 +22,8 @@ def track_vectors(heard: sparse.csr_array, dimensions: int, rng: np.random.Gener
     where the user heard the track, and p = 0 and c = 1 elsewhere (Hu, Koren and Volinsky, "Collaborative filtering for
     implicit feedback datasets", ICDM 2008).
 
-    Parameters
-    ----------
-    heard : csr_array of ones, shape (users, tracks)
-
-    Returns
-    -------
-    ndarray, shape (tracks, dimensions)
-        Zeros for tracks that no user heard.
+    `heard`: shape (users, tracks).
+    Returns: shape (tracks, dimensions): zeros for tracks that no user heard.
     """
     listeners = sparse.csr_array(heard.T)
     tracks = rng.normal(scale=0.1, size=(heard.shape[1], dimensions))
@@ -52,16 +46,10 @@ def _solve(seen: sparse.csr_array, fixed: Floats) -> Floats:
 
 
 class Mixture(NamedTuple):
-    """A mixture of normals without covariances.
+    """A mixture of normals without covariances."""
 
-    Attributes
-    ----------
-    weights : ndarray, shape (components,)
-    means, deviations : ndarray, shape (components, dimensions)
-    """
-
-    weights: Floats
-    means: Floats
+    weights: Floats  # shape (components,)
+    means: Floats  # shape (components, dimensions)
     deviations: Floats
 
     def draw(self, count: int, rng: np.random.Generator) -> Floats:

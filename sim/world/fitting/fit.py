@@ -24,25 +24,13 @@ FIT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """Settings of a fit.
-
-    Attributes
-    ----------
-    users : int
-        Listeners of the world; the log may have more or fewer.
-    dimensions : int
-        Of the tracks' vectors, besides the one that holds their popularity.
-    components : int
-        Communities of listeners, at most: normals of the mixture of tastes.
-    interest_neighbours : int
-        Tracks nearest to a listener's taste that sessions start with.
-    """
+    """Settings of a fit."""
 
     seed: int = 1
-    users: int = 10_000
-    dimensions: int = 16
-    components: int = 20
-    interest_neighbours: int = 10
+    users: int = 10_000  # listeners of the world; the log may have more or fewer
+    dimensions: int = 16  # of the tracks' vectors, besides the one that holds their popularity
+    components: int = 20  # communities of listeners, at most: normals of the mixture of tastes
+    interest_neighbours: int = 10  # tracks nearest to a listener's taste that sessions start with
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -107,10 +95,7 @@ def fit_world(
     tell : callable of float, float
         Told how many steps are done, and of how many.
 
-    Raises
-    ------
-    WorldError
-        The log is too small.
+    Raises `WorldError`: the log is too small.
     """
     if len(log) < LEAST_LISTENS or log.track_count < settings.interest_neighbours or log.user_count < 2:
         raise WorldError(
@@ -192,11 +177,7 @@ BALANCE_CELLS = 4_000_000
 
 
 def _own_terms(fitted: Fitted, tastes: Floats, lengths: Floats, strength: float) -> Floats:
-    """Return what each track adds to its logit, so that listeners' choices give the tracks' popularity.
-
-    A listener hears a new track only once, so n choices are fewer of a track than n times its probability p:
-    ``1 − exp(−λp)``, with λ such that they add up to n.
-    """
+    """Return what each track adds to its logit, so that listeners' choices give the tracks' popularity."""
     some = max(1, BALANCE_CELLS // len(fitted.popularity))
     likeness = np.exp(strength * tastes[:some] @ fitted.vectors.T)
     new = np.minimum(lengths[:some] * (1 - fitted.repeats), 0.5 * len(fitted.popularity))

@@ -23,20 +23,14 @@ _HALF = 0
 
 @dataclass(frozen=True, slots=True)
 class ListeningLog:
-    """Listens in order of time.
+    """Listens in order of time."""
 
-    Attributes
-    ----------
-    users, tracks, sessions : ndarray of int64, shape (n,)
-        Users are 0 to `user_count - 1`; sessions are equal for listens of one session, and different between users.
-    track_count : int
-        Tracks are 0 to `track_count - 1`, also those that nobody played.
-    """
-
+    # shape (n,); users are 0 to `user_count - 1`; sessions are equal for listens of one session, and different between
+    # users
     users: Ints
     tracks: Ints
     sessions: Ints
-    track_count: int
+    track_count: int  # tracks are 0 to `track_count - 1`, also those that nobody played
 
     def __len__(self) -> int:
         return len(self.users)
