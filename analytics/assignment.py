@@ -28,7 +28,7 @@ def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
     A session's first listen was not recommended and carries no treatment, so a user's treatment is that of any listen
     that has one. Users without such a listen are left out.
 
-    Raises `AnalyticsError`: no listen carries a treatment of this experiment.
+    Raises `AnalyticsError` if no listen carries a treatment of this experiment.
     """
     # selected listens keep the categories of all listens
     texts = listens["treatments"].cat.remove_unused_categories().cat
@@ -90,7 +90,7 @@ METRICS = tuple(BETTER)
 def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
     """Compute Botify's metrics of each user in an experiment, from the sessions that count (`sessions_in`).
 
-    Returns: indexed by user: `treatment` and a column for each of `METRICS`. `time` is the sum of fractions heard,
+    The result is indexed by user: `treatment` and a column for each of `METRICS`. `time` is the sum of fractions heard,
     `mean_request_latency` in ms over the user's requests (NaN if no answer was timed).
     """
     return assignment.users[["treatment"]].join(per_user(sessions_in(sessions, assignment)), how="inner")
@@ -111,7 +111,7 @@ def sessions_in(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
 def metrics_before(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
     """Compute the same metrics from the sessions before each user took part, as covariates of CUPED.
 
-    Returns: indexed by user, a column for each of `METRICS`; users without earlier sessions are missing.
+    The result is indexed by user, a column for each of `METRICS`; users without earlier sessions are missing.
     """
     taking_part = sessions.join(assignment.users["since_ms"], on="user", how="inner")
     return per_user(taking_part[taking_part["ended_ms"] < taking_part["since_ms"]])
@@ -120,7 +120,7 @@ def metrics_before(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFra
 def per_user(sessions: pd.DataFrame) -> pd.DataFrame:
     """Compute the metrics of each user from all sessions.
 
-    Returns: indexed by user, a column for each of `METRICS`.
+    The result is indexed by user, a column for each of `METRICS`.
     """
     # a join that finds nothing names the index after the user, too
     totals = (

@@ -39,8 +39,8 @@ _HASH_ROWS = 1_000_000
 def listens_frame(listens: Iterable[Listen]) -> pd.DataFrame:
     """Return listens as a frame.
 
-    Returns: columns as `Listen`'s fields. `session_id`, `recommender`, `policy` and `treatments` are categorical, the
-    treatments as the text of `treatments_text`; a missing propensity, latency or number of candidates is NaN.
+    The result has columns as `Listen`'s fields. `session_id`, `recommender`, `policy` and `treatments` are categorical,
+    the treatments as the text of `treatments_text`; a missing propensity, latency or number of candidates is NaN.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def read_events(settings: Settings, topic: str, event: type[E]) -> Iterator[tupl
 
     Nothing is committed. Copies are yielded too, invalid records are not.
 
-    Raises `TopicError`: the topic does not exist or the broker stops answering.
+    Raises `TopicError` if the topic does not exist or the broker stops answering.
     """
     codec, reader = codec_of(settings), TopicReader(settings, topic)
     try:
@@ -165,7 +165,7 @@ def read_listens(
     tell : callable of float, float
         Told how many records were read since its last call, and how many there are.
 
-    Raises `TopicError`: the topic does not exist or the broker stops answering.
+    Raises `TopicError` if the topic does not exist or the broker stops answering.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     reader, rejected = TopicReader(settings, topic, from_offsets), RejectedBefore(settings, topic)

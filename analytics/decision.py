@@ -68,7 +68,7 @@ class Tested(NamedTuple):
     better: Bools  # significantly better; of success metrics only
     safe: Bools  # significantly non-inferior; true for metrics that are no guardrails
     worse: Bools  # significantly worse, by any amount
-    harmed: Bools  # A success metric is significantly worse, or a guardrail's loss significantly exceeds its margin
+    harmed: Bools  # a success metric is significantly worse, or a guardrail's loss significantly exceeds its margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def decide(
     recommenders : mapping of treatment to recommender, optional
         For the sentence.
 
-    Raises `AnalyticsError`: A metric of the rule is missing.
+    Raises `AnalyticsError` if a metric of the rule is missing.
 
     Examples
     --------

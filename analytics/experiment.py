@@ -89,7 +89,7 @@ def experiment_results(
     split : mapping of treatment to weight, optional
         As declared; equal by default.
 
-    Raises `AnalyticsError`: no listen carries this experiment, no user had its control, or the split does not fit the
+    Raises `AnalyticsError` if no listen carries this experiment, no user had its control, or the split does not fit the
     treatments.
     """
     assignment = assign(listens, name)
@@ -118,7 +118,7 @@ def effects_of(users: pd.DataFrame, control: str = CONTROL, compare: Comparison 
     """Compare each treatment's users with the control's, metric by metric, as Botify's notebook does.
 
     `users`: one row a user: `treatment` and a column for each metric.
-    Raises `AnalyticsError`: no user had the control, or all users had it.
+    Raises `AnalyticsError` if no user had the control, or all users had it.
 
     Examples
     --------
@@ -196,7 +196,7 @@ def analyse(name: str, sessions: pd.DataFrame, assignment: Assignment, analysis:
     """Analyse an experiment.
 
     `sessions`: as `botify.analytics.sessions.sessions_of`; CUPED needs those from before the experiment too.
-    Raises `AnalyticsError`: no user had the control, or all users had it, or the split does not fit the treatments.
+    Raises `AnalyticsError` if no user had the control, or all users had it, or the split does not fit the treatments.
     """
     notes = []
     users = user_metrics(sessions, assignment)

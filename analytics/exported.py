@@ -37,7 +37,7 @@ _FRAME = f"SELECT {_PLAIN}, CAST(to_json(treatments) AS STRING) AS treatments FR
 _CHOSEN = 'SELECT "user", track, recommender FROM listens WHERE recommender IS NULL'
 _EXPERIMENTS = "SELECT DISTINCT explode(map_keys(treatments)) AS name FROM listens"
 _OF_RUN = "SELECT * FROM files WHERE regexp_replace(session_id, '-[^-]*-[^-]*$', '') = $run"
-# A copy has the event id of another listen. Copies are rare, so hashes of ids are compared first.
+# a copy has the event id of another listen. Copies are rare, so hashes of ids are compared first.
 _COPIES = """
     SELECT kafka_partition, kafka_offset FROM (
         SELECT kafka_partition, kafka_offset,
@@ -81,7 +81,7 @@ class ExportedListens:
     def assignment(self, experiment: str) -> Assignment:
         """Find each user's treatment, as `botify.analytics.assignment.assign`.
 
-        Raises `AnalyticsError`: no listen carries a treatment of this experiment.
+        Raises `AnalyticsError` if no listen carries a treatment of this experiment.
         """
         seen = self._engine.frame(_SEEN, experiment=experiment).set_index("user")
         treatments = sorted({*seen["lowest"], *seen["highest"]})
@@ -112,8 +112,8 @@ def open_listens(
     """Open an export of the listens topic; both engines return the same.
 
     `run_id`: only this run of the simulator, whose session ids are `<run>-<user>-<number>`.
-    Raises `AnalyticsError`: the folder is no export of listens, or has no listens yet; `EngineError`,
-    `JavaMissingError`: spark, or a Java for it, is not installed.
+    Raises `AnalyticsError` if the folder is no export of listens, or has no listens yet, and `EngineError` or
+    `JavaMissingError` if Spark, or a Java for it, is not installed.
     """
     _paths(folder, "Listen", "listens")  # before an engine is started
     with open_engine(engine) as opened:
@@ -123,10 +123,10 @@ def open_listens(
 def exported_slates(folder: Path, engine: EngineName = EngineName.DUCKDB) -> pd.DataFrame:
     """Return the slates of an export of the recommendations topic, for `botify.analytics.offline.slates.join_slates`.
 
-    Returns: one row for each slate that is not empty, the first answer to its request: `user` and `timestamp_ms` (event
-    time of the request), by which rows are sorted, and the lists `tracks` and `propensities`.
-    Raises `AnalyticsError`: the folder is no export of recommendations, or has none yet; `EngineError`,
-    `JavaMissingError`: spark, or a Java for it, is not installed.
+    The result has one row for each slate that is not empty, the first answer to its request: `user` and `timestamp_ms`
+    (event time of the request), by which rows are sorted, and the lists `tracks` and `propensities`.
+    Raises `AnalyticsError` if the folder is no export of recommendations, or has none yet, and `EngineError` or
+    `JavaMissingError` if Spark, or a Java for it, is not installed.
     """
     paths = _paths(folder, "Recommendation", "recommendations")
     if not any("slate" in parquet.read_schema(path).names for path in paths):

@@ -57,7 +57,7 @@ class Interactions(NamedTuple):
 def interactions_of(sessions: pd.DataFrame, first: Assignment, second: Assignment) -> Interactions:
     """Test Botify's metrics of the users who take part in both experiments, while both run.
 
-    Raises `AnalyticsError`: A combination of their treatments has too few users.
+    Raises `AnalyticsError` if a combination of their treatments has too few users.
     """
     both = first.users.join(second.users.add_suffix("_second"), how="inner")
     both["since_ms"] = both[["since_ms", "since_ms_second"]].max(axis=1)
@@ -87,7 +87,7 @@ def settled_users(sessions: pd.DataFrame, assignment: Assignment, window_ms: int
     Users who are still within the window are left out: their values would change between two looks.
 
     `sessions`: as `botify.analytics.sessions.sessions_of`; those that begin within the window count in full.
-    Returns: as `botify.analytics.assignment.user_metrics`, in the order in which users entered.
+    The result is as `botify.analytics.assignment.user_metrics`, in the order in which users entered.
     """
     since_ms = assignment.users["since_ms"]
     settled = since_ms[since_ms + window_ms <= assignment.until_ms].sort_values(kind="stable")
@@ -102,9 +102,9 @@ def running_difference(
     """Compare two treatments after each user, with intervals that are valid under repeated looks.
 
     `users`: in the order in which they entered: `treatment` and the metric.
-    Returns: one row a user: estimate, lower and upper, in the metric's unit; the interval is infinite during the
+    The result has one row a user: estimate, lower and upper, in the metric's unit; the interval is infinite during the
     burn-in.
-    Raises `AnalyticsError`: no user had one of the treatments.
+    Raises `AnalyticsError` if no user had one of the treatments.
 
     Examples
     --------

@@ -21,11 +21,11 @@ def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
     Nothing is committed. A repeated request counts from the first time; a second answer is left out.
 
     `run_id`: only this run of the simulator.
-    Returns: indexed by request id: `position`; `asked_at` and `answered_at` (UTC, Kafka's timestamps); `latency_ms`
-    between the two; `recommender`; and `behind`, the number of the session's listens that the recommender did not know,
-    because they were not in the state and the request carries the last one only. All but the first two are missing if
-    there was no answer.
-    Raises `TopicError`: A topic does not exist or the broker stops answering.
+    The result is indexed by request id: `position`; `asked_at` and `answered_at` (UTC, Kafka's timestamps);
+    `latency_ms` between the two; `recommender`; and `behind`, the number of the session's listens that the recommender
+    did not know, because they were not in the state and the request carries the last one only. All but the first two
+    are missing if there was no answer.
+    Raises `TopicError` if a topic does not exist or the broker stops answering.
     """
     topics = Topics.of(settings)
     requests = pd.DataFrame(
@@ -83,7 +83,7 @@ def latency_over_time(answers: pd.DataFrame, step: str = "1s") -> pd.DataFrame:
     """Compute latency percentiles by steps of wall time.
 
     `step`: as in pandas.
-    Returns: indexed by time: p50, p95 and p99 in ms; NaN in steps without answers.
+    The result is indexed by time: p50, p95 and p99 in ms; NaN in steps without answers.
 
     Examples
     --------
@@ -111,8 +111,8 @@ def answered_per_s(answers: pd.DataFrame, step: str = "1s") -> pd.Series[float]:
 def health_summary(answers: pd.DataFrame) -> pd.DataFrame:
     """Summarise answers by recommender and in total.
 
-    Returns: indexed by recommender, `all` last: answered; p50, p95 and p99 of the latency, ms; `fresh`, the share of
-    answers whose recommender knew every listen of the session.
+    The result is indexed by recommender, `all` last: answered; p50, p95 and p99 of the latency, ms; `fresh`, the share
+    of answers whose recommender knew every listen of the session.
 
     Examples
     --------
@@ -141,8 +141,8 @@ TIMEOUT_S = 10.0
 def read_lag(settings: Settings) -> pd.DataFrame:
     """Compare the offsets that groups committed with the ends of their topics.
 
-    Returns: columns group, topic and lag, in records.
-    Raises `TopicError`: Kafka does not answer.
+    The result has columns group, topic and lag, in records.
+    Raises `TopicError` if Kafka does not answer.
     """
     topics = Topics.of(settings)
     admin = AdminClient(common_config(settings))  # must live until it has answered

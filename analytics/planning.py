@@ -61,7 +61,7 @@ def users_needed(
     ratio : float
         Users of the treatment for each user of the control.
 
-    Raises `AnalyticsError`: A deviation or ratio is not above 0, the power is out of range, or `MOST_USERS` are not
+    Raises `AnalyticsError` if a deviation or ratio is not above 0, the power is out of range, or `MOST_USERS` are not
     enough.
 
     Examples
@@ -153,7 +153,7 @@ def decision_users(
     treatments : int
         Treatments besides the control; they divide alpha.
 
-    Raises `AnalyticsError`: the effect or the power is out of range.
+    Raises `AnalyticsError` if the effect or the power is out of range.
 
     Examples
     --------
@@ -205,7 +205,7 @@ def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
     """Plan from the pace and the spread of past listens.
 
     `sessions`: as `botify.analytics.sessions.sessions_of`, over a period as long as the experiment: sums grow with it.
-    Raises `AnalyticsError`: the metric is unknown, no user has it, or there is no plan (`users_needed`).
+    Raises `AnalyticsError` if the metric is unknown, no user has it, or there is no plan (`users_needed`).
 
     Examples
     --------

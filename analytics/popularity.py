@@ -40,7 +40,7 @@ def popularity_over_time(
     tracks : sequence of int, optional
         Only these; by default all that were heard. The result has moments × tracks values.
 
-    Returns: index time (UTC), a column for each track.
+    The result has the index time (UTC), a column for each track.
 
     Examples
     --------
@@ -89,9 +89,9 @@ def rising(fast: pd.DataFrame, slow: pd.DataFrame, fast_ms: float, slow_ms: floa
 def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Series[float]:
     """Return for each moment the share of the wanted tracks among the best scores (recall at `count`).
 
-    `scores`: A row for each moment, a column for each track.
+    `scores`: a row for each moment, a column for each track.
     `wanted`: of the same shape.
-    Returns: NaN at moments without wanted tracks.
+    The result is NaN at moments without wanted tracks.
 
     Examples
     --------
@@ -105,9 +105,9 @@ def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Se
 def first_among_best(scores: pd.DataFrame, since: pd.Series, count: int) -> pd.Series:
     """Return the time until tracks were first among the best scores.
 
-    `scores`: A row for each moment, a column for each track.
+    `scores`: a row for each moment, a column for each track.
     `since`: indexed by track: start of the search.
-    Returns: indexed as `since`; NaT for a track that never was.
+    The result is indexed as `since`; NaT for a track that never was.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -
 
     `chosen`: with track and timestamp_ms.
     `count`: number of popular tracks.
-    Returns: indexed as the popularity without its last moment; NaN if nothing was chosen.
+    The result is indexed as the popularity without its last moment; NaN if nothing was chosen.
 
     Examples
     --------

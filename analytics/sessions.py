@@ -18,8 +18,8 @@ def sessions_of(listens: pd.DataFrame, cut_off: CutOff = "keep") -> pd.DataFrame
     `cut_off`: what to do with a session whose end was not seen, because it continues or an answer was lost. Dropping it
     would bias the comparison: long sessions are cut off by the end of the data more often, and a recommender that loses
     answers would be judged without them. Botify's notebook does `drop`.
-    Returns: one row a session: user, session_id, started_ms, ended_ms, tracks, time (sum of fractions), ended (whether
-    its end was seen), requests (number of timed answers) and latency_ms (their sum).
+    The result has one row a session: user, session_id, started_ms, ended_ms, tracks, time (sum of fractions), ended
+    (whether its end was seen), requests (number of timed answers) and latency_ms (their sum).
 
     Examples
     --------
@@ -55,8 +55,8 @@ def retention(sessions: pd.DataFrame, days: Sequence[int] = (1, 7, 28)) -> pd.Da
 
     `sessions`: with the columns user, started_ms and ended_ms, from the users' first day on.
     `days`: from 1.
-    Returns: indexed by user, a column `retention_day_<d>` for each day: 1.0 came back, 0.0 did not, NaN if the data
-    ends before the day does.
+    The result is indexed by user, a column `retention_day_<d>` for each day: 1.0 came back, 0.0 did not, NaN if the
+    data ends before the day does.
 
     Examples
     --------
@@ -87,7 +87,8 @@ def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = M
 
     `sessions`: as `botify.analytics.sessions.sessions_of`, with a column to group by.
     `most`: last k.
-    Returns: index k from 0 to `most`, a column for each group, values from 1 down; NaN after the longest session.
+    The result has the index k from 0 to `most`, a column for each group, values from 1 down; NaN after the longest
+    session.
 
     Examples
     --------
@@ -113,7 +114,7 @@ def fraction_by_position(listens: pd.DataFrame, by: str = "treatment", most: int
 
     `listens`: as `botify.analytics.data.listens_frame`, with a column to group by.
     `most`: last position.
-    Returns: index position from 1, a column for each group.
+    The result has the index position from 1, a column for each group.
 
     Examples
     --------

@@ -64,8 +64,8 @@ def novelty(sessions: pd.DataFrame, assignment: Assignment, control: str, treatm
 
     A difference opposite to the effect says that it shrinks as users get used to the treatment; one look, Welch.
 
-    Returns: of the change in mean time per session, treatment minus control. NaN but for the estimate with too few
-    users that have two sessions.
+    The difference is of the change in mean time per session, treatment minus control. NaN but for the estimate with too
+    few users that have two sessions.
 
     Examples
     --------

@@ -78,7 +78,7 @@ def interaction(values: ArrayLike, first: ArrayLike, second: ArrayLike) -> Inter
 
     `values`: shape (n,); one for each user; NaN is left out.
     `first`, `second`: shape (n,); the user's treatment in each experiment.
-    Raises `AnalyticsError`: A combination of treatments has fewer than two users, or its values do not vary.
+    Raises `AnalyticsError` if a combination of treatments has fewer than two users, or its values do not vary.
 
     Examples
     --------
@@ -152,8 +152,8 @@ def sample_ratio(users: Mapping[str, int], split: Mapping[str, float] | None = N
     """Compare the users of each treatment with the declared split (chi-square; Fabijan et al., KDD 2019).
 
     `split`: as declared, in any unit; equal by default.
-    Raises `AnalyticsError`: fewer than two treatments, a weight that is not above zero, or treatments that the split
-    does not name.
+    Raises `AnalyticsError` if there are fewer than two treatments, a weight is not above zero, or the split lacks a
+    treatment.
 
     Examples
     --------

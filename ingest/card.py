@@ -43,7 +43,7 @@ def write_card(directory: Path, card: Card) -> None:
 def read_card(directory: Path) -> Card:
     """Read the card of a dataset.
 
-    Raises `DatasetError`: the directory has none, or one of another version.
+    Raises `DatasetError` if the directory has none, or one of another version.
     """
     path = directory / CARD
     try:

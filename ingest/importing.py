@@ -64,7 +64,7 @@ class Request:
 def parse_map(text: str) -> dict[str, str]:
     """Read `user=…,item=…`.
 
-    Raises `DatasetError`: it has another form, or a role that there is not.
+    Raises `DatasetError` if it has another form, or a role that there is not.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def import_dataset(
     block_bytes : int
         How much of a file is read at a time.
 
-    Raises `DatasetError`: the name is taken, another import writes it, or the source cannot be read.
+    Raises `DatasetError` if the name is taken, another import writes it, or the source cannot be read.
     """
     format_ = find_format(request.source)
     _check_columns(format_, request)

@@ -40,7 +40,7 @@ class Member(NamedTuple):
 class Source:
     """Files to import from.
 
-    `path`: A file, a folder, an archive (`.zip`, `.whl`, `.tar` and its compressed forms), or `ARCHIVE!PLACE`, where
+    `path`: a file, a folder, an archive (`.zip`, `.whl`, `.tar` and its compressed forms), or `ARCHIVE!PLACE`, where
     the place is a file or a folder in the archive.
     `block_bytes`: how much of a file is read at a time; no result depends on it.
 
@@ -53,7 +53,7 @@ class Source:
     opened : list of str
         Names of the members that were read.
 
-    Raises `DatasetError`: there is no such file, or nothing in it.
+    Raises `DatasetError` if there is no such file, or nothing in it.
     """
 
     def __init__(self, path: str, block_bytes: int = BLOCK_BYTES) -> None:
@@ -81,7 +81,7 @@ class Source:
     def find(self, name: str) -> Member | None:
         """Return the member whose name ends with this part, None where there is none.
 
-        Raises `DatasetError`: there are several.
+        Raises `DatasetError` if there are several.
         """
         found = [member for member in self.members if member.base == name]
         if len(found) > 1:
@@ -96,7 +96,7 @@ class Source:
     def one(self, *endings: str) -> Member:
         """Return the only member, or the only one whose name ends so.
 
-        Raises `DatasetError`: there are none, or several.
+        Raises `DatasetError` if there are none, or several.
         """
         found = self.members if len(self.members) == 1 else self.ending(*endings)
         if len(found) != 1:

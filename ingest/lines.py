@@ -48,7 +48,7 @@ class Block(NamedTuple):
 def iter_blocks(source: Source, member: Member, encoding: str = "utf-8") -> Iterator[Block]:
     """Yield the lines of a file.
 
-    Raises `DatasetError`: A line is longer than `MAX_LINE_BYTES`: the file is no text.
+    Raises `DatasetError` if a line is longer than `MAX_LINE_BYTES`: the file is no text.
     """
     with member.open() as stream:
         rest, number = b"", 1
@@ -121,7 +121,7 @@ ChooseColumns = Callable[[Sequence[str]], Mapping[str, int]]
 def places_of(file: str, columns: Mapping[str, str], names: Sequence[str]) -> dict[str, int]:
     """Return the places of columns by their names.
 
-    Raises `DatasetError`: one is not there; the message lists those that are.
+    Raises `DatasetError` if one is not there; the message lists those that are.
     """
     for role, column in columns.items():
         if column not in names:
@@ -134,7 +134,7 @@ def iter_table(
 ) -> Iterator[Rows]:
     """Yield the rows of a delimited file.
 
-    Raises `DatasetError`: of `choose`, where a column is missing.
+    Raises `DatasetError` as `choose`, where a column is missing.
     """
     names, columns = table.names, choose(table.names) if table.names else {}
     for block in iter_blocks(source, member, table.encoding):

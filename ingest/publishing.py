@@ -75,9 +75,9 @@ def publish_dataset(
     it is sent again, with the same event ids, and a worker drops it; a mark is set so often that it can. `append`
     publishes a dataset that was imported again since, whose events have other ids, so that those of both count.
 
-    Raises `DatasetError`: the topics hold other tracks or an earlier import of the dataset, another publisher is at
-    work, or there are no times to keep; `TopicError`: A topic does not exist, or no broker answers; `PublishError`: A
-    broker refused a record; the same call continues.
+    Raises `DatasetError` if the topics hold other tracks or an earlier import of the dataset, another publisher is at
+    work, or there are no times to keep, and `TopicError` if a topic does not exist, or no broker answers, and
+    `PublishError` if a broker refused a record; the same call continues.
     """
     if speed is not None and not dataset.card.has_time:
         raise DatasetError(f"dataset {dataset.card.name!r} has no times; publish it with --speed max")

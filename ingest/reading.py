@@ -31,7 +31,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def dataset_directory(home: Path, name: str) -> Path:
     """Return where a dataset is, or will be.
 
-    Raises `DatasetError`: the name cannot be a directory's.
+    Raises `DatasetError` if the name cannot be a directory's.
     """
     if not NAME.fullmatch(name):
         raise DatasetError(
@@ -88,7 +88,7 @@ def open_dataset(home: Path, name: str) -> Dataset:
     """Open a dataset by its name.
 
     `home`: data directory of the settings (`Settings.home`).
-    Raises `DatasetError`: there is none of that name, or it was made by another version.
+    Raises `DatasetError` if there is none of that name, or it was made by another version.
     """
     directory = dataset_directory(home, name)
     if not (directory / CARD).is_file():

@@ -86,7 +86,7 @@ class HttpAgent:
     def recommend(self, heard: FinishedListens) -> Ints:
         """Request the next track of each listener.
 
-        Raises `AgentError`: the server cannot be reached, fails, or answers with something else than a track.
+        Raises `AgentError` if the server cannot be reached, fails, or answers with something else than a track.
         """
         return np.fromiter(self._pool.map(self._next, *_columns(heard)), dtype=np.int64, count=len(heard))
 
@@ -230,8 +230,8 @@ def load_agent(name: str, world: World, seed: int, url: str, console: Console) -
     console : Console
         Terminal of the `console` agent.
 
-    Raises `LoadError`: there is no agent of that name, it cannot be imported, or it takes other arguments;
-    `AgentError`: it lacks the methods of an agent.
+    Raises `LoadError` if there is no agent of that name, it cannot be imported, or it takes other arguments,
+    and `AgentError` if it lacks the methods of an agent.
     """
     match name:
         case "dummy":

@@ -119,7 +119,7 @@ def run(
 def parse_start(text: str) -> int:
     """Read a time in ISO 8601, by default in UTC, and return it in ms since the epoch.
 
-    Raises `SimulationError`: the text is not a time, or the time is before 1970.
+    Raises `SimulationError` if the text is not a time, or the time is before 1970.
 
     Examples
     --------

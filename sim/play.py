@@ -60,7 +60,7 @@ def play_world(
     listener : callable
         Called with all finished listens.
 
-    Raises `SimulationError`: the options do not fit the world, or the agent fails.
+    Raises `SimulationError` if the options do not fit the world, or the agent fails.
 
     Examples
     --------

@@ -27,7 +27,7 @@ def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:
 
     At least once: a second import has the same event ids, which readers and the worker drop as duplicates.
 
-    Raises `TopicError`: the topic does not exist; `PublishError`: A broker refused a listen, or did not answer.
+    Raises `TopicError` if the topic does not exist, and `PublishError` if a broker refused a listen, or did not answer.
     """
     topic = Topics.of(settings).listens.name
     end_offsets(settings, topic)  # fails at once if the topic does not exist

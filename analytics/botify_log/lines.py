@@ -38,7 +38,7 @@ class LogLine(BaseModel):
 def read_line(text: str, number: int) -> LogLine:
     """Read a line.
 
-    Raises `AnalyticsError`: the line is invalid; the error says where and why.
+    Raises `AnalyticsError` if the line is invalid; the error says where and why.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def listens_of(lines: Iterable[str], run_id: str) -> Iterator[Listen]:
 
     `lines`: in the order of the log.
     `run_id`: first part of all session ids; the same lines and run give the same event ids.
-    Raises `AnalyticsError`: A line is invalid; the error says which.
+    Raises `AnalyticsError` if a line is invalid; the error says which.
 
     Examples
     --------
@@ -182,7 +182,7 @@ def write_log(folder: Path, log: Path) -> WrittenLog:
 
     `folder`: of `botify export`.
     `log`: A JSON object a line.
-    Raises `AnalyticsError`: the folder is no export of listens, or has no listens yet.
+    Raises `AnalyticsError` if the folder is no export of listens, or has no listens yet.
     """
     with open_duckdb() as engine:
         listens = ExportedListens(folder, engine)

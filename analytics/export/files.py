@@ -31,7 +31,7 @@ NAME = "_manifest.json"
 class Source:
     """Where the rows come from."""
 
-    topic: str  # A topic that was deleted and created again has another id
+    topic: str  # a topic that was deleted and created again has another id
     topic_id: str
     event: str  # name of the event's class
 
@@ -94,7 +94,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def read_manifest(folder: Path) -> Manifest | None:
     """Return the folder's manifest, or None if it has none.
 
-    Raises `ExportError`: the file is no manifest, or of a newer version.
+    Raises `ExportError` if the file is no manifest, or of a newer version.
     """
     path = folder / NAME
     try:
@@ -169,7 +169,7 @@ def open_directory(
     time_column : str
         Column of milliseconds since the epoch that gives a row's day.
 
-    Raises `ExportError`: another export is writing, or the folder holds other files.
+    Raises `ExportError` if another export is writing, or the folder holds other files.
     """
     make_folder(path)
     with (path / LOCK).open("w") as lock:

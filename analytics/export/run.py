@@ -186,8 +186,8 @@ def export_topic(
     stopping : callable, optional
         Called after every batch and poll; if true, the rows in memory are written and the export ends.
 
-    Raises `ExportError`: the topic's events have no time, or topic and folder do not fit together (`open_directory`,
-    `check_reachable`); `TopicError`: the topic does not exist, or the broker stops answering.
+    Raises `ExportError` if the topic's events have no time, or topic and folder do not fit together (`open_directory`,
+    `check_reachable`), and `TopicError` if the topic does not exist, or the broker stops answering.
     """
     event, time_column = _timed(definition)
     end_offsets(settings, definition.name)  # reports a missing topic at once; `describe_topic` would wait for it

@@ -68,7 +68,7 @@ def simulate(home: Path, size: Size) -> None:
     The recommender reads its experiments when it starts, so the stack is started once for each period. Lists are built
     from the listens before the experiment.
 
-    Raises `AnalyticsError`: A command failed.
+    Raises `AnalyticsError` if a command failed.
     """
     for period, days in zip(PERIODS, size.days, strict=True):
         environment = _environment(home, period)
@@ -141,7 +141,7 @@ def simulated(size: Size) -> Iterator[Path]:
 def run_notebook(path: Path, home: Path) -> NotebookNode:
     """Execute a notebook against the run in a data directory, and return it with its outputs.
 
-    Raises `CellExecutionError`: A cell raised; `AnalyticsError`: an output has an error or a warning.
+    Raises `CellExecutionError` if a cell raised, and `AnalyticsError` if an output has an error or a warning.
     """
     executed = execute(path, _environment(home, PERIODS[-1]))
     if found := list(complaints(executed)):
@@ -180,7 +180,7 @@ def execute(path: Path, environment: Mapping[str, str]) -> NotebookNode:
     """Execute a notebook from top to bottom, and return it with its outputs.
 
     `environment`: environment variables of the kernel, added to those of this process.
-    Raises `CellExecutionError`: A cell raised.
+    Raises `CellExecutionError` if a cell raised.
     """
     notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(

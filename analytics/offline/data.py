@@ -26,8 +26,8 @@ def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
     A listen of a slate is among them, but its listener chose it from several: `analytics.offline.slates` is for those.
 
     `listens`: as `botify.analytics.data.listens_frame`, without copies.
-    Returns: one row for each recommendation with a propensity: user, session_id, position, timestamp_ms, previous (the
-    track before it), track, reward (the fraction heard) and propensity.
+    The result has one row for each recommendation with a propensity: user, session_id, position, timestamp_ms, previous
+    (the track before it), track, reward (the fraction heard) and propensity.
 
     Examples
     --------

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 class Decisions:
     """Logged decisions with their probabilities under both policies.
 
-    Raises `AnalyticsError`: lengths differ, or a probability is out of range.
+    Raises `AnalyticsError` if lengths differ, or a probability is out of range.
     """
 
     rewards: Floats  # shape (n,)
@@ -99,7 +99,7 @@ def snips(
 
     The errors are the delta method's. Parameters as for `ips`.
 
-    Raises `AnalyticsError`: the target policy takes none of the logged decisions.
+    Raises `AnalyticsError` if the target policy takes none of the logged decisions.
     """
     weights = decisions.weights(clip)
     mean_weight = float(weights.mean())
@@ -203,7 +203,7 @@ def evaluate_drawn(decisions: pd.DataFrame, lists: Lists, tracks: int, model: Re
     model : RewardModel
         Fitted on other decisions.
 
-    Raises `AnalyticsError`: there are no decisions.
+    Raises `AnalyticsError` if there are no decisions.
     """
     target = probability(lists, decisions["track"], otherwise=1 / tracks)
     log = _log(decisions, target)

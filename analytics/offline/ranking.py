@@ -34,7 +34,7 @@ def judge(users: ArrayLike, recommended: ArrayLike, liked: pd.DataFrame) -> Rank
     liked : DataFrame
         Columns user and track, from the future; duplicates count once.
 
-    Raises `AnalyticsError`: the shapes do not fit, or a list has a track twice.
+    Raises `AnalyticsError` if the shapes do not fit, or a list has a track twice.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def temporal_split(listens: pd.DataFrame, future_share: float = 0.2) -> Temporal
     `listens`: with timestamp_ms.
     `future_share`: share of the listens after the moment, between 0 and 1; listens of the same millisecond stay
     together, in the future.
-    Raises `AnalyticsError`: the share is out of range, or one part would be empty.
+    Raises `AnalyticsError` if the share is out of range, or one part would be empty.
 
     Examples
     --------

@@ -34,7 +34,7 @@ SHOWN_MS = 30 * 60 * 1000
 class Slates:
     """Logged slates.
 
-    Raises `AnalyticsError`: shapes differ, or a probability is out of range.
+    Raises `AnalyticsError` if shapes differ, or a probability is out of range.
     """
 
     # shape (n,); for intervals over users, and for target policies that look at what came before
@@ -66,7 +66,7 @@ class Slates:
     def checked(self, targets: Floats) -> Floats:
         """Return the target policy's probabilities, shape (n, places), with 1 after the end of a slate.
 
-        Raises `AnalyticsError`: the target policy's probabilities are of another shape, or not between 0 and 1.
+        Raises `AnalyticsError` if the target policy's probabilities are of another shape, or not between 0 and 1.
         """
         if targets.shape != self.tracks.shape:
             raise AnalyticsError(
@@ -86,7 +86,7 @@ def join_slates(slates: pd.DataFrame, listens: pd.DataFrame) -> Slates:
     was heard.
 
     `listens`: as `botify.analytics.data.listens_frame`, without copies.
-    Raises `AnalyticsError`: there are no slates.
+    Raises `AnalyticsError` if there are no slates.
 
     Examples
     --------
@@ -211,7 +211,7 @@ def cascade_snips(
 
     Parameters as for `cascade_ips`; the errors are the delta method's.
 
-    Raises `AnalyticsError`: the target policy shows none of the logged slates.
+    Raises `AnalyticsError` if the target policy shows none of the logged slates.
     """
     weights = slates.weights(targets, clip)
     means = weights.mean(axis=0)

@@ -243,7 +243,7 @@ def _from_listens(listens: pd.DataFrame) -> Section:
 def render_report(data: ReportData) -> str:
     """Return the report as one page of HTML.
 
-    Raises `AnalyticsError`: there are no listens.
+    Raises `AnalyticsError` if there are no listens.
     """
     listens = data.listens
     if listens.empty:

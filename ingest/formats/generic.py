@@ -37,7 +37,7 @@ def read_parquet(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
 def parquet_rows(source: Source, member: Member, columns: Mapping[str, str]) -> Iterator[Rows]:
     """Yield the rows of a Parquet file.
 
-    Raises `DatasetError`: it is not Parquet, or lacks a column.
+    Raises `DatasetError` if it is not Parquet, or lacks a column.
     """
     with member.open() as stream:
         try:

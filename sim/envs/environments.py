@@ -74,7 +74,7 @@ class BotifyEnv(gymnasium.Env[Columns, Action]):
 
         A session that ends with the listener's own first track has nothing to decide and is passed over.
 
-        Raises `SimulationError`: so are `MOST_PASSED_OVER` sessions in succession.
+        Raises `SimulationError` if `MOST_PASSED_OVER` sessions in succession are.
         """
         super().reset(seed=seed)
         if seed is not None or self._session is None:
@@ -92,7 +92,7 @@ class BotifyEnv(gymnasium.Env[Columns, Action]):
     def step(self, action: Action) -> tuple[Columns, float, bool, bool, dict[str, Any]]:
         """Take an action.
 
-        Raises `gymnasium.error.ResetNeeded`: the session has ended.
+        Raises `gymnasium.error.ResetNeeded` if the session has ended.
         """
         session = self._session
         if session is None or session.heard.ended[0]:
@@ -155,7 +155,7 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
     ) -> tuple[Columns, Columns]:
         """Start sessions; without a seed, the next ones of the same sequence.
 
-        Raises `gymnasium.error.Error`: `seed` is a list: the listeners are drawn together, so there is one seed.
+        Raises `gymnasium.error.Error` if `seed` is a list: the listeners are drawn together, so there is one seed.
         """
         if isinstance(seed, list):
             raise gymnasium.error.Error(f"seed={seed} is a list; give one seed, from which all listeners are drawn")
@@ -169,7 +169,7 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
     def step(self, actions: NDArray[np.int64]) -> tuple[Columns, NDArray[Any], NDArray[Any], NDArray[Any], Columns]:
         """Take an action for each listener.
 
-        Raises `gymnasium.error.ResetNeeded`: `reset` has not been called.
+        Raises `gymnasium.error.ResetNeeded` if `reset` has not been called.
         """
         if self._session is None:
             raise gymnasium.error.ResetNeeded("no session is open; call reset() first")

@@ -40,7 +40,7 @@ def observation_space(world: World) -> spaces.Dict:
 def world_of(world: World | str | None) -> World:
     """Return the given world, the stored world of that name or directory, or the default world.
 
-    Raises `WorldError`: there is no world of that name, or it is damaged.
+    Raises `WorldError` if there is no world of that name, or it is damaged.
     """
     if isinstance(world, World):
         return world
@@ -96,7 +96,7 @@ class SessionSlots:
     def play(self, tracks: NDArray[np.int64]) -> None:
         """Play a track to each listener; a slot whose session ended starts the next one with the listener's own track.
 
-        Raises `gymnasium.error.InvalidAction`: A track does not exist, or there is not one for each listener.
+        Raises `gymnasium.error.InvalidAction` if a track does not exist, or there is not one for each listener.
         """
         staying = ~self.heard.ended
         if tracks.shape != staying.shape:

@@ -43,7 +43,7 @@ class BotifySlateEnv(BotifyEnv):
     choice : str | ChoiceModel
         `logit`, `cascade`, or a function of one's own (`botify.sim.listeners.choice`).
 
-    Raises `SimulationError`: the slate has no place or more than there are tracks, or there is no such choice model.
+    Raises `SimulationError` if the slate has no place or more than there are tracks, or there is no such choice model.
 
     Examples
     --------
@@ -147,8 +147,8 @@ class SlateSlots(SessionSlots):
     def play(self, tracks: NDArray[np.int64]) -> None:
         """Show a slate to each listener, shape (slots, size); a slot whose session ended starts the next one.
 
-        Raises `gymnasium.error.InvalidAction`: A track does not exist, or there is not one slate of the right size for
-        each listener.
+        Raises `gymnasium.error.InvalidAction` if a track does not exist, or there is not one slate of the right size
+        for each listener.
         """
         heard = self.heard
         if tracks.shape != (len(heard), self._size):

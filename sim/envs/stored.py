@@ -25,7 +25,7 @@ MakeEnvironment = Callable[[], Any]
 def environments_of(home: Path, catalogue: Mapping[int, Track]) -> MakeEnvironment:
     """Return what makes environments of the stored world that has the tracks of the catalogue.
 
-    Raises `WorldError`: no stored world has them, or it is damaged.
+    Raises `WorldError` if no stored world has them, or it is damaged.
     """
     for about in sorted(worlds_directory(home).glob("*/tracks.json")):
         if _has_tracks(about, catalogue):

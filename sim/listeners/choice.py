@@ -77,7 +77,7 @@ CHOICES: Mapping[str, ChoiceModel] = {"logit": logit, "cascade": cascade}
 def choice_model(choice: str | ChoiceModel) -> ChoiceModel:
     """Return the choice model of a name, or the given one.
 
-    Raises `SimulationError`: there is none of that name.
+    Raises `SimulationError` if there is none of that name.
     """
     if callable(choice):
         return choice

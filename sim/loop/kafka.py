@@ -66,7 +66,7 @@ class Replies:
         most : int
             How many at most; once there are as many, none is waited for.
 
-        Raises `TopicError`: the recommendations cannot be read.
+        Raises `TopicError` if the recommendations cannot be read.
         """
         read = self._codec.decode_many(self._replies.poll(most, wait_s, gather_s), Recommendation)
         recommendations = [one for one in read if not isinstance(one, DecodeError)]
@@ -83,9 +83,9 @@ def publish_catalogue(settings: Settings, catalogue: WorldCatalogue) -> int:
 
     At-least-once and idempotent: the topic is compacted by track, and writing a track again changes nothing.
 
-    Returns: number of records written; 0 if the topic already held this catalogue.
-    Raises `TopicError`: the topic is missing, or no broker answers; `PublishError`: A record was not delivered;
-    `SimulationError`: the topic holds tracks of a dataset, or of another world.
+    Returns the number of records written; 0 if the topic already held this catalogue.
+    Raises `TopicError` if the topic is missing, or no broker answers, and `PublishError` if a record was not delivered,
+    and `SimulationError` if the topic holds tracks of a dataset, or of another world.
     """
     codec = codec_of(settings)
     topic, held = Topics.of(settings).catalogue.name, read_catalogue(settings, codec)
@@ -154,7 +154,7 @@ def start_of_run_ms(settings: Settings) -> int:
     At full speed event time runs faster than the wall clock, so the last run may have ended in the future; the listens
     of a run that began before that would all be late.
 
-    Raises `TopicError`: the topic is missing, or no broker answers.
+    Raises `TopicError` if the topic is missing, or no broker answers.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     newest_ms: dict[int, int] = {}

@@ -49,8 +49,8 @@ def run_loop(
     the run's id, so a run has new sessions even if the one before was killed.
 
     `progress`: called a few times a second.
-    Raises `SimulationError`: the options do not fit the world, or recommendations cannot be read; `TopicError`: A topic
-    is missing, no broker answers, or records are not delivered.
+    Raises `SimulationError` if the options do not fit the world, or recommendations cannot be read, and `TopicError` if
+    a topic is missing, no broker answers, or records are not delivered.
     """
     publish_catalogue(settings, world.catalogue)
     declare_simulated(settings)

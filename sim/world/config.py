@@ -94,7 +94,7 @@ artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget,
     def from_toml(cls, path: Path) -> WorldConfig:
         """Read a TOML file; missing settings are those of the default world.
 
-        Raises `WorldError`: the file cannot be read, or has a setting that is unknown or invalid.
+        Raises `WorldError` if the file cannot be read, or has a setting that is unknown or invalid.
         """
         try:
             return cls.from_mapping(tomllib.loads(path.read_text(encoding="utf-8")))

@@ -243,7 +243,7 @@ def draw_interests(config: WorldConfig, scene_of: NDArray[np.int32], rng: np.ran
     Popularity is Zipf–Mandelbrot over a random order of the tracks; a community multiplies it by a weight for each
     scene, a gamma variable of shape 0.3 (a Dirichlet draw, up to its scale).
 
-    Returns: shape (users, interests): the tracks of a row are distinct.
+    Returns shape (users, interests); the tracks of a row are distinct.
     """
     ranks = rng.permutation(config.tracks)
     popularity = (ranks + 1 + config.popularity_offset * config.tracks) ** -config.popularity_exponent

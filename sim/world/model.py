@@ -90,7 +90,7 @@ def nearest(embeddings: NDArray[np.float32], to: NDArray[np.float32], count: int
     count : int
         At most the number of all tracks.
 
-    Returns: shape (n, count): nearest first; ties in order of the track's id.
+    Returns shape (n, count), nearest first; ties in order of the track's id.
 
     Examples
     --------

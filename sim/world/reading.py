@@ -45,7 +45,7 @@ def read_catalogue(
 
     `embeddings`: returns the tracks' vectors, given the artist and the genre of each track.
     `durations`: returns the tracks' lengths in ms, given the number of tracks.
-    Raises `WorldError`: A row is invalid, or the ids are not 0 to the number of rows - 1, each once.
+    Raises `WorldError` if a row is invalid, or the ids are not 0 to the number of rows - 1, each once.
     """
     rows = _by_id(path, "track")
     artists: dict[str, int] = {}
@@ -76,8 +76,8 @@ def read_listeners(
 
     `tracks`: number of tracks of the catalogue.
     `neighbours`: returns the tracks nearest to each interest, given the interests and the number of neighbours.
-    Raises `WorldError`: A row is invalid or names a track that is not in the catalogue, or the ids are not 0 to rows -
-    1.
+    Raises `WorldError` if a row is invalid or names a track that is not in the catalogue, or the ids are not 0 to rows
+    - 1.
     """
     rows = _by_id(path, "user")
     interests = [row.interests(tracks) for row in rows]
@@ -112,8 +112,8 @@ def read_listeners(
 def read_array(path: Path, shape: tuple[int | None, ...]) -> NDArray[Any]:
     """Read an array of finite numbers from an .npy file.
 
-    `shape`: shape : tuple; required shape; None accepts any length.
-    Raises `WorldError`: the file cannot be read, has another shape, or has a value that is not a finite number.
+    `shape`: the required one; None accepts any length.
+    Raises `WorldError` if the file cannot be read, has another shape, or has a value that is not a finite number.
     """
     try:
         array: NDArray[Any] = np.load(path, allow_pickle=False)
@@ -221,7 +221,7 @@ def import_world(tracks_path: Path, users_path: Path, embeddings_path: Path | No
     config : WorldConfig
         Its seed, the lengths of the embeddings' parts, and the defaults of users.
 
-    Raises `WorldError`: A file is invalid; the message names the file, the row and the reason.
+    Raises `WorldError` if a file is invalid; the message names the file, the row and the reason.
     """
     vectors, lengths = np.random.default_rng(config.seed).spawn(2)
 

@@ -39,7 +39,7 @@ def name_of(about: Mapping[str, Any]) -> str:
 def open_world(home: Path, config: WorldConfig) -> World:
     """Load the world of these settings, after generating it if it is not stored yet.
 
-    Raises `WorldError`: the stored world is damaged.
+    Raises `WorldError` if the stored world is damaged.
     """
     about = {"generator": GENERATOR_VERSION, **config.to_mapping()}
     name = name_of(about)
@@ -52,7 +52,7 @@ def open_world(home: Path, config: WorldConfig) -> World:
 def find_world(home: Path, name: str) -> World:
     """Load a world by its name in `NAMED`, the first digits of its hash, the dataset it is fitted to, or its directory.
 
-    Raises `WorldError`: no world or several worlds have such a name, or the world is damaged.
+    Raises `WorldError` if no world or several worlds have such a name, or the world is damaged.
     """
     if name in NAMED:
         return open_world(home, NAMED[name])
@@ -83,7 +83,7 @@ def _dataset_of(world: Path) -> str | None:
 def save_world(home: Path, world: World) -> Path:
     """Write a world, atomically.
 
-    Returns: the world's directory. An existing one is left as it is: its name is the hash of its sources.
+    Returns the world's directory. An existing one is left as it is: its name is the hash of its sources.
     """
     target = worlds_directory(home) / world.name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def save_world(home: Path, world: World) -> Path:
 def load_world(directory: Path) -> World:
     """Read a world and check it.
 
-    Raises `WorldError`: A file is missing or damaged; the message names the file, the row and the reason.
+    Raises `WorldError` if a file is missing or damaged; the message names the file, the row and the reason.
     """
     try:
         manifest = json.loads((directory / "world.json").read_text(encoding="utf-8"))

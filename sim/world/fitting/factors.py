@@ -23,7 +23,7 @@ def track_vectors(heard: sparse.csr_array, dimensions: int, rng: np.random.Gener
     implicit feedback datasets", ICDM 2008).
 
     `heard`: shape (users, tracks).
-    Returns: shape (tracks, dimensions): zeros for tracks that no user heard.
+    Returns shape (tracks, dimensions), zeros for tracks that no user heard.
     """
     listeners = sparse.csr_array(heard.T)
     tracks = rng.normal(scale=0.1, size=(heard.shape[1], dimensions))

@@ -95,7 +95,7 @@ def fit_world(
     tell : callable of float, float
         Told how many steps are done, and of how many.
 
-    Raises `WorldError`: the log is too small.
+    Raises `WorldError` if the log is too small.
     """
     if len(log) < LEAST_LISTENS or log.track_count < settings.interest_neighbours or log.user_count < 2:
         raise WorldError(
