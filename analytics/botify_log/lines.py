@@ -44,7 +44,7 @@ def read_line(text: str, number: int) -> LogLine:
     --------
     >>> read_line('{"message": "last", "timestamp": 9, "user": 3, "track": 8}', 17)
     Traceback (most recent call last):
-    analytics.AnalyticsError: line 17 is not a message of Botify's data log: time: Field required
+    botify.analytics.AnalyticsError: line 17 is not a message of Botify's data log: time: Field required
     """
     try:
         return LogLine.model_validate_json(text)

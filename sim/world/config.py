@@ -44,7 +44,7 @@ class WorldConfig:
     500
     >>> WorldConfig.from_mapping({"track": 500})
     Traceback (most recent call last):
-    sim.WorldError: world: 'track' is not a setting; choose from seed, tracks, artists, genres, users, \
+    botify.sim.WorldError: world: 'track' is not a setting; choose from seed, tracks, artists, genres, users, \
 scenes, countries, dimensions, clusters, popularity_exponent, popularity_offset, common_norm, genre_norm, scene_norm, \
 artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
     """
