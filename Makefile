@@ -9,7 +9,7 @@ PACKAGES := botify examples
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit universes mutants smoke containers nightly bench notebooks screenshots docs audit fmt lint type check requirements clean
+.PHONY: help install demo test unit universes mutants nightly bench notebooks screenshots docs audit fmt lint type check requirements clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +19,8 @@ install: $(VENV)/.run ## Install into .venv, without what the tests need
 demo: $(VENV)/.run ## Run an experiment on a new stack and print its results
 	@$(BIN)/botify demo
 
-test: $(VENV)/.test ## All tests, the fast ones first; those with real servers start their own
-	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests $(PACKAGES)
+test: $(VENV)/.test ## All tests but the nightly ones, the fast ones first; those with real servers start their own
+	@$(BIN)/pytest $(PARALLEL) -m "not nightly" --doctest-modules tests $(PACKAGES)
 
 unit: $(VENV)/.test ## The tests that need no server, and the examples in the docstrings
 	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests/unit tests/simulation tests/soak $(PACKAGES)
@@ -31,14 +31,10 @@ universes: $(VENV)/.test ## Run 10,000 simulated universes on two processes, wit
 mutants: $(VENV)/.test ## Remove conditions of the shipped code one by one; some universe must fail without each
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation.mutants --processes 2
 
-smoke: $(VENV)/.test ## Run one file of tests of Kafka and one of Redis on Docker containers
-	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core/kafka/test_reader.py streams/store/test_transaction.py)
-
-containers: $(VENV)/.test ## Run the tests of what speaks to Kafka and Redis itself on Docker containers
+nightly: $(VENV)/.test ## Run what takes too long for each change: Compose, notebooks, course, upgrade, Spark, clients on containers
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[spark]'
+	@BOTIFY_TEST_SERVERS=embedded $(BIN)/pytest $(PARALLEL) -m nightly tests
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core schemas security streams/store)
-
-nightly: $(VENV)/.test ## Run what takes too long for each change: all integration tests of programs on containers
-	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core schemas security services/gateway services/recommender streams)
 
 bench: $(VENV)/.test ## Measure; writes docs/figures.json and the pages that quote it, or AGAINST=REV compares
 	@$(BIN)/python -m botify.bench $(if $(AGAINST),--against $(AGAINST),--record)

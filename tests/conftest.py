@@ -27,6 +27,15 @@ use_own_cache()  # before any test imports numba; programs under test inherit th
 TESTS = Path(__file__).parent
 FOLDERS = ("unit", "simulation", "soak", "e2e", "integration", "chaos")
 """In this order: the fast ones first, and no long file of e2e at the end, when the other process has nothing to do."""
+NIGHTLY = (
+    "chaos/test_redis_cluster.py",
+    "chaos/test_upgrade.py",
+    "e2e/compose",
+    "e2e/test_course.py",
+    "e2e/test_notebooks.py",
+    "integration/test_spark.py",
+)
+"""Files and folders of tests that run in `make nightly` only."""
 IN_CI = os.environ.get("CI") == "true"
 
 
@@ -36,10 +45,12 @@ def _folder(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by folder, and run the fast ones first."""
+    """Mark tests by folder and as nightly, and run the fast ones first."""
     for item in items:
         if _folder(item) != "unit":
             item.add_marker(_folder(item))
+        if any(item.path.is_relative_to(TESTS / place) for place in NIGHTLY):
+            item.add_marker("nightly")
     items.sort(key=lambda item: FOLDERS.index(_folder(item)))
 
 
@@ -51,6 +62,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if IN_CI and report.skipped and not hasattr(report, "wasxfail") and _folder(item) != "unit":
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped in CI: {report.longrepr}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """Let a file that is skipped as a whole fail in CI, as when a package of its tests is missing."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if IN_CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} was skipped in CI: {report.longrepr}"
 
 
 def docker_answers() -> bool:

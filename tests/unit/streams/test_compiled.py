@@ -10,7 +10,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 
 from botify.core.kafka.config import key_of
 from botify.core.kafka.record_columns import read_batches
@@ -34,7 +33,6 @@ CODEC = Codec()
 
 
 def test_what_runs_after_the_start_is_compiled_by_then() -> None:
-    pytest.importorskip("numba")
     # in a process of its own: other tests here have compiled functions for arrays of their own
     program = [sys.executable, "-m", "tests.unit.streams.test_compiled"]
     done = subprocess.run(program, capture_output=True, text=True, timeout=600, check=False)  # noqa: S603

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import fastavro
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from botify.core.kafka.admin import end_offsets
-from botify.core.kafka.config import key_of, partition_of
+from botify.core.kafka.config import common_config, key_of, partition_of
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec, load
 from botify.schemas.dead_letters import PREFIX
@@ -276,10 +278,22 @@ def test_after_a_clean_stop_nothing_is_answered_twice(settings: Settings) -> Non
 
 def test_two_services_share_the_requests(settings: Settings) -> None:
     write_catalogue(settings, TRACKS)
-    with running(settings, SERVICE, log="a.log"), running(settings, SERVICE, log="b.log"):
+    admin = AdminClient(common_config(settings))
+
+    def members_with_partitions() -> int:
+        described = admin.describe_consumer_groups([f"{settings.topic_prefix}-{GROUP}"])
+        (group,) = (future.result(10) for future in described.values())
+        return sum(bool(member.assignment.topic_partitions) for member in group.members)
+
+    logs = {name: settings.home / name for name in ("a.log", "b.log")}
+    with running(settings, SERVICE, log="a.log") as one, running(settings, SERVICE, log="b.log") as other:
+        eventually(lambda: members_with_partitions() == 2, 60)
         for stretch in range(10):
             ask(settings, requests(100, first=100 * stretch))
         eventually(lambda: len({reply.request_id for reply in answers(settings)}) == 1000, 60)
+        assert (stop(one), stop(other)) == (0, 0)
+    shares = [int(re.findall(r"answered=(\d+)", log.read_text())[-1]) for log in logs.values()]
+    assert min(shares) > 0, shares
 
 
 @contextmanager
