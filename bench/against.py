@@ -37,6 +37,8 @@ LIMIT_S = 3_600.0
 """Time that one measurement may take."""
 GRACE_S = 60.0
 """Time that a measurement has to stop its servers when it is interrupted."""
+DISTRIBUTION = "botify_streams"
+"""Also for commits that had another name: entry points of two names would be there twice."""
 
 _PIN = re.compile(r"^([\w.-]+)==([\w.!+-]+)", re.MULTILINE)
 
@@ -194,9 +196,9 @@ def _home(place: Path, commit: str, roots: Mapping[str, Path]) -> Path:
 
 
 def _write_entry_points(root: Path, home: Path) -> None:
-    """Describe the checkout as an installed package: the environment has the entry points of one commit only."""
+    """Describe the checkout as an installed package, which hides that of the environment: it has the same name."""
     about = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    folder = home / f"{about['name']}-{about['version']}.dist-info"
+    folder = home / f"{DISTRIBUTION}-{about['version']}.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text(f"Name: {about['name']}\nVersion: {about['version']}\n", encoding="utf-8")
     groups = {"console_scripts": about.get("scripts", {}), **about.get("entry-points", {})}

@@ -33,7 +33,7 @@ class Peer(NamedTuple):
     module: str
     kind: str
     packages: tuple[str, ...] = ()
-    install: str = "pip install 'botify[peers]'"
+    install: str = "pip install 'botify-streams[peers]'"
 
 
 PEERS: dict[str, Peer] = {
@@ -52,7 +52,7 @@ PEERS: dict[str, Peer] = {
         "botify.evaluation.rankers.sasrec_models",
         "Sasrec",
         ("torch", "pytorch_lightning", "rectools"),
-        "pip install 'botify[sasrec]', then pip install --no-deps rectools==0.19.0",
+        "pip install 'botify-streams[sasrec]', then pip install --no-deps rectools==0.19.0",
     ),
 }
 

@@ -52,7 +52,7 @@ def build_cli(only: str | None = None) -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        say(f"botify {version('botify')}")
+        say(f"botify {version('botify-streams')}")
         raise typer.Exit
 
 

@@ -64,7 +64,10 @@ def git(root: Path, *arguments: str) -> str:
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make two commits of a fake benchmark, `HEAD~` with 2 a second and `HEAD` with 6, and put all else in `place`."""
     root, place = tmp_path / "repository", tmp_path / "place"
-    (root / "bench").mkdir(parents=True)
+    for folder in ("bench", "streams"):
+        (root / folder).mkdir(parents=True)
+    for module in ("streams/compiled.py", "bench/loop.py"):
+        (root / module).touch()
     place.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(place))
     git(root, "init", "--quiet")

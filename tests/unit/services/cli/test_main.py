@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_used_is_one_message_and_status_1(
 
 def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--version") == 0
-    assert capsys.readouterr().out == f"botify {version('botify')}\n"
+    assert capsys.readouterr().out == f"botify {version('botify-streams')}\n"
 
 
 @pytest.mark.parametrize("arguments", [("-h",), ("group", "-h"), ("group", "one", "-h")])

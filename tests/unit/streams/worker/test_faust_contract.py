@@ -46,7 +46,7 @@ TESTED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 @pytest.mark.parametrize(("package", "tested"), TESTED.items())
 def test_the_versions_are_those_that_were_tested_and_pinned(package: str, tested: str) -> None:
     assert version(package) == tested
-    assert f"{package}=={tested}" in (requires("botify") or [])
+    assert f"{package}=={tested}" in (requires("botify-streams") or [])
 
 
 OVERRIDDEN = [
