@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.core.grouping import earlier_of_key
+from botify.core.keyed_random import earlier_of_key
 from botify.evaluation import EvaluationError
 from botify.ingest.model import SESSION_GAP_MS
 from botify.schemas.events import Track

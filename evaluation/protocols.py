@@ -23,7 +23,7 @@ import pandas as pd
 
 from botify.analytics import AnalyticsError
 from botify.analytics.offline.ranking import temporal_split
-from botify.core.grouping import earlier_of_key
+from botify.core.keyed_random import earlier_of_key
 from botify.evaluation import EvaluationError
 from botify.evaluation.log import Bools, Events, Ints, Log, is_first
 

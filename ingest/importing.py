@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from botify.core.durable import sync, write_durably
+from botify.core.files import sync, write_durably
 from botify.ingest.card import Card, write_card
 from botify.ingest.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
 from botify.ingest.formats.registry import Format, find_format

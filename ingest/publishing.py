@@ -14,12 +14,12 @@ import numpy as np
 from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
-from botify.core.durable import write_durably
-from botify.core.grouping import earlier_of_key
+from botify.core.files import write_durably
 from botify.core.kafka.admin import end_offsets, read_topic_id
 from botify.core.kafka.config import common_config, key_of
 from botify.core.kafka.layout import declare_simulated, declared_lead_ms
 from botify.core.kafka.publisher import RecordPublisher
+from botify.core.keyed_random import earlier_of_key
 from botify.core.process import StopRequested
 from botify.core.settings import Settings
 from botify.ingest.model import DatasetError, Events

@@ -25,7 +25,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.core.mapped import Body
+from botify.core.files import Body
 
 Ints = NDArray[np.int64]
 Raw = NDArray[np.uint8]

@@ -21,9 +21,9 @@ from itertools import groupby
 from typing import IO, NamedTuple
 
 from botify.core.errors import DecodeError
+from botify.core.files import Body, mapped, release
 from botify.core.kafka.publisher import RecordPublisher
 from botify.core.kafka.reader import TopicReader
-from botify.core.mapped import Body, mapped, release
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model

@@ -17,10 +17,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from confluent_kafka import Message
 
 from botify.core.errors import BotifyError, DecodeError, TopicError
-from botify.core.kafka.follower import POLL_S, TopicFollower
 from botify.core.kafka.publisher import RecordPublisher
-from botify.core.pace import resting
+from botify.core.kafka.reader import POLL_S, TopicFollower
 from botify.core.settings import Settings
+from botify.core.throttle import throttled
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model
 from botify.schemas.model_parts import ModelParts, ModelPublisher, name_and_part
@@ -218,7 +218,7 @@ class ModelReader(TopicFollower):
 
         It rests meanwhile and afterwards: those who are served share the processor with this thread.
         """
-        with resting(REST, MOST_REST_S, self._stopping):
+        with throttled(REST, MOST_REST_S, self._stopping):
             self._serve_newest(chain(messages, chain.from_iterable(islice(self._waiting(), MOST_WAITING))))
 
     def _waiting(self) -> Iterator[Sequence[Message]]:

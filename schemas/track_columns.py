@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.core.mapped import Body, mapped, release
+from botify.core.files import Body, mapped, release
 from botify.schemas.events import Track
 from botify.schemas.track_labels import labels_of
 

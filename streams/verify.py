@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from botify.core.errors import BotifyError
-from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.admin import TopicState, end_offsets
 from botify.core.kafka.column_fetch import ColumnLog
-from botify.core.kafka.offsets import TopicState
 from botify.core.kafka.reader import LogRecord
 from botify.core.process import gather_or_cancel
 from botify.core.settings import Settings

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from botify.analytics import AnalyticsError
 from botify.analytics.exported import ExportedListens
-from botify.core.durable import write_durably
 from botify.core.errors import RejectedMessageError
+from botify.core.files import write_durably
 from botify.core.kafka.config import key_of
 from botify.core.sql import open_duckdb
 from botify.schemas.events import Listen

@@ -15,8 +15,7 @@ from botify.analytics.botify_log.lines import write_log
 from botify.analytics.export.files import ExportError
 from botify.analytics.export.run import TIME_COLUMNS, Extent, export_topic
 from botify.core.cli import progress
-from botify.core.kafka.admin import require_kafka
-from botify.core.kafka.offsets import parse_position
+from botify.core.kafka.admin import parse_position, require_kafka
 from botify.core.process import stop_requested, tune_gc
 from botify.core.settings import Settings
 from botify.schemas.events import Listen

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from botify.analytics import AnalyticsError
 from botify.analytics.export.columns import OFFSET, PARTITION
-from botify.core.durable import UNFINISHED, make_folder, write_durably
+from botify.core.files import UNFINISHED, make_folder, write_durably
 
 
 class ExportError(AnalyticsError):

@@ -15,8 +15,7 @@ from confluent_kafka import Message
 
 from botify.analytics.export.columns import arrow_schema, record_batch
 from botify.analytics.export.files import ExportDirectory, ExportError, Manifest, Source, open_directory
-from botify.core.kafka.admin import end_offsets
-from botify.core.kafka.offsets import EARLIEST, LATEST, TopicPosition, TopicState, describe_topic
+from botify.core.kafka.admin import EARLIEST, LATEST, TopicPosition, TopicState, describe_topic, end_offsets
 from botify.core.kafka.reader import FOLLOW_MS, TopicReader, log_record
 from botify.core.process import StopRequested
 from botify.core.settings import Settings

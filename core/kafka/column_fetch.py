@@ -18,10 +18,9 @@ from aiokafka.errors import KafkaError
 from aiokafka.record.memory_records import MemoryRecords
 
 from botify.core.errors import TopicError
-from botify.core.kafka.compression import CompressionError, bound_aiokafka
 from botify.core.kafka.headers import safe_headers
 from botify.core.kafka.reader import IDLE_TIMEOUT_S, PARTITION_BATCH, LogRecord
-from botify.core.kafka.record_columns import RecordColumns, read_batches
+from botify.core.kafka.record_columns import CompressionError, RecordColumns, bound_aiokafka, read_batches
 from botify.core.kafka.security import aiokafka_security
 from botify.core.settings import Settings
 

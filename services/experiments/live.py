@@ -10,9 +10,8 @@ from contextlib import closing
 from confluent_kafka import Message
 
 from botify.core.errors import BotifyError
-from botify.core.kafka.follower import TopicFollower
 from botify.core.kafka.publisher import append_if
-from botify.core.kafka.reader import TopicReader
+from botify.core.kafka.reader import TopicFollower, TopicReader
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import RampStep

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator
 
-from botify.core.environment import read_environment, whole
+from botify.core.settings import read_environment, whole
 
 RETRY_AFTER_S = 1
 """What `Retry-After` says where the wait is unknown."""

@@ -21,11 +21,11 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from botify.core.errors import RejectedMessageError
-from botify.core.gather import gather_ms
 from botify.core.kafka.config import consumer_config, is_retriable
 from botify.core.kafka.publisher import Record, RecordPublisher
 from botify.core.settings import Settings
 from botify.core.telemetry import DurationHistogram
+from botify.core.throttle import gather_ms
 from botify.schemas.codec import Codec
 from botify.schemas.events import Recommendation, RecommendationRequest
 from botify.schemas.models import ModelReader

@@ -18,8 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.core.grouping import earlier_of_key
-from botify.core.keyed_random import integers
+from botify.core.keyed_random import earlier_of_key, integers
 from botify.services.recommender.candidates import (
     Candidates,
     best_of_candidates,

@@ -11,7 +11,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from botify.core.durable import write_durably
+from botify.core.files import write_durably
 from botify.core.java import find_java
 from botify.services.errors import StackError
 from botify.services.stack.disk import START_BYTES, STOP_BYTES, shortage

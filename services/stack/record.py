@@ -15,7 +15,7 @@ from typing import Self
 
 import psutil
 
-from botify.core.durable import write_durably
+from botify.core.files import write_durably
 from botify.core.settings import STACK_FILE
 from botify.services.errors import StackError
 

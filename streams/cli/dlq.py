@@ -16,8 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from botify.core.cli import console, print_json, say
-from botify.core.kafka.admin import require_kafka
-from botify.core.kafka.offsets import parse_position
+from botify.core.kafka.admin import parse_position, require_kafka
 from botify.core.settings import Settings
 from botify.schemas.event_time import utc
 from botify.schemas.events import Listen

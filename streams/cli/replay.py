@@ -16,8 +16,7 @@ from rich import box
 from rich.table import Table
 
 from botify.core.cli import Json, console, print_json, progress, say
-from botify.core.kafka.admin import require_kafka
-from botify.core.kafka.offsets import parse_position
+from botify.core.kafka.admin import parse_position, require_kafka
 from botify.core.process import tune_gc
 from botify.core.settings import Settings
 from botify.schemas.event_time import parse_speed, utc

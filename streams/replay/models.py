@@ -14,7 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from botify.core.kafka.offsets import TopicState, describe_topic
+from botify.core.kafka.admin import TopicState, describe_topic
 from botify.core.kafka.reader import PartitionLog
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec

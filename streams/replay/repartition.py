@@ -34,7 +34,6 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSp
 
 from botify.core.errors import DecodeError, TopicError
 from botify.core.kafka.admin import TIMEOUT_S, end_offsets, list_offsets, partition_counts, read_topic_id, start_offsets
-from botify.core.kafka.closing import ClosedEnds, ask_leaders
 from botify.core.kafka.column_fetch import ColumnLog
 from botify.core.kafka.config import common_config, key_of, partition_of
 from botify.core.kafka.headers import carried, headers_of
@@ -44,8 +43,10 @@ from botify.core.kafka.layout import (
     MAX_BYTES,
     MAX_LEAD,
     TIMESTAMP_TYPE,
+    ClosedEnds,
     TopicPhase,
     alter_topics,
+    ask_leaders,
     own_options,
     read_phases,
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from botify.core.errors import BotifyError
-from botify.core.kafka.offsets import TopicState, describe_topic
+from botify.core.kafka.admin import TopicState, describe_topic
 from botify.core.kafka.reader import LogRecord
 from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader

@@ -12,10 +12,9 @@ from typing import Any, Protocol, TextIO
 from confluent_kafka.admin import AdminClient
 
 from botify.core.errors import DecodeError
-from botify.core.kafka.admin import partition_counts
+from botify.core.kafka.admin import describe_topic, partition_counts
 from botify.core.kafka.column_fetch import ColumnLog
 from botify.core.kafka.config import common_config
-from botify.core.kafka.offsets import describe_topic
 from botify.core.kafka.publisher import RecordPublisher
 from botify.core.kafka.reader import LogRecord
 from botify.core.process import gather_or_cancel

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Protocol, TypeVar
 
 from botify.core.errors import BotifyError
-from botify.core.kafka.offsets import TopicState
+from botify.core.kafka.admin import TopicState
 from botify.schemas.dead_letters import Letters
 from botify.streams.folds.projection import Changes
 

@@ -31,9 +31,17 @@ from botify.streams.folds.partition import HASHES, SCORE_SETS
 from botify.streams.folds.projection import Changes, PackedFields
 from botify.streams.store.connect import AWAY, FIRST_PAUSE_S, PATIENCE_S, Writes, find_slot, patiently
 from botify.streams.store.keys import CHECKPOINT, checkpoint_key, copy_of, partition_key
-from botify.streams.store.node import Command, call, connection_to, count_arguments, pack, read_together, run_script
+from botify.streams.store.node import (
+    Command,
+    call,
+    connection_to,
+    count_arguments,
+    pack,
+    read_together,
+    run_script,
+    write_guarded,
+)
 from botify.streams.store.protocol import Claim, ClaimPosition, Outcome
-from botify.streams.store.transaction import write_guarded
 
 _HERE = Path(__file__).parent
 

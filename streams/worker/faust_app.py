@@ -22,9 +22,8 @@ from faust.types import TP
 from redis.exceptions import RedisError
 
 from botify.core.errors import BotifyError, NoBrokerError
-from botify.core.kafka.admin import read_topic_id, retry_brokers
+from botify.core.kafka.admin import TopicState, describe_topic, read_topic_id, retry_brokers
 from botify.core.kafka.config import METADATA_AGE_S, common_config
-from botify.core.kafka.offsets import TopicState, describe_topic
 from botify.core.logging import configure_logging
 from botify.core.process import end_within, in_daemon_thread, return_large_blocks, tune_gc
 from botify.core.settings import Settings

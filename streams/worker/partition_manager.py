@@ -14,7 +14,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any, NamedTuple
 
-from botify.core.kafka.offsets import TopicState
+from botify.core.kafka.admin import TopicState
 from botify.core.kafka.record_columns import RecordColumns
 from botify.core.process import gather_or_cancel
 from botify.streams.store.protocol import Claim, Outcome, Store, another_topic, offset_to_start_at

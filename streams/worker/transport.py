@@ -25,10 +25,10 @@ from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
 
 from botify.core.errors import BotifyError
-from botify.core.gather import gather_ms
 from botify.core.kafka.column_fetch import as_run, reading_safely
 from botify.core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
 from botify.core.settings import Settings
+from botify.core.throttle import gather_ms
 from botify.streams.worker.partition_manager import PartitionManager, Run
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from botify.analytics.export import files
 from botify.analytics.export.files import read_manifest
 from botify.analytics.export.run import export_topic
-from botify.core import durable
+from botify.core import files as core_files
 from botify.core.kafka import reader as topic_reader
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
@@ -56,7 +56,7 @@ def _dying_at(last: int) -> Callable[[Path, Write], None]:
             if next(writes) == last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        durable.write_durably(path, write_or_die)
+        core_files.write_durably(path, write_or_die)
 
     return write_durably
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from botify.core.kafka.offsets import describe_topic
+from botify.core.kafka.admin import describe_topic
 from botify.core.settings import Settings
 from botify.schemas.events import OPINION_KINDS, Feedback
 from botify.schemas.topics import Topics, worker_group_of

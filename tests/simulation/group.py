@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 from typing import Protocol
 
-from botify.core.kafka.offsets import TopicState
+from botify.core.kafka.admin import TopicState
 from botify.core.kafka.reader import LogRecord
 from tests.simulation import faults
 from tests.simulation.kafka import FAST_S, Kafka

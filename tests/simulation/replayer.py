@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from botify.core.kafka.offsets import TopicState
+from botify.core.kafka.admin import TopicState
 from botify.core.kafka.reader import LogRecord
 from botify.schemas.validation import Intake
 from botify.streams.replay import run, swap, targets

@@ -1,16 +1,23 @@
-"""Ids to rows of a table: a hash table in two arrays, compiled by numba, so that a run is looked up in one call."""
+"""Rows of tables: how ids find theirs, and how tables, which are arrays with a row a listener, grow.
+
+Ids are in a hash table in two arrays, compiled by numba, so that a batch is looked up in one call.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from botify.streams.folds.columns.table import at_least
-
 Ints = NDArray[np.int64]
+
+T = TypeVar("T", bound=tuple[Any, ...])
+
+FEW_ROWS = 256
+ID_BYTES = 32
+"""Room for a session's id at first."""
 
 _EMPTY = -1
 _FEW = 1024
@@ -162,3 +169,40 @@ class RowsOfIds:
 
 def _no_slots(size: int) -> Slots:
     return Slots(np.full(size, _EMPTY, dtype=np.int64), np.zeros(size, dtype=np.int64))
+
+
+def resized(arrays: T, rows: int, order: NDArray[np.int64] | None = None, **widths: int) -> T:
+    """Return copies with another number of rows, the new ones zero.
+
+    Parameters
+    ----------
+    order : ndarray of int64, optional
+        The rows to keep, in their new order; by default all.
+    **widths : int
+        Larger second dimensions, by name.
+    """
+    fields: Any = arrays
+    copies = []
+    for name, array in fields._asdict().items():
+        kept = array if order is None else array[order]
+        copy = np.zeros((rows, *((widths[name],) if name in widths else array.shape[1:])), dtype=array.dtype)
+        if copy.ndim == 1:
+            copy[: len(kept)] = kept
+        else:
+            copy[: len(kept), : kept.shape[1]] = kept
+        copies.append(copy)
+    made: T = fields._make(copies)
+    return made
+
+
+def at_least(needed: int, size: int) -> int:
+    """Return `size`, doubled until it is at least `needed`.
+
+    Examples
+    --------
+    >>> at_least(100, 32), at_least(20, 32)
+    (128, 32)
+    """
+    while size < needed:
+        size *= 2
+    return size

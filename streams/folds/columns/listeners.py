@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.streams.folds.columns.ids import RowsOfIds, first_of_each
+from botify.streams.folds.columns.ids import FEW_ROWS, ID_BYTES, RowsOfIds, at_least, first_of_each, resized
 from botify.streams.folds.columns.kernels import LikeRows, Listens, Users, fold_likes, fold_users
 from botify.streams.folds.columns.packing import pack_likes, pack_users
-from botify.streams.folds.columns.table import FEW_ROWS, ID_BYTES, at_least, resized
 from botify.streams.folds.likes import LIKE, LIKES, LIKES_OF_USERS, Likes
 from botify.streams.folds.projection import Bulk, Changes, Fields, PackedFields
 from botify.streams.folds.users import HISTORY_LISTENS, LISTEN, SESSION_TRACKS, USERS, UserState

@@ -1,17 +1,176 @@
-"""Projection `popularity` over columns: the scores of `Popularity`, with rows, tops and records by compiled code."""
+"""Projection `popularity` over columns: the scores of `Popularity`, with rows, tops and records by compiled code.
+
+The best tracks of a half-life are a heap whose root is the worst of them.
+"""
 
 from __future__ import annotations
 
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from botify.streams.folds.columns.ids import RowsOfIds, first_of_each
+from botify.streams.folds.columns.ids import FEW_ROWS, RowsOfIds, at_least, first_of_each
 from botify.streams.folds.columns.packing import pack_rows
-from botify.streams.folds.columns.tops import TopHeap
 from botify.streams.folds.popularity import TOP_TRACKS, Popularity, Rows, TrackRows, Tracks
 from botify.streams.folds.projection import Bulk, Fields, PackedFields, ScoreChanges, Scores
+
+Ints = NDArray[np.int64]
+
+_ABSENT = -1
+
+
+class Heap(NamedTuple):
+    """The entries, the worst first.
+
+    Attributes
+    ----------
+    tracks, rows : ndarray of int64, shape (size + 1,)
+    scores : ndarray of float64, shape (size + 1,)
+    new : ndarray of bool, shape (size + 1,)
+        Whether the store does not have the entry.
+    places : ndarray of int32
+        Of each row of the tracks; -1 for those that are not in the heap.
+    """
+
+    tracks: Ints
+    rows: Ints
+    scores: NDArray[np.float64]
+    new: NDArray[np.bool_]
+    places: NDArray[np.int32]
+
+
+@njit(cache=True)
+def _is_worse(heap: Heap, one: int, other: int) -> bool:
+    if heap.scores[one] != heap.scores[other]:
+        return bool(heap.scores[one] < heap.scores[other])
+    return bool(heap.tracks[one] > heap.tracks[other])
+
+
+@njit(cache=True)
+def _swap(heap: Heap, one: int, other: int) -> None:
+    heap.tracks[one], heap.tracks[other] = heap.tracks[other], heap.tracks[one]
+    heap.rows[one], heap.rows[other] = heap.rows[other], heap.rows[one]
+    heap.scores[one], heap.scores[other] = heap.scores[other], heap.scores[one]
+    heap.new[one], heap.new[other] = heap.new[other], heap.new[one]
+    heap.places[heap.rows[one]], heap.places[heap.rows[other]] = one, other
+
+
+@njit(cache=True)
+def _sink(heap: Heap, count: int, at: int) -> None:
+    while True:
+        worst = at
+        for child in (2 * at + 1, 2 * at + 2):
+            if child < count and _is_worse(heap, child, worst):
+                worst = child
+        if worst == at:
+            return
+        _swap(heap, at, worst)
+        at = worst
+
+
+@njit(cache=True)
+def _rise(heap: Heap, at: int) -> None:
+    while at > 0 and _is_worse(heap, at, (at - 1) // 2):
+        _swap(heap, at, (at - 1) // 2)
+        at = (at - 1) // 2
+
+
+@njit(cache=True)
+def update(
+    heap: Heap,
+    count: int,
+    size: int,
+    rows: np.ndarray,
+    tracks: np.ndarray,
+    scores: np.ndarray,
+    left: np.ndarray,
+    stays: np.ndarray,
+) -> tuple[int, int]:
+    """Take new scores of tracks, none twice and none lower than before. `_Top.update`.
+
+    Parameters
+    ----------
+    left : ndarray of int64, shape (size, 2)
+        Is set to the tracks that have left, and their rows.
+    stays : ndarray of bool, shape (n,)
+        Is set to whether a track is in the heap now.
+
+    Returns
+    -------
+    count, leaves : int
+        The numbers of entries, and of tracks in `left`.
+    """
+    leaves = 0
+    for one in range(len(rows)):
+        place = heap.places[rows[one]]
+        if place == _ABSENT:
+            place = count
+            heap.tracks[place], heap.rows[place], heap.new[place] = tracks[one], rows[one], True
+            heap.scores[place] = scores[one]
+            if count < size:
+                heap.places[rows[one]] = place
+                count += 1
+                _rise(heap, place)
+                continue
+            if size == 0 or _is_worse(heap, place, 0):
+                continue
+            if not heap.new[0]:
+                left[leaves, 0], left[leaves, 1] = heap.tracks[0], heap.rows[0]
+                leaves += 1
+            heap.places[heap.rows[0]] = _ABSENT
+            heap.tracks[0], heap.rows[0], heap.scores[0] = heap.tracks[place], heap.rows[place], heap.scores[place]
+            heap.new[0], heap.places[rows[one]] = True, 0
+            place = 0
+        heap.scores[place] = scores[one]
+        _sink(heap, count, place)
+    for one in range(len(rows)):
+        place = heap.places[rows[one]]
+        stays[one] = place != _ABSENT
+        if stays[one]:
+            heap.new[place] = False
+    kept = 0
+    for one in range(leaves):  # those that have not come back
+        if heap.places[left[one, 1]] == _ABSENT:
+            left[kept, 0] = left[one, 0]
+            kept += 1
+    return count, kept
+
+
+class TopHeap:
+    """The best tracks by score; of equal scores the smaller track id is better."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._count = size, 0
+        self._left = np.empty((size, 2), dtype=np.int64)
+        numbers = np.zeros(size + 1, dtype=np.int64)  # one more than it keeps, for the one that is compared
+        new, places = np.zeros(size + 1, dtype=np.bool_), np.full(FEW_ROWS, _ABSENT, dtype=np.int32)
+        self._heap = Heap(numbers, numbers.copy(), np.zeros(size + 1), new, places)
+
+    def update(self, rows: Ints, tracks: Ints, scores: NDArray[np.float64]) -> dict[bytes, float | None]:
+        """Update scores; return the changes, None for a track that left the top.
+
+        Parameters
+        ----------
+        rows, tracks : ndarray of int64, shape (n,)
+            No track twice.
+        scores : ndarray of float64, shape (n,)
+            None is lower than before.
+        """
+        places = self._heap.places
+        if (most := int(rows.max(initial=0))) >= len(places):
+            more = np.full(at_least(most + 1, len(places)) - len(places), _ABSENT, dtype=np.int32)
+            self._heap = self._heap._replace(places=np.concatenate([places, more]))
+        stays = np.empty(len(rows), dtype=np.bool_)
+        self._count, leaves = update(self._heap, self._count, self._size, rows, tracks, scores, self._left, stays)
+        changed: dict[bytes, float | None] = {
+            b"%d" % track: score for track, score in zip(tracks[stays].tolist(), scores[stays].tolist(), strict=True)
+        }
+        for track in self._left[:leaves, 0].tolist():
+            changed[b"%d" % track] = None
+        return changed
 
 
 class ColumnPopularity(Popularity):

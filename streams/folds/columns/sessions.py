@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from botify.schemas.event_time import EventTime
 from botify.schemas.events import Session
 from botify.schemas.listen_columns import ListenColumns
-from botify.streams.folds.columns.ids import RowsOfIds
+from botify.streams.folds.columns.ids import FEW_ROWS, ID_BYTES, RowsOfIds, at_least, resized
 from botify.streams.folds.columns.kernels import END, GAP, NEXT, Closed, Listens, OpenRows, Results, fold_sessions, push
 from botify.streams.folds.columns.packing import pack_numbers, pack_sessions
-from botify.streams.folds.columns.table import FEW_ROWS, ID_BYTES, at_least, resized
 from botify.streams.folds.projection import Bulk, Changes, Fields, PackedFields
 from botify.streams.folds.sessions import (
     EVENT_TIME,

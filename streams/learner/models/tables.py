@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from botify.core.keyed_random import Keys, uniform
-from botify.core.pace import breathe
+from botify.core.throttle import throttle
 
 Arrays = Mapping[str, NDArray[Any]]
 S = TypeVar("S", bound=np.generic)
@@ -108,7 +108,7 @@ AT_ONCE = 1 << 12
 
 
 def blocks(n: int, size: int = AT_ONCE) -> Iterator[slice]:
-    """Cut n rows into slices; a thread that is to rest does so between them, see `botify.core.pace`.
+    """Cut n rows into slices; a thread that is to rest does so between them, see `botify.core.throttle`.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def blocks(n: int, size: int = AT_ONCE) -> Iterator[slice]:
     [slice(0, 3, None), slice(3, 5, None)]
     """
     for at in range(0, n, size):
-        breathe()
+        throttle()
         yield slice(at, min(at + size, n))
 
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from confluent_kafka import Producer
 
-from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.admin import describe_topic, end_offsets
 from botify.core.kafka.config import key_of, partition_of, producer_config
-from botify.core.kafka.offsets import describe_topic
 from botify.core.kafka.reader import PartitionLog
 from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader

@@ -53,8 +53,8 @@ def reader_and_records(
     models: list[Model], monkeypatch: pytest.MonkeyPatch, at_start: int
 ) -> tuple[ModelReader, Records]:
     records = Records(models, at_start)
-    monkeypatch.setattr("botify.core.kafka.follower.AssignedConsumer", lambda *_, **__: records)
-    monkeypatch.setattr("botify.core.kafka.follower.end_offsets", lambda *_: {0: at_start})
+    monkeypatch.setattr("botify.core.kafka.reader.AssignedConsumer", lambda *_, **__: records)
+    monkeypatch.setattr("botify.core.kafka.reader.end_offsets", lambda *_: {0: at_start})
     return ModelReader(Settings(), CODEC), records
 
 
@@ -183,10 +183,10 @@ def test_a_reader_rests_after_it_has_prepared(spent_s: float, rests_s: float, mo
     # of a reader that stops after its first rest
     stopping = SimpleNamespace(wait=rests.append, is_set=lambda: bool(rests), set=lambda: None)
     threads = SimpleNamespace(Event=lambda: stopping, Thread=threading.Thread)
-    monkeypatch.setattr("botify.core.kafka.follower.threading", threads)
+    monkeypatch.setattr("botify.core.kafka.reader.threading", threads)
     clock = iter([10.0, 10.0 + spent_s])
     clocks = SimpleNamespace(thread_time=lambda: next(clock), monotonic=lambda: sum(rests))
-    monkeypatch.setattr("botify.core.pace.time", clocks)
+    monkeypatch.setattr("botify.core.throttle.time", clocks)
     reader = reader_of([], monkeypatch, at_start=0)
     reader.start()
     eventually(lambda: rests, timeout_s=5.0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botify.core.mapped import mapped
+from botify.core.files import mapped
 from botify.schemas.catalogue import CatalogueFile
 from botify.schemas.codec import Codec
 from botify.schemas.events import Track

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from botify.analytics.export.cli import export as command
 from botify.analytics.export.files import ExportError, read_manifest
 from botify.analytics.export.run import Extent, export_topic
-from botify.core.kafka.offsets import TopicPosition
+from botify.core.kafka.admin import TopicPosition
 from botify.core.settings import Settings
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from botify.core.kafka.admin import end_offsets
-from botify.core.kafka.closing import ClosedEnds, ask_leaders
-from botify.core.kafka.layout import MAX_BYTES, alter_topics
+from botify.core.kafka.layout import MAX_BYTES, ClosedEnds, alter_topics, ask_leaders
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
 from tests.support import produce_raw

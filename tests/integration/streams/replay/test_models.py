@@ -13,8 +13,8 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
+from botify.core.kafka.admin import describe_topic
 from botify.core.kafka.config import common_config
-from botify.core.kafka.offsets import describe_topic
 from botify.core.kafka.reader import PartitionLog
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec

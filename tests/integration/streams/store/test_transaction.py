@@ -18,9 +18,9 @@ from botify.services.stack.ports import HOST, find_free
 from botify.services.stack.watchdog import Watchdog
 from botify.streams.store.connect import connect, connect_async
 from botify.streams.store.keys import checkpoint_key, partition_key
+from botify.streams.store.node import write_guarded
 from botify.streams.store.protocol import Outcome
 from botify.streams.store.redis_store import RedisStore
-from botify.streams.store.transaction import write_guarded
 from tests.store_contract import StoreContract
 from tests.support import eventually
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from botify.core.kafka.admin import describe_topic
 from botify.core.kafka.config import key_of
-from botify.core.kafka.offsets import describe_topic
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import OPINION_KINDS, Feedback

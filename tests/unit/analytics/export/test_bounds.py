@@ -4,7 +4,7 @@ import pytest
 
 from botify.analytics.export.files import ExportError
 from botify.analytics.export.run import check_reachable
-from botify.core.kafka.offsets import TopicState
+from botify.core.kafka.admin import TopicState
 
 TOPIC = TopicState("t", "an-id", start={0: 5, 1: 0}, end={0: 50, 1: 0})
 

@@ -13,8 +13,8 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from botify.core.errors import NoBrokerError
-from botify.core.kafka import closing
-from botify.core.kafka.closing import ask_leaders, corrupt_batch
+from botify.core.kafka import layout
+from botify.core.kafka.layout import ask_leaders, corrupt_batch
 from botify.core.settings import Settings
 
 OPEN, CLOSED, NOT_LEADER = 2, 10, 6
@@ -66,7 +66,7 @@ class Client:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     found = Client()
-    monkeypatch.setattr(closing, "AIOKafkaClient", lambda **_: found)
+    monkeypatch.setattr(layout, "AIOKafkaClient", lambda **_: found)
     return found
 
 

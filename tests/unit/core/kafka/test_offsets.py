@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from botify.core.errors import PositionError
-from botify.core.kafka.offsets import TopicPosition, TopicState, parse_position
+from botify.core.kafka.admin import TopicPosition, TopicState, parse_position
 from botify.core.settings import Settings
 
 NOW_MS = 1_800_000_000_000

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from botify.core.kafka.column_fetch import KeptRecords, ObjectRecords
-from botify.core.kafka.compression import MOST_BYTES, bound_aiokafka
 from botify.core.kafka.headers import safe_headers
-from botify.core.kafka.record_columns import read_batches
+from botify.core.kafka.record_columns import MOST_BYTES, bound_aiokafka, read_batches
 from tests.hostile import ZSTD, Raw, raw_batch
 
 CODECS = [0, 1, 2, 3, 4]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from botify.streams.folds.columns.ids import RowsOfIds
-from botify.streams.folds.columns.tops import TopHeap
+from botify.streams.folds.columns.popularity import TopHeap
 from botify.streams.folds.popularity import _Top
 from botify.streams.folds.projection import Bulk, PackedFields
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from botify.core.kafka.offsets import TopicState
+from botify.core.kafka.admin import TopicState
 from botify.core.kafka.reader import LogRecord
 from botify.streams.replay.sources import Pacer, ReplayError, make_plan
 from botify.streams.replay.swap import removable, validate_swap

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from botify.core.kafka.offsets import TopicState
+from botify.core.kafka.admin import TopicState
 from botify.streams.store.protocol import Claim, MissingStateError, TopicMismatchError, offset_to_start_at
 
 

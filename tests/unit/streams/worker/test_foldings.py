@@ -21,7 +21,7 @@ from botify.schemas.events import Listen, Session, TrainingBatch
 from botify.schemas.listen_columns import accept_listens
 from botify.schemas.listen_kernels import read_listens
 from botify.schemas.validation import ERASURE, Intake, Rejected
-from botify.streams.folds.columns import ids, kernels, packing, tops
+from botify.streams.folds.columns import ids, kernels, packing, popularity
 from botify.streams.folds.columns.listeners import Listeners
 from botify.streams.folds.likes import LIKES_OF_USERS
 from botify.streams.folds.partition import PROJECTIONS
@@ -356,6 +356,6 @@ def test_a_kernel_is_compiled_for_one_kind_of_arrays_only() -> None:
     worker.process([KafkaRecord(41, None, struct.pack("<q", 7)), *many(50)[42:]])
     folds = (kernels.fold_users, kernels.fold_likes, kernels.fold_sessions, kernels.push)
     packs = (packing.pack_users, packing.pack_likes, packing.pack_sessions, packing.pack_numbers, packing.pack_rows)
-    tables = (ids.find_or_add, ids.first_of_each, ids.remove, tops.update)
+    tables = (ids.find_or_add, ids.first_of_each, ids.remove, popularity.update)
     for kernel in (read_listens, *folds, *packs, *tables):
         assert len(kernel.signatures) == 1

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import pytest
 
-from botify.core.kafka.offsets import TopicState
+from botify.core.kafka.admin import TopicState
 from botify.schemas.validation import Intake, Rejected
 from botify.streams.folds.projection import Changes
 from botify.streams.folds.users import USERS, UserState

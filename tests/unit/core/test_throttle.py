@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from botify.core import pace
-from botify.core.pace import AT_ONCE_S, LEAST_S, NICE, breathe, resting, step_back
+from botify.core import throttle as throttling
+from botify.core.throttle import AT_ONCE_S, LEAST_S, NICE, lower_priority, throttle, throttled
 
 
 class Clock:
@@ -38,47 +38,47 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The clock of the module under test."""
     clock = Clock()
-    monkeypatch.setattr(pace, "time", clock)
+    monkeypatch.setattr(throttling, "time", clock)
     return clock
 
 
 def test_rests_come_between_pieces_of_work_and_the_last_one_at_the_end(clock: Any) -> None:
-    with resting(4.0, most_s=100.0, stopping=clock):
+    with throttled(4.0, most_s=100.0, stopping=clock):
         for _ in range(10):
             clock.worked_s += AT_ONCE_S
-            breathe()
+            throttle()
     assert clock.rests == pytest.approx([4 * AT_ONCE_S] * 10)
     assert sum(clock.rests) == pytest.approx(4 * clock.worked_s)
 
 
 def test_short_work_rests_only_at_the_end(clock: Any) -> None:
-    with resting(4.0, most_s=100.0, stopping=clock):
+    with throttled(4.0, most_s=100.0, stopping=clock):
         clock.worked_s += AT_ONCE_S
-        breathe()
+        throttle()
         clock.worked_s += LEAST_S / 8  # too short a rest
-        breathe()
+        throttle()
         assert clock.rests == []
     assert clock.rests == pytest.approx([4 * AT_ONCE_S + LEAST_S / 2])
 
 
 def test_rests_have_a_bound(clock: Any) -> None:
-    with resting(4.0, most_s=3.0, stopping=clock):
+    with throttled(4.0, most_s=3.0, stopping=clock):
         for _ in range(10):
             clock.worked_s += 1.0
-            breathe()
+            throttle()
     assert sum(clock.rests) == pytest.approx(3.0)
 
 
 def test_no_other_work_rests(clock: Any) -> None:
-    with resting(4.0, most_s=100.0, stopping=clock):
-        other = threading.Thread(target=breathe)
+    with throttled(4.0, most_s=100.0, stopping=clock):
+        other = threading.Thread(target=throttle)
         clock.worked_s += 10.0
         other.start()
         other.join()
         assert clock.rests == []
     clock.rests.clear()
     clock.worked_s += 10.0
-    breathe()
+    throttle()
     assert clock.rests == []
 
 
@@ -87,7 +87,7 @@ def test_one_thread_steps_back_and_no_other() -> None:
     found: list[int] = []
 
     def work() -> None:
-        step_back()
+        lower_priority()
         found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

@@ -1,7 +1,7 @@
-"""Rests of a thread that works beside one that must answer at once.
+"""Throttling: how long a reader gathers, and rests of a thread that works next to one that must answer at once.
 
-The interpreter runs one of them at a time, and they share a processor. So the working one rests while it works, not
-only afterwards: who is answered waits for a few milliseconds of work, never for all of it.
+The interpreter runs one thread at a time, and they share a processor. So the working thread rests while it works, not
+only afterwards: a request waits for a few milliseconds of work, never for all of it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Pace(threading.local):
 _pace = _Pace()
 
 
-def step_back() -> None:
+def lower_priority() -> None:
     """Let other threads run before this one where the processors do not suffice for all; elsewhere than on Linux, not.
 
     There a thread has a priority of its own, and may lower it.
@@ -49,8 +49,8 @@ def step_back() -> None:
 
 
 @contextmanager
-def resting(times: float, most_s: float, stopping: threading.Event) -> Iterator[None]:
-    """Let this thread rest so many times as long as it works in the block: at each `breathe`, and at the end.
+def throttled(times: float, most_s: float, stopping: threading.Event) -> Iterator[None]:
+    """Let this thread rest so many times as long as it works in the block: at each `throttle`, and at the end.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def resting(times: float, most_s: float, stopping: threading.Event) -> Iterator[
 
     Examples
     --------
-    >>> with resting(4.0, most_s=0.01, stopping=threading.Event()):
-    ...     breathe()
+    >>> with throttled(4.0, most_s=0.01, stopping=threading.Event()):
+    ...     throttle()
     """
     _pace.times, _pace.most_s, _pace.rested_s, _pace.stopping = times, most_s, 0.0, stopping
     _pace.began_s = time.thread_time()
@@ -75,9 +75,33 @@ def resting(times: float, most_s: float, stopping: threading.Event) -> Iterator[
         _pace.times = 0.0
 
 
-def breathe() -> None:
+def throttle() -> None:
     """Rest, if this thread is to; long work calls it every few milliseconds."""
     if _pace.times:
         worked_s = time.thread_time() - _pace.began_s
         if worked_s > AT_ONCE_S:
             _pace.rest(worked_s - AT_ONCE_S, LEAST_S)
+
+
+def gather_ms(arrived: float, elapsed_ms: float, rate: float, most_ms: float) -> float:
+    """Return how long to gather after so much has arrived in so long.
+
+    A batch costs nearly the same with one record as with ten. So the time grows with what arrives in a millisecond, or
+    with the work that it was, and with its square: a process with time to spare should be fast, and one without it
+    cheap.
+
+    Parameters
+    ----------
+    arrived : float
+        Size of the last batch, in records, or the CPU time that it took.
+    elapsed_ms : float
+        Time from the batch before it to the last one.
+    rate : float
+        What calls for one millisecond if it arrives in one; twice as much calls for four.
+
+    Examples
+    --------
+    >>> [round(gather_ms(*of, rate=1.0, most_ms=5.0), 2) for of in [(1, 20.0), (5, 5.0), (500, 25.0)]]
+    [0.0, 1.0, 5.0]
+    """
+    return min((arrived / max(elapsed_ms, 1.0) / rate) ** 2, most_ms)

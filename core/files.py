@@ -1,0 +1,78 @@
+"""Files: written so that they survive a power cut, and bytes that lie in a file without a name instead of in memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TypeVar
+
+T = TypeVar("T")
+
+UNFINISHED = ".unfinished"
+"""Suffix of a file that is being written; its name begins with a dot, so that readers of the folder skip it."""
+
+
+def write_durably(path: Path, write: Callable[[Path], T]) -> T:
+    """Let `write` create a temporary file, sync it to the disk, and rename it to `path` in one step."""
+    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
+    written = write(unfinished)
+    sync(unfinished)
+    unfinished.replace(path)
+    sync(path.parent)  # the name, too
+    return written
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents, so that their names survive a power cut."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Write a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+Body = bytes | mmap.mmap
+"""What is long enough to be either."""
+
+
+def mapped(write: Callable[[IO[bytes]], object]) -> Body:
+    """Let `write` fill a temporary file, and return its content; pages are loaded as they are read.
+
+    Where no directory for temporary files is writable, or the disk is full, `write` fills a file in memory instead.
+
+    Examples
+    --------
+    >>> mapped(lambda file: file.write(b"abc"))[:2]
+    b'ab'
+    """
+    try:
+        with tempfile.TemporaryFile(prefix="botify-") as file:
+            return _filled(file, write)
+    except OSError:
+        with os.fdopen(os.memfd_create("botify"), "w+b") as file:
+            return _filled(file, write)
+
+
+def _filled(file: IO[bytes], write: Callable[[IO[bytes]], object]) -> Body:
+    write(file)
+    if not file.tell():
+        return b""
+    file.flush()
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def release(body: Body) -> None:
+    """Take a body's pages out of this process's memory; they are read again when they are needed."""
+    if isinstance(body, mmap.mmap):
+        body.madvise(mmap.MADV_DONTNEED)
