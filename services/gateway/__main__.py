@@ -1,9 +1,8 @@
-"""`python -m botify.services.gateway`: serves Botify's REST API until SIGTERM; several may run side by side."""
+"""`python -m botify.services.gateway`: serves Botify's REST API until SIGTERM; several may run in parallel."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import resource
 import socket
@@ -22,7 +21,7 @@ from botify.schemas.external_ids import UserIds
 from botify.services.gateway.api import DOCS
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.connections import BoundedHttp, Connections
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway.options import Bounds, GatewayOptions
 
 log = logging.getLogger("botify.services.gateway")
 
@@ -45,11 +44,11 @@ def main() -> None:
         # it warns of what clients send, and clients could fill the disk with that; a metric counts it
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         _check_access(options, insecure=insecure)
-        options = dataclasses.replace(options, connections=_allowed_connections(options.connections))
-        connections = Connections(options)
+        bounds = Bounds(connections=_allowed_connections(Bounds().connections))
+        connections = Connections(options, bounds)
         users = UserIds.of(settings)
         home = "/ui" if options.dashboard else DOCS
-        app = build_app(settings, options, connections=connections, home=home, users=users)
+        app = build_app(settings, options, bounds, connections=connections, home=home, users=users)
         if options.dashboard:
             from botify.services.dashboard import attach  # its imports take memory and time
 
@@ -68,7 +67,7 @@ def main() -> None:
         backlog=BACKLOG,
         callback_notify=connections.sweep,
         timeout_notify=0,  # at each tick, once a second
-        timeout_keep_alive=options.keep_alive_s,
+        timeout_keep_alive=bounds.keep_alive_s,
         timeout_graceful_shutdown=GRACE_S,
         # the dashboard's messages are small, and would be compressed for each viewer separately
         ws_per_message_deflate=False,

@@ -1,4 +1,4 @@
-"""Botify's REST API: the models of its requests and answers, its routes and its errors."""
+"""Botify's REST API for listeners: the models of its requests and answers, and its operations."""
 
 from __future__ import annotations
 
@@ -6,29 +6,23 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, ValidationError, WithJsonSchema
-from pydantic_core import from_json
-from pydantic_core.core_schema import (
-    ValidatorFunctionWrapHandler,
-    int_schema,
-    no_info_wrap_validator_function,
-)
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, WithJsonSchema
+from pydantic_core.core_schema import ValidatorFunctionWrapHandler, int_schema, no_info_wrap_validator_function
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from botify.core.errors import BotifyError
 from botify.schemas.external_ids import UserIds, track_named
 from botify.schemas.validation import MAX_TRACK, MAX_USER
-from botify.services.gateway.messages import ListenReport, UnavailableError, UnknownTrackError
-from botify.services.gateway.middleware import BODY, REQUEST_ID, GatewayMetrics
-from botify.services.gateway.openapi import JSON, Operation, Reply, openapi_document
-from botify.services.gateway.options import RETRY_AFTER_S
+from botify.services.gateway.calls import REQUEST_ID, FieldErrorsBody, read_call
+from botify.services.gateway.messages import ListenReport, UnknownTrackError
+from botify.services.gateway.middleware import GatewayMetrics
+from botify.services.gateway.openapi import JSON, Operation, Reply, openapi_document, refusals
 from botify.services.gateway.service import Backend
 
 DOCS = "/docs"
@@ -101,20 +95,20 @@ class HeardBody(BaseModel):
 
 
 class TrackCall(BaseModel):
-    """All that a request for a track says."""
+    """A request for a track."""
 
     path: TrackPath
 
 
 class ListenCall(BaseModel):
-    """All that a request with a listen says."""
+    """A request with a listen."""
 
     path: UserPath
     body: HeardBody
 
 
 class NamedListenCall(BaseModel):
-    """All that a request with a listen says, where users have external ids."""
+    """A request with a listen, where users have external ids."""
 
     path: NamedUserPath
     body: HeardBody
@@ -159,92 +153,6 @@ class ReadyBody(BaseModel):
     problems: list[str]
 
 
-class FieldError(BaseModel):
-    """A field that is wrong: its path, and why."""
-
-    type: str
-    loc: list[str | int]
-    msg: str
-
-
-class FieldErrorsBody(BaseModel):
-    """The fields that are wrong."""
-
-    detail: list[FieldError]
-
-
-class InvalidRequestError(BotifyError):
-    """The request does not have the form that its route demands (422); the argument is a list of `FieldError`."""
-
-
-Call = TypeVar("Call", TrackCall, ListenCall, NamedListenCall)
-
-
-def read_call(request: Request, call: type[Call]) -> Call:
-    """Validate a request; raises `InvalidRequestError`, or `HTTPException` for a body that is no text."""
-    parts: dict[str, Any] = {"path": request.path_params}
-    if "body" in call.model_fields and request.scope[BODY]:
-        parts["body"] = parsed_body(request)
-    try:
-        return call.model_validate(parts, from_attributes=True)
-    except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
-        raise InvalidRequestError(errors) from error
-
-
-def parsed_body(request: Request) -> Any:
-    """Return the body's JSON, or its bytes if it is said to be something else; raises as `read_call`."""
-    body = request.scope[BODY]
-    return _parse_json(body) if body and _is_json(dict(request.scope["headers"])) else body
-
-
-def _is_json(headers: Mapping[bytes, bytes]) -> bool:
-    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    return media_type.startswith(b"application/") and media_type.endswith((b"/json", b"+json"))
-
-
-def _parse_json(body: bytes) -> Any:
-    try:
-        return from_json(body)
-    except ValueError as error:  # also for lone surrogates, which no topic and no key can hold
-        wrong: dict[str, Any] = {"type": "json_invalid", "loc": ("body",), "msg": str(error)}
-    try:
-        json.loads(body.decode())
-    except json.JSONDecodeError as error:  # it names the position
-        wrong = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error"}
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, "the body is not text in UTF-8, or is nested too deeply") from error
-    raise InvalidRequestError([wrong])
-
-
-HANDLED_ERRORS = (HTTPException, UnavailableError, UnknownTrackError, InvalidRequestError)
-
-
-async def error_response(_: Request, error: Exception) -> Response:
-    """Return the answer of Botify's REST API to one of the `HANDLED_ERRORS`."""
-    if isinstance(error, HTTPException):
-        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-    if isinstance(error, UnavailableError):
-        return JSONResponse({"detail": str(error)}, 503, {"Retry-After": str(RETRY_AFTER_S)})
-    if isinstance(error, UnknownTrackError):
-        return JSONResponse({"detail": [{"type": "unknown_track", "loc": ("body", "track"), "msg": str(error)}]}, 422)
-    return JSONResponse({"detail": error.args[0]}, 422)
-
-
-_TOKEN = {401: Reply("A token is wanted."), 403: Reply("The token does not allow this.")}
-_RETRY_AFTER = {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds."}}
-_REFUSALS = {
-    **_TOKEN,
-    422: Reply("A field is wrong.", FieldErrorsBody),
-    429: Reply("Too many requests from this client.", headers=_RETRY_AFTER),
-    503: Reply("Kafka or Redis is unavailable, or too many requests are in progress.", headers=_RETRY_AFTER),
-}
-_BODY_REFUSALS = {
-    **_REFUSALS,
-    400: Reply("The body is not text in UTF-8, or the key cannot be used."),
-    408: Reply("The body did not arrive in time."),
-    413: Reply("The body is too long."),
-}
 _FALLBACK = {
     FALLBACK_HEADER: {
         "schema": {"type": "string", "enum": ["true"]},
@@ -255,7 +163,7 @@ _OK = "Successful Response"
 
 
 class BotifyApi:
-    """Handlers of all routes; a browser that asks for `/` is sent to `home`."""
+    """Serves the operations; a browser that asks for `/` is sent to `home`."""
 
     def __init__(
         self, backend: Backend, metrics: GatewayMetrics, registry: CollectorRegistry, home: str, users: UserIds
@@ -266,32 +174,30 @@ class BotifyApi:
         self._registry = registry
         self._home = home
         plain, scrape = Reply(_OK, "text/plain"), Reply(_OK, CONTENT_TYPE_LATEST)
-        greeting = {200: Reply(_OK, HelloBody), 307: Reply("For a browser.", None), **_TOKEN}
-        found = {200: Reply(_OK, TrackBody), 404: Reply("No such track."), **_REFUSALS}
-        following = {200: Reply(_OK, NextBody, _FALLBACK), **_BODY_REFUSALS}
-        over = {200: Reply(_OK, LastBody), **_BODY_REFUSALS}
+        token = refusals(401, 403)
+        refused = {**refusals(401, 403, 429, 503), **refusals(422, content=FieldErrorsBody)}
+        of_body = {**refused, **refusals(400, 408, 413)}
+        greeting = {200: Reply(_OK, HelloBody), 307: Reply("For a browser.", None), **token}
+        found = {200: Reply(_OK, TrackBody), 404: Reply("No such track."), **refused}
+        following = {200: Reply(_OK, NextBody, _FALLBACK), **of_body}
+        over = {200: Reply(_OK, LastBody), **of_body}
         readiness = {200: Reply(_OK, ReadyBody), 503: Reply("Listeners cannot be served.", ReadyBody)}
         call, rest = (NamedListenCall, ":path") if users.are_external else (ListenCall, "")  # ids may contain a slash
-        self.of_listeners = [
+        self.operations = [
             Operation("POST", f"/next/{{user{rest}}}", self.next_track, following, "serve", call),
             Operation("POST", f"/last/{{user{rest}}}", self.last_track, over, "serve", call),
-        ]
-        self.operations = [
-            *self.of_listeners,
             Operation("GET", f"/track/{{track{rest}}}", self.track, found, "serve", TrackCall),
             Operation("GET", "/", self.hello, greeting, "serve"),
             Operation("GET", "/healthz", self.alive, {200: plain}, None, tag="Operations"),
             Operation("GET", "/readyz", self.ready, readiness, None, tag="Operations"),
-            Operation("GET", "/metrics", self.metrics, {200: scrape, **_TOKEN}, "serve", tag="Operations"),
+            Operation("GET", "/metrics", self.metrics, {200: scrape, **token}, "serve", tag="Operations"),
         ]
 
-    def routes(self, *, secured: bool) -> list[BaseRoute]:
-        """Return the routes, those of the OpenAPI document and of its page included."""
+    def pages(self, *, secured: bool) -> list[BaseRoute]:
+        """Return the routes of the OpenAPI document and of its page."""
         document = openapi_document(self.operations, secured=secured)
         page = Path(__file__).with_name("docs.html").read_text(encoding="utf-8")
-
         return [
-            *(operation.route() for operation in self.operations),
             Route("/openapi.json", JSONResponse(document), methods=["GET"]),
             Route(DOCS, HTMLResponse(page), methods=["GET"]),
             # Swagger UI from a package, which is not imported: a page that asks a CDN does not work offline

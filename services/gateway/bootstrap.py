@@ -8,35 +8,46 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
+import numpy as np
+from confluent_kafka.admin import AdminClient
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import compile_path
 
+from botify.core.kafka.admin import partition_counts
+from botify.core.kafka.config import common_config
 from botify.core.kafka.layout import live_layout
 from botify.core.process import in_background, stop
 from botify.core.settings import Settings
 from botify.core.telemetry import new_registry
 from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.codec import Codec
 from botify.schemas.external_ids import UserIds
+from botify.schemas.models import ModelHandle, ModelReader
 from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
 from botify.services.experiments import LiveExperiments, load_policy
-from botify.services.gateway.api import DOCS, HANDLED_ERRORS, PAGES, BotifyApi, error_response
+from botify.services.gateway.api import DOCS, PAGES, BotifyApi
+from botify.services.gateway.calls import HANDLED_ERRORS, error_response
 from botify.services.gateway.connections import Connections
 from botify.services.gateway.messages import NO_CATALOGUE, UnavailableError
 from botify.services.gateway.middleware import GatewayMetrics, Guard, Limits, RequestTelemetry, TokenRequired
-from botify.services.gateway.openapi import DirectRoutes
-from botify.services.gateway.options import ALL_SCOPES, GatewayOptions, scopes_of_tokens
+from botify.services.gateway.openapi import Operations
+from botify.services.gateway.options import ALL_SCOPES, Bounds, GatewayOptions, scopes_of_tokens
 from botify.services.gateway.rpc import RpcClient
+from botify.services.gateway.scripts import ScriptBatcher
 from botify.services.gateway.service import Backend, Connect, Connected, Fallback, GatewayService
-from botify.services.gateway.sessions import RedisSessionStore, ScriptBatcher
 from botify.services.gateway.state import EventClock, KnownTracks, LiveState
-from botify.services.gateway.v1 import api as v1
-from botify.services.gateway.v1.api import V1Api
-from botify.services.gateway.v1.bootstrap import connect_v1
-from botify.services.gateway.v1.problems import PREFIX
+from botify.services.gateway.stores import ListenerStore, SessionStore
+from botify.services.gateway.v1.api import OPENAPI, V1, V1Api
+from botify.services.gateway.v1.events import EventPublisher
+from botify.services.gateway.v1.items import Charts, Items, Scores
+from botify.services.gateway.v1.recommending import Recommending
+from botify.services.gateway.v1.users import Erasures, Users
+from botify.streams.dlq.erase import erase_listener
+from botify.streams.learner.models.item_graph import ItemGraph, neighbours_of
 from botify.streams.read import StateReader
 from botify.streams.store.connect import SERVING_TIMEOUT_S, connect, connect_async, probe_writes_blocking
 
@@ -51,6 +62,7 @@ SHARED_START_S = 5.0
 def build_app(
     settings: Settings,
     options: GatewayOptions | None = None,
+    bounds: Bounds = Bounds(),  # noqa: B008 - immutable
     *,
     connect: Connect | None = None,  # over Kafka and Redis if not given
     connections: Connections | None = None,  # those of the server, for the metrics
@@ -80,38 +92,29 @@ def build_app(
 
     botify = BotifyApi(backend, metrics, registry, home, users)
     v1_api = V1Api(lambda: backend.v1, users, count_fallback)
+    operations = [*botify.operations, *v1_api.operations]
     own_token = secrets.token_urlsafe(32)  # for what runs in this process
     token = []
     if options.token is not None:
         tokens = {**scopes_of_tokens(options.token), own_token.encode(): ALL_SCOPES}
-        guards: list[Guard] = [one.guard() for one in (*botify.operations, *v1_api.operations)]
-        guards += [("GET", compile_path(path)[0], "serve") for path in (*PAGES, v1.OPENAPI)]
+        guards: list[Guard] = [operation.guard() for operation in operations]
+        guards += [("GET", compile_path(path)[0], "serve") for path in (*PAGES, OPENAPI)]
         token = [Middleware(TokenRequired, tokens=tokens, guards=guards)]
-    handled = (*HANDLED_ERRORS, *v1.HANDLED_ERRORS)
     app = Starlette(
-        routes=[
-            *botify.routes(secured=bool(token)),
-            *v1_api.routes(secured=bool(token)),
-        ],
+        routes=[*botify.pages(secured=bool(token)), v1_api.page(secured=bool(token))],
         middleware=[
             Middleware(RequestTelemetry, id_prefix=id_prefix, metrics=metrics),
             *token,
-            Middleware(Limits, options=options),
-            Middleware(DirectRoutes, operations=botify.of_listeners, error_response=_error_response, handled=handled),
+            Middleware(Limits, rate_per_s=options.rate_per_s, bounds=bounds),
+            Middleware(Operations, operations=operations),
         ],
-        exception_handlers=dict.fromkeys(handled, _error_response),
+        exception_handlers=dict.fromkeys(HANDLED_ERRORS, error_response),
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it redirects to whatever host the client names
     app.state.responses = metrics.requests
     app.state.token = own_token
     return app
-
-
-async def _error_response(request: Request, error: Exception) -> Response:
-    if request.url.path.startswith(PREFIX):
-        return v1.problem_of(error)
-    return await error_response(request, error)
 
 
 async def connect_gateway(
@@ -145,7 +148,7 @@ async def connect_gateway(
         deadline_ms=options.deadline_ms,
         codec=codec,
         rpc=rpc,
-        sessions=RedisSessionStore(batcher, settings.topic_prefix),
+        sessions=SessionStore(batcher, settings.topic_prefix),
         tracks=tracks,
         fallback=Fallback(
             lambda: tracks.offered(state.popular), tracks.ids, lambda user: experiments.assign(user).treatments
@@ -162,8 +165,52 @@ async def connect_gateway(
         ]
         return [problem for problem in found if problem is not None]
 
-    served = await connect_v1(settings, codec, service, batcher, redis, reader, users, stack)
+    served = await _connect_v1(settings, codec, service, batcher, redis, reader, users, stack)
     return Connected(service, problems, served)
+
+
+async def _connect_v1(
+    settings: Settings,
+    codec: Codec,
+    service: GatewayService,
+    batcher: ScriptBatcher,
+    redis: Any,
+    reader: StateReader,
+    users: UserIds,
+    stack: AsyncExitStack,
+) -> V1:
+    """Follow the graph of items liked together, and return what serves `/v1`; raises `BotifyError`."""
+    topics = Topics.of(settings)
+    counts = await asyncio.to_thread(partition_counts, AdminClient(common_config(settings)))
+    partitions = counts.get(topics.feedback.name, settings.partitions)  # they do not grow with those of the listens
+    listeners = ListenerStore(batcher, settings.topic_prefix, lambda: reader.last_namespace, partitions)
+    models = await asyncio.to_thread(ModelReader, settings, codec)
+    graph = models.follow(ItemGraph.name, lambda model: neighbours_of(model.body), ItemGraph.merged)
+    await asyncio.to_thread(models.start)
+    stack.push_async_callback(asyncio.to_thread, models.close)
+    events = EventPublisher(service, listeners, users, topics.feedback.name)
+    erasures = Erasures(
+        redis,
+        settings.topic_prefix,
+        lambda user: reader.users([user]) != [None],
+        lambda user, known: erase_listener(settings, user, lambda at: reader.checkpoints().get(at), known),
+    )
+    return V1(
+        Recommending(service, listeners),
+        events,
+        Items(service, listeners, Charts(reader), partial(_neighbours_in, graph), topics.catalogue.name),
+        Users(service, listeners, reader, erasures.erase, events, erasures.status),
+    )
+
+
+def _neighbours_in(graph: ModelHandle[Any], track: int) -> Scores:
+    """Return the neighbours of an item with their weights, the nearest first."""
+    if graph.current is None:
+        return []
+    ids, neighbours, weights = graph.current
+    found = np.flatnonzero(ids == track)[:1]
+    pairs = zip(neighbours[found].ravel().tolist(), weights[found].ravel().tolist(), strict=True)
+    return [(near, weight) for near, weight in pairs if near >= 0]
 
 
 def _repeat(stack: AsyncExitStack, every_s: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from botify.services.gateway.options import RETRY_AFTER_S, GatewayOptions
+from botify.services.gateway.options import RETRY_AFTER_S, Bounds, GatewayOptions
 
 STUCK_S = 10.0
 """How much longer than the deadline an answer may take before its connection may be closed to make room."""
@@ -40,8 +40,8 @@ class Stage(enum.Enum):
     """The request is complete and in progress; or the connection is a websocket."""
 
 
-class Share:
-    """Connections of one client, or of all, and their bounds; each group is ordered by the time of joining it."""
+class ConnectionGroup:
+    """The connections of one client, or of all, and their bounds; each state is in the order of reaching it."""
 
     __slots__ = ("bodies", "max_bodies", "max_connections", "new", "waiting", "working")
 
@@ -84,17 +84,18 @@ class Share:
 class Connections:
     """All open connections; the clock is monotonic, in seconds."""
 
-    def __init__(self, options: GatewayOptions, clock: Callable[[], float] = time.monotonic) -> None:
-        self.options = options
+    def __init__(self, options: GatewayOptions, bounds: Bounds, clock: Callable[[], float] = time.monotonic) -> None:
+        self.bounds = bounds
         self.closed: Counter[str] = Counter()  # by reason
         self._clock = clock
-        self._all = Share(options.connections, options.bodies)
-        self._shares: dict[str, Share] = {}
-        self._per_client = options.connections_per_client or max(1, options.connections // 2)
+        self._all = ConnectionGroup(bounds.connections, bounds.bodies)
+        self._of_clients: dict[str, ConnectionGroup] = {}
+        self._connections_per_client = options.connections_per_client or max(1, bounds.connections // 2)
+        self._bodies_per_client = options.bodies_per_client
         self._patience_s = {
-            Stage.REQUEST: options.keep_alive_s,
-            Stage.HEADERS: options.header_s,
-            Stage.BODY: options.body_s,
+            Stage.REQUEST: bounds.keep_alive_s,
+            Stage.HEADERS: bounds.header_s,
+            Stage.BODY: bounds.body_s,
         }
         self._stuck_s = options.deadline_ms / 1000 + STUCK_S
 
@@ -104,41 +105,41 @@ class Connections:
     @property
     def clients(self) -> int:
         """How many addresses have a connection."""
-        return len(self._shares)
+        return len(self._of_clients)
 
     def open(self, connection: BoundedHttp) -> bool:
         """Count a new connection, if necessary in the place of the idlest; return whether there is room."""
-        share = self._shares.get(connection.address)
-        if share is None:
-            share = Share(self._per_client, self.options.bodies_per_client)
-        if not (self._has_room(share) and self._has_room(self._all)):
+        group = self._of_clients.get(connection.address)
+        if group is None:
+            group = ConnectionGroup(self._connections_per_client, self._bodies_per_client)
+        if not (self._has_room(group) and self._has_room(self._all)):
             return False
-        self._shares[connection.address] = connection.share = share
+        self._of_clients[connection.address] = connection.group = group
         connection.stage, connection.since_s = Stage.HEADERS, self._clock()
-        share.new[connection] = self._all.new[connection] = None
+        group.new[connection] = self._all.new[connection] = None
         return True
 
     def enter(self, connection: BoundedHttp, stage: Stage) -> None:
         """Note the new stage of a connection; if too many bodies are arriving, refuse the oldest."""
-        share = connection.share
-        if share is None:
+        group = connection.group
+        if group is None:
             return
         before, connection.stage, connection.since_s = connection.stage, stage, self._clock()
-        share.move(connection, before, stage)
+        group.move(connection, before, stage)
         self._all.move(connection, before, stage)
         if stage is Stage.BODY:
-            self._bound_bodies(share, f" of {connection.address}")
+            self._bound_bodies(group, f" of {connection.address}")
             self._bound_bodies(self._all, "")
 
     def close(self, connection: BoundedHttp) -> None:
         """Forget a closed connection."""
-        share, connection.share = connection.share, None
-        if share is None:
+        group, connection.group = connection.group, None
+        if group is None:
             return
-        share.remove(connection)
+        group.remove(connection)
         self._all.remove(connection)
-        if not len(share):
-            del self._shares[connection.address]
+        if not len(group):
+            del self._of_clients[connection.address]
 
     async def sweep(self) -> None:
         """Close connections whose time is over; to be called each second."""
@@ -156,10 +157,10 @@ class Connections:
             if connection.is_closing():  # uvicorn does not report the end of a websocket
                 self.close(connection)
 
-    def _has_room(self, share: Share) -> bool:
-        if len(share) < share.max_connections:
+    def _has_room(self, group: ConnectionGroup) -> bool:
+        if len(group) < group.max_connections:
             return True
-        idlest = share.idlest()
+        idlest = group.idlest()
         if idlest.stage is Stage.ANSWER and self._clock() - idlest.since_s < self._stuck_s:
             return False
         self.closed["idlest"] += 1
@@ -167,13 +168,13 @@ class Connections:
         idlest.drop()
         return True
 
-    def _bound_bodies(self, share: Share, whose: str) -> None:
-        if len(share.bodies) > share.max_bodies:
-            oldest = next(iter(share.bodies))
-            for holder in (oldest.share, self._all):
+    def _bound_bodies(self, group: ConnectionGroup, whose: str) -> None:
+        if len(group.bodies) > group.max_bodies:
+            oldest = next(iter(group.bodies))
+            for holder in (oldest.group, self._all):
                 if holder is not None:
                     holder.bodies.pop(oldest)
-            oldest.refuse("bodies", 503, f"more than {share.max_bodies} bodies{whose} are under way")
+            oldest.refuse("bodies", 503, f"more than {group.max_bodies} bodies{whose} are under way")
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -184,9 +185,9 @@ class BoundedHttp(HttpToolsProtocol):
         self.address = ""  # the client's
         self.stage = Stage.HEADERS
         self.since_s = 0.0  # when it reached its stage, on the monotonic clock
-        self.share: Share | None = None  # the client's; None while the connection is not counted
+        self.group: ConnectionGroup | None = None  # the client's; None while the connection is not counted
         self._connections = connections
-        self._max_bytes = connections.options.header_bytes
+        self._max_bytes = connections.bounds.header_bytes
         self._parsing = Stage.HEADERS  # ANSWER: the request is complete
         self._named_bytes = 0  # URL, names and values
         self._besides_bytes = 0  # all that has arrived of a request but its body

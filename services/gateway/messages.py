@@ -24,6 +24,10 @@ class UnknownItemError(BotifyError):
     """The catalogue has no such item, or it was deleted (404)."""
 
 
+class InvalidRequestError(BotifyError):
+    """The request does not have the form that its route demands (422); the argument is a list with `loc` and `msg`."""
+
+
 class WrongEventError(BotifyError):
     """An event cannot be accepted (422); the arguments are the path of its field and why."""
 

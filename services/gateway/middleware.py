@@ -17,18 +17,14 @@ from urllib.parse import unquote_to_bytes
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from botify.core.telemetry import DurationHistogram
+from botify.services.gateway.calls import BODY, CLIENT, REQUEST_ID, V1, refusal
 from botify.services.gateway.connections import Connections
 from botify.services.gateway.messages import RequestId
-from botify.services.gateway.options import RETRY_AFTER_S, GatewayOptions, TokenScope
-from botify.services.gateway.v1.problems import PREFIX, problem
+from botify.services.gateway.options import RETRY_AFTER_S, Bounds, TokenScope
 
-REQUEST_ID = "botify.request_id"  # where a scope has its `RequestId`
-CLIENT = "botify.client"  # where a scope has the name of its token, if it has one
-BODY = "botify.body"  # where a scope has its whole body, bytes
 KEY_PATTERN = "[!-~]{1,128}"  # of a client's id or key: printable ASCII without spaces
 
 
@@ -36,10 +32,7 @@ async def refuse(
     scope: Scope, receive: Receive, send: Send, status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> None:
     """Answer with a status and a detail."""
-    if scope["path"].startswith(PREFIX):
-        await problem(status, detail, headers)(scope, receive, send)
-        return
-    await JSONResponse({"detail": detail}, status, headers)(scope, receive, send)
+    await refusal(scope["path"], status, detail, headers)(scope, receive, send)
 
 
 class GatewayMetrics(Collector):
@@ -268,20 +261,20 @@ class RateLimit:
         return 0.0 if allowed else (1.0 - left) / self._rate_per_s
 
 
-LIMITED = ("/next/", "/last/", "/track/", PREFIX)
-
-BATCHES = f"{PREFIX}events"
+LIMITED = ("/next/", "/last/", "/track/", V1)
+BATCHES = f"{V1}events"
 """The route whose bodies may be longer."""
 
 
 class Limits:
-    """Admits requests within the bounds of the options, and puts their bodies into the scope, under `BODY`."""
+    """Admits requests within the bounds, and puts their bodies into the scope, under `BODY`."""
 
-    def __init__(self, app: ASGIApp, options: GatewayOptions) -> None:
+    def __init__(self, app: ASGIApp, rate_per_s: int, bounds: Bounds) -> None:
         self._app = app
-        self._options = options
+        self._rate_per_s = rate_per_s
+        self._bounds = bounds
         self._in_flight = 0
-        self._rate = RateLimit(options.rate_per_s)
+        self._rate = RateLimit(rate_per_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
@@ -290,11 +283,11 @@ class Limits:
             return
         client = scope.get(CLIENT) or (scope["client"][0] if scope["client"] else "")
         if wait_s := self._rate.wait_s(client, time.monotonic()):
-            detail = f"more than {self._options.rate_per_s} requests a second from {client}"
+            detail = f"more than {self._rate_per_s} requests a second from {client}"
             await refuse(scope, receive, send, 429, detail, {"Retry-After": str(math.ceil(wait_s))})
             return
         try:
-            limit = self._options.batch_bytes if scope["path"] == BATCHES else self._options.body_bytes
+            limit = self._bounds.batch_bytes if scope["path"] == BATCHES else self._bounds.body_bytes
             body = await _read_body(scope, receive, limit)
         except _TooLongError:
             detail = f"the body is longer than {limit} bytes"
@@ -302,7 +295,7 @@ class Limits:
             return
         if body is None:
             return
-        if self._in_flight >= self._options.in_flight:
+        if self._in_flight >= self._bounds.in_flight:
             detail = f"{self._in_flight} requests are in work already"
             await refuse(scope, receive, send, 503, detail, {"Retry-After": str(RETRY_AFTER_S)})
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -13,6 +13,20 @@ from botify.core.settings import read_environment, whole
 
 RETRY_AFTER_S = 1
 """What `Retry-After` says where the wait is unknown."""
+
+
+class Bounds(NamedTuple):
+    """What one gateway accepts; constants but for `connections`, which a low `ulimit -n` reduces."""
+
+    in_flight: int = 512  # requests in progress at the same time; more get 503
+    body_bytes: int = 16_384  # of a body; a larger one gets 413
+    batch_bytes: int = 262_144  # of the body of `/v1/events`
+    body_s: int = 5  # for a body to arrive; then 408
+    bodies: int = 256  # that are arriving; for one more, the oldest gets 503
+    header_bytes: int = 16_384  # of a request without its body; a larger one gets 431
+    header_s: int = 5  # for headers to arrive, or for a new connection to send; then 408
+    keep_alive_s: int = 5  # until the next request of a connection
+    connections: int = 4_096  # that are open; for one more, the idlest is closed
 
 
 TokenScope = Literal["serve", "write", "admin"]
@@ -58,7 +72,7 @@ def _is_on(raw: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """Where a gateway listens, and its bounds. The variable of a field is `BOTIFY_GATEWAY_` and its name in capitals.
+    """Where a gateway listens, and what it allows; a field's variable is `BOTIFY_GATEWAY_` and its name in capitals.
 
     Examples
     --------
@@ -73,18 +87,9 @@ class GatewayOptions:
     port: Annotated[int, whole(0, 65_535)] = 8000  # 0 takes any free one
     share_port: Annotated[bool, BeforeValidator(_is_on)] = False  # with other gateways of this machine
     deadline_ms: Annotated[int, whole(10, 60_000)] = 1_000  # for the recommender; then a popular track is served
-    in_flight: Annotated[int, whole(1, 100_000)] = 512  # requests in progress at the same time; more get 503
-    body_bytes: Annotated[int, whole(64, 16 * 2**20)] = 16_384  # of a body; a larger one gets 413
-    batch_bytes: Annotated[int, whole(64, 16 * 2**20)] = 262_144  # of the body of `/v1/events`
     # requests with one token, or from one address without; more get 429. A core serves about 2,000 `/next` a second
     rate_per_s: Annotated[int, whole(1, 1_000_000)] = 2_500
-    body_s: Annotated[int, whole(1, 3_600)] = 5  # for a body to arrive; then 408
-    bodies: Annotated[int, whole(1, 100_000)] = 256  # that are arriving; for one more, the oldest gets 503
-    bodies_per_client: Annotated[int, whole(1, 100_000)] = 64  # the same for one address
-    header_bytes: Annotated[int, whole(1_024, 2**20)] = 16_384  # of a request without its body; a larger one gets 431
-    header_s: Annotated[int, whole(1, 3_600)] = 5  # for headers to arrive, or for a new connection to send; then 408
-    keep_alive_s: Annotated[int, whole(1, 3_600)] = 5  # until the next request of a connection
-    connections: Annotated[int, whole(2, 1_000_000)] = 4_096  # that are open; for one more, the idlest is closed
+    bodies_per_client: Annotated[int, whole(1, 100_000)] = 64  # that are arriving from one address; see `Bounds`
     connections_per_client: Annotated[int | None, whole(1, 1_000_000)] = None  # of one address; None is half of all
     # what clients must send as a bearer token, see `scopes_of_tokens`; None demands none
     token: Annotated[str, AfterValidator(_check_tokens)] | None = field(default=None, repr=False)

@@ -28,8 +28,8 @@ from botify.services.gateway.messages import (
     request_of,
 )
 from botify.services.gateway.rpc import RpcClient
-from botify.services.gateway.sessions import SessionStore
 from botify.services.gateway.state import EventClock, KnownTracks
+from botify.services.gateway.stores import SessionStore
 from botify.services.recommender.protocol import RandomStream
 from botify.streams.store.connect import REDIS_ERRORS
 

@@ -25,8 +25,6 @@ CLIENTS = int(os.environ.get("BOTIFY_TEST_SLOW_CLIENTS", "500"))
 WHOLE = 2_000
 SECONDS = 20.0 if CLIENTS >= WHOLE else 4.0
 P99_S = 0.5
-IN_FLIGHT = 64
-"""More than the listeners need, fewer than there are slow bodies."""
 DESCRIPTORS = 1024 if CLIENTS >= WHOLE else 512
 LISTENERS = 20
 PER_S = 5.0
@@ -127,7 +125,7 @@ def served(client: httpx.Client) -> bool:
 
 def test_listeners_are_served_beside_slow_and_endless_clients(settings: Settings, programs: ExitStack) -> None:
     """Invariant: whoever sends whole requests is served, whatever others do not send."""
-    client = start(programs, settings, "gateway", IN_FLIGHT=IN_FLIGHT)
+    client = start(programs, settings, "gateway")
     eventually(lambda: ready(client) and served(client))
     counts = {"idle": CLIENTS, "bodies": CLIENTS // 4, "headers": CLIENTS // 4, "flood_mb": CLIENTS // 20}
     with attack(client, **counts) as port:

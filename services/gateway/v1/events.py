@@ -35,7 +35,7 @@ from botify.services.gateway.messages import (
 )
 from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import GatewayService
-from botify.services.gateway.v1.listeners import ListenerStore
+from botify.services.gateway.stores import ListenerStore
 from botify.services.gateway.v1.models import Event
 from botify.streams.folds.feedback import Said, merged
 from botify.streams.folds.sessions import GAP_MS
@@ -45,7 +45,7 @@ SETTLE_S = 1.0
 """How long a call waits for workers to fold what it said, so that the next one finds it; they take milliseconds."""
 
 
-class Told(NamedTuple):
+class ResolvedEvent(NamedTuple):
     """An event in numbers."""
 
     event: Event
@@ -56,7 +56,7 @@ class Told(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class EventIntake:
+class EventPublisher:
     """Publishes events; belongs in the event loop's thread."""
 
     service: GatewayService
@@ -64,32 +64,30 @@ class EventIntake:
     users: UserIds
     feedback_topic: str
 
-    async def take(self, events: Sequence[Event], request_id: RequestId) -> list[str]:
+    async def publish(self, events: Sequence[Event], request_id: RequestId) -> list[str]:
         """Publish events, and return their ids, when all are acknowledged.
 
         Raises `WrongEventError` before any is published, and `UnavailableError` if some may not be in their topics; a
         retry with ids or a key counts once.
         """
-        told = [await self._read(event, at, request_id) for at, event in enumerate(events)]
+        resolved = [await self._resolve(event, at, request_id) for at, event in enumerate(events)]
         of_users: dict[int, list[int]] = {}
-        for at, one in enumerate(told):
+        for at, one in enumerate(resolved):
             of_users.setdefault(one.user, []).append(at)
         for members in of_users.values():
-            if beyond := [at for at in members if told[at].event.is_listen][HISTORY_LISTENS:]:
-                where = ("body", "events", beyond[0], "user")
-                raise WrongEventError(
-                    where, f"a call takes {HISTORY_LISTENS} listens of a listener; send others after it"
-                )
-        ids = [""] * len(told)
+            if beyond := [at for at in members if resolved[at].event.is_listen][HISTORY_LISTENS:]:
+                why = f"a call takes {HISTORY_LISTENS} listens of a listener; send others after it"
+                raise WrongEventError(("body", "events", beyond[0], "user"), why)
+        ids = [""] * len(resolved)
 
-        async def publish(members: list[int]) -> None:
-            for at, id_ in zip(members, await self._publish([told[at] for at in members], request_id), strict=True):
+        async def publish_those_of_a_user(members: list[int]) -> None:
+            for at, id_ in zip(members, await self._publish([resolved[at] for at in members], request_id), strict=True):
                 ids[at] = id_
 
-        await asyncio.gather(*map(publish, of_users.values()))
+        await asyncio.gather(*map(publish_those_of_a_user, of_users.values()))
         return ids
 
-    async def _read(self, event: Event, at: int, request_id: RequestId) -> Told:
+    async def _resolve(self, event: Event, at: int, request_id: RequestId) -> ResolvedEvent:
         where = ("body", "events", at)
         try:
             user = self.users.number_of(str(event.user))
@@ -104,15 +102,15 @@ class EventIntake:
         if not event.is_listen and (event.fraction is not None or event.ends_session):
             raise WrongEventError((*where, "fraction"), f"a {event.kind} has no fraction and ends no session")
         key = event.id or (None if request_id.key is None else f"{request_id.key} {at}")
-        return Told(event, user, track, key, f"{request_id.id_}.{at}")
+        return ResolvedEvent(event, user, track, key, f"{request_id.id_}.{at}")
 
-    async def _publish(self, told: Sequence[Told], request_id: RequestId) -> list[str]:
+    async def _publish(self, resolved: Sequence[ResolvedEvent], request_id: RequestId) -> list[str]:
         """Publish the events of one listener, in order."""
         ids: list[str] = []
         waiting: list[PendingReply] = []
         said: list[Feedback] = []
         before: tuple[str, int, int] | None = None  # the session, position and time of the last backfilled listen
-        for one in told:
+        for one in resolved:
             if not one.event.is_listen:
                 time_ms = self.service.clock.now_ms(one.user) if one.event.time_ms is None else one.event.time_ms
                 said.append(Feedback(_id_of(one), one.user, one.track, one.event.kind, time_ms))
@@ -125,12 +123,12 @@ class EventIntake:
                 waiting.append(self.service.rpc.send(one.request_id, listen, None))
                 ids.append(listen.event_id)
         if said:
-            await self.give(said, told[0].request_id)
+            await self.give(said, resolved[0].request_id)
         for future in waiting:
             await future
         return ids
 
-    async def _listen_now(self, one: Told, request_id: RequestId) -> str:
+    async def _listen_now(self, one: ResolvedEvent, request_id: RequestId) -> str:
         report = ListenReport(one.user, one.track, one.event.share)
         call = RequestId(one.request_id, request_id.client_id, one.key)
         ends = one.event.ends_session
@@ -144,7 +142,7 @@ class EventIntake:
         await self.service.sessions.store_answer(one.user, at.event_id)
         return at.event_id
 
-    def _backfilled(self, one: Told, before: tuple[str, int, int] | None) -> Listen:
+    def _backfilled(self, one: ResolvedEvent, before: tuple[str, int, int] | None) -> Listen:
         event_id = _id_of(one)
         time_ms = self.service.clock.now_ms(one.user) if one.event.time_ms is None else one.event.time_ms
         session, position = one.event.session, 0
@@ -154,7 +152,7 @@ class EventIntake:
         at = SessionPosition(session or event_id, position, None, event_id)
         return listen_of(report, at, None, time_ms, ended=one.event.ends_session)
 
-    async def _attribution(self, one: Told, at: SessionPosition) -> Attribution | None:
+    async def _attribution(self, one: ResolvedEvent, at: SessionPosition) -> Attribution | None:
         """Return the recommendation that the listen follows: a slate that has its track, or the answer to a `/next`."""
         records = [*await self.listeners.slates(one.user), at.attribution]
         for record in records:
@@ -218,7 +216,7 @@ def attributed_to(found: Attribution, track: int) -> Attribution | None:
     return found._replace(recommendation=item)
 
 
-def _id_of(one: Told) -> str:
+def _id_of(one: ResolvedEvent) -> str:
     if one.key is None:
         return one.request_id
     said = f"{one.user} {one.track} {one.event.kind} {one.key}"

@@ -12,10 +12,9 @@ import numpy as np
 from botify.core.kafka.config import key_of
 from botify.schemas.events import Track
 from botify.schemas.validation import MAX_TRACK
-from botify.services.gateway.api import InvalidRequestError
-from botify.services.gateway.messages import RequestId, UnavailableError, UnknownItemError
+from botify.services.gateway.messages import InvalidRequestError, RequestId, UnavailableError, UnknownItemError
 from botify.services.gateway.service import GatewayService
-from botify.services.gateway.v1.listeners import ListenerStore
+from botify.services.gateway.stores import ListenerStore
 from botify.services.gateway.v1.models import MAX_NAME, ItemBody, ItemPage, PageQuery, Scored
 from botify.services.gateway.v1.recommending import fields_of
 from botify.streams.folds.popularity import HALF_LIVES_MS

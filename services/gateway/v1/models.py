@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
 
 from botify.schemas.validation import MAX_SLATE, check_id
 from botify.services.gateway.api import TrackInBody, TrackInPath
@@ -140,6 +140,11 @@ class Events(Strict):
     events: list[Event] = Field(min_length=1, max_length=MAX_EVENTS)
 
 
+def _events(value: Any, _: Any) -> Event | Events:
+    """Validate what is meant, one event or several: errors of a union name both."""
+    return (Events if isinstance(value, dict) and "events" in value else Event).model_validate(value)
+
+
 class ItemBody(Strict):
     """An item as it is put."""
 
@@ -161,59 +166,59 @@ class UserBody(Strict):
 
 
 class RecommendationsCall(Strict):
-    """All that a request for recommendations says."""
+    """A request for recommendations."""
 
     path: UserPath
     query: RecommendationsQuery
 
 
 class EventsCall(Strict):
-    """All that a request with events says."""
+    """A request with events."""
 
-    body: Event | Events
+    body: Annotated[Event | Events, WrapValidator(_events)]
 
 
 class UserCall(Strict):
-    """All that a request for a listener says."""
+    """A request for a listener."""
 
     path: UserPath
 
 
 class PutUserCall(Strict):
-    """All that a request that puts a listener says."""
+    """A request that puts a listener."""
 
     path: UserPath
     body: UserBody
 
 
 class ItemCall(Strict):
-    """All that a request for an item says."""
+    """A request for an item."""
 
     path: ItemPath
 
 
 class PutItemCall(Strict):
-    """All that a request that puts an item says."""
+    """A request that puts an item."""
 
     path: ItemPath
     body: ItemBody
 
 
 class SimilarCall(Strict):
-    """All that a request for similar items says."""
+    """A request for similar items."""
 
     path: ItemPath
     query: PageQuery
 
 
 class PageCall(Strict):
-    """All that a request for a page says."""
+    """A request for a page."""
 
     query: PageQuery
 
 
 class PopularCall(Strict):
-    """All that a request for popular items says."""
+    """A request for popular items."""
 
     query: PopularQuery
 

@@ -16,7 +16,7 @@ from botify.schemas.events import Recommendation, RecommendationRequest, Slate, 
 from botify.schemas.external_ids import track_named
 from botify.services.gateway.messages import Attribution, RequestId
 from botify.services.gateway.service import POPULAR, RANDOM, GatewayService
-from botify.services.gateway.v1.listeners import ListenerStore
+from botify.services.gateway.stores import ListenerStore
 from botify.services.gateway.v1.models import Item, Reason, RecommendationsQuery
 from botify.services.recommender.filters import by_field, values_of
 from botify.services.recommender.protocol import Because, RandomStream

@@ -1,29 +1,38 @@
-"""Listeners: what is known of them, what they like as it is put, and their erasure."""
+"""Listeners: what is known of them, what they like as it is put, and their erasure.
+
+Where an erasure stands is in Redis, so that every gateway can say it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from botify.core.errors import BotifyError
 from botify.core.process import in_daemon_thread
 from botify.schemas.events import Feedback
-from botify.services.gateway.api import InvalidRequestError
-from botify.services.gateway.messages import RequestId, UnavailableError, UnknownItemError, UnknownTrackError
+from botify.services.gateway.messages import (
+    InvalidRequestError,
+    RequestId,
+    UnavailableError,
+    UnknownItemError,
+    UnknownTrackError,
+)
 from botify.services.gateway.service import GatewayService
-from botify.services.gateway.v1.events import EventIntake
-from botify.services.gateway.v1.listeners import ListenerStore
+from botify.services.gateway.stores import ListenerStore
+from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.models import Erased, ErasureStatus, FeedbackKind, Heard, User, UserBody
 from botify.services.gateway.v1.recommending import name_of
 from botify.streams.read import StateReader
 from botify.streams.store.connect import REDIS_ERRORS
+from botify.streams.store.keys import gateway_erasure
 
 T = TypeVar("T")
-Erase = Callable[[int], int]
-"""`Erasures.erase`: returns the number of listens; blocking."""
 ERASURES_AT_ONCE, MOST_ERASURES = 2, 64
 """How many have a thread, of their own because they block for seconds, and how many wait or are in progress."""
 QUICK_S = 5.0
@@ -37,8 +46,8 @@ class Users:
     service: GatewayService
     listeners: ListenerStore
     reader: StateReader
-    erase: Erase
-    events: EventIntake
+    erase: Callable[[int], int]  # `Erasures.erase`
+    events: EventPublisher
     status: Callable[[int], ErasureStatus | None] = lambda user: None
     erasing: dict[int, asyncio.Task[int]] = field(default_factory=dict)
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ERASURES_AT_ONCE))
@@ -156,3 +165,50 @@ async def _answer(asked: Awaitable[T]) -> T:
         raise UnavailableError(f"Redis does not answer ({type(error).__name__})") from error
     except BotifyError as error:
         raise UnavailableError(str(error)) from error
+
+
+KEPT_MS = 24 * 60 * 60 * 1000
+"""How long it is known that a listener was erased."""
+
+EraseListener = Callable[[int, Callable[[], bool]], int]
+"""`botify.streams.dlq.erase.erase_listener`, with the listener and what says whether there may be listens."""
+
+
+class Erasures:
+    """Erases listeners, blocking. At least once: an erasure that was interrupted has to be asked for again.
+
+    `knows` says whether the state has a listener.
+    """
+
+    def __init__(self, redis: Any, prefix: str, knows: Callable[[int], bool], erase_listener: EraseListener) -> None:
+        self._redis, self._prefix, self._knows, self._erase_listener = redis, prefix, knows, erase_listener
+
+    def erase(self, user: int) -> int:
+        """Erase a listener, and return the number of listens; raises as `erase_listener`."""
+        before, look = self.status(user), False
+
+        def may_have_listens() -> bool:
+            nonlocal look
+            # an erasure that was not completed may have taken the state, and not yet all listens
+            look = self._knows(user) if before is None or before.status == "done" else True
+            return look
+
+        self._put(user, None, status="running")
+        try:
+            listens = self._erase_listener(user, may_have_listens)
+        except BotifyError as error:
+            self._put(user, None, status="failed", detail=str(error))
+            raise
+        if before is not None and not look:  # these were not counted again
+            listens += before.listens or 0
+        self._put(user, KEPT_MS, status="done", listens=listens)
+        return listens
+
+    def status(self, user: int) -> ErasureStatus | None:
+        """Return where the last erasure of a listener stands; None if there was none for a day."""
+        found = self._redis.get(gateway_erasure(self._prefix, user))
+        return None if found is None else ErasureStatus(user=user, **json.loads(found))
+
+    def _put(self, user: int, kept_ms: int | None, **status: Any) -> None:
+        text = json.dumps({**status, "since_ms": int(time.time() * 1000)})
+        self._redis.set(gateway_erasure(self._prefix, user), text, px=kept_ms)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from botify.core.settings import Settings
-from botify.services.gateway import sessions
+from botify.services.gateway import scripts
 from botify.services.gateway.messages import UnavailableError
-from botify.services.gateway.sessions import ScriptBatcher
+from botify.services.gateway.scripts import ScriptBatcher
 from botify.services.stack.ports import HOST
 from botify.streams.folds.projection import Changes
 from botify.streams.folds.users import USERS
@@ -333,7 +333,7 @@ def test_calls_are_answered_by_either_master_while_a_slot_is_migrated(
 def test_a_call_whose_keys_stay_apart_fails_and_no_other_does(
     cluster: Cluster, settings: Settings, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(scripts, "TIMEOUT_S", 0.5)
     here, there = gateway_session(settings.topic_prefix, 1), gateway_slates(settings.topic_prefix, 1)
     migration = Migration(cluster, here)
 

@@ -19,14 +19,14 @@ from botify.schemas.external_ids import UserIds
 from botify.schemas.track_table import TrackTable
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.messages import Fingerprint, SessionPosition, UnavailableError
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway.options import Bounds, GatewayOptions
 from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import Connected, Fallback, GatewayService
 from botify.services.gateway.state import EventClock, KnownTracks
+from botify.services.gateway.stores import Opinions, opinions_of
 from botify.services.gateway.v1.api import V1
-from botify.services.gateway.v1.events import EventIntake
+from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.items import Charts, Items
-from botify.services.gateway.v1.listeners import Opinions, opinions_of
 from botify.services.gateway.v1.recommending import Recommending
 from botify.services.gateway.v1.users import Users
 from botify.streams.folds.feedback import Said, read_said, with_said
@@ -142,7 +142,7 @@ def slate_for(request: RecommendationRequest) -> Recommendation:
 
 
 class MemoryListenerStore:
-    """What `RedisListenerStore` keeps, in dictionaries; what was said is folded when it is published."""
+    """What `ListenerStore` keeps, in dictionaries; what was said is folded when it is published."""
 
     def __init__(self) -> None:
         self.records: dict[int, bytes] = {}
@@ -256,7 +256,7 @@ class FakeGateway:
 
     def v1(self) -> V1:
         reader: Any = self.reader
-        events = EventIntake(self.service, self.listeners, self.users, "feedback")
+        events = EventPublisher(self.service, self.listeners, self.users, "feedback")
         return V1(
             Recommending(self.service, self.listeners),
             events,
@@ -280,11 +280,14 @@ def wait_until_started(client: TestClient) -> None:
 
 @contextmanager
 def serving(
-    gateway: FakeGateway, options: GatewayOptions | None = None, users: UserIds | None = None
+    gateway: FakeGateway,
+    options: GatewayOptions | None = None,
+    users: UserIds | None = None,
+    bounds: Bounds = Bounds(),  # noqa: B008 - immutable
 ) -> Iterator[TestClient]:
     """An HTTP client of the gateway."""
     gateway.users = users or gateway.users
-    app = build_app(Settings(), options, connect=gateway.connect, users=users)
+    app = build_app(Settings(), options, bounds, connect=gateway.connect, users=users)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_started(client)
         yield client

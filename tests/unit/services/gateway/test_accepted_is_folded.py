@@ -18,7 +18,7 @@ from botify.schemas.events import Listen
 from botify.schemas.listen_columns import accept_listens
 from botify.schemas.validation import MAX_ID_BYTES, MAX_TRACK, MAX_USER, Intake, decode_and_validate
 from botify.services.gateway.messages import RequestId, UnknownTrackError, WrongEventError
-from botify.services.gateway.v1.events import EventIntake
+from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.models import EventsCall
 from tests.unit.services.gateway.fakes import NOW_MS, TRACKS, FakeGateway
 from tests.unit.streams.worker.records import CODEC, KafkaRecord
@@ -64,12 +64,12 @@ def folded(listens: Sequence[Listen]) -> None:
 @example([{"kind": "listen", "user": 42, "item": 7, "session": "𝄞" * 200}], None)
 def test_an_event_that_is_answered_with_200_is_folded(events: list[dict[str, Any]], key: str | None) -> None:
     gateway = FakeGateway()
-    intake = EventIntake(gateway.service, gateway.listeners, gateway.users, "feedback")
+    publisher = EventPublisher(gateway.service, gateway.listeners, gateway.users, "feedback")
     for body in (events[0], {"events": events}):
         try:
             call = BODIES.validate_python({"body": body})
-            told = getattr(call.body, "events", [call.body])
-            asyncio.run(intake.take(told, RequestId("g" * 32, b"c", key)))
+            given = getattr(call.body, "events", [call.body])
+            asyncio.run(publisher.publish(given, RequestId("g" * 32, b"c", key)))
         except (ValidationError, WrongEventError):
             continue
     if gateway.rpc.listens:

@@ -14,7 +14,7 @@ from botify.core.errors import TopicError
 from botify.core.settings import Settings
 from botify.schemas.validation import MAX_USER
 from botify.services.gateway.bootstrap import build_app
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway.options import Bounds, GatewayOptions
 from tests.unit.services.gateway.fakes import POPULAR, TRACKS, FakeGateway, serving, wait_until_started
 
 JSON = {"Content-Type": "application/json"}
@@ -203,7 +203,7 @@ def test_ready_names_the_problems(gateway: FakeGateway, client: TestClient) -> N
 
 def test_a_long_body_is_refused(gateway: FakeGateway) -> None:
     long = b'{"track": 7, "time": 0.3, "more": "' + b"x" * 1000 + b'"}'
-    with serving(gateway, GatewayOptions(body_bytes=500)) as client:
+    with serving(gateway, bounds=Bounds(body_bytes=500)) as client:
         assert client.post("/next/42", content=long, headers=JSON).status_code == 413
         in_chunks = (long[at : at + 100] for at in range(0, len(long), 100))
         assert client.post("/next/42", content=in_chunks, headers=JSON).status_code == 413

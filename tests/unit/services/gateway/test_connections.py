@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from botify.services.gateway.connections import STUCK_S, Connections, Share, Stage
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway.connections import STUCK_S, ConnectionGroup, Connections, Stage
+from botify.services.gateway.options import Bounds, GatewayOptions
 
 
 @dataclass(eq=False)
@@ -16,7 +16,7 @@ class Client:
     address: str = "10.0.0.7"
     stage: Stage = Stage.HEADERS
     since_s: float = 0.0
-    share: Share | None = None
+    group: ConnectionGroup | None = None
     told: list[int] = field(default_factory=list)
     dropped: bool = False
 
@@ -53,7 +53,7 @@ def has_asked(connections: Connections, *clients: Client) -> None:
 
 
 def test_the_longest_silent_connection_is_closed_for_a_new_one() -> None:
-    connections = Connections(GatewayOptions(connections=4, connections_per_client=4))
+    connections = Connections(GatewayOptions(connections_per_client=4), Bounds(connections=4))
     silent = opened(connections, 4)
     connections.enter(silent[0], Stage.BODY)  # slow is no better than silent
     opened(connections, 2, "10.0.0.8")
@@ -63,7 +63,7 @@ def test_the_longest_silent_connection_is_closed_for_a_new_one() -> None:
 
 
 def test_connections_with_requests_stay_beside_many_silent_ones() -> None:
-    connections = Connections(GatewayOptions(connections=10, connections_per_client=10))
+    connections = Connections(GatewayOptions(connections_per_client=10), Bounds(connections=10))
     honest = opened(connections, 2)
     has_asked(connections, *honest)
     for _ in range(10):
@@ -72,7 +72,7 @@ def test_connections_with_requests_stay_beside_many_silent_ones() -> None:
 
 
 def test_a_new_client_has_time_to_send_a_request() -> None:
-    connections = Connections(GatewayOptions(connections=10, connections_per_client=10))
+    connections = Connections(GatewayOptions(connections_per_client=10), Bounds(connections=10))
     kept = opened(connections, 10)
     has_asked(connections, *kept)
     new = opened(connections, 5)
@@ -81,7 +81,7 @@ def test_a_new_client_has_time_to_send_a_request() -> None:
 
 
 def test_a_client_loses_its_own_connections_first() -> None:
-    connections = Connections(GatewayOptions(connections=8))  # so 4 of each client
+    connections = Connections(GatewayOptions(), Bounds(connections=8))  # so 4 of each client
     other = opened(connections, 2, "10.0.0.8")
     greedy = opened(connections, 20)
     assert not any(client.dropped for client in other)
@@ -90,7 +90,7 @@ def test_a_client_loses_its_own_connections_first() -> None:
 
 def test_requests_in_progress_finish_unless_they_are_stuck() -> None:
     clock = Clock()
-    connections = Connections(GatewayOptions(connections=2, connections_per_client=2, deadline_ms=1_000), clock)
+    connections = Connections(GatewayOptions(connections_per_client=2, deadline_ms=1_000), Bounds(connections=2), clock)
     first, second = opened(connections, 2)
     connections.enter(first, Stage.ANSWER)
     connections.enter(second, Stage.ANSWER)
@@ -102,7 +102,7 @@ def test_requests_in_progress_finish_unless_they_are_stuck() -> None:
 
 
 def test_too_many_bodies_cost_the_oldest_its_place() -> None:
-    connections = Connections(GatewayOptions(bodies=3, bodies_per_client=2))
+    connections = Connections(GatewayOptions(bodies_per_client=2), Bounds(bodies=3))
     mine, others = opened(connections, 3), opened(connections, 2, "10.0.0.8")
     for client in (*mine, *others):
         connections.enter(client, Stage.BODY)
@@ -111,7 +111,7 @@ def test_too_many_bodies_cost_the_oldest_its_place() -> None:
 
 
 def test_complete_bodies_are_not_counted_as_arriving() -> None:
-    connections = Connections(GatewayOptions(bodies=1, bodies_per_client=1))
+    connections = Connections(GatewayOptions(bodies_per_client=1), Bounds(bodies=1))
     for client in opened(connections, 3):
         connections.enter(client, Stage.BODY)
         connections.enter(client, Stage.ANSWER)
@@ -120,7 +120,7 @@ def test_complete_bodies_are_not_counted_as_arriving() -> None:
 
 def test_each_stage_has_its_timeout() -> None:
     clock = Clock()
-    connections = Connections(GatewayOptions(header_s=2, body_s=4, keep_alive_s=6, deadline_ms=60_000), clock)
+    connections = Connections(GatewayOptions(deadline_ms=60_000), Bounds(header_s=2, body_s=4, keep_alive_s=6), clock)
     new, slow, kept, working = opened(connections, 4)
     connections.enter(slow, Stage.BODY)
     has_asked(connections, kept)
@@ -137,7 +137,7 @@ def test_each_stage_has_its_timeout() -> None:
 
 
 def test_closed_connections_leave_nothing_behind() -> None:
-    connections = Connections(GatewayOptions())
+    connections = Connections(GatewayOptions(), Bounds())
     gone, ended, open_ = opened(connections, 3)
     connections.close(gone)
     connections.enter(gone, Stage.ANSWER)  # its application has not heard yet

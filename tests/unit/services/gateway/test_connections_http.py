@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from botify.services.gateway.connections import HEADERS, PIPELINED, BoundedHttp, Connections, Stage
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway.options import Bounds, GatewayOptions
 
 HEAD = b"POST /next/1 HTTP/1.1\r\nHost: gateway\r\n"
 WHOLE = HEAD + b"Content-Length: 2\r\n\r\n{}"
@@ -97,8 +97,8 @@ class Peer:
         ]
 
 
-def run(scenario: Callable[[Connections], Any], **options: int) -> Connections:
-    connections = Connections(GatewayOptions(header_bytes=BOUND, **options))
+def run(scenario: Callable[[Connections], Any], **bounds: int) -> Connections:
+    connections = Connections(GatewayOptions(), Bounds(header_bytes=BOUND, **bounds))
     asyncio.run(scenario(connections))
     return connections
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from botify.services.gateway.v1.erasures import KEPT_MS, Erasures
+from botify.services.gateway.v1.users import KEPT_MS, Erasures
 from botify.streams.dlq.erase import ErasureError
 
 

@@ -12,7 +12,7 @@ from botify.core.kafka.config import partition_of
 from botify.schemas.event_time import LEAD_MS, EventTime, Lead
 from botify.services.gateway.messages import RequestId, WrongEventError
 from botify.services.gateway.state import SKEW_MS, EventClock
-from botify.services.gateway.v1.events import EventIntake
+from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.models import Event
 from tests.unit.services.gateway.fakes import FakeGateway
 
@@ -32,13 +32,13 @@ class Wall:
         return self.ms / 1000
 
 
-def latest_accepted(intake: EventIntake, user: int, wall_ms: int) -> int:
+def latest_accepted(publisher: EventPublisher, user: int, wall_ms: int) -> int:
     """Return the latest time that the gateway takes of a client, searched in halves."""
     low, high = wall_ms, wall_ms + 10**9
     while low < high:
         middle = (low + high + 1) // 2
         try:
-            asyncio.run(intake._read(event_at(user, middle), 0, RequestId("g", None, None)))
+            asyncio.run(publisher._resolve(event_at(user, middle), 0, RequestId("g", None, None)))
             low = middle
         except WrongEventError:
             high = middle - 1
@@ -53,12 +53,12 @@ def test_a_thousand_clients_move_event_time_by_no_more_than_the_skew() -> None:
     wall, gateway = Wall(), FakeGateway()
     clock = EventClock(PARTITIONS, wall)
     gateway.service = replace(gateway.service, clock=clock)
-    intake = EventIntake(gateway.service, gateway.listeners, gateway.users, "feedback")
+    publisher = EventPublisher(gateway.service, gateway.listeners, gateway.users, "feedback")
     times = [EventTime() for _ in range(PARTITIONS)]
     users = range(CLIENTS)
     one_of = {partition_of(user, PARTITIONS): user for user in users}
     for _ in range(ROUNDS):
-        latest_ms = {partition: latest_accepted(intake, user, wall.ms) for partition, user in one_of.items()}
+        latest_ms = {partition: latest_accepted(publisher, user, wall.ms) for partition, user in one_of.items()}
         for user in users:
             partition = partition_of(user, PARTITIONS)
             times[partition].advance(latest_ms[partition], taken_ms=wall.ms, headers=(), lead=Lead())
@@ -90,5 +90,5 @@ def test_simulated_time_is_followed_and_its_clients_do_not_lead_it() -> None:
 def test_a_client_may_be_ahead_of_the_wall_clock_by_seconds(ahead_ms: int, taken: bool) -> None:
     wall, gateway = Wall(), FakeGateway()
     gateway.service = replace(gateway.service, clock=EventClock(1, wall))
-    intake = EventIntake(gateway.service, gateway.listeners, gateway.users, "feedback")
-    assert (latest_accepted(intake, 42, wall.ms) >= wall.ms + ahead_ms) is taken
+    publisher = EventPublisher(gateway.service, gateway.listeners, gateway.users, "feedback")
+    assert (latest_accepted(publisher, 42, wall.ms) >= wall.ms + ahead_ms) is taken

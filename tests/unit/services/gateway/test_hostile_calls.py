@@ -20,7 +20,7 @@ from botify.schemas.external_ids import UserIds
 from botify.services.gateway import state
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.connections import BoundedHttp, Connections
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway.options import Bounds, GatewayOptions
 from tests.unit.services.gateway.fakes import FakeGateway
 from tests.unit.services.gateway.test_connections_http import Transport
 
@@ -130,9 +130,10 @@ def hostile_calls(seed: int, templates: Sequence[tuple[str, str]]) -> Iterator[C
 
 async def answer_to(app: Starlette, sent: bytes) -> bytes:
     """Send bytes on a new connection, and return what was answered until it rests."""
-    options = GatewayOptions()
     config = uvicorn.Config(app, log_config=None, proxy_headers=False)
-    peer: Any = BoundedHttp(Connections(options), config=config, server_state=ServerState(), app_state={})
+    peer: Any = BoundedHttp(
+        Connections(GatewayOptions(), Bounds()), config=config, server_state=ServerState(), app_state={}
+    )
     transport = Transport()
     peer.connection_made(transport)
     peer.data_received(sent)

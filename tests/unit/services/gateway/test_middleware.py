@@ -7,8 +7,9 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from botify.services.gateway.middleware import BODY, Limits, RateLimit, TokenRequired
-from botify.services.gateway.options import ALL_SCOPES, GatewayOptions
+from botify.services.gateway.calls import BODY
+from botify.services.gateway.middleware import Limits, RateLimit, TokenRequired
+from botify.services.gateway.options import ALL_SCOPES, Bounds
 
 
 class SlowApp:
@@ -47,7 +48,7 @@ async def ask(app: Any, *parts: bytes, headers: Any = (), address: str = "10.0.0
 def test_too_many_requests_in_progress_are_refused_at_once() -> None:
     async def scenario() -> list[int]:
         slow = SlowApp()
-        limited = Limits(slow, GatewayOptions(in_flight=2))
+        limited = Limits(slow, 2_500, Bounds(in_flight=2))
         first = [asyncio.create_task(ask(limited, b"a")) for _ in range(2)]
         await asyncio.sleep(0)
         refused = [await ask(limited, b"b") for _ in range(3)]
@@ -60,7 +61,7 @@ def test_too_many_requests_in_progress_are_refused_at_once() -> None:
 def test_a_client_that_disconnects_frees_its_place() -> None:
     async def scenario() -> int:
         slow = SlowApp()
-        limited = Limits(slow, GatewayOptions(in_flight=1))
+        limited = Limits(slow, 2_500, Bounds(in_flight=1))
         gone = asyncio.create_task(ask(limited, b"a"))
         await asyncio.sleep(0)
         gone.cancel()
@@ -75,7 +76,7 @@ def test_a_body_is_passed_on_complete() -> None:
     async def scenario() -> list[bytes]:
         slow = SlowApp()
         slow.go_on.set()
-        assert await ask(Limits(slow, GatewayOptions()), b"one ", b"two ", b"three") == 200
+        assert await ask(Limits(slow, 2_500, Bounds()), b"one ", b"two ", b"three") == 200
         return slow.bodies
 
     assert asyncio.run(scenario()) == [b"one two three"]
@@ -85,7 +86,7 @@ def test_arriving_bodies_are_not_in_progress() -> None:
     async def scenario() -> list[int]:
         app = SlowApp()
         app.go_on.set()
-        limited = Limits(app, GatewayOptions(in_flight=1))
+        limited = Limits(app, 2_500, Bounds(in_flight=1))
         slow = [asyncio.create_task(ask(limited)) for _ in range(5)]
         await asyncio.sleep(0)
         answered = [await ask(limited, b"a") for _ in range(3)]
@@ -113,7 +114,7 @@ def test_an_incomplete_body_is_not_served() -> None:
             raise AssertionError("the client has disconnected")
 
         scope = {"type": "http", "path": "/next/42", "method": "POST", "headers": [], "client": None}
-        await Limits(app, GatewayOptions())(scope, receive, send)
+        await Limits(app, 2_500, Bounds())(scope, receive, send)
         return app.bodies
 
     assert asyncio.run(scenario()) == []
@@ -134,7 +135,7 @@ def test_a_token_has_a_rate_wherever_it_is_used() -> None:
         slow = SlowApp()
         slow.go_on.set()
         app = TokenRequired(
-            Limits(slow, GatewayOptions(rate_per_s=2)),
+            Limits(slow, 2, Bounds()),
             {b"a": ALL_SCOPES, b"b": ALL_SCOPES},
         )
         statuses = []
@@ -149,7 +150,7 @@ def test_nobody_chooses_the_address_that_is_counted() -> None:
     async def scenario() -> list[int]:
         slow = SlowApp()
         slow.go_on.set()
-        app = Limits(slow, GatewayOptions(rate_per_s=2))
+        app = Limits(slow, 2, Bounds())
         return [await ask(app, b"", headers=[(b"x-forwarded-for", b"10.0.0.%d" % at)]) for at in range(3)]
 
     assert asyncio.run(scenario()) == [200, 200, 429]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -47,9 +46,9 @@ def test_each_route_takes_its_scope_and_no_other() -> None:
     options = GatewayOptions(token=TOKENS)
     app = build_app(Settings(), options, connect=gateway.connect, users=UserIds())
     declared = operations_of(app)
-    documented = {re.sub(r":path}", "}", getattr(route, "path", "")) for route in app.routes}
+    routes = {getattr(route, "path", "") for route in app.routes}
     pages = {"/openapi.json", "/docs", "/static-offline-docs", "/v1/openapi.json"}
-    assert documented == {path for _, path in declared} | pages, "a route without an operation has no scope"
+    assert routes == pages, "a route without an operation has no scope"
     with serving(gateway, options, UserIds()) as client:
         for (method, template), document in declared.items():
             wanted = scope_of(method, template)

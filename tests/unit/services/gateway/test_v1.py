@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 from botify.schemas.codec import Codec
 from botify.schemas.events import Feedback, Track
 from botify.schemas.external_ids import UserIds
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway.calls import PROBLEM_JSON
+from botify.services.gateway.options import Bounds, GatewayOptions
 from botify.services.gateway.v1 import users
 from botify.services.gateway.v1.models import PageQuery, Recommendations
-from botify.services.gateway.v1.problems import MEDIA_TYPE
 from botify.streams.folds.users import HISTORY_LISTENS, UserState
 from tests.support import eventually
 from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeGateway, serving
@@ -49,7 +49,7 @@ def items(response: Any) -> list[str]:
 
 def refused(response: Any, status: int) -> dict[str, Any]:
     assert response.status_code == status, response.text
-    assert response.headers["content-type"] == MEDIA_TYPE
+    assert response.headers["content-type"] == PROBLEM_JSON
     body: dict[str, Any] = response.json()
     assert body["status"] == status
     return body
@@ -277,7 +277,7 @@ def test_errors_are_problems(client: TestClient, gateway: FakeGateway) -> None:
 
 
 def test_limits_are_problems(gateway: FakeGateway) -> None:
-    with serving(gateway, GatewayOptions(batch_bytes=100, token="s3cret")) as client:  # noqa: S106 - a test's
+    with serving(gateway, GatewayOptions(token="s3cret"), bounds=Bounds(batch_bytes=100)) as client:  # noqa: S106 - a test's
         refused(client.get("/v1/latest"), 401)
         client.headers["Authorization"] = "Bearer s3cret"
         refused(client.post("/v1/events", content=b"[" * 101), 413)

@@ -8,30 +8,27 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from botify.schemas.external_ids import UserIds
-from botify.services.gateway.api import HANDLED_ERRORS
+from botify.services.gateway.calls import HANDLED_ERRORS, error_response
 from botify.services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry
-from botify.services.gateway.options import GatewayOptions
-from botify.services.gateway.v1 import api
+from botify.services.gateway.openapi import Operations
+from botify.services.gateway.options import Bounds
+from botify.services.gateway.v1.api import V1Api
 from tests.unit.services.gateway.events import make_opinions_possible, make_possible
 from tests.unit.services.gateway.fakes import TRACKS, FakeGateway
 
 GATEWAY = FakeGateway()
 GATEWAY.users = UserIds([])
 V1 = GATEWAY.v1()
-
-
-async def problem(_: object, error: Exception) -> object:
-    return api.problem_of(error)
-
-
+API = V1Api(lambda: V1, GATEWAY.users, lambda: None)
 # without a lifespan, which schemathesis would begin and end for each call
 APP = Starlette(
-    routes=api.V1Api(lambda: V1, GATEWAY.users, lambda: None).routes(secured=False),
+    routes=[API.page(secured=False)],
     middleware=[
         Middleware(RequestTelemetry, id_prefix="g", metrics=GatewayMetrics(list)),
-        Middleware(Limits, options=GatewayOptions()),
+        Middleware(Limits, rate_per_s=2_500, bounds=Bounds()),
+        Middleware(Operations, operations=API.operations),
     ],
-    exception_handlers=dict.fromkeys((*HANDLED_ERRORS, *api.HANDLED_ERRORS), problem),  # type: ignore[arg-type]
+    exception_handlers=dict.fromkeys(HANDLED_ERRORS, error_response),  # type: ignore[arg-type]
 )
 schema = schemathesis.openapi.from_asgi("/v1/openapi.json", APP)
 

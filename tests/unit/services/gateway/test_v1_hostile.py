@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 
 from botify.schemas.external_ids import UserIds
 from botify.schemas.validation import MAX_TRACK, MAX_USER
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway.calls import PROBLEM_JSON
+from botify.services.gateway.options import Bounds
 from botify.services.gateway.v1.models import MAX_EVENTS, MAX_EXCLUDED
-from botify.services.gateway.v1.problems import MEDIA_TYPE
 from tests.unit.services.gateway.fakes import FakeGateway, serving
 
 JSON = {"Content-Type": "application/json"}
@@ -34,7 +34,7 @@ def client(gateway: FakeGateway) -> Iterator[TestClient]:
 
 def problem_in(answer: Any, *statuses: int) -> dict[str, Any]:
     assert answer.status_code in statuses, answer.text
-    assert answer.headers["content-type"] == MEDIA_TYPE
+    assert answer.headers["content-type"] == PROBLEM_JSON
     body: dict[str, Any] = answer.json()
     assert body["status"] == answer.status_code
     return body
@@ -192,7 +192,7 @@ def test_strange_text_of_the_right_form_is_text(client: TestClient, query: str) 
 
 def test_a_batch_that_is_too_long_is_refused_whole(gateway: FakeGateway) -> None:
     like = {"kind": "like", "user": 42, "item": 7}
-    with serving(gateway, GatewayOptions(batch_bytes=2**20)) as client:
+    with serving(gateway, bounds=Bounds(batch_bytes=2**20)) as client:
         errors = problem_in(client.post("/v1/events", json={"events": [like] * (MAX_EVENTS + 1)}), 422)["errors"]
         assert [error["pointer"] for error in errors] == ["/body/events"]
         problem_in(client.post("/v1/events", json={"events": [{**like, "id": "x" * 190}] * 9_000}), 413)

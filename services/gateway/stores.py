@@ -1,6 +1,24 @@
-"""What the gateways know of each listener beside the session: the slates last shown, and likes and dislikes.
+"""What the gateways keep of each listener in Redis: the session, and for `/v1` the slates last shown.
 
-The slates are the gateways' own. Likes and dislikes are facts on the topic `feedback`; workers fold them into opinions
+Clients of Botify's API name neither session nor position, and a load balancer may send each of their requests to
+another gateway. So a session is a small record in Redis: its id, the number of its listens, and the last
+recommendation, to which the next listen is attributed. The worker's state would not do: it lags the topic by some
+milliseconds, in which a second request would take the same position.
+
+The record also has the last call, so that a client's retry counts once. A client retries after a 503, which means that
+the listen may not be in the topic; it may be there nevertheless. A retry gets the position and the event id of the
+first try, and the worker drops the copy. A call is a retry
+
+- with a key (`Idempotency-Key`), if the last call had the same key and the same listen, answered or not. If it was
+  answered, the retry gets the same answer, and nothing is published.
+- without a key, if the last call reported the same share of the same track and was not answered. A listener hears a
+  track again after an answer, so a genuine repeat counts twice. So does the retry of a client that lost our answer: the
+  two cannot be told apart.
+
+Any other call means that the client has given up on the last one. An ended session is kept for `ENDED_MS`, for the
+retry of its last call.
+
+Likes and dislikes are facts on the topic `feedback`; workers fold them into opinions
 (`botify.streams.folds.feedback`), which the gateways read.
 """
 
@@ -9,10 +27,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from botify.core.kafka.config import partition_of
-from botify.services.gateway.sessions import ScriptBatcher
+from botify.services.gateway.messages import Fingerprint, SessionPosition
+from botify.services.gateway.scripts import ScriptBatcher
 from botify.streams.folds.feedback import OPINIONS, Said, read_said
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.store.keys import (
@@ -24,10 +43,10 @@ from botify.streams.store.keys import (
     partition_key,
 )
 
+ENDED_MS = 60_000
 SLATES = 4
 """Slates of a listener to which a listen is attributed."""
 
-_HERE = Path(__file__).parent
 _SESSION = "local session = redis.call('HMGET', KEYS[1], 'id', 'ended') return not session[2] and session[1]"
 _FIELD = "return redis.call('HGET', KEYS[1], ARGV[1])"
 _ALL_SLATES = "return redis.call('LRANGE', KEYS[1], 0, -1)"
@@ -38,6 +57,38 @@ _PUT_SLATE = (
 _DELETE = "return redis.call('DEL', KEYS[1])"
 
 
+def _script(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8")
+
+
+class SessionStore:
+    """Gives each listen its position, one script call for each operation; a session expires after the gap.
+
+    Updates of one listener are serialised. Raises `UnavailableError` if Redis does not answer. If Redis loses a record,
+    the listener starts a new session. The prefix is the `topic_prefix` of the settings.
+    """
+
+    def __init__(self, batcher: ScriptBatcher, prefix: str) -> None:
+        self._batcher = batcher
+        self._prefix = prefix
+        self._next_position, self._store_answer = _script("next_position"), _script("store_answer")
+
+    async def next_position(self, user: int, call: Fingerprint) -> SessionPosition:
+        """Return the next position in the listener's session, for a retry that of the first try.
+
+        A new session is named by the id of its first listen.
+        """
+        arguments = (call.event_id, call.text, int(call.keyed), int(call.ends), GAP_MS, ENDED_MS)
+        session_id, position, attribution, event_id, answered = await self._batcher.run(
+            self._next_position, gateway_session(self._prefix, user), *arguments
+        )
+        return SessionPosition(session_id.decode(), position, attribution, event_id.decode(), bool(answered))
+
+    async def store_answer(self, user: int, event_id: str, attribution: bytes = b"") -> None:
+        """Note that the listener's last call was answered, with a recommendation if there is one."""
+        await self._batcher.run(self._store_answer, gateway_session(self._prefix, user), event_id, attribution)
+
+
 class Opinions(NamedTuple):
     """Tracks that a listener said to like and to dislike, the newest last."""
 
@@ -45,34 +96,17 @@ class Opinions(NamedTuple):
     disliked: list[int]
 
 
-class ListenerStore(Protocol):
-    """See `RedisListenerStore`."""
+class ListenerStore:
+    """Slates, opinions and item numbers, one script call for each operation; raises as `SessionStore`.
 
-    async def session_and_opinions(self, user: int) -> tuple[str | None, Opinions]: ...  # noqa: D102
-    async def opinions(self, user: int) -> Opinions: ...  # noqa: D102
-    async def said(self, user: int) -> list[Said]: ...  # noqa: D102
-    async def slates(self, user: int) -> list[bytes]: ...  # noqa: D102
-    async def put_slate(self, user: int, slate: bytes) -> None: ...  # noqa: D102
-    async def number_of(self, external_id: str, lowest: int) -> int: ...  # noqa: D102
-    async def erase(self, user: int) -> None: ...  # noqa: D102
-
-
-class RedisListenerStore:
-    """In Redis or Redis Cluster, one script call for each operation; raises `UnavailableError` without an answer.
-
-    Parameters
-    ----------
-    namespace : callable
-        Returns the live namespace, without waiting.
-    partitions : int
-        Of the topic of feedback.
+    `namespace` returns the live namespace, without waiting; `partitions` is the number of those of the feedback topic.
     """
 
     def __init__(self, batcher: ScriptBatcher, prefix: str, namespace: Callable[[], str], partitions: int) -> None:
         self._batcher = batcher
         self._prefix = prefix
         self._namespace, self._partitions = namespace, partitions
-        self._number = (_HERE / "number_item.lua").read_text(encoding="utf-8")
+        self._number = _script("number_item")
 
     async def session_and_opinions(self, user: int) -> tuple[str | None, Opinions]:
         """Return the listener's current session, None if there is none, and what the listener likes and dislikes."""

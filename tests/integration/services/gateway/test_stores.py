@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from botify.core.settings import Settings
-from botify.services.gateway import sessions as module
+from botify.services.gateway import stores as module
 from botify.services.gateway.messages import SessionPosition
-from botify.services.gateway.sessions import RedisSessionStore, ScriptBatcher
+from botify.services.gateway.scripts import ScriptBatcher
+from botify.services.gateway.stores import SessionStore
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.store.connect import connect, connect_async
 from botify.streams.store.keys import gateway_session
@@ -21,13 +22,13 @@ from tests.support import eventually
 
 class TestRedisSessions(SessionsContract):
     @pytest.fixture
-    def sessions(self, settings: Settings, loop: asyncio.Runner) -> Iterator[RedisSessionStore]:
+    def sessions(self, settings: Settings, loop: asyncio.Runner) -> Iterator[SessionStore]:
         batcher = ScriptBatcher(connect_async(settings))
-        yield RedisSessionStore(batcher, settings.topic_prefix)
+        yield SessionStore(batcher, settings.topic_prefix)
         loop.run(batcher.close())
 
     def test_a_session_expires_after_the_gap_that_the_worker_uses(
-        self, run: Any, sessions: RedisSessionStore, settings: Settings
+        self, run: Any, sessions: SessionStore, settings: Settings
     ) -> None:
         run(sessions.next_position(1, call("a")))
         run(sessions.store_answer(1, "a", b"chosen"))
@@ -37,7 +38,7 @@ class TestRedisSessions(SessionsContract):
         assert GAP_MS - 60_000 < left_ms <= GAP_MS
 
     def test_after_the_gap_a_new_session_starts(
-        self, run: Any, sessions: RedisSessionStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+        self, run: Any, sessions: SessionStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "GAP_MS", 50)
         run(sessions.next_position(1, call("a")))
@@ -48,7 +49,7 @@ class TestRedisSessions(SessionsContract):
         assert run(sessions.next_position(1, call("b"))) == SessionPosition("b", 0, None, "b")
 
     def test_an_ended_session_is_kept_only_for_a_retry(
-        self, run: Any, sessions: RedisSessionStore, settings: Settings
+        self, run: Any, sessions: SessionStore, settings: Settings
     ) -> None:
         run(sessions.next_position(1, call("a", ends=True)))
         redis = connect(settings)

@@ -10,9 +10,9 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from botify.services.gateway import sessions
+from botify.services.gateway import scripts
 from botify.services.gateway.messages import UnavailableError
-from botify.services.gateway.sessions import ScriptBatcher
+from botify.services.gateway.scripts import ScriptBatcher
 from botify.streams.store.node import Command
 
 
@@ -37,12 +37,12 @@ class FakeRedis:
 
 @pytest.fixture(autouse=True)
 def without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "pipelined", FakeRedis.pipelined)
+    monkeypatch.setattr(scripts, "pipelined", FakeRedis.pipelined)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "HOLD_S", 0.0)
+    monkeypatch.setattr(scripts, "HOLD_S", 0.0)
 
 
 def run(redis: FakeRedis, *arguments: str) -> list[Any]:
@@ -93,7 +93,7 @@ def test_all_waiting_calls_fail_while_redis_is_unreachable() -> None:
 
 
 def test_a_hanging_redis_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "TIMEOUT_S", 0.02)
+    monkeypatch.setattr(scripts, "TIMEOUT_S", 0.02)
     redis = FakeRedis()
     redis.hangs = {"key"}
     (error,) = run(redis, "a")
@@ -102,8 +102,8 @@ def test_a_hanging_redis_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "TIMEOUT_S", 0.05)
-    monkeypatch.setattr(sessions, "PROBE_EVERY_S", 0.01)
+    monkeypatch.setattr(scripts, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(scripts, "PROBE_EVERY_S", 0.01)
 
 
 @pytest.mark.usefixtures("quick", "impatient")
@@ -136,13 +136,13 @@ def test_calls_fail_at_once_until_redis_answers_again() -> None:
 
 @pytest.mark.usefixtures("quick", "impatient")
 def test_a_hanging_master_delays_no_calls_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "master_of", lambda _, key: key[0])
+    monkeypatch.setattr(scripts, "master_of", lambda _, key: key[0])
     asked_last: list[str] = []
 
     async def find_masters(_: object, failed: str) -> None:
         asked_last.append(failed)
 
-    monkeypatch.setattr(sessions, "find_masters", find_masters)
+    monkeypatch.setattr(scripts, "find_masters", find_masters)
 
     async def scenario() -> None:
         redis = FakeRedis()
@@ -174,7 +174,7 @@ async def away_for_a_while(redis: FakeRedis, calls: ScriptBatcher) -> list[async
 
 
 def test_calls_wait_for_a_master_that_is_soon_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "PROBE_EVERY_S", 0.01)
+    monkeypatch.setattr(scripts, "PROBE_EVERY_S", 0.01)
 
     async def scenario() -> list[Any]:
         redis = FakeRedis()
@@ -192,7 +192,7 @@ def test_calls_wait_for_a_master_that_is_soon_back(monkeypatch: pytest.MonkeyPat
 
 
 def test_calls_wait_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "HOLD_S", 0.1)
+    monkeypatch.setattr(scripts, "HOLD_S", 0.1)
 
     async def scenario() -> None:
         redis = FakeRedis()
@@ -209,7 +209,7 @@ def test_calls_wait_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_calls_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MOST_HELD", 3)
+    monkeypatch.setattr(scripts, "MOST_HELD", 3)
 
     async def scenario() -> None:
         redis = FakeRedis()

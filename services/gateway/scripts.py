@@ -1,37 +1,15 @@
-"""Sessions of listeners in Redis, shared by all gateways, and calls of many requests in one round trip.
-
-Clients of Botify's API name neither session nor position, and a load balancer may send each of their requests to
-another gateway. So a session is a small record in Redis: its id, the number of its listens, and the last
-recommendation, to which the next listen is attributed. The worker's state would not do: it lags the topic by some
-milliseconds, in which a second request would take the same position.
-
-The record also has the last call, so that a client's retry counts once. A client retries after a 503, which means that
-the listen may not be in the topic; it may be there nevertheless. A retry gets the position and the event id of the
-first try, and the worker drops the copy. A call is a retry
-
-- with a key (`Idempotency-Key`), if the last call had the same key and the same listen, answered or not. If it was
-  answered, the retry gets the same answer, and nothing is published.
-- without a key, if the last call reported the same share of the same track and was not answered. A listener hears a
-  track again after an answer, so a genuine repeat counts twice. So does the retry of a client that lost our answer: the
-  two cannot be told apart.
-
-Any other call means that the client has given up on the last one. An ended session is kept for `ENDED_MS`, for the
-retry of its last call.
-"""
+"""Scripts in Redis: calls of many requests share a round trip, and survive the failover of a master."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from botify.core.process import in_background, stop
-from botify.services.gateway.messages import Fingerprint, SessionPosition, UnavailableError
-from botify.streams.folds.sessions import GAP_MS
+from botify.services.gateway.messages import UnavailableError
 from botify.streams.store.connect import AWAY, MIGRATING, REDIS_ERRORS, find_masters, find_slot, master_of, refusal_of
-from botify.streams.store.keys import gateway_session
 from botify.streams.store.node import Command, followed, pipelined
 
 log = logging.getLogger(__name__)
@@ -44,9 +22,6 @@ HOLD_S, MOST_HELD = 2.0, 128
 """How long calls wait for a master that does not answer, or its replica, and how many; later ones fail at once."""
 PROBE_EVERY_S = 0.1
 PROBE = "return 1"
-ENDED_MS = 60_000
-
-_HERE = Path(__file__).parent
 
 
 @dataclass(slots=True)
@@ -237,42 +212,3 @@ def _now_s() -> float:
 
 def _unavailable(error: str) -> UnavailableError:
     return UnavailableError(f"Redis does not answer ({error})")
-
-
-class SessionStore(Protocol):
-    """Gives each listen its position; updates of one listener are serialised."""
-
-    async def next_position(self, user: int, call: Fingerprint) -> SessionPosition:
-        """Return the next position in the listener's session, for a retry that of the first try.
-
-        A new session is named by the id of its first listen.
-        """
-
-    async def store_answer(self, user: int, event_id: str, attribution: bytes = b"") -> None:
-        """Note that the listener's last call was answered, with a recommendation if there is one."""
-
-
-class RedisSessionStore:
-    """Sessions in Redis or Redis Cluster, one script call for each operation; a session expires after the gap.
-
-    Raises `UnavailableError` if Redis does not answer. If Redis loses a record, the listener starts a new session. The
-    prefix is the `topic_prefix` of the settings.
-    """
-
-    def __init__(self, batcher: ScriptBatcher, prefix: str) -> None:
-        self._batcher = batcher
-        self._prefix = prefix
-        self._next_position = (_HERE / "next_position.lua").read_text(encoding="utf-8")
-        self._store_answer = (_HERE / "store_answer.lua").read_text(encoding="utf-8")
-
-    async def next_position(self, user: int, call: Fingerprint) -> SessionPosition:
-        """See `SessionStore.next_position`."""
-        arguments = (call.event_id, call.text, int(call.keyed), int(call.ends), GAP_MS, ENDED_MS)
-        session_id, position, attribution, event_id, answered = await self._batcher.run(
-            self._next_position, gateway_session(self._prefix, user), *arguments
-        )
-        return SessionPosition(session_id.decode(), position, attribution, event_id.decode(), bool(answered))
-
-    async def store_answer(self, user: int, event_id: str, attribution: bytes = b"") -> None:
-        """See `SessionStore.store_answer`."""
-        await self._batcher.run(self._store_answer, gateway_session(self._prefix, user), event_id, attribution)
