@@ -97,7 +97,7 @@ def peeps(place: str, world_files: set[str], root: Path = ROOT) -> list[str]:
     named = [
         f"{path}:{line} names {text!r}"
         for path, line, text in texts(place, root)
-        if text.startswith(("sim.", "botify.sim")) or any(file in text for file in world_files)
+        if text == "botify.sim" or text.startswith(("sim.", "botify.sim.")) or any(file in text for file in world_files)
     ]
     return imported + named
 
