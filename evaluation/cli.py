@@ -17,9 +17,9 @@ from botify.core.cli import Json, print_json, progress, say
 from botify.core.kafka.admin import require_kafka
 from botify.core.settings import Settings
 from botify.evaluation import EvaluationError, MissingPeerError
-from botify.evaluation.dataset import log_of_dataset, positive_of
 from botify.evaluation.evaluate import REFRESH, Job, evaluate_all
 from botify.evaluation.figures import rows_of
+from botify.evaluation.log import log_of_dataset, positive_of
 from botify.evaluation.protocols import MICRO_BATCH, Terms
 from botify.evaluation.rankers.registry import PEERS, check_name, check_served, require_peer
 from botify.evaluation.run import Outcome

@@ -29,16 +29,9 @@ REFRESH = 256
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One recommender over all replays.
+    """One recommender over all replays; for refresh, trainings and settings see `Setup`, for served `ranker_of`.
 
-    Attributes
-    ----------
-    refresh, trainings, settings
-        See `Setup`.
-    kafka : Settings, optional
-        Servers through whose topics and state the recommender is evaluated; default: in process.
-    served : bool
-        See `ranker_of`.
+    With `kafka`, it is evaluated through the topics and state of these servers, else in process.
     """
 
     name: str
@@ -53,13 +46,7 @@ class Job:
 
 
 def replays(job: Job, tell: Callable[[float], None] = lambda share: None) -> list[Outcome]:
-    """Run a recommender through each replay, and tell the share that is done.
-
-    Raises
-    ------
-    EvaluationError
-        It cannot be evaluated, or breaks the rules.
-    """
+    """Run a recommender through each replay, and tell the share that is done; raises `EvaluationError`."""
     return [_replay(job, number, tell) for number in range(len(job.seeds))]
 
 

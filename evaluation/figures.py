@@ -40,13 +40,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UserSums:
-    """Targets of each user and what they came to, over all replays.
-
-    Attributes
-    ----------
-    counts : ndarray of float64, shape (users,)
-    sums : mapping of metric to ndarray of float64, shape (users,)
-    """
+    """Each user's number of targets and sum of each metric over all replays; arrays of shape (users,)."""
 
     counts: Floats
     sums: dict[str, Floats]
@@ -114,16 +108,9 @@ def paired_bootstrap(
 class Row:
     """One recommender of a table.
 
-    Attributes
-    ----------
-    spread : mapping of metric to float
-        Standard deviation between replays; NaN for a single one.
-    figures : mapping of name to float
-        Coverage, novelty, popularity and costs: means over replays.
-    differences : mapping of metric to Difference
-        Against the baseline; empty for the baseline.
-    by_position, by_history : DataFrame
-        Mean recall, targets: by share of the log, and by the user's events.
+    `spread` is the standard deviation between replays, NaN for a single one. `figures` are means over replays:
+    coverage, novelty, popularity and costs. `differences` are against the baseline, and empty for it. `by_position` and
+    `by_history` have mean recall and targets by share of the log and by the user's events.
     """
 
     name: str
@@ -137,15 +124,7 @@ class Row:
 
 
 def rows_of(outcomes: dict[str, Sequence[Outcome]], baseline: str, users: int) -> list[Row]:
-    """Return a row a recommender, in the order given.
-
-    Parameters
-    ----------
-    outcomes : mapping of name to sequence of Outcome
-        One a replay, the same replays for each.
-    baseline : str
-        Name of the one that the others are compared with.
-    """
+    """Return a row for each recommender; their outcomes are of the same replays, and one is the baseline."""
     sums = {name: UserSums.of(of, users) for name, of in outcomes.items()}
     return [
         Row(

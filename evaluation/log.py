@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from botify.core.keyed_random import earlier_of_key
 from botify.evaluation import EvaluationError
-from botify.ingest.model import SESSION_GAP_MS
+from botify.ingest.model import KINDS, SESSION_GAP_MS
+from botify.ingest.reading import open_dataset
 from botify.schemas.events import Track
 from botify.streams.folds.users import HISTORY_LISTENS
 
@@ -31,18 +33,10 @@ SLOT_MS = 1000
 
 
 class Events(NamedTuple):
-    """Events in the order in which they are learned, as columns of length n.
+    """Events in the order in which they are learned, as columns of length n; ids begin at 0.
 
-    Attributes
-    ----------
-    users, items : ndarray of int64
-        Users 0 to `Log.users` - 1, items 0 to `Log.items` - 1.
-    fractions : ndarray of float32
-        Graded feedback: the share that was heard, or what a rating or a like stands for, 0 to 1.
-    sessions : ndarray of int64
-        Number of the session.
-    ended : ndarray of bool
-        Whether nothing follows in the session, as far as the learner may know.
+    `fractions` are graded feedback: the share that was heard, or what a rating or a like stands for, 0 to 1. `ended` is
+    whether nothing follows in the session, as far as the learner may know.
     """
 
     users: Ints
@@ -76,18 +70,8 @@ def joined(parts: Sequence[Events]) -> Events:
 class Log:
     """A log to evaluate on.
 
-    Attributes
-    ----------
-    events : Events
-        Each user's in their order; the whole in order of time where there are times.
-    users, items : int
-        How many there are.
-    has_time : bool
-        Without times, users are interleaved at random.
-    tracks : sequence of Track, length `items`
-        The catalogue, by item.
-    digest : str
-        Of the imported data set; empty for events in memory.
+    Each user's events are in their order; the whole in order of time if `has_time`, else users are interleaved at
+    random. `tracks` is the catalogue, by item, and may be empty; `digest` that of the imported data set.
     """
 
     name: str
@@ -114,20 +98,10 @@ class Log:
     ) -> Self:
         """Check the columns, and derive the sessions where the log has none.
 
-        Parameters
-        ----------
-        times_ms : ndarray of int64, optional
-            Without, the order of the rows is the order of each user's events.
-        sessions : ndarray of int64, optional
-            Without, a pause of `SESSION_GAP_MS` ends a session; a log without times starts one after
-            `SESSION_LISTENS`.
-        item_count : int
-            Items of the catalogue, where it has more than the events.
-
-        Raises
-        ------
-        EvaluationError
-            There are no events, or the columns differ in length.
+        Without `times_ms`, the order of the rows is the order of each user's events. Without `sessions`, a pause of
+        `SESSION_GAP_MS` ends a session; a log without times starts one after `SESSION_LISTENS`. `item_count` is for a
+        catalogue with more items than the events. Raises `EvaluationError` if there are no events, or the columns
+        differ in length.
 
         Examples
         --------
@@ -207,3 +181,43 @@ def is_first(users: Ints, items: Ints, item_count: int) -> Bools:
     first = np.zeros(len(users), dtype=bool)
     first[np.unique(users * item_count + items, return_index=True)[1]] = True
     return first
+
+
+POSITIVE = 0.5
+POSITIVE_RATING = 0.75
+"""Four of five stars."""
+STARS = 5.0
+
+
+def log_of_dataset(home: Path, name: str) -> tuple[Log, float]:
+    """Read an imported dataset, and return from which fraction on its events are positive.
+
+    That is `POSITIVE_RATING` for a log of ratings, else `POSITIVE`. Raises `DatasetError` if there is no such dataset.
+    """
+    dataset = open_dataset(home, name)
+    card, events = dataset.card, dataset.events()
+    # without times, sessions that are just the users say nothing
+    has_sessions = card.has_time or len(np.unique(events.sessions)) > card.users
+    log = Log.of(
+        name,
+        events.users.astype(np.int64),
+        events.items.astype(np.int64),
+        fractions=events.fractions,
+        times_ms=events.times_ms if card.has_time else None,
+        sessions=events.sessions if has_sessions else None,
+        tracks=list(dataset.catalogue().tracks()),
+        digest=card.sha256,
+    )
+    rated = card.kinds.get("rating", 0) > sum(card.kinds.get(kind, 0) for kind in KINDS if kind != "rating")
+    return log, POSITIVE_RATING if rated else POSITIVE
+
+
+def positive_of(threshold: float) -> float:
+    """Return a threshold as a fraction; more than 1 are stars of five.
+
+    Examples
+    --------
+    >>> positive_of(0.5), positive_of(4)
+    (0.5, 0.75)
+    """
+    return threshold if threshold <= 1 else (threshold - 1) / (STARS - 1)

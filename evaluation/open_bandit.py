@@ -45,12 +45,8 @@ RESAMPLES = 1_000
 class Question(NamedTuple):
     """One policy's log, and the other policy.
 
-    Attributes
-    ----------
-    predicted, under_target : ndarray of float64, shape (n,)
-        The reward model's click rate of the item shown, and of what the target policy would show.
-    own_clicks : ndarray of float64
-        Clicks in the target policy's own log.
+    `predicted` and `under_target`, shape (n,), are the reward model's click rate of the item shown, and of what the
+    target policy would show. `own_clicks` are those of the target policy's own log.
     """
 
     campaign: str
@@ -80,13 +76,7 @@ class Question(NamedTuple):
 
 
 def questions(wheel: Path) -> Iterator[Question]:
-    """Read the sample, and yield the six questions.
-
-    Raises
-    ------
-    EvaluationError
-        The file is not that wheel.
-    """
+    """Read the sample, and yield the six questions; raises `EvaluationError` for a file that is not that wheel."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             logs = {

@@ -25,9 +25,8 @@ from botify.analytics import AnalyticsError
 from botify.analytics.offline.ranking import temporal_split
 from botify.core.keyed_random import earlier_of_key
 from botify.evaluation import EvaluationError
-from botify.evaluation.log import Bools, Events, Ints, Log, is_first
+from botify.evaluation.log import POSITIVE, Bools, Events, Ints, Log, is_first
 
-POSITIVE = 0.5
 NOTHING = -1
 MICRO_BATCH = 64
 FUTURE_SHARE = 0.2
@@ -38,21 +37,11 @@ FUTURE_SHARE = 0.2
 class Terms:
     """What all recommenders of one table have in common.
 
-    Attributes
-    ----------
-    protocol : str
-        A key of `PROTOCOLS`.
-    k : int
-        Length of the lists.
-    positive : float
-        An item is right if its fraction is at least this; the others are learned, but not asked for.
-    repeats : bool
-        Whether an item that the user has heard may be recommended, and is right when it is heard again.
-    micro_batch : int
-        Events that are predicted before the first of them is learned, at most; a longer tie stays together.
-    block : int, optional
-        Of `prequential`: learn blocks of so many events, or a few more that are tied, in place of micro-batches. A user
-        may be in a block several times, and is always predicted from what came before the block.
+    `protocol` is a key of `PROTOCOLS`, `k` the length of the lists. An item is right if its fraction is at least
+    `positive`; others are learned, but not asked for. With `repeats`, an item that the user has heard may be
+    recommended, and is right when it is heard again. At most `micro_batch` events are predicted before the first of
+    them is learned; a longer tie stays together. With `block`, `prequential` learns blocks of that number of events, or
+    a few more that are tied: a user may be in a block several times, and is always predicted from what came before it.
     """
 
     protocol: str = "prequential"
@@ -67,27 +56,16 @@ class Terms:
 class Plan(NamedTuple):
     """A run: events in micro-batches, questions before each of them, and the right answers.
 
-    Attributes
-    ----------
-    log : Log
-        Its events are in the order in which they are learned.
-    batches : ndarray of int64, shape (b + 1,)
-        Micro-batch i are the events from `batches[i]` to `batches[i + 1]`.
-    ask_users, ask_times_ms : ndarray of int64, shape (q,)
-        The questions.
-    asked_before : ndarray of int64, shape (b + 1,)
-        Questions up to `asked_before[i]` (not included) are asked before micro-batch i is learned; the last entry
-        counts them all, and what no micro-batch precedes is asked at the end.
-    learned : ndarray of int64, shape (q,)
-        How many events are learned when the question is asked.
-    asks, targets : ndarray of int64, shape (t,)
-        The question that each target belongs to, and the item that would have been right.
-    positions : ndarray of float64, shape (t,)
-        Share of the events that come before the target.
-    histories : ndarray of int64, shape (t,)
-        Events of the user learned by then.
-    reported : ndarray of bool, shape (t,)
-        Whether it counts in the table.
+    log                       its events are in the order in which they are learned
+    batches (b + 1)           micro-batch i has the events `batches[i]` to `batches[i + 1]`
+    ask_users, ask_times_ms   the questions, (q,)
+    asked_before (b + 1)      questions up to `asked_before[i]` (not included) are asked before micro-batch i is
+                              learned; the last entry counts them all: those of no micro-batch are asked at the end
+    learned (q)               number of events learned when the question is asked
+    asks, targets (t)         the question of each target, and the item that would have been right
+    positions (t)             share of the events that come before the target
+    histories (t)             events of the user learned by then
+    reported (t)              whether it counts in the table
     """
 
     log: Log
@@ -108,13 +86,7 @@ class Plan(NamedTuple):
 
 
 def plan_of(log: Log, terms: Terms, seed: int) -> Plan:
-    """Replay the log by a seed, and plan the run.
-
-    Raises
-    ------
-    EvaluationError
-        The log cannot be evaluated so.
-    """
+    """Replay the log by a seed, and plan the run; raises `EvaluationError` if the log does not suit the protocol."""
     try:
         planned = PROTOCOLS[terms.protocol]
     except KeyError:

@@ -21,10 +21,7 @@ UNTUNED = "untuned"
 class OnlineRanker(Protocol):
     """Learns events in micro-batches, and ranks items for users in between.
 
-    Attributes
-    ----------
-    note : str
-        What a reader of the table must know, such as `untuned`.
+    `note` is what a reader of the table must know, such as `untuned`.
     """
 
     note: str
@@ -46,12 +43,7 @@ class BatchedRanker(OnlineRanker, Protocol):
     def rank_then_learn(self, users: Ints, times_ms: Ints, starts: Ints, events: Events, k: int) -> Ints:
         """Return the same lists as `rank` and `learn` in turns.
 
-        Parameters
-        ----------
-        users, times_ms : ndarray of int64, shape (q,)
-            Whose best items are asked for, and when.
-        starts : ndarray of int64, shape (events + 1,)
-            Questions `starts[i]` to `starts[i + 1]` are answered before event i is learned.
+        Questions `starts[i]` to `starts[i + 1]`, of users, times shape (q,), are answered before event i is learned.
         """
 
 
@@ -59,24 +51,10 @@ class BatchedRanker(OnlineRanker, Protocol):
 class Setup:
     """What a ranker is built from.
 
-    Attributes
-    ----------
-    users, items : int
-        How many there are at most; ids are below.
-    tracks : sequence of Track, length `items`
-        The catalogue, by item.
-    events : int
-        How many will be learned: a ranker that is trained in batches spreads its trainings over them.
-    positive : float
-        See `Terms`.
-    repeats : bool
-        See `Terms`.
-    refresh : int
-        Listens learned between two refreshes of the models that serve, where learning and serving are apart.
-    trainings : int
-        How often a ranker that is trained in batches is trained along the log.
-    settings : mapping of str to float
-        Those of the command line for this ranker; none means that its defaults are used.
+    `users` and `items` are numbers: ids are below. `tracks` is the catalogue by item. `events` will be learned; a
+    ranker that is trained in batches spreads its `trainings` over them. `refresh` is the number of listens between two
+    refreshes of the models that serve, where learning and serving are apart. `settings` are those of the command line
+    for this ranker. For the others see `Terms`.
     """
 
     users: int
@@ -89,10 +67,6 @@ class Setup:
     refresh: int = 1
     trainings: int = 10
     settings: Mapping[str, float] = field(default_factory=dict)
-
-    def setting(self, name: str, default: float) -> float:
-        """Return a setting, or what it is without one."""
-        return self.settings.get(name, default)
 
 
 class Histories:
@@ -121,20 +95,17 @@ class Histories:
         flat = [item for items in found for item in items]
         return np.repeat(np.arange(len(users)), sizes), np.array(flat, dtype=np.int64)
 
+    def excluded(self, users: Ints, *, repeats: bool) -> tuple[Ints, Ints]:
+        """Return what must not be recommended, as `of`: all that was heard, or nothing where `repeats` are allowed."""
+        return self.of(users[:0] if repeats else users)
+
     def longest(self, users: Ints) -> int:
         """Return the length of the longest history among the users."""
         return max((len(self._items.get(user, ())) for user in users.tolist()), default=0)
 
 
 def best_of_scores(scores: NDArray[np.floating], excluded: tuple[Ints, Ints], k: int) -> Ints:
-    """Return the k items of the highest scores in each row.
-
-    Parameters
-    ----------
-    scores : ndarray of float, shape (n, items)
-        Is changed; an item of score -inf is not returned.
-    excluded : tuple of ndarray
-        Rows and items that are left out.
+    """Return the k best items of each row; `scores`, shape (n, items), change; -inf and `excluded` are left out.
 
     Examples
     --------

@@ -39,22 +39,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run came to; arrays have an entry a target.
+    """What one run came to; arrays have an entry a target, see `Plan`.
 
-    Attributes
-    ----------
-    users : ndarray of int64, shape (t,)
-    positions : ndarray of float32, shape (t,)
-        Share of the log that came before the target.
-    histories : ndarray of int64, shape (t,)
-        Events of the user learned by then.
-    reported : ndarray of bool, shape (t,)
-    metrics : mapping of name to ndarray of float32, shape (t,)
-        One for each of `METRICS`.
-    figures : mapping of name to float
-        Of the lists as a whole: coverage, novelty, popularity, and the costs.
-    note : str
-        The ranker's.
+    `metrics` has an array for each of `METRICS`; `figures` are those of the lists as a whole: coverage, novelty,
+    popularity, and the costs.
     """
 
     users: Ints
@@ -84,10 +72,7 @@ class Stopwatch:
 def run(ranker: OnlineRanker, plan: Plan, terms: Terms, tell: Callable[[float], None] = lambda share: None) -> Outcome:
     """Run a ranker, and judge its lists; `tell` is told the share that is done.
 
-    Raises
-    ------
-    EvaluationError
-        A list is not one: an item twice, one that does not exist, or one that the user has heard.
+    Raises `EvaluationError` if a list has an item twice, one that does not exist, or one that the user has heard.
     """
     process = psutil.Process(os.getpid())
     before = process.memory_info().rss
@@ -151,12 +136,7 @@ def _ask_and_learn(ranker: BatchedRanker, plan: Plan, batches: slice, lists: NDA
 
 
 def check(lists: NDArray[np.int32], plan: Plan, terms: Terms) -> None:
-    """Refuse lists that would make figures better than they are.
-
-    Raises
-    ------
-    EvaluationError
-    """
+    """Raise `EvaluationError` for lists that would make figures better than they are."""
     items = plan.log.items
     if lists.min(initial=NO_TRACK) < NO_TRACK or lists.max(initial=NO_TRACK) >= items:
         raise EvaluationError(f"an item of a list is not among the {items:,} of the catalogue")
@@ -176,12 +156,7 @@ def check(lists: NDArray[np.int32], plan: Plan, terms: Terms) -> None:
 
 
 def judged(lists: NDArray[np.int32], plan: Plan, terms: Terms, costs: dict[str, float], note: str = "") -> Outcome:
-    """Look each target up in its list.
-
-    Parameters
-    ----------
-    lists : ndarray of int32, shape (q, k)
-    """
+    """Look each target up in its list; lists of shape (q, k)."""
     hits = lists[plan.asks] == plan.targets[:, None]
     users = plan.ask_users[plan.asks]
     rankings = Rankings(users, hits, np.ones(len(hits), dtype=np.int64))

@@ -1,7 +1,7 @@
 """Lists that are learned from a log of random recommendations: those of the batch job, and those of SASRec.
 
 `sasrec` is what the course's control of 2026 was: SASRec, trained on the log, gives each track the list of those that
-it expects next, and `i2i` serves them. RecTools trains it (`botify.evaluation.rankers.sasrec_models`, extra `sasrec`).
+it expects next, and `i2i` serves them. RecTools trains it (`botify.evaluation.rankers.peers`, extra `sasrec`).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def lists_of_batch_job(log: RandomLog) -> dict[str, Lists]:
 
 def lists_of_sasrec(log: RandomLog, users: int, tracks: int) -> Lists:
     """Train SASRec on what the listeners liked, in order, and return the tracks that it expects after each."""
-    from botify.evaluation.rankers.sasrec_models import Sasrec  # its packages are an extra
+    from botify.evaluation.rankers.peers import Sasrec  # its packages are an extra
 
     order = np.argsort(log.time_ms, kind="stable")
     order = order[log.fractions[order] >= LIKED]

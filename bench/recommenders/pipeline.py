@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.evaluation.state import MemoryModels, MemoryState
+from botify.evaluation.rankers.botify import MemoryModels, MemoryState
 from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.schemas.training import listens_of, training_batch_of
 from botify.services.recommender.catalogue import Catalogue

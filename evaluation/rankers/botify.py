@@ -4,31 +4,181 @@ Listens pass `PartitionFold` and `Learner` as a worker's and the learner's batch
 `UserState`, popularity and snapshots of the models, which are taken at each multiple of `Setup.refresh` listens. The
 batch job that makes lists runs `Setup.trainings` times along the log.
 `botify.evaluation.rankers.pipeline` does the same through topics.
+
+In the pipeline a listener asks after a listen, and is never offered a track of the same session. An evaluation leaves
+out all that the user has heard, so longer lists are asked for, and what was heard is taken out of them.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections import Counter
+from collections.abc import Collection, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from botify.analytics.offline.ranking import NO_TRACK
 from botify.core.keyed_random import mix
 from botify.evaluation.log import Events, Ints, joined
-from botify.evaluation.ranker import Setup
-from botify.evaluation.rankers.listeners import Listeners
-from botify.evaluation.state import MemoryModels, MemoryState
-from botify.schemas.events import Listen, Model, TrainingBatch
+from botify.evaluation.ranker import Histories, Setup, compressed, without
+from botify.schemas.events import Listen, Model, RecommendationRequest, TrainingBatch
 from botify.schemas.training import TrainingColumns
+from botify.schemas.validation import MAX_LIST, MAX_TRACK
 from botify.services.lists.build import build_models
 from botify.services.lists.neighbours import ListenColumns
+from botify.services.recommender.candidates import ServedGraph
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import rank
+from botify.services.recommender.factors import ServedFactors
 from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists, lists_of
 from botify.services.recommender.protocol import Batch
 from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
-from botify.streams.folds.popularity import TOP_TRACKS
+from botify.streams.folds.likes import LIKES_OF_USERS, Likes
+from botify.streams.folds.partition import PROJECTIONS, PartitionFold
+from botify.streams.folds.popularity import TOP_TRACKS, top_collection
+from botify.streams.folds.projection import Record
+from botify.streams.folds.sessions import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
+from botify.streams.folds.users import USERS, UserState
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import MODELS
+from botify.streams.learner.models.factors import FactorModel
+from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import values_of
+
+
+class MemoryState:
+    """The state of all listeners in memory, as a worker folds it: one partition, with the projections in `only`."""
+
+    def __init__(self, only: Collection[str] = PROJECTIONS) -> None:
+        # as long as that of eight partitions together
+        self._fold = PartitionFold(0, only, policy_half_life_sessions=8 * HALF_LIFE_SESSIONS)
+        self._hashes: dict[str, dict[bytes, bytes | None]] = {}
+        self._scores: dict[str, dict[bytes, float | None]] = {}
+
+    def fold(self, batch: Sequence[Record]) -> None:
+        """Take listens in."""
+        fold = self._fold
+        for name, fields in fold.missing(batch).items():
+            stored = self._hashes.get(name, {})
+            fold.load_fields(name, {field: stored.get(field) for field in fields})
+        fold.fold(batch)
+        fold.take_closed_sessions()
+        changes = fold.take_changes()
+        for name, changed in changes.hashes.items():
+            self._hashes.setdefault(name, {}).update(changed)
+        for name, scores in changes.scores.items():
+            self._scores.setdefault(name, {}).update(scores)
+
+    def users_and_likes(self, users: Sequence[int]) -> tuple[list[UserState | None], list[Likes | None]]:
+        """Return the states of listeners, and what they like."""
+        states, likes = self._hashes.get(USERS, {}), self._hashes.get(LIKES_OF_USERS, {})
+        keys = [b"%d" % user for user in users]
+        return (
+            [UserState.from_bytes(record) if (record := states.get(key)) else None for key in keys],
+            [Likes.from_bytes(record) if (record := likes.get(key)) else None for key in keys],
+        )
+
+    def top_tracks(self, count: int) -> NDArray[np.int64]:
+        """Return the most popular tracks, best first."""
+        scores = self._scores.get(top_collection("1d"), {})
+        ranked = sorted((-score, int(track)) for track, score in scores.items() if score is not None)
+        return np.array([track for _, track in ranked[:count]], dtype=np.int64)
+
+    def policy_results(self) -> dict[str, PolicyResult]:
+        """Return what sessions under each policy came to."""
+        found = self._hashes.get(POLICY_RESULTS, {})
+        return {policy.decode(): PolicyResult.from_bytes(record) for policy, record in found.items() if record}
+
+
+class MemoryModels:
+    """The newest snapshot of each model, from a learner in the same process; the service reads them from a topic."""
+
+    def __init__(self, factory: RecommenderFactory) -> None:
+        self._factory = factory
+        self.factors: ServedFactors | None = None
+        self.graph: ServedGraph | None = None
+        self.next_track: NextTrack | None = None
+
+    def serve(self, model: Model) -> None:
+        """Replace the last snapshot of the model."""
+        if model.name == FactorModel.name:
+            self.factors = self._factory.factors(model)
+        elif model.name == ItemGraph.name:
+            self.graph = self._factory.graph(model)
+        elif model.name == NextTrack.name:
+            self.next_track = self._factory.next_track(model)
+
+
+NO_SESSION = "none"
+NOTHING_HEARD = MAX_TRACK
+"""The track of a newcomer's request; the catalogue has none of that number."""
+
+
+class Listeners:
+    """All users of a log as a client of the pipeline has them: listens to send, requests, and what was heard."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._histories = Histories()
+        self._last: dict[int, Listen] = {}
+        self._asked: Counter[int] = Counter()  # by user, since the last listens
+        self.listens = 0
+
+    def hear(self, events: Events) -> list[Listen]:
+        """Return the next events as listens."""
+        listens = []
+        rows = zip(*(column.tolist() for column in events), strict=True)
+        for at, (user, item, fraction, time_ms, session, ended) in enumerate(rows, self.listens):
+            last, session_id = self._last.get(user), str(session)
+            position = last.position + 1 if last is not None and last.session_id == session_id else 0
+            listen = Listen(str(at), user, item, fraction, time_ms, session_id, position, ended, None, {}, None, None)
+            self._last[user] = listen
+            listens.append(listen)
+        self._histories.learn(events.users, events.items)
+        self.listens += events.size
+        self._asked.clear()
+        return listens
+
+    def requests(self, users: Ints, times_ms: Ints, k: int, deadline_ms: int = 0) -> list[RecommendationRequest]:
+        """Return a request of each user, for lists that are long enough to have k tracks that are new to them.
+
+        An answer has at most `MAX_LIST` tracks, so users who have heard more may get fewer than k.
+        """
+        size = k if self._setup.repeats else min(k + self._histories.longest(users), self._setup.items, MAX_LIST)
+        requests = []
+        for user, time_ms in zip(users.tolist(), times_ms.tolist(), strict=True):
+            last = self._last.get(user)
+            heard = (NO_SESSION, 0, NOTHING_HEARD, 0.0) if last is None else _heard(last)
+            again = f":{self._asked[user]}" if user in self._asked else ""
+            self._asked[user] += 1
+            id_ = f"{self._setup.seed}:{user}:{self.listens}{again}"
+            requests.append(RecommendationRequest(id_, user, *heard, time_ms, deadline_ms, size))
+        return requests
+
+    def new_to(self, users: Ints, lists: NDArray[np.int64], k: int) -> Ints:
+        """Return the first k tracks of each list that are new to the user, shape (n, k)."""
+        if self._setup.repeats:
+            return compressed(lists != NO_TRACK, lists, k)
+        return without(lists, self._histories.of(users), self._setup.items, k)
+
+
+def _heard(last: Listen) -> tuple[str, int, int, float]:
+    return last.session_id, last.position, last.track, last.fraction
+
+
+def padded(rankings: Sequence[Sequence[int]], size: int) -> NDArray[np.int64]:
+    """Return lists as an array, shape (n, size).
+
+    Examples
+    --------
+    >>> padded([[7, 8], []], 3).tolist()
+    [[7, 8, -1], [-1, -1, -1]]
+    """
+    lists = np.full((len(rankings), size), NO_TRACK, dtype=np.int64)
+    for row, ranking in zip(lists, rankings, strict=True):
+        row[: len(ranking)] = ranking
+    return lists
 
 
 def note_of(name: str, setup: Setup) -> str:
@@ -40,13 +190,7 @@ def note_of(name: str, setup: Setup) -> str:
 
 
 class BotifyRanker:
-    """One recommender with all that it rests on.
-
-    Parameters
-    ----------
-    name : str
-        In `RECOMMENDERS`.
-    """
+    """One recommender of `RECOMMENDERS` with the state, models and lists that it reads."""
 
     def __init__(self, name: str, setup: Setup) -> None:
         kinds = [kind for kind in MODELS if kind.name in RECOMMENDERS[name].models]

@@ -5,9 +5,9 @@
                                                                 └──recommendations──► lists
 
 Each run has topics and state of its own, under a prefix that is removed at the end. The topics have one partition, so
-that models learn in the order of the log. Before a question, the run waits until the worker has folded all listens and
-the recommender serves the snapshot of the last multiple of `Setup.refresh` listens: then nothing depends on time, and
-the lists are those of `botify.evaluation.rankers.botify`.
+models learn in the order of the log. Before a question, the run waits until the worker has folded all listens and the
+recommender serves the snapshot of the last multiple of `Setup.refresh` listens: then nothing depends on time, and the
+lists are those of `botify.evaluation.rankers.botify`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ from botify.core.settings import Settings
 from botify.evaluation import EvaluationError
 from botify.evaluation.log import Events, Ints
 from botify.evaluation.ranker import Setup
-from botify.evaluation.rankers.botify import note_of
-from botify.evaluation.rankers.listeners import Listeners, padded
+from botify.evaluation.rankers.botify import Listeners, note_of, padded
 from botify.evaluation.rankers.registry import check_served
 from botify.schemas.catalogue import send_missing_tracks
 from botify.schemas.events import Recommendation
@@ -61,17 +60,8 @@ STOP_S = 20.0
 class PipelineRanker:
     """One recommender behind topics of its own; a context manager that starts its processes and stops them.
 
-    Parameters
-    ----------
-    name : str
-        In `RECOMMENDERS`.
-    settings : Settings
-        Kafka and Redis; they may serve other deployments at the same time.
-
-    Raises
-    ------
-    EvaluationError
-        The recommender needs lists, or a process fails.
+    `settings` have Kafka and Redis, which may serve other deployments at the same time. Raises `EvaluationError` if the
+    recommender needs lists, or a process fails.
     """
 
     def __init__(self, name: str, setup: Setup, settings: Settings) -> None:

@@ -9,7 +9,7 @@ import pytest
 from botify.evaluation import EvaluationError
 from botify.evaluation.evaluate import Job, evaluate_all
 from botify.evaluation.protocols import Terms
-from botify.evaluation.rankers.ease import MOST_ITEMS
+from botify.evaluation.rankers.peers import MOST_ITEMS
 from tests.unit.evaluation.logs import random_log
 
 

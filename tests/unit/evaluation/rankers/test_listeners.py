@@ -6,7 +6,7 @@ import numpy as np
 
 from botify.evaluation.log import Log
 from botify.evaluation.ranker import Setup
-from botify.evaluation.rankers.listeners import NOTHING_HEARD, Listeners
+from botify.evaluation.rankers.botify import NOTHING_HEARD, Listeners
 from botify.schemas.codec import Codec
 from botify.schemas.validation import check
 

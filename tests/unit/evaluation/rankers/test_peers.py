@@ -11,7 +11,7 @@ from botify.evaluation.evaluate import Job, replays
 from botify.evaluation.log import Log
 from botify.evaluation.protocols import Terms
 from botify.evaluation.ranker import UNTUNED, Setup
-from botify.evaluation.rankers.ease import Ease
+from botify.evaluation.rankers.peers import Ease
 from botify.evaluation.rankers.registry import PEERS, require_peer
 from tests.unit.evaluation.logs import random_log, reported
 

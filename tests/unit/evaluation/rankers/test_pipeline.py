@@ -23,9 +23,9 @@ from botify.evaluation.log import Log
 from botify.evaluation.protocols import Terms, plan_of
 from botify.evaluation.ranker import Setup
 from botify.evaluation.rankers import pipeline
+from botify.evaluation.rankers.botify import MemoryState
 from botify.evaluation.rankers.pipeline import PipelineRanker
 from botify.evaluation.run import run
-from botify.evaluation.state import MemoryState
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Model, Recommendation, RecommendationRequest, Track, TrainingBatch
 from botify.schemas.topics import Topics

@@ -19,8 +19,8 @@ from confluent_kafka import KafkaException, Producer
 
 from botify.core.kafka.config import producer_config
 from botify.core.settings import Settings
-from botify.evaluation.launch.judge import Judge
-from botify.evaluation.launch.ramp import Ramp
+from botify.evaluation.launch import Judge
+from botify.evaluation.ramp import Ramp
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, RampStep
 from botify.schemas.topics import Topics

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from botify.core.settings import Settings
-from botify.evaluation.launch import ramp as module
-from botify.evaluation.launch.judge import Judge
-from botify.evaluation.launch.ramp import Ramp
+from botify.evaluation import ramp as module
+from botify.evaluation.launch import Judge
+from botify.evaluation.ramp import Ramp
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, RampStep
 from botify.services.experiments import Experiment, load_experiments

@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 
 from botify.analytics import AnalyticsError
 from botify.analytics.cli import results
-from botify.evaluation.launch.cli import decide
+from botify.evaluation.launch import decide
 from tests.unit.analytics.test_exported import write
-from tests.unit.evaluation.launch.test_judge import launch
+from tests.unit.evaluation.test_launch import launch
 
 APP = typer.Typer()
 APP.command("decide")(decide)

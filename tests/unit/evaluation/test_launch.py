@@ -11,9 +11,8 @@ from botify.analytics.data import listens_frame
 from botify.analytics.decision import GO_ON, ROLL_BACK, SHIP, STOP, Decision
 from botify.analytics.sessions import sessions_of
 from botify.core.goals import Goals
-from botify.evaluation.launch.judge import Judge, first_sessions
-from botify.evaluation.launch.observed import Observed
-from botify.evaluation.launch.steps import Known, next_step
+from botify.evaluation.launch import Judge, first_sessions
+from botify.evaluation.ramp import Known, Observed, next_step
 from botify.schemas.events import Listen, RampStep
 from botify.services.experiments import Experiment, Treatment
 

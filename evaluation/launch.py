@@ -1,0 +1,234 @@
+"""Whether a launch ships: sessions become the users of `botify.analytics.decision`, which decides; `decide` prints it.
+
+Settled listeners are decided by the rule, first sessions show early losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+from rich import box
+from rich.table import Table
+
+from botify.analytics import AnalyticsError
+from botify.analytics.assignment import Assignment, assign, metrics_before, per_user
+from botify.analytics.data import read_listens
+from botify.analytics.decision import ROLL_BACK, Decision, Rule, rows_of
+from botify.analytics.decision import decide as apply_rule
+from botify.analytics.experiment import HOUR_MS
+from botify.analytics.exported import open_listens
+from botify.analytics.monitoring import adjust, settled_users
+from botify.analytics.planning import decision_users
+from botify.analytics.sessions import sessions_of
+from botify.analytics.slices import novelty
+from botify.core.cli import Alpha, Data, Json, Run, console, print_json, progress, say
+from botify.core.goals import Goals
+from botify.core.kafka.admin import require_kafka
+from botify.core.settings import Settings
+from botify.core.welch import Difference, Sample
+from botify.services.experiments import Experiment, load_policy
+from botify.streams.folds.sessions import GAP_MS
+
+OF_FIRST_SESSION = ("mean_time_per_session", "mean_tracks_per_session", "mean_request_latency")
+"""Metrics that a single session has."""
+FEWEST = 100
+"""Settled listeners from which the horizon can be planned."""
+UNPLANNED = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """How a launch is judged: the users are built here, `botify.analytics.decision` decides.
+
+    The first treatment of the experiment, or the one named `C`, is the control. `effect` is the smallest relevant
+    improvement, as a share of the control's mean; `window_h` are the hours of each listener that are compared, in event
+    time. The horizon is `listeners`, or planned from the spread of the settled listeners, pooled within the arms: it
+    does not depend on the effect, so it may be planned again at each look (Friede and Kieser, Statistics in Medicine
+    25, 2006).
+    """
+
+    experiment: Experiment
+    effect: float = 0.02
+    window_h: float = 24.0
+    alpha: float = 0.05
+    listeners: int | None = None
+
+    @property
+    def control(self) -> str:
+        """Name of the control."""
+        names = list(self.shares)
+        return "C" if "C" in names else names[0]
+
+    @property
+    def treatments(self) -> list[str]:
+        """Names of the other arms."""
+        return [name for name in self.shares if name != self.control]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Name of each arm to its share."""
+        return {arm.name: share for arm, share in self.experiment.shares().items()}
+
+    @property
+    def goals(self) -> Goals:
+        """The declared goals; raises `AnalyticsError` without any."""
+        if self.experiment.goals is None:
+            raise AnalyticsError(
+                f'experiment {self.experiment.name} declares no goals; add success = ["mean_time_per_session"] and '
+                "guardrails to the experiments file"
+            )
+        return self.experiment.goals
+
+    def decisions(self, sessions: pd.DataFrame, assignment: Assignment) -> list[Decision]:
+        """Decide about each treatment from the listeners whose window is over; `sessions` include those before it."""
+        users = settled_users(sessions, assignment, round(self.window_h * HOUR_MS))
+        users = users.assign(treatment=users["treatment"].astype(str))
+        if len(users):
+            users = adjust(users, metrics_before(sessions, assignment)).users
+        recommenders = {arm.name: arm.recommender for arm in self.experiment.shares() if arm.recommender}
+        rule = Rule(self.goals, self._horizon(users), self.alpha, treatments=len(self.treatments))
+        return [apply_rule(users, name, rule, self.control, self.shares, recommenders) for name in self.treatments]
+
+    def early(self, sessions: pd.DataFrame, assignment: Assignment) -> list[Decision]:
+        """Return decisions against treatments that first sessions already show to be worse, before windows are over."""
+        users = first_sessions(sessions, assignment)
+        if users.empty:
+            return []
+        users = adjust(users, metrics_before(sessions, assignment)).users
+        success = tuple(name for name in self.goals.success if name in users) or OF_FIRST_SESSION[:1]
+        guardrails = {name: margin for name, margin in self.goals.guardrails.items() if name in users}
+        rule = Rule(Goals(success, guardrails), UNPLANNED, self.alpha, treatments=len(self.treatments), strict=True)
+        # sessions of a slower arm are over later, so their numbers say nothing about the split
+        over = users["treatment"].value_counts()
+        split = {name: float(over.get(name, 1)) for name in self.shares}
+        found = [apply_rule(users, name, rule, self.control, split) for name in self.treatments]
+        return [one for one in found if one.outcome == ROLL_BACK]
+
+    def _horizon(self, users: pd.DataFrame) -> int:
+        if self.listeners is not None:
+            return self.listeners
+        spread = spread_of(users, (*self.goals.success, *self.goals.guardrails))
+        if len(users) < FEWEST or not all(np.isfinite(value) for value in spread.values()):
+            return UNPLANNED
+        return decision_users(self.goals, spread, self.effect, alpha=self.alpha, treatments=len(self.treatments))
+
+
+def spread_of(users: pd.DataFrame, metrics: tuple[str, ...]) -> Mapping[str, float]:
+    """Return each metric's standard deviation within the arms over its mean.
+
+    Examples
+    --------
+    >>> spread_of(pd.DataFrame({"treatment": ["C", "C", "T1", "T1"], "time": [1.0, 3.0, 2.0, 4.0]}), ("time",))
+    {'time': 0.565...}
+    """
+    found = {}
+    for metric in metrics:
+        samples = [Sample.of(group) for _, group in users.groupby("treatment", observed=True)[metric]]
+        n = sum(sample.n for sample in samples)
+        mean = sum(sample.n * sample.mean for sample in samples if sample.n) / n if n else np.nan
+        variance = sum(sample.n * sample.variance for sample in samples if sample.n) / n if n else np.nan
+        found[metric] = float(np.sqrt(variance) / abs(mean)) if mean else np.nan
+    return found
+
+
+def first_sessions(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
+    """Return `treatment` and `OF_FIRST_SESSION` of each listener's first session that is over, by time of entry."""
+    taking_part = sessions.join(assignment.users["since_ms"], on="user", how="inner")
+    within = taking_part[taking_part["ended_ms"] >= taking_part["since_ms"]].sort_values("started_ms", kind="stable")
+    first = within.drop_duplicates("user")
+    over = first[first["ended"] | (first["ended_ms"] + GAP_MS <= assignment.until_ms)]
+    metrics = per_user(over)[list(OF_FIRST_SESSION)]
+    users = assignment.users.join(metrics, how="inner").sort_values("since_ms", kind="stable")
+    return users.assign(treatment=users["treatment"].astype(str)).drop(columns="since_ms")
+
+
+Effect = Annotated[float, typer.Option(min=0.01, help="Smallest relevant improvement, in % of the control's mean.")]
+Window = Annotated[float, typer.Option(min=0, help="Hours of each listener to compare, in event time.")]
+Listeners = Annotated[
+    int | None, typer.Option(min=100, help="Listeners of both arms to plan for; default: from the spread of the data.")
+]
+Name = Annotated[str, typer.Argument(help="Name of an experiment that declares success metrics and guardrails.")]
+
+
+def decide(
+    name: Name,
+    effect: Effect = 2.0,
+    window_h: Window = 24.0,
+    listeners: Listeners = None,
+    run: Run = None,
+    data: Data = None,
+    alpha: Alpha = 0.05,
+    as_json: Json = False,
+) -> None:
+    """Decide whether an experiment's treatment ships, by its success metrics and guardrails."""
+    settings = Settings.from_env()
+    judge = Judge(declared_experiment(settings, name), effect / 100, window_h, alpha, listeners)
+    judge.goals  # noqa: B018 - raises before the listens are read
+    sessions, assignment = _read(settings, name, data, run)
+    decisions = judge.decisions(sessions, assignment)
+    changes = {one.treatment: novelty(sessions, assignment, judge.control, one.treatment) for one in decisions}
+    if as_json:
+        print_json(
+            [
+                {
+                    **one._asdict(),
+                    "metrics": [row._asdict() for row in one.metrics],
+                    "novelty": {**changes[one.treatment]._asdict()},
+                }
+                for one in decisions
+            ]
+        )
+        return
+    for one in decisions:
+        console.print(render_decision(name, one))
+        say(one.sentence)
+        if changes[one.treatment].significant:
+            say(f"the effect on the time per session {_trend(changes[one.treatment])} over each listener's sessions")
+
+
+def _trend(change: Difference) -> str:
+    return f"{'grows' if change.estimate > 0 else 'falls'} by {abs(change.estimate):.2f} (later less earlier half)"
+
+
+def declared_experiment(settings: Settings, name: str) -> Experiment:
+    """Return an experiment of the experiments file; raises `AnalyticsError` if it is not declared."""
+    declared = {one.name: one for one in load_policy(settings).experiments}
+    if name not in declared:
+        raise AnalyticsError(
+            f"{settings.experiments or 'BOTIFY_EXPERIMENTS (not set)'} does not declare experiment {name!r}; "
+            f"it declares {', '.join(declared) or 'none'}"
+        )
+    return declared[name]
+
+
+def _read(settings: Settings, name: str, data: Path | None, run: str | None) -> tuple[pd.DataFrame, Assignment]:
+    if data is not None:
+        with open_listens(data, run) as exported:
+            return exported.sessions(), exported.assignment(name)
+    with progress("Reading listens") as bar:
+        listens = read_listens(require_kafka(settings), run_id=run, tell=bar.advance)
+    return sessions_of(listens), assign(listens, name)
+
+
+def render_decision(name: str, decision: Decision) -> Table:
+    """Draw the metrics of a decision."""
+    table = Table(
+        title=f"{name}, {decision.treatment}: {decision.users:,} of {decision.horizon:,} planned listeners",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,  # 80 columns hold it
+    )
+    for heading in ("metric", "goal"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("control", "treated", "effect %"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("sig.", overflow="fold")
+    for row in rows_of(decision):
+        table.add_row(*row)
+    return table
