@@ -22,7 +22,7 @@ from botify.evaluation.rankers.botify import BotifyRanker, batch_of, columns_of
 from botify.evaluation.run import run
 from botify.schemas.events import Model, Track
 from botify.schemas.models import model_of
-from botify.schemas.shards import Shard
+from botify.schemas.training import Shard
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.sim.loop.kafka import tracks_of
 from botify.sim.world import find_world

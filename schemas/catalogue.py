@@ -44,10 +44,7 @@ class CatalogueReader:
     reader that starts reads from the topic only what came after it. A record that is no `Track` is skipped with a
     warning: it would stop every reader until it is overwritten.
 
-    Attributes
-    ----------
-    tracks : TrackTable
-        As of the last `refresh`.
+    `tracks`: as of the last `refresh`.
     """
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
@@ -78,10 +75,7 @@ class CatalogueReader:
     def refresh(self) -> int:
         """Read the records added since the last call, and return their number. Blocks for some milliseconds.
 
-        Raises
-        ------
-        TopicError
-            The topic cannot be read.
+        Raises `TopicError`: the topic cannot be read.
         """
         before, self._read_already = self._read_already, 0
         return before + self._read()
@@ -89,10 +83,7 @@ class CatalogueReader:
     def take_arrived(self) -> int:
         """Add the records that have arrived, at once, and return their number; the topic may have further ones.
 
-        Raises
-        ------
-        TopicError
-            The topic cannot be read.
+        Raises `TopicError`: the topic cannot be read.
         """
         return self._take(self._reader.read_arrived())
 
@@ -137,10 +128,7 @@ class CatalogueFile:
 
     A file that is damaged, of another topic of the name, or ahead of the topic is as good as none: it is made again.
 
-    Attributes
-    ----------
-    offsets : mapping of partition to offset
-        Up to which the topic is in the file.
+    `offsets`: up to where the file has each partition of the topic.
     """
 
     def __init__(self, directory: Path, topic: str, topic_id: str) -> None:

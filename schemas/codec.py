@@ -25,8 +25,7 @@ from fastavro import schemaless_reader, schemaless_writer
 from numpy.typing import NDArray
 
 from botify.core.errors import DecodeError, SchemaError
-from botify.schemas.column_writer import ColumnWriter, NotPlainError
-from botify.schemas.columns import ColumnReader
+from botify.schemas.columns import ColumnReader, ColumnWriter, NotPlainError
 from botify.schemas.events import (
     Event,
     Feedback,
@@ -89,10 +88,7 @@ class CommittedSchema:
 def load(directory: Path = AVRO_DIR) -> list[CommittedSchema]:
     """Read all versions, oldest first, and compare them with the lock file.
 
-    Raises
-    ------
-    SchemaError
-        A file is changed, not locked, or missing.
+    Raises `SchemaError`: a file is changed, not locked, or missing.
     """
     locked: dict[str, dict[str, Any]] = json.loads((directory / LOCK_FILE.name).read_text(encoding="utf-8"))
     present = {path.stem for path in directory.glob("*.avsc")}
@@ -149,11 +145,8 @@ PAYS_FROM = 4
 class Codec:
     """Encodes with the newest version of each event, decodes every version.
 
-    Parameters
-    ----------
-    schemas : iterable of CommittedSchema, optional
-        All versions, in any order; by default the committed ones. Their ids are on the wire, so schemas with
-        a registry's ids make the codec use those.
+    `schemas`: all versions, in any order; by default the committed ones. Their ids are on the wire, so schemas with a
+    registry's ids make the codec use those.
 
     Examples
     --------
@@ -186,10 +179,7 @@ class Codec:
     def encode(self, event: Event) -> bytes:
         """Return the event in the wire format.
 
-        Raises
-        ------
-        SchemaError
-            A field has a type that its schema does not allow.
+        Raises `SchemaError`: a field has a type that its schema does not allow.
         """
         header, schema = self._writers[type(event)]
         body = io.BytesIO()
@@ -207,10 +197,7 @@ class Codec:
     def encode_many(self, events: Sequence[Event]) -> list[bytes]:
         """Return what `encode` would for each; many of one class at once cost a third of it each.
 
-        Raises
-        ------
-        SchemaError
-            As `encode`.
+        Raises `SchemaError` as `encode`.
         """
         kinds: Any = set(map(type, events))
         if len(kinds) == 1 and len(events) >= PAYS_FROM:
@@ -225,10 +212,8 @@ class Codec:
     def decode(self, raw: bytes | None, event: type[E]) -> E:
         """Return the event that the bytes hold.
 
-        Raises
-        ------
-        DecodeError
-            The value is empty, not in the wire format, of an unknown schema or another event, truncated, or too long.
+        Raises `DecodeError`: the value is empty, not in the wire format, of an unknown schema or another event,
+        truncated, or too long.
         """
         if not raw:
             raise DecodeError(f"the value is empty; a {event.__name__} was expected", b"")

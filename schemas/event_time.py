@@ -34,16 +34,9 @@ SPREAD_MS = 24 * 60 * 60 * 1000
 class Lead:
     """How far the listens of a topic may lead the broker's clock, as the topic declares it (`MAX_LEAD`).
 
-    Parameters
-    ----------
-    read : callable
-        Returns the declared bound; None if the topic was made by a version that did not declare. Then the bound is
-        `LEAD_MS`, but headers and the newest listen of the partition count, as in that version.
-
-    Attributes
-    ----------
-    ms : int | None
-        As of the last reading.
+    `read`: returns the declared bound; None if the topic was made by a version that did not declare. Then the bound is
+    `LEAD_MS`, but headers and the newest listen of the partition count, as in that version. `ms`: as of the last
+    reading.
     """
 
     def __init__(self, read: Callable[[], int | None] = lambda: LEAD_MS) -> None:
@@ -73,10 +66,7 @@ class EventTime:
     Which listens are accepted is a function of the topic: of its declared lead, and of the records' bytes and Kafka
     timestamps. So every replay decides alike. A topic declares once, and what was refused before stays a dead letter.
 
-    Attributes
-    ----------
-    newest_ms : int
-        0 before the first listen.
+    `newest_ms`: 0 before the first listen.
 
     Examples
     --------
@@ -103,6 +93,9 @@ the broker took the record at 1970-01-01 00:15:00; look at the producer's clock 
     ) -> None:
         """Accept a listen, or reject it if its time leads too far.
 
+        Raises `ValidationError`: the time leads by more than the bound: `IgnoredHeaderError` if a header says that it
+        may.
+
         Parameters
         ----------
         timestamp_ms : int
@@ -115,11 +108,6 @@ the broker took the record at 1970-01-01 00:15:00; look at the producer's clock 
             Of the topic.
         raw : bytes
             The record's value; it travels with the error.
-
-        Raises
-        ------
-        ValidationError
-            The time leads by more than the bound: `IgnoredHeaderError` if a header says that it may.
         """
         bound_ms = LEAD_MS if lead.ms is None else lead.ms
         if timestamp_ms > self.newest_ms and timestamp_ms - taken_ms > bound_ms:
@@ -175,10 +163,7 @@ def utc(timestamp_ms: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
 def parse_speed(text: str) -> float | None:
     """Return event time per wall time from a text such as `60x` or `60`, or None for `max`.
 
-    Raises
-    ------
-    SpeedError
-        The text has another form.
+    Raises `SpeedError`: the text has another form.
 
     Examples
     --------

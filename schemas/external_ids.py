@@ -54,10 +54,7 @@ class UserIds:
     process gives them the same number without asking another, and it stays the same after a restart. Of a million
     newcomers, two share a number with a probability of 1 in 9,000.
 
-    Parameters
-    ----------
-    external : sequence of str, optional
-        External ids in the order of their numbers. Without, the numbers are the names.
+    `external`: external ids in the order of their numbers. Without, the numbers are the names.
 
     Examples
     --------
@@ -75,10 +72,7 @@ class UserIds:
     def of(cls, settings: Settings) -> Self:
         """Read the id table of `Settings.dataset`; without a dataset, users are numbers.
 
-        Raises
-        ------
-        UserIdError
-            The dataset is not in the data directory.
+        Raises `UserIdError`: the dataset is not in the data directory.
         """
         if settings.dataset is None:
             return cls()
@@ -100,10 +94,7 @@ class UserIds:
     def number_of(self, name: str) -> int:
         """Return a user's number.
 
-        Raises
-        ------
-        UserIdError
-            Without a table: the name is not a number from 0 to `MAX_USER`. With one: it is empty.
+        Raises `UserIdError`: without a table: the name is not a number from 0 to `MAX_USER`. With one: it is empty.
         """
         if self._numbers is not None:
             if not name:

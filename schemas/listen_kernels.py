@@ -27,7 +27,6 @@ class Fields(NamedTuple):
 
     Attributes
     ----------
-    users, tracks, timestamps_ms : ndarray of int64
     fractions : ndarray of uint64
         The bits of the doubles.
     events, sessions : ndarray of uint64
@@ -281,7 +280,6 @@ def first_leap(
         Of the listens; of their records.
     newest_ms : int
         Before that row; see `EventTime`.
-    lead_ms : int
     declared : bool
         Whether the topic declares the bound; if not, a listen may lead the newest by it, too.
     """

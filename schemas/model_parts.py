@@ -1,24 +1,29 @@
 """Bodies of models that are too large for one record: sent in parts, followed by a record that names them.
 
-A *part* is a record of the models topic with the key `<name>/<series>/<step>/<SHA-256>`, and up to `PART_BYTES` in its
+A *part* is a record of the models topic with the key `<name>/<series>/0/<SHA-256>` and up to `PART_BYTES` in its
 body. The record with the key `<name>`, the manifest, comes after its parts: it has no body, the digest of the whole
-one, and the keys of its parts in order. The parts of step 0 are a body whole; those of each further step are an
-increment (`schemas.model_delta`) to the body before. A series ends when its increments have half as many bytes as the
-body, or after `MOST_STEPS`; the next manifest begins another, and tombstones for the parts of all earlier ones follow
-it. So the topic has at most two series of a model, whatever its compaction has removed already.
+one, and the keys of its parts in order. Tombstones for the parts of all earlier manifests follow it. So the topic has
+at most two series of a model, whatever its compaction has removed already.
 
 A publisher names only parts that it has sent itself. Another publisher of the name, such as a learner that took over,
-begins a series of its own and removes those on the topic.
+removes those on the topic.
+
+Earlier versions sent increments in between: parts of a step above 0 have what turns the body before into the next one.
+They are still read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+import struct
+import zlib
 from collections.abc import Callable
 from functools import partial
 from itertools import groupby
-from typing import IO, NamedTuple
+from typing import IO
+
+import numpy as np
 
 from botify.core.errors import DecodeError
 from botify.core.files import Body, mapped, release
@@ -27,25 +32,11 @@ from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model
-from botify.schemas.model_delta import apply_delta, delta_of
 from botify.schemas.topics import Topics
 
 PART_BYTES = 4 * 1024 * 1024
-MOST_STEPS = 64
-LARGEST_SHARE = 0.5
-"""Of a body's size, the bytes that all increments of a series may have."""
 UNACKNOWLEDGED_PARTS = 8
 """Parts that wait in the producer's queue at most."""
-
-
-class _Series(NamedTuple):
-    """The parts of the last manifest of a name, and the body that they make."""
-
-    id: str
-    steps: int
-    increment_bytes: int
-    parts: list[str]
-    body: Body
 
 
 class ModelPublisher:
@@ -72,54 +63,33 @@ class ModelPublisher:
         self.begin()
 
     def begin(self) -> None:
-        """Forget what was sent, because others may have published since: the next model of each name goes whole."""
-        self._series: dict[str, _Series] = {}
+        """Read again which parts are on the topic before the next model, because others may have published since."""
         self._on_topic: dict[str, set[str]] | None = None
 
     def send(self, model: Model) -> None:
         """Send the parts of a model, its manifest, and tombstones for the parts that it does not have.
 
-        Raises
-        ------
-        PublishError
-            A record was refused or is not acknowledged.
-        TopicError
-            The parts on the topic cannot be read.
+        Raises `PublishError`: a record was refused or is not acknowledged. Raises `TopicError`: the parts on the topic
+        cannot be read.
         """
         if self._on_topic is None:
             self._on_topic = self._read_parts()
         parts: list[str] = []
         if len(model.body) > PART_BYTES:
-            series = self._series[model.name] = self._send_parts(model, self._series.get(model.name))
-            parts = series.parts
+            parts = self._send_parts(model)
             self._send(model.name, model._replace(body=b"", parts=parts))
         else:
-            self._series.pop(model.name, None)
             self._send(model.name, model)
         for part in sorted(self._on_topic.get(model.name, set()).difference(parts)):
             self._publisher.send(self._topic, None, f"{model.name}/{part}".encode())
         self._on_topic[model.name] = set(parts)
 
-    def _send_parts(self, model: Model, last: _Series | None) -> _Series:
-        body = mapped(lambda file: file.write(model.body))
-        if last is not None and last.steps < MOST_STEPS:
-            delta = delta_of(last.body, body)
-            release(last.body)
-            release(body)
-            increment_bytes = last.increment_bytes + len(delta)
-            if increment_bytes <= LARGEST_SHARE * len(body):
-                step = last.steps + 1
-                parts = last.parts + self._send_step(model, f"{last.id}/{step}", delta)
-                return _Series(last.id, step, increment_bytes, parts, body)
-        id_ = secrets.token_hex(8)
-        return _Series(id_, 0, 0, self._send_step(model, f"{id_}/0", model.body), body)
-
-    def _send_step(self, model: Model, step: str, content: bytes) -> list[str]:
-        sent: list[str] = []
-        for begin in range(0, len(content), PART_BYTES):
-            piece = content[begin : begin + PART_BYTES]
+    def _send_parts(self, model: Model) -> list[str]:
+        series, sent = secrets.token_hex(8), []
+        for begin in range(0, len(model.body), PART_BYTES):
+            piece = model.body[begin : begin + PART_BYTES]
             digest = hashlib.sha256(piece).hexdigest()
-            sent.append(f"{step}/{digest}")
+            sent.append(f"{series}/0/{digest}")
             key = f"{model.name}/{sent[-1]}"
             self._send(key, Model(key, model.version, piece, digest, model.timestamp_ms))
             if len(sent) % UNACKNOWLEDGED_PARTS == 0:
@@ -179,10 +149,7 @@ class ModelParts:
     def take(self, name: str, part: str, content: bytes | None) -> None:
         """Keep a part until the manifest comes that names it; None is a tombstone.
 
-        Raises
-        ------
-        DecodeError
-            The content does not have the digest of its key.
+        Raises `DecodeError`: the content does not have the digest of its key.
         """
         if content is None:
             self._parts.pop((name, part), None)
@@ -198,10 +165,7 @@ class ModelParts:
     def whole(self, manifest: Model) -> Model:
         """Return the model that a manifest names; its body lies in a file.
 
-        Raises
-        ------
-        DecodeError
-            Parts are missing, an increment does not fit, or the body does not have its digest.
+        Raises `DecodeError`: parts are missing, an increment does not fit, or the body does not have its digest.
         """
         name, parts = manifest.name, list(manifest.parts or ())
         known, body = self._bodies.get(name, ([], b""))
@@ -231,4 +195,37 @@ def _write_step(before: Body | None, content: bytes, file: IO[bytes]) -> None:
     if before is None:
         file.write(content)
     else:
-        apply_delta(before, content, file)
+        apply_increment(before, content, file)
+
+
+_HEAD = struct.Struct("<4sQII")
+_MAGIC = b"BMD1"
+
+
+def apply_increment(old: Body, increment: bytes, out: IO[bytes]) -> None:
+    """Write the body that an increment of an earlier version makes of the one before.
+
+    It is `"BMD1" | size of the new body u64 | pieces n u32 | bytes of the table u32 | table | new bytes`. The table,
+    compressed by zlib, has three columns of n numbers (i64, the lowest bytes of all numbers first): how many bytes to
+    skip in the old body, to copy from it, and to add. Raises `ValueError`: the bytes are no increment of this body.
+    """
+    if len(increment) < _HEAD.size or (head := _HEAD.unpack_from(increment))[0] != _MAGIC:
+        raise ValueError(f"{len(increment)} bytes that begin with {increment[:4]!r} are no increment")
+    _, size, pieces, table_bytes = head
+    at = _HEAD.size + table_bytes
+    try:
+        planes = np.frombuffer(zlib.decompress(increment[_HEAD.size : at]), np.uint8).reshape(8, 3 * pieces)
+    except (zlib.error, ValueError) as error:
+        raise ValueError(f"the table of an increment cannot be read: {error}") from error
+    skipped, copied, added = np.ascontiguousarray(planes.T).view("<i8").reshape(3, pieces)
+    begins = np.cumsum(skipped + copied) - copied
+    is_whole = at + int(added.sum()) == len(increment) and int((copied + added).sum()) == size
+    if not is_whole or min(copied.min(initial=0), added.min(initial=0), begins.min(initial=0)) < 0:
+        raise ValueError(f"an increment of {len(increment)} bytes does not make a body of {size}")
+    if pieces and int((begins + copied).max()) > len(old):
+        raise ValueError(f"an increment copies from a longer body than the {len(old)} bytes that it is applied to")
+    with memoryview(old) as source, memoryview(increment) as fresh:
+        for begin, length, more in zip(begins.tolist(), copied.tolist(), added.tolist(), strict=True):
+            out.write(source[begin : begin + length])
+            out.write(fresh[at : at + more])
+            at += more

@@ -24,8 +24,8 @@ from botify.core.throttle import throttled
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model
 from botify.schemas.model_parts import ModelParts, ModelPublisher, name_and_part
-from botify.schemas.shards import ALONE, model_and_shard
 from botify.schemas.topics import MAX_MODEL_BYTES, Topics
+from botify.schemas.training import ALONE, model_and_shard
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +56,7 @@ def learned_body_bytes(settings: Settings) -> int:
 def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
     """Return a snapshot with its digest.
 
-    Raises
-    ------
-    TopicError
-        The body is too large.
+    Raises `TopicError`: the body is too large.
 
     Examples
     --------
@@ -76,12 +73,7 @@ def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
 def publish_models(settings: Settings, codec: Codec, models: Iterable[Model]) -> None:
     """Publish models, and return when all are acknowledged. At least once: a copy replaces its equal.
 
-    Raises
-    ------
-    PublishError
-        A broker refused one, or did not answer.
-    TopicError
-        The topic cannot be read.
+    Raises `PublishError`: a broker refused one, or did not answer. Raises `TopicError`: the topic cannot be read.
     """
     publisher = RecordPublisher(settings, message_max_bytes=MAX_MODEL_BYTES)
     parts = ModelPublisher(settings, codec, publisher)
@@ -214,10 +206,7 @@ class ModelReader(TopicFollower):
         self._serve_newest(chain.from_iterable(self._to_end()))
 
     def _take(self, messages: Sequence[Message]) -> None:
-        """Serve the newest of each model of all records that have come, so that what is served is not behind them.
-
-        It rests meanwhile and afterwards: those who are served share the processor with this thread.
-        """
+        """Serve the newest of each model of all records that have come, so that what is served is not behind them."""
         with throttled(REST, MOST_REST_S, self._stopping):
             self._serve_newest(chain(messages, chain.from_iterable(islice(self._waiting(), MOST_WAITING))))
 
@@ -226,11 +215,7 @@ class ModelReader(TopicFollower):
             yield self._consumer.poll(1, POLL_S, gather_s=0.0)
 
     def _serve_newest(self, messages: Iterable[Message]) -> None:
-        """Prepare the last snapshot of each model, or the one before it if that cannot be used.
-
-        Preparing takes longer than reading. If each snapshot were prepared, recommenders under load would be served
-        from ever older ones while the learner is fast: models are young and due again soon.
-        """
+        """Prepare the last snapshot of each model, or the one before it if that cannot be used."""
         newest: dict[str, dict[str, list[_Arrived]]] = {}
         for message in messages:
             if (arrived := self._read(message)) is not None:

@@ -27,10 +27,7 @@ _OK, _NOT_FOUND = 200, 404
 def codec_of(settings: Settings) -> Codec:
     """Return the codec of a deployment: with the ids of its registry, or else the committed ids.
 
-    Raises
-    ------
-    SchemaError
-        The registry does not answer, or refuses a schema.
+    Raises `SchemaError`: the registry does not answer, or refuses a schema.
 
     Examples
     --------
@@ -46,11 +43,7 @@ def codec_of(settings: Settings) -> Codec:
 
 @cache  # a process asks once, however many codecs it makes
 def _registered(url: str, address: str, subjects: tuple[tuple[str, str], ...]) -> tuple[CommittedSchema, ...]:
-    """Return the committed schemas with the registry's ids; missing ones are registered, oldest first.
-
-    Subjects are named after topics (Confluent's TopicNameStrategy). If all are registered, a process needs no right to
-    write.
-    """
+    """Return the committed schemas with the registry's ids; missing ones are registered, oldest first."""
     import httpx  # slow to import, and rarely needed
 
     whole = httpx.URL(url)

@@ -178,16 +178,8 @@ def learner_group_of(settings: Settings) -> str:
 def create_topics(settings: Settings) -> list[str]:
     """Create missing topics, and check the others.
 
-    Returns
-    -------
-    list of str
-        Names of the created topics.
-
-    Raises
-    ------
-    TopicError
-        A topic has another number of partitions than it should. It is not changed: the state of a partition would no
-        longer match its users.
+    Returns names of the created topics. Raises `TopicError`: a topic has another number of partitions than it should.
+    It is not changed: the state of a partition would no longer match its users.
     """
     admin = AdminClient(common_config(settings))
     definitions = Topics.of(settings).all()
@@ -205,10 +197,8 @@ def create_topics(settings: Settings) -> list[str]:
 def check_training(settings: Settings) -> None:
     """Check that the shards of the learned models are those of the training topic.
 
-    Raises
-    ------
-    TopicError
-        There is a training topic of another number of shards alone, or one with other partitions than it should have.
+    Raises `TopicError`: there is a training topic of another number of shards alone, or one with other partitions than
+    it should have.
     """
     counts, training = partition_counts(AdminClient(common_config(settings))), Topics.of(settings).training
     _check_shards(settings, counts)

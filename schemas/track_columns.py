@@ -226,15 +226,8 @@ def write_columns(file: IO[bytes], about: Mapping[str, Any], arrays: Mapping[str
 def read_columns(file: Body, *, check: bool = False) -> tuple[dict[str, Any], TrackColumns]:
     """Return what was written about columns, and the columns.
 
-    Parameters
-    ----------
-    check : bool
-        Read everything, and compare it with the checksum.
-
-    Raises
-    ------
-    ColumnsError
-        The file is not whole, or of another format.
+    `check`: read everything, and compare it with the checksum. Raises `ColumnsError`: the file is not whole, or of
+    another format.
     """
     at = file.find(b"\n") + 1
     try:

@@ -30,9 +30,7 @@ def numbers_of(texts: Sequence[str]) -> Ints:
 def labels_of(tracks: Iterable[Track]) -> Ints:
     """Return the labels of tracks as numbers.
 
-    Returns
-    -------
-    ndarray of int64, shape (n, len(LABELS))
+    Returns ndarray of int64, shape (n, len(LABELS)).
 
     Examples
     --------

@@ -20,10 +20,7 @@ DECODED_AT_ONCE = 10_000
 def unknown_among(tracks: Ints, known: Container[int]) -> Ints:
     """Return the tracks that are not known.
 
-    Parameters
-    ----------
-    known : container of int
-        Asked for all at once if it has `TrackTable.holds`.
+    `known`: asked for all at once if it has `TrackTable.holds`.
 
     Examples
     --------
@@ -52,10 +49,7 @@ class TrackTable(Mapping[int, Track]):
 
     One thread adds tracks; others may read at the same time.
 
-    Parameters
-    ----------
-    codec : Codec
-        Decodes the records.
+    `codec`: decodes the records.
 
     Examples
     --------

@@ -106,11 +106,8 @@ class SnapshotWriter:
 def read_frames(path: Path) -> Iterator[Frame]:
     """Yield the frames before END, and verify the checksum.
 
-    Raises
-    ------
-    SnapshotError
-        The file is no snapshot, of an unknown version, truncated, or damaged. Frames that were yielded before may be
-        damaged too, so read the file to its end before using it.
+    Raises `SnapshotError`: the file is no snapshot, of an unknown version, truncated, or damaged. Frames that were
+    yielded before may be damaged too, so read the file to its end before using it.
     """
     try:
         with gzip.open(path, "rb") as file:
@@ -185,15 +182,7 @@ async def save(sources: ReplaySources, path: Path, namespace: str | None = None)
 
     Each partition is copied in Redis at one checkpoint, and the copy is read page by page.
 
-    Parameters
-    ----------
-    namespace : str, optional
-        By default the live one.
-
-    Raises
-    ------
-    SnapshotError
-        The namespace has no state, or is of another topic.
+    `namespace`: by default the live one. Raises `SnapshotError`: the namespace has no state, or is of another topic.
     """
     prefix = sources.settings.topic_prefix
     chosen = namespace or await live_namespace(sources.redis, prefix)
@@ -258,16 +247,8 @@ async def _write_partition(
 async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False) -> NamespaceRecord:
     """Check the whole file, then load it; `botify replay swap` makes the namespace live.
 
-    Parameters
-    ----------
-    other_topic : bool
-        Whether to accept the state of a topic that is gone: the listens of the current topic then follow it, from the
-        first.
-
-    Raises
-    ------
-    SnapshotError
-        The file is damaged, of another topic, or of another number of partitions.
+    `other_topic`: whether to accept the state of a topic that is gone: the listens of the current topic then follow it,
+    from the first. Raises `SnapshotError`: the file is damaged, of another topic, or of another number of partitions.
     """
     header, found, said = _check(path)
     offsets = _fitting(sources, path, header["topic_id"], found, other_topic=other_topic)

@@ -79,7 +79,6 @@ class Report:
         Offsets between the checkpoints and the end of the topic.
     standing : list of int
         Partitions of the live namespace with such records whose checkpoint does not move for `MOVE_S`.
-    seconds : float
 
     Examples
     --------
@@ -138,13 +137,7 @@ V = TypeVar("V", bytes, float)
 async def compare(
     partition: int, collection: str, expected: Mapping[bytes, V], pages: AsyncIterator[Mapping[bytes, V]]
 ) -> tuple[int, list[Difference]]:
-    """Return the number of items in either, and those that differ.
-
-    Parameters
-    ----------
-    pages : async iterator of mappings
-        Of the store; an item may occur twice.
-    """
+    """Return the number of items in either, and those that differ. `pages`: of the store; an item may occur twice."""
     seen: set[bytes] = set()
     differences = []
     async for page in pages:
@@ -178,6 +171,8 @@ def verify(
 ) -> Report:
     """Compare a namespace with the topic; workers may run. Memory is bounded by the state of two partitions.
 
+    Raises `VerifyError`: the state is of another topic, or the topic has lost records of the state.
+
     Parameters
     ----------
     namespace : str, optional
@@ -186,11 +181,6 @@ def verify(
         By default all.
     one_by_one : bool
         Fold listen by listen, without the code that folds in columns.
-
-    Raises
-    ------
-    VerifyError
-        The state is of another topic, or the topic has lost records of the state.
     """
     return asyncio.run(_verify(settings, namespace, partitions, progress, one_by_one=one_by_one))
 

@@ -11,7 +11,7 @@ from botify.core.kafka.layout import live_layout
 from botify.core.settings import Settings
 from botify.schemas.dead_letters import origin_of
 from botify.schemas.topics import Topics
-from botify.streams.dlq.erase import erase_listener
+from botify.streams.dlq.exclude import erase_listener
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key
 from tests.support import Background, checkpoints, eventually, read_topic

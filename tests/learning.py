@@ -13,9 +13,8 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model, Track, TrainingBatch
 from botify.schemas.models import model_of, publish_models
-from botify.schemas.shards import Shard
 from botify.schemas.topics import Topics
-from botify.schemas.training import TrainingColumns, listens_of
+from botify.schemas.training import Shard, TrainingColumns, listens_of
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import MODELS, ListenModel, OnlineModel, SessionModel
 from botify.streams.learner.partition import LEARNER, SNAPSHOTS

@@ -110,7 +110,7 @@ class Chunk:
 
 
 class Erasures:
-    """Follows the tombstones of erased listeners on the feedback topic; see `botify.streams.dlq.erase`.
+    """Follows the tombstones of erased listeners on the feedback topic; see `botify.streams.dlq.exclude`.
 
     `at_ms`: when each was erased last, wall clock, as of the last `refresh`.
     """

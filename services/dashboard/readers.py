@@ -25,8 +25,8 @@ from botify.schemas.dead_letters import PREFIX, is_exclusion, origin_of
 from botify.schemas.events import Model, RampStep
 from botify.schemas.model_parts import name_and_part
 from botify.schemas.models import learned_body_bytes
-from botify.schemas.shards import model_and_shard
 from botify.schemas.topics import Topics
+from botify.schemas.training import model_and_shard
 from botify.services.dashboard.figures import (
     BanditShare,
     LearnedModel,

@@ -46,7 +46,7 @@ from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.items import Charts, Items, Scores
 from botify.services.gateway.v1.recommending import Recommending
 from botify.services.gateway.v1.users import Erasures, Users
-from botify.streams.dlq.erase import erase_listener
+from botify.streams.dlq.exclude import erase_listener
 from botify.streams.learner.models.item_graph import ItemGraph, neighbours_of
 from botify.streams.read import StateReader
 from botify.streams.store.connect import SERVING_TIMEOUT_S, connect, connect_async, probe_writes_blocking

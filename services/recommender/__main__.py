@@ -41,7 +41,7 @@ from botify.streams.learner.models import scoring
 from botify.streams.learner.models.factors import FactorModel
 from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track import NextTrack
-from botify.streams.learner.models.next_track_snapshot import merged
+from botify.streams.learner.models.next_track_projection import merged
 from botify.streams.read import StateReader
 from botify.streams.store.connect import SERVING_TIMEOUT_S, connect
 

@@ -1,6 +1,6 @@
 """How the labels of tracks match the sessions of a batch, and what that and hearing an artist again are worth.
 
-See `streams.learner.models.labels` and `botify.schemas.track_labels`. Labels with few values become one table for each
+See `streams.learner.models.taste` and `botify.schemas.track_labels`. Labels with few values become one table for each
 session, so that thousands of tracks are valued by looking their values up; artists are many, and a session has heard
 few of them.
 """

@@ -33,7 +33,7 @@ from botify.services.recommender.toppop import TopPop
 from botify.streams.learner.models.factors import FactorModel, read_factors
 from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track import NextTrack
-from botify.streams.learner.models.next_track_snapshot import model_of_snapshot
+from botify.streams.learner.models.next_track_projection import model_of_snapshot
 
 log = logging.getLogger(__name__)
 

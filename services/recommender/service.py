@@ -29,9 +29,8 @@ from botify.core.throttle import gather_ms
 from botify.schemas.codec import Codec
 from botify.schemas.events import Recommendation, RecommendationRequest
 from botify.schemas.models import ModelReader
-from botify.schemas.requests import accept_requests
 from botify.schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
-from botify.schemas.validation import Intake
+from botify.schemas.validation import Intake, accept_requests
 from botify.services.errors import RecommenderError
 from botify.services.experiments import Experiments, LiveExperiments
 from botify.services.recommender.delivery import Delivery, Rejected

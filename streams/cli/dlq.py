@@ -72,10 +72,7 @@ def exclude(
 def exclude_before_replay(settings: Settings, selection: Selection | None, reason: str, *, dry_run: bool) -> None:
     """Exclude the records that a replay must leave out; report on standard error.
 
-    Raises
-    ------
-    DeadLetterError
-        No record meets the conditions.
+    Raises `DeadLetterError`: no record meets the conditions.
     """
     if selection is None:
         return

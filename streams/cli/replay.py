@@ -41,10 +41,7 @@ T = TypeVar("T")
 def run_with_sources(settings: Settings, work: Callable[[ReplaySources], Awaitable[T]]) -> T:
     """Do work that needs open sources, and return its result.
 
-    Raises
-    ------
-    NoBrokerError, RedisUnreachableError
-        A server does not answer.
+    Raises `NoBrokerError` or `RedisUnreachableError`: a server does not answer.
     """
     tune_gc()
     live = require_kafka(require_redis(settings))

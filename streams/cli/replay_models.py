@@ -15,9 +15,16 @@ from botify.core.cli import Json, console, print_json, progress, say
 from botify.core.kafka.admin import require_kafka
 from botify.core.settings import MOST_SHARDS, Settings
 from botify.schemas.events import Model
-from botify.streams.cli.verify import excluded_hint
-from botify.streams.replay.models import Relearned, Swapped, rebuild, relearn, rollback_models, swap_models
-from botify.streams.replay.shards import copy_training, require_no_workers
+from botify.streams.replay.models import (
+    Relearned,
+    Swapped,
+    copy_training,
+    rebuild,
+    relearn,
+    require_no_workers,
+    rollback_models,
+    swap_models,
+)
 from botify.streams.replay.sources import ReplayError
 from botify.streams.store.connect import require_redis
 
@@ -122,6 +129,14 @@ def _show(done: Relearned) -> None:
     say(_VERDICTS[done.equals_live])
     if done.equals_live is False and done.excluded_since:
         say(excluded_hint(done.excluded_since, "replay models --rebuild", "replay models --swap ID"))
+
+
+def excluded_hint(excluded: int, make: str, swap: str) -> str:
+    """Say that exclusions explain differences, and which commands end them."""
+    return (
+        f"{excluded:,} listens were excluded since this was begun, which is the likely cause: `botify {make}` "
+        f"rebuilds it without them, `botify {swap}` makes that live"
+    )
 
 
 _VERDICTS = {

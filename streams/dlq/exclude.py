@@ -2,22 +2,34 @@
 
 State is a fold of the listens topic without its dead letters, so every later fold leaves them out: a replay, a
 verification, a worker after a claim, a retrained learner. Existing state and models keep them until they are rebuilt.
+
+To erase a listener is more: nothing of the past listens stays in state, and no replay, model or export has them again.
+
+    tombstone on listens ──► letters for the listens before it ──► the worker passes it ──► tombstone on feedback
+
+A tombstone has the listener's key, no value, and a header of its own. On the listens it lies in the listener's own
+partition, so that every worker and replay removes the listener between the listens before it and those after it; a
+worker that has the listener in memory cannot write the state back. The letters keep the listens out of every later fold
+and model. What the worker made of them (sessions) is on its topics by the time of the tombstone on the feedback, which
+tells exports until when records of the listener are left out. The topics themselves keep the records, because offsets
+never change.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from confluent_kafka import Message
+from confluent_kafka import KafkaError, Message
 
-from botify.core.errors import DecodeError, ExcludedError, PublishError
+from botify.core.errors import BotifyError, DecodeError, ExcludedError, PublishError
 from botify.core.kafka.admin import end_offsets, start_offsets
 from botify.core.kafka.config import key_of, partition_of
 from botify.core.kafka.headers import headers_of
-from botify.core.kafka.layout import COPIED
+from botify.core.kafka.layout import COPIED, live_layout
 from botify.core.kafka.publisher import RecordPublisher
 from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
@@ -26,6 +38,7 @@ from botify.schemas.dead_letters import ERASED, EXCLUDED, Origin, RejectedBefore
 from botify.schemas.events import Listen
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
+from botify.schemas.validation import ERASURE
 from botify.streams.dlq.letters import ACKNOWLEDGE_TIMEOUT_S, DeadLetterError
 
 log = logging.getLogger(__name__)
@@ -89,17 +102,14 @@ def select(
 ) -> Selection | None:
     """Parse an operator's conditions; None if there are none.
 
+    Raises `DeadLetterError`: an id or a time cannot be parsed.
+
     Parameters
     ----------
     ids : sequence of str
         `topic/partition/offset` each.
     after, before : str, optional
         ISO 8601; by default UTC.
-
-    Raises
-    ------
-    DeadLetterError
-        An id or a time cannot be parsed.
     """
     try:
         origins = frozenset(map(Origin.parse, ids)) if ids else None
@@ -133,15 +143,8 @@ def exclude(settings: Settings, selection: Selection, why: str, *, dry_run: bool
 
     Delivery is at least once. Existing dead letters are skipped, so an interrupted command can be run again.
 
-    Parameters
-    ----------
-    why : str
-        The operator's reason; part of each letter.
-
-    Raises
-    ------
-    DeadLetterError
-        A record does not exist, or a letter was not acknowledged.
+    `why`: the operator's reason; part of each letter. Raises `DeadLetterError`: a record does not exist, or a letter
+    was not acknowledged.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     begin, end = _range(settings, topic, selection)
@@ -277,3 +280,61 @@ def _event_time_ms(text: str | None) -> int | None:
     except ValueError as error:
         raise DeadLetterError(f"{text!r} is not a time; use the form 2026-01-31T12:00:00Z") from error
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+PASS_S = 600.0
+"""How long the worker may take to reach a tombstone, such as while it is restarted; after that the erasure fails."""
+POLL_S = 0.05
+
+
+class ErasureError(BotifyError):
+    """A listener is not erased yet; the erasure can be asked for again."""
+
+
+def erase_listener(
+    settings: Settings, user: int, checkpoint: Callable[[int], int | None], known: Callable[[], bool] = lambda: True
+) -> int:
+    """Erase a listener, and return the number of listens; a second time, it erases what came since. Blocks.
+
+    Raises `ErasureError`: Kafka took not all of it, or the worker is not running or too far behind. Raises
+    `DeadLetterError` as `exclude`.
+
+    Parameters
+    ----------
+    checkpoint : callable
+        Returns the next offset that a partition's worker will fold; None if the partition has no state.
+    known : callable
+        Says whether there may be listens that were folded and not yet erased: if not, none of them is read.
+    """
+    settings = live_layout(settings)
+    topics, partition = Topics.of(settings), partition_of(user, settings.partitions)
+    begin = checkpoint(partition) or 0  # asked before the state: of what is before it, the state has something
+    begin = 0 if known() else begin
+    offset = _tombstone(settings, topics.listens.name, user)
+    done = exclude_erased(settings, {partition: {user: offset}}, begin)
+    give_up = time.monotonic() + PASS_S
+    while (reached := checkpoint(partition)) is not None and reached <= offset:
+        if time.monotonic() > give_up:
+            raise ErasureError(
+                f"the worker has folded partition {partition} up to offset {reached}, and the erasure is at {offset}: "
+                "it takes effect when the worker reaches it; ask for it again"
+            )
+        time.sleep(POLL_S)
+    _tombstone(settings, topics.feedback.name, user)
+    return done.count + done.already
+
+
+def _tombstone(settings: Settings, topic: str, user: int) -> int:
+    """Publish a tombstone, and return its offset."""
+    offsets: list[int] = []
+
+    def on_delivery(error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            offsets.append(message.offset())
+
+    publisher = RecordPublisher(settings, delivery_report_only_error=False)
+    publisher.produce(topic, key=key_of(user), value=None, headers=[(ERASURE, b"")], on_delivery=on_delivery)
+    publisher.drain()
+    if not offsets:
+        raise ErasureError(f"{topic} did not take the erasure; ask for it again")
+    return offsets[0]

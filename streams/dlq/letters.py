@@ -205,13 +205,7 @@ class Resolutions:
         return found
 
     def put(self, status: ResolutionStatus, letters: Mapping[Origin, int]) -> None:
-        """Write resolutions.
-
-        Parameters
-        ----------
-        letters : mapping of origin to offset
-            The offset is `Resolution.from_offset`.
-        """
+        """Write resolutions. `letters`: the offset is `Resolution.from_offset`."""
         if letters:
             now_ms = int(time.time() * 1000)
             entries = {

@@ -83,6 +83,8 @@ def redrive(
 ) -> RedriveResult:
     """Send open letters back with their own key, value and headers, and count the attempts.
 
+    Raises `DeadLetterError`: another process redrives, or a letter is not of the listens topic.
+
     Parameters
     ----------
     redis : redis.Redis or RedisCluster
@@ -91,11 +93,6 @@ def redrive(
         Whether to send letters that would be rejected again.
     exclusions : bool
         Whether to send excluded records, which would be accepted again.
-
-    Raises
-    ------
-    DeadLetterError
-        Another process redrives, or a letter is not of the listens topic.
     """
     topic, resolutions = Topics.of(settings).listens.name, Resolutions(redis, settings.topic_prefix)
     outcome = RedriveResult()

@@ -31,10 +31,7 @@ RUN_RECORDS = 64
 class LearnerApp(FoldingApp):
     """Folds the training topic into models and publishes their snapshots.
 
-    Attributes
-    ----------
-    publisher : Publisher
-        Both are opened when the app starts.
+    `publisher`: both are opened when the app starts.
     """
 
     counters: LearnerCounters
@@ -78,10 +75,7 @@ class LearnerApp(FoldingApp):
         return await asyncio.to_thread(self.sources.open, *opening)
 
     async def _publish_again(self, partition: int, store: Store) -> None:
-        """Publish the snapshots of a namespace that has become the live one.
-
-        The swap has published them, but this learner may have published others between the swap and its notice of it.
-        """
+        """Publish the snapshots of a namespace that has become the live one."""
         (snapshots,) = (await store.read_whole(partition, [SNAPSHOTS], []))[0].values()
         await self.publisher.emit(
             [self.sources.intake.codec.decode(snapshot, Model) for snapshot in snapshots.values()], ()

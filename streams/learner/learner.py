@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from botify.core.errors import BotifyError
 from botify.schemas.events import Model, Track, TrainingBatch
 from botify.schemas.models import LEARNED_BODY_BYTES, model_of
-from botify.schemas.shards import ALONE, Shard
-from botify.schemas.training import TrainingColumns
+from botify.schemas.training import ALONE, Shard, TrainingColumns
 from botify.streams.learner.model import FORMAT, MODELS, ListenModel, OnlineModel, SessionModel
 from botify.streams.learner.models.next_track import CHUNK
 from botify.streams.learner.models.tables import compressed, expanded, pack, unpack
@@ -263,10 +262,7 @@ class Learner:
     ) -> Learner:
         """Return a learner that continues from the state.
 
-        Raises
-        ------
-        OutdatedStateError
-            The state belongs to other models.
+        Raises `OutdatedStateError`: the state belongs to other models.
         """
         progress: dict[str, Any] = json.loads(fields[_PROGRESS])
         expected = _kind_of_state([kind.name for kind in kinds], most_bytes or LEARNED_BODY_BYTES)

@@ -19,15 +19,8 @@ class OnlineModel(Protocol):
     Its state must be a function of what it learned from: no clock, only keyed randomness, and nothing that depends on
     the process. Then training it again on the same batches gives the same bytes.
 
-    Parameters
-    ----------
-    catalogue : mapping of track to Track
-        Has every track that is learned from; it grows during training.
-
-    Attributes
-    ----------
-    name : str
-        Its snapshots are published under this name.
+    `catalogue`: has every track that is learned from; it grows during training. `name`: its snapshots are published
+    under this name.
     """
 
     name: str
@@ -55,10 +48,7 @@ class OnlineModel(Protocol):
     def merged(snapshots: Sequence[bytes]) -> bytes:
         """Return one snapshot of those of all shards, a function of them in their order.
 
-        Raises
-        ------
-        ValueError
-            Some bytes are not a snapshot that was made to be merged.
+        Raises `ValueError`: some bytes are not a snapshot that was made to be merged.
         """
 
 
@@ -74,10 +64,7 @@ class SessionModel(OnlineModel, Protocol):
 class ListenModel(OnlineModel, Protocol):
     """Learns from each listen, in the order of the training topic.
 
-    Attributes
-    ----------
-    cut : int
-        Entries that the last snapshot left out to fit, such as neighbours.
+    `cut`: entries that the last snapshot left out to fit, such as neighbours.
     """
 
     cut: int

@@ -24,10 +24,9 @@ from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import Letters, RejectedBefore
 from botify.schemas.events import Model, Track, TrainingBatch
 from botify.schemas.models import learned_body_bytes
-from botify.schemas.shards import Shard, shard_of
 from botify.schemas.topics import Topics
 from botify.schemas.track_table import TrackTable
-from botify.schemas.training import TrainingColumns, listens_of
+from botify.schemas.training import Shard, TrainingColumns, listens_of, shard_of
 from botify.schemas.validation import Intake, Rejected, decode_and_validate
 from botify.streams.folds.projection import Changes
 from botify.streams.learner.learner import SNAPSHOT_BYTES_PER_S, Learner, OutdatedStateError, Outgrown
@@ -231,10 +230,7 @@ class LearnerPartition(ClaimedPartition):
     async def write(self) -> Outcome:
         """Write the state if it has changed.
 
-        Raises
-        ------
-        ClaimLostError
-            Another learner has claimed the partition, or the store rolled back.
+        Raises `ClaimLostError`: another learner has claimed the partition, or the store rolled back.
         """
         if self.next_offset == self.checkpoint:
             return Outcome.ALREADY
@@ -322,11 +318,7 @@ class LearnerPartition(ClaimedPartition):
             log.error("%s is larger than BOTIFY_MODEL_MB allows: recommenders keep its last snapshot", name)
 
     async def _publish_newest(self) -> None:
-        """Publish snapshots of the last listen, which are not due yet.
-
-        Only on the topic: the state and its snapshots are a function of the batches, not of when these came. After
-        large ones the next wait, so that single listens a few seconds apart do not bring one each.
-        """
+        """Publish snapshots of the last listen, which are not due yet."""
         models = []
         for model in self._learner.newest():
             models.append(model)

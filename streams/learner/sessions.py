@@ -62,10 +62,6 @@ def pad(sessions: Sequence[FinishedSession]) -> Padded:
 def joined(sessions: Sequence[tuple[Sequence[int], Sequence[float]]]) -> dict[str, NDArray[Any]]:
     """Return the sessions' lengths, and all their tracks and fractions in order.
 
-    Parameters
-    ----------
-    sessions : sequence of (tracks, fractions)
-
     Examples
     --------
     >>> arrays = joined([([7, 8], [1.0, 0.5]), ([9], [0.0])])
@@ -113,10 +109,7 @@ class _Open:
 class OpenSessions:
     """One session a listener.
 
-    Parameters
-    ----------
-    most : int
-        How many `end_oldest` leaves.
+    `most`: how many `end_oldest` leaves.
 
     Examples
     --------

@@ -2,6 +2,8 @@
 
 A learner's state is a fold of the training topic without the listens that are dead letters. A learner that has learned
 from a listen before it was excluded has that in its models; they are rebuilt without it from the topic's first record.
+
+For another number of shards, models are rebuilt from a copy of the training batches in the topic of that number.
 """
 
 from __future__ import annotations
@@ -14,14 +16,20 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from botify.core.kafka.admin import TopicState, describe_topic
-from botify.core.kafka.reader import PartitionLog
+from confluent_kafka import ConsumerGroupState, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from botify.core.errors import DecodeError, TopicError
+from botify.core.kafka.admin import TIMEOUT_S, TopicState, describe_topic, end_offsets
+from botify.core.kafka.config import common_config
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.kafka.reader import PartitionLog, TopicReader
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
-from botify.schemas.events import Model
+from botify.schemas.events import Model, TrainingBatch
 from botify.schemas.models import publish_models
 from botify.schemas.registry import codec_of
-from botify.schemas.topics import Topics, learner_group_of
+from botify.schemas.topics import MAX_MODEL_BYTES, Topics, create_training, learner_group_of, worker_group_of
 from botify.streams.learner.partition import LEARNER, SNAPSHOTS, Learned, LearnerPartition, LearnerSources, read_learned
 from botify.streams.replay.sources import ReplayError
 from botify.streams.store.connect import connect_async
@@ -37,7 +45,7 @@ from botify.streams.store.namespaces import (
 from botify.streams.store.protocol import ClaimLostError, MemoryStore, Outcome, offset_to_start_at
 from botify.streams.store.redis_store import RedisStore
 from botify.streams.worker.metrics import LearnerCounters
-from botify.streams.worker.partition import NullPublisher
+from botify.streams.worker.partition import NullPublisher, send_training
 
 BATCH = 64
 """A record may hold 12,000 listens."""
@@ -64,7 +72,6 @@ class Relearned:
         Whether the whole state is equal, byte for byte; None if the learner has none.
     excluded_since : int
         Listens excluded since the learner's namespace was begun, which may explain a difference.
-    seconds : float
     """
 
     next_offset: int
@@ -80,10 +87,7 @@ class Relearned:
 async def relearn(settings: Settings, progress: Progress = lambda records, total: None) -> Relearned:
     """Learn in memory up to the learner's checkpoint; nothing is written, and learners may run.
 
-    Raises
-    ------
-    ReplayError
-        The learner's state is of another topic, or the topic's first records are gone.
+    Raises `ReplayError`: the learner's state is of another topic, or the topic's first records are gone.
     """
     started_s, codec, topic = time.monotonic(), codec_of(settings), Topics.of(settings).training.name
     topic_state = await asyncio.to_thread(describe_topic, settings, topic, learner_group_of(settings))
@@ -150,15 +154,8 @@ async def learn(
 ) -> Outcome:
     """Learn from the log up to an offset (exclusive), and write the state.
 
-    Returns
-    -------
-    Outcome
-        FENCED or ROLLED_BACK if another process has claimed the partition, or its state is outdated.
-
-    Raises
-    ------
-    ClaimLostError
-        As `LearnerPartition.write`.
+    Returns FENCED or ROLLED_BACK if another process has claimed the partition, or its state is outdated. Raises
+    `ClaimLostError` as `LearnerPartition.write`.
     """
     async with aclosing(log.read_ahead(end)) as batches:
         async for batch in batches:
@@ -188,10 +185,7 @@ class Swapped:
 async def rebuild(settings: Settings, progress: Progress = lambda records, total: None) -> NamespaceRecord:
     """Learn from the whole training topic into a new namespace; nothing is published, and learners may run.
 
-    Raises
-    ------
-    ReplayError
-        The topic's first records are gone.
+    Raises `ReplayError`: the topic's first records are gone.
     """
     async with _open(settings) as rebuilding:
         end = rebuilding.state.end
@@ -207,10 +201,8 @@ async def swap_models(settings: Settings, id_: str, progress: Progress = lambda 
     Recommenders serve the newest record of each model, so these are served at once. A running learner follows within a
     second, and publishes them again, in case it has published its own meanwhile.
 
-    Raises
-    ------
-    ReplayError
-        They are live already, listens were excluded since they were begun, or another swap came first.
+    Raises `ReplayError`: they are live already, listens were excluded since they were begun, or another swap came
+    first.
     """
     async with _open(settings) as rebuilding:
         record = await rebuilding.records.get(id_)
@@ -229,10 +221,7 @@ async def swap_models(settings: Settings, id_: str, progress: Progress = lambda 
 async def rollback_models(settings: Settings) -> Swapped:
     """Publish the former models and make their namespace live again; the learner lets them catch up.
 
-    Raises
-    ------
-    ReplayError
-        There are none, or another swap came first.
+    Raises `ReplayError`: there are none, or another swap came first.
     """
     async with _open(settings) as rebuilding:
         former = await former_namespaces(rebuilding.redis, rebuilding.prefix)
@@ -316,3 +305,88 @@ async def _open(settings: Settings) -> AsyncIterator[_Rebuilding]:
             sources.close()
     finally:
         await redis.aclose()
+
+
+_WITHOUT_MEMBERS = (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
+
+Sources = dict[tuple[str, int], int]
+"""(topic id, partition) of the listens -> next offset."""
+
+
+def copy_training(settings: Settings, shards: int, progress: Callable[[int, int], None]) -> Settings:
+    """Copy the batches that the topic of so many shards lacks, and return the settings with that number.
+
+    The batches of a partition of the listens keep their order. At least once: a learner drops copies by their offsets.
+    It can be interrupted and run again, and continues behind what is copied.
+
+    Raises
+    ------
+    ReplayError
+        The models have so many shards already.
+    TopicError
+        There are too many, the topic has other partitions, or a topic cannot be read or created.
+    PublishError
+        A record was not delivered.
+    """
+    if shards == settings.learner_shards:
+        raise ReplayError(f"BOTIFY_LEARNER_SHARDS is {shards} already, and --shards is for another number")
+    new = settings.with_(learner_shards=shards)
+    create_training(new)
+    codec, topic = codec_of(settings), Topics.of(new).training.name
+    copied = _copied(new, codec)
+    publisher = RecordPublisher(settings, linger_ms=20, message_max_bytes=MAX_MODEL_BYTES)
+    before = Topics.of(settings).training.name
+    ends = end_offsets(settings, before)
+    for partition, end in sorted(ends.items()):
+        log = PartitionLog(settings, before, partition, 0, BATCH)
+        try:
+            for records in log.read_to(end):
+                for record in records:
+                    value = record.value or b""
+                    try:
+                        batch = codec.decode(value, TrainingBatch)
+                    except DecodeError:
+                        continue  # a dead letter, of which nothing is learned
+                    if batch.next_offset > copied.get((batch.source_topic_id, batch.source_partition), -1):
+                        send_training(publisher, topic, shards, batch, value)
+                progress(len(records), sum(ends.values()))
+                publisher.poll()
+        finally:
+            log.close()
+    publisher.flush()
+    return new
+
+
+def require_no_workers(settings: Settings) -> None:
+    """Refuse to swap while workers send batches to the topic of before.
+
+    Raises `ReplayError`: there are some. Raises `TopicError`: Kafka does not tell.
+    """
+    group, admin = worker_group_of(settings), AdminClient(common_config(settings))
+    try:
+        groups = admin.list_consumer_groups(request_timeout=TIMEOUT_S).result(TIMEOUT_S).valid
+    except (KafkaException, TimeoutError) as error:
+        raise TopicError(f"Kafka does not tell whether {group} has workers ({error!r})") from error
+    if any(one.group_id == group and one.state not in _WITHOUT_MEMBERS for one in groups):
+        raise ReplayError(
+            f"workers of {group} still send batches to {Topics.of(settings).training.name}; stop them. If they were "
+            "killed, wait for their session timeout"
+        )
+
+
+def _copied(settings: Settings, codec: Codec) -> Sources:
+    """Return up to where each partition of the listens is in the topic."""
+    found: Sources = {}
+    reader = TopicReader(settings, Topics.of(settings).training.name, batch=BATCH)
+    try:
+        for messages in reader.read_to_end():
+            for message in messages:
+                try:
+                    batch = codec.decode(message.value(), TrainingBatch)
+                except DecodeError:
+                    continue
+                source = batch.source_topic_id, batch.source_partition
+                found[source] = max(found.get(source, 0), batch.next_offset)
+    finally:
+        reader.close()
+    return found

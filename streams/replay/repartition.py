@@ -104,7 +104,6 @@ class Moved:
         Copied by this process; left out as dead letters.
     waited_s : float
         For how long the listens had no open topic.
-    seconds : float
     """
 
     topic: str
@@ -173,15 +172,8 @@ class CopyPosition:
 def read_position(settings: Settings, topic: str, rejected: RejectedBefore) -> CopyPosition:
     """Read a topic of copies from its beginning. Blocks.
 
-    Parameters
-    ----------
-    rejected : RejectedBefore
-        Which old records are dead letters.
-
-    Raises
-    ------
-    ReplayError
-        It is not what one copier has written, or an operator has excluded some originals since.
+    `rejected`: which old records are dead letters. Raises `ReplayError`: it is not what one copier has written, or an
+    operator has excluded some originals since.
     """
     position, reader = CopyPosition(), TopicReader(settings, topic)
     try:
@@ -208,17 +200,14 @@ class Copier:
 
     Delivery is exactly once as long as one copier runs at a time; each `copy` detects another one.
 
+    `copied`, `left_out`: by this process; left out as dead letters.
+
     Parameters
     ----------
     rate : float, optional
         Most records a second.
     force : bool
         Begin with what is left, where the first records are gone.
-
-    Attributes
-    ----------
-    copied, left_out : int
-        By this process; left out as dead letters.
     """
 
     def __init__(self, old: Settings, new: Settings, rate: float | None = None, force: bool = False) -> None:
@@ -250,13 +239,8 @@ class Copier:
     def copy(self, folded: Mapping[int, int], progress: Progress) -> None:
         """Copy on towards what the workers have folded, and return when all is acknowledged. Blocks.
 
-        Raises
-        ------
-        ReplayError
-            Another process writes to the new topic, listens that were copied have become dead letters, or records to
-            copy are gone.
-        PublishError, TopicError
-            A topic cannot be written or read.
+        Raises `ReplayError`: another process writes to the new topic, listens that were copied have become dead
+        letters, or records to copy are gone. Raises `PublishError` or `TopicError`: a topic cannot be written or read.
         """
         self._rejected.refresh()  # after the checkpoints were read: letters are sent before these move
         if self._rejected.count_before(self.reached, erased=False) != self._letters:
@@ -328,6 +312,10 @@ async def repartition(
 ) -> Moved:
     """Move the listens to a topic of `wanted` partitions; a move that was interrupted is resumed.
 
+    Raises `ReplayError`: it is not possible, or the workers do not keep up; the message names the remedy. The old topic
+    is open. Raises `TopicError` or `PublishError` or `NoBrokerError` or `KafkaException` or `RedisError`: a server
+    fails. If the old topic was closed, it may still be: run the command again.
+
     Parameters
     ----------
     old : Settings
@@ -336,13 +324,6 @@ async def repartition(
         Most records a second that are copied.
     force : bool
         Move what is left where the old topic has lost records, such as by its retention.
-
-    Raises
-    ------
-    ReplayError
-        It is not possible, or the workers do not keep up; the message names the remedy. The old topic is open.
-    TopicError, PublishError, NoBrokerError, KafkaException, RedisError
-        A server fails. If the old topic was closed, it may still be: run the command again.
     """
     began_s = time.monotonic()
     if old.layout == str(wanted):

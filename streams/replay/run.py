@@ -48,16 +48,9 @@ async def compare_with_live(
 
     The live partition is copied at its checkpoint; the other, which only this process writes, is folded up to it.
 
-    Parameters
-    ----------
-    may_differ : mapping of partition to int
-        Excluded listens that the live namespace may have.
-
-    Returns
-    -------
-    Compared
-        `equal` is None if the live namespace is of another topic, began later, stays behind, or has folded records that
-        the topic has lost, or if only excused partitions differ.
+    `may_differ`: excluded listens that the live namespace may have. Returns `equal` is None if the live namespace is of
+    another topic, began later, stays behind, or has folded records that the topic has lost, or if only excused
+    partitions differ.
     """
     excused = {}
     for partition in sources.state.end:
@@ -103,15 +96,8 @@ async def _live_reaches(sources: ReplaySources, live: str, partition: int, offse
 async def begin_namespace(sources: ReplaySources, plan: Plan, sessions_to: str | None = None) -> NamespaceRecord:
     """Write the record of a replay, so that it can be resumed.
 
-    Parameters
-    ----------
-    sessions_to : str, optional
-        Topic for closed sessions; without it they are not published.
-
-    Raises
-    ------
-    ReplayError
-        That topic is not suitable.
+    `sessions_to`: topic for closed sessions; without it they are not published. Raises `ReplayError`: that topic is not
+    suitable.
     """
     if sessions_to is not None:
         await asyncio.to_thread(check_sessions_topic, sources.settings, sessions_to)
@@ -154,10 +140,7 @@ async def fold_into_namespace(
 ) -> NamespaceRecord:
     """Fold up to the planned end, and compare with the live namespace; an interrupted replay is resumed.
 
-    Raises
-    ------
-    ReplayError
-        The namespace is the live one, or listens were excluded since it was begun.
+    Raises `ReplayError`: the namespace is the live one, or listens were excluded since it was begun.
     """
     prefix = sources.settings.topic_prefix
     live = await live_namespace(sources.redis, prefix)

@@ -76,10 +76,7 @@ class ReplaySources:
 async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
     """Open the sources of a replay while the block runs.
 
-    Raises
-    ------
-    TopicError
-        The topic does not exist or no broker answers.
+    Raises `TopicError`: the topic does not exist or no broker answers.
     """
     topics, codec = Topics.of(settings), codec_of(settings)
     topic, said = topics.listens.name, topics.feedback.name
@@ -137,10 +134,7 @@ def make_plan(
 ) -> Plan:
     """Return the plan. State is a fold of *all* records, so a replay that lacks some is partial, and says why.
 
-    Raises
-    ------
-    ReplayError
-        A partition or projection does not exist.
+    Raises `ReplayError`: a partition or projection does not exist.
 
     Examples
     --------

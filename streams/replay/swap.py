@@ -40,16 +40,9 @@ async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
 
     Within a second, workers claim their partitions in it at its own checkpoints, so no record is lost or folded twice.
 
-    Parameters
-    ----------
-    force : bool
-        Whether to accept a namespace that began late, differs from the live one, has listens excluded since, or has
-        folded records that no worker has.
-
-    Raises
-    ------
-    ReplayError
-        It is not suitable, cannot catch up, or another swap came first.
+    `force`: whether to accept a namespace that began late, differs from the live one, has listens excluded since, or
+    has folded records that no worker has. Raises `ReplayError`: it is not suitable, cannot catch up, or another swap
+    came first.
     """
     prefix = sources.settings.topic_prefix
     record = await NamespaceRecords(sources.redis, prefix).get(id_)
@@ -70,10 +63,7 @@ async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
 async def rollback(sources: ReplaySources) -> str:
     """Make the former live namespace live again, after it has caught up; return it.
 
-    Raises
-    ------
-    ReplayError
-        There is none, it cannot catch up, or another swap came first.
+    Raises `ReplayError`: there is none, it cannot catch up, or another swap came first.
     """
     prefix = sources.settings.topic_prefix
     former = await former_namespaces(sources.redis, prefix)
@@ -97,10 +87,7 @@ async def rollback(sources: ReplaySources) -> str:
 def validate_swap(record: NamespaceRecord, live: str, *, force: bool, excluded: int = 0) -> str | None:
     """Return why a namespace cannot become live; None if it can. Pure.
 
-    Parameters
-    ----------
-    excluded : int
-        Number of listens excluded since it was begun.
+    `excluded`: number of listens excluded since it was begun.
     """
     if record.namespace == live:
         return "it is that already"
@@ -135,10 +122,7 @@ async def _catch_up(sources: ReplaySources, target: NamespaceTarget, namespace: 
 
 
 async def _wait_for_workers(sources: ReplaySources, live: str, folded: Mapping[int, int]) -> None:
-    """Wait until the workers have folded what a new namespace has.
-
-    Only they publish the sessions, training batches and dead letters of a record, and they would begin after it.
-    """
+    """Wait until the workers have folded what a new namespace has."""
     give_up = time.monotonic() + LIVE_TIMEOUT_S
     while True:
         reached = await checkpoints(sources.redis, live, folded)
@@ -239,10 +223,7 @@ def _role(namespace: str, live: str, former: list[str], record: NamespaceRecord 
 async def collect(sources: ReplaySources, *, everything: bool = False) -> list[str]:
     """Delete namespaces that are not live, unfinished or the target of a rollback; return the deleted ones.
 
-    Parameters
-    ----------
-    everything : bool
-        Whether to delete all but the live one.
+    `everything`: whether to delete all but the live one.
     """
     prefix = sources.settings.topic_prefix
     gone = await _collect(sources.redis, prefix, sources.state.end, (*HASHES, *SCORE_SETS), everything=everything)

@@ -98,10 +98,7 @@ class NamespaceTarget:
     Without `publisher` nothing is published: sessions and dead letters were published when the records were first
     folded. Without `folding`, listens are folded.
 
-    Attributes
-    ----------
-    counters : WorkerCounters
-        What this process has folded.
+    `counters`: what this process has folded.
     """
 
     def __init__(
@@ -137,10 +134,7 @@ class NamespaceTarget:
     async def open(self, partition: int, start: int) -> int:
         """Claim the partition and return its checkpoint; see `Target.open`.
 
-        Raises
-        ------
-        TopicMismatchError
-            The namespace is of another topic, or needs records that are gone.
+        Raises `TopicMismatchError`: the namespace is of another topic, or needs records that are gone.
         """
         if (known := self._claimed.get(partition)) is not None:
             return known.next_offset
@@ -173,10 +167,7 @@ class NamespaceTarget:
     async def write(self, partition: int, records: Sequence[LogRecord]) -> None:
         """Fold the records; see `Target.write`.
 
-        Raises
-        ------
-        ReplayError
-            Another process writes the namespace, or Redis lost writes.
+        Raises `ReplayError`: another process writes the namespace, or Redis lost writes.
         """
         outcome = await self._claimed[partition].process(records)
         if outcome is Outcome.FENCED:
@@ -217,10 +208,7 @@ def sessions_sent_to(settings: Settings, topic: str | None) -> Iterator[Publishe
 def check_sessions_topic(settings: Settings, topic: str) -> None:
     """Refuse a topic that is not suitable for the sessions of a replay.
 
-    Raises
-    ------
-    ReplayError
-        It does not exist, or is one of the deployment's topics.
+    Raises `ReplayError`: it does not exist, or is one of the deployment's topics.
     """
     if topic in {own.name for own in Topics.of(settings).all()}:
         raise ReplayError(f"{topic} has records of its own; choose another topic for the sessions")
@@ -236,10 +224,7 @@ class TopicTarget:
     Delivery is at least once: an interrupted copy starts again, and a second copy of a listen has the same event id. If
     both topics have the same number of partitions, a record keeps its partition; otherwise its key decides.
 
-    Raises
-    ------
-    ReplayError
-        The topic does not exist, or is the one that is read.
+    Raises `ReplayError`: the topic does not exist, or is the one that is read.
     """
 
     def __init__(self, settings: Settings, source: str, topic: str) -> None:

@@ -18,9 +18,8 @@ from botify.schemas.dead_letters import dead_letter
 from botify.schemas.event_time import EventTime
 from botify.schemas.events import Model, Session, TrainingBatch
 from botify.schemas.model_parts import ModelPublisher
-from botify.schemas.shards import shard_of
 from botify.schemas.topics import MAX_MODEL_BYTES, Topics
-from botify.schemas.training import training_batches_of
+from botify.schemas.training import shard_of, training_batches_of
 from botify.schemas.validation import Intake, Rejected, erased_user
 from botify.streams.folds.partition import PROJECTIONS
 from botify.streams.folds.popularity import TrackRows

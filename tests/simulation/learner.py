@@ -12,8 +12,7 @@ from typing import Any, Self
 
 from botify.core.kafka.reader import LogRecord
 from botify.schemas.events import Model, Track, TrainingBatch
-from botify.schemas.shards import ALONE, Shard
-from botify.schemas.training import TrainingColumns, listens_of
+from botify.schemas.training import ALONE, Shard, TrainingColumns, listens_of
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import OnlineModel
 from botify.streams.learner.sessions import FinishedSession

@@ -171,7 +171,7 @@ KEPT_MS = 24 * 60 * 60 * 1000
 """How long it is known that a listener was erased."""
 
 EraseListener = Callable[[int, Callable[[], bool]], int]
-"""`botify.streams.dlq.erase.erase_listener`, with the listener and what says whether there may be listens."""
+"""`botify.streams.dlq.exclude.erase_listener`, with the listener and what says whether there may be listens."""
 
 
 class Erasures:

@@ -37,7 +37,6 @@ from scipy.special import expit
 from botify.core.keyed_random import Keys, keys_of_texts, mix
 from botify.schemas.events import Track
 from botify.schemas.track_labels import LABELS, UNKNOWN, labels_of
-from botify.streams.learner.models.labels import matches_before
 from botify.streams.learner.models.tables import (
     LAYOUT_BYTES,
     Arrays,
@@ -54,6 +53,7 @@ from botify.streams.learner.models.taste import (
     MOST_EARLIER,
     earlier_of_artist,
     liking_of,
+    matches_before,
     root_lengths,
     tastes,
     user_biases,
@@ -104,10 +104,7 @@ class Rows(NamedTuple):
 class FactorModel:
     """The factors, and how they learn.
 
-    Parameters
-    ----------
-    catalogue : mapping of track id to Track
-        Looked up when a track is met for the first time.
+    `catalogue`: looked up when a track is met for the first time.
 
     Examples
     --------
@@ -166,10 +163,7 @@ class FactorModel:
 
         A row begins as the same noise in all shards, so its vectors have the same meaning in them.
 
-        Raises
-        ------
-        ValueError
-            Some bytes are not a snapshot that was made to be merged.
+        Raises `ValueError`: some bytes are not a snapshot that was made to be merged.
         """
         return _merged([_ShardFactors.read(snapshot) for snapshot in snapshots])
 
@@ -297,6 +291,8 @@ def _descend(values: Floats, rows: Ints, gradient: Floats, rate: float) -> None:
 def session_gradient(parts: Floats, known: Floats, liking: Floats, kept: Floats) -> Floats:
     """Return the gradient of the sessions' loss with respect to each listen's vector and bias.
 
+    Returns ndarray of float32, shape (b, n, DIMENSIONS + 1).
+
     Parameters
     ----------
     parts : ndarray of float32, shape (b, n, DIMENSIONS + 1)
@@ -305,10 +301,6 @@ def session_gradient(parts: Floats, known: Floats, liking: Floats, kept: Floats)
     liking : ndarray of float32, shape (b, n)
     kept : ndarray of float32, shape (b, n)
         ρ_k of each listen; 0 where a session has no listen.
-
-    Returns
-    -------
-    ndarray of float32, shape (b, n, DIMENSIONS + 1)
     """
     vectors, valid = parts[..., :BIAS], kept > 0
     weight = weights(liking, valid)
@@ -392,6 +384,8 @@ class Factors:
     ) -> NDArray[Any]:
         """Return vectors and biases of tracks; what was never heard is worth what its artist and genre are.
 
+        Returns ndarray of `dtype`, shape (n, DIMENSIONS + 1).
+
         Parameters
         ----------
         tracks : ndarray of int64, shape (n,)
@@ -399,10 +393,6 @@ class Factors:
             Which of them each track has.
         dtype : type
             Of what is returned; it is computed in single precision.
-
-        Returns
-        -------
-        ndarray of `dtype`, shape (n, DIMENSIONS + 1)
         """
         of_artists = self._artists.rows(artists, np.zeros(DIMENSIONS + 1))
         of_genres = self._genres.rows([name or NO_GENRE for name in genres], self._genres.mean())
@@ -418,13 +408,7 @@ class Factors:
 
 
 def read_factors(snapshot: bytes) -> Factors:
-    """Read what `FactorModel.snapshot` wrote.
-
-    Raises
-    ------
-    ValueError
-        The bytes are not that.
-    """
+    """Read what `FactorModel.snapshot` wrote. Raises `ValueError`: the bytes are not that."""
     return Factors(*unpack(snapshot))
 
 

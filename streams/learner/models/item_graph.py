@@ -39,10 +39,7 @@ ROW_BYTES = 4 + NEIGHBOURS * (4 + 2)
 class ItemGraph:
     """Neighbours by track.
 
-    Parameters
-    ----------
-    catalogue : mapping of track id to Track
-        Not used: a track is its id here.
+    `catalogue`: not used: a track is its id here.
 
     Examples
     --------
@@ -109,10 +106,7 @@ class ItemGraph:
     def merged(snapshots: Sequence[bytes]) -> bytes:
         """Return the snapshot of all shards: the weights of a pair are added, and the heaviest are kept.
 
-        Raises
-        ------
-        ValueError
-            Some bytes are not a snapshot that was made to be merged.
+        Raises `ValueError`: some bytes are not a snapshot that was made to be merged.
         """
         keys, weights = [], []
         for snapshot in snapshots:
@@ -183,10 +177,7 @@ def _packed(ids: NDArray[np.int32], neighbours: NDArray[np.int32], ordered: NDAr
 def neighbours_of(snapshot: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float16]]:
     """Read a snapshot: track ids (n,), their neighbours (n, NEIGHBOURS), `NOBODY` at the end, and relative weights.
 
-    Raises
-    ------
-    ValueError
-        The bytes are not that.
+    Raises `ValueError`: the bytes are not that.
     """
     _, arrays = unpack(snapshot)
     ids, neighbours, weights = arrays["ids"], arrays["neighbours"], arrays["weights"]

@@ -36,7 +36,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from botify.core.keyed_random import mix, uniform
 from botify.core.numba_cache import plain_array, use_own_cache
-from botify.streams.learner.models.next_track_room import all_but, narrowed, popular
 from botify.streams.learner.models.next_track_state import (
     BY_EVENT,
     BY_ITEM,
@@ -53,8 +52,11 @@ from botify.streams.learner.models.next_track_state import (
     Questions,
     Rows,
     State,
+    all_but,
     cells_of,
     empty_state,
+    narrowed,
+    popular,
     scratch_for,
 )
 from botify.streams.learner.models.tables import RowTable, pack, unpack
@@ -80,17 +82,14 @@ def loops() -> ModuleType:
 class NextTrack:
     """Item graph, histories and stacker.
 
+    `events`: learned so far.
+
     Parameters
     ----------
     seed : int
         Of the choice of events that the stacker learns from.
     run : module, optional
         The inner loops; by default the compiled ones.
-
-    Attributes
-    ----------
-    events : int
-        Learned so far.
 
     Examples
     --------
@@ -160,6 +159,8 @@ class NextTrack:
     ) -> NDArray[np.int64]:
         """Do what `rank` and `learn` do in turns, in few compiled calls.
 
+        Returns ndarray of int64, shape (q, k): tracks, as from `rank`.
+
         Parameters
         ----------
         asked : array_like of int, shape (q,)
@@ -170,11 +171,6 @@ class NextTrack:
             Events, as for `learn`.
         k, exclude_history, asked_ms
             As for `rank`.
-
-        Returns
-        -------
-        ndarray of int64, shape (q, k)
-            Tracks, as from `rank`.
         """
         whose, what = np.asarray(users, dtype=np.int64), np.asarray(tracks, dtype=np.int64)
         liked, when = plain_array(values, np.float32), plain_array(times_ms, np.int64)
@@ -240,6 +236,8 @@ class NextTrack:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Rank for histories that the caller has.
 
+        Returns as from `rank`.
+
         Parameters
         ----------
         tracks : array_like of int, shape (m,)
@@ -253,11 +251,6 @@ class NextTrack:
             Of the events; 0 or missing where it is unknown.
         among : array_like of int, shape (t,), optional
             For a single history: rank as if there were no other tracks than these and those of the history.
-
-        Returns
-        -------
-        tracks, scores : ndarray
-            As from `rank`.
         """
         rows = self._items.rows_of(np.asarray(tracks, dtype=np.int64)).astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])
@@ -319,13 +312,7 @@ class NextTrack:
 
     @classmethod
     def from_bytes(cls, state: bytes, run: ModuleType | None = None) -> Self:
-        """Read what `to_bytes` wrote.
-
-        Raises
-        ------
-        ValueError
-            The bytes are not that.
-        """
+        """Read what `to_bytes` wrote. Raises `ValueError`: the bytes are not that."""
         about, arrays = unpack(state)
         if "taken" in arrays:  # earlier versions wrote the whole room
             shape = len(arrays["plays"]), about["settings"]["neighbours"]

@@ -5,13 +5,18 @@ which are 256 a track up to 32,768 tracks and then 128; the last 2^20 listens an
 a snapshot has room for.
 
 Cost: 10 to 25 µs a listen, without snapshots.
+
+A snapshot has all that ranking needs, without listeners and their events. As long as it fits, it is lossless: the model
+that is read from it ranks as the one that was written. Beyond that, weights have half precision, relative to the
+heaviest of their track, and each track keeps its heaviest neighbours, as many as fit. Neighbours stay in their order,
+so ties are broken as before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +24,225 @@ from numpy.typing import NDArray
 from botify.schemas.events import Track
 from botify.schemas.models import LEARNED_BODY_BYTES
 from botify.schemas.training import TrainingColumns
-from botify.streams.learner.models.next_track import NextTrack
-from botify.streams.learner.models.next_track_snapshot import merged, most_items, snapshot_of
-from botify.streams.learner.models.next_track_state import DEFAULTS
+from botify.streams.learner.models.next_track import CHUNK, NextTrack, with_room
+from botify.streams.learner.models.next_track_state import BY_EVENT, BY_USER, DEFAULTS, WAYS, WIDE, popular
+from botify.streams.learner.models.tables import LAYOUT_BYTES, pack, unpack, unpack_to_merge
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 SETTINGS = replace(DEFAULTS, most_links=1 << 23, most_users=200_000, most_events=1 << 20)
+LEAST_NEIGHBOURS = 24
+"""Kept of a track in any snapshot; a model that has no room for them forgets tracks."""
+MOST_ROWS = 1 << 16
+"""Rows are written as 16-bit numbers."""
+_OTHER_BYTES = 1 << 15
+"""Of a snapshot beside its tracks: the stacker, and what describes the arrays."""
+_ITEM_BYTES = 8 + 8 + 8 + 4 + 2 + 4
+"""Of a track beside its neighbours: id, two counts, a root, the number of neighbours, and the scale of the weights."""
+_TO_MERGE = ("item_ids", "plays", "recent", "clock", "stacker", "scales", "hidden", "output", "counts", "entries")
+_ENTRY_BYTES, _HALF_ENTRY_BYTES = 2 + 3 * 4, 2 + 3 * 2
+
+
+class Snapshot(NamedTuple):
+    """A snapshot, and how many neighbours it left out."""
+
+    body: bytes
+    cut: int
+
+
+def most_items(most_bytes: int) -> int:
+    """Return how many tracks have room with `LEAST_NEIGHBOURS` each."""
+    with_room = max(0, most_bytes - _OTHER_BYTES) // (_ITEM_BYTES + LEAST_NEIGHBOURS * _HALF_ENTRY_BYTES)
+    return min(with_room, MOST_ROWS - CHUNK)  # a chunk may bring as many new ones before others are forgotten
+
+
+def snapshot_of(model: NextTrack, most_bytes: int) -> Snapshot:
+    """Return the snapshot of a model, of at most so many bytes if the model has at most `most_items`.
+
+    `model`: with at most `MOST_ROWS` rows.
+
+    Examples
+    --------
+    >>> model = NextTrack()
+    >>> model.learn([1, 1, 2, 2, 3], [7, 8, 7, 8, 7], [1, 1, 1, 1, 1], [1, 2, 3, 4, 5])
+    >>> body, cut = snapshot_of(model, 1 << 20)
+    >>> cut, model_of_snapshot(body).rank_histories([7], [1.0], [1], 1)[0].tolist()
+    (0, [[8]])
+    """
+    arrays = model.arrays()
+    for name in ("user_ids", *BY_USER, *BY_EVENT):
+        del arrays[name]
+    neighbours, weights = arrays.pop("neighbours"), arrays.pop("weights")
+    kept = neighbours >= 0
+    present = int(kept.sum())
+    rest = 2 * LAYOUT_BYTES + sum(array.nbytes for array in arrays.values()) + 2 * len(neighbours)
+    is_whole = rest + _ENTRY_BYTES * present <= most_bytes
+    if not is_whole:
+        kept = _heaviest(kept, weights[:, :, WIDE], (most_bytes - rest - 4 * len(neighbours)) // _HALF_ENTRY_BYTES)
+    places, counts = np.flatnonzero(kept), kept.sum(axis=1)
+    entry_weights = weights.reshape(-1, 3).take(places, axis=0)
+    if not is_whole:
+        scales = np.maximum(weights.reshape(len(weights), -1).max(axis=1, initial=0), np.finfo(np.float32).tiny)
+        entry_weights = (entry_weights / np.repeat(scales, counts)[:, None]).astype(np.float16)
+        arrays["entry_scales"] = scales
+    arrays |= {
+        "counts": counts.astype(np.uint16),
+        "entries": neighbours.reshape(-1).take(places).astype(np.uint16),
+        "entry_weights": entry_weights,
+    }
+    return Snapshot(pack(model.about(), arrays), present - len(places))
+
+
+def model_of_snapshot(body: bytes) -> NextTrack:
+    """Return a model that ranks as the one whose snapshot this is; it knows no listeners.
+
+    Raises `ValueError`: the bytes are not a snapshot.
+    """
+    about, arrays = unpack(body)
+    try:
+        return NextTrack.from_arrays(*_dense(about, arrays))
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{len(body)} bytes are not a snapshot of next_track: {error!r}") from error
+
+
+def _dense(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Put each track's neighbours into a row again."""
+    counts = arrays.pop("counts").astype(np.int64)
+    entries, entry_weights = arrays.pop("entries"), arrays.pop("entry_weights").astype(np.float32)
+    if len(entries) != counts.sum() or len(counts) != len(arrays["item_ids"]):
+        raise ValueError(f"{len(entries)} neighbours of {len(arrays['item_ids'])} tracks, expected {counts.sum()}")
+    if "entry_scales" in arrays:
+        entry_weights *= np.repeat(arrays.pop("entry_scales"), counts)[:, None]
+    width = -(-int(counts.max(initial=1)) // WAYS) * WAYS
+    filled = np.arange(width) < counts[:, None]
+    settings = about["settings"] | {"neighbours": width, "most_events": CHUNK}
+    return about | {"settings": settings}, arrays | with_room(filled, entries, entry_weights)
+
+
+def _heaviest(there: Mask, wide: NDArray[np.float32], most: int) -> Mask:
+    """Mark each row's heaviest neighbours, the same number k of all rows that have so many; `most` in all."""
+    counts = np.bincount(there.sum(axis=1), minlength=there.shape[1] + 1)
+    rows_with = np.cumsum(counts[::-1])[::-1]  # so many neighbours or more, by number
+    k = int(np.searchsorted(np.cumsum(rows_with[1:]), most, side="right"))
+    if k < 1:
+        return np.zeros_like(there)
+    if k == there.shape[1]:
+        return there
+    # A threshold, not the order of a partition, which may differ between processors; of equals the first stay.
+    least = np.partition(wide, there.shape[1] - k, axis=1)[:, there.shape[1] - k, None]
+    heavier, equal = there & (wide > least), there & (wide == least)
+    room = k - heavier.sum(axis=1)
+    marked: Mask = heavier | equal
+    for row in np.flatnonzero(equal.sum(axis=1) > room).tolist():
+        marked[row, np.flatnonzero(equal[row])[room[row] :]] = False
+    return marked
+
+
+class _ShardModel(NamedTuple):
+    """The snapshot of a shard; ids, and for each item its row in the snapshot."""
+
+    about: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    ids: Ints
+    rows: Ints
+
+    @classmethod
+    def read(cls, body: bytes) -> _ShardModel:
+        about, arrays = unpack_to_merge(body, _TO_MERGE)
+        about, arrays = _dense(about, arrays)
+        rows = np.flatnonzero(arrays["item_ids"] >= 0)
+        return cls(about, arrays, arrays["item_ids"][rows], rows)
+
+    def growths(self) -> tuple[float, float]:
+        """Return what a new event weighs, slowly and fast decaying: forward decay has a clock of its own each shard."""
+        events, settings = int(self.arrays["clock"][0]), self.about["settings"]
+        begun = events - events % CHUNK
+        slow, fast = (begun - self.arrays["clock"][2:4]).tolist()
+        return 2.0 ** (slow / settings["half_life"]), 2.0 ** (fast / settings["recent_half_life"])
+
+
+def merged(bodies: Sequence[bytes]) -> bytes:
+    """Return the snapshot of all shards: a model that ranks.
+
+    Weights, plays and popularity of late are added as of now; each track keeps as many of its heaviest neighbours as a
+    track has at most in a snapshot. The stacker is the mean of those of the shards, weighted by the events that trained
+    them; all begin from the same weights.
+
+    Raises `ValueError`: some bytes are not a snapshot.
+    """
+    try:
+        return _merged([_ShardModel.read(body) for body in bodies])
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"bytes to merge are not a snapshot of next_track: {error!r}") from error
+
+
+def _merged(shards: Sequence[_ShardModel]) -> bytes:
+    ids = np.unique(np.concatenate([shard.ids for shard in shards]))
+    plays, recent = np.zeros(len(ids)), np.zeros(len(ids))
+    keys, weights, width = [], [], WAYS
+    for shard in shards:
+        growth, recent_growth = shard.growths()
+        rows = np.searchsorted(ids, shard.ids)
+        plays[rows] += shard.arrays["plays"][shard.rows] / growth
+        recent[rows] += shard.arrays["recent"][shard.rows] / recent_growth
+        row_of = np.full(len(shard.arrays["item_ids"]), -1)
+        row_of[shard.rows] = rows
+        neighbours = shard.arrays["neighbours"]
+        width = max(width, neighbours.shape[1])
+        at, column = np.nonzero(neighbours >= 0)
+        keys.append(row_of[at] << 32 | row_of[neighbours[at, column]])
+        weights.append(shard.arrays["weights"][at, column].astype(np.float64) / growth)
+    links = np.concatenate(keys)
+    order = np.argsort(links, kind="stable")
+    links = links[order]
+    first = np.flatnonzero(np.diff(links, prepend=-1))
+    summed = np.add.reduceat(np.concatenate(weights)[order], first, axis=0).astype(np.float32)
+    links, summed = _heaviest_links(links[first], summed, width)
+    events = sum(int(shard.arrays["clock"][0]) for shard in shards)
+    pool = popular(plays, recent)
+    # growth is 1: weights are as of now
+    now = events - events % CHUNK
+    arrays = {
+        "item_ids": ids,
+        "plays": plays,
+        "recent": recent,
+        "damped": ((plays + 2.0) ** -0.5).astype(np.float32),
+        "pool": pool,
+        "clock": np.array([events, len(pool), now, now, sum(int(shard.arrays["clock"][4]) for shard in shards)]),
+        **_mean_stacker(shards),
+        "counts": np.bincount(links >> 32, minlength=len(ids)).astype(np.uint16),
+        "entries": (links & 0xFFFFFFFF).astype(np.uint16 if len(ids) <= MOST_ROWS else np.uint32),
+        "entry_weights": summed,
+    }
+    return pack(shards[0].about, arrays)
+
+
+def _heaviest_links(links: Ints, weights: NDArray[np.float32], most: int) -> tuple[Ints, NDArray[np.float32]]:
+    """Keep the heaviest links of each item; both are in order of items, then of neighbours."""
+    counts = np.bincount(links >> 32)
+    if counts.max(initial=0) <= most:
+        return links, weights
+    rows, columns = links >> 32, np.arange(len(links)) - np.repeat(np.cumsum(counts) - counts, counts)
+    wide = np.full((len(counts), counts.max()), -1.0, dtype=np.float32)
+    wide[rows, columns] = weights[:, WIDE]
+    marked = np.zeros(wide.shape, dtype=np.bool_)
+    np.put_along_axis(marked, np.argsort(-wide, axis=1, kind="stable")[:, :most], values=True, axis=1)
+    kept = marked[rows, columns]
+    return links[kept], weights[kept]
+
+
+def _mean_stacker(shards: Sequence[_ShardModel]) -> dict[str, NDArray[Any]]:
+    trained = np.array([max(int(shard.arrays["clock"][4]), 1) for shard in shards], dtype=np.float64)
+    shares = trained / trained.sum()
+
+    def mean(name: str) -> NDArray[np.float64]:
+        return np.asarray(sum(share * shard.arrays[name] for share, shard in zip(shares, shards, strict=True)))
+
+    scales = mean("scales")
+    scales[0] = np.sqrt(scales[2])
+    hidden = {name: mean(name).astype(np.float32) for name in ("hidden", "output")}
+    return {"stacker": mean("stacker"), "scales": scales, **hidden}
 
 
 def values_of(fractions: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -42,15 +261,7 @@ def values_of(fractions: NDArray[np.floating]) -> NDArray[np.float32]:
 class NextTrackProjection:
     """The model that the learner trains; a `ListenModel`.
 
-    Parameters
-    ----------
-    catalogue : mapping of track id to Track
-        Not used: a track is its id here.
-
-    Attributes
-    ----------
-    cut : int
-        Neighbours that the last snapshot left out.
+    `catalogue`: not used: a track is its id here. `cut`: neighbours that the last snapshot left out.
 
     Examples
     --------
@@ -99,7 +310,7 @@ class NextTrackProjection:
 
     @staticmethod
     def merged(snapshots: Sequence[bytes]) -> bytes:
-        """Return the snapshot of all shards; see `next_track_snapshot.merged`."""
+        """Return the snapshot of all shards; see the function `merged`."""
         return merged(snapshots)
 
     @classmethod

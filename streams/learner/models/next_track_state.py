@@ -1,13 +1,12 @@
-"""The arrays of `next_track`, shared by its loops and their numpy reference.
+"""The arrays of `next_track`, shared by its loops and their numpy reference, and how they stay within their bounds.
 
-Constants are compiled in, and the cache of the compiled loops does not see that they changed here: delete it then
-(`__pycache__/next_track_*.nb?`).
+Constants are compiled in; a change of one compiles the loops again (`botify.core.numba_cache`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 WAYS = 16
-"""A neighbour can be in so many places of a row; their ids fill one cache line."""
+"""Places of a row in which a neighbour can be; their ids fill one cache line."""
 FORWARD, BACKWARD, WIDE = 0, 1, 2
 """Columns of weights: played after the item, played before it, both with the wide lag kernel."""
 SUMS = 11
@@ -29,17 +28,17 @@ SESSION, SKIPS_NEAR, SKIPS_WIDE = 8, 9, 10
 """Those over the present session alone, and those over what was skipped."""
 FEATURES = 18
 LOGARITHMS = 13
+"""The first features are logarithms."""
 QUIET = (10, 11, 12)
 """Features that are constant in a log without pauses or without skips: they begin without effect."""
 LEAST_VARIANCE, LEAST_VARIANCE_OF_QUIET = 1e-4, 1.0
-"""By which features are standardised at least."""
-"""The first features are logarithms."""
+"""Bounds of the variance by which a feature is standardised."""
 LOG_OFFSET = 1e-3
 CUT_WIDE = 0.3
 GROUPS = 4
-"""Histories of less than 6, 15, 40, and more events have weights of their own beside the shared ones."""
+"""Histories of less than 6, 15, 40, and more events have weights of their own in addition to the shared ones."""
 HIDDEN = 16
-"""Hidden units of the stacker, beside its linear part."""
+"""Hidden units of the stacker, in addition to its linear part."""
 CONTEXT, BIAS = FEATURES, FEATURES + 1
 """Rows of the hidden weights after those of the features."""
 LEAK = 0.01
@@ -55,7 +54,7 @@ SESSION_GAP_MS = 30 * 60 * 1000
 """A session ends when its user does nothing for longer than this."""
 SKIP_BELOW = 0.5
 SKIPS = 8
-"""Of a history's last events, so many with a value below `SKIP_BELOW` count as skips."""
+"""Most events of a history with a value below `SKIP_BELOW` that count as skips, the last ones."""
 POOL = 40
 """Popular items, and items popular of late, that are always candidates."""
 
@@ -270,10 +269,7 @@ def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
 def empty_state(settings: NextTrackSettings, items: int = 0, seed: int = 0) -> State:
     """Return the arrays before the first event, with room for so many items.
 
-    Raises
-    ------
-    ValueError
-        Neighbours do not fill whole sets.
+    Raises `ValueError`: neighbours do not fill whole sets.
     """
     if settings.neighbours % WAYS:
         raise ValueError(f"{settings.neighbours} neighbours are not a multiple of {WAYS}")
@@ -315,3 +311,56 @@ def _first_hidden(seed: int, rows: int, spread: float) -> Floats:
     if rows > BIAS:
         weights[BIAS] = 0
     return weights
+
+
+ROWS = 4096
+"""Rows that are narrowed together, so that this needs little memory."""
+
+
+def narrowed(state: State, used: int) -> State:
+    """Return the state with half as many neighbours an item, the heaviest of each two sets that become one.
+
+    `used`: rows with an item or room for one that was forgotten.
+    """
+    rows, width = state.neighbours.shape
+    neighbours = np.full((rows, width // 2), -1, dtype=np.int32)
+    weights = np.zeros((rows, width // 2, 3), dtype=np.float32)
+    # a set has the neighbours of one remainder by the number of sets, so sets s and s + n / 2 become set s
+    sets = width // WAYS // 2
+    for begin in range(0, used, ROWS):
+        part = slice(begin, min(begin + ROWS, used))
+        names = _in_one(state.neighbours[part].reshape(-1, 2, sets, WAYS))
+        values = _in_one(state.weights[part].reshape(-1, 2, sets, WAYS, 3))
+        heaviest = np.argsort(np.where(names >= 0, -values[..., WIDE], np.inf), axis=2, kind="stable")[:, :, :WAYS]
+        neighbours[part] = np.take_along_axis(names, heaviest, axis=2).reshape(len(names), -1)
+        weights[part] = np.take_along_axis(values, heaviest[..., None], axis=2).reshape(len(names), -1, 3)
+    return state._replace(neighbours=neighbours, weights=weights)
+
+
+def _in_one(sets: NDArray[Any]) -> NDArray[Any]:
+    """Return two halves of sets, shape (n, 2, sets, WAYS, ...), as sets of twice the size."""
+    n, _, count, ways, *rest = sets.shape
+    return np.moveaxis(sets, 1, 2).reshape(n, count, 2 * ways, *rest)
+
+
+def all_but(worth: NDArray[Any], kept: int) -> NDArray[np.bool_]:
+    """Mark all rows but those worth most; of equals the earlier one stays."""
+    left: NDArray[np.bool_] = np.ones(len(worth), dtype=np.bool_)
+    left[np.argsort(-worth, kind="stable")[:kept]] = False
+    return left
+
+
+def popular(plays: NDArray[np.float64], recent: NDArray[np.float64]) -> Rows:
+    """Return the most popular items, then those popular of late that are not among them."""
+    chosen: list[int] = []
+    for worth in (plays, recent):
+        best = np.argsort(-worth, kind="stable") if len(worth) <= POOL else _best(worth, POOL)
+        chosen += [row for row in best.tolist() if worth[row] > 0]
+    return np.array(list(dict.fromkeys(chosen)), dtype=np.int32)
+
+
+def _best(worth: NDArray[np.float64], n: int) -> Ints:
+    """Return the n best, best first; of equals the earlier one."""
+    threshold = np.partition(worth, len(worth) - n)[len(worth) - n]
+    rows = np.flatnonzero(worth >= threshold)
+    return rows[np.argsort(-worth[rows], kind="stable")][:n]

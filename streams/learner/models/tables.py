@@ -47,10 +47,7 @@ def pack(about: Mapping[str, Any], arrays: Arrays) -> bytes:
 def unpack(packed: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read what `pack` wrote; the arrays are read-only and share the bytes' memory.
 
-    Raises
-    ------
-    ValueError
-        The bytes are not that.
+    Raises `ValueError`: the bytes are not that.
     """
     at = packed.find(b"\n") + 1
     if not at:
@@ -68,10 +65,7 @@ def unpack(packed: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 def unpack_to_merge(packed: bytes, names: Iterable[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read the snapshot of a shard, as `unpack` does.
 
-    Raises
-    ------
-    ValueError
-        The bytes are not that, or an array is missing.
+    Raises `ValueError`: the bytes are not that, or an array is missing.
     """
     about, arrays = unpack(packed)
     if missing := sorted(set(names) - arrays.keys()):
@@ -123,10 +117,7 @@ def blocks(n: int, size: int = AT_ONCE) -> Iterator[slice]:
 class Growing(Generic[S]):
     """An array with room at its end, so that adding rows does not copy all.
 
-    Parameters
-    ----------
-    rows : ndarray
-        The first ones; they are copied.
+    `rows`: the first ones; they are copied.
 
     Examples
     --------
@@ -166,16 +157,8 @@ K = TypeVar("K", bound=Hashable)
 class Table(Generic[K]):
     """Rows of float32 by name.
 
-    Parameters
-    ----------
-    first : callable of (names)
-        Makes the rows of names met for the first time, shape (n, width). They must depend on the names alone, so that
-        a table does not depend on when it was saved and read again.
-
-    Attributes
-    ----------
-    names : list
-        In the order of the rows.
+    `first`: makes the rows of names met for the first time, shape (n, width). They must depend on the names alone, so
+    that a table does not depend on when it was saved and read again. `names`: in the order of the rows.
 
     Examples
     --------
@@ -226,10 +209,7 @@ class Table(Generic[K]):
 class RowTable:
     """Rows of ids; a freed row is given to a later id, the lowest first.
 
-    Parameters
-    ----------
-    ids : ndarray of int64, shape (n,), optional
-        Of each row; -1 for a free one.
+    `ids`: ndarray of int64, shape (n,); of each row; -1 for a free one.
 
     Examples
     --------
@@ -307,9 +287,7 @@ def all_but_an_eighth(worth: NDArray[np.floating]) -> NDArray[np.int64]:
 def small_noise(keys: Keys, width: int, deviation: float) -> NDArray[np.float32]:
     """Return rows of independent uniform numbers around 0, a function of the keys.
 
-    Returns
-    -------
-    ndarray of float32, shape (len(keys), width)
+    Returns ndarray of float32, shape (len(keys), width).
     """
     drawn = uniform(keys[:, None], np.arange(width))
     noise: NDArray[np.float32] = ((drawn - 0.5) * (12.0**0.5 * deviation)).astype(np.float32)

@@ -20,8 +20,8 @@ from botify.schemas.events import Listen, Recommendation
 from botify.schemas.topics import Topics
 from botify.streams.cli import replay
 from botify.streams.cli.dlq import app as dlq
-from botify.streams.cli.verify import verify
-from botify.streams.dlq.erase import erase_listener
+from botify.streams.cli.state import verify
+from botify.streams.dlq.exclude import erase_listener
 from botify.streams.dlq.letters import read_letters
 from botify.streams.verify import verify as verify_state
 from tests.hostile import hostile_batches, produce_batches

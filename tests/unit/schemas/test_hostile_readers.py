@@ -30,7 +30,7 @@ from botify.services.dashboard.readers import ExperimentsReader, LettersReader, 
 from botify.services.experiments.live import read_steps
 from botify.streams.dlq.letters import read_letters
 from botify.streams.folds.feedback import with_said
-from botify.streams.replay.shards import _copied
+from botify.streams.replay.models import _copied
 from tests.hostile import Raw, hostile_batches, produce_batches, raw_batch
 from tests.support import read_topic
 

@@ -10,11 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.core.errors import RejectedMessageError, ValidationError
-from botify.schemas import requests as module
+from botify.schemas import validation as module
 from botify.schemas.codec import Codec, load
 from botify.schemas.events import RecommendationRequest
-from botify.schemas.requests import accept_requests
-from botify.schemas.validation import MAX_ID_BYTES, MAX_LIST, MAX_SLATE, MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER, Intake
+from botify.schemas.validation import (
+    MAX_ID_BYTES,
+    MAX_LIST,
+    MAX_SLATE,
+    MAX_TIMESTAMP_MS,
+    MAX_TRACK,
+    MAX_USER,
+    Intake,
+    accept_requests,
+)
 
 CODEC = Codec()
 OLDER = Codec(schema for schema in load() if schema.version == 1)

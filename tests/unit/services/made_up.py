@@ -39,7 +39,7 @@ from botify.streams.folds.users import UserState
 from botify.streams.learner.models.factors import FactorModel, read_factors
 from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track import NextTrack
-from botify.streams.learner.models.next_track_snapshot import model_of_snapshot, snapshot_of
+from botify.streams.learner.models.next_track_projection import model_of_snapshot, snapshot_of
 from botify.streams.learner.sessions import FinishedSession
 from tests.unit.services.gateway.fakes import MemoryListenerStore
 from tests.unit.services.recommender.recommending import NO_INPUTS

@@ -20,7 +20,7 @@ from botify.schemas.validation import Intake
 from botify.streams.compiled import fill_cache
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.models.next_track import NextTrack
-from botify.streams.learner.models.next_track_snapshot import model_of_snapshot
+from botify.streams.learner.models.next_track_projection import model_of_snapshot
 from botify.streams.store.protocol import MemoryStore
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import NullPublisher, WorkerPartition

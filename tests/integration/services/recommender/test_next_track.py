@@ -7,7 +7,7 @@ from botify.schemas.topics import Topics
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.next_track import BEST, NextTrackRecommender
 from botify.services.recommender.protocol import Batch
-from botify.streams.learner.models.next_track_snapshot import model_of_snapshot
+from botify.streams.learner.models.next_track_projection import model_of_snapshot
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from tests.integration.services.recommender.test_service import (

@@ -23,7 +23,7 @@ from botify.schemas.topics import Topics
 from botify.services.stack.ports import find_free
 from botify.streams.cli import replay, snapshot
 from botify.streams.cli.dlq import app
-from botify.streams.cli.verify import verify
+from botify.streams.cli.state import verify
 from botify.streams.dlq.letters import DeadLetterError
 from botify.streams.replay.sources import ReplayError
 from botify.streams.store.connect import connect

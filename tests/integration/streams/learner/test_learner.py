@@ -14,8 +14,7 @@ from botify.schemas.topics import Topics, create_topics
 from botify.services.stack.ports import find_free
 from botify.services.stack.status import STATE, GroupLag, read_status
 from botify.streams.learner.model import MODELS
-from botify.streams.replay.models import relearn
-from botify.streams.replay.shards import require_no_workers
+from botify.streams.replay.models import relearn, require_no_workers
 from botify.streams.replay.sources import ReplayError
 from tests.integration.core.scraping import is_ready, samples
 from tests.learning import CODEC, all_learned, assert_learned

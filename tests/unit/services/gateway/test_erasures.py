@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from botify.services.gateway.v1.users import KEPT_MS, Erasures
-from botify.streams.dlq.erase import ErasureError
+from botify.streams.dlq.exclude import ErasureError
 
 
 class FakeRedis:

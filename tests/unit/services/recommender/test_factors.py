@@ -21,8 +21,7 @@ from botify.services.recommender.rerank import Fism, Memory, Rerank
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 from botify.streams.folds.likes import Likes
 from botify.streams.learner.models.factors import FactorModel, Factors, read_factors
-from botify.streams.learner.models.labels import matches_before
-from botify.streams.learner.models.taste import MOST_EARLIER, user_biases, weights
+from botify.streams.learner.models.taste import MOST_EARLIER, matches_before, user_biases, weights
 from botify.streams.learner.sessions import FinishedSession
 from tests.unit.services.recommender.recommending import state_of
 

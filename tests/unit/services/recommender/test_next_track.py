@@ -18,7 +18,7 @@ from botify.services.recommender.registry import RecommenderFactory
 from botify.services.recommender.rerank import EXPLORE
 from botify.streams.folds.users import HISTORY_LISTENS
 from botify.streams.learner.models.next_track import NextTrack
-from botify.streams.learner.models.next_track_snapshot import model_of_snapshot, snapshot_of
+from botify.streams.learner.models.next_track_projection import model_of_snapshot, snapshot_of
 from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
 
 TRACKS = 60

@@ -19,8 +19,7 @@ from botify.services.recommender.random_tracks import RandomTracks
 from botify.services.recommender.registry import RecommenderFactory
 from botify.streams.learner.models.factors import FactorModel, read_factors
 from botify.streams.learner.models.item_graph import ItemGraph
-from botify.streams.learner.models.next_track_projection import NextTrackProjection
-from botify.streams.learner.models.next_track_snapshot import model_of_snapshot
+from botify.streams.learner.models.next_track_projection import NextTrackProjection, model_of_snapshot
 from botify.streams.learner.sessions import FinishedSession
 from tests.learning import learn_sessions
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of, state_of

@@ -17,8 +17,7 @@ from botify.core.kafka.config import partition_of
 from botify.core.settings import Settings
 from botify.schemas.event_time import LEAD_MS, SIMULATED_TIME
 from botify.schemas.events import Session, TrainingBatch
-from botify.schemas.shards import shard_of
-from botify.schemas.training import listens_of, training_batch_of
+from botify.schemas.training import listens_of, shard_of, training_batch_of
 from botify.schemas.validation import Intake, Rejected
 from botify.streams.folds.users import USERS, UserState
 from botify.streams.store.protocol import MemoryStore, Outcome

@@ -8,7 +8,7 @@ import pytest
 from botify.schemas.events import Track
 from botify.schemas.track_labels import LABELS, UNKNOWN, labels_of
 from botify.streams.learner.models.factors import FIRST_MATCH, FactorModel, read_factors
-from botify.streams.learner.models.labels import matches_before
+from botify.streams.learner.models.taste import matches_before
 from botify.streams.learner.sessions import FinishedSession
 
 

@@ -11,8 +11,7 @@ from botify.streams.learner.model import MODELS, OnlineModel
 from botify.streams.learner.models.factors import FIRST_SQUARES, FactorModel, read_factors
 from botify.streams.learner.models.item_graph import HALF_LIFE_LISTENS, NOBODY, ItemGraph, neighbours_of
 from botify.streams.learner.models.next_track import CHUNK, NextTrack
-from botify.streams.learner.models.next_track_projection import NextTrackProjection
-from botify.streams.learner.models.next_track_snapshot import _heaviest_links, model_of_snapshot
+from botify.streams.learner.models.next_track_projection import NextTrackProjection, _heaviest_links, model_of_snapshot
 from botify.streams.learner.models.next_track_state import WIDE, NextTrackSettings
 from botify.streams.learner.models.tables import pack, unpack
 from botify.streams.learner.sessions import FinishedSession

@@ -8,8 +8,7 @@ import pytest
 from botify.schemas.training import TrainingColumns
 from botify.streams.learner.learner import LEARN_LISTENS
 from botify.streams.learner.model import ListenModel, SessionModel
-from botify.streams.learner.models.next_track_projection import NextTrackProjection, values_of
-from botify.streams.learner.models.next_track_snapshot import most_items
+from botify.streams.learner.models.next_track_projection import NextTrackProjection, most_items, values_of
 
 TRACKS, N = 300, 3_000
 RNG = np.random.default_rng(7)

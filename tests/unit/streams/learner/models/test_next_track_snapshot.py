@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from botify.streams.learner.models.next_track import NextTrack
-from botify.streams.learner.models.next_track_snapshot import (
+from botify.streams.learner.models.next_track_projection import (
     LEAST_NEIGHBOURS,
     model_of_snapshot,
     most_items,

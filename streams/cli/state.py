@@ -1,16 +1,21 @@
-"""`botify verify`."""
+"""`botify verify` and `botify snapshot`: the state compared with the topic, and in a file."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from botify.core.cli import Json, console, print_json, progress
+from botify.core.cli import Json, console, print_json, progress, say
 from botify.core.kafka.admin import require_kafka
 from botify.core.settings import Settings
+from botify.streams.cli.replay import run_with_sources
+from botify.streams.cli.replay_models import excluded_hint
+from botify.streams.snapshot import load as load_snapshot
+from botify.streams.snapshot import save as save_snapshot
 from botify.streams.store.connect import require_redis
 from botify.streams.verify import MOVE_S, Difference, Report
 from botify.streams.verify import verify as verify_namespace
@@ -71,14 +76,6 @@ def _show(report: Report) -> None:
             console.print(excluded_hint(report.excluded_since, "replay run", "replay swap ID"), soft_wrap=True)
 
 
-def excluded_hint(excluded: int, make: str, swap: str) -> str:
-    """Say that exclusions explain differences, and which commands end them."""
-    return (
-        f"{excluded:,} listens were excluded since this was begun, which is the likely cause: `botify {make}` "
-        f"rebuilds it without them, `botify {swap}` makes that live"
-    )
-
-
 def _line(difference: Difference) -> str:
     where = f"partition {difference.partition} {difference.collection} {difference.item.decode(errors='replace')}"
     return f"{where}: expected {_text(difference.expected)}, found {_text(difference.found)}"
@@ -88,3 +85,31 @@ def _text(value: bytes | float | None) -> str:
     if value is None:
         return "nothing"
     return value.hex() if isinstance(value, bytes) else repr(value)
+
+
+app = typer.Typer(help="Save the state to a file, and load it.", no_args_is_help=True)
+
+
+@app.command("save")
+def save(
+    file: Annotated[Path, typer.Argument(help="File to write; an existing file is replaced.")],
+    namespace: Annotated[str | None, typer.Option(help="Namespace to save; default: the live one.")] = None,
+) -> None:
+    """Save a namespace and its checkpoints to a file while workers keep running."""
+    reached = run_with_sources(Settings.from_env(), lambda sources: save_snapshot(sources, file, namespace))
+    say(f"{file}: the state after {sum(reached.values()):,} records, {file.stat().st_size / 1e6:,.1f} MB")
+
+
+@app.command("load")
+def load(
+    file: Annotated[Path, typer.Argument(help="File that `botify snapshot save` wrote.")],
+    other_topic: Annotated[
+        bool,
+        typer.Option("--other-topic", help="Load even if the topic that the state was folded from no longer exists."),
+    ] = False,
+) -> None:
+    """Load a file into a new namespace; other namespaces do not change."""
+    record = run_with_sources(
+        Settings.from_env(), lambda sources: load_snapshot(sources, file, other_topic=other_topic)
+    )
+    say(f"loaded as {record.id}; `botify replay swap {record.id}` lets it catch up and makes it the live one")
