@@ -7,8 +7,18 @@
 """
 
 from botify.client.client import AsyncBotify, Botify
-from botify.client.errors import BotifyClientError, NotFoundError, ProblemError, UnavailableError
-from botify.client.model import Event, Item, ItemPage, Reason, Recommendations, User
+from botify.client.model import (
+    BotifyClientError,
+    Event,
+    Item,
+    ItemPage,
+    NotFoundError,
+    ProblemError,
+    Reason,
+    Recommendations,
+    UnavailableError,
+    User,
+)
 
 __all__ = [
     "AsyncBotify",

@@ -11,8 +11,17 @@ from urllib.parse import quote
 
 import httpx
 
-from botify.client.errors import NotFoundError, ProblemError, UnavailableError
-from botify.client.model import Event, Id, Item, ItemPage, Recommendations, User
+from botify.client.model import (
+    Event,
+    Id,
+    Item,
+    ItemPage,
+    NotFoundError,
+    ProblemError,
+    Recommendations,
+    UnavailableError,
+    User,
+)
 
 T = TypeVar("T")
 

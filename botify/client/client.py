@@ -16,8 +16,7 @@ import httpx
 
 from botify.client import calls
 from botify.client.calls import Call
-from botify.client.errors import UnavailableError
-from botify.client.model import Event, Id, Item, ItemPage, Recommendations, User
+from botify.client.model import Event, Id, Item, ItemPage, Recommendations, UnavailableError, User
 
 T = TypeVar("T")
 
@@ -29,16 +28,9 @@ def _headers(token: str | None) -> dict[str, str]:
 
 
 class Botify:
-    """A client that blocks; close it, or use it as a context manager.
+    """A client of the gateway at `url` that blocks; close it, or use it as a context manager.
 
-    Parameters
-    ----------
-    url : str
-        Of the gateway.
-    token : str, optional
-        That of the gateway.
-    transport : httpx.BaseTransport, optional
-        For tests.
+    `transport` is an `httpx.BaseTransport`, for tests.
     """
 
     def __init__(
@@ -145,16 +137,9 @@ class Botify:
 
 
 class AsyncBotify:
-    """A client that is awaited; close it, or use it as a context manager.
+    """A client of the gateway at `url` that is awaited; close it, or use it as a context manager.
 
-    Parameters
-    ----------
-    url : str
-        Of the gateway.
-    token : str, optional
-        That of the gateway.
-    transport : httpx.AsyncBaseTransport, optional
-        For tests.
+    `transport` is an `httpx.AsyncBaseTransport`, for tests.
     """
 
     def __init__(

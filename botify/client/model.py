@@ -1,4 +1,4 @@
-"""What is sent and received, as frozen data classes."""
+"""What is sent and received, as frozen data classes, and what a call may raise."""
 
 from __future__ import annotations
 
@@ -14,18 +14,10 @@ Id = int | str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What a listener did; each has an id of its own, so that a retry counts once.
+    """What a listener did: `listen`, `skip`, `like`, `dislike` or `unlike`; its id lets a retry count once.
 
-    Attributes
-    ----------
-    kind : str
-        `listen`, `skip`, `like`, `dislike`, or `unlike`.
-    fraction : float | None
-        Share that was heard, of a listen or a skip.
-    time : datetime | None
-        With a time zone; None is now.
-    session : str | None
-        None is the listener's current one.
+    `fraction` is the share that was heard; `time` has a time zone, and None is now; a `session` of None is the
+    listener's current one.
 
     Examples
     --------
@@ -172,3 +164,25 @@ class User:
 
 def _known(kind: Any, body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name in kind.__dataclass_fields__}
+
+
+class BotifyClientError(Exception):
+    """Any error of this client."""
+
+
+class UnavailableError(BotifyClientError):
+    """The service did not answer, or cannot serve at the moment, after all retries."""
+
+
+class ProblemError(BotifyClientError):
+    """The service refused the request: its HTTP status, and in `errors` JSON pointers of wrong fields, and why."""
+
+    def __init__(self, status: int, detail: str, errors: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__("; ".join([f"{status}: {detail}", *(f"{where}: {why}" for where, why in errors)]))
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+
+
+class NotFoundError(ProblemError):
+    """There is no such item or listener."""

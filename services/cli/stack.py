@@ -121,7 +121,7 @@ def up(
         int, typer.Option(min=0, help="Number of recommender services; they share the requests.")
     ] = 1,
     learners: Annotated[
-        int, typer.Option(min=0, help="Number of model learners; one is active, the others stand by.")
+        int, typer.Option(min=0, help="Number of model learners; each shard has one, the others stand by.")
     ] = 1,
     gateways: Annotated[
         int, typer.Option(min=1, help="Number of gateways; several share the port, without the dashboard.")

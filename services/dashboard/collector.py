@@ -33,7 +33,7 @@ from botify.services.dashboard.readers import (
 from botify.services.dashboard.troubles import AHEAD_S, troubles_of
 from botify.services.dashboard.verdicts import Verdicts
 from botify.services.experiments import Experiments
-from botify.services.stack.disk import shortage_of_stack
+from botify.services.stack.record import shortage_of_stack
 from botify.streams.store.connect import check_redis, connect
 
 EVERY_S = 1.0

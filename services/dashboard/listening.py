@@ -1,49 +1,23 @@
-"""A person's listening session on the dashboard, and the player that asks the gateway for each track."""
+"""The page on which a person is a listener: choose favourites, listen, skip, and see why each track plays."""
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from typing import NamedTuple
 
-import httpx
-from redis.exceptions import RedisError
-from starlette.applications import Starlette
+from markupsafe import Markup
+from nicegui import ui
 
-from botify.core.errors import BotifyError, DecodeError
-from botify.core.settings import Settings
-from botify.schemas.external_ids import UserIds
-from botify.schemas.registry import codec_of
-from botify.services.gateway.messages import Attribution
-from botify.services.gateway.v1.models import MAX_PAGE
-from botify.streams.store.connect import connect_async
-from botify.streams.store.keys import gateway_session
-
-
-class PlayerError(BotifyError):
-    """The gateway has no track for the listener; the message is the gateway's."""
-
-
-class Recommended(NamedTuple):
-    """A track, and why it was chosen, as far as it is known; the latency is that of the request."""
-
-    track: int
-    recommender: str | None = None
-    policy: str | None = None
-    propensity: float | None = None
-    candidates: int | None = None
-    treatments: Mapping[str, str] = {}
-    latency_ms: float | None = None
-
+from botify.schemas.events import Track
+from botify.schemas.external_ids import UserIdError, UserIds
+from botify.services.dashboard.figures import Snapshot, TracksById, search, track_of
+from botify.services.dashboard.pages import LISTEN, button, frame, show_html, show_no_catalogue
+from botify.services.dashboard.player import Player, PlayerError, Recommended, new_user
+from botify.services.dashboard.views import render
 
 SKIPPED = 0.05
 """Fraction of a track that counts as heard when it is skipped."""
-
-OFFERED, OFFERED_BESIDE = 6, 3
-"""Tracks that a person can choose from: of the recommender, and both of similar and of popular ones."""
 
 MOST_HEARD = 100
 """Listens that are shown."""
@@ -54,23 +28,6 @@ class HeardTrack(NamedTuple):
 
     recommended: Recommended
     fraction: float
-
-
-def offered(
-    recommended: Mapping[int, str], beside: Mapping[str, Sequence[int]], heard: Collection[int]
-) -> dict[int, str]:
-    """Return tracks not heard, each once: all recommended ones, and `OFFERED_BESIDE` of each other list.
-
-    Examples
-    --------
-    >>> offered({1: "sticky", 2: "sticky"}, {"popular": [2, 1, 7, 3, 4, 5]}, heard={2, 7})
-    {1: 'sticky', 3: 'popular', 4: 'popular', 5: 'popular'}
-    """
-    found = {track: by for track, by in recommended.items() if track not in heard}
-    for by, tracks in beside.items():
-        others = [track for track in tracks if track not in found and track not in heard]
-        found |= dict.fromkeys(others[:OFFERED_BESIDE], by)
-    return found
 
 
 @dataclass(slots=True)
@@ -125,110 +82,183 @@ class ListeningSession:
         del self.heard[MOST_HEARD:]
 
 
-NEWCOMERS_FROM = 1_000_000
-"""Ids of new listeners begin here: the simulator's worlds are smaller."""
-
-NEWCOMERS = 1_000_000_000
-
-
-def new_user() -> str:
-    """Return the id of a listener of whom nothing is known."""
-    return str(NEWCOMERS_FROM + secrets.randbelow(NEWCOMERS))
+def now_playing(session: ListeningSession, catalogue: TracksById) -> Markup:
+    """Return the track that plays, and why it plays."""
+    playing = session.playing
+    track = track_of(catalogue, playing.track)
+    return render("listener", "now_playing", user=session.user, playing=playing, track=track)
 
 
-TIMEOUT_S = 15.0
+def heard_so_far(session: ListeningSession, catalogue: TracksById) -> Markup:
+    """Return what was heard in a session, newest first."""
+    return render("listener", "heard_so_far", heard=session.heard, track_of=lambda track: track_of(catalogue, track))
 
 
-class Player:
-    """A client of the application in its own process, without a network.
+def summary(session: ListeningSession) -> Markup:
+    """Return the totals of a session that is over."""
+    return render("listener", "summary", heard=session.heard, user=session.user)
 
-    Botify's answer names the track only; why it was chosen is read from the listener's session in Redis, where the
-    gateway keeps it for the next listen.
-    """
 
-    def __init__(self, app: Starlette, settings: Settings, users: UserIds) -> None:
+class Favourites:
+    """A search field, suggestions to click on, and the tracks that were chosen, in that order."""
+
+    SUGGESTED = 12
+    MOST = 5
+
+    def __init__(self, catalogue: Callable[[], TracksById], popular: list[Track]) -> None:
+        self._catalogue = catalogue
+        self._popular = popular
+        self._shown = popular
+        self.chosen: list[int] = []
+        field = ui.input(placeholder="title or artist", on_change=lambda event: self._search(event.value or ""))
+        field.props("outlined dense clearable debounce=250").classes("find")
+        self._list = ui.element("div").classes("picks")
+        self._show(popular)
+
+    def _search(self, words: str) -> None:
+        self._show(search(self._catalogue(), words, self.SUGGESTED) if words.strip() else self._popular)
+
+    def _show(self, tracks: Iterable[Track]) -> None:
+        """Show the chosen tracks, then the others."""
+        self._shown = list(tracks)
+        catalogue = self._catalogue()
+        chosen = [catalogue[track] for track in self.chosen]
+        others = [track for track in self._shown if track.track not in self.chosen][: self.SUGGESTED]
+        self._list.clear()
+        with self._list:
+            if not chosen and not others:
+                show_html("listener", "no_track")
+            for track in (*chosen, *others):
+                self._pick(track)
+
+    def _pick(self, track: Track) -> None:
+        chosen = track.track in self.chosen
+        pick = ui.element("button").classes("pick chosen" if chosen else "pick")
+        pick.props(f"type=button aria-pressed={'true' if chosen else 'false'}")
+        pick.on("click", lambda: self._toggle(track.track))
+        with pick:
+            ui.html(render("listener", "pick", track=track), sanitize=False, tag="span")
+            ui.icon("favorite" if chosen else "favorite_border")
+
+    def _toggle(self, track: int) -> None:
+        if track in self.chosen:
+            self.chosen.remove(track)
+        elif len(self.chosen) == self.MOST:
+            ui.notify(f"{self.MOST} favourites are enough to begin with", type="info")
+            return
+        else:
+            self.chosen.append(track)
+        self._show(self._shown)
+
+
+def add_listen_page(
+    player: Player, catalogue: Callable[[], TracksById], snapshot: Callable[[], Snapshot], users: UserIds
+) -> None:
+    """Serve the page."""
+
+    @ui.page(LISTEN)
+    def show() -> None:
+        with frame(LISTEN):
+            ListenPage(player, catalogue, snapshot, users).choose()
+
+
+class ListenPage:
+    """One person's page: choosing, then listening, then the summary."""
+
+    def __init__(
+        self,
+        player: Player,
+        catalogue: Callable[[], TracksById],
+        snapshot: Callable[[], Snapshot],
+        users: UserIds,
+    ) -> None:
+        self._player = player
         self._users = users
-        self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
-            base_url="http://dashboard",
-            headers={"Authorization": f"Bearer {app.state.token}"},
-            timeout=TIMEOUT_S,
-        )
-        self._redis: Any = connect_async(settings)
-        self._prefix = settings.topic_prefix
-        self._codec = codec_of(settings)
+        self._catalogue = catalogue
+        self._snapshot = snapshot
+        self._stage = ui.element("div").classes("stage")
+        self._buttons: list[ui.button] = []
 
-    async def next(self, user: str, track: int, fraction: float) -> Recommended:
-        """Report what the listener heard, and return the next track; raises `PlayerError`."""
-        answer = await self._post(f"/next/{quote(user)}", track, fraction)
-        following = int(answer["track"])
-        attribution = await self._attribution(user)
-        if attribution is None or attribution.recommendation.track != following:
-            return Recommended(following)
-        why = attribution.recommendation
-        return Recommended(
-            following,
-            why.recommender,
-            why.policy,
-            why.propensity,
-            why.candidates,
-            why.treatments,
-            attribution.latency_ms,
-        )
+    def choose(self) -> None:
+        """Offer favourites to choose from."""
+        self._stage.clear()
+        with self._stage:
+            if not self._catalogue():
+                show_no_catalogue(self._snapshot().problems)
+                return
+            with ui.element("section").classes("card choosing"):
+                ui.html("<h2>What do you like?</h2>", sanitize=False)
+                favourites = Favourites(self._catalogue, self._popular())
+                ui.html("<h2>Who are you?</h2>", sanitize=False)
+                who = ui.input("listener", value=new_user())
+                who.props('outlined dense hint="a new listener, or any other\'s id"').classes("who")
+                self._buttons = [
+                    button("Start listening", "play_arrow", lambda: self._begin(who.value.strip(), favourites.chosen))
+                ]
 
-    async def last(self, user: str, track: int, fraction: float) -> None:
-        """Report the last listen of the session; raises `PlayerError`."""
-        await self._post(f"/last/{quote(user)}", track, fraction)
-
-    async def report(self, user: str, track: int, fraction: float, ended: bool) -> None:
-        """Report a listen that no recommender led to; raises `PlayerError`."""
-        event = {"kind": "listen", "user": user, "item": track, "fraction": fraction, "ends_session": ended}
-        await self._call("POST", "/v1/events", json=event)
-
-    async def offers(self, user: str, track: int, heard: Collection[int]) -> dict[int, str]:
-        """Return what the service would play after a track, and similar and popular ones, without those heard.
-
-        Each comes with who offers it: a recommender, `similar` or `popular`. Raises `PlayerError`.
-        """
-        enough = min(OFFERED_BESIDE + OFFERED_BESIDE + OFFERED + len(heard), MAX_PAGE)  # when all others are left out
-        recommended, similar, popular = await asyncio.gather(
-            self._call("GET", f"/v1/users/{quote(user)}/recommendations", params={"n": OFFERED}),
-            self._call("GET", f"/v1/items/{track}/similar", params={"limit": enough}),
-            self._call("GET", "/v1/popular", params={"limit": enough}),
-        )
-        by = {item["number"]: str(recommended["policy"]) for item in recommended["items"]}
-        pages = {"similar": similar, "popular": popular}
-        beside = {name: [item["number"] for item in page["items"]] for name, page in pages.items()}
-        return offered(by, beside, heard)
-
-    async def close(self) -> None:
-        """Close the clients."""
-        await self._client.aclose()
-        await self._redis.aclose()
-
-    async def _post(self, path: str, track: int, fraction: float) -> dict[str, Any]:
-        return await self._call("POST", path, json={"track": track, "time": fraction})
-
-    async def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+    async def _begin(self, who: str, favourites: list[int]) -> None:
         try:
-            response = await self._client.request(method, path, **content)
-        except httpx.HTTPError as error:
-            raise PlayerError(f"the gateway does not answer ({error!r}); try again in a moment") from error
-        if not response.is_success:
-            raise PlayerError(f"the gateway answers with status {response.status_code}: {_detail(response)}")
-        answer: dict[str, Any] = response.json()
-        return answer
+            self._users.number_of(who)
+        except UserIdError as error:
+            ui.notify(str(error), type="negative")
+            return
+        if not favourites:
+            ui.notify("Pick at least one track that you like", type="warning")
+            return
 
-    async def _attribution(self, user: str) -> Attribution | None:
+        async def begin() -> None:
+            self._listen(await ListeningSession.begin(who, favourites, self._player))
+
+        await self._try(begin)
+
+    def _listen(self, session: ListeningSession) -> None:
+        """Show what plays, and what was heard."""
+        self._stage.clear()
+        with self._stage:
+            with ui.element("section").classes("card player"):
+                ui.html(now_playing(session, self._catalogue()), sanitize=False)
+                with ui.element("div").classes("share"):
+                    slider = ui.slider(min=0, max=100, value=80).props('aria-label="share heard"')
+                    label = ui.label().bind_text_from(slider, "value", lambda value: f"{value:.0f} % heard")
+                    label.classes("heard-share")
+                with ui.row().classes("controls"):
+                    self._buttons = [
+                        button("Leave", "logout", lambda: self._leave(session, slider.value / 100), flat=True),
+                        button("Skip", "skip_next", lambda: self._next(session, SKIPPED), flat=True),
+                        button("Next", "check", lambda: self._next(session, slider.value / 100)),
+                    ]
+            ui.html(heard_so_far(session, self._catalogue()), sanitize=False)
+
+    async def _next(self, session: ListeningSession, fraction: float) -> None:
+        async def play_next() -> None:
+            await session.next(fraction)
+            self._listen(session)
+
+        await self._try(play_next)
+
+    async def _leave(self, session: ListeningSession, fraction: float) -> None:
+        async def leave() -> None:
+            await session.leave(fraction)
+            self._stage.clear()
+            with self._stage:
+                ui.html(summary(session), sanitize=False)
+                button("Listen again", "replay", self.choose)
+                ui.html(heard_so_far(session, self._catalogue()), sanitize=False)
+
+        await self._try(leave)
+
+    async def _try(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Do something that calls the gateway: one call at a time, and a message where it fails."""
+        for each in self._buttons:
+            each.disable()
         try:
-            record = await self._redis.hget(gateway_session(self._prefix, self._users.number_of(user)), "led_by")
-            return None if record is None else Attribution.from_bytes(record, self._codec)
-        except (RedisError, DecodeError):
-            return None  # the track plays without it
+            await action()
+        except PlayerError as error:
+            ui.notify(str(error), type="negative", timeout=8_000)
+            for each in self._buttons:
+                each.enable()
 
-
-def _detail(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        return response.text[:200]
+    def _popular(self) -> list[Track]:
+        rankings, catalogue = self._snapshot().rankings, self._catalogue()
+        ranked = [catalogue[each.track] for each in rankings.now if each.track in catalogue] if rankings else []
+        return ranked or list(catalogue.values())[: Favourites.SUGGESTED]

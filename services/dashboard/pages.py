@@ -1,13 +1,19 @@
-"""The pages that NiceGUI serves: what surrounds each of them, those made of fragments, and a listener's page."""
+"""The pages that NiceGUI serves: what surrounds each of them, those made of fragments, and a listener's page.
+
+The changes of a page are rendered and encoded once a second, for all its viewers.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import quote
 
 from confluent_kafka import KafkaException
+from markupsafe import Markup
 from nicegui import app as nicegui_app
 from nicegui import run, ui
 from nicegui.client import Client
@@ -18,9 +24,8 @@ from starlette.responses import Response
 from botify.core.errors import BotifyError
 from botify.schemas.external_ids import UserIdError, UserIds
 from botify.services.dashboard import views
-from botify.services.dashboard.broadcast import Broadcast
 from botify.services.dashboard.figures import ListenerReading, Snapshot, TracksById
-from botify.services.dashboard.views import MOUNT, View, laid_out, render
+from botify.services.dashboard.views import MOUNT, Fragment, View, laid_out, render
 
 LISTENER = "/listener"
 LISTEN = "/listen"
@@ -119,6 +124,85 @@ def add_missing_page() -> None:
         with Client(ui.page(""), request=request) as client, frame(MISSING.path):
             show_html("page", "missing", path=request.url.path)
         return client.build_response(request, 404)
+
+
+EVERY_S = 1.0
+
+Renderer = Callable[[Snapshot], list[Fragment]]
+
+
+class Channel:
+    """One page and its viewers.
+
+    A viewer gets the page as it was last sent, so the changes from then on keep it current.
+    """
+
+    def __init__(self, view: Renderer) -> None:
+        self._view = view
+        self._sent: dict[str, Markup] = {}
+        self._viewers: dict[str, Client] = {}
+
+    @property
+    def is_viewed(self) -> bool:
+        """Whether the page has viewers."""
+        return bool(self._viewers)
+
+    def join(self, client: Client, snapshot: Snapshot) -> list[Fragment]:
+        """Return the page's fragments, and send their changes to this client until it disconnects."""
+        fragments = self._view(snapshot)
+        if not self._viewers:  # what was sent last is out of date
+            self._sent = {fragment.name: fragment.html for fragment in fragments}
+        self._viewers[client.id] = client
+        client.on_delete(lambda: self._viewers.pop(client.id, None))
+        return [fragment._replace(html=self._sent.get(fragment.name, Markup())) for fragment in fragments]
+
+    def send(self, snapshot: Snapshot) -> None:
+        """Send what has changed since the last message."""
+        if not self.is_viewed:
+            return
+        changed = self.changes(snapshot)
+        if changed:
+            message = show(changed)
+            for client in list(self._viewers.values()):
+                client.run_javascript(message)
+
+    def changes(self, snapshot: Snapshot) -> dict[str, Markup]:
+        """Return the fragments that differ from what was sent, and note them as sent."""
+        now = {fragment.name: fragment.html for fragment in self._view(snapshot)}
+        changed = {name: html for name, html in now.items() if self._sent.get(name) != html}
+        self._sent.update(changed)
+        return changed
+
+
+def show(changed: Mapping[str, str]) -> str:
+    """Return JavaScript that replaces the changed fragments of a page; JSON is JavaScript since ECMAScript 2019."""
+    return f"dashboard.show({json.dumps(changed, ensure_ascii=False)})"
+
+
+class Broadcast:
+    """The channels of all pages; `snapshot` returns the newest snapshot."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+        self._snapshot = snapshot
+        self._channels: list[Channel] = []
+
+    def channel(self, view: Renderer) -> Channel:
+        """Add a page, and return its channel."""
+        channel = Channel(view)
+        self._channels.append(channel)
+        return channel
+
+    async def run(self) -> None:
+        """Send once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            viewed = [channel for channel in self._channels if channel.is_viewed]
+            if not viewed:  # a snapshot that is not read is not made
+                continue
+            snapshot = self._snapshot()
+            for channel in viewed:
+                channel.send(snapshot)
+                await asyncio.sleep(0)  # let requests run between two pages
 
 
 def add_live_pages(broadcast: Broadcast, snapshot: Callable[[], Snapshot]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +29,6 @@ from botify.services.dashboard.figures import (
     track_of,
 )
 from botify.services.dashboard.history import POINTS
-from botify.services.dashboard.listening import ListeningSession
-from botify.services.dashboard.recommending import Contest, Offer, Score, place_of, reaction
 from botify.services.dashboard.troubles import (
     AHEAD_S,
     BEHIND,
@@ -342,53 +340,3 @@ def listener(name: str, reading: ListenerReading, catalogue: TracksById, page: i
         track_of=lambda track: track_of(catalogue, track),
     )
     return laid_out([Fragment("tiles", tiles), Fragment("sessions", sessions)])
-
-
-def played_track(contest: Contest, catalogue: TracksById) -> Markup:
-    """Return what a simulated listener has just heard, and how it was received."""
-    session = contest.session
-    heard = session.heard[0]
-    values = {"track": track_of(catalogue, heard.track), "reaction": reaction(heard.fraction)}
-    return render("listener", "played_track", session=session, heard=heard, score=session.score("you"), **values)
-
-
-def offered_track(offer: Offer, catalogue: TracksById) -> Markup:
-    """Return a track to choose from."""
-    return render("listener", "offered_track", track=track_of(catalogue, offer.track), by=offer.by)
-
-
-def heard_of_contest(contest: Contest, catalogue: TracksById) -> Markup:
-    """Return what a simulated listener has heard, newest first."""
-    return render(
-        "listener", "heard_of_contest", heard=contest.session.heard, track_of=lambda track: track_of(catalogue, track)
-    )
-
-
-def contest_score(contest: Contest, ranking: Sequence[Score]) -> Markup:
-    """Return the scores of a session that is over."""
-    return render(
-        "listener",
-        "contest_score",
-        session=contest.session,
-        problem=contest.problem,
-        ranking=ranking,
-        place=place_of(ranking, "you"),
-        most=max(score.time for score in ranking) or 1.0,
-    )
-
-
-def now_playing(session: ListeningSession, catalogue: TracksById) -> Markup:
-    """Return the track that plays, and why it plays."""
-    playing = session.playing
-    track = track_of(catalogue, playing.track)
-    return render("listener", "now_playing", user=session.user, playing=playing, track=track)
-
-
-def heard_so_far(session: ListeningSession, catalogue: TracksById) -> Markup:
-    """Return what was heard in a session, newest first."""
-    return render("listener", "heard_so_far", heard=session.heard, track_of=lambda track: track_of(catalogue, track))
-
-
-def summary(session: ListeningSession) -> Markup:
-    """Return the totals of a session that is over."""
-    return render("listener", "summary", heard=session.heard, user=session.user)

@@ -192,5 +192,5 @@ def openapi_document(
     components = {"schemas": schemas["$defs"]}
     if secured:
         components["securitySchemes"] = {"HTTPBearer": {"type": "http", "scheme": "bearer"}}
-    info = {"title": title, "description": about, "version": version("botify")}
+    info = {"title": title, "description": about, "version": version("botify-streams")}
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}

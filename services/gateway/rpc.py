@@ -35,7 +35,7 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
 from botify.schemas.topics import Topics
 from botify.services.gateway.messages import UnavailableError
-from botify.services.stack.disk import shortage_of_stack
+from botify.services.stack.record import shortage_of_stack
 
 PendingReply = asyncio.Future[Recommendation | None]
 """A recommendation, None if there is none in time; `UnavailableError` if the listen was not acknowledged."""

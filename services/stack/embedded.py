@@ -73,7 +73,7 @@ def _arguments(data_dir: Path, port: int) -> list[str]:
         "appendonly": "yes",
         "appendfsync": "everysec",
         "auto-aof-rewrite-min-size": "256mb",  # a rewrite stalls all calls for up to half a second
-        "save": "",  # no snapshots beside the append-only file
+        "save": "",  # no snapshots in addition to the append-only file
         "maxmemory-policy": "noeviction",  # an evicted key would be lost state
         "loglevel": "notice",
         "daemonize": "no",
@@ -116,30 +116,11 @@ def take_lock(home: Path) -> IO[str]:
 
 
 class EmbeddedStack:
-    """One Kafka and one Valkey of a data directory.
+    """One Kafka and one Valkey of a data directory, which one stack uses at a time.
 
     All files are under `home`; a stopped stack is started again with the same data and ports. If this process is
-    killed, the watchdog stops the servers.
-
-    Parameters
-    ----------
-    home : Path
-        Data directory, used by one stack at a time.
-    kafka_port, redis_port : int | None
-        None keeps the port of the last start (a free one at first); 0 picks a free one.
-    kafka_bootstrap_servers, redis_url : str | None
-        Address of a Kafka or Redis that runs elsewhere; then none is started.
-    notify : Notify | None
-        Called with one line before each slow step.
-
-    Attributes
-    ----------
-    kafka : Kafka
-        The broker, once started; it can be killed, paused, resumed, stopped and started.
-    valkey : Valkey
-        The Redis-protocol server, likewise.
-    watchdog : Watchdog
-        For further children of this process.
+    killed, the watchdog stops the servers. A port of None is that of the last start (a free one at first); 0 picks a
+    free one. No server is started whose address is given. `notify` is called with one line before each slow step.
 
     Examples
     --------
@@ -179,17 +160,9 @@ class EmbeddedStack:
         return settings if self._redis_url else settings.with_(redis_ssl_ca_location=None)
 
     def start(self, *, ready: bool = True) -> None:
-        """Start both servers and wait until they answer.
+        """Start both servers, and wait until they answer; raises `StackError`, and leaves none running.
 
-        Parameters
-        ----------
-        ready : bool
-            Whether `stack.json` then says that the stack is ready; False if more is started before clients may use it.
-
-        Raises
-        ------
-        StackError
-            One of them cannot start; none is left running.
+        `ready` says whether `stack.json` then says so; not if more is started before clients may use the stack.
         """
         self._lock = take_lock(self.home)
         try:

@@ -14,9 +14,9 @@ from confluent_kafka.admin import AdminClient
 from botify.core.files import write_durably
 from botify.core.java import find_java
 from botify.services.errors import StackError
-from botify.services.stack.disk import START_BYTES, STOP_BYTES, shortage
 from botify.services.stack.kafka_jars import Notify, class_path
 from botify.services.stack.ports import HOST
+from botify.services.stack.record import START_BYTES, STOP_BYTES, shortage
 from botify.services.stack.server import Server
 from botify.services.stack.watchdog import Watchdog
 
@@ -144,10 +144,7 @@ class Kafka(Server):
     def spawn(self) -> None:
         """Write the configuration, format a new data directory, and start the broker.
 
-        Raises
-        ------
-        StackError
-            The disk is full, the data directory cannot be formatted, or another process has a port (`PortTakenError`).
+        Raises `StackError` if the disk is full or the directory cannot be formatted, `PortTakenError` for a taken port.
         """
         if obstacle := self.obstacle():
             raise StackError(obstacle)

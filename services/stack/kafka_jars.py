@@ -31,17 +31,9 @@ Notify = Callable[[str], None]
 
 
 def class_path(notify: Notify) -> list[Path]:
-    """Return Kafka's jars, and download those that are missing.
+    """Return Kafka's jars, and download those that are missing, with a line to `notify` for each.
 
-    Parameters
-    ----------
-    notify : Notify
-        Called with one line for each download.
-
-    Raises
-    ------
-    DownloadError
-        A jar cannot be downloaded, or differs from the list after a second download.
+    Raises `DownloadError` if a jar cannot be downloaded, or differs from the list after a second download.
     """
     expected = json.loads(LIST_FILE.read_text(encoding="utf-8"))
     with _one_download():
@@ -62,19 +54,7 @@ def class_path(notify: Notify) -> list[Path]:
 
 
 def differences(jars: Sequence[Path], expected: Mapping[str, str]) -> dict[str, str]:
-    """Compare jars with a list of their hashes.
-
-    Parameters
-    ----------
-    jars : Sequence[Path]
-        Existing files.
-    expected : Mapping[str, str]
-        File name -> SHA-256 in hexadecimal.
-
-    Returns
-    -------
-    dict[str, str]
-        File name -> `missing`, `not expected` or `corrupt`; empty if all jars are as listed.
+    """Return what is wrong with jars, compared with the SHA-256 by file name: `missing`, `not expected` or `corrupt`.
 
     Examples
     --------

@@ -53,26 +53,10 @@ def check_free(name: str, port: int) -> None:
 
 
 def choose(home: Path, wanted: Mapping[str, int | None], preferred: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Decide on a port for each name and remember it in the data directory.
+    """Decide on a port for each name, and remember it in the data directory.
 
-    Parameters
-    ----------
-    home : Path
-        Data directory.
-    wanted : Mapping[str, int | None]
-        Name of the listener -> port; None keeps the one of the last start, 0 picks a free one.
-    preferred : Mapping[str, int] | None
-        Name of the listener -> the port of the first start, if it is free.
-
-    Returns
-    -------
-    dict[str, int]
-        Name of the listener -> port.
-
-    Raises
-    ------
-    StackError
-        The file of ports cannot be read, or no port is free.
+    A wanted port of None keeps that of the last start, or at first the preferred one if it is free; 0 picks a free one.
+    Raises `StackError` if the file of ports cannot be read, or no port is free.
     """
     remembered = _read(home)
     chosen: dict[str, int] = {}

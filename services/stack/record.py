@@ -1,10 +1,11 @@
-"""Identities of processes, and the files in which a stack names its processes and says why it ended."""
+"""Identities of processes, the files in which a stack names its processes and says why it ended, and its disk."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -119,22 +120,10 @@ ENDED_FILE = "stack-ended.json"
 
 @dataclass(frozen=True, slots=True)
 class StackRecord:
-    """The stack of a data directory.
+    """The stack of a data directory: its owner, which starts and stops the processes, and whether all servers answered.
 
-    Attributes
-    ----------
-    owner : Identity
-        Process that started the others and stops them.
-    ready : bool
-        Whether all servers have answered.
-    settings : Mapping[str, str]
-        Addresses, under their names in `Settings`, which reads this file.
-    processes : Mapping[str, Identity]
-        Name -> process.
-    given_up : Mapping[str, str]
-        Name of a program that ended too often and stays stopped -> how it ended.
-    restarts : Mapping[str, int]
-        Name of a process that ended -> how often it was started again since the stack's start.
+    `settings` has the addresses under their names in `Settings`, which reads this file; `given_up` how a program ended
+    that ended too often and stays stopped; `restarts` how often a process was started again.
     """
 
     owner: Identity
@@ -200,3 +189,34 @@ class StackEnd:
     def forget(home: Path) -> None:
         """Remove the file of an earlier stack."""
         (home / ENDED_FILE).unlink(missing_ok=True)
+
+
+# A broker that starts on a full disk takes its topics for empty.
+STOP_BYTES = 256 << 20
+"""With less free space Kafka is stopped in order, before a write of its own fails."""
+START_BYTES = 512 << 20
+"""With less it is not started; the distance to `STOP_BYTES` keeps it from stopping again at once."""
+
+
+def shortage(home: Path, needed: int = START_BYTES) -> str | None:
+    """Return why Kafka may not run in a data directory; None if it may, or if the free space is not known."""
+    try:
+        free = shutil.disk_usage(home).free
+    except OSError:
+        return None
+    if free >= needed:
+        return None
+    return (
+        f"the disk of {home} has {free >> 20:,} MB free: Kafka stops below {STOP_BYTES >> 20} MB and starts with "
+        f"{START_BYTES >> 20} MB, because one that starts on a full disk loses its topics. Free some space; a running "
+        "stack then continues by itself, and its data is kept"
+    )
+
+
+def shortage_of_stack(home: Path) -> list[str]:
+    """Return why the embedded Kafka of a running stack is stopped or will soon be; nothing where there is none."""
+    with contextlib.suppress(StackError):  # a damaged file is reported by those who need it
+        record = StackRecord.read(home)
+        if record is not None and "kafka" in record.processes and (found := shortage(home)):
+            return [found]
+    return []

@@ -19,11 +19,10 @@ from botify.core.settings import STACK_FILE, Settings
 from botify.schemas.topics import create_topics
 from botify.services.errors import ChildDiedError, StackError
 from botify.services.gateway.messages import NO_CATALOGUE
-from botify.services.stack.disk import shortage
 from botify.services.stack.embedded import EmbeddedStack, take_lock
 from botify.services.stack.kafka_jars import Notify
 from botify.services.stack.ports import HOST
-from botify.services.stack.record import STOP_GRACE_S, StackEnd, StackRecord, stop_groups, wait_until_gone
+from botify.services.stack.record import STOP_GRACE_S, StackEnd, StackRecord, shortage, stop_groups, wait_until_gone
 from botify.services.stack.server import ChildProcess, stop_all, tail
 from botify.services.stack.supervisor import LIMIT, Program, Supervisor
 
@@ -36,24 +35,11 @@ _COMPILED = {"botify.streams.learner", "botify.services.recommender"}
 
 
 def start_in_background(home: Path, command: Sequence[str], ready_s: float = READY_S) -> StackRecord:
-    """Run a command as a background process, and return once its stack is ready.
+    """Run a command as a background process, and return once its stack, in `home`, is ready.
 
-    Parameters
-    ----------
-    home : Path
-        Data directory of the stack; the command's output goes to `logs/stack.log` in it.
-    command : Sequence[str]
-        Program and arguments.
-    ready_s : float
-        Deadline in seconds.
-
-    Raises
-    ------
-    ChildDiedError
-        The process ended; the message has the end of its output.
-    StackError
-        A stack runs there, or the disk is full.
-        The stack is not ready at the deadline; it is stopped, as by every exception here (`Ctrl-C` is one).
+    Its output goes to `logs/stack.log`. Raises `ChildDiedError`, with the end of that output, if it ended, and
+    `StackError` if a stack runs there, the disk is full, or the stack is not ready in time. It is stopped by every
+    exception, `Ctrl-C` included.
     """
     take_lock(home).close()  # the log of a stack that runs is left alone
     if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS") and (why := shortage(home)):
@@ -86,25 +72,10 @@ def _wait_until_ready(home: Path, process: subprocess.Popen[bytes], log_path: Pa
 
 
 def wait_for_gateway(port: int, deadline_s: float, running: Callable[[], bool] = lambda: True) -> list[str]:
-    """Wait until a gateway of this machine is ready for requests.
+    """Wait until a gateway of this machine is ready; `running` says whether its stack still runs.
 
-    Parameters
-    ----------
-    port : int
-        On the loopback interface.
-    deadline_s : float
-    running : callable
-        Whether the gateway's stack still runs.
-
-    Returns
-    -------
-    list of str
-        Why it is not ready, if the catalogue is the only reason: a user has to publish one.
-
-    Raises
-    ------
-    StackError
-        It is not ready in that time, or its stack ended.
+    Returns why it is not ready, if that is the catalogue alone: a user has to publish one. Raises `StackError` if it is
+    not ready in time, or its stack ended.
     """
     give_up = time.monotonic() + deadline_s
     while not set(problems := _problems_of_gateway(port)) <= {NO_CATALOGUE}:
@@ -131,17 +102,9 @@ def _problems_of_gateway(port: int) -> list[str]:
 
 
 def stop_stack(home: Path) -> bool:
-    """Let the owner stop everything, then stop what is left; the data is kept.
+    """Let the owner stop everything, then stop what is left; the data is kept. Return whether a process ran.
 
-    Returns
-    -------
-    bool
-        Whether a process ran.
-
-    Raises
-    ------
-    StackError
-        The record in the data directory cannot be read.
+    Raises `StackError` if the record in the data directory cannot be read.
     """
     StackEnd.forget(home)
     record = StackRecord.read(home)
@@ -167,7 +130,7 @@ class RunningStack(NamedTuple):
 
 @contextmanager
 def _compiling(programs: Sequence[Program]) -> Iterator[None]:
-    """Compile what learners and recommenders run, beside the block: once, and not each of them at the same time."""
+    """Compile what learners and recommenders run, during the block: once, and not each of them at the same time."""
     if not any(_COMPILED & set(arguments) for _, arguments in programs):
         yield
         return
@@ -193,25 +156,8 @@ def running_stack(
 ) -> Iterator[RunningStack]:
     """Start everything, and stop everything at the end of the block.
 
-    Kafka or Valkey is not started if `KAFKA_BOOTSTRAP_SERVERS` or `REDIS_URL` names another one.
-
-    Parameters
-    ----------
-    home : Path
-        Data directory.
-    programs : Sequence[Program]
-        Botify's own processes.
-    kafka_port, redis_port, notify
-        See `EmbeddedStack`.
-    environ : Mapping[str, str] | None
-        Further variables for the programs.
-    restart_limit : int
-        See `Supervisor`.
-
-    Raises
-    ------
-    BotifyError
-        A process cannot start; none is left running.
+    Kafka or Valkey is not started if `KAFKA_BOOTSTRAP_SERVERS` or `REDIS_URL` names another one; `environ` has further
+    variables for the programs. Raises `BotifyError` if a process cannot start; none is left running.
     """
     stack = EmbeddedStack(
         home,

@@ -44,22 +44,10 @@ def tail(path: Path, lines: int = 15) -> str:
 
 
 class ChildProcess:
-    """A process that this one starts, watches and stops.
+    """A process that this one starts, watches and stops; its output is appended to `log_path`.
 
     It runs in its own session, so `Ctrl-C` reaches this process only, which decides the order in which children stop.
-
-    Parameters
-    ----------
-    name : str
-        Its name in messages and in the status.
-    argv : Sequence[str]
-        Program and arguments.
-    log_path : Path
-        Standard output and error are appended to it.
-    watchdog : Watchdog
-        Stops the child if this process is killed.
-    env : Mapping[str, str] | None
-        Changes to this process's environment.
+    The watchdog stops it if this process is killed; `env` changes this process's environment for it.
     """
 
     def __init__(
@@ -167,13 +155,7 @@ _POLL_S = 0.02
 
 
 class Server(ChildProcess, ABC):
-    """Kafka or Valkey, which is ready once it answers.
-
-    Attributes
-    ----------
-    ports : tuple of int
-        Ports that it listens on; the first one is for clients.
-    """
+    """Kafka or Valkey, which is ready once it answers; the first of its `ports` is for clients."""
 
     def __init__(
         self, name: str, argv: Sequence[str], *, ports: Sequence[int], log_path: Path, watchdog: Watchdog
@@ -203,15 +185,7 @@ class Server(ChildProcess, ABC):
             super().spawn()
 
     def wait_until_ready(self, deadline_s: float = READY_S) -> None:
-        """Wait until the server answers.
-
-        Raises
-        ------
-        ChildDiedError
-            It ended.
-        StackError
-            It does not answer in time.
-        """
+        """Wait until the server answers; raises `ChildDiedError` if it ended, `StackError` at the deadline."""
         give_up = time.monotonic() + deadline_s
         while not self.answers():
             if not self.running:

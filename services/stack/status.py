@@ -21,8 +21,7 @@ from botify.core.kafka.config import common_config
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
 from botify.services.experiments import load_policy
-from botify.services.stack.disk import shortage_of_stack
-from botify.services.stack.record import StackEnd, StackRecord
+from botify.services.stack.record import StackEnd, StackRecord, shortage_of_stack
 from botify.services.stack.server import tail
 from botify.services.stack.supervisor import ProcessReader, ProcessStatus
 from botify.streams.read import StateReader

@@ -29,12 +29,7 @@ MAX_DELAY_S = 10.0
 
 
 class Restarts:
-    """The restarts of one process: the delay doubles within a burst, and their number per minute is bounded.
-
-    Parameters
-    ----------
-    limit : int
-        Restarts within a minute.
+    """The restarts of one process: the delay doubles within a burst, and at most `limit` are made in a minute.
 
     Examples
     --------
@@ -151,29 +146,10 @@ CHECK_S = 0.2
 
 
 class Supervisor:
-    """Starts children, and restarts those that end; the caller stops them.
+    """Starts servers, then programs, and restarts those that end; the caller stops them.
 
-    Parameters
-    ----------
-    servers : Sequence[ChildProcess]
-        In the order of starting; running ones are not restarted.
-    programs : Sequence[ChildProcess]
-        Started after the servers.
-    restart_limit : int
-        Restarts of one child within a minute.
-    changed : Callable[[], None]
-        Called after a child was restarted or given up.
-    notify : Callable[[str], None]
-        Called with one message for each crash.
-    clock : Callable[[], float]
-        Monotonic seconds.
-
-    Attributes
-    ----------
-    given_up : Mapping[str, str]
-        Name of a program that stays stopped -> how it ended.
-    restarted : collections.Counter of str
-        How often each child was started again.
+    `changed` is called after a child was restarted or given up, `notify` with one message for each crash. `given_up`
+    says how programs ended that stay stopped, `restarted` how often each child was started again.
     """
 
     def __init__(

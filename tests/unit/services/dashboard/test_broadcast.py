@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 from markupsafe import Markup
 
-from botify.services.dashboard import broadcast
-from botify.services.dashboard.broadcast import Broadcast, Channel
+from botify.services.dashboard import pages
 from botify.services.dashboard.figures import Snapshot
+from botify.services.dashboard.pages import Broadcast, Channel
 from botify.services.dashboard.views import Fragment
 
 
@@ -110,7 +110,7 @@ def test_nothing_is_rendered_without_viewers() -> None:
 
 
 def test_no_snapshot_is_read_while_no_page_is_viewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broadcast, "EVERY_S", 0.0)
+    monkeypatch.setattr(pages, "EVERY_S", 0.0)
     read: list[Snapshot] = []
 
     def snapshot() -> Snapshot:

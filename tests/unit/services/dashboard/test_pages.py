@@ -16,9 +16,9 @@ from nicegui.testing import user_simulation
 from botify.core.errors import BotifyError
 from botify.schemas.external_ids import UserIds
 from botify.services.dashboard.figures import ListenerReading, Snapshot
-from botify.services.dashboard.listen_page import add_listen_page
+from botify.services.dashboard.listening import add_listen_page
 from botify.services.dashboard.pages import add_listener_page
-from botify.services.dashboard.recommend_page import add_recommend_page
+from botify.services.dashboard.recommending import add_recommend_page
 
 WAIT_S = 20.0
 

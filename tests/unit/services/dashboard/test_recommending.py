@@ -12,16 +12,19 @@ import pytest
 
 from botify.schemas.events import Track
 from botify.schemas.external_ids import UserIds
-from botify.services.dashboard.listening import PlayerError, Recommended, offered
+from botify.services.dashboard.player import PlayerError, Recommended, offered
 from botify.services.dashboard.recommending import (
     Contest,
     NoWorldError,
     Offer,
     Score,
     SimulatedSession,
+    contest_score,
     environments_of,
+    heard_of_contest,
+    offered_track,
+    played_track,
 )
-from botify.services.dashboard.views import contest_score, heard_of_contest, offered_track, played_track
 from botify.services.experiments import Experiments
 from botify.services.experiments.assignment import Experiment, Treatment
 from botify.sim.world.config import WorldConfig

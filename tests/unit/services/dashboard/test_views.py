@@ -34,20 +34,18 @@ from botify.services.dashboard.figures import (
     Trouble,
     Verdict,
 )
-from botify.services.dashboard.listening import HeardTrack, ListeningSession, Recommended
+from botify.services.dashboard.listening import HeardTrack, ListeningSession, heard_so_far, now_playing, summary
 from botify.services.dashboard.pages import PAGES
+from botify.services.dashboard.player import Recommended
 from botify.services.dashboard.troubles import troubles_of
 from botify.services.dashboard.views import (
     View,
     experiments,
-    heard_so_far,
     laid_out,
     listener,
-    now_playing,
     overview,
     overviews,
     popular,
-    summary,
 )
 from botify.services.stack.supervisor import ProcessStatus
 from botify.streams.folds.users import UserState

@@ -1,0 +1,168 @@
+"""The player: a client of the gateway in its own process, for a person and for simulated listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import httpx
+from redis.exceptions import RedisError
+from starlette.applications import Starlette
+
+from botify.core.errors import BotifyError, DecodeError
+from botify.core.settings import Settings
+from botify.schemas.external_ids import UserIds
+from botify.schemas.registry import codec_of
+from botify.services.gateway.messages import Attribution
+from botify.services.gateway.v1.models import MAX_PAGE
+from botify.streams.store.connect import connect_async
+from botify.streams.store.keys import gateway_session
+
+
+class PlayerError(BotifyError):
+    """The gateway has no track for the listener; the message is the gateway's."""
+
+
+class Recommended(NamedTuple):
+    """A track, and why it was chosen, as far as it is known; the latency is that of the request."""
+
+    track: int
+    recommender: str | None = None
+    policy: str | None = None
+    propensity: float | None = None
+    candidates: int | None = None
+    treatments: Mapping[str, str] = {}
+    latency_ms: float | None = None
+
+
+OFFERED, OFFERED_BESIDE = 6, 3
+"""Tracks that a person can choose from: of the recommender, and both of similar and of popular ones."""
+
+
+def offered(
+    recommended: Mapping[int, str], beside: Mapping[str, Sequence[int]], heard: Collection[int]
+) -> dict[int, str]:
+    """Return tracks not heard, each once: all recommended ones, and `OFFERED_BESIDE` of each other list.
+
+    Examples
+    --------
+    >>> offered({1: "sticky", 2: "sticky"}, {"popular": [2, 1, 7, 3, 4, 5]}, heard={2, 7})
+    {1: 'sticky', 3: 'popular', 4: 'popular', 5: 'popular'}
+    """
+    found = {track: by for track, by in recommended.items() if track not in heard}
+    for by, tracks in beside.items():
+        others = [track for track in tracks if track not in found and track not in heard]
+        found |= dict.fromkeys(others[:OFFERED_BESIDE], by)
+    return found
+
+
+NEWCOMERS_FROM = 1_000_000
+"""Ids of new listeners begin here: the simulator's worlds are smaller."""
+
+NEWCOMERS = 1_000_000_000
+
+
+def new_user() -> str:
+    """Return the id of a listener of whom nothing is known."""
+    return str(NEWCOMERS_FROM + secrets.randbelow(NEWCOMERS))
+
+
+TIMEOUT_S = 15.0
+
+
+class Player:
+    """A client of the application in its own process, without a network.
+
+    Botify's answer names the track only; why it was chosen is read from the listener's session in Redis, where the
+    gateway keeps it for the next listen.
+    """
+
+    def __init__(self, app: Starlette, settings: Settings, users: UserIds) -> None:
+        self._users = users
+        self._client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+            base_url="http://dashboard",
+            headers={"Authorization": f"Bearer {app.state.token}"},
+            timeout=TIMEOUT_S,
+        )
+        self._redis: Any = connect_async(settings)
+        self._prefix = settings.topic_prefix
+        self._codec = codec_of(settings)
+
+    async def next(self, user: str, track: int, fraction: float) -> Recommended:
+        """Report what the listener heard, and return the next track; raises `PlayerError`."""
+        answer = await self._post(f"/next/{quote(user)}", track, fraction)
+        following = int(answer["track"])
+        attribution = await self._attribution(user)
+        if attribution is None or attribution.recommendation.track != following:
+            return Recommended(following)
+        why = attribution.recommendation
+        return Recommended(
+            following,
+            why.recommender,
+            why.policy,
+            why.propensity,
+            why.candidates,
+            why.treatments,
+            attribution.latency_ms,
+        )
+
+    async def last(self, user: str, track: int, fraction: float) -> None:
+        """Report the last listen of the session; raises `PlayerError`."""
+        await self._post(f"/last/{quote(user)}", track, fraction)
+
+    async def report(self, user: str, track: int, fraction: float, ended: bool) -> None:
+        """Report a listen that no recommender led to; raises `PlayerError`."""
+        event = {"kind": "listen", "user": user, "item": track, "fraction": fraction, "ends_session": ended}
+        await self._call("POST", "/v1/events", json=event)
+
+    async def offers(self, user: str, track: int, heard: Collection[int]) -> dict[int, str]:
+        """Return what the service would play after a track, and similar and popular ones, without those heard.
+
+        Each comes with who offers it: a recommender, `similar` or `popular`. Raises `PlayerError`.
+        """
+        enough = min(OFFERED_BESIDE + OFFERED_BESIDE + OFFERED + len(heard), MAX_PAGE)  # when all others are left out
+        recommended, similar, popular = await asyncio.gather(
+            self._call("GET", f"/v1/users/{quote(user)}/recommendations", params={"n": OFFERED}),
+            self._call("GET", f"/v1/items/{track}/similar", params={"limit": enough}),
+            self._call("GET", "/v1/popular", params={"limit": enough}),
+        )
+        by = {item["number"]: str(recommended["policy"]) for item in recommended["items"]}
+        pages = {"similar": similar, "popular": popular}
+        beside = {name: [item["number"] for item in page["items"]] for name, page in pages.items()}
+        return offered(by, beside, heard)
+
+    async def close(self) -> None:
+        """Close the clients."""
+        await self._client.aclose()
+        await self._redis.aclose()
+
+    async def _post(self, path: str, track: int, fraction: float) -> dict[str, Any]:
+        return await self._call("POST", path, json={"track": track, "time": fraction})
+
+    async def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        try:
+            response = await self._client.request(method, path, **content)
+        except httpx.HTTPError as error:
+            raise PlayerError(f"the gateway does not answer ({error!r}); try again in a moment") from error
+        if not response.is_success:
+            raise PlayerError(f"the gateway answers with status {response.status_code}: {_detail(response)}")
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    async def _attribution(self, user: str) -> Attribution | None:
+        try:
+            record = await self._redis.hget(gateway_session(self._prefix, self._users.number_of(user)), "led_by")
+            return None if record is None else Attribution.from_bytes(record, self._codec)
+        except (RedisError, DecodeError):
+            return None  # the track plays without it
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:200]
