@@ -1,4 +1,4 @@
-"""Another commit beside this one: `python -m botify.bench NAMES --against REV`.
+"""Two commits in turn: `python -m botify.bench NAMES --against REV`.
 
 Both run in turn on the same machine, with the same packages, each from its own folder with its own data directory; in
 every second round the other commit is first. The other one is a git worktree in a temporary folder, removed at the end.
@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from botify.bench.cpu import load_average
-from botify.bench.figures import ROOT
+from botify.bench.figures import ROOT, table
 from botify.bench.loop import wait_until
 from botify.core.errors import BotifyError
 from botify.services.stack.server import ChildProcess
@@ -70,13 +70,7 @@ class Ratio(NamedTuple):
 
 @contextmanager
 def checked_out(rev: str, root: Path = ROOT) -> Iterator[Path]:
-    """Yield a temporary folder with the commit in `other`; both are gone after the block, whatever happens in it.
-
-    Raises
-    ------
-    AgainstError
-        There is no such commit.
-    """
+    """Yield a temporary folder with the commit in `other`, and remove both after the block, whatever happens in it."""
     place = Path(tempfile.mkdtemp(prefix="botify-bench-")).resolve()
     try:
         with _uninterrupted():
@@ -108,12 +102,9 @@ def other_packages(root: Path) -> list[str]:
 def run_rounds(
     names: Sequence[str], rev: str, rounds: int, place: Path, root: Path = ROOT, notify: Callable[[str], None] = print
 ) -> Iterator[Run]:
-    """Measure both commits, and yield every run; the order alternates.
+    """Measure both commits in alternating order, and yield every run.
 
-    Raises
-    ------
-    AgainstError
-        A measurement failed; the message has the end of its log.
+    If a measurement fails, `AgainstError` has the end of its log.
     """
     roots = {THIS: root, rev: place / "other"}
     for commit, of_commit in roots.items():
@@ -179,17 +170,16 @@ def missing_of(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def table_of(ratios: Sequence[Ratio], rev: str, title: str) -> Table:
-    """Draw the ratios as a table."""
-    table = Table(title=title)
-    for heading in ("figure", THIS, rev, "ratio: min", "median", "max"):
-        table.add_column(heading, justify="left" if heading == "figure" else "right")
-    for one in ratios:
-        table.add_row(one.figure, *(f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}" for value in one[1:]))
-    return table
+    """Return the ratios as a table."""
+    rows = [
+        (one.figure, *(f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}" for value in one[1:]))
+        for one in ratios
+    ]
+    return table(title, ("figure", THIS, rev, "ratio: min", "median", "max"), rows, words=("figure",))
 
 
 def _home(place: Path, commit: str, roots: Mapping[str, Path]) -> Path:
-    """Return the folder of a commit for its data, its temporary files and its log."""
+    """Make the folder of a commit for its data, its temporary files and its log."""
     home = place / f"home-{list(roots).index(commit)}"
     home.mkdir(exist_ok=True)
     return home

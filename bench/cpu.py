@@ -1,22 +1,18 @@
-"""CPU time of each process an event: a rate on a shared machine misleads, CPU time does less.
+"""CPU time of each process an event: other work on a machine changes rates more than CPU time.
 
-The figures of a measurement have them under `cpu_us`, by the name of the rate that they belong to. The file imports no
-other one of the repository, as `bench/older.py` uses it with another commit.
+The figures of a measurement have it under `cpu_us`, by the name of the rate that it belongs to.
 """
 
 from __future__ import annotations
 
 import os
 import resource
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
-from typing import Protocol
 
 import psutil
+
+from botify.sim.play import Progress
 
 CPU_US = "cpu_us"
 ALL = "all"
@@ -25,7 +21,6 @@ ROLES = {
     "botify.streams.learner": "learner",
     "botify.services.recommender": "recommender",
     "botify.services.gateway": "gateway",
-    "botify.bench.dashboard_load": "viewers",
     "botify.bench.plain_faust": "plain_faust",
     "kafka.Kafka": "kafka",
     "valkey-server": "valkey",
@@ -48,12 +43,8 @@ def role_of(command: Sequence[str]) -> str | None:
 class Meter:
     """CPU time since the meter was made, by role.
 
-    Parameters
-    ----------
-    own : str, optional
-        Role of this process; without it, its own time is not counted.
-    root : psutil.Process, optional
-        The process whose descendants are watched; this one by default. One that ends before it is read is not counted.
+    Watched are the descendants of `root`, by default of this process; one that ends before it is read is not counted.
+    The time of this process itself counts for the role `own`, and for none without it.
     """
 
     def __init__(self, own: str | None = None, root: psutil.Process | None = None) -> None:
@@ -63,14 +54,9 @@ class Meter:
         self._ended_s = _seconds_of_ended()
 
     def us_per(self, count: float, ended: str | None = None) -> dict[str, float]:
-        """Return µs of CPU time an event of each role, and of `all`.
+        """Return µs of CPU time an event of each role, and of `all`, for the number of events since the start.
 
-        Parameters
-        ----------
-        count : float
-            Number of events since the meter was made.
-        ended : str, optional
-            Role of the children of this process that have ended since then; without it, they are not counted.
+        Children of this process that have ended since then count for the role `ended`, and for none without it.
         """
         found: dict[str, float] = {}
         for pid, (role, seconds) in self._seconds().items():
@@ -94,36 +80,13 @@ class Meter:
         return found
 
 
-@contextmanager
-def busy_machine() -> Iterator[None]:
-    """Keep all cores busy inside the block, with as many processes; they also end when this one does."""
-    busy = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(100_000))"
-    others = [subprocess.Popen([sys.executable, "-c", busy]) for _ in range(os.cpu_count() or 1)]  # noqa: S603
-    try:
-        yield
-    finally:
-        for other in others:
-            other.kill()
-            other.wait()
-
-
 def _seconds_of_ended() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 WARM_LISTENS = 20_000
-"""Listens of a run after which CPU time is measured."""
-
-
-class Progress(Protocol):
-    """What a meter reads of a run of the loop."""
-
-    @property
-    def listens(self) -> int: ...  # noqa: D102
-
-    @property
-    def recommendations(self) -> int: ...  # noqa: D102
+"""Listens of the loop after which CPU time is measured."""
 
 
 class WarmMeter:
@@ -133,29 +96,18 @@ class WarmMeter:
         self._began: tuple[Meter, int] | None = None
 
     def report(self, progress: Progress) -> None:
-        """Start the meter when the run has finished `WARM_LISTENS`."""
+        """Start the meter when the loop has finished `WARM_LISTENS`."""
         if self._began is None and progress.listens >= WARM_LISTENS:
             self._began = Meter("simulator"), progress.recommendations
 
     def us_an_answer(self, done: Progress) -> dict[str, float]:
-        """Return µs of each process an answer since then; nothing if the run was too short."""
+        """Return µs of each process an answer since then; nothing if there were too few listens."""
         if self._began is None:
             return {}
         meter, before = self._began
         return meter.us_per(done.recommendations - before) if done.recommendations > before else {}
 
 
-def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the median of each figure that all rounds have.
-
-    Examples
-    --------
-    >>> medians([{"worker": 3.0, "all": 5.0}, {"worker": 1.0, "all": 1.0}, {"worker": 2.0}])
-    {'worker': 2.0}
-    """
-    return {name: median(one[name] for one in rounds) for name in rounds[0] if all(name in one for one in rounds)}
-
-
 def load_average() -> float:
-    """Return the number of processes that wanted to run in the last minute, on average: Linux's first figure."""
+    """Return the mean number of processes that wanted to run in the last minute: Linux's first figure."""
     return round(os.getloadavg()[0], 2)

@@ -1,4 +1,4 @@
-"""Measured figures: `docs/figures.json` holds them, README and docs quote them.
+"""Measured figures: `docs/figures.json` holds them, README and docs quote them, commands print them as tables.
 
     python -m botify.bench.figures    # writes the figures into the pages that quote them
 
@@ -13,15 +13,20 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Annotated, Any
 
-from botify.bench.scale.sizing import sizes_of
+import typer
+from rich import box
+from rich.table import Table
+
+from botify.bench.sizing import sizes_of
 from botify.core.errors import BotifyError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +38,12 @@ Figures = Mapping[str, Any]
 
 The values are numbers by name, or rows of a table by name, each with numbers by name.
 """
+
+Record = Annotated[
+    str | None,
+    typer.Option("--record", help="Write the figures to docs/figures.json under this name, and into the pages."),
+]
+"""Option of the commands whose figures are recorded."""
 
 TEXT = re.compile(r"<!-- (?P<template>[^\n]*?\{[^\n]*?) -->(?P<quoted>[^\n]*?)<!-- -->")
 TABLE = re.compile(
@@ -67,18 +78,7 @@ class _Quoted(Formatter):
 
 
 def fill(page: str, figures: Figures) -> str:
-    r"""Return a page with its quotations as recorded.
-
-    Parameters
-    ----------
-    page : str
-        Markdown.
-    figures : mapping
-
-    Raises
-    ------
-    FigureError
-        A figure is not recorded.
+    r"""Return a page of Markdown with its quotations as recorded; `FigureError` if a figure is not.
 
     Examples
     --------
@@ -123,31 +123,29 @@ def read_figures(path: Path = FIGURES) -> dict[str, Any]:
 
 
 def quotable(figures: Figures) -> dict[str, Any]:
-    """Return the figures that pages may quote: those that are recorded, and the sizes that are computed from them."""
+    """Return the figures that pages may quote: the recorded ones, and the sizes that are computed from them."""
     return {**figures, **(sizes_of(figures) if "scale" in figures else {})}
 
 
 def record(
     group: str, command: str, values: Mapping[str, Any], path: Path = FIGURES, load: Mapping[str, float] | None = None
 ) -> None:
-    """Replace a group of figures, and say which command, machine and commit gave them.
-
-    Raises
-    ------
-    FigureError
-        This is no checkout of the repository, which has the file.
-    """
+    """Replace a group of figures, and say which command, machine and commit gave them."""
     if not path.exists():
         raise FigureError(f"{path} does not exist: figures are recorded in a checkout of the repository only")
     entry = {"command": command, **provenance(), **({"load": load} if load else {}), "values": _rounded(values)}
-    write_figures({**read_figures(path), group: entry}, path)
-
-
-def write_figures(figures: Figures, path: Path = FIGURES) -> None:
-    """Write the file: groups by name, and numbers that belong together on one line."""
-    text = json.dumps(dict(sorted(figures.items())), indent=1, ensure_ascii=False)
+    groups = {**read_figures(path), group: entry}
+    text = json.dumps(dict(sorted(groups.items())), indent=1, ensure_ascii=False)
+    # numbers that belong together on one line
     text = re.sub(r"\{[^{}]*\}", lambda innermost: re.sub(r"\s+", " ", innermost[0]), text)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def record_command(groups: Mapping[str, Mapping[str, Any]]) -> None:
+    """Record groups of figures of the `botify` command that runs, and fill them into the pages."""
+    for group, values in groups.items():
+        record(group, shlex.join(["botify", *sys.argv[1:]]), values)
+    fill_pages()
 
 
 def provenance() -> dict[str, str]:
@@ -190,6 +188,22 @@ def fill_pages(root: Path = ROOT) -> None:
         if (after := fill(before, figures)) != before:
             page.write_text(after, encoding="utf-8")
             sys.stdout.write(f"{page.relative_to(root)}\n")
+
+
+def table(
+    title: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    words: Collection[str] = ("",),
+    caption: str = "",
+) -> Table:
+    """Return a table for the terminal: columns of words are aligned to the left, those of numbers to the right."""
+    made = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in headings:
+        made.add_column(heading, justify="left" if heading in words else "right", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    return made
 
 
 if __name__ == "__main__":

@@ -40,13 +40,9 @@ PROGRAMS = {
 def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
     """Make the world, serve its listeners with `mix` at a fixed rate, and start the recommender again.
 
-    Returns
-    -------
-    dict
-        `world_s` and `publish_s`, to make the world and to write its catalogue to the topic; `p50_ms` and `p99_ms` from
-        a request to its recommendation; `<program>_rss_mib` and `<program>_pss_mib` at the end, of which the second
-        divides what programs share by their number, their sums `rss_mib` and `pss_mib`, and the largest sum of the run,
-        `peak_rss_mib`; `first_ready_s` and `restart_s`, how long the recommender takes to be ready; `cpu_us` an answer.
+    Memory is that at the end, of each program and of all: `rss`, and `pss`, which divides what programs share by their
+    number; `peak_rss_mib` is the largest sum of the run. `first_ready_s` and `restart_s` say how long the recommender
+    takes to be ready, `world_s` and `publish_s` how long the catalogue takes to be made and published.
     """
     began = time.monotonic()
     world = open_world(
@@ -97,7 +93,7 @@ def _start(programs: ExitStack, settings: Settings, name: str) -> psutil.Process
 
 @contextmanager
 def _peak_of(processes: Iterable[psutil.Process]) -> Iterator[list[float]]:
-    """Note the memory of all processes together, in MiB, ten times a second while the block runs."""
+    """Collect the memory of all processes together, in MiB, while the block runs."""
     sums_mib: list[float] = []
     over = threading.Event()
 

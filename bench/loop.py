@@ -6,8 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 
@@ -15,6 +17,7 @@ from botify.bench.cpu import CPU_US, Meter, WarmMeter
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
+from botify.services.stack.ports import HOST
 from botify.services.stack.server import ChildProcess
 from botify.services.stack.watchdog import Watchdog
 from botify.sim.loop import run_loop
@@ -26,15 +29,13 @@ from botify.streams.store.keys import checkpoint_key, default_namespace, learner
 
 
 @contextmanager
-def running(
-    settings: Settings, module: str, *arguments: str, environ: Mapping[str, str] | None = None
-) -> Iterator[psutil.Process]:
+def running(settings: Settings, module: str, environ: Mapping[str, str] | None = None) -> Iterator[psutil.Process]:
     """Run a module, and stop it at the end of the block; if it ended by itself, print the end of its log."""
     log_of(settings, module).unlink(missing_ok=True)  # an earlier one would say that it works
     watchdog = Watchdog()
     child = ChildProcess(
         module,
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable, "-m", module],
         log_path=log_of(settings, module),
         watchdog=watchdog,
         env={**settings.to_env(), **(environ or {})},
@@ -68,6 +69,15 @@ def wait_until(done: Callable[[], bool], seconds: float, late: str, every_s: flo
         if time.monotonic() > give_up:
             raise TimeoutError(f"{late} after {seconds:.0f} s")
         time.sleep(every_s)
+
+
+def is_ready(port: int) -> bool:
+    """Say whether the program with this port for metrics answers that it is ready."""
+    try:
+        with urlopen(f"http://{HOST}:{port}/readyz", timeout=1.0) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:  # it does not listen yet, or answers 503
+        return False
 
 
 def rss_mib(process: psutil.Process) -> float:
@@ -138,13 +148,10 @@ CATCH_UP_S = 120.0
 
 
 def measure_mix_loop(settings: Settings, world: World) -> dict[str, Any]:
-    """Run the loop from empty models.
+    """Run the loop from empty models, with half of the listeners on `mix`.
 
-    Returns
-    -------
-    dict
-        `recommendations_per_s`; `timed_out`; `worker_behind_s` and `learner_behind_s`, how long each took to catch up
-        after the listeners had left; `cpu_us` while they were there.
+    `worker_behind_s` and `learner_behind_s` say how long each took to catch up after the listeners had left, which is
+    not in `cpu_us`.
     """
     path = Path(settings.home) / "mix-loop.toml"
     path.write_text(EXPERIMENT, encoding="utf-8")
@@ -166,7 +173,7 @@ def measure_mix_loop(settings: Settings, world: World) -> dict[str, Any]:
 
 
 def _behind_s(settings: Settings, prefix: str, topic: str) -> float:
-    """Wait until all records that the topic has now are in the state, and return how long that took."""
+    """Return how long it takes until all records that the topic has now are in the state."""
     redis = connect(settings)
     ends = end_offsets(settings, topic)
     keys = {partition: checkpoint_key(default_namespace(prefix), partition) for partition in ends}

@@ -1,51 +1,66 @@
-"""CPU time of single steps: decoding a listen, the listener model."""
+"""Parts of the pipeline on one core, without servers: codec, listener models, `next_track`, retrieval."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
-from botify.bench.backlog import listens
+import numpy as np
+from numpy.typing import NDArray
+
+from botify.bench.worker import listens
 from botify.schemas.codec import Codec
-from botify.schemas.events import Listen
+from botify.schemas.events import Listen, RecommendationRequest, Track
+from botify.schemas.track_labels import LABELS
+from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.factors import FactorTable, ServedFactors
+from botify.services.recommender.protocol import Batch
+from botify.services.recommender.rerank import Fism
 from botify.sim.agents import DummyAgent
 from botify.sim.listeners import MODELS
 from botify.sim.options import RunOptions
 from botify.sim.play import play_world
 from botify.sim.world.model import World
+from botify.streams.folds.users import UserState
+from botify.streams.learner.models.factors import BIAS, DIMENSIONS, Factors
+from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.taste import MOST_EARLIER
 
-EVENTS = 12_000
-ROUNDS = 7
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+DECODED, DECODE_ROUNDS = 12_000, 7
 
 
 def measure_codec() -> dict[str, float]:
-    """Return the median over some rounds, in µs an event."""
+    """Return `decode_us` and `decode_many_us`: µs a listen, one by one and in columns, the median of some rounds."""
     codec = Codec()
-    raw = [codec.encode(listen) for listen in listens(EVENTS, users=10_000, tracks=50_000)]
+    raw = [codec.encode(listen) for listen in listens(DECODED, users=10_000, tracks=50_000)]
+
+    def us(decode_all: Callable[[], object]) -> float:
+        return statistics.median(_us(decode_all, DECODED, time.perf_counter) for _ in range(DECODE_ROUNDS))
+
     return {
-        "decode_us": _median_us(lambda: [codec.decode(value, Listen) for value in raw]),
-        "decode_many_us": _median_us(lambda: codec.decode_many(raw, Listen)),
+        "decode_us": us(lambda: [codec.decode(value, Listen) for value in raw]),
+        "decode_many_us": us(lambda: codec.decode_many(raw, Listen)),
     }
 
 
-def _median_us(decode_all: Callable[[], object]) -> float:
-    rounds = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        decode_all()
-        rounds.append((time.perf_counter() - started) / EVENTS * 1e6)
-    return statistics.median(rounds)
+def _us(run: Callable[[], object], times: int, clock: Callable[[], float] = time.process_time) -> float:
+    began_s = clock()
+    run()
+    return (clock() - began_s) / times * 1e6
 
 
-SESSIONS = 50_000
-MODEL_ROUNDS = 3
+MODEL_SESSIONS, MODEL_ROUNDS = 50_000, 3
 
 
 def measure_user_model(world: World) -> dict[str, float]:
     """Return `listens_per_s` of the course's listeners, and of the other models `<model>_listens_per_s`.
 
-    Each is the best of some rounds: listens a second of CPU time, whatever else is running.
+    Each is the best of some rounds: listens a second of CPU time, regardless of other work.
     """
     rates = {model: max(_rate(world, model, seed) for seed in range(MODEL_ROUNDS)) for model in MODELS}
     return {("" if model == "botify" else f"{model}_") + "listens_per_s": rate for model, rate in rates.items()}
@@ -53,6 +68,163 @@ def measure_user_model(world: World) -> dict[str, float]:
 
 def _rate(world: World, model: str, seed: int) -> float:
     began_s = time.process_time()
-    options = RunOptions(sessions=SESSIONS, seed=seed, model=model)
+    options = RunOptions(sessions=MODEL_SESSIONS, seed=seed, model=model)
     done = play_world(world, DummyAgent(world.catalogue, seed), options)
     return done.listens / (time.process_time() - began_s)
+
+
+NEXT_TRACKS, NEXT_USERS = 50_000, 5_000
+EVENTS = 300_000
+"""Learned before anything is measured: by then the online ranker trains on a sample, and a user has 60 events."""
+MEASURED, BATCH, ROUNDS = 16_384, 64, 5
+
+
+def measure_next_track() -> dict[str, float]:
+    """Return µs of CPU time an event learned and a recommendation by `next_track`, the median of some rounds.
+
+    The tracks are independent draws by Zipf's law: without structure, a history has the most candidates.
+    """
+    rng = np.random.default_rng(0)
+    popularity = 1 / np.arange(1, NEXT_TRACKS + 1) ** 0.8
+    total = EVENTS + ROUNDS * MEASURED
+    tracks = rng.choice(NEXT_TRACKS, total, p=popularity / popularity.sum())
+    users, times_ms, values = rng.integers(0, NEXT_USERS, total), np.arange(1, total + 1), np.ones(total)
+    model = NextTrack()
+
+    def learn(begin: int, end: int) -> None:
+        part = slice(begin, end)
+        model.learn(users[part], tracks[part], values[part], times_ms[part])
+
+    def ranking_us(rank_all: Callable[[], object]) -> float:
+        return statistics.median(_us(rank_all, 16 * BATCH) for _ in range(ROUNDS))
+
+    learn(0, EVENTS)
+    learning = [_us(partial(learn, begin, begin + MEASURED), MEASURED) for begin in range(EVENTS, total, MEASURED)]
+    asked = [rng.integers(0, NEXT_USERS, BATCH) for _ in range(16)]
+    sessions = [rng.choice(tracks, 10 * BATCH) for _ in range(16)]
+    lengths, heard = np.full(BATCH, 10), np.ones(10 * BATCH)
+    model.rank(asked[0], 10)  # compiles
+    return {
+        "learn_us": statistics.median(learning),
+        "rank_us": ranking_us(lambda: [model.rank(batch, 10) for batch in asked]),
+        "rank_short_us": ranking_us(lambda: [model.rank_histories(one, heard, lengths, 10) for one in sessions]),
+    }
+
+
+TRACKS = 1_000_000
+ARTIST_TRACKS, SCENE_TRACKS = 12, 2_000
+SCENE, ARTIST, OWN = 0.25, 0.2, 0.2
+"""Standard deviation of each part of a vector. The more a track has of its own, the more clusters have some of the
+best: after four listens a track, the vectors that `fism` learns from simulated sessions have less than this."""
+LISTENS, SESSIONS, BEST = 10, 200, 10
+PER_S, SECONDS = 500.0, 20.0
+
+
+def measure_retrieval(tracks: int = TRACKS, sessions: int = SESSIONS, seconds: float = SECONDS) -> dict[str, float]:
+    """Return the recall of exact scoring, with the clusters that are offered and with four, and the cost of a request.
+
+    `p99_ms` is the time from a request's arrival to its answer, without Kafka and Redis: requests arrive at random,
+    `PER_S` on average, and one process with a core of its own answers all that have arrived at a time.
+    """
+    rng = np.random.default_rng(0)
+    catalogue, factors, scene_of = _million(rng, tracks, OWN)
+    served, began_s = ServedFactors(factors), time.process_time()
+    table = served.table(catalogue)
+    built_s = time.process_time() - began_s
+    batch = _sessions(rng, catalogue, scene_of, sessions)
+    fism = Fism(catalogue, lambda: served)
+    offered, exact = table.offered, _ranked(fism, batch, table, len(table.cells.size))
+    found = _ranked(fism, batch, table, offered)
+    of_four = _ranked(fism, batch, table, min(4, offered))
+    arrivals_s = np.cumsum(rng.exponential(1 / PER_S, int(PER_S * seconds)))
+    cpu_s = time.process_time()
+    waited_s = _answered(fism.recommend, batch, arrivals_s)
+    arrays = [one for of in (table, table.cells, table.labels, table.tracks) for one in vars(of).values()]
+    return {
+        "recall": _recall(found, exact),
+        "recall_of_four_cells": _recall(of_four, exact),
+        "offered_cells": float(offered),
+        "cells": float(len(table.cells.size)),
+        "request_us": (time.process_time() - cpu_s) / len(arrivals_s) * 1e6,
+        "p99_ms": float(np.quantile(waited_s, 0.99)) * 1e3,
+        "table_s": built_s,
+        "table_mib": sum(one.nbytes for one in arrays if isinstance(one, np.ndarray)) / 2**20,
+    }
+
+
+def _million(rng: np.random.Generator, tracks: int, own: float) -> tuple[Catalogue, Factors, Ints]:
+    """Return tracks whose vectors are near their artist's, which is near its scene's, and each track's scene."""
+    artists, scenes = max(tracks // ARTIST_TRACKS, 1), max(tracks // SCENE_TRACKS, 2)
+    artist_of, scene_of_artist = rng.integers(0, artists, tracks), rng.integers(0, scenes, artists)
+    moods, years = rng.integers(0, 12, tracks), rng.integers(1960, 2026, tracks)
+    columns = artist_of, scene_of_artist[artist_of] % 200, moods, years
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    catalogue = Catalogue(
+        Track(at, str(artist), None, f"g{genre}", "x", mood=f"m{mood}", year=year)
+        for at, (artist, genre, mood, year) in enumerate(rows)
+    )
+    of_artists = _normal(rng, scenes, SCENE)[scene_of_artist] + _normal(rng, artists, ARTIST)
+    learned = {
+        "ids": np.arange(tracks, dtype=np.int32),
+        "tracks": _normal(rng, tracks, own),
+        "artists": of_artists,
+        "genres": np.zeros((1, DIMENSIONS + 1), dtype=np.float32),
+        "kept": np.ones((MOST_EARLIER + 1, 2), dtype=np.float32),
+        "matches": np.array([[1.0, 1.0]] * len(LABELS), dtype=np.float32),
+    }
+    factors = Factors({"artists": [str(artist) for artist in range(artists)], "genres": [""]}, learned)
+    return catalogue, factors, scene_of_artist[artist_of]
+
+
+def _normal(rng: np.random.Generator, rows: int, deviation: float) -> Floats:
+    made = rng.standard_normal((rows, DIMENSIONS + 1), dtype=np.float32) * np.float32(deviation)
+    made[:, BIAS] -= 1
+    return made
+
+
+def _sessions(rng: np.random.Generator, catalogue: Catalogue, scene_of: Ints, sessions: int) -> Batch:
+    """Return requests of sessions that have heard tracks of one scene, most of them to the end."""
+    by_scene = np.argsort(scene_of, kind="stable")
+    ends = np.cumsum(np.bincount(scene_of))
+    requests, states = [], []
+    for at in range(sessions):
+        scene = int(rng.integers(1, len(ends)))
+        tracks = catalogue.tracks[by_scene[rng.integers(ends[scene - 1], ends[scene], LISTENS)]].tolist()
+        fractions = np.clip(rng.normal(0.8, 0.3, LISTENS), 0.01, 1).tolist()
+        state, session = UserState(), f"s{at}"
+        for position, (track, fraction) in enumerate(zip(tracks, fractions, strict=True)):
+            listen_id, is_last = f"{session}-{position}", False
+            state.fold(
+                Listen(listen_id, at, track, fraction, position, session, position, is_last, None, {}, None, None)
+            )
+        states.append(state)
+        requests.append(RecommendationRequest(f"r{at}", at, session, LISTENS - 1, tracks[-1], fractions[-1], 0, 0))
+    return Batch.of(requests, states)
+
+
+def _ranked(fism: Fism, batch: Batch, table: FactorTable, cells: int) -> Ints:
+    """Return each session's best tracks of this number of clusters."""
+    offered, at_once = table.offered, table.sessions_at_once
+    table.offered, table.sessions_at_once = cells, 1
+    try:
+        return fism.rank(batch, BEST).tracks
+    finally:
+        table.offered, table.sessions_at_once = offered, at_once
+
+
+def _recall(found: Ints, exact: Ints) -> float:
+    return float(np.mean([np.isin(one, best).mean() for best, one in zip(exact, found, strict=True)]))
+
+
+def _answered(answer: Callable[[Batch], object], batch: Batch, arrivals_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how long each request waits for its answer, s: CPU time of one process, after what came before it."""
+    done, now_s, waited_s = 0, 0.0, np.zeros(len(arrivals_s))
+    while done < len(arrivals_s):
+        now_s = max(now_s, arrivals_s[done])
+        until = int(np.searchsorted(arrivals_s, now_s, side="right"))
+        began_s = time.process_time()
+        answer(batch.select(np.arange(done, until) % len(batch)))
+        now_s += time.process_time() - began_s
+        waited_s[done:until] = now_s - arrivals_s[done:until]
+        done = until
+    return waited_s

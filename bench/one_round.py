@@ -23,9 +23,8 @@ def main(out: str, *names: str) -> None:
     # Ctrl-C stops the servers and removes the files, and so does this
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     root = Path(os.environ["PYTHONPATH"].split(os.pathsep)[0])
-    bench = (
-        "botify.bench" if (root / "botify").is_dir() else "bench"
-    )  # the name in commits before `botify` was one package
+    # the name in commits before `botify` was one package
+    bench = "botify.bench" if (root / "botify").is_dir() else "bench"
     program = import_module(f"{bench}.__main__")
     # the loop runs for a set time; until 1,000,000 listens would take the slower commit an hour on a busy machine
     import_module(f"{bench}.loop").MEMORY_UNTIL = 0  # type: ignore[attr-defined]

@@ -7,28 +7,123 @@ ones, and so on. In the order in which they begin or end, the last sessions woul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from rich import box
+import psutil
 from rich.table import Table
 
 from botify.analytics.data import read_events
-from botify.bench.fresh import fresh_stack, serving
-from botify.bench.loop import wait_until
-from botify.bench.recommenders.yardsticks import ORACLE, Gap, times_of_yardsticks
+from botify.bench.figures import table
+from botify.bench.loop import is_ready, running, wait_until
+from botify.bench.yardsticks import ORACLE, Gap, times_of_yardsticks
+from botify.core.errors import BotifyError
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
 from botify.core.welch import Difference, Mean, Sample, welch
-from botify.schemas.events import Session
-from botify.schemas.topics import Topics
+from botify.schemas.events import Model, Session
+from botify.schemas.models import publish_models
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics, create_topics
 from botify.services.experiments import load_policy
+from botify.services.stack.embedded import EmbeddedStack
+from botify.services.stack.kafka_jars import Notify
+from botify.services.stack.ports import HOST, find_free
 from botify.sim.loop import RunResult, run_loop
+from botify.sim.loop.kafka import publish_catalogue
 from botify.sim.options import RunOptions
 from botify.sim.play import Progress
 from botify.sim.world import World
+
+FOLDING = ("botify.streams.worker", "botify.streams.learner")
+SERVING = "botify.services.recommender"
+BYTES_A_SESSION = 50_000
+"""Of all topics and of Valkey's file, for sessions of 20 to 30 listens."""
+LEAST_BYTES = 500_000_000
+"""Of an empty stack: Kafka's logs and Valkey's file grow in large steps."""
+READY_S = 300.0
+"""How long a program may take until it serves; the first start compiles loops."""
+
+
+class FreshStackError(BotifyError):
+    """The disk is too small for a comparison, or one of its programs ended."""
+
+
+@contextmanager
+def fresh_stack(world: World, models: Sequence[Model] = (), notify: Notify = lambda _: None) -> Iterator[Settings]:
+    """Start Kafka, Valkey, worker and learner on an empty folder, and remove all of it at the end.
+
+    The world's catalogue and the models, lists of a batch job, are published. `notify` is called with one line before
+    each slow step. Raises `StackError` if Kafka or Valkey cannot start, and `FreshStackError` if a program is not ready
+    in time, or ended before the block did.
+    """
+    with tempfile.TemporaryDirectory(prefix="botify-") as home, EmbeddedStack(Path(home), notify=notify) as stack:
+        settings = stack.settings.with_(home=Path(home))
+        notify("publishing the catalogue")
+        create_topics(settings)
+        publish_catalogue(settings, world.catalogue)
+        publish_models(settings, codec_of(settings), models)
+        with _programs(settings, FOLDING, notify):
+            yield settings
+
+
+@contextmanager
+def serving(settings: Settings, experiments: str, notify: Notify = lambda _: None) -> Iterator[Settings]:
+    """Start a recommender with the content of an experiments file, and stop it at the end; errors as `fresh_stack`."""
+    file = settings.home / "experiments.toml"
+    file.write_text(experiments, encoding="utf-8")
+    served = settings.with_(experiments=file)
+    with _programs(served, (SERVING,), notify):
+        yield served
+
+
+def require_disk(sessions: int, folder: Path | None = None) -> None:
+    """Raise `FreshStackError` if the folder, by default that of temporary files, lacks space for the sessions."""
+    where = folder or Path(tempfile.gettempdir())
+    wanted, free = LEAST_BYTES + sessions * BYTES_A_SESSION, shutil.disk_usage(where).free
+    if free < wanted:
+        raise FreshStackError(
+            f"{sessions:,} sessions need {wanted / 1e9:.1f} GB in {where}, which has {free / 1e9:.1f} GB; "
+            "free some, set TMPDIR to another folder, or run fewer sessions"
+        )
+
+
+@contextmanager
+def _programs(settings: Settings, names: Sequence[str], notify: Notify) -> Iterator[None]:
+    """Run programs: the block begins when all are ready, and fails if one has ended when it ends."""
+    with ExitStack() as context:
+        programs = []
+        for name in names:
+            port = find_free()
+            own = settings.with_(metrics_host=HOST, metrics_port=port)
+            programs.append((name, context.enter_context(running(own, name)), port))
+        for name, process, port in programs:
+            notify(f"waiting for {name}; the first time, it compiles")
+            try:
+                wait_until(partial(_is_ready, name, process, port), READY_S, f"{name} is not ready")
+            except TimeoutError as error:
+                raise FreshStackError(f"{error}; try again when the machine is less busy") from error
+        yield
+        for name, process, _ in programs:
+            _require_running(name, process)
+
+
+def _is_ready(name: str, process: psutil.Process, port: int) -> bool:
+    _require_running(name, process)
+    return is_ready(port)
+
+
+def _require_running(name: str, process: psutil.Process) -> None:
+    if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+        raise FreshStackError(f"{name} ended during the run, so there are no figures; the end of its log is above")
+
 
 EXPERIMENTS = """\
 default = "{control}"
@@ -40,27 +135,22 @@ split = {split}
 treatments = [
 {treatments}]
 """
+SHARE = 4
+"""Listeners in each treatment for each listener in the control."""
 WINDOW = 10_000
-Figures = dict[str, float | None]
+LAST = 20_000
+"""Sessions at the end that are also compared as one window."""
 CLOSING_S = 120.0
 """How long the workers may take to close the last sessions."""
 
+Figures = dict[str, float | None]
+
 
 class Window(NamedTuple):
-    """A comparison over sessions that follow one another in `in_turn`.
+    """A comparison over sessions that follow one another in `in_turn`, the first and the last counted from 1.
 
-    Attributes
-    ----------
-    first, last : int
-        Counted from 1.
-    name : str
-        The treatment's recommender.
-    control, treatment : float
-        Mean time of a session: the mean of listeners' means, so that each counts once.
-    effect : Difference
-        In % of the control's mean.
-    oracle : float or None
-        Mean time of a session of the oracle, if it is known.
+    `control` and `treatment` are mean times of a session: means of listeners' means, so that each counts once. The
+    effect is in % of the control's; `oracle` is the mean time of the oracle, if it is known.
     """
 
     first: int
@@ -85,19 +175,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Online:
-    """The sessions of a run.
-
-    Attributes
-    ----------
-    run : RunResult
-    control : str
-    treatments : sequence of str
-        Recommenders that are compared with it.
-    sessions : DataFrame
-        Columns user, recommender, time; see `in_turn`.
-    yardsticks : mapping of name to float
-        Mean time of a session of agents that know what is hidden (`botify.bench.recommenders.yardsticks`).
-    """
+    """The closed sessions, with columns user, recommender and time, as ordered by `in_turn`."""
 
     run: RunResult
     control: str
@@ -106,22 +184,23 @@ class Online:
     yardsticks: Mapping[str, float] = field(default_factory=dict)
 
     def windows(self) -> list[Window]:
-        """Compare within each `WINDOW` sessions."""
-        ends = range(WINDOW, len(self.sessions) + 1, WINDOW)
-        return [window for end in ends for window in self._compared(end - WINDOW, end)]
+        """Compare within each `WINDOW` sessions, and within the `LAST` ones."""
+        count = len(self.sessions)
+        bounds = [(end - WINDOW, end) for end in range(WINDOW, count + 1, WINDOW)]
+        return [window for first, end in bounds for window in self._compared(first, end)] + self.last()
 
-    def last(self, count: int) -> list[Window]:
-        """Compare within the last sessions."""
-        return self._compared(max(len(self.sessions) - count, 0), len(self.sessions))
+    def last(self) -> list[Window]:
+        """Compare within the `LAST` sessions."""
+        return self._compared(max(len(self.sessions) - LAST, 0), len(self.sessions))
 
-    def figures(self, count: int) -> dict[str, dict[str, Figures]]:
-        """Return all windows, and the last sessions as one, as the documentation quotes them."""
+    def figures(self) -> dict[str, dict[str, Figures]]:
+        """Return all windows, as the documentation quotes them."""
         found: dict[str, dict[str, Figures]] = {}
-        for window in [*self.windows(), *self.last(count)]:
+        for window in self.windows():
             found.setdefault(f"{window.first:,}–{window.last:,}", {})[window.name] = window.figures()
         return found
 
-    def totals(self, count: int) -> dict[str, float | dict[str, Figures]]:
+    def totals(self) -> dict[str, float | dict[str, Figures]]:
         """Return what the documentation quotes of the whole run, with its first window and its last sessions."""
         first = self._compared(0, min(WINDOW, len(self.sessions)))
         return {
@@ -129,9 +208,9 @@ class Online:
             "recommendations": self.run.recommendations,
             "seconds": self.run.wall_s,
             **self.yardsticks,
-            "last_sessions": min(count, len(self.sessions)),
+            "last_sessions": min(LAST, len(self.sessions)),
             "first": {window.name: window.figures() for window in first},
-            "last": {window.name: window.figures() for window in self.last(count)},
+            "last": {window.name: window.figures() for window in self.last()},
         }
 
     def _compared(self, first: int, end: int) -> list[Window]:
@@ -143,24 +222,13 @@ def measure_online(
     world: World,
     control: str,
     treatments: Sequence[str],
-    share: int,
-    sessions: int,
-    seed: int,
+    options: RunOptions,
     progress: Callable[[Progress], None] = lambda _: None,
-    rate: float | None = None,
 ) -> Online:
-    """Run the loop for a number of sessions, and wait until they are closed.
-
-    Parameters
-    ----------
-    share : int
-        Listeners in each treatment for each listener in the control.
-    rate : float, optional
-        Recommendations asked for in a second; without it, as many as are answered.
-    """
-    yardsticks = times_of_yardsticks(world, seed)
-    with fresh_stack(world) as stack, serving(stack, experiments_of(control, treatments, share)) as settings:
-        run = run_loop(settings, world, RunOptions(sessions=sessions, seed=seed, rate=rate), progress)
+    """Run the loop for the options' number of sessions, and wait until they are closed."""
+    yardsticks = times_of_yardsticks(world, options.seed)
+    with fresh_stack(world) as stack, serving(stack, experiments_of(control, treatments)) as settings:
+        run = run_loop(settings, world, options, progress)
         closed = Topics.of(settings).sessions.name
         wait_until(
             lambda: sum(end_offsets(settings, closed).values()) >= run.sessions,
@@ -171,9 +239,9 @@ def measure_online(
         return Online(run, control, treatments, _closed_sessions(settings), yardsticks)
 
 
-def experiments_of(control: str, treatments: Sequence[str], share: int) -> str:
+def experiments_of(control: str, treatments: Sequence[str]) -> str:
     """Return the experiments file; each treatment has the name of its recommender."""
-    shares = {control: 1, **dict.fromkeys(treatments, share)}
+    shares = {control: 1, **dict.fromkeys(treatments, SHARE)}
     lines = [f'    {{ name = "{name}", recommender = "{name}", share = {count} }},\n' for name, count in shares.items()]
     return EXPERIMENTS.format(control=control, split=sum(shares.values()), treatments="".join(lines))
 
@@ -194,23 +262,21 @@ def window_of(sessions: pd.DataFrame, first: int, end: int, control: str, treatm
 
 
 def table_of(windows: Sequence[Window], title: str, control: str) -> Table:
-    """Draw the windows as a table."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("sessions", justify="right", no_wrap=True)
-    table.add_column("recommender", no_wrap=True)
-    for heading in ("time", control, "effect %", "95 % interval", "regret %", "closed %"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for window in windows:
-        table.add_row(
-            f"{window.first:,}-{window.last:,}",
-            window.name,
-            f"{window.treatment:.2f}",
-            f"{window.control:.2f}",
-            f"{window.effect.estimate:+,.0f}",
-            f"[{window.effect.lower:+,.0f}, {window.effect.upper:+,.0f}]",
-            *(window.gap.cells() if window.gap else ("", "")),
+    """Return the windows as a table."""
+    headings = ("sessions", "recommender", "time", control, "effect %", "95 % interval", "regret %", "closed %")
+    rows = [
+        (
+            f"{one.first:,}-{one.last:,}",
+            one.name,
+            f"{one.treatment:.2f}",
+            f"{one.control:.2f}",
+            f"{one.effect.estimate:+,.0f}",
+            f"[{one.effect.lower:+,.0f}, {one.effect.upper:+,.0f}]",
+            *(one.gap.cells() if one.gap else ("", "")),
         )
-    return table
+        for one in windows
+    ]
+    return table(title, headings, rows, words=("recommender",))
 
 
 def _closed_sessions(settings: Settings) -> pd.DataFrame:

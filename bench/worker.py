@@ -1,4 +1,4 @@
-"""A worker on a backlog, beside a replay of it, and on single listens."""
+"""Workers on a backlog of listens, a replay and a verification of it, and single listens."""
 
 from __future__ import annotations
 
@@ -8,38 +8,124 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 
-from botify.bench.backlog import BACKLOG, DEADLINE_S, USERS, drain, fill, listens
-from botify.bench.cpu import CPU_US, Meter, busy_machine
-from botify.bench.loop import running, wait_until
+from botify.bench.cpu import CPU_US, Meter
+from botify.bench.loop import rss_mib, running, wait_until
 from botify.bench.plain_faust import NAMESPACE as PLAIN
 from botify.core.kafka.config import key_of
 from botify.core.kafka.publisher import RecordPublisher
 from botify.core.settings import Settings
+from botify.schemas.events import Listen
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
-from botify.streams.store.keys import default_namespace
+from botify.streams.store.keys import checkpoint_key, default_namespace
 
+SESSION_LISTENS = 10
+START_MS = 1_700_000_000_000
+STEP_MS = 20
+"""Event time between two listens of the whole service."""
+
+BACKLOG, USERS = 1_000_000, 10_000
 PLAIN_SHARE = 60_000
 """Listens after which plain Faust is stopped; it is much slower."""
+WARM = 0.1
+"""Share of the work that is done before the clock starts: imports, claims and cold caches are not measured."""
+LOOK_S, DEADLINE_S = 0.02, 300.0
+
+
+def listens(count: int, users: int, tracks: int, seed: int = 1, since: int = 0) -> Iterator[Listen]:
+    """Yield listens of many listeners in random order: any track, any fraction, ten listens a session.
+
+    After `since` listens that were sent before, these are later, and in other sessions.
+    """
+    rng = np.random.default_rng(seed)
+    who = rng.integers(users, size=count).tolist()
+    what = rng.integers(tracks, size=count).tolist()
+    share = rng.integers(101, size=count).tolist()
+    heard = [0] * users
+    for i, (user, track, percent) in enumerate(zip(who, what, share, strict=True)):
+        session, position = divmod(heard[user], SESSION_LISTENS)
+        heard[user] += 1
+        session_id = f"backlog-{user}-{since + session}"
+        yield Listen(
+            event_id=f"{session_id}:{position}",
+            user=user,
+            track=track,
+            fraction=percent / 100,
+            timestamp_ms=START_MS + (since + i) * STEP_MS,
+            session_id=session_id,
+            position=position,
+            ended_session=position == SESSION_LISTENS - 1,
+            recommender="sticky_artist",
+            treatments={"STICKY_ARTIST": "T1"},
+            propensity=0.05,
+            latency_ms=4.2,
+        )
+
+
+def fill(settings: Settings, backlog: Iterable[Listen]) -> None:
+    """Write the listens, and wait until they are acknowledged."""
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
+    publisher = RecordPublisher(settings, linger_ms=20)
+    for listen in backlog:
+        publisher.send(topic, codec.encode(listen), key_of(listen.user))
+    publisher.flush()
+
+
+class Drained(NamedTuple):
+    """How workers folded a backlog: listens a second, µs of CPU time a listen by role, and (listens, MiB) over time."""
+
+    per_s: float
+    cpu_us: dict[str, float]
+    memory: list[tuple[int, float]]
+
+    def growth(self) -> dict[str, float]:
+        """Return how much memory the workers have after a fifth of the backlog and at its end, and the ratio."""
+        early = next(rss for done, rss in self.memory if done >= BACKLOG // 5)
+        last = self.memory[-1][1]
+        return {"rss_mib_at_200k": early, "rss_mib_at_end": last, "rss_ratio": last / early}
+
+
+def drain(settings: Settings, namespace: str, until: int, workers: Sequence[psutil.Process], since: int = 0) -> Drained:
+    """Watch the checkpoints until this number of listens is done, and measure from `WARM` of them on.
+
+    The number does not count `since` listens that were done before. Raises `TimeoutError` if it is not reached after
+    `DEADLINE_S`, or a worker died.
+    """
+    redis = connect(settings)
+    memory: list[tuple[int, float]] = []
+    started: tuple[float, int, Meter] | None = None
+    give_up = time.monotonic() + DEADLINE_S
+    while time.monotonic() < give_up and all(map(_alive, workers)):
+        pipeline = redis.pipeline(transaction=False)
+        for partition in range(settings.partitions):
+            pipeline.hget(checkpoint_key(namespace, partition), "next_offset")
+        done = sum(int(offset or 0) for offset in pipeline.execute()) - since
+        now = time.perf_counter()
+        memory.append((done, sum(map(rss_mib, workers))))
+        if started is None and done >= WARM * until:
+            started = (now, done, Meter())
+        if done >= until and started is not None:
+            began_s, before, meter = started
+            return Drained((done - before) / (now - began_s), meter.us_per(done - before), memory)
+        time.sleep(LOOK_S)
+    raise TimeoutError(f"{memory[-1][0]:,} of {until:,} listens were done after {DEADLINE_S:.0f} s, or a process died")
+
+
+def _alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def measure_worker(settings: Settings, tracks: int) -> dict[str, Any]:
-    """Fill a topic, let our worker and plain Faust fold it, and return listens per second and memory.
-
-    Returns
-    -------
-    dict
-        `listens_per_s`, `plain_faust_listens_per_s`, `ratio`, `rss_mib_at_200k`, `rss_mib_at_end`, `rss_ratio`,
-        and `cpu_us` of both rates.
-    """
+    """Fill a topic, let our worker and plain Faust fold it, and return listens a second, their ratio and memory."""
     fill(settings, listens(BACKLOG, USERS, tracks))
     with running(settings, "botify.streams.worker") as worker:
         ours = drain(settings, default_namespace(settings.topic_prefix), BACKLOG, [worker])
@@ -49,23 +135,9 @@ def measure_worker(settings: Settings, tracks: int) -> dict[str, Any]:
         "listens_per_s": ours.per_s,
         "plain_faust_listens_per_s": theirs.per_s,
         "ratio": ours.per_s / theirs.per_s,
-        **_growth(ours.memory),
+        **ours.growth(),
         CPU_US: {"listens_per_s": ours.cpu_us, "plain_faust_listens_per_s": theirs.cpu_us},
     }
-
-
-def measure_busy_worker(settings: Settings, tracks: int) -> dict[str, Any]:
-    """Fill a topic, let our worker fold it while all cores are busy, and return what `measure_worker` does of it."""
-    fill(settings, listens(BACKLOG, USERS, tracks))
-    with busy_machine(), running(settings, "botify.streams.worker") as worker:
-        drained = drain(settings, default_namespace(settings.topic_prefix), BACKLOG, [worker])
-    return {"listens_per_s": drained.per_s, **_growth(drained.memory), CPU_US: {"listens_per_s": drained.cpu_us}}
-
-
-def _growth(memory: Sequence[tuple[int, float]]) -> dict[str, float]:
-    """Return how much memory a worker has after a fifth of the backlog and at its end, and the ratio."""
-    early = next(rss for done, rss in memory if done >= BACKLOG // 5)
-    return {"rss_mib_at_200k": early, "rss_mib_at_end": memory[-1][1], "rss_ratio": memory[-1][1] / early}
 
 
 MEANWHILE_PER_S = 500
@@ -73,14 +145,10 @@ MEANWHILE_PER_S = 500
 
 
 def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:
-    """Fill a topic, let a worker fold it, and replay it into a new namespace while more listens are folded.
+    """Let a worker fold a backlog, and replay it into a new namespace while more listens are folded.
 
-    Returns
-    -------
-    dict
-        `listens` and `listens_per_s`, as `botify replay run` reports them; `compared_s`, the time to compare all
-        digests with the live state after that; `equals_live` (1 or 0);
-        `cpu_us`, the command's start and comparison included.
+    The rate is that which `botify replay run` reports; `compared_s` is the time to compare all digests with the live
+    state after that, and `equals_live` the result (1 or 0). `cpu_us` includes the command's start and comparison.
     """
     with _folded(settings, tracks), _listening(settings, tracks):
         meter = Meter()
@@ -96,14 +164,7 @@ def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:
 
 
 def measure_verify(settings: Settings, tracks: int) -> dict[str, Any]:
-    """Fill a topic, let a worker fold it, and compare all of its state with the topic.
-
-    Returns
-    -------
-    dict
-        `listens` and `listens_per_s`, as `botify verify` reports them, comparison included; `ok` (1 or 0);
-        `cpu_us`, the command's start included.
-    """
+    """Let a worker fold a backlog, and compare all of its state with the topic, as `botify verify` reports it."""
     with _folded(settings, tracks):
         meter = Meter()
         done = botify(settings, "verify", "--json")
@@ -121,9 +182,9 @@ def _folded(settings: Settings, tracks: int) -> Iterator[None]:
     """Run a worker that has folded a backlog when the block begins."""
     fill(settings, listens(BACKLOG, USERS, tracks))
     with running(settings, "botify.streams.worker"):
-        reader = StateReader(connect(settings), settings)
+        checkpoints = StateReader(connect(settings), settings).checkpoints
         wait_until(
-            lambda: sum(reader.checkpoints().values()) >= BACKLOG, DEADLINE_S, f"not all {BACKLOG:,} listens are folded"
+            lambda: sum(checkpoints().values()) >= BACKLOG, DEADLINE_S, f"not all {BACKLOG:,} listens are folded"
         )
         yield
 
@@ -152,7 +213,7 @@ def _listening(settings: Settings, tracks: int) -> Iterator[None]:
 
 
 def botify(settings: Settings, *arguments: str) -> dict[str, Any]:
-    """Run a command in a process of its own, as operators do, and return what it prints as JSON."""
+    """Run a command in a process of its own, as operators do, and return the JSON that it prints."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "botify.services.cli", *arguments],
         env={**os.environ, **settings.to_env()},
@@ -165,8 +226,7 @@ def botify(settings: Settings, *arguments: str) -> dict[str, Any]:
 
 
 SINGLE_LISTENS, WARM_UP_LISTENS = 400, 50
-PAUSE_S = 0.02
-START_S, VISIBLE_S = 60.0, 10.0
+PAUSE_S, START_S, VISIBLE_S = 0.02, 60.0, 10.0
 
 
 def measure_visible(settings: Settings, tracks: int) -> dict[str, float]:

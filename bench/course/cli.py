@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from botify.bench.course.editions import EDITIONS, Edition
-from botify.bench.course.grade import Graded, grade_once, models_for, require_recommender
-from botify.bench.course.result import PRIMARY, CourseError, ab_result, prepare, reproducibility, write
-from botify.bench.figures import fill_pages, record
-from botify.bench.fresh import require_disk
-from botify.bench.recommenders.yardsticks import times_of_yardsticks
+from botify.bench.course.grade import (
+    EDITIONS,
+    PRIMARY,
+    CourseError,
+    Edition,
+    Graded,
+    ab_result,
+    grade_once,
+    models_for,
+    prepare,
+    reproducibility,
+    require_recommender,
+    write,
+)
+from botify.bench.figures import Record, record_command, table
+from botify.bench.online import require_disk
+from botify.bench.yardsticks import times_of_yardsticks
 from botify.core.cli import Bar, Json, print_json, progress
 from botify.core.settings import Settings
 from botify.sim.options import RunOptions
@@ -58,10 +66,7 @@ def grade(
         Path, typer.Option(help="Folder for run1/ab_result.json, run2/ab_result.json and repro_result.json.")
     ] = Path("course-grade"),
     as_json: Json = False,
-    keep: Annotated[
-        str | None,
-        typer.Option("--record", help="Write the figures to docs/figures.json under this name, and into the pages."),
-    ] = None,
+    keep: Record = None,
 ) -> None:
     """Run control and recommender twice on new stacks, and compare them as the course does.
 
@@ -92,8 +97,7 @@ def grade(
     else:
         _show(about, graded, agreement, paths)
     if keep:
-        record(keep, shlex.join(["botify", *sys.argv[1:]]), {recommender: figures_of(graded, yardsticks, agreement)})
-        fill_pages()
+        record_command({keep: {recommender: figures_of(graded, yardsticks, agreement)}})
     if not agreement["ok"]:
         raise typer.Exit(1)
 
@@ -157,28 +161,25 @@ def _show(
 
 
 def table_of(about: Mapping[str, Any], graded: Sequence[Graded]) -> Table:
-    """Draw both runs as a table."""
-    table = Table(
-        title=f"{about['recommender']} against {about['control']}, edition {about['edition']}, world {about['world']}: "
-        f"{about['episodes']:,} episodes, seed {about['seed']}",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
+    """Return both runs as a table."""
+    title = (
+        f"{about['recommender']} against {about['control']}, edition {about['edition']}, world {about['world']}: "
+        f"{about['episodes']:,} episodes, seed {about['seed']}"
     )
-    for heading in ("run", "metric", "control", "treated", "effect %", "95 % interval", "sig.", "regret %", "closed %"):
-        table.add_column(heading, justify="left" if heading in ("metric", "sig.") else "right", no_wrap=True)
-    for number, one in enumerate(graded, 1):
-        for effect in one.results.effects:
-            if effect.metric in (PRIMARY, "mean_tracks_per_session"):
-                is_primary = effect.metric == PRIMARY
-                table.add_row(
-                    str(number),
-                    effect.metric,
-                    f"{effect.control_mean:.3f}",
-                    f"{effect.treatment_mean:.3f}",
-                    f"{effect.effect:+.1f}",
-                    f"{effect.lower:+.1f} … {effect.upper:+.1f}",
-                    "yes" if effect.significant else "no",
-                    *(one.gap(about["yardsticks"]).cells() if is_primary else ("", "")),
-                )
-    return table
+    headings = ("run", "metric", "control", "treated", "effect %", "95 % interval", "sig.", "regret %", "closed %")
+    rows = [
+        (
+            str(number),
+            effect.metric,
+            f"{effect.control_mean:.3f}",
+            f"{effect.treatment_mean:.3f}",
+            f"{effect.effect:+.1f}",
+            f"{effect.lower:+.1f} … {effect.upper:+.1f}",
+            "yes" if effect.significant else "no",
+            *(one.gap(about["yardsticks"]).cells() if effect.metric == PRIMARY else ("", "")),
+        )
+        for number, one in enumerate(graded, 1)
+        for effect in one.results.effects
+        if effect.metric in (PRIMARY, "mean_tracks_per_session")
+    ]
+    return table(title, headings, rows, words=("metric", "sig."))

@@ -1,28 +1,69 @@
-"""A run of the homework: the listeners of a world, one half with the control and one with a recommender."""
+"""Two runs of the homework on new stacks, and the files of the course's checker.
+
+In 2022 to 2024 the homework was to beat `sticky_artist`. In 2026 it was to beat SasRec-I2I: the first unheard
+neighbour of one of the last ten tracks, in lists that SASRec had learned from a log. Neither log nor lists are public.
+The control here is the same recommender, `i2i`, with item-to-item lists that give the published time (`botify world
+card`).
+
+The fields of the files are those of `analyze_ab.py` and `check_reproducibility.py` of
+anokhin/recsys-course-spring-2026: means per listener, effects and their 95 % Welch intervals in percent of the
+control's mean, and whether the interval excludes zero. The names of experiment and treatments are the course's, too.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from botify.analytics.data import read_listens
-from botify.analytics.experiment import CONTROL, ExperimentResults, experiment_results
-from botify.bench.course.editions import Edition, lists_of, needs_lists
-from botify.bench.course.result import PRIMARY, CourseError, ab_result
-from botify.bench.fresh import fresh_stack, serving
-from botify.bench.recommenders.yardsticks import ORACLE, Gap
+from botify.analytics.experiment import CONTROL, Effect, ExperimentResults, experiment_results
+from botify.bench.online import fresh_stack, serving
+from botify.bench.random_log import CARD_SEED, RandomLog
+from botify.bench.yardsticks import ORACLE, Gap
+from botify.core.errors import BotifyError
 from botify.core.settings import Settings
 from botify.core.welch import Mean
 from botify.schemas.events import Model
+from botify.schemas.models import model_of
+from botify.services.recommender.item_to_item import I2I
+from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, Lists
 from botify.services.recommender.registry import RECOMMENDERS
+from botify.services.recommender.sticky_artist import StickyArtist
 from botify.services.stack.kafka_jars import Notify
 from botify.sim.loop import RunResult, run_loop
 from botify.sim.options import RunOptions
 from botify.sim.play import Progress
 from botify.sim.world.model import World
+
+
+class Edition(NamedTuple):
+    """World whose listeners judge, recommender to beat, and sessions a listener of the log that lists learn from."""
+
+    world: str
+    control: str
+    log_sessions: int
+
+
+EDITIONS: Mapping[int, Edition] = {
+    2022: Edition("course", StickyArtist.name, 30),
+    2026: Edition("course-2026", I2I.name, 10),
+}
+"""With the logs of `botify.bench.world_card`: 300,000 and 100,000 sessions of the course's 10,000 listeners."""
+PER_USER = 100
+"""Length of a listener's list."""
+
+PRIMARY = "mean_time_per_session"
+METRICS = ("time", "sessions", "mean_request_latency", "mean_tracks_per_session", PRIMARY)
+"""In the order of the file."""
+AGREE_WITHIN = 10.0
+"""Points by which the effects of two runs may differ."""
+AB_RESULT, REPRODUCIBILITY = "ab_result.json", "repro_result.json"
 
 EXPERIMENT, TREATMENT = "HOMEWORK", "T1"
 EXPERIMENTS = """\
@@ -38,17 +79,13 @@ treatments = [
 """
 
 
+class CourseError(BotifyError):
+    """A homework cannot be graded, or its results cannot be written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """A run.
-
-    Attributes
-    ----------
-    run : RunResult
-    results : ExperimentResults
-    answered_by : mapping of str to float
-        Share of the treatment's answers that each recommender gave: its fallbacks where it had none.
-    """
+    """A run; `answered_by` is the share of the treatment's answers by recommender: fallbacks where it had none."""
 
     run: RunResult
     results: ExperimentResults
@@ -71,13 +108,7 @@ class Graded:
 
 
 def require_recommender(name: str, control: str) -> None:
-    """Refuse what cannot be graded.
-
-    Raises
-    ------
-    CourseError
-        The recommender is unknown, or the control itself.
-    """
+    """Raise `CourseError` if the recommender is unknown, or the control itself."""
     known = [one for one in RECOMMENDERS if one != control]
     if name == control:
         raise CourseError(f"{name} is the control of this edition; choose from {', '.join(known)}")
@@ -87,10 +118,19 @@ def require_recommender(name: str, control: str) -> None:
 
 def models_for(world: World, edition: Edition, recommender: str, notify: Notify) -> list[Model]:
     """Return the lists that control and recommender need; none if neither serves lists."""
-    if not needs_lists(edition.control, recommender):
+    if not any(RECOMMENDERS[name].needs_lists for name in (edition.control, recommender)):
         return []
     notify("learning lists from a log of random recommendations")
     return lists_of(world, edition.log_sessions)
+
+
+def lists_of(world: World, log_sessions: int) -> list[Model]:
+    """Learn lists of tracks and of listeners from a log of random recommendations."""
+    log = RandomLog.of(world, log_sessions * len(world.listeners), CARD_SEED)
+    found = log.liked().neighbours()
+    lists = {NEIGHBOURS: Lists(found.tracks, found.lists), USER_LISTS: log.user_lists(found, PER_USER)}
+    until_ms = int(log.time_ms.max())
+    return [model_of(name, len(log.users), made.to_bytes(), until_ms) for name, made in lists.items()]
 
 
 def grade_once(
@@ -103,24 +143,10 @@ def grade_once(
     notify: Notify = lambda _: None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Graded:
-    """Run the homework on a new stack, with empty models of the learner.
+    """Run the homework on a new stack, with empty models of the learner, and the lists of `models_for`.
 
-    Parameters
-    ----------
-    control, recommender : str
-    options : RunOptions
-        With the number of sessions.
-    models : sequence of Model
-        Lists, as `models_for` returns them.
-    log_episodes : int
-        Sessions of other seeds under the control before the run, from which models learn. They are not compared.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        Ctrl-C: the run ended before all sessions did, and everything is stopped.
-    CourseError
-        More sessions timed out than ended.
+    Models may learn from `log_episodes` sessions of another seed under the control, which are not compared. Raises
+    `KeyboardInterrupt` after Ctrl-C, and `CourseError` if more sessions timed out than ended.
     """
     experiments = EXPERIMENTS.format(
         control=control, recommender=recommender, experiment=EXPERIMENT, c=CONTROL, t=TREATMENT
@@ -153,3 +179,94 @@ def answered_by(listens: pd.DataFrame) -> dict[str, float]:
     treated = listens["treatments"].astype(str).str.contains(f'"{EXPERIMENT}": "{TREATMENT}"', regex=False)
     shares = listens["recommender"][treated].value_counts(normalize=True)
     return {str(name): round(float(share), 4) for name, share in shares.items() if share > 0}
+
+
+def ab_result(results: ExperimentResults) -> dict[str, Any]:
+    """Return the content of `ab_result.json`; `CourseError` if a group has fewer than two listeners."""
+    effects = sorted(results.effects, key=lambda effect: (effect.treatment, METRICS.index(effect.metric)))
+    primary = next(effect for effect in effects if effect.metric == PRIMARY)
+    if not math.isfinite(primary.lower):
+        raise CourseError(
+            f"{primary.control_users} and {primary.treatment_users} listeners are too few to compare; grade with more "
+            "--episodes"
+        )
+    return {
+        "experiment": results.name,
+        "all_effects": [_row(effect) for effect in effects],
+        "beat_control": round(primary.effect, 2) > 0,
+        "lift_pct": round(primary.effect, 2),
+        "significant": primary.significant,
+        "primary_metric": PRIMARY,
+        "treatment": primary.treatment,
+    }
+
+
+def _row(effect: Effect) -> dict[str, Any]:
+    return {
+        "treatment": effect.treatment,
+        "metric": effect.metric,
+        "control_mean": round(effect.control_mean, 4),
+        "treatment_mean": round(effect.treatment_mean, 4),
+        "effect_pct": _percent(effect.effect),
+        "lower_pct": _percent(effect.lower),
+        "upper_pct": _percent(effect.upper),
+        "significant": effect.significant,
+    }
+
+
+def _percent(value: float) -> float:
+    """Round as the course does, to which an effect on a mean of zero is zero."""
+    return round(value, 2) if math.isfinite(value) else 0.0
+
+
+def reproducibility(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of `repro_result.json`: two results agree if their effects have one sign and are close.
+
+    Examples
+    --------
+    >>> agreed = reproducibility({"lift_pct": 35.0}, {"lift_pct": 38.5})
+    >>> agreed["ok"], agreed["delta"], agreed["verdict"]
+    (True, 3.5, 'reproducible: equal signs, delta=3.50% ≤ 10.0%')
+    """
+    one, other = float(first["lift_pct"]), float(second["lift_pct"])
+    delta = round(abs(one - other), 2)
+    have_one_sign, are_close = (one > 0) == (other > 0), delta <= AGREE_WITHIN
+    if not have_one_sign:
+        verdict = f"signs differ: run1={one:+.2f}% run2={other:+.2f}%"
+    elif not are_close:
+        verdict = f"too far apart: delta={delta:.2f}% > {AGREE_WITHIN}%"
+    else:
+        verdict = f"reproducible: equal signs, delta={delta:.2f}% ≤ {AGREE_WITHIN}%"
+    return {
+        "ok": have_one_sign and are_close,
+        "run1_effect": one,
+        "run2_effect": other,
+        "delta": delta,
+        "threshold": AGREE_WITHIN,
+        "verdict": verdict,
+    }
+
+
+def prepare(folder: Path, runs: int) -> None:
+    """Make the folders of the results, and remove those of an earlier grade, before anything runs."""
+    try:
+        for place in _folders(folder, runs):
+            place.mkdir(parents=True, exist_ok=True)
+            for name in (AB_RESULT, REPRODUCIBILITY):
+                (place / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise CourseError(f"{folder} cannot have the results ({error}); give another folder with --out") from error
+
+
+def write(folder: Path, runs: Sequence[Mapping[str, Any]], agreement: Mapping[str, Any]) -> list[Path]:
+    """Write an `ab_result.json` for each run, and `repro_result.json`, where the course's workflow does."""
+    *places, top = _folders(folder, len(runs))
+    contents = [(place / AB_RESULT, run) for place, run in zip(places, runs, strict=True)]
+    contents.append((top / REPRODUCIBILITY, agreement))
+    for path, content in contents:
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return [path for path, _ in contents]
+
+
+def _folders(folder: Path, runs: int) -> list[Path]:
+    return [*(folder / f"run{number}" for number in range(1, runs + 1)), folder]

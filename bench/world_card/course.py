@@ -1,16 +1,28 @@
-"""The course's tables, and what its participants published, beside what a world gives."""
+"""What the course and its participants published, compared with what a world gives."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from rich.table import Table
 
-from botify.bench.world_card.lists import Log, by_content, by_track, by_user, by_user_and_genre, neighbours_of
-from botify.bench.world_card.policies import BestAnchor, ByGenre, ByGroup, FromLists, SampledAnchor, TopPop
+from botify.bench.figures import table
+from botify.bench.random_log import CARD_SEED, RandomLog
+from botify.bench.world_card.policies import (
+    BestAnchor,
+    ByGenre,
+    ByGroup,
+    FromLists,
+    SampledAnchor,
+    TopPop,
+    by_content,
+    by_track,
+    by_user_and_genre,
+)
 from botify.sim.agents import Agent, DummyAgent
 from botify.sim.options import RunOptions
 from botify.sim.play import play_world
@@ -28,6 +40,8 @@ LOG_2026 = 100_000
 """Sessions of `random` from which the control of 2026 learns; its own log is not public."""
 HOMEWORK_LOG = 300_000
 """Sessions of `random` in the log of the homeworks: participants gathered a million listens to 1.3 million sessions."""
+PER_USER = 100
+"""Length of a listener's list."""
 
 FROM_COURSE = "the course: anokhin/recsys-course-spring-2024"
 FROM_HOMEWORKS = "participants' reports of 2022 to 2024"
@@ -37,19 +51,9 @@ OURS = "ours: a label is a hint, not the answer"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A published figure.
+    """A published figure, and the bounds of what is within the tolerance; the unit is `%` for an effect.
 
-    Attributes
-    ----------
-    name : str
-    title, source : str
-        The title has neither dots nor colons: it names the row in `docs/figures.json`.
-    target : str
-        As it was published.
-    low, high : float
-        Bounds of what is within the tolerance.
-    unit : str
-        `%` for an effect, or nothing.
+    The title has neither dots nor colons: it names the row in `docs/figures.json`.
     """
 
     name: str
@@ -136,11 +140,11 @@ def measure_lists(world: World, seed: int, basics: dict[str, float]) -> dict[str
     """Measure the rows of 2022 that need lists, given the others."""
     catalogue, users = world.catalogue, len(world.listeners)
     tracks = len(catalogue)
-    log = Log.of(world, COURSE_LOG)
-    own = by_user(log, neighbours_of(log.liked()), users)
+    log = RandomLog.of(world, COURSE_LOG, CARD_SEED)
+    own = log.user_lists(log.liked().neighbours(), PER_USER).of(np.arange(users))[0]
     per_user = play(world, FromLists(own, seed, tracks, by="users"), seed)
-    liked = Log.of(world, HOMEWORK_LOG).liked()
-    found = neighbours_of(liked)
+    liked = RandomLog.of(world, HOMEWORK_LOG, CARD_SEED).liked()
+    found = liked.neighbours()
     near = by_track(found, tracks)
     by_genre = ByGenre(*by_user_and_genre(liked, found, users, catalogue.genre_of), catalogue.genre_of, seed)
     toppop, sticky = (basics["random_time"] * (1 + basics[name] / 100) for name in ("toppop", "sticky_time"))
@@ -161,7 +165,7 @@ def measure_2022(world: World, seed: int) -> dict[str, float]:
 
 def measure_2026(world: World, seed: int) -> dict[str, float]:
     """Measure the rows of `EDITION_2026`, by name; the world's catalogue tells mood, year and country."""
-    near = by_track(neighbours_of(Log.of(world, LOG_2026).liked()), len(world.catalogue))
+    near = by_track(RandomLog.of(world, LOG_2026, CARD_SEED).liked().neighbours(), len(world.catalogue))
     control = play(world, SampledAnchor(near, seed), seed)
     content = play(world, BestAnchor(by_content(world), world.catalogue.artist_of, seed), seed)
     return {"control_time": control.time, "control_tracks": control.tracks, "content": content.over(control)}
@@ -177,6 +181,11 @@ class Measured(NamedTuple):
     def mean(self) -> float:
         """Mean over the seeds."""
         return sum(self.values) / len(self.values)
+
+    @property
+    def shown(self) -> str:
+        """The mean with its unit."""
+        return f"{self.mean:+.1f} %" if self.row.unit else f"{self.mean:.2f}"
 
     @property
     def holds(self) -> bool:
@@ -196,3 +205,27 @@ def measure_course(world: World, edition: int, seeds: Sequence[int]) -> list[Mea
     _, rows, measure = EDITIONS[edition]
     runs = [measure(world, seed) for seed in seeds]
     return [Measured(row, tuple(run[row.name] for run in runs)) for row in rows]
+
+
+def course_table(rows: Sequence[Measured], title: str) -> Table:
+    """Return the rows as a table."""
+    cells = [
+        (row.row.title, row.row.source, row.row.target, row.shown, "yes" if row.holds else "[red]no[/]") for row in rows
+    ]
+    met = sum(row.holds for row in rows)
+    headings = ("", "source", "published", "here", "within")
+    return table(f"{title}: {met} of {len(rows)} within tolerance", headings, cells, words=("", "source", "within"))
+
+
+def course_figures(rows: Sequence[Measured]) -> Mapping[str, Any]:
+    """Return the rows as figures, by title."""
+    return {
+        row.row.title: {
+            "source": row.row.source,
+            "target": row.row.target,
+            "measured": row.shown,
+            "mean": row.mean,
+            "within": "yes" if row.holds else "no",
+        }
+        for row in rows
+    }

@@ -1,22 +1,33 @@
-"""`botify world fit`: a world from a real log."""
+"""`botify world fit`: a world from a real log, compared with the half of the users that it was not fitted to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import typer
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
 
-from botify.bench.world_card.cli import console
-from botify.bench.world_card.fitted import fitted_figures, fitted_rows, fitted_table, log_of, logs_of
+from botify.analytics.plots.style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, styled
+from botify.bench.figures import table
 from botify.core.cli import Json, print_json, progress
 from botify.core.settings import Settings
 from botify.ingest.reading import Dataset, open_dataset
-from botify.sim.world.fitting import FitSettings, Groups, fit_world, halves
+from botify.sim import WorldError
+from botify.sim.world.fitting import FitSettings, Groups, ListeningLog, fit_world, halves, synthetic_log
+from botify.sim.world.fitting.log import hit_rate, overlap
 from botify.sim.world.model import World
 from botify.sim.world.store import save_world
 
+console = Console()
+if not console.is_terminal:
+    console.width = 150
 DEFAULTS = FitSettings()
+LIKED_FROM = 0.5
+"""Events of a lower value, skips and bad ratings, are not listens that a world is fitted to."""
 
 
 def fit(
@@ -52,3 +63,131 @@ def fit_dataset(
     groups = Groups.of(catalogue.artists, [genres[0] if genres else None for genres in catalogue.genres])
     source = {"dataset": dataset.card.name, "sha256": dataset.card.sha256}
     return fit_world(known, groups, source, settings, tell)
+
+
+class FittedRow(NamedTuple):
+    """A figure of the held-out half, and of the synthetic log of each simulation seed.
+
+    The title has neither dots nor colons: it names the row in `docs/figures.json`.
+    """
+
+    title: str
+    target: float
+    values: tuple[float, ...]
+    tolerance: float
+
+    @property
+    def measured(self) -> float:
+        """Mean over the seeds."""
+        return sum(self.values) / len(self.values)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the difference is within the tolerance."""
+        return abs(self.measured - self.target) <= self.tolerance
+
+
+class Logs(NamedTuple):
+    """The two halves of the users' log, and a synthetic one for each simulation seed."""
+
+    fitted: ListeningLog
+    held_out: ListeningLog
+    synthetic: tuple[ListeningLog, ...]
+
+
+def log_of(dataset: Dataset) -> ListeningLog:
+    """Return the listens of a dataset that a world can be fitted to."""
+    events = dataset.events()
+    liked = events.fractions >= LIKED_FROM
+    users = np.unique(events.users[liked], return_inverse=True)[1]
+    tracks = events.items[liked].astype(np.int64)
+    return ListeningLog(users, tracks, events.sessions[liked], len(dataset.external_items))
+
+
+def logs_of(world: World, dataset: Dataset, seeds: Sequence[int]) -> Logs:
+    """Divide the dataset's users as for the fit, and play the world, which must have been fitted to this dataset."""
+    fitted = world.about["fitted"]
+    if dataset.card.sha256 != fitted["sha256"]:
+        raise WorldError(
+            f"dataset {dataset.card.name!r} has other events than when world {world.name} was fitted to it; "
+            "fit a world again with `botify world fit`"
+        )
+    known, held_out = halves(log_of(dataset), world.about["seed"])
+    return Logs(known, held_out, tuple(synthetic_log(world, held_out.user_count, seed) for seed in seeds))
+
+
+def fitted_rows(logs: Logs) -> list[FittedRow]:
+    """Compare the synthetic logs with the held-out half, and its neighbours with those of the fitted half."""
+    held_out, synthetic = logs.held_out, logs.synthetic
+    in_common = overlap(logs.fitted, held_out)
+
+    def row(title: str, of: Any, relative: float = 0.0, absolute: float = 0.0) -> FittedRow:
+        target = float(of(held_out))
+        return FittedRow(title, target, tuple(float(of(log)) for log in synthetic), relative * target + absolute)
+
+    def length(quantile: float) -> Any:
+        return lambda log: np.quantile(log.session_lengths(), quantile)
+
+    return [
+        row("share of listens of the top 1 % of tracks", lambda log: log.share_of_top(0.01), relative=0.1),
+        row("share of listens of the top 10 %", lambda log: log.share_of_top(0.1), relative=0.1),
+        row("Gini coefficient of the tracks' listens", lambda log: log.gini(), relative=0.1),
+        row("share of repeats", lambda log: log.repeats(), absolute=0.02),
+        row("item-kNN, HR@10, leave last out", hit_rate, relative=0.2),
+        FittedRow(
+            "tracks' neighbours in common with the held-out half",
+            in_common,
+            tuple(overlap(log, held_out) for log in synthetic),
+            0.2 * in_common,
+        ),
+        row("length of sessions, median", length(0.5), relative=0.15),
+        row("length of sessions, mean", lambda log: log.session_lengths().mean(), relative=0.15),
+        row("length of sessions, nine in ten are shorter", length(0.9), relative=0.15),
+    ]
+
+
+def fitted_table(rows: Sequence[FittedRow], world: World) -> Table:
+    """Return the rows as a table."""
+    cells = []
+    for row in rows:
+        digits = 1 if "length" in row.title else 3
+        numbers = (f"{row.target:.{digits}f}", f"{row.measured:.{digits}f}", f"{row.measured - row.target:+.{digits}f}")
+        within = "yes" if row.holds else "[red]no[/]"
+        cells.append((row.title, *numbers, f"{row.tolerance:.{digits}f}", within))
+    title = f"World {world.name}, fitted to {world.about['fitted']['dataset']}: "
+    title += f"{sum(row.holds for row in rows)} of {len(rows)} within tolerance"
+    headings = ("", "held out", "synthetic", "difference", "tolerance", "within")
+    caption = "held out: the half of the users that the world was not fitted to"
+    return table(title, headings, cells, words=("", "within"), caption=caption)
+
+
+def fitted_figures(rows: Sequence[FittedRow]) -> Mapping[str, Any]:
+    """Return the rows as figures, by title."""
+    return {
+        row.title: {
+            "target": row.target,
+            "measured": row.measured,
+            "difference": row.measured - row.target,
+            "tolerance": row.tolerance,
+            "within": "yes" if row.holds else "no",
+        }
+        for row in rows
+    }
+
+
+@styled
+def draw_fitted(logs: Logs, world: World) -> Figure:
+    """Draw popularity by rank and lengths of sessions of the held-out half and of the first synthetic log."""
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    title = f"A synthetic log of the world fitted to {world.about['fitted']['dataset']}"
+    figure.suptitle(title, x=0.01, ha="left", weight="bold", color=PALETTE[0])
+    popularity, lengths = figure.subplots(1, 2)
+    for log, colour, label in ((logs.held_out, CONTROL, "held out"), (logs.synthetic[0], PALETTE[0], "synthetic")):
+        counts = np.sort(log.counts())[::-1]
+        popularity.loglog(np.arange(1, len(counts) + 1), counts / counts.sum(), color=colour, label=label)
+        ordered = np.sort(log.session_lengths())
+        lengths.semilogx(ordered, np.arange(1, len(ordered) + 1) / len(ordered), color=colour)
+    popularity.set_title("share of listens, by rank of the track", color=MUTED, loc="left")
+    popularity.legend(loc="lower left")
+    lengths.set_title("share of sessions, by most tracks", color=MUTED, loc="left")
+    return figure

@@ -1,33 +1,30 @@
-"""Policies that the course and its participants published, vectorised: agents of the simulator without Kafka.
+"""Policies that the course and its participants published, vectorised, and the lists that they learn from a log.
 
-They see what a recommender sees, except `ByGroup` where its group is the hidden scene.
+They are agents of the simulator without Kafka. They see what a recommender sees, except `ByGroup` where its group is
+the hidden scene.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
+from botify.bench.random_log import CARD_SEED, COUNT, RandomLog
+from botify.services.lists.neighbours import Neighbours
 from botify.services.recommender.lists import NO_TRACK
 from botify.sim.listeners.model import Ints
 from botify.sim.simulation import FinishedListens
+from botify.sim.world.model import World, nearest
 
 SLOTS = 2_000
-"""Sessions side by side, as in `RunOptions`."""
+"""Sessions at the same time, as in `RunOptions`."""
 RECENT = 10
 """Listens of a session that item-to-item anchors are drawn from, as in the course."""
 
 
 def draw(lists: Ints, rng: np.random.Generator, tracks: int) -> Ints:
-    """Draw one of each row's tracks uniformly, or any track where the row has none.
-
-    Parameters
-    ----------
-    lists : ndarray of int64, shape (n, k)
-        Padded with `NO_TRACK` at the end.
-    rng : Generator
-    tracks : int
-        Number of all tracks.
+    """Draw one of each row's tracks uniformly, or any track where the row, which ends with `NO_TRACK`, has none.
 
     Examples
     --------
@@ -94,13 +91,7 @@ class FromLists(_Stateless):
 class ByGenre(_Stateless):
     """A listener's own list of the session's genre; a skip switches to the genre that the listener likes next best.
 
-    Parameters
-    ----------
-    lists : ndarray of int64, shape (users, genres, k)
-    genres : ndarray of int64, shape (users, m)
-        Each listener's genres, best first.
-    genre_of : ndarray of int, shape (tracks,)
-    seed : int
+    `lists` has the shape (users, genres, k), and `genres` each listener's, best first, (users, m).
     """
 
     SKIPPED = 0.3
@@ -187,3 +178,63 @@ class BestAnchor(_Remembering):
             answers[open_[found]] = best[found]
             open_ = open_[~found]
         return answers
+
+
+PER_GENRE, GENRES = 25, 8
+"""Length of a listener's list in a genre, and the genres that a listener switches among."""
+
+
+def by_track(found: Neighbours, tracks: int) -> Ints:
+    """Return a list for each track, shape (tracks, COUNT)."""
+    lists = np.full((tracks, COUNT), NO_TRACK, dtype=np.int64)
+    lists[found.tracks] = found.lists
+    return lists
+
+
+def by_user_and_genre(
+    liked: RandomLog, found: Neighbours, users: int, genre_of: NDArray[np.integer]
+) -> tuple[Ints, Ints]:
+    """Return lists of shape (users, genres, PER_GENRE), and each listener's genres, best first, (users, GENRES).
+
+    The score of a track is what the listener liked, and what is similar to it: one step of a factorisation.
+    """
+    tracks, genres = len(genre_of), int(genre_of.max()) + 1
+    listed = found.lists != NO_TRACK
+    of = np.broadcast_to(found.tracks[:, None], listed.shape)[listed]
+    similar = sparse.csr_array((found.similarities[listed], (of, found.lists[listed])), shape=(tracks, tracks))
+    likes = sparse.csr_array((liked.fractions, (liked.users, liked.tracks)), shape=(users, tracks))
+    scores = (likes @ similar + likes).tocoo()
+    rows = scores.row * genres + genre_of[scores.col]
+    order = np.lexsort((scores.col, -scores.data, rows))
+    rows, columns, values = rows[order], scores.col[order], scores.data[order]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    lists = np.full((users * genres, PER_GENRE), NO_TRACK, dtype=np.int64)
+    best = rank < PER_GENRE
+    lists[rows[best], rank[best]] = columns[best]
+    liking = np.bincount(rows, values, users * genres).reshape(users, genres)
+    return lists.reshape(users, genres, PER_GENRE), np.argsort(-liking, axis=1)[:, :GENRES]
+
+
+YEARS = 5
+"""Years that count as one time."""
+
+
+def by_content(world: World) -> Ints:
+    """Return a list for each track of those whose genre, mood, time and country are most alike (TF-IDF, cosine)."""
+    catalogue = world.catalogue
+    moods, years, countries = zip(*catalogue.details, strict=True)
+    columns = catalogue.genre_of, moods, np.array(years) // YEARS, countries
+    features = []
+    for column in columns:
+        _, value_of, counts = np.unique(np.asarray(column), return_inverse=True, return_counts=True)
+        features.append(np.eye(len(counts))[value_of] * np.log(len(catalogue) / counts)[value_of][:, None])
+    vectors = np.hstack(features)
+    # a little noise, so that tracks of which the catalogue tells the same are in no order
+    vectors += np.random.default_rng(CARD_SEED).normal(scale=1e-3, size=vectors.shape)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    directions = vectors.astype(np.float32)
+    found = nearest(directions, directions, COUNT + 1).astype(np.int64)
+    own = found == np.arange(len(found))[:, None]
+    own[~own.any(axis=1), -1] = True
+    lists: Ints = found[~own].reshape(len(found), COUNT)
+    return lists

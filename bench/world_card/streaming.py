@@ -1,14 +1,18 @@
-"""Skips of listeners of the model `streaming` beside those in Spotify's sample, by position, hour and context."""
+"""Skips of listeners of the model `streaming` and those in Spotify's sample, by position, hour and context."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from rich.table import Table
 
+from botify.analytics.plots.style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, styled
+from botify.bench.figures import table
 from botify.bench.world_card.policies import ByGroup
 from botify.core.keyed_random import mix
 from botify.sim.listeners.model import Ints
@@ -37,14 +41,7 @@ WITHIN = {"position": 0.02, "hour": 0.03, "context": 0.03}
 class Point(NamedTuple):
     """A published share of skips, and the measured one.
 
-    Attributes
-    ----------
-    group : str
-        `position`, `hour` or `context`.
-    name : str
-    target, measured : float
-    is_fitted : bool
-        Whether a term of the model was fitted to it; the others are between two that were.
+    `is_fitted` says whether a term of the model was fitted to it; the others lie between two that were.
     """
 
     group: str
@@ -113,3 +110,60 @@ def points_of(counts: SkipCounts) -> list[Point]:
         for group, names, targets, is_fitted in columns
         for name, target, measured, fitted in zip(names, targets, counts.shares(group), is_fitted, strict=True)
     ]
+
+
+def streaming_table(points: Sequence[Point]) -> Table:
+    """Return the points as a table."""
+    cells = [
+        (
+            f"{point.group} {point.name}",
+            f"{point.target:.3f}",
+            f"{point.measured:.3f}",
+            f"{point.measured - point.target:+.3f}",
+            "yes" if point.is_fitted else "no",
+            "yes" if point.holds else "[red]no[/]",
+        )
+        for point in points
+    ]
+    title = f"Share of skipped tracks: {sum(point.holds for point in points)} of {len(points)} within tolerance"
+    headings = ("", "published", "here", "difference", "fitted", "within")
+    return table(title, headings, cells, words=("", "fitted", "within"), caption=SOURCE)
+
+
+def streaming_figures(points: Sequence[Point]) -> Mapping[str, Any]:
+    """Return the points as figures, and for each group the largest difference."""
+    return {
+        group: {
+            "points": sum(one.group == group for one in points),
+            "fitted": sum(one.group == group and one.is_fitted for one in points),
+            "within": sum(one.group == group and one.holds for one in points),
+            "largest": max(abs(one.measured - one.target) for one in points if one.group == group),
+            "largest_held_out": max(
+                (abs(one.measured - one.target) for one in points if one.group == group and not one.is_fitted),
+                default=None,
+            ),
+            "tolerance": tolerance,
+        }
+        for group, tolerance in WITHIN.items()
+    }
+
+
+@styled
+def draw_skips(points: Sequence[Point]) -> Figure:
+    """Draw the published and the measured shares, by position, hour and context."""
+    figure = Figure(figsize=(WIDTH, 2 * HEIGHT), layout="constrained")
+    figure.suptitle("Listeners skip as in Spotify's sample", x=0.01, ha="left", weight="bold", color=PALETTE[0])
+    for place, (group, axes) in enumerate(zip(WITHIN, figure.subplots(3), strict=True)):
+        of_group = [point for point in points if point.group == group]
+        names = [point.name.replace("_", "\n") for point in of_group]
+        axes.plot(names, [point.target for point in of_group], color=CONTROL, label="published")
+        for fitted, mark in ((True, "o"), (False, "D")):
+            shown = [(n, p.measured) for n, p in zip(names, of_group, strict=True) if p.is_fitted == fitted]
+            if shown:
+                label = "here, fitted" if fitted else "here, between two fitted"
+                axes.plot(*zip(*shown, strict=True), mark, color=PALETTE[0 if fitted else 1], label=label)
+        axes.set_ylim(0.35, 0.6)
+        axes.set_title(f"share of skipped tracks by {group}, tolerance {WITHIN[group]}", color=MUTED, loc="left")
+        if place == 0:
+            axes.legend(loc="lower right")
+    return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -62,23 +63,27 @@ def git(root: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make two commits of a fake benchmark, `HEAD~` with 2 a second and `HEAD` with 6, and put all else in `place`."""
+    """Make two commits of a fake benchmark, `HEAD~` with 2 a second and `HEAD` with 6, and put all else in `place`.
+
+    In the older one the packages are not parts of `botify`.
+    """
     root, place = tmp_path / "repository", tmp_path / "place"
-    for folder in ("bench", "streams"):
-        (root / folder).mkdir(parents=True)
-    for module in ("streams/compiled.py", "bench/loop.py"):
-        (root / module).touch()
+    root.mkdir()
     place.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(place))
     git(root, "init", "--quiet")
-    for number, figure, measurement in ((2, "old", "unused"), (6, "fresh", "newer")):
+    for number, parent, figure, measurement in ((2, ".", "old", "unused"), (6, "botify", "fresh", "newer")):
         (root / "pyproject.toml").write_text(PYPROJECT.format(number=number))
-        (root / "bench/__init__.py").touch()
         (root / ".gitignore").write_text("__pycache__/\n")
-        (root / "bench/__main__.py").write_text(PROGRAM % (repr(figure), repr(measurement)))
+        for name in ("streams/compiled.py", "bench/loop.py", "bench/__main__.py"):
+            (root / parent / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / parent / name).touch()
+        (root / parent / "bench/__main__.py").write_text(PROGRAM % (repr(figure), repr(measurement)))
         (root / "product.py").write_text(f"print({number})\n")
         git(root, "add", ".")
         git(root, "commit", "--quiet", "--message", str(number))
+        for name in ("streams", "bench"):
+            shutil.rmtree(root / name, ignore_errors=True)
     monkeypatch.chdir(root)  # programs of the other commit must not be found in the working directory
     return root
 
@@ -138,7 +143,7 @@ def test_an_interruption_leaves_nothing(repository: Path) -> None:
 
 
 def test_a_running_measurement_is_stopped(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (repository / "bench/__main__.py").write_text(
+    (repository / "botify/bench/__main__.py").write_text(
         "import pathlib, tempfile, time\n"
         "def measure():\n"
         "    with tempfile.TemporaryDirectory():\n"
@@ -195,7 +200,7 @@ def test_the_command_prints_ratios_and_writes_all_rounds(bench_of: Callable[...,
     out = tmp_path / "rounds.json"
     result = bench_of("speed", "--against", "HEAD~", "--rounds", "1", "--json", str(out))
     assert result.exit_code == 0, result.output
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.output.splitlines()]
+    rows = [line.split() for line in result.output.splitlines()]
     assert ["group.per_s", "6", "2", "3", "3", "3"] in rows
     assert "HEAD~ does not have: group.fresh" in result.output
     written = json.loads(out.read_text())

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
-from botify.bench.cpu import Meter, busy_machine, role_of
+from botify.bench.cpu import Meter, role_of
 
 BURN_S = 0.2
 BURN = f"""
@@ -95,11 +93,3 @@ def test_own_time_and_that_of_ended_children_are_counted_on_request(worker: Burn
 )
 def test_a_process_is_known_by_its_command_line(command: list[str], role: str | None) -> None:
     assert role_of(command) == role
-
-
-def test_a_busy_machine_has_as_many_processes_as_cores_and_stops_them() -> None:
-    before = set(psutil.Process().children())
-    with busy_machine():
-        others = set(psutil.Process().children()) - before
-        assert len(others) == os.cpu_count()
-    assert not any(other.is_running() for other in others)

@@ -16,20 +16,10 @@ from typer.testing import CliRunner
 import botify.bench.cli
 from botify.bench.online import WINDOW as ONLINE_WINDOW
 from botify.bench.online import Online, experiments_of, table_of
-from botify.bench.recommenders.lists import lists_for
-from botify.bench.recommenders.measure import Measured, measure
-from botify.bench.recommenders.report import (
-    CONTROL,
-    Since,
-    draw_curve,
-    draw_drift,
-    drift_figures,
-    drift_table,
-    learning_curve,
-    rows_of,
-    windows_since,
-)
-from botify.bench.recommenders.yardsticks import ORACLE, SCENE
+from botify.bench.random_log import lists_for
+from botify.bench.report import CONTROL, Since, draw_drift, drift_figures, drift_table, rows_of, windows_since
+from botify.bench.simulated import Measured, measure
+from botify.bench.yardsticks import ORACLE, SCENE
 from botify.services.experiments import load_experiments
 from botify.sim.listeners.changing import SHIFT_PERIOD_MS
 from botify.sim.loop.kafka import tracks_of
@@ -92,14 +82,6 @@ def test_a_model_that_stopped_learning_goes_another_way() -> None:
     assert online.times.tolist() != frozen.times.tolist()
 
 
-def test_the_curve_has_a_band_for_each(runs: dict[str, list[Measured]]) -> None:
-    curve = learning_curve(runs, [CONTROL, "mix"], windows=5)
-    assert curve.index.tolist() == [30, 60, 90, 120, 150]
-    assert (curve[CONTROL] == 1.0).all(axis=None)
-    assert (curve["mix", "lower"] < curve["mix", "estimate"]).all()
-    assert len(draw_curve(curve, "title", "subtitle").axes[0].collections) == 2
-
-
 def test_windows_since_a_shift_end_at_it() -> None:
     n = 9_500
     ended_ms = np.linspace(SHIFT_PERIOD_MS - 4_500, SHIFT_PERIOD_MS + 4_999, n).astype(np.int64)
@@ -127,28 +109,29 @@ def test_online_windows_compare_listeners() -> None:
         (1, 10_000, "fism"),
         (10_001, 20_000, "mix"),
         (10_001, 20_000, "fism"),
+        (6, 20_005, "mix"),
+        (6, 20_005, "fism"),
     ]
-    assert [window.effect.estimate for window in online.last(20_000)] == [100, 200]
-    assert online.last(20_000)[0].first == 6
-    figures = online.figures(20_000)
+    assert [window.effect.estimate for window in online.last()] == [100, 200]
+    figures = online.figures()
     assert list(figures) == ["1–10,000", "10,001–20,000", "6–20,005"]
     assert {name: row["effect"] for name, row in figures["6–20,005"].items()} == {"mix": 100, "fism": 200}
     assert "regret_percent" not in figures["6–20,005"]["mix"]
     known = replace(online, yardsticks={ORACLE: 4.0, SCENE: 3.0})
-    gap = known.last(20_000)[0].gap
+    gap = known.last()[0].gap
     assert gap is not None
     assert (gap.regret_percent, *gap.closed) == pytest.approx((50, 50, 50, 50))
-    assert known.figures(20_000)["6–20,005"]["mix"]["closed_percent"] == pytest.approx(50)
-    assert table_of(known.last(20_000), "title", "random").row_count == 2
-    totals = known.totals(30_000)
-    assert (totals["sessions"], totals["last_sessions"], totals[ORACLE]) == (n, n, 4.0)
-    assert totals["first"] == known.figures(5)["1–10,000"]
-    assert totals["last"] == known.figures(n)["1–20,005"]
+    assert known.figures()["6–20,005"]["mix"]["closed_percent"] == pytest.approx(50)
+    assert table_of(known.last(), "title", "random").row_count == 2
+    totals = known.totals()
+    assert (totals["sessions"], totals["last_sessions"], totals[ORACLE]) == (n, 20_000, 4.0)
+    assert totals["first"] == known.figures()["1–10,000"]
+    assert totals["last"] == known.figures()["6–20,005"]
 
 
 def test_online_listeners_are_split_by_shares(tmp_path: Path) -> None:
     file = tmp_path / "experiments.toml"
-    file.write_text(experiments_of("random", ["mix", "fism"], 4), encoding="utf-8")
+    file.write_text(experiments_of("random", ["mix", "fism"]), encoding="utf-8")
     (experiment,) = load_experiments(file).experiments
     assert {arm.name: (arm.recommender, share) for arm, share in experiment.shares().items()} == {
         "random": ("random", pytest.approx(1 / 9)),
@@ -158,28 +141,22 @@ def test_online_listeners_are_split_by_shares(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["settings", "name", "directory"])
-def test_the_command_writes_figures_and_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_the_command_records_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
-    settings, out, picture = tmp_path / "world.toml", tmp_path / "out.json", tmp_path / "curve.png"
+    settings = tmp_path / "world.toml"
     settings.write_text("\n".join(f"{key} = {value}" for key, value in CONFIG.to_mapping().items()), encoding="utf-8")
     stored = save_world(tmp_path / "elsewhere" if kind == "directory" else tmp_path, WORLD)
     world = {"settings": settings, "name": WORLD.name, "directory": stored}[kind]
-    arguments = ["--only", "random", "--sessions", 100, "--jobs", 1, "--world", world, "--out", out]
     recorded: dict[str, Mapping[str, Any]] = {}
-    monkeypatch.setattr(botify.bench.cli, "record_figures", lambda group, _, values: recorded.update({group: values}))
-    monkeypatch.setattr(botify.bench.cli, "fill_pages", lambda: None)
-    arguments += ["--picture", picture, "--record", "trial"]
+    monkeypatch.setattr(botify.bench.cli, "record_command", recorded.update)
+    arguments = ["--only", "random", "--sessions", 100, "--jobs", 1, "--world", world, "--record", "trial", "--json"]
     run = CliRunner().invoke(botify.bench.cli.app, ["recommenders", *map(str, arguments)])
     assert run.exit_code == 0, run.output
-    found = {row["name"]: row for row in json.loads(out.read_text(encoding="utf-8"))}
-    assert found.keys() == {"random", CONTROL}
-    assert found["random"].keys() == {
-        "name", "sessions", "mean_time_per_session", "effect_vs_sticky_percent", "lower", "upper",
-        "us_per_recommendation",
-    }  # fmt: skip
-    assert found["random"]["lower"] < found["random"]["effect_vs_sticky_percent"] < found["random"]["upper"]
-    assert recorded["trial"]["random"]["effect"] == found["random"]["effect_vs_sticky_percent"]
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert recorded["trial"].keys() == {"random", CONTROL}
+    found = recorded["trial"]["random"]
+    assert found.keys() == {"time", "effect", "lower", "upper", "us", "coverage_percent", "repeats_percent"}
+    assert found["lower"] < found["effect"] < found["upper"]
+    assert json.loads(run.stdout)["random"] == pytest.approx(found)
 
 
 def test_a_recommender_that_is_none_is_named() -> None:

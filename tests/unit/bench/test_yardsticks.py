@@ -8,12 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from botify.bench.recommenders.lists import SASREC, lists_for
-from botify.bench.recommenders.yardsticks import ORACLE, SCENE, Gap, SceneClairvoyant, times_of_yardsticks
+from botify.bench.yardsticks import ORACLE, SCENE, Gap, SceneClairvoyant, times_of_yardsticks
 from botify.core.keyed_random import integers, mix
 from botify.core.welch import Mean
-from botify.evaluation import MissingPeerError
-from botify.evaluation.rankers import registry
 from botify.sim.listeners.model import INTEREST
 from botify.sim.options import RunOptions
 from botify.sim.play import play_world
@@ -63,9 +60,3 @@ def test_the_gap_is_undefined_where_the_oracle_is_not_ahead() -> None:
     assert below.figures() == {
         "regret_percent": 75, "closed_percent": pytest.approx(-100), "closed_lower": None, "closed_upper": 0,
     }  # fmt: skip
-
-
-def test_sasrec_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "find_spec", lambda name: None)
-    with pytest.raises(MissingPeerError, match=r"sasrec needs the packages torch .*pip install 'botify\[sasrec\]'"):
-        lists_for(SASREC, SCENES)

@@ -14,10 +14,16 @@ import botify.bench.course.cli
 from botify.analytics.data import listens_frame
 from botify.analytics.experiment import results_of
 from botify.bench.course.cli import figures_of, table_of
-from botify.bench.course.editions import EDITIONS, lists_of, needs_lists
-from botify.bench.course.grade import Graded, answered_by, models_for, require_recommender
-from botify.bench.course.result import CourseError
-from botify.bench.fresh import FreshStackError, require_disk
+from botify.bench.course.grade import (
+    EDITIONS,
+    CourseError,
+    Graded,
+    answered_by,
+    lists_of,
+    models_for,
+    require_recommender,
+)
+from botify.bench.online import FreshStackError, require_disk
 from botify.schemas.events import Listen
 from botify.services.recommender.lists import lists_of as decoded
 from botify.services.recommender.registry import RECOMMENDERS
@@ -74,8 +80,6 @@ def test_a_disk_without_room_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_lists_are_learned_where_control_or_recommender_serve_them() -> None:
-    assert not needs_lists("sticky_artist", "mix")
-    assert needs_lists("i2i", "mix")
     told: list[str] = []
     assert models_for(WORLD, EDITIONS[2022], "mix", told.append) == told == []
     models = {model.name: decoded(model) for model in lists_of(WORLD, log_sessions=20)}

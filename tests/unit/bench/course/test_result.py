@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from botify.analytics.experiment import ExperimentResults, results_of
-from botify.bench.course.result import METRICS, PRIMARY, CourseError, ab_result, prepare, reproducibility, write
+from botify.bench.course.grade import METRICS, PRIMARY, CourseError, ab_result, prepare, reproducibility, write
 
 FIELDS = [
     "treatment", "metric", "control_mean", "treatment_mean", "effect_pct", "lower_pct", "upper_pct", "significant",

@@ -30,8 +30,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
     for name in ("SESSIONS", "COURSE_LOG", "HOMEWORK_LOG", "LOG_2026"):
         monkeypatch.setattr(botify.bench.world_card.course, name, 1_000)
     found: Recorded = {}
-    monkeypatch.setattr(botify.bench.world_card.cli, "record", lambda group, _, values: found.update({group: values}))
-    monkeypatch.setattr(botify.bench.world_card.cli, "fill_pages", lambda: None)
+    monkeypatch.setattr(botify.bench.world_card.cli, "record_command", found.update)
     return found
 
 

@@ -13,8 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 import botify.bench.world_card.cli
-from botify.bench.world_card.fit import fit, fit_dataset
-from botify.bench.world_card.fitted import FittedRow, log_of
+from botify.bench.world_card.fit import FittedRow, fit, fit_dataset, log_of
 from botify.core.errors import BotifyError
 from botify.ingest.importing import Request, import_dataset
 from botify.ingest.reading import open_dataset
@@ -35,8 +34,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     found: Recorded = {}
-    monkeypatch.setattr(botify.bench.world_card.cli, "record", lambda group, _, values: found.update({group: values}))
-    monkeypatch.setattr(botify.bench.world_card.cli, "fill_pages", lambda: None)
+    monkeypatch.setattr(botify.bench.world_card.cli, "record_command", found.update)
     return found
 
 

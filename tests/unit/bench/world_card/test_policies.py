@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from botify.bench.world_card.lists import Log, by_track, by_user_and_genre, neighbours_of
-from botify.bench.world_card.policies import BestAnchor, ByGenre, ByGroup, FromLists, SampledAnchor
+from botify.bench.random_log import RandomLog
+from botify.bench.world_card.policies import (
+    BestAnchor,
+    ByGenre,
+    ByGroup,
+    FromLists,
+    SampledAnchor,
+    by_track,
+    by_user_and_genre,
+)
 from botify.sim.simulation import FinishedListens
 
 
@@ -71,23 +79,24 @@ def test_the_best_anchor_gives_no_artist_twice() -> None:
 
 
 @pytest.fixture
-def log() -> Log:
+def log() -> RandomLog:
     """Two listeners who like 0 and 1 together, one who likes 2, and all dislike the rest."""
     users = np.array([0, 0, 0, 1, 1, 1, 2, 2])
     tracks = np.array([0, 1, 3, 0, 1, 4, 2, 3])
     fractions = np.array([1.0, 0.9, 0.0, 1.0, 1.0, 0.1, 1.0, 0.0])
-    return Log(users, tracks, fractions, np.zeros(8, dtype=np.int64))
+    zeros = np.zeros(8, dtype=np.int64)
+    return RandomLog(users, zeros, zeros, tracks, fractions, zeros)
 
 
-def test_what_a_listener_likes_is_judged_by_their_average(log: Log) -> None:
+def test_what_a_listener_likes_is_judged_by_their_average(log: RandomLog) -> None:
     liked = log.liked()  # averages of 0.63, 0.7 and 0.5
     assert liked.users.tolist() == [2]
     assert liked.fractions.tolist() == [0.5]
 
 
-def test_lists_of_a_log_pair_what_is_liked_together(log: Log) -> None:
-    liked = Log(log.users, log.tracks, np.where(log.fractions > 0.5, 1.0, 0.0), log.time_ms)
-    found = neighbours_of(liked)
+def test_lists_of_a_log_pair_what_is_liked_together(log: RandomLog) -> None:
+    liked = log._replace(fractions=np.where(log.fractions > 0.5, 1.0, 0.0))
+    found = liked.neighbours()
     near = by_track(found, 5)
     assert near[0, 0] == 1
     assert near[1, 0] == 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from botify.bench.world_card.cli import draw_skips
-from botify.bench.world_card.streaming import Point, measure_skips, points_of
+from botify.bench.world_card.streaming import Point, draw_skips, measure_skips, points_of
 from botify.sim.world.config import COURSE
 from botify.sim.world.generate import generate
 from botify.sim.world.model import World

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from botify.bench.recommenders.measure import measure
+from botify.bench.simulated import measure
 from botify.sim.loop.kafka import tracks_of
 from botify.sim.options import RunOptions
 from botify.sim.world import WorldConfig

@@ -94,7 +94,7 @@ def test_one_file_and_one_entry_add_a_recommender(own: RegistryEntry, tmp_path: 
 
 
 def test_the_benchmark_measures_every_entry(own: RegistryEntry) -> None:
-    assert botify.bench.cli.measurable() == [*RECOMMENDERS, "sasrec", "oracle", "scene"]
+    assert botify.bench.cli.measurable() == [*RECOMMENDERS, "oracle", "scene"]
     assert own.name in botify.bench.cli.measurable()
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from botify.bench import retrieval
+from botify.bench import micro
 from botify.services.recommender import factors
 
 
 def test_more_cells_find_more_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(factors, "MOST_CELLS", 40)
-    monkeypatch.setattr(retrieval, "OWN", 1.0)
-    found = retrieval.measure_retrieval(tracks=8_400, sessions=20, seconds=0.1)
+    monkeypatch.setattr(micro, "OWN", 1.0)
+    found = micro.measure_retrieval(tracks=8_400, sessions=20, seconds=0.1)
     assert found["recall_of_four_cells"] < found["recall"]
     assert found["request_us"] > 0
     assert found["p99_ms"] > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from botify.bench.scale.sizing import GIB, MACHINE, Costs, Need, Service, limits_of, needs_of, partitions_of, sizes_of
+from botify.bench.sizing import GIB, MACHINE, Costs, Need, Service, limits_of, needs_of, partitions_of, sizes_of
 
 COSTS = Costs(
     cpu_us={"gateway": 200.0, "recommender": 50.0, "worker": 20.0, "kafka": 40.0, "valkey": 10.0},

@@ -33,15 +33,9 @@ NEAREST = 700
 
 
 class Oracle:
-    """An agent that knows each session's hidden interest, and recommends the track that will be heard most.
+    """Knows each session's hidden interest, and recommends the track that will be heard most.
 
     Greedy: at every step the track with the highest true fraction, artist discount included.
-
-    Parameters
-    ----------
-    world : World
-    seed : int
-        Of the run.
     """
 
     def __init__(self, world: World, seed: int) -> None:
@@ -87,16 +81,11 @@ class Oracle:
 
 
 class SceneClairvoyant:
-    """An agent that knows the scene of each session's hidden interest, and nothing of its tracks.
+    """Knows the scene of each session's hidden interest, and nothing of its tracks.
 
     It plays the scene's tracks in an order of its own for each session, none twice. Where a world has no scenes, all
     tracks of a genre sound alike, and the genre takes their place. A session that has heard the whole scene hears it
     again: its time is over.
-
-    Parameters
-    ----------
-    world, seed
-        As of `Oracle`.
     """
 
     def __init__(self, world: World, seed: int) -> None:
@@ -130,7 +119,7 @@ class SceneClairvoyant:
 ORACLE, SCENE = "oracle", "scene"
 YARDSTICKS: Mapping[str, Callable[[World, int], Agent]] = {ORACLE: Oracle, SCENE: SceneClairvoyant}
 SESSIONS = 3_000
-"""Sessions of a yardstick beside a run of the real loop: its mean is known to two or three percent."""
+"""Sessions of a yardstick next to a run of the real loop: its mean is known to two or three percent."""
 
 
 def times_of_yardsticks(world: World, seed: int, sessions: int = SESSIONS) -> dict[str, float]:
@@ -143,15 +132,10 @@ def times_of_yardsticks(world: World, seed: int, sessions: int = SESSIONS) -> di
 
 
 class Gap(NamedTuple):
-    """How far a recommender is from the oracle.
+    """The distance to the oracle: regret in % of the oracle's time, and `closed` in %.
 
-    Attributes
-    ----------
-    regret_percent : float
-        Of the oracle's time.
-    closed : Mean
-        Share of the way from the control to the oracle in logs, in %; NaN where the oracle is not above the control.
-        The interval is that of the effect: the times of control and oracle are taken as known.
+    `closed` is NaN where the oracle is not above the control. Its interval is that of the effect: the times of control
+    and oracle are taken as known.
     """
 
     regret_percent: float

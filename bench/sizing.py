@@ -1,8 +1,12 @@
-"""Machines, shards and partitions of a service, from what a listen and a request cost.
+"""Workers, machines, shards and partitions of a service, from what a listen and a request cost.
 
-Each listen comes with a request for the next track. Machines are used to `USED`: the rest is for peaks, restarts and
-machines that are gone. What one machine cannot show is left out: the network between machines, and what Kafka's
-followers cost in CPU time.
+How fast workers fold a backlog: a partition alternates between its worker's core, Kafka and Redis, so one worker uses
+only a part of a core, and the more partitions it has, the more of its waiting overlaps. That part is measured, for one
+worker alone on n partitions. Workers meet at Redis, which has one core, and at the cores of the machine.
+
+The size of a service: each listen comes with a request for the next track. Machines are used to `USED`: the rest is for
+peaks, restarts and machines that are gone. What one machine cannot show is left out: the network between machines, and
+what Kafka's followers cost in CPU time.
 """
 
 from __future__ import annotations
@@ -13,6 +17,61 @@ from typing import Any, NamedTuple
 
 from botify.core.settings import MOST_SHARDS
 from botify.streams.folds.columns.listeners import MOST_ROWS
+
+ROUNDS = 50
+"""More than it takes until the rate no longer changes."""
+
+
+class Folding(NamedTuple):
+    """Listens a second of some workers together, and the CPU time of Redis for a listen."""
+
+    listens_per_s: float
+    redis_us: float
+
+
+class Prediction(NamedTuple):
+    """Listens a second of all workers, and what bounds them: `waits`, `redis` or `cores`."""
+
+    listens_per_s: float
+    bound: str
+
+
+def predict(alone: Mapping[int, Folding], full: Folding, workers: int, partitions: int) -> Prediction:
+    """Return how fast the workers fold the partitions, on the machine that was measured.
+
+    `alone` is one worker on n partitions, `full` as many workers as keep all cores busy. A worker without a partition
+    is idle; b = min(workers, partitions) are busy, with n = partitions / b each. They fold b / (1 / alone(n) + ρ r),
+    where r is Redis's time for a listen and ρ the share of its core that the others use; at most 1 / r; and at most
+    `full`.
+
+    Examples
+    --------
+    >>> alone, full = {1: Folding(100_000, 0.0)}, Folding(250_000, 0.0)
+    >>> [predict(alone, full, workers, 4).bound for workers in (4, 8)]
+    ['cores', 'cores']
+    >>> round(predict(alone, full, 2, 2).listens_per_s)
+    200000
+    """
+    busy = min(workers, partitions)
+    own = alone[partitions // busy]
+    bounds = {
+        "waits": _together(own, busy),
+        "redis": 1e6 / own.redis_us if own.redis_us else float("inf"),
+        "cores": full.listens_per_s,
+    }
+    bound = min(bounds, key=bounds.__getitem__)
+    return Prediction(bounds[bound], bound)
+
+
+def _together(own: Folding, busy: int) -> float:
+    """Return the rate of workers that wait for each other at Redis: the fixed point of rate and waiting."""
+    redis_s, alone_s = own.redis_us / 1e6, 1 / own.listens_per_s
+    rate = busy / alone_s
+    for _ in range(ROUNDS):
+        others = min(1.0, rate * redis_s * (busy - 1) / busy)
+        rate = (rate + busy / (alone_s + others * redis_s)) / 2
+    return rate
+
 
 USED = 0.5
 REPLICAS = 3
@@ -27,7 +86,7 @@ PARTITIONED = ("worker", "recommender")
 
 
 class Service(NamedTuple):
-    """What is asked of a service."""
+    """Users, tracks and load of a service."""
 
     users: float
     tracks: float
@@ -35,7 +94,7 @@ class Service(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """A machine. Its network has so many bits a second in each direction."""
+    """A machine; its network has this number of bits a second in each direction."""
 
     cores: float
     memory_bytes: float
@@ -47,28 +106,12 @@ MACHINE = Machine(cores=16, memory_bytes=64 * GIB, network_bits_per_s=10e9)
 
 
 class Costs(NamedTuple):
-    """What was measured.
+    """What was measured, of a listen with its request unless said otherwise.
 
-    Attributes
-    ----------
-    cpu_us : mapping of role to float
-        CPU time for a listen and its request.
-    partition_per_s : float
-        Listens a second of a partition for which that holds.
-    learner_per_s : float
-        Listens that one shard learns in a second.
-    kafka_bytes : float
-        Of all records of a listen and its request.
-    redis_bytes : float
-        To and from Redis for a listen and its request.
-    user_bytes, track_bytes : float
-        In Redis; of a track in each partition.
-    private_bytes : mapping of role to float
-        Of a track in each process.
-    shared_bytes : float
-        Of a track on each machine.
-    model_tracks : mapping of model to float
-        Tracks that each has room for.
+    A partition takes `partition_per_s` listens a second at this `cpu_us` of each role, a shard learns `learner_per_s`.
+    `kafka_bytes` are those of all records, `redis_bytes` those to and from Redis. Redis has `user_bytes` for a user and
+    `track_bytes` for a track in each partition; a track takes `private_bytes` of each process, `shared_bytes` of each
+    machine. `model_tracks` is the capacity of each model.
     """
 
     cpu_us: Mapping[str, float]
@@ -86,15 +129,8 @@ class Costs(NamedTuple):
 class Need(NamedTuple):
     """What the processes of one role need together.
 
-    Attributes
-    ----------
-    processes : int
-        Each uses one core; of Kafka 0, as a broker uses all cores of its machine.
-    cores : float
-        That are busy.
-    memory_bytes : float
-    network_bits_per_s : float
-        In the direction that has more.
+    Each process uses one core; of Kafka there are 0, as a broker uses all cores of its machine. The network is that of
+    the direction with more traffic.
     """
 
     processes: int
@@ -165,7 +201,7 @@ def limits_of(costs: Costs, service: Service) -> dict[str, dict[str, Any]]:
     """Return how far each limit is reached, the most exceeded one first; more than 1 is in the way.
 
     Processes that share partitions are bounded by them, learners by `MOST_SHARDS`; a partition of Redis must fit on a
-    machine and into a core, a catalogue into a process; a model forgets the tracks that it has no room for.
+    machine and into a core, a catalogue into a process; a model forgets the tracks beyond its capacity.
     """
     needs, partitions = needs_of(costs, service), partitions_of(costs, service)
     shares = {f"room for tracks in `{name}`": service.tracks / room for name, room in costs.model_tracks.items()}

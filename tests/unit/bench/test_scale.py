@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from botify.bench.backlog import Drained
-from botify.bench.scale.grid import rows_of
-from botify.bench.scale.model import Folding, predict
+from botify.bench.scale import rows_of
+from botify.bench.sizing import Folding, predict
+from botify.bench.worker import Drained
 
 ALONE = {1: Folding(100_000, 2.0), 2: Folding(150_000, 2.0), 4: Folding(160_000, 2.0)}
 FULL = Folding(230_000, 2.5)

@@ -1,1 +1,0 @@
-"""All recommenders on identical copies of a world, without Kafka."""

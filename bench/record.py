@@ -1,0 +1,169 @@
+"""Record the figures that pages quote of recommenders' quality.
+
+    python -m botify.bench.record quality [GROUP ...]    # on simulated listeners: all groups, or some
+    python -m botify.bench.record evaluation GROUP FILE  # on real logs: what `botify evaluate --json` wrote
+    python -m botify.bench.record again NAME             # … measure one recommender of each table again
+
+The last one replaces that recommender's rows. It needs the datasets, and the packages of the baselines. Each command of
+`quality` can also be run by hand, with fewer sessions.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from botify.bench.figures import FigureError, fill_pages, read_figures, record
+
+LEARNERS = (
+    "bench recommenders --sessions 60000 --skip 40000 --only sticky_norepeat,memory,i2i_stream,next_track,rerank,mix"
+)
+FITTED = "404ceffc856a"
+"""The world that `botify world fit` makes of Last.fm's sequences; it must be there."""
+COMMANDS = {
+    "quality_recommenders": "bench recommenders --sessions 10000 --only "
+    "random,toppop,sticky_norepeat,memory,i2i_stream,next_track,rerank,mix,scene,oracle",
+    "quality_online_1": "bench online --sessions 100000 --rate 2000 --seed 1",
+    "quality_online_2": "bench online --sessions 100000 --rate 2000 --seed 2",
+    "quality_online_3": "bench online --sessions 100000 --rate 2000 --seed 3",
+    "quality_as_in_course": LEARNERS,
+    "quality_tire_soon": f"{LEARNERS} --world bench/worlds/artists-tire-soon.toml",
+    "quality_never_tire": f"{LEARNERS} --world bench/worlds/artists-never-tire.toml",
+    "quality_no_genres": f"{LEARNERS} --world bench/worlds/no-genres.toml",
+    "quality_probit": f"{LEARNERS} --model probit",
+    "quality_fitted": f"{LEARNERS} --world {FITTED}",
+    "quality_drift_1": "bench drift --seed 1 --picture docs/drift.png",
+    "quality_drift_2": "bench drift --seed 2",
+    "quality_drift_3": "bench drift --seed 3",
+    "quality_grade_2022": "course grade --recommender mix --edition 2022",
+    "quality_grade_2026": "course grade --recommender mix --edition 2026",
+}
+"""Group of figures to the arguments of `botify`."""
+EVALUATE = "botify evaluate "
+
+app = typer.Typer(help=(__doc__ or "").splitlines()[0], no_args_is_help=True)
+
+
+def command_of(group: str) -> list[str]:
+    """Return the arguments of `botify` that record a group of quality.
+
+    Examples
+    --------
+    >>> " ".join(command_of("quality_grade_2022"))
+    'course grade --recommender mix --edition 2022 --record quality_grade_2022'
+    """
+    if group not in COMMANDS:
+        raise FigureError(f"unknown group {group!r}; choose from {', '.join(COMMANDS)}")
+    return [*shlex.split(COMMANDS[group]), "--record", group]
+
+
+@app.command()
+def quality(
+    groups: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"{', '.join(COMMANDS)}. Default: all, which takes about two hours on two cores."),
+    ] = None,
+) -> None:
+    """Record how good the recommenders are on simulated listeners; a failure does not stop the other groups."""
+    commands = [command_of(group) for group in groups or COMMANDS]
+    failed = [
+        shlex.join(["botify", *command])
+        for command in commands
+        if subprocess.run([sys.executable, "-m", "botify.services.cli", *command], check=False).returncode  # noqa: S603
+    ]
+    if failed:
+        raise FigureError(f"ended with an error: {'; '.join(failed)}")
+
+
+@app.command("evaluation")
+def record_evaluation(group: str, file: Path) -> None:
+    """Record the table that `botify evaluate --json` wrote to a file."""
+    evaluation = json.loads(file.read_text(encoding="utf-8"))
+    record(group, evaluate_command_of(evaluation), values_of(evaluation))
+    fill_pages()
+
+
+@app.command()
+def again(name: str) -> None:
+    """Measure a recommender of every recorded table of evaluations again, and replace its rows."""
+    for group, recorded in read_figures().items():
+        if recorded["command"].startswith(EVALUATE) and name in recorded["values"]:
+            with tempfile.TemporaryDirectory() as place:
+                file = Path(place) / "figures.json"
+                arguments = [*arguments_of(recorded["command"], name), "--json", str(file)]
+                subprocess.run([sys.executable, "-m", "botify.services.cli", *arguments], check=True)  # noqa: S603
+                row = values_of(json.loads(file.read_text(encoding="utf-8")))[name]
+            record(group, recorded["command"], {**recorded["values"], name: row})
+    fill_pages()
+
+
+def evaluate_command_of(evaluation: Mapping[str, Any]) -> str:
+    """Return the command that gave the figures of an evaluation."""
+    names = ",".join(row["name"] for row in evaluation["recommenders"])
+    settings = evaluation["settings"].items()
+    chosen = [f"--set {peer}.{name}={value:g}" for peer, of_peer in settings for name, value in of_peer.items()]
+    return " ".join(
+        [
+            f"{EVALUATE}{evaluation['dataset']['name']} --protocol {evaluation['protocol']}",
+            f"--recommenders {names} --baseline {evaluation['baseline']} --seeds {evaluation['seeds']}",
+            *(f"--{option.replace('_', '-')}" for option in ("through_kafka", "served") if evaluation.get(option)),
+            *chosen,
+        ]
+    )
+
+
+def values_of(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float | str]]:
+    """Return one row for each recommender: metrics with standard errors, the difference in recall, and the costs."""
+    rows: dict[str, dict[str, float | str]] = {}
+    for row in evaluation["recommenders"]:
+        values: dict[str, float | str] = {}
+        for metric, found in row["metrics"].items():
+            values |= {metric: found["mean"], f"{metric}_error": found["error"]}
+        difference = row["differences"].get("recall")
+        against = "{value:+.4f} [{lower:+.4f}, {upper:+.4f}]".format(**difference) if difference else ""
+        star = "*" if row["note"] == "untuned" else ""
+        rows[row["name"]] = {**values, **row["figures"], "against": against.replace("-", "−"), "untuned": star}
+    return rows
+
+
+def arguments_of(command: str, name: str) -> list[str]:
+    """Return the arguments of `botify` that run one recommender of a recorded command, and its baseline.
+
+    Raises `FigureError` for the baseline, with which all differences would change.
+
+    Examples
+    --------
+    >>> table = "botify evaluate ml --recommenders mine,als,ease --baseline ease --seeds 5 --set als.factors=9"
+    >>> " ".join(arguments_of(table, "mine"))
+    'evaluate ml --recommenders mine,ease --baseline ease --seeds 5'
+    """
+    words = shlex.split(command)[1:]
+    baseline = words[words.index("--baseline") + 1]
+    if name == baseline:
+        raise FigureError(f"{name} is the baseline of `{command}`; run the whole table again")
+    words[words.index("--recommenders") + 1] = f"{name},{baseline}"
+    return list(_without_settings_of_others(words, (name, baseline)))
+
+
+def _without_settings_of_others(words: Sequence[str], names: tuple[str, ...]) -> Iterator[str]:
+    following = iter(words)
+    for word in following:
+        if word != "--set":
+            yield word
+        elif (setting := next(following)).partition(".")[0] in names:
+            yield from (word, setting)
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except FigureError as error:
+        sys.exit(f"error: {error}")

@@ -1,1 +1,0 @@
-"""What a listen and a request cost, and what that makes of larger services."""

@@ -1,0 +1,120 @@
+"""What the pages quote of the quality of recommenders can be recorded again, and says how it was made."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from botify.bench import figures
+from botify.bench import record as record_program
+from botify.bench.cli import measurable
+from botify.bench.figures import FigureError, pages, read_figures, record
+from botify.bench.record import COMMANDS, again, arguments_of, command_of, evaluate_command_of, quality, values_of
+from botify.services.cli.main import build_cli
+
+TABLE = "botify evaluate ml --protocol prequential --recommenders ours,ease,als --baseline ease --seeds 5"
+
+
+def evaluated(name: str, recall: float, note: str = "", difference: float | None = None) -> dict[str, Any]:
+    against = {"recall": {"value": difference, "lower": -0.01, "upper": 0.03}} if difference else {}
+    metrics = {"recall": {"mean": recall, "error": 0.005}}
+    return {"name": name, "note": note, "metrics": metrics, "figures": {"serve_us": 9.0}, "differences": against}
+
+
+def test_command_and_rows_are_those_of_the_file() -> None:
+    rows = [evaluated("ours", 0.2, "", 0.02), evaluated("ease", 0.18), evaluated("als", 0.1, "untuned")]
+    about = {"dataset": {"name": "ml"}, "protocol": "prequential", "baseline": "ease", "seeds": 5}
+    assert (
+        evaluate_command_of({**about, "settings": {"ease": {"l2": 250}}, "recommenders": rows})
+        == TABLE + " --set ease.l2=250"
+    )
+    values = values_of({"recommenders": rows})
+    assert values["ours"]["against"] == "+0.0200 [−0.0100, +0.0300]"
+    assert [row["untuned"] for row in values.values()] == ["", "", "*"]
+
+
+def test_settings_of_recommenders_that_are_not_run_again_are_left_out() -> None:
+    arguments = arguments_of(f"{TABLE} --set als.factors=9 --set ease.l2=250", "ours")
+    assert arguments[arguments.index("--recommenders") + 1] == "ours,ease"
+    assert arguments[-2:] == ["--set", "ease.l2=250"]
+
+
+def test_the_baseline_is_not_run_again_alone() -> None:
+    with pytest.raises(FigureError, match="ease is the baseline"):
+        arguments_of(TABLE, "ease")
+
+
+def test_only_the_row_that_is_run_again_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = tmp_path / "figures.json"
+    recorded.write_text("{}")
+    monkeypatch.setattr(record_program, "read_figures", lambda: read_figures(recorded))
+    monkeypatch.setattr(record_program, "record", lambda *of: record(*of, recorded))
+    record("table", TABLE, {"ours": {"recall": 0.2}, "als": {"recall": 0.1}}, recorded)
+    record("other", "botify bench micro", {"ours": {"recall": 0.2}}, recorded)
+
+    def run(command: Sequence[str], *, check: bool) -> None:
+        rows = [evaluated("ours", 0.3, "", 0.02), evaluated("ease", 0.18)]
+        Path(command[command.index("--json") + 1]).write_text(json.dumps({"recommenders": rows}))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(figures, "provenance", dict)
+    monkeypatch.setattr(record_program, "fill_pages", lambda: None)
+    again("ours")
+    after = read_figures(recorded)
+    assert after["table"]["values"]["ours"]["recall"] == 0.3
+    assert after["table"]["values"]["als"] == {"recall": 0.1}
+    assert after["table"]["command"] == TABLE
+    assert after["other"]["values"] == {"ours": {"recall": 0.2}}
+
+
+def test_every_quoted_group_has_a_command() -> None:
+    quoted = {group for page in pages() for group in re.findall(r"\bquality_\w+", page.read_text(encoding="utf-8"))}
+    assert {group.removesuffix("_run") for group in quoted} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("group", COMMANDS)
+def test_the_commands_exist(group: str) -> None:
+    name, of, *options = command_of(group)
+    command = get_command(build_cli()).commands[name].commands[of]  # type: ignore[attr-defined]
+    given, _, _ = command.make_parser(command.context_class(command)).parse_args(list(options))
+    assert {*(given.get("only") or "mix").split(","), given.get("recommender", "mix")} <= set(measurable())
+
+
+@pytest.mark.parametrize(("argument", "words"), [("--help", "quality_online_1, "), ("mine", "error: unknown group")])
+def test_a_newcomer_gets_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, words: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["record", "quality", argument])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(record_program.__file__, run_name="__main__")
+    assert words in " ".join(f"{capsys.readouterr().out} {ended.value.code}".split())
+
+
+def test_a_failure_does_not_keep_the_others_from_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    def run(command: list[str], *, check: bool) -> SimpleNamespace:
+        assert command[0] == sys.executable
+        assert not check
+        ran.append(command[3:])
+        return SimpleNamespace(returncode=int("2022" in command))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(FigureError, match="ended with an error: botify course grade --recommender mix --edition 2022"):
+        quality()
+    assert ran == [command_of(group) for group in COMMANDS]
+    ran.clear()
+    quality(["quality_online_1"])
+    assert ran == [command_of("quality_online_1")]
+    with pytest.raises(FigureError, match="unknown group 'mine'; choose from quality_recommenders, "):
+        quality(["mine"])
