@@ -133,18 +133,18 @@ def measure_retrieval(tracks: int = TRACKS, sessions: int = SESSIONS, seconds: f
     built_s = time.process_time() - began_s
     batch = _sessions(rng, catalogue, scene_of, sessions)
     fism = Fism(catalogue, lambda: served)
-    offered, exact = table.offered, _ranked(fism, batch, table, len(table.cells.size))
+    offered, exact = table.offered, _ranked(fism, batch, table, len(table.clusters.size))
     found = _ranked(fism, batch, table, offered)
     of_four = _ranked(fism, batch, table, min(4, offered))
     arrivals_s = np.cumsum(rng.exponential(1 / PER_S, int(PER_S * seconds)))
     cpu_s = time.process_time()
     waited_s = _answered(fism.recommend, batch, arrivals_s)
-    arrays = [one for of in (table, table.cells, table.labels, table.tracks) for one in vars(of).values()]
+    arrays = [one for of in (table, table.clusters, table.labels, table.tracks) for one in vars(of).values()]
     return {
         "recall": _recall(found, exact),
         "recall_of_four_cells": _recall(of_four, exact),
         "offered_cells": float(offered),
-        "cells": float(len(table.cells.size)),
+        "cells": float(len(table.clusters.size)),
         "request_us": (time.process_time() - cpu_s) / len(arrivals_s) * 1e6,
         "p99_ms": float(np.quantile(waited_s, 0.99)) * 1e3,
         "table_s": built_s,

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.services.lists.build import build_models
-from botify.services.lists.neighbours import ListenColumns, Neighbours, find_neighbours, make_user_lists
+from botify.services.lists.build import ListenColumns, Neighbours, build_models, find_neighbours, make_user_lists
 from botify.services.recommender.lists import Lists, lists_of
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.sim.agents import DummyAgent

@@ -1,4 +1,4 @@
-"""`botify evaluate`: recommenders on a real log, event by event, beside their peers."""
+"""`botify evaluate`: recommenders on a real log, event by event, next to their peers."""
 
 from __future__ import annotations
 
@@ -78,8 +78,7 @@ def evaluate(
     block: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            help="With prequential: events of a block; default: --micro-batch, with --through-kafka --refresh.",
+            min=1, help="With prequential: events of a block; default: --micro-batch, with --through-kafka --refresh."
         ),
     ] = None,
     micro_batch: Annotated[int, typer.Option(min=1, help="Events predicted before they are learned.")] = MICRO_BATCH,
@@ -172,7 +171,6 @@ def _names(recommenders: str, baseline: str | None, peers: bool, console: Consol
 
 
 def _settings(texts: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Read settings such as `ease.l2=300`."""
     settings: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for text in texts:
         key, _, value = text.partition("=")

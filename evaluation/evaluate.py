@@ -92,15 +92,12 @@ class _Running(NamedTuple):
 
 
 def evaluate_all(
-    jobs: Sequence[Job],
-    processes: int,
-    limit_s: float = math.inf,
-    tell: Callable[[float], None] = lambda done: None,
+    jobs: Sequence[Job], processes: int, limit_s: float = math.inf, tell: Callable[[float], None] = lambda done: None
 ) -> Iterator[tuple[str, Sequence[Outcome] | str]]:
     """Run all jobs, each in a fresh process, so that none pays for the memory of another; yield each when it has ended.
 
-    A peer that takes longer than `limit_s`, or cannot be evaluated, yields a text that says so. `tell` is told how many
-    jobs are done, with the shares of those that run. Raises `EvaluationError` where a recommender of Botify's fails.
+    A peer that takes longer than `limit_s`, or cannot be evaluated, yields a text that says so. `tell` gets the number
+    of jobs done, with the shares of those that run. Raises `EvaluationError` where a recommender of Botify's fails.
     """
     context = multiprocessing.get_context("spawn")
     waiting, running, shares = deque(jobs), dict[Any, _Running](), dict[str, float]()

@@ -27,7 +27,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 SESSION_LISTENS = HISTORY_LISTENS
-"""A log without times starts one after so many."""
+"""Listens of a session in a log without times."""
 SLOT_MS = 1000
 """A log without times gets a virtual clock, one event after another."""
 

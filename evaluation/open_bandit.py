@@ -4,8 +4,8 @@ A shop showed three items at a time, chosen by one of two policies in the same w
 Bernoulli Thompson sampling (`bts`). Both were logged with the probability of each item, so what one policy's log says
 about the other can be held against the other's own clicks: three campaigns, two directions, six estimates.
 
-`bts` learned during the week. What it is taken for is its mean over the week: how often its log shows each item at each
-position. The reward model is the click rate of an item, fitted on the half of the log that the decision is not in.
+`bts` learned during the week. Its mean over the week stands for it: how often its log shows each item at each position.
+The reward model is the click rate of an item, fitted on the half of the log that the decision is not in.
 
 The sample is inside the wheel `obp`, which is read as the archive it is: `pip download --no-deps obp==0.4.1`, then
 `python -m botify.evaluation.open_bandit obp-0.4.1-py3-none-any.whl`.

@@ -80,9 +80,9 @@ class Plan(NamedTuple):
     histories: Ints
     reported: Bools
 
-    def questions_of(self, batch: int, end: int) -> tuple[int, int]:
-        """Return where the questions before micro-batches `batch` to `end` (not included) begin and end."""
-        return int(self.asked_before[batch - 1]) if batch else 0, int(self.asked_before[end - 1])
+    def questions_before(self, batch: int) -> tuple[int, int]:
+        """Return where the questions before a micro-batch begin and end."""
+        return int(self.asked_before[batch - 1]) if batch else 0, int(self.asked_before[batch])
 
 
 def plan_of(log: Log, terms: Terms, seed: int) -> Plan:

@@ -134,12 +134,7 @@ class Known(NamedTuple):
 
 
 def next_step(
-    experiment: str,
-    last: RampStep | None,
-    shares: Sequence[float],
-    control: str,
-    known: Known,
-    listeners_a_step: int,
+    experiment: str, last: RampStep | None, shares: Sequence[float], control: str, known: Known, listeners_a_step: int
 ) -> RampStep | None:
     """Return the step to take now, if any; the time is set when it is published.
 
@@ -175,7 +170,7 @@ def next_step(
 log = logging.getLogger(__name__)
 
 LISTENERS_A_STEP = 300
-"""New listeners in each arm before the next step: so many first sessions show a loss of a fifth."""
+"""New listeners in each arm before the next step: their first sessions show a loss of a fifth."""
 EVERY_S = 1.0
 
 
@@ -240,7 +235,6 @@ class Ramp:
             opened.close()
 
     def _open(self, live: Settings) -> None:
-        """Begin with the first listen of a topic."""
         topic = Topics.of(live).listens.name
         self._layout, self._letters, self._is_judged = live.layout, 0, False
         self._reader, self._rejected = TopicReader(live, topic), RejectedBefore(live, topic)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,17 +33,6 @@ class OnlineRanker(Protocol):
         """Return each user's best items, shape (n, k), best first; `NO_TRACK` where a list ends early.
 
         Without `Setup.repeats`, none that the user has heard in what was learned.
-        """
-
-
-@runtime_checkable
-class BatchedRanker(OnlineRanker, Protocol):
-    """One that goes through many micro-batches in one call, where a call costs more than what is done in it."""
-
-    def rank_then_learn(self, users: Ints, times_ms: Ints, starts: Ints, events: Events, k: int) -> Ints:
-        """Return the same lists as `rank` and `learn` in turns.
-
-        Questions `starts[i]` to `starts[i + 1]`, of users, times shape (q,), are answered before event i is learned.
         """
 
 

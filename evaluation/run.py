@@ -1,4 +1,4 @@
-"""One recommender run through one plan, and what came of it for each target."""
+"""One recommender run through one plan, and the result for each target."""
 
 from __future__ import annotations
 
@@ -24,22 +24,19 @@ from botify.analytics.offline.ranking import (
 from botify.evaluation import EvaluationError
 from botify.evaluation.log import Bools, Ints
 from botify.evaluation.protocols import Plan, Terms
-from botify.evaluation.ranker import BatchedRanker, OnlineRanker
+from botify.evaluation.ranker import OnlineRanker
 
 METRICS = ("recall", "NDCG", "MRR")
 CHECKED_LISTS = 100_000
-"""So many of the lists, evenly spread, are checked for items that the user has heard."""
+"""This number of lists, evenly spread, are checked for items that the user has heard."""
 ASK = 64
 """Users of one question at most."""
-SPAN, TIMED = 1024, 32
-"""Of so many micro-batches, those that a `BatchedRanker` gets one by one: its times are theirs."""
-
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run came to; arrays have an entry a target, see `Plan`.
+    """The result of one run; arrays have an entry for each target, see `Plan`.
 
     `metrics` has an array for each of `METRICS`; `figures` are those of the lists as a whole: coverage, novelty,
     popularity, and the costs.
@@ -70,7 +67,7 @@ class Stopwatch:
 
 
 def run(ranker: OnlineRanker, plan: Plan, terms: Terms, tell: Callable[[float], None] = lambda share: None) -> Outcome:
-    """Run a ranker, and judge its lists; `tell` is told the share that is done.
+    """Run a ranker, and judge its lists; `tell` gets the share that is done.
 
     Raises `EvaluationError` if a list has an item twice, one that does not exist, or one that the user has heard.
     """
@@ -87,21 +84,15 @@ def _lists(ranker: OnlineRanker, plan: Plan, k: int, watch: Stopwatch) -> NDArra
     """Ask all questions of a plan and have all its events learned; lists of shape (q, k)."""
     lists = np.full((len(plan.ask_users), k), NO_TRACK, dtype=np.int32)
     batches = len(plan.batches) - 1
-    for span in range(0, batches, SPAN):
-        end = min(span + SPAN, batches)
-        one_by_one = min(span + TIMED, end) if isinstance(ranker, BatchedRanker) else end
-        for batch in range(span, one_by_one):
-            _ask(ranker, plan, batch, lists, watch)
-            _learn(ranker, plan, batch, watch)
-        if isinstance(ranker, BatchedRanker) and one_by_one < end:
-            _ask_and_learn(ranker, plan, slice(one_by_one, end), lists)
+    for batch in range(batches):
+        _ask(ranker, plan, batch, lists, watch)
+        _learn(ranker, plan, batch, watch)
     _ask(ranker, plan, batches, lists, watch)
     return lists
 
 
 def _ask(ranker: OnlineRanker, plan: Plan, batch: int, lists: NDArray[np.int32], watch: Stopwatch) -> None:
-    """Ask what comes before a micro-batch."""
-    begin, end = plan.questions_of(batch, batch + 1)
+    begin, end = plan.questions_before(batch)
     learned, total = plan.batches[batch], plan.batches[-1] + len(lists)
     watch.tell((begin + learned) / total)
     for first in range(begin, end, ASK):
@@ -115,24 +106,12 @@ def _ask(ranker: OnlineRanker, plan: Plan, batch: int, lists: NDArray[np.int32],
 
 
 def _learn(ranker: OnlineRanker, plan: Plan, batch: int, watch: Stopwatch) -> None:
-    """Have a micro-batch learned."""
     chosen = plan.log.events.rows(slice(plan.batches[batch], plan.batches[batch + 1]))
     started = time.process_time_ns()
     ranker.learn(chosen)
     if plan.batches[batch] >= plan.log.events.size // 2:
         watch.learn_ns += time.process_time_ns() - started
         watch.learned += chosen.size
-
-
-def _ask_and_learn(ranker: BatchedRanker, plan: Plan, batches: slice, lists: NDArray[np.int32]) -> None:
-    """Do for some micro-batches what `_ask` and `_learn` do for one."""
-    bounds = plan.batches[batches.start : batches.stop + 1]
-    begin, end = plan.questions_of(batches.start, batches.stop)
-    starts = np.zeros(bounds[-1] - bounds[0] + 1, dtype=np.int64)
-    starts[bounds[:-1] - bounds[0] + 1] = np.diff(plan.asked_before[batches], prepend=begin)
-    events = plan.log.events.rows(slice(bounds[0], bounds[-1]))
-    asked = plan.ask_users[begin:end], plan.ask_times_ms[begin:end]
-    lists[begin:end] = ranker.rank_then_learn(*asked, np.cumsum(starts), events, lists.shape[1])
 
 
 def check(lists: NDArray[np.int32], plan: Plan, terms: Terms) -> None:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from botify.core.keyed_random import integers
 from botify.schemas.events import RecommendationRequest
+from botify.services.recommender.baselines import RandomTracks
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.protocol import Answers, Batch, Recommender
-from botify.services.recommender.random_tracks import RandomTracks
 from botify.sim.loop.kafka import tracks_of
 from botify.sim.options import RunOptions
 from botify.sim.play import play_world

@@ -31,10 +31,9 @@ from botify.core.settings import Settings
 from botify.core.welch import Mean
 from botify.schemas.events import Model
 from botify.schemas.models import model_of
-from botify.services.recommender.item_to_item import I2I
-from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, Lists
+from botify.services.recommender.baselines import StickyArtist
+from botify.services.recommender.lists import I2I, NEIGHBOURS, USER_LISTS, Lists
 from botify.services.recommender.registry import RECOMMENDERS
-from botify.services.recommender.sticky_artist import StickyArtist
 from botify.services.stack.kafka_jars import Notify
 from botify.sim.loop import RunResult, run_loop
 from botify.sim.options import RunOptions

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from botify.bench.random_log import CARD_SEED, COUNT, RandomLog
-from botify.services.lists.neighbours import Neighbours
+from botify.services.lists.build import Neighbours
 from botify.services.recommender.lists import NO_TRACK
 from botify.sim.listeners.model import Ints
 from botify.sim.simulation import FinishedListens

@@ -24,8 +24,7 @@ from botify.evaluation.ranker import Histories, Setup, compressed, without
 from botify.schemas.events import Listen, Model, RecommendationRequest, TrainingBatch
 from botify.schemas.training import TrainingColumns
 from botify.schemas.validation import MAX_LIST, MAX_TRACK
-from botify.services.lists.build import build_models
-from botify.services.lists.neighbours import ListenColumns
+from botify.services.lists.build import ListenColumns, build_models
 from botify.services.recommender.candidates import ServedGraph
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import rank
@@ -86,7 +85,7 @@ class MemoryState:
         return np.array([track for _, track in ranked[:count]], dtype=np.int64)
 
     def policy_results(self) -> dict[str, PolicyResult]:
-        """Return what sessions under each policy came to."""
+        """Return the results of the sessions under each policy."""
         found = self._hashes.get(POLICY_RESULTS, {})
         return {policy.decode(): PolicyResult.from_bytes(record) for policy, record in found.items() if record}
 
@@ -287,11 +286,6 @@ class NextTrackRanker:
         """Return what the model ranks first."""
         tracks, _ = self._model.rank(users, k, self._excludes, times_ms)
         return tracks
-
-    def rank_then_learn(self, users: Ints, times_ms: Ints, starts: Ints, events: Events, k: int) -> Ints:
-        """Rank and learn in turns."""
-        columns = events.users, events.items, values_of(events.fractions), events.times_ms
-        return self._model.rank_then_learn(users, starts, *columns, k, self._excludes, times_ms)
 
 
 def batch_of(first: int, after: int) -> TrainingBatch:

@@ -12,8 +12,6 @@ lists are those of `botify.evaluation.rankers.botify`.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -45,6 +43,8 @@ from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, create_topics
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.services.stack.ports import find_free
+from botify.services.stack.server import ChildProcess, tail
+from botify.services.stack.watchdog import Watchdog
 from botify.sim.loop.kafka import Replies
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
@@ -53,8 +53,6 @@ PROGRAMS = ("botify.streams.worker", "botify.streams.learner", "botify.services.
 PATIENCE_S = 120.0
 """How long to wait for a state in which nothing changes any more."""
 POLL_S = 0.005
-LOG_TAIL = 2_000
-STOP_S = 20.0
 
 
 class PipelineRanker:
@@ -116,7 +114,7 @@ class PipelineRanker:
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
         """Ask for each user's list once all that was published is served."""
         self._publisher.flush()
-        self._wait(self._serves_all, "worker, learner and recommender have not come to the end of the listens")
+        self._wait(self._serves_all, "worker, learner and recommender have not reached the end of the listens")
         deadline_ms = int((time.time() + PATIENCE_S) * 1000)
         requests = {one.request_id: one for one in self._listeners.requests(users, times_ms, k, deadline_ms)}
         for request in requests.values():
@@ -167,39 +165,32 @@ class PipelineRanker:
             time.sleep(POLL_S)
 
 
-class Program:
-    """A process of the pipeline with its log and its metrics; a context manager that stops it."""
+class Program(ChildProcess):
+    """A process of the pipeline with its metrics; a context manager that stops it."""
 
     def __init__(self, module: str, settings: Settings, logs: Path) -> None:
-        self._module, self._path, port = module, logs / f"{module}.log", find_free()
+        port, self._guard = find_free(), Watchdog()
         self._url = f"http://{settings.metrics_host}:{port}/metrics"
-        environment = {**os.environ, **settings.to_env(), "BOTIFY_METRICS_PORT": str(port)}
-        with self._path.open("wb") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - a module of this project
-                [sys.executable, "-m", module], env=environment, stdout=output, stderr=subprocess.STDOUT
-            )
+        environment = {**settings.to_env(), "BOTIFY_METRICS_PORT": str(port)}
+        command, log = [sys.executable, "-m", module], logs / f"{module}.log"
+        super().__init__(module, command, log_path=log, watchdog=self._guard, env=environment)
 
     def __enter__(self) -> Self:
-        """Return the running process."""
+        self.spawn()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ask the process to stop, and kill it if it does not."""
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self.stop()
+        self._guard.close()
 
     def check(self) -> None:
         """Raise `EvaluationError` if the process has ended."""
-        if self._process.poll() is not None:
-            raise EvaluationError(f"{self._module} ended with status {self._process.returncode}:\n{self.log()}")
+        if not self.running:
+            raise EvaluationError(self.death_notice())
 
     def log(self) -> str:
         """Return the end of its log."""
-        return self._path.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:]
+        return tail(self.log_path)
 
     def metric(self, name: str, **labels: str) -> float | None:
         """Return a metric as it is now; None if it is absent, or the process does not answer yet."""
@@ -215,7 +206,6 @@ class Program:
 
 @contextmanager
 def _topics(settings: Settings) -> Iterator[None]:
-    """Make the topics of a prefix; remove them and the prefix's keys at the end."""
     create_topics(settings)
     declare_simulated(settings)  # a log may lie in the future, as those of a world do
     try:

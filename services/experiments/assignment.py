@@ -45,14 +45,9 @@ def bucket_of(user: int, seed: int, buckets: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The listeners of a layer that belong to an experiment.
+    """The listeners of a layer that belong to an experiment: buckets `begin` to `end`, without the end.
 
-    Attributes
-    ----------
-    salt : str
-        The layer's; it is independent of the salt of the experiment's split.
-    begin, end : int
-        Its buckets of `LAYER_BUCKETS`, without the end.
+    `salt` is the layer's, and independent of that of the experiment's split.
 
     Examples
     --------
@@ -76,19 +71,10 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A split of listeners.
+    """A split of listeners: the treatment of each bucket, for those of a slice, or all.
 
-    Attributes
-    ----------
-    buckets : tuple of Treatment
-        The treatment of each bucket.
-    slice : Slice | None
-        Its listeners; None for all.
-    goals : Goals | None
-        What decides about it.
-    decided : Treatment | None
-        The treatment that all of the slice's listeners get since a decision; it is no longer logged, because what is
-        heard after the decision is not part of the comparison.
+    `decided` is the treatment that all of the slice's listeners get since a decision; it is no longer logged, because
+    what is heard after the decision is not part of the comparison.
 
     Examples
     --------
@@ -226,14 +212,7 @@ def _all_of(experiments: Sequence[Experiment]) -> bool:
 
 
 class Samples:
-    """Listeners and listens of an experiment's treatments.
-
-    Attributes
-    ----------
-    listeners : dict of str to set of int
-        Treatment -> its listeners.
-    listens : dict of str to int
-        Treatment -> number of listens recommended under it.
+    """Listeners of an experiment's treatments, and numbers of listens recommended under them.
 
     Examples
     --------

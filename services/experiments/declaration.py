@@ -34,19 +34,10 @@ def load_policy(settings: Settings, recommenders: Container[str] | None = None) 
 
 
 def load_experiments(path: Path, recommenders: Container[str] | None = None) -> Experiments:
-    """Read the file.
+    """Read the file; the name `course` means `COURSE` if there is no such file.
 
-    Parameters
-    ----------
-    path : Path
-        A file; if there is none of the name `course`, `COURSE`.
-    recommenders : container of str, optional
-        Names of the registered recommenders; without it, any name is accepted.
-
-    Raises
-    ------
-    ExperimentError
-        The message has the file, the experiment, the invalid value and the correction.
+    Without `recommenders`, any name is accepted. Raises `ExperimentError`, with the file, the experiment, the invalid
+    value and the correction.
     """
     if path.name == COURSE.stem and not path.exists():
         path = COURSE

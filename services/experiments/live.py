@@ -26,14 +26,8 @@ BATCH = 100
 class LiveExperiments(TopicFollower):
     """The declared experiments as of the last step of each ramp.
 
-    A step takes effect by one assignment, and one that was sent twice changes nothing.
-
-    Attributes
-    ----------
-    current : Experiments
-        Replaced by the thread: read it once into a variable.
-    steps : Mapping of experiment to RampStep
-        The last step of each ramp; replaced likewise.
+    A step takes effect by one assignment, and one that was sent twice changes nothing. The thread replaces `current`
+    and `steps`: read each once into a variable.
     """
 
     def __init__(self, settings: Settings, codec: Codec, declared: Experiments) -> None:
@@ -73,13 +67,7 @@ def steps_in(messages: Iterable[Message], codec: Codec) -> dict[str, RampStep]:
 
 
 class StepLog:
-    """The steps of ramps, followed by their controllers, who append a step only after the last one that they know.
-
-    Attributes
-    ----------
-    steps : dict of experiment to RampStep
-        The last step of each ramp, as of the last `read`.
-    """
+    """The last step of each ramp, read by their controllers, who append a step only after the last known one."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._settings, self._codec = settings, codec

@@ -42,15 +42,7 @@ class ListsFile(BaseModel):
 
 @dataclass(slots=True)
 class ReadLists:
-    """Models of a file, and what could not be used.
-
-    Attributes
-    ----------
-    lists : dict of str to int
-        Number of lists in each model.
-    unknown : list of str
-        Names that the catalogue and the id table do not have; what they name is left out.
-    """
+    """Models of a file with their numbers of lists, and names that neither the catalogue nor the id table has."""
 
     models: list[Model] = field(default_factory=list)
     lists: dict[str, int] = field(default_factory=dict)
@@ -60,12 +52,8 @@ class ReadLists:
 def read_lists(path: Path, tracks: Mapping[int, Track], users: UserIds, version: int, now_ms: int) -> ReadLists:
     """Read a file of lists.
 
-    Raises
-    ------
-    RecommenderError
-        The file cannot be read, has another form, or no name of it is known.
-    TopicError
-        A model is larger than a record of its topic may be.
+    Raises `RecommenderError` if the file cannot be read, has another form, or no name of it is known; `TopicError` if a
+    model is larger than a record of its topic may be.
     """
     try:
         file = ListsFile.model_validate(json.loads(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The batch job as SQL on the files of an export: the lists of `botify.services.lists.neighbours`, byte for byte.
+"""The batch job as SQL on the files of an export: the lists of `botify.services.lists.build`, byte for byte.
 
 For listens that do not fit in memory, and for a cluster that has Spark. Everything but the lists stays in the engine.
 """
@@ -15,8 +15,15 @@ from numpy.typing import ArrayLike
 from botify.core.sql import Engine, steps
 from botify.schemas.events import Model
 from botify.services.errors import RecommenderError
-from botify.services.lists.build import NO_LISTENS, models_of
-from botify.services.lists.neighbours import LIKED, MAX_SESSION_TRACKS, SHARE_STEPS, SHRINKAGE, SIMILARITY_STEPS
+from botify.services.lists.build import (
+    LIKED,
+    MAX_SESSION_TRACKS,
+    NO_LISTENS,
+    SHARE_STEPS,
+    SHRINKAGE,
+    SIMILARITY_STEPS,
+    models_of,
+)
 from botify.services.recommender.lists import NO_TRACK, Lists
 
 # One row for each event: copies have the numbers of their event.
@@ -90,14 +97,9 @@ _FILLING = """
 
 
 def build_models_in(engine: Engine, files: Sequence[Path], neighbours: int, per_user: int) -> list[Model]:
-    """Build both models of `botify.services.lists.build.build_models` in an engine; raises the same errors.
+    """Build the models of `botify.services.lists.build.build_models` in an engine; raises the same errors.
 
-    Parameters
-    ----------
-    files : sequence of Path
-        Parquet files of an export of listens; copies of a listen count once.
-    neighbours, per_user
-        As of `build_models`.
+    `files` are the Parquet files of an export of listens; copies of a listen count once.
     """
     engine.read("files", files)
     engine.keep("listens", _LISTENS)

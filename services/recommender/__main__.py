@@ -30,12 +30,12 @@ from botify.schemas.models import ModelReader
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
 from botify.services.experiments import LiveExperiments, load_policy
+from botify.services.recommender.baselines import PopularTracks
 from botify.services.recommender.dispatch import Guards, LiveRecommenders
 from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
 from botify.services.recommender.registry import RECOMMENDERS, OnDemand, RecommenderFactory, RecommenderInputs
 from botify.services.recommender.service import RecommenderService
 from botify.services.recommender.slates import Slates
-from botify.services.recommender.toppop import PopularTracks
 from botify.streams.learner.models import next_track as next_track_model
 from botify.streams.learner.models import scoring
 from botify.streams.learner.models.factors import FactorModel
@@ -51,10 +51,7 @@ log = logging.getLogger("botify.services.recommender")
 def build_service(settings: Settings) -> RecommenderService:
     """Read the catalogue, the models and the experiments, connect, and return the service.
 
-    Raises
-    ------
-    BotifyError
-        Kafka or Redis cannot be reached, or the experiments file is wrong.
+    Raises `BotifyError` if Kafka or Redis cannot be reached, or the experiments file is wrong.
     """
     next_track_model.warm_up()
     scoring.warm_up()

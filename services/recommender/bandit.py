@@ -53,16 +53,8 @@ REFRESH_S = 1.0
 class Bandit:
     """Thompson sampling over policies: the share of sessions that each one gets.
 
-    Parameters
-    ----------
-    recommender : str
-        Name of the recommender; results are read under `recommender/policy`.
-    policies : sequence of str
-        The first one must not need a model.
-    results : callable
-        Reads the results; called at most once in `REFRESH_S`.
-    clock : callable
-        Monotonic seconds.
+    Results are those of `recommender/policy`, read at most once in `REFRESH_S` monotonic seconds. The first policy must
+    not need a model.
 
     Examples
     --------
@@ -116,19 +108,7 @@ POLICIES = ("sticky_norepeat", "rerank")
 class Mix:
     """The answer of sticky_norepeat or rerank, of the one that is listened to longer.
 
-    Parameters
-    ----------
-    recommenders : mapping of name to Recommender
-        The bandit's policies and their fallbacks.
-
-    Examples
-    --------
-    >>> from botify.services.recommender.catalogue import Catalogue
-    >>> from botify.services.recommender.random_tracks import RandomTracks
-    >>> bandit = Bandit("mix", ["random"], dict, clock=lambda: 0.0)
-    >>> mix = Mix({"random": RandomTracks(Catalogue([]))}, bandit)
-    >>> mix.recommend(Batch.of([], [])).tracks.tolist()
-    []
+    `recommenders` are the bandit's policies and their fallbacks.
     """
 
     name = "mix"

@@ -20,16 +20,9 @@ Floats = NDArray[np.float64]
 
 
 class Candidates(NamedTuple):
-    """Tracks that could be recommended to sessions; all of shape (m,).
+    """Tracks that could be recommended: the session's index in the batch, the catalogue's row, and a score; shape (m,).
 
-    Attributes
-    ----------
-    sessions : ndarray of int64
-        Index of the session in the batch.
-    rows : ndarray of int64
-        Row in the catalogue.
-    scores : ndarray of float64
-        Higher is better; the scale is that of the source.
+    A higher score is better, on the scale of the source.
     """
 
     sessions: Ints
@@ -74,15 +67,7 @@ def unheard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue)
 
 
 def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, catalogue: Catalogue) -> Answers:
-    """Draw one of each session's `most` best candidates, uniformly.
-
-    Parameters
-    ----------
-    candidates : Candidates
-        No duplicates in a session.
-    keys : ndarray of uint64, shape (b,)
-    stream : int
-        Random stream of the keys.
+    """Draw one of each session's `most` best candidates uniformly; they have no duplicates in a session.
 
     Examples
     --------
@@ -107,14 +92,7 @@ def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, c
 
 
 def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Catalogue) -> Ranking:
-    """Return each session's k best candidates; ties go to the lowest row.
-
-    Parameters
-    ----------
-    candidates : Candidates
-        No duplicates in a session.
-    size : int
-        Sessions of the batch.
+    """Return the k best candidates of `size` sessions, which have no duplicates; ties go to the lowest row.
 
     Examples
     --------

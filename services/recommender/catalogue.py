@@ -22,15 +22,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class LabelValues(NamedTuple):
-    """The values of one label, see `botify.schemas.track_labels`.
-
-    Attributes
-    ----------
-    values : ndarray of int64, shape (k,)
-        The different ones, ascending.
-    number_of : ndarray of int32, shape (n,)
-        Which of them each row has.
-    """
+    """The values of one label (see `botify.schemas.track_labels`), ascending, and which of them each row has."""
 
     values: Ints
     number_of: Numbers
@@ -39,22 +31,9 @@ class LabelValues(NamedTuple):
 class Catalogue:
     """Tracks in rows, ordered by track id; artists as row ranges.
 
-    Attributes
-    ----------
-    tracks : ndarray of int64, shape (n,)
-        Track id of each row, ascending.
-    artist_of : ndarray of int32, shape (n,)
-        Artist number of each row.
-    genre_of : ndarray of int32, shape (n,)
-        Genre number of each row; tracks without one share a number.
-    artists, genres : list
-        Names, by number.
-    labels : list of LabelValues
-        Of `LABELS` but the artist.
-    by_artist : ndarray of int32, shape (n,)
-        Rows, grouped by artist.
-    artist_start, artist_size : ndarray of int64, shape (number of artists,)
-        Where an artist's rows begin in `by_artist`, and how many there are.
+    Of each row: `tracks` is the id, `artist_of` and `genre_of` are numbers of `artists` and `genres`; tracks without a
+    genre share a number. `labels` are those of `LABELS` but the artist. `by_artist` has the rows grouped by artist:
+    those of one begin at `artist_start` and are `artist_size`.
 
     Examples
     --------
@@ -147,10 +126,7 @@ def _label_values(label: Ints) -> LabelValues:
 
 
 def _lookup(tracks: Ints) -> Numbers | None:
-    """Return the row of every id up to the largest, and -1 behind it; None if the ids are too sparse.
-
-    Ids are numbers from 0 in Botify's own data, and looking one up costs a tenth of a binary search.
-    """
+    """Return the row of every id up to the largest, and -1 behind it; None if the ids are too sparse."""
     if not len(tracks) or tracks[0] < 0 or tracks[-1] > _SPARSE * len(tracks):
         return None
     row_of = np.full(int(tracks[-1]) + 2, -1, dtype=np.int32)

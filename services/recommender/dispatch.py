@@ -33,15 +33,8 @@ T = TypeVar("T")
 class Dispatched:
     """The answers to a batch: the columns of `Answers`, and the recommender that gave each.
 
-    Attributes
-    ----------
-    tracks : ndarray of int64, shape (n,)
-        `NO_ANSWER` if the whole fallback chain had none.
-    propensities : ndarray of float64, shape (n,)
-    rankings : list of list of int or None, length n
-        The best tracks, where the request asks for a list.
-    slates : list of Slate or None, length n
-        Where the request asks for one.
+    `tracks` is `NO_ANSWER` if the whole fallback chain had none. `rankings` and `slates` are those of the requests that
+    ask for them.
     """
 
     def __init__(self, size: int) -> None:
@@ -89,15 +82,7 @@ class Dispatched:
     def asked(self, wanted: Sequence[str]) -> list[tuple[str, bool]]:
         """Return the policy that each request was assigned to, and whether a fallback answered instead.
 
-        Parameters
-        ----------
-        wanted : sequence of str, length n
-            As given to `answer`.
-
-        Returns
-        -------
-        list of (str, bool), length n
-            Policies are named as in `botify.streams.folds.sessions`: `sticky_artist`, `mix/rerank`.
+        Policies are named as in `botify.streams.folds.sessions`: `sticky_artist`, `mix/rerank`.
         """
         return list(map(asked_policy, wanted, self.recommenders, self.policies))
 
@@ -108,16 +93,10 @@ def answer(
     recommenders: Mapping[str, Recommender],
     deleted: NDArray[np.int64] | None = None,
 ) -> Dispatched:
-    """Answer a batch, all but requests for slates.
+    """Answer a batch, all but requests for slates, by the recommenders that are wanted.
 
-    A request with a `list_size` gets a list, from the first of the fallback chain that has one.
-
-    Parameters
-    ----------
-    wanted : sequence of str, length n
-        The recommender that each request's treatment names.
-    deleted : ndarray of int64, optional
-        Tracks that no answer may have; popularity and lists may still name them.
+    A request with a `list_size` gets a list, from the first of the fallback chain that has one. No answer has a track
+    of `deleted`, which popularity and lists may still name.
     """
     answered = Dispatched(len(batch))
     groups: dict[tuple[str, int | None], list[int]] = {}
@@ -223,13 +202,7 @@ def asked_policy(wanted: str, answered: str, policy: str | None) -> tuple[str, b
 
 
 def check_chains(recommenders: Mapping[str, Recommender]) -> None:
-    """Check that every fallback exists and that no chain has a cycle.
-
-    Raises
-    ------
-    RecommenderError
-        Naming the chain.
-    """
+    """Raise `RecommenderError`, with the chain, if a fallback does not exist or a chain has a cycle."""
     for first in recommenders:
         chain = [first]
         while (name := recommenders[chain[-1]].fallback) is not None:
@@ -251,18 +224,8 @@ BROKEN_S = 10.0
 class LiveRecommenders:
     """The recommenders that serve, by name; rebuilt when the catalogue has grown.
 
-    Parameters
-    ----------
-    build : callable of Catalogue
-        Returns all recommenders. If it raises for a catalogue that has grown, the recommenders of the last one keep
-        serving.
-    build_slates : callable of Catalogue and its tracks, optional
-        Returns what makes slates; without it, requests for them are not answered.
-
-    Attributes
-    ----------
-    catalogue : Catalogue
-        For which they were built.
+    If `build` raises for a catalogue that has grown, the recommenders of the last one keep serving. Without
+    `build_slates`, requests for slates are not answered. `catalogue` is the one for which they were built.
     """
 
     def __init__(
@@ -344,22 +307,10 @@ LOG_EVERY_S = 60.0
 
 
 class Breaker:
-    """The circuit breaker of one recommender.
+    """The circuit breaker of one recommender; `failures` counts the calls that raised since the start.
 
     After `FAILURES_IN_A_ROW` calls that raised it is open for `LEFT_OUT_S`: the recommender is not called. Then one
     call is tried, and another failure opens it again.
-
-    Parameters
-    ----------
-    name : str
-        Name of the recommender.
-    clock : callable
-        Monotonic seconds.
-
-    Attributes
-    ----------
-    failures : int
-        Number of calls that raised since the start.
 
     Examples
     --------
@@ -417,7 +368,7 @@ class Guarded:
 
     Examples
     --------
-    >>> from botify.services.recommender.toppop import TopPop
+    >>> from botify.services.recommender.baselines import TopPop
     >>> guarded = Guarded(TopPop(lambda: 1 / 0), Breaker("toppop"))
     >>> guarded.recommend(Batch.of([], [])).tracks.tolist(), guarded.fallback
     ([], 'random')
@@ -485,13 +436,7 @@ class Guards:
 
 
 def _check(answers: Answers, size: int) -> None:
-    """Check what would fail later, when answers are merged or when listens with these propensities are validated.
-
-    Raises
-    ------
-    RecommenderError
-        Naming the field.
-    """
+    """Check what would fail later, when answers are merged or when listens with these propensities are validated."""
     for field, values in answers._asdict().items():
         if values is None and field in ("candidates", "policies"):
             continue

@@ -1,11 +1,11 @@
-"""The learned factors, the cells of similar tracks, and the tracks that a session is offered.
+"""The learned factors, and the tracks that a session is offered.
 
-Scoring the whole catalogue for each request would cost several times what all else does. The catalogue is therefore
-cut into cells of tracks with similar vectors and labels, by k-means, whenever a snapshot arrives. A session is offered
-all tracks of the artists that it heard, and those of the `OFFERED_CELLS` cells that it values most on average (of many
-tracks, `OFFERED_OF_MANY`): an inverted file, as in Jégou, Douze and Schmid, "Product quantization for nearest neighbor
-search" (PAMI 2011). Which tracks are similar, and which labels say so, is learned from listening; a catalogue may have
-genres or none.
+Scoring the whole catalogue for each request would cost several times what all else does. The catalogue is therefore cut
+into clusters of tracks with similar vectors and labels whenever a snapshot arrives. A session is offered all tracks of
+the artists that it heard, and those of the `OFFERED_CLUSTERS` clusters that it values most on average (of many tracks,
+`OFFERED_OF_MANY`). Which tracks are similar, and which labels say so, is learned from listening; a catalogue may have
+genres or none. Labels with few values become one table for each session, so that thousands of tracks are valued by
+looking their values up; artists are many, and a session has heard few of them.
 
 A track's logit is l = ⟨z, x⟩ + b + Σ v_l m_l, see `streams.learner.models.factors`; that of a track whose artist the
 session has heard is logit(ρ_k σ(l + u)) − u. So the user bias u matters for these only: it is computed from all listens
@@ -15,8 +15,7 @@ of the window after the last of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,192 +23,133 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.core.keyed_random import mix
-from botify.services.recommender.candidates import Candidates, not_heard
+from botify.schemas.track_labels import UNKNOWN
+from botify.services.recommender.candidates import Candidates, not_heard, tracks_of
 from botify.services.recommender.catalogue import Catalogue, Integers, Numbers
-from botify.services.recommender.matches import LabelTable, Matches
+from botify.services.recommender.clusters import Clusters, Coded, is_many
 from botify.services.recommender.sessions import SessionsSoFar
 from botify.streams.learner.models.factors import BIAS, Factors
 from botify.streams.learner.models.scoring import TrackScorer
-from botify.streams.learner.models.tables import blocks, small_noise
-from botify.streams.learner.models.taste import earlier_of_artist, liking_of, user_biases, weights
+from botify.streams.learner.models.tables import small_noise
+from botify.streams.learner.models.taste import MOST_EARLIER, earlier_of_artist, liking_of, user_biases, weights
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-CELL_TRACKS = 200
-"""Mean number of tracks in a cell; one of more than twice as many is cut."""
-MOST_CELLS = 1024
-"""Of more than so many times `CELL_TRACKS` tracks, larger cells are made first and each is then cut by itself: the work
-grows with the number of centres that a track is compared with."""
-OFFERED_CELLS = 4
+OFFERED_CLUSTERS = 4
 OFFERED_OF_MANY = 64
-"""Of so many tracks four cells may lack most of the best; `python -m botify.bench retrieval` compares."""
-LOOSE = 1.1
-"""Cells of many tracks are cut again when so many times more of the variance is inside them than when they were cut."""
+"""Of many tracks, four clusters may lack most of the best; `python -m botify.bench retrieval` compares."""
 ROWS_AT_ONCE = 1 << 20
 """Offered tracks of all sessions that are valued together: 40 bytes each."""
-ROUNDS = 4
-"""Rounds of k-means; further ones hardly change the answers."""
-SAMPLE = 16_384
-"""Maximum number of tracks that the centres are computed from."""
-BLOCK = 256
-"""Tracks that are compared with all centres at a time: what they are worth stays in the processor's cache."""
-MAXIMUM_OF_CELL = 2.75
-"""Expected maximum of 200 normal numbers, in standard deviations: a cell is chosen for its best tracks."""
+MAXIMUM_OF_CLUSTER = 2.75
+"""Expected maximum of 200 normal numbers, in standard deviations: a cluster is chosen for its best tracks."""
 CODE = 16
-"""Dimensions in which the values of a label lie apart when cells are made."""
+"""Dimensions in which the values of a label lie apart when clusters are made."""
 
 
-@dataclass(frozen=True, slots=True)
-class Coded:
-    """Rows of a table, each followed by a code of each of its labels' values; made when they are asked for.
+MOST_VALUES = 2_000
+"""A label with more values is not looked at, nor one with a single value."""
 
-    Attributes
-    ----------
-    rows : ndarray of float32 or float16, shape (n, d)
-    codes : tuple of (ndarray of float32, shape (values, c); ndarray of integers, shape (n,))
-        The codes of a label's values, and the value of each row.
+
+class LabelTable:
+    """The labels of a catalogue other than the artist, all in one numbering of values.
+
+    `value_of`, shape (used labels, n), is the number of each row's value, the last of the `values` numbers for one that
+    is unknown. `worth`, shape (used labels,), and `artist` are what a match is worth.
     """
 
-    rows: NDArray[Any]
-    codes: tuple[tuple[Floats, Integers], ...] = ()
+    def __init__(self, catalogue: Catalogue, matches: Floats) -> None:
+        used, worth, count = [], [], 0
+        for label, match in zip(catalogue.labels, matches[1:], strict=True):
+            known = np.flatnonzero(label.values != UNKNOWN)
+            if 1 < len(known) <= MOST_VALUES:
+                numbers = np.full(len(label.values), -1, dtype=np.int32)
+                numbers[known] = np.arange(count, count + len(known))
+                used.append(numbers[label.number_of])
+                worth.append(match)
+                count += len(known)
+        self.values = count + 1
+        numbered = np.array(used, dtype=np.int32).reshape(len(used), len(catalogue)) % self.values
+        self.value_of = numbered.astype(np.uint16)  # `MOST_VALUES` a label
+        self.worth: Floats = np.array(worth, dtype=np.float32)
+        self.artist = float(matches[0])
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def shares(self, cluster_of: Numbers, clusters: int) -> Floats:
+        """Return the share of each cluster's rows that has each value, shape (clusters, values)."""
+        shares = np.zeros((clusters, self.values), dtype=np.float32)
+        for value_of in self.value_of:
+            both = cluster_of * np.int64(self.values) + value_of
+            shares += np.bincount(both, minlength=shares.size).reshape(shares.shape)
+        shares /= np.maximum(np.bincount(cluster_of, minlength=clusters), 1)[:, None]
+        return shares
 
-    def __getitem__(self, at: slice | Integers) -> Floats:
-        """Return some of the rows, shape (m, d + codes · c)."""
-        rows = self.rows[at].astype(np.float32, copy=False)
-        return np.hstack([rows, *(codes[value_of[at]] for codes, value_of in self.codes)]) if self.codes else rows
 
+class Matches:
+    """What labels add to the logits of tracks of b sessions, and what hearing their artists again leaves of them.
 
-class Cells:
-    """Rows of a table in cells of similar rows.
-
-    Parameters
-    ----------
-    rows : Coded
-        Of n rows.
-
-    Attributes
-    ----------
-    order : ndarray of int32, shape (n,)
-        Rows of the table, cell by cell.
-    start, size : ndarray of int64, shape (cells,)
-        Where each cell begins in `order`, and its number of rows.
-    cell_of, place_of : ndarray of int32, shape (n,)
-        Cell of each row, and its place in `order`.
-    centres : ndarray of float32, shape (cells, d)
-        Mean of the vectors of each cell's rows; of `measured` cells.
-    variance : ndarray of float32, shape (cells,)
-        Mean square of their distance from it, a dimension of the vectors; of `measured` cells.
-
-    Examples
-    --------
-    >>> rows = np.repeat(np.eye(2, dtype=np.float32), 300, axis=0)
-    >>> cells = Cells(Coded(rows))
-    >>> cells.size.tolist(), cells.measured(rows[cells.order]).centres.tolist()
-    ([300, 300], [[1.0, 0.0], [0.0, 1.0]])
+    The sessions have likings in place of fractions; `kept`, shape (MOST_EARLIER + 1,), is the share of a track's
+    fraction that each number of earlier listens of its artist leaves. `by_value`, shape (b, values), is what each value
+    of a label is worth; `bias`, shape (b,), that of each session's listener, 0 until it is set.
     """
 
-    centres: Floats
-    variance: Floats
-    _inside: float
-    _inside_when_cut: float | None = None
+    def __init__(self, so_far: SessionsSoFar, labels: LabelTable, kept: Floats, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        b = len(so_far)
+        weight = weights(so_far.fractions, so_far.valid)
+        weight /= np.sqrt(so_far.last() + 1, dtype=np.float32)[:, None]
+        session, column = np.nonzero(so_far.valid)
+        rows, weight = so_far.rows[session, column], weight[session, column]
+        sums = np.zeros(b * labels.values)
+        for value_of, worth in zip(labels.value_of, labels.worth, strict=True):
+            sums += np.bincount(session * labels.values + value_of[rows], weight * worth, minlength=len(sums))
+        self.by_value: Floats = sums.reshape(b, labels.values).astype(np.float32)
+        self.by_value[:, -1] = 0
+        self._artists = max(len(catalogue.artists), 1)
+        keys = so_far.session_of * self._artists + catalogue.artist_of[so_far.heard]
+        self._heard, counts = np.unique(keys, return_counts=True)
+        at = np.searchsorted(self._heard, session * self._artists + catalogue.artist_of[rows])
+        matched = np.bincount(at, weight, minlength=len(counts))
+        self._worth: Floats = (labels.artist * matched).astype(np.float32)
+        left = kept[np.minimum(counts, MOST_EARLIER)]
+        self._log_kept: Floats = np.log(left)
+        with np.errstate(divide="ignore"):
+            self._log_lost: Floats = np.log1p(-left)  # -inf of what keeps all, as it should be
+        self.bias: Floats = np.zeros(b, dtype=np.float32)
 
-    def __init__(self, rows: Coded) -> None:
-        n = len(rows)
-        nearest = _nearest(rows, _centres(rows))
-        if is_many(n):
-            nearest = _cut(rows, nearest)
-        parts = -(-np.bincount(nearest, minlength=1) // (2 * CELL_TRACKS))
-        # rows that are alike to the last bit, of which nothing was learned, may fill one cell
-        part = np.arange(n) % np.maximum(parts[nearest], 1)
-        keys = nearest * (int(parts.max(initial=0)) + 1) + part
-        numbers: Ints = np.cumsum(np.bincount(keys) > 0) - 1
-        self.cell_of: Numbers = numbers[keys].astype(np.int32)
-        self.order: Numbers = np.argsort(self.cell_of, kind="stable").astype(np.int32)
-        self.place_of: Numbers = np.empty(n, dtype=np.int32)
-        self.place_of[self.order] = np.arange(n)
-        self.size: Ints = np.bincount(self.cell_of)
-        self.start: Ints = np.cumsum(self.size) - self.size
+    def add_artists(self, logits: Floats, sessions: Ints, rows: Ints) -> None:
+        """Add to the logits of tracks what their artists' match is worth; all of shape (m,)."""
+        at, same = self._places(sessions, rows)
+        logits[same] += self._worth[at]
 
-    def measured(self, vectors: Floats) -> Cells:
-        """Return the same cells for vectors, shape (n, d), which are in the cells' order.
+    def hear_again(self, logits: Floats, sessions: Ints, rows: Ints) -> None:
+        """Add to the logits of tracks what their artists' match is worth, less what hearing them again takes."""
+        at, same = self._places(sessions, rows)
+        logits[same] = self._left(logits[same] + self._worth[at], sessions[same], at)
 
-        The first ones that follow from a cut say how much of the variance has to be inside cells, see `is_loose`.
-        """
-        cells, cell_of = copy(self), np.repeat(np.arange(len(self.size)), self.size)
-        cells.centres = _means(Coded(vectors), cell_of, len(self.size))
-        squares = np.zeros(len(self.size))
-        for block in blocks(len(vectors)):
-            cell = cell_of[block]
-            apart = np.square(vectors[block, :BIAS] - cells.centres[cell, :BIAS]).mean(axis=1)
-            squares += np.bincount(cell, apart, len(self.size))
-        cells.variance = (squares / np.maximum(self.size, 1)).astype(np.float32)
-        mean = self.size @ cells.centres[:, :BIAS] / max(len(vectors), 1)
-        between = np.square(cells.centres[:, :BIAS] - mean).mean(axis=1) @ self.size
-        cells._inside = float(squares.sum() / max(squares.sum() + between, np.finfo(np.float64).tiny))
-        if self._inside_when_cut is None:
-            cells._inside_when_cut = cells._inside
-        return cells
+    def _places(self, sessions: Ints, rows: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+        """Return the places of those artists that their session has heard, and which ones they are, shape (m,)."""
+        if not len(self._heard):
+            return np.zeros(0, dtype=np.int64), np.zeros(len(rows), dtype=np.bool_)
+        wanted = sessions * self._artists + self._catalogue.artist_of[rows]
+        at = np.minimum(np.searchsorted(self._heard, wanted), len(self._heard) - 1)
+        same = self._heard[at] == wanted
+        return at[same], same
 
-    @property
-    def is_loose(self) -> bool:
-        """Whether too much of the vectors' variance is inside cells, in comparison with when they were cut."""
-        return self._inside_when_cut is not None and self._inside > LOOSE * self._inside_when_cut
+    def _left(self, logits: Floats, sessions: Ints, at: Ints) -> Floats:
+        """Return logit(ρ σ(l + u)) − u for the logits l of tracks of heard artists, shape (m,)."""
+        bias = self.bias[sessions]
+        left: Floats = self._log_kept[at] - np.logaddexp(-(logits + bias), self._log_lost[at]) - bias
+        return left
 
+    def heard_artists(self) -> Candidates:
+        """Return all tracks of the artists heard, scored by where `again` finds their artist."""
+        sessions, artists = np.divmod(self._heard, self._artists)
+        return tracks_of(sessions, artists, np.arange(len(self._heard), dtype=np.float64), self._catalogue)
 
-def is_many(tracks: int) -> bool:
-    """Return whether so many tracks are cut into cells in two steps."""
-    return tracks > CELL_TRACKS * MOST_CELLS
-
-
-def _cut(rows: Coded, cell_of: Ints) -> Ints:
-    """Return a new cell of each row, shape (n,): every cell is cut by k-means among its own rows."""
-    order = np.argsort(cell_of, kind="stable")
-    cut, cells = np.empty(len(rows), dtype=np.int64), 0
-    for inside in np.split(order, np.cumsum(np.bincount(cell_of))[:-1]):
-        own = Coded(rows[inside])
-        centres = _centres(own)
-        cut[inside] = cells + _nearest(own, centres)
-        cells += len(centres)
-    return cut
-
-
-def _centres(rows: Coded) -> Floats:
-    """Return centres by Lloyd's algorithm, from rows evenly spread over the table; none is empty, no two are equal."""
-    some = Coded(rows[:: -(-len(rows) // SAMPLE) or 1])
-    if not len(some):
-        return some.rows
-    count = max(min(len(rows) // CELL_TRACKS, MOST_CELLS), 1)
-    centres = some[np.linspace(0, len(some) - 1, count).astype(np.int64)]
-    centres = centres[np.sort(np.unique(centres, axis=0, return_index=True)[1])]  # alike: nothing was learned of them
-    for _ in range(ROUNDS):
-        cell_of, cell = np.unique(_nearest(some, centres), return_inverse=True)
-        centres = centres.copy()
-        centres[cell_of] = _means(some, cell, len(cell_of))
-    return centres
-
-
-def _nearest(rows: Coded, centres: Floats) -> Ints:
-    """Return the nearest centre of each row, shape (n,)."""
-    half_squares = np.square(centres).sum(axis=1) / 2
-    nearest = np.empty(len(rows), dtype=np.int64)
-    for block in blocks(len(rows), BLOCK):
-        nearest[block] = np.argmax(rows[block] @ centres.T - half_squares, axis=1)
-    return nearest
-
-
-def _means(rows: Coded, group: Integers, groups: int) -> Floats:
-    """Return the mean row of each group, shape (groups, d); none is empty."""
-    order = np.argsort(group, kind="stable")
-    sums = np.zeros((groups, rows[:0].shape[1]), dtype=np.float32)
-    for block in blocks(len(rows)):
-        present, first = np.unique(group[order[block]], return_index=True)
-        sums[present] += np.add.reduceat(rows[order[block]], first, axis=0)
-    means: Floats = (sums / np.bincount(group, minlength=groups)[:, None]).astype(np.float32)
-    return means
+    def again(self, heard: Candidates, logits: Floats) -> Floats:
+        """Return the logits of tracks of `heard_artists`, given those without their artist's match; shape (m,)."""
+        at = heard.scores.astype(np.int64)
+        return self._left(logits + self._worth[at], heard.sessions, at)
 
 
 def _vectors(
@@ -221,76 +161,52 @@ def _vectors(
 
 
 class FactorTable:
-    """Vectors and biases of the catalogue's rows, and their cells.
+    """Vectors and biases of the catalogue's rows in the order of their clusters, which sessions are offered.
 
-    Parameters
-    ----------
-    before : FactorTable, optional
-        The table of an earlier snapshot. Cutting a million tracks into cells takes ten times as long as all else, so
-        its cells are kept, if the catalogue is the same, for as long as they hold what is alike.
-
-    Attributes
-    ----------
-    cells : Cells
-        Of the catalogue's rows.
-    offered : int
-        Number of cells that a session is offered.
-    sessions_at_once : int
-        Number of sessions that are valued together.
-    tracks : TrackScorer
-        Of the rows' vectors and biases, in the order of the cells.
-    spread : ndarray of float32, shape (cells,)
-        How far above its mean the best of a cell is expected, for a taste of length 1.
-    shares : ndarray of float32, shape (cells, values)
-        Share of each cell's tracks that has each value of a label.
-    kept : ndarray of float32, shape (MOST_EARLIER + 1,)
-        See `Factors`.
+    Cutting a million tracks into clusters takes ten times as long as all else, so those of `before`, the table of an
+    earlier snapshot, are kept for as long as they hold what is alike, if the catalogue is the same. `sessions_at_once`
+    sessions are valued together. `spread`, shape (clusters,), is how far above its mean the best of a cluster is
+    expected, for a taste of length 1; `shares`, shape (clusters, values), the share of each cluster's tracks that has
+    each value of a label.
     """
 
     def __init__(self, factors: Factors, catalogue: Catalogue, before: FactorTable | None = None) -> None:
         self.catalogue = catalogue
         self.labels = LabelTable(catalogue, factors.matches)
         self.kept = factors.kept
-        cells, vectors = self._cells_and_vectors(factors, before)
-        self.cells: Cells = cells
-        self.offered = min(OFFERED_OF_MANY if is_many(len(catalogue)) else OFFERED_CELLS, len(cells.size))
-        self.sessions_at_once = 1 + ROWS_AT_ONCE * len(cells.size) // (1 + self.offered * len(catalogue))
-        self.spread: Floats = np.float32(MAXIMUM_OF_CELL) * np.sqrt(cells.variance)
-        self.shares = self.labels.shares(cells.cell_of, len(cells.size))
-        self.tracks = TrackScorer(vectors, self.labels.value_of[:, cells.order])
+        clusters, vectors = self._clusters_and_vectors(factors, before)
+        self.clusters: Clusters = clusters
+        self.offered = min(OFFERED_OF_MANY if is_many(len(catalogue)) else OFFERED_CLUSTERS, len(clusters.size))
+        self.sessions_at_once = 1 + ROWS_AT_ONCE * len(clusters.size) // (1 + self.offered * len(catalogue))
+        self.spread: Floats = np.float32(MAXIMUM_OF_CLUSTER) * np.sqrt(clusters.variance)
+        self.shares = self.labels.shares(clusters.cluster_of, len(clusters.size))
+        self.tracks = TrackScorer(vectors, self.labels.value_of[:, clusters.order])
 
-    def _cells_and_vectors(self, factors: Factors, before: FactorTable | None) -> tuple[Cells, Floats]:
-        """Keep the cells or cut new ones; the vectors are made in their order, so that there is no second copy."""
+    def _clusters_and_vectors(self, factors: Factors, before: FactorTable | None) -> tuple[Clusters, Floats]:
+        """Keep the clusters or cut new ones; the vectors are made in their order, so that there is no second copy."""
         catalogue, many = self.catalogue, is_many(len(self.catalogue))
         if many and before is not None and before.catalogue is catalogue:
-            vectors = _vectors(factors, catalogue, before.cells.order)
-            cells = before.cells.measured(vectors)
-            if not cells.is_loose:
-                return cells, vectors
+            vectors = _vectors(factors, catalogue, before.clusters.order)
+            clusters = before.clusters.measured(vectors)
+            if not clusters.is_loose:
+                return clusters, vectors
             del vectors
         # cutting many takes long, and is done with half the memory
-        cells = self._cut(_vectors(factors, catalogue, slice(None), np.float16 if many else np.float32))
-        vectors = _vectors(factors, catalogue, cells.order)
-        return cells.measured(vectors), vectors
+        clusters = self._cut(_vectors(factors, catalogue, slice(None), np.float16 if many else np.float32))
+        vectors = _vectors(factors, catalogue, clusters.order)
+        return clusters.measured(vectors), vectors
 
-    def _cut(self, rows: NDArray[Any]) -> Cells:
-        """Cut rows into cells by their vectors and labels."""
+    def _cut(self, rows: NDArray[Any]) -> Clusters:
         codes = [
             small_noise(mix(at, np.arange(self.labels.values)), CODE, float(np.sqrt(max(worth, 0.0) / CODE)))
             for at, worth in enumerate(self.labels.worth.tolist())
         ]
-        return Cells(Coded(rows, tuple(zip(codes, self.labels.value_of, strict=True))))
+        return Clusters(Coded(rows, tuple(zip(codes, self.labels.value_of, strict=True))))
 
     def taste(self, so_far: SessionsSoFar) -> Floats:
-        """Return the taste of each of b sessions after its last listen, then a 1 for the track bias; (b, d + 1).
-
-        Parameters
-        ----------
-        so_far : SessionsSoFar
-            With likings in place of fractions, as of `liked`.
-        """
+        """Return the taste of each of b sessions, as of `liked`, then a 1 for the track bias; shape (b, d + 1)."""
         weight = weights(so_far.fractions, so_far.valid)
-        return self.tracks.tastes(self.cells.place_of[so_far.rows], weight, so_far.last() + 1)
+        return self.tracks.tastes(self.clusters.place_of[so_far.rows], weight, so_far.last() + 1)
 
     def liked(self, so_far: SessionsSoFar, catalogue: Catalogue) -> tuple[SessionsSoFar, Floats]:
         """Return the sessions with likings in place of fractions, and the share that each listen kept, (b, WINDOW)."""
@@ -302,10 +218,7 @@ class FactorTable:
 class ServedFactors:
     """A snapshot and its table for the catalogue; the table is rebuilt when the catalogue has grown.
 
-    Parameters
-    ----------
-    before : ServedFactors, optional
-        An earlier snapshot, whose cells are kept if they can be.
+    The clusters of an earlier snapshot, `before`, are kept if they can be.
     """
 
     def __init__(self, factors: Factors, before: ServedFactors | None = None) -> None:
@@ -328,16 +241,11 @@ LatestFactors = Callable[[], ServedFactors | None]
 HEARD = np.float32(-np.inf)
 """Logit of a track that the session has heard."""
 NOT_OFFERED = np.iinfo(np.int64).min
-"""The shift of a cell that a session is not offered."""
+"""The shift of a cluster that a session is not offered."""
 
 
 class OfferedTracks:
-    """Logits of b sessions, each over the tracks of the cells that it is offered.
-
-    Parameters
-    ----------
-    catalogue : Catalogue
-        The catalogue of the table.
+    """Logits of b sessions, each over the tracks of the clusters that it is offered.
 
     Examples
     --------
@@ -355,23 +263,23 @@ class OfferedTracks:
     """
 
     def __init__(self, so_far: SessionsSoFar, table: FactorTable, catalogue: Catalogue) -> None:
-        self._table, cells = table, table.cells
+        self._table, clusters = table, table.clusters
         liked, kept = table.liked(so_far, catalogue)
         self._taste = table.taste(liked)
         self._matches = Matches(liked, table.labels, table.kept, catalogue)
         self._matches.bias = self._biases(liked, kept)
-        values = self._taste @ cells.centres.T + self._matches.by_value @ table.shares.T
+        values = self._taste @ clusters.centres.T + self._matches.by_value @ table.shares.T
         values += np.linalg.norm(self._taste[:, :BIAS], axis=1)[:, None] * table.spread
         most = table.offered
-        cell = np.argpartition(-values, most - 1, axis=1)[:, :most]
-        sizes = cells.size[cell]
-        starts, stops = cells.start[cell], cells.start[cell] + sizes
+        cluster = np.argpartition(-values, most - 1, axis=1)[:, :most]
+        sizes = clusters.size[cluster]
+        starts, stops = clusters.start[cluster], clusters.start[cluster] + sizes
         self._ends = np.cumsum(sizes.ravel())
         self._bounds = np.concatenate([[0], self._ends[most - 1 :: most]])
-        # session s has the logit of the row at place p of the cells' order at shift[s, its cell] + p
+        # session s has the logit of the row at place p of the clusters' order at shift[s, its cluster] + p
         self._shift: Ints = np.full(values.shape, NOT_OFFERED)
         self._shifts = self._ends - stops.ravel()
-        np.put_along_axis(self._shift, cell, self._shifts.reshape(cell.shape), axis=1)
+        np.put_along_axis(self._shift, cluster, self._shifts.reshape(cluster.shape), axis=1)
         self._logits = table.tracks.of_cells(self._taste, self._matches.by_value, starts, stops)
         self._of_artists = self._mark_heard(so_far, catalogue)
 
@@ -396,8 +304,8 @@ class OfferedTracks:
         return self._rows(begin + np.flatnonzero(self._logits[begin:end] != HEARD))
 
     def offers(self, sessions: Ints, rows: Ints) -> NDArray[np.bool_]:
-        """Return which tracks are in a cell that their session is offered, shape (m,)."""
-        offered: NDArray[np.bool_] = self._shift[sessions, self._table.cells.cell_of[rows]] != NOT_OFFERED
+        """Return which tracks are in a cluster that their session is offered, shape (m,)."""
+        offered: NDArray[np.bool_] = self._shift[sessions, self._table.clusters.cluster_of[rows]] != NOT_OFFERED
         return offered
 
     def logits(self, sessions: Ints, rows: Ints) -> Floats:
@@ -408,11 +316,10 @@ class OfferedTracks:
 
     def _without_artists(self, sessions: Ints, rows: Ints) -> Floats:
         """Return what the factors and the labels but the artist say of tracks, shape (m,)."""
-        places = self._table.cells.place_of[rows]
+        places = self._table.clusters.place_of[rows]
         return self._table.tracks.of_tracks(self._taste, self._matches.by_value, sessions, places)
 
     def _biases(self, liked: SessionsSoFar, kept: Floats) -> Floats:
-        """Return each listener's bias, shape (b,)."""
         sessions, columns = np.nonzero(liked.valid)
         rows = liked.rows[sessions, columns]
         of_heard = self._without_artists(sessions, rows)
@@ -424,11 +331,11 @@ class OfferedTracks:
         return user_biases(logits, liked.fractions, evidence)[:, -1]
 
     def of_artists(self) -> Candidates:
-        """Return the unheard tracks of the artists heard that are in no cell offered, and their logits."""
+        """Return the unheard tracks of the artists heard that are in no cluster offered, and their logits."""
         return self._of_artists
 
     def _mark_heard(self, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-        """Value tracks of artists heard, and mark heard tracks; return these artists' tracks of other cells."""
+        """Value tracks of artists heard, and mark heard tracks; return these artists' tracks of other clusters."""
         again = self._matches.heard_artists()
         offered = self.offers(again.sessions, again.rows)
         valued = again.where(offered)
@@ -441,13 +348,11 @@ class OfferedTracks:
         return others._replace(scores=logits.astype(np.float64))
 
     def _rows(self, at: Ints) -> Ints:
-        """Return the rows whose logits are at these places."""
         places = at - self._shifts[np.searchsorted(self._ends, at, side="right")]
-        rows: Ints = self._table.cells.order[places].astype(np.int64)
+        rows: Ints = self._table.clusters.order[places].astype(np.int64)
         return rows
 
     def _at(self, sessions: Ints, rows: Ints) -> Ints:
-        """Return where the logits of offered tracks are."""
-        cells = self._table.cells
-        at: Ints = self._shift[sessions, cells.cell_of[rows]] + cells.place_of[rows]
+        clusters = self._table.clusters
+        at: Ints = self._shift[sessions, clusters.cluster_of[rows]] + clusters.place_of[rows]
         return at

@@ -29,14 +29,9 @@ class _Field(NamedTuple):
 
 
 class Filters:
-    """Rows by filter. A field is read from all tracks when it is first asked for, and then kept as two numbers a value.
+    """Rows by filter; a field is read from all tracks when it is first asked for, and then kept as two numbers a value.
 
-    Parameters
-    ----------
-    size : int
-        Number of rows.
-    tracks : callable
-        Returns the tracks in the order of the catalogue's rows.
+    `tracks` returns the tracks in the order of the catalogue's rows.
 
     Examples
     --------

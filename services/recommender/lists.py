@@ -16,12 +16,20 @@ tracks heard to 0.2 or less among their last 50 listens.
 With d of the artist's s tracks disliked, a track t has the propensity ::
 
     [t by the artist, not disliked] / s  +  (d / s) · contextual(t)          contextual(t) alone after a bad streak
+
+`i2i`: the best unseen neighbour of a recent track, chosen by how much of it was heard (Botify's `I2IRecommender`).
+
+One of the last ten listens is drawn as the seed track, with a probability proportional to its fraction; the answer is
+the seed track's first neighbour that is not among the ten. A seed track without such a neighbour is rejected and
+another one drawn, which is the same as drawing among the others only. So the answer t has the propensity ::
+
+    Σ fraction(s), over seed tracks s whose first unseen neighbour is t   /   Σ fraction(s), over all that have one
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -34,7 +42,10 @@ from botify.services.errors import RecommenderError
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_ranking
 from botify.services.recommender.sessions import has_seen
-from botify.streams.folds.users import POOR_FRACTION, UserState
+from botify.streams.folds.users import LISTEN, POOR_FRACTION, UserState
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 NEIGHBOURS = "neighbours"
 USER_LISTS = "user-lists"
@@ -48,16 +59,10 @@ _MAGIC = b"BLS1"
 class Lists:
     """A list of tracks for each key, best first.
 
-    As bytes, little-endian::
+    `keys`, shape (n,), are tracks or listeners, ascending; `tracks`, shape (n, k) with k at least 1, is padded with
+    `NO_TRACK`. As bytes, little-endian::
 
         "BLS1" | n u32 | k u32 | keys, n of i64, ascending | tracks, n rows of k of i32, padded with -1
-
-    Parameters
-    ----------
-    keys : ndarray of int64, shape (n,)
-        Tracks or listeners, ascending.
-    tracks : ndarray of int32, shape (n, k), k at least 1
-        Each row's tracks, padded with `NO_TRACK`.
 
     Examples
     --------
@@ -72,25 +77,15 @@ class Lists:
     def __init__(self, keys: NDArray[np.integer], tracks: NDArray[np.integer]) -> None:
         self._keys = keys
         self._tracks = tracks
-        self._sizes: NDArray[np.int64] = (tracks != NO_TRACK).sum(axis=1)
+        self._sizes: Ints = (tracks != NO_TRACK).sum(axis=1)
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def of(self, keys: NDArray[np.int64], most: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Look up the lists of some keys.
+    def of(self, keys: Ints, most: int | None = None) -> tuple[Ints, Ints]:
+        """Return the first `most` tracks of each key's list, shape (m, min(k, most)), and the length of the whole list.
 
-        Parameters
-        ----------
-        keys : ndarray of int64, shape (m,)
-        most : int, optional
-            Maximum number of tracks returned of each list; by default all.
-
-        Returns
-        -------
-        tracks : ndarray of int64, shape (m, min(k, most))
-        sizes : ndarray of int64, shape (m,)
-            Length of each whole list; 0 for a key without one.
+        A key without a list has the length 0.
         """
         if not len(self):
             return np.full((len(keys), 1), NO_TRACK), np.zeros(len(keys), dtype=np.int64)
@@ -104,13 +99,7 @@ class Lists:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read what `to_bytes` wrote; the arrays share the bytes' memory.
-
-        Raises
-        ------
-        RecommenderError
-            The bytes are not a list.
-        """
+        """Read what `to_bytes` wrote; the arrays share its memory. Raises `RecommenderError` for other bytes."""
         if len(raw) < _HEADER.size:
             raise RecommenderError(f"{len(raw)} bytes are not lists; build them again with `botify lists build`")
         magic, n, k = _HEADER.unpack_from(raw)
@@ -139,40 +128,11 @@ def latest(followed: ModelHandle[Lists]) -> LatestLists:
     return lambda: followed.current or NO_LISTS
 
 
-def draw_evenly(tracks: NDArray[np.int64], sizes: NDArray[np.int64], keys: Keys, stream: int) -> Answers:
-    """Draw one of each list's tracks uniformly; no answer from an empty list.
-
-    Parameters
-    ----------
-    tracks, sizes : ndarray
-        As `Lists.of` returns them.
-    keys : ndarray of uint64, shape (n,)
-    stream : int
-        Random stream of the keys.
-    """
-    some = np.maximum(sizes, 1)
-    drawn = tracks[np.arange(len(tracks)), integers(keys, stream, some)]
-    listed = sizes > 0
-    return Answers(np.where(listed, drawn, NO_ANSWER), np.where(listed, 1.0 / some, 0.0), sizes)
-
-
-def lists_as_ranking(tracks: NDArray[np.int64], sizes: NDArray[np.int64], k: int) -> Ranking:
-    """Return lists, as `Lists.of` returns them, as a ranking of k tracks."""
-    ranking, width = no_ranking(len(tracks), k), min(k, tracks.shape[1])
-    listed = np.arange(width) < sizes[:, None]
-    ranking.tracks[:, :width] = np.where(listed, tracks[:, :width], NO_ANSWER)
-    ranking.scores[:, :width] = np.where(listed, -np.arange(width), -np.inf)
-    return ranking
-
-
 class Contextual:
     """A neighbour of the track just heard, liked or not, drawn uniformly.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from botify.schemas.events import RecommendationRequest
-    >>> from botify.services.recommender.lists import Lists
     >>> recommender = Contextual(lambda: Lists(np.array([7]), np.array([[9]])))
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> recommender.recommend(Batch.of([request], [None])).tracks.tolist()
@@ -181,30 +141,38 @@ class Contextual:
 
     name = "contextual"
     fallback: str | None = "random"
+    random_stream = RandomStream.CONTEXTUAL
 
-    def __init__(self, neighbours: LatestLists) -> None:
-        self._neighbours = neighbours
+    def __init__(self, lists: LatestLists) -> None:
+        self._lists = lists
 
     def recommend(self, batch: Batch) -> Answers:
-        """Draw a neighbour; no answer for a track without any."""
-        return draw_evenly(*self._neighbours().of(batch.tracks), batch.keys, RandomStream.CONTEXTUAL)
+        """Draw one of the list; no answer where it is empty."""
+        return draw_evenly(*self._lists().of(self.keys_of(batch)), batch.keys, self.random_stream)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the neighbours, the nearest first."""
-        return lists_as_ranking(*self._neighbours().of(batch.tracks), k)
+        """Return the lists in their order."""
+        tracks, sizes = self._lists().of(self.keys_of(batch))
+        ranking, width = no_ranking(len(tracks), k), min(k, tracks.shape[1])
+        listed = np.arange(width) < sizes[:, None]
+        ranking.tracks[:, :width] = np.where(listed, tracks[:, :width], NO_ANSWER)
+        ranking.scores[:, :width] = np.where(listed, -np.arange(width), -np.inf)
+        return ranking
 
-    def because(self, batch: Batch, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
+    def keys_of(self, batch: Batch) -> Ints:
+        """Return whose lists are drawn from: those of the tracks just heard."""
+        return batch.tracks
+
+    def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return the track just heard for each."""
         return np.full(len(tracks), batch.tracks[0])
 
 
-class Indexed:
+class Indexed(Contextual):
     """A track of the listener's own list, drawn uniformly.
 
     Examples
     --------
-    >>> from botify.schemas.events import RecommendationRequest
-    >>> from botify.services.recommender.lists import Lists
     >>> recommender = Indexed(lambda: Lists(np.array([42]), np.array([[9]])))
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> recommender.recommend(Batch.of([request], [None])).tracks.tolist()
@@ -212,23 +180,28 @@ class Indexed:
     """
 
     name = "indexed"
-    fallback: str | None = "random"
+    random_stream = RandomStream.INDEXED
 
-    def __init__(self, lists: LatestLists) -> None:
-        self._lists = lists
+    def keys_of(self, batch: Batch) -> Ints:
+        """Return the listeners."""
+        return users_of(batch)
 
-    def recommend(self, batch: Batch) -> Answers:
-        """Draw from each listener's list; no answer for a listener without one."""
-        return draw_evenly(*self._lists().of(users_of(batch)), batch.keys, RandomStream.INDEXED)
-
-    def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return each listener's list, the best first."""
-        return lists_as_ranking(*self._lists().of(users_of(batch)), k)
+    def because(self, batch: Batch, tracks: Ints) -> Ints:
+        """Return nothing: the list says no reason."""
+        return np.full(len(tracks), NO_ANSWER)
 
 
-def users_of(batch: Batch) -> NDArray[np.int64]:
+def users_of(batch: Batch) -> Ints:
     """Return the listeners, shape (n,)."""
     return np.array([request.user for request in batch.requests], dtype=np.int64)
+
+
+def draw_evenly(tracks: Ints, sizes: Ints, keys: Keys, stream: int) -> Answers:
+    """Draw one of each list of `Lists.of` uniformly; no answer from an empty list."""
+    some = np.maximum(sizes, 1)
+    drawn = tracks[np.arange(len(tracks)), integers(keys, stream, some)]
+    listed = sizes > 0
+    return Answers(np.where(listed, drawn, NO_ANSWER), np.where(listed, 1.0 / some, 0.0), sizes)
 
 
 BAD_STREAK = 5
@@ -246,8 +219,7 @@ class SimilarUsers:
 
     Examples
     --------
-    >>> from botify.schemas.events import RecommendationRequest, Track
-    >>> from botify.services.recommender.lists import NO_LISTS
+    >>> from botify.schemas.events import Track
     >>> recommender = SimilarUsers(Catalogue([Track(7, "a", None, None, "x")]), lambda: NO_LISTS)
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> answers = recommender.recommend(Batch.of([request], [None]))
@@ -267,16 +239,12 @@ class SimilarUsers:
         lists, sizes = self._neighbours().of(batch.tracks)
         by_artist = uniform(batch.keys, RandomStream.STICKY_ARTIST).tolist()
         otherwise = uniform(batch.keys, RandomStream.SIMILAR_USERS).tolist()
+        rows = self._catalogue.rows_of(batch.tracks).tolist()
+        drawn = zip(lists.tolist(), sizes.tolist(), by_artist, otherwise, strict=True)
         choices = [
             self._choose(request, state, row, neighbours[:size], draws)
-            for request, state, row, neighbours, size, draws in zip(
-                batch.requests,
-                batch.states,
-                self._catalogue.rows_of(batch.tracks).tolist(),
-                lists.tolist(),
-                sizes.tolist(),
-                zip(by_artist, otherwise, strict=True),
-                strict=True,
+            for request, state, row, (neighbours, size, *draws) in zip(
+                batch.requests, batch.states, rows, drawn, strict=True
             )
         ]
         return Answers(
@@ -292,7 +260,7 @@ class SimilarUsers:
         state: UserState | None,
         row: int,
         neighbours: list[int],
-        draws: tuple[float, float],
+        draws: Sequence[float],
     ) -> _Choice:
         if row < 0:
             return _Choice(NO_ANSWER, 0.0, 0, "")
@@ -312,7 +280,7 @@ class SimilarUsers:
         return chosen._replace(propensity=propensity, candidates=candidates)
 
     def _other(self, neighbours: list[int], draw: float) -> _Choice:
-        """Return the answer of `contextual`, or of its fallback."""
+        """Answer as `contextual`, or its fallback."""
         if neighbours:
             count = len(neighbours)
             return _Choice(neighbours[int(draw * count)], 1 / count, count, "contextual")
@@ -337,3 +305,99 @@ def _disliked(request: RecommendationRequest, state: UserState | None) -> set[in
     if request.fraction <= POOR_FRACTION:
         disliked.add(request.track)
     return disliked
+
+
+SEED_TRACKS = 10
+
+
+class RecentListens(NamedTuple):
+    """The most recent listens of n listeners, newest first, shape (n, count); `NO_TRACK` where there are fewer."""
+
+    tracks: Ints
+    fractions: Floats
+
+
+def recent_listens(batch: Batch, count: int) -> RecentListens:
+    """Gather the last `count` listens of each listener, across sessions.
+
+    Examples
+    --------
+    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 0.5, 0, 0)
+    >>> recent_listens(Batch.of([request], [None]), 3).tracks.tolist()
+    [[7, -1, -1]]
+    """
+    n = len(batch)
+    tracks = np.full((n, count), NO_TRACK, dtype=np.int64)
+    fractions = np.zeros((n, count))
+    tracks[:, 0] = batch.tracks
+    fractions[:, 0] = [request.fraction for request in batch.requests]
+    # one array for all histories: one for each listener would cost ten times as much
+    most = count * LISTEN.itemsize
+    histories = [state.history[-most:] if state is not None else b"" for state in batch.states]
+    listens = np.frombuffer(b"".join(histories), dtype=LISTEN)
+    lengths = np.array([len(history) // LISTEN.itemsize for history in histories], dtype=np.int64)
+    rows = np.repeat(np.arange(n), lengths)
+    ends = np.cumsum(lengths)
+    ages = ends[rows] - 1 - np.arange(len(listens))
+    unseen = [not has_seen(state, request) for state, request in zip(batch.states, batch.requests, strict=True)]
+    slots = ages + np.array(unseen, dtype=np.int64)[rows]
+    fit = slots < count
+    tracks[rows[fit], slots[fit]] = listens["track"][fit]
+    fractions[rows[fit], slots[fit]] = listens["fraction"][fit]
+    return RecentListens(tracks, fractions)
+
+
+class I2I:
+    """The best unseen neighbour of a recent track.
+
+    Examples
+    --------
+    >>> recommender = I2I(lambda: Lists(np.array([7]), np.array([[7, 9]])))
+    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
+    >>> recommender.recommend(Batch.of([request], [None])).tracks.tolist()  # 7 was just heard
+    [9]
+    """
+
+    name = "i2i"
+    fallback: str | None = "random"
+
+    def __init__(self, neighbours: LatestLists) -> None:
+        self._neighbours = neighbours
+
+    def recommend(self, batch: Batch) -> Answers:
+        """Draw a seed track for each request; no answer if no track heard has an unseen neighbour."""
+        recent = recent_listens(batch, SEED_TRACKS)
+        found = self._first_unseen(recent.tracks)
+        weights = np.where(found != NO_TRACK, recent.fractions, 0.0)
+        bounds = np.cumsum(weights, axis=1)
+        total = bounds[:, -1]
+        # rounding could make this the whole total, beyond which there is no seed track
+        target = np.minimum(uniform(batch.keys, RandomStream.I2I) * total, np.nextafter(total, 0.0))
+        seed_tracks = np.argmax(bounds > target[:, None], axis=1)
+        tracks = found[np.arange(len(batch)), seed_tracks]
+        answered = total > 0
+        same = np.where(found == tracks[:, None], weights, 0.0).sum(axis=1)
+        return Answers(
+            np.where(answered, tracks, NO_ANSWER),
+            np.divide(same, total, out=np.zeros(len(batch)), where=answered),
+            _distinct(np.where(weights > 0, found, NO_TRACK)),
+        )
+
+    def _first_unseen(self, tracks: Ints) -> Ints:
+        """Return each track's first neighbour that is not in the same row, else `NO_TRACK`; shape (n, SEED_TRACKS)."""
+        n = len(tracks)
+        # at most SEED_TRACKS of them were seen, so the first unseen one is among one more
+        neighbours, sizes = self._neighbours().of(tracks.ravel(), most=SEED_TRACKS + 1)
+        neighbours = neighbours.reshape(n, SEED_TRACKS, -1)
+        seen = (neighbours[..., None] == tracks[:, None, None, :]).any(axis=-1)
+        listed = np.arange(neighbours.shape[-1]) < sizes.reshape(n, SEED_TRACKS, 1)
+        usable = listed & ~seen
+        first = np.take_along_axis(neighbours, np.argmax(usable, axis=-1)[..., None], axis=-1)[..., 0]
+        return np.where(usable.any(axis=-1), first, NO_TRACK)
+
+
+def _distinct(tracks: Ints) -> Ints:
+    ordered = np.sort(tracks, axis=1)
+    new = np.diff(ordered, axis=1, prepend=NO_TRACK) != 0  # ids are not negative, so NO_TRACK sorts first
+    count: Ints = new.sum(axis=1)
+    return count

@@ -6,23 +6,26 @@ other recommenders this one does not repeat what earlier sessions heard.
 
 The answer is the first of the `BEST` best candidates, or with probability `EXPLORE` one of them drawn uniformly. A
 listener of whom the model knows no track gets what is popular: popular tracks are always candidates. The newest tracks
-of the catalogue that the model does not know yet are ranked by their artist and genre, see `fresh`. Without a snapshot
+of the catalogue that the model does not know yet are ranked by their artist and genre. Without a snapshot
 there is no answer.
+
+They are ranked by the tracks that share these. The scores of the model's best tracks are logarithms of chances, up to a
+constant; a track that the model does not know gets the mean chance of the tracks of its artist, or of its genre if that
+is more. Tracks that are not among the best count as 0, so a large genre says little.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from botify.core.keyed_random import uniform
 from botify.services.recommender.candidates import most_of
-from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.fresh import EVIDENCE, FreshTracks
+from botify.services.recommender.catalogue import Catalogue, Integers
 from botify.services.recommender.protocol import (
     NO_ANSWER,
     Answers,
@@ -39,6 +42,119 @@ from botify.streams.folds.users import LISTEN
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import values_of
 
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+NEWEST = 128
+"""Tracks with the highest ids; only they may be ranked before they were played, so that the cost is bounded."""
+EVIDENCE = 20
+"""Best tracks of a ranking whose chances count."""
+
+
+class Groups(NamedTuple):
+    """What n tracks have in common with those of a ranking: their artists, or their genres, of which m are different.
+
+    `column_of`, shape (all groups,), is the column of each group that one of the tracks has, and m for the others;
+    `columns`, shape (n,), that of each track; `sizes`, shape (n,), the number of tracks of its group, infinite where it
+    is of no group.
+    """
+
+    column_of: Ints
+    columns: Ints
+    sizes: Floats
+
+    @classmethod
+    def of(cls, groups: Integers, sizes: Floats) -> Self:
+        """Give the groups of some tracks their columns; `sizes` are those of all groups."""
+        distinct, columns = np.unique(groups, return_inverse=True)
+        column_of = np.full(len(sizes), len(distinct), dtype=np.int64)
+        column_of[distinct] = np.arange(len(distinct))
+        return cls(column_of, columns, sizes[groups])
+
+    def means(self, chances: Floats, groups: Integers) -> Floats:
+        """Return the mean chance of each track's group, shape (b, n), given tracks of some groups, both (b, w)."""
+        width = int(self.columns.max(initial=0)) + 2
+        cells = self.column_of[groups] + np.arange(0, width * len(groups), width)[:, None]
+        sums = np.bincount(cells.ravel(), chances.ravel(), width * len(groups)).reshape(-1, width)
+        means: Floats = sums[:, self.columns] / self.sizes
+        return means
+
+
+class Unknown(NamedTuple):
+    """Fresh tracks that a model does not know, shape (n,), and their company."""
+
+    tracks: Ints
+    artists: Groups
+    genres: Groups
+
+
+class FreshTracks:
+    """The newest tracks of a catalogue whose artist or genre other tracks have.
+
+    `tracks` are at most `NEWEST`; none where the catalogue tells tracks apart by their names only.
+
+    Examples
+    --------
+    >>> from botify.schemas.events import Track
+    >>> fresh = FreshTracks(Catalogue([Track(1, "a", None, None, "x"), Track(2, "a", None, None, "y")]))
+    >>> best = Ranking(np.array([[1, NO_ANSWER]]), np.array([[-0.5, -np.inf]]))
+    >>> model = NextTrack()
+    >>> model.learn([7], [1], [1.0], [1])
+    >>> fresh.insert(best, fresh.unknown_to(model), np.array([[False]]), 2).tracks.tolist()
+    [[1, 2]]
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._artist_size = catalogue.artist_size.astype(np.float64)
+        self._genre_size = np.bincount(catalogue.genre_of, minlength=len(catalogue.genres)).astype(np.float64)
+        if None in catalogue.genres:
+            self._genre_size[catalogue.genres.index(None)] = np.inf
+        rows = np.arange(max(0, len(catalogue) - NEWEST), len(catalogue))
+        in_genre = self._genre_size[catalogue.genre_of[rows]]
+        has_company = (self._artist_size[catalogue.artist_of[rows]] > 1) | ((in_genre > 1) & np.isfinite(in_genre))
+        self.tracks: Ints = catalogue.tracks[rows[has_company]]
+        self._asked: NextTrack | None = None
+        self._unknown = self._of(self.tracks)
+
+    def unknown_to(self, model: NextTrack) -> Unknown:
+        """Return the tracks that a model does not know; the model of a snapshot, which no longer learns."""
+        if model is not self._asked:
+            self._asked, self._unknown = model, self._of(self.tracks[~model.knows(self.tracks)])
+        return self._unknown
+
+    def insert(self, ranking: Ranking, unknown: Unknown, excluded: NDArray[np.bool_], k: int) -> Ranking:
+        """Rank some of the n unknown tracks among those of a ranking, and return the k best.
+
+        The ranking of shape (b, w), w >= k, has no fresh track; its first `EVIDENCE` count. `excluded`, shape (b, n),
+        marks tracks that a request must not get.
+        """
+        best = ranking.scores[:, :1]
+        best = np.where(np.isfinite(best), best, 0.0)
+        chances = np.exp(ranking.scores[:, :EVIDENCE] - best)
+        # row -1, of no track, has the chance 0
+        rows = self._catalogue.rows_of(ranking.tracks[:, :EVIDENCE].ravel()).reshape(chances.shape)
+        chance = np.maximum(
+            unknown.artists.means(chances, self._catalogue.artist_of[rows]),
+            unknown.genres.means(chances, self._catalogue.genre_of[rows]),
+        )
+        chance[excluded] = 0.0
+        with np.errstate(divide="ignore"):
+            added = np.log(chance) + best
+        scores = np.concatenate([ranking.scores, added], axis=1)
+        both = np.concatenate([ranking.tracks, np.where(chance > 0, unknown.tracks, NO_ANSWER)], axis=1)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return Ranking(np.take_along_axis(both, order, axis=1), np.take_along_axis(scores, order, axis=1))
+
+    def _of(self, tracks: Ints) -> Unknown:
+        rows = self._catalogue.rows_of(tracks)
+        return Unknown(
+            tracks,
+            Groups.of(self._catalogue.artist_of[rows], self._artist_size),
+            Groups.of(self._catalogue.genre_of[rows], self._genre_size),
+        )
+
+
 BEST = 20
 
 LatestNextTrack = Callable[[], NextTrack | None]
@@ -51,13 +167,8 @@ _LISTEN = struct.Struct("<8xqdi")
 class Histories(NamedTuple):
     """What each listener of a batch of b requests heard, oldest first, one after another; m listens in all.
 
-    Attributes
-    ----------
-    tracks : ndarray of int64, shape (m,)
-    fractions : ndarray of float64, shape (m,)
-    times_ms : ndarray of int64, shape (m,)
-        Both are 0 where the state has the track of a listen and no longer the rest.
-    lengths, asked_ms : ndarray of int64, shape (b,)
+    `fractions` and `times_ms` are 0 where the state has the track of a listen and no longer the rest. `lengths` and
+    `asked_ms` have the shape (b,).
     """
 
     tracks: NDArray[np.int64]
@@ -114,17 +225,7 @@ def histories_of(batch: Batch) -> Histories:
 class NextTrackRecommender:
     """Best of what the model says is next.
 
-    Parameters
-    ----------
-    catalogue : Catalogue
-        Tracks that are not in it are not answered.
-    model : callable returning NextTrack or None
-        Of the newest snapshot.
-
-    Examples
-    --------
-    >>> NextTrackRecommender(Catalogue([]), lambda: None).recommend(Batch.of([], [])).tracks.tolist()
-    []
+    `model` returns that of the newest snapshot, or None; tracks that are not in the catalogue are not answered.
     """
 
     name = NextTrack.name

@@ -61,20 +61,11 @@ class Because(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests that are answered in one call.
+    """Requests that are answered in one call; the columns have the length n.
 
-    Attributes
-    ----------
-    states : sequence of UserState or None, length n
-        State of each listener in Redis; None for one without listens.
-    tracks : ndarray of int64, shape (n,)
-        The track just heard.
-    keys : ndarray of uint64, shape (n,)
-        Keys of all randomness, from the request ids: a replayed request gets the same answer from the same state.
-    likes : sequence of Likes or None, length n
-        The tracks that each listener liked; None for one without likes.
-    allowed : ndarray of bool, shape (tracks of the catalogue,), or None
-        Rows that pass the filters of a slate, whose request is then the only one; others need not be ranked.
+    A listener without listens has no state, one without likes None. `tracks` are those just heard. `keys`, those of all
+    randomness, follow from the request ids: a replayed request gets the same answer from the same state. `allowed`,
+    shape (tracks of the catalogue,), marks rows that pass the filters of a slate, whose request is then the only one.
     """
 
     requests: Sequence[RecommendationRequest]
@@ -114,16 +105,9 @@ class Batch:
 class Answers(NamedTuple):
     """One answer for each request.
 
-    Attributes
-    ----------
-    tracks : ndarray of int64, shape (n,)
-        Track ids; `NO_ANSWER` where the recommender has none.
-    propensities : ndarray of float64, shape (n,)
-        Probability with which each track was chosen, given the request and the state.
-    candidates : ndarray of int64, shape (n,), or None
-        Number of tracks each was chosen from; None if the recommender does not report it.
-    policies : sequence of str, length n, or None
-        The policy that chose, for a recommender that mixes several.
+    `tracks` is `NO_ANSWER` where there is none; `propensities` are the probabilities with which each was chosen, given
+    the request and the state, `candidates` the numbers of tracks it was chosen from, if the recommender reports them.
+    `policies` are those that chose, for a recommender that mixes several.
     """
 
     tracks: NDArray[np.int64]
@@ -158,14 +142,9 @@ class Recommender(Protocol):
 
 
 class Ranking(NamedTuple):
-    """The best tracks for each request, best first.
+    """The best tracks for each request, best first, and the scores that order them; shape (n, k).
 
-    Attributes
-    ----------
-    tracks : ndarray of int64, shape (n, k)
-        Track ids; `NO_ANSWER` where a list ends early.
-    scores : ndarray of float64, shape (n, k)
-        What they are ordered by, on the recommender's own scale; -inf where a list ends early.
+    Where a list ends early, the track is `NO_ANSWER` and the score -inf. Scores have the recommender's own scale.
     """
 
     tracks: NDArray[np.int64]

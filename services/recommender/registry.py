@@ -19,17 +19,14 @@ from numpy.typing import NDArray
 from botify.schemas.events import Model
 from botify.services.errors import RecommenderError
 from botify.services.recommender.bandit import POLICIES, Bandit, Mix, Results
+from botify.services.recommender.baselines import RandomTracks, StickyArtist, StickyArtistMixed, StickyNoRepeat, TopPop
 from botify.services.recommender.candidates import LatestGraph, ServedGraph
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.factors import LatestFactors, ServedFactors
-from botify.services.recommender.item_to_item import I2I, I2IStream
-from botify.services.recommender.lists import Contextual, Indexed, LatestLists, SimilarUsers
+from botify.services.recommender.lists import I2I, Contextual, Indexed, LatestLists, SimilarUsers
 from botify.services.recommender.next_track import LatestNextTrack, NextTrackRecommender
 from botify.services.recommender.protocol import RandomStream, Recommender
-from botify.services.recommender.random_tracks import RandomTracks
-from botify.services.recommender.rerank import Fism, Memory, Rerank
-from botify.services.recommender.sticky_artist import StickyArtist, StickyArtistMixed, StickyNoRepeat
-from botify.services.recommender.toppop import TopPop
+from botify.services.recommender.rerank import Fism, I2IStream, Memory, Rerank
 from botify.streams.learner.models.factors import FactorModel, read_factors
 from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track import NextTrack
@@ -42,20 +39,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RecommenderInputs:
-    """What recommenders read besides the request: each callable returns the newest value.
+    """What recommenders read in addition to the request: each callable returns the newest value.
 
-    Attributes
-    ----------
-    top : callable returning ndarray of int64
-        The most popular tracks.
-    neighbours, user_lists : callable returning Lists
-        Lists from the batch job.
-    policy_results : callable returning a mapping
-        Sum of time and number of ended sessions, by policy.
-    clock : callable
-        Monotonic seconds; tells `mix` when to read the policy results again.
-    longer_top : callable of int, optional
-        Returns so many of the most popular tracks, as they are now.
+    `top` are the most popular tracks, `longer_top` a given number of them. `neighbours` and `user_lists` come from the
+    batch job. `policy_results` are time and ended sessions by policy, which `mix` reads again by the clock of monotonic
+    seconds.
     """
 
     top: Callable[[], NDArray[np.int64]]
@@ -82,16 +70,8 @@ class Parts(NamedTuple):
 class RegistryEntry:
     """One recommender, as the service, the experiments file and the benchmark know it.
 
-    Attributes
-    ----------
-    recommender : type
-        Its class, which has its name and its fallback.
-    random_streams : tuple of int
-        The streams that it draws from, see `RandomStream`; new ones have numbers from 16.
-    needs_lists : bool
-        Whether it needs the lists of the batch job; benchmark and evaluation then run that job first.
-    models : tuple of str
-        Names of the models of the learner that it serves from.
+    Its class has its name and its fallback. New `random_streams` have numbers from 16. With `needs_lists`, benchmark
+    and evaluation run the batch job first. `models` are those of the learner that it serves from.
     """
 
     recommender: type[Recommender]
@@ -181,10 +161,7 @@ GROUP = "botify.recommenders"
 def entry_of(found: Any, entries: Mapping[str, RegistryEntry]) -> RegistryEntry:
     """Return the entry of what an entry point names: an entry, or a class that is made from a catalogue.
 
-    Raises
-    ------
-    RecommenderError
-        It is neither, or it does not fit the other entries.
+    Raises `RecommenderError` if it is neither, or does not fit the other entries.
     """
     entry = found if isinstance(found, RegistryEntry) else _entry_of_class(found)
     if entry.name in entries:
@@ -202,13 +179,7 @@ def _entry_of_class(found: Any) -> RegistryEntry:
 
 
 def with_installed(own: Iterable[RegistryEntry], installed: Iterable[Any]) -> dict[str, RegistryEntry]:
-    """Return entries by name, those of installed packages last; one that cannot be used is left out with an error.
-
-    Parameters
-    ----------
-    installed : iterable of importlib.metadata.EntryPoint
-        Each names a `RegistryEntry`, or a class that is made from a catalogue.
-    """
+    """Return entries by name, those of installed packages last; one that cannot be used is left out with an error."""
     entries = {entry.name: entry for entry in own}
     for point in installed:
         try:
@@ -228,8 +199,8 @@ RECOMMENDERS: dict[str, RegistryEntry] = with_installed(_ENTRIES, entry_points(g
 class OnDemand(Generic[T]):
     """Prepares the snapshots of a model from the first time on that one is asked for.
 
-    `next_track` takes 100 MB of a million tracks, and only experiments that name it ask for it. Who asks first waits
-    until it is prepared, for up to half a second; later snapshots are prepared by the thread that reads them.
+    `next_track` takes 100 MB of a million tracks, and only experiments that name it ask for it. The first caller waits
+    until it is prepared, for up to half a second; the thread that reads snapshots prepares later ones.
 
     Examples
     --------
@@ -246,7 +217,7 @@ class OnDemand(Generic[T]):
         self._is_asked = False
 
     def __call__(self, model: Model) -> Callable[[], T]:
-        """Return what returns the prepared snapshot; raises as `prepare`, then or when it is asked first."""
+        """Return a callable that returns the prepared snapshot; one of both raises as `prepare`."""
         if self._is_asked:
             prepared = self._prepare(model)
             return lambda: prepared
@@ -262,10 +233,7 @@ class OnDemand(Generic[T]):
 class RecommenderFactory:
     """Builds all recommenders for a catalogue, and prepares snapshots for it before they are served.
 
-    Parameters
-    ----------
-    guard : callable of Recommender, optional
-        Wraps each recommender, including those that `mix` calls; see `Guards`.
+    `guard` wraps each recommender, including those that `mix` calls; see `Guards`.
     """
 
     def __init__(self, guard: Callable[[Recommender], Recommender] = lambda recommender: recommender) -> None:

@@ -1,8 +1,8 @@
 """`fism`: the unheard track with the highest predicted fraction, of those that the session is offered.
 
-The tracks offered are those of the cells of similar tracks that fit the session's taste best, see `factors`. The answer
-is the one with the highest logit, or with probability `EXPLORE` one of them drawn uniformly: a track that is never
-recommended is never learned.
+The tracks offered are those of the clusters of similar tracks that fit the session's taste best, see `factors`. The
+answer is the one with the highest logit, or with probability `EXPLORE` one of them drawn uniformly: a track that is
+never recommended is never learned.
 
 `memory`: a track that the listener liked in a similar earlier session.
 
@@ -12,7 +12,11 @@ score is ::
     fraction · match
 
 where the match is 1 if its session began with the same track as this one, 0.9 with the same artist, and 0.3 otherwise.
-The answer is drawn uniformly from the `BEST` best that this session has not heard.
+The answer is drawn uniformly from the `BEST_LIKED` best that this session has not heard.
+
+`i2i_stream`: unheard neighbours of what the session liked recently, in the graph that the learner maintains. Each of
+the last `STREAM_SEED_TRACKS` liked listens passes its fraction on to its neighbours, in proportion to their weight; a
+candidate's score is the highest that it receives. The answer is drawn uniformly from the `BEST_NEAR` best.
 
 `rerank`: the best of the candidates of `fism`, `memory` and `i2i_stream`, ranked by one value: the logit of the
 factors, and for a track that the listener liked before `LIKED_AGAIN` times its score more. The answer is the candidate
@@ -60,22 +64,15 @@ EXPLORE = 0.02
 LIKED_AGAIN = 1.0
 """What a like's score adds to the logit of its track."""
 MOST_VALUED = 20_000
-"""Tracks that pass a filter and are all valued, in about 3 ms; of more, only those of the cells offered."""
+"""Tracks that pass a filter and are all valued, in about 3 ms; of more, only those of the clusters offered."""
 
 
 class Best(NamedTuple):
     """The best track of each session; all of shape (b,).
 
-    Attributes
-    ----------
-    rows : ndarray of int64
-        Row in the catalogue; -1 if the session has heard nothing, or all that it is offered.
-    values : ndarray of float32
-        Logit.
-    free : ndarray of int64
-        Number of tracks that the session is offered and has not heard.
-    explored : ndarray of int64
-        A row drawn uniformly from these if the session explores, else -1.
+    `rows` is -1 for a session that has heard nothing, or all that it is offered; `values` are logits, `free` the number
+    of unheard tracks that it is offered. `explored` is a row drawn uniformly from these if the session explores, else
+    -1.
     """
 
     rows: Ints
@@ -85,18 +82,7 @@ class Best(NamedTuple):
 
 
 class Fism:
-    """The unheard track of which the factors expect the most to be heard.
-
-    Parameters
-    ----------
-    factors : callable returning ServedFactors or None
-        The newest snapshot.
-
-    Examples
-    --------
-    >>> Fism(Catalogue([]), lambda: None).recommend(Batch.of([], [])).tracks.tolist()
-    []
-    """
+    """The unheard track of which the factors expect the most to be heard."""
 
     name = "fism"
     fallback: str | None = "sticky_norepeat"
@@ -133,7 +119,6 @@ class Fism:
             yield part, so_far, OfferedTracks(so_far, table, self._catalogue)
 
     def _best(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Best:
-        """Return the best of what is offered or of the other candidates."""
         best = best_of_offered(batch, so_far, offered)
         others = best_of_sessions(self._others(batch, so_far, offered))
         better = others.where(others.scores > best.values[others.sessions])
@@ -152,7 +137,7 @@ class Fism:
         return unheard(Candidates.together(best, self._others(batch, so_far, offered)), so_far, self._catalogue)
 
     def _others(self, _batch: Batch, _so_far: SessionsSoFar, offered: OfferedTracks) -> Candidates:
-        """Return unheard tracks that no cell offers, and their values; may contain duplicates."""
+        """Return unheard tracks that no cluster offers, and their values; may contain duplicates."""
         return offered.of_artists()
 
 
@@ -180,29 +165,12 @@ def answers_of(best: Best, offered: OfferedTracks, catalogue: Catalogue) -> Answ
     by_exploring = offered.offers(np.arange(len(chosen)), chosen) * (EXPLORE / np.maximum(best.free, 1))
     by_value = (chosen == best.rows) * np.where(best.free > 0, 1 - EXPLORE, 1.0)
     return Answers(
-        np.where(there, catalogue.tracks[chosen], NO_ANSWER),
-        np.where(there, by_exploring + by_value, 0.0),
-        best.free,
+        np.where(there, catalogue.tracks[chosen], NO_ANSWER), np.where(there, by_exploring + by_value, 0.0), best.free
     )
 
 
 class Rerank(Fism):
-    """The best of the candidates of fism, memory and i2i_stream, by one value.
-
-    Parameters
-    ----------
-    catalogue, factors
-        As of `Fism`.
-    graph : callable returning ServedGraph or None
-        The newest snapshot.
-
-    Examples
-    --------
-    >>> nothing = Catalogue([])
-    >>> recommender = Rerank(nothing, lambda: None, lambda: None)
-    >>> recommender.recommend(Batch.of([], [])).tracks.tolist()
-    []
-    """
+    """The best of the candidates of fism, memory and i2i_stream, by one value."""
 
     name = "rerank"
 
@@ -239,19 +207,13 @@ def best_of_sessions(candidates: Candidates) -> Candidates:
     return candidates.where(order[np.diff(candidates.sessions[order], prepend=-1) != 0])
 
 
-BEST = 3
+BEST_LIKED = 3
 LEAST_SCORE = 0.25
 """Candidates with a lower score are dropped; without any, the fallback answers."""
 
 
 class Memory:
-    """A track that the listener liked in a similar session.
-
-    Examples
-    --------
-    >>> Memory(Catalogue([])).recommend(Batch.of([], [])).tracks.tolist()
-    []
-    """
+    """A track that the listener liked in a similar session."""
 
     name = "memory"
     fallback: str | None = "sticky_norepeat"
@@ -263,7 +225,7 @@ class Memory:
         """Draw for each request; no answer without a candidate of at least `LEAST_SCORE`."""
         if not len(self._catalogue):
             return no_answers(len(batch))
-        return draw_from_best(self._good(batch), batch.keys, RandomStream.MEMORY, BEST, self._catalogue)
+        return draw_from_best(self._good(batch), batch.keys, RandomStream.MEMORY, BEST_LIKED, self._catalogue)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the tracks that the listener liked before, and that this session has not heard."""
@@ -277,3 +239,37 @@ class Memory:
         so_far = sessions_so_far(batch, self._catalogue)
         remembered = unheard(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
         return remembered.where(remembered.scores >= LEAST_SCORE)
+
+
+BEST_NEAR = 5
+
+
+class I2IStream:
+    """An unheard neighbour of what the session liked, in the live graph."""
+
+    name = "i2i_stream"
+    fallback: str | None = "sticky_norepeat"
+
+    def __init__(self, catalogue: Catalogue, graph: LatestGraph) -> None:
+        self._catalogue = catalogue
+        self._graph = graph
+
+    def recommend(self, batch: Batch) -> Answers:
+        """Draw for each request; no answer if the graph has no unheard neighbour."""
+        if not len(self._catalogue):
+            return no_answers(len(batch))
+        return draw_from_best(self._near(batch), batch.keys, RandomStream.I2I_STREAM, BEST_NEAR, self._catalogue)
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return the best of the graph's unheard neighbours."""
+        if not len(self._catalogue):
+            return no_ranking(len(batch), k)
+        return best_of_candidates(self._near(batch), len(batch), k, self._catalogue)
+
+    def because(self, batch: Batch, tracks: Ints) -> Ints:
+        """Return the listen that each track is offered for."""
+        return nearest_liked(sessions_so_far(batch, self._catalogue), tracks, self._catalogue, self._graph())
+
+    def _near(self, batch: Batch) -> Candidates:
+        so_far = sessions_so_far(batch, self._catalogue)
+        return unheard(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)

@@ -13,27 +13,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from botify.core.errors import RejectedMessageError
 from botify.core.kafka.config import consumer_config, is_retriable
+from botify.core.kafka.headers import headers_of
 from botify.core.kafka.publisher import Record, RecordPublisher
 from botify.core.settings import Settings
 from botify.core.telemetry import DurationHistogram
 from botify.core.throttle import gather_ms
 from botify.schemas.codec import Codec
+from botify.schemas.dead_letters import dead_letter
 from botify.schemas.events import Recommendation, RecommendationRequest
 from botify.schemas.models import ModelReader
 from botify.schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
 from botify.schemas.validation import Intake, accept_requests
 from botify.services.errors import RecommenderError
 from botify.services.experiments import Experiments, LiveExperiments
-from botify.services.recommender.delivery import Delivery, Rejected
 from botify.services.recommender.dispatch import Breaker, Dispatched, LiveRecommenders
 from botify.services.recommender.protocol import NO_ANSWER, Batch
 from botify.services.recommender.sessions import PendingListens
@@ -42,6 +43,96 @@ from botify.streams.folds.likes import Likes
 from botify.streams.folds.users import UserState
 from botify.streams.read import StateReader
 from botify.streams.store.connect import REDIS_ERRORS
+
+Rejected = tuple[Message, RejectedMessageError]
+
+MAX_UNACKNOWLEDGED = 20_000
+POLL_S = 0.05
+
+
+@dataclass(slots=True)
+class _Batch:
+    offsets: dict[tuple[str, int], int]
+    waiting: int
+
+
+class Delivery:
+    """Sends batches of answers to `topic`, and commits the requests' offsets behind them.
+
+    The publisher must report the delivery of every record.
+    """
+
+    def __init__(self, consumer: Consumer, publisher: RecordPublisher, topic: str, dead_letters: str) -> None:
+        self._consumer = consumer
+        self._publisher = publisher
+        self._topic = topic
+        self._dead_letters = dead_letters
+        self._batches: deque[_Batch] = deque()
+        self._unacknowledged = 0
+        self._committable: dict[tuple[str, int], int] = {}
+        self._refused: KafkaError | None = None
+
+    def send(
+        self, requests: Sequence[Message], answers: Mapping[int, list[Record]], rejected: Sequence[Rejected] = ()
+    ) -> None:
+        """Send the answers to a batch of requests, by partition (-1 is the key's), and its dead letters.
+
+        Waits while more than `MAX_UNACKNOWLEDGED` records are unacknowledged. Raises `RecommenderError` if a broker
+        refused an answer; requests since the last commit are answered again after a restart.
+        """
+        if rejected:
+            self._publisher.drain()  # they may be large, and `produce` does not wait while the queue is full
+        batch = _Batch({}, sum(map(len, answers.values())) + len(rejected))
+        for request in requests:
+            batch.offsets[request.topic(), request.partition()] = request.offset() + 1
+        self._batches.append(batch)
+        self._unacknowledged += batch.waiting
+
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            batch.waiting -= 1
+            self._unacknowledged -= 1
+            if error is not None:
+                self._refused = error
+
+        for partition, records in answers.items():
+            self._publisher.send_batch(self._topic, records, partition, on_delivery)
+        produce = self._publisher.produce
+        for message, reason in rejected:
+            origin = message.topic(), message.partition(), message.offset()
+            letter = dead_letter(origin, message.key(), message.value(), headers_of(message), reason)
+            produce(self._dead_letters, **letter, on_delivery=on_delivery)
+        self.poll()
+        while self._unacknowledged > MAX_UNACKNOWLEDGED:
+            self.poll(POLL_S)
+
+    def poll(self, wait_s: float = 0.0) -> None:
+        """Handle acknowledgements; wait for the first one. Raises `RecommenderError` if a broker refused an answer."""
+        self._publisher.poll(wait_s)
+        if self._refused is not None:
+            raise RecommenderError(f"the brokers refused an answer or a dead letter: {self._refused.str()}")
+        while self._batches and self._batches[0].waiting == 0:
+            self._committable.update(self._batches.popleft().offsets)
+
+    def commit(self, *, wait: bool = False) -> None:
+        """Commit acknowledged requests.
+
+        With `wait`, as the partitions are given up: first flush everything, and wait for the broker. What is not
+        acknowledged then is left to the next owner, whose commit a later one would undo.
+        """
+        if wait:
+            self._publisher.drain()
+            self.poll()
+            self._batches.clear()
+        if self._committable:
+            offsets = [TopicPartition(topic, partition, at) for (topic, partition), at in self._committable.items()]
+            self._committable = {}
+            self._consumer.commit(offsets=offsets, asynchronous=not wait)
+
+    def forget(self) -> None:
+        """Drop what is not committed: another member owns the partitions now."""
+        self._batches.clear()
+        self._committable.clear()
+
 
 log = logging.getLogger(__name__)
 
@@ -67,30 +158,11 @@ class RecommenderCounters:
 
 
 class RecommenderService:
-    """One member of the recommenders' group.
+    """One member of the recommenders' group; closes the models, and live experiments.
 
-    Parameters
-    ----------
-    experiments : Experiments or LiveExperiments
-        Closed with the service if it is live.
-    models : ModelReader
-        Models of the recommenders; closed with the service.
-    breakers : mapping of name to Breaker
-        The recommenders' circuit breakers.
-
-    Attributes
-    ----------
-    answers : collections.Counter of str
-        Answers by recommender.
-    asked, fallbacks : collections.Counter of str
-        Answers by assigned policy, and those of them that a fallback gave. Policies of `mix` count separately:
-        `mix/rerank`.
-    durations : DurationHistogram
-        From the request's record timestamp to its answer.
-    assigned : bool
-        Whether the group has assigned partitions to this member; the assignment may be empty.
-    redis_problem : str | None
-        Error of the last read of the listeners' states, if it failed.
+    `answers` counts by recommender, `asked` and `fallbacks` by assigned policy; policies of `mix` count separately:
+    `mix/rerank`. `durations` are from the request's record timestamp to its answer. `assigned` says whether the group
+    has assigned partitions to this member, perhaps none; `redis_problem` is the error of the last read of states.
     """
 
     def __init__(
@@ -142,10 +214,7 @@ class RecommenderService:
     def step(self, wait_s: float = 0.2) -> int:
         """Answer one batch of requests; return how many messages it had.
 
-        Raises
-        ------
-        RecommenderError
-            Kafka can no longer be read from or written to.
+        Raises `RecommenderError` if Kafka can no longer be read from or written to.
         """
         messages = self._receive(wait_s)
         if messages:

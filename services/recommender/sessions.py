@@ -41,18 +41,10 @@ def has_seen(state: UserState | None, request: RecommendationRequest) -> bool:
 class SessionsSoFar:
     """Sessions of a batch of b requests; m listens in all of them together.
 
-    Attributes
-    ----------
-    session_of, heard : ndarray of int64, shape (m,)
-        All listens, by session and in order: the session's index, and the track's row in the catalogue.
-    seed_tracks : ndarray of int64, shape (b,)
-        Row of the first track.
-    rows : ndarray of int64, shape (b, WINDOW)
-        The first listen and the last ones; 0 where `valid` is False.
-    fractions : ndarray of float32, shape (b, WINDOW)
-        0 there.
-    valid : ndarray of bool, shape (b, WINDOW)
-        A session begins at column 0. Tracks that are not in the catalogue are dropped everywhere.
+    `session_of` and `heard`, shape (m,), are all listens by session and in order: the session's index, and the track's
+    row. `seed_tracks`, shape (b,), is the row of the first track. `rows`, `fractions` and `valid`, shape (b, WINDOW),
+    are the first listen and the last ones, from column 0 on, and 0 where `valid` is False. Tracks that are not in the
+    catalogue are dropped.
     """
 
     session_of: Ints
@@ -108,10 +100,7 @@ def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
 
 
 def _concatenated(batch: Batch) -> tuple[Ints, Floats, Ints]:
-    """Concatenate the listens of all sessions: track ids, fractions, and the sessions' lengths.
-
-    A fraction that the state no longer has is set to 1; of those only the first listen's is used, and that is 1.
-    """
+    """Concatenate the listens of all sessions: track ids, fractions, and the sessions' lengths."""
     heard, histories, lengths, of_state, current = [], [], [], [], []
     for request, state in zip(batch.requests, batch.states, strict=True):
         tracks = b""
@@ -151,7 +140,8 @@ _Known = tuple[str, bytearray]
 class PendingListens:
     """The last requests of each listener's session, in a bounded cache.
 
-    A listener who was forgotten is answered from the state alone, as after a rebalance.
+    The cache is that of `GenerationCache`. A listener who was forgotten is answered from the state alone, as after a
+    rebalance.
 
     Examples
     --------

@@ -25,16 +25,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from botify.core.keyed_random import mix, uniform
 from botify.schemas.events import RecommendationRequest, Slate, SlateRequest, Track
+from botify.services.recommender.baselines import TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.filters import Filters
-from botify.services.recommender.protocol import Batch, Because, RandomStream, Ranking, Recommender, no_ranking
+from botify.services.recommender.protocol import Batch, Because, RandomStream, Ranking, Recommender
 from botify.streams.folds.users import HISTORY_LISTENS, LISTEN, UserState
 
 Ints = NDArray[np.int64]
@@ -93,14 +94,8 @@ def with_liked(request: RecommendationRequest, state: UserState | None, liked_ms
 class Pool:
     """What one slate is chosen from, best first; all lists have a value a track.
 
-    Attributes
-    ----------
-    rows : list of int
-        Rows of the catalogue.
-    blocked : set of int
-        Rows that are not allowed: excluded, heard, or in the pool.
-    mask : ndarray of bool, shape (n,), or None
-        Rows that pass the filters; None without filters.
+    `blocked` rows are excluded, heard, or in the pool. `mask`, shape (n,), marks rows that pass the filters; None
+    without.
     """
 
     blocked: set[int]
@@ -121,33 +116,21 @@ class Pool:
                 self.sources.append(source)
 
 
-@dataclass(slots=True)
-class Chosen:
-    """A slate in rows of the catalogue."""
+class Pick(NamedTuple):
+    """The track of one place, and whether it was drawn from several."""
 
-    rows: list[int] = field(default_factory=list)
-    propensities: list[float] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    explored: list[bool] = field(default_factory=list)
-
-    def add(self, row: int, propensity: float, score: float, source: str, *, explored: bool) -> None:
-        """Add the track of the next place, and whether it was drawn from several."""
-        self.rows.append(row)
-        self.propensities.append(propensity)
-        self.scores.append(score)
-        self.sources.append(source)
-        self.explored.append(explored)
+    row: int
+    propensity: float
+    score: float
+    source: str
+    explored: bool
 
 
-class Shelf:
-    """The tracks of a pool that are left, with their marginal relevance; lists, because a pool has a few dozen tracks.
+class MmrSelector:
+    """Selects the tracks of a pool by maximal marginal relevance; lists, because a pool has a few dozen tracks.
 
-    Attributes
-    ----------
-    free : list of int
-        Places in the pool of tracks that may be next: left, and not of an artist who has as many places as allowed. All
-        that are left, if there are no others.
+    `free` are the places in the pool of tracks that may be next: left, and not of an artist who has as many places as
+    allowed. All that are left, if there are no others.
     """
 
     def __init__(self, pool: Pool, catalogue: Catalogue, cap: float) -> None:
@@ -186,16 +169,9 @@ class Shelf:
 
 
 class Slates:
-    """Makes slates from the recommenders of one catalogue.
+    """Makes slates from the recommenders of one catalogue, and the most popular tracks, best first.
 
-    Parameters
-    ----------
-    tracks : mapping of int to Track
-        Those of the catalogue.
-    popular : callable
-        Returns the most popular tracks, best first.
-    versions_of : callable of str
-        Returns the versions of the models of a recommender.
+    `versions_of` returns the versions of the models of a recommender.
     """
 
     def __init__(
@@ -207,7 +183,7 @@ class Slates:
     ) -> None:
         self._catalogue = catalogue
         self._filters = Filters(len(catalogue), lambda: (tracks[track] for track in catalogue.tracks.tolist()))
-        self._popular = popular
+        self._popular = TopPop(popular)
         self._versions_of = versions_of
 
     def make(
@@ -258,17 +234,11 @@ class Slates:
                 continue
             some = batch if len(part) == len(batch) else batch.select(np.array(part, dtype=np.int64))
             some = replace(some, allowed=pools[part[0]].mask)
-            ranking = self._of_popular(len(part), k) if name == POPULAR else offer(recommenders[name], some, k)
+            ranking = self._popular.rank(some, k) if name == POPULAR else offer(recommenders[name], some, k)
             found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
             scored: Any = ranking.scores
             for row, tracks, scores in zip(part, found.tolist(), scored.tolist(), strict=True):
                 pools[row].add(tracks, scores, name, POOL * sizes[row])
-
-    def _of_popular(self, size: int, k: int) -> Ranking:
-        ranking, top = no_ranking(size, k), self._popular()[:k]
-        ranking.tracks[:, : len(top)] = top
-        ranking.scores[:, : len(top)] = -np.arange(len(top))
-        return ranking
 
     def _empty_pool(self, request: RecommendationRequest, state: UserState | None) -> Pool:
         asked = _slate_of(request)
@@ -279,31 +249,32 @@ class Slates:
         mask = self._filters.mask(asked["filters"]) if asked["filters"] else None
         return Pool(set(rows[rows >= 0].tolist()), mask)
 
-    def _choose(self, pool: Pool, size: int, key: NDArray[np.uint64]) -> Chosen:
-        chosen, shelf = Chosen(), Shelf(pool, self._catalogue, max(LEAST_CAP, math.ceil(size / 5)))
+    def _choose(self, pool: Pool, size: int, key: NDArray[np.uint64]) -> list[Pick]:
+        chosen: list[Pick] = []
+        selector = MmrSelector(pool, self._catalogue, max(LEAST_CAP, math.ceil(size / 5)))
         places = mix(key, np.arange(size))
         explores = (uniform(places, RandomStream.SLATE_EXPLORE) < EXPLORE).tolist()
         drawn = uniform(places, RandomStream.SLATE_TRACK).tolist()
         for place in range(min(size, len(pool.rows))):
-            best, count = shelf.best(), len(shelf.free)
-            at = shelf.free[int(drawn[place] * count)] if explores[place] else best
+            best, count = selector.best(), len(selector.free)
+            at = selector.free[int(drawn[place] * count)] if explores[place] else best
             propensity = EXPLORE / count + (1 - EXPLORE if at == best else 0.0)
-            chosen.add(pool.rows[at], propensity, pool.scores[at], pool.sources[at], explored=explores[place])
-            shelf.take(at)
-        if len(chosen.rows) < size:
+            chosen.append(Pick(pool.rows[at], propensity, pool.scores[at], pool.sources[at], explores[place]))
+            selector.take(at)
+        if len(chosen) < size:
             self._fill(chosen, pool, size, places)
         return chosen
 
-    def _fill(self, chosen: Chosen, pool: Pool, size: int, places: NDArray[np.uint64]) -> None:
+    def _fill(self, chosen: list[Pick], pool: Pool, size: int, places: NDArray[np.uint64]) -> None:
         """Fill the places that the pool leaves, uniformly from all that is allowed."""
         count = len(self._catalogue) - len(pool.blocked)
         if pool.mask is not None:
             count = int(pool.mask.sum() - pool.mask[list(pool.blocked)].sum())
         tries: Any = uniform(mix(places[:, None], np.arange(TRIES)), RandomStream.SLATE_TRACK)
-        for draws in tries[len(chosen.rows) : len(chosen.rows) + count].tolist():
+        for draws in tries[len(chosen) : len(chosen) + count].tolist():
             row = self._drawn(pool, draws)
             pool.blocked.add(row)
-            chosen.add(row, 1 / count, 0.0, RANDOM, explored=True)
+            chosen.append(Pick(row, 1 / count, 0.0, RANDOM, True))
             count -= 1
 
     def _drawn(self, pool: Pool, draws: Sequence[float]) -> int:
@@ -317,28 +288,26 @@ class Slates:
         rest = np.flatnonzero(allowed)
         return int(rest[int(draws[0] * len(rest))])
 
-    def _slate(self, batch: Batch, row: int, chosen: Chosen, recommenders: Mapping[str, Recommender]) -> Slate:
-        versions: dict[str, int] = {}
-        for source in set(chosen.sources):
-            versions.update(self._versions_of(source))
-        tracks, because = self._catalogue.tracks[chosen.rows], []
+    def _slate(self, batch: Batch, row: int, chosen: list[Pick], recommenders: Mapping[str, Recommender]) -> Slate:
+        sources = [one.source for one in chosen]
+        tracks, because = self._catalogue.tracks[[one.row for one in chosen]], []
         if _slate_of(batch.requests[row])["explain"]:
             because = _because(batch.select(np.array([row])), tracks, chosen, recommenders)
         return {
             "tracks": tracks.tolist(),
-            "propensities": chosen.propensities,
-            "scores": chosen.scores,
-            "sources": chosen.sources,
+            "propensities": [one.propensity for one in chosen],
+            "scores": [one.score for one in chosen],
+            "sources": sources,
             "because": because,
-            "versions": versions,
+            "versions": {name: at for source in set(sources) for name, at in self._versions_of(source).items()},
         }
 
 
-def _because(batch: Batch, tracks: Ints, chosen: Chosen, recommenders: Mapping[str, Recommender]) -> list[int]:
+def _because(batch: Batch, tracks: Ints, chosen: list[Pick], recommenders: Mapping[str, Recommender]) -> list[int]:
     """Return what led to each track of the one request: that its place explored, or what its source says."""
-    found, sources = np.full(len(tracks), Because.EXPLORED, dtype=np.int64), np.array(chosen.sources)
-    for source in set(chosen.sources):
-        at = np.flatnonzero((sources == source) & ~np.array(chosen.explored))
+    found = np.full(len(tracks), Because.EXPLORED, dtype=np.int64)
+    for source in {one.source for one in chosen}:
+        at = np.flatnonzero([one.source == source and not one.explored for one in chosen])
         if source == POPULAR:
             found[at] = Because.POPULAR
         elif len(at):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from botify.services.gateway import rpc
-from botify.services.recommender import delivery, service
+from botify.services.recommender import service
 from botify.streams.learner import learner
 from botify.streams.learner import partition as learner_partition
 from botify.streams.replay import run, swap, targets
@@ -40,7 +40,6 @@ COVERED = (
     partition,
     learner_partition,
     learner,
-    delivery,
     service,
     redis_store,
     transaction,

@@ -19,8 +19,7 @@ from unittest import mock
 
 from botify.core.kafka.publisher import RecordPublisher
 from botify.services.gateway.rpc import PendingReplies
-from botify.services.recommender.delivery import Delivery
-from botify.services.recommender.service import RecommenderService
+from botify.services.recommender.service import Delivery, RecommenderService
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.partition import LearnerPartition
 from botify.streams.replay import swap

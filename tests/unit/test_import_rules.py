@@ -37,18 +37,14 @@ PURE = (
     "services/recommender/candidates.py",
     "services/recommender/factors.py",
     "services/recommender/filters.py",
-    "services/recommender/fresh.py",
-    "services/recommender/item_to_item.py",
-    "services/recommender/lists.py",
-    "services/recommender/matches.py",
     "services/recommender/next_track.py",
+    "services/recommender/lists.py",
+    "services/recommender/clusters.py",
     "services/recommender/protocol.py",
-    "services/recommender/random_tracks.py",
+    "services/recommender/baselines.py",
     "services/recommender/rerank.py",
     "services/recommender/sessions.py",
     "services/recommender/slates.py",
-    "services/recommender/sticky_artist.py",
-    "services/recommender/toppop.py",
 )
 TINY_WORLD = WorldConfig(tracks=40, artists=8, genres=2, users=4, dimensions=4, clusters=2)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from botify.services.recommender import __main__ as program
+from botify.services.recommender.baselines import StickyArtist
 from botify.services.recommender.protocol import Answers, Batch
-from botify.services.recommender.sticky_artist import StickyArtist
 
 SLOWER_S = 0.05
 

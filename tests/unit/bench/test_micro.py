@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from botify.bench import micro
-from botify.services.recommender import factors
+from botify.services.recommender import clusters
 
 
-def test_more_cells_find_more_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(factors, "MOST_CELLS", 40)
+def test_more_clusters_find_more_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "MOST_CLUSTERS", 40)
     monkeypatch.setattr(micro, "OWN", 1.0)
     found = micro.measure_retrieval(tracks=8_400, sessions=20, seconds=0.1)
     assert found["recall_of_four_cells"] < found["recall"]

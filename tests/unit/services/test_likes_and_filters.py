@@ -136,14 +136,14 @@ def test_next_track_ranks_within_what_passes_as_it_ranks_all(user: int | None, f
 def test_others_rank_within_what_passes_as_they_rank_all(
     name: str, filters: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the cells that fit best have nothing that passes."""
+    """Also where the clusters that fit best have nothing that passes."""
     listener = Listener(heard_by(3))
     service = MadeUp("fism", [listener])
     recommender, filtered = service.recommenders[name], asked(listener, filters)
     assert filtered.allowed is not None
     passing = set(CATALOGUE.tracks[filtered.allowed].tolist())
     everything = rank(recommender, asked(listener, []), 406).tracks[0].tolist()
-    monkeypatch.setattr(factors, "OFFERED_CELLS", 1)
+    monkeypatch.setattr(factors, "OFFERED_CLUSTERS", 1)
     service.models = service.models._replace(factors=ServedFactors(service.models.factors._factors))
     found = rank(recommender, filtered, 406).tracks[0].tolist()
     assert [track for track in found if track in passing] == [track for track in everything if track in passing]

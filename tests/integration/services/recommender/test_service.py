@@ -22,10 +22,10 @@ from botify.schemas.events import Recommendation, RecommendationRequest
 from botify.schemas.topics import Topics
 from botify.services.experiments import COURSE, load_experiments
 from botify.services.recommender.__main__ import RecommenderMetrics, build_service
+from botify.services.recommender.baselines import StickyArtist
 from botify.services.recommender.dispatch import FAILURES_IN_A_ROW
 from botify.services.recommender.protocol import Answers
 from botify.services.recommender.service import GROUP, RecommenderService
-from botify.services.recommender.sticky_artist import StickyArtist
 from botify.services.stack.status import OffsetReader
 from tests.learning import publish_learned
 from tests.support import (

@@ -16,11 +16,11 @@ from botify.evaluation.rankers.botify import BotifyRanker, NextTrackRanker, hear
 from botify.evaluation.rankers.registry import check_name, check_served, ranker_of
 from botify.evaluation.run import run
 from botify.schemas.events import Track
-from botify.services.lists.neighbours import ListenColumns, Neighbours, find_neighbours, make_user_lists
+from botify.services.lists.build import ListenColumns, Neighbours, find_neighbours, make_user_lists
 from botify.services.recommender.bandit import POLICIES
+from botify.services.recommender.baselines import RandomTracks
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.protocol import Answers, Batch
-from botify.services.recommender.random_tracks import RandomTracks
 from botify.services.recommender.registry import RECOMMENDERS, entry_of
 from botify.streams.folds.users import HISTORY_LISTENS
 from tests.unit.evaluation.logs import random_log, reported

@@ -33,9 +33,9 @@ from botify.schemas.training import listens_of, training_batch_of
 from botify.schemas.validation import check
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Guards, answer
-from botify.services.recommender.item_to_item import I2IStream
 from botify.services.recommender.protocol import Batch, Recommender
 from botify.services.recommender.registry import RecommenderFactory
+from botify.services.recommender.rerank import I2IStream
 from botify.streams.learner.learner import Learner
 from tests.unit.evaluation.logs import random_log
 from tests.unit.services.recommender.recommending import NO_INPUTS

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from botify.services.errors import RecommenderError
 from botify.services.lists import neighbours as neighbours_module
-from botify.services.lists.build import build_models
-from botify.services.lists.neighbours import (
+from botify.services.lists.build import (
     SHARE_STEPS,
     SIMILARITY_STEPS,
     ListenColumns,
     Neighbours,
+    build_models,
     find_neighbours,
     make_user_lists,
 )

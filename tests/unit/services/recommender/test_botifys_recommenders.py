@@ -14,11 +14,10 @@ from scipy import stats
 
 from botify.schemas.events import RecommendationRequest, Track
 from botify.services.errors import RecommenderError
+from botify.services.recommender.baselines import StickyArtistMixed
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.item_to_item import I2I, recent_listens
-from botify.services.recommender.lists import NO_LISTS, Contextual, Indexed, Lists, SimilarUsers
+from botify.services.recommender.lists import I2I, NO_LISTS, Contextual, Indexed, Lists, SimilarUsers, recent_listens
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from botify.services.recommender.sticky_artist import StickyArtistMixed
 from botify.streams.folds.users import UserState
 from tests.unit.services.recommender.recommending import batch_of, state_of
 

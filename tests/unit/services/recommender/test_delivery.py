@@ -15,8 +15,7 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.services.errors import RecommenderError
 from botify.services.recommender import service
-from botify.services.recommender.delivery import Delivery
-from botify.services.recommender.service import RecommenderService
+from botify.services.recommender.service import Delivery, RecommenderService
 
 
 class FakeMessage:

@@ -11,14 +11,12 @@ import pytest
 from botify.core.keyed_random import integers
 from botify.schemas.events import RecommendationRequest, Track
 from botify.services.recommender.bandit import POLICIES
+from botify.services.recommender.baselines import RandomTracks, StickyNoRepeat, TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVERY_S, Guards, answer, rank
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream
-from botify.services.recommender.random_tracks import RandomTracks
 from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory
 from botify.services.recommender.rerank import Rerank
-from botify.services.recommender.sticky_artist import StickyNoRepeat
-from botify.services.recommender.toppop import TopPop
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of_listeners
 
 CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])

@@ -10,12 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+import botify.services.recommender.clusters as clustering
 import botify.services.recommender.factors as serving
 from botify.core.keyed_random import keys_of_texts
 from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.schemas.track_labels import labels_of
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.factors import CELL_TRACKS, Cells, Coded, OfferedTracks, ServedFactors
+from botify.services.recommender.clusters import CLUSTER_TRACKS, Clusters, Coded
+from botify.services.recommender.factors import OfferedTracks, ServedFactors
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from botify.services.recommender.rerank import Fism, Memory, Rerank
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
@@ -92,7 +94,7 @@ def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, le
         here = np.full(len(every), session)
         heard = so_far.heard[so_far.session_of == session]
         of_artist = np.array([np.sum(CATALOGUE.artist_of[heard] == CATALOGUE.artist_of[row]) for row in every])
-        vectors = table.tracks.vectors[table.cells.place_of]
+        vectors = table.tracks.vectors[table.clusters.place_of]
         expected = vectors @ table.taste(liked)[session] + matches_of(liked, session) @ learned.matches
         of_session = expected[liked.rows[session]][None], liked.fractions[session][None], kept[session][None].copy()
         of_session[2][:, 0] = 0
@@ -106,31 +108,31 @@ def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, le
         assert free[session] == len(offered.free_rows(session))
 
 
-def measured_cells(rows: Any) -> Cells:
-    cells = Cells(Coded(rows))
-    return cells.measured(rows[cells.order])
+def measured_clusters(rows: Any) -> Clusters:
+    clusters = Clusters(Coded(rows))
+    return clusters.measured(rows[clusters.order])
 
 
-def test_cells_hold_every_row_once_and_what_is_alike_together() -> None:
+def test_clusters_hold_every_row_once_and_what_is_alike_together() -> None:
     rng = np.random.default_rng(1)
     kinds = rng.integers(0, 6, size=1_500)
     rows = (rng.normal(size=(6, 8))[kinds] + 0.05 * rng.normal(size=(1_500, 8))).astype(np.float32)
-    cells = measured_cells(rows)
-    assert sorted(cells.order.tolist()) == list(range(1_500))
-    assert cells.size.sum() == 1_500
-    for cell, (start, size) in enumerate(zip(cells.start.tolist(), cells.size.tolist(), strict=True)):
-        inside = cells.order[start : start + size]
-        assert (cells.cell_of[inside] == cell).all()
-        assert cells.place_of[inside].tolist() == list(range(start, start + size))
-        assert cells.centres[cell] == pytest.approx(rows[inside].mean(axis=0), abs=1e-5)
-    together = [np.bincount(kinds[cells.cell_of == cell]).max() for cell in range(len(cells.size))]
+    clusters = measured_clusters(rows)
+    assert sorted(clusters.order.tolist()) == list(range(1_500))
+    assert clusters.size.sum() == 1_500
+    for cluster, (start, size) in enumerate(zip(clusters.start.tolist(), clusters.size.tolist(), strict=True)):
+        inside = clusters.order[start : start + size]
+        assert (clusters.cluster_of[inside] == cluster).all()
+        assert clusters.place_of[inside].tolist() == list(range(start, start + size))
+        assert clusters.centres[cluster] == pytest.approx(rows[inside].mean(axis=0), abs=1e-5)
+    together = [np.bincount(kinds[clusters.cluster_of == cluster]).max() for cluster in range(len(clusters.size))]
     assert sum(together) > 0.8 * len(rows)
 
 
-def test_rows_that_are_all_alike_are_cut_into_small_cells() -> None:
-    cells = Cells(Coded(np.ones((9 * CELL_TRACKS, 4), dtype=np.float32)))
-    assert cells.size.max() <= 2 * CELL_TRACKS
-    assert Cells(Coded(np.zeros((0, 4), dtype=np.float32))).order.tolist() == []
+def test_rows_that_are_all_alike_are_cut_into_small_clusters() -> None:
+    clusters = Clusters(Coded(np.ones((9 * CLUSTER_TRACKS, 4), dtype=np.float32)))
+    assert clusters.size.max() <= 2 * CLUSTER_TRACKS
+    assert Clusters(Coded(np.zeros((0, 4), dtype=np.float32))).order.tolist() == []
 
 
 def test_a_session_that_has_had_all_that_it_is_offered_gets_no_answer(factors: ServedFactors) -> None:
@@ -172,32 +174,32 @@ def test_a_large_batch_is_valued_in_parts(
     assert np.array_equal(whole.rank(batch, 10).tracks, in_parts.rank(batch, 10).tracks)
 
 
-def test_of_many_tracks_more_cells_are_offered(learned: Factors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "CELL_TRACKS", 4)
-    assert ServedFactors(learned).table(CATALOGUE).offered == serving.OFFERED_CELLS
-    monkeypatch.setattr(serving, "MOST_CELLS", 20)
+def test_of_many_tracks_more_clusters_are_offered(learned: Factors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clustering, "CLUSTER_TRACKS", 4)
+    assert ServedFactors(learned).table(CATALOGUE).offered == serving.OFFERED_CLUSTERS
+    monkeypatch.setattr(clustering, "MOST_CLUSTERS", 20)
     monkeypatch.setattr(serving, "OFFERED_OF_MANY", 9)
     assert ServedFactors(learned).table(CATALOGUE).offered == 9
 
 
-def test_cells_of_many_tracks_are_kept_for_as_long_as_they_hold_what_is_alike(
+def test_clusters_of_many_tracks_are_kept_for_as_long_as_they_hold_what_is_alike(
     learned: Factors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "CELL_TRACKS", 4)
+    monkeypatch.setattr(clustering, "CLUSTER_TRACKS", 4)
     few = ServedFactors(learned)
-    assert ServedFactors(learned, few).table(CATALOGUE).cells.order is not few.table(CATALOGUE).cells.order
-    monkeypatch.setattr(serving, "MOST_CELLS", 20)
+    assert ServedFactors(learned, few).table(CATALOGUE).clusters.order is not few.table(CATALOGUE).clusters.order
+    monkeypatch.setattr(clustering, "MOST_CLUSTERS", 20)
     first = ServedFactors(learned)
     cut, later = first.table(CATALOGUE), ServedFactors(moved(learned, 0.01), first).table(CATALOGUE)
-    assert later.cells.order is cut.cells.order
-    assert later.cells.is_loose is False
-    vectors = later.tracks.vectors[later.cells.place_of]
-    for cell, centre in enumerate(later.cells.centres):
-        assert centre == pytest.approx(vectors[later.cells.cell_of == cell].mean(axis=0), abs=1e-5)
+    assert later.clusters.order is cut.clusters.order
+    assert later.clusters.is_loose is False
+    vectors = later.tracks.vectors[later.clusters.place_of]
+    for cluster, centre in enumerate(later.clusters.centres):
+        assert centre == pytest.approx(vectors[later.clusters.cluster_of == cluster].mean(axis=0), abs=1e-5)
     turned = ServedFactors(moved(learned, 3.0), first).table(CATALOGUE)
-    assert turned.cells.order is not cut.cells.order
+    assert turned.clusters.order is not cut.clusters.order
     grown = ServedFactors(learned, first).table(Catalogue(TRACKS.values()))
-    assert grown.cells.order is not cut.cells.order
+    assert grown.clusters.order is not cut.clusters.order
 
 
 def moved(learned: Factors, far: float) -> Any:
@@ -230,18 +232,18 @@ def test_nobody_asking_is_no_error(factors: ServedFactors) -> None:
         assert recommender.recommend(Batch.of([], [])).tracks.tolist() == []
 
 
-def test_of_many_tracks_larger_cells_are_made_first_and_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_tracks_larger_clusters_are_made_first_and_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(0).normal(size=(8_000, 4)).astype(np.float32)
     compared: list[int] = []
-    nearest = serving._nearest
+    nearest = clustering._nearest
     monkeypatch.setattr(
-        serving, "_nearest", lambda of, centres: [compared.append(len(centres)), nearest(of, centres)][1]
+        clustering, "_nearest", lambda of, centres: [compared.append(len(centres)), nearest(of, centres)][1]
     )
-    monkeypatch.setattr(serving, "MOST_CELLS", 8)
-    cells = measured_cells(rows)
-    assert max(compared) == 8  # not with all of the cells
-    assert 30 <= len(cells.size) <= 80
-    assert cells.size.max() <= 2 * CELL_TRACKS
-    assert np.sort(cells.order).tolist() == list(range(8_000))
-    within = np.square(rows - cells.centres[cells.cell_of]).sum()
-    assert within < 0.35 * np.square(rows).sum()  # alike: 40 cells of four dimensions
+    monkeypatch.setattr(clustering, "MOST_CLUSTERS", 8)
+    clusters = measured_clusters(rows)
+    assert max(compared) == 8  # not with all of the clusters
+    assert 30 <= len(clusters.size) <= 80
+    assert clusters.size.max() <= 2 * CLUSTER_TRACKS
+    assert np.sort(clusters.order).tolist() == list(range(8_000))
+    within = np.square(rows - clusters.centres[clusters.cluster_of]).sum()
+    assert within < 0.35 * np.square(rows).sum()  # alike: 40 clusters of four dimensions

@@ -7,7 +7,7 @@ import pytest
 
 from botify.schemas.events import Track
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.fresh import NEWEST, FreshTracks
+from botify.services.recommender.next_track import NEWEST, FreshTracks
 from botify.services.recommender.protocol import NO_ANSWER, Ranking
 from botify.streams.learner.models.next_track import NextTrack
 from tests.unit.streams.learner.models import next_track_reference

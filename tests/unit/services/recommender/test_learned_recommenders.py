@@ -17,15 +17,14 @@ from scipy import stats
 from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.schemas.models import model_of
 from botify.services.recommender.bandit import POLICIES, TRIAL
+from botify.services.recommender.baselines import StickyNoRepeat
 from botify.services.recommender.candidates import ServedGraph
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import answer
-from botify.services.recommender.item_to_item import I2IStream
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from botify.services.recommender.registry import RecommenderFactory
-from botify.services.recommender.rerank import Memory
+from botify.services.recommender.rerank import I2IStream, Memory
 from botify.services.recommender.sessions import WINDOW, sessions_so_far
-from botify.services.recommender.sticky_artist import StickyNoRepeat
 from botify.streams.folds.likes import Likes
 from botify.streams.folds.sessions import PolicyResult
 from botify.streams.learner.model import MODELS

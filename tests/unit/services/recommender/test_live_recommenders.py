@@ -11,10 +11,9 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import Track
 from botify.schemas.track_table import TrackTable
 from botify.services.recommender import dispatch
+from botify.services.recommender.baselines import RandomTracks, TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import LiveRecommenders
-from botify.services.recommender.random_tracks import RandomTracks
-from botify.services.recommender.toppop import TopPop
 from tests.unit.services.recommender.recommending import batch_of
 
 CODEC = Codec()

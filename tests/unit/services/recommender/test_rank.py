@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from botify.schemas.events import Track
+from botify.services.recommender.baselines import RandomTracks
 from botify.services.recommender.candidates import ServedGraph
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import rank
 from botify.services.recommender.factors import ServedFactors
-from botify.services.recommender.item_to_item import BEST
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from botify.services.recommender.random_tracks import RandomTracks
 from botify.services.recommender.registry import RecommenderFactory
+from botify.services.recommender.rerank import BEST_NEAR
 from botify.streams.learner.models.factors import FactorModel, read_factors
 from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track_projection import NextTrackProjection, model_of_snapshot
@@ -66,7 +66,7 @@ def test_the_first_is_what_is_answered_without_exploring(rankers: dict[str, Reco
 
 
 def test_i2i_stream_answers_with_its_first(rankers: dict[str, Recommender]) -> None:
-    ranking = rank(rankers["i2i_stream"], asked(1), BEST)
+    ranking = rank(rankers["i2i_stream"], asked(1), BEST_NEAR)
     assert set(rankers["i2i_stream"].recommend(asked()).tracks.tolist()) == set(ranking.tracks[0].tolist())
 
 

@@ -12,12 +12,10 @@ from scipy import stats
 
 from botify.schemas.events import RecommendationRequest, Track
 from botify.services.errors import RecommenderError
+from botify.services.recommender.baselines import PopularTracks, RandomTracks, StickyArtist, TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import answer, check_chains
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Recommender
-from botify.services.recommender.random_tracks import RandomTracks
-from botify.services.recommender.sticky_artist import StickyArtist
-from botify.services.recommender.toppop import PopularTracks, TopPop
 from botify.streams.read import TopTracks
 
 TRACKS = [Track(10 + 3 * i, f"artist {i * i % 4}", None, None, "x") for i in range(20)]

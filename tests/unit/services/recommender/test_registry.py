@@ -16,12 +16,12 @@ import botify.core.keyed_random
 from botify.schemas.events import Track
 from botify.services.experiments import load_experiments
 from botify.services.recommender.bandit import POLICIES
+from botify.services.recommender.baselines import RandomTracks
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Guards, answer, check_chains
 from botify.services.recommender.factors import ServedFactors
 from botify.services.recommender.lists import Lists
 from botify.services.recommender.protocol import RandomStream, Recommender
-from botify.services.recommender.random_tracks import RandomTracks
 from botify.services.recommender.registry import RECOMMENDERS, Parts, RecommenderFactory, RegistryEntry, with_installed
 from botify.streams.learner.model import MODELS
 from botify.streams.learner.models.factors import FactorModel, read_factors

@@ -13,15 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.schemas.events import RecommendationRequest, SlateRequest, Track
+from botify.services.recommender.baselines import RandomTracks, StickyArtist, TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Dispatched, answer_slates
 from botify.services.recommender.lists import Indexed, Lists
 from botify.services.recommender.protocol import Batch, Recommender
-from botify.services.recommender.random_tracks import RandomTracks
 from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory
 from botify.services.recommender.slates import EXPLORE, Slates, from_state, with_liked
-from botify.services.recommender.sticky_artist import StickyArtist
-from botify.services.recommender.toppop import TopPop
 from botify.streams.folds.users import UserState
 from tests.unit.services.recommender.recommending import NO_INPUTS, state_of
 

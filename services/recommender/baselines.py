@@ -1,24 +1,34 @@
-"""`sticky_artist`: a track of the artist just heard, drawn uniformly (Botify's `StickyArtist`).
+"""Recommenders without a model: `random`, `toppop` and sticky artists.
 
-As in Botify, the track just heard may be drawn again.
+`random`: a track of the catalogue, drawn uniformly (Botify's `Random`); the end of every fallback chain.
+
+`toppop`: one of the most popular tracks, drawn uniformly (Botify's `TopPop`, on the live, decayed popularity). The top
+is read from Redis once a second.
+
+`sticky_artist`: a track of the artist just heard, drawn uniformly; it may be the track just heard, as in Botify's
+`StickyArtist`.
 
 `sticky_artist_mixed`: stay with the artist if the last track was liked, else any track (Botify's `StickyArtistMixed`).
-
 After a fraction below 0.3 the answer is a random track, otherwise another track of the artist: the one just heard is
 not drawn again unless it is the artist's only one.
-`sticky_norepeat`: an unheard track of the session's best artist.
 
-`sticky_artist` draws with replacement, and stays with an artist of whom the session has had enough. Here the answer is
-drawn uniformly from the unheard tracks of the artist whose listens the session heard most of on average, among those
-that have any. It needs no model, and is the fallback of all learned recommenders.
+`sticky_norepeat`: an unheard track of the session's best artist. `sticky_artist` draws with replacement, and stays with
+an artist of whom the session has had enough. Here the answer is drawn uniformly from the unheard tracks of the artist
+whose listens the session heard most of on average, among those that have any. It needs no model, and is the fallback of
+all learned recommenders.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Callable
+from math import isqrt
+
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.core.keyed_random import earlier_of_key, integers
+from botify.core.keyed_random import earlier_of_key, integers, mix
 from botify.services.recommender.candidates import (
     Candidates,
     best_of_candidates,
@@ -28,9 +38,120 @@ from botify.services.recommender.candidates import (
     unheard,
 )
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers
-from botify.services.recommender.random_tracks import RandomTracks
+from botify.services.recommender.protocol import (
+    NO_ANSWER,
+    Answers,
+    Batch,
+    RandomStream,
+    Ranking,
+    no_answers,
+    no_ranking,
+)
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
+from botify.streams.read import StateReader
+from botify.streams.store.connect import REDIS_ERRORS
+
+
+class RandomTracks:
+    """A track of the catalogue, drawn uniformly; the end of every fallback chain."""
+
+    name = "random"
+    fallback: str | None = None
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def recommend(self, batch: Batch) -> Answers:
+        """Draw a row for each request; no answer while the catalogue is empty."""
+        count = len(self._catalogue)
+        if count == 0:
+            return no_answers(len(batch))
+        rows = integers(batch.keys, RandomStream.RANDOM, count)
+        size = len(batch)
+        return Answers(self._catalogue.tracks[rows], np.full(size, 1.0 / count), np.full(size, count))
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return k rows for each request: from a drawn one on in steps of a drawn size, around a prime circle.
+
+        No row comes twice, as no step but a whole turn leads back; places of the circle without a row are left out.
+        """
+        count, ranking = len(self._catalogue), no_ranking(len(batch), k)
+        circle = _prime_from(count)
+        places = np.arange(min(k + circle - count, circle))
+        first = integers(batch.keys, RandomStream.RANDOM, circle)[:, None]
+        step = 1 + integers(mix(batch.keys, 1), RandomStream.RANDOM, circle - 1)[:, None]
+        rows = (first + step * places) % circle
+        drawn = np.take_along_axis(rows, np.argsort(rows >= count, axis=1, kind="stable"), axis=1)[:, : min(k, count)]
+        ranking.tracks[:, : drawn.shape[1]] = self._catalogue.tracks[drawn]
+        ranking.scores[:, : drawn.shape[1]] = -np.arange(drawn.shape[1])
+        return ranking
+
+
+def _prime_from(least: int) -> int:
+    """Return the smallest prime that is `least` or more."""
+    candidate = max(least, 2)
+    while any(candidate % divisor == 0 for divisor in range(2, isqrt(candidate) + 1)):
+        candidate += 1
+    return candidate
+
+
+class TopPop:
+    """One of the most popular tracks, drawn uniformly.
+
+    `top` returns the current top tracks, empty before the first listen; `longer_top` a given number of them, by default
+    no more than `top` has.
+    """
+
+    name = "toppop"
+    fallback: str | None = "random"
+
+    def __init__(
+        self, top: Callable[[], NDArray[np.int64]], longer_top: Callable[[int], NDArray[np.int64]] | None = None
+    ) -> None:
+        self._top = top
+        self._longer_top = longer_top or (lambda k: top()[:k])
+
+    def recommend(self, batch: Batch) -> Answers:
+        """Draw one of the top for each request."""
+        top, size = self._top(), len(batch)
+        if len(top) == 0:
+            return no_answers(size)
+        drawn = top[integers(batch.keys, RandomStream.TOPPOP, len(top))]
+        return Answers(drawn, np.full(size, 1.0 / len(top)), np.full(size, len(top)))
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return the top in its order, the same for each request."""
+        ranking, top = no_ranking(len(batch), k), self._longer_top(k)
+        ranking.tracks[:, : len(top)] = top
+        ranking.scores[:, : len(top)] = -np.arange(len(top))
+        return ranking
+
+
+REFRESH_S = 1.0
+
+
+class PopularTracks:
+    """The most popular tracks for one half-life, at most `REFRESH_S` old; the clock counts monotonic seconds."""
+
+    def __init__(
+        self, reader: StateReader, clock: Callable[[], float], half_life: str = "1d", count: int = 100
+    ) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._half_life = half_life
+        self._count = count
+        self._top = np.empty(0, dtype=np.int64)
+        self._read_at = -math.inf
+
+    def __call__(self) -> NDArray[np.int64]:
+        """Return the top tracks, best first; empty before the first listen."""
+        now = self._clock()
+        if now - self._read_at >= REFRESH_S:
+            with contextlib.suppress(*REDIS_ERRORS):  # the previous top serves until Redis answers
+                self._top = self._reader.top_tracks(self._half_life, self._count).tracks
+            self._read_at = now
+        return self._top
+
 
 Ints = NDArray[np.int64]
 
@@ -66,11 +187,7 @@ class StickyArtist:
             catalogue.artist_start[artists] + integers(batch.keys, RandomStream.STICKY_ARTIST, sizes)
         ]
         known = rows >= 0
-        return Answers(
-            np.where(known, catalogue.tracks[drawn], NO_ANSWER),
-            np.where(known, 1.0 / sizes, 0.0),
-            sizes,
-        )
+        return Answers(np.where(known, catalogue.tracks[drawn], NO_ANSWER), np.where(known, 1.0 / sizes, 0.0), sizes)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the tracks of the artist, in their order."""
