@@ -171,13 +171,7 @@ def _sessions_of(users: Ints, times_ms: Ints | None) -> Ints:
 
 
 def is_first(users: Ints, items: Ints, item_count: int) -> Bools:
-    """Return whether each event is the first of its user and item.
-
-    Examples
-    --------
-    >>> is_first(np.array([0, 0, 1, 0]), np.array([5, 6, 5, 5]), 10).tolist()
-    [True, True, True, False]
-    """
+    """Return whether each event is the first of its user and item."""
     first = np.zeros(len(users), dtype=bool)
     first[np.unique(users * item_count + items, return_index=True)[1]] = True
     return first

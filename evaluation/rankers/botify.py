@@ -148,7 +148,9 @@ class Listeners:
         requests = []
         for user, time_ms in zip(users.tolist(), times_ms.tolist(), strict=True):
             last = self._last.get(user)
-            heard = (NO_SESSION, 0, NOTHING_HEARD, 0.0) if last is None else _heard(last)
+            heard: tuple[str, int, int, float] = NO_SESSION, 0, NOTHING_HEARD, 0.0
+            if last is not None:
+                heard = last.session_id, last.position, last.track, last.fraction
             again = f":{self._asked[user]}" if user in self._asked else ""
             self._asked[user] += 1
             id_ = f"{self._setup.seed}:{user}:{self.listens}{again}"
@@ -160,24 +162,6 @@ class Listeners:
         if self._setup.repeats:
             return compressed(lists != NO_TRACK, lists, k)
         return without(lists, self._histories.of(users), self._setup.items, k)
-
-
-def _heard(last: Listen) -> tuple[str, int, int, float]:
-    return last.session_id, last.position, last.track, last.fraction
-
-
-def padded(rankings: Sequence[Sequence[int]], size: int) -> NDArray[np.int64]:
-    """Return lists as an array, shape (n, size).
-
-    Examples
-    --------
-    >>> padded([[7, 8], []], 3).tolist()
-    [[7, 8, -1], [-1, -1, -1]]
-    """
-    lists = np.full((len(rankings), size), NO_TRACK, dtype=np.int64)
-    for row, ranking in zip(lists, rankings, strict=True):
-        row[: len(ranking)] = ranking
-    return lists
 
 
 def note_of(name: str, setup: Setup) -> str:

@@ -24,9 +24,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from confluent_kafka.admin import AdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from botify.analytics.offline.data import padded
 from botify.core.kafka.admin import TIMEOUT_S
 from botify.core.kafka.config import common_config, key_of
 from botify.core.kafka.layout import declare_simulated
@@ -35,7 +37,7 @@ from botify.core.settings import Settings
 from botify.evaluation import EvaluationError
 from botify.evaluation.log import Events, Ints
 from botify.evaluation.ranker import Setup
-from botify.evaluation.rankers.botify import Listeners, note_of, padded
+from botify.evaluation.rankers.botify import Listeners, note_of
 from botify.evaluation.rankers.registry import check_served
 from botify.schemas.catalogue import send_missing_tracks
 from botify.schemas.events import Recommendation
@@ -128,9 +130,8 @@ class PipelineRanker:
             return replies.keys() >= requests.keys()
 
         self._wait(all_replied, "the recommender has not answered all requests")
-        rankings = [self._own(replies[id_]) for id_ in requests]
-        size = max(one.list_size or k for one in requests.values())
-        return self._listeners.new_to(users, padded(rankings, size), k)
+        rankings = [np.array(self._own(replies[id_]), dtype=np.int64) for id_ in requests]
+        return self._listeners.new_to(users, padded(rankings), k)
 
     def _own(self, reply: Recommendation) -> list[int]:
         """Return the list of a reply, empty if the recommender had none and a fallback answered."""

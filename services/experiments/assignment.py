@@ -32,13 +32,7 @@ def seed_of(salt: str) -> int:
 
 
 def bucket_of(user: int, seed: int, buckets: int) -> int:
-    """Return Botify's bucket of a listener.
-
-    Examples
-    --------
-    >>> bucket_of(42, seed_of("STICKY_ARTIST"), 2)
-    1
-    """
+    """Return Botify's bucket of a listener."""
     bucket: int = mmh3.hash(str(user), seed, signed=False) % buckets
     return bucket
 

@@ -121,14 +121,7 @@ def find_neighbours(
     count: int,
     shrinkage: float = SHRINKAGE,
 ) -> Neighbours:
-    """Find the `count` most similar tracks of each track, from columns of listens; `shrinkage` is λ.
-
-    Examples
-    --------
-    >>> found = find_neighbours(np.array([1, 1, 2]), np.array([7, 8, 8]), np.ones(3), count=2, shrinkage=0.0)
-    >>> found.tracks.tolist(), found.lists.tolist(), found.similarities.round(3).tolist()
-    ([7, 8], [[8, -1], [7, -1]], [[0.707, 0.0], [0.707, 0.0]])
-    """
+    """Find the `count` most similar tracks of each track, from columns of listens; `shrinkage` is λ."""
     ids, heard = _session_tracks(sessions, tracks, _steps(fractions, SHARE_STEPS))
     norms = np.sqrt(np.asarray(heard.multiply(heard).sum(axis=0), dtype=np.float64).ravel())
     present = (heard > 0).astype(np.int64).tocsc()
@@ -197,15 +190,7 @@ LIKED = 0.5
 
 
 def make_user_lists(heard: ListenColumns, neighbours: Neighbours, count: int) -> Lists:
-    """Build a list of up to `count` tracks for each listener.
-
-    Examples
-    --------
-    >>> heard = ListenColumns.of("abc", "sst", [1, 1, 2], [7, 8, 7], [1.0, 0.2, 1.0], [0, 1, 2])
-    >>> neighbours = Neighbours(np.array([7]), np.array([[9, 8]]), np.array([[0.5, 0.1]]))
-    >>> make_user_lists(heard, neighbours, 2).of(np.array([1, 2]))[0].tolist()
-    [[9, -1], [9, 8]]
-    """
+    """Build a list of up to `count` tracks for each listener."""
     users, rows = np.unique(heard.users, return_inverse=True)
     ids = np.unique(np.concatenate([heard.tracks, neighbours.lists[neighbours.lists != NO_TRACK]]))
     columns = np.searchsorted(ids, heard.tracks)

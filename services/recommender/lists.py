@@ -318,14 +318,7 @@ class RecentListens(NamedTuple):
 
 
 def recent_listens(batch: Batch, count: int) -> RecentListens:
-    """Gather the last `count` listens of each listener, across sessions.
-
-    Examples
-    --------
-    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 0.5, 0, 0)
-    >>> recent_listens(Batch.of([request], [None]), 3).tracks.tolist()
-    [[7, -1, -1]]
-    """
+    """Gather the last `count` listens of each listener, across sessions."""
     n = len(batch)
     tracks = np.full((n, count), NO_TRACK, dtype=np.int64)
     fractions = np.zeros((n, count))

@@ -186,15 +186,7 @@ class Histories(NamedTuple):
 
 
 def histories_of(batch: Batch) -> Histories:
-    """Gather the histories.
-
-    Examples
-    --------
-    >>> from botify.schemas.events import RecommendationRequest
-    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 0.5, 0, 0)
-    >>> [column.tolist() for column in histories_of(Batch.of([request], [None]))]
-    [[7], [0.5], [0], [1], [0]]
-    """
+    """Gather the histories."""
     parts: list[bytes] = []
     lengths = []
     for request, state in zip(batch.requests, batch.states, strict=True):

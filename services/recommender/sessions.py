@@ -64,16 +64,7 @@ class SessionsSoFar:
 
 
 def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
-    """Gather the sessions.
-
-    Examples
-    --------
-    >>> from botify.schemas.events import RecommendationRequest, Track
-    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
-    >>> so_far = sessions_so_far(Batch.of([request], [None]), Catalogue([Track(7, "a", None, None, "x")]))
-    >>> so_far.heard.tolist(), so_far.fractions[0, :2].tolist(), so_far.valid[0, :2].tolist()
-    ([0], [1.0, 0.0], [True, False])
-    """
+    """Gather the sessions."""
     tracks, fractions, lengths = _concatenated(batch)
     rows = catalogue.rows_of(tracks)
     session_of = np.repeat(np.arange(len(batch)), lengths)
