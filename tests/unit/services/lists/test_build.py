@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from botify.services.errors import RecommenderError
-from botify.services.lists import neighbours as neighbours_module
+from botify.services.lists import build
 from botify.services.lists.build import (
     SHARE_STEPS,
     SIMILARITY_STEPS,
@@ -81,13 +81,13 @@ def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     columns = rng.integers(0, 40, 500).astype(np.uint64), rng.integers(0, 60, 500), rng.random(500)
     whole = find_neighbours(*columns, count=5)
-    monkeypatch.setattr(neighbours_module, "_BLOCK", 7)
+    monkeypatch.setattr(build, "_BLOCK", 7)
     for one, other in zip(whole, find_neighbours(*columns, count=5), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_a_very_long_session_costs_no_more_than_a_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours_module, "MAX_SESSION_TRACKS", 3)
+    monkeypatch.setattr(build, "MAX_SESSION_TRACKS", 3)
     found = find_neighbours(np.zeros(9, dtype=np.uint64), np.arange(9), np.ones(9), count=9)
     assert found.tracks.tolist() == [0, 1, 2]
 

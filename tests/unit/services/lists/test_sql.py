@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from botify.core.sql import open_duckdb
 from botify.services.errors import RecommenderError
-from botify.services.lists import neighbours
+from botify.services.lists import build
 from botify.services.lists.build import COLUMNS, build_models, files_of, heard_of_parquet
 from botify.services.lists.sql import build_models_in
 
@@ -49,11 +49,11 @@ def test_the_lists_are_those_of_numpy(
 
 def test_long_sessions_are_cut_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(tmp_path, [(at % 2, 1, at // 2 % 109, 1.0) for at in range(320)])
-    assert neighbours.MAX_SESSION_TRACKS == 100  # a session here has 109 tracks
+    assert build.MAX_SESSION_TRACKS == 100  # a session here has 109 tracks
     expected = build_models(heard_of_parquet(folder), 120, 120)
     with open_duckdb() as engine:
         assert build_models_in(engine, files_of(folder), 120, 120) == expected
-    monkeypatch.setattr(neighbours, "MAX_SESSION_TRACKS", 109)
+    monkeypatch.setattr(build, "MAX_SESSION_TRACKS", 109)
     assert build_models(heard_of_parquet(folder), 120, 120) != expected
 
 
