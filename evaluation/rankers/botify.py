@@ -207,18 +207,13 @@ class BotifyRanker:
 
     def learn(self, events: Events) -> None:
         """Fold the events as listens, and learn from them."""
-        first = self._hear(events)
+        first = self._listeners.listens
+        self._pending += enumerate(self._listeners.hear(events), first)
         if self._learner is not None:
             self._learner.fold(batch_of(first, self._listeners.listens), columns_of(events))
             self._snapshots.update({model.name: model for model in self._learner.take_models()})
         if self._heard is not None:
             self._heard.append(events)
-
-    def _hear(self, events: Events) -> int:
-        """Take the events for the state of the listeners; return the offset of the first."""
-        first = self._listeners.listens
-        self._pending += enumerate(self._listeners.hear(events), first)
-        return first
 
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
         """Rank for each user as after the last listen."""
