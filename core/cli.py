@@ -34,7 +34,7 @@ def say(message: str, to: Console = console) -> None:
 
 
 class Bar:
-    """What `progress` shows; what is printed meanwhile goes to its `console`."""
+    """Shows progress; what is printed meanwhile goes to its `console`."""
 
     def __init__(self, console: Console, change: Callable[..., None]) -> None:
         self.console, self._change = console, change
@@ -62,10 +62,7 @@ class _Done(bars.ProgressColumn):
 
 @contextmanager
 def progress(doing: str, total: float | None = None) -> Iterator[Bar]:
-    """Show on standard error what is done, how much of it, and how long the rest takes.
-
-    Where that is no terminal, what takes more than two seconds has a line then, and one at its end.
-    """
+    """Show on standard error what is done and the time left; without a terminal, a line after two seconds."""
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (bars.SpinnerColumn(), bars.TextColumn("{task.description}", markup=False), bars.BarColumn(), _Done())

@@ -39,13 +39,7 @@ class NoBrokerError(TopicError):
 
 
 class PublishError(TopicError):
-    """A record was not delivered to its topic.
-
-    Attributes
-    ----------
-    topic : str
-        One topic, or all that the publisher has sent to if it is not known which.
-    """
+    """A record was not delivered to `topic`: one, or all that the publisher has sent to if it is not known which."""
 
     def __init__(self, topic: str, reason: str) -> None:
         super().__init__(f"{topic}: {reason}")
@@ -62,13 +56,7 @@ class PositionError(BotifyError):
 
 
 class RejectedMessageError(BotifyError):
-    """A message is not accepted; it goes to the dead-letter topic with this reason.
-
-    Attributes
-    ----------
-    raw : bytes
-        The message's value.
-    """
+    """A message, whose value is `raw`, is not accepted; it goes to the dead-letter topic with this reason."""
 
     def __init__(self, message: str, raw: bytes) -> None:
         super().__init__(message)
@@ -96,13 +84,7 @@ class ExcludedError(RejectedMessageError):
 
 
 def rejection_classes() -> list[str]:
-    """Return the names of all reasons that a dead letter can have, for metrics.
-
-    Examples
-    --------
-    >>> "DecodeError" in rejection_classes()
-    True
-    """
+    """Return the names of all reasons that a dead letter can have, for metrics."""
     found, waiting = set(), RejectedMessageError.__subclasses__()
     while waiting:
         kind = waiting.pop()

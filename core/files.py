@@ -49,7 +49,7 @@ Body = bytes | mmap.mmap
 def mapped(write: Callable[[IO[bytes]], object]) -> Body:
     """Let `write` fill a temporary file, and return its content; pages are loaded as they are read.
 
-    Where no directory for temporary files is writable, or the disk is full, `write` fills a file in memory instead.
+    Where no directory for temporary files is writable, or the disk is full, the file is in memory.
 
     Examples
     --------

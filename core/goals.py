@@ -25,14 +25,9 @@ RAMP = (0.01, 0.1, 0.5, 1.0)
 class Goals:
     """What an experiment must show before its treatment serves everyone.
 
-    Attributes
-    ----------
-    success : tuple of str
-        Metrics of which at least one must be significantly better.
-    guardrails : mapping of str to float
-        Metric to its non-inferiority margin: the loss that is accepted, as a share of the control's mean.
-    ramp : tuple of float
-        Ascending shares of the experiment's listeners; empty if it begins with all of them.
+    At least one metric of `success` must be significantly better. `guardrails` maps metrics to non-inferiority margins:
+    the accepted loss as a share of the control's mean. `ramp` has ascending shares of the listeners; empty begins with
+    all.
 
     Examples
     --------

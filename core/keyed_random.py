@@ -25,23 +25,7 @@ _TO_UNIT = 2.0**-53
 
 
 def mix(key: ArrayLike, *parts: ArrayLike) -> Keys:
-    """Derive keys: fold each part into the key, element by element.
-
-    Parameters
-    ----------
-    key, *parts : array_like of int, broadcastable
-        Whole numbers; negative ones count modulo 2**64.
-
-    Returns
-    -------
-    ndarray of uint64, at least one-dimensional
-        A key for each combination.
-
-    Examples
-    --------
-    >>> bool((mix(7, [0, 1, 2]) == mix(7, [0, 1, 2])).all())
-    True
-    """
+    """Derive a key (uint64) for each combination of a key and parts, whole numbers that are broadcast."""
     mixed = _finalise(_as_keys(key) + _GOLDEN)
     for part in parts:
         mixed = _finalise((mixed ^ _as_keys(part)) * _M1 + _GOLDEN)
@@ -49,12 +33,7 @@ def mix(key: ArrayLike, *parts: ArrayLike) -> Keys:
 
 
 def uniform(key: Keys, draw: ArrayLike) -> NDArray[np.float64]:
-    """Draw a float in [0, 1) for each key.
-
-    Parameters
-    ----------
-    draw : array_like of int, broadcastable to key
-        Which draw of this key; different draws are independent.
+    """Draw a float in [0, 1) for each key; different draws of a key are independent.
 
     Examples
     --------
@@ -103,14 +82,6 @@ def _finalise(z: Keys) -> Keys:
 
 def earlier_of_key(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     """Count, for each entry, the earlier ones with the same key.
-
-    Parameters
-    ----------
-    keys : ndarray of int64, shape (n,)
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
 
     Examples
     --------

@@ -11,21 +11,10 @@ from botify.core.errors import LoadError
 
 
 def load_object(name: str, wanted: str, **arguments: Any) -> Any:
-    """Import `module:Class`, from the working directory too, and call it with the values of the arguments, in order.
+    """Import `module:Class` (or `module:Class.method`), from the working directory too, and call it.
 
-    Parameters
-    ----------
-    name : str
-        `module:Class`; `module:Class.method` works as well.
-    wanted : str
-        What the object is, with the names that need no colon; completes the message "... is not ...".
-    **arguments
-        Passed by position; the names are for the message.
-
-    Raises
-    ------
-    LoadError
-        The name has another form, it cannot be imported, or it takes other arguments.
+    `wanted` completes the message "... is not ...". The values are passed by position; their names are for the message.
+    Raises `LoadError` if the name has another form, cannot be imported, or takes other arguments.
 
     Examples
     --------

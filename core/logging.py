@@ -22,13 +22,7 @@ _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 
 def configure_logging(settings: Settings, *, quiet: Iterable[str] = ()) -> None:
-    """Log to standard error at level INFO.
-
-    Parameters
-    ----------
-    quiet : iterable of str
-        Loggers that log at level WARNING.
-    """
+    """Log to standard error at level INFO, the `quiet` loggers at level WARNING."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     handler.addFilter(RepeatFilter(REPEATING))
@@ -39,11 +33,6 @@ def configure_logging(settings: Settings, *, quiet: Iterable[str] = ()) -> None:
 
 class RepeatFilter:
     """Lets a message of some loggers pass once in `REPEAT_S`; its field `repeated` counts those left out since.
-
-    Parameters
-    ----------
-    loggers : iterable of str
-        Names without dots; their children too.
 
     Examples
     --------

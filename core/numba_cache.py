@@ -37,8 +37,8 @@ def plain_array(values: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
 def use_own_cache() -> None:
     """Let numba keep its cache in a folder of these sources; call it before numba is imported.
 
-    The folder is in `NUMBA_CACHE_DIR`, by default in `~/.cache/botify-numba`. If it cannot be written, it is
-    copied to a temporary folder that lasts as long as the process.
+    The folder is in `NUMBA_CACHE_DIR`, by default in `~/.cache/botify-numba`. If it cannot be written, it is copied to
+    a temporary folder that lasts as long as the process.
     """
     if "numba" in sys.modules:
         return
@@ -59,10 +59,7 @@ def use_own_cache() -> None:
 
 
 def give_back_compiler() -> None:
-    """Take LLVM out of this process's memory, 50 MiB, once all loops are compiled or read from the cache.
-
-    What is compiled later reads it again from its file. Only Linux has what this takes; elsewhere it does nothing.
-    """
+    """Take LLVM, 50 MiB, out of memory once all loops are compiled; it is read again if needed. On Linux only."""
     with suppress(OSError, AttributeError):
         madvise = ctypes.CDLL(None, use_errno=True).madvise
         madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]

@@ -87,18 +87,15 @@ def signals_held() -> Iterator[None]:
 
 
 def end_within(seconds: float) -> None:
-    """End the process with status 1 if it still runs after so long, and write where each thread was to standard error.
+    """End the process with status 1 if it still runs after that time, and write where each thread was.
 
-    A thread without Python does so: it also ends a process that holds the interpreter's lock, or waits for a thread.
+    A thread without Python does this: it also ends a process that holds the interpreter's lock, or waits for a thread.
     """
     faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 async def in_daemon_thread(work: Callable[[], T]) -> T:
-    """Run blocking work in a thread that does not keep the process from ending.
-
-    `asyncio.to_thread` does: the process ends after the last of its calls.
-    """
+    """Run blocking work in a thread that, unlike one of `asyncio.to_thread`, does not keep the process from ending."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -134,8 +131,7 @@ def return_large_blocks() -> None:
     """Make glibc return each block of more than `LARGE_BYTES` to the system when it is freed.
 
     By default glibc raises this limit to the size of freed blocks, up to 32 MiB. Then a batch's buffers come from the
-    heap, and long-lived small objects between them fragment it: a sixth of a worker's memory. Without glibc this does
-    nothing.
+    heap, and long-lived small objects between them fragment it: a sixth of a worker's memory.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)

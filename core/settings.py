@@ -34,23 +34,9 @@ def read_environment(
     environ: Mapping[str, str],
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> T:
-    """Make a dataclass from the variables of its fields; an empty variable counts as unset.
+    """Make a frozen dataclass from the variables of its fields, which its annotations validate; empty counts as unset.
 
-    Parameters
-    ----------
-    cls : type
-        A frozen dataclass; its annotations validate the values.
-    variable_of : callable
-        Maps a field's name to its variable.
-    environ : mapping
-        The variables.
-    given : mapping
-        Values of fields that have no variable.
-
-    Raises
-    ------
-    SettingsError
-        A variable is not valid; for secrets the message leaves the value out.
+    `given` has the values of fields without a variable. Raises `SettingsError`; for secrets its message has no value.
     """
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     values = {name: raw for name in names if (raw := environ.get(variable_of(name)))}
@@ -140,11 +126,11 @@ class Settings:
     kafka_bootstrap_servers : str
         `host:port[,host:port]` (`KAFKA_BOOTSTRAP_SERVERS`).
     kafka_security : Mapping[str, str]
-        librdkafka's `security.*`, `sasl.*` and `ssl.*` properties, from variables such as
-        `KAFKA_SECURITY_PROTOCOL` or `KAFKA_SASL_PASSWORD` (`core/kafka/security.py`); never shown in a repr.
+        librdkafka's `security.*`, `sasl.*` and `ssl.*` properties, from variables such as `KAFKA_SECURITY_PROTOCOL` or
+        `KAFKA_SASL_PASSWORD` (`core/kafka/security.py`); never shown in a repr.
     redis_url : str
-        `redis://`, `rediss://` or, for Redis Cluster, `redis+cluster://` / `rediss+cluster://`, with user and
-        password where needed (`REDIS_URL`); never shown in a repr, see `redis_address`.
+        `redis://`, `rediss://` or, for Redis Cluster, `redis+cluster://` / `rediss+cluster://`, with user and password
+        where needed (`REDIS_URL`); never shown in a repr, see `redis_address`.
     redis_ssl_ca_location : Path | None
         PEM file of the authority that signed Redis's certificate; without it the system's are trusted
         (`REDIS_SSL_CA_LOCATION`).
@@ -164,9 +150,9 @@ class Settings:
         How long a worker or recommender may be silent before its partitions are reassigned
         (`BOTIFY_SESSION_TIMEOUT_S`).
     group_instance_id : str | None
-        Name of a worker or learner in its consumer group (static membership): the same after a restart, and unique.
-        If it is back within the session timeout, it has its partitions again, and no other is rebalanced. None
-        leaves the group at the end, and others take over at once (`BOTIFY_GROUP_INSTANCE_ID`).
+        Name of a worker or learner in its consumer group (static membership): the same after a restart, and unique. If
+        it is back within the session timeout, it has its partitions again, and no other is rebalanced. None leaves the
+        group at the end, and others take over at once (`BOTIFY_GROUP_INSTANCE_ID`).
     on_missing_state : str
         What a worker does if state is gone from Redis: `refuse` to continue, or `rebuild` it from the topic
         (`BOTIFY_ON_MISSING_STATE`).
@@ -184,8 +170,8 @@ class Settings:
     experiments : Path | None
         The file that declares the experiments, or `course`; None for no experiment (`BOTIFY_EXPERIMENTS`).
     recommender : str | None
-        The recommender of everybody who has none from an experiment; None for the `default` of the experiments file,
-        or else `next_track` (`BOTIFY_RECOMMENDER`).
+        The recommender of everybody who has none from an experiment; None for the `default` of the experiments file, or
+        else `next_track` (`BOTIFY_RECOMMENDER`).
     dataset : str | None
         The imported dataset whose users are served: they are then named by their external ids (`BOTIFY_DATASET`).
     metrics_host : str
@@ -230,13 +216,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read the settings.
-
-        Raises
-        ------
-        SettingsError
-            A variable has a value that cannot be used.
-        """
+        """Read the settings; raises `SettingsError` if a variable has a value that cannot be used."""
         env = os.environ if environ is None else environ
         home = find_home(env)
         remembered = {name: value for name, value in _written(home / REMEMBERED_FILE) if _variable_of(name) not in env}
@@ -284,7 +264,7 @@ def _without_secrets(url: str) -> str:
 
 
 def find_home(environ: Mapping[str, str]) -> Path:
-    """Return `BOTIFY_HOME`, or the `.botify` of the working directory or of the nearest folder above.
+    """Return `BOTIFY_HOME`, or the nearest `.botify` in the working directory or above.
 
     A folder of another user is not looked at: who can write to a shared one would choose the servers of all below it.
     """

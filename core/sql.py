@@ -140,12 +140,7 @@ class Spark:
 def open_spark() -> Iterator[Spark]:
     """Start Spark: on all cores of this machine, or where MASTER or Spark's own configuration says.
 
-    Raises
-    ------
-    EngineError
-        PySpark is not installed.
-    JavaMissingError
-        No Java is new enough and complete.
+    Raises `EngineError` if PySpark is not installed, `JavaMissingError` if no Java is new enough and complete.
     """
     try:
         from pyspark.sql import SparkSession

@@ -26,15 +26,10 @@ BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class DurationHistogram:
-    """A histogram of seconds with one writer.
+    """A histogram of seconds with one writer; `bounds_s` are the rising upper bounds of its buckets.
 
     `prometheus_client.Histogram` takes a lock and searches the buckets one by one, 1 µs a value. This takes a seventh,
     because only one thread writes; a reading thread may see the value before the last.
-
-    Parameters
-    ----------
-    bounds_s : sequence of float
-        Upper bounds of the buckets, rising.
 
     Examples
     --------
@@ -57,15 +52,7 @@ class DurationHistogram:
             self.sum_s += duration_s
 
     def family(self, name: str, documentation: str) -> HistogramMetricFamily:
-        """Return what Prometheus scrapes; its buckets are cumulative.
-
-        Examples
-        --------
-        >>> histogram = DurationHistogram(bounds_s=(0.01,))
-        >>> histogram.update([0.002, 0.05])
-        >>> [(s.name, s.labels, s.value) for s in histogram.family("wait_seconds", "Waiting.").samples][:2]
-        [('wait_seconds_bucket', {'le': '0.01'}, 1), ('wait_seconds_bucket', {'le': '+Inf'}, 2)]
-        """
+        """Return what Prometheus scrapes; its buckets are cumulative."""
         names = [*map(str, self._bounds_s), "+Inf"]
         buckets = list(zip(names, accumulate(self.counts), strict=True))
         return HistogramMetricFamily(name, documentation, buckets=buckets, sum_value=self.sum_s)
@@ -79,14 +66,7 @@ SILENCE_S = 60.0
 
 
 class Heartbeat:
-    """Updated by the loop that does the work, so that a hanging loop is detected.
-
-    Parameters
-    ----------
-    silence_s : float
-        How long it may be silent.
-    clock : callable
-        Monotonic seconds.
+    """Updated by the loop that does the work, so that a loop that hangs for `silence_s` is detected.
 
     Examples
     --------
@@ -133,24 +113,10 @@ POLL_S = 0.05
 def observed(
     settings: Settings, registry: CollectorRegistry, *, alive: Probe = always_well, ready: Probe = always_well
 ) -> Iterator[str | None]:
-    """Serve what the registry collects while the block runs; nothing if the settings name no port.
+    """Serve what the registry collects while the block runs, and yield the address; nothing and None without a port.
 
-    Parameters
-    ----------
-    registry : CollectorRegistry
-        See `new_registry`. Its collectors are called from the server's thread.
-    alive, ready : Probe
-        Of `/healthz` and `/readyz`, which answer 200, or 503 and the problem. Called from the server's thread.
-
-    Yields
-    ------
-    str | None
-        The address; None if nothing is served.
-
-    Raises
-    ------
-    SettingsError
-        The port cannot be listened on.
+    `alive` and `ready` are the probes of `/healthz` and `/readyz`, which answer 200, or 503 and the problem. Probes and
+    collectors are called from the server's thread. Raises `SettingsError` if the port cannot be listened on.
     """
     if settings.metrics_port is None:
         yield None
@@ -175,13 +141,7 @@ def new_registry() -> CollectorRegistry:
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Serves `MOST_AT_ONCE` clients at a time, and refuses others.
-
-    Raises
-    ------
-    SettingsError
-        The port cannot be listened on.
-    """
+    """Serves `MOST_AT_ONCE` clients at a time, and refuses others; raises `SettingsError` if the port is taken."""
 
     daemon_threads = True
 

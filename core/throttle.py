@@ -40,26 +40,16 @@ _pace = _Pace()
 
 
 def lower_priority() -> None:
-    """Let other threads run before this one where the processors do not suffice for all; elsewhere than on Linux, not.
-
-    There a thread has a priority of its own, and may lower it.
-    """
+    """Lower the priority of this thread where there are too few processors for all; on Linux only."""
     with suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 @contextmanager
 def throttled(times: float, most_s: float, stopping: threading.Event) -> Iterator[None]:
-    """Let this thread rest so many times as long as it works in the block: at each `throttle`, and at the end.
+    """Let this thread rest `times` its CPU time in the block, `most_s` in all: at each `throttle`, and at the end.
 
-    Parameters
-    ----------
-    times : float
-        Multiple of the thread's CPU time.
-    most_s : float
-        Longest rest, in all.
-    stopping : Event
-        When it is set, rests end, and no more follow.
+    When `stopping` is set, rests end, and no more follow.
 
     Examples
     --------
@@ -76,7 +66,7 @@ def throttled(times: float, most_s: float, stopping: threading.Event) -> Iterato
 
 
 def throttle() -> None:
-    """Rest, if this thread is to; long work calls it every few milliseconds."""
+    """Rest, if this thread is throttled; long work calls it every few milliseconds."""
     if _pace.times:
         worked_s = time.thread_time() - _pace.began_s
         if worked_s > AT_ONCE_S:
@@ -84,20 +74,11 @@ def throttle() -> None:
 
 
 def gather_ms(arrived: float, elapsed_ms: float, rate: float, most_ms: float) -> float:
-    """Return how long to gather after so much has arrived in so long.
+    """Return how long to gather records, at most `most_ms`: ((arrived / elapsed_ms) / rate)².
 
-    A batch costs nearly the same with one record as with ten. So the time grows with what arrives in a millisecond, or
-    with the work that it was, and with its square: a process with time to spare should be fast, and one without it
+    A batch costs nearly the same with one record as with ten. So the time grows with the square of what arrives in a
+    millisecond: records, or the CPU time that they took. A process with time to spare should be fast, one without it
     cheap.
-
-    Parameters
-    ----------
-    arrived : float
-        Size of the last batch, in records, or the CPU time that it took.
-    elapsed_ms : float
-        Time from the batch before it to the last one.
-    rate : float
-        What calls for one millisecond if it arrives in one; twice as much calls for four.
 
     Examples
     --------

@@ -19,19 +19,9 @@ class Mean(NamedTuple):
 
 
 def mean_interval(values: ArrayLike, alpha: float = 0.05) -> Mean:
-    """Return the mean of independent values, one a user, with Student's interval.
+    """Return the mean of independent values, one a user, with Student's interval; NaN is ignored.
 
-    Parameters
-    ----------
-    values : array_like of float
-        NaN is ignored.
-    alpha : float
-        One minus the confidence.
-
-    Returns
-    -------
-    Mean
-        The interval is NaN with fewer than two values.
+    `alpha` is one minus the confidence. The interval is NaN with fewer than two values.
 
     Examples
     --------
@@ -101,20 +91,11 @@ class Difference(NamedTuple):
 
 
 def welch(control: Sample, treatment: Sample, alpha: float = 0.05) -> Difference:
-    """Compare two means without assuming equal variances (Welch, Biometrika 34, 1947).
+    """Return treatment minus control without assuming equal variances (Welch, Biometrika 34, 1947).
 
     The degrees of freedom are Satterthwaite's: with v_i = s_i²/n_i, (v_0 + v_1)² / (v_0²/(n_0 − 1) + v_1²/(n_1 − 1)).
-
-    Parameters
-    ----------
-    alpha : float
-        One minus the confidence.
-
-    Returns
-    -------
-    Difference
-        Treatment minus control. All but the estimate are NaN if a sample has fewer than two values; the interval is a
-        point if neither sample varies.
+    All but the estimate are NaN if a sample has fewer than two values; the interval is a point if neither sample
+    varies.
 
     Examples
     --------
@@ -136,24 +117,11 @@ def welch(control: Sample, treatment: Sample, alpha: float = 0.05) -> Difference
 
 
 def ratio_interval(units: ArrayLike, before: ArrayLike, after: ArrayLike, alpha: float = 0.05) -> Mean:
-    """Return Σ after / Σ before with its interval, where the values of one unit are not independent.
+    """Return Σ after / Σ before, shape (n,), with its interval, where the values of one unit are not independent.
 
     With B_u and A_u the sums of a unit's values, R = Σ A_u / Σ B_u is a ratio estimator, and its variance that of the
-    residuals A_u − R B_u (Cochran, "Sampling techniques", 1977, chapter 6).
-
-    Parameters
-    ----------
-    units : array_like of int, shape (n,)
-        Whose value: a listener's sessions are alike.
-    before, after : array_like of float, shape (n,)
-        The same sessions, say, under one recommender and another; ones before give the mean of `after`.
-    alpha : float
-        One minus the confidence.
-
-    Returns
-    -------
-    Mean
-        The interval is NaN with fewer than two units.
+    residuals A_u − R B_u (Cochran, "Sampling techniques", 1977, chapter 6). A unit is whose value it is: a listener's
+    sessions are alike. Ones in `before` give the mean of `after`. The interval is NaN with fewer than two units.
 
     Examples
     --------
@@ -170,15 +138,8 @@ def ratio_interval(units: ArrayLike, before: ArrayLike, after: ArrayLike, alpha:
 def clustered_half_width(units: ArrayLike, residuals: NDArray[np.float64], total: float, alpha: float = 0.05) -> float:
     """Return half the width of the t interval of a mean or ratio, residuals of one unit taken together.
 
-    Parameters
-    ----------
-    units : array_like of int, shape (n,)
-    residuals : ndarray of float64, shape (n,)
-        Of each value from its estimate; they sum to zero.
-    total : float
-        What the estimate is divided by: n of a mean, the sum of the denominators of a ratio.
-    alpha : float
-        One minus the confidence.
+    `residuals` (float64, shape (n,)) of each value from its estimate sum to zero. `total` is what the estimate is
+    divided by: n of a mean, the sum of the denominators of a ratio.
     """
     sums = np.bincount(np.unique(np.asarray(units), return_inverse=True)[1], weights=residuals)
     n = len(sums)

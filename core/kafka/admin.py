@@ -40,12 +40,7 @@ def check_kafka(settings: Settings) -> None:
 def require_kafka(settings: Settings) -> Settings:
     """Return the settings, with the live layout, if a broker answers; for commands, whose users wait for the error.
 
-    Services wait longer: the broker may be restarting.
-
-    Raises
-    ------
-    NoBrokerError
-        No broker answers.
+    Services wait longer: the broker may be restarting. Raises `NoBrokerError`.
     """
     check_kafka(settings)
     admin = AdminClient(common_config(settings))
@@ -70,10 +65,7 @@ def accepts_connections(host: str, port: str) -> bool:
 def retry_brokers(ask: Callable[[], T], timeout_s: float = TIMEOUT_S) -> T:
     """Call `ask` until brokers answer it: one may be restarting, or leaders are being elected.
 
-    Raises
-    ------
-    KafkaException or NoBrokerError
-        What the last call raised: not retriable, or the timeout has passed.
+    Raises what the last call raised, if it is not retriable or the timeout has passed.
     """
     give_up = time.monotonic() + timeout_s
     while True:
@@ -87,13 +79,7 @@ def retry_brokers(ask: Callable[[], T], timeout_s: float = TIMEOUT_S) -> T:
 
 
 def partition_counts(admin: AdminClient) -> dict[str, int]:
-    """Return each topic's number of partitions.
-
-    Raises
-    ------
-    NoBrokerError
-        No broker answers for `METADATA_TIMEOUT_S`.
-    """
+    """Return each topic's number of partitions; raises `NoBrokerError` if none answers for `METADATA_TIMEOUT_S`."""
     give_up = time.monotonic() + METADATA_TIMEOUT_S
     while True:
         try:
@@ -110,10 +96,7 @@ def partition_counts(admin: AdminClient) -> dict[str, int]:
 def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
     """Return the end of each partition: the next offset to be written, or where an open transaction begins.
 
-    Raises
-    ------
-    TopicError
-        The topic does not exist or no broker answers.
+    Raises `TopicError` if the topic does not exist or no broker answers.
     """
     return _offsets(settings, topic, OffsetSpec.latest())
 
@@ -149,21 +132,10 @@ def list_offsets(
     known: AdminClient | None = None,
     isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
 ) -> dict[tuple[str, int], int]:
-    """Return an offset of each (topic, partition), also while leaders of new topics are elected.
+    """Return an offset of each (topic, partition), also while leaders are elected; raises `KafkaException`.
 
-    Parameters
-    ----------
-    config : mapping
-        Of the client.
-    known : AdminClient, optional
-        Is asked first: a new client costs threads and connections.
-    isolation : IsolationLevel
-        By default a partition ends where an open transaction begins; nobody reads what is after that.
-
-    Raises
-    ------
-    KafkaException
-        The brokers do not say.
+    `known` is asked first: a new client costs threads and connections. By default a partition ends where an open
+    transaction begins; nobody reads what is after that.
     """
     wanted = {TopicPartition(topic, partition): spec for topic, partition in partitions}
     at_hand = [known] if known is not None else []
@@ -184,12 +156,7 @@ def committed_offsets(
 
     `AdminClient.list_consumer_group_offsets` asks the same, and ends the process with a segmentation fault where the
     group's coordinator is not ready (librdkafka 2.16: `rd_kafka_handle_OffsetFetch` hands the error to a group that an
-    admin client does not have). A consumer that never subscribes has one.
-
-    Raises
-    ------
-    KafkaException
-        The brokers do not say.
+    admin client does not have). A consumer that never subscribes has one. Raises `KafkaException`.
     """
     consumer = Consumer(consumer_config(settings, group))
     try:
@@ -203,12 +170,7 @@ def committed_offsets(
 def read_topic_id(admin: AdminClient, topic: str) -> str:
     """Return the topic's id, which another topic of the same name does not have.
 
-    Raises
-    ------
-    KafkaException
-        The brokers refuse to say.
-    NoBrokerError
-        None answers.
+    Raises `KafkaException` if the brokers refuse to say, `NoBrokerError` if none answers.
     """
     (future,) = admin.describe_topics(TopicCollection([topic]), request_timeout=TOPIC_ID_TIMEOUT_S).values()
     try:
@@ -223,15 +185,7 @@ _FORMS = "earliest, latest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H"
 
 @dataclass(frozen=True, slots=True)
 class TopicPosition:
-    """A position in every partition.
-
-    Attributes
-    ----------
-    kind : str
-        `earliest`, `latest`, `offset` or `timestamp`.
-    value : int
-        The offset, or milliseconds since the epoch.
-    """
+    """A position in every partition: `earliest`, `latest`, an `offset`, or a `timestamp` in ms since the epoch."""
 
     kind: str
     value: int = 0
@@ -241,17 +195,7 @@ EARLIEST, LATEST = TopicPosition("earliest"), TopicPosition("latest")
 
 
 def parse_position(text: str, now_ms: int) -> TopicPosition:
-    """Parse a position.
-
-    Parameters
-    ----------
-    now_ms : int
-        Time from which a duration counts back.
-
-    Raises
-    ------
-    PositionError
-        The text has none of the forms.
+    """Parse a position; a duration counts back from `now_ms`. Raises `PositionError` for other forms.
 
     Examples
     --------
@@ -280,15 +224,7 @@ def parse_position(text: str, now_ms: int) -> TopicPosition:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """What the brokers say about a topic.
-
-    Attributes
-    ----------
-    start, end : mapping of partition to offset
-        The first offset that is still there, and the next to be written.
-    committed : mapping of partition to offset
-        What the consumer group has committed; empty if no group was asked for.
-    """
+    """What the brokers say about a topic: its first and end offsets, and those that the group has committed."""
 
     topic: str
     topic_id: str
@@ -310,10 +246,7 @@ class TopicState:
 def describe_topic(settings: Settings, topic: str, group: str | None = None) -> TopicState:
     """Ask the brokers about a topic, and what the group has committed.
 
-    Raises
-    ------
-    TopicError
-        The topic does not exist, or no broker answers for `TIMEOUT_S`.
+    Raises `TopicError` if the topic does not exist, or no broker answers for `TIMEOUT_S`.
     """
     admin = AdminClient(common_config(settings))
 

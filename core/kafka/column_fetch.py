@@ -107,17 +107,8 @@ def as_run(records: Sequence[Any]) -> Sequence[Any]:
 class ColumnLog:
     """Reads a partition in order from an offset up to another, a fetch at a time, and continues as it grows.
 
-    Like `core.kafka.reader.PartitionLog`, but from an event loop. Of objects a run has at most `PARTITION_BATCH`.
-
-    Parameters
-    ----------
-    fetch_bytes : int
-        Most bytes of a run.
-
-    Attributes
-    ----------
-    next_offset : int
-        Of the next record.
+    Unlike `PartitionLog` it reads columns once `fetch_columns` was called; of objects a batch has at most
+    `PARTITION_BATCH`. A batch has at most `fetch_bytes`.
     """
 
     def __init__(
@@ -139,12 +130,9 @@ class ColumnLog:
         self._started = False
 
     async def read_ahead(self, end: int) -> AsyncGenerator[Sequence[Any], None]:
-        """Yield runs of records up to an offset (exclusive), which must exist; the next one is fetched meanwhile.
+        """Yield batches up to an offset (exclusive), which must exist; the next one is fetched meanwhile.
 
-        Raises
-        ------
-        TopicError
-            The partition cannot be read, or does not reach the offset.
+        Raises `TopicError` if the partition cannot be read, or does not reach the offset.
         """
         try:
             await self._start()

@@ -77,10 +77,7 @@ without work until the leader asks for metadata again, which clients do only eve
 def producer_config(settings: Settings, **changes: Any) -> Config:
     """Return a producer's configuration: acknowledged by all replicas, idempotent, murmur2 like Java's clients.
 
-    Parameters
-    ----------
-    **changes
-        librdkafka's properties with underscores for dots (`linger_ms=5`).
+    `changes` are librdkafka's properties with underscores for dots (`linger_ms=5`).
     """
     return {
         **common_config(settings),
@@ -115,22 +112,13 @@ def consumer_config(settings: Settings, group: str, **changes: Any) -> Config:
 
 
 def is_retriable(error: KafkaError) -> bool:
-    """Say whether an error is transient: a broker restarts, a leader is being elected.
-
-    `KafkaError.retriable` is set for transactional producers only.
-    """
+    """Say whether an error is transient; `KafkaError.retriable` is set for transactional producers only."""
     return not error.fatal() and error.code() in _PASSING
 
 
 @lru_cache(maxsize=1 << 17)  # 250 bytes each
 def partition_of(user: int, partitions: int) -> int:
-    """Return the partition of a user's records: murmur2 of the id in decimal, as Kafka's own clients compute it.
-
-    Examples
-    --------
-    >>> partition_of(42, 8) == partition_of(42, 8)
-    True
-    """
+    """Return the partition of a user's records: murmur2 of the id in decimal, as Kafka's own clients compute it."""
     hashed: int = murmur2(key_of(user))
     return (hashed & 0x7FFFFFFF) % partitions
 

@@ -81,13 +81,7 @@ class TopicPhase(Enum):
 
 
 def listens_topic(prefix: str, layout: str = "") -> str:
-    """Return the name of the listens topic in a layout.
-
-    Examples
-    --------
-    >>> listens_topic("botify"), listens_topic("botify", "16")
-    ('botify.listens', 'botify.listens-16')
-    """
+    """Return the name of the listens topic in a layout: `botify.listens`, `botify.listens-16`."""
     return f"{prefix}.listens-{layout}" if layout else f"{prefix}.listens"
 
 
@@ -104,13 +98,7 @@ def number_of(topic: str) -> int | None:
 
 
 def phase_of(layout: str, config: Mapping[str, str]) -> TopicPhase:
-    """Return the phase that a topic's configuration says. Pure.
-
-    Examples
-    --------
-    >>> phase_of("", {"max.message.bytes": "1", "message.timestamp.type": "LogAppendTime"})
-    <TopicPhase.CLOSED: 'closed'>
-    """
+    """Return the phase that a topic's configuration says. Pure."""
     if (most := int(config[MAX_BYTES])) <= 1:
         return TopicPhase.CLOSED if most else TopicPhase.MOVED
     return TopicPhase.FILLED if layout and config[TIMESTAMP_TYPE] == "CreateTime" else TopicPhase.OPEN
@@ -135,12 +123,7 @@ def choose_layout(phases: Mapping[str, TopicPhase]) -> str:
 def read_phases(settings: Settings, admin: AdminClient | None = None) -> dict[str, tuple[TopicPhase, int]]:
     """Return the phase and the number of partitions of each layout that exists, the first layout first.
 
-    Raises
-    ------
-    NoBrokerError
-        No broker answers.
-    TopicError
-        The brokers do not tell the topics' configuration.
+    Raises `NoBrokerError`, or `TopicError` if the brokers do not tell the topics' configuration.
     """
     admin = admin or AdminClient(common_config(settings))
     try:
@@ -222,13 +205,7 @@ def is_closed(error: KafkaError) -> bool:
 
 
 def alter_topics(settings: Settings, changes: Mapping[str, Mapping[str, str | None]]) -> None:
-    """Set options of topics; None sets an option back to the brokers' default.
-
-    Raises
-    ------
-    TopicError
-        The brokers do not do it.
-    """
+    """Set options of topics; None sets an option back to the brokers' default. Raises `TopicError`."""
     admin = AdminClient(common_config(settings))
     resources = [
         ConfigResource(

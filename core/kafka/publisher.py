@@ -37,21 +37,11 @@ class RecordPublisher:
     An error is kept: `send`'s waits, `send_batch`, `poll` and `flush` raise it from then on, so that a topic with a gap
     is not mistaken for complete. To continue, make another publisher. All methods are thread-safe.
 
-    Parameters
-    ----------
-    on_error : callable of KafkaError, optional
-        Called for errors of the connection, instead of logging refused logins.
-    connect : callable of Config
-        Makes the client; for tests.
-    **config
-        librdkafka's properties with underscores for dots (`linger_ms=5`).
-
-    Attributes
-    ----------
-    produce : callable
-        The client's own method, for callers that have their own `on_delivery` and never wait. Raises `BufferError` if
-        the queue is full. Successes call back only with `delivery_report_only_error=False`: a call into Python for each
-        record costs more than sending it.
+    `on_error` is called for errors of the connection, instead of logging refused logins. `config` are librdkafka's
+    properties with underscores for dots (`linger_ms=5`). `produce` is the client's own method, for callers that have
+    their
+    own `on_delivery` and never wait. It raises `BufferError` if the queue is full. Successes call back only with
+    `delivery_report_only_error=False`: a call into Python for each record costs more than sending it.
     """
 
     def __init__(
@@ -81,21 +71,10 @@ class RecordPublisher:
         timestamp_ms: int = 0,
         headers: Headers = (),
     ) -> None:
-        """Queue a record; wait if the queue is full.
+        """Queue a record; wait if the queue is full. Partition -1 derives it from the key, time 0 means now.
 
-        Parameters
-        ----------
-        partition : int
-            -1 derives it from the key.
-        timestamp_ms : int
-            0 means now.
-        headers : sequence of (str, bytes)
-
-        Raises
-        ------
-        PublishError
-            The client refuses the record, the queue is full for `FULL_QUEUE_S`, or, if it was full, an earlier record
-            was not delivered.
+        Raises `PublishError` if the client refuses the record, the queue is full for `FULL_QUEUE_S`, or, if it was
+        full, an earlier record was not delivered.
         """
         self._topics.add(topic)
         give_up: float | None = None
@@ -116,21 +95,10 @@ class RecordPublisher:
     def send_batch(
         self, topic: str, records: list[Record], partition: int = -1, on_delivery: OnDelivery | None = None
     ) -> None:
-        """Queue records in one call; those of one key keep their order from call to call.
+        """Queue records in one call; those of one key keep their order from call to call, but not within it.
 
-        Parameters
-        ----------
-        records : list of Record
-            No key twice where the order matters: records that find the queue full are queued after the others.
-        partition : int
-            -1 derives it from each key.
-        on_delivery : callable, optional
-            Called for each record, instead of keeping its error; see `produce`.
-
-        Raises
-        ------
-        PublishError
-            An earlier record was not delivered, or the queue is full for `FULL_QUEUE_S`.
+        Records that find the queue full are queued after the others. `on_delivery` is called for each record, instead
+        of keeping its error (see `produce`). Raises `PublishError` as `send`.
         """
         self._topics.add(topic)
         give_up, report = time.monotonic() + FULL_QUEUE_S, on_delivery or self._on_delivery
@@ -153,13 +121,7 @@ class RecordPublisher:
         return left
 
     def flush(self, timeout_s: float = FLUSH_S) -> None:
-        """Wait until every record is acknowledged.
-
-        Raises
-        ------
-        PublishError
-            A record was not delivered or was dropped, or was not acknowledged within the timeout.
-        """
+        """Wait until every record is acknowledged; raises `PublishError` if one was refused, dropped, or is late."""
         self._raise_failure()
         left = self.drain(timeout_s)
         self._raise_failure()
@@ -174,13 +136,7 @@ class RecordPublisher:
         self._producer.purge()
 
     def check_broker(self, topic: str, timeout_s: float) -> None:
-        """Ask a broker for the topic.
-
-        Raises
-        ------
-        NoBrokerError
-            None answers within the timeout.
-        """
+        """Ask a broker for the topic; raises `NoBrokerError` if none answers within the timeout."""
         try:
             self._producer.list_topics(topic, timeout=timeout_s)
         except KafkaException as error:
@@ -211,12 +167,8 @@ def append_if(
     """Append a record that follows what the caller has read of its key; return False if others have appended one.
 
     In a transaction named after topic and key. One that begins ends those of others, whose commits are refused from
-    then on: what `unchanged` reads next, and finds as it was, stays the last record until this one.
-
-    Raises
-    ------
-    PublishError
-        A broker refused it or did not answer. Read the topic to find out whether it was appended.
+    then on: what `unchanged` reads next, and finds as it was, stays the last record until this one. Raises
+    `PublishError` if a broker refused it or did not answer; read the topic to find out whether it was appended.
     """
     limits = dict.fromkeys(("transaction_timeout_ms", "delivery_timeout_ms"), int(TRANSACTION_S * 1000))
     producer = connect(producer_config(settings, transactional_id=f"{topic}-{key}", **limits))

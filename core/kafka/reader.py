@@ -41,17 +41,7 @@ IDLE_TIMEOUT_S = 30.0
 
 
 class AssignedConsumer:
-    """Polls partitions from given offsets, without a group and without commits.
-
-    Parameters
-    ----------
-    start : mapping of partition to offset
-        The partitions, and the first offset to read of each.
-    group : str
-        A name for the broker's logs and access rules.
-    **config
-        librdkafka's properties with underscores for dots.
-    """
+    """Polls partitions from given offsets, without commits; `group` is for the broker's logs and access rules."""
 
     def __init__(self, settings: Settings, topic: str, start: Mapping[int, int], group: str, **config: Any) -> None:
         self._topic = topic
@@ -79,22 +69,11 @@ class AssignedConsumer:
         self.position.pop(partition, None)
 
     def poll(self, most: int, wait_s: float, gather_s: float | None = None) -> list[Message]:
-        """Return the records that have arrived.
+        """Return at most `most` records that have arrived.
 
-        Parameters
-        ----------
-        most : int
-            How many records at most.
-        wait_s : float
-            How long to wait for `most` records; with `gather_s`, for the first of them.
-        gather_s : float, optional
-            How long to wait for others after the first.
-
-        Raises
-        ------
-        TopicError
-            The topic cannot be read, and the error is not retriable. Records that came with it are returned first; the
-            next call raises.
+        Waits `wait_s` for all of them; with `gather_s`, that long for the first, then `gather_s` for others. Raises
+        `TopicError` if the topic cannot be read, and not for a retriable error; records that came with it are returned
+        first.
         """
         if self._failure is not None:
             self._raise_failure()
@@ -126,12 +105,7 @@ class AssignedConsumer:
         """Yield what each `poll` returns, also if it is empty, until all records before an end have arrived.
 
         The last records may lie after the end. If records are missing before the end (compaction, transaction markers),
-        this needs `enable_partition_eof`.
-
-        Raises
-        ------
-        TopicError
-            As `poll`; or no record arrives for `IDLE_TIMEOUT_S`.
+        this needs `enable_partition_eof`. Raises `TopicError` as `poll`, or if no record arrives for `IDLE_TIMEOUT_S`.
         """
         give_up = time.monotonic() + IDLE_TIMEOUT_S
         missing = self._missing(end)
@@ -194,25 +168,9 @@ class AssignedConsumer:
 class TopicReader:
     """Reads up to an end and stops, and continues as the topic grows: for catalogues, tables, verification.
 
-    Parameters
-    ----------
-    start : mapping of partition to offset, optional
-        First offset to read; other partitions start at the beginning.
-    partitions : collection of int, optional
-        By default all.
-    batch : int
-        Largest number of records of a batch.
-    gather_s : float
-        How long to wait for more records of a batch that is not full.
-    wait_ms : int
-        `FOLLOW_MS` for a reader that stays open between its readings.
-    **config
-        See `AssignedConsumer`.
-
-    Attributes
-    ----------
-    next_offsets : mapping of partition to offset
-        The next record of each partition.
+    `start` has the first offsets; other partitions start at the beginning. Batches have at most `batch` records; one
+    that is not full waits `gather_s` for more. `wait_ms` is `FOLLOW_MS` for a reader that stays open between its
+    readings.
     """
 
     def __init__(
@@ -243,17 +201,9 @@ class TopicReader:
         )
 
     def read_to_end(self, end: Mapping[int, int] | None = None) -> Iterator[list[Message]]:
-        """Yield batches of records until the end is reached. Blocks while it waits for data.
+        """Yield batches of records until the end (exclusive; by default the current one) is reached. Blocks.
 
-        Parameters
-        ----------
-        end : mapping of partition to offset, optional
-            Where to stop (exclusive); by default the topic's current end, of the partitions that were asked for.
-
-        Raises
-        ------
-        TopicError
-            The topic cannot be read, or does not reach the end.
+        Raises `TopicError` if the topic cannot be read, or does not reach the end.
         """
         stop = end if end is not None else end_offsets(self._settings, self._topic)
         if end is None and self._only is not None:
@@ -267,13 +217,7 @@ class TopicReader:
                 yield within
 
     def read_arrived(self) -> Iterator[list[Message]]:
-        """Yield batches of the records that have arrived; neither waits nor asks for the end, which takes 50 ms.
-
-        Raises
-        ------
-        TopicError
-            The topic cannot be read.
-        """
+        """Yield batches of the records that have arrived; neither waits nor asks for the end, which takes 50 ms."""
         records = self._take_ahead() or self._consumer.poll(self._batch, 0.0)
         while records:
             yield self._take_up_to(self._consumer.position, records)
@@ -336,13 +280,7 @@ def log_record(message: Message) -> LogRecord:
 
 
 class PartitionLog:
-    """Reads a partition in order from an offset up to another, and continues as it grows.
-
-    Parameters
-    ----------
-    batch : int
-        Largest number of records of a batch.
-    """
+    """Reads a partition in order from an offset up to another, and continues as it grows."""
 
     def __init__(
         self, settings: Settings, topic: str, partition: int, start: int, batch: int = PARTITION_BATCH
@@ -366,21 +304,12 @@ class PartitionLog:
         return self._reader.next_offsets[self._partition]
 
     def read_to(self, end: int) -> Iterator[list[LogRecord]]:
-        """Yield batches up to an offset (exclusive), which must exist already. Blocks while it waits for data.
-
-        Raises
-        ------
-        TopicError
-            The partition cannot be read, or does not reach the offset.
-        """
+        """Yield batches up to an offset (exclusive), which must exist already; blocks. Raises `TopicError`."""
         for messages in self._reader.read_to_end({self._partition: end}):
             yield [log_record(message) for message in messages]
 
     async def read_ahead(self, end: int) -> AsyncGenerator[list[LogRecord], None]:
-        """Yield what `read_to` yields, and fetch the next batch in a thread while the last one is processed.
-
-        Close the generator (`contextlib.aclosing`) before the log.
-        """
+        """Yield as `read_to`, and fetch the next batch in a thread meanwhile; close the generator before the log."""
         batches = self.read_to(end)
         fetched = asyncio.create_task(asyncio.to_thread(next, batches, None))
         try:
@@ -401,16 +330,10 @@ POLL_S = 0.5
 class TopicFollower(ABC):
     """Follows a topic of one partition in a thread of its own, so that serving never waits for it.
 
-    Nothing is committed: every follower reads everything. While the topic cannot be read, what was read stays in use.
-
-    Parameters
-    ----------
-    name : str
-        Of the thread; with `botify-` before it, of the reader in the broker's logs and access rules.
-    otherwise : str
-        What logs say after an error: what stays in use.
-    batch : int
-        How many records are taken at once at most.
+    Nothing is committed: every follower reads everything. While the topic cannot be read, what was read stays in use,
+    as
+    `otherwise` says in the log. `name` is of the thread and, after `botify-`, of the reader in the broker's access
+    rules.
     """
 
     def __init__(self, settings: Settings, topic: str, name: str, otherwise: str, batch: int) -> None:
@@ -423,13 +346,7 @@ class TopicFollower(ABC):
         )
 
     def start(self) -> None:
-        """Read to the topic's end, then continue in the background.
-
-        Raises
-        ------
-        TopicError
-            The topic is missing, or the broker stops answering.
-        """
+        """Read to the topic's end, then continue in the background; raises `TopicError`."""
         self.refresh()
         self._thread.start()
 

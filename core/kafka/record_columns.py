@@ -35,17 +35,11 @@ _CODEC, _LOG_APPEND_TIME, _TRANSACTIONAL, _MARKER = 0x07, 0x08, 0x10, 0x20
 
 
 class RecordColumns(Sequence[Any]):
-    """A run of records of one partition, in order.
+    """A batch of records of one partition, in order.
 
-    Attributes
-    ----------
-    raw : bytes
-        In which keys and values lie.
-    bytes : ndarray of uint8
-        The same.
-    offsets, timestamps : ndarray of int64, shape (n,)
-    keys, values : ndarray of int64, shape (2, n)
-        Begins and ends in `raw`; -1 where there is none.
+    `offsets` and `timestamps` are int64 of shape (n,); `keys` and `values`, int64 of shape (2, n), are begins and ends
+    in
+    `raw` (`bytes` as an array); -1 where there is none.
 
     Examples
     --------
@@ -142,10 +136,7 @@ def read_batches(
 ) -> tuple[RecordColumns, int] | None:
     """Return the records of a fetch from offset `start` on, and the offset after them.
 
-    Returns
-    -------
-    (RecordColumns, int) or None
-        None if a batch is of an earlier version, or broken: then aiokafka reads them.
+    None if a batch is of an earlier version, or broken: then aiokafka reads them.
     """
     from botify.core.kafka.record_kernels import count_records, index_records
 
@@ -168,17 +159,9 @@ def plain_batches(raw: bytes, aborted: Aborted) -> bytes | None:
     """Return the whole batches of a fetch decompressed, and empty where they are markers or of aborted transactions.
 
     They end after `MOST_BYTES`, if not with the first batch. One that cannot be decompressed is a record whose value
-    says so, at the batch's last offset, which becomes a dead letter where its topic has them.
-
-    Parameters
-    ----------
-    aborted : sequence of (producer id, offset)
-        Where transactions begin that were aborted; each ends at its producer's next marker.
-
-    Returns
-    -------
-    bytes or None
-        None if a batch is of an earlier version.
+    says so, at the batch's last offset, which becomes a dead letter where its topic has them. `aborted` has the
+    producer id and the first offset of each aborted transaction, which ends at its producer's next marker. None if a
+    batch is of an earlier version.
     """
     parts: list[bytes] = []
     at, size, waiting, aborting = 0, 0, deque(sorted(aborted, key=itemgetter(1))), set()
@@ -240,17 +223,7 @@ class CompressionError(BotifyError):
 
 
 def decompress(codec: int, body: bytes) -> bytes:
-    """Return the records of a batch.
-
-    Parameters
-    ----------
-    codec : int
-        Of the batch's attributes: 1 gzip, 2 snappy, 3 lz4, 4 zstd.
-
-    Raises
-    ------
-    CompressionError
-    """
+    """Return the records of a batch; codec 1 is gzip, 2 snappy, 3 lz4, 4 zstd. Raises `CompressionError`."""
     if (unpack := _UNPACK.get(codec)) is None:
         raise CompressionError(f"no codec has number {codec}")
     try:

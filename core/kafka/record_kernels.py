@@ -31,10 +31,9 @@ def _big_endian(raw: np.ndarray, at: int, size: int) -> Any:
 
 @njit(cache=True)
 def read_zigzag(raw: np.ndarray, at: int, end: int, last_shift: int) -> tuple[Any, int]:
-    """Read a number of Kafka's or Avro's variable length.
+    """Read a number of Kafka's or Avro's variable length; return it and the place after it.
 
-    Return it and the place after it, which is -1 if it does not end before `end` or has more than `last_shift` bits
-    before its last byte.
+    The place is -1 if the number does not end before `end` or has more than `last_shift` bits before its last byte.
     """
     value, shift = np.uint64(0), 0
     while at < end and shift <= last_shift:
@@ -86,13 +85,9 @@ def _are_headers(raw: np.ndarray, at: int, end: int) -> bool:
 
 @njit(cache=True)
 def index_records(raw: np.ndarray, places: np.ndarray) -> bool:
-    """Write offset, time, begin and end of key and value, and begin of headers; return False if a record is broken.
+    """Write where the records lie in `raw` into `places`, int64 of shape (7, n); return False if a record is broken.
 
-    Parameters
-    ----------
-    raw : ndarray of uint8, shape (b,)
-    places : ndarray of int64, shape (7, n)
-        In this order; begin and end of a missing key or value are -1. The headers begin with their number.
+    The rows are offset, time, begin and end of key and of value (-1 if missing), and begin of headers, at their number.
     """
     at, row = 0, 0
     while at + _LENGTH_ENDS <= len(raw):

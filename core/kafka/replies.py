@@ -27,44 +27,16 @@ LONGEST_WINDOW_S = 64.0
 
 
 class ReplyReader:
-    """Reads the replies to one requester, from the end of its partition on.
+    """Reads the replies to one requester, from the end of its partition on; raises `TopicError`.
 
     At most once: nothing is committed, and a reply that was published before the requester started, or `keep_s` after
     it has moved, is not read. The requester asks again or goes without.
 
-    Parameters
-    ----------
-    topic : str
-        The replies'.
-    own : bytes
-        What the value of a reply has only if it is for this requester, such as the beginning of its requests' ids. A
-        copy of these bytes in a reply to another one is harmless: the whole id decides. Empty bytes take every reply.
-    keep_s : float
-        How long replies to a request can arrive. After a move, the old partition is read for this long.
-    group : str
-        A name for the broker's logs and access rules.
-    clock : callable
-        Monotonic seconds.
-    choose : callable
-        Picks one of some partitions.
-    connect : callable
-        Makes the consumer; for tests.
-    **config
-        librdkafka's properties with underscores for dots.
-
-    Attributes
-    ----------
-    partition : int
-        The partition to name in the next request.
-    others : int
-        Number of replies to others that were read.
-    has_more : bool
-        Whether the last `poll` had as many records as it may have, so that there may be more.
-
-    Raises
-    ------
-    TopicError
-        The topic does not exist or no broker answers.
+    Only a reply to this requester has the bytes `own` in its value, such as the beginning of its requests' ids. A copy
+    of them in a reply to another one is harmless: the whole id decides. Empty bytes take every reply. Replies to a
+    request arrive within `keep_s`: after a move, the old partition is read for this long. `partition` is the one to
+    name in the next request, `others` counts the replies to others, and `has_more` says whether the last `poll` was
+    full.
     """
 
     def __init__(

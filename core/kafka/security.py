@@ -32,23 +32,14 @@ _PREFIXES = ("KAFKA_SECURITY", "KAFKA_SASL_", "KAFKA_SSL_")
 
 
 def variable_of(name: str) -> str:
-    """Return the environment variable of a property.
-
-    Examples
-    --------
-    >>> variable_of("ssl.ca.location")
-    'KAFKA_SSL_CA_LOCATION'
-    """
+    """Return the environment variable of a property: `KAFKA_SSL_CA_LOCATION` of `ssl.ca.location`."""
     return "KAFKA_" + name.upper().replace(".", "_")
 
 
 def read_kafka_security(environ: Mapping[str, str]) -> dict[str, str]:
     """Read librdkafka's `security.*`, `sasl.*` and `ssl.*` properties from the environment, and check them.
 
-    Raises
-    ------
-    SettingsError
-        A variable is unknown, invalid or missing; the message never shows a user or a password.
+    Raises `SettingsError` if a variable is unknown, invalid or missing; it never shows a user or a password.
 
     Examples
     --------
@@ -68,13 +59,7 @@ def read_kafka_security(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def ssl_context(properties: Mapping[str, str]) -> ssl.SSLContext | None:
-    """Return the TLS context of a Python client; None if the protocol has no TLS.
-
-    Raises
-    ------
-    SettingsError
-        A file holds no certificate or key, or the key's password is wrong.
-    """
+    """Return the TLS context of a Python client, None without TLS; raises `SettingsError` for bad files."""
     if "SSL" not in properties.get(PROTOCOL, "").split("_"):
         return None
     try:
@@ -89,12 +74,7 @@ def ssl_context(properties: Mapping[str, str]) -> ssl.SSLContext | None:
 
 
 def aiokafka_security(properties: Mapping[str, str]) -> dict[str, Any]:
-    """Return the arguments of an aiokafka client.
-
-    Raises
-    ------
-    SettingsError
-        A certificate or key is not valid.
+    """Return the arguments of an aiokafka client; raises `SettingsError` for a bad certificate or key.
 
     Examples
     --------

@@ -32,13 +32,7 @@ Said = tuple[int, int, str]
 
 
 def read_said(record: bytes | None) -> list[Said]:
-    """Return what a record says, the oldest first.
-
-    Raises
-    ------
-    ValueError
-        The record is of a version that this code does not know.
-    """
+    """Return what a record says, the oldest first; raises `ValueError` for an unknown version."""
     if not record:
         return []
     if record[0] != VERSION:

@@ -39,14 +39,7 @@ _LIKE = struct.Struct("<iif")
 class Likes:
     """One listener's likes; only `fold` changes them.
 
-    Attributes
-    ----------
-    session_id : str
-        The session of the last listen; empty before the first.
-    seed_track : int
-        Its first track; -1 before the first.
-    of_session : int
-        Number of its likes.
+    Of the last listen's session: its id (empty before the first), seed track (-1), and number of likes, `of_session`.
 
     Examples
     --------
@@ -93,13 +86,7 @@ class Likes:
 
     @classmethod
     def from_bytes(cls, record: bytes) -> Likes:
-        """Read a record.
-
-        Raises
-        ------
-        ValueError
-            The record is of a version that this code does not know.
-        """
+        """Read a record; raises `ValueError` for an unknown version."""
         version, of_session, seed_track, id_bytes = _HEADER.unpack_from(record)
         if version != VERSION:
             raise ValueError(f"likes of version {version}; this code reads version {VERSION}, replay the topic")

@@ -26,28 +26,13 @@ ALWAYS_FOLDED: Sequence[str] = ("users", "sessions")
 class PartitionFold:
     """The state of one partition. `users` comes first: it drops the duplicates for the others.
 
-    A batch goes `missing` → `load` → `fold` → `take_changes` and `take_closed_sessions`.
+    A batch goes `missing` → `load` → `fold` → `take_changes` and `take_closed_sessions`. Of `PROJECTIONS`, those in
+    `only` are folded, and `ALWAYS_FOLDED`. The folds of a process share `rows`, to save memory. If the store has
+    `nothing_stored` of this partition, tracks, which stay in memory, are not read; listeners are, because memory
+    forgets them.
 
-    Parameters
-    ----------
-    only : collection of str
-        Names of `PROJECTIONS` to fold; `ALWAYS_FOLDED` are folded in any case.
-    rows : TrackRows, optional
-        Shared between the folds of a process, to save memory.
-    nothing_stored : bool
-        Whether the store has no state of this partition when the fold begins. Then tracks, which stay in memory, are
-        not read; listeners are, because memory forgets them.
-    policy_half_life_sessions : float
-        See `PolicyResults`.
-
-    Attributes
-    ----------
-    score_sets : sequence of str
-        Sorted sets, which are read whole at the claim.
-    hashes_read_at_claim : sequence of str
-        Hashes that are read whole at the claim.
-    event_time : EventTime
-        Decides which listens are accepted; valid once those hashes are loaded.
+    Collections in `score_sets` and `hashes_read_at_claim` are read whole at the claim; then `event_time`, which decides
+    which listens are accepted, is valid.
     """
 
     def __init__(

@@ -39,12 +39,9 @@ Tracks = NDArray[np.int64]
 
 
 class TrackRows(dict[int, int]):
-    """Track id to row, in order of arrival. Partitions of one process share it: it is most of the memory of a track.
+    """Track id to row, in order of arrival; `index` is the same for compiled code.
 
-    Attributes
-    ----------
-    index : Any
-        The same for compiled code, which follows; see `streams/folds/columns/popularity.py`.
+    Partitions of one process share it: it is most of the memory of a track.
     """
 
     index: Any = None
@@ -73,12 +70,8 @@ class Popularity:
 
     Scores are in dense arrays, 25 bytes a track, and read from the store when first needed.
 
-    Parameters
-    ----------
-    rows : TrackRows, optional
-        Shared with the folds of other partitions; one of its own by default.
-    nothing_stored : bool
-        Whether the store has no scores yet, so that none need be read.
+    `rows`: shared with the folds of other partitions; one of its own by default.
+    `nothing_stored`: whether the store has no scores yet, so that none need be read.
 
     Examples
     --------

@@ -50,14 +50,9 @@ class Bulk:
 
 
 class PackedFields(Mapping[bytes, bytes | None]):
-    """`Fields` as the store sends them: no object is made for a field unless one looks at them.
+    """`Fields` as the store sends them: `kept` fields and values in turns, and `removed` fields.
 
-    Parameters
-    ----------
-    kept : Bulk
-        Fields and values in turns.
-    removed : Bulk
-        Fields whose value is None.
+    No object is made for a field unless one looks at them.
     """
 
     def __init__(self, kept: Bulk, removed: Bulk = Bulk()) -> None:
@@ -80,15 +75,7 @@ class PackedFields(Mapping[bytes, bytes | None]):
 
 @dataclass(slots=True)
 class Changes:
-    """New absolute values: writing them twice is the same as writing them once.
-
-    Attributes
-    ----------
-    hashes : dict of str to Fields
-        Collection to field to value; None removes the field.
-    scores : dict of str to ScoreChanges
-        Collection (a sorted set) to member to score; None removes the member.
-    """
+    """New absolute values: writing them twice is the same as writing them once; None removes a field or member."""
 
     hashes: dict[str, Fields] = field(default_factory=dict)
     scores: dict[str, ScoreChanges] = field(default_factory=dict)

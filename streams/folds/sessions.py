@@ -66,14 +66,7 @@ def policy_name(recommender: str | None, policy: str | None) -> str:
 
 @dataclass(slots=True, eq=False)
 class PolicyResult:
-    """Time and ends of sessions.
-
-    Attributes
-    ----------
-    time : float
-        Sum of fractions, those of open sessions included, the older ones counting less.
-    ends : float
-        Sessions that ended, the older ones counting less.
+    """Time and ends of sessions, the older ones counting less; open sessions count in `time` (a sum of fractions).
 
     Examples
     --------
@@ -97,25 +90,14 @@ class PolicyResult:
 
     @classmethod
     def from_bytes(cls, record: bytes) -> PolicyResult:
-        """Read a record.
-
-        Raises
-        ------
-        ValueError
-            The record is of a version that this code does not know.
-        """
+        """Read a record; raises `ValueError` for an unknown version."""
         if len(record) != _RESULT.size:
             raise ValueError(f"a policy's result of {len(record)} bytes is of another version, replay the topic")
         return cls(*_RESULT.unpack(record))
 
 
 class PolicyResults:
-    """The results of one partition.
-
-    Parameters
-    ----------
-    half_life_sessions : float
-        Of earlier results, in sessions of the recommender.
+    """The results of one partition; each end discounts them by a half-life in sessions of the recommender.
 
     Examples
     --------
@@ -219,12 +201,8 @@ class OpenSession:
 class Sessions:
     """Sessions of one partition. All open ones are in memory: as many as listeners were active within the gap.
 
-    Attributes
-    ----------
-    closed : list of Session
-        Closed since the caller last removed them.
-    event_time : EventTime
-        Which listens the intake accepts. It is kept here because it is stored with the open sessions.
+    The caller removes sessions from `closed`. `event_time` says which listens are accepted; it is kept here because it
+    is stored with the open sessions.
 
     Examples
     --------

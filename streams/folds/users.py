@@ -93,22 +93,8 @@ def hash_of(event_id: str) -> bytes:
 class UserState:
     """A listener's counts, current session and last listens; only `fold` changes them.
 
-    Attributes
-    ----------
-    listens, sessions : int
-        Counts over the listener's life.
-    poor_streak : int
-        Poor listens in a row in the current session.
-    session_id : str
-        The session of the last listen; empty before the first.
-    session_listens : int
-        Listens of that session.
-    last_timestamp_ms : int
-        Event time of the last listen.
-    heard : bytes
-        The tracks of that session, from its first on; see `session_tracks`.
-    history : bytes
-        The last listens as `LISTEN` records; see `last_listens`.
+    `poor_streak` counts poor listens in a row in the current session, `session_listens` all of it. `session_id` and
+    `last_timestamp_ms` are of the last listen. `heard` and `history` are packed: see `session_tracks`, `last_listens`.
 
     Examples
     --------
@@ -195,13 +181,7 @@ class UserState:
 
     @classmethod
     def from_bytes(cls, record: bytes) -> UserState:
-        """Read a record.
-
-        Raises
-        ------
-        ValueError
-            The record is of a version that this code does not know.
-        """
+        """Read a record; raises `ValueError` for an unknown version."""
         state = cls.__new__(cls)
         version, *counts, last_timestamp_ms, id_bytes = _HEADER.unpack_from(record)
         if version != VERSION:
@@ -225,12 +205,7 @@ class UserState:
 class UserRecords(Generic[V]):
     """Records of the listeners of one partition: the fields of one hash, in a bounded cache.
 
-    Parameters
-    ----------
-    new, read : callable
-        Make a new listener's record, and one from its bytes.
-    cache_size : int
-        Records in memory; each further listener costs a read.
+    `new` and `read` make a new listener's record, and one from its bytes. Listeners beyond `cache_size` cost a read.
     """
 
     hashes: Sequence[str]
@@ -274,13 +249,7 @@ CACHED = 10_000
 
 
 class UserStates(UserRecords[UserState]):
-    """States of the listeners of one partition.
-
-    Attributes
-    ----------
-    duplicates : int
-        Events dropped because their listener's history had their id.
-    """
+    """States of the listeners of one partition; `duplicates` counts dropped events, whose id the history had."""
 
     hashes: Sequence[str] = (USERS,)
 

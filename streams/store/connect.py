@@ -151,13 +151,7 @@ class RedisUnreachableError(BotifyError):
 
 
 def connect_async(settings: Settings, timeout_s: float = TIMEOUT_S) -> Any:
-    """Return an asyncio client with raw replies; connections are made when first used.
-
-    Parameters
-    ----------
-    timeout_s : float
-        How long a connection, and a reply, may take.
-    """
+    """Return an asyncio client with raw replies, which connects when first used; replies come within `timeout_s`."""
     url = settings.redis_url
     options = _options(settings, timeout_s)
     if _CLUSTER in url:
@@ -183,14 +177,9 @@ def master_of(redis: Any, key: str) -> str:
 
 
 async def find_masters(redis: Any, failed: str = "") -> None:
-    """Ask a cluster which nodes have which slots, and drop connections to nodes without any.
+    """Ask a cluster which nodes have which slots, `failed` last, and drop connections to nodes without any.
 
     Does nothing if Redis is no cluster or no node answers: then the next call fails too.
-
-    Parameters
-    ----------
-    failed : str
-        Name of the node to ask last.
     """
     if isinstance(redis, redis_asyncio.RedisCluster):
         with contextlib.suppress(*REDIS_ERRORS):
@@ -236,12 +225,7 @@ def refusal_of(error: BaseException) -> str | None:
 class Writes:
     """Whether Redis accepts the writes of this process; read from any thread.
 
-    Attributes
-    ----------
-    refused : int
-        Number of refused tries.
-    probed : str | None
-        The result of the last probe; see `probe_writes`.
+    `refused` counts refused tries; `probed` is the result of the last probe, see `probe_writes`.
     """
 
     def __init__(self) -> None:
@@ -278,21 +262,8 @@ async def patiently(
     """Repeat a call, for `PATIENCE_S`, while a cluster fails over or Redis refuses writes.
 
     The client of a single server has retried for as long itself when it raises; and a refused script has written
-    nothing, so it may be repeated.
-
-    Parameters
-    ----------
-    ask : callable
-        Makes the call; it may be repeated.
-    writes : Writes, optional
-        Is told of refusals; without it they are raised at once.
-    partition : int
-        Whose state is written.
-
-    Raises
-    ------
-    WritesRefusedError
-        Redis refused the write for `PATIENCE_S`.
+    nothing, so it may be repeated. `writes` is told of refusals, after which `WritesRefusedError` is raised; without it
+    they are raised at once.
     """
     since_s: float | None = None
     pause_s = FIRST_PAUSE_S
@@ -329,12 +300,7 @@ async def patiently(
 async def probe_writes(redis: Any, prefix: str, partitions: Iterable[int]) -> str | None:
     """Make writes that change nothing and create no key, and return why Redis refuses one; None if it accepts all.
 
-    Parameters
-    ----------
-    prefix : str
-        Of the namespaces that are written.
-    partitions : iterable of int
-        Each has its own slot, so on Redis Cluster all of their nodes are probed.
+    Each partition has its own slot, so on Redis Cluster all of their nodes are probed.
     """
     of_masters: dict[str, list[str]] = {}
     for partition in partitions:
@@ -377,13 +343,7 @@ def _given_up(error: BaseException, why: str) -> WritesRefusedError:
 
 
 def connect(settings: Settings, timeout_s: float = TIMEOUT_S, *, retries: int = _BLOCKING_RETRIES) -> Any:
-    """Return a blocking client with raw replies, after a ping; see `connect_async`.
-
-    Raises
-    ------
-    RedisUnreachableError
-        Redis does not answer, or refuses the connection.
-    """
+    """Return a blocking client with raw replies, after a ping; raises `RedisUnreachableError`."""
     url = settings.redis_url
     options = _options(settings, timeout_s)
     try:

@@ -38,13 +38,7 @@ def redrive_lock(prefix: str) -> str:
 
 
 def gateway_session(prefix: str, user: int) -> str:
-    """Return the key of the hash with a listener's session at the gateways; each has its own slot.
-
-    Examples
-    --------
-    >>> gateway_session("botify", 42)
-    '{botify:gateway:42}:session'
-    """
+    """Return the key of the hash with a listener's session at the gateways; each has its own slot."""
     return f"{{{prefix}:gateway:{user}}}:session"
 
 
@@ -69,24 +63,12 @@ def gateway_items(prefix: str) -> str:
 
 
 def learner_prefix(prefix: str) -> str:
-    """Return the prefix of the learner's namespaces.
-
-    Examples
-    --------
-    >>> partition_key(default_namespace(learner_prefix("botify")), 0, "learner")
-    '{botify.learner.live:0}:learner'
-    """
+    """Return the prefix of the learner's namespaces."""
     return f"{prefix}.learner"
 
 
 def namespace_of(prefix: str, id_: str) -> str:
-    """Return the namespace of an id.
-
-    Examples
-    --------
-    >>> namespace_of("botify", "r67439f2a")
-    'botify.r67439f2a'
-    """
+    """Return the namespace of an id."""
     return f"{prefix}.{id_}"
 
 
@@ -96,24 +78,12 @@ def id_of(prefix: str, namespace: str) -> str:
 
 
 def default_namespace(prefix: str) -> str:
-    """Return the first namespace of a deployment.
-
-    Examples
-    --------
-    >>> default_namespace("botify")
-    'botify.live'
-    """
+    """Return the first namespace of a deployment."""
     return f"{prefix}.live"
 
 
 def feedback_of(namespace: str) -> str:
-    """Return the namespace of the opinions that become live together with a namespace.
-
-    Examples
-    --------
-    >>> partition_key(feedback_of("botify.live"), 3, "opinions")
-    '{botify.live.feedback:3}:opinions'
-    """
+    """Return the namespace of the opinions that become live together with a namespace."""
     return f"{namespace}.feedback"
 
 
@@ -139,11 +109,5 @@ def write_probe(prefix: str, partition: int) -> str:
 
 
 def copy_of(collection: str, token: str) -> str:
-    """Return the name of a point-in-time copy of a collection.
-
-    Examples
-    --------
-    >>> partition_key("botify.live", 3, copy_of("users", "5f0c"))
-    '{botify.live:3}:copy-5f0c:users'
-    """
+    """Return the name of a point-in-time copy of a collection."""
     return f"copy-{token}:{collection}"

@@ -51,17 +51,10 @@ async def former_namespaces(redis: Any, prefix: str) -> list[str]:
 
 
 async def make_live(redis: Any, prefix: str, expected: str, new: str, *, back: bool = False) -> str:
-    """Make another namespace live, if the live one is still the expected one.
+    """Make another namespace live, if the live one is still the expected one; return the live one.
 
-    Parameters
-    ----------
-    back : bool
-        Whether `new` is the last of the history, and is removed from it.
-
-    Returns
-    -------
-    str
-        The live namespace: not `new` if another swap came first.
+    With `back`, `new` is the last of the history, and is removed from it. The live one is not `new` if another swap
+    came first.
     """
     swap = redis.register_script(_SWAP.read_text(encoding="utf-8"))
     keys = [namespace_pointer(prefix), namespace_history(prefix)]
@@ -165,12 +158,7 @@ class NamespaceRecord:
 def excluded_since(record: NamespaceRecord | None, excluded: Mapping[int, int]) -> dict[int, int]:
     """Return the number of listens excluded since a namespace was begun, by partition, without zeros.
 
-    Parameters
-    ----------
-    record : NamespaceRecord | None
-        None for a deployment's first namespace, which may have all of them.
-    excluded : mapping of partition to int
-        Current, or of another namespace.
+    A deployment's first namespace has no record, and may have all of them.
 
     Examples
     --------
@@ -182,15 +170,7 @@ def excluded_since(record: NamespaceRecord | None, excluded: Mapping[int, int]) 
 
 
 class NamespaceRecords:
-    """The records of a deployment, in a hash in Redis.
-
-    Parameters
-    ----------
-    redis : redis.asyncio.Redis or RedisCluster
-        With raw replies.
-    prefix : str
-        The settings' `topic_prefix`.
-    """
+    """The records of a deployment, in a hash in Redis; the client has raw replies."""
 
     def __init__(self, redis: Any, prefix: str) -> None:
         self._redis = redis
@@ -203,13 +183,7 @@ class NamespaceRecords:
         return sorted(found, key=lambda record: (record.created_ms, record.id))
 
     async def get(self, id_: str) -> NamespaceRecord:
-        """Return the record of an id.
-
-        Raises
-        ------
-        UnknownNamespaceError
-            There is none.
-        """
+        """Return the record of an id; raises `UnknownNamespaceError`."""
         text = await self._redis.hget(self._key, id_)
         if text is None:
             known = ", ".join(record.id for record in await self.all()) or "none"
@@ -231,15 +205,7 @@ class NamespaceRecords:
         await self._redis.hdel(self._key, id_)
 
     async def begin(self, kind: str, **fields: Any) -> NamespaceRecord:
-        """Give out an id and write the record of a namespace that is about to be filled.
-
-        Parameters
-        ----------
-        kind : str
-            First letter of the id; the second in hexadecimal follows.
-        **fields
-            Of `NamespaceRecord`, but for id, namespace and time.
-        """
+        """Give out an id, `kind` and the second in hexadecimal, and write the record of a new namespace."""
         second, made_ms = int(time.time()), int(time.time() * 1000)
         while True:
             id_ = f"{kind}{second:x}"

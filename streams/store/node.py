@@ -54,13 +54,7 @@ async def on_connection(redis: Any, key: str, talk: Callable[[Any], Awaitable[T]
 
 
 async def run_script(redis: Any, script: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
-    """Run a script on the node of its first key, and return the reply.
-
-    Parameters
-    ----------
-    args : sequence of str, bytes, int or Bulk
-        Those that are packed are sent as they are.
-    """
+    """Run a script on the node of its first key, and return the reply; a `Bulk` is sent as it is."""
     given = [b"EVALSHA", script.sha.encode(), b"%d" % len(keys), *(key.encode() for key in keys)]
     packed = packed_command(Bulk.of(given), *_bulks(args))
 
@@ -78,17 +72,9 @@ async def run_script(redis: Any, script: Any, keys: Sequence[str], args: Sequenc
 
 
 async def read_together(redis: Any, key: str, commands: Sequence[Command]) -> list[Any]:
-    """Return the raw replies to commands that read, in one transaction.
+    """Return the raw replies to commands that read keys of one slot, in one transaction.
 
-    Parameters
-    ----------
-    key : str
-        The commands are on keys of its slot.
-
-    Raises
-    ------
-    ResponseError
-        One of them is refused or redirected.
+    Raises `ResponseError` if one of them is refused or redirected.
     """
     packed = [pack("MULTI"), *(pack(*command) for command in commands), pack("EXEC")]
 
@@ -102,10 +88,7 @@ async def read_together(redis: Any, key: str, commands: Sequence[Command]) -> li
 async def executed(connection: Any, commands: int) -> list[Any] | None:
     """Read the replies to MULTI … EXEC; return those of the commands, None if a watched key has changed.
 
-    Raises
-    ------
-    ResponseError
-        The first of them; nothing was written if Redis refused a command before EXEC.
+    Raises the first `ResponseError`; nothing was written if Redis refused a command before EXEC.
     """
     error: ResponseError | None = None
     for _ in range(commands - 1):
@@ -224,19 +207,13 @@ MAX_ARGUMENTS = 50_000
 async def write_guarded(
     redis: Any, key: str, judge: Callable[[Position], Outcome], writes: Iterable[Command], new_next: int
 ) -> Outcome:
-    """Make the writes and move the checkpoint, if it is where it should be; else do nothing.
+    """Make writes in the checkpoint's slot and move the checkpoint, if `judge` says APPLIED of its position.
 
-    Parameters
-    ----------
-    key : str
-        Of the checkpoint; the writes are to keys of its slot.
-    judge : callable of Position
-        Returns APPLIED if the writes may be made at this position, or the outcome otherwise.
-
-    Raises
-    ------
-    ResponseError
-        Redis refuses the writes; none was made.
+    One apply as a transaction: WATCH and a look at the checkpoint, then MULTI, the writes and EXEC. A script would do
+    the same in one round trip, but Redis hands each of its arguments to Lua, which costs more than the writes. Fencing
+    rests on WATCH: EXEC writes nothing if the checkpoint's key has changed since it was looked at, or if it vanished.
+    All of it is one connection's: a new connection watches nothing, so a lost one ends the try, and the next try looks
+    at the checkpoint again. Raises `ResponseError` if Redis refuses the writes; none was made.
     """
     packed = [pack("MULTI"), *(part for command in writes for part in _parts(command))]
     packed += [pack("HSET", key, "next_offset", new_next), pack("EXEC")]

@@ -41,18 +41,11 @@ class Outcome(Enum):
 class Claim:
     """A worker's right to write a partition.
 
-    Attributes
-    ----------
-    epoch : int
-        Grows with every claim of the partition.
-    owner : str
-        After the store was rolled back, two workers may have the same epoch, but never the same owner.
-    next_offset : int | None
-        The checkpoint; None if the partition has no state.
-    topic_id : str | None
-        Id of the topic from which the state was folded.
-    letters : mapping of partition to offset | None
-        The dead letters that there were when the state was begun; None if the store does not say (`RejectedBefore`).
+    `epoch` grows with every claim. After the store was rolled back, two workers may have the same epoch, but never the
+    same
+    `owner`. `next_offset` is the checkpoint, None without state; `topic_id` is of the topic that the state was folded
+    from.
+    `letters` are the dead letters that there were when the state was begun; None if the store does not say.
     """
 
     epoch: int
@@ -64,26 +57,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ClaimPosition:
-    """The position of a worker in a partition.
-
-    Attributes
-    ----------
-    checkpoint : int | None
-        Of the claim, or after the last apply.
-    """
+    """The position of a worker in a partition: its checkpoint is of the claim, or after the last apply."""
 
     claim: Claim
     checkpoint: int | None
 
     def check(self, epoch: int, owner: str, checkpoint: int | None) -> None:
-        """Raise `ClaimLostError` unless the store has this position.
-
-        Examples
-        --------
-        >>> ClaimPosition(Claim(1, "me", None, "t"), 7).check(2, "you", 7)
-        Traceback (most recent call last):
-        botify.streams.store.protocol.ClaimLostError: FENCED
-        """
+        """Raise `ClaimLostError` unless the store has this position."""
         if (epoch, owner) != (self.claim.epoch, self.claim.owner):
             raise ClaimLostError(Outcome.FENCED)
         if checkpoint != self.checkpoint:
@@ -108,13 +88,7 @@ class ClaimPosition:
 
 
 class ClaimLostError(Exception):
-    """The store has another position than the reader, so its content does not match the reader's memory.
-
-    Attributes
-    ----------
-    outcome : Outcome
-        FENCED or ROLLED_BACK.
-    """
+    """The store has another position (FENCED or ROLLED_BACK), so its content does not match the reader's memory."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.name)
@@ -135,12 +109,8 @@ class Store(Protocol):
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
         """Return whole collections, in one round trip.
 
-        A worker reads `under` its position: content of another position would not match its memory.
-
-        Raises
-        ------
-        ClaimLostError
-            The store has another position.
+        A worker reads `under` its position: content of another position would not match its memory, and raises
+        `ClaimLostError`.
         """
 
     async def read_fields(
@@ -166,12 +136,8 @@ UNCLAIMED = Claim(0, "", None, None)
 class MemoryStore:
     """A `Store` in memory, for unit tests and offline folds: the same contract, nothing survives.
 
-    Attributes
-    ----------
-    hashes : dict of (partition, collection) to dict of field to value
-    scores : dict of (partition, collection) to dict of member to score
-    checkpoints : dict of partition to Claim
-        The newest claim, with the checkpoint as `next_offset`.
+    Collections are by (partition, collection). `checkpoints` has the newest claims, with the checkpoint as
+    `next_offset`.
     """
 
     def __init__(self) -> None:
@@ -258,14 +224,10 @@ def another_topic(topic: str, found: str, expected: str | None) -> TopicMismatch
 def offset_to_start_at(partition: int, claim: Claim, state: TopicState, *, rebuild_missing: bool = False) -> int:
     """Return the offset at which folding continues. Pure; decided at every claim.
 
-    The group's committed offset is the only evidence of state that the store has lost.
-
-    Raises
-    ------
-    TopicMismatchError
-        The topic is not the one that the state was folded from, or events that the state lacks are gone.
-    MissingStateError
-        The store has no state although the group has committed offsets, and `rebuild_missing` is not set.
+    The group's committed offset is the only evidence of state that the store has lost. Raises `TopicMismatchError` if
+    the topic is not the one that the state was folded from, or events that the state lacks are gone, and
+    `MissingStateError` if the store has no state although the group has committed offsets, and `rebuild_missing` is not
+    set.
 
     Examples
     --------

@@ -50,20 +50,11 @@ SCRIPT_ARGUMENTS = 1_000
 
 
 class RedisStore:
-    """A `Store` in Redis or Redis Cluster.
+    """A `Store` in Redis or Redis Cluster, whose client has raw (undecoded) replies.
 
-    Parameters
-    ----------
-    redis : redis.asyncio.Redis or RedisCluster
-        With raw (undecoded) replies.
-    namespace : str
-        The generation of derived state that is written.
-    writes : Writes, optional
-        With it, claims and applies that Redis refuses are repeated; see `patiently`.
-    script_arguments : int
-        Arguments from which an apply is a transaction.
-    letters : callable, optional
-        Returns the dead letters that there are now; a claim notes them where the partition has no state.
+    With `writes`, claims and applies that Redis refuses are repeated (`patiently`). An apply of `script_arguments` is a
+    transaction. `letters` returns the dead letters that there are now; a claim notes them where the partition has no
+    state.
     """
 
     def __init__(
@@ -183,13 +174,7 @@ class RedisStore:
 
 
 def letters_of(stored: bytes | None) -> Letters | None:
-    """Parse the letters of a checkpoint.
-
-    Examples
-    --------
-    >>> letters_of(b'{"0": 12}'), letters_of(None)
-    ({0: 12}, None)
-    """
+    """Parse the letters of a checkpoint: an offset of each partition."""
     return {int(partition): offset for partition, offset in json.loads(stored).items()} if stored else None
 
 
@@ -229,15 +214,7 @@ class Contents(Protocol):
 
 
 class RedisContents:
-    """A namespace in Redis, or a copy of one of its partitions.
-
-    Parameters
-    ----------
-    redis : redis.asyncio.Redis or RedisCluster
-        With raw replies.
-    copy : str, optional
-        Token of the copy that is read; see `point_in_time_copy`.
-    """
+    """A namespace in Redis, or the copy of one of its partitions that a token names; see `point_in_time_copy`."""
 
     def __init__(self, redis: Any, namespace: str, copy: str | None = None) -> None:
         self._redis = redis
@@ -370,18 +347,9 @@ NOT_OF_THIS_TOPIC = -1
 
 @dataclass(frozen=True, slots=True)
 class PartitionCopy:
-    """A partition at one checkpoint.
+    """A partition at one checkpoint; None if the partition has no state.
 
-    Attributes
-    ----------
-    next_offset : int | None
-        The checkpoint; None if the partition has no state.
-    topic_id : str | None
-        Id of the topic from which the state was folded.
-    first_offset : int
-        Of its fold: 0, more for a partial replay, or `NOT_OF_THIS_TOPIC`.
-    letters : mapping of partition to offset | None
-        See `Claim.letters`.
+    Its fold began at `first_offset`: 0, more for a partial replay, or `NOT_OF_THIS_TOPIC`. For `letters` see `Claim`.
     """
 
     next_offset: int | None
@@ -393,18 +361,7 @@ class PartitionCopy:
 
 @asynccontextmanager
 async def point_in_time_copy(redis: Any, namespace: str, partition: int) -> AsyncIterator[PartitionCopy]:
-    """Copy the partition; the copy is deleted at the end.
-
-    Parameters
-    ----------
-    redis : redis.asyncio.Redis or RedisCluster
-        With raw replies.
-
-    Raises
-    ------
-    CopyLostError
-        At the end: what was read may lack items.
-    """
+    """Copy the partition, and delete the copy at the end; raises `CopyLostError` if it was not complete then."""
     token = uuid.uuid4().hex[:8]
     collections = (CHECKPOINT, *HASHES, *SCORE_SETS)
     copies = [partition_key(namespace, partition, copy_of(name, token)) for name in collections]

@@ -33,13 +33,7 @@ FEEDBACK_RECORDS = 1_000
 
 
 class WorkerApp(FoldingApp):
-    """Folds the listens.
-
-    Attributes
-    ----------
-    of_feedback : tuple of (Intake, KafkaPublisher)
-        What partitions of the feedback need, once the sources are open.
-    """
+    """Folds the listens; `of_feedback` is what partitions of the feedback need, once the sources are open."""
 
     counters: WorkerCounters
     of_feedback: tuple[Intake, KafkaPublisher]

@@ -32,13 +32,7 @@ SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 def with_failpoints(store: Store, environ: Mapping[str, str] | None = None) -> Store:
-    """Return the store itself, or one with the failpoints of the environment.
-
-    Raises
-    ------
-    SettingsError
-        A variable cannot be parsed.
-    """
+    """Return the store itself, or one with the failpoints of the environment; raises `SettingsError`."""
     env = os.environ if environ is None else environ
     if not (text := env.get(VARIABLE)):
         return store
@@ -49,15 +43,10 @@ def with_failpoints(store: Store, environ: Mapping[str, str] | None = None) -> S
 
 
 class Failpoints:
-    """Signals that the process sends to itself.
+    """Signals that the process sends to itself, as `point:value[:signal]`, separated by commas.
 
-    Parameters
-    ----------
-    text : str
-        `point:value[:signal]`, separated by commas. A whole number counts visits, a fraction is a probability; the
-        signal is `kill` (the default) or `stop`.
-    send : callable of signal.Signals
-        By default to the calling thread, so that it acts before the next instruction.
+    A whole number counts visits, a fraction is a probability; the signal is `kill` (the default) or `stop`. By default
+    it is sent to the calling thread, so that it acts before the next instruction.
 
     Examples
     --------

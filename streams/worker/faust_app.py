@@ -58,20 +58,9 @@ STOP_S = 6.0
 class FoldingConfig:
     """What an app folds, and into which namespaces.
 
-    Attributes
-    ----------
-    program : str
-        Name of the process in its metrics.
-    group : str
-        The consumer group that shares the topic's partitions.
-    prefix : str
-        Of its namespaces in the store.
-    run_records : int
-        Largest number of records in a run.
-    checkpoint_s : float | None
-        How often checkpoints are written; None if each run does so.
-    state_in : callable
-        Returns the namespace of the state from the live one of the prefix.
+    `program` is its name in metrics, `group` the consumer group that shares the partitions, `prefix` of its namespaces,
+    of which `state_in` returns that of the state. Checkpoints are written each `checkpoint_s`; None if each batch does
+    so.
     """
 
     program: str
@@ -84,16 +73,10 @@ class FoldingConfig:
 
 
 class FoldingApp(BatchApp, ABC):
-    """An agent that submits runs to its partitions, and its connections.
+    """An agent that submits batches to its partitions, and its connections.
 
-    Attributes
-    ----------
-    counters : Counters
-        Of the partitions; defined by the subclass.
-    second : FoldingApp | None
-        Another app of the process: it starts after this one and stops before it, and is observed with it.
-    starts_again : bool
-        Whether the process is to begin again when it has stopped, because the live namespace is of another topic.
+    `second` is another app of the process: it starts after this one and stops before it, and is observed with it. With
+    `starts_again` the process begins again when it has stopped, because the live namespace is of another topic.
     """
 
     settings: Settings

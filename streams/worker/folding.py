@@ -133,12 +133,9 @@ def by_feedback() -> Folding:
 
 
 class ColumnsWhenCompiled:
-    """Returns the folding in columns once its code is compiled, which a thread does; before it, `BY_LISTEN`.
+    """Returns the folding in columns once its code is compiled, which a thread does, and then calls `on_ready`.
 
-    Parameters
-    ----------
-    on_ready : callable, optional
-        Called in the thread when the code is compiled.
+    Before it, `BY_LISTEN`.
     """
 
     def __init__(self, on_ready: Callable[[], object] = int) -> None:

@@ -23,13 +23,7 @@ if TYPE_CHECKING:  # at run time it would load Faust into every process that fol
 
 @dataclass(slots=True)
 class Counters:
-    """What a worker or learner has counted since it started.
-
-    Attributes
-    ----------
-    rejected : dict of str to int
-        Dead letters by the class of their reason; all classes are there from the start.
-    """
+    """What a worker or learner has counted since it started; `rejected` has all classes of reasons from the start."""
 
     listens: int = 0
     batches: int = 0
@@ -81,17 +75,7 @@ class FeedbackCounters(WorkerCounters):
 
 @dataclass(slots=True)
 class LearnerCounters(Counters):
-    """What a learner has counted since it started.
-
-    Attributes
-    ----------
-    forgotten, too_large : Counter of str
-        By model; see `Outgrown`.
-    snapshot_bytes : dict of str to int
-        Size of each model's newest snapshot.
-    cut : dict of str to int
-        By model; see `Outgrown`.
-    """
+    """What a learner has counted since it started; the dicts are by model, `snapshot_bytes` of the newest snapshot."""
 
     snapshots: int = 0
     missed: int = 0
@@ -112,18 +96,9 @@ class LearnerCounters(Counters):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartitionMetrics(Collector):
-    """The metrics of the owned partitions.
+    """The metrics of the owned partitions, whose names contain `program`.
 
-    Attributes
-    ----------
-    program : str
-        Part of every name.
-    applies : DurationHistogram
-        See `TimedStore`.
-    ends : callable
-        Returns partition → end offset, as of the last fetch.
-    event_times : callable
-        Returns partition → event time in ms, if the program has one.
+    `ends` returns end offsets as of the last fetch, `event_times` event times in ms, if the program has one.
     """
 
     program: str
@@ -212,15 +187,7 @@ class TimedStore:
 
 
 class ModelMetrics(Collector):
-    """The learner's metrics by model.
-
-    Parameters
-    ----------
-    models : iterable of str
-        The names of all models.
-    most_bytes : int
-        Room of a snapshot.
-    """
+    """The learner's metrics by model; a snapshot has at most `most_bytes`."""
 
     def __init__(self, counters: LearnerCounters, models: Iterable[str], most_bytes: int) -> None:
         self._counters, self._most_bytes = counters, most_bytes

@@ -56,14 +56,10 @@ ACKNOWLEDGE_TIMEOUT_S = BROKER_AWAY_S + 10.0
 class KafkaPublisher:
     """Publishes in a thread of its own, so that the worker folds other partitions meanwhile.
 
-    What several partitions publish while a flush is under way goes out together after it. At least once: a worker that
+    What several partitions publish while a flush is in progress is sent together after it. At least once: a worker that
     dies between the acknowledgement and the checkpoint publishes again. Readers drop the copies: a session carries the
     same id every time, a training batch its offsets, a model its version, and a dead letter names its record.
-
-    Parameters
-    ----------
-    sessions_to : str, optional
-        Another topic for the sessions.
+    `sessions_to` is another topic for the sessions.
     """
 
     def __init__(self, settings: Settings, codec: Codec, sessions_to: str | None = None) -> None:
@@ -87,13 +83,9 @@ class KafkaPublisher:
     async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         """Publish, and return when the brokers have acknowledged everything.
 
-        Raises
-        ------
-        PublishError
-            A record of the flush was refused, or not acknowledged for `ACKNOWLEDGE_TIMEOUT_S`. The worker stops, and a
-            new one continues from the checkpoint.
-        TopicError
-            Models are published, and their topic cannot be read.
+        Raises `PublishError` if a record of the flush was refused, or not acknowledged for `ACKNOWLEDGE_TIMEOUT_S` (the
+        worker stops, and a new one continues from the checkpoint), and `TopicError` if the topic of models cannot be
+        read.
         """
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((events, rejected, acknowledged))
@@ -160,18 +152,7 @@ def send_training(publisher: RecordPublisher, topic: str, shards: int, batch: Tr
 
 
 class ClaimedPartition(ABC):
-    """A partition under a claim: its position in the store, and the stretch of the topic that is done.
-
-    Parameters
-    ----------
-    start : int
-        Offset of the first record that is processed; see `offset_to_start_at`.
-
-    Attributes
-    ----------
-    next_offset : int
-        Of the record that is processed next.
-    """
+    """A partition under a claim: its position in the store, and `next_offset`, of the record that is processed next."""
 
     def __init__(
         self,
@@ -212,20 +193,12 @@ class ClaimedPartition(ABC):
 
 
 class WorkerPartition(ClaimedPartition):
-    """Folds a partition's runs from the claimed offset on.
+    """Folds a partition's batches from the claimed offset on.
 
-    Steps of a run: drop records before the position → decode and validate → read what memory lacks → fold → publish and
-    wait for acknowledgements → apply with the checkpoint. Delivery to the store is exactly once, because the checkpoint
-    moves with the state; to topics it is at least once.
-
-    Parameters
-    ----------
-    projections : collection of str
-        Projections to fold; a worker folds all.
-    training : bool
-        Whether the listens are published to the training topic.
-    folding : callable
-        Returns how to fold, before each run; another one reads the state again.
+    Steps: drop records before the position → decode and validate → read what memory lacks → fold → publish and wait for
+    acknowledgements → apply with the checkpoint. Delivery to the store is exactly once, because the checkpoint moves
+    with the state; to topics it is at least once. `folding` returns how to fold, before each batch; another one reads
+    the state again. With `training` the listens are published to the training topic.
     """
 
     def __init__(
@@ -307,13 +280,7 @@ class WorkerPartition(ClaimedPartition):
         return self._folding.open(self.partition, self._projections, self._rows, nothing_stored=nothing_stored)
 
     async def load(self) -> None:
-        """Read the collections that are needed whole; the first `process` does so if it was not called.
-
-        Raises
-        ------
-        ClaimLostError
-            Another worker has claimed the partition, or the store rolled back.
-        """
+        """Read the collections that are needed whole, if the first `process` shall not; raises `ClaimLostError`."""
         fold = self._fold
         hashes, score_sets = await self._store.read_whole(
             self.partition, fold.hashes_read_at_claim, fold.score_sets, self._position

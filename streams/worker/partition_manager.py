@@ -78,21 +78,10 @@ class PartitionTask:
 class PartitionManager:
     """Claims partitions and feeds them.
 
-    Parameters
-    ----------
-    seek : callable of (partition, offset)
-        Makes the consumer fetch from there.
-    reclaim_after_s : float
-        How long a fenced partition waits for the group's assignment before it is claimed again.
-    rebuild_missing : bool
-        Whether to rebuild a partition whose state has vanished.
-
-    Attributes
-    ----------
-    failed : asyncio.Future
-        Raises the error of a task; the worker then stops, and its supervisor starts another.
-    claimed : bool
-        Whether all partitions that the group has assigned, if any, are claimed.
+    `seek` makes the consumer fetch from (partition, offset). A fenced partition waits `reclaim_after_s` for the group's
+    assignment before it is claimed again. `rebuild_missing` rebuilds partitions whose state has vanished. `failed`
+    raises the error of a task; the worker then stops, and its supervisor starts another. `claimed` says whether all
+    partitions that the group has assigned are claimed.
     """
 
     def __init__(
@@ -138,21 +127,10 @@ class PartitionManager:
         await asyncio.gather(*(owned.task for owned in tasks if owned.task), return_exceptions=True)
 
     async def watch_topic(self, read_topic_id: Callable[[], Awaitable[str | None]], every_s: float) -> None:
-        """Check regularly that the topic is still the one that was claimed.
+        """Check regularly that the topic is still the one that was claimed; raises `TopicMismatchError`.
 
         A consumer knows topics by name: it does not notice one that was recreated between two fetches and has grown
-        past the offset.
-
-        Parameters
-        ----------
-        read_topic_id : callable
-            Returns None if no broker answers.
-        every_s : float
-
-        Raises
-        ------
-        TopicMismatchError
-            The topic was recreated.
+        past the offset. `read_topic_id` returns None if no broker answers.
         """
         while True:
             await asyncio.sleep(every_s)
@@ -161,16 +139,10 @@ class PartitionManager:
                 raise another_topic(self._topic.topic, topic_id, self._topic.topic_id)
 
     async def follow_namespace(self, read_store: Callable[[], Awaitable[Store | None]], every_s: float) -> None:
-        """Check regularly whether another namespace is live, and continue in it.
+        """Check regularly whether another namespace is live (its store, else None), and continue in it.
 
-        Each task finishes its run, then claims its partition in the new namespace and continues at its checkpoint. So
+        Each task finishes its batch, then claims its partition in the new namespace and continues at its checkpoint. So
         nothing is lost or folded twice there, and the former namespace does not change.
-
-        Parameters
-        ----------
-        read_store : callable
-            Returns the store of the live namespace if it has changed, else None.
-        every_s : float
         """
         while not _is_cancelled():
             await asyncio.sleep(every_s)
@@ -267,11 +239,7 @@ class PartitionManager:
             await self._claim_again(owned, outcome.name, wait_s)
 
     async def _follows(self, owned: PartitionTask, run: Run) -> bool:
-        """Say whether a run may be processed; seek back if not.
-
-        A run that starts after the next offset is left over from before a seek, or the records between do not exist any
-        more (transaction markers, compaction). So they are fetched again, once; then the gap is accepted.
-        """
+        """Say whether a run may be processed; seek back if not."""
         first, expected = run.records[0].offset, owned.claimed.next_offset
         if first <= expected or first == owned.doubtful_gap_at:
             owned.doubtful_gap_at = None

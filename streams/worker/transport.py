@@ -205,16 +205,11 @@ class BatchConsumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Claim the assigned partitions once, and seek to their checkpoints.
+        """Claim the assigned partitions once, and seek to their checkpoints; raises `ClaimTimeoutError`.
 
         Faust calls this for each assignment, and again if a fetch of before the rebalance ends after it: the records
         are dropped, so that the consumer must go back. A second claim would end the tasks that have just begun. Faust
         may also call it after the next rebalance has begun. Then a claim would fence the next owner.
-
-        Raises
-        ------
-        ClaimTimeoutError
-            It took longer than `CLAIM_S`.
         """
         try:
             async with asyncio.timeout(CLAIM_S), self._seeking:
@@ -254,11 +249,7 @@ class BatchConsumer(driver.Consumer):
         yield from self.assignment()
 
     def _new_offset(self, tp: TP) -> int | None:
-        """Return the offset to commit; None from the beginning of a rebalance until all partitions are claimed.
-
-        A commit during a rebalance waits for the join and then names the former generation. aiokafka then joins again,
-        so that the group would rebalance for ever.
-        """
+        """Return the offset to commit; None from the beginning of a rebalance until all partitions are claimed."""
         if self._claimed_in != self.app.rebalancing_count:
             return None
         return self.app.partitions.applied().get(tp.partition)
@@ -274,25 +265,13 @@ class BatchTransport(driver.Transport):
 
 
 def broker_urls(bootstrap_servers: str) -> list[str]:
-    """Return the URLs that make Faust use this transport.
-
-    Examples
-    --------
-    >>> broker_urls("a:9092,b:9092")
-    ['botify://a:9092', 'botify://b:9092']
-    """
+    """Return the URLs that make Faust use this transport: `botify://a:9092`."""
     servers: Iterable[str] = bootstrap_servers.split(",")
     return [f"botify://{server.strip()}" for server in servers]
 
 
 def broker_credentials(settings: Settings) -> SASLCredentials | SSLCredentials | None:
-    """Return Faust's form of `settings.kafka_security`; None for plain text.
-
-    Raises
-    ------
-    SettingsError
-        A certificate or key is not valid.
-    """
+    """Return Faust's form of `settings.kafka_security`, None for plain text; raises `SettingsError`."""
     security = settings.kafka_security
     context = ssl_context(security)
     if security.get(PROTOCOL, "").startswith("SASL_"):

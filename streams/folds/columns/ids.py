@@ -57,10 +57,7 @@ def find_or_add(
 ) -> tuple[int, int, int]:
     """Set the row of each id; a new id takes the last free row, or the next one.
 
-    Returns
-    -------
-    frees, count, news : int
-        The number of free rows and of rows that are left, and of new ids, whose places in `numbers` are in `new`.
+    Returns the number of free rows and of rows that are left, and of new ids, whose places in `numbers` are in `new`.
     """
     news = 0
     for one in range(len(numbers)):
@@ -118,12 +115,7 @@ def first_of_each(rows: np.ndarray, met: np.ndarray, firsts: np.ndarray) -> int:
 
 
 class RowsOfIds:
-    """The rows of ids, which are 0 or more.
-
-    Attributes
-    ----------
-    count : int
-        Rows that were given so far.
+    """The rows of ids, which are 0 or more; `count` rows were given so far.
 
     Examples
     --------
@@ -174,12 +166,7 @@ def _no_slots(size: int) -> Slots:
 def resized(arrays: T, rows: int, order: NDArray[np.int64] | None = None, **widths: int) -> T:
     """Return copies with another number of rows, the new ones zero.
 
-    Parameters
-    ----------
-    order : ndarray of int64, optional
-        The rows to keep, in their new order; by default all.
-    **widths : int
-        Larger second dimensions, by name.
+    `order` are the rows to keep, in their new order, by default all. `widths` are larger second dimensions, by name.
     """
     fields: Any = arrays
     copies = []
@@ -196,13 +183,7 @@ def resized(arrays: T, rows: int, order: NDArray[np.int64] | None = None, **widt
 
 
 def at_least(needed: int, size: int) -> int:
-    """Return `size`, doubled until it is at least `needed`.
-
-    Examples
-    --------
-    >>> at_least(100, 32), at_least(20, 32)
-    (128, 32)
-    """
+    """Return `size`, doubled until it is at least `needed`."""
     while size < needed:
         size *= 2
     return size

@@ -125,10 +125,7 @@ def _copy_session(session: np.ndarray, listens: Listens, at: int) -> Any:
 def fold_users(users: Users, rows: np.ndarray, listens: Listens, kept: np.ndarray, begin: int) -> int:
     """Fold listens in order from `begin` on; `kept` says which are no duplicates. `UserState.fold`.
 
-    Returns
-    -------
-    int
-        The next listen: less than their number if `heard` must first be widened.
+    Returns the next listen: less than their number if `heard` must first be widened.
     """
     for at in range(begin, len(rows)):
         row = rows[at]
@@ -275,12 +272,7 @@ def fold_sessions(
 ) -> tuple[int, int, int]:
     """Fold listens in order; return the heap's size, the watermark and the number of closed sessions. `Sessions.fold`.
 
-    Parameters
-    ----------
-    rows : ndarray of int64, shape (n,)
-        Of each listen's user, whose `user` is set.
-    policies : ndarray of int64, shape (n,)
-        Of each listen; -1 if it was not recommended.
+    `rows` are of each listen's user, whose `user` is set. `policies` are -1 for listens that were not recommended.
     """
     count = 0
     for at in range(len(rows)):

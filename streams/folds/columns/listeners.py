@@ -27,13 +27,7 @@ _HEARD = 16
 
 
 class Listeners:
-    """States and likes of the listeners of one partition.
-
-    Attributes
-    ----------
-    duplicates : int
-        Events dropped because their listener's history had their id.
-    """
+    """States and likes of the listeners of one partition; `duplicates` counts events whose id the history had."""
 
     def __init__(self, *, with_likes: bool, most_rows: int = MOST_ROWS) -> None:
         self.duplicates = 0

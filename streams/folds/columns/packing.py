@@ -81,14 +81,9 @@ def _end(out: np.ndarray, at: int) -> int:
 def pack_users(
     users: Users, heard: np.ndarray, histories: np.ndarray, numbers: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
-    """Pack the records of rows. `UserState.record_of`.
+    """Pack the records of rows, `numbers` being their listeners. `UserState.record_of`.
 
-    Parameters
-    ----------
-    heard, histories : ndarray of uint8, shape (n, width)
-        The bytes of the table's columns.
-    numbers : ndarray of int64
-        The listeners of the rows.
+    `heard` and `histories` are the bytes of the table's columns, shape (n, width).
     """
     listen = histories.shape[1] // users.history.shape[1]
     longest = FRAME_BYTES + 28 + users.session.shape[1] + heard.shape[1] + histories.shape[1]
@@ -113,14 +108,9 @@ def pack_users(
 
 @njit(cache=True)
 def pack_likes(likes: LikeRows, rings: np.ndarray, numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Pack the likes of rows. `Likes.record_of`.
+    """Pack the likes of rows, `numbers` being their listeners. `Likes.record_of`.
 
-    Parameters
-    ----------
-    rings : ndarray of uint8, shape (n, width)
-        The bytes of the table's likes.
-    numbers : ndarray of int64
-        The listeners of the rows.
+    `rings` are the bytes of the table's likes, shape (n, width).
     """
     like = rings.shape[1] // likes.likes.shape[1]
     longest = FRAME_BYTES + 7 + likes.session.shape[1] + rings.shape[1]
@@ -143,14 +133,8 @@ def pack_sessions(
 ) -> np.ndarray:
     """Pack open sessions. `OpenSession.record_of`.
 
-    Parameters
-    ----------
-    times : ndarray of int64
-        The bits of `opened.time`.
-    names : ndarray of uint8
-        The names of the policies, one after another.
-    ends : ndarray of int64
-        Where each begins, and the end of the last.
+    `times` are the bits of `opened.time`. `names` are those of the policies, one after another; `ends` says where each
+    begins, and the end of the last.
     """
     longest = FRAME_BYTES + 37 + len(names) + opened.session.shape[1]
     out, at = np.empty(len(rows) * longest, dtype=np.uint8), 0

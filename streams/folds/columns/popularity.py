@@ -23,16 +23,9 @@ _ABSENT = -1
 
 
 class Heap(NamedTuple):
-    """The entries, the worst first.
+    """The entries, the worst first, shape (size + 1,); `new` are those that the store does not have.
 
-    Attributes
-    ----------
-    tracks, rows : ndarray of int64, shape (size + 1,)
-    scores : ndarray of float64, shape (size + 1,)
-    new : ndarray of bool, shape (size + 1,)
-        Whether the store does not have the entry.
-    places : ndarray of int32
-        Of each row of the tracks; -1 for those that are not in the heap.
+    `places` are of each row of the tracks; -1 for those that are not in the heap.
     """
 
     tracks: Ints
@@ -89,19 +82,10 @@ def update(
     left: np.ndarray,
     stays: np.ndarray,
 ) -> tuple[int, int]:
-    """Take new scores of tracks, none twice and none lower than before. `_Top.update`.
+    """Take new scores of tracks, none twice and none lower than before; return the counts of entries and of leaves.
 
-    Parameters
-    ----------
-    left : ndarray of int64, shape (size, 2)
-        Is set to the tracks that have left, and their rows.
-    stays : ndarray of bool, shape (n,)
-        Is set to whether a track is in the heap now.
-
-    Returns
-    -------
-    count, leaves : int
-        The numbers of entries, and of tracks in `left`.
+    `left` (int64, shape (size, 2)) is set to the tracks that have left, and their rows; `stays` (bool, shape (n,)) to
+    whether a track is in the heap now. `_Top.update`.
     """
     leaves = 0
     for one in range(len(rows)):
@@ -150,15 +134,7 @@ class TopHeap:
         self._heap = Heap(numbers, numbers.copy(), np.zeros(size + 1), new, places)
 
     def update(self, rows: Ints, tracks: Ints, scores: NDArray[np.float64]) -> dict[bytes, float | None]:
-        """Update scores; return the changes, None for a track that left the top.
-
-        Parameters
-        ----------
-        rows, tracks : ndarray of int64, shape (n,)
-            No track twice.
-        scores : ndarray of float64, shape (n,)
-            None is lower than before.
-        """
+        """Update scores of tracks, none twice and none lower than before; return the changes, None if it left."""
         places = self._heap.places
         if (most := int(rows.max(initial=0))) >= len(places):
             more = np.full(at_least(most + 1, len(places)) - len(places), _ABSENT, dtype=np.int32)

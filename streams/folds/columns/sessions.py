@@ -191,16 +191,9 @@ class SessionColumns:
 
 
 class PolicyRows:
-    """The results of one partition, a row a policy; see `PolicyResults`.
+    """The results of one partition, a row a policy; see `PolicyResults`. An end leaves `keep` of earlier results.
 
-    Attributes
-    ----------
-    keep : float
-        What an end leaves of earlier results.
-    names : list of bytes
-        Of the policies.
-    text, ends : ndarray of uint8, ndarray of int64
-        The names, one after another, and where each ends, after a 0.
+    `text` has the names, one after another, and `ends` where each ends, after a 0.
     """
 
     def __init__(self, half_life_sessions: float) -> None:
