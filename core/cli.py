@@ -44,7 +44,7 @@ class Bar:
         self._change(completed=done, total=total, description=doing)
 
     def advance(self, count: float, total: float | None = None) -> None:
-        """Show that so much more is done."""
+        """Show that `count` more is done."""
         self._change(advance=count, total=total)
 
     def update(self, doing: str) -> None:
@@ -82,16 +82,7 @@ def progress(doing: str, total: float | None = None) -> Iterator[Bar]:
 
 
 def print_json(value: object) -> None:
-    """Print an object for programs: data classes as objects, numbers that are not finite as null.
-
-    Examples
-    --------
-    >>> print_json({"mean": float("nan"), "users": 2})
-    {
-      "mean": null,
-      "users": 2
-    }
-    """
+    """Print an object for programs: data classes as objects, numbers that are not finite as null."""
     text = json.dumps(value, default=_plain)
     sys.stdout.write(json.dumps(json.loads(text, parse_constant=lambda _: None), indent=2, ensure_ascii=False) + "\n")
 

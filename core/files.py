@@ -50,11 +50,6 @@ def mapped(write: Callable[[IO[bytes]], object]) -> Body:
     """Let `write` fill a temporary file, and return its content; pages are loaded as they are read.
 
     Where no directory for temporary files is writable, or the disk is full, the file is in memory.
-
-    Examples
-    --------
-    >>> mapped(lambda file: file.write(b"abc"))[:2]
-    b'ab'
     """
     try:
         with tempfile.TemporaryFile(prefix="botify-") as file:

@@ -33,13 +33,7 @@ def mix(key: ArrayLike, *parts: ArrayLike) -> Keys:
 
 
 def uniform(key: Keys, draw: ArrayLike) -> NDArray[np.float64]:
-    """Draw a float in [0, 1) for each key; different draws of a key are independent.
-
-    Examples
-    --------
-    >>> float(uniform(mix(7), 0)[0]) == float(uniform(mix(7), 0)[0])
-    True
-    """
+    """Draw a float in [0, 1) for each key; different draws of a key are independent."""
     return (mix(key, draw) >> _S11).astype(np.float64) * _TO_UNIT
 
 

@@ -32,15 +32,7 @@ def configure_logging(settings: Settings, *, quiet: Iterable[str] = ()) -> None:
 
 
 class RepeatFilter:
-    """Lets a message of some loggers pass once in `REPEAT_S`; its field `repeated` counts those left out since.
-
-    Examples
-    --------
-    >>> lines = [logging.makeLogRecord({"name": "a.b", "msg": "no broker", "created": at}) for at in (0.0, 0.1, 10.5)]
-    >>> repeats = RepeatFilter(["a"])
-    >>> [repeats.filter(line) for line in lines], lines[2].repeated
-    ([True, False, True], 1)
-    """
+    """Lets a message of some loggers pass once in `REPEAT_S`; its field `repeated` counts those left out since."""
 
     def __init__(self, loggers: Iterable[str]) -> None:
         self._loggers = frozenset(loggers)
@@ -64,14 +56,7 @@ class RepeatFilter:
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people: the message, then its fields as key=value.
-
-    Examples
-    --------
-    >>> record = logging.makeLogRecord({"name": "a", "levelname": "INFO", "msg": "claimed", "created": 0.0, "n": 3})
-    >>> TextFormatter().format(record)
-    '1970-01-01T00:00:00.000Z INFO a: claimed n=3'
-    """
+    """A line for people: the message, then its fields as key=value."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")

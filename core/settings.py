@@ -118,68 +118,40 @@ MOST_SHARDS = 64
 class Settings:
     """All settings. Environment variables override the data directory's files, which override the defaults.
 
-    Attributes
-    ----------
-    home : Path
-        Data directory of the embedded stack and the caches; without the variable `.botify` in the working directory or
-        the nearest folder above that has one, up to the user's home directory (`BOTIFY_HOME`).
-    kafka_bootstrap_servers : str
-        `host:port[,host:port]` (`KAFKA_BOOTSTRAP_SERVERS`).
-    kafka_security : Mapping[str, str]
-        librdkafka's `security.*`, `sasl.*` and `ssl.*` properties, from variables such as `KAFKA_SECURITY_PROTOCOL` or
-        `KAFKA_SASL_PASSWORD` (`core/kafka/security.py`); never shown in a repr.
-    redis_url : str
-        `redis://`, `rediss://` or, for Redis Cluster, `redis+cluster://` / `rediss+cluster://`, with user and password
-        where needed (`REDIS_URL`); never shown in a repr, see `redis_address`.
-    redis_ssl_ca_location : Path | None
-        PEM file of the authority that signed Redis's certificate; without it the system's are trusted
-        (`REDIS_SSL_CA_LOCATION`).
-    schema_registry_url : str | None
-        A Confluent-compatible registry, with user and password where needed; without it the committed ids serve
-        (`SCHEMA_REGISTRY_URL`); never shown in a repr, see `schema_registry_address`.
-    topic_prefix : str
-        First part of every topic name (`BOTIFY_TOPIC_PREFIX`); tests use their own.
-    partitions : int
-        Partitions of a topic that does not exist yet (`BOTIFY_PARTITIONS`).
-    layout : str
-        Layout of the listens topic, empty for the first one. Programs find it at the brokers (`live_layout`), so it is
-        not set by hand (`BOTIFY_LAYOUT`).
-    replication_factor : int
-        Replicas of a topic that does not exist yet (`BOTIFY_REPLICATION_FACTOR`).
-    session_timeout_s : int
-        How long a worker or recommender may be silent before its partitions are reassigned
-        (`BOTIFY_SESSION_TIMEOUT_S`).
-    group_instance_id : str | None
-        Name of a worker or learner in its consumer group (static membership): the same after a restart, and unique. If
-        it is back within the session timeout, it has its partitions again, and no other is rebalanced. None leaves the
-        group at the end, and others take over at once (`BOTIFY_GROUP_INSTANCE_ID`).
-    on_missing_state : str
-        What a worker does if state is gone from Redis: `refuse` to continue, or `rebuild` it from the topic
-        (`BOTIFY_ON_MISSING_STATE`).
-    snapshot_listens : int | None
-        The learner publishes its models at each multiple of so many listens; None for less often the more it has
-        learned (`BOTIFY_SNAPSHOT_LISTENS`).
-    model_mb : int
-        Room in MB of a snapshot of each model of the learner (`BOTIFY_MODEL_MB`): of more tracks it forgets the least
-        important ones. With another value models are trained again.
-    learner_shards : int
-        In how many shards learners learn: the partitions of the training topic (`BOTIFY_LEARNER_SHARDS`). At most as
-        many as the listens have. The same for all programs; to change it, see `botify replay models --shards`.
-    training : str
-        Whether workers publish training batches: `on` or `off` (`BOTIFY_TRAINING`).
-    experiments : Path | None
-        The file that declares the experiments, or `course`; None for no experiment (`BOTIFY_EXPERIMENTS`).
-    recommender : str | None
-        The recommender of everybody who has none from an experiment; None for the `default` of the experiments file, or
-        else `next_track` (`BOTIFY_RECOMMENDER`).
-    dataset : str | None
-        The imported dataset whose users are served: they are then named by their external ids (`BOTIFY_DATASET`).
-    metrics_host : str
-        Where a process serves `/metrics`, `/healthz` and `/readyz` (`BOTIFY_METRICS_HOST`).
-    metrics_port : int | None
-        The port of that; 0 takes any free one, None serves nothing (`BOTIFY_METRICS_PORT`).
-    log_format : str
-        How a process writes its log: `text` or `json` (`BOTIFY_LOG_FORMAT`).
+    A field's variable is its name in capitals, after `BOTIFY_` unless it begins with `kafka_`, `redis_` or
+    `schema_registry_`. Fields with passwords are never shown in a repr; `redis_address` and `schema_registry_address`
+    may be shown.
+
+    - `home`: data directory of the embedded stack and the caches; without the variable `.botify` in the working
+      directory or the nearest folder above that has one, up to the user's home directory.
+    - `kafka_bootstrap_servers`: `host:port[,host:port]`.
+    - `kafka_security`: librdkafka's `security.*`, `sasl.*` and `ssl.*` properties, from variables such as
+      `KAFKA_SECURITY_PROTOCOL` or `KAFKA_SASL_PASSWORD` (`core/kafka/security.py`).
+    - `redis_url`: `redis://`, `rediss://` or, for Redis Cluster, `redis+cluster://` and `rediss+cluster://`.
+    - `redis_ssl_ca_location`: PEM file of the authority that signed Redis's certificate, in place of the system's.
+    - `schema_registry_url`: a Confluent-compatible registry; without it the committed ids serve.
+    - `topic_prefix`: first part of every topic name.
+    - `partitions`, `replication_factor`: of a topic that does not exist yet.
+    - `layout`: of the listens topic, empty for the first one. Programs ask the brokers (`live_layout`).
+    - `session_timeout_s`: how long a worker or recommender may be silent before its partitions are reassigned.
+    - `group_instance_id`: unique name of a worker or learner in its consumer group (static membership). If it is back
+      within the session timeout, it has its partitions again, and no other is rebalanced. None leaves the group at the
+      end, and others take over at once.
+    - `on_missing_state`: `refuse` to continue if state is gone from Redis, or `rebuild` it from the topic.
+    - `snapshot_listens`: the learner publishes its models at each multiple of this number of listens; None for less
+      often the more it has learned.
+    - `model_mb`: MB of a snapshot of each model of the learner, which forgets the least important tracks beyond it.
+      With another value models are trained again.
+    - `learner_shards`: partitions of the training topic, at most as many as the listens have. The same for all
+      programs; to change it, see `botify replay models --shards`.
+    - `training`: whether workers publish training batches.
+    - `experiments`: the file that declares the experiments, or `course`; None for no experiment.
+    - `recommender`: of everybody who has none from an experiment; None for the `default` of the experiments file, or
+      else `next_track`.
+    - `dataset`: the imported dataset whose users are served: they are then named by their external ids.
+    - `metrics_host`, `metrics_port`: where a process serves `/metrics`, `/healthz` and `/readyz`; port 0 takes any free
+      one, None serves nothing.
+    - `log_format`: of a process, `text` or `json`.
 
     Examples
     --------
@@ -228,13 +200,7 @@ class Settings:
 
     @property
     def redis_address(self) -> str:
-        """The Redis URL as it may be shown: without user, password and options.
-
-        Examples
-        --------
-        >>> Settings(redis_url="rediss://botify:secret@cache:6380/0").redis_address
-        'rediss://***@cache:6380/0'
-        """
+        """The Redis URL as it may be shown: without user, password and options."""
         return _without_secrets(self.redis_url)
 
     @property

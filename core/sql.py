@@ -22,7 +22,7 @@ import pandas as pd
 import typer
 
 from botify.core.errors import EngineError
-from botify.core.java import find_java
+from botify.core.process import find_java
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -183,11 +183,5 @@ def open_engine(name: EngineName) -> Iterator[Engine]:
 
 
 def steps(column: str, per_unit: int) -> str:
-    """Return SQL for a column in whole steps, whose sums are exact in any order up to 2⁵³.
-
-    Examples
-    --------
-    >>> steps("fraction", 4)
-    'floor(fraction * 4e0 + 0.5e0)'
-    """
+    """Return SQL for a column in whole steps, whose sums are exact in any order up to 2⁵³."""
     return f"floor({column} * {per_unit}e0 + 0.5e0)"

@@ -50,11 +50,6 @@ def throttled(times: float, most_s: float, stopping: threading.Event) -> Iterato
     """Let this thread rest `times` its CPU time in the block, `most_s` in all: at each `throttle`, and at the end.
 
     When `stopping` is set, rests end, and no more follow.
-
-    Examples
-    --------
-    >>> with throttled(4.0, most_s=0.01, stopping=threading.Event()):
-    ...     throttle()
     """
     _pace.times, _pace.most_s, _pace.rested_s, _pace.stopping = times, most_s, 0.0, stopping
     _pace.began_s = time.thread_time()

@@ -40,13 +40,7 @@ class Sample(NamedTuple):
 
     @classmethod
     def of(cls, values: ArrayLike) -> Sample:
-        """Summarise values, without NaN.
-
-        Examples
-        --------
-        >>> Sample.of([1.0, 2.0, float("nan"), 3.0])
-        Sample(n=3, mean=2.0, variance=1.0)
-        """
+        """Summarise values, without NaN."""
         array = np.asarray(values, dtype=np.float64)
         array = array[~np.isnan(array)]
         mean = float(array.mean()) if len(array) else math.nan

@@ -99,7 +99,7 @@ def reading_safely(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
     return consumer
 
 
-def as_run(records: Sequence[Any]) -> Sequence[Any]:
+def as_batch(records: Sequence[Any]) -> Sequence[Any]:
     """Return what a fetch gave as one sequence of records: columns, if there are any, are alone in it."""
     return records[0] if isinstance(records[0], RecordColumns) else records
 
@@ -151,7 +151,7 @@ class ColumnLog:
                 if reached > end:  # the rest is fetched again
                     self._consumer.seek(self._at, end)
                 for records in fetched.values():
-                    if within := _before(as_run(records), end):
+                    if within := _before(as_batch(records), end):
                         yield within
         except KafkaError as error:
             raise TopicError(f"{self._name} cannot be read at offset {self.next_offset}: {error!r}") from error

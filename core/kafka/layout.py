@@ -108,11 +108,6 @@ def choose_layout(phases: Mapping[str, TopicPhase]) -> str:
     """Return the live layout: the open one, the newest of several; while the listens move, the closed one. Pure.
 
     A layout has more partitions than those before it. An earlier topic that was deleted and made again is open too.
-
-    Examples
-    --------
-    >>> choose_layout({"": TopicPhase.MOVED, "16": TopicPhase.CLOSED, "32": TopicPhase.FILLED})
-    '16'
     """
     for wanted in (TopicPhase.OPEN, TopicPhase.CLOSED):
         if found := [layout for layout, phase in phases.items() if phase is wanted]:

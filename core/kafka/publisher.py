@@ -39,8 +39,7 @@ class RecordPublisher:
 
     `on_error` is called for errors of the connection, instead of logging refused logins. `config` are librdkafka's
     properties with underscores for dots (`linger_ms=5`). `produce` is the client's own method, for callers that have
-    their
-    own `on_delivery` and never wait. It raises `BufferError` if the queue is full. Successes call back only with
+    their own `on_delivery` and never wait. It raises `BufferError` if the queue is full. Successes call back only with
     `delivery_report_only_error=False`: a call into Python for each record costs more than sending it.
     """
 

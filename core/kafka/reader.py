@@ -279,14 +279,13 @@ def log_record(message: Message) -> LogRecord:
     )
 
 
-class PartitionLog:
+class PartitionLog(TopicReader):
     """Reads a partition in order from an offset up to another, and continues as it grows."""
 
     def __init__(
         self, settings: Settings, topic: str, partition: int, start: int, batch: int = PARTITION_BATCH
     ) -> None:
-        self._partition = partition
-        self._reader = TopicReader(
+        super().__init__(
             settings,
             topic,
             {partition: start},
@@ -297,15 +296,16 @@ class PartitionLog:
             queued_max_messages_kbytes=PREFETCH_KB,
             auto_offset_reset="error",
         )
+        self._partition = partition
 
     @property
     def next_offset(self) -> int:
         """The offset of the next record."""
-        return self._reader.next_offsets[self._partition]
+        return self.next_offsets[self._partition]
 
     def read_to(self, end: int) -> Iterator[list[LogRecord]]:
         """Yield batches up to an offset (exclusive), which must exist already; blocks. Raises `TopicError`."""
-        for messages in self._reader.read_to_end({self._partition: end}):
+        for messages in self.read_to_end({self._partition: end}):
             yield [log_record(message) for message in messages]
 
     async def read_ahead(self, end: int) -> AsyncGenerator[list[LogRecord], None]:
@@ -319,10 +319,6 @@ class PartitionLog:
         finally:
             await asyncio.wait([fetched])  # a thread cannot be cancelled, and the caller closes the log
 
-    def close(self) -> None:
-        """Close the consumer."""
-        self._reader.close()
-
 
 POLL_S = 0.5
 
@@ -331,8 +327,7 @@ class TopicFollower(ABC):
     """Follows a topic of one partition in a thread of its own, so that serving never waits for it.
 
     Nothing is committed: every follower reads everything. While the topic cannot be read, what was read stays in use,
-    as
-    `otherwise` says in the log. `name` is of the thread and, after `botify-`, of the reader in the broker's access
+    as `otherwise` says in the log. `name` is of the thread and, after `botify-`, of the reader in the broker's access
     rules.
     """
 

@@ -38,8 +38,7 @@ class RecordColumns(Sequence[Any]):
     """A batch of records of one partition, in order.
 
     `offsets` and `timestamps` are int64 of shape (n,); `keys` and `values`, int64 of shape (2, n), are begins and ends
-    in
-    `raw` (`bytes` as an array); -1 where there is none.
+    in `raw` (`bytes` as an array); -1 where there is none.
 
     Examples
     --------
@@ -213,7 +212,7 @@ def _record(delta: int, value: bytes) -> bytes:
 MOST_BYTES = 64 * 1024 * 1024
 """Most bytes that a batch may unpack to. Brokers take 1 MiB packed; listens pack to about a tenth."""
 USUAL_RATIO = 30
-"""Bytes that are made room for at first, for each packed one: 64 MiB at once would cost 40 µs a batch."""
+"""Bytes of the first buffer for each packed one: 64 MiB at once would cost 40 µs a batch."""
 
 _GZIP, _XERIAL, _XERIAL_HEADER = 31, b"\x82SNAPPY\0", 16
 

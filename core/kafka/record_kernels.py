@@ -1,7 +1,7 @@
 """Where the records of a fetch lie in its bytes: Kafka's record batches of version 2, compiled by numba.
 
 https://kafka.apache.org/documentation/#messageformat has the layout. Only plain batches are read here: not compressed,
-no control batches, no earlier version. The compiled code is cached beside this file, or under `NUMBA_CACHE_DIR`.
+no control batches, no earlier version. The compiled code is cached next to this file, or under `NUMBA_CACHE_DIR`.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ class PendingListens:
     """
 
     def __init__(self) -> None:
-        # of each listener the session's id, and `_EARLIER` of each request; see `GenerationCache`
+        # of each listener the session's id, and `_EARLIER` of each request
         self._young: dict[int, _Known] = {}
         self._old: dict[int, _Known] = {}
         self._bytes = 0  # of the young

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from botify.core.files import write_durably
-from botify.core.java import find_java
+from botify.core.process import find_java
 from botify.services.errors import StackError
 from botify.services.stack.kafka_jars import Notify, class_path
 from botify.services.stack.ports import HOST

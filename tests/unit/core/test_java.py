@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from botify.core.errors import JavaMissingError
-from botify.core.java import find_java, java_major, parse_major
+from botify.core.process import find_java, java_major, parse_major
 
 
 def java_that_prints(directory, version):
