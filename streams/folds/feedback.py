@@ -83,8 +83,7 @@ class FeedbackFold(UserRecords[bytes]):
 
     def take_changes(self) -> Changes:
         """Return the records of the listeners of the batch."""
-        fields = {b"%d" % user: record for user, record in self._batch.items()}
-        self._batch = {}
+        fields = {b"%d" % user: record for user, record in self._take_batch().items()}
         return Changes(hashes={OPINIONS: fields} if fields else {})
 
     def take_closed_sessions(self) -> list[Session]:

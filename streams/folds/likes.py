@@ -117,6 +117,6 @@ class UserLikes(UserRecords[Likes]):
 
     def changes(self) -> Changes:
         """Return the records of the listeners whose likes have changed."""
-        fields = {b"%d" % user: self._batch[user].to_bytes() for user in self._changed}
-        self._batch, self._changed = {}, set()
+        batch, changed, self._changed = self._take_batch(), self._changed, set()
+        fields = {b"%d" % user: batch[user].to_bytes() for user in changed}
         return Changes(hashes={LIKES_OF_USERS: fields} if fields else {})

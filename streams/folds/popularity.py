@@ -53,15 +53,7 @@ def top_collection(half_life: str) -> str:
 
 
 def popularity_at(score: ArrayLike, half_life: str, timestamp_ms: int) -> NDArray[np.float64]:
-    """Return the decayed sum of fractions that a score means at a time.
-
-    Examples
-    --------
-    >>> float(popularity_at(1.0, "1h", 0))
-    2.0
-    >>> float(popularity_at(1.0, "1h", 3_600_000))
-    1.0
-    """
+    """Return the decayed sum of fractions that a score means at a time."""
     return np.asarray(np.exp2(np.asarray(score, dtype=np.float64) - timestamp_ms / HALF_LIVES_MS[half_life]))
 
 
@@ -200,53 +192,23 @@ class _Top:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._tracks: Tracks = np.zeros(0, dtype=np.int64)  # ascending
-        self._scores = np.zeros(0)
+        self._scores: dict[int, float] = {}
         self._lowest = -np.inf  # of a full top
 
     def load(self, values: Scores) -> None:
         """Replace all by what is stored."""
-        tracks = np.array([int(member) for member in values], dtype=np.int64)
-        order = np.argsort(tracks)
-        self._tracks, self._scores = tracks[order], np.array([*values.values()], dtype=np.float64)[order]
+        self._scores = {int(member): score for member, score in values.items()}
 
     def update(self, tracks: Tracks, scores: NDArray[np.float64]) -> dict[bytes, float | None]:
         """Update scores; return the changes, None for a track that left the top."""
         # no track of the top is overlooked: its score is at least the lowest, and scores only grow
-        lowest = self._lowest
-        if len(scores) > self._size:  # what so many others of the run exceed is not in the top, or leaves it
-            lowest = max(lowest, np.partition(scores, -self._size)[-self._size])
-        candidates = np.flatnonzero(scores >= lowest)
-        if not len(candidates):
-            return {}
-        candidates = candidates[np.argsort(tracks[candidates])]
-        tracks, scores = tracks[candidates], scores[candidates]
-        at = np.searchsorted(self._tracks, tracks)
-        known = np.append(self._tracks, -1)[at] == tracks
-        self._scores[at[known]] = scores[known]
-        changed: dict[bytes, float | None] = {
-            b"%d" % track: score for track, score in zip(tracks.tolist(), scores.tolist(), strict=True)
-        }
-        if not known.all():
-            self._tracks = np.insert(self._tracks, at[~known], tracks[~known])
-            self._scores = np.insert(self._scores, at[~known], scores[~known])
-            if (excess := len(self._tracks) - self._size) > 0:
-                self._leave(excess, tracks[~known], changed)
-        if len(self._tracks) == self._size:
-            self._lowest = float(self._scores.min())
-        return changed
-
-    def _leave(self, excess: int, new: Tracks, changed: dict[bytes, float | None]) -> None:
-        """Remove the worst: of equal scores, those with the larger id."""
-        bound = np.partition(self._scores, excess - 1)[excess - 1]
-        below, ties = np.flatnonzero(self._scores < bound), np.flatnonzero(self._scores == bound)
-        worst = np.concatenate([below, ties[len(ties) - (excess - len(below)) :]])
-        unstored = set(new.tolist())
-        for track in self._tracks[worst].tolist():
-            if track in unstored:
-                del changed[b"%d" % track]
-            else:
-                changed[b"%d" % track] = None
-        stays = np.ones(len(self._tracks), dtype=np.bool_)
-        stays[worst] = False
-        self._tracks, self._scores = self._tracks[stays], self._scores[stays]
+        able = scores >= self._lowest
+        heard = dict(zip(tracks[able].tolist(), scores[able].tolist(), strict=True))
+        before, best = self._scores, self._scores | heard
+        if len(best) > self._size:
+            best = dict(sorted(best.items(), key=lambda item: (-item[1], item[0]))[: self._size])
+        if len(best) == self._size:
+            self._lowest = min(best.values(), default=np.inf)
+        self._scores = best
+        changed: dict[bytes, float | None] = {b"%d" % track: best[track] for track in heard if track in best}
+        return changed | {b"%d" % track: None for track in before.keys() - best.keys()}

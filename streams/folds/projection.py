@@ -36,13 +36,7 @@ class Bulk:
         return Bulk(self.count + other.count, self.packed + other.packed)
 
     def strings(self) -> list[bytes]:
-        r"""Return the strings as objects.
-
-        Examples
-        --------
-        >>> Bulk(2, b"$1\r\n7\r\n$0\r\n\r\n").strings()
-        [b'7', b'']
-        """
+        """Return the strings as objects."""
         reader = hiredis.Reader()
         reader.feed(b"*%d\r\n%b" % (self.count, self.packed))
         strings: list[bytes] = reader.gets()

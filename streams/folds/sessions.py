@@ -155,13 +155,7 @@ def recommender_of(policy: str) -> str:
 
 
 def merged(results: Sequence[PolicyResult]) -> PolicyResult:
-    """Return the results of several partitions as one.
-
-    Examples
-    --------
-    >>> merged([PolicyResult(8.0, 1.0), PolicyResult(4.0, 3.0)]).mean
-    3.0
-    """
+    """Return the results of several partitions as one."""
     return PolicyResult(sum(result.time for result in results), sum(result.ends for result in results))
 
 
@@ -198,6 +192,36 @@ class OpenSession:
         return cls(record[id_at:].decode(), first_offset, started_ms, last_ms, tracks, time, policy)
 
 
+class Watermark:
+    """The highest timestamp of a folded listen, in ms, and the event time: they differ after a duplicate that leads."""
+
+    def __init__(self) -> None:
+        self.ms = 0
+        self.event_time = EventTime()
+        self._stored_event_ms = 0
+        self._event_time_is_stored = False
+
+    def load(self, field: bytes, record: bytes) -> None:
+        """Load one of the fields `WATERMARK` and `EVENT_TIME`; without the second, event time is the watermark."""
+        if field == WATERMARK:
+            self.ms = int(record)
+        else:
+            self._event_time_is_stored = True
+        self._stored_event_ms = self.event_time.newest_ms = max(self._stored_event_ms, int(record))
+
+    def take_changes(self, *, touched: bool) -> dict[bytes, bytes | None]:
+        """Return the fields to write; none if no session was touched and the event time is stored."""
+        event_ms = max(self.event_time.newest_ms, self.ms)
+        if not touched and event_ms == self._stored_event_ms:
+            return {}
+        fields: dict[bytes, bytes | None] = {WATERMARK: b"%d" % self.ms}
+        ahead = event_ms > self.ms
+        if ahead or self._event_time_is_stored:
+            fields[EVENT_TIME] = b"%d" % event_ms if ahead else None
+        self._stored_event_ms, self._event_time_is_stored = event_ms, ahead
+        return fields
+
+
 class Sessions:
     """Sessions of one partition. All open ones are in memory: as many as listeners were active within the gap.
 
@@ -221,15 +245,13 @@ class Sessions:
     ) -> None:
         self._partition = partition
         self._gap_ms = gap_ms
-        self._watermark_ms = 0
+        self._watermark = Watermark()
         self._open: dict[int, OpenSession] = {}
         # (last_ms when pushed, user, first_offset): one entry an open session, brought up to date when it comes up
         self._by_age: list[tuple[int, int, int]] = []
         self._touched: set[int] = set()
         self._results = PolicyResults(policy_half_life_sessions)
-        self._stored_event_ms = 0
-        self._event_time_is_stored = False
-        self.event_time = EventTime()
+        self.event_time = self._watermark.event_time
         self.closed: list[Session] = []
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
@@ -245,13 +267,7 @@ class Sessions:
             if record is None:
                 continue
             if field in (WATERMARK, EVENT_TIME):
-                event_ms = int(record)
-                if field == WATERMARK:
-                    self._watermark_ms = event_ms
-                else:
-                    self._event_time_is_stored = True
-                # without a field of its own, event time is the watermark
-                self._stored_event_ms = self.event_time.newest_ms = max(self._stored_event_ms, event_ms)
+                self._watermark.load(field, record)
             else:
                 self._start(int(field), OpenSession.from_bytes(record))
 
@@ -261,23 +277,15 @@ class Sessions:
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
         """Fold the batch; closed sessions are in `closed`, in a fixed order."""
         for offset, listen in batch:
-            if listen.timestamp_ms > self._watermark_ms:
-                self._watermark_ms = listen.timestamp_ms
-            if self._by_age and self._by_age[0][0] + self._gap_ms < self._watermark_ms:
-                self._close_expired()
+            self._watermark.ms = max(self._watermark.ms, listen.timestamp_ms)
+            self._close_expired()
             self._take(offset, listen)
         return batch
 
     def changes(self) -> Changes:
         """Return the changed sessions (None for closed ones) and the watermark."""
-        event_ms = max(self.event_time.newest_ms, self._watermark_ms)
-        if not self._touched and event_ms == self._stored_event_ms:
+        if not (fields := self._watermark.take_changes(touched=bool(self._touched))):
             return Changes()
-        fields: dict[bytes, bytes | None] = {WATERMARK: b"%d" % self._watermark_ms}
-        ahead = event_ms > self._watermark_ms
-        if ahead or self._event_time_is_stored:
-            fields[EVENT_TIME] = b"%d" % event_ms if ahead else None
-        self._stored_event_ms, self._event_time_is_stored = event_ms, ahead
         for user in self._touched:
             session = self._open.get(user)
             fields[b"%d" % user] = session.to_bytes() if session else None
@@ -317,7 +325,7 @@ class Sessions:
 
     def _close_expired(self) -> None:
         by_age = self._by_age
-        while by_age and by_age[0][0] + self._gap_ms < self._watermark_ms:
+        while by_age and by_age[0][0] + self._gap_ms < self._watermark.ms:
             last_ms, user, first_offset = heapq.heappop(by_age)
             session = self._open.get(user)
             if session is None or session.first_offset != first_offset:

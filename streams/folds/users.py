@@ -24,47 +24,7 @@ from numpy.typing import NDArray
 from botify.schemas.events import Listen
 from botify.streams.folds.projection import Changes, Fields, Record, Scores
 
-K = TypeVar("K")
 V = TypeVar("V")
-
-
-class GenerationCache(Generic[K, V]):
-    """Keeps at least the `size` entries used last, and at most twice as many.
-
-    An LRU moves an entry at every use. Here a use is a look-up in a plain dict: when the young generation is full, it
-    becomes the old one, and entries not used since the last change are forgotten.
-
-    Examples
-    --------
-    >>> cache = GenerationCache[str, int](size=1)
-    >>> cache["a"] = 1; cache["b"] = 2; cache["c"] = 3
-    >>> cache.get("a"), cache.get("c")
-    (None, 3)
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._young: dict[K, V] = {}
-        self._old: dict[K, V] = {}
-
-    def get(self, key: K) -> V | None:
-        """Return the entry; None if it is unknown or forgotten."""
-        value = self._young.get(key)
-        if value is None:
-            value = self._old.get(key)
-            if value is not None:
-                self[key] = value
-        return value
-
-    def __setitem__(self, key: K, value: V) -> None:
-        if len(self._young) >= self._size and key not in self._young:
-            self._old = self._young
-            self._young = {}
-        self._young[key] = value
-
-    def __len__(self) -> int:
-        return len(self._young.keys() | self._old.keys())
-
 
 HISTORY_LISTENS = 50
 SESSION_TRACKS = 500
@@ -214,7 +174,8 @@ class UserRecords(Generic[V]):
     def __init__(self, new: Callable[[], V], read: Callable[[bytes], V], cache_size: int) -> None:
         self._new = new
         self._read = read
-        self._cache = GenerationCache[int, V](cache_size)
+        self._cache: dict[int, V] = {}
+        self._cache_size = cache_size
         self._batch: dict[int, V] = {}
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
@@ -236,6 +197,14 @@ class UserRecords(Generic[V]):
 
     def load_scores(self, collection: str, values: Scores) -> None:
         """Do nothing: there are none."""
+
+    def _take_batch(self) -> dict[int, V]:
+        """Return the batch's records; a cache twice too large keeps those that came last."""
+        batch, self._batch = self._batch, {}
+        if len(self._cache) > 2 * self._cache_size:
+            for user in list(self._cache)[: -self._cache_size]:
+                del self._cache[user]
+        return batch
 
     def erase(self, user: int) -> Changes:
         """Forget a listener, between two batches."""
@@ -266,6 +235,5 @@ class UserStates(UserRecords[UserState]):
 
     def changes(self) -> Changes:
         """Return the records of the listeners of the batch."""
-        fields = {b"%d" % user: state.to_bytes() for user, state in self._batch.items()}
-        self._batch = {}
+        fields = {b"%d" % user: state.to_bytes() for user, state in self._take_batch().items()}
         return Changes(hashes={USERS: fields})

@@ -24,7 +24,7 @@ from botify.streams.worker.faust_app import FoldingApp, FoldingConfig, make_app,
 from botify.streams.worker.metrics import LearnerCounters, ModelMetrics
 from botify.streams.worker.partition import KafkaPublisher
 
-RUN_RECORDS = 64
+BATCH_RECORDS = 64
 """A record may hold 12,000 listens."""
 
 
@@ -89,7 +89,7 @@ def build_app(settings: Settings) -> LearnerApp:
         topic=Topics.of(settings).training.name,
         group=learner_group_of(settings),
         prefix=learner_prefix(settings.topic_prefix),
-        run_records=RUN_RECORDS,
+        batch_records=BATCH_RECORDS,
         checkpoint_s=TICK_S,
     )
     app = make_app(LearnerApp, settings, folding)

@@ -203,17 +203,7 @@ class WritesRefusedError(BotifyError):
 
 
 def refusal_of(error: BaseException) -> str | None:
-    """Return why Redis refuses writes; None for other errors.
-
-    Examples
-    --------
-    >>> refusal_of(OutOfMemoryError("command not allowed when used memory > 'maxmemory'."))
-    "Redis is out of memory and refuses writes: command not allowed when used memory > 'maxmemory'"
-    >>> refusal_of(ResponseError("MISCONF Errors writing to the AOF file: No space left on device"))
-    'Redis refuses writes: MISCONF Errors writing to the AOF file: No space left on device'
-    >>> refusal_of(ResponseError("WRONGTYPE")) is None
-    True
-    """
+    """Return why Redis refuses writes; None for other errors."""
     text = str(error).partition(" script: ")[0].rstrip(".")
     if isinstance(error, OutOfMemoryError):
         return f"Redis is out of memory and refuses writes: {text}"

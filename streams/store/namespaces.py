@@ -97,30 +97,15 @@ class UnknownNamespaceError(BotifyError):
 class NamespaceRecord:
     """A namespace of a replay, a snapshot or rebuilt models.
 
-    Attributes
-    ----------
-    id : str
-        `r…` of a replay, `s…` of a snapshot, `m…` of models; the namespace is `<prefix>.<id>`.
-    created_ms : int
-        Wall clock.
-    start, end : mapping of partition to offset
-        The planned stretch; once live, the namespace continues with the topic.
-    partial : sequence of str
-        Why it is not the complete state; empty if it is.
-    done : bool
-        Whether it has reached `end`.
-    equals_live : bool | None
-        Whether it equals the live namespace; None if that was not compared, or they may differ.
-    excluded : mapping of partition to int
-        Number of listens excluded when it was begun (`RejectedBefore.excluded`).
-    left_out : int
-        Number of those that the live namespace may have, so that the two may differ.
-    sessions_to : str | None
-        Topic of the sessions that close in it before it is live.
-    layout : str
-        Layout of the listens topic that it is the fold of (`botify.core.kafka.layout`).
-    partitions : int | None
-        How many that topic has; None for as many as the settings say.
+    - `id`: `r…` of a replay, `s…` of a snapshot, `m…` of models; the namespace is `<prefix>.<id>`.
+    - `created_ms`: wall clock.
+    - `start`, `end`: offsets by partition of the planned stretch; once live, the namespace continues with the topic.
+    - `partial`: why it is not the complete state; empty if it is. `done`: whether it has reached `end`.
+    - `equals_live`: None if that was not compared, or they may differ.
+    - `excluded`: number of listens excluded when it was begun, by partition (`RejectedBefore.excluded`); `left_out` of
+      those the live namespace may have, so that the two may differ.
+    - `sessions_to`: topic of the sessions that close in it before it is live.
+    - `layout`, `partitions`: of the listens topic that it is the fold of; None for as many as the settings say.
     """
 
     id: str
@@ -159,11 +144,6 @@ def excluded_since(record: NamespaceRecord | None, excluded: Mapping[int, int]) 
     """Return the number of listens excluded since a namespace was begun, by partition, without zeros.
 
     A deployment's first namespace has no record, and may have all of them.
-
-    Examples
-    --------
-    >>> excluded_since(NamespaceRecord("r1", "b.r1", 0, {}, {}, (), excluded={0: 5}), {0: 5, 1: 2})
-    {1: 2}
     """
     known = record.excluded if record else {}
     return {p: count - known.get(p, 0) for p, count in sorted(excluded.items()) if count > known.get(p, 0)}

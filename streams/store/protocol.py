@@ -42,10 +42,9 @@ class Claim:
     """A worker's right to write a partition.
 
     `epoch` grows with every claim. After the store was rolled back, two workers may have the same epoch, but never the
-    same
-    `owner`. `next_offset` is the checkpoint, None without state; `topic_id` is of the topic that the state was folded
-    from.
-    `letters` are the dead letters that there were when the state was begun; None if the store does not say.
+    same `owner`. `next_offset` is the checkpoint, None without state; `topic_id` is of the topic that the state was
+    folded from. `letters` are the dead letters that there were when the state was begun; None if the store does not
+    say.
     """
 
     epoch: int
@@ -228,12 +227,6 @@ def offset_to_start_at(partition: int, claim: Claim, state: TopicState, *, rebui
     the topic is not the one that the state was folded from, or events that the state lacks are gone, and
     `MissingStateError` if the store has no state although the group has committed offsets, and `rebuild_missing` is not
     set.
-
-    Examples
-    --------
-    >>> state = TopicState("botify.listens", "an-id", start={0: 0}, end={0: 50}, committed={0: 20})
-    >>> offset_to_start_at(0, Claim(1, "me", 20, "an-id"), state)
-    20
     """
     topic, start, end = state.topic, state.start[partition], state.end[partition]
     if claim.topic_id != state.topic_id:

@@ -26,10 +26,10 @@ from botify.streams.worker.folding import ColumnsWhenCompiled, by_feedback
 from botify.streams.worker.metrics import FeedbackCounters, WorkerCounters
 from botify.streams.worker.partition import KafkaPublisher, WorkerPartition
 
-RUN_RECORDS = 24_000
-"""About what `FETCH_BYTES` hold, so that a fetch gives a partition one run unless its records compress well."""
+BATCH_RECORDS = 24_000
+"""About what `FETCH_BYTES` hold, so that a fetch gives a partition one batch unless its records compress well."""
 FEEDBACK_RECORDS = 1_000
-"""The opinions of so many listeners are in memory at a time, each up to 26 KB."""
+"""The opinions of at most this number of listeners are in memory at a time, each up to 26 KB."""
 
 
 class WorkerApp(FoldingApp):
@@ -81,7 +81,7 @@ class WorkerApp(FoldingApp):
         self._rejected.close()
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
-        """Return the partition; it reads its state with its first run."""
+        """Return the partition; it reads its state with its first batch."""
         self._begun[partition] = claim.letters
         await asyncio.to_thread(self._rejected.count, partition)
         claimed = self._opened[partition] = WorkerPartition(
@@ -132,7 +132,7 @@ def build_app(settings: Settings) -> WorkerApp:
         topic=Topics.of(settings).listens.name,
         group=worker_group_of(settings),
         prefix=settings.topic_prefix,
-        run_records=RUN_RECORDS,
+        batch_records=BATCH_RECORDS,
     )
     app = make_app(WorkerApp, settings, folding)
     of_feedback = FoldingConfig(
@@ -140,7 +140,7 @@ def build_app(settings: Settings) -> WorkerApp:
         topic=Topics.of(settings).feedback.name,
         group=feedback_group_of(settings),
         prefix=settings.topic_prefix,
-        run_records=FEEDBACK_RECORDS,
+        batch_records=FEEDBACK_RECORDS,
         state_in=feedback_of,
     )
     feedback = make_app(FeedbackApp, settings, of_feedback)

@@ -18,39 +18,39 @@ from botify.schemas.validation import Intake, Rejected
 from botify.streams.folds.columns.partition import ColumnFold
 from botify.streams.folds.partition import PROJECTIONS
 from botify.streams.folds.popularity import TrackRows
-from botify.streams.worker.folding import Fold, Folding
+from botify.streams.worker.folding import ByListen, Fold
 
 
-class ByColumns:
+class ByColumns(ByListen):
     """Folds columns of listens."""
 
     def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
-        """See `Folding.open`."""
+        """Return the fold of a partition, to be loaded."""
         return ColumnFold(partition, only, rows, nothing_stored=nothing_stored)
 
     def since(self, records: Sequence[Any], offset: int) -> Sequence[Any]:
-        """See `Folding.since`."""
+        """Return the records from an offset on, as columns."""
         return _columns_of(records).since(offset)
 
     def without_value(self, records: Sequence[Any]) -> Sequence[int]:
-        """See `Folding.without_value`."""
+        """Return the places of the records that have no value, in order."""
         places: list[int] = np.flatnonzero(_columns_of(records).values[0] < 0).tolist()
         return places
 
     def accept(
         self, records: Sequence[Any], intake: Intake, event_time: EventTime
     ) -> tuple[ListenColumns, list[Rejected]]:
-        """See `Folding.accept`."""
+        """Return the accepted listens as columns, and the rejected records."""
         return accept_listens(_columns_of(records), intake, event_time)
 
     def batches(
         self, topic_id: str, partition: int, first_offset: int, next_offset: int, kept: ListenColumns
     ) -> list[TrainingBatch]:
-        """See `Folding.batches`."""
+        """Return the training batches of a stretch."""
         return training_batches_of_columns(topic_id, partition, first_offset, next_offset, kept)
 
 
-BY_COLUMNS: Folding = ByColumns()
+BY_COLUMNS = ByColumns()
 
 
 def _columns_of(records: Sequence[Any]) -> RecordColumns:
@@ -58,7 +58,7 @@ def _columns_of(records: Sequence[Any]) -> RecordColumns:
 
 
 def compile_all() -> None:
-    """Compile all code that the folding needs, or read it from the cache, by folding a run, and reading its state."""
+    """Compile all code that the folding needs, or read it from the cache, by folding a batch, and reading its state."""
     listen = Listen("a:0", 42, 7, 0.5, 1_000, "a", 0, False, "r", {"E": "T1"}, 0.5, 1.0)
     codec = Codec()
     events = [listen, listen._replace(event_id="a:1", ended_session=True), listen._replace(event_id="b:0")]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -64,13 +63,12 @@ class Failpoints:
 
     def reach(self, point: str) -> None:
         """Pass a point, or send its signal."""
-        planned = self._plan.get(point)
-        if planned is None:
+        if point not in self._plan:
             return
         self._visits[point] += 1
-        at = planned.at
+        at, sent = self._plan[point]
         if self._rng.random() < at if at < 1.0 else self._visits[point] == at:
-            self._send(planned.signal)
+            self._send(sent)
 
 
 class FailpointStore:
@@ -98,12 +96,7 @@ class FailpointStore:
         return outcome
 
 
-class _Planned(NamedTuple):
-    at: float
-    signal: signal.Signals
-
-
-def _parse(part: str) -> tuple[str, _Planned]:
+def _parse(part: str) -> tuple[str, tuple[float, signal.Signals]]:
     point, _, rest = part.partition(":")
     value, _, name = rest.partition(":")
     try:
@@ -116,4 +109,4 @@ def _parse(part: str) -> tuple[str, _Planned]:
             f"{VARIABLE}: {part!r} is not <point>:<probability or count>[:<signal>] with a point of "
             f"{', '.join(POINTS)} and a signal of {', '.join(SIGNALS)}"
         )
-    return point, _Planned(at, sent)
+    return point, (at, sent)

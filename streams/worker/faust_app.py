@@ -37,7 +37,7 @@ from botify.streams.worker.failpoints import with_failpoints
 from botify.streams.worker.metrics import Counters, PartitionMetrics, TimedStore
 from botify.streams.worker.partition import BROKER_AWAY_S, ClaimedPartition
 from botify.streams.worker.partition_manager import PartitionManager
-from botify.streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_credentials, broker_urls
+from botify.streams.worker.transport import BatchApp, BatchConsumer, BatchSchema, broker_credentials, broker_urls
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ PROBE_S = 2.0
 """How often writes to Redis are probed, so that an idle process detects refusals too."""
 FETCH_BYTES = 3 * 1024 * 1024
 """Most bytes of a partition in a fetch. A fetch returns what there is: a few records under light load, all of this on a
-backlog. The longer a run, the fewer states are written a listen."""
+backlog. The longer a batch, the fewer states are written a listen."""
 
 STOP_S = 6.0
 """Time to stop after a signal; then the process ends wherever it is. A container is killed after 8 seconds."""
@@ -67,7 +67,7 @@ class FoldingConfig:
     topic: str
     group: str
     prefix: str
-    run_records: int
+    batch_records: int
     checkpoint_s: float | None = None
     state_in: Callable[[str], str] = str
 
@@ -228,7 +228,7 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
         table_standby_replicas=0,
         web_enabled=False,
         agent_supervisor="mode.supervisors.CrashingSupervisor",
-        broker_max_poll_records=folding.run_records,
+        broker_max_poll_records=folding.batch_records,
         broker_session_timeout=float(settings.session_timeout_s),
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_commit_interval=1.0,
@@ -237,7 +237,7 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
         consumer_group_instance_id=settings.group_instance_id,
         consumer_max_fetch_size=FETCH_BYTES,
         consumer_metadata_max_age_ms=METADATA_AGE_S * 1000,
-        stream_buffer_maxsize=1,  # runs wait in the tasks, which bound their bytes
+        stream_buffer_maxsize=1,  # batches wait in the tasks, which bound their bytes
         stream_wait_empty=False,
     )
     app.settings, app.folding = settings, folding
@@ -248,11 +248,11 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
 
 
 def _add_agent(app: FoldingApp) -> None:
-    @app.agent(app.topic(app.folding.topic, schema=RunSchema()))
+    @app.agent(app.topic(app.folding.topic, schema=BatchSchema()))
     async def fold(fetches: Any) -> AsyncIterator[None]:
-        async for runs in fetches.noack():
-            for run in runs:
-                await app.partitions.submit(run)
+        async for batches in fetches.noack():
+            for batch in batches:
+                await app.partitions.submit(batch)
             yield
 
 

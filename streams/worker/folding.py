@@ -1,4 +1,4 @@
-"""Two ways to fold a run: listen by listen, which states what is right, and in columns, which is fast.
+"""Two ways to fold a batch: listen by listen, which states what is right, and in columns, which is fast.
 
 Both give the same state, the same events and the same dead letters. Columns need numba, whose code is compiled once and
 then cached; until then, and where it cannot be compiled, listens are folded one by one.
@@ -44,51 +44,31 @@ class Fold(Protocol):
     def take_closed_sessions(self) -> list[Session]: ...  # noqa: D102
 
 
-class Folding(Protocol):
-    """A way to fold."""
+class ByListen:
+    """Folds listen by listen. Other ways to fold override it; what they accept, their `Fold` takes."""
+
+    event: type[Any] = Listen
+    checks_time = True
 
     def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
         """Return the fold of a partition, to be loaded."""
-
-    def since(self, records: Sequence[Any], offset: int) -> Sequence[Any]:
-        """Return the records from an offset on."""
-
-    def without_value(self, records: Sequence[Any]) -> Sequence[int]:
-        """Return the places of the records that have no value, in order."""
-
-    def accept(self, records: Sequence[Any], intake: Intake, event_time: EventTime) -> tuple[Any, list[Rejected]]:
-        """Return a batch of the accepted events, and the rejected records; see `decode_and_validate`."""
-
-    def batches(
-        self, topic_id: str, partition: int, first_offset: int, next_offset: int, kept: Any
-    ) -> list[TrainingBatch]:
-        """Return the training batches of a stretch; see `training_batches_of`."""
-
-
-class ByListen:
-    """Folds listen by listen."""
-
-    event: type[Any] = Listen
-
-    def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
-        """See `Folding.open`."""
         return PartitionFold(partition, only, rows, nothing_stored=nothing_stored)
 
     def since(self, records: Sequence[Any], offset: int) -> Sequence[Any]:
-        """See `Folding.since`."""
+        """Return the records from an offset on."""
         return records if records[0].offset >= offset else [record for record in records if record.offset >= offset]
 
     def without_value(self, records: Sequence[Any]) -> Sequence[int]:
-        """See `Folding.without_value`."""
+        """Return the places of the records that have no value, in order."""
         return [at for at, record in enumerate(records) if record.value is None]
 
-    def accept(
-        self, records: Sequence[Any], intake: Intake, event_time: EventTime | None
-    ) -> tuple[list[Record], list[Rejected]]:
-        """See `Folding.accept`."""
+    def accept(self, records: Sequence[Any], intake: Intake, event_time: EventTime) -> tuple[Any, list[Rejected]]:
+        """Return the accepted events, and the rejected records; see `decode_and_validate`."""
         good: list[Record] = []
         rejected: list[Rejected] = []
-        for record, listen in decode_and_validate(records, self.event, intake, event_time=event_time):
+        for record, listen in decode_and_validate(
+            records, self.event, intake, event_time=event_time if self.checks_time else None
+        ):
             if isinstance(listen, RejectedMessageError):
                 rejected.append(Rejected(record, listen))
             else:
@@ -96,12 +76,13 @@ class ByListen:
         return good, rejected
 
     def batches(
-        self, topic_id: str, partition: int, first_offset: int, next_offset: int, kept: Sequence[Record]
+        self, topic_id: str, partition: int, first_offset: int, next_offset: int, kept: Any
     ) -> list[TrainingBatch]:
-        """See `Folding.batches`."""
+        """Return the training batches of a stretch; see `training_batches_of`."""
         return training_batches_of(topic_id, partition, first_offset, next_offset, kept)
 
 
+Folding = ByListen
 BY_LISTEN: Folding = ByListen()
 
 
@@ -114,16 +95,11 @@ class ByFeedback(ByListen):
     """Folds the feedback, one by one: it is rare. A time may lead, since a listener's next opinion is newer still."""
 
     event = Feedback
+    checks_time = False
 
     def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
-        """See `Folding.open`."""
+        """Return the fold of a partition."""
         return FeedbackFold()
-
-    def accept(
-        self, records: Sequence[Any], intake: Intake, event_time: EventTime | None
-    ) -> tuple[list[Record], list[Rejected]]:
-        """See `Folding.accept`."""
-        return super().accept(records, intake, None)
 
 
 @cache

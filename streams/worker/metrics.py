@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -114,22 +114,20 @@ class PartitionMetrics(Collector):
         prefix = f"botify_{self.program}"
         for name, documentation, value in self.counters.described():
             yield CounterMetricFamily(f"{prefix}_{name}", documentation, value=value)
-        letters = CounterMetricFamily(
+        yield _labelled(
+            CounterMetricFamily,
             f"{prefix}_dead_letters",
             "Records that went to the dead-letter topic, by the class of the reason.",
-            labels=["reason"],
+            "reason",
+            self.counters.rejected,
         )
-        for reason, count in self.counters.rejected.items():
-            letters.add_metric([reason], count)
-        yield letters
-        lost = CounterMetricFamily(
+        yield _labelled(
+            CounterMetricFamily,
             f"{prefix}_claims_lost",
             "Applies that the store refused: another had claimed the partition, or the store had lost writes.",
-            labels=["reason"],
+            "reason",
+            {Outcome.FENCED.value: self.counters.fenced, Outcome.ROLLED_BACK.value: self.counters.rolled_back},
         )
-        lost.add_metric([Outcome.FENCED.value], self.counters.fenced)
-        lost.add_metric([Outcome.ROLLED_BACK.value], self.counters.rolled_back)
-        yield lost
         yield CounterMetricFamily(
             f"{prefix}_refused_writes", "Tries of writes that Redis refused.", value=self.writes.refused
         )
@@ -140,30 +138,32 @@ class PartitionMetrics(Collector):
         yield self.applies.family(f"{prefix}_apply_duration_seconds", "From sending a batch to its outcome.")
 
     def _by_partition(self) -> Iterable[Metric]:
-        prefix, checkpoints, ends = f"botify_{self.program}", self.partitions.applied(), self.ends()
+        prefix, checkpoints, ends = (
+            f"botify_{self.program}",
+            dict(sorted(self.partitions.applied().items())),
+            self.ends(),
+        )
         yield GaugeMetricFamily(f"{prefix}_partitions", "Partitions that are claimed.", value=len(checkpoints))
-        checkpoint = GaugeMetricFamily(
-            f"{prefix}_checkpoint_offset", "Next offset to be folded, as the store has it.", labels=["partition"]
-        )
-        lag = GaugeMetricFamily(
-            f"{prefix}_lag_records",
-            "Records between the checkpoint and the end of the partition, as of the last fetch.",
-            labels=["partition"],
-        )
-        event_time = GaugeMetricFamily(
-            f"{prefix}_event_time_seconds",
-            "Time of the newest listen that was accepted, in seconds after 1970.",
-            labels=["partition"],
-        )
-        for partition, event_ms in self.event_times().items():
-            if partition in checkpoints and event_ms:
-                event_time.add_metric([str(partition)], event_ms / 1000)
-        for partition, offset in sorted(checkpoints.items()):
-            checkpoint.add_metric([str(partition)], offset)
-            lag.add_metric([str(partition)], max(0, ends.get(partition, offset) - offset))
-        yield checkpoint
-        yield lag
-        yield event_time
+        lags = {partition: max(0, ends.get(partition, offset) - offset) for partition, offset in checkpoints.items()}
+        times = self.event_times().items()
+        times_s = {partition: ms / 1000 for partition, ms in times if partition in checkpoints and ms}
+        for name, documentation, values in (
+            ("checkpoint_offset", "Next offset to be folded, as the store has it.", checkpoints),
+            ("lag_records", "Records between the checkpoint and the end of the partition, as of the last fetch.", lags),
+            ("event_time_seconds", "Time of the newest listen that was accepted, in seconds after 1970.", times_s),
+        ):
+            yield _labelled(GaugeMetricFamily, f"{prefix}_{name}", documentation, "partition", values)
+
+
+def _labelled(
+    kind: Callable[..., Metric], name: str, documentation: str, label: str, values: Mapping[Any, float]
+) -> Metric:
+    """Return a metric with a value for each value of its label."""
+    family: Any = kind(name, documentation, labels=[label])
+    for of, value in values.items():
+        family.add_metric([str(of)], value)
+    made: Metric = family
+    return made
 
 
 class TimedStore:
@@ -195,28 +195,29 @@ class ModelMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics as they are now."""
-        sizes = GaugeMetricFamily(
-            "botify_learner_snapshot_bytes", "Size of the newest snapshot that was published.", labels=["model"]
+        counters = self._counters
+        yield _labelled(
+            GaugeMetricFamily,
+            "botify_learner_snapshot_bytes",
+            "Size of the newest snapshot that was published.",
+            "model",
+            counters.snapshot_bytes.copy(),
         )
-        cut = GaugeMetricFamily(
+        yield _labelled(
+            GaugeMetricFamily,
             "botify_learner_snapshot_cut",
             "Entries, such as neighbours, that the newest snapshot left out to fit; only of models that do so.",
-            labels=["model"],
+            "model",
+            counters.cut.copy(),
         )
-        for gauge, values in ((sizes, self._counters.snapshot_bytes), (cut, self._counters.cut)):
-            for name, value in values.copy().items():
-                gauge.add_metric([name], value)
-            yield gauge
         yield GaugeMetricFamily(
             "botify_learner_snapshot_limit_bytes",
             "Size of the largest snapshot that a model makes.",
             value=self._most_bytes,
         )
         for what, documentation, counted in (
-            ("forgotten_tracks", "Tracks that a model forgot to make room for others.", self._counters.forgotten),
-            ("snapshots_too_large", "Snapshots that had no room and were left out.", self._counters.too_large),
+            ("forgotten_tracks", "Tracks that a model forgot to make room for others.", counters.forgotten),
+            ("snapshots_too_large", "Snapshots that had no room and were left out.", counters.too_large),
         ):
-            family = CounterMetricFamily(f"botify_learner_{what}", documentation, labels=["model"])
-            for name in self._models:
-                family.add_metric([name], counted[name])
-            yield family
+            values = {name: counted[name] for name in self._models}
+            yield _labelled(CounterMetricFamily, f"botify_learner_{what}", documentation, "model", values)

@@ -1,4 +1,4 @@
-"""One claimed partition: runs in, state in the store, events and dead letters to their topics, in strict order."""
+"""One claimed partition: batches in, state in the store, events and dead letters to their topics, in strict order."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Publishable = Session | TrainingBatch | Model
 
 
 class Publisher(Protocol):
-    """Publishes what a run gives rise to, beside state."""
+    """Publishes the events and dead letters of a batch."""
 
     async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         """Publish all, and return when it is acknowledged."""
@@ -177,7 +177,7 @@ class ClaimedPartition(ABC):
 
     @abstractmethod
     async def process(self, records: Sequence[Any]) -> Outcome:
-        """Process a run. After FENCED or ROLLED_BACK this object must not be used: its memory is not the store's."""
+        """Process a batch. After FENCED or ROLLED_BACK this object must not be used: its memory is not the store's."""
 
     @abstractmethod
     async def write_checkpoint(self) -> Outcome:
@@ -231,15 +231,15 @@ class WorkerPartition(ClaimedPartition):
 
     @property
     def checkpoint(self) -> int:
-        """The next offset in the store, which has every run before the next begins."""
+        """The next offset in the store, which has every batch before the next begins."""
         return self.next_offset
 
     async def write_checkpoint(self) -> Outcome:
-        """Do nothing: every run is applied."""
+        """Do nothing: every batch is applied."""
         return Outcome.ALREADY
 
     async def process(self, records: Sequence[Any]) -> Outcome:
-        """Fold a run; see `ClaimedPartition.process`."""
+        """Fold a batch; see `ClaimedPartition.process`."""
         if (folding := self._choose_folding()) is not self._folding:
             self._folding = folding
             self._fold = self._open_fold()
@@ -259,7 +259,7 @@ class WorkerPartition(ClaimedPartition):
         return self._counters.count(outcome)
 
     def _parts(self, records: Sequence[Any]) -> Iterator[tuple[Sequence[Any], int | None]]:
-        """Yield the run in parts, in order: records to fold, or the tombstone of a listener, with the listener."""
+        """Yield the batch in parts, in order: records to fold, or the tombstone of a listener, with the listener."""
         begin = 0
         for at in self._folding.without_value(records):
             if (user := erased_user(records[at])) is None:

@@ -22,17 +22,18 @@ from botify.streams.worker.partition import ClaimedPartition
 
 log = logging.getLogger(__name__)
 
-WAITING_RUNS = 1
+WAITING_BATCHES = 1
 """Runs that wait for a task before fetching is delayed."""
 HELD_BYTES = 8 * 1024 * 1024
 """Bytes of all records in the tasks before fetching is delayed.
 
 As an object a record takes four times its bytes while it waits, and ten times while it is folded. Without this bound
-every task would hold two runs whenever Redis is slower than Kafka, and memory would grow with the number of partitions.
+every task would hold two batches whenever Redis is slower than Kafka, and memory would grow with the number of
+partitions.
 """
 
 
-class Run(NamedTuple):
+class Batch(NamedTuple):
     """Records of one partition, in order, as one fetch returned them."""
 
     partition: int
@@ -51,7 +52,7 @@ OpenPartition = Callable[[int, Claim, int, Store], Awaitable[ClaimedPartition]]
 
 
 class _Order(Enum):
-    """An instruction to a task between runs."""
+    """An instruction to a task between batches."""
 
     CLAIM_AGAIN = auto()
     CHECKPOINT = auto()
@@ -59,17 +60,17 @@ class _Order(Enum):
 
 @dataclass(slots=True)
 class PartitionTask:
-    """A claimed partition with its short queue of runs, and the asyncio task that processes it."""
+    """A claimed partition with its short queue of batches, and the asyncio task that processes it."""
 
     claimed: ClaimedPartition
-    runs: asyncio.Queue[Run | _Order] = field(default_factory=asyncio.Queue)
-    """Not bounded itself, so that orders never wait; `PartitionManager.submit` waits before it adds a run."""
-    waiting_runs: int = 0
-    """Of `runs`; at most `WAITING_RUNS`."""
+    batches: asyncio.Queue[Batch | _Order] = field(default_factory=asyncio.Queue)
+    """Not bounded itself, so that orders never wait; `PartitionManager.submit` waits before it adds a batch."""
+    waiting_batches: int = 0
+    """Of `batches`; at most `WAITING_BATCHES`."""
     checkpoint_ordered: bool = False
     """Whether an order to checkpoint waits; there is no second one."""
     held_bytes: int = 0
-    """Of submitted runs that are not processed yet."""
+    """Of submitted batches that are not processed yet."""
     doubtful_gap_at: int | None = None
     open: bool = True
     task: asyncio.Task[None] | None = None
@@ -117,7 +118,7 @@ class PartitionManager:
             return offsets
 
     async def release(self) -> None:
-        """End all tasks. A run in progress is in the store with its checkpoint, or not at all."""
+        """End all tasks. A batch in progress is in the store with its checkpoint, or not at all."""
         self.claimed = False
         tasks, self._owned = list(self._owned.values()), {}
         for owned in tasks:  # before anything is awaited: Faust may cancel this, and `submit` would wait for ever
@@ -152,7 +153,7 @@ class PartitionManager:
                     self._store = store
                     tasks = list(self._owned.values())
                 for owned in tasks:
-                    owned.runs.put_nowait(_Order.CLAIM_AGAIN)
+                    owned.batches.put_nowait(_Order.CLAIM_AGAIN)
 
     async def checkpoint_regularly(self, every_s: float) -> None:
         """Let all partitions write their checkpoints regularly."""
@@ -161,25 +162,25 @@ class PartitionManager:
             for owned in list(self._owned.values()):
                 if owned.open and not owned.checkpoint_ordered:
                     owned.checkpoint_ordered = True
-                    owned.runs.put_nowait(_Order.CHECKPOINT)
+                    owned.batches.put_nowait(_Order.CHECKPOINT)
 
     @property
     def held_bytes(self) -> int:
         """Bytes of the records in all tasks, waiting or in progress."""
         return sum(owned.held_bytes for owned in self._owned.values())
 
-    async def submit(self, run: Run) -> None:
-        """Put a run into its task's queue; wait while that is full, or all tasks together hold `HELD_BYTES`.
+    async def submit(self, batch: Batch) -> None:
+        """Put a batch into its task's queue; wait while that is full, or all tasks together hold `HELD_BYTES`.
 
-        A run of a partition not owned is dropped. A run larger than the bound is accepted when no other is held.
+        A batch of a partition not owned is dropped. A batch larger than the bound is accepted when no other is held.
         """
-        size = run.size_bytes
-        while (owned := self._owned.get(run.partition)) is not None and owned.open:
+        size = batch.size_bytes
+        while (owned := self._owned.get(batch.partition)) is not None and owned.open:
             held = self.held_bytes
-            if owned.waiting_runs < WAITING_RUNS and (not held or held + size <= HELD_BYTES):
+            if owned.waiting_batches < WAITING_BATCHES and (not held or held + size <= HELD_BYTES):
                 owned.held_bytes += size
-                owned.waiting_runs += 1
-                owned.runs.put_nowait(run)
+                owned.waiting_batches += 1
+                owned.batches.put_nowait(batch)
                 return
             self._room.clear()
             await self._room.wait()
@@ -218,17 +219,17 @@ class PartitionManager:
 
     async def _work(self, owned: PartitionTask) -> None:
         while not _is_cancelled():
-            run = await owned.runs.get()
-            if run is _Order.CLAIM_AGAIN:
+            batch = await owned.batches.get()
+            if batch is _Order.CLAIM_AGAIN:
                 await self._claim_again(owned, "another namespace is live")
-            elif run is _Order.CHECKPOINT:
+            elif batch is _Order.CHECKPOINT:
                 owned.checkpoint_ordered = False
                 await self._continue(owned, await owned.claimed.write_checkpoint())
             else:
-                owned.waiting_runs -= 1
+                owned.waiting_batches -= 1
                 self._room.set()
-                outcome = await owned.claimed.process(run.records) if await self._follows(owned, run) else None
-                self._free(owned, run)  # first: a new claim may take a session timeout
+                outcome = await owned.claimed.process(batch.records) if await self._follows(owned, batch) else None
+                self._free(owned, batch)  # first: a new claim may take a session timeout
                 if outcome is not None:
                     await self._continue(owned, outcome)
 
@@ -238,20 +239,20 @@ class PartitionManager:
             wait_s = self._reclaim_after_s if outcome is Outcome.FENCED else 0.0
             await self._claim_again(owned, outcome.name, wait_s)
 
-    async def _follows(self, owned: PartitionTask, run: Run) -> bool:
-        """Say whether a run may be processed; seek back if not."""
-        first, expected = run.records[0].offset, owned.claimed.next_offset
+    async def _follows(self, owned: PartitionTask, batch: Batch) -> bool:
+        """Say whether a batch may be processed; seek back if not."""
+        first, expected = batch.records[0].offset, owned.claimed.next_offset
         if first <= expected or first == owned.doubtful_gap_at:
             owned.doubtful_gap_at = None
             return True
         owned.doubtful_gap_at = first
-        await self._seek(run.partition, expected)
+        await self._seek(batch.partition, expected)
         return False
 
     async def _claim_again(self, owned: PartitionTask, why: str, wait_s: float = 0.0) -> None:
         partition = owned.claimed.partition
         log.warning("claiming again: %s", why, extra={"partition": partition, "offset": owned.claimed.next_offset})
-        owned.open = False  # later runs are fetched again; other tasks must not wait behind them
+        owned.open = False  # later batches are fetched again; other tasks must not wait behind them
         self._empty(owned)
         await asyncio.sleep(wait_s)
         owned.claimed = await self._claim(partition, await self._describe_topic())
@@ -260,16 +261,16 @@ class PartitionManager:
         await self._seek(partition, owned.claimed.next_offset)
 
     def _empty(self, owned: PartitionTask) -> None:
-        """Drop the waiting runs, so that `submit` continues."""
-        while not owned.runs.empty():
-            if isinstance(run := owned.runs.get_nowait(), Run):
-                owned.waiting_runs -= 1
-                self._free(owned, run)
+        """Drop the waiting batches, so that `submit` continues."""
+        while not owned.batches.empty():
+            if isinstance(batch := owned.batches.get_nowait(), Batch):
+                owned.waiting_batches -= 1
+                self._free(owned, batch)
         owned.checkpoint_ordered = False
         self._room.set()
 
-    def _free(self, owned: PartitionTask, run: Run) -> None:
-        owned.held_bytes -= run.size_bytes
+    def _free(self, owned: PartitionTask, batch: Batch) -> None:
+        owned.held_bytes -= batch.size_bytes
         self._room.set()
 
 

@@ -1,7 +1,7 @@
 """A Faust transport whose messages are whole fetches, and whose offsets come from the store.
 
-Faust makes four asyncio tasks a message, about 100 µs. Here a message is all that a fetch returned, a run of records of
-each partition, so thousands of events share this cost. Redis owns the offsets: instead of seeking to the group's
+Faust makes four asyncio tasks a message, about 100 µs. Here a message is all that a fetch returned, a batch of records
+of each partition, so thousands of events share this cost. Redis owns the offsets: instead of seeking to the group's
 committed offsets, the consumer claims its partitions in the store and seeks to their checkpoints.
 
 A worker that folds in columns also fetches columns (`botify.core.kafka.column_fetch`): no object is made for a record.
@@ -25,11 +25,11 @@ from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
 
 from botify.core.errors import BotifyError
-from botify.core.kafka.column_fetch import as_run, reading_safely
+from botify.core.kafka.column_fetch import as_batch, reading_safely
 from botify.core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
 from botify.core.settings import Settings
 from botify.core.throttle import gather_ms
-from botify.streams.worker.partition_manager import PartitionManager, Run
+from botify.streams.worker.partition_manager import Batch, PartitionManager
 
 
 class BatchApp(faust.App):
@@ -38,7 +38,7 @@ class BatchApp(faust.App):
     partitions: PartitionManager
 
 
-class RunScheduler(DefaultSchedulingStrategy):
+class BatchScheduler(DefaultSchedulingStrategy):
     """Yields the records of all partitions together instead of one by one."""
 
     def __init__(self) -> None:
@@ -51,23 +51,23 @@ class RunScheduler(DefaultSchedulingStrategy):
             return
 
 
-class RunSchema(faust.Schema[Any, Any]):
-    """Leaves decoding to the partitions, which decode and validate a run as a whole."""
+class BatchSchema(faust.Schema[Any, Any]):
+    """Leaves decoding to the partitions, which decode and validate a batch as a whole."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> None:
         """Return None: the records have their own keys."""
 
-    def loads_value(self, app: Any, message: Any, **_: Any) -> Sequence[Run]:
-        """Return the runs as they are."""
-        runs: Sequence[Run] = message.value
-        return runs
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Sequence[Batch]:
+        """Return the batches as they are."""
+        batches: Sequence[Batch] = message.value
+        return batches
 
 
 class NoReadOffsets(dict[TP, int | None]):
-    """Faust's table of fetched offsets, always empty: Faust drops runs before the last one that it fetched.
+    """Faust's table of fetched offsets, always empty: Faust drops batches before the last one that it fetched.
 
-    After a seek backwards, a run that was in flight would make it drop all later runs up to that offset. Tasks drop
-    runs by their own offsets instead.
+    After a seek backwards, a batch that was in flight would make it drop all later batches up to that offset. Tasks
+    drop batches by their own offsets instead.
     """
 
     def __missing__(self, key: TP) -> None:
@@ -94,7 +94,7 @@ NEWEST = 0.2
 MOST_GATHER_MS = 50
 """A backlog is not waited for: the fetch is sent while the last one is folded, and finds `ENOUGH_BYTES`."""
 ENOUGH_BYTES = 1024 * 1024
-"""A fetch that finds so many bytes is answered at once."""
+"""A fetch that finds this number of bytes is answered at once."""
 
 
 class ClaimTimeoutError(BotifyError):
@@ -164,13 +164,13 @@ class ClaimingThread(driver.AIOKafkaConsumerThread):
 
 
 class BatchConsumer(driver.Consumer):
-    """A consumer whose messages are runs and whose offsets come from the store."""
+    """A consumer whose messages are batches and whose offsets come from the store."""
 
     app: BatchApp
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.scheduler = RunScheduler()
+        self.scheduler = BatchScheduler()
         self._read_offset = NoReadOffsets()
         # rebalances are counted at their beginning, when the group revokes all partitions
         self._assigned_in: int | None = None
@@ -181,10 +181,10 @@ class BatchConsumer(driver.Consumer):
         return ClaimingThread(self, loop=self.loop, beacon=self.beacon)
 
     def _to_message(self, tp: TP, record: Mapping[TP, Sequence[Any]]) -> ConsumerMessage:
-        runs = [Run(of_one.partition, as_run(records)) for of_one, records in record.items()]
+        batches = [Batch(of_one.partition, as_batch(records)) for of_one, records in record.items()]
         for other in [of_one for of_one in record if of_one != tp]:  # Faust has done so for this one
             self.app.monitor.track_tp_end_offset(other, self.highwater(other))
-        first = runs[0].records[0]
+        first = batches[0].records[0]
         return ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -193,7 +193,7 @@ class BatchConsumer(driver.Consumer):
             0,  # its type, which nothing reads
             [],
             None,
-            runs,  # type: ignore[arg-type]  # passed through to RunSchema
+            batches,  # type: ignore[arg-type]  # passed through to BatchSchema
             None,
             tp=tp,
             generation_id=self.app.consumer_generation_id,
@@ -255,7 +255,7 @@ class BatchConsumer(driver.Consumer):
         return self.app.partitions.applied().get(tp.partition)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Do nothing: runs start many offsets apart, and acknowledgements are not counted."""
+        """Do nothing: batches start many offsets apart, and acknowledgements are not counted."""
 
 
 class BatchTransport(driver.Transport):

@@ -168,10 +168,10 @@ IN_THE_MANAGER: Mapping[str, Patches] = {
     "a released run is dropped when the tasks have ended": {
         (PartitionManager, "release"): lambda: release_emptying_late
     },
-    "a processed run is held for ever": text(PartitionManager, "_free", "owned.held_bytes -= run.size_bytes", "pass"),
-    "a dropped run waits for ever": text(PartitionManager, "_empty", "owned.waiting_runs -= 1", "pass"),
+    "a processed run is held for ever": text(PartitionManager, "_free", "owned.held_bytes -= batch.size_bytes", "pass"),
+    "a dropped run waits for ever": text(PartitionManager, "_empty", "owned.waiting_batches -= 1", "pass"),
     "a swap is not told to the tasks": text(
-        PartitionManager, "follow_namespace", "owned.runs.put_nowait(_Order.CLAIM_AGAIN)", "pass"
+        PartitionManager, "follow_namespace", "owned.batches.put_nowait(_Order.CLAIM_AGAIN)", "pass"
     ),
     "a swap leaves later claims behind": text(PartitionManager, "follow_namespace", "self._store = store", "pass"),
     "two assignments are claimed at a time": text(PartitionManager, "claim", "async with self._claiming", "if True"),

@@ -18,7 +18,7 @@ from botify.streams.store.protocol import Claim, Store
 from botify.streams.worker.folding import Folding
 from botify.streams.worker.metrics import LearnerCounters, WorkerCounters
 from botify.streams.worker.partition import ClaimedPartition, KafkaPublisher, WorkerPartition
-from botify.streams.worker.partition_manager import PartitionManager, Run
+from botify.streams.worker.partition_manager import Batch, PartitionManager
 from tests.simulation.group import HEARTBEAT_S, SESSION_TIMEOUT_S, Group
 from tests.simulation.history import History
 from tests.simulation.kafka import SETTINGS
@@ -70,7 +70,7 @@ class SimulatedApp(ABC):
         self._claimed_in = -1
         self._assigned: frozenset[int] = frozenset()
         self._positions: dict[int, int] = {}
-        self._fetched: asyncio.Queue[Run] = asyncio.Queue(1)
+        self._fetched: asyncio.Queue[Batch] = asyncio.Queue(1)
         self._claims: list[asyncio.Task[None]] = []
         self._nap = Nap()
         self._namespace = ""
@@ -182,7 +182,7 @@ class SimulatedApp(ABC):
                     self._positions[partition] = records[-1].offset + 1
                 elif self._group.rng.random() >= STALE:
                     continue
-                await self._fetched.put(Run(partition, records))
+                await self._fetched.put(Batch(partition, records))
 
     async def _submit(self) -> None:
         while True:

@@ -115,17 +115,7 @@ def first_of_each(rows: np.ndarray, met: np.ndarray, firsts: np.ndarray) -> int:
 
 
 class RowsOfIds:
-    """The rows of ids, which are 0 or more; `count` rows were given so far.
-
-    Examples
-    --------
-    >>> rows = RowsOfIds()
-    >>> rows.of(np.array([7, 9, 7])), rows.of(np.array([9]))[0].tolist()
-    ((array([0, 1, 0]), array([0, 1])), [1])
-    >>> rows.remove(np.array([7]), np.array([0]))
-    >>> rows.of(np.array([8]))[0].tolist(), len(rows)
-    ([0], 2)
-    """
+    """The rows of ids, which are 0 or more; `count` rows were given so far."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -161,6 +151,13 @@ class RowsOfIds:
 
 def _no_slots(size: int) -> Slots:
     return Slots(np.full(size, _EMPTY, dtype=np.int64), np.zeros(size, dtype=np.int64))
+
+
+def zeros(kind: type[T], rows: int, **columns: NDArray[Any]) -> T:
+    """Return a table of rows that are zero: int64 where no column is given."""
+    names: Any = kind
+    made: T = names(*(columns[name] if name in columns else np.zeros(rows, dtype=np.int64) for name in names._fields))
+    return made
 
 
 def resized(arrays: T, rows: int, order: NDArray[np.int64] | None = None, **widths: int) -> T:

@@ -1,6 +1,6 @@
 """The loops over listens, compiled by numba; each names the scalar statement that it equals.
 
-State is in arrays with a row a listener, or an open session. The compiled code is cached beside this file, or under
+State is in arrays with a row a listener, or an open session. The compiled code is cached next to this file, or under
 `NUMBA_CACHE_DIR`.
 """
 
@@ -90,7 +90,7 @@ class Results(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """Sessions that a run has closed, in order: copies of their rows, and why (0 `end`, 1 `next`, 2 `gap`)."""
+    """Sessions that a batch has closed, in order: copies of their rows, and why (0 `end`, 1 `next`, 2 `gap`)."""
 
     numbers: Ints
     """shape (n, 6): user, first offset, start, end, tracks, reason."""

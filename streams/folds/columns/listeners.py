@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.streams.folds.columns.ids import FEW_ROWS, ID_BYTES, RowsOfIds, at_least, first_of_each, resized
+from botify.streams.folds.columns.ids import FEW_ROWS, ID_BYTES, RowsOfIds, at_least, first_of_each, resized, zeros
 from botify.streams.folds.columns.kernels import LikeRows, Listens, Users, fold_likes, fold_users
 from botify.streams.folds.columns.packing import pack_likes, pack_users
 from botify.streams.folds.likes import LIKE, LIKES, LIKES_OF_USERS, Likes
@@ -36,14 +36,14 @@ class Listeners:
         self._row_of = RowsOfIds()
         self._numbers = np.zeros(FEW_ROWS, dtype=np.int64)  # the listener of each row
         self._met = np.zeros(FEW_ROWS, dtype=np.bool_)
-        self._used = np.zeros(FEW_ROWS, dtype=np.int64)  # in which run a row was used last
+        self._used = np.zeros(FEW_ROWS, dtype=np.int64)  # in which batch a row was used last
         self._run = 0
         self._users, self._likes = _no_users(FEW_ROWS), _no_likes(FEW_ROWS if with_likes else 0)
         self._batch_users = self._batch_rows = self._changed_likes = np.zeros(0, dtype=np.int64)
         self._rows = self._batch_rows  # of each listen
 
     def missing(self, users: Ints) -> dict[str, list[bytes]]:
-        """Give each listener of a run a row, and return the fields to read for new rows."""
+        """Give each listener of a batch a row, and return the fields to read for new rows."""
         if self._are_too_many(len(users)) and self._are_too_many(len(np.unique(users))):
             self._forget()
         rows, new = self._row_of.of(users)
@@ -66,7 +66,7 @@ class Listeners:
                 load(row, record)
 
     def fold(self, listens: Listens) -> NDArray[np.bool_]:
-        """Fold the run whose users `missing` was given; return which listens are no duplicates."""
+        """Fold the batch whose users `missing` was given; return which listens are no duplicates."""
         kept = np.zeros(len(self._rows), dtype=np.bool_)
         self._widen_ids(int(listens.session_lengths.max(initial=0)))
         at = 0
@@ -83,7 +83,7 @@ class Listeners:
         self._changed_likes = np.flatnonzero(changed[self._batch_rows])
 
     def changes(self) -> Changes:
-        """Return the records of the run's listeners."""
+        """Return the records of the batch's listeners."""
         numbers, likes = self._batch_users, self._changed_likes
         hashes: dict[str, Fields] = {}
         if len(numbers):
@@ -98,7 +98,7 @@ class Listeners:
         return Changes(hashes=hashes)
 
     def erase(self, user: int) -> Changes:
-        """Forget a listener, between two runs; the row stays, as that of a new listener."""
+        """Forget a listener, between two batches; the row stays, as that of a new listener."""
         (row,), _ = self._row_of.of(np.array([user]))
         self._make_room(self._row_of.count)
         self._numbers[row] = user
@@ -182,35 +182,20 @@ def _bytes_of(column: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _no_users(rows: int) -> Users:
-    def ints() -> Ints:
-        return np.zeros(rows, dtype=np.int64)
-
-    return Users(
-        listens=ints(),
-        sessions=ints(),
-        poor_streak=ints(),
-        session_listens=ints(),
-        last_ms=ints(),
+    return zeros(
+        Users,
+        rows,
         session=np.zeros((rows, ID_BYTES), dtype=np.uint8),
-        session_length=ints(),
         heard=np.zeros((rows, _HEARD), dtype=np.int32),
-        heard_count=ints(),
         history=np.zeros((rows, HISTORY_LISTENS), dtype=LISTEN),
-        first=ints(),
-        kept=ints(),
     )
 
 
 def _no_likes(rows: int) -> LikeRows:
-    def ints() -> Ints:
-        return np.zeros(rows, dtype=np.int64)
-
-    return LikeRows(
+    return zeros(
+        LikeRows,
+        rows,
         session=np.zeros((rows, ID_BYTES), dtype=np.uint8),
-        session_length=ints(),
         seed_track=np.full(rows, -1, dtype=np.int64),
-        of_session=ints(),
         likes=np.zeros((rows, LIKES), dtype=LIKE),
-        first=ints(),
-        kept=ints(),
     )

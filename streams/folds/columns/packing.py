@@ -51,7 +51,7 @@ def _field(out: np.ndarray, at: int, number: int) -> int:
 
 @njit(cache=True)
 def _integer(out: np.ndarray, at: int, number: int, size: int) -> int:
-    """Write a number in so many bytes, the lowest first."""
+    """Write a number in `size` bytes, the lowest first."""
     for one in range(size):
         out[at + one] = (number >> (8 * one)) & 255
     return at + size

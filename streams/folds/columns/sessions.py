@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.schemas.event_time import EventTime
 from botify.schemas.events import Session
 from botify.schemas.listen_columns import ListenColumns
-from botify.streams.folds.columns.ids import FEW_ROWS, ID_BYTES, RowsOfIds, at_least, resized
+from botify.streams.folds.columns.ids import FEW_ROWS, ID_BYTES, RowsOfIds, at_least, resized, zeros
 from botify.streams.folds.columns.kernels import END, GAP, NEXT, Closed, Listens, OpenRows, Results, fold_sessions, push
 from botify.streams.folds.columns.packing import pack_numbers, pack_sessions
 from botify.streams.folds.projection import Bulk, Changes, Fields, PackedFields
@@ -24,6 +23,7 @@ from botify.streams.folds.sessions import (
     WATERMARK,
     OpenSession,
     PolicyResult,
+    Watermark,
     policy_name,
     recommender_of,
 )
@@ -42,16 +42,14 @@ class SessionColumns:
 
     def __init__(self, partition: int, policy_half_life_sessions: float = HALF_LIFE_SESSIONS) -> None:
         self._partition = partition
-        self._watermark_ms = 0
+        self._watermark = Watermark()
         self._row_of = RowsOfIds()
         self._open = _no_rows(FEW_ROWS)
         self._heap = np.zeros((FEW_ROWS, 4), dtype=np.int64)
         self._heap_size = 0
         self._policies = PolicyRows(policy_half_life_sessions)
         self._touched = False
-        self._stored_event_ms = 0
-        self._event_time_is_stored = False
-        self.event_time = EventTime()
+        self.event_time = self._watermark.event_time
         self.closed: list[Session] = []
 
     def load_fields(self, collection: str, values: Fields) -> None:
@@ -63,12 +61,7 @@ class SessionColumns:
             if record is None:
                 continue
             if field in (WATERMARK, EVENT_TIME):
-                event_ms = int(record)
-                if field == WATERMARK:
-                    self._watermark_ms = event_ms
-                else:
-                    self._event_time_is_stored = True
-                self._stored_event_ms = self.event_time.newest_ms = max(self._stored_event_ms, event_ms)
+                self._watermark.load(field, record)
             else:
                 self._load(int(field), OpenSession.from_bytes(record))
 
@@ -85,7 +78,7 @@ class SessionColumns:
             np.empty((most, self._open.session.shape[1]), dtype=np.uint8),
             np.empty(most, dtype=np.int64),
         )
-        self._heap_size, self._watermark_ms, ended = fold_sessions(
+        self._heap_size, self._watermark.ms, ended = fold_sessions(
             self._open,
             self._heap,
             self._heap_size,
@@ -95,7 +88,7 @@ class SessionColumns:
             listens,
             self._policies.results,
             self._policies.keep,
-            self._watermark_ms,
+            self._watermark.ms,
             GAP_MS,
             closed,
         )
@@ -103,20 +96,18 @@ class SessionColumns:
 
     def changes(self) -> Changes:
         """Return the changed sessions (None for closed ones) and the watermark; see `Sessions.changes`."""
-        event_ms = max(self.event_time.newest_ms, self._watermark_ms)
-        if not self._touched and event_ms == self._stored_event_ms:
+        if not (times := self._watermark.take_changes(touched=self._touched)):
             return Changes()
-        ahead = event_ms > self._watermark_ms
-        times = [WATERMARK, b"%d" % self._watermark_ms, *([EVENT_TIME, b"%d" % event_ms] if ahead else [])]
-        no_longer = [EVENT_TIME] if self._event_time_is_stored and not ahead else []
-        self._stored_event_ms, self._event_time_is_stored, self._touched = event_ms, ahead, False
+        self._touched = False
+        new = [part for field, value in times.items() if value is not None for part in (field, value)]
+        no_longer = [field for field, value in times.items() if value is None]
         kept, removed = self._take_touched()
-        fields = PackedFields(Bulk.of(times).followed_by(kept), Bulk.of(no_longer).followed_by(removed))
+        fields = PackedFields(Bulk.of(new).followed_by(kept), Bulk.of(no_longer).followed_by(removed))
         results = self._policies.take_changes()
         return Changes(hashes={OPEN_SESSIONS: fields, **({POLICY_RESULTS: results} if results else {})})
 
     def erase(self, user: int) -> Changes:
-        """Drop a listener's open session, between two runs; see `Sessions.erase`."""
+        """Drop a listener's open session, between two batches; see `Sessions.erase`."""
         number = np.array([user])
         row = self._rows_of(number)
         self._open.opened[row] = False
@@ -244,22 +235,11 @@ class PolicyRows:
 
 
 def _no_rows(rows: int) -> OpenRows:
-    def ints() -> Ints:
-        return np.zeros(rows, dtype=np.int64)
-
-    def bools() -> NDArray[np.bool_]:
-        return np.zeros(rows, dtype=np.bool_)
-
-    return OpenRows(
-        user=ints(),
-        opened=bools(),
-        touched=bools(),
-        first_offset=ints(),
-        started_ms=ints(),
-        last_ms=ints(),
-        tracks=ints(),
+    return zeros(
+        OpenRows,
+        rows,
+        opened=np.zeros(rows, dtype=np.bool_),
+        touched=np.zeros(rows, dtype=np.bool_),
         time=np.zeros(rows, dtype=np.float64),
-        policy=ints(),
         session=np.zeros((rows, ID_BYTES), dtype=np.uint8),
-        session_length=ints(),
     )

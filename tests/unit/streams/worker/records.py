@@ -8,7 +8,7 @@ from typing import NamedTuple
 from botify.core.kafka.config import key_of
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen
-from botify.streams.worker.partition_manager import Run
+from botify.streams.worker.partition_manager import Batch
 
 CODEC = Codec()
 TOPIC = "botify.listens"
@@ -41,6 +41,6 @@ def record(
     return KafkaRecord(offset, key or key_of(event.user), CODEC.encode(event) if raw is None else raw)
 
 
-def run_of(*offsets: int, partition: int = 0) -> Run:
+def run_of(*offsets: int, partition: int = 0) -> Batch:
     """A run of good records."""
-    return Run(partition, [record(offset)._replace(partition=partition) for offset in offsets])
+    return Batch(partition, [record(offset)._replace(partition=partition) for offset in offsets])

@@ -32,11 +32,11 @@ from botify.streams.worker.transport import (
     ENOUGH_BYTES,
     MOST_GATHER_MS,
     BatchConsumer,
+    BatchScheduler,
+    BatchSchema,
     BatchTransport,
     ClaimingThread,
     NoReadOffsets,
-    RunScheduler,
-    RunSchema,
 )
 from tests.unit.core.kafka.test_record_columns import batch, told
 
@@ -50,7 +50,7 @@ def test_the_versions_are_those_that_were_tested_and_pinned(package: str, tested
 
 
 OVERRIDDEN = [
-    (DefaultSchedulingStrategy, RunScheduler, "iterate", "(records)"),
+    (DefaultSchedulingStrategy, BatchScheduler, "iterate", "(records)"),
     (driver.Consumer, BatchConsumer, "_to_message", "(tp, record)"),
     (driver.Consumer, BatchConsumer, "_new_consumer_thread", "()"),
     (driver.Consumer, BatchConsumer, "on_partitions_assigned", "(assigned, generation_id)"),
@@ -70,8 +70,8 @@ OVERRIDDEN = [
     (driver.AIOKafkaConsumerThread, ClaimingThread, "_create_worker_consumer", "(transport)"),
     (driver.AIOKafkaConsumerThread, ClaimingThread, "highwater", "(tp)"),
     (faust.Worker, BoundedWorker, "_schedule_shutdown", "(signal)"),
-    (faust.Schema, RunSchema, "loads_key", None),
-    (faust.Schema, RunSchema, "loads_value", None),
+    (faust.Schema, BatchSchema, "loads_key", None),
+    (faust.Schema, BatchSchema, "loads_value", None),
 ]
 
 
@@ -93,7 +93,7 @@ def test_every_overridden_method_exists_with_that_signature(
 
 def test_nothing_of_faust_is_overridden_that_is_not_held_here() -> None:
     held = {(ours, name) for _, ours, name, _ in OVERRIDDEN}
-    for ours in (BatchConsumer, BoundedWorker, ClaimingThread, RunScheduler, RunSchema):
+    for ours in (BatchConsumer, BoundedWorker, ClaimingThread, BatchScheduler, BatchSchema):
         methods = {name for name, value in vars(ours).items() if inspect.isfunction(value) and name != "__init__"}
         of_faust = {name for name in methods if any(hasattr(parent, name) for parent in ours.__mro__[1:])}
         assert {(ours, name) for name in of_faust} <= held
@@ -166,8 +166,8 @@ def test_the_consumer_is_created_from_the_transports_attribute() -> None:
 
 def test_a_run_is_handed_out_whole() -> None:
     records = {TP("t", 0): [1, 2, 3], TP("t", 1): [4]}
-    assert list(RunScheduler().iterate(records)) == [(TP("t", 0), records)]
-    assert list(RunScheduler().iterate({})) == []
+    assert list(BatchScheduler().iterate(records)) == [(TP("t", 0), records)]
+    assert list(BatchScheduler().iterate({})) == []
 
 
 def test_a_message_has_the_fields_that_ours_sets() -> None:

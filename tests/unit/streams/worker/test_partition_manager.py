@@ -14,7 +14,7 @@ from botify.streams.folds.users import USERS, UserState
 from botify.streams.store.protocol import Claim, MemoryStore, Outcome, Store, TopicMismatchError
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import Publishable, WorkerPartition
-from botify.streams.worker.partition_manager import HELD_BYTES, WAITING_RUNS, PartitionManager, Run
+from botify.streams.worker.partition_manager import HELD_BYTES, WAITING_BATCHES, Batch, PartitionManager
 from tests.unit.streams.worker.records import CODEC, record, run_of
 
 RECLAIM_AFTER_S = 0.05
@@ -182,10 +182,10 @@ async def test_other_lanes_go_on_while_one_waits(h: Harness) -> None:
     await h.owned.submit(run_of(0))
     await h.until(lambda: h.counters.fenced)
     async with asyncio.timeout(5):
-        for offset in range(WAITING_RUNS * 3):
+        for offset in range(WAITING_BATCHES * 3):
             await h.owned.submit(run_of(offset + 1))
             await h.owned.submit(run_of(offset, partition=1))
-    await h.folded(WAITING_RUNS * 3, partition=1)
+    await h.folded(WAITING_BATCHES * 3, partition=1)
 
 
 @scenario()
@@ -216,9 +216,9 @@ async def test_what_ends_a_lane_is_told(h: Harness) -> None:
 async def test_releasing_ends_the_lanes_without_failing_and_lets_go_of_who_waits(h: Harness) -> None:
     await h.owned.claim({0})
     h.store.hold.clear()
-    for offset in range(WAITING_RUNS + 1):
+    for offset in range(WAITING_BATCHES + 1):
         await h.owned.submit(run_of(offset))
-    waiting = asyncio.create_task(h.owned.submit(run_of(WAITING_RUNS + 1)))
+    waiting = asyncio.create_task(h.owned.submit(run_of(WAITING_BATCHES + 1)))
     await asyncio.sleep(0)
     assert not waiting.done()
     await h.owned.release()
@@ -241,9 +241,9 @@ async def test_a_claim_that_is_cancelled_while_tasks_end_lets_go_of_who_waits(h:
 
     await h.owned.claim({0})
     shipped, h.store.apply = h.store.apply, ends_slowly  # type: ignore[method-assign]
-    for offset in range(WAITING_RUNS + 1):
+    for offset in range(WAITING_BATCHES + 1):
         await h.owned.submit(run_of(offset))
-    waiting = asyncio.create_task(h.owned.submit(run_of(WAITING_RUNS + 1)))
+    waiting = asyncio.create_task(h.owned.submit(run_of(WAITING_BATCHES + 1)))
     claim = asyncio.create_task(h.owned.claim({0}))
     await asyncio.sleep(0.001)
     claim.cancel()
@@ -256,8 +256,8 @@ async def test_a_claim_that_is_cancelled_while_tasks_end_lets_go_of_who_waits(h:
     await h.folded(1)
 
 
-def large_run(offset: int, partition: int, size_bytes: int = HELD_BYTES // 4) -> Run:
-    return Run(partition, [record(offset, raw=b"x" * size_bytes)._replace(partition=partition)])
+def large_run(offset: int, partition: int, size_bytes: int = HELD_BYTES // 4) -> Batch:
+    return Batch(partition, [record(offset, raw=b"x" * size_bytes)._replace(partition=partition)])
 
 
 @scenario()
@@ -267,7 +267,7 @@ async def test_lanes_together_hold_a_bounded_number_of_bytes_while_the_store_is_
     h.topic = TopicState("botify.listens", "t", dict.fromkeys(partitions, 0), dict.fromkeys(partitions, 1000))
     await h.owned.claim(set(partitions))
     h.store.hold.clear()
-    accepted: list[Run] = []
+    accepted: list[Batch] = []
 
     async def submit_all() -> None:
         for offset in range(2):
