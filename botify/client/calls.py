@@ -44,15 +44,78 @@ class Call(Generic[T]):
 
 
 def recommendations(
-    user: Id, n: int, exclude: Sequence[Id], filters: Sequence[str], session: str | None, *, explain: bool
+    user: Id,
+    n: int = 10,
+    *,
+    exclude: Sequence[Id] = (),
+    filters: Sequence[str] = (),
+    session: str | None = None,
+    explain: bool = False,
 ) -> Call[Recommendations]:
-    """Return the call for recommendations."""
+    """Return recommendations; a filter is `field:value`, as `genre:rock`."""
     parameters = [("n", str(n)), *(("exclude", _text(item)) for item in exclude), *(("filter", one) for one in filters)]
     if session is not None:
         parameters.append(("session", session))
     if explain:
         parameters.append(("explain", "true"))
-    return Call("GET", f"users/{_in_path(str(user))}/recommendations", Recommendations.of, parameters)
+    return Call("GET", f"{_user_path(user)}/recommendations", Recommendations.of, parameters)
+
+
+def item(item: Id) -> Call[Item]:
+    """Return an item."""
+    return Call("GET", item_path(item), Item.of)
+
+
+def put_item(item: Id, *, title: str, artist: str, **fields: Any) -> Call[Item]:
+    """Add or replace an item; fields are `album`, `genre`, `genres`, `mood`, `year` and `country`."""
+    known = {name: value for name, value in fields.items() if value is not None}
+    return Call("PUT", item_path(item), Item.of, body={"title": title, "artist": artist, **known})
+
+
+def delete_item(item: Id) -> Call[Item]:
+    """Delete an item: it is never recommended again."""
+    return Call("DELETE", item_path(item), Item.of)
+
+
+def similar(item: Id, limit: int = 20, cursor: str | None = None) -> Call[ItemPage]:
+    """Return the items most similar to one."""
+    return _page(f"{item_path(item)}/similar", limit, cursor)
+
+
+def popular(limit: int = 20, cursor: str | None = None, *, half_life: str = "1d") -> Call[ItemPage]:
+    """Return the most popular items, by a half-life of `1h`, `1d` or `30d`."""
+    return _page("popular", limit, cursor, half_life=half_life)
+
+
+def rising(limit: int = 20, cursor: str | None = None) -> Call[ItemPage]:
+    """Return the items that are more popular in the last hour than in the last day."""
+    return _page("rising", limit, cursor)
+
+
+def latest(limit: int = 20, cursor: str | None = None) -> Call[ItemPage]:
+    """Return the items that were added last."""
+    return _page("latest", limit, cursor)
+
+
+def user(user: Id) -> Call[User]:
+    """Return what is known of a listener."""
+    return Call("GET", _user_path(user), User.of)
+
+
+def put_user(user: Id, *, likes: Sequence[Id] = (), dislikes: Sequence[Id] = ()) -> Call[User]:
+    """Replace what a listener likes and dislikes; what is not named is withdrawn, what was heard stays."""
+    return Call("PUT", _user_path(user), User.of, body={"likes": [*likes], "dislikes": [*dislikes]})
+
+
+def erase(user: Id) -> Call[int]:
+    """Erase a listener; return how many listens no replay counts any more."""
+    return Call("DELETE", _user_path(user), lambda answer: int(answer["listens"]))
+
+
+def send(events: Sequence[Event]) -> Call[list[str]]:
+    """Return the call that tells events; they have ids, so that it may be retried."""
+    body = {"events": [event.to_json() for event in events]}
+    return Call("POST", "events", lambda answer: list(answer["ids"]), body=body)
 
 
 def in_requests(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
@@ -68,37 +131,13 @@ def in_requests(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
         yield events[begin:]
 
 
-def send(events: Sequence[Event]) -> Call[list[str]]:
-    """Return the call that tells events; they have ids, so that it may be retried."""
-    body = {"events": [event.to_json() for event in events]}
-    return Call("POST", "events", lambda answer: list(answer["ids"]), body=body)
-
-
-def page(path: str, limit: int, cursor: str | None, **more: str) -> Call[ItemPage]:
-    """Return the call for a page of a list."""
+def _page(path: str, limit: int, cursor: str | None, **more: str) -> Call[ItemPage]:
     parameters = [("limit", str(limit)), *more.items()]
     return Call("GET", path, ItemPage.of, parameters if cursor is None else [*parameters, ("cursor", cursor)])
 
 
-def item(method: str, id_: Id, **fields: Any) -> Call[Item]:
-    """Return the call that reads, puts or deletes an item."""
-    body = {name: value for name, value in fields.items() if value is not None} or None
-    return Call(method, item_path(id_), Item.of, body=body)
-
-
-def user(id_: Id) -> Call[User]:
-    """Return the call that reads a listener."""
-    return Call("GET", f"users/{_in_path(str(id_))}", User.of)
-
-
-def put_user(id_: Id, likes: Sequence[Id], dislikes: Sequence[Id]) -> Call[User]:
-    """Return the call that puts what a listener likes and dislikes."""
-    return Call("PUT", f"users/{_in_path(str(id_))}", User.of, body={"likes": [*likes], "dislikes": [*dislikes]})
-
-
-def erase(id_: Id) -> Call[int]:
-    """Return the call that erases a listener."""
-    return Call("DELETE", f"users/{_in_path(str(id_))}", lambda answer: int(answer["listens"]))
+def _user_path(user: Id) -> str:
+    return f"users/{_in_path(str(user))}"
 
 
 def item_path(id_: Id) -> str:

@@ -1,30 +1,58 @@
 """The clients: the same calls, one blocking, one for asyncio.
 
 A call is tried again, at most three times, while the service cannot serve (429, 503) or does not answer. Events have
-ids, so a retry counts once.
+ids, so a retry counts once. `botify.client.calls` has the parameters of each call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
 from botify.client import calls
 from botify.client.calls import Call
-from botify.client.model import Event, Id, Item, ItemPage, Recommendations, UnavailableError, User
+from botify.client.model import Event, Item, UnavailableError
 
+P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 TIMEOUT_S = 10.0
 
 
-def _headers(token: str | None) -> dict[str, str]:
-    return {} if token is None else {"Authorization": f"Bearer {token}"}
+def _options(url: str, token: str | None, timeout_s: float, transport: Any) -> dict[str, Any]:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return {"base_url": f"{url.rstrip('/')}/v1/", "headers": headers, "timeout": timeout_s, "transport": transport}
+
+
+def _as(make: Callable[..., Any], method: F) -> F:
+    """Give a method the name, text and parameters of the function that makes its call."""
+    functools.update_wrapper(method, make)
+    own, given = inspect.signature(method, follow_wrapped=False), inspect.signature(make)
+    client = next(iter(own.parameters.values()))
+    method.__signature__ = given.replace(parameters=[client, *given.parameters.values()])  # type: ignore[attr-defined]
+    return method
+
+
+def _blocking(make: Callable[P, Call[T]]) -> Callable[Concatenate[Botify, P], T]:
+    def method(self: Botify, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._do(make(*args, **kwargs))
+
+    return _as(make, method)
+
+
+def _awaited(make: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncBotify, P], Coroutine[Any, Any, T]]:
+    async def method(self: AsyncBotify, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._do(make(*args, **kwargs))
+
+    return _as(make, method)
 
 
 class Botify:
@@ -36,78 +64,31 @@ class Botify:
     def __init__(
         self, url: str, *, token: str | None = None, timeout_s: float = TIMEOUT_S, transport: Any = None
     ) -> None:
-        base = f"{url.rstrip('/')}/v1/"
-        self._http = httpx.Client(base_url=base, headers=_headers(token), timeout=timeout_s, transport=transport)
+        self._http = httpx.Client(**_options(url, token, timeout_s, transport))
 
-    def recommendations(
-        self,
-        user: Id,
-        n: int = 10,
-        *,
-        exclude: Sequence[Id] = (),
-        filters: Sequence[str] = (),
-        session: str | None = None,
-        explain: bool = False,
-    ) -> Recommendations:
-        """Return recommendations; a filter is `field:value`, as `genre:rock`."""
-        return self._do(calls.recommendations(user, n, exclude, filters, session, explain=explain))
+    recommendations = _blocking(calls.recommendations)
+    item = _blocking(calls.item)
+    put_item = _blocking(calls.put_item)
+    delete_item = _blocking(calls.delete_item)
+    similar = _blocking(calls.similar)
+    popular = _blocking(calls.popular)
+    rising = _blocking(calls.rising)
+    latest = _blocking(calls.latest)
+    user = _blocking(calls.user)
+    put_user = _blocking(calls.put_user)
+    erase = _blocking(calls.erase)
 
     def send(self, *events: Event) -> list[str]:
         """Tell what listeners did, and return the ids of the events; many are sent in several requests."""
-        ids: list[str] = []
-        for part in calls.in_requests(events):
-            sent: list[str] = self._do(calls.send(part))
-            ids += sent
-        return ids
-
-    def item(self, item: Id) -> Item:
-        """Return an item."""
-        return self._do(calls.item("GET", item))
-
-    def put_item(self, item: Id, *, title: str, artist: str, **fields: Any) -> Item:
-        """Add or replace an item; fields are `album`, `genre`, `genres`, `mood`, `year` and `country`."""
-        return self._do(calls.item("PUT", item, title=title, artist=artist, **fields))
-
-    def delete_item(self, item: Id) -> Item:
-        """Delete an item: it is never recommended again."""
-        return self._do(calls.item("DELETE", item))
-
-    def similar(self, item: Id, limit: int = 20, cursor: str | None = None) -> ItemPage:
-        """Return the items most similar to one."""
-        return self._do(calls.page(f"{calls.item_path(item)}/similar", limit, cursor))
-
-    def popular(self, limit: int = 20, cursor: str | None = None, *, half_life: str = "1d") -> ItemPage:
-        """Return the most popular items, by a half-life of `1h`, `1d` or `30d`."""
-        return self._do(calls.page("popular", limit, cursor, half_life=half_life))
-
-    def rising(self, limit: int = 20, cursor: str | None = None) -> ItemPage:
-        """Return the items that are more popular in the last hour than in the last day."""
-        return self._do(calls.page("rising", limit, cursor))
-
-    def latest(self, limit: int = 20, cursor: str | None = None) -> ItemPage:
-        """Return the items that were added last."""
-        return self._do(calls.page("latest", limit, cursor))
+        return [id_ for part in calls.in_requests(events) for id_ in self._do(calls.send(part))]
 
     def all_items(self, limit: int = 200) -> Iterator[Item]:
         """Return all items, the newest first, a page at a time."""
-        cursor: str | None = None
-        while True:
-            page = self.latest(limit, cursor)
+        page = self.latest(limit)
+        yield from page.items
+        while page.next is not None:
+            page = self.latest(limit, page.next)
             yield from page.items
-            if (cursor := page.next) is None:
-                return
-
-    def user(self, user: Id) -> User:
-        """Return what is known of a listener."""
-        return self._do(calls.user(user))
-
-    def put_user(self, user: Id, *, likes: Sequence[Id] = (), dislikes: Sequence[Id] = ()) -> User:
-        """Replace what a listener likes and dislikes; what is not named is withdrawn, what was heard stays."""
-        return self._do(calls.put_user(user, likes, dislikes))
-
-    def erase(self, user: Id) -> int:
-        """Erase a listener; return how many listens no replay counts any more."""
-        return self._do(calls.erase(user))
 
     def close(self) -> None:
         """Disconnect."""
@@ -145,57 +126,23 @@ class AsyncBotify:
     def __init__(
         self, url: str, *, token: str | None = None, timeout_s: float = TIMEOUT_S, transport: Any = None
     ) -> None:
-        base = f"{url.rstrip('/')}/v1/"
-        self._http = httpx.AsyncClient(base_url=base, headers=_headers(token), timeout=timeout_s, transport=transport)
+        self._http = httpx.AsyncClient(**_options(url, token, timeout_s, transport))
 
-    async def recommendations(
-        self,
-        user: Id,
-        n: int = 10,
-        *,
-        exclude: Sequence[Id] = (),
-        filters: Sequence[str] = (),
-        session: str | None = None,
-        explain: bool = False,
-    ) -> Recommendations:
-        """Return recommendations; a filter is `field:value`, as `genre:rock`."""
-        return await self._do(calls.recommendations(user, n, exclude, filters, session, explain=explain))
+    recommendations = _awaited(calls.recommendations)
+    item = _awaited(calls.item)
+    put_item = _awaited(calls.put_item)
+    delete_item = _awaited(calls.delete_item)
+    similar = _awaited(calls.similar)
+    popular = _awaited(calls.popular)
+    rising = _awaited(calls.rising)
+    latest = _awaited(calls.latest)
+    user = _awaited(calls.user)
+    put_user = _awaited(calls.put_user)
+    erase = _awaited(calls.erase)
 
     async def send(self, *events: Event) -> list[str]:
         """Tell what listeners did, and return the ids of the events; many are sent in several requests."""
-        ids: list[str] = []
-        for part in calls.in_requests(events):
-            sent: list[str] = await self._do(calls.send(part))
-            ids += sent
-        return ids
-
-    async def item(self, item: Id) -> Item:
-        """Return an item."""
-        return await self._do(calls.item("GET", item))
-
-    async def put_item(self, item: Id, *, title: str, artist: str, **fields: Any) -> Item:
-        """Add or replace an item; fields are `album`, `genre`, `genres`, `mood`, `year` and `country`."""
-        return await self._do(calls.item("PUT", item, title=title, artist=artist, **fields))
-
-    async def delete_item(self, item: Id) -> Item:
-        """Delete an item: it is never recommended again."""
-        return await self._do(calls.item("DELETE", item))
-
-    async def similar(self, item: Id, limit: int = 20, cursor: str | None = None) -> ItemPage:
-        """Return the items most similar to one."""
-        return await self._do(calls.page(f"{calls.item_path(item)}/similar", limit, cursor))
-
-    async def popular(self, limit: int = 20, cursor: str | None = None, *, half_life: str = "1d") -> ItemPage:
-        """Return the most popular items, by a half-life of `1h`, `1d` or `30d`."""
-        return await self._do(calls.page("popular", limit, cursor, half_life=half_life))
-
-    async def rising(self, limit: int = 20, cursor: str | None = None) -> ItemPage:
-        """Return the items that are more popular in the last hour than in the last day."""
-        return await self._do(calls.page("rising", limit, cursor))
-
-    async def latest(self, limit: int = 20, cursor: str | None = None) -> ItemPage:
-        """Return the items that were added last."""
-        return await self._do(calls.page("latest", limit, cursor))
+        return [id_ for part in calls.in_requests(events) for id_ in await self._do(calls.send(part))]
 
     async def all_items(self, limit: int = 200) -> AsyncIterator[Item]:
         """Return all items, the newest first, a page at a time."""
@@ -206,18 +153,6 @@ class AsyncBotify:
                 yield item
             if (cursor := page.next) is None:
                 return
-
-    async def user(self, user: Id) -> User:
-        """Return what is known of a listener."""
-        return await self._do(calls.user(user))
-
-    async def put_user(self, user: Id, *, likes: Sequence[Id] = (), dislikes: Sequence[Id] = ()) -> User:
-        """Replace what a listener likes and dislikes; what is not named is withdrawn, what was heard stays."""
-        return await self._do(calls.put_user(user, likes, dislikes))
-
-    async def erase(self, user: Id) -> int:
-        """Erase a listener; return how many listens no replay counts any more."""
-        return await self._do(calls.erase(user))
 
     async def close(self) -> None:
         """Disconnect."""

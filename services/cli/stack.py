@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -169,7 +169,9 @@ def up(
     _check_policy(settings)
     at = _gateway_port(settings, gateway_port) if gateway else None
     if detach:
-        _up_in_background(settings, workers, recommenders, learners, gateways, kafka_port, redis_port, at)
+        counts = {"workers": workers, "recommenders": recommenders, "learners": learners, "gateways": gateways}
+        ports = {"kafka-port": kafka_port, "redis-port": redis_port, "gateway-port": at}
+        _up_in_background(settings, {**counts, **ports}, at, gateways)
         return
     # SIGTERM (`botify down`) stops everything as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -264,25 +266,9 @@ def _check_policy(settings: Settings) -> None:
 
 
 def _up_in_background(
-    settings: Settings,
-    workers: int,
-    recommenders: int,
-    learners: int,
-    gateways: int,
-    kafka_port: int | None,
-    redis_port: int | None,
-    gateway_port: int | None,
+    settings: Settings, options: Mapping[str, int | None], gateway_port: int | None, gateways: int
 ) -> None:
     command = [sys.executable, "-c", "from botify.services.cli.main import main; main()", "up", "--foreground"]
-    options = {
-        "workers": workers,
-        "recommenders": recommenders,
-        "learners": learners,
-        "gateways": gateways,
-        "kafka-port": kafka_port,
-        "redis-port": redis_port,
-        "gateway-port": gateway_port,
-    }
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
     command += [] if gateway_port else ["--no-gateway"]
     problems: list[str] = []
@@ -317,9 +303,7 @@ def _gateway_port(settings: Settings, wanted: int | None) -> int:
     """Choose the gateway's port, and check it before the stack starts: later, only the gateway's log has the error."""
     settings.home.mkdir(parents=True, exist_ok=True)
     port = choose(settings.home, {"gateway": wanted}, {"gateway": GatewayOptions().port})["gateway"]
-    if (
-        StackRecord.read(settings.home) is None
-    ):  # a running stack has the port already, and starting it again fails with a better message
+    if StackRecord.read(settings.home) is None:  # else it has the port, and starting again fails with a better message
         check_free("the gateway", port)
     return port
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from confluent_kafka import KafkaException
 from redis.exceptions import RedisError
@@ -19,16 +19,16 @@ from botify.core.settings import Settings
 from botify.schemas.registry import codec_of
 from botify.services.dashboard.figures import GAP, ListenSample, Moment, Snapshot, TracksById, Verdict
 from botify.services.dashboard.history import History
-from botify.services.dashboard.listens import LayoutReader, LeadReader, ListenReader, NewestReader
+from botify.services.dashboard.listens import Reader, layout_reader, lead_reader, listens_reader, newest_reader
 from botify.services.dashboard.readers import (
     Declared,
-    ExperimentsReader,
-    LettersReader,
-    ModelsReader,
-    ProcessesReader,
-    StoreReader,
-    TitlesReader,
-    TrafficReader,
+    experiments_reader,
+    letters_reader,
+    models_reader,
+    processes_reader,
+    store_reader,
+    titles_reader,
+    traffic_reader,
 )
 from botify.services.dashboard.troubles import AHEAD_S, troubles_of
 from botify.services.dashboard.verdicts import Verdicts
@@ -51,18 +51,7 @@ STOP_TIMEOUT_S = 10.0
 
 log = logging.getLogger(__name__)
 
-T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
-
-
-class Reader(Protocol[T_co]):
-    """Reads one part of the snapshot."""
-
-    def read(self) -> T_co:
-        """Return the part as it is now; raises what Kafka's and Redis's clients raise."""
-
-    def close(self) -> None:
-        """Close the connections."""
 
 
 class Part(Generic[T]):
@@ -73,10 +62,7 @@ class Part(Generic[T]):
 
     Examples
     --------
-    >>> class Clock:
-    ...     def read(self): return "noon"
-    ...     def close(self): pass
-    >>> part = Part("time", Clock)
+    >>> part = Part("time", lambda: Reader(lambda: "noon"))
     >>> part.refresh(now_s=0.0), part.problem
     ('noon', '')
     """
@@ -137,19 +123,19 @@ class Collector:
         self._history = History(settings.home / "cache" / f"history-{settings.topic_prefix}.json")
         self._policies_due_s = 0.0
         codec = codec_of(settings)
-        self._titles = Part("catalogue", lambda: TitlesReader(settings, codec), CATALOGUE_EVERY_S)
-        self._declared = Part("experiments", lambda: ExperimentsReader(settings, codec), CATALOGUE_EVERY_S)
-        self._layout = Part("the layout of the listens", lambda: LayoutReader(settings), LAYOUT_EVERY_S)
-        self._lead = Part("the lead of the listens", lambda: LeadReader(settings), LEAD_EVERY_S)
-        self._listens = Part("listens", lambda: ListenReader(settings, codec))
-        self._newest = Part("the newest listens", lambda: NewestReader(settings, codec))
-        self._traffic = Part("traffic", lambda: TrafficReader(settings, connect(settings)))
-        self._letters = Part("dead letters", lambda: LettersReader(settings, connect(settings)))
+        self._titles = Part("catalogue", lambda: titles_reader(settings, codec), CATALOGUE_EVERY_S)
+        self._declared = Part("experiments", lambda: experiments_reader(settings, codec), CATALOGUE_EVERY_S)
+        self._layout = Part("the layout of the listens", lambda: layout_reader(settings), LAYOUT_EVERY_S)
+        self._lead = Part("the lead of the listens", lambda: lead_reader(settings), LEAD_EVERY_S)
+        self._listens = Part("listens", lambda: listens_reader(settings, codec))
+        self._newest = Part("the newest listens", lambda: newest_reader(settings, codec))
+        self._traffic = Part("traffic", lambda: traffic_reader(settings, connect(settings)))
+        self._letters = Part("dead letters", lambda: letters_reader(settings, connect(settings)))
         self._store = Part(
-            "state", lambda: StoreReader(settings, connect(settings), lambda: self.catalogue), STORE_EVERY_S
+            "state", lambda: store_reader(settings, connect(settings), lambda: self.catalogue), STORE_EVERY_S
         )
-        self._models = Part("models", lambda: ModelsReader(settings, connect(settings), codec), MODELS_EVERY_S)
-        self._processes = Part("processes", lambda: ProcessesReader(settings), MODELS_EVERY_S)
+        self._models = Part("models", lambda: models_reader(settings, connect(settings), codec), MODELS_EVERY_S)
+        self._processes = Part("processes", lambda: processes_reader(settings), MODELS_EVERY_S)
         self._verdicts = Verdicts(settings)
         self._snapshot = Snapshot()
 
@@ -265,18 +251,8 @@ class Collector:
         )
 
     def _parts(self) -> tuple[Part[Any], ...]:
-        return (
-            self._titles,
-            self._declared,
-            self._layout,
-            self._lead,
-            self._listens,
-            self._traffic,
-            self._letters,
-            self._store,
-            self._models,
-            self._processes,
-        )
+        topics = (self._titles, self._declared, self._layout, self._lead, self._listens, self._letters, self._models)
+        return (*topics, self._traffic, self._store, self._processes)
 
 
 def _moment(snapshot: Snapshot) -> Moment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -91,7 +92,7 @@ def now_playing(session: ListeningSession, catalogue: TracksById) -> Markup:
 
 def heard_so_far(session: ListeningSession, catalogue: TracksById) -> Markup:
     """Return what was heard in a session, newest first."""
-    return render("listener", "heard_so_far", heard=session.heard, track_of=lambda track: track_of(catalogue, track))
+    return render("listener", "heard_so_far", heard=session.heard, track_of=partial(track_of, catalogue))
 
 
 def summary(session: ListeningSession) -> Markup:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import closing
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
@@ -27,11 +28,15 @@ from botify.streams.store.connect import check_redis, connect
 MOST_AT_ONCE = 10_000
 
 
-class Connectionless:
-    """A reader whose connections go with their last reference."""
+T = TypeVar("T")
 
-    def close(self) -> None:
-        """Do nothing."""
+
+@dataclass(frozen=True, slots=True)
+class Reader(Generic[T]):
+    """Reads a part of the snapshot; `read` raises what Kafka's and Redis's clients raise."""
+
+    read: Callable[[], T]
+    close: Callable[[], None] = lambda: None
 
 
 class Tail(AssignedConsumer):
@@ -66,7 +71,7 @@ class Tail(AssignedConsumer):
 
 
 SHARE = 4
-"""One partition of so many is read. Users have one partition each, and treatments are drawn from another hash of the
+"""One partition of `SHARE` is read. Users have one partition each, and treatments are drawn from another hash of the
 user, so this is a random sample of listeners; a listen costs some 8 µs, and all would cost a tenth of a core."""
 
 NEWEST = 4_000
@@ -86,62 +91,42 @@ class SampledListens(NamedTuple):
     sample: PartitionSample
 
 
-class ListenReader:
-    """Feeds a `ListenSample`, which begins with the `NEWEST` listens."""
+def listens_reader(settings: Settings, codec: Codec) -> Reader[SampledListens]:
+    """Feed a `ListenSample`, which begins with the `NEWEST` listens, with those that arrive."""
+    settings = live_layout(settings)
+    count = -(-settings.partitions // SHARE)
+    tail = Tail(settings, Topics.of(settings).listens.name, NEWEST, range(count))
+    sampled = SampledListens(ListenSample(), PartitionSample(count, settings.partitions))
 
-    def __init__(self, settings: Settings, codec: Codec) -> None:
-        settings = live_layout(settings)
-        self._codec = codec
-        count = -(-settings.partitions // SHARE)
-        self._tail = Tail(settings, Topics.of(settings).listens.name, NEWEST, range(count))
-        self._sampled = SampledListens(ListenSample(), PartitionSample(count, settings.partitions))
+    def read() -> SampledListens:
+        valid = iter_valid(tail.poll(MOST_AT_ONCE, wait_s=0.0), Listen, codec)
+        sampled.figures.update(listen for _, listen in valid)
+        return sampled
 
-    def read(self) -> SampledListens:
-        """Add the listens that have arrived, and return the figures."""
-        read = iter_valid(self._tail.poll(MOST_AT_ONCE, wait_s=0.0), Listen, self._codec)
-        self._sampled.figures.update(listen for _, listen in read)
-        return self._sampled
-
-    def close(self) -> None:
-        """Close the consumer."""
-        self._tail.close()
+    return Reader(read, tail.close)
 
 
-class NewestReader(Connectionless):
-    """Reads the last listens of one partition, without following it."""
+def newest_reader(settings: Settings, codec: Codec) -> Reader[ListenSample]:
+    """Read the figures of the last listens of one partition, without following it."""
 
-    def __init__(self, settings: Settings, codec: Codec) -> None:
-        self._settings, self._codec = settings, codec
-
-    def read(self) -> ListenSample:
-        """Return their figures; raises as `Tail`."""
-        settings, sample = live_layout(self._settings), ListenSample()
-        with closing(Tail(settings, Topics.of(settings).listens.name, FEW, [0])) as tail:
-            sample.update(listen for _, listen in iter_valid(tail.poll_to_end(TIMEOUT_S), Listen, self._codec))
+    def read() -> ListenSample:
+        live, sample = live_layout(settings), ListenSample()
+        with closing(Tail(live, Topics.of(live).listens.name, FEW, [0])) as tail:
+            sample.update(listen for _, listen in iter_valid(tail.poll_to_end(TIMEOUT_S), Listen, codec))
         return sample
 
-
-class LayoutReader(Connectionless):
-    """Reads which topic has the listens; it changes when they move to more partitions."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._admin = AdminClient(common_config(settings))
-
-    def read(self) -> str:
-        """Return the live layout."""
-        return live_layout(self._settings, self._admin).layout
+    return Reader(read)
 
 
-class LeadReader(Connectionless):
-    """Reads whether the topic of the listens declares that their times are simulated."""
+def layout_reader(settings: Settings) -> Reader[str]:
+    """Read which topic has the listens; it changes when they move to more partitions."""
+    admin = AdminClient(common_config(settings))
+    return Reader(lambda: live_layout(settings, admin).layout)
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
 
-    def read(self) -> bool:
-        """Return it; raises as `declared_lead_ms`."""
-        return declared_lead_ms(live_layout(self._settings)) == ANY_LEAD_MS
+def lead_reader(settings: Settings) -> Reader[bool]:
+    """Read whether the topic of the listens declares that their times are simulated."""
+    return Reader(lambda: declared_lead_ms(live_layout(settings)) == ANY_LEAD_MS)
 
 
 class ListenerReader:
@@ -167,14 +152,11 @@ class ListenerReader:
 
     def _listens(self, settings: Settings, user: int) -> tuple[Listen, ...]:
         partition = partition_of(user, settings.partitions)
-        tail = Tail(settings, Topics.of(settings).listens.name, SCANNED, [partition])
-        key, listens = key_of(user), dict[str, Listen]()
-        try:
-            own = tail.poll_to_end(TIMEOUT_S, key)
-            erased = [at for at, message in enumerate(own) if erased_user(log_record(message)) is not None]
-            since = erased[-1] + 1 if erased else 0  # who comes back after an erasure is a new listener
-            for _, listen in iter_valid(own[since:], Listen, self._codec):
-                listens.setdefault(listen.event_id, listen)  # of copies the first, as in the worker
-        finally:
-            tail.close()
+        listens: dict[str, Listen] = {}
+        with closing(Tail(settings, Topics.of(settings).listens.name, SCANNED, [partition])) as tail:
+            own = tail.poll_to_end(TIMEOUT_S, key_of(user))
+        erased = [at for at, message in enumerate(own) if erased_user(log_record(message)) is not None]
+        since = erased[-1] + 1 if erased else 0  # who comes back after an erasure is a new listener
+        for _, listen in iter_valid(own[since:], Listen, self._codec):
+            listens.setdefault(listen.event_id, listen)  # of copies the first, as in the worker
         return tuple(listens.values())

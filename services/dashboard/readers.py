@@ -39,7 +39,7 @@ from botify.services.dashboard.figures import (
     rise,
     track_of,
 )
-from botify.services.dashboard.listens import Connectionless, Tail
+from botify.services.dashboard.listens import Reader, Tail
 from botify.services.experiments import Experiments, LiveExperiments, load_policy
 from botify.services.recommender.bandit import POLICIES, Mix, shares
 from botify.services.recommender.service import GROUP
@@ -63,16 +63,18 @@ from botify.streams.store.keys import (
 from botify.streams.store.namespaces import NamespaceRecord
 
 
-class TitlesReader(CatalogueReader):
-    """Reads the catalogue topic."""
+def titles_reader(settings: Settings, codec: Codec) -> Reader[TracksById]:
+    """Read the catalogue; the same object while nothing was added."""
+    catalogue = CatalogueReader(settings, codec)
+    copy: TracksById = MappingProxyType({})
 
-    _copy: TracksById = MappingProxyType({})
+    def read() -> TracksById:
+        nonlocal copy
+        if catalogue.refresh():
+            copy = catalogue.tracks.copy()
+        return copy
 
-    def read(self) -> TracksById:
-        """Return the catalogue; the same object while nothing was added."""
-        if self.refresh():
-            self._copy = self.tracks.copy()
-        return self._copy
+    return Reader(read, catalogue.close)
 
 
 class Declared(NamedTuple):
@@ -82,16 +84,15 @@ class Declared(NamedTuple):
     steps: Mapping[str, RampStep]
 
 
-class ExperimentsReader(LiveExperiments):
-    """Reads the declared experiments and their ramps."""
+def experiments_reader(settings: Settings, codec: Codec) -> Reader[Declared]:
+    """Read the declared experiments and their ramps; raises `TopicError` if their topic cannot be read."""
+    live = LiveExperiments(settings, codec, load_policy(settings))
 
-    def __init__(self, settings: Settings, codec: Codec) -> None:
-        super().__init__(settings, codec, load_policy(settings))
+    def read() -> Declared:
+        live.refresh()
+        return Declared(live.current, live.steps)
 
-    def read(self) -> Declared:
-        """Return both; raises `TopicError` if their topic cannot be read."""
-        self.refresh()
-        return Declared(self.current, self.steps)
+    return Reader(read, live.close)
 
 
 NEWEST = 50
@@ -102,34 +103,27 @@ SHOWN_BYTES, SHOWN_TEXT = 200, 2_000
 MOST_AT_ONCE = 1_000
 
 
-class LettersReader:
-    """Reads the dead-letter topic and the resolutions in Redis; of copies of a letter the first is shown."""
+def letters_reader(settings: Settings, redis: Any) -> Reader[tuple[Letter, ...]]:
+    """Read the dead letters, the newest first, and their resolutions in Redis; of copies the first is shown."""
+    tail = Tail(settings, Topics.of(settings).dead_letters.name, NEWEST)
+    letters: OrderedDict[str, Letter] = OrderedDict()
 
-    def __init__(self, settings: Settings, redis: Any) -> None:
-        self._redis, self._prefix = redis, settings.topic_prefix
-        self._tail = Tail(settings, Topics.of(settings).dead_letters.name, NEWEST)
-        self._letters: OrderedDict[str, Letter] = OrderedDict()
-
-    def read(self) -> tuple[Letter, ...]:
-        """Return the letters, the newest first."""
-        for message in self._tail.poll(MOST_AT_ONCE, wait_s=0.0):
-            letter = letter_of(message)
+    def read() -> tuple[Letter, ...]:
+        for letter in map(letter_of, tail.poll(MOST_AT_ONCE, wait_s=0.0)):
             if letter is not None:
-                self._letters.setdefault(letter.origin, letter)
-        while len(self._letters) > SHOWN_LETTERS:
-            self._letters.popitem(last=False)
-        if not self._letters:
+                letters.setdefault(letter.origin, letter)
+        while len(letters) > SHOWN_LETTERS:
+            letters.popitem(last=False)
+        if not letters:
             return ()
-        resolutions = self._redis.hmget(dead_letter_resolutions(self._prefix), list(self._letters))
+        resolutions = redis.hmget(dead_letter_resolutions(settings.topic_prefix), list(letters))
         known = [
             letter._replace(resolution=json.loads(resolution)["deed"]) if resolution else letter
-            for letter, resolution in zip(self._letters.values(), resolutions, strict=True)
+            for letter, resolution in zip(letters.values(), resolutions, strict=True)
         ]
         return tuple(sorted(known, key=lambda letter: -letter.at_ms))
 
-    def close(self) -> None:
-        """Close the consumer."""
-        self._tail.close()
+    return Reader(read, tail.close)
 
 
 def letter_of(message: Message) -> Letter | None:
@@ -163,60 +157,54 @@ MODELS_AT_ONCE = 64
 """Records of the models topic that are read at once; the consumer's queue holds 16 MB of them."""
 
 
-class ModelsReader:
-    """Follows the models topic, and keeps of each snapshot when it was published and how large it is.
+def models_reader(settings: Settings, redis: Any, codec: Codec) -> Reader[tuple[LearnedModel, ...]]:
+    """Follow the models topic: of each snapshot, when it was published and how large it is.
 
     Redis keeps the last snapshots of the learner with its state; their sizes are read from there, because a large
     snapshot comes as increments to the one before.
     """
+    kinds = {kind.name for kind in MODELS}
+    learners = _learners(settings, redis)
+    tail = Tail(settings, Topics.of(settings).models.name, newest=sys.maxsize)
+    models: dict[str, LearnedModel] = {}
 
-    def __init__(self, settings: Settings, redis: Any, codec: Codec) -> None:
-        self._redis, self._codec = redis, codec
-        self._most_bytes, self._shards = learned_body_bytes(settings), settings.learner_shards
-        self._learned = {kind.name for kind in MODELS}
-        self._learners = _learners(settings, redis)
-        self._tail = Tail(settings, Topics.of(settings).models.name, newest=sys.maxsize)
-        self._models: dict[str, LearnedModel] = {}
-
-    def read(self) -> tuple[LearnedModel, ...]:
-        """Return the models that have a snapshot."""
-        for message in self._tail.poll(MODELS_AT_ONCE, wait_s=0.0):
+    def read() -> tuple[LearnedModel, ...]:
+        for message in tail.poll(MODELS_AT_ONCE, wait_s=0.0):
             name, part = name_and_part(message.key())
             if part or message.value() is None:
                 continue
             try:
-                model = self._codec.decode(message.value(), Model)
+                model = codec.decode(message.value(), Model)
             except DecodeError:  # recommenders skip it too, and say so in their logs
                 continue
-            published_s = message.timestamp()[1] / 1000
-            self._models[name] = LearnedModel(name, model.version, published_s, len(model.body), None)
-        for name, found in self._models.items():
-            learned, shard = model_and_shard(name)
-            if learned not in self._learned or shard.of != self._shards:
+            models[name] = LearnedModel(name, model.version, message.timestamp()[1] / 1000, len(model.body), None)
+        for name, found in models.items():
+            kind, shard = model_and_shard(name)
+            if kind not in kinds or shard.of != settings.learner_shards:
                 continue
-            if size := self._redis.hstrlen(partition_key(self._learners.namespace, shard.number, SNAPSHOTS), name):
-                self._models[name] = found._replace(bytes=size, filled=size / self._most_bytes)
-        return tuple(self._models.values())
+            if size := redis.hstrlen(partition_key(learners.namespace, shard.number, SNAPSHOTS), name):
+                models[name] = found._replace(bytes=size, filled=size / learned_body_bytes(settings))
+        return tuple(models.values())
 
-    def close(self) -> None:
-        """Close the consumer."""
-        self._tail.close()
+    return Reader(read, tail.close)
 
 
-class ProcessesReader(Connectionless):
-    """Reads the processes that `botify up` started on this machine; none where something else runs them."""
+def processes_reader(settings: Settings) -> Reader[tuple[ProcessStatus, ...]]:
+    """Read the processes that `botify up` started on this machine; none where something else runs them.
 
-    def __init__(self, settings: Settings) -> None:
-        self._home = settings.home
-        self._record: StackRecord | None = None
-        self._processes: ProcessReader | None = None
+    Raises `StackError` for a damaged `stack.json`.
+    """
+    record: StackRecord | None = None
+    processes: ProcessReader | None = None
 
-    def read(self) -> tuple[ProcessStatus, ...]:
-        """Return the processes; raises `StackError` for a damaged `stack.json`."""
-        record = StackRecord.read(self._home)
-        if record != self._record:
-            self._record, self._processes = record, ProcessReader(record) if record else None
-        return tuple(self._processes.read()) if self._processes else ()
+    def read() -> tuple[ProcessStatus, ...]:
+        nonlocal record, processes
+        before, record = record, StackRecord.read(settings.home)
+        if record != before:
+            processes = ProcessReader(record) if record else None
+        return tuple(processes.read()) if processes else ()
+
+    return Reader(read)
 
 
 SHOWN, SHOWN_REPLAYS = 20, 20
@@ -234,16 +222,18 @@ class Stored(NamedTuple):
     bandit: tuple[BanditShare, ...]
 
 
-class StoreReader(Connectionless):
-    """Reads Redis; `catalogue` returns the newest catalogue."""
+def store_reader(settings: Settings, redis: Any, catalogue: Callable[[], TracksById]) -> Reader[Stored]:
+    """Read Redis; `catalogue` returns the newest catalogue."""
+    return Reader(_Store(settings, redis, catalogue).read)
 
+
+class _Store:
     def __init__(self, settings: Settings, redis: Any, catalogue: Callable[[], TracksById]) -> None:
         self._redis, self._prefix = redis, settings.topic_prefix
         self._state = StateReader(redis, settings)
         self._catalogue = catalogue
 
     def read(self) -> Stored:
-        """Return all parts."""
         return Stored(self._rankings(), self._replays(), self._bandit())
 
     def _rankings(self) -> Rankings:
@@ -328,9 +318,13 @@ def _note(record: NamespaceRecord) -> str:
 TIMEOUT_S = 2.0
 
 
-class TrafficReader:
-    """Compares end offsets with those of the reading before, and with the progress of worker and recommender."""
+def traffic_reader(settings: Settings, redis: Any) -> Reader[Traffic]:
+    """Compare end offsets with those of the reading before, and with the progress of worker and recommender."""
+    traffic = _Traffic(settings, redis)
+    return Reader(traffic.read, traffic.close)
 
+
+class _Traffic:
     def __init__(self, settings: Settings, redis: Any) -> None:
         settings = live_layout(settings)
         self._topics = Topics.of(settings)
@@ -342,7 +336,6 @@ class TrafficReader:
         self._before: tuple[float, Offsets] = (time.monotonic(), self._offsets.ends())
 
     def read(self) -> Traffic:
-        """Return the traffic since the last reading; raises what Kafka's and Redis's clients raise."""
         now_s, ends = time.monotonic(), self._offsets.ends()
         before_s, before = self._before
         self._before = (now_s, ends)

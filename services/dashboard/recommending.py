@@ -12,6 +12,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -233,9 +234,7 @@ def offered_track(offer: Offer, catalogue: TracksById) -> Markup:
 
 def heard_of_contest(contest: Contest, catalogue: TracksById) -> Markup:
     """Return what a simulated listener has heard, newest first."""
-    return render(
-        "listener", "heard_of_contest", heard=contest.session.heard, track_of=lambda track: track_of(catalogue, track)
-    )
+    return render("listener", "heard_of_contest", heard=contest.session.heard, track_of=partial(track_of, catalogue))
 
 
 def contest_score(contest: Contest, ranking: Sequence[Score]) -> Markup:

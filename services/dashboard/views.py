@@ -337,6 +337,6 @@ def listener(name: str, reading: ListenerReading, catalogue: TracksById, page: i
         page=page,
         pages=pages,
         kept=[listen[1:] for listen in state.last_listens()[::-1].tolist()],
-        track_of=lambda track: track_of(catalogue, track),
+        track_of=partial(track_of, catalogue),
     )
     return laid_out([Fragment("tiles", tiles), Fragment("sessions", sessions)])

@@ -214,7 +214,7 @@ class BotifyApi:
         """Return a track of the catalogue."""
         call = read_call(request, TrackCall)
         try:
-            found = await self._backend.service.track(call.path.track)
+            found = await self._backend.connected.service.track(call.path.track)
         except UnknownTrackError as error:
             raise HTTPException(404, str(error)) from error
         fields = found._asdict()
@@ -225,7 +225,7 @@ class BotifyApi:
     async def next_track(self, request: Request) -> Response:
         """Tell what a listener heard, and get what they hear next."""
         report, user = await self._report_of(request)
-        answer = await self._backend.service.next(report, request.scope[REQUEST_ID])
+        answer = await self._backend.connected.service.next(report, request.scope[REQUEST_ID])
         # `NextBody`; this route is the hot path, and a model takes 1.5 µs
         if isinstance(user, int) and answer.external_id is None:
             body = b'{"user":%d,"track":%d}' % (user, answer.track)
@@ -241,7 +241,7 @@ class BotifyApi:
     async def last_track(self, request: Request) -> Response:
         """Tell the last track that a listener heard: the session is over."""
         report, user = await self._report_of(request)
-        event_id = await self._backend.service.last(report, request.scope[REQUEST_ID])
+        event_id = await self._backend.connected.service.last(report, request.scope[REQUEST_ID])
         return _json(LastBody(user=user), headers={EVENT_HEADER: event_id})
 
     async def _report_of(self, request: Request) -> tuple[ListenReport, int | str]:
@@ -254,7 +254,7 @@ class BotifyApi:
             call = read_call(request, ListenCall)
             user = call.path.user
         track = call.body.track
-        number = track if isinstance(track, int) else (await self._backend.service.track(track)).track
+        number = track if isinstance(track, int) else (await self._backend.connected.service.track(track)).track
         return ListenReport(user, number, call.body.time), call.path.user
 
     async def alive(self, _: Request) -> Response:

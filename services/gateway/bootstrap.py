@@ -91,7 +91,7 @@ def build_app(
         metrics.fallbacks += 1
 
     botify = BotifyApi(backend, metrics, registry, home, users)
-    v1_api = V1Api(lambda: backend.v1, users, count_fallback)
+    v1_api = V1Api(lambda: backend.connected.v1, users, count_fallback)
     operations = [*botify.operations, *v1_api.operations]
     own_token = secrets.token_urlsafe(32)  # for what runs in this process
     token = []

@@ -201,18 +201,11 @@ class Backend:
         self._connecting: asyncio.Task[None] | None = None
 
     @property
-    def service(self) -> GatewayService:
-        """The service; raises `UnavailableError` while it is not connected."""
+    def connected(self) -> Connected:
+        """The running service; raises `UnavailableError` while there is none."""
         if self._connected is None:
             raise UnavailableError(f"the gateway is not ready: {self._problem}")
-        return self._connected.service
-
-    @property
-    def v1(self) -> Any:
-        """What serves `/v1`; raises as `service`."""
-        if self._connected is None:
-            raise UnavailableError(f"the gateway is not ready: {self._problem}")
-        return self._connected.v1
+        return self._connected
 
     def problems(self) -> list[str]:
         """Return what keeps listeners from being served."""

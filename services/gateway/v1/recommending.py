@@ -188,11 +188,7 @@ class Recommending:
         )
 
 
-_TEXTS: dict[int, str] = {
-    Because.EXPLORED: "explored at random",
-    Because.POPULAR: "popular now",
-    Because.NEW: "new",
-}
+_TEXTS: dict[int, str] = {Because.EXPLORED: "explored at random", Because.POPULAR: "popular now", Because.NEW: "new"}
 _OF_ARTIST = ("sticky_artist", "sticky_norepeat")
 
 
@@ -201,17 +197,8 @@ def fields_of(track: Track) -> dict[str, Any]:
     number, artist, album, genre, title, external_id, genres, mood, year, country, _ = track
     fields: dict[str, Any] = {"item": number if external_id is None else external_id, "number": number}
     fields |= {"title": title, "artist": artist}
-    for name, value in (
-        ("album", album),
-        ("genre", genre),
-        ("genres", genres),
-        ("mood", mood),
-        ("year", year),
-        ("country", country),
-    ):
-        if value is not None:
-            fields[name] = value
-    return fields
+    more = {"album": album, "genre": genre, "genres": genres, "mood": mood, "year": year, "country": country}
+    return fields | {name: value for name, value in more.items() if value is not None}
 
 
 def name_of(track: Track) -> int | str:

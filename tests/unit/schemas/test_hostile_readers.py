@@ -25,8 +25,8 @@ from botify.schemas.models import ModelReader
 from botify.schemas.topics import TopicDefinition, Topics
 from botify.schemas.training import listens_of
 from botify.schemas.validation import Intake, decode_and_validate
-from botify.services.dashboard.listens import ListenReader
-from botify.services.dashboard.readers import ExperimentsReader, LettersReader, ModelsReader
+from botify.services.dashboard.listens import listens_reader
+from botify.services.dashboard.readers import experiments_reader, letters_reader, models_reader
 from botify.services.experiments.live import read_steps
 from botify.streams.dlq.letters import read_letters
 from botify.streams.folds.feedback import with_said
@@ -130,13 +130,13 @@ def read(reader: Any) -> Any:
 READERS: dict[str, Callable[[Settings], Any]] = {
     "catalogue": read_catalogue,
     "models": read_models,
-    "models, dashboard": lambda settings: read(ModelsReader(settings, REDIS, CODEC)),
+    "models, dashboard": lambda settings: read(models_reader(settings, REDIS, CODEC)),
     "experiments": lambda settings: read_steps(settings, CODEC),
-    "experiments, dashboard": lambda settings: read(ExperimentsReader(settings, CODEC)),
-    "listens, dashboard": lambda settings: read(ListenReader(settings, CODEC)),
+    "experiments, dashboard": lambda settings: read(experiments_reader(settings, CODEC)),
+    "listens, dashboard": lambda settings: read(listens_reader(settings, CODEC)),
     "dead letters": lambda settings: rejected(settings),
     "dead letters, list": lambda settings: list(read_letters(settings)),
-    "dead letters, dashboard": lambda settings: read(LettersReader(settings, REDIS)),
+    "dead letters, dashboard": lambda settings: read(letters_reader(settings, REDIS)),
     "feedback, exports": lambda settings: refreshed(Erasures(settings)),
     "training, other shards": lambda settings: _copied(settings, CODEC),
 }

@@ -14,7 +14,7 @@ from botify.schemas.events import RampStep
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
 from botify.services.cli.experiments import list_experiments, show
-from botify.services.dashboard.readers import ExperimentsReader
+from botify.services.dashboard.readers import experiments_reader
 from botify.services.errors import ExperimentError
 from botify.services.stack.ports import find_free
 from tests.support import eventually, make_listens, produce, produce_raw
@@ -100,7 +100,7 @@ def test_how_far_a_ramp_is_is_said(settings: Settings, tmp_path: Path) -> None:
     shown = run(ramped, "show", "A").output
     assert "traffic ramp: 10.0%" in shown
     assert "ramp: nothing is worse" in shown
-    reader = ExperimentsReader(ramped, codec)  # what the dashboard shows
+    reader = experiments_reader(ramped, codec)  # what the dashboard shows
     assert reader.read().steps == {"A": step}
     decided = step._replace(share=1.0, arm="T1")
     produce_raw(ramped, Topics.of(ramped).experiments.name, [(b"A", codec.encode(decided))])

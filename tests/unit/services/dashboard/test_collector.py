@@ -68,7 +68,7 @@ def stubbed(monkeypatch: pytest.MonkeyPatch, values: Mapping[str, object]) -> Co
         def close(self) -> None:
             pass
 
-    for name in [name for name in vars(collector) if name.endswith("Reader") and name != "Reader"]:
+    for name in [name for name in vars(collector) if name.endswith("_reader")]:
         monkeypatch.setattr(collector, name, partial(Stub, name))
     return made
 
@@ -132,7 +132,7 @@ def test_a_collector_that_is_not_looked_at_rests_until_the_next_look(
 def test_a_quiet_collector_follows_no_listens_and_still_has_a_history(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    made = stubbed(monkeypatch, {"TrafficReader": TRAFFIC, "NewestReader": SAMPLE})
+    made = stubbed(monkeypatch, {"traffic_reader": TRAFFIC, "newest_reader": SAMPLE})
     for name, value in (("EVERY_S", 0.0), ("QUIET_EVERY_S", 0.0), ("QUIET_AFTER_S", -1.0)):
         monkeypatch.setattr(collector, name, value)
     own = Collector(Settings(home=tmp_path))
@@ -140,7 +140,7 @@ def test_a_quiet_collector_follows_no_listens_and_still_has_a_history(
     file = tmp_path / "cache/history-botify.json"
     eventually(file.exists, timeout_s=10.0)
     own.stop()
-    assert not {"ListenReader", "StoreReader", "TitlesReader", "ModelsReader"} & made.keys()
+    assert not {"listens_reader", "store_reader", "titles_reader", "models_reader"} & made.keys()
     kept = History(file).moments(time.time())
     newest = kept["1 day"][-1]
     assert (newest.listens_per_s, newest.worker_lag, newest.learner_lag, newest.p99_ms) == (10.0, 3.0, 6_000.0, 9.0)
@@ -148,17 +148,17 @@ def test_a_quiet_collector_follows_no_listens_and_still_has_a_history(
 
 def test_the_listens_are_read_from_where_they_have_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     layout = [""]
-    made = stubbed(monkeypatch, {"LayoutReader": lambda: layout[0]})
+    made = stubbed(monkeypatch, {"layout_reader": lambda: layout[0]})
     for name in ("EVERY_S", "LAYOUT_EVERY_S"):
         monkeypatch.setattr(collector, name, 0.0)
     own = Collector(Settings(home=tmp_path))
     _ = own.snapshot  # a look
     own.start()
-    eventually(lambda: made["LayoutReader", "read"] > 2, timeout_s=10.0)
+    eventually(lambda: made["layout_reader", "read"] > 2, timeout_s=10.0)
     readers = [name for name in made if isinstance(name, str)]
     assert [made[name] for name in readers] == [1] * len(readers)
     layout[0] = "1"
-    now = made["LayoutReader", "read"]
-    eventually(lambda: made["LayoutReader", "read"] > now + 2, timeout_s=10.0)
+    now = made["layout_reader", "read"]
+    eventually(lambda: made["layout_reader", "read"] > now + 2, timeout_s=10.0)
     own.stop()
-    assert {name for name in readers if made[name] == 2} == {"ListenReader", "TrafficReader"}
+    assert {name for name in readers if made[name] == 2} == {"listens_reader", "traffic_reader"}
