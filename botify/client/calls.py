@@ -161,7 +161,7 @@ def _in_path(text: str) -> str:
 
 
 def read_answer(call: Call[T], answer: httpx.Response) -> T:
-    """Return what an answer says; raises `ProblemError`, or `UnavailableError` for one that is to be retried."""
+    """Return what an answer says; raises `ProblemError`, or `UnavailableError` for one to retry."""
     if answer.is_success and answer.status_code not in RETRIED:
         return call.read(answer.json())
     try:

@@ -89,7 +89,6 @@ def _fail(message: str) -> None:
 
 
 def _file_problem(error: OSError) -> str:
-    """Return the message for a file, folder or address that cannot be used."""
     where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     reason = error.strerror or str(error)
     return f"{where}: {reason}" if where else reason

@@ -39,7 +39,7 @@ def attach(app: Starlette, settings: Settings, users: UserIds) -> None:
     add_missing_page()
     add_live_pages(broadcast, lambda: collector.snapshot)
     add_listener_page(listeners.read, lambda: collector.catalogue, users)
-    add_listen_page(player, lambda: collector.catalogue, lambda: collector.snapshot, users)
+    add_listen_page(player, collector, users)
     add_recommend_page(settings.home, player, collector, users)
     nicegui_app.add_static_files("/static", STATIC)
     sending: list[asyncio.Task[None]] = []

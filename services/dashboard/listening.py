@@ -12,7 +12,8 @@ from nicegui import ui
 
 from botify.schemas.events import Track
 from botify.schemas.external_ids import UserIdError, UserIds
-from botify.services.dashboard.figures import Snapshot, TracksById, search, track_of
+from botify.services.dashboard.collector import Collector
+from botify.services.dashboard.figures import TracksById, search, track_of
 from botify.services.dashboard.pages import LISTEN, button, frame, show_html, show_no_catalogue
 from botify.services.dashboard.player import Player, PlayerError, Recommended, new_user
 from botify.services.dashboard.views import render
@@ -120,7 +121,6 @@ class Favourites:
         self._show(search(self._catalogue(), words, self.SUGGESTED) if words.strip() else self._popular)
 
     def _show(self, tracks: Iterable[Track]) -> None:
-        """Show the chosen tracks, then the others."""
         self._shown = list(tracks)
         catalogue = self._catalogue()
         chosen = [catalogue[track] for track in self.chosen]
@@ -152,31 +152,22 @@ class Favourites:
         self._show(self._shown)
 
 
-def add_listen_page(
-    player: Player, catalogue: Callable[[], TracksById], snapshot: Callable[[], Snapshot], users: UserIds
-) -> None:
+def add_listen_page(player: Player, collector: Collector, users: UserIds) -> None:
     """Serve the page."""
 
     @ui.page(LISTEN)
     def show() -> None:
         with frame(LISTEN):
-            ListenPage(player, catalogue, snapshot, users).choose()
+            ListenPage(player, collector, users).choose()
 
 
 class ListenPage:
     """One person's page: choosing, then listening, then the summary."""
 
-    def __init__(
-        self,
-        player: Player,
-        catalogue: Callable[[], TracksById],
-        snapshot: Callable[[], Snapshot],
-        users: UserIds,
-    ) -> None:
+    def __init__(self, player: Player, collector: Collector, users: UserIds) -> None:
         self._player = player
         self._users = users
-        self._catalogue = catalogue
-        self._snapshot = snapshot
+        self._collector = collector
         self._stage = ui.element("div").classes("stage")
         self._buttons: list[ui.button] = []
 
@@ -184,12 +175,12 @@ class ListenPage:
         """Offer favourites to choose from."""
         self._stage.clear()
         with self._stage:
-            if not self._catalogue():
-                show_no_catalogue(self._snapshot().problems)
+            if not self._collector.catalogue:
+                show_no_catalogue(self._collector.snapshot.problems)
                 return
             with ui.element("section").classes("card choosing"):
                 ui.html("<h2>What do you like?</h2>", sanitize=False)
-                favourites = Favourites(self._catalogue, self._popular())
+                favourites = Favourites(lambda: self._collector.catalogue, self._popular())
                 ui.html("<h2>Who are you?</h2>", sanitize=False)
                 who = ui.input("listener", value=new_user())
                 who.props('outlined dense hint="a new listener, or any other\'s id"').classes("who")
@@ -213,11 +204,10 @@ class ListenPage:
         await self._try(begin)
 
     def _listen(self, session: ListeningSession) -> None:
-        """Show what plays, and what was heard."""
         self._stage.clear()
         with self._stage:
             with ui.element("section").classes("card player"):
-                ui.html(now_playing(session, self._catalogue()), sanitize=False)
+                ui.html(now_playing(session, self._collector.catalogue), sanitize=False)
                 with ui.element("div").classes("share"):
                     slider = ui.slider(min=0, max=100, value=80).props('aria-label="share heard"')
                     label = ui.label().bind_text_from(slider, "value", lambda value: f"{value:.0f} % heard")
@@ -228,7 +218,7 @@ class ListenPage:
                         button("Skip", "skip_next", lambda: self._next(session, SKIPPED), flat=True),
                         button("Next", "check", lambda: self._next(session, slider.value / 100)),
                     ]
-            ui.html(heard_so_far(session, self._catalogue()), sanitize=False)
+            ui.html(heard_so_far(session, self._collector.catalogue), sanitize=False)
 
     async def _next(self, session: ListeningSession, fraction: float) -> None:
         async def play_next() -> None:
@@ -244,7 +234,7 @@ class ListenPage:
             with self._stage:
                 ui.html(summary(session), sanitize=False)
                 button("Listen again", "replay", self.choose)
-                ui.html(heard_so_far(session, self._catalogue()), sanitize=False)
+                ui.html(heard_so_far(session, self._collector.catalogue), sanitize=False)
 
         await self._try(leave)
 
@@ -260,6 +250,6 @@ class ListenPage:
                 each.enable()
 
     def _popular(self) -> list[Track]:
-        rankings, catalogue = self._snapshot().rankings, self._catalogue()
+        rankings, catalogue = self._collector.snapshot.rankings, self._collector.catalogue
         ranked = [catalogue[each.track] for each in rankings.now if each.track in catalogue] if rankings else []
         return ranked or list(catalogue.values())[: Favourites.SUGGESTED]

@@ -38,14 +38,14 @@ class Recommended(NamedTuple):
     latency_ms: float | None = None
 
 
-OFFERED, OFFERED_BESIDE = 6, 3
+OFFERED, OFFERED_OTHERS = 6, 3
 """Tracks that a person can choose from: of the recommender, and both of similar and of popular ones."""
 
 
 def offered(
-    recommended: Mapping[int, str], beside: Mapping[str, Sequence[int]], heard: Collection[int]
+    recommended: Mapping[int, str], others: Mapping[str, Sequence[int]], heard: Collection[int]
 ) -> dict[int, str]:
-    """Return tracks not heard, each once: all recommended ones, and `OFFERED_BESIDE` of each other list.
+    """Return tracks not heard, each once: all recommended ones, and `OFFERED_OTHERS` of each other list.
 
     Examples
     --------
@@ -53,9 +53,9 @@ def offered(
     {1: 'sticky', 3: 'popular', 4: 'popular', 5: 'popular'}
     """
     found = {track: by for track, by in recommended.items() if track not in heard}
-    for by, tracks in beside.items():
-        others = [track for track in tracks if track not in found and track not in heard]
-        found |= dict.fromkeys(others[:OFFERED_BESIDE], by)
+    for by, tracks in others.items():
+        new = [track for track in tracks if track not in found and track not in heard]
+        found |= dict.fromkeys(new[:OFFERED_OTHERS], by)
     return found
 
 
@@ -124,7 +124,7 @@ class Player:
 
         Each comes with who offers it: a recommender, `similar` or `popular`. Raises `PlayerError`.
         """
-        enough = min(OFFERED_BESIDE + OFFERED_BESIDE + OFFERED + len(heard), MAX_PAGE)  # when all others are left out
+        enough = min(OFFERED_OTHERS + OFFERED_OTHERS + OFFERED + len(heard), MAX_PAGE)  # when all others are left out
         recommended, similar, popular = await asyncio.gather(
             self._call("GET", f"/v1/users/{quote(user)}/recommendations", params={"n": OFFERED}),
             self._call("GET", f"/v1/items/{track}/similar", params={"limit": enough}),
@@ -132,8 +132,8 @@ class Player:
         )
         by = {item["number"]: str(recommended["policy"]) for item in recommended["items"]}
         pages = {"similar": similar, "popular": popular}
-        beside = {name: [item["number"] for item in page["items"]] for name, page in pages.items()}
-        return offered(by, beside, heard)
+        others = {name: [item["number"] for item in page["items"]] for name, page in pages.items()}
+        return offered(by, others, heard)
 
     async def close(self) -> None:
         """Close the clients."""

@@ -266,7 +266,6 @@ class _Store:
         )
 
     def _replays(self) -> tuple[Replay, ...]:
-        """Return the newest replays and snapshots, the newest first."""
         records = [NamespaceRecord.from_json(text) for text in self._redis.hvals(namespace_records(self._prefix))]
         newest = sorted(records, key=lambda record: (-record.created_ms, record.id))[:SHOWN_REPLAYS]
         if not newest:

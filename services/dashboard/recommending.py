@@ -254,13 +254,13 @@ FOUND = 12
 """Tracks that a search shows."""
 
 
-def add_recommend_page(home: Path, player: Player, known: Collector, users: UserIds) -> None:
+def add_recommend_page(home: Path, player: Player, collector: Collector, users: UserIds) -> None:
     """Serve the page; `home` is the data directory, which has the worlds."""
 
     @ui.page(RECOMMEND)
     def show() -> None:
         with frame(RECOMMEND):
-            page = RecommendPage(home, player, known, users)
+            page = RecommendPage(home, player, collector, users)
             page.welcome()
             ui.context.client.on_disconnect(page.stop)
 
@@ -268,10 +268,10 @@ def add_recommend_page(home: Path, player: Player, known: Collector, users: User
 class RecommendPage:
     """One person's page: a listener comes, hears what is chosen, and leaves; then the scores."""
 
-    def __init__(self, home: Path, player: Player, known: Collector, users: UserIds) -> None:
+    def __init__(self, home: Path, player: Player, collector: Collector, users: UserIds) -> None:
         self._home = home
         self._player = player
-        self._known = known
+        self._collector = collector
         self._users = users
         self._contest: Contest | None = None
         self._busy = False
@@ -282,8 +282,8 @@ class RecommendPage:
         self._stage.clear()
         with self._stage:
             show_html("listener", "welcome")
-            if not self._known.catalogue:
-                show_no_catalogue(self._known.snapshot.problems)
+            if not self._collector.catalogue:
+                show_no_catalogue(self._collector.snapshot.problems)
                 return
             button("A listener, please", "person_add", self._begin)
 
@@ -294,18 +294,17 @@ class RecommendPage:
 
     async def _begin(self) -> None:
         async def begin() -> None:
-            catalogue = self._known.catalogue
+            catalogue = self._collector.catalogue
             make = await run.io_bound(environments_of, self._home, catalogue)
             if make is None:  # the gateway is stopping
                 return
-            self._contest = await Contest.begin(make, self._known.experiments, self._users, self._player)
+            self._contest = await Contest.begin(make, self._collector.experiments, self._users, self._player)
             self._turn(self._contest)
 
         await self._try(begin)
 
     def _turn(self, contest: Contest) -> None:
-        """Show what the listener just heard, and what could come next."""
-        catalogue = self._known.catalogue
+        catalogue = self._collector.catalogue
         self._stage.clear()
         with self._stage:
             ui.html(played_track(contest, catalogue), sanitize=False)
@@ -315,7 +314,7 @@ class RecommendPage:
             ui.html(heard_of_contest(contest, catalogue), sanitize=False)
 
     def _offers(self, contest: Contest) -> None:
-        catalogue = self._known.catalogue
+        catalogue = self._collector.catalogue
 
         def show(words: str) -> None:
             had = {heard.track for heard in contest.session.heard}
@@ -356,7 +355,7 @@ class RecommendPage:
         with self._stage:
             ui.html(contest_score(contest, ranking), sanitize=False)
             button("Another listener", "person_add", self._begin)
-            ui.html(heard_of_contest(contest, self._known.catalogue), sanitize=False)
+            ui.html(heard_of_contest(contest, self._collector.catalogue), sanitize=False)
 
     async def _try(self, action: Callable[[], Awaitable[None]]) -> None:
         """Do something that calls the gateway: one call at a time, and a message where it fails."""

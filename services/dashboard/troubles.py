@@ -38,7 +38,7 @@ FILLS = ("next_track",)
 """Models that fill what there is, and leave neighbours out long before they drop tracks."""
 
 STALE_S, STALE_LISTENS = 3_600.0, 40_000
-"""A model is stale if it has no snapshot for so long, although so many listens came."""
+"""A model is stale if it has had no snapshot for this time, during which this number of listens came."""
 
 OFTEN, LATELY_S = 3, 900.0
 """Restarts of a process that is young, from which on they are wrong."""

@@ -245,7 +245,6 @@ class BotifyApi:
         return _json(LastBody(user=user), headers={EVENT_HEADER: event_id})
 
     async def _report_of(self, request: Request) -> tuple[ListenReport, int | str]:
-        """Return a listen in numbers, and the name of its listener."""
         call: ListenCall | NamedListenCall
         if self._users.are_external:
             call = read_call(request, NamedListenCall)

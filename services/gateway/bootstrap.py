@@ -204,7 +204,6 @@ async def _connect_v1(
 
 
 def _neighbours_in(graph: ModelHandle[Any], track: int) -> Scores:
-    """Return the neighbours of an item with their weights, the nearest first."""
     if graph.current is None:
         return []
     ids, neighbours, weights = graph.current
@@ -214,8 +213,6 @@ def _neighbours_in(graph: ModelHandle[Any], track: int) -> Scores:
 
 
 def _repeat(stack: AsyncExitStack, every_s: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
-    """Repeat some work until the stack is closed."""
-
     async def run() -> None:
         while True:
             await asyncio.sleep(every_s())

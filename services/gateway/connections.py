@@ -190,7 +190,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._max_bytes = connections.bounds.header_bytes
         self._parsing = Stage.HEADERS  # ANSWER: the request is complete
         self._named_bytes = 0  # URL, names and values
-        self._besides_bytes = 0  # all that has arrived of a request but its body
+        self._head_bytes = 0  # all that has arrived of a request but its body
         self._upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
@@ -209,14 +209,14 @@ class BoundedHttp(HttpToolsProtocol):
         """Parse, and note the stage."""
         for start in range(0, len(data), PIECE):
             piece = data[start : start + PIECE]
-            self._besides_bytes += len(piece)
+            self._head_bytes += len(piece)
             super().data_received(piece)
             if self._upgraded or self.transport.is_closing():
                 return
-            if self._besides_bytes > self._max_bytes:
+            if self._head_bytes > self._max_bytes:
                 self._refuse_headers()
                 return
-            self._besides_bytes = max(0, self._besides_bytes)
+            self._head_bytes = max(0, self._head_bytes)
         self._note_stage()
 
     def on_message_begin(self) -> None:
@@ -248,15 +248,15 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Pass a piece on; the application counts it."""
-        self._besides_bytes -= len(body)
+        self._head_bytes -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request; up to `PIECE` bytes of the next one count for it."""
-        if self._besides_bytes > self._max_bytes:
+        if self._head_bytes > self._max_bytes:
             self._refuse_headers()
             raise _RefusedError
-        self._parsing, self._besides_bytes = Stage.ANSWER, 0
+        self._parsing, self._head_bytes = Stage.ANSWER, 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

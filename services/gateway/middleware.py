@@ -139,7 +139,7 @@ def _is_text(encoded: bytes) -> bool:
 
 
 def route_of(path: str) -> str:
-    """Return the label under which a request is counted; there are few, whatever paths clients invent.
+    """Return the label under which a request is counted; there are few, also where clients invent paths.
 
     Examples
     --------

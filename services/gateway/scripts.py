@@ -160,7 +160,6 @@ class ScriptBatcher:
                 self._put(call)
 
     async def _replies(self, calls: list[_Call]) -> list[Any]:
-        """Return replies or errors, in the order of the calls."""
         commands = [call.command() for call in calls]
         try:
             async with asyncio.timeout(TIMEOUT_S):

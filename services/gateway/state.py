@@ -63,7 +63,7 @@ class EventClock:
         return self._wall_ms() + max(self._ahead_of(user), SKEW_MS)
 
     def follow(self, event_times: Mapping[int, int], partitions: int) -> None:
-        """Update the clock from the current event time of each of so many partitions."""
+        """Update the clock from the current event time of each partition, and their number."""
         self._partitions = partitions
         service_ms = event_time_of(list(event_times.values()))
         for partition, event_ms in event_times.items():

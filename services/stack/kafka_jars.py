@@ -109,8 +109,6 @@ def _resolve(notify: Notify) -> list[Path]:
 
 
 def _progress(notify: Notify) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:
-    """Return jgo's progress callback: one line for each file."""
-
     @contextmanager
     def started(name: str, size: int) -> Iterator[Callable[[int], None]]:
         notify(f"downloading {name} ({size / 1e6:.1f} MB)")

@@ -191,7 +191,6 @@ def _as_started(settings: Settings, record: StackRecord | None) -> Settings:
 
 
 def _of_the_stack(home: Path, record: StackRecord | None) -> list[str]:
-    """Return why no stack runs, if none does."""
     if record is not None:
         if record.owner.is_alive():
             return []

@@ -1,1 +1,1 @@
-"""`/v1`: recommendations, events, items and listeners over HTTP, beside Botify's own REST API."""
+"""`/v1`: recommendations, events, items and listeners over HTTP, in addition to Botify's own REST API."""

@@ -105,7 +105,6 @@ class EventPublisher:
         return ResolvedEvent(event, user, track, key, f"{request_id.id_}.{at}")
 
     async def _publish(self, resolved: Sequence[ResolvedEvent], request_id: RequestId) -> list[str]:
-        """Publish the events of one listener, in order."""
         ids: list[str] = []
         waiting: list[PendingReply] = []
         said: list[Feedback] = []

@@ -84,7 +84,6 @@ class Users:
         )
 
     async def _kinds(self, body: UserBody) -> dict[int, FeedbackKind]:
-        """Return what a put says of each track; raises `InvalidRequestError`."""
         kinds: dict[int, FeedbackKind] = {}
         wrong = []
         said: list[tuple[FeedbackKind, str, list[int | str]]] = [

@@ -26,7 +26,7 @@ WAIT_S = 20.0
 @pytest.fixture(autouse=True)
 def modules_stay() -> Iterator[None]:
     """NiceGUI's simulation forgets modules with pages and the packages around them, which other modules still use."""
-    before = {name: module for name, module in sys.modules.items() if name.startswith("services")}
+    before = {name: module for name, module in sys.modules.items() if name.startswith("botify.services")}
     yield
     sys.modules.update(before)
 
@@ -59,7 +59,7 @@ def test_without_tracks_nobody_can_play_and_the_page_says_why(problems: tuple[st
 
     async def visit() -> None:
         async with user_simulation() as browser:
-            add_listen_page(MagicMock(), dict, lambda: known.snapshot, UserIds())
+            add_listen_page(MagicMock(), known, UserIds())
             add_recommend_page(Path(), MagicMock(), known, UserIds())
             for path in ("/listen", "/recommend"):
                 await browser.open(path)
