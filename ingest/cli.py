@@ -99,10 +99,7 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(
-    name: Name,
-    as_json: Json = False,
-) -> None:
+def show(name: Name, as_json: Json = False) -> None:
     """Show a dataset: its card, its first events, and why rows were rejected."""
     dataset, console = open_dataset(Settings.from_env().home, name), _console()
     if as_json:
@@ -134,13 +131,7 @@ def publish(
     dataset = open_dataset(settings.home, name)
     with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, progress("publishing") as bar:
         done = publish_dataset(
-            settings,
-            dataset,
-            pace,
-            simulated=simulated,
-            append=append,
-            progress=bar.to,
-            stopping=stopping,
+            settings, dataset, pace, simulated=simulated, append=append, progress=bar.to, stopping=stopping
         )
     resumed = f", from event {done.first:,} on" if done.first else ""
     rest = "" if done.after == done.events else f"; {done.events - done.after:,} are left, the same command continues"

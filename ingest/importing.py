@@ -243,12 +243,7 @@ class _Parts:
 
 
 def _sort(
-    work: Path,
-    name: str,
-    request: Request,
-    format_: Format,
-    rows: Mapping[str, Any],
-    progress: Progress,
+    work: Path, name: str, request: Request, format_: Format, rows: Mapping[str, Any], progress: Progress
 ) -> dict[str, Any]:
     """Write all files of the dataset but the rejected rows, which are there."""
     staged, dataset = work / "staged", work / "dataset"

@@ -155,11 +155,7 @@ class Clock:
     """
 
     def __init__(
-        self,
-        times_ms: NDArray[np.int64],
-        speed: float | None,
-        first: int,
-        now_s: Callable[[], float] = time.monotonic,
+        self, times_ms: NDArray[np.int64], speed: float | None, first: int, now_s: Callable[[], float] = time.monotonic
     ) -> None:
         self._times_ms, self._speed, self._now_s = times_ms, speed, now_s
         self._begun_s = now_s()

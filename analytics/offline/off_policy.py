@@ -139,12 +139,7 @@ def doubly_robust(
 
 
 def with_interval(
-    value: float,
-    deviations: Floats,
-    users: NDArray[np.int64] | None,
-    weights: Floats,
-    alpha: float,
-    interval: Interval,
+    value: float, deviations: Floats, users: NDArray[np.int64] | None, weights: Floats, alpha: float, interval: Interval
 ) -> PolicyValue:
     """Put an interval around a mean, given each decision's deviation from it, decisions of a user taken together."""
     sums = deviations

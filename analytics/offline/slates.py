@@ -181,11 +181,7 @@ def whole_slates(slates: Slates, targets: Floats) -> Decisions:
 
 
 def cascade_ips(
-    slates: Slates,
-    targets: Floats,
-    alpha: float = 0.05,
-    clip: float | None = None,
-    interval: Interval = Interval.T,
+    slates: Slates, targets: Floats, alpha: float = 0.05, clip: float | None = None, interval: Interval = Interval.T
 ) -> PolicyValue:
     """Weight the reward of each place by the slate up to it: unbiased for listeners who look from the top.
 
@@ -201,11 +197,7 @@ def cascade_ips(
 
 
 def cascade_snips(
-    slates: Slates,
-    targets: Floats,
-    alpha: float = 0.05,
-    clip: float | None = None,
-    interval: Interval = Interval.T,
+    slates: Slates, targets: Floats, alpha: float = 0.05, clip: float | None = None, interval: Interval = Interval.T
 ) -> PolicyValue:
     """Divide each place by its mean weight, as McInerney et al. do: a small bias, much less variance.
 

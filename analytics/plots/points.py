@@ -98,13 +98,7 @@ _SIDES = (MUTED, UP, DOWN)
 
 @styled
 def forest_plot(
-    rows: pd.DataFrame,
-    title: str,
-    subtitle: str,
-    x: str,
-    *,
-    reference: float | None = 0.0,
-    marked: Container[str] = (),
+    rows: pd.DataFrame, title: str, subtitle: str, x: str, *, reference: float | None = 0.0, marked: Container[str] = ()
 ) -> Figure:
     """Draw a point and its interval for each row: green if it is certainly better, red if worse, grey if neither.
 

@@ -141,11 +141,7 @@ def read_sequences(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]
         session = pa.array(block.numbers[whose].astype(str) if len(whose) else [], pa.string())
         fields = {"user": users, "item": items, "session": session}
         yield Rows(
-            member.name,
-            block.numbers[whose],
-            fields,
-            partial(_pairs, users, items),
-            sorted([*block.broken, *broken]),
+            member.name, block.numbers[whose], fields, partial(_pairs, users, items), sorted([*block.broken, *broken])
         )
 
 

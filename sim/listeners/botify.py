@@ -45,8 +45,7 @@ class BotifyListeners:
         slots = integers(keys, INTEREST, people.interests.shape[1])
         nth = integers(keys, FIRST_TRACK, people.interest_neighbours[users])
         return SessionStart(
-            tastes=self.tastes(users, slots),
-            tracks=people.neighbours[users, slots, nth].astype(np.int64),
+            tastes=self.tastes(users, slots), tracks=people.neighbours[users, slots, nth].astype(np.int64)
         )
 
     def tastes(self, users: Ints, slots: Ints) -> Floats:

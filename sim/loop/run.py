@@ -38,10 +38,7 @@ LINGER_MS = 2.0
 
 
 def run_loop(
-    settings: Settings,
-    world: World,
-    options: RunOptions,
-    progress: Callable[[Progress], None] = lambda _: None,
+    settings: Settings, world: World, options: RunOptions, progress: Callable[[Progress], None] = lambda _: None
 ) -> RunResult:
     """Play the tracks that the recommender service recommends to the world's listeners, over Kafka.
 

@@ -269,10 +269,7 @@ def _distinct(cumulative: NDArray[np.float64], shape: tuple[int, int], rng: np.r
 
 
 def draw_listeners(
-    config: WorldConfig,
-    embeddings: NDArray[np.float32],
-    interests: NDArray[np.int32],
-    rng: np.random.Generator,
+    config: WorldConfig, embeddings: NDArray[np.float32], interests: NDArray[np.int32], rng: np.random.Generator
 ) -> Listeners:
     """Draw the listeners' parameters from the distributions of the course's users.
 

@@ -35,9 +35,7 @@ Int32s = NDArray[np.int32]
 
 
 def read_catalogue(
-    path: Path,
-    embeddings: Callable[[Int32s, Int32s], NDArray[np.float32]],
-    durations: Callable[[int], Int32s],
+    path: Path, embeddings: Callable[[Int32s, Int32s], NDArray[np.float32]], durations: Callable[[int], Int32s]
 ) -> WorldCatalogue:
     """Read a tracks file: one JSON object per line with `track`, `artist`, `title`, and optionally others.
 
