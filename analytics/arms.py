@@ -38,13 +38,7 @@ def recommender_of_arm(listens: pd.DataFrame, experiment: str) -> dict[str, str]
 
 
 def arm_name(treatment: str, recommenders: Mapping[str, str]) -> str:
-    """Return the name of a treatment in reports.
-
-    Examples
-    --------
-    >>> arm_name("T1", {"T1": "sticky_artist"}), arm_name("T2", {})
-    ('T1 sticky_artist', 'T2')
-    """
+    """Return the name of a treatment in reports."""
     return f"{treatment} {recommenders[treatment]}" if treatment in recommenders else treatment
 
 
@@ -92,13 +86,7 @@ def effect_table(effects: Iterable[Effect], recommenders: Mapping[str, str]) -> 
 
 
 def signed(percent: float) -> str:
-    """Return a change in % with its sign.
-
-    Examples
-    --------
-    >>> signed(45.55), signed(math.nan)
-    ('+45.5', '–')
-    """
+    """Return a change in % with its sign."""
     return "–" if math.isnan(percent) else f"{percent:+.1f}"
 
 

@@ -58,13 +58,6 @@ def assignment_of(seen: pd.DataFrame, treatments: Sequence[str]) -> Assignment:
     `seen`: indexed by user: `lowest` and `highest`, the positions in `treatments` of the user's first and last
     treatment in order; `since_ms` and `until_ms`, the times of the first and last treated listen.
     `treatments`: sorted.
-
-    Examples
-    --------
-    >>> seen = pd.DataFrame({"lowest": [0, 0], "highest": [0, 1], "since_ms": [5, 6], "until_ms": [7, 9]}, index=[1, 2])
-    >>> assignment = assignment_of(seen, ["C", "T1"])
-    >>> assignment.users["treatment"].to_dict(), assignment.until_ms, assignment.mixed
-    ({1: 'C'}, 9, 1)
     """
     pure = seen[seen["lowest"] == seen["highest"]]
     users = pd.DataFrame(

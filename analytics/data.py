@@ -41,12 +41,6 @@ def listens_frame(listens: Iterable[Listen]) -> pd.DataFrame:
 
     The result has columns as `Listen`'s fields. `session_id`, `recommender`, `policy` and `treatments` are categorical,
     the treatments as the text of `treatments_text`; a missing propensity, latency or number of candidates is NaN.
-
-    Examples
-    --------
-    >>> frame = listens_frame([Listen("a-0", 7, 1, 1.0, 0, "a", 0, False, None, {"demo": "C"}, None, None)])
-    >>> frame[["user", "treatments"]].to_dict("list")
-    {'user': [7], 'treatments': ['{"demo": "C"}']}
     """
     transposed = zip(*listens, strict=True)
     columns = dict(zip(Listen._fields, transposed, strict=False)) or dict.fromkeys(Listen._fields, ())
@@ -62,13 +56,7 @@ def _column(name: str, values: tuple[object, ...]) -> pd.Series:
 
 
 def treatments_text(treatments: Mapping[str, str]) -> str:
-    """Return the treatments as JSON with sorted names, so that equal treatments are equal texts.
-
-    Examples
-    --------
-    >>> treatments_text({"b": "T1", "a": "C"})
-    '{"a": "C", "b": "T1"}'
-    """
+    """Return the treatments as JSON with sorted names, so that equal treatments are equal texts."""
     return _json(tuple(treatments.items()))
 
 

@@ -119,12 +119,6 @@ def effects_of(users: pd.DataFrame, control: str = CONTROL, compare: Comparison 
 
     `users`: one row a user: `treatment` and a column for each metric.
     Raises `AnalyticsError` if no user had the control, or all users had it.
-
-    Examples
-    --------
-    >>> users = pd.DataFrame({"treatment": ["C", "C", "T1", "T1"], "time": [1.0, 3.0, 2.0, 4.0]})
-    >>> [(effect.metric, effect.effect, effect.significant) for effect in effects_of(users)]
-    [('time', 50.0, False)]
     """
     groups = {str(treatment): group for treatment, group in users.groupby("treatment", observed=True)}
     if control not in groups or len(groups) < 2:

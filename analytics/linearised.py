@@ -23,11 +23,6 @@ def ratio_values(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
     ratio of sums weighs each session alike, where a mean of users' ratios weighs each user alike.
 
     `numerator`, `denominator`: shape (n,); of each user of one arm.
-
-    Examples
-    --------
-    >>> float(ratio_values([2.0, 6.0], [1.0, 2.0]).mean().round(3))
-    2.667
     """
     x, y = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     ratio = x.sum() / y.sum()
@@ -44,12 +39,6 @@ def quantile_values(values: ArrayLike, level: float) -> Floats:
 
     `values`: shape (n,); of each user of one arm; NaN stays NaN.
     `level`: 0.9 for the 90th percentile.
-
-    Examples
-    --------
-    >>> found = quantile_values(np.arange(1_001.0), 0.9)
-    >>> float(found.mean().round(6)), bool(abs(found.std() / 300.0 - 1) < 0.05)
-    (900.0, True)
     """
     x = np.asarray(values, dtype=np.float64)
     known = x[~np.isnan(x)]
@@ -66,13 +55,7 @@ def quantile_values(values: ArrayLike, level: float) -> Floats:
 
 
 def quantile_name(metric: str, level: float) -> str:
-    """Return the name of a quantile of a metric.
-
-    Examples
-    --------
-    >>> quantile_name("mean_request_latency", 0.9)
-    'p90_mean_request_latency'
-    """
+    """Return the name of a quantile of a metric."""
     return f"p{100 * level:g}_{metric}"
 
 
@@ -83,12 +66,6 @@ def add_linearised(
 
     `metrics`: whose quantiles.
     `ratio`: whether to add the ratio.
-
-    Examples
-    --------
-    >>> users = pd.DataFrame({"treatment": ["C", "C"], "time": [2.0, 6.0], "sessions": [1, 2]})
-    >>> float(add_linearised(users, (), ())["time_per_session"].mean().round(3))
-    2.667
     """
     parts = []
     for _, arm in users.groupby("treatment", observed=True):

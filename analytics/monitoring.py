@@ -24,13 +24,6 @@ def adjust(users: pd.DataFrame, before: pd.DataFrame) -> AdjustedUsers:
     """Adjust each metric by the same metric before the experiment (CUPED).
 
     `before`: as `botify.analytics.assignment.metrics_before`; values of users without a row do not change.
-
-    Examples
-    --------
-    >>> users = pd.DataFrame({"treatment": ["C", "C", "T1", "T1"], "time": [1.0, 2.0, 3.0, 4.0]})
-    >>> adjusted = adjust(users, pd.DataFrame({"time": [0.0, 1.0, 0.0, 1.0]}))
-    >>> adjusted.users["time"].tolist(), adjusted.variance_reduction.to_dict()
-    ([1.5, 1.5, 3.5, 3.5], {'time': 1.0})
     """
     earlier = before.reindex(users.index)
     by_metric = {
@@ -105,13 +98,6 @@ def running_difference(
     The result has one row a user: estimate, lower and upper, in the metric's unit; the interval is infinite during the
     burn-in.
     Raises `AnalyticsError` if no user had one of the treatments.
-
-    Examples
-    --------
-    >>> users = pd.DataFrame({"treatment": ["C", "T1"] * 100, "time": [0.0, 1.0, 0.2, 1.2] * 50})
-    >>> looks = running_difference(users, "time", "C", "T1", ConfidenceSequence(tuned_for=200))
-    >>> bool((looks["lower"] > 0).iloc[-1]), float(looks["estimate"].iloc[-1])
-    (True, 1.0)
     """
     counted = users[users["treatment"].isin([control, treatment]) & users[metric].notna()]
     of_treatment = (counted["treatment"] == treatment).to_numpy()

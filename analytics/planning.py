@@ -33,11 +33,6 @@ def power(effect: float, deviation: float, control_users: float, treatment_users
         Standard deviation of a user's value, in the unit of the effect; the same in both samples.
     control_users, treatment_users : float
         At least two each.
-
-    Examples
-    --------
-    >>> round(power(effect=0.5, deviation=1.0, control_users=64, treatment_users=64), 3)
-    0.801
     """
     df = control_users + treatment_users - 2
     shift = abs(effect) / deviation / math.sqrt(1 / control_users + 1 / treatment_users)
@@ -63,11 +58,6 @@ def users_needed(
 
     Raises `AnalyticsError` if a deviation or ratio is not above 0, the power is out of range, or `MOST_USERS` are not
     enough.
-
-    Examples
-    --------
-    >>> users_needed(effect=0.5, deviation=1.0)
-    (64, 64)
     """
     if deviation <= 0 or ratio <= 0 or not alpha < wanted_power < 1:
         raise AnalyticsError(
@@ -99,13 +89,7 @@ def users_needed(
 def smallest_effect(
     deviation: float, control_users: int, treatment_users: int, wanted_power: float = 0.8, alpha: float = 0.05
 ) -> float:
-    """Return the smallest effect that these users detect with the wanted power.
-
-    Examples
-    --------
-    >>> round(smallest_effect(deviation=1.0, control_users=64, treatment_users=64), 2)
-    0.5
-    """
+    """Return the smallest effect that these users detect with the wanted power."""
     error = deviation * math.sqrt(1 / control_users + 1 / treatment_users)
 
     def missing(effect: float) -> float:
@@ -119,11 +103,6 @@ def days_needed(users: int, new_users_by_day: ArrayLike) -> int | None:
 
     `users`: of all treatments together.
     `new_users_by_day`: users who come for the first time on each day; their number falls over time.
-
-    Examples
-    --------
-    >>> days_needed(120, [100, 15, 10, 5]), days_needed(131, [100, 15, 10, 5])
-    (3, None)
     """
     came = np.cumsum(np.asarray(new_users_by_day, dtype=np.float64))
     days = int(np.searchsorted(came, users)) + 1
@@ -154,14 +133,6 @@ def decision_users(
         Treatments besides the control; they divide alpha.
 
     Raises `AnalyticsError` if the effect or the power is out of range.
-
-    Examples
-    --------
-    >>> spread = {"time": 0.5, "sessions": 0.4}
-    >>> decision_users(Goals(("time",)), spread, effect=0.02), users_needed(0.02, 0.5)[0] * 2
-    (16557, 19626)
-    >>> decision_users(Goals(("time",), {"sessions": 0.02}), spread, effect=0.02)
-    22849
     """
     if not effect > 0 or not alpha < wanted_power < 1:
         raise AnalyticsError(f"the effect {effect} must be above 0, the power {wanted_power} between {alpha} and 1")
@@ -206,15 +177,6 @@ def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
 
     `sessions`: as `botify.analytics.sessions.sessions_of`, over a period as long as the experiment: sums grow with it.
     Raises `AnalyticsError` if the metric is unknown, no user has it, or there is no plan (`users_needed`).
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(1)
-    >>> sessions = pd.DataFrame({"user": range(2_000), "started_ms": np.arange(2_000) * 600_000, "tracks": 1,
-    ...     "time": rng.gamma(4.0, size=2_000), "requests": 1, "latency_ms": 5.0})
-    >>> plan = plan_experiment(sessions, Wanted("time", effect=10.0))
-    >>> plan.users_each, plan.days
-    (401, 6)
     """
     if wanted.metric not in METRICS:
         raise AnalyticsError(f"unknown metric {wanted.metric!r}; choose one of {', '.join(METRICS)}")

@@ -15,13 +15,7 @@ HOUR_MS = 60 * 60 * 1000
 
 
 def time_grid(listens: pd.DataFrame, step_ms: int = HOUR_MS) -> NDArray[np.int64]:
-    """Return the full steps (UTC) from the first listen to the one after the last.
-
-    Examples
-    --------
-    >>> time_grid(pd.DataFrame({"timestamp_ms": [5, 25]}), step_ms=10).tolist()
-    [10, 20, 30]
-    """
+    """Return the full steps (UTC) from the first listen to the one after the last."""
     first, last = listens["timestamp_ms"].min() // step_ms, listens["timestamp_ms"].max() // step_ms
     return np.arange(first + 1, last + 2, dtype=np.int64) * step_ms
 
@@ -41,12 +35,6 @@ def popularity_over_time(
         Only these; by default all that were heard. The result has moments × tracks values.
 
     The result has the index time (UTC), a column for each track.
-
-    Examples
-    --------
-    >>> listens = pd.DataFrame({"track": [7, 7], "fraction": [1.0, 0.5], "timestamp_ms": [0, 10]})
-    >>> popularity_over_time(listens, half_life_ms=10, times_ms=[0, 10, 20])[7].tolist()
-    [1.0, 1.0, 0.5]
     """
     moments = np.asarray(times_ms, dtype=np.int64)
     counted = listens if tracks is None else listens[listens["track"].isin(tracks)]
@@ -144,14 +132,6 @@ def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -
     `chosen`: with track and timestamp_ms.
     `count`: number of popular tracks.
     The result is indexed as the popularity without its last moment; NaN if nothing was chosen.
-
-    Examples
-    --------
-    >>> times = pd.to_datetime([0, 10, 20], unit="ms", utc=True)
-    >>> popularity = pd.DataFrame({7: [2.0, 1.0, 0.0], 8: [1.0, 2.0, 0.0]}, index=times)
-    >>> chosen = pd.DataFrame({"track": [7, 8, 7], "timestamp_ms": [5, 6, 15]})
-    >>> hit_rate(popularity, chosen, count=1).tolist()
-    [0.5, 0.0]
     """
     moments = pd.DatetimeIndex(popularity.index).as_unit("ms").asi8
     top = among_best(popularity, count).to_numpy()
@@ -167,10 +147,5 @@ def overlap(one: pd.DataFrame, other: pd.DataFrame, count: int = 100) -> float:
     """Return the share of the most popular tracks that two folds have in common, averaged over the moments.
 
     `one`, `other`: as `botify.analytics.popularity.popularity_over_time`, of the same moments and tracks.
-
-    Examples
-    --------
-    >>> overlap(pd.DataFrame({7: [2.0], 8: [1.0], 9: [0.0]}), pd.DataFrame({7: [1.0], 8: [0.0], 9: [2.0]}), count=2)
-    0.5
     """
     return float((among_best(one, count) & among_best(other, count)).sum(axis=1).mean() / count)

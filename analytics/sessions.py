@@ -20,14 +20,6 @@ def sessions_of(listens: pd.DataFrame, cut_off: CutOff = "keep") -> pd.DataFrame
     answers would be judged without them. Botify's notebook does `drop`.
     The result has one row a session: user, session_id, started_ms, ended_ms, tracks, time (sum of fractions), ended
     (whether its end was seen), requests (number of timed answers) and latency_ms (their sum).
-
-    Examples
-    --------
-    >>> listens = pd.DataFrame({
-    ...     "user": 7, "session_id": ["a", "a"], "timestamp_ms": [0, 9], "fraction": [1.0, 0.5],
-    ...     "ended_session": [False, True], "latency_ms": [None, 2.0]})
-    >>> sessions_of(listens)[["tracks", "time", "requests"]].to_dict("list")
-    {'tracks': [2], 'time': [1.5], 'requests': [1]}
     """
     sessions = (
         listens.groupby(["user", "session_id"], observed=True, sort=False)
@@ -57,12 +49,6 @@ def retention(sessions: pd.DataFrame, days: Sequence[int] = (1, 7, 28)) -> pd.Da
     `days`: from 1.
     The result is indexed by user, a column `retention_day_<d>` for each day: 1.0 came back, 0.0 did not, NaN if the
     data ends before the day does.
-
-    Examples
-    --------
-    >>> sessions = pd.DataFrame({"user": [1, 1, 2], "started_ms": [0, DAY_MS + 5, 2], "ended_ms": [9, 2 * DAY_MS, 3]})
-    >>> retention(sessions, days=[1]).to_dict("index")
-    {1: {'retention_day_1': 1.0}, 2: {'retention_day_1': nan}}
     """
     first_ms = sessions.groupby("user")["started_ms"].min()
     day = (sessions["started_ms"] - sessions["user"].map(first_ms)) // DAY_MS
@@ -89,12 +75,6 @@ def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = M
     `most`: last k.
     The result has the index k from 0 to `most`, a column for each group, values from 1 down; NaN after the longest
     session.
-
-    Examples
-    --------
-    >>> sessions = pd.DataFrame({"treatment": "C", "tracks": [1, 2, 2, 3], "ended": [True, True, False, True]})
-    >>> still_listening(sessions, most=3)["C"].tolist()
-    [1.0, 0.75, 0.5, 0.0]
     """
     curves = {}
     for name, group in sessions.groupby(by, observed=True):
@@ -115,12 +95,6 @@ def fraction_by_position(listens: pd.DataFrame, by: str = "treatment", most: int
     `listens`: as `botify.analytics.data.listens_frame`, with a column to group by.
     `most`: last position.
     The result has the index position from 1, a column for each group.
-
-    Examples
-    --------
-    >>> listens = pd.DataFrame({"treatment": "C", "position": [0, 1, 1], "fraction": [1.0, 0.2, 0.4]})
-    >>> fraction_by_position(listens)["C"].round(2).to_dict()
-    {1: 0.3}
     """
     recommended = listens[listens["position"].between(1, most)]
     means = recommended.groupby([by, "position"], observed=True)["fraction"].mean().unstack(by)

@@ -66,14 +66,6 @@ def novelty(sessions: pd.DataFrame, assignment: Assignment, control: str, treatm
 
     The difference is of the change in mean time per session, treatment minus control. NaN but for the estimate with too
     few users that have two sessions.
-
-    Examples
-    --------
-    >>> sessions = pd.DataFrame({"user": [1, 1, 2, 2, 3, 3, 4, 4], "started_ms": range(8), "ended_ms": range(8),
-    ...     "time": [2.0, 2.0, 2.0, 2.1, 4.0, 2.0, 4.2, 2.0]})
-    >>> users = pd.DataFrame({"treatment": ["C", "C", "T1", "T1"], "since_ms": 0}, index=[1, 2, 3, 4])
-    >>> round(novelty(sessions, Assignment(users, 9, 0), "C", "T1").estimate, 2)
-    -2.15
     """
     within = sessions_in(sessions, assignment).sort_values(["user", "started_ms"])
     of_user = within.groupby("user")

@@ -33,12 +33,6 @@ def cuped(values: ArrayLike, covariate: ArrayLike, treatments: ArrayLike) -> Cup
     `values`, `covariate`: shape (n,); one for each user. A covariate of NaN (a new user) is replaced by the mean, so
     the value is unchanged.
     `treatments`: shape (n,).
-
-    Examples
-    --------
-    >>> adjusted = cuped([1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 0.0, 1.0], ["C", "C", "T1", "T1"])
-    >>> adjusted.values.tolist(), adjusted.theta, adjusted.variance_reduction
-    ([1.5, 1.5, 3.5, 3.5], 1.0, 1.0)
     """
     y = np.asarray(values, dtype=np.float64)
     x = np.asarray(covariate, dtype=np.float64)
@@ -79,13 +73,6 @@ def interaction(values: ArrayLike, first: ArrayLike, second: ArrayLike) -> Inter
     `values`: shape (n,); one for each user; NaN is left out.
     `first`, `second`: shape (n,); the user's treatment in each experiment.
     Raises `AnalyticsError` if a combination of treatments has fewer than two users, or its values do not vary.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> a, b = rng.integers(0, 2, 400), rng.integers(0, 2, 400)
-    >>> interaction(rng.normal(a + b), a, b).p_value > 0.01, interaction(rng.normal(a * b), a, b).p_value < 0.01
-    (True, True)
     """
     frame = pd.DataFrame({"value": values, "first": first, "second": second}).dropna()
     cells = frame.groupby(["first", "second"], observed=True)["value"].agg(["count", "mean", "var"])
@@ -117,11 +104,6 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 
     `p_values`: shape (m,); NaN (not testable) stays NaN and is not counted.
     Returns shape (m,).
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
-    [0.03, 0.06, 0.06]
     """
     p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(p.shape, np.nan)
@@ -154,13 +136,6 @@ def sample_ratio(users: Mapping[str, int], split: Mapping[str, float] | None = N
     `split`: as declared, in any unit; equal by default.
     Raises `AnalyticsError` if there are fewer than two treatments, a weight is not above zero, or the split lacks a
     treatment.
-
-    Examples
-    --------
-    >>> sample_ratio({"C": 5_000, "T1": 5_050}).mismatch
-    False
-    >>> sample_ratio({"C": 5_000, "T1": 5_500}).mismatch
-    True
     """
     weights = dict.fromkeys(users, 1.0) if split is None else dict(split)
     if len(weights) < 2 or min(weights.values()) <= 0 or not users.keys() <= weights.keys():
@@ -257,12 +232,6 @@ def running_sample(values: ArrayLike, member: ArrayLike) -> RunningSample:
 
     `values`: shape (n,); of all users, in the order in which they entered.
     `member`: shape (..., n); whether the user is in this sample.
-
-    Examples
-    --------
-    >>> sample = running_sample([1.0, 9.0, 2.0, 3.0], [True, False, True, True])
-    >>> sample.n.tolist(), sample.mean.tolist(), sample.variance.tolist()
-    ([1, 1, 2, 3], [1.0, 1.0, 1.5, 2.0], [nan, nan, 0.5, 1.0])
     """
     array, of_sample = np.asarray(values, dtype=np.float64), np.asarray(member, dtype=bool)
     # shifted: a mean far from zero would cost the variance its precision

@@ -65,11 +65,6 @@ def parse_map(text: str) -> dict[str, str]:
     """Read `user=…,item=…`.
 
     Raises `DatasetError` if it has another form, or a role that there is not.
-
-    Examples
-    --------
-    >>> parse_map("user=uid,item=track id")
-    {'user': 'uid', 'item': 'track id'}
     """
     columns = {}
     for pair in text.split(","):

@@ -64,17 +64,6 @@ def listens_of(lines: Iterable[str], run_id: str) -> Iterator[Listen]:
     `lines`: in the order of the log.
     `run_id`: first part of all session ids; the same lines and run give the same event ids.
     Raises `AnalyticsError` if a line is invalid; the error says which.
-
-    Examples
-    --------
-    >>> lines = ['{"message": "next", "timestamp": 5, "user": 3, "track": 7, "time": 1.0, "latency": 0.002, '
-    ...          '"recommendation": 8, "experiments": {"demo": "T1"}}',
-    ...          '{"message": "last", "timestamp": 9, "user": 3, "track": 8, "time": 0.1, "latency": 0.001, '
-    ...          '"recommendation": null, "experiments": {"demo": "T1"}}']
-    >>> for listen in listens_of(lines, "log"):
-    ...     print(listen.event_id, listen.track, listen.recommender, dict(listen.treatments), listen.latency_ms)
-    log-3-0-0 7 None {} None
-    log-3-0-1 8 botify {'demo': 'T1'} 2.0
     """
     sessions: Counter[int] = Counter()
     open_sessions: dict[int, tuple[Listen, LogLine]] = {}  # user -> last listen and its line

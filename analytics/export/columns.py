@@ -30,14 +30,6 @@ def arrow_schema(event: type[Event]) -> pa.Schema:
 
     A union with null becomes a nullable column, a map of strings an Arrow map, a record a struct.
     `Recommendation.track` of an empty slate, -1 in the record, is null.
-
-    Examples
-    --------
-    >>> from botify.schemas.events import Track
-    >>> arrow_schema(Track).field("genre")
-    pyarrow.Field<genre: string>
-    >>> arrow_schema(Track).names[-2:]
-    ['kafka_partition', 'kafka_offset']
     """
     newest = max((schema for schema in load() if schema.event is event), key=lambda schema: schema.version)
     fields = [_field(field["name"], field["type"]) for field in json.loads(newest.text)["fields"]]
@@ -72,13 +64,6 @@ def record_batch(
 
     `events`: all of the schema's event class.
     `partitions`, `offsets`: position of each event's record.
-
-    Examples
-    --------
-    >>> from botify.schemas.events import Track
-    >>> batch = record_batch(arrow_schema(Track), [Track(7, "Kanye West", None, None, "Stronger")], [3], [17])
-    >>> batch.select(["track", "genre", "kafka_offset"]).to_pylist()
-    [{'track': 7, 'genre': None, 'kafka_offset': 17}]
     """
     if not events:
         return pa.RecordBatch.from_pylist([], schema=schema)

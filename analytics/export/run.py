@@ -34,13 +34,6 @@ def check_reachable(topic: TopicState, next_offsets: Mapping[int, int]) -> None:
     ------
     ExportError
         Of a partition, records that were not exported are gone, or fewer are there than were exported.
-
-    Examples
-    --------
-    >>> check_reachable(TopicState("botify.listens", "an-id", start={0: 20}, end={0: 50}), {0: 10})
-    Traceback (most recent call last):
-    botify.analytics.export.files.ExportError: botify.listens[0]: the export resumes at offset 10, but the topic holds \
-only 20 to 49; keep this folder as it is and export the rest into another one
     """
     for partition, offset in next_offsets.items():
         start, end = topic.start[partition], topic.end[partition]

@@ -28,15 +28,6 @@ def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
     `listens`: as `botify.analytics.data.listens_frame`, without copies.
     The result has one row for each recommendation with a propensity: user, session_id, position, timestamp_ms, previous
     (the track before it), track, reward (the fraction heard) and propensity.
-
-    Examples
-    --------
-    >>> from botify.analytics.data import listens_frame
-    >>> from botify.schemas.events import Listen
-    >>> first = Listen("a-0", 7, 5, 1.0, 0, "a", 0, False, None, {}, None, None)
-    >>> second = Listen("a-1", 7, 6, 0.5, 9, "a", 1, True, "random", {}, 0.1, 2.0)
-    >>> logged_decisions(listens_frame([second, first]))[["previous", "track", "reward"]].to_dict("list")
-    {'previous': [5], 'track': [6], 'reward': [0.5]}
     """
     ordered = listens.sort_values(["user", "session_id", "position"], kind="stable", ignore_index=True)
     before = ordered.shift(1)
@@ -67,11 +58,6 @@ def probability(lists: Lists, tracks: ArrayLike, otherwise: float) -> Floats:
     tracks : array_like of int, shape (n,)
     otherwise : float
         Probability of each track if the list is empty: that of the policy's fallback.
-
-    Examples
-    --------
-    >>> probability(np.array([[5, 6], [5, -1], [-1, -1]]), [6, 6, 6], otherwise=0.01).tolist()
-    [0.5, 0.0, 0.01]
     """
     sizes = (lists != NO_TRACK).sum(axis=1)
     hits = (lists == np.asarray(tracks)[:, None]).any(axis=1)
@@ -88,12 +74,6 @@ def mean_over_list(lists: Lists, values: Floats, otherwise: ArrayLike) -> Floats
         Of each track of each list; those at `NO_TRACK` are left out.
     otherwise : array_like of float, shape (n,) or a number
         Mean of an empty list.
-
-    Examples
-    --------
-    >>> lists, values = np.array([[5, 6], [5, -1], [-1, -1]]), np.array([[1.0, 0.0], [0.5, 9.0], [9.0, 9.0]])
-    >>> mean_over_list(lists, values, otherwise=0.2).tolist()
-    [0.5, 0.5, 0.2]
     """
     present = lists != NO_TRACK
     sizes = present.sum(axis=1)
@@ -102,13 +82,7 @@ def mean_over_list(lists: Lists, values: Floats, otherwise: ArrayLike) -> Floats
 
 
 def padded(groups: list[NDArray[np.int64]]) -> Lists:
-    """Return lists of different lengths as one array.
-
-    Examples
-    --------
-    >>> padded([np.array([5]), np.array([], dtype=np.int64), np.array([6, 7])]).tolist()
-    [[5, -1], [-1, -1], [6, 7]]
-    """
+    """Return lists of different lengths as one array."""
     lists = np.full((len(groups), max((len(group) for group in groups), default=0)), NO_TRACK, dtype=np.int64)
     for row, group in enumerate(groups):
         lists[row, : len(group)] = group

@@ -79,12 +79,6 @@ def ips(
 
     `alpha`: one minus the confidence.
     `clip`: largest weight: less variance, but a downward bias for non-negative rewards.
-
-    Examples
-    --------
-    >>> log = Decisions(np.array([1.0, 0.0]), np.array([0.5, 0.5]), np.array([1.0, 0.0]))
-    >>> ips(log).value
-    1.0
     """
     weights = decisions.weights(clip)
     terms = weights * decisions.rewards

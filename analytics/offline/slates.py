@@ -145,12 +145,6 @@ def drawn_slates(lists: Lists, tracks: NDArray[np.int64], explore: float = 1.0) 
     tracks : ndarray of int64, shape (n, places)
     explore : float
         0 to 1; 1 draws evenly without replacement.
-
-    Examples
-    --------
-    >>> lists, slates = np.array([[5, 6, 7], [5, 6, 7]]), np.array([[5, 7], [9, 5]])
-    >>> drawn_slates(lists, slates, explore=0.5).round(3).tolist()
-    [[0.667, 0.25], [0.0, 0.667]]
     """
     left, probabilities = lists != NO_TRACK, np.zeros(tracks.shape)
     rows = np.arange(len(lists))
@@ -167,14 +161,6 @@ def whole_slates(slates: Slates, targets: Floats) -> Decisions:
     """Return each slate as one decision, whose reward is the sum over its places.
 
     `targets`: shape (n, places); the target policy's probability of each track, given those before it.
-
-    Examples
-    --------
-    >>> from botify.analytics.offline.off_policy import ips
-    >>> one = np.array([7])
-    >>> log = Slates(one, one, np.array([[1, 2]]), np.array([[0.5, 0.5]]), np.array([[0.0, 1.0]]))
-    >>> ips(whole_slates(log, np.array([[1.0, 0.25]]))).value
-    1.0
     """
     probabilities = slates.checked(targets).prod(axis=1)
     return Decisions(slates.rewards.sum(axis=1), slates.propensities.prod(axis=1), probabilities, slates.users)

@@ -51,12 +51,6 @@ def line_chart(
         Whether a linear y axis begins at zero.
     reference : float, optional
         A value to compare with, drawn as a horizontal line.
-
-    Examples
-    --------
-    >>> chart = line_chart(pd.DataFrame({"C": [1.0, 0.5]}), "Half leave", "sessions by listen", "listen", "share")
-    >>> len(chart.axes[0].lines)
-    1
     """
     figure, (axes,) = new_figure(title)
     draw_lines(axes, frame, colours(list(frame.columns), control), bands or {})
@@ -125,13 +119,6 @@ def spread(places: Sequence[float], apart: float) -> list[float]:
 
     Runs of positions that are too near are spread around their mean (pool adjacent violators, as in isotonic
     regression: Barlow et al., 1972).
-
-    Examples
-    --------
-    >>> [round(place, 2) for place in spread([0.1, 0.5, 0.5], apart=0.1)]
-    [0.1, 0.45, 0.55]
-    >>> [round(place, 2) for place in spread([0.0, 0.0], apart=0.1)]
-    [0.0, 0.1]
     """
     runs: list[tuple[float, int]] = []  # mean of (place - rank · apart), and the number of places
     for rank, place in enumerate(places):

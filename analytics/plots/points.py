@@ -76,12 +76,6 @@ def against(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     """Join two tables of estimates with their intervals, for `dots`.
 
     `x`, `y`: columns estimate, lower and upper; rows that are not in both are left out.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"estimate": [2.0], "lower": [1.0], "upper": [3.0]}, index=["random"])
-    >>> against(table, table).columns.tolist()
-    ['x', 'x_lower', 'x_upper', 'y', 'y_lower', 'y_upper']
     """
     named = [
         table[["estimate", "lower", "upper"]].set_axis([axis, f"{axis}_lower", f"{axis}_upper"], axis=1)
@@ -111,12 +105,6 @@ def forest_plot(
         Drawn as a line.
     marked : container of str
         Rows in blue, for comparison.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"estimate": [2.0], "lower": [1.0], "upper": [3.0]}, index=["time"])
-    >>> forest_plot(rows, "More time", "effect and 95 % interval", "effect, %").axes[0].get_yticklabels()[0].get_text()
-    'time'
     """
     shown = rows.dropna(subset=["estimate", "lower", "upper"])
     at = reference or 0.0

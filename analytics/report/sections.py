@@ -113,13 +113,7 @@ def popularity_section(data: ReportData) -> Section:
 
 
 def fitting_half_life(span_ms: int) -> tuple[str, int]:
-    """Return the longest half-life that fits eight times into a period, else the shortest.
-
-    Examples
-    --------
-    >>> fitting_half_life(14 * 24 * 60 * 60 * 1000)[0]
-    '1 day'
-    """
+    """Return the longest half-life that fits eight times into a period, else the shortest."""
     fitting = [(name, ms) for name, ms in _HALF_LIVES_MS.items() if 8 * ms <= span_ms]
     return fitting[-1] if fitting else next(iter(_HALF_LIVES_MS.items()))
 

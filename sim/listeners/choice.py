@@ -34,13 +34,6 @@ def logit(appeals: Floats) -> Floats:
     The model of users in RecSim (Ie et al., arXiv:1909.04847, 2019) and in SlateQ (Ie et al., IJCAI 2019).
 
     `appeals`: shape (n, places).
-
-    Examples
-    --------
-    >>> logit(np.array([[0.5], [0.2]])).ravel().round(3).tolist()
-    [0.5, 0.2]
-    >>> logit(np.array([[0.5, 0.5], [0.5, 0.0]])).round(3).tolist()
-    [[0.4, 0.2], [0.5, 0.0]]
     """
     capped = np.minimum(appeals, _MOST)
     odds: Floats = capped / (1 - capped) * _weights(appeals.shape[1])
@@ -59,11 +52,6 @@ def cascade(appeals: Floats) -> Floats:
     "An experimental comparison of click position-bias models" (WSDM 2008), with the places' weights.
 
     `appeals`: shape (n, places).
-
-    Examples
-    --------
-    >>> cascade(np.array([[0.5, 0.5], [0.5, 0.0]])).round(3).tolist()
-    [[0.5, 0.125], [0.5, 0.0]]
     """
     rejected = np.cumprod(1 - appeals, axis=1)
     reached = np.concatenate([np.ones((len(appeals), 1)), rejected[:, :-1]], axis=1)

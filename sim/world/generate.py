@@ -40,24 +40,12 @@ _NOUNS = _words(
 
 
 def genre_names(count: int) -> tuple[str, ...]:
-    """Return `count` different genre names.
-
-    Examples
-    --------
-    >>> genre_names(2)
-    ('ambient', 'bachata')
-    """
+    """Return `count` different genre names."""
     return tuple(_numbered(_GENRES, index) for index in range(count))
 
 
 def artist_names(count: int) -> tuple[str, ...]:
-    """Return `count` different artist names.
-
-    Examples
-    --------
-    >>> artist_names(1)
-    ('The Amber Anchors',)
-    """
+    """Return `count` different artist names."""
     pairs = [f"The {adjective} {noun}" for noun in _NOUNS for adjective in _ADJECTIVES]
     return tuple(_numbered(pairs, index) for index in range(count))
 

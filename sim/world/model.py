@@ -91,11 +91,6 @@ def nearest(embeddings: NDArray[np.float32], to: NDArray[np.float32], count: int
         At most the number of all tracks.
 
     Returns shape (n, count), nearest first; ties in order of the track's id.
-
-    Examples
-    --------
-    >>> nearest(np.array([[1, 0], [2, 0], [0, 1]], dtype=np.float32), np.array([[1, 0]], dtype=np.float32), 2).tolist()
-    [[1, 0]]
     """
     total = len(embeddings)
     groups = -(-total // _GROUP)

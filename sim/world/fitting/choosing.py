@@ -86,13 +86,7 @@ def tastes_of(world: World) -> NDArray[np.float32]:
 
 
 def draw(logits: NDArray[np.floating], uniforms: NDArray[np.float64]) -> Ints:
-    """Draw an index of each row with probability proportional to the exponential of its logit; logits are changed.
-
-    Examples
-    --------
-    >>> draw(np.array([[-np.inf, 0.0], [0.0, 0.0]]), np.array([0.3, 0.3])).tolist()
-    [1, 0]
-    """
+    """Draw an index of each row with probability proportional to the exponential of its logit; logits are changed."""
     drawn, some = np.empty(len(logits), dtype=np.int64), max(1, _IN_CACHE // logits.shape[1])
     for start in range(0, len(logits), some):
         part, rows = logits[start : start + some], slice(start, start + some)
