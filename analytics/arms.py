@@ -45,7 +45,7 @@ def arm_name(treatment: str, recommenders: Mapping[str, str]) -> str:
 def effect_rows(
     effects: Iterable[Effect], recommenders: Mapping[str, str], metrics: Collection[str] = METRIC_WORDS.keys()
 ) -> pd.DataFrame:
-    """Return effects as rows of `botify.analytics.plots.points.forest_plot`.
+    """Return effects as rows of `botify.analytics.charts.forest_plot`.
 
     `metrics`: metrics to show; with a single one, rows are named by the treatment alone.
     """
@@ -90,8 +90,7 @@ def signed(percent: float) -> str:
     return "–" if math.isnan(percent) else f"{percent:+.1f}"
 
 
-MAIN_METRIC = "mean_time_per_session"
-"""Metric of a verdict: how long listeners stay."""
+MAIN_METRIC = "mean_time_per_session"  # metric of a verdict: how long listeners stay
 
 
 def verdict(results: ExperimentResults, recommenders: Mapping[str, str], metric: str = MAIN_METRIC) -> list[str]:

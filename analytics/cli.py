@@ -15,14 +15,22 @@ from rich.table import Table
 
 from botify.analytics import AnalyticsError
 from botify.analytics.arms import signed
-from botify.analytics.assignment import Assignment, assign, metrics_before
+from botify.analytics.assignment import (
+    FEWEST,
+    Assignment,
+    Segmentation,
+    assign,
+    by_segment,
+    favourite_genres,
+    metrics_before,
+    returning,
+)
 from botify.analytics.data import read_listens
 from botify.analytics.experiment import CONTROL, HOUR_MS, Analysis, ExperimentResults, analyse
 from botify.analytics.exported import open_listens
 from botify.analytics.monitoring import Interactions, interactions_of
 from botify.analytics.planning import Plan, Wanted, plan_experiment
 from botify.analytics.sessions import sessions_of
-from botify.analytics.slices import FEWEST, Segmentation, by_segment, favourite_genres, returning
 from botify.core.cli import Alpha, Data, Json, Run, console, print_json, progress, say
 from botify.core.kafka.admin import require_kafka
 from botify.core.settings import Settings
@@ -30,8 +38,7 @@ from botify.core.sql import EngineName, EngineOption, needs_files
 from botify.schemas.catalogue import read_catalogue
 from botify.schemas.registry import codec_of
 
-GROUP = "botify.experiment"
-"""Entry points by which other packages add commands to this group."""
+GROUP = "botify.experiment"  # entry points by which other packages add commands to this group
 
 experiment = typer.Typer(help="Plan A/B experiments and analyse their results.", no_args_is_help=True)
 for _entry in entry_points(group=GROUP):
@@ -198,11 +205,7 @@ def _weights(text: str | None) -> dict[str, float] | None:
 
 
 def render_table(results: ExperimentResults, notes: Iterable[str] = (), alpha: float = 0.05) -> Table:
-    """Draw Botify's table: significant effects in green (better) or red (worse).
-
-    `notes`: shown below the table.
-    `alpha`: one minus the confidence of the intervals.
-    """
+    """Draw Botify's table: significant effects in green (better) or red (worse)."""
     ratio = results.ratio
     lines = ["listeners: " + ", ".join(f"{users:,} in {name}" for name, users in ratio.observed.items())]
     if ratio.mismatch:

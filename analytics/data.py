@@ -143,16 +143,10 @@ def read_listens(
 
     Copies, dead letters and invalid records are left out, as by the worker.
 
-    Parameters
-    ----------
-    run_id : str, optional
-        Only this run of the simulator.
-    from_offsets, to_offsets : mapping of partition to offset, optional
-        First offset to read (by default the oldest) and first one not to read (by default the end of the topic at the
-        time of the call).
-    tell : callable of float, float
-        Told how many records were read since its last call, and how many there are.
-
+    `run_id`: only this run of the simulator.
+    `from_offsets`, `to_offsets`: first offset to read (by default the oldest) and first one not to read (by default the
+    end of the topic at the time of the call).
+    `tell`: told how many records were read since its last call, and how many there are.
     Raises `TopicError` if the topic does not exist or the broker stops answering.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)

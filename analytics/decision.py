@@ -36,8 +36,7 @@ from botify.core.welch import Sample
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-Samples = tuple[Sample | RunningSample, Sample | RunningSample]
-"""Of the control and of the treatment."""
+Samples = tuple[Sample | RunningSample, Sample | RunningSample]  # of the control and of the treatment
 
 SHIP, ROLL_BACK, GO_ON, STOP = "ship", "roll back", "go on", "stop undecided"
 
@@ -151,16 +150,10 @@ def decide(
 ) -> Decision:
     """Decide about a treatment.
 
-    Parameters
-    ----------
-    users : DataFrame
-        In the order in which they entered, each once with final values (`botify.analytics.monitoring.settled_users`):
-        `treatment` and the metrics, adjusted by CUPED if wanted. Users after the horizon are left out.
-    split : mapping of treatment to weight, optional
-        As declared; equal by default.
-    recommenders : mapping of treatment to recommender, optional
-        For the sentence.
-
+    `users`: in the order in which they entered, each once with final values
+    (`botify.analytics.monitoring.settled_users`): `treatment` and the metrics, adjusted by CUPED if wanted. Users after
+    the horizon are left out.
+    `split`: as declared; equal by default.
     Raises `AnalyticsError` if a metric of the rule is missing.
 
     Examples

@@ -12,15 +12,13 @@ import pandas as pd
 
 from botify.analytics import AnalyticsError
 from botify.analytics.assignment import Assignment, assign, metrics_before, sessions_in, user_metrics
-from botify.analytics.linearised import add_linearised
 from botify.analytics.monitoring import adjust, settled_users
 from botify.analytics.sessions import CutOff, retention, sessions_of
-from botify.analytics.statistics import ConfidenceSequence, SampleRatio, holm, sample_ratio
+from botify.analytics.statistics import ConfidenceSequence, SampleRatio, add_linearised, holm, sample_ratio
 from botify.core.goals import BETTER
 from botify.core.welch import Difference, Sample, welch
 
-CONTROL = "C"
-"""Botify's name of the control."""
+CONTROL = "C"  # Botify's name of the control
 
 Comparison = Callable[[Sample, Sample], Difference]
 """Compares control and treatment: `welch`, or the `difference` of a `ConfidenceSequence`."""
@@ -76,19 +74,8 @@ def experiment_results(
 ) -> ExperimentResults:
     """Compare an experiment's treatments.
 
-    Parameters
-    ----------
-    listens : DataFrame
-        As `botify.analytics.data.listens_frame`, without copies.
-    control : str
-        Treatment to compare with.
-    alpha : float
-        One minus the confidence of each interval.
-    cut_off : {"keep", "drop"}
-        Whether to keep sessions whose end was not seen; see `botify.analytics.sessions.sessions_of`.
-    split : mapping of treatment to weight, optional
-        As declared; equal by default.
-
+    `listens`: as `botify.analytics.data.listens_frame`, without copies.
+    `split`: as declared; equal by default.
     Raises `AnalyticsError` if no listen carries this experiment, no user had its control, or the split does not fit the
     treatments.
     """
@@ -105,10 +92,7 @@ def results_of(
     compare: Comparison = welch,
     split: Mapping[str, float] | None = None,
 ) -> ExperimentResults:
-    """Compare an experiment's users; parameters and errors as of `experiment_results` and `effects_of`.
-
-    `mixed`: number of users left out because they were seen in more than one treatment.
-    """
+    """Compare an experiment's users; parameters and errors as of `experiment_results` and `effects_of`."""
     effects = effects_of(users, control, compare)
     counts = {str(treatment): len(group) for treatment, group in users.groupby("treatment", observed=True)}
     return ExperimentResults(name, control, users, effects, sample_ratio(counts, split), mixed)
@@ -175,7 +159,7 @@ class Analysis:
     split: Mapping[str, float] | None = None  # as declared; equal by default
     # adds retention on these days after each user's first session in the experiment (`botify.analytics.sessions`)
     retention_days: Sequence[int] = ()
-    quantiles: Sequence[float] = ()  # adds these quantiles over users of `QUANTILES_OF` (`botify.analytics.linearised`)
+    quantiles: Sequence[float] = ()  # adds these quantiles over users of `QUANTILES_OF` (`botify.analytics.statistics`)
     ratio: bool = False  # adds the time of all sessions over their number, in which each session weighs alike
 
 

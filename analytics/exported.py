@@ -12,7 +12,7 @@ from pyarrow import parquet
 from botify.analytics import AnalyticsError
 from botify.analytics.assignment import Assignment, assignment_of, unknown_experiment
 from botify.analytics.data import CATEGORIES
-from botify.analytics.export.files import NAME, read_manifest
+from botify.analytics.export_files import NAME, read_manifest
 from botify.core.sql import Engine, EngineName, open_engine, steps
 from botify.schemas.events import Listen
 
@@ -93,7 +93,7 @@ class ExportedListens:
         )
 
     def chosen_tracks(self) -> pd.DataFrame:
-        """Return user and track of the listens that no recommender led to, for `botify.analytics.slices`."""
+        """Return user and track of the listens that no recommender led to, for `botify.analytics.assignment`."""
         return self._engine.frame(_CHOSEN)
 
     def count(self) -> int:

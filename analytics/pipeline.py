@@ -20,7 +20,6 @@ def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
 
     Nothing is committed. A repeated request counts from the first time; a second answer is left out.
 
-    `run_id`: only this run of the simulator.
     The result is indexed by request id: `position`; `asked_at` and `answered_at` (UTC, Kafka's timestamps);
     `latency_ms` between the two; `recommender`; and `behind`, the number of the session's listens that the recommender
     did not know, because they were not in the state and the request carries the last one only. All but the first two
@@ -74,7 +73,6 @@ PERCENTILES = (50, 95, 99)
 def latency_over_time(answers: pd.DataFrame, step: str = "1s") -> pd.DataFrame:
     """Compute latency percentiles by steps of wall time.
 
-    `step`: as in pandas.
     The result is indexed by time: p50, p95 and p99 in ms; NaN in steps without answers.
     """
     latency = answers.set_index("asked_at")["latency_ms"].resample(step)

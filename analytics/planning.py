@@ -18,21 +18,14 @@ from botify.analytics.sessions import DAY_MS
 from botify.core.goals import Goals
 from botify.core.welch import Sample
 
-MOST_USERS = 10**9
-"""Upper bound of the search."""
+MOST_USERS = 10**9  # upper bound of the search
 
 
 def power(effect: float, deviation: float, control_users: float, treatment_users: float, alpha: float = 0.05) -> float:
     """Return the power of a two-sided t-test at level alpha.
 
-    Parameters
-    ----------
-    effect : float
-        True difference of the means.
-    deviation : float
-        Standard deviation of a user's value, in the unit of the effect; the same in both samples.
-    control_users, treatment_users : float
-        At least two each.
+    `deviation`: standard deviation of a user's value, in the unit of the effect; the same in both samples.
+    `control_users`, `treatment_users`: at least two each.
     """
     df = control_users + treatment_users - 2
     shift = abs(effect) / deviation / math.sqrt(1 / control_users + 1 / treatment_users)
@@ -47,15 +40,8 @@ def users_needed(
 ) -> tuple[int, int]:
     """Return the number of users that control and treatment need.
 
-    Parameters
-    ----------
-    effect, deviation : float
-        As in `power`; the effect is the smallest relevant one.
-    wanted_power : float
-        Between alpha and 1.
-    ratio : float
-        Users of the treatment for each user of the control.
-
+    `wanted_power`: between alpha and 1.
+    `ratio`: users of the treatment for each user of the control.
     Raises `AnalyticsError` if a deviation or ratio is not above 0, the power is out of range, or `MOST_USERS` are not
     enough.
     """
@@ -123,15 +109,8 @@ def decision_users(
     1 − β / (G + 1): the probability that any fails is then at most β. Of several success metrics the one that varies
     most decides. Guardrails are planned without a loss.
 
-    Parameters
-    ----------
-    spread : mapping of metric to float
-        Standard deviation of a user's value over the mean, after CUPED.
-    effect : float
-        The smallest relevant one, as a share of the mean.
-    treatments : int
-        Treatments besides the control; they divide alpha.
-
+    `spread`: standard deviation of a user's value over the mean, after CUPED.
+    `effect`: the smallest relevant one, as a share of the mean.
     Raises `AnalyticsError` if the effect or the power is out of range.
     """
     if not effect > 0 or not alpha < wanted_power < 1:

@@ -25,15 +25,9 @@ def popularity_over_time(
 ) -> pd.DataFrame:
     """Compute each track's popularity at moments t: Σ fraction · 2^((tᵢ − t)/h) over its listens until t.
 
-    Parameters
-    ----------
-    listens : DataFrame
-        With track, fraction and timestamp_ms.
-    times_ms : array_like of int
-        Ascending.
-    tracks : sequence of int, optional
-        Only these; by default all that were heard. The result has moments × tracks values.
-
+    `listens`: with track, fraction and timestamp_ms.
+    `times_ms`: ascending.
+    `tracks`: only these; by default all that were heard. The result has moments × tracks values.
     The result has the index time (UTC), a column for each track.
     """
     moments = np.asarray(times_ms, dtype=np.int64)
@@ -62,7 +56,6 @@ def rising(fast: pd.DataFrame, slow: pd.DataFrame, fast_ms: float, slow_ms: floa
     score is the excess in these standard deviations, with E at least one listen, so that one listen is no trend.
 
     `fast`, `slow`: as `popularity_over_time`, of the same moments and tracks.
-    `fast_ms`, `slow_ms`: their half-lives.
 
     Examples
     --------
@@ -78,7 +71,6 @@ def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Se
     """Return for each moment the share of the wanted tracks among the best scores (recall at `count`).
 
     `scores`: a row for each moment, a column for each track.
-    `wanted`: of the same shape.
     The result is NaN at moments without wanted tracks.
 
     Examples
@@ -129,8 +121,6 @@ def among_best(scores: pd.DataFrame, count: int) -> pd.DataFrame:
 def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -> pd.Series[float]:
     """Return for each moment the share of the choices until the next moment that are among its most popular tracks.
 
-    `chosen`: with track and timestamp_ms.
-    `count`: number of popular tracks.
     The result is indexed as the popularity without its last moment; NaN if nothing was chosen.
     """
     moments = pd.DatetimeIndex(popularity.index).as_unit("ms").asi8

@@ -12,8 +12,7 @@ from scipy import special, stats
 from botify.analytics.statistics import ConfidenceSequence
 
 Floats = NDArray[np.float64]
-BURN_IN = 50
-"""Users that each sample needs before it is looked at: the theory is asymptotic."""
+BURN_IN = 50  # users that each sample needs before it is looked at: the theory is asymptotic
 
 
 def mixture_bound(users: ArrayLike, alpha: float, tuned_for: int) -> Floats:
@@ -23,14 +22,8 @@ def mixture_bound(users: ArrayLike, alpha: float, tuned_for: int) -> Floats:
     (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Annals of Statistics 52, 2024, one-sided form). It is the
     two-sided bound at 2 α but for the 1: 8 % closer to zero than the two-sided one at α = 0.05.
 
-    Parameters
-    ----------
-    users : array_like of float
-        Of both samples.
-    alpha : float
-        Probability that any look of all exceeds the bound without an effect.
-    tuned_for : int
-        Users at which the bound is lowest.
+    `alpha`: probability that any look of all exceeds the bound without an effect.
+    `tuned_for`: users at which the bound is lowest.
 
     Examples
     --------

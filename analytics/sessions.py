@@ -46,7 +46,6 @@ def retention(sessions: pd.DataFrame, days: Sequence[int] = (1, 7, 28)) -> pd.Da
     Day d is the time from 24·d to 24·(d + 1) hours after the user's first session, so it has the same length for all.
 
     `sessions`: with the columns user, started_ms and ended_ms, from the users' first day on.
-    `days`: from 1.
     The result is indexed by user, a column `retention_day_<d>` for each day: 1.0 came back, 0.0 did not, NaN if the
     data ends before the day does.
     """
@@ -61,8 +60,7 @@ def retention(sessions: pd.DataFrame, days: Sequence[int] = (1, 7, 28)) -> pd.Da
     return pd.DataFrame(columns, index=first_ms.index)
 
 
-MOST_TRACKS = 40
-"""End of a curve: few sessions are longer, so the rest is noise."""
+MOST_TRACKS = 40  # end of a curve: few sessions are longer, so the rest is noise
 
 
 def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = MOST_TRACKS) -> pd.DataFrame:
@@ -72,7 +70,6 @@ def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = M
     1958), S(k) = Π_{j ≤ k} (1 − ended at j / reached j).
 
     `sessions`: as `botify.analytics.sessions.sessions_of`, with a column to group by.
-    `most`: last k.
     The result has the index k from 0 to `most`, a column for each group, values from 1 down; NaN after the longest
     session.
     """
@@ -93,7 +90,6 @@ def fraction_by_position(listens: pd.DataFrame, by: str = "treatment", most: int
     Listeners who hear little leave, so later positions represent satisfied listeners.
 
     `listens`: as `botify.analytics.data.listens_frame`, with a column to group by.
-    `most`: last position.
     The result has the index position from 1, a column for each group.
     """
     recommended = listens[listens["position"].between(1, most)]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from botify.analytics.plots.style import png
+from botify.analytics.chart_style import png
 from botify.bench.figures import Record, record_command
 from botify.bench.online import LAST, measure_online
 from botify.bench.online import table_of as table_of_windows

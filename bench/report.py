@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.table import Table
 
-from botify.analytics.plots.lines import line_chart
+from botify.analytics.charts import line_chart
 from botify.bench.figures import table
 from botify.bench.simulated import Measured, Task
 from botify.bench.yardsticks import ORACLE, Gap

@@ -30,7 +30,8 @@ from botify.schemas.events import Track
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, create_topics, worker_group_of
 from botify.services.stack.ports import find_free
-from botify.sim.loop import publish_catalogue, run_loop
+from botify.sim.loop import run_loop
+from botify.sim.loop.kafka import publish_catalogue
 from botify.sim.options import RunOptions
 from botify.sim.play import Progress
 from botify.sim.world.model import World

@@ -17,7 +17,7 @@ from rich import box
 from rich.table import Table
 
 from botify.analytics import AnalyticsError
-from botify.analytics.assignment import Assignment, assign, metrics_before, per_user
+from botify.analytics.assignment import Assignment, assign, metrics_before, novelty, per_user
 from botify.analytics.data import read_listens
 from botify.analytics.decision import ROLL_BACK, Decision, Rule, rows_of
 from botify.analytics.decision import decide as apply_rule
@@ -26,7 +26,6 @@ from botify.analytics.exported import open_listens
 from botify.analytics.monitoring import adjust, settled_users
 from botify.analytics.planning import decision_users
 from botify.analytics.sessions import sessions_of
-from botify.analytics.slices import novelty
 from botify.core.cli import Alpha, Data, Json, Run, console, print_json, progress, say
 from botify.core.goals import Goals
 from botify.core.kafka.admin import require_kafka

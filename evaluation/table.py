@@ -15,8 +15,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from botify.analytics.plots.lines import line_chart
-from botify.analytics.plots.style import png
+from botify.analytics.chart_style import png
+from botify.analytics.charts import line_chart
 from botify.evaluation.figures import CONFIDENCE, Difference, Row
 from botify.evaluation.protocols import Terms
 from botify.evaluation.ranker import UNTUNED

@@ -14,8 +14,15 @@ import pandas as pd
 
 from botify.analytics import AnalyticsError
 from botify.analytics.exported import open_listens
-from botify.analytics.offline.data import logged_decisions, probability
-from botify.analytics.offline.off_policy import Decisions, PolicyValue, earned, ips, snips
+from botify.analytics.offline.off_policy import (
+    Decisions,
+    PolicyValue,
+    earned,
+    ips,
+    logged_decisions,
+    probability,
+    snips,
+)
 
 SIZE = 20
 """Number of tracks that the policy draws from."""

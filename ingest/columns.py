@@ -27,8 +27,7 @@ from botify.ingest.model import (
 )
 from botify.schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS
 
-MAX_RAW = 500
-"""Characters that are kept of a rejected row."""
+MAX_RAW = 500  # characters that are kept of a rejected row
 STAGED_SCHEMA = pa.schema(
     [("ordinal", pa.int64()), ("user", pa.string()), ("item", pa.string()), *list(EVENT_SCHEMA)[2:]]
 )
@@ -65,7 +64,6 @@ def convert(rows: Rows, first: int, scale: tuple[float, float]) -> Chunk:
     """Convert rows.
 
     `first`: number of the first row that is accepted here, over all files; it decides among events of one time.
-    `scale`: lowest and highest rating.
     """
     verdict = _Verdict(len(rows.numbers))
     fields = {role: _plain(values) for role, values in rows.fields.items()}

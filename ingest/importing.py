@@ -21,11 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from botify.core.files import sync, write_durably
-from botify.ingest.card import Card, write_card
 from botify.ingest.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
-from botify.ingest.formats.registry import Format, find_format
+from botify.ingest.formats import Format, find_format
 from botify.ingest.inputs import BLOCK_BYTES, UNREADABLE, Source
-from botify.ingest.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, DatasetError
+from botify.ingest.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, Card, DatasetError, write_card
 from botify.ingest.reading import Dataset, dataset_directory, open_dataset
 from botify.ingest.sorting import Sorter, Tally, content_hash
 from botify.schemas.external_ids import USERS
@@ -35,16 +34,14 @@ ROLES = (
     "title", "artist", "genre", "release", "mood", "year", "country",
 )  # fmt: skip
 """What `--map` can name."""
-PART_ROWS = 500_000
-"""Rows of a staged file."""
+PART_ROWS = 500_000  # rows of a staged file
 SHARED_RULES = (
     "users and items are numbered by the rank of a keyed hash of their ids, so that a number tells no order",
     "events are sorted by time; those of one time keep the order of the source",
 )
 
 
-Progress = Callable[[str, int, int], None]
-"""Told what is done now, how much of it, and of how much."""
+Progress = Callable[[str, int, int], None]  # told what is done now, how much of it, and of how much
 
 
 def _untold(what: str, done: int, total: int) -> None:
@@ -87,15 +84,6 @@ def import_dataset(
     block_bytes: int = BLOCK_BYTES,
 ) -> Dataset:
     """Import a source as a dataset, or finish an import that was killed.
-
-    Parameters
-    ----------
-    home : Path
-        Data directory of the settings.
-    force : bool
-        Replace a dataset of this name.
-    block_bytes : int
-        How much of a file is read at a time.
 
     Raises `DatasetError` if the name is taken, another import writes it, or the source cannot be read.
     """

@@ -15,8 +15,7 @@ from typing import IO, Any, NamedTuple
 
 from botify.ingest.model import DatasetError
 
-BLOCK_BYTES = 8 * 1024 * 1024
-"""How much of a file is read at a time."""
+BLOCK_BYTES = 8 * 1024 * 1024  # how much of a file is read at a time
 ZIPS = (".zip", ".whl")
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, NotImplementedError)
@@ -44,16 +43,9 @@ class Source:
     the place is a file or a folder in the archive.
     `block_bytes`: how much of a file is read at a time; no result depends on it.
 
-    Attributes
-    ----------
-    members : list of Member
-        In the order of their names; an archive's in the order of the archive.
-    bytes_read : int
-        Of all members together, so far.
-    opened : list of str
-        Names of the members that were read.
-
-    Raises `DatasetError` if there is no such file, or nothing in it.
+    `members`: in the order of their names; an archive's in the order of the archive.
+    `bytes_read`: of all members together, so far.
+    `opened`: names of the members that were read.
     """
 
     def __init__(self, path: str, block_bytes: int = BLOCK_BYTES) -> None:

@@ -20,8 +20,7 @@ from botify.ingest.model import DatasetError
 
 MAX_LINE_BYTES = 256 * 1024 * 1024
 
-Rejected = tuple[int, str, str]
-"""Row number, reason and text of a row that is not imported."""
+Rejected = tuple[int, str, str]  # row number, reason and text of a row that is not imported
 
 
 class Rows(NamedTuple):

@@ -31,19 +31,15 @@ from botify.schemas.events import Listen
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
 
-WINDOW = 10_000
-"""Listens between two marks, at most."""
+WINDOW = 10_000  # listens between two marks, at most
 OF_A_USER = 25
 """… and of one user: a worker knows a user's last 50 listens, so it drops each that a resumed publisher sends again."""
-MARK_S = 1.0
-"""How long listens may be without a mark while the publisher waits for their time."""
+MARK_S = 1.0  # how long listens may be without a mark while the publisher waits for their time
 PAUSE_S = 0.05
-MARKS = "publishing.json"
-"""Marks of versions up to 0.2, in the dataset's folder, which an import replaces."""
+MARKS = "publishing.json"  # marks of versions up to 0.2, in the dataset's folder, which an import replaces
 LOCK = ".publishing.lock"
 
-Progress = Callable[[int, int], None]
-"""Told how many listens are published, and of how many."""
+Progress = Callable[[int, int], None]  # told how many listens are published, and of how many
 
 
 class Published(NamedTuple):
@@ -136,16 +132,8 @@ def _publish_window(
 class Clock:
     """Says when a listen is due: the first one now, the others as far from it as they were, by the speed.
 
-    Parameters
-    ----------
-    times_ms : ndarray of int64
-        Of all listens.
-    speed : float or None
-        None has all of them due at once.
-    first : int
-        The listen that is due now.
-    now_s : callable
-        Seconds, of a clock that never goes back.
+    `speed`: none has all of them due at once.
+    `now_s`: seconds, of a clock that never goes back.
 
     Examples
     --------

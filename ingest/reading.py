@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from botify.ingest.card import Card, read_card
 from botify.ingest.model import (
     CARD,
     CATALOGUE,
@@ -19,9 +18,11 @@ from botify.ingest.model import (
     EVENTS,
     ITEMS,
     REJECTED,
+    Card,
     DatasetError,
     Events,
     ItemColumns,
+    read_card,
 )
 from botify.schemas.external_ids import USERS, datasets_directory
 
@@ -87,7 +88,6 @@ class Dataset:
 def open_dataset(home: Path, name: str) -> Dataset:
     """Open a dataset by its name.
 
-    `home`: data directory of the settings (`Settings.home`).
     Raises `DatasetError` if there is none of that name, or it was made by another version.
     """
     directory = dataset_directory(home, name)

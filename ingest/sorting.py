@@ -27,15 +27,12 @@ from botify.ingest.model import (
 )
 from botify.schemas.external_ids import USERS
 
-MEMORY = "700MB"
-"""What DuckDB may use before it continues on the disk."""
-ROWS = 1024 * 1024
-"""Of a row group."""
+MEMORY = "700MB"  # what DuckDB may use before it continues on the disk
+ROWS = 1024 * 1024  # of a row group
 ID_KEY = 0x1D5
 """Numbers are ranks of ids mixed with this key, so that a number says nothing about when or how often an id came."""
 
-Progress = Callable[[int, int], None]
-"""Told how many events are done, and of how many."""
+Progress = Callable[[int, int], None]  # told how many events are done, and of how many
 
 
 class Figures(NamedTuple):
@@ -50,7 +47,6 @@ class Tally:
     """What is counted of events while they pass in order of time; it also numbers sessions.
 
     `has_time`: without times, no two events share one.
-    `kinds`: events of each kind.
     `sessions_given`: whether the source names sessions.
 
     Examples
@@ -155,17 +151,7 @@ _ORDERED = "SELECT * EXCLUDE (ordinal) FROM numbered ORDER BY time_ms, ordinal"
 
 
 class Sorter:
-    """Makes a dataset's files of staged rows, with bounded memory.
-
-    Parameters
-    ----------
-    staged : Path
-        Folder of the staged rows.
-    target : Path
-        Folder of the dataset.
-    spill : Path
-        Folder for what does not fit in memory.
-    """
+    """Makes a dataset's files of staged rows, with bounded memory."""
 
     def __init__(self, staged: Path, target: Path, spill: Path) -> None:
         self._target = target

@@ -65,9 +65,6 @@ class HttpAgent:
     Sends `{"track": ..., "time": fraction}`; `/next` answers `{"track": ...}`. A listen is sent again only if the
     server closed the connection, usually an idle one, and with the same `Idempotency-Key`; any other failure ends the
     run.
-
-    `url`: URL of the server, such as `http://127.0.0.1:5001`.
-    `tracks`: number of tracks of the catalogue.
     """
 
     def __init__(self, url: str, tracks: int) -> None:
@@ -221,15 +218,7 @@ AGENTS = ("dummy", "http", "console")
 def load_agent(name: str, world: World, seed: int, url: str, console: Console) -> Agent:
     """Make the agent.
 
-    Parameters
-    ----------
-    name : str
-        One of `AGENTS`, or `module:Class` of a class that takes a catalogue and a seed.
-    url : str
-        URL of the server that the `http` agent calls.
-    console : Console
-        Terminal of the `console` agent.
-
+    `name`: one of `AGENTS`, or `module:Class` of a class that takes a catalogue and a seed.
     Raises `LoadError` if there is no agent of that name, it cannot be imported, or it takes other arguments,
     and `AgentError` if it lacks the methods of an agent.
     """

@@ -19,8 +19,7 @@ from botify.core.telemetry import new_registry, observed
 from botify.schemas.event_time import parse_speed, utc
 from botify.sim import SimulationError
 from botify.sim.agents import load_agent
-from botify.sim.loop import RunResult, run_loop
-from botify.sim.loop.result import SimulatorMetrics
+from botify.sim.loop import RunResult, SimulatorMetrics, run_loop
 from botify.sim.options import RunOptions
 from botify.sim.play import Progress, play_world
 from botify.sim.schedule import Shard

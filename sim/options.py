@@ -60,10 +60,8 @@ LOOKAHEAD_MS = 10 * 60 * 1000
 """Event time by which a listener may lead the one furthest behind: well below the sessions' gap of 30 minutes."""
 _LEAST_WAIT_S, _MOST_WAIT_S = 0.002, 0.1
 """Shorter waits would make the loop spin, longer ones would make it slow to stop."""
-_TICK_S = 0.004
-"""Interval at which an offered load is sent: to wake for a single request costs more than to send it."""
-_SLACK_S = 0.25
-"""Longest stall of an offered load that is caught up."""
+_TICK_S = 0.004  # interval at which an offered load is sent: to wake for a single request costs more than to send it
+_SLACK_S = 0.25  # longest stall of an offered load that is caught up
 
 
 class Due(NamedTuple):
@@ -140,8 +138,7 @@ class OfferedRate(Pace):
         self.spent += requests
 
 
-SPREAD_MS = 10 * 60 * 1000
-"""The first sessions start within this time, so that they are not all at the same track."""
+SPREAD_MS = 10 * 60 * 1000  # the first sessions start within this time, so that they are not all at the same track
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 

@@ -51,15 +51,7 @@ def play_world(
 ) -> Progress:
     """Play the tracks that the agent recommends to the world's listeners.
 
-    Parameters
-    ----------
-    options : RunOptions
-        Event time begins at `start_ms`, or now; the options for Kafka are not used.
-    progress : callable
-        Called a few times a second.
-    listener : callable
-        Called with all finished listens.
-
+    `options`: event time begins at `start_ms`, or now; the options for Kafka are not used.
     Raises `SimulationError` if the options do not fit the world, or the agent fails.
 
     Examples

@@ -12,8 +12,7 @@ from botify.core.keyed_random import mix, uniform
 from botify.sim import SimulationError
 from botify.sim.listeners.model import ACTIVITY, RETURN, Floats, Ints
 
-PAUSE_MS = 60_000
-"""Time between two sessions of a slot."""
+PAUSE_MS = 60_000  # time between two sessions of a slot
 NO_USER = -1
 
 
@@ -73,16 +72,10 @@ class RelaySchedule:
     Each listener belongs to one slot, and each slot takes its listeners in turn, round after round, so its sessions do
     not depend on other slots.
 
-    Parameters
-    ----------
-    users : ndarray of int
-        The listeners, in the order in which they are assigned to slots.
-    slots : int
-        Limited to the number of listeners.
-    sessions : int, optional
-        Number of sessions in all; by default unlimited.
-    start_ms, spread_ms : int
-        The first session of a slot starts at `start_ms` in event time or up to `spread_ms` later.
+    `users`: the listeners, in the order in which they are assigned to slots.
+    `slots`: limited to the number of listeners.
+    `sessions`: number of sessions in all; by default unlimited.
+    `start_ms`, `spread_ms`: the first session of a slot starts at `start_ms` in event time or up to `spread_ms` later.
 
     Examples
     --------
@@ -127,8 +120,7 @@ class RelaySchedule:
 
 
 DAY_MS = 24 * 60 * 60 * 1000
-SESSIONS_PER_DAY = 1.0
-"""Mean over the listeners, whose rates are uniform between a quarter and seven quarters of it."""
+SESSIONS_PER_DAY = 1.0  # mean over the listeners, whose rates are uniform between a quarter and seven quarters of it
 HOURLY = (3, 2, 1, 1, 1, 2, 4, 7, 9, 8, 7, 7, 8, 8, 7, 7, 8, 10, 11, 11, 10, 9, 7, 5)
 """Relative rate of each hour of the day (UTC): low at night, with a morning peak and a higher evening peak."""
 

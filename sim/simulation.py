@@ -12,12 +12,9 @@ from botify.sim.listeners.model import BUDGET, Exposure, Floats, Ints, ListenerM
 from botify.sim.schedule import NO_USER, Schedule
 from botify.sim.world.model import World
 
-DECISION_MS = 20_000
-"""Time to judge a track, in addition to the part of it that is heard."""
-MOST_TRACKS = 500
-"""Maximum length of a session, for a listener who likes everything."""
-_FIRST_CAPACITY = 32
-"""Most sessions are shorter, and the few long ones must not make all others compare as many tracks."""
+DECISION_MS = 20_000  # time to judge a track, in addition to the part of it that is heard
+MOST_TRACKS = 500  # maximum length of a session, for a listener who likes everything
+_FIRST_CAPACITY = 32  # most sessions are shorter, and the few long ones must not make all others compare as many tracks
 
 _EMPTY, _LISTENING, _ASKING = 0, 1, 2
 

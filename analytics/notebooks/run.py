@@ -179,7 +179,6 @@ _METADATA = {
 def execute(path: Path, environment: Mapping[str, str]) -> NotebookNode:
     """Execute a notebook from top to bottom, and return it with its outputs.
 
-    `environment`: environment variables of the kernel, added to those of this process.
     Raises `CellExecutionError` if a cell raised.
     """
     notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]

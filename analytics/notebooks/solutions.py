@@ -22,7 +22,6 @@ def cosine_scores(counts: sparse.csr_array) -> Floats:
     With few listens most rows have nothing in common and the score is zero: the decomposition also sees tracks that are
     together with the same third one. With many listens the difference shrinks.
 
-    `counts`: shape (tracks, tracks).
     Returns shape (tracks, tracks).
 
     Examples
@@ -40,13 +39,8 @@ def cosine_scores(counts: sparse.csr_array) -> Floats:
 def weighted_together(sessions: Ints, tracks: Ints, fractions: Floats, size: int) -> sparse.csr_array:
     """Count a pair by the product of the fractions heard (notebook 09, exercise 2).
 
-    Parameters
-    ----------
-    sessions, tracks : ndarray of int64, shape (listens,)
-    fractions : ndarray of float64, shape (listens,)
-    size : int
-        Number of tracks.
-
+    `sessions`, `tracks`: shape (listens,).
+    `fractions`: shape (listens,).
     Returns shape (size, size).
 
     Examples
@@ -125,9 +119,6 @@ def epsilon_greedy(times: Floats, ends: Floats, epsilon: float = 0.1) -> Floats:
 
 def listeners_needed(values: Floats, effect: float = 0.02, power: float = 0.8, alpha: float = 0.05) -> int:
     """Return the listeners an arm that an effect needs (notebook 10, exercise 3).
-
-    `values`: the metric, one value a listener.
-    `effect`: of the mean, such as 0.02.
 
     Examples
     --------

@@ -20,10 +20,8 @@ HERE = Path(__file__).parent
 WORLD = HERE / "world.toml"
 MODEL = "trending"
 EXPERIMENT = "RECOMMENDERS"
-PREFIX = "notebooks"
-"""Of the run's topics."""
-STANDALONE = ("08",)
-"""Notebooks that do not tell of the run, but of the log that the variable names."""
+PREFIX = "notebooks"  # of the run's topics
+STANDALONE = ("08",)  # notebooks that do not tell of the run, but of the log that the variable names
 REAL_LOG = "BOTIFY_REAL_LOG"
 
 
@@ -43,8 +41,7 @@ PERIODS = (BEFORE, DURING)
 PACED = Period("paced", DURING.experiments, seed=13, start="2027-01-20")
 MINE = Period("mine", DURING.experiments, seed=14, start="2027-01-24")
 """The run of notebook 10, which makes it: the same experiment, with the lists of notebook 09."""
-REQUESTS_PER_S = 200
-"""Of the paced run."""
+REQUESTS_PER_S = 200  # of the paced run
 _WAY_OUT = (
     "This notebook tells of a simulated run: `python -m botify.analytics.notebooks.run --prepare` makes it here, "
     "on topics of its own"

@@ -3,6 +3,9 @@
 A decision is logged with its reward and its probability under the logging policy (`propensity`); the ratio of the
 target policy's probability to it is the decision's weight. All three estimators evaluate decisions in the situations
 that the logging policy led to, not the situations that the target policy would lead to.
+
+The target policies here draw uniformly from a list (popular tracks, an artist's, a track's neighbours, a listener's
+own), which gives their probability of any track.
 """
 
 from __future__ import annotations
@@ -10,17 +13,124 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from botify.analytics import AnalyticsError
-from botify.analytics.offline.data import Lists, RewardModel, mean_over_list, probability
+from botify.analytics.offline.ranking import NO_TRACK
 
 Floats = NDArray[np.float64]
+Lists = NDArray[np.int64]
+"""(decisions, k): the tracks from which each decision is drawn; `NO_TRACK` after the end of a list."""
+
+
+def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
+    """Return the recommendations that were played, each with the track before it.
+
+    A listen of a slate is among them, but its listener chose it from several: `analytics.offline.slates` is for those.
+
+    `listens`: as `botify.analytics.data.listens_frame`, without copies.
+    The result has one row for each recommendation with a propensity: user, session_id, position, timestamp_ms, previous
+    (the track before it), track, reward (the fraction heard) and propensity.
+    """
+    ordered = listens.sort_values(["user", "session_id", "position"], kind="stable", ignore_index=True)
+    before = ordered.shift(1)
+    follows = (
+        (before["user"] == ordered["user"])
+        & (before["session_id"] == ordered["session_id"])
+        & (before["position"] + 1 == ordered["position"])
+    )
+    decided = ordered[follows & ordered["propensity"].notna()]
+    return pd.DataFrame(
+        {
+            **{name: decided[name] for name in ("user", "session_id", "position", "timestamp_ms")},
+            "previous": before["track"][decided.index].astype(np.int64),
+            "track": decided["track"],
+            "reward": decided["fraction"],
+            "propensity": decided["propensity"],
+        }
+    ).reset_index(drop=True)
+
+
+def probability(lists: Lists, tracks: ArrayLike, otherwise: float) -> Floats:
+    """Return the probability with which each track is drawn from its list.
+
+    `lists`: shape (n, k); no track twice in a row.
+    `tracks`: shape (n,).
+    `otherwise`: probability of each track if the list is empty: that of the policy's fallback.
+    """
+    sizes = (lists != NO_TRACK).sum(axis=1)
+    hits = (lists == np.asarray(tracks)[:, None]).any(axis=1)
+    return np.where(sizes > 0, hits / np.maximum(sizes, 1), otherwise)
+
+
+def mean_over_list(lists: Lists, values: Floats, otherwise: ArrayLike) -> Floats:
+    """Return the mean of a value over each list: that of a reward model, say, under the policy.
+
+    `lists`: shape (n, k).
+    `values`: shape (n, k); of each track of each list; those at `NO_TRACK` are left out.
+    `otherwise`: shape (n,); mean of an empty list.
+    """
+    present = lists != NO_TRACK
+    sizes = present.sum(axis=1)
+    sums = np.where(present, values, 0.0).sum(axis=1)
+    return np.where(sizes > 0, sums / np.maximum(sizes, 1), otherwise)
+
+
+def padded(groups: list[NDArray[np.int64]]) -> Lists:
+    """Return lists of different lengths as one array."""
+    lists = np.full((len(groups), max((len(group) for group in groups), default=0)), NO_TRACK, dtype=np.int64)
+    for row, group in enumerate(groups):
+        lists[row, : len(group)] = group
+    return lists
+
+
+PRIOR_DECISIONS = 20  # decisions of average reward that are added to each track's own, as a prior
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModel:
+    """Mean reward of each track, plus a bonus if it is by the artist just heard."""
+
+    artist_of: Ints  # shape (tracks,); by track id
+    quality: Floats  # shape (tracks,); mean reward of each track, shrunk towards the mean of all
+    same_artist: float
+
+    @classmethod
+    def fit(cls, decisions: pd.DataFrame, artist_of: Ints) -> Self:
+        """Fit the model to decisions other than those to evaluate.
+
+        Examples
+        --------
+        >>> decisions = pd.DataFrame({"previous": [0, 2], "track": [1, 1], "reward": [1.0, 0.0]})
+        >>> model = RewardModel.fit(decisions, artist_of=np.array([0, 0, 1]))
+        >>> model.predict(np.array([0]), np.array([[1, 2, -1]])).tolist()
+        [[1.0, 0.5, 0.5]]
+        """
+        track, reward = decisions["track"].to_numpy(), decisions["reward"].to_numpy()
+        sums = np.bincount(track, reward, len(artist_of))
+        counts = np.bincount(track, minlength=len(artist_of))
+        quality = (sums + PRIOR_DECISIONS * reward.mean()) / (counts + PRIOR_DECISIONS)
+        same = artist_of[track] == artist_of[decisions["previous"].to_numpy()]
+        return cls(artist_of, quality, float((reward - quality[track])[same].mean()) if same.any() else 0.0)
+
+    def predict(self, previous: Ints, tracks: Ints) -> Floats:
+        """Return the reward of each track, given the track before it.
+
+        `previous`: shape (n,).
+        `tracks`: shape (n, k); at `NO_TRACK` the result is the mean reward.
+        """
+        known = np.where(tracks == NO_TRACK, 0, tracks)
+        same = (self.artist_of[known] == self.artist_of[previous][:, None]) & (tracks != NO_TRACK)
+        reward: Floats = self.quality[known] + self.same_artist * same
+        reward[tracks == NO_TRACK] = self.quality.mean()
+        return reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +165,8 @@ class Decisions:
 class Interval(StrEnum):
     """How an interval is made."""
 
-    T = "t"
-    """Student's: right for many decisions of rewards that are not rare."""
-    SKEWED = "skewed"
-    """Corrected for skewness (Hall, JRSS B 54, 1992): for rare rewards and heavy weights."""
+    T = "t"  # Student's: right for many decisions of rewards that are not rare
+    SKEWED = "skewed"  # corrected for skewness (Hall, JRSS B 54, 1992): for rare rewards and heavy weights
 
 
 class PolicyValue(NamedTuple):
@@ -117,14 +225,9 @@ def doubly_robust(
 
     Unbiased for any model if the propensities are right; a better model gives less variance.
 
-    Parameters
-    ----------
-    predicted : ndarray of float64, shape (n,)
-        Predicted reward of each decision, by a model that was fitted to other decisions.
-    predicted_under_target : ndarray of float64, shape (n,)
-        Predicted reward in the same situation, averaged over the target policy's decisions.
-    alpha, clip, interval
-        As for `ips`.
+    `predicted`: shape (n,); predicted reward of each decision, by a model that was fitted to other decisions.
+    `predicted_under_target`: shape (n,); predicted reward in the same situation, averaged over the target policy's
+    decisions.
     """
     weights = decisions.weights(clip)
     terms = predicted_under_target + weights * (decisions.rewards - predicted)
@@ -183,15 +286,8 @@ _NOTHING = PolicyValue(math.nan, math.nan, math.nan, 0.0)
 def evaluate_drawn(decisions: pd.DataFrame, lists: Lists, tracks: int, model: RewardModel) -> Evaluation:
     """Estimate the value of a policy that draws uniformly from lists, in logged situations.
 
-    Parameters
-    ----------
-    lists : ndarray of int64, shape (n, k)
-        Tracks from which the policy draws; the whole catalogue if a list is empty.
-    tracks : int
-        Size of the catalogue.
-    model : RewardModel
-        Fitted on other decisions.
-
+    `lists`: shape (n, k); tracks from which the policy draws; the whole catalogue if a list is empty.
+    `model`: fitted on other decisions.
     Raises `AnalyticsError` if there are no decisions.
     """
     target = probability(lists, decisions["track"], otherwise=1 / tracks)

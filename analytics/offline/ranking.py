@@ -11,8 +11,7 @@ from scipy import stats
 
 from botify.analytics import AnalyticsError
 
-NO_TRACK = -1
-"""Fills the end of a short list."""
+NO_TRACK = -1  # fills the end of a short list
 
 
 class Rankings(NamedTuple):
@@ -26,14 +25,9 @@ class Rankings(NamedTuple):
 def judge(users: ArrayLike, recommended: ArrayLike, liked: pd.DataFrame) -> Rankings:
     """Mark each recommended track that its user liked.
 
-    Parameters
-    ----------
-    users : array_like of int, shape (n,)
-    recommended : array_like of int, shape (n, k)
-        Each user's tracks, best first; `NO_TRACK` after the end of a list.
-    liked : DataFrame
-        Columns user and track, from the future; duplicates count once.
-
+    `users`: shape (n,).
+    `recommended`: shape (n, k); each user's tracks, best first; `NO_TRACK` after the end of a list.
+    `liked`: columns user and track, from the future; duplicates count once.
     Raises `AnalyticsError` if the shapes do not fit, or a list has a track twice.
     """
     user_ids, lists = np.asarray(users, dtype=np.int64), np.asarray(recommended, dtype=np.int64)
@@ -107,7 +101,6 @@ def temporal_split(listens: pd.DataFrame, future_share: float = 0.2) -> Temporal
     A random split, or one for each user, would leak the future of other users into training (Ji, Sun, Zhang and Li, "A
     critical study on data leakage", TOIS 41, 2023).
 
-    `listens`: with timestamp_ms.
     `future_share`: share of the listens after the moment, between 0 and 1; listens of the same millisecond stay
     together, in the future.
     Raises `AnalyticsError` if the share is out of range, or one part would be empty.
@@ -128,15 +121,13 @@ def temporal_split(listens: pd.DataFrame, future_share: float = 0.2) -> Temporal
     return TemporalSplit(past, future)
 
 
-Popularity = NDArray[np.int64]
-"""Number of past listens of each track of the catalogue."""
+Popularity = NDArray[np.int64]  # number of past listens of each track of the catalogue
 
 
 def coverage(recommended: ArrayLike, tracks: int) -> float:
     """Return the share of the catalogue that was recommended.
 
     `recommended`: shape (n, k); `NO_TRACK` after the end of a list.
-    `tracks`: size of the catalogue.
     """
     shown = np.unique(np.asarray(recommended))
     return float(np.count_nonzero(shown != NO_TRACK)) / tracks
@@ -157,12 +148,9 @@ def popularity_bias(recommended: ArrayLike, heard: NDArray[np.float64], populari
     Above 1 the recommendations are more popular than the user's listens (the popularity lift of Abdollahpouri et al.,
     UMAP 2021, for each user).
 
-    Parameters
-    ----------
-    recommended : array_like of int, shape (n, k)
-    heard : ndarray of float64, shape (n,)
-        Mean popularity of each user's listens.
-    popularity : ndarray of int64, shape (tracks,)
+    `recommended`: shape (n, k).
+    `heard`: shape (n,); mean popularity of each user's listens.
+    `popularity`: shape (tracks,).
     """
     ratio: NDArray[np.float64] = _mean_over_list(recommended, popularity.astype(np.float64)) / heard
     return ratio
@@ -190,8 +178,6 @@ def gini(recommended: ArrayLike, tracks: int) -> float:
 
 def diversity_of(recommended: ArrayLike, heard: NDArray[np.float64], popularity: Popularity) -> pd.Series[float]:
     """Return coverage, Gini, and the mean novelty and popularity bias over users.
-
-    `recommended`, `heard`, `popularity`: as for `popularity_bias`.
 
     Examples
     --------

@@ -22,12 +22,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from botify.analytics import AnalyticsError
-from botify.analytics.offline.data import Lists
-from botify.analytics.offline.off_policy import Decisions, Floats, Interval, PolicyValue, with_interval
+from botify.analytics.offline.off_policy import Decisions, Floats, Interval, Lists, PolicyValue, with_interval
 from botify.analytics.offline.ranking import NO_TRACK
 
-SHOWN_MS = 30 * 60 * 1000
-"""How long after it was shown a slate may lead to a listen; gateways forget it then."""
+SHOWN_MS = 30 * 60 * 1000  # how long after it was shown a slate may lead to a listen; gateways forget it then
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +136,9 @@ def drawn_slates(lists: Lists, tracks: NDArray[np.int64], explore: float = 1.0) 
 
     Each place takes the first track that the list has left, or with probability `explore` any of those, evenly.
 
-    Parameters
-    ----------
-    lists : ndarray of int64, shape (n, k)
-        Best first; no track twice in a row.
-    tracks : ndarray of int64, shape (n, places)
-    explore : float
-        0 to 1; 1 draws evenly without replacement.
+    `lists`: shape (n, k); best first; no track twice in a row.
+    `tracks`: shape (n, places).
+    `explore`: 0 to 1; 1 draws evenly without replacement.
     """
     left, probabilities = lists != NO_TRACK, np.zeros(tracks.shape)
     rows = np.arange(len(lists))
@@ -172,9 +166,6 @@ def cascade_ips(
     """Weight the reward of each place by the slate up to it: unbiased for listeners who look from the top.
 
     `effective_decisions` is that of the last place, the smallest.
-
-    `slates`, `targets`: as for `whole_slates`.
-    `alpha`, `clip`, `interval`: as for `ips`.
     """
     weights = slates.weights(targets, clip)
     terms = (weights * slates.rewards).sum(axis=1)

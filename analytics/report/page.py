@@ -12,10 +12,9 @@ from markupsafe import Markup
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from botify.analytics.plots.style import svg
+from botify.analytics.chart_style import svg
 
-WIDTHS = {"laptop": 9.0, "phone": 3.5}
-"""Inches of a figure, by the class that shows it in windows of this width only."""
+WIDTHS = {"laptop": 9.0, "phone": 3.5}  # inches of a figure, by the class that shows it in windows of this width only
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,16 @@ import pandas as pd
 from botify.analytics import AnalyticsError
 from botify.analytics.arms import arm_name, recommender_of_arm
 from botify.analytics.assignment import assign
+from botify.analytics.charts import line_chart
 from botify.analytics.experiment import CONTROL
 from botify.analytics.pipeline import answered_per_s, health_summary, latency_over_time
-from botify.analytics.plots.lines import line_chart
 from botify.analytics.popularity import popularity_over_time
-from botify.analytics.report.data import ReportData
+from botify.analytics.report import ReportData
 from botify.analytics.report.experiments import experiment_section, experiments_of, together_section
 from botify.analytics.report.page import Note, Part, Picture, Row, Section, Table, Tiles, render_page
 from botify.analytics.sessions import fraction_by_position, sessions_of, still_listening
 
-_REACHED = 0.02
-"""The curves end where the share of remaining sessions is below this in every arm."""
+_REACHED = 0.02  # the curves end where the share of remaining sessions is below this in every arm
 
 
 def session_section(listens: pd.DataFrame, sessions: pd.DataFrame, experiment: str | None) -> Section:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from matplotlib.figure import Figure
 
-from botify.analytics.plots.style import png
+from botify.analytics.chart_style import png
 from botify.bench.figures import Record, record_command
 from botify.bench.world_card.course import EDITIONS, course_figures, course_table, measure_course
 from botify.bench.world_card.fit import console, draw_fitted, fitted_figures, fitted_rows, fitted_table, logs_of

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from botify.analytics.plots.style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, styled
+from botify.analytics.chart_style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, styled
 from botify.bench.figures import table
 from botify.core.cli import Json, print_json, progress
 from botify.core.settings import Settings
 from botify.ingest.reading import Dataset, open_dataset
 from botify.sim import WorldError
-from botify.sim.world.fitting import FitSettings, Groups, ListeningLog, fit_world, halves, synthetic_log
-from botify.sim.world.fitting.log import hit_rate, overlap
+from botify.sim.world.fitting import FitSettings, Groups, fit_world
+from botify.sim.world.fitting.log import ListeningLog, halves, hit_rate, overlap, synthetic_log
 from botify.sim.world.model import World
 from botify.sim.world.store import save_world
 

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.table import Table
 
-from botify.analytics.plots.style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, styled
+from botify.analytics.chart_style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, styled
 from botify.bench.figures import table
 from botify.bench.world_card.policies import ByGroup
 from botify.core.keyed_random import mix
+from botify.sim.listeners.botify import CONTEXTS, HOUR, HOUR_MS, POSITION, SKIPPED_BELOW, contexts
 from botify.sim.listeners.model import Ints
-from botify.sim.listeners.streaming import CONTEXTS, HOUR, HOUR_MS, POSITION, SKIPPED_BELOW, contexts
 from botify.sim.options import RunOptions
 from botify.sim.play import play_world
 from botify.sim.simulation import FinishedListens

@@ -28,7 +28,7 @@ import numpy as np
 from confluent_kafka.admin import AdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from botify.analytics.offline.data import padded
+from botify.analytics.offline.off_policy import padded
 from botify.core.kafka.admin import TIMEOUT_S
 from botify.core.kafka.config import common_config, key_of
 from botify.core.kafka.layout import declare_simulated

@@ -17,8 +17,7 @@ from botify.sim.world.model import World
 
 Columns = dict[str, Any]
 Action = np.int64 | NDArray[np.int64]
-SessionOpener = Callable[[int, int], SessionSlots]
-"""Opens sessions side by side, given their number and a seed."""
+SessionOpener = Callable[[int, int], SessionSlots]  # opens sessions side by side, given their number and a seed
 MOST_PASSED_OVER = 1_000
 
 
@@ -32,14 +31,9 @@ class BotifyEnv(gymnasium.Env[Columns, Action]):
     - `info`: `session` (int, unique in the environment), `artist` (str, of the track just heard) and `timestamp_ms`
       (int, event time at which the track ended).
 
-    Parameters
-    ----------
-    world : World | str | None
-        A world, the name or directory of a stored one, or None for the default world.
-    model : str
-        Name of a listener model, or `module:Class`.
-    render_mode : str | None
-        `ansi`: `render` returns the last listen as text.
+    `world`: a world, the name or directory of a stored one, or None for the default world.
+    `model`: name of a listener model, or `module:Class`.
+    `render_mode`: `ansi`: `render` returns the last listen as text.
 
     Examples
     --------
@@ -119,8 +113,6 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
 
     After the end of a session, the next step ignores the action and returns the first observation of the next session
     with a reward of 0 (Gymnasium's `AutoresetMode.NEXT_STEP`).
-
-    `world`, `model`: as of `BotifyEnv`.
 
     Examples
     --------

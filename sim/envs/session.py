@@ -1,7 +1,11 @@
-"""Spaces, worlds and sessions of the environments."""
+"""Worlds, spaces and sessions of the environments."""
 
 from __future__ import annotations
 
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -11,11 +15,15 @@ from numpy.typing import NDArray
 
 from botify.core.keyed_random import integers, mix
 from botify.core.settings import Settings
+from botify.schemas.events import Track
+from botify.sim import WorldError
+from botify.sim.envs import ENV_ID
 from botify.sim.listeners import load_model
 from botify.sim.listeners.model import Floats, Ints
 from botify.sim.schedule import PAUSE_MS, Arrivals
 from botify.sim.simulation import FinishedListens, Simulation
 from botify.sim.world import DEFAULT, World, find_world, open_world
+from botify.sim.world.store import load_world, worlds_directory
 
 
 def action_space(world: World) -> spaces.Discrete:
@@ -48,14 +56,11 @@ def world_of(world: World | str | None) -> World:
     return open_world(home, DEFAULT) if world is None else find_world(home, world)
 
 
-_USER_STREAM = 0
-"""Random stream of the keys of arrivals."""
+_USER_STREAM = 0  # random stream of the keys of arrivals
 
 
 class WalkInSchedule:
     """Draws a listener for each session of a slot, as Botify's environment does.
-
-    `users`: number of listeners to draw from.
 
     Examples
     --------
@@ -140,3 +145,35 @@ class SessionSlots:
     def _listen(self) -> None:
         listens = self._simulation.finish_listens(_NO_LIMIT_MS)
         self.heard = listens.where(np.argsort(listens.slots))
+
+
+MakeEnvironment = Callable[[], Any]
+
+
+def environments_of(home: Path, catalogue: Mapping[int, Track]) -> MakeEnvironment:
+    """Return what makes environments of the stored world that has the tracks of the catalogue.
+
+    Raises `WorldError` if no stored world has them, or it is damaged.
+    """
+    for about in sorted(worlds_directory(home).glob("*/tracks.json")):
+        if _has_tracks(about, catalogue):
+            return functools.partial(gymnasium.make, ENV_ID, world=_load(about.parent), disable_env_checker=True)
+    raise WorldError(
+        f"no world in {worlds_directory(home)} has the {len(catalogue):,} tracks of the catalogue; `botify sim run` "
+        "stores the world that it simulates, on the machine where it runs"
+    )
+
+
+def _has_tracks(path: Path, catalogue: Mapping[int, Track]) -> bool:
+    """Return whether a file has as many tracks as the catalogue, and the first of it."""
+    with path.open(encoding="utf-8") as lines:
+        first = json.loads(next(lines, "{}"))
+        count = 1 + sum(1 for _ in lines)
+    known = catalogue.get(int(first.get("track", -1)))
+    of_known = None if known is None else (known.artist, known.title)
+    return count == len(catalogue) and of_known == (first.get("artist"), first.get("title"))
+
+
+@functools.lru_cache(maxsize=1)
+def _load(directory: Path) -> World:
+    return load_world(directory)

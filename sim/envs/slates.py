@@ -34,15 +34,10 @@ class BotifySlateEnv(BotifyEnv):
     - `terminated`: the listener left, because none was chosen or as in `Botify-v0`. `truncated` is never true.
     - `info`: as in `Botify-v0`.
 
-    Parameters
-    ----------
-    world, model, render_mode
-        As of `BotifyEnv`; the model must be a `ComparingListenerModel`, as all of ours are.
-    size : int
-        Tracks of a slate.
-    choice : str | ChoiceModel
-        `logit`, `cascade`, or a function of one's own (`botify.sim.listeners.choice`).
-
+    `world`, `model`, `render_mode`: as of `BotifyEnv`; the model must be a `ComparingListenerModel`, as all of ours
+    are.
+    `size`: tracks of a slate.
+    `choice`: `logit`, `cascade`, or a function of one's own (`botify.sim.listeners.choice`).
     Raises `SimulationError` if the slate has no place or more than there are tracks, or there is no such choice model.
 
     Examples
@@ -81,8 +76,6 @@ class BotifySlateEnv(BotifyEnv):
 
 class BotifySlateVectorEnv(BotifyVectorEnv):
     """`BotifySlateEnv` for many listeners, as `BotifyVectorEnv` is `BotifyEnv` for many; actions are (num_envs, size).
-
-    `num_envs`, `world`, `model`, `size`, `choice`: as of `BotifyVectorEnv` and `BotifySlateEnv`.
 
     Examples
     --------

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 from botify.core.loading import load_object
 from botify.sim import SimulationError
-from botify.sim.listeners.botify import BotifyListeners, ProbitListeners
+from botify.sim.listeners.botify import BotifyListeners, ProbitListeners, StreamingListeners
 from botify.sim.listeners.changing import DriftingListeners, FatiguedListeners, ShiftingListeners, TrendingListeners
 from botify.sim.listeners.model import ListenerModel
-from botify.sim.listeners.streaming import StreamingListeners
 from botify.sim.world.model import World
 
 MODELS: dict[str, Callable[[World, int], ListenerModel]] = {

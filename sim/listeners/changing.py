@@ -15,8 +15,7 @@ from botify.sim.world.model import World
 DAY_MS = 24 * 60 * 60 * 1000
 
 DRIFT_PERIOD_MS = 28 * DAY_MS
-_PHASE, _HOST, _HOST_SLOT = 0, 1, 2
-"""Random streams of an interest and of its periods."""
+_PHASE, _HOST, _HOST_SLOT = 0, 1, 2  # random streams of an interest and of its periods
 
 
 class DriftingListeners(BotifyListeners):
@@ -70,8 +69,7 @@ class DriftingListeners(BotifyListeners):
 
 
 SHIFT_PERIOD_MS = 10 * DAY_MS
-SHARE = 0.3
-"""Share of the tracks that have the vector of another track in a period."""
+SHARE = 0.3  # share of the tracks that have the vector of another track in a period
 _CHANGES, _PLACE = 0, 1
 
 
@@ -133,12 +131,9 @@ class ShiftingListeners(BotifyListeners):
 
 CYCLE_MS = 14 * DAY_MS
 PEAK_AFTER_MS = 2 * DAY_MS
-HIT_SHARE = 0.005
-"""Share of the tracks that are released as hits in each cycle."""
-HEIGHT = 4.0
-"""What a hit at its peak adds to the score; `consume_bias` ranges from 0 to 10."""
-CHART_SHARE = 0.3
-"""Share of the sessions that look for a hit to start with."""
+HIT_SHARE = 0.005  # share of the tracks that are released as hits in each cycle
+HEIGHT = 4.0  # what a hit at its peak adds to the score; `consume_bias` ranges from 0 to 10
+CHART_SHARE = 0.3  # share of the sessions that look for a hit to start with
 CYCLES_CACHED = 8
 _IS_HIT, _RELEASE = 0, 1
 _LOOKS, _WHICH_HIT = 0, 1
@@ -220,8 +215,7 @@ class TrendingListeners(BotifyListeners):
 
 
 HALF_LIFE_MS = 3 * DAY_MS
-MEMORY = 64
-"""Artists that a listener remembers; a further one replaces the one with the least boredom."""
+MEMORY = 64  # artists that a listener remembers; a further one replaces the one with the least boredom
 
 
 class FatiguedListeners(BotifyListeners):

@@ -15,10 +15,8 @@ from botify.core.keyed_random import Keys, uniform
 from botify.sim import SimulationError
 from botify.sim.listeners.model import CHOICE, Floats, Ints
 
-EXAMINATION = 1.0
-"""0: all places are noticed alike; more: the first places are noticed most."""
-_MOST = 1 - 1e-9
-"""Greatest appeal, so that odds are finite."""
+EXAMINATION = 1.0  # 0: all places are noticed alike; more: the first places are noticed most
+_MOST = 1 - 1e-9  # greatest appeal, so that odds are finite
 
 ChoiceModel = Callable[[Floats], Floats]
 """From appeals to the probability that each place is chosen, both (n, places); what a row lacks to 1 is no choice."""
@@ -32,8 +30,6 @@ def logit(appeals: Floats) -> Floats:
         P(k) = wₖ oₖ / (1 + Σⱼ wⱼ oⱼ),   o = appeal / (1 − appeal)
 
     The model of users in RecSim (Ie et al., arXiv:1909.04847, 2019) and in SlateQ (Ie et al., IJCAI 2019).
-
-    `appeals`: shape (n, places).
     """
     capped = np.minimum(appeals, _MOST)
     odds: Floats = capped / (1 - capped) * _weights(appeals.shape[1])
@@ -50,8 +46,6 @@ def cascade(appeals: Floats) -> Floats:
 
     What comes after a track never changes whether it is played, as estimators of cascades assume. Craswell et al.,
     "An experimental comparison of click position-bias models" (WSDM 2008), with the places' weights.
-
-    `appeals`: shape (n, places).
     """
     rejected = np.cumprod(1 - appeals, axis=1)
     reached = np.concatenate([np.ones((len(appeals), 1)), rejected[:, :-1]], axis=1)

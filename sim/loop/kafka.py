@@ -23,8 +23,7 @@ from botify.sim import SimulationError
 from botify.sim.world.model import WorldCatalogue
 
 MOST_AT_ONCE = 2000
-FLUSH_S = 60.0
-"""Deadline for the delivery of the last records of a run or of the catalogue."""
+FLUSH_S = 60.0  # deadline for the delivery of the last records of a run or of the catalogue
 
 
 class Replies:
@@ -33,8 +32,6 @@ class Replies:
     Reads without a group and commits nothing: copies are dropped, and a later run does not need earlier answers.
 
     `own`: the beginning of the requests' ids; empty bytes take every recommendation of the partition.
-    `timeout_s`: how long a request waits.
-    `undecodable`: number of records that are not a recommendation.
     """
 
     def __init__(self, settings: Settings, codec: Codec, own: bytes = b"", timeout_s: float = 0.0) -> None:
@@ -57,15 +54,9 @@ class Replies:
     def receive(self, wait_s: float, gather_s: float, most: int = MOST_AT_ONCE) -> list[Recommendation]:
         """Wait for the first recommendation, then take those that have arrived.
 
-        Parameters
-        ----------
-        wait_s : float
-            Longest wait for the first.
-        gather_s : float
-            How long to collect more after it; a fuller batch costs less per recommendation.
-        most : int
-            How many at most; once there are as many, none is waited for.
-
+        `wait_s`: longest wait for the first.
+        `gather_s`: how long to collect more after it; a fuller batch costs less per recommendation.
+        `most`: how many at most; once there are as many, none is waited for.
         Raises `TopicError` if the recommendations cannot be read.
         """
         read = self._codec.decode_many(self._replies.poll(most, wait_s, gather_s), Recommendation)
@@ -142,10 +133,8 @@ def _described(track: Track) -> str:
     return f"{track.title!r} by {track.artist!r} ({track.genre or 'no genre'})"
 
 
-NEWEST = 100
-"""Listens read from each partition: some of them may be dead letters, and some may be late."""
-APART_MS = 60 * 60 * 1000
-"""Time between the newest listen and a new run: more than the gap that closes sessions."""
+NEWEST = 100  # listens read from each partition: some of them may be dead letters, and some may be late
+APART_MS = 60 * 60 * 1000  # time between the newest listen and a new run: more than the gap that closes sessions
 
 
 def start_of_run_ms(settings: Settings) -> int:

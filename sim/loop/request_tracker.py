@@ -30,14 +30,7 @@ class RequestTracker:
     A second answer to a request is dropped. A request without an answer is sent once more under the same id; after
     another timeout its session ends.
 
-    Parameters
-    ----------
-    run_id : str
-        Prefix of all session ids.
-    tracks : int
-        Number of tracks of the catalogue.
-    timeout_s : float
-        Wall time.
+    `timeout_s`: wall time.
 
     Examples
     --------
@@ -74,11 +67,7 @@ class RequestTracker:
     def tell(
         self, heard: FinishedListens, now_s: float, reply_partition: int | None = None
     ) -> tuple[list[Listen], list[RecommendationRequest]]:
-        """Return the event of each finished listen, and a request for each session that continues.
-
-        `now_s`: monotonic wall clock.
-        `reply_partition`: for the requests.
-        """
+        """Return the event of each finished listen, and a request for each session that continues."""
         deadline_ms = self._deadline_ms()
         listens, requests = [], []
         rows = zip(

@@ -13,13 +13,12 @@ from rich.table import Table
 from botify.core.cli import Json, console, print_json, progress
 from botify.core.kafka.admin import require_kafka
 from botify.core.settings import Settings
-from botify.sim.loop import publish_catalogue
+from botify.sim.loop.kafka import publish_catalogue
 from botify.sim.world import DEFAULT, World, WorldConfig, find_world, open_world
 from botify.sim.world.reading import import_world
 from botify.sim.world.store import save_world, worlds_directory
 
-GROUP = "botify.world"
-"""Entry points by which other packages add commands to this group."""
+GROUP = "botify.world"  # entry points by which other packages add commands to this group
 
 app = typer.Typer(help="Create and inspect worlds: the tracks and listeners of a simulation.", no_args_is_help=True)
 for _entry in entry_points(group=GROUP):

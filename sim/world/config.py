@@ -16,27 +16,12 @@ from botify.sim import WorldError
 class WorldConfig:
     """Settings of a generated world; `docs/world.md` describes how the named ones were calibrated.
 
-    Attributes
-    ----------
-    scenes : int
-        Groups of artists who sound alike; each belongs to a genre, which the catalogue tells, and it does not tell
-        the scene. 0: there are none, and all that a genre's artists have in common stands in the catalogue.
-    countries : int
-        Number of countries. 0: the catalogue tells neither mood nor year nor country of a track.
-    clusters : int
-        Number of communities; listeners of one like the same scenes, or genres where there are no scenes.
-    popularity_exponent, popularity_offset : float
-        Zipf–Mandelbrot: the probability that the track of rank r is an interest is proportional to
-        `(r + offset * tracks) ** -exponent`.
-    common_norm, genre_norm, scene_norm, artist_norm, own_norm : float
-        Expected lengths of the parts of a track's vector: common to all tracks, of its genre, its scene, its artist,
-        and its own.
-    interests : int
-        Number of tracks that a listener is interested in; a session follows one of them.
-    bias_max : float
-        A listener's `consume_bias` is uniform in [0, bias_max).
-    artist_discount_gamma : float
-        Defaults for every listener.
+    A scene is a group of artists who sound alike; it belongs to a genre, which the catalogue tells, and the scene
+    it does not tell. Without scenes, all that a genre's artists have in common stands in the catalogue. Without
+    countries, it tells neither mood nor year nor country. A cluster is a community of listeners who like the same
+    scenes, or genres. The probability that the track of rank r is an interest is proportional to
+    ``(r + offset * tracks) ** -exponent`` (Zipf–Mandelbrot). The norms are the expected lengths of the parts of a
+    track's vector. A session follows one of a listener's interests, whose `consume_bias` is uniform in [0, bias_max).
 
     Examples
     --------
@@ -130,8 +115,7 @@ artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget,
             raise WorldError(f"world: {name} = {getattr(self, name)!r} must be {must_be}")
 
 
-EASY = WorldConfig()
-"""All that sounds alike is one genre, and the catalogue tells it: any track of the genre pleases."""
+EASY = WorldConfig()  # all that sounds alike is one genre, and the catalogue tells it: any track of the genre pleases
 COURSE = WorldConfig(scenes=300, genre_norm=0.0, scene_norm=2.2, artist_norm=0.75, common_norm=0.74)
 """Calibrated to what Botify's course and its participants published; the genres tell something, but not much."""
 COURSE_2026 = replace(COURSE, tracks=30_000, artists=6_900, scene_norm=2.9, artist_discount_gamma=0.8, countries=20)

@@ -69,8 +69,7 @@ _SIZE_EXPONENT, _SIZE_CUTOFF = 1.6, 60.0
 _MEDIAN_DURATION_S, _DURATION_SPREAD, _SHORTEST_S, _LONGEST_S = 220.0, 0.3, 60.0, 600.0
 _SCENE_EXPONENT = 0.3
 _CLUSTER_CONCENTRATION = 0.3
-_BLOCK = 1 << 14
-"""Tracks whose vectors are drawn at a time."""
+_BLOCK = 1 << 14  # tracks whose vectors are drawn at a time
 
 
 def generate(config: WorldConfig) -> tuple[WorldCatalogue, Listeners]:

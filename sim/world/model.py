@@ -83,13 +83,6 @@ def nearest(embeddings: NDArray[np.float32], to: NDArray[np.float32], count: int
     Only the groups of columns with the greatest maxima are sorted: a track among the `count` best is in one of the
     `count` groups with the best tracks, so the answer is exact.
 
-    Parameters
-    ----------
-    embeddings : ndarray, shape (all, dimensions)
-    to : ndarray, shape (n, dimensions)
-    count : int
-        At most the number of all tracks.
-
     Returns shape (n, count), nearest first; ties in order of the track's id.
     """
     total = len(embeddings)

@@ -72,7 +72,6 @@ def read_listeners(
 ) -> Listeners:
     """Read a users file: one JSON object per line with `user`, `interests` and optionally the fields of `UserDefaults`.
 
-    `tracks`: number of tracks of the catalogue.
     `neighbours`: returns the tracks nearest to each interest, given the interests and the number of neighbours.
     Raises `WorldError` if a row is invalid or names a track that is not in the catalogue, or the ids are not 0 to rows
     - 1.
@@ -210,15 +209,7 @@ def import_world(tracks_path: Path, users_path: Path, embeddings_path: Path | No
     Otherwise embeddings are drawn for the tracks' artists and genres; for this only, an artist without a genre in the
     file gets one at random. The lengths of the tracks are drawn too.
 
-    Parameters
-    ----------
-    tracks_path, users_path : Path
-        Files with one JSON object per line.
-    embeddings_path : Path | None
-        An .npy file of shape (tracks, dimensions).
-    config : WorldConfig
-        Its seed, the lengths of the embeddings' parts, and the defaults of users.
-
+    `embeddings_path`: an .npy file of shape (tracks, dimensions).
     Raises `WorldError` if a file is invalid; the message names the file, the row and the reason.
     """
     vectors, lengths = np.random.default_rng(config.seed).spawn(2)

@@ -13,8 +13,7 @@ import pytest
 
 from botify.analytics.data import CATEGORIES
 from botify.analytics.experiment import Analysis, analyse
-from botify.analytics.export.columns import arrow_schema, record_batch
-from botify.analytics.export.files import Source, open_directory
+from botify.analytics.export_files import Source, arrow_schema, open_directory, record_batch
 from botify.analytics.exported import ExportedListens, exported_slates, open_listens
 from botify.core.sql import EngineName, open_spark
 from botify.schemas.events import Event, Listen, Recommendation, Slate

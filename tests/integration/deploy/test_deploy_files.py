@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from botify.core.settings import Settings
 from botify.services.gateway.middleware import GatewayMetrics
 from botify.services.stack.ports import find_free
-from botify.sim.loop.result import RunResult, SimulatorMetrics
+from botify.sim.loop import RunResult, SimulatorMetrics
 from tests.integration.core.scraping import families, get, is_ready
 from tests.support import eventually, running, write_catalogue
 

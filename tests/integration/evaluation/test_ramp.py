@@ -26,7 +26,8 @@ from botify.schemas.events import Listen, RampStep
 from botify.schemas.topics import Topics
 from botify.services.experiments import LiveExperiments, load_experiments
 from botify.services.experiments.live import StepLog
-from botify.sim.loop import publish_catalogue, run_loop
+from botify.sim.loop import run_loop
+from botify.sim.loop.kafka import publish_catalogue
 from botify.sim.options import RunOptions
 from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate

@@ -12,7 +12,7 @@ import typer
 from confluent_kafka import Producer
 from typer.testing import CliRunner
 
-from botify.analytics.export.run import TIME_COLUMNS, export_topic
+from botify.analytics.export import TIME_COLUMNS, export_topic
 from botify.core.kafka.config import key_of, producer_config
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from botify.analytics.assignment import Assignment
-from botify.analytics.linearised import quantile_values, ratio_values
-from botify.analytics.slices import by_segment, novelty
+from botify.analytics.assignment import Assignment, by_segment, novelty
+from botify.analytics.statistics import quantile_values, ratio_values
 from botify.core.welch import mean_interval
 
 RUNS, USERS = 600, 400

@@ -22,8 +22,8 @@ from botify.bench.simulated import Measured, measure
 from botify.bench.yardsticks import ORACLE, SCENE
 from botify.services.experiments import load_experiments
 from botify.sim.listeners.changing import SHIFT_PERIOD_MS
+from botify.sim.loop import RunResult
 from botify.sim.loop.kafka import tracks_of
-from botify.sim.loop.result import RunResult
 from botify.sim.options import RunOptions
 from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate

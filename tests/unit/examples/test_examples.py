@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from botify.analytics import AnalyticsError
-from botify.analytics.export.columns import arrow_schema, record_batch
-from botify.analytics.export.files import Source, open_directory
+from botify.analytics.export_files import Source, arrow_schema, open_directory, record_batch
 from botify.schemas.events import Listen
 from examples import gymnasium_agent, off_policy, own_recommender, slates
 from tests.unit.analytics.listens import listen

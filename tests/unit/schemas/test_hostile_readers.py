@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 
-from botify.analytics.export.run import Erasures
+from botify.analytics.export import Erasures
 from botify.core.errors import DecodeError, RejectedMessageError
 from botify.core.kafka.headers import headers_of
 from botify.core.kafka.reader import log_record

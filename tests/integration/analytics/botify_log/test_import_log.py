@@ -9,16 +9,16 @@ from typing import Any
 import pandas as pd
 import pytest
 import typer
+from tests.unit.analytics.botify_log.test_lines import line
 from typer.testing import CliRunner, Result
 
 from botify.analytics import AnalyticsError
-from botify.analytics.botify_log.cli import import_log
+from botify.analytics.botify_log import import_log
 from botify.analytics.data import read_listens
 from botify.analytics.experiment import experiment_results
-from botify.analytics.export.cli import export
-from botify.analytics.export.files import ExportError
+from botify.analytics.export import export
+from botify.analytics.export_files import ExportError
 from botify.core.settings import Settings
-from tests.unit.analytics.botify_log.test_lines import line
 
 pytestmark = pytest.mark.integration
 

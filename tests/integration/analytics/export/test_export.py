@@ -9,9 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from botify.analytics.export.cli import export as command
-from botify.analytics.export.files import ExportError, read_manifest
-from botify.analytics.export.run import Extent, export_topic
+from botify.analytics.export import Extent, export_topic
+from botify.analytics.export import export as command
+from botify.analytics.export_files import ExportError, read_manifest
 from botify.core.kafka.admin import TopicPosition
 from botify.core.settings import Settings
 from botify.schemas.events import Listen

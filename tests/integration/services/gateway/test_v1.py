@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from botify.analytics.export.run import export_topic
+from botify.analytics.export import export_topic
 from botify.analytics.exported import exported_slates, open_listens
 from botify.analytics.offline.slates import join_slates
 from botify.core.settings import Settings

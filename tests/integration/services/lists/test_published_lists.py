@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from typer.testing import CliRunner
 
-from botify.analytics.export.run import export_topic
+from botify.analytics.export import export_topic
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec

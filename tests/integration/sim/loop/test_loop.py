@@ -27,8 +27,8 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
 from botify.schemas.topics import Topics
 from botify.sim import SimulationError
-from botify.sim.loop import publish_catalogue, run_loop
-from botify.sim.loop.kafka import APART_MS, tracks_of
+from botify.sim.loop import run_loop
+from botify.sim.loop.kafka import APART_MS, publish_catalogue, tracks_of
 from botify.sim.options import RunOptions
 from botify.sim.schedule import Shard
 from botify.sim.world.config import WorldConfig

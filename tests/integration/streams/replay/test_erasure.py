@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from botify.analytics.export.run import TIME_COLUMNS, export_topic
+from botify.analytics.export import TIME_COLUMNS, export_topic
 from botify.core.kafka.config import key_of
 from botify.core.kafka.layout import COPIED
 from botify.core.settings import Settings

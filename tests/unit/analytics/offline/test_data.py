@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from botify.analytics.data import listens_frame
-from botify.analytics.offline.data import logged_decisions, mean_over_list, padded, probability
+from botify.analytics.offline.off_policy import logged_decisions, mean_over_list, padded, probability
 from botify.analytics.offline.ranking import NO_TRACK
 from tests.unit.analytics.listens import drawn, listen
 

@@ -10,12 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from botify.analytics import AnalyticsError
-from botify.analytics.offline.data import Lists, RewardModel
 from botify.analytics.offline.off_policy import (
     Decisions,
     Evaluation,
     Interval,
+    Lists,
     PolicyValue,
+    RewardModel,
     doubly_robust,
     earned,
     evaluate_drawn,

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from botify.analytics import AnalyticsError
 from botify.analytics.data import listens_frame
-from botify.analytics.export.columns import arrow_schema, record_batch
-from botify.analytics.export.files import Source, open_directory
+from botify.analytics.export_files import Source, arrow_schema, open_directory, record_batch
 from botify.analytics.exported import exported_slates
 from botify.analytics.offline.off_policy import PolicyValue, ips, snips
 from botify.analytics.offline.slates import Slates, cascade_ips, cascade_snips, drawn_slates, join_slates, whole_slates

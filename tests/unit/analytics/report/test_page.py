@@ -11,11 +11,11 @@ import pytest
 
 from botify.analytics import AnalyticsError
 from botify.analytics.arms import effect_rows
+from botify.analytics.chart_style import DOWN
 from botify.analytics.data import listens_frame
 from botify.analytics.experiment import experiment_results
 from botify.analytics.pipeline import match_answers
-from botify.analytics.plots.style import DOWN
-from botify.analytics.report.data import ReportData
+from botify.analytics.report import ReportData
 from botify.analytics.report.sections import render_report
 from tests.unit.analytics.listens import drawn, listen
 from tests.unit.analytics.test_monitoring import with_a_second

@@ -27,7 +27,7 @@ from botify.bench.online import FreshStackError, require_disk
 from botify.schemas.events import Listen
 from botify.services.recommender.lists import lists_of as decoded
 from botify.services.recommender.registry import RECOMMENDERS
-from botify.sim.loop.result import RunResult
+from botify.sim.loop import RunResult
 from botify.sim.world import NAMED
 from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate

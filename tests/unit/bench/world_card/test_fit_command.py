@@ -18,7 +18,8 @@ from botify.core.errors import BotifyError
 from botify.ingest.importing import Request, import_dataset
 from botify.ingest.reading import open_dataset
 from botify.sim.world import find_world
-from botify.sim.world.fitting import FitSettings, halves
+from botify.sim.world.fitting import FitSettings
+from botify.sim.world.fitting.log import halves
 
 Recorded = dict[str, Mapping[str, Any]]
 SMALL = ("--users", "150", "--dimensions", "4")

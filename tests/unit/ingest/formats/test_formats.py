@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from botify.ingest.formats.registry import FORMATS
+from botify.ingest.formats import FORMATS
 from botify.ingest.importing import Request, import_dataset
 from botify.ingest.model import KINDS, DatasetError
 from botify.ingest.reading import Dataset

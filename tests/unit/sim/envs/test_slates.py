@@ -15,10 +15,9 @@ from botify.core.keyed_random import mix
 from botify.sim import SimulationError
 from botify.sim.envs.slates import SlateSlots
 from botify.sim.listeners import MODELS
-from botify.sim.listeners.botify import BotifyListeners
+from botify.sim.listeners.botify import BotifyListeners, StreamingListeners
 from botify.sim.listeners.choice import CHOICES, cascade, chosen, logit
 from botify.sim.listeners.model import Exposure, Floats, Ints
-from botify.sim.listeners.streaming import StreamingListeners
 from botify.sim.world.model import World
 
 SIZE = 4

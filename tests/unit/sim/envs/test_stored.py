@@ -8,7 +8,7 @@ import pytest
 
 from botify.schemas.events import Track
 from botify.sim import WorldError
-from botify.sim.envs.stored import environments_of
+from botify.sim.envs.session import environments_of
 from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate
 from botify.sim.world.model import World

@@ -9,8 +9,8 @@ import pytest
 
 from botify.core.keyed_random import mix
 from botify.sim.agents import DummyAgent
+from botify.sim.listeners.botify import MEAN_LENGTH, PATIENCE, SKIPPED_BELOW, StreamingListeners
 from botify.sim.listeners.model import Exposure
-from botify.sim.listeners.streaming import MEAN_LENGTH, PATIENCE, SKIPPED_BELOW, StreamingListeners
 from botify.sim.options import RunOptions
 from botify.sim.play import play_world
 from botify.sim.simulation import FinishedListens

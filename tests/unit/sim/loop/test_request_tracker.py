@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from botify.schemas.events import Recommendation, RecommendationRequest
+from botify.sim.loop import LatencyHistogram
 from botify.sim.loop.request_tracker import RequestTracker
-from botify.sim.loop.result import LatencyHistogram
 from botify.sim.simulation import FinishedListens
 
 SLOTS = 4

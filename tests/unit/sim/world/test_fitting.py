@@ -15,9 +15,18 @@ from botify.sim.listeners import MODELS
 from botify.sim.options import RunOptions
 from botify.sim.play import play_world
 from botify.sim.world import World, find_world
-from botify.sim.world.fitting import FitSettings, Groups, ListeningLog, fit_world, halves, synthetic_log
-from botify.sim.world.fitting.factors import track_vectors
-from botify.sim.world.fitting.log import NEIGHBOURS, hit_rate, neighbours, overlap, similarities
+from botify.sim.world.fitting import FitSettings, Groups, fit_world
+from botify.sim.world.fitting.estimates import track_vectors
+from botify.sim.world.fitting.log import (
+    NEIGHBOURS,
+    ListeningLog,
+    halves,
+    hit_rate,
+    neighbours,
+    overlap,
+    similarities,
+    synthetic_log,
+)
 from botify.sim.world.store import save_world
 
 GROUPS, TRACKS, USERS = 4, 120, 240

@@ -1,25 +1,37 @@
-"""Lines of Botify's data log to listens, and listens to lines."""
+"""Botify's JSON data log: written from an export, or imported into the topic.
+
+A line is one call of Botify's API: a listen, and the recommendation that led to the *following* listen of its session
+(track, treatments, and latency in seconds).
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+import typer
 from pydantic import BaseModel, ValidationError
 
 from botify.analytics import AnalyticsError
 from botify.analytics.exported import ExportedListens
-from botify.core.errors import RejectedMessageError
+from botify.core.cli import console, progress
+from botify.core.errors import PublishError, RejectedMessageError
 from botify.core.files import write_durably
+from botify.core.kafka.admin import end_offsets, require_kafka
 from botify.core.kafka.config import key_of
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.settings import Settings
 from botify.core.sql import open_duckdb
+from botify.schemas.catalogue import read_catalogue
 from botify.schemas.events import Listen
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import Topics
 from botify.schemas.validation import check
 
-RECOMMENDER = "botify"
-"""Recommender of all listens: the log does not say which of Botify's it was."""
+RECOMMENDER = "botify"  # recommender of all listens: the log does not say which of Botify's it was
 
 
 class LogLine(BaseModel):
@@ -61,7 +73,6 @@ def listens_of(lines: Iterable[str], run_id: str) -> Iterator[Listen]:
     Botify's log names no sessions. One ends with the message `last`, or where the next track is not the recommended
     one: Botify's listeners play what is recommended.
 
-    `lines`: in the order of the log.
     `run_id`: first part of all session ids; the same lines and run give the same event ids.
     Raises `AnalyticsError` if a line is invalid; the error says which.
     """
@@ -169,11 +180,69 @@ def write_log(folder: Path, log: Path) -> WrittenLog:
 
     The log is replaced in one step. DuckDB sorts on the disk if memory is short.
 
-    `folder`: of `botify export`.
-    `log`: A JSON object a line.
     Raises `AnalyticsError` if the folder is no export of listens, or has no listens yet.
     """
     with open_duckdb() as engine:
         listens = ExportedListens(folder, engine)
         lines = write_durably(log, lambda path: engine.write_json(_LINES, path))
         return WrittenLog(lines, listens.count() - lines)
+
+
+def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:
+    """Publish listens, wait for all acknowledgements, and return their number.
+
+    At least once: a second import has the same event ids, which readers and the worker drop as duplicates.
+
+    Raises `TopicError` if the topic does not exist, and `PublishError` if a broker refused a listen, or did not answer.
+    """
+    topic = Topics.of(settings).listens.name
+    end_offsets(settings, topic)  # fails at once if the topic does not exist
+    publisher, codec, count = RecordPublisher(settings, linger_ms=20), codec_of(settings), 0
+    try:
+        for listen in listens:
+            publisher.send(topic, codec.encode(listen), key_of(listen.user))
+            count += 1
+        publisher.flush()
+    except PublishError as error:
+        reason = f"not all listens were written: {error.reason}; repeating the import is safe"
+        raise PublishError(topic, reason) from error
+    return count
+
+
+def import_log(
+    file: Annotated[
+        Path, typer.Argument(help="Botify's data log: one JSON object per line.", exists=True, dir_okay=False)
+    ],
+    run: Annotated[
+        str | None, typer.Option(help="Prefix of all session ids; default: derived from the file's content.")
+    ] = None,
+) -> None:
+    """Publish Botify's JSON data log to the listens topic; a second import adds nothing."""
+    settings = require_kafka(Settings.from_env())
+    run_id = run or f"log{_digest(file)[:8]}"
+    with progress("reading"):  # completely, so that nothing is published of a log with an invalid line
+        known = _known_tracks(settings)
+        unknown = sum(listen.track not in known for listen in _read(file, run_id))
+    with progress("publishing"):
+        count = publish_listens(settings, _read(file, run_id))
+    console.print(f"{count:,} listens of run {run_id}", highlight=False)
+    if unknown:
+        console.print(
+            f"[yellow]{unknown:,} are of tracks that the catalogue lacks:[/] they count in tables, but the worker "
+            "makes dead letters of them. `botify world import` and `botify world publish` publish Botify's catalogue.",
+            highlight=False,
+        )
+
+
+def _read(file: Path, run_id: str) -> Iterator[Listen]:
+    with file.open(encoding="utf-8") as lines:
+        yield from listens_of(lines, run_id)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _known_tracks(settings: Settings) -> set[int]:
+    return set(read_catalogue(settings, codec_of(settings)))

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from botify.analytics.export.columns import arrow_schema, record_batch
-from botify.analytics.export.run import TIME_COLUMNS
+from botify.analytics.export import TIME_COLUMNS
+from botify.analytics.export_files import arrow_schema, record_batch
 from botify.schemas.events import Event, Listen, Recommendation, Slate
 from tests.unit.analytics.listens import drawn, listen
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from botify.analytics import AnalyticsError
-from botify.analytics.botify_log.lines import listens_of
+from botify.analytics.botify_log import listens_of
 
 
 def line(track: int, recommendation: float | None = None, user: int = 3, **changes: object) -> str:

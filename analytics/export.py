@@ -1,23 +1,45 @@
-"""Export of a topic to a folder of Parquet files."""
+"""`botify export`: a topic to a folder of Parquet files, incremental and exactly once."""
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+import typer
 from confluent_kafka import Message
+from rich.console import Console
 
-from botify.analytics.export.columns import arrow_schema, record_batch
-from botify.analytics.export.files import ExportDirectory, ExportError, Manifest, Source, open_directory
-from botify.core.kafka.admin import EARLIEST, LATEST, TopicPosition, TopicState, describe_topic, end_offsets
+from botify.analytics.botify_log import write_log
+from botify.analytics.export_files import (
+    ExportDirectory,
+    ExportError,
+    Manifest,
+    Source,
+    arrow_schema,
+    open_directory,
+    record_batch,
+)
+from botify.core.cli import progress
+from botify.core.kafka.admin import (
+    EARLIEST,
+    LATEST,
+    TopicPosition,
+    TopicState,
+    describe_topic,
+    end_offsets,
+    parse_position,
+    require_kafka,
+)
 from botify.core.kafka.reader import FOLLOW_MS, TopicReader, log_record
-from botify.core.process import StopRequested
+from botify.core.process import StopRequested, stop_requested, tune_gc
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import RejectedBefore
@@ -30,10 +52,7 @@ from botify.schemas.validation import erased_user, iter_valid
 def check_reachable(topic: TopicState, next_offsets: Mapping[int, int]) -> None:
     """Refuse to resume where records are gone: rows would be missing.
 
-    Raises
-    ------
-    ExportError
-        Of a partition, records that were not exported are gone, or fewer are there than were exported.
+    Raises `ExportError` if records that were not exported are gone, or a partition has fewer than were exported.
     """
     for partition, offset in next_offsets.items():
         start, end = topic.start[partition], topic.end[partition]
@@ -47,14 +66,8 @@ def check_reachable(topic: TopicState, next_offsets: Mapping[int, int]) -> None:
 class Chunk:
     """Rows in memory, and the offsets after them.
 
-    Parameters
-    ----------
-    event : type
-        In `TIME_COLUMNS`.
-    rejected_before : mapping of partition to container of offset
-        Of the topic's dead letters; see `iter_valid`.
-    erased : mapping of user to int, optional
-        `Erasures.at_ms`: no row is made of earlier records of these listeners.
+    `rejected_before`: of the topic's dead letters; see `iter_valid`.
+    `erased`: `Erasures.at_ms`: no row is made of earlier records of these listeners.
     """
 
     def __init__(
@@ -134,14 +147,11 @@ TIME_COLUMNS: Mapping[type[Event], str] = {
 }
 """Events that can be exported, and the column that gives a row's day."""
 
-COMMIT_ROWS = 500_000
-"""Rows in memory, about 150 bytes each, at which they are written."""
+COMMIT_ROWS = 500_000  # rows in memory, about 150 bytes each, at which they are written
 
-COMMIT_S = 30.0
-"""Longest time that a row waits in memory while the topic is followed."""
+COMMIT_S = 30.0  # longest time that a row waits in memory while the topic is followed
 
-POLL_S = 0.5
-"""Pause between two polls of a followed topic."""
+POLL_S = 0.5  # pause between two polls of a followed topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,17 +177,7 @@ def export_topic(
     Exactly once: after any number of kills and restarts, each valid record is in exactly one file that the manifest
     names. Copies of an event, which producers may send, are separate rows.
 
-    Parameters
-    ----------
-    definition : TopicDefinition
-        Of a topic whose event is in `TIME_COLUMNS`.
-    on_progress : callable, optional
-        Called with the number of records read and the total.
-    commit_rows : int
-        Rows in memory at which they are written.
-    stopping : callable, optional
-        Called after every batch and poll; if true, the rows in memory are written and the export ends.
-
+    `stopping`: called after every batch and poll; if true, the rows in memory are written and the export ends.
     Raises `ExportError` if the topic's events have no time, or topic and folder do not fit together (`open_directory`,
     `check_reachable`), and `TopicError` if the topic does not exist, or the broker stops answering.
     """
@@ -232,3 +232,64 @@ def _read(
         yield []
         time.sleep(POLL_S)
         yield from takewhile(lambda _: not stopping(), reader.read_to_end())
+
+
+LOG = "log.json"
+LISTENS = "_listens"  # folder beside the log; readers skip names that begin with an underscore
+
+
+class Format(StrEnum):
+    """Format of the output."""
+
+    PARQUET = "parquet"
+    BOTIFY_LOG = "botify-log"
+
+
+def export(
+    out: Annotated[Path, typer.Option(help="Output folder; an existing export is resumed.")],
+    topic: Annotated[
+        str, typer.Option(help="Topic: listens, recommendation-requests, recommendations or sessions.")
+    ] = ("listens"),
+    begin: Annotated[
+        str, typer.Option("--from", help="First record: earliest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H.")
+    ] = "earliest",
+    end: Annotated[
+        str, typer.Option("--to", help="End of the records: latest, offset:N or ts:2026-01-31T12:00:00Z.")
+    ] = "latest",
+    follow: Annotated[bool, typer.Option("--follow", help="Keep exporting new records until Ctrl-C.")] = False,
+    format_: Annotated[
+        Format,
+        typer.Option(
+            "--format", help=f"parquet, or botify-log: {LOG} in the course's JSON, from the Parquet in {LISTENS}."
+        ),
+    ] = Format.PARQUET,
+) -> None:
+    """Export a topic to files partitioned by day, exactly once even if the export is killed and resumed."""
+    settings, now_ms = Settings.from_env(), int(time.time() * 1000)
+    extent = Extent(parse_position(begin, now_ms), parse_position(end, now_ms), follow)
+    definition = _definition(settings, topic)
+    if format_ is Format.BOTIFY_LOG and definition.event is not Listen:
+        raise ExportError(f"Botify's log is made of listens; omit --topic {topic}")
+    folder = out if format_ is Format.PARQUET else out / LISTENS
+    tune_gc()
+    settings = require_kafka(settings)
+    definition = _definition(settings, topic)  # in the live layout
+    # on a signal, rows in memory are written before the export ends
+    with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, progress("exporting") as bar:
+        manifest = export_topic(settings, definition, folder, extent, bar.to, stopping=stopping)
+    left_out = f", {manifest.rejected:,} dead letters left out" if manifest.rejected else ""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{folder}: {manifest.rows:,} rows in {len(manifest.files):,} files{left_out}")
+    if format_ is Format.BOTIFY_LOG:
+        with progress("writing the log"):
+            log = write_log(folder, out / LOG)
+        left_out = f", {log.left_out:,} listens without a treatment left out" if log.left_out else ""
+        console.print(f"{out / LOG}: {log.lines:,} lines{left_out}")
+
+
+def _definition(settings: Settings, name: str) -> TopicDefinition:
+    prefix = f"{settings.topic_prefix}."
+    known = {d.name.removeprefix(prefix): d for d in Topics.of(settings).all() if d.event in TIME_COLUMNS}
+    if name.removeprefix(prefix) not in known:
+        raise ExportError(f"topic {name!r} cannot be exported; choose one of {', '.join(known)}")
+    return known[name.removeprefix(prefix)]

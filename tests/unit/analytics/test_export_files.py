@@ -10,9 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from botify.analytics.export import files as module
-from botify.analytics.export.columns import arrow_schema, record_batch
-from botify.analytics.export.files import ExportedFile, ExportError, Source, open_directory, read_manifest
+from botify.analytics import export_files as module
+from botify.analytics.export_files import (
+    ExportedFile,
+    ExportError,
+    Source,
+    arrow_schema,
+    open_directory,
+    read_manifest,
+    record_batch,
+)
 from botify.schemas.events import Listen
 from tests.unit.analytics.listens import listen
 

@@ -27,11 +27,9 @@ INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 UP, DOWN = "#23856d", "#c0432f"
 CONTROL = "#8a94a3"
 PALETTE = ("#2563a8", "#e07b39", "#23856d", "#8e5ea2", "#d4a72c", "#c0432f", "#4fa3c7", "#6b5b4b")
-WIDTH, HEIGHT = 9.0, 4.6
-"""Of a chart, in inches."""
+WIDTH, HEIGHT = 9.0, 4.6  # of a chart, in inches
 DPI = 100
-_MARGIN = 0.01
-"""Left of the titles, as a share of the width."""
+_MARGIN = 0.01  # left of the titles, as a share of the width
 
 FONTS = [
     "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
@@ -92,17 +90,7 @@ def _begin_below_title(figure: Figure) -> None:
 def new_figure(
     title: str, panels: int = 1, height: float = HEIGHT, *, same_y: bool = False
 ) -> tuple[Figure, Sequence[Axes]]:
-    """Return an empty figure with a title, and panels side by side.
-
-    Parameters
-    ----------
-    title : str
-        The message.
-    height : float
-        Inches.
-    same_y : bool
-        Whether the panels share their y axis.
-    """
+    """Return an empty figure with a title, and panels side by side."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.suptitle(title, x=_MARGIN, ha="left", fontsize=13.5, fontweight="bold")
     axes = figure.subplots(1, panels, squeeze=False, sharey=same_y)

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from matplotlib import rcParams
 from matplotlib.colors import to_hex
 
-from botify.analytics.plots.lines import line_chart, spread
-from botify.analytics.plots.points import forest_plot
-from botify.analytics.plots.style import DOWN, MUTED, UP, png, svg
+from botify.analytics.chart_style import DOWN, MUTED, UP, png, svg
+from botify.analytics.charts import forest_plot, line_chart, spread
 
 FRAME = pd.DataFrame({"C": [1.0, 0.5], "T1": [1.0, 0.5]})
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from botify.analytics.export.files import ExportError
-from botify.analytics.export.run import check_reachable
+from botify.analytics.export import check_reachable
+from botify.analytics.export_files import ExportError
 from botify.core.kafka.admin import TopicState
 
 TOPIC = TopicState("t", "an-id", start={0: 5, 1: 0}, end={0: 50, 1: 0})

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from botify.analytics.botify_log.lines import WrittenLog, write_log
+from botify.analytics.botify_log import WrittenLog, write_log
 from botify.analytics.data import drop_copies, listens_frame
 from botify.analytics.experiment import Effect, experiment_results
 from botify.schemas.events import Listen

@@ -1,1 +1,0 @@
-"""Topics as files: incremental, exactly once, readable by anything that reads Parquet."""

@@ -1,1 +1,0 @@
-"""Charts of frames in one style, for the report and the notebooks."""
