@@ -116,7 +116,7 @@ class PipelineRanker:
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
         """Ask for each user's list once all that was published is served."""
         self._publisher.flush()
-        self._wait(self._serves_all, "worker, learner and recommender have not reached the end of the listens")
+        self._wait(self._serves_all, "worker, learner and recommender have not come to the end of the listens")
         deadline_ms = int((time.time() + PATIENCE_S) * 1000)
         requests = {one.request_id: one for one in self._listeners.requests(users, times_ms, k, deadline_ms)}
         for request in requests.values():

@@ -19,7 +19,7 @@ from botify.services.recommender import service
 from botify.streams.learner import learner
 from botify.streams.learner import partition as learner_partition
 from botify.streams.replay import run, swap, targets
-from botify.streams.store import node, redis_store, transaction
+from botify.streams.store import node, redis_store
 from botify.streams.worker import partition, partition_manager
 from tests.simulation.coverage import Coverage
 from tests.simulation.run import run_block, run_universe
@@ -42,7 +42,6 @@ COVERED = (
     learner,
     service,
     redis_store,
-    transaction,
     node,
     rpc,
 )

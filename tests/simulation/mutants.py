@@ -24,7 +24,7 @@ from botify.streams.learner.learner import Learner
 from botify.streams.learner.partition import LearnerPartition
 from botify.streams.replay import swap
 from botify.streams.replay.targets import NamespaceTarget
-from botify.streams.store import node, redis_store, transaction
+from botify.streams.store import node, redis_store
 from botify.streams.store.namespaces import NamespaceRecords
 from botify.streams.store.protocol import ClaimPosition, MemoryStore
 from botify.streams.worker import partition_manager
@@ -83,23 +83,23 @@ IN_THE_STORE: Mapping[str, Patches] = {
     "Redis: a claim does not note its owner": lua("claim", "'owner', ARGV[1]", "'former', ARGV[1]"),
     "Redis: reads are not under the position": {(redis_store, "_check"): lambda: lambda stored, under: None},
     "Redis: a transaction watches nothing": text(
-        transaction, "write_guarded", 'pack("WATCH", key)', 'pack("PING")', redis_store
+        node, "write_guarded", 'pack("WATCH", key)', 'pack("PING")', redis_store
     ),
     "Redis: a transaction judges nothing": text(
-        transaction,
+        node,
         "write_guarded",
         "outcome = judge(await connection.read_response())",
         "outcome = (await connection.read_response(), Outcome.APPLIED)[1]",
         redis_store,
     ),
     "Redis: an aborted transaction passes for executed": text(
-        node, "executed", "return replies", "return replies or []", transaction
+        node, "executed", "return replies", "return replies or []"
     ),
     "Redis: a refused transaction passes for executed": text(
-        node, "executed", "raise error or aborted from None", "return []", transaction
+        node, "executed", "raise error or aborted from None", "return []"
     ),
     "Redis: a transaction does not move the checkpoint": text(
-        transaction, "write_guarded", 'pack("HSET", key, "next_offset", new_next)', 'pack("PING")', redis_store
+        node, "write_guarded", 'pack("HSET", key, "next_offset", new_next)', 'pack("PING")', redis_store
     ),
 }
 
