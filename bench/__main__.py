@@ -25,7 +25,6 @@ from botify.bench.against import (
     checked_out,
     flat,
     missing_of,
-    other_packages,
     ratios_of,
     run_rounds,
     table_of,
@@ -52,10 +51,8 @@ Measurement = Callable[[Settings, World], Mapping[str, Figures]]
 MEASUREMENTS: dict[str, Measurement] = {
     "codec": lambda _settings, _world: {"codec": micro.measure_codec()},
     "user_model": lambda _settings, world: {"user_model": micro.measure_user_model(world)},
-    "next_track": lambda _settings, _world: {"next_track": micro.measure_next_track()},
     "retrieval": lambda _settings, _world: {"retrieval": micro.measure_retrieval()},
     "loop": lambda settings, world: dict(zip(("closed_loop", "latency"), measure_loop(settings, world), strict=True)),
-    "visible": lambda settings, world: {"visible": worker.measure_visible(settings, len(world.catalogue))},
     "worker": lambda settings, world: {"worker": worker.measure_worker(settings, len(world.catalogue))},
     "replay": lambda settings, world: {"replay": worker.measure_replay(settings, len(world.catalogue))},
     "verify": lambda settings, world: {"verify": worker.measure_verify(settings, len(world.catalogue))},
@@ -84,15 +81,11 @@ AT_LEAST = {
 }
 AT_MOST = {
     "codec.decode_us": 6.0,
-    "next_track.learn_us": 20.0,
-    "next_track.rank_us": 120.0,
-    "next_track.rank_short_us": 60.0,
     "retrieval.p99_ms": 30.0,
     "large_catalogue.p99_ms": 30.0,
     "large_catalogue.peak_rss_mib": 1_536.0,
     "large_catalogue.restart_s": 10.0,
     "worker.rss_ratio": 1.2,
-    "visible.p50_ms": 10.0,
     "closed_loop.worker_rss_ratio": 1.2,
     "closed_loop.recommender_rss_ratio": 1.2,
     "latency.p50_ms": 8.0,
@@ -161,9 +154,6 @@ def _measure(names: Sequence[str], *, keep: bool) -> list[Run]:
 def _compare(names: Sequence[str], rev: str, rounds: int, out: Path | None) -> None:
     runs: list[Run] = []
     with checked_out(rev) as place, console.status("") as status:
-        if packages := other_packages(place / "other"):
-            console.print(f"[yellow]{rev} pins other packages; both run with those of this environment:[/]")
-            console.print(", ".join(packages), soft_wrap=True)
         for run in run_rounds(names, rev, rounds, place, notify=status.update):
             runs.append(run)
             _write(out, runs)

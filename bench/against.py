@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,6 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -39,8 +37,6 @@ GRACE_S = 60.0
 """Time that a measurement has to stop its servers when it is interrupted."""
 DISTRIBUTION = "botify_streams"
 """Also for commits that had another name: entry points of two names would be there twice."""
-
-_PIN = re.compile(r"^([\w.-]+)==([\w.!+-]+)", re.MULTILINE)
 
 
 class AgainstError(BotifyError):
@@ -81,22 +77,6 @@ def checked_out(rev: str, root: Path = ROOT) -> Iterator[Path]:
             if (place / "other").exists():
                 _git(root, "worktree", "remove", "--force", "--force", str(place / "other"))
             shutil.rmtree(place, ignore_errors=True)
-
-
-def other_packages(root: Path) -> list[str]:
-    """Return the packages that a commit pins, and of which the environment has another version or none."""
-    path, found = root / "requirements.txt", []
-    pins: dict[str, list[str]] = {}
-    for name, wanted in _PIN.findall(path.read_text(encoding="utf-8") if path.exists() else ""):
-        pins.setdefault(name, []).append(wanted)
-    for name, versions in pins.items():  # several ones for several versions of Python
-        try:
-            installed = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            installed = "not installed"
-        if installed not in versions:
-            found.append(f"{name} {' or '.join(versions)} (here: {installed})")
-    return found
 
 
 def run_rounds(

@@ -142,8 +142,7 @@ def online(
     control: Annotated[str, typer.Option(help="Recommender that the treatments are compared with.")] = CONTROL,
     treatments: Annotated[str, typer.Option(help="Comma-separated recommenders to compare with the control.")] = "mix",
     rate: Annotated[
-        float | None,
-        typer.Option(min=1.0, help="Recommendations a second.", show_default="as many as are answered"),
+        float | None, typer.Option(min=1.0, help="Recommendations a second.", show_default="as many as are answered")
     ] = None,
     world: WorldOption = None,
     record: Record = None,

@@ -1,11 +1,10 @@
-"""Parts of the pipeline on one core, without servers: codec, listener models, `next_track`, retrieval."""
+"""Parts of the pipeline on one core, without servers: codec, listener models, retrieval."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,6 @@ from botify.sim.play import play_world
 from botify.sim.world.model import World
 from botify.streams.folds.users import UserState
 from botify.streams.learner.models.factors import BIAS, DIMENSIONS, Factors
-from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.taste import MOST_EARLIER
 
 Floats = NDArray[np.float32]
@@ -40,18 +38,17 @@ def measure_codec() -> dict[str, float]:
     raw = [codec.encode(listen) for listen in listens(DECODED, users=10_000, tracks=50_000)]
 
     def us(decode_all: Callable[[], object]) -> float:
-        return statistics.median(_us(decode_all, DECODED, time.perf_counter) for _ in range(DECODE_ROUNDS))
+        rounds = []
+        for _ in range(DECODE_ROUNDS):
+            began_s = time.perf_counter()
+            decode_all()
+            rounds.append((time.perf_counter() - began_s) / DECODED * 1e6)
+        return statistics.median(rounds)
 
     return {
         "decode_us": us(lambda: [codec.decode(value, Listen) for value in raw]),
         "decode_many_us": us(lambda: codec.decode_many(raw, Listen)),
     }
-
-
-def _us(run: Callable[[], object], times: int, clock: Callable[[], float] = time.process_time) -> float:
-    began_s = clock()
-    run()
-    return (clock() - began_s) / times * 1e6
 
 
 MODEL_SESSIONS, MODEL_ROUNDS = 50_000, 3
@@ -71,44 +68,6 @@ def _rate(world: World, model: str, seed: int) -> float:
     options = RunOptions(sessions=MODEL_SESSIONS, seed=seed, model=model)
     done = play_world(world, DummyAgent(world.catalogue, seed), options)
     return done.listens / (time.process_time() - began_s)
-
-
-NEXT_TRACKS, NEXT_USERS = 50_000, 5_000
-EVENTS = 300_000
-"""Learned before anything is measured: by then the online ranker trains on a sample, and a user has 60 events."""
-MEASURED, BATCH, ROUNDS = 16_384, 64, 5
-
-
-def measure_next_track() -> dict[str, float]:
-    """Return µs of CPU time an event learned and a recommendation by `next_track`, the median of some rounds.
-
-    The tracks are independent draws by Zipf's law: without structure, a history has the most candidates.
-    """
-    rng = np.random.default_rng(0)
-    popularity = 1 / np.arange(1, NEXT_TRACKS + 1) ** 0.8
-    total = EVENTS + ROUNDS * MEASURED
-    tracks = rng.choice(NEXT_TRACKS, total, p=popularity / popularity.sum())
-    users, times_ms, values = rng.integers(0, NEXT_USERS, total), np.arange(1, total + 1), np.ones(total)
-    model = NextTrack()
-
-    def learn(begin: int, end: int) -> None:
-        part = slice(begin, end)
-        model.learn(users[part], tracks[part], values[part], times_ms[part])
-
-    def ranking_us(rank_all: Callable[[], object]) -> float:
-        return statistics.median(_us(rank_all, 16 * BATCH) for _ in range(ROUNDS))
-
-    learn(0, EVENTS)
-    learning = [_us(partial(learn, begin, begin + MEASURED), MEASURED) for begin in range(EVENTS, total, MEASURED)]
-    asked = [rng.integers(0, NEXT_USERS, BATCH) for _ in range(16)]
-    sessions = [rng.choice(tracks, 10 * BATCH) for _ in range(16)]
-    lengths, heard = np.full(BATCH, 10), np.ones(10 * BATCH)
-    model.rank(asked[0], 10)  # compiles
-    return {
-        "learn_us": statistics.median(learning),
-        "rank_us": ranking_us(lambda: [model.rank(batch, 10) for batch in asked]),
-        "rank_short_us": ranking_us(lambda: [model.rank_histories(one, heard, lengths, 10) for one in sessions]),
-    }
 
 
 TRACKS = 1_000_000

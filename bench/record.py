@@ -2,10 +2,8 @@
 
     python -m botify.bench.record quality [GROUP ...]    # on simulated listeners: all groups, or some
     python -m botify.bench.record evaluation GROUP FILE  # on real logs: what `botify evaluate --json` wrote
-    python -m botify.bench.record again NAME             # … measure one recommender of each table again
 
-The last one replaces that recommender's rows. It needs the datasets, and the packages of the baselines. Each command of
-`quality` can also be run by hand, with fewer sessions.
+Each command of `quality` can also be run by hand, with fewer sessions.
 """
 
 from __future__ import annotations
@@ -14,14 +12,13 @@ import json
 import shlex
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from botify.bench.figures import FigureError, fill_pages, read_figures, record
+from botify.bench.figures import FigureError, fill_pages, record
 
 LEARNERS = (
     "bench recommenders --sessions 60000 --skip 40000 --only sticky_norepeat,memory,i2i_stream,next_track,rerank,mix"
@@ -47,7 +44,6 @@ COMMANDS = {
     "quality_grade_2026": "course grade --recommender mix --edition 2026",
 }
 """Group of figures to the arguments of `botify`."""
-EVALUATE = "botify evaluate "
 
 app = typer.Typer(help=(__doc__ or "").splitlines()[0], no_args_is_help=True)
 
@@ -91,20 +87,6 @@ def record_evaluation(group: str, file: Path) -> None:
     fill_pages()
 
 
-@app.command()
-def again(name: str) -> None:
-    """Measure a recommender of every recorded table of evaluations again, and replace its rows."""
-    for group, recorded in read_figures().items():
-        if recorded["command"].startswith(EVALUATE) and name in recorded["values"]:
-            with tempfile.TemporaryDirectory() as place:
-                file = Path(place) / "figures.json"
-                arguments = [*arguments_of(recorded["command"], name), "--json", str(file)]
-                subprocess.run([sys.executable, "-m", "botify.services.cli", *arguments], check=True)  # noqa: S603
-                row = values_of(json.loads(file.read_text(encoding="utf-8")))[name]
-            record(group, recorded["command"], {**recorded["values"], name: row})
-    fill_pages()
-
-
 def evaluate_command_of(evaluation: Mapping[str, Any]) -> str:
     """Return the command that gave the figures of an evaluation."""
     names = ",".join(row["name"] for row in evaluation["recommenders"])
@@ -112,7 +94,7 @@ def evaluate_command_of(evaluation: Mapping[str, Any]) -> str:
     chosen = [f"--set {peer}.{name}={value:g}" for peer, of_peer in settings for name, value in of_peer.items()]
     return " ".join(
         [
-            f"{EVALUATE}{evaluation['dataset']['name']} --protocol {evaluation['protocol']}",
+            f"botify evaluate {evaluation['dataset']['name']} --protocol {evaluation['protocol']}",
             f"--recommenders {names} --baseline {evaluation['baseline']} --seeds {evaluation['seeds']}",
             *(f"--{option.replace('_', '-')}" for option in ("through_kafka", "served") if evaluation.get(option)),
             *chosen,
@@ -132,34 +114,6 @@ def values_of(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float | str]
         star = "*" if row["note"] == "untuned" else ""
         rows[row["name"]] = {**values, **row["figures"], "against": against.replace("-", "−"), "untuned": star}
     return rows
-
-
-def arguments_of(command: str, name: str) -> list[str]:
-    """Return the arguments of `botify` that run one recommender of a recorded command, and its baseline.
-
-    Raises `FigureError` for the baseline, with which all differences would change.
-
-    Examples
-    --------
-    >>> table = "botify evaluate ml --recommenders mine,als,ease --baseline ease --seeds 5 --set als.factors=9"
-    >>> " ".join(arguments_of(table, "mine"))
-    'evaluate ml --recommenders mine,ease --baseline ease --seeds 5'
-    """
-    words = shlex.split(command)[1:]
-    baseline = words[words.index("--baseline") + 1]
-    if name == baseline:
-        raise FigureError(f"{name} is the baseline of `{command}`; run the whole table again")
-    words[words.index("--recommenders") + 1] = f"{name},{baseline}"
-    return list(_without_settings_of_others(words, (name, baseline)))
-
-
-def _without_settings_of_others(words: Sequence[str], names: tuple[str, ...]) -> Iterator[str]:
-    following = iter(words)
-    for word in following:
-        if word != "--set":
-            yield word
-        elif (setting := next(following)).partition(".")[0] in names:
-            yield from (word, setting)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Workers on a backlog of listens, a replay and a verification of it, and single listens."""
+"""Workers on a backlog of listens, and a replay and a verification of it."""
 
 from __future__ import annotations
 
@@ -223,33 +223,3 @@ def botify(settings: Settings, *arguments: str) -> dict[str, Any]:
     )
     outcome: dict[str, Any] = json.loads(done.stdout)
     return outcome
-
-
-SINGLE_LISTENS, WARM_UP_LISTENS = 400, 50
-PAUSE_S, START_S, VISIBLE_S = 0.02, 60.0, 10.0
-
-
-def measure_visible(settings: Settings, tracks: int) -> dict[str, float]:
-    """Send one listen at a time, read the state until it has it, and return `p50_ms` and `p99_ms`."""
-    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
-    publisher = RecordPublisher(settings, linger_ms=0)
-    reader = StateReader(connect(settings), settings)
-    waits = []
-    with running(settings, "botify.streams.worker"):
-        for number, listen in enumerate(listens(SINGLE_LISTENS + WARM_UP_LISTENS, 200, tracks)):
-            (before,) = reader.users([listen.user])
-            seen = before.listens if before else 0
-            sent = time.perf_counter()
-            publisher.send(topic, codec.encode(listen), key_of(listen.user))
-            publisher.poll()
-
-            def visible(user: int = listen.user, seen: int = seen) -> bool:
-                (state,) = reader.users([user])
-                return state is not None and state.listens > seen
-
-            # the first waits for the worker to start
-            wait_until(visible, VISIBLE_S if number else START_S, f"{listen.event_id} is not in Redis", every_s=0)
-            if number >= WARM_UP_LISTENS:
-                waits.append((time.perf_counter() - sent) * 1000)
-            time.sleep(PAUSE_S)
-    return {"p50_ms": float(np.percentile(waits, 50)), "p99_ms": float(np.percentile(waits, 99))}

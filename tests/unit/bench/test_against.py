@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 import botify.bench.__main__ as program
 from botify.bench import against
-from botify.bench.against import THIS, AgainstError, Run, checked_out, missing_of, other_packages, ratios_of, run_rounds
+from botify.bench.against import THIS, AgainstError, Run, checked_out, missing_of, ratios_of, run_rounds
 from botify.bench.loop import wait_until
 
 PYPROJECT = """
@@ -171,15 +171,6 @@ def test_a_commit_that_does_not_exist_is_refused(repository: Path, rev: str) -> 
     with pytest.raises(AgainstError, match="git worktree add"), checked_out(rev, repository):
         pass
     assert nothing_is_left(repository)
-
-
-def test_packages_that_differ_are_named(tmp_path: Path) -> None:
-    pins = f"pytest=={pytest.__version__} \\\n    --hash=sha256:0\nnumpy==0.1 ; python_version > '3'\nabsent-one==1\n"
-    pins += f"psutil==0.1\npsutil=={psutil.__version__} ; python_version > '3'\n"
-    (tmp_path / "requirements.txt").write_text(pins)
-    numpy, absent = other_packages(tmp_path)
-    assert numpy.startswith("numpy 0.1 (here: ")
-    assert absent == "absent-one 1 (here: not installed)"
 
 
 @pytest.fixture

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
-from botify.bench import figures
 from botify.bench import record as record_program
 from botify.bench.cli import measurable
-from botify.bench.figures import FigureError, pages, read_figures, record
-from botify.bench.record import COMMANDS, again, arguments_of, command_of, evaluate_command_of, quality, values_of
+from botify.bench.figures import FigureError, pages
+from botify.bench.record import COMMANDS, command_of, evaluate_command_of, quality, values_of
 from botify.services.cli.main import build_cli
 
 TABLE = "botify evaluate ml --protocol prequential --recommenders ours,ease,als --baseline ease --seeds 5"
@@ -41,40 +37,6 @@ def test_command_and_rows_are_those_of_the_file() -> None:
     values = values_of({"recommenders": rows})
     assert values["ours"]["against"] == "+0.0200 [−0.0100, +0.0300]"
     assert [row["untuned"] for row in values.values()] == ["", "", "*"]
-
-
-def test_settings_of_recommenders_that_are_not_run_again_are_left_out() -> None:
-    arguments = arguments_of(f"{TABLE} --set als.factors=9 --set ease.l2=250", "ours")
-    assert arguments[arguments.index("--recommenders") + 1] == "ours,ease"
-    assert arguments[-2:] == ["--set", "ease.l2=250"]
-
-
-def test_the_baseline_is_not_run_again_alone() -> None:
-    with pytest.raises(FigureError, match="ease is the baseline"):
-        arguments_of(TABLE, "ease")
-
-
-def test_only_the_row_that_is_run_again_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded = tmp_path / "figures.json"
-    recorded.write_text("{}")
-    monkeypatch.setattr(record_program, "read_figures", lambda: read_figures(recorded))
-    monkeypatch.setattr(record_program, "record", lambda *of: record(*of, recorded))
-    record("table", TABLE, {"ours": {"recall": 0.2}, "als": {"recall": 0.1}}, recorded)
-    record("other", "botify bench micro", {"ours": {"recall": 0.2}}, recorded)
-
-    def run(command: Sequence[str], *, check: bool) -> None:
-        rows = [evaluated("ours", 0.3, "", 0.02), evaluated("ease", 0.18)]
-        Path(command[command.index("--json") + 1]).write_text(json.dumps({"recommenders": rows}))
-
-    monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(figures, "provenance", dict)
-    monkeypatch.setattr(record_program, "fill_pages", lambda: None)
-    again("ours")
-    after = read_figures(recorded)
-    assert after["table"]["values"]["ours"]["recall"] == 0.3
-    assert after["table"]["values"]["als"] == {"recall": 0.1}
-    assert after["table"]["command"] == TABLE
-    assert after["other"]["values"] == {"ours": {"recall": 0.2}}
 
 
 def test_every_quoted_group_has_a_command() -> None:
