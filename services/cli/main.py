@@ -26,10 +26,7 @@ EXIT_STATUSES = (
 def build_cli(only: str | None = None) -> typer.Typer:
     """Return the command line: an entry point that is a Typer app becomes a group, a function becomes a command.
 
-    Parameters
-    ----------
-    only : str, optional
-        Import this command alone, if it exists: importing all takes longer than most of them run.
+    If `only` is a command, no other is imported: importing all takes longer than most of them run.
     """
     cli = typer.Typer(
         name="botify",

@@ -79,19 +79,10 @@ class ListenerReading:
 
 
 def rise(recent: ArrayLike, longer: ArrayLike) -> NDArray[np.float64]:
-    """Return the popularity of tracks as a multiple of what their longer past predicts.
+    """Return the popularity of tracks, shape (n,), as a multiple of what their longer past predicts.
 
     Popularity with a short half-life is divided by what a track's share of the popularity with a long one predicts;
     additive smoothing (Laplace) keeps rare tracks near 1.
-
-    Parameters
-    ----------
-    recent, longer : array_like, shape (n,)
-        Popularity of the same tracks with a short and a long half-life.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
 
     Examples
     --------

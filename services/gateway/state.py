@@ -92,10 +92,7 @@ POPULAR_EVERY_S = 30.0
 class LiveState:
     """State that is read in the background, so that no request waits for it.
 
-    Parameters
-    ----------
-    refused_writes : callable
-        Returns why Redis refuses writes, None if it accepts them; blocking. Each request writes a session.
+    `refused_writes` blocks, and returns why Redis refuses writes, or None: each request writes a session.
     """
 
     def __init__(

@@ -1,11 +1,15 @@
-"""A wrong option ends the start, and names its variable."""
+"""A wrong option ends the start, and names its variable; gateways that share a port take each other's connections."""
 
 from __future__ import annotations
+
+import os
+import signal
+import socket
 
 import pytest
 
 from botify.core.errors import SettingsError
-from botify.services.gateway.__main__ import _check_access
+from botify.services.gateway.__main__ import _check_access, _listen
 from botify.services.gateway.options import GatewayOptions
 
 
@@ -78,3 +82,28 @@ def test_the_token_is_not_shown() -> None:
     with pytest.raises(SettingsError) as error:
         GatewayOptions.from_env({"BOTIFY_GATEWAY_TOKEN": "s3cret word"})
     assert "s3cret" not in str(error.value)
+
+
+def test_a_killed_gateway_leaves_the_port_to_the_other() -> None:
+    with _listen(GatewayOptions(port=0, share_port=True)) as left:
+        port = left.getsockname()[1]
+        bound, child = os.pipe()
+        if not (pid := os.fork()):
+            _listen(GatewayOptions(port=port, share_port=True))
+            os.write(child, b"!")
+            signal.pause()
+        os.read(bound, 1)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        left.settimeout(10.0)
+        for _ in range(50):
+            with socket.create_connection(("127.0.0.1", port), timeout=10.0):
+                left.accept()[0].close()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_port_that_is_not_shared_by_both_is_taken(shared: bool) -> None:
+    with _listen(GatewayOptions(port=0, share_port=shared)) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"BOTIFY_GATEWAY_PORT: 127.0.0.1:{port} cannot be listened on"):
+            _listen(GatewayOptions(port=port, share_port=not shared))

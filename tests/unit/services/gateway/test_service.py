@@ -10,8 +10,10 @@ import pytest
 from botify.schemas.events import Listen
 from botify.services.gateway.messages import ListenReport, RequestId, UnavailableError, UnknownTrackError
 from botify.services.gateway.service import Answer
+from botify.services.gateway.state import KnownTracks
+from tests.gateway_sessions_contract import SessionsContract
 from tests.support import make_tracks
-from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeGateway
+from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeCatalogue, FakeGateway, MemorySessionStore
 
 
 @pytest.fixture
@@ -194,3 +196,24 @@ def test_a_key_that_is_reused_with_another_track_is_no_retry(gateway: FakeGatewa
     for track in (7, 8):
         call(gateway, "next", f"g-{track}", track=track, key="always the same")
     assert len({event_id for event_id, _, _ in told(gateway)}) == 2
+
+
+def test_the_catalogue_is_followed_without_asking_for_its_end() -> None:
+    catalogue = FakeCatalogue()
+    tracks = KnownTracks(catalogue)  # type: ignore[arg-type]
+    (new,) = make_tracks(1, first=10**6)
+    assert tracks.known(new.track) is None
+    assert new.track not in tracks.ids()
+    catalogue.added[new.track] = new
+    asyncio.run(tracks.follow())
+    assert tracks.known(new.track) == new
+    assert new.track in tracks.ids()
+    assert catalogue.looks == 0
+
+
+class TestMemorySessions(SessionsContract):
+    """The sessions that other tests are served from keep the promises of the real ones."""
+
+    @pytest.fixture
+    def sessions(self) -> MemorySessionStore:
+        return MemorySessionStore()
