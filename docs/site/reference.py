@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperOption
 
 from botify.core.settings import Settings
+from botify.core.settings import _variable_of as variable_of
 from botify.services.cli.main import build_cli
 from botify.services.gateway.options import GatewayOptions
 
@@ -50,20 +51,14 @@ def _table(rows: Iterator[tuple[str, str, str]]) -> Iterator[str]:
 
 def _of_settings() -> Iterator[tuple[str, str, str]]:
     """Yield variable, default and meaning of each setting, from the class and its docstring."""
-    text = inspect.getdoc(Settings) or ""
-    attributes = text.split("Attributes\n----------\n")[1].split("\n\nExamples")[0]
-    meanings = dict(re.findall(r"^(\w+) : .*\n((?:    .*\n?)+)", attributes, re.MULTILINE))
+    meanings: dict[str, str] = {}
+    for names, meaning in re.findall(
+        r"^- (`[^:]+`): (.+\n?(?:  .+\n?)*)", inspect.getdoc(Settings) or "", re.MULTILINE
+    ):
+        meanings |= dict.fromkeys(re.findall(r"\w+", names), " ".join(meaning.split()))
     for field in fields(Settings):
-        meaning = " ".join(meanings[field.name].split())
-        variable = re.search(r"\(`([A-Z][A-Z_]+)`\)", meaning)
-        if variable is not None:  # Kafka's security has no variable of one name
-            yield (
-                variable[1],
-                _default(field),
-                re.sub("; never shown in a repr[^.]*", "", meaning)
-                .replace(f" (`{variable[1]}`)", "")
-                .replace("|", "\\|"),
-            )
+        if field.name != "kafka_security":  # it has no variable of one name
+            yield variable_of(field.name), _default(field), meanings[field.name].replace("|", "\\|")
 
 
 def _of_gateway() -> Iterator[tuple[str, str, str]]:
