@@ -167,7 +167,7 @@ async def stop(*tasks: asyncio.Task[None]) -> None:
 
 def _end_where_it_failed(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("a background task failed; the gateway stops", exc_info=error)
+        log.critical("a background task failed; the process stops", exc_info=error)
         signal.raise_signal(signal.SIGTERM)
 
 

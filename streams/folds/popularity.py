@@ -39,7 +39,7 @@ Tracks = NDArray[np.int64]
 
 
 class TrackRows(dict[int, int]):
-    """Track id to row, in order of arrival; `index` is the same for compiled code.
+    """Track id to row, in order of arrival; compiled code has an `index` of its own.
 
     Partitions of one process share it: it is most of the memory of a track.
     """
@@ -181,8 +181,11 @@ class Popularity:
         rows = [row_of.setdefault(track, len(row_of)) for track in tracks.tolist()]
         return np.array(rows, dtype=np.int64)
 
+    def _count_rows(self) -> int:
+        return len(self._row_of)
+
     def _make_room(self) -> None:
-        while len(self._loaded) < len(self._row_of):
+        while len(self._loaded) < self._count_rows():
             self._loaded = np.concatenate([self._loaded, np.zeros_like(self._loaded)])
             self._scores = np.vstack([self._scores, np.full_like(self._scores, -np.inf)])
 

@@ -1,8 +1,8 @@
 """Points at which a worker kills or stops itself, for tests of its failures. Off unless `BOTIFY_FAILPOINTS` is set.
 
-`BOTIFY_FAILPOINTS=after-apply:3` sends SIGKILL to the worker at its third apply, before it gets the store's reply;
+`BOTIFY_FAILPOINTS=after-apply:3` sends SIGKILL to the worker after its third apply, before it acts on the outcome;
 `before-apply:0.01` kills with that probability at each apply, drawn from `BOTIFY_FAILPOINTS_SEED`;
-`before-apply:3:stop` sends SIGSTOP, so that the worker makes this write first after SIGCONT. Several are separated by
+`before-apply:3:stop` sends SIGSTOP, so that the worker makes this write only after SIGCONT. Several are separated by
 commas. The points wrap the store, so a worker without them has no additional cost.
 """
 

@@ -5,7 +5,6 @@ The best tracks of a half-life are a heap whose root is the worst of them.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -168,14 +167,12 @@ class ColumnPopularity(Popularity):
         self._heaps[self.score_sets.index(collection)].update(rows, tracks, scores)
 
     def _rows(self, tracks: Tracks) -> Rows:
-        row_of, index = self._row_of, self._row_of.index
-        if index.count < len(row_of):  # a partition that is folded listen by listen has added some
-            index.of(np.array([*islice(row_of, index.count, None)], dtype=np.int64))
-        rows: Rows
-        rows, new = index.of(tracks)
-        for track in tracks[new].tolist():
-            row_of[track] = len(row_of)
+        rows: Rows = self._row_of.index.of(tracks)[0]
         return rows
+
+    def _count_rows(self) -> int:
+        count: int = self._row_of.index.count
+        return count
 
     def _update_tops(self, rows: Rows, tracks: Tracks, scores: NDArray[np.float64]) -> dict[str, ScoreChanges]:
         columns = np.ascontiguousarray(scores.T)
