@@ -104,7 +104,7 @@ def name_lines(axes: Axes, frame: pd.DataFrame, colour_of: Mapping[str, str]) ->
 def spread(places: Sequence[float], apart: float) -> list[float]:
     """Move ascending positions as little as possible so that they are `apart`, and from 0 to 1 if they fit.
 
-    Runs of positions that are too near are spread around their mean (pool adjacent violators, as in isotonic
+    Groups of positions that are too near are spread around their mean (pool adjacent violators, as in isotonic
     regression: Barlow et al., 1972).
     """
     runs: list[tuple[float, int]] = []  # mean of (place - rank · apart), and the number of places
@@ -254,7 +254,7 @@ def dots(
     """Draw a point for each row, with its intervals and its name.
 
     `frame`: columns x and y; optionally x_lower, x_upper, y_lower and y_upper.
-    `names`: written beside the points; by default the index.
+    `names`: written next to the points; by default the index.
 
     Examples
     --------

@@ -235,7 +235,7 @@ def _read(
 
 
 LOG = "log.json"
-LISTENS = "_listens"  # folder beside the log; readers skip names that begin with an underscore
+LISTENS = "_listens"  # folder next to the log; readers skip names that begin with an underscore
 
 
 class Format(StrEnum):

@@ -1,6 +1,6 @@
 """Import a source: read and check its rows, number its ids, sort its events, and put the dataset into its place.
 
-Each step writes files beside the dataset and then a mark. An import that was killed begins at the step that has no
+Each step writes files next to the dataset and then a mark. An import that was killed begins at the step that has no
 mark; every step is a function of its input alone, so the dataset has the same bytes.
 """
 
@@ -59,10 +59,7 @@ class Request:
 
 
 def parse_map(text: str) -> dict[str, str]:
-    """Read `user=…,item=…`.
-
-    Raises `DatasetError` if it has another form, or a role that there is not.
-    """
+    """Read `user=…,item=…`; raises `DatasetError` if it has another form, or a role that there is not."""
     columns = {}
     for pair in text.split(","):
         role, equals, column = pair.partition("=")

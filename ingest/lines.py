@@ -131,10 +131,7 @@ def places_of(file: str, columns: Mapping[str, str], names: Sequence[str]) -> di
 def iter_table(
     source: Source, member: Member, table: Table, choose: ChooseColumns, *, about_items: bool = False
 ) -> Iterator[Rows]:
-    """Yield the rows of a delimited file.
-
-    Raises `DatasetError` as `choose`, where a column is missing.
-    """
+    """Yield the rows of a delimited file; raises `DatasetError` as `choose`, where a column is missing."""
     names, columns = table.names, choose(table.names) if table.names else {}
     for block in iter_blocks(source, member, table.encoding):
         body = block

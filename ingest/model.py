@@ -139,10 +139,7 @@ def write_card(directory: Path, card: Card) -> None:
 
 
 def read_card(directory: Path) -> Card:
-    """Read the card of a dataset.
-
-    Raises `DatasetError` if the directory has none, or one of another version.
-    """
+    """Read the card of a dataset; raises `DatasetError` if the directory has none, or one of another version."""
     path = directory / CARD
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

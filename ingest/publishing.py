@@ -67,7 +67,7 @@ def publish_dataset(
 
     `simulated` declares that the topic's times are: then events later than now are accepted, for good.
 
-    A mark beside the dataset, one for each listens topic, says up to where all are acknowledged. What was sent after
+    A mark next to the dataset, one for each listens topic, says up to where all are acknowledged. What was sent after
     it is sent again, with the same event ids, and a worker drops it; a mark is set so often that it can. `append`
     publishes a dataset that was imported again since, whose events have other ids, so that those of both count.
 
@@ -132,7 +132,7 @@ def _publish_window(
 class Clock:
     """Says when a listen is due: the first one now, the others as far from it as they were, by the speed.
 
-    `speed`: none has all of them due at once.
+    `speed`: None has all of them due at once.
     `now_s`: seconds, of a clock that never goes back.
 
     Examples

@@ -30,10 +30,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def dataset_directory(home: Path, name: str) -> Path:
-    """Return where a dataset is, or will be.
-
-    Raises `DatasetError` if the name cannot be a directory's.
-    """
+    """Return where a dataset is, or will be; raises `DatasetError` if the name cannot be a directory's."""
     if not NAME.fullmatch(name):
         raise DatasetError(
             f"{name!r} is no name of a dataset: use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"

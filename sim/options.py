@@ -22,7 +22,7 @@ class RunOptions:
 
     users: int | None = None  # number of the world's listeners that take part; None for all
     in_flight: int = 2000  # number of sessions at the same time, without `days`
-    sessions: int | None = None  # stop after so many sessions or listens; open sessions continue to their end
+    sessions: int | None = None  # stop after this number of sessions or listens; open sessions continue to their end
     listens: int | None = None
     seconds: float | None = None  # stop after this wall time, and leave open sessions unfinished
     warm_up_s: float = 0.0  # wall time at the start that is not part of the latencies

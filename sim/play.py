@@ -53,15 +53,6 @@ def play_world(
 
     `options`: event time begins at `start_ms`, or now; the options for Kafka are not used.
     Raises `SimulationError` if the options do not fit the world, or the agent fails.
-
-    Examples
-    --------
-    >>> from botify.sim.agents import DummyAgent
-    >>> from botify.sim.world.config import WorldConfig
-    >>> from botify.sim.world.generate import generate
-    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=30, dimensions=8)), {})
-    >>> play_world(world, DummyAgent(world.catalogue, 7), RunOptions(sessions=50, start_ms=0)).sessions
-    50
     """
     start_ms = int(time.time() * 1000) if options.start_ms is None else options.start_ms
     model = load_model(options.model, world, options.seed)

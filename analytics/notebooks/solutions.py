@@ -79,7 +79,7 @@ def capped(ranked: Sequence[int], artist_of: Mapping[int, str], most: int = 2) -
 def bootstrap_interval(control: Floats, treated: Floats, resamples: int = 2_000, seed: int = 0) -> tuple[float, float]:
     """Return the interval of the difference of means by resampling listeners (notebook 10, exercise 1).
 
-    With hundreds of listeners an arm it is as wide as Welch's, to a few percent: a mean of so many values is nearly
+    With hundreds of listeners an arm it is as wide as Welch's, to a few percent: a mean of that many values is nearly
     normal even though a session's time is not.
 
     Examples

@@ -104,12 +104,6 @@ def temporal_split(listens: pd.DataFrame, future_share: float = 0.2) -> Temporal
     `future_share`: share of the listens after the moment, between 0 and 1; listens of the same millisecond stay
     together, in the future.
     Raises `AnalyticsError` if the share is out of range, or one part would be empty.
-
-    Examples
-    --------
-    >>> past, future = temporal_split(pd.DataFrame({"timestamp_ms": [5, 1, 2, 4, 3]}), future_share=0.4)
-    >>> past["timestamp_ms"].tolist(), future["timestamp_ms"].tolist()
-    ([1, 2, 3], [5, 4])
     """
     if not 0 < future_share < 1:
         raise AnalyticsError(f"the future's share {future_share} must be between 0 and 1")

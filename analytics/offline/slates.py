@@ -30,10 +30,7 @@ SHOWN_MS = 30 * 60 * 1000  # how long after it was shown a slate may lead to a l
 
 @dataclass(frozen=True, slots=True)
 class Slates:
-    """Logged slates.
-
-    Raises `AnalyticsError` if shapes differ, or a probability is out of range.
-    """
+    """Logged slates; raises `AnalyticsError` if shapes differ, or a probability is out of range."""
 
     # shape (n,); for intervals over users, and for target policies that look at what came before
     users: NDArray[np.int64]
@@ -85,17 +82,6 @@ def join_slates(slates: pd.DataFrame, listens: pd.DataFrame) -> Slates:
 
     `listens`: as `botify.analytics.data.listens_frame`, without copies.
     Raises `AnalyticsError` if there are no slates.
-
-    Examples
-    --------
-    >>> from botify.analytics.data import listens_frame
-    >>> from botify.schemas.events import Listen
-    >>> shown = pd.DataFrame(
-    ...     {"user": [7], "timestamp_ms": [5], "tracks": [[1, 2]], "propensities": [[0.5, 0.25]]}
-    ... )
-    >>> heard = Listen("a-1", 7, 2, 0.75, 9, "a", 1, True, "random", {}, 0.25, 2.0)
-    >>> join_slates(shown, listens_frame([heard])).rewards.tolist()
-    [[0.0, 0.75]]
     """
     if slates.empty:
         raise AnalyticsError("there are no slates; `GET /v1/users/{id}/recommendations` is what logs them")

@@ -234,10 +234,7 @@ def _from_listens(listens: pd.DataFrame) -> Section:
 
 
 def render_report(data: ReportData) -> str:
-    """Return the report as one page of HTML.
-
-    Raises `AnalyticsError` if there are no listens.
-    """
+    """Return the report as one page of HTML; raises `AnalyticsError` if there are no listens."""
     listens = data.listens
     if listens.empty:
         raise AnalyticsError(f"{data.source} has no listens; run a simulation first: `botify sim run`")

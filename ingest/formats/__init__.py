@@ -79,10 +79,7 @@ FORMATS: Mapping[str, Format] = {
 
 
 def find_format(name: str) -> Format:
-    """Return a format by its name.
-
-    Raises `DatasetError` if there is none of that name.
-    """
+    """Return a format by its name; raises `DatasetError` if there is none of that name."""
     if name not in FORMATS:
         raise DatasetError(f"source {name!r} is not known; say one of {', '.join(FORMATS)}")
     return FORMATS[name]

@@ -35,10 +35,7 @@ def read_parquet(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
 
 
 def parquet_rows(source: Source, member: Member, columns: Mapping[str, str]) -> Iterator[Rows]:
-    """Yield the rows of a Parquet file.
-
-    Raises `DatasetError` if it is not Parquet, or lacks a column.
-    """
+    """Yield the rows of a Parquet file; raises `DatasetError` if it is not Parquet, or lacks a column."""
     with member.open() as stream:
         try:
             file = pq.ParquetFile(stream)

@@ -84,10 +84,7 @@ class BotifyEnv(gymnasium.Env[Columns, Action]):
         return _only(self._session.observations()), _only(self._session.infos())
 
     def step(self, action: Action) -> tuple[Columns, float, bool, bool, dict[str, Any]]:
-        """Take an action.
-
-        Raises `gymnasium.error.ResetNeeded` if the session has ended.
-        """
+        """Take an action; raises `gymnasium.error.ResetNeeded` if the session has ended."""
         session = self._session
         if session is None or session.heard.ended[0]:
             raise gymnasium.error.ResetNeeded("no session is open; call reset() first")
@@ -113,18 +110,6 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
 
     After the end of a session, the next step ignores the action and returns the first observation of the next session
     with a reward of 0 (Gymnasium's `AutoresetMode.NEXT_STEP`).
-
-    Examples
-    --------
-    >>> import gymnasium, botify.sim.envs
-    >>> from botify.sim.world.config import WorldConfig
-    >>> from botify.sim.world.generate import generate
-    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
-    >>> envs = gymnasium.make_vec("Botify-v0", num_envs=3, world=world)
-    >>> observations, infos = envs.reset(seed=7)
-    >>> observations, rewards, terminated, truncated, infos = envs.step(envs.action_space.sample())
-    >>> rewards.shape, observations["fraction"].shape
-    ((3,), (3, 1))
     """
 
     # Gymnasium declares it as an attribute of instances and reads it from the class.
@@ -159,10 +144,7 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
         return self._session.observations(), self._session.infos()
 
     def step(self, actions: NDArray[np.int64]) -> tuple[Columns, NDArray[Any], NDArray[Any], NDArray[Any], Columns]:
-        """Take an action for each listener.
-
-        Raises `gymnasium.error.ResetNeeded` if `reset` has not been called.
-        """
+        """Take an action for each listener; raises `gymnasium.error.ResetNeeded` if `reset` has not been called."""
         if self._session is None:
             raise gymnasium.error.ResetNeeded("no session is open; call reset() first")
         self._session.play(np.asarray(actions, dtype=np.int64))

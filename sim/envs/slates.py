@@ -75,20 +75,7 @@ class BotifySlateEnv(BotifyEnv):
 
 
 class BotifySlateVectorEnv(BotifyVectorEnv):
-    """`BotifySlateEnv` for many listeners, as `BotifyVectorEnv` is `BotifyEnv` for many; actions are (num_envs, size).
-
-    Examples
-    --------
-    >>> import gymnasium, botify.sim.envs
-    >>> from botify.sim.world.config import WorldConfig
-    >>> from botify.sim.world.generate import generate
-    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
-    >>> envs = gymnasium.make_vec("BotifySlate-v0", num_envs=4, world=world, size=3)
-    >>> observations, infos = envs.reset(seed=7)
-    >>> observations, rewards, terminated, truncated, infos = envs.step(envs.action_space.sample())
-    >>> rewards.shape, observations["place"].shape
-    ((4,), (4,))
-    """
+    """`BotifySlateEnv` as `BotifyVectorEnv` is `BotifyEnv`, for many listeners; actions are (num_envs, size)."""
 
     def __init__(
         self,

@@ -57,10 +57,7 @@ CHOICES: Mapping[str, ChoiceModel] = {"logit": logit, "cascade": cascade}
 
 
 def choice_model(choice: str | ChoiceModel) -> ChoiceModel:
-    """Return the choice model of a name, or the given one.
-
-    Raises `SimulationError` if there is none of that name.
-    """
+    """Return the choice model of a name, or the given one; raises `SimulationError` if there is none of that name."""
     if callable(choice):
         return choice
     if choice not in CHOICES:

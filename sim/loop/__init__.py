@@ -135,9 +135,9 @@ FURTHEST_START_MS = 366 * 24 * 60 * 60 * 1000
 REPORT_EVERY_S = 0.2
 ANSWER_WAIT_S = 0.1
 GATHER_S = 0.1
-SHARE = 4
-"""At full speed, a step takes one of so many open requests, or what is answered within `GATHER_S` of the first: a
-fuller batch costs all programs less an answer, and the other requests are on their way meanwhile."""
+# At full speed, a step takes this share of the open requests, or what is answered within `GATHER_S` of the first: a
+# fuller batch costs all programs less an answer, and the other requests are on their way meanwhile.
+SHARE = 4  # a quarter
 LINGER_MS = 2.0
 """At full speed. At a rate, the records of a step are sent at once: lingering for more would only delay the answers."""
 

@@ -278,10 +278,7 @@ def draw_listeners(
 def neighbours_of_interests(
     embeddings: NDArray[np.float32], interests: NDArray[np.int32], count: int
 ) -> NDArray[np.int32]:
-    """Find the tracks nearest to each listener's interests.
-
-    Returns shape (users, interests, count).
-    """
+    """Find the tracks nearest to each listener's interests, shape (users, interests, count)."""
     different, place = np.unique(interests, return_inverse=True)
     found: NDArray[np.int32] = nearest(embeddings, embeddings[different], count)[place.reshape(interests.shape)]
     return found
