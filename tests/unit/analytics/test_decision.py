@@ -113,3 +113,11 @@ def test_a_strict_rule_ends_what_is_worse_within_its_margin() -> None:
     strict = decide(slower, "T1", Rule(GOALS, N, strict=True))
     assert strict.outcome == ROLL_BACK
     assert strict.sentence.startswith("Roll back T1: request latency")
+
+
+def test_launches_without_an_effect_seldom_ship_and_harmful_ones_never_do() -> None:
+    outcomes = [decided(users(seed)).outcome for seed in range(200)]
+    assert outcomes.count(SHIP) <= 0.08 * len(outcomes)
+    slower = [decided(users(seed, mean_time_per_session=0.05, mean_request_latency=0.2)).outcome for seed in range(50)]
+    assert SHIP not in slower
+    assert [decided(users(seed, mean_time_per_session=-0.05)).outcome for seed in range(50)] == [ROLL_BACK] * 50
