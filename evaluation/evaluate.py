@@ -20,7 +20,7 @@ from botify.core.settings import Settings
 from botify.evaluation import EvaluationError
 from botify.evaluation.log import Log
 from botify.evaluation.protocols import Terms, plan_of
-from botify.evaluation.ranker import Setup
+from botify.evaluation.ranker import OnlineRanker, Setup
 from botify.evaluation.rankers.registry import PEERS, ranker_of
 from botify.evaluation.run import Outcome, run
 
@@ -32,6 +32,7 @@ class Job:
     """One recommender over all replays; for refresh, trainings and settings see `Setup`, for served `ranker_of`.
 
     With `kafka`, it is evaluated through the topics and state of these servers, else in process.
+    `own` makes the ranker of a job whose name is not in the registry.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Job:
     settings: Mapping[str, float] = field(default_factory=dict)
     kafka: Settings | None = None
     served: bool = False
+    own: Callable[[Setup], OnlineRanker] | None = None
 
 
 def replays(job: Job, tell: Callable[[float], None] = lambda share: None) -> list[Outcome]:
@@ -72,7 +74,8 @@ def _replay(job: Job, number: int, tell: Callable[[float], None]) -> Outcome:
         settings=job.settings,
     )
     if job.kafka is None:
-        return run(ranker_of(job.name, setup, served=job.served), plan, job.terms, tell_of_all)
+        ranker = ranker_of(job.name, setup, served=job.served) if job.own is None else job.own(setup)
+        return run(ranker, plan, job.terms, tell_of_all)
     from botify.evaluation.rankers.pipeline import PipelineRanker  # its clients take time to import
 
     with PipelineRanker(job.name, setup, job.kafka) as ranker:

@@ -24,10 +24,11 @@ def exported(folder: Path, listens: list[Listen]) -> Path:
     return folder
 
 
-def test_the_recommender_keeps_listeners_longer_than_random_tracks(capsys: pytest.CaptureFixture[str]) -> None:
-    found = own_recommender.main(sessions=1000)
-    assert found["same_genre"] > found["random"]
-    assert "same_genre" in capsys.readouterr().out
+def test_the_recommender_is_better_than_popular_and_random_tracks(capsys: pytest.CaptureFixture[str]) -> None:
+    judged, played = own_recommender.main(sessions=600)
+    assert judged.recall_lower["follows"] > judged.recall_upper["toppop"]
+    assert played.effect_lower["follows"] > 0
+    assert "follows" in capsys.readouterr().out
 
 
 def test_the_agent_learns_what_is_heard() -> None:

@@ -1,0 +1,292 @@
+"""The public API: what a notebook does, without servers."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+
+import botify
+from botify.client import Botify
+from botify.core.errors import BotifyError
+from botify.evaluation.evaluate import Job, replays
+from botify.evaluation.figures import rows_of
+from botify.evaluation.log import log_of_dataset
+from botify.evaluation.protocols import Terms
+from botify.ingest.importing import Request, import_dataset
+from botify.ingest.sample import write_sample
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
+from botify.sim.simulation import FinishedListens
+from botify.sim.world import World, WorldConfig
+from botify.sim.world.generate import generate
+
+ROOT = Path(__file__).parents[2]
+ROWS = [("ann", "blue", 1000, 5), ("ann", "red", 2000, 1), ("bob", "blue", 3000, 4), ("bob", "green", 9000, 5)]
+ROLES = {"user": "user", "item": "item", "time": "time", "title": "title", "artist": "artist"}
+
+
+class Popular:
+    """Ranks what was heard most."""
+
+    def __init__(self, name: str = "popular") -> None:
+        self.name = name
+        self.values: Counter[str] = Counter()
+
+    def learn_one(self, user: str, item: str, value: float) -> None:
+        self.values[item] += 1
+
+    def rank(self, user: str, k: int) -> list[str]:
+        return [item for item, _ in self.values.most_common(k)]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> botify.Log:
+    file = tmp_path_factory.mktemp("log") / "plays.csv"
+    write_sample(file)
+    return botify.load(file)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=60, dimensions=8)), {})
+
+
+def test_the_import_loads_nothing_that_takes_time() -> None:
+    code = "import sys, botify; print(*sys.modules); print(*dir(botify)); botify.load; print('numpy' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    modules, names, then = printed.stdout.splitlines()
+    assert not {"numpy", "pandas", "pyarrow", "httpx", "botify.core"} & set(modules.split())
+    assert set(botify.__all__) <= set(names.split())
+    assert then == "True"
+
+
+def test_all_names_are_there_and_no_others() -> None:
+    assert [name for name in botify.__all__ if not callable(getattr(botify, name))] == []
+    with pytest.raises(AttributeError, match="no attribute 'evaluation_of'"):
+        _ = botify.evaluation_of
+
+
+def write_csv(path: Path) -> Path:
+    lines = [f"{user};{item};{time};{stars}" for user, item, time, stars in ROWS]
+    path.write_text("\ufeffUserId;movie_id;Timestamp;rating\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def write_parquet(path: Path) -> Path:
+    pd.DataFrame(ROWS, columns=["uid", "track", "ts", "rating"]).to_parquet(path)
+    return path
+
+
+def write_jsonl(path: Path) -> Path:
+    path.write_text(
+        "".join(json.dumps(dict(zip(("user", "item", "time", "rating"), row, strict=True))) + "\n" for row in ROWS)
+    )
+    return path
+
+
+def write_zip(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(write_csv(path.with_suffix(".csv")), "folder/plays.csv")
+        archive.writestr("README", "about")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("a.csv", write_csv), ("b.parquet", write_parquet), ("c.jsonl", write_jsonl), ("d.zip", write_zip)],
+)
+def test_files_are_read_by_their_endings_and_columns_by_their_names(
+    name: str, write: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    loaded = botify.load(write(tmp_path / name))
+    assert (repr(loaded), len(loaded)) == (f"{name}: 4 events of 2 users and 3 items", 4)
+    events = loaded.events.assign(time=lambda frame: frame["time"].astype("int64") // 10**6)
+    wanted = [(user, item, (stars - 1) / 4, time) for user, item, time, stars in ROWS]
+    assert list(events[["user", "item", "value", "time"]].itertuples(index=False, name=None)) == wanted
+    assert set(loaded.items.index) == {"blue", "red", "green"}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_columns_of_other_names_are_told_and_rejected_rows_kept(tmp_path: Path) -> None:
+    file = tmp_path / "plays.csv"
+    file.write_text("who,what,duration\nann,blue,3\n,red,4\n")
+    with pytest.raises(BotifyError, match=r"has the columns who, what, duration, and none is called item or user"):
+        botify.load(file)
+    loaded = botify.load(file, columns={"user": "who", "item": "what"})
+    assert "1 rows rejected" in repr(loaded)
+    assert loaded.rejected["row"].tolist() == [3]
+    assert "time" not in loaded.events
+
+
+def test_a_name_is_an_imported_dataset_and_a_format_may_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
+    write_sample(tmp_path / "sample.csv")
+    import_dataset(tmp_path, "mine", Request("csv", str(tmp_path / "sample.csv"), ROLES))
+    by_name, by_path = botify.load("mine"), botify.load(tmp_path / "sample.csv")
+    pd.testing.assert_frame_equal(by_name.events, by_path.events)
+    with pytest.raises(BotifyError, match=r"yours: no such file, and no imported dataset of this name \(there: mine\)"):
+        botify.load("yours")
+    (tmp_path / "seq").write_text("ann blue red\n")
+    with pytest.raises(BotifyError, match="does not say what it is; give source=, one of csv"):
+        botify.load(tmp_path / "seq")
+    assert len(botify.load(tmp_path / "seq", source="sequences")) == 2
+
+
+def test_a_ranker_is_copied_and_asked_for_enough(log: botify.Log) -> None:
+    one = Popular()
+    found = log.evaluate([one, Popular("again")], seeds=2, protocol="leave-last-out")
+    assert not one.values
+    assert found.recall["popular"] == found.recall["again"]
+    assert found.loc["again", ["gain", "gain_lower", "gain_upper"]].tolist() == [0, 0, 0]
+    rows = found.iloc[0]
+    assert rows.recall_lower < rows.recall < rows.recall_upper
+
+
+def test_popularity_of_ones_own_is_what_a_count_ranks(log: botify.Log, tmp_path: Path) -> None:
+    """By hand: hold out each user's last item, count the others, and leave out what the user has heard."""
+    events = log.events.drop(columns=["session", "value"])
+    events["time"] = np.arange(len(events)) * 60  # which of a second is last would be drawn by the seed
+    events.to_csv(tmp_path / "plays.csv")
+    last = events.groupby("user").tail(1)
+    rest = events.drop(last.index)
+    ranked = [item for item, _ in Counter(rest["item"]).most_common()]
+    heard = rest.groupby("user")["item"].agg(set)
+    rows = zip(last["user"], last["item"], strict=True)
+    hits = [item in [one for one in ranked if one not in heard[user]][:20] for user, item in rows if user in heard]
+    found = botify.load(tmp_path / "plays.csv").evaluate([Popular()], protocol="leave-last-out", k=20)
+    assert sum(hits) > 10
+    assert found.recall["popular"] == pytest.approx(np.mean(hits))
+
+
+def test_names_have_the_figures_of_the_command(tmp_path: Path, log: botify.Log) -> None:
+    write_sample(tmp_path / "sample.csv")
+    import_dataset(tmp_path, "mine", Request("csv", str(tmp_path / "sample.csv"), ROLES))
+    columns, positive = log_of_dataset(tmp_path, "mine")
+    terms = Terms("leave-last-out", 5, positive)
+    outcomes = {name: replays(Job(name, columns, terms, range(2))) for name in ("next_track", "ease")}
+    row, ease = rows_of(outcomes, "next_track", columns.users)
+    found = log.evaluate(["botify", "ease"], protocol="leave-last-out", k=5, seeds=2)
+    assert found.loc["botify", ["recall", "NDCG", "coverage"]].tolist() == [
+        row.metrics["recall"].mean, row.metrics["NDCG"].mean, row.figures["coverage"],
+    ]  # fmt: skip
+    assert found.loc["ease", ["gain", "gain_lower", "gain_upper"]].tolist() == [*ease.differences["recall"]]
+    half = found.recall_upper["botify"] - found.recall["botify"]
+    assert half == pytest.approx(1.959964 * row.metrics["recall"].error)
+    assert found.note["ease"] == "untuned"
+
+
+def test_rankers_that_break_the_rules_are_named(log: botify.Log) -> None:
+    class Wrong(Popular):
+        def rank(self, user: str, k: int) -> list[str]:
+            return ["nothing"]
+
+    class Twice(Popular):
+        def rank(self, user: str, k: int) -> list[str]:
+            return super().rank(user, 1) * 2
+
+    with pytest.raises(BotifyError, match="Wrong ranked 'nothing', no item of the log"):
+        log.evaluate([Wrong()])
+    with pytest.raises(BotifyError, match="an item twice"):
+        log.evaluate([Twice()], repeats=True)
+    with pytest.raises(BotifyError, match="each with a `name` of its own"):
+        log.evaluate([Popular(), Popular()])
+    with pytest.raises(BotifyError, match="recommender 'nobody' is not known"):
+        log.evaluate([Popular(), "nobody"])
+
+
+def test_recommenders_are_played_on_the_same_sessions(world: World) -> None:
+    found = botify.simulate(["random", Popular(), "sticky_artist"], world, sessions=200)
+    assert found.loc["random", ["effect", "effect_lower", "effect_upper"]].tolist() == [0, 0, 0]
+    assert found.sessions.tolist() == [200] * 3
+    assert ((found.time_lower < found.time) & (found.time < found.time_upper)).all()
+    effects = 100 * (found.time / found.time["random"] - 1)
+    np.testing.assert_allclose(found.effect, effects)
+    again = botify.simulate([Popular(), "random"], world, sessions=200)
+    assert again.time.to_dict() == {name: found.time[name] for name in ("popular", "random")}
+
+
+def test_a_ranker_plays_what_it_ranks_first_and_the_session_has_not_heard(world: World) -> None:
+    heard: list[FinishedListens] = []
+
+    class Lowest(Popular):
+        def rank(self, user: str, k: int) -> list[str]:
+            return [str(track) for track in range(k)]
+
+    class Agent:
+        def __init__(self) -> None:
+            self.sessions: dict[int, set[int]] = {}
+
+        def recommend(self, listens: FinishedListens) -> Any:
+            self._hear(listens)
+            rows = [self.sessions[user] for user in listens.users.tolist()]
+            return np.array([min(set(range(len(tracks) + 1)) - tracks) for tracks in rows])
+
+        def finish(self, listens: FinishedListens) -> None:
+            self._hear(listens)
+            for user in listens.users.tolist():
+                del self.sessions[user]
+
+        def _hear(self, listens: FinishedListens) -> None:
+            for user, track in zip(listens.users.tolist(), listens.tracks.tolist(), strict=True):
+                self.sessions.setdefault(user, set()).add(track)
+
+    done = play_world(world, Agent(), RunOptions(sessions=100, seed=1, start_ms=0), listener=heard.append)
+    found = botify.simulate([Lowest()], world, sessions=100).iloc[0]
+    assert found.time == pytest.approx(done.time / done.sessions)
+    assert found.tracks == pytest.approx(done.listens / done.sessions)
+
+
+@pytest.mark.parametrize("name", ["nobody", "contextual", "ease"])
+def test_what_cannot_be_played_is_refused(name: str, world: World) -> None:
+    with pytest.raises(BotifyError, match=f"recommender '{name}' is not played here; there are random, toppop"):
+        botify.simulate([name], world)
+
+
+def test_recommendations_of_a_service_are_a_frame() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert (request.url.path, request.url.params["explain"]) == ("/v1/users/alice/recommendations", "true")
+        reason = {"policy": "next_track", "score": 0.5, "text": "because you heard Red"}
+        item = {"item": "blue", "number": 1, "title": "Blue", "artist": "Ann", "propensity": 0.25}
+        items = [{**item, "reason": reason}, {**item, "item": "red", "reason": None}]
+        about = {
+            "id": "r1",
+            "user": "alice",
+            "policy": "next_track",
+            "propensity": 1.0,
+            "experiments": {},
+            "fallback": False,
+        }
+        return httpx.Response(200, json={**about, "items": items})
+
+    service = botify.connect("http://gateway", token="secret")  # noqa: S106
+    service.client = Botify("http://gateway", transport=httpx.MockTransport(answer))
+    found = service.recommend("alice", 2)
+    assert found.loc[1, ["item", "title", "score", "reason"]].tolist() == ["blue", "Blue", 0.5, "because you heard Red"]
+    assert found.index.tolist() == [1, 2]
+    assert found.loc[2, "reason"] is None or pd.isna(found.loc[2, "reason"])
+    assert found.attrs == {"id": "r1", "policy": "next_track", "fallback": False}
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sample(tmp_path / "plays.csv")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/library.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert ["connect" in block for block in blocks] == [False, False, True]
+    run: dict[str, Any] = {}
+    for block in blocks[:2]:
+        exec(block, run)  # noqa: S102 - the page is ours
+    judged = run["log"].evaluate([run["Follows"](), "toppop"], protocol="leave-last-out")
+    assert judged.recall_lower["Follows"] > judged.recall_upper["toppop"]
