@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from botify.bench.worker import listens
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, RecommendationRequest, Track
-from botify.schemas.track_labels import LABELS
+from botify.schemas.track_columns import LABELS
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.factors import FactorTable, ServedFactors
 from botify.services.recommender.protocol import Batch

@@ -31,7 +31,7 @@ BATCH = 10_000
 LARGE = 10_000
 """Records of a topic whose columns are kept in a file; fewer are read again in a moment."""
 RECENT_SHARE = 8
-"""Columns are made when at least `LARGE` tracks, and one to so many, are not in them."""
+"""Columns are made when at least `LARGE` tracks, and one in this many, are not in them."""
 PREFETCH_KB = 8 * 1024
 
 Offsets = dict[int, int]
@@ -43,8 +43,6 @@ class CatalogueReader:
     The columns of a large catalogue are kept in a file under `Settings.home`, which the processes of a machine share: a
     reader that starts reads from the topic only what came after it. A record that is no `Track` is skipped with a
     warning: it would stop every reader until it is overwritten.
-
-    `tracks`: as of the last `refresh`.
     """
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
@@ -73,17 +71,17 @@ class CatalogueReader:
         )
 
     def refresh(self) -> int:
-        """Read the records added since the last call, and return their number. Blocks for some milliseconds.
+        """Read the records added since the last call, and return their number.
 
-        Raises `TopicError`: the topic cannot be read.
+        Raises `TopicError`. Blocks for some milliseconds.
         """
         before, self._read_already = self._read_already, 0
         return before + self._read()
 
     def take_arrived(self) -> int:
-        """Add the records that have arrived, at once, and return their number; the topic may have further ones.
+        """Add the records that have arrived, and return their number.
 
-        Raises `TopicError`: the topic cannot be read.
+        Raises `TopicError`. The topic may have further ones.
         """
         return self._take(self._reader.read_arrived())
 
@@ -124,11 +122,9 @@ class CatalogueReader:
 
 
 class CatalogueFile:
-    """Columns of a topic up to an offset of each partition, beside the data of a deployment.
+    """Columns of a topic up to an offset of each partition (`offsets`), in a file next to the data of a deployment.
 
     A file that is damaged, of another topic of the name, or ahead of the topic is as good as none: it is made again.
-
-    `offsets`: up to where the file has each partition of the topic.
     """
 
     def __init__(self, directory: Path, topic: str, topic_id: str) -> None:

@@ -58,22 +58,12 @@ EVENTS: dict[str, type[Event]] = {
 
 @dataclass(frozen=True, slots=True)
 class CommittedSchema:
-    """One version of one event.
+    """One version of one event."""
 
-    Attributes
-    ----------
-    id : int
-        Of the wire format's header.
-    version : int
-        Counted from 1.
-    text : str
-        The file's content.
-    """
-
-    id: int
+    id: int  # of the wire format's header
     subject: str
-    version: int
-    text: str
+    version: int  # counted from 1
+    text: str  # the file's content
 
     @property
     def event(self) -> type[Event]:
@@ -86,10 +76,7 @@ class CommittedSchema:
 
 
 def load(directory: Path = AVRO_DIR) -> list[CommittedSchema]:
-    """Read all versions, oldest first, and compare them with the lock file.
-
-    Raises `SchemaError`: a file is changed, not locked, or missing.
-    """
+    """Read all versions, oldest first; raises `SchemaError` if a file is changed, not locked, or missing."""
     locked: dict[str, dict[str, Any]] = json.loads((directory / LOCK_FILE.name).read_text(encoding="utf-8"))
     present = {path.stem for path in directory.glob("*.avsc")}
     if unlocked := present - locked.keys():
@@ -100,7 +87,7 @@ def load(directory: Path = AVRO_DIR) -> list[CommittedSchema]:
             raise SchemaError(f"{name}.avsc is locked but gone; schemas are append-only, bring it back")
         text = (directory / f"{name}.avsc").read_text(encoding="utf-8")
         if _sha256(text) != entry["sha256"]:
-            raise SchemaError(f"{name}.avsc was changed after it was locked; add a new version beside it instead")
+            raise SchemaError(f"{name}.avsc was changed after it was locked; add a new version instead")
         subject, version = _split(name)
         schemas.append(CommittedSchema(entry["id"], subject, version, text))
     return schemas
@@ -145,8 +132,7 @@ PAYS_FROM = 4
 class Codec:
     """Encodes with the newest version of each event, decodes every version.
 
-    `schemas`: all versions, in any order; by default the committed ones. Their ids are on the wire, so schemas with a
-    registry's ids make the codec use those.
+    By default with the committed schemas. Their ids are on the wire: schemas with a registry's ids make it use those.
 
     Examples
     --------
@@ -179,7 +165,7 @@ class Codec:
     def encode(self, event: Event) -> bytes:
         """Return the event in the wire format.
 
-        Raises `SchemaError`: a field has a type that its schema does not allow.
+        Raises `SchemaError` if a field has a type that its schema does not allow.
         """
         header, schema = self._writers[type(event)]
         body = io.BytesIO()
@@ -195,10 +181,7 @@ class Codec:
         return body.getvalue()
 
     def encode_many(self, events: Sequence[Event]) -> list[bytes]:
-        """Return what `encode` would for each; many of one class at once cost a third of it each.
-
-        Raises `SchemaError` as `encode`.
-        """
+        """Return what `encode` would for each; many of one class at once cost a third of it each."""
         kinds: Any = set(map(type, events))
         if len(kinds) == 1 and len(events) >= PAYS_FROM:
             with suppress(NotPlainError):
@@ -212,7 +195,7 @@ class Codec:
     def decode(self, raw: bytes | None, event: type[E]) -> E:
         """Return the event that the bytes hold.
 
-        Raises `DecodeError`: the value is empty, not in the wire format, of an unknown schema or another event,
+        Raises `DecodeError` if the value is empty, not in the wire format, of an unknown schema or another event,
         truncated, or too long.
         """
         if not raw:
@@ -236,10 +219,7 @@ class Codec:
         return decoded
 
     def decode_many(self, values: Sequence[bytes | None], event: type[E]) -> list[E | DecodeError]:
-        """Return what `decode` would for each, its error included; many at once cost a fraction of it each.
-
-        Events with equal treatments may share the mapping.
-        """
+        """Return what `decode` would for each, or its error; many at once cost a fraction each. They may share maps."""
         if len(values) < TOGETHER:
             return [self._event_or_error(raw, event) for raw in values]
         columns, good = self.read_columns([raw or b"" for raw in values], event)

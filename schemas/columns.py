@@ -30,18 +30,10 @@ _PADDING = 16  # more than a field reads beyond a record's end before that is de
 
 
 class Cursors:
-    """The read position of each record.
+    """The read position of each record: `at`, up to `end`, shape (n,), in `raw`, all records one after the other.
 
-    Attributes
-    ----------
-    raw : bytes
-        All records, one after the other.
-    text : str
-        The same, each byte a character.
-    at, end : ndarray of int64, shape (n,)
-        The next byte of each record, and the first after it.
-    good : ndarray of bool, shape (n,)
-        Whether the record could be read so far. The cursor of a bad record stays within it and has no meaning.
+    `text` is the same, each byte a character. `good` says whether the record could be read so far; the cursor of a bad
+    record stays within it and has no meaning.
     """
 
     def __init__(self, raw: bytes, at: Ints, end: Ints) -> None:
@@ -106,17 +98,10 @@ Read = Callable[[Cursors], list[Any]]
 
 
 class ColumnReader:
-    """Reads the records of one schema.
+    """Reads the records of one schema, whose values begin with `header`.
 
-    Raises `NotImplementedError`: a field is of another type.
-
-    Parameters
-    ----------
-    header : bytes
-        First bytes of each value.
-    schema : dict
-        A record's, parsed, of strings, bytes, numbers, booleans, maps of strings, arrays, records, and unions of
-        null with one of these.
+    The fields may be strings, bytes, numbers, booleans, maps of strings, arrays, records, and unions of null with one
+    of these; raises `NotImplementedError` for others.
     """
 
     def __init__(self, header: bytes, schema: Any) -> None:
@@ -124,15 +109,7 @@ class ColumnReader:
         self._fields = [_reader_of(field["type"]) for field in schema["fields"]]
 
     def read(self, values: Sequence[bytes]) -> tuple[list[list[Any]], NDArray[np.bool_]]:
-        """Read all records.
-
-        Returns
-        -------
-        columns : list of lists
-            A list a field, in the schema's order, with a value a record.
-        good : ndarray of bool, shape (n,)
-            Whether the values are what fastavro would read; bad records must be read by fastavro.
-        """
+        """Return a list for each field, in the schema's order, and which rows are what fastavro would read."""
         lengths = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
         ends = np.cumsum(lengths)
         cursors = Cursors(b"".join(values), ends - lengths, ends)
@@ -288,14 +265,7 @@ Write = Callable[[Sequence[Any]], list[bytes]]
 
 
 class ColumnWriter:
-    r"""Writes records of one schema.
-
-    Parameters
-    ----------
-    header : bytes
-        First bytes of each value.
-    schema : dict
-        A record's, parsed, of the types that `ColumnReader` knows.
+    r"""Writes records of one schema, of the types that `ColumnReader` knows; each value begins with `header`.
 
     Examples
     --------
@@ -309,10 +279,9 @@ class ColumnWriter:
         self._fields = [_writer_of(field["type"]) for field in schema["fields"]]
 
     def write(self, columns: Sequence[Sequence[Any]]) -> list[bytes]:
-        """Return the records in the wire format.
+        """Return the records of columns, one a field in the schema's order.
 
-        `columns`: a sequence a field, in the schema's order, with a value a record. Raises `NotPlainError`: fastavro
-        must write the records.
+        Raises `NotPlainError` if fastavro must write them.
         """
         written = [write(column) for write, column in zip(self._fields, columns, strict=True)]
         return list(map(b"".join, zip([self._header] * len(columns[0]), *written, strict=True)))

@@ -22,7 +22,7 @@ MAX_REASON = 1_000
 """Characters of the reason: it may quote a key of a megabyte, and the letter must fit into a record."""
 
 EXCLUDED, ERASED = "excluded by an operator: ", "the listener was erased"
-"""How the reason of an exclusion begins, and how that of an erasure goes on."""
+"""How the reason of an exclusion begins, and how that of an erasure continues."""
 
 PREFIX = "__connect.errors."
 """Kafka Connect's names, which its users and tools know."""
@@ -171,25 +171,8 @@ class RejectedBefore:
     the listens out of what is begun later. So a fold leaves out those that were there when it was begun, and no others:
     it is a function of the topics however often it is interrupted, and whatever is erased meanwhile.
 
-    Parameters
-    ----------
-    topic, *others : str
-        The topics of the records.
-    begun : callable
-        Returns with which letters the fold of a partition of `topic` was begun (`Claim.letters`); None if all count.
-    partitions : collection of int, optional
-        Of the dead letters, by default all.
-
-    Attributes
-    ----------
-    offsets_of : dict of topic to dict of partition to set of offset
-        As of the last `refresh`, of the letters that count; about 100 bytes each.
-    offsets : dict of partition to set of offset
-        Those of `topic`.
-    excluded : dict of partition to int
-        How many of them an operator has excluded. Exclusions are never taken back, so a smaller number is an older set.
-    erased : dict of partition to dict of offset to (partition, offset)
-        Records of erased listeners, and where their letters are.
+    `begun` returns with which letters the fold of a partition of `topic` was begun (`Claim.letters`), None if all
+    count.
     """
 
     def __init__(
@@ -203,9 +186,12 @@ class RejectedBefore:
         self._begun = begun
         self._reader = TopicReader(settings, Topics.of(settings).dead_letters.name, None, partitions, wait_ms=FOLLOW_MS)
         self._reading = threading.Lock()
+        # topic -> partition -> offsets of the letters that count, about 100 bytes each
         self.offsets_of: dict[str, dict[int, set[int]]] = {name: {} for name in (topic, *others)}
         self.offsets = self.offsets_of[topic]
+        # how many of them an operator has excluded; never taken back, so a smaller number is an older set
         self.excluded: dict[int, int] = {}
+        # partition -> offset of a record of an erased listener -> (partition, offset) of its letter
         self.erased: dict[int, dict[int, tuple[int, int]]] = {}
 
     @property

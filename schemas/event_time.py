@@ -32,11 +32,10 @@ SPREAD_MS = 24 * 60 * 60 * 1000
 
 
 class Lead:
-    """How far the listens of a topic may lead the broker's clock, as the topic declares it (`MAX_LEAD`).
+    """How far the listens of a topic may lead the broker's clock, as the topic declares it (`MAX_LEAD`): `ms`.
 
-    `read`: returns the declared bound; None if the topic was made by a version that did not declare. Then the bound is
-    `LEAD_MS`, but headers and the newest listen of the partition count, as in that version. `ms`: as of the last
-    reading.
+    It is None if the topic was made by a version that did not declare. Then the bound is `LEAD_MS`, but headers and the
+    newest listen of the partition count, as in that version.
     """
 
     def __init__(self, read: Callable[[], int | None] = lambda: LEAD_MS) -> None:
@@ -61,12 +60,10 @@ class Lead:
 
 
 class EventTime:
-    """The event time of one partition: the newest time of all accepted listens, duplicates included.
+    """The event time of one partition: the newest of all accepted listens and duplicates; 0 before the first.
 
     Which listens are accepted is a function of the topic: of its declared lead, and of the records' bytes and Kafka
     timestamps. So every replay decides alike. A topic declares once, and what was refused before stays a dead letter.
-
-    `newest_ms`: 0 before the first listen.
 
     Examples
     --------
@@ -91,23 +88,10 @@ the broker took the record at 1970-01-01 00:15:00; look at the producer's clock 
         lead: Lead,
         raw: bytes = b"",
     ) -> None:
-        """Accept a listen, or reject it if its time leads too far.
+        """Accept a listen, or raise `ValidationError` if its time leads too far.
 
-        Raises `ValidationError`: the time leads by more than the bound: `IgnoredHeaderError` if a header says that it
-        may.
-
-        Parameters
-        ----------
-        timestamp_ms : int
-            Of the listen.
-        taken_ms : int
-            The record's Kafka timestamp.
-        headers : iterable of (str, bytes), optional
-            Of the record.
-        lead : Lead
-            Of the topic.
-        raw : bytes
-            The record's value; it travels with the error.
+        It is an `IgnoredHeaderError` if a header says that it may. `taken_ms` is the record's Kafka timestamp, `raw`
+        its value, which travels with the error.
         """
         bound_ms = LEAD_MS if lead.ms is None else lead.ms
         if timestamp_ms > self.newest_ms and timestamp_ms - taken_ms > bound_ms:
@@ -163,7 +147,7 @@ def utc(timestamp_ms: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
 def parse_speed(text: str) -> float | None:
     """Return event time per wall time from a text such as `60x` or `60`, or None for `max`.
 
-    Raises `SpeedError`: the text has another form.
+    Raises `SpeedError` for any other text.
 
     Examples
     --------

@@ -11,129 +11,66 @@ from typing import NamedTuple, TypedDict
 
 
 class Listen(NamedTuple):
-    """A listener heard a share of a track. The source of truth: all state is a fold of listens.
+    """A listener heard a share of a track. The source of truth: all state is a fold of listens."""
 
-    Attributes
-    ----------
-    event_id : str
-        Unique; a second event with the same id is a duplicate and is dropped.
-    fraction : float
-        Share of the track that was heard, 0 to 1.
-    timestamp_ms : int
-        Event time, milliseconds since the epoch (virtual while simulating).
-    position : int
-        Position in the session, from 0.
-    ended_session : bool
-        Whether the listener left after it.
-    recommender : str | None
-        The recommender of the track; None if the listener chose it.
-    treatments : Mapping[str, str]
-        Experiment name to treatment, as of the recommendation.
-    propensity : float | None
-        Probability with which the recommender chose the track.
-    latency_ms : float | None
-        From request to recommendation, measured by the listener.
-    policy : str | None
-        The policy that chose the track, if the recommender mixes several.
-    candidates : int | None
-        Number of tracks from which it was chosen, if known.
-    """
-
-    event_id: str
+    event_id: str  # unique; a second event with the same id is a duplicate and is dropped
     user: int
     track: int
-    fraction: float
-    timestamp_ms: int
+    fraction: float  # share of the track that was heard, 0 to 1
+    timestamp_ms: int  # event time, milliseconds since the epoch (virtual while simulating)
     session_id: str
-    position: int
-    ended_session: bool
-    recommender: str | None
-    treatments: Mapping[str, str]
-    propensity: float | None
-    latency_ms: float | None
-    policy: str | None = None
-    candidates: int | None = None
+    position: int  # position in the session, from 0
+    ended_session: bool  # whether the listener left after it
+    recommender: str | None  # the recommender of the track; None if the listener chose it
+    treatments: Mapping[str, str]  # experiment name to treatment, as of the recommendation
+    propensity: float | None  # probability with which the recommender chose the track
+    latency_ms: float | None  # from request to recommendation, measured by the listener
+    policy: str | None = None  # the policy that chose the track, if the recommender mixes several
+    candidates: int | None = None  # number of tracks from which it was chosen, if known
 
 
 class SlateRequest(TypedDict):
-    """What a request for a slate, several tracks to be shown together, says beside who asks.
-
-    Attributes
-    ----------
-    without_listen : bool
-        Whether the request carries no listen; the last one of the listener's state then takes its place.
-    exclude, liked : list of int
-        Tracks that are not offered; tracks that the listener said to like.
-    filters : list of str
-        `field:value`; values of one field are alternatives, and every field must hold.
-    explain : bool
-        Whether to say of each track what led to it.
-    """
+    """What a request for a slate, several tracks to be shown together, says in addition to who asks."""
 
     size: int
+    # whether the request carries no listen; the last one of the listener's state then takes its place
     without_listen: bool
+    # exclude, liked: tracks that are not offered; tracks that the listener said to like
     exclude: list[int]
-    filters: list[str]
+    filters: list[str]  # `field:value`; values of one field are alternatives, and every field must hold
     liked: list[int]
-    explain: bool
+    explain: bool  # whether to say of each track what led to it
 
 
 class Slate(TypedDict):
-    """Several tracks to be shown together, the first one first.
-
-    Attributes
-    ----------
-    propensities : list of float
-        Probability of each track, given the request and the tracks before it.
-    scores : list of float
-        On the scale of the source.
-    sources : list of str
-        The recommender that offered each track.
-    because : list of int
-        The track that the listener heard or liked and that led to each, or a `Because` of the recommenders, which is
-        negative; empty if not asked for.
-    versions : dict of str to int
-        Of the models that the sources used.
-    """
+    """Several tracks to be shown together, the first one first."""
 
     tracks: list[int]
-    propensities: list[float]
-    scores: list[float]
-    sources: list[str]
+    propensities: list[float]  # probability of each track, given the request and the tracks before it
+    scores: list[float]  # on the scale of the source
+    sources: list[str]  # the recommender that offered each track
+    # the track that the listener heard or liked and that led to each, or a `Because` of the recommenders, which is
+    # negative; empty if not asked for
     because: list[int]
-    versions: dict[str, int]
+    versions: dict[str, int]  # of the models that the sources used
 
 
 class RecommendationRequest(NamedTuple):
-    """A listener wants the next track. Has the last listen, so that the answer never waits for the worker.
+    """A listener wants the next track. Has the last listen, so that the answer never waits for the worker."""
 
-    Attributes
-    ----------
-    request_id : str
-        Returned in the answer, and the key of its randomness.
-    position : int
-        Position of the last listen in the session.
-    deadline_ms : int
-        Wall clock, milliseconds since the epoch; requests after it are not answered.
-    list_size : int | None
-        How many of the best tracks to list, in order and without exploration; None asks for the next track.
-    reply_partition : int | None
-        The partition of the recommendations that the requester reads; None sends the answer to the user's own one.
-    slate : SlateRequest | None
-        Asks for several tracks in place of the next one.
-    """
-
-    request_id: str
+    request_id: str  # returned in the answer, and the key of its randomness
     user: int
     session_id: str
-    position: int
+    position: int  # position of the last listen in the session
     track: int
     fraction: float
     timestamp_ms: int
-    deadline_ms: int
+    deadline_ms: int  # wall clock, milliseconds since the epoch; requests after it are not answered
+    # how many of the best tracks to list, in order and without exploration; None asks for the next track
     list_size: int | None = None
+    # the partition of the recommendations that the requester reads; None sends the answer to the user's own one
     reply_partition: int | None = None
-    slate: SlateRequest | None = None
+    slate: SlateRequest | None = None  # asks for several tracks in place of the next one
 
     @property
     def has_listen(self) -> bool:
@@ -142,96 +79,54 @@ class RecommendationRequest(NamedTuple):
 
 
 class Recommendation(NamedTuple):
-    """The next track for a listener.
-
-    Attributes
-    ----------
-    recommender : str
-        The recommender that chose the track: a fallback if the first could not.
-    state_freshness : int
-        Number of the session's listens that were in the state.
-    latency_ms : float
-        From the request's record timestamp to the answer.
-    timestamp_ms : int
-        Event time of the request.
-    policy : str | None
-        The policy that chose the track, if the recommender mixes several.
-    candidates : int | None
-        Number of tracks from which it was chosen, if known.
-    ranking : sequence of int | None
-        The best tracks, best first, if a list was asked for; `track` is the first of them.
-    slate : Slate | None
-        The tracks, if a slate was asked for; `track` is the first of them, -1 if there are none, and `propensity`
-        that of all together.
-    """
+    """The next track for a listener."""
 
     request_id: str
     user: int
     track: int
-    recommender: str
+    recommender: str  # the recommender that chose the track: a fallback if the first could not
     treatments: Mapping[str, str]
     propensity: float
-    state_freshness: int
-    latency_ms: float
-    timestamp_ms: int
-    policy: str | None = None
-    candidates: int | None = None
+    state_freshness: int  # number of the session's listens that were in the state
+    latency_ms: float  # from the request's record timestamp to the answer
+    timestamp_ms: int  # event time of the request
+    policy: str | None = None  # the policy that chose the track, if the recommender mixes several
+    candidates: int | None = None  # number of tracks from which it was chosen, if known
+    # the best tracks, best first, if a list was asked for; `track` is the first of them
     ranking: Sequence[int] | None = None
+    # the tracks, if a slate was asked for; `track` is the first of them, -1 if there are none, and `propensity` that of
+    # all together
     slate: Slate | None = None
 
 
 class Session(NamedTuple):
-    """A closed listening session.
+    """A closed listening session."""
 
-    Attributes
-    ----------
-    event_id : str
-        Partition and offset of the first listen: the same in every replay, so readers drop copies.
-    tracks : int
-        Number of listens.
-    time : float
-        Sum of fractions (Botify's word).
-    closed_by : str
-        `end` (the listener left), `gap` (event time passed the gap) or `next` (another session began).
-    """
-
-    event_id: str
+    event_id: str  # partition and offset of the first listen: the same in every replay, so readers drop copies
     session_id: str
     user: int
     started_ms: int
     ended_ms: int
-    tracks: int
-    time: float
-    closed_by: str
+    tracks: int  # number of listens
+    time: float  # sum of fractions (Botify's word)
+    closed_by: str  # `end` (the listener left), `gap` (event time passed the gap) or `next` (another session began)
 
 
 class Track(NamedTuple):
-    """A track of the catalogue.
-
-    Attributes
-    ----------
-    genre : str | None
-        The main one.
-    external_id : str | None
-        What the track is called where it comes from; None where its number is its only name.
-    genres : sequence of str | None
-        All genres, `genre` first; None where there is at most that one.
-    year : int | None
-        In which it was released.
-    deleted : bool
-        Whether it is no longer recommended. Its listens stay valid, so that a replay gives the same state.
-    """
+    """A track of the catalogue."""
 
     track: int
     artist: str
     album: str | None
-    genre: str | None
+    genre: str | None  # the main one
     title: str
+    # what the track is called where it comes from; None where its number is its only name
     external_id: str | None = None
-    genres: Sequence[str] | None = None
+    genres: Sequence[str] | None = None  # all genres, `genre` first; None where there is at most that one
     mood: str | None = None
-    year: int | None = None
+    year: int | None = None  # in which it was released
     country: str | None = None
+    # whether it is no longer recommended. Its listens stay valid, so that a replay gives the same state.
     deleted: bool = False
 
 
@@ -239,47 +134,24 @@ OPINION_KINDS = ("dislike", "like", "unlike")
 
 
 class Feedback(NamedTuple):
-    """A listener said what they think of a track.
-
-    Attributes
-    ----------
-    kind : str
-        `like`, `dislike`, or `unlike`, which withdraws either.
-    timestamp_ms : int
-        Event time. The newest of a listener and a track counts, so copies and any order give the same.
-    """
+    """A listener said what they think of a track."""
 
     event_id: str
     user: int
     track: int
-    kind: str
-    timestamp_ms: int
+    kind: str  # `like`, `dislike`, or `unlike`, which withdraws either
+    timestamp_ms: int  # event time. The newest of a listener and a track counts, so copies and any order give the same.
 
 
 class Model(NamedTuple):
-    """A complete snapshot of a model; a later one replaces it.
+    """A complete snapshot of a model; a later one replaces it."""
 
-    Attributes
-    ----------
-    name : str
-        The record's key.
-    version : int
-        Number of listens learned from; it grows with each snapshot.
-    body : bytes
-        In the format of its model; empty in a record that names its parts.
-    digest : str
-        SHA-256 of the whole body, hexadecimal: equal models have equal digests.
-    timestamp_ms : int
-        The newest event time that was learned from.
-    parts : sequence of str | None
-        The records that have the body, in order (`schemas/model_parts.py`); None where this one has it.
-    """
-
-    name: str
-    version: int
-    body: bytes
-    digest: str
-    timestamp_ms: int
+    name: str  # the record's key
+    version: int  # number of listens learned from; it grows with each snapshot
+    body: bytes  # in the format of its model; empty in a record that names its parts
+    digest: str  # SHA-256 of the whole body, hexadecimal: equal models have equal digests
+    timestamp_ms: int  # the newest event time that was learned from
+    # the records that have the body, in order (`schemas/model_parts.py`); None where this one has it
     parts: Sequence[str] | None = None
 
 
@@ -287,61 +159,33 @@ class TrainingBatch(NamedTuple):
     """The listens of one stretch of a partition, without duplicates and rejected records, for models.
 
     The columns hold one value a listen, little-endian; `botify.schemas.training` makes and reads them.
-
-    Attributes
-    ----------
-    source_topic_id : str
-        Kafka's id of the listens topic; a recreated topic has another, and its own offsets.
-    first_offset, next_offset : int
-        The stretch; `next_offset` is exclusive.
-    offsets : bytes
-        u4: offset less `first_offset`.
-    users, tracks, fractions, timestamps_ms : bytes
-        i8, i4, f4, i8.
-    sessions : bytes
-        u8: hash of the session id.
-    ended : bytes
-        u1: whether the listen ended its session.
     """
 
-    source_topic_id: str
+    source_topic_id: str  # Kafka's id of the listens topic; a recreated topic has another, and its own offsets
     source_partition: int
+    # first_offset, next_offset: the stretch; `next_offset` is exclusive
     first_offset: int
     next_offset: int
-    offsets: bytes
+    offsets: bytes  # u4: offset less `first_offset`
+    # users, tracks, fractions, timestamps_ms: i8, i4, f4, i8
     users: bytes
     tracks: bytes
     fractions: bytes
     timestamps_ms: bytes
-    sessions: bytes
-    ended: bytes
+    sessions: bytes  # u8: hash of the session id
+    ended: bytes  # u1: whether the listen ended its session
 
 
 class RampStep(NamedTuple):
-    """The traffic of an experiment from now on; a later step replaces it.
+    """The traffic of an experiment from now on; a later step replaces it."""
 
-    Attributes
-    ----------
-    experiment : str
-        The record's key.
-    share : float
-        Share of the experiment's listeners that take part, 0 to 1.
-    arm : str | None
-        The treatment that all of the experiment's listeners get since a decision; None while treatments are compared.
-    timestamp_ms : int
-        Wall clock, milliseconds since the epoch.
-    event_ms : int
-        The newest event time of the listens that led to the step.
-    reason : str
-        In words.
-    """
-
-    experiment: str
-    share: float
+    experiment: str  # the record's key
+    share: float  # share of the experiment's listeners that take part, 0 to 1
+    # the treatment that all of the experiment's listeners get since a decision; None while treatments are compared
     arm: str | None
-    timestamp_ms: int
-    event_ms: int
-    reason: str
+    timestamp_ms: int  # wall clock, milliseconds since the epoch
+    event_ms: int  # the newest event time of the listens that led to the step
+    reason: str  # in words
 
 
 Event = Listen | RecommendationRequest | Recommendation | Session | Track | Feedback | Model | TrainingBatch | RampStep

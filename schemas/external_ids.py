@@ -48,13 +48,11 @@ def track_named(text: str) -> int | str:
 
 
 class UserIds:
-    """The names of users and their numbers.
+    """The names of users and their numbers: external ids in the order of their numbers.
 
-    A user who is not in the table gets a number from the hash of the name. So newcomers are served at once, every
-    process gives them the same number without asking another, and it stays the same after a restart. Of a million
-    newcomers, two share a number with a probability of 1 in 9,000.
-
-    `external`: external ids in the order of their numbers. Without, the numbers are the names.
+    Without, the numbers are the names. A user who is not in the table gets a number from the hash of the name. So
+    newcomers are served at once, every process gives them the same number without asking another, and it stays the same
+    after a restart. Of a million newcomers, two share a number with a probability of 1 in 9,000.
 
     Examples
     --------
@@ -70,9 +68,9 @@ class UserIds:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Read the id table of `Settings.dataset`; without a dataset, users are numbers.
+        """Read the id table of `Settings.dataset`.
 
-        Raises `UserIdError`: the dataset is not in the data directory.
+        Raises `UserIdError` if it is not there. Without a dataset, users are numbers.
         """
         if settings.dataset is None:
             return cls()
@@ -94,7 +92,7 @@ class UserIds:
     def number_of(self, name: str) -> int:
         """Return a user's number.
 
-        Raises `UserIdError`: without a table: the name is not a number from 0 to `MAX_USER`. With one: it is empty.
+        Raises `UserIdError`, without a table if the name is not a number from 0 to `MAX_USER`, with one if it is empty.
         """
         if self._numbers is not None:
             if not name:

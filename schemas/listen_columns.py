@@ -25,35 +25,20 @@ Cause = tuple[str | None, str | None]
 
 @dataclass(frozen=True, slots=True)
 class ListenColumns:
-    """Accepted listens of one partition, in order.
+    """Accepted listens of one partition, in order; columns of shape (n,)."""
 
-    Attributes
-    ----------
-    text : ndarray of uint8
-        In which the ids of sessions lie.
-    offsets, users, tracks, timestamps_ms : ndarray of int64, shape (n,)
-    fractions : ndarray of float64, shape (n,)
-    events, sessions : ndarray of uint64, shape (n,)
-        Hashes of their ids.
-    session_begins, session_lengths : ndarray of int64, shape (n,)
-        Where the session's id lies.
-    ended : ndarray of bool, shape (n,)
-    causes : ndarray of int64, shape (n,)
-        Index into `cause_names`.
-    """
-
-    text: NDArray[np.uint8]
+    text: NDArray[np.uint8]  # in which the ids of sessions lie
     offsets: Ints
     users: Ints
     tracks: Ints
     timestamps_ms: Ints
     fractions: NDArray[np.float64]
-    events: NDArray[np.uint64]
-    sessions: NDArray[np.uint64]
-    session_begins: Ints
+    events: NDArray[np.uint64]  # hashes of the ids
+    sessions: NDArray[np.uint64]  # hashes of the ids
+    session_begins: Ints  # where the session's id lies
     session_lengths: Ints
     ended: NDArray[np.bool_]
-    causes: Ints
+    causes: Ints  # index into `cause_names`
     cause_names: Sequence[Cause]
 
     def __len__(self) -> int:
@@ -141,12 +126,7 @@ def _causes_of(raw: NDArray[np.uint8], fields: Fields, good: NDArray[np.bool_]) 
 
 
 def _through_objects(
-    records: RecordColumns,
-    intake: Intake,
-    fields: Fields,
-    good: NDArray[np.bool_],
-    causes: Ints,
-    names: list[Cause],
+    records: RecordColumns, intake: Intake, fields: Fields, good: NDArray[np.bool_], causes: Ints, names: list[Cause]
 ) -> tuple[bytes, dict[int, RejectedMessageError]]:
     """Put what objects say into the rows that are not good; return ids of sessions to append, and reasons."""
     rows = np.flatnonzero(~good).tolist()

@@ -1,7 +1,7 @@
 """Listens out of their bytes, field by field, compiled by numba; `Codec.decode` and `check` say what a listen is.
 
 Only what is plainly a good listen of the newest schema is read here: text is ASCII, numbers have at most nine bytes,
-maps have one block. The compiled code is cached beside this file, or under `NUMBA_CACHE_DIR`.
+maps have one block. The compiled code is cached, see `botify.core.numba_cache`.
 """
 
 from __future__ import annotations
@@ -23,29 +23,20 @@ _MIX_1, _MIX_2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 
 
 class Fields(NamedTuple):
-    """What is read of each listen; arrays of shape (n,).
-
-    Attributes
-    ----------
-    fractions : ndarray of uint64
-        The bits of the doubles.
-    events, sessions : ndarray of uint64
-        Hashes of the ids.
-    session_begins, session_lengths : ndarray of int64
-        Where the session's id lies.
-    recommenders, policies : ndarray of int64, shape (n, 2)
-        Begins and lengths; the length is -1 where there is none.
-    """
+    """What is read of each listen; arrays of shape (n,)."""
 
     users: NDArray[np.int64]
     tracks: NDArray[np.int64]
     timestamps_ms: NDArray[np.int64]
-    fractions: NDArray[np.uint64]
+    fractions: NDArray[np.uint64]  # the bits of the doubles
+    # events, sessions: hashes of the ids
     events: NDArray[np.uint64]
     sessions: NDArray[np.uint64]
+    # session_begins, session_lengths: where the session's id lies
     session_begins: NDArray[np.int64]
     session_lengths: NDArray[np.int64]
     ended: NDArray[np.bool_]
+    # recommenders, policies: shape (n, 2): begins and lengths; the length is -1 where there is none
     recommenders: NDArray[np.int64]
     policies: NDArray[np.int64]
 
@@ -161,16 +152,10 @@ def _is_key(raw: np.ndarray, begin: int, end: int, user: int) -> Any:
 def read_listens(
     raw: np.ndarray, keys: np.ndarray, values: np.ndarray, header: np.ndarray, fields: Fields, good: np.ndarray
 ) -> None:
-    """Read each value that is plainly a listen which `check` accepts, its fraction aside; `good` says which are.
+    """Read each value that is plainly a listen which `check` accepts, its fraction aside.
 
-    Parameters
-    ----------
-    raw : ndarray of uint8, shape (b,)
-    keys, values : ndarray of int64, shape (2, n)
-        Begins and ends in `raw`; -1 where there is none.
-    header : ndarray of uint8
-        First bytes of a listen of the newest schema.
-    good : ndarray of bool, shape (n,)
+    `good`, shape (n,), says which. `keys` and `values`, shape (2, n), are begins and ends in `raw`, -1 where there is
+    none. A listen of the newest schema begins with `header`.
     """
     for row in range(values.shape[1]):
         good[row] = _read(raw, keys[0, row], keys[1, row], values[0, row], values[1, row], header, fields, row)
@@ -237,14 +222,7 @@ def _same(raw: np.ndarray, one: np.ndarray, other: np.ndarray) -> bool:
 def first_rows(
     raw: np.ndarray, recommenders: np.ndarray, policies: np.ndarray, good: np.ndarray, firsts: np.ndarray
 ) -> None:
-    """Write the first row that has the recommender and policy of each good row; -1 for the others.
-
-    Parameters
-    ----------
-    recommenders, policies : ndarray of int64, shape (n, 2)
-    good : ndarray of bool, shape (n,)
-    firsts : ndarray of int64, shape (n,)
-    """
+    """Write the first row that has the recommender and policy, shape (n, 2), of each good row; -1 for the others."""
     size = 16
     while size < 2 * len(firsts):
         size *= 2
@@ -274,14 +252,8 @@ def first_leap(
 ) -> tuple[int, int]:
     """Return the first row from `begin` on whose time leads by more than a bound, and the newest time before it.
 
-    Parameters
-    ----------
-    timestamps_ms, taken_ms : ndarray of int64, shape (n,)
-        Of the listens; of their records.
-    newest_ms : int
-        Before that row; see `EventTime`.
-    declared : bool
-        Whether the topic declares the bound; if not, a listen may lead the newest by it, too.
+    `taken_ms`, shape (n,), are the records' times. If the topic has not `declared` the bound, a listen may lead the
+    newest by it, too (`EventTime`).
     """
     for row in range(begin, len(timestamps_ms)):
         if timestamps_ms[row] > newest_ms:

@@ -40,14 +40,9 @@ UNACKNOWLEDGED_PARTS = 8
 
 
 class ModelPublisher:
-    """Sends models, large ones in parts. At least once: a copy of a record replaces its equal.
+    """Sends models, large ones in parts.
 
-    Parameters
-    ----------
-    publisher : RecordPublisher
-        The caller flushes it at the end.
-    read_parts : callable, optional
-        Returns the parts on the topic by name; by default the topic is read.
+    At least once: a copy of a record replaces its equal. The caller flushes at the end.
     """
 
     def __init__(
@@ -69,8 +64,7 @@ class ModelPublisher:
     def send(self, model: Model) -> None:
         """Send the parts of a model, its manifest, and tombstones for the parts that it does not have.
 
-        Raises `PublishError`: a record was refused or is not acknowledged. Raises `TopicError`: the parts on the topic
-        cannot be read.
+        Raises `PublishError` if a record is refused, `TopicError` if the parts on the topic cannot be read.
         """
         if self._on_topic is None:
             self._on_topic = self._read_parts()
@@ -149,7 +143,7 @@ class ModelParts:
     def take(self, name: str, part: str, content: bytes | None) -> None:
         """Keep a part until the manifest comes that names it; None is a tombstone.
 
-        Raises `DecodeError`: the content does not have the digest of its key.
+        Raises `DecodeError` for a wrong digest.
         """
         if content is None:
             self._parts.pop((name, part), None)
@@ -165,7 +159,7 @@ class ModelParts:
     def whole(self, manifest: Model) -> Model:
         """Return the model that a manifest names; its body lies in a file.
 
-        Raises `DecodeError`: parts are missing, an increment does not fit, or the body does not have its digest.
+        Raises `DecodeError` if parts are missing, an increment does not fit, or the body does not have its digest.
         """
         name, parts = manifest.name, list(manifest.parts or ())
         known, body = self._bodies.get(name, ([], b""))

@@ -54,9 +54,7 @@ def learned_body_bytes(settings: Settings) -> int:
 
 
 def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
-    """Return a snapshot with its digest.
-
-    Raises `TopicError`: the body is too large.
+    """Return a snapshot with its digest; raises `TopicError` if the body is too large.
 
     Examples
     --------
@@ -73,7 +71,7 @@ def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
 def publish_models(settings: Settings, codec: Codec, models: Iterable[Model]) -> None:
     """Publish models, and return when all are acknowledged. At least once: a copy replaces its equal.
 
-    Raises `PublishError`: a broker refused one, or did not answer. Raises `TopicError`: the topic cannot be read.
+    Raises `PublishError` if a broker refused one or did not answer, `TopicError` if the topic cannot be read.
     """
     publisher = RecordPublisher(settings, message_max_bytes=MAX_MODEL_BYTES)
     parts = ModelPublisher(settings, codec, publisher)
@@ -85,17 +83,9 @@ def publish_models(settings: Settings, codec: Codec, models: Iterable[Model]) ->
 class ModelHandle(Generic[T]):
     """The newest model of one name, ready for use.
 
-    Attributes
-    ----------
-    current : T or None
-        The result of `prepare`; None before the first. Assigned by the reader's thread: read it once into a variable.
-    version : int
-        Of `current`; -1 before the first.
-    published_s : float
-        When the record of `current` was produced, in seconds since the epoch; 0 before the first.
-    offset, newest_offset : int
-        Of the record of `current`, and of the newest of the name; -1 before the first. They differ if the newest
-        snapshot could not be used.
+    `current` is the result of `prepare`, None before the first. The reader's thread assigns it: read it once into a
+    variable. `version` is that of `current`, `offset` and `published_s` (seconds since the epoch) those of its record.
+    `newest_offset` is that of the newest record of the name, which differs if that one could not be used.
     """
 
     def __init__(self, prepare: Callable[[Model], T]) -> None:
@@ -184,12 +174,8 @@ class ModelReader(TopicFollower):
     def follow(self, name: str, prepare: Callable[[Model], T], merge: Merge | None = None) -> ModelHandle[T]:
         """Keep a model up to date; called before `start`.
 
-        Parameters
-        ----------
-        prepare : callable of Model
-            Converts a snapshot for its user, in the reader's thread.
-        merge : callable, optional
-            Makes one body of those of several shards; without it, shards are not followed.
+        `prepare` converts a snapshot for its user, in the reader's thread. `merge` makes one body of those of several
+        shards; without it, shards are not followed.
         """
         followed = ModelHandle(prepare)
         if merge is not None:

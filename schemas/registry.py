@@ -27,7 +27,7 @@ _OK, _NOT_FOUND = 200, 404
 def codec_of(settings: Settings) -> Codec:
     """Return the codec of a deployment: with the ids of its registry, or else the committed ids.
 
-    Raises `SchemaError`: the registry does not answer, or refuses a schema.
+    Raises `SchemaError` if the registry does not answer, or refuses a schema.
 
     Examples
     --------

@@ -36,27 +36,13 @@ _DAY_MS = 24 * 60 * 60 * 1000
 
 @dataclass(frozen=True, slots=True)
 class TopicDefinition:
-    """What a topic should be.
+    """What a topic should be."""
 
-    Attributes
-    ----------
-    name : str
-        With the settings' prefix.
-    event : type[Event] | None
-        Of the values; None if they are arbitrary bytes.
-    key : str
-        The key, in words.
-    config : Mapping[str, str]
-        Kafka's topic configuration.
-    partitions : int | None
-        None if the settings give the number.
-    """
-
-    name: str
-    event: type[Event] | None
-    key: str
-    config: Mapping[str, str]
-    partitions: int | None = None
+    name: str  # with the settings' prefix
+    event: type[Event] | None  # of the values; None if they are arbitrary bytes
+    key: str  # the key, in words
+    config: Mapping[str, str]  # Kafka's topic configuration
+    partitions: int | None = None  # None if the settings give the number
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +162,10 @@ def learner_group_of(settings: Settings) -> str:
 
 
 def create_topics(settings: Settings) -> list[str]:
-    """Create missing topics, and check the others.
+    """Create missing topics, check the others, and return the names of those created.
 
-    Returns names of the created topics. Raises `TopicError`: a topic has another number of partitions than it should.
-    It is not changed: the state of a partition would no longer match its users.
+    Raises `TopicError` if a topic has another number of partitions than it should. It is not changed: the state of a
+    partition would no longer match its users.
     """
     admin = AdminClient(common_config(settings))
     definitions = Topics.of(settings).all()
@@ -195,18 +181,14 @@ def create_topics(settings: Settings) -> list[str]:
 
 
 def check_training(settings: Settings) -> None:
-    """Check that the shards of the learned models are those of the training topic.
-
-    Raises `TopicError`: there is a training topic of another number of shards alone, or one with other partitions than
-    it should have.
-    """
+    """Raise `TopicError` unless there is a training topic of these shards, with as many partitions, or none at all."""
     counts, training = partition_counts(AdminClient(common_config(settings))), Topics.of(settings).training
     _check_shards(settings, counts)
     _check_partitions([training], counts, settings)
 
 
 def create_training(settings: Settings) -> None:
-    """Create the training topic of these shards, beside that of another number; raises `TopicError`."""
+    """Create the training topic of these shards, in addition to that of another number; raises `TopicError`."""
     admin, training = AdminClient(common_config(settings)), Topics.of(settings).training
     counts = partition_counts(admin)
     _check_number(settings)

@@ -2,14 +2,15 @@
 
 A file is a line of JSON, padded, then arrays; each begins at a multiple of `ALIGNED` bytes. Rows are ordered by track.
 A track's record is kept as it came and is decoded when it is looked up, so an object costs memory only while it is
-used. Artists and genres are numbers beside it, for those who need them of all tracks at once.
+used. Artists and genres are numbers next to it, for those who need them of all tracks at once. Labels are what the
+catalogue says of a track, as numbers that are equal where the words are, in any process.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from typing import IO, Any
@@ -18,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.core.files import Body, mapped, release
+from botify.core.keyed_random import keys_of_texts
 from botify.schemas.events import Track
-from botify.schemas.track_labels import labels_of
 
 Ints = NDArray[np.int64]
 
@@ -31,6 +32,45 @@ _MASK = (1 << 64) - 1
 NO_GENRE = -1
 
 
+LABELS = ("artist", "genre", "mood", "country", "period")
+"""The artist comes first."""
+PERIOD_YEARS = 5
+"""Years that count as one period."""
+UNKNOWN = -1
+"""A value that matches no other, not even itself."""
+
+
+def numbers_of(texts: Sequence[str]) -> Ints:
+    """Return the number of each text, shape (n,); `UNKNOWN` for an empty one."""
+    numbers = (keys_of_texts(list(texts)) >> np.uint64(1)).astype(np.int64)
+    numbers[[not text for text in texts]] = UNKNOWN
+    return numbers
+
+
+def labels_of(tracks: Iterable[Track]) -> Ints:
+    """Return the labels of tracks as numbers, shape (n, len(LABELS)).
+
+    Examples
+    --------
+    >>> tracks = Track(7, "a", None, "jazz", "x"), Track(8, "b", None, "jazz", "y", year=1999)
+    >>> one, another = labels_of(tracks).tolist()
+    >>> one[1] == another[1] != UNKNOWN, one[4] == UNKNOWN != another[4]
+    (True, True)
+    """
+    texts = [
+        text
+        for one in tracks
+        for text in (
+            one.artist,
+            one.genre or "",
+            one.mood or "",
+            one.country or "",
+            "" if one.year is None else str(one.year // PERIOD_YEARS),
+        )
+    ]
+    return numbers_of(texts).reshape(-1, len(LABELS))
+
+
 class ColumnsError(ValueError):
     """A file has no columns, or damaged ones."""
 
@@ -38,28 +78,6 @@ class ColumnsError(ValueError):
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackColumns:
     """Columns of n tracks, ordered by id.
-
-    Attributes
-    ----------
-    ids : ndarray of int64, shape (n,)
-    begins, lengths : ndarray of int64 and int32, shape (n,)
-        Where each track's record is in `records`.
-    artist_of, genre_of : ndarray of int32, shape (n,)
-        Numbers of names; `NO_GENRE` for a track without one.
-    mood_of, country_of, period_of : ndarray of int64, shape (n,)
-        Numbers of labels (`botify.schemas.track_labels`).
-    deleted : ndarray of bool, shape (n,)
-        Tracks that are not recommended any more.
-    slots : ndarray of int32, shape (2^k,)
-        Rows in a hash table of ids with linear probing, at most half full; -1 in free places.
-    external_keys, external_rows : ndarray of uint64 and int32, shape (m,)
-        Hashes of external ids, ascending, and their rows.
-    records, artist_names, genre_names : ndarray of uint8
-        The records' bytes, and names in UTF-8, one after the other.
-    artist_ends, genre_ends : ndarray of int64
-        Where each name ends.
-    file : bytes or mmap
-        That the arrays lie in.
 
     Examples
     --------
@@ -70,24 +88,31 @@ class TrackColumns:
     (['a', 'b'], [1, 0], ['jazz'], [-1, 0])
     """
 
-    ids: Ints
+    ids: Ints  # shape (n,)
+    # begins, lengths: shape (n,): where each track's record is in `records`
     begins: Ints
     lengths: NDArray[np.int32]
+    # artist_of, genre_of: shape (n,): numbers of names; `NO_GENRE` for a track without one
     artist_of: NDArray[np.int32]
     genre_of: NDArray[np.int32]
+    # mood_of, country_of, period_of: shape (n,): numbers of labels (`labels_of`)
     mood_of: Ints
     country_of: Ints
     period_of: Ints
-    deleted: NDArray[np.bool_]
+    deleted: NDArray[np.bool_]  # shape (n,): tracks that are not recommended any more
+    # shape (2^k,): rows in a hash table of ids with linear probing, at most half full; -1 in free places
     slots: NDArray[np.int32]
+    # external_keys, external_rows: shape (m,): hashes of external ids, ascending, and their rows
     external_keys: NDArray[np.uint64]
     external_rows: NDArray[np.int32]
+    # records, artist_names, genre_names: the records' bytes, and names in UTF-8, one after the other
     records: NDArray[np.uint8]
     artist_names: NDArray[np.uint8]
+    # artist_ends, genre_ends: where each name ends
     artist_ends: Ints
     genre_names: NDArray[np.uint8]
     genre_ends: Ints
-    file: Body
+    file: Body  # that the arrays lie in
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -208,7 +233,7 @@ _TYPES = {
 
 
 def write_columns(file: IO[bytes], about: Mapping[str, Any], arrays: Mapping[str, Sequence[NDArray[Any]]]) -> None:
-    """Write columns, each the concatenation of some arrays, and what else is to be known about them."""
+    """Write columns, each the concatenation of some arrays, and what the file says about them."""
     plain = {name: [np.ascontiguousarray(part, _TYPES[name]) for part in parts] for name, parts in arrays.items()}
     lengths = {name: sum(map(len, parts)) for name, parts in plain.items()}
     checksum = 0
@@ -224,10 +249,9 @@ def write_columns(file: IO[bytes], about: Mapping[str, Any], arrays: Mapping[str
 
 
 def read_columns(file: Body, *, check: bool = False) -> tuple[dict[str, Any], TrackColumns]:
-    """Return what was written about columns, and the columns.
+    """Return what was written about columns, and the columns; with `check`, compare them with the checksum.
 
-    `check`: read everything, and compare it with the checksum. Raises `ColumnsError`: the file is not whole, or of
-    another format.
+    Raises `ColumnsError` if the file is not whole, or of another format.
     """
     at = file.find(b"\n") + 1
     try:

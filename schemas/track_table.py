@@ -18,9 +18,7 @@ DECODED_AT_ONCE = 10_000
 
 
 def unknown_among(tracks: Ints, known: Container[int]) -> Ints:
-    """Return the tracks that are not known.
-
-    `known`: asked for all at once if it has `TrackTable.holds`.
+    """Return the tracks that are not known, asked for all at once of a `TrackTable`.
 
     Examples
     --------
@@ -45,11 +43,9 @@ class _Parts(NamedTuple):
 
 
 class TrackTable(Mapping[int, Track]):
-    """Tracks by id: columns, and beside them the records that came since these were made.
+    """Tracks by id: columns, and the records that came since these were made.
 
     One thread adds tracks; others may read at the same time.
-
-    `codec`: decodes the records.
 
     Examples
     --------

@@ -40,10 +40,7 @@ MAX_TIMESTAMP_MS = 7_258_118_400_000
 
 
 def check(event: Listen | RecommendationRequest, key: bytes | None, raw: bytes) -> None:
-    """Refuse an event whose fields or key cannot be true.
-
-    Raises `ValidationError`: with the field and its value. `raw` travels with it to the dead-letter topic.
-    """
+    """Raise `ValidationError`, with the record's value `raw`, for an event whose fields or key cannot be true."""
     # one expression for valid events: this runs for every event
     if (
         0.0 <= event.fraction <= 1.0
@@ -122,24 +119,15 @@ class Rejected(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What decides, beside a record's own bytes, whether it is accepted.
-
-    Attributes
-    ----------
-    known_tracks : container of int, optional
-        The catalogue; None accepts any track.
-    refresh : callable
-        Updates `known_tracks`; called at most once a run, before a track is rejected as unknown.
-    rejected_before : mapping of partition to container of offset
-        Records that are dead letters (`RejectedBefore.offsets`); they stay out, even if they could be accepted now.
-    lead : Lead
-        Of the topic; read again before a listen is rejected for its time, at most once a run.
-    """
+    """What decides whether a record is accepted, in addition to its own bytes."""
 
     codec: Codec
-    known_tracks: Container[int] | None = None
+    known_tracks: Container[int] | None = None  # the catalogue; None accepts any track
+    # updates `known_tracks`; called at most once a batch, before a track is rejected as unknown
     refresh: Callable[[], object] = int
+    # records that are dead letters (`RejectedBefore.offsets`); they stay out, even if they could be accepted now
     rejected_before: Mapping[int, Container[int]] = field(default_factory=dict)
+    # of the topic; read again before a listen is rejected for its time, at most once a batch
     lead: Lead = field(default_factory=Lead)
 
 
@@ -176,17 +164,9 @@ def decode_and_validate(
 ) -> Iterator[tuple[Any, Any]]:
     """Yield each record with its event, or with the `RejectedMessageError` that says why it is not accepted.
 
-    Parameters
-    ----------
-    records : sequence of aiokafka.ConsumerRecord, LogRecord or confluent_kafka.Message
-        Of one topic, in order.
-    validate : callable of (event, raw bytes), optional
-        Returns what is yielded, or raises `RejectedMessageError`; by default the event, after `check` and a check of
-        its time.
-    tracks_of : callable, optional
-        Returns the tracks that must be known; by default `event.track`.
-    event_time : EventTime, optional
-        Of the records' partition, before the first of them; accepted records advance it.
+    The records are of one topic, in order. `validate` returns what is yielded or raises; by default the event, after
+    `check` and a check of its time. `tracks_of` returns the tracks that must be known, by default `event.track`.
+    `event_time` is that of the records' partition before the first of them; accepted records advance it.
 
     Examples
     --------
@@ -274,14 +254,9 @@ Accepted = RecommendationRequest | RejectedMessageError
 
 
 def accept_requests(messages: Sequence[Any], intake: Intake, partitions: int) -> list[Accepted]:
-    """Return the request of each message, or why it is rejected.
+    """Return the request of each message, or why it is rejected; `reply_partition` must be below `partitions`.
 
-    Parameters
-    ----------
-    intake : Intake
-        Without a catalogue: an unknown track is a recommender's business.
-    partitions : int
-        Of the recommendations; a `reply_partition` must be below.
+    The intake has no catalogue: an unknown track is a recommender's business.
     """
     if len(messages) < TOGETHER:
         return _one_by_one(messages, intake, partitions)

@@ -34,33 +34,18 @@ _OVERSAMPLING = 4
 
 
 class TopTracks(NamedTuple):
-    """The most popular tracks, best first.
+    """The most popular tracks, best first."""
 
-    Attributes
-    ----------
-    tracks : ndarray of int64, shape (n,)
-    listens : ndarray of float64, shape (n,)
-        Sums of the fractions heard, each halved with every half-life until `now_ms`.
-    now_ms : int
-        The newest event time of all partitions, so that no listen is later.
-    """
-
-    tracks: NDArray[np.int64]
+    tracks: NDArray[np.int64]  # shape (n,)
+    # shape (n,): sums of the fractions heard, each halved with every half-life until `now_ms`
     listens: NDArray[np.float64]
-    now_ms: int
+    now_ms: int  # the newest event time of all partitions, so that no listen is later
 
 
 class StateReader:
-    """Reads the live namespace, and follows its pointer.
+    """Reads the live namespace, and follows its pointer. The client is blocking, with raw replies.
 
-    Parameters
-    ----------
-    redis : redis.Redis or redis.RedisCluster
-        Blocking, with raw replies.
-    settings : Settings
-        For the prefix, and the number of partitions of the listens topic.
-    feedback_partitions : int, optional
-        Of the topic of feedback, if they are not as many; they do not grow with those of the listens.
+    `feedback_partitions` are those of the topic of feedback, by default as many as of the listens.
     """
 
     def __init__(self, redis: Any, settings: Settings, feedback_partitions: int | None = None) -> None:

@@ -106,7 +106,7 @@ class SnapshotWriter:
 def read_frames(path: Path) -> Iterator[Frame]:
     """Yield the frames before END, and verify the checksum.
 
-    Raises `SnapshotError`: the file is no snapshot, of an unknown version, truncated, or damaged. Frames that were
+    Raises `SnapshotError` if the file is no snapshot, of an unknown version, truncated, or damaged. Frames that were
     yielded before may be damaged too, so read the file to its end before using it.
     """
     try:
@@ -178,11 +178,10 @@ def _name(collection: str) -> bytes:
 
 
 async def save(sources: ReplaySources, path: Path, namespace: str | None = None) -> dict[int, int]:
-    """Write the file atomically; return the checkpoint of each partition.
+    """Write the file of a namespace, by default the live one, atomically; return the checkpoint of each partition.
 
-    Each partition is copied in Redis at one checkpoint, and the copy is read page by page.
-
-    `namespace`: by default the live one. Raises `SnapshotError`: the namespace has no state, or is of another topic.
+    Each partition is copied in Redis at one checkpoint, and the copy is read page by page. Raises `SnapshotError` if
+    the namespace has no state, or is of another topic.
     """
     prefix = sources.settings.topic_prefix
     chosen = namespace or await live_namespace(sources.redis, prefix)
@@ -247,8 +246,8 @@ async def _write_partition(
 async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False) -> NamespaceRecord:
     """Check the whole file, then load it; `botify replay swap` makes the namespace live.
 
-    `other_topic`: whether to accept the state of a topic that is gone: the listens of the current topic then follow it,
-    from the first. Raises `SnapshotError`: the file is damaged, of another topic, or of another number of partitions.
+    `other_topic` accepts the state of a topic that is gone: the listens of the current topic then follow it, from the
+    first. Raises `SnapshotError` if the file is damaged, of another topic, or of another number of partitions.
     """
     header, found, said = _check(path)
     offsets = _fitting(sources, path, header["topic_id"], found, other_topic=other_topic)

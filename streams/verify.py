@@ -30,8 +30,8 @@ FIRST_DIFFERENCES = 20
 """Number of differences that are kept; all are counted."""
 AT_ONCE = 2
 """Partitions at the same time: one is folded while the other waits for its records, or for pages of the state."""
-RUN_BYTES = 16 * 1024 * 1024
-"""Most bytes of a run. After each one the state of all that it has touched is written; here that is to memory."""
+BATCH_BYTES = 16 * 1024 * 1024
+"""Most bytes of a batch. After each one the state of all that it has touched is written; here that is to memory."""
 
 
 MOVE_S = 10.0
@@ -40,19 +40,12 @@ POLL_S = 0.2
 
 
 class Difference(NamedTuple):
-    """An item of the state that differs from the fold.
-
-    Attributes
-    ----------
-    item : bytes
-        Field of the hash or member of the sorted set.
-    expected, found : bytes | float | None
-        By the fold, and in the store; None if it is missing.
-    """
+    """An item of the state that differs from the fold."""
 
     partition: int
     collection: str
-    item: bytes
+    item: bytes  # field of the hash or member of the sorted set
+    # expected, found: by the fold, and in the store; None if it is missing
     expected: bytes | float | None
     found: bytes | float | None
 
@@ -60,25 +53,6 @@ class Difference(NamedTuple):
 @dataclass(slots=True)
 class Report:
     """The result of a verification.
-
-    Attributes
-    ----------
-    checkpoints : dict of int to int
-        Offset up to which each partition was folded and compared.
-    listens, duplicates, dead_letters : int
-        Of the topic, up to the checkpoints.
-    feedback : Report | None
-        The result for the opinions, if they were compared; its listens are records of the feedback.
-    compared : dict of str to int
-        Collection -> number of items in the fold or the store.
-    differences : list of Difference
-        The first of them.
-    excluded_since : int
-        Listens excluded since the namespace was begun, which may explain differences.
-    unfolded : int
-        Offsets between the checkpoints and the end of the topic.
-    standing : list of int
-        Partitions of the live namespace with such records whose checkpoint does not move for `MOVE_S`.
 
     Examples
     --------
@@ -89,16 +63,20 @@ class Report:
     """
 
     namespace: str
+    # offset up to which each partition was folded and compared
     checkpoints: dict[int, int] = field(default_factory=dict)
+    # listens, duplicates, dead_letters: of the topic, up to the checkpoints
     listens: int = 0
     duplicates: int = 0
     dead_letters: int = 0
-    compared: dict[str, int] = field(default_factory=dict)
+    compared: dict[str, int] = field(default_factory=dict)  # collection -> number of items in the fold or the store
     differing: int = 0
-    differences: list[Difference] = field(default_factory=list)
-    excluded_since: int = 0
-    unfolded: int = 0
+    differences: list[Difference] = field(default_factory=list)  # the first of them
+    excluded_since: int = 0  # listens excluded since the namespace was begun, which may explain differences
+    unfolded: int = 0  # offsets between the checkpoints and the end of the topic
+    # partitions of the live namespace with such records whose checkpoint does not move for `MOVE_S`
     standing: list[int] = field(default_factory=list)
+    # the result for the opinions, if they were compared; its listens are records of the feedback
     feedback: Report | None = None
     seconds: float = 0.0
 
@@ -169,18 +147,10 @@ def verify(
     *,
     one_by_one: bool = False,
 ) -> Report:
-    """Compare a namespace with the topic; workers may run. Memory is bounded by the state of two partitions.
+    """Compare a namespace, by default the live one, with the topic; workers may run.
 
-    Raises `VerifyError`: the state is of another topic, or the topic has lost records of the state.
-
-    Parameters
-    ----------
-    namespace : str, optional
-        By default the live one.
-    partitions : collection of int, optional
-        By default all.
-    one_by_one : bool
-        Fold listen by listen, without the code that folds in columns.
+    Memory is bounded by the state of two partitions. `one_by_one` folds without the code that folds in columns. Raises
+    `VerifyError` if the state is of another topic, or the topic has lost records of the state.
     """
     return asyncio.run(_verify(settings, namespace, partitions, progress, one_by_one=one_by_one))
 
@@ -282,11 +252,7 @@ class OfflineFold:
 
 
 async def _verify_partition(
-    sources: ReplaySources,
-    partition: int,
-    projections: Collection[str],
-    report: Report,
-    folding: Callable[[], Folding],
+    sources: ReplaySources, partition: int, projections: Collection[str], report: Report, folding: Callable[[], Folding]
 ) -> None:
     await _check_end(sources, report.namespace, partition)
     # the first copy gives the bulk to fold; the second is only a little further
@@ -294,7 +260,7 @@ async def _verify_partition(
         begin, reached = first.first_offset, _checked(sources.topic, partition, first, sources.state)
     sources.leave_out(partition, first.letters)
     offline = OfflineFold(partition, sources.intake, projections, folding=folding)
-    log = ColumnLog(sources.settings, sources.topic, partition, begin, RUN_BYTES)
+    log = ColumnLog(sources.settings, sources.topic, partition, begin, BATCH_BYTES)
     try:
         await offline.advance_to(log, reached)
         async with point_in_time_copy(sources.redis, report.namespace, partition) as last:

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.schemas.events import Track
-from botify.schemas.track_columns import TrackColumns
-from botify.schemas.track_labels import labels_of, numbers_of
+from botify.schemas.track_columns import TrackColumns, labels_of, numbers_of
 
 Ints = NDArray[np.int64]
 Integers = NDArray[np.integer[Any]]
@@ -22,7 +21,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class LabelValues(NamedTuple):
-    """The values of one label (see `botify.schemas.track_labels`), ascending, and which of them each row has."""
+    """The values of one label (see `botify.schemas.track_columns`), ascending, and which of them each row has."""
 
     values: Ints
     number_of: Numbers

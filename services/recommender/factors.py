@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.core.keyed_random import mix
-from botify.schemas.track_labels import UNKNOWN
+from botify.schemas.track_columns import UNKNOWN
 from botify.services.recommender.candidates import Candidates, not_heard, tracks_of
 from botify.services.recommender.catalogue import Catalogue, Integers, Numbers
 from botify.services.recommender.clusters import Clusters, Coded, is_many

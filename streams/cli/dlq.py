@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -20,38 +19,34 @@ from botify.core.kafka.admin import parse_position, require_kafka
 from botify.core.settings import Settings
 from botify.schemas.event_time import utc
 from botify.schemas.events import Listen
-from botify.streams.dlq.exclude import Excluded, Selection, select
 from botify.streams.dlq.exclude import exclude as keep_out
+from botify.streams.dlq.exclude import select
 from botify.streams.dlq.letters import (
     DeadLetter,
     DeadLetterError,
     LetterFilter,
+    RedriveResult,
     Resolutions,
     ResolutionStatus,
     read_letters,
 )
-from botify.streams.dlq.redrive import RedriveResult
-from botify.streams.dlq.redrive import redrive as bring_back
+from botify.streams.dlq.letters import redrive as bring_back
 from botify.streams.store.connect import connect, require_redis
-
-User = Annotated[int | None, typer.Option(help="Only listens of this listener.")]
-EventId = Annotated[str | None, typer.Option(help="Only listens with this event id.")]
-After = Annotated[
-    str | None, typer.Option(help="Only event times at or after this time, such as 2026-01-31T12:00:00Z.")
-]
-Before = Annotated[str | None, typer.Option(help="Only event times before this time.")]
-ExclusionReason = Annotated[str, typer.Option(help="Reason of the exclusion; `botify dlq list` shows it.")]
 
 
 def exclude(
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="ID", help="Record to exclude, as TOPIC/PARTITION/OFFSET.")
     ] = None,
-    user: User = None,
-    event_id: EventId = None,
-    after: After = None,
-    before: Before = None,
-    reason: ExclusionReason = "no reason was given",
+    user: Annotated[int | None, typer.Option(help="Only listens of this listener.")] = None,
+    event_id: Annotated[str | None, typer.Option(help="Only listens with this event id.")] = None,
+    after: Annotated[
+        str | None, typer.Option(help="Only event times at or after this time, such as 2026-01-31T12:00:00Z.")
+    ] = None,
+    before: Annotated[str | None, typer.Option(help="Only event times before this time.")] = None,
+    reason: Annotated[
+        str, typer.Option(help="Reason of the exclusion; `botify dlq list` shows it.")
+    ] = "no reason was given",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be excluded, and change nothing.")
     ] = False,
@@ -64,32 +59,14 @@ def exclude(
     if selection is None:
         raise DeadLetterError("choose the listens to exclude: IDs, --user, --event-id, --after or --before")
     outcome = keep_out(require_kafka(Settings.from_env()), selection, reason, dry_run=dry_run)
-    show_excluded(outcome, dry_run=dry_run)
+    verb = "would exclude" if dry_run else "excluded"
+    say(f"{verb} {outcome.count:,} records; {outcome.already:,} were dead letters before")
+    for origin, listen in outcome.sample:
+        say(f"  {origin}  {_described(listen)}")
+    if outcome.count > len(outcome.sample):
+        say(f"  and {outcome.count - len(outcome.sample):,} more")
     if outcome.count and not dry_run:
         say("`botify replay run` rebuilds the state without them, `botify replay models --rebuild` the models")
-
-
-def exclude_before_replay(settings: Settings, selection: Selection | None, reason: str, *, dry_run: bool) -> None:
-    """Exclude the records that a replay must leave out; report on standard error.
-
-    Raises `DeadLetterError`: no record meets the conditions.
-    """
-    if selection is None:
-        return
-    outcome = keep_out(settings, selection, reason, dry_run=dry_run)
-    if not outcome.count and not outcome.already:
-        raise DeadLetterError("no record meets the --exclude conditions, so nothing was replayed")
-    show_excluded(outcome, dry_run=dry_run, to=Console(stderr=True))
-
-
-def show_excluded(outcome: Excluded, *, dry_run: bool, to: Console = console) -> None:
-    """Print counts and a sample."""
-    verb = "would exclude" if dry_run else "excluded"
-    say(f"{verb} {outcome.count:,} records; {outcome.already:,} were dead letters before", to)
-    for origin, listen in outcome.sample:
-        say(f"  {origin}  {_described(listen)}", to)
-    if outcome.count > len(outcome.sample):
-        say(f"  and {outcome.count - len(outcome.sample):,} more", to)
 
 
 def _described(listen: Listen | None) -> str:

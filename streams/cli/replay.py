@@ -1,4 +1,4 @@
-"""`botify replay`: state rebuilt beside the live one, and the swap."""
+"""`botify replay`: state rebuilt next to the live one, and the swap."""
 
 from __future__ import annotations
 
@@ -21,14 +21,11 @@ from botify.core.process import tune_gc
 from botify.core.settings import Settings
 from botify.schemas.event_time import parse_speed, utc
 from botify.schemas.registry import codec_of
-from botify.streams.cli.dlq import After, Before, EventId, ExclusionReason, User, exclude_before_replay
 from botify.streams.cli.replay_models import models
-from botify.streams.dlq.exclude import select
 from botify.streams.folds.partition import PROJECTIONS
 from botify.streams.replay.repartition import repartition as repartition_to
-from botify.streams.replay.run import begin_namespace, fold_into_namespace
 from botify.streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources, make_plan, open_sources
-from botify.streams.replay.swap import NamespaceStatus, collect, read_status
+from botify.streams.replay.swap import NamespaceStatus, begin_namespace, collect, fold_into_namespace, read_status
 from botify.streams.replay.swap import rollback as roll_back
 from botify.streams.replay.swap import swap as swap_to
 from botify.streams.replay.targets import LinesTarget, TopicTarget, run_lanes
@@ -89,7 +86,7 @@ def status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
 _COMPARED = {True: "equal", False: "DIFFERS", None: "no"}
 
 
-app = typer.Typer(help="Rebuild state from the topic beside the live state, and swap them.", no_args_is_help=True)
+app = typer.Typer(help="Rebuild state from the topic next to the live state, and swap them.", no_args_is_help=True)
 
 From = Annotated[
     str, typer.Option("--from", help="First record: earliest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H.")
@@ -134,26 +131,18 @@ def run(
     sessions_to: Annotated[
         str | None, typer.Option(metavar="TOPIC", help="Write closed sessions to this topic.")
     ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID", help="Exclude this record first, as `botify dlq exclude` does; repeat for several."),
-    ] = None,
-    exclude_user: User = None,
-    exclude_event_id: EventId = None,
-    exclude_after: After = None,
-    exclude_before: Before = None,
-    exclude_reason: ExclusionReason = "no reason was given",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fold the topic into a new namespace, or copy its records elsewhere."""
+    """Fold the topic into a new namespace, or copy its records elsewhere.
+
+    `botify dlq exclude` before it leaves listens out.
+    """
     settings, pacer = Settings.from_env(), Pacer(rate, parse_speed(speed))
-    excluded = select(exclude or (), exclude_user, exclude_event_id, exclude_after, exclude_before)
-    if id_ is not None and (excluded or sessions_to):
-        raise ReplayError(f"{id_} resumes with its original options; --exclude and --sessions-to need a new replay")
-    if target != "namespace" and (excluded or sessions_to):
-        raise ReplayError("--exclude and --sessions-to are for replays into a namespace, not for copies")
-    exclude_before_replay(settings, excluded, exclude_reason, dry_run=dry_run)
+    if id_ is not None and sessions_to:
+        raise ReplayError(f"{id_} resumes with its original options; --sessions-to needs a new replay")
+    if target != "namespace" and sessions_to:
+        raise ReplayError("--sessions-to is for replays into a namespace, not for copies")
 
     async def work(sources: ReplaySources) -> None:
         if id_ is not None:

@@ -154,13 +154,8 @@ def _compared(model: Model, done: Relearned) -> str:
 
 
 def _as_dict(done: Relearned) -> dict[str, Any]:
-    return {
-        "next_offset": done.next_offset,
-        "listens": done.listens,
-        "missed": done.missed,
-        "seconds": done.seconds,
-        "equals_live": done.equals_live,
-        "excluded_since": done.excluded_since,
+    plain = ("next_offset", "listens", "missed", "seconds", "equals_live", "excluded_since")
+    return {name: getattr(done, name) for name in plain} | {
         "models": {name: _described(model) for name, model in done.models.items()},
         "live": {name: _described(model) for name, model in done.live.items()},
     }

@@ -52,13 +52,6 @@ READ_AHEAD_KB = 4 * 1024
 class Selection:
     """Which listens; all given conditions must hold.
 
-    Attributes
-    ----------
-    origins : frozenset of Origin
-        Single records, which may be unreadable.
-    after_ms, before_ms : int
-        Event time: `after_ms` and later, earlier than `before_ms`.
-
     Examples
     --------
     >>> listen = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, True, None, {}, None, None)
@@ -67,9 +60,10 @@ class Selection:
     (True, False)
     """
 
-    origins: frozenset[Origin] | None = None
+    origins: frozenset[Origin] | None = None  # single records, which may be unreadable
     user: int | None = None
     event_id: str | None = None
+    # after_ms, before_ms: event time: `after_ms` and later, earlier than `before_ms`
     after_ms: int | None = None
     before_ms: int | None = None
 
@@ -100,16 +94,9 @@ def select(
     after: str | None = None,
     before: str | None = None,
 ) -> Selection | None:
-    """Parse an operator's conditions; None if there are none.
+    """Parse an operator's conditions, ids as `topic/partition/offset` and times in ISO 8601, by default UTC.
 
-    Raises `DeadLetterError`: an id or a time cannot be parsed.
-
-    Parameters
-    ----------
-    ids : sequence of str
-        `topic/partition/offset` each.
-    after, before : str, optional
-        ISO 8601; by default UTC.
+    None if none. Raises `DeadLetterError` if an id or a time cannot be parsed.
     """
     try:
         origins = frozenset(map(Origin.parse, ids)) if ids else None
@@ -121,30 +108,19 @@ def select(
 
 @dataclass(slots=True)
 class Excluded:
-    """The result of an exclusion.
+    """The result of an exclusion."""
 
-    Attributes
-    ----------
-    count : int
-        Listens that are excluded now, or would be without a dry run.
-    already : int
-        Chosen listens that were dead letters before.
-    sample : list of (Origin, Listen | None)
-        The first of `count`; None if the record is unreadable.
-    """
-
-    count: int = 0
-    already: int = 0
+    count: int = 0  # listens that are excluded now, or would be without a dry run
+    already: int = 0  # chosen listens that were dead letters before
+    # the first of `count`; None if the record is unreadable
     sample: list[tuple[Origin, Listen | None]] = field(default_factory=list)
 
 
 def exclude(settings: Settings, selection: Selection, why: str, *, dry_run: bool = False) -> Excluded:
     """Write a dead letter for each chosen record up to the topic's current end; return when all are acknowledged.
 
-    Delivery is at least once. Existing dead letters are skipped, so an interrupted command can be run again.
-
-    `why`: the operator's reason; part of each letter. Raises `DeadLetterError`: a record does not exist, or a letter
-    was not acknowledged.
+    Delivery is at least once. Existing dead letters are skipped, so an interrupted command can be run again. `why` is
+    the operator's reason. Raises `DeadLetterError` if a record does not exist, or a letter was not acknowledged.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     begin, end = _range(settings, topic, selection)
@@ -155,19 +131,14 @@ def exclude(settings: Settings, selection: Selection, why: str, *, dry_run: bool
 def exclude_erased(settings: Settings, erased: Mapping[int, Mapping[int, int]], begin: int = 0) -> Excluded:
     """Write a dead letter, with nothing of the record, for each listen before its listener's tombstone; as `exclude`.
 
-    Parameters
-    ----------
-    erased : mapping of partition to mapping of user to offset
-        Where the tombstones are.
-    begin : int
-        The first offset that may be a listen of theirs.
+    `erased` has for each partition the users and offsets of tombstones; no listen of theirs is before `begin`.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     wanted = {p: {key_of(user): offset for user, offset in users.items()} for p, users in erased.items()}
     end = {partition: max(users.values()) for partition, users in wanted.items() if users}
 
     def choose(batch: Sequence[Message]) -> Iterator[_Chosen]:
-        # of a million records a handful is decoded: this is beside what serves
+        # of a million records a handful is decoded: this runs next to what serves
         own = [m for m in batch if m.offset() < wanted[m.partition()].get(m.key(), 0) and m.value() is not None]
         found = _chosen(own, topic, Selection(), codec)  # what is no listen of theirs has a letter, or will have one
         return ((m, at, listen) for m, at, listen in found if listen is not None and key_of(listen.user) == m.key())
@@ -296,15 +267,10 @@ def erase_listener(
 ) -> int:
     """Erase a listener, and return the number of listens; a second time, it erases what came since. Blocks.
 
-    Raises `ErasureError`: Kafka took not all of it, or the worker is not running or too far behind. Raises
-    `DeadLetterError` as `exclude`.
-
-    Parameters
-    ----------
-    checkpoint : callable
-        Returns the next offset that a partition's worker will fold; None if the partition has no state.
-    known : callable
-        Says whether there may be listens that were folded and not yet erased: if not, none of them is read.
+    `checkpoint` returns the next offset that a partition's worker will fold, None if the partition has no state.
+    `known` says whether there may be listens that were folded and not yet erased: if not, none of them is read. Raises
+    `ErasureError` if Kafka took not all of it, or the worker is not running or too far behind, and `DeadLetterError` as
+    `exclude`.
     """
     settings = live_layout(settings)
     topics, partition = Topics.of(settings), partition_of(user, settings.partitions)

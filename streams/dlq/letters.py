@@ -2,26 +2,41 @@
 
 Single records cannot be removed from a Kafka topic, so resolutions are in a Redis hash by the letter's origin, about
 150 bytes each. A letter without a resolution is open.
+
+To redrive letters is to send them back to their topic, each at most once. Publishing a record and noting it cannot be
+one step. So the intent is noted first, with the end of the partition. If an intent has no outcome, because the process
+was killed, the letter is searched in the topic from that offset before anything is sent. One process redrives at a
+time. Should all that fail, the second copy has the same event id, which the listener's history recognises.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from confluent_kafka import Message
+from confluent_kafka import KafkaError, Message
+from redis.exceptions import LockError
 
-from botify.core.errors import BotifyError, ExcludedError
+from botify.core.errors import BotifyError, ExcludedError, RejectedMessageError
+from botify.core.kafka.admin import end_offsets
 from botify.core.kafka.headers import headers_of
-from botify.core.kafka.reader import LogRecord, TopicReader
+from botify.core.kafka.publisher import RecordPublisher
+from botify.core.kafka.reader import LogRecord, PartitionLog, TopicReader
 from botify.core.settings import Settings
+from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.dead_letters import PREFIX, Origin, origin_of
+from botify.schemas.event_time import EventTime, Lead
+from botify.schemas.events import Listen
+from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
-from botify.streams.store.keys import dead_letter_resolutions
+from botify.schemas.validation import Intake, decode_and_validate
+from botify.streams.read import StateReader
+from botify.streams.store.keys import dead_letter_resolutions, redrive_lock
 
 ACKNOWLEDGE_TIMEOUT_S = 40.0
 """More than the producer's delivery timeout: after it, nothing that was sent can reach a topic any more."""
@@ -29,6 +44,9 @@ ATTEMPTS = "botify.redrive.attempts"
 """Header that counts how often the message was redriven."""
 REDRIVE_OF = "botify.redrive.of"
 """Header that names the letter from which a record was redriven."""
+BATCH = 500
+LOCK_S = 120
+"""How long a killed process prevents others from redriving."""
 
 
 class DeadLetterError(BotifyError):
@@ -36,32 +54,16 @@ class DeadLetterError(BotifyError):
 
 
 class DeadLetter(NamedTuple):
-    """A rejected message, and why.
+    """A rejected message, and why."""
 
-    Attributes
-    ----------
-    origin : Origin
-        The rejected record; copies of a letter have the same.
-    at_ms : int
-        When it was rejected, wall clock.
-    reason : str
-        Class of the error.
-    message : str
-        The error's text.
-    attempts : int
-        How often it was redriven.
-    headers : sequence of (str, bytes)
-        Of the message.
-    """
-
-    origin: Origin
-    at_ms: int
-    reason: str
-    message: str
-    attempts: int
+    origin: Origin  # the rejected record; copies of a letter have the same
+    at_ms: int  # when it was rejected, wall clock
+    reason: str  # class of the error
+    message: str  # the error's text
+    attempts: int  # how often it was redriven
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes]]  # of the message
 
     @property
     def excluded(self) -> bool:
@@ -78,15 +80,6 @@ class DeadLetter(NamedTuple):
 class LetterFilter:
     """Which letters; None matches all.
 
-    Attributes
-    ----------
-    reason : str
-        Part of the error's class or text, in any case.
-    since_ms, until_ms : int
-        When it was rejected.
-    origin : str
-        `topic/partition/offset`.
-
     Examples
     --------
     >>> letter = DeadLetter(Origin("t", 0, 7), 1000, "DecodeError", "unknown schema id 9", 0, None, b"", ())
@@ -94,11 +87,12 @@ class LetterFilter:
     (True, False)
     """
 
-    reason: str | None = None
+    reason: str | None = None  # part of the error's class or text, in any case
     topic: str | None = None
+    # since_ms, until_ms: when it was rejected
     since_ms: int | None = None
     until_ms: int | None = None
-    origin: str | None = None
+    origin: str | None = None  # `topic/partition/offset`
 
     def takes(self, letter: DeadLetter) -> bool:
         """Say whether a letter is chosen."""
@@ -165,31 +159,15 @@ class ResolutionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What was done with a letter.
-
-    Attributes
-    ----------
-    at_ms : int
-        Wall clock.
-    from_offset : int
-        End of the letter's partition before the redrive.
-    """
+    """What was done with a letter."""
 
     status: ResolutionStatus
-    at_ms: int
-    from_offset: int = 0
+    at_ms: int  # wall clock
+    from_offset: int = 0  # end of the letter's partition before the redrive
 
 
 class Resolutions:
-    """The resolutions of a deployment.
-
-    Parameters
-    ----------
-    redis : redis.Redis or RedisCluster
-        Blocking, with raw replies.
-    prefix : str
-        The settings' `topic_prefix`.
-    """
+    """The resolutions of a deployment, in Redis."""
 
     def __init__(self, redis: Any, prefix: str) -> None:
         self._redis = redis
@@ -213,3 +191,149 @@ class Resolutions:
                 for origin, offset in letters.items()
             }
             self._redis.hset(self._key, mapping=entries)
+
+
+@dataclass(slots=True)
+class RedriveResult:
+    """The result of a redrive."""
+
+    sent: list[Origin] = field(default_factory=list)  # redriven now, or would be without a dry run
+    found: list[Origin] = field(default_factory=list)  # redriven by a process that was killed before it noted so
+    # not sent because they would be rejected again, and why
+    hopeless: list[tuple[Origin, str]] = field(default_factory=list)
+    # not sent because an operator has excluded them, or their listener was erased
+    excluded: list[Origin] = field(default_factory=list)
+    unsure: list[Origin] = field(default_factory=list)  # not acknowledged; the next redrive searches them
+
+
+def redrive(
+    settings: Settings,
+    redis: Any,
+    letters: Iterable[DeadLetter],
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+    exclusions: bool = False,
+) -> RedriveResult:
+    """Send open letters back with their own key, value and headers, and count the attempts.
+
+    `force` sends letters that would be rejected again, `exclusions` excluded records, which would be accepted again.
+    Raises `DeadLetterError` if another process redrives, or a letter is not of the listens topic.
+    """
+    topic, resolutions = Topics.of(settings).listens.name, Resolutions(redis, settings.topic_prefix)
+    outcome = RedriveResult()
+    with _one_at_a_time(redis, settings.topic_prefix) as still_ours:
+        known, ends = resolutions.all(), end_offsets(settings, topic)
+        chosen = []
+        for letter in letters:
+            if not _is_open(letter, topic, known):
+                continue
+            if letter.origin.offset >= ends.get(letter.origin.partition, 0):
+                outcome.hopeless.append((letter.origin, f"{topic} has no such record"))
+            elif letter.excluded and (letter.value is None or not exclusions):
+                outcome.excluded.append(letter.origin)
+            else:
+                chosen.append(letter)
+        in_doubt = {letter.origin: known[str(letter.origin)] for letter in chosen if str(letter.origin) in known}
+        outcome.found = sorted(_find_sent(settings, topic, in_doubt))
+        if not dry_run:
+            resolutions.put(ResolutionStatus.REDRIVEN, dict.fromkeys(outcome.found, 0))
+        left = [letter for letter in chosen if letter.origin not in outcome.found]
+        fit = left if force else _only_fit(settings, redis, left, outcome)
+        if dry_run:
+            outcome.sent = [letter.origin for letter in fit]
+            return outcome
+        for first in range(0, len(fit), BATCH):
+            still_ours()
+            _send(settings, topic, fit[first : first + BATCH], resolutions, outcome)
+    return outcome
+
+
+@contextmanager
+def _one_at_a_time(redis: Any, prefix: str) -> Iterator[Any]:
+    lock = redis.lock(redrive_lock(prefix), timeout=LOCK_S)
+    if not lock.acquire(blocking=False):
+        raise DeadLetterError(f"another process is redriving; if it was killed, wait {LOCK_S} s and try again")
+    try:
+        yield lock.reacquire
+    except LockError as error:
+        raise DeadLetterError("the redrive lock was lost; run the command again to resume") from error
+    finally:
+        if lock.owned():
+            lock.release()
+
+
+def _is_open(letter: DeadLetter, topic: str, known: dict[str, Resolution]) -> bool:
+    if letter.origin.topic != topic:
+        raise DeadLetterError(f"{letter.origin} is not from {topic}; select letters with --topic {topic}")
+    resolution = known.get(str(letter.origin))
+    return resolution is None or resolution.status is ResolutionStatus.REDRIVING
+
+
+def _find_sent(settings: Settings, topic: str, in_doubt: dict[Origin, Resolution]) -> set[Origin]:
+    """Return which of the letters were sent."""
+    found = set()
+    end = end_offsets(settings, topic)
+    for partition in {origin.partition for origin in in_doubt}:
+        wanted = {str(origin).encode(): origin for origin in in_doubt if origin.partition == partition}
+        start = min(in_doubt[origin].from_offset for origin in wanted.values())
+        log = PartitionLog(settings, topic, partition, start)
+        try:
+            for batch in log.read_to(end[partition]):
+                of = (dict(record.headers).get(REDRIVE_OF) for record in batch)
+                found |= {wanted[origin] for origin in of if origin in wanted}
+        finally:
+            log.close()
+    return found
+
+
+def _only_fit(
+    settings: Settings, redis: Any, letters: Sequence[DeadLetter], outcome: RedriveResult
+) -> list[DeadLetter]:
+    """Return the letters that would be accepted now; the others are noted as hopeless."""
+    codec, now_ms = codec_of(settings), int(time.time() * 1000)
+    reached_ms = StateReader(redis, settings).event_times()
+    catalogue = CatalogueReader(settings, codec)
+    try:
+        catalogue.refresh()
+        intake = Intake(codec, catalogue.tracks, catalogue.refresh, lead=Lead.of(settings))
+        fit = []
+        for letter in letters:
+            event_time = EventTime(reached_ms.get(letter.origin.partition, 0))
+            record = letter.as_record()._replace(timestamp=now_ms)
+            ((_, one),) = decode_and_validate([record], Listen, intake, event_time=event_time)
+            if isinstance(one, RejectedMessageError):
+                outcome.hopeless.append((letter.origin, str(one)))
+            else:
+                fit.append(letter)
+        return fit
+    finally:
+        catalogue.close()
+
+
+def _send(
+    settings: Settings, topic: str, letters: Sequence[DeadLetter], resolutions: Resolutions, outcome: RedriveResult
+) -> None:
+    end = end_offsets(settings, topic)
+    resolutions.put(ResolutionStatus.REDRIVING, {letter.origin: end[letter.origin.partition] for letter in letters})
+    acknowledged: list[Origin] = []
+    publisher = RecordPublisher(settings, delivery_report_only_error=False)
+    for letter in letters:
+
+        def on_delivery(error: KafkaError | None, _: Message, origin: Origin = letter.origin) -> None:
+            if error is None:
+                acknowledged.append(origin)
+
+        own = [(name, value) for name, value in letter.headers if name not in (ATTEMPTS, REDRIVE_OF)]
+        publisher.produce(
+            topic,
+            key=letter.key,
+            value=letter.value,
+            partition=letter.origin.partition,
+            headers=[*own, (ATTEMPTS, b"%d" % (letter.attempts + 1)), (REDRIVE_OF, str(letter.origin).encode())],
+            on_delivery=on_delivery,
+        )
+    publisher.drain(ACKNOWLEDGE_TIMEOUT_S)  # the next redrive searches what is not acknowledged by then
+    resolutions.put(ResolutionStatus.REDRIVEN, dict.fromkeys(acknowledged, 0))
+    outcome.sent += acknowledged
+    outcome.unsure += sorted({letter.origin for letter in letters} - set(acknowledged))

@@ -29,10 +29,7 @@ BATCH_RECORDS = 64
 
 
 class LearnerApp(FoldingApp):
-    """Folds the training topic into models and publishes their snapshots.
-
-    `publisher`: both are opened when the app starts.
-    """
+    """Folds the training topic into models and publishes their snapshots."""
 
     counters: LearnerCounters
     sources: LearnerSources
@@ -44,7 +41,7 @@ class LearnerApp(FoldingApp):
         self._opened_in: dict[int, Store] = {}
 
     def open_sources(self) -> None:
-        """Compile, read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
+        """Compile, read the catalogue and open the publisher."""
         warm_up()
         give_back_compiler()
         check_training(self.settings)
@@ -53,7 +50,7 @@ class LearnerApp(FoldingApp):
         self.publisher = KafkaPublisher(self.settings, codec)
 
     def refresh_sources(self) -> None:
-        """Read which records were dead-lettered; see `FoldingApp.refresh_sources`."""
+        """Read which records were dead-lettered."""
         self.sources.refresh()
 
     def letters(self) -> Letters:
@@ -66,7 +63,7 @@ class LearnerApp(FoldingApp):
         self.sources.close()
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearnerPartition:
-        """Return the partition; it loads its state with its first run or its first checkpoint."""
+        """Return the partition; it loads its state with its first batch or its first checkpoint."""
         await self.publisher.begin_models()
         if self._opened_in.get(partition, store) != store:
             await self._publish_again(partition, store)
@@ -75,7 +72,7 @@ class LearnerApp(FoldingApp):
         return await asyncio.to_thread(self.sources.open, *opening)
 
     async def _publish_again(self, partition: int, store: Store) -> None:
-        """Publish the snapshots of a namespace that has become the live one."""
+        """Publish the snapshots of the namespace that is live now: others may have been published since the swap."""
         (snapshots,) = (await store.read_whole(partition, [SNAPSHOTS], []))[0].values()
         await self.publisher.emit(
             [self.sources.intake.codec.decode(snapshot, Model) for snapshot in snapshots.values()], ()

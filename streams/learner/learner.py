@@ -17,9 +17,9 @@ from botify.streams.learner.models.tables import compressed, expanded, pack, unp
 from botify.streams.learner.sessions import FinishedSession, OpenSessions, cut, joined
 
 LEARN_SESSIONS = 64
-"""Models learn from so many at a time: few calls, and the same calls however listens were batched."""
+"""Models learn from this number at a time: few calls, and the same calls however listens were batched."""
 LEARN_LISTENS = CHUNK
-"""Models of listens make room after each multiple of so many, however listens were batched."""
+"""Models of listens make room after each multiple of this number, however listens were batched."""
 STEP_LISTENS = 4 * LEARN_LISTENS
 """Most listens in a step of `fold_in_steps`: about 0.1 s."""
 SNAPSHOT_LEAST = 1_000
@@ -31,7 +31,7 @@ It is counted in listens, not in time: a simulation plays a day in a minute, and
 SOON_LISTENS = 2_500
 """The most while there is time for it: many sessions that are served from one snapshot explore the same tracks."""
 SNAPSHOT_BYTES_PER_S = 2_000_000
-"""There is time once the last snapshots have had a second for so many bytes: making, sending and preparing 10 MB takes
+"""There is time once the last snapshots have had a second for these bytes: making, sending and preparing 10 MB takes
 about half a second of CPU time. The clock is that of the training topic's records, so that it can be replayed."""
 LISTEN_SNAPSHOT_LISTENS = 60_000
 """A snapshot of a model of listens is due after a quarter more, and at most this many.
@@ -47,25 +47,15 @@ _OPEN = b"open-sessions"
 _WAITING = b"waiting-sessions"
 
 
-class Outgrown(NamedTuple):
-    """What did not fit in a snapshot, by model.
+class Evictions(NamedTuple):
+    """What did not fit in a snapshot, by model."""
 
-    Attributes
-    ----------
-    forgotten : Counter of str
-        Tracks that the model forgot.
-    too_large : Counter of str
-        Snapshots that were not published because they were too large.
-    cut : dict of str
-        Entries that the newest snapshot left out, of models that cut theirs to fit.
-    """
-
-    forgotten: Counter[str]
-    too_large: Counter[str]
-    cut: dict[str, int]
+    forgotten: Counter[str]  # tracks that the model forgot
+    too_large: Counter[str]  # snapshots that were not published because they were too large
+    cut: dict[str, int]  # entries that the newest snapshot left out, of models that cut theirs to fit
 
     @classmethod
-    def nothing(cls) -> Outgrown:
+    def nothing(cls) -> Evictions:
         """Return the counts before anything is counted."""
         return cls(Counter(), Counter(), {})
 
@@ -80,27 +70,12 @@ class Learner:
     A batch may repeat an earlier one or overlap with it: workers send batches at least once. Listens that were already
     learned from are dropped by their offsets.
 
-    Parameters
-    ----------
-    catalogue : mapping of track to Track
-        Has every track that is learned from; it grows during training.
-    kinds : sequence of type[OnlineModel]
-        The models to train.
-    most_bytes : int, optional
-        Room of a snapshot; state of another room is outdated, because its models have forgotten other tracks.
-    snapshot_listens : int, optional
-        Take snapshots at the last multiple of so many listens in each batch, so that the newest snapshot after any
-        batch is a function of the number of listens. Default: when they are due.
-    shard : Shard, optional
-        The one that this learner trains; the snapshots of several can be merged.
+    `catalogue` has every track that is learned from, and grows. `most_bytes` bounds a snapshot; state of another bound
+    is outdated, because its models have forgotten other tracks. With `snapshot_listens` snapshots are taken at the last
+    multiple of that number in each batch, so that the newest one is a function of the number of listens.
 
-    Attributes
-    ----------
-    listens : int
-        Number of listens learned from; the version of a snapshot.
-    missed : int
-        Number of offsets that no batch contains: their listens were folded while `BOTIFY_TRAINING` was off, or by a
-        replay, which sends no batches. They are not learned from.
+    `listens` counts those learned from, the version of a snapshot. `missed` counts offsets that no batch contains:
+    their listens were folded while `BOTIFY_TRAINING` was off, or by a replay, which sends no batches.
 
     Examples
     --------
@@ -137,7 +112,7 @@ class Learner:
         self._snapshot_ms = self._snapshot_bytes = 0  # when the last snapshots were taken, and their size
         self._snapshots: list[Model] = []
         self._taken_at: dict[str, int] = {}  # by model, by this object
-        self._outgrown = Outgrown.nothing()
+        self._evictions = Evictions.nothing()
         self.listens = 0
         self.missed = 0
 
@@ -150,20 +125,14 @@ class Learner:
     def fold(self, batch: TrainingBatch, listens: TrainingColumns, at_ms: int | None = None) -> int:
         """Learn from a batch, and return how many of its listens were new.
 
-        Parameters
-        ----------
-        listens : TrainingColumns
-            The batch's own.
-        at_ms : int, optional
-            Timestamp of the batch's record; without one there is time for a snapshot after `SOON_LISTENS`.
+        `at_ms` is the timestamp of the batch's record; without it there is time for a snapshot after `SOON_LISTENS`.
         """
         return sum(self.fold_in_steps(batch, listens, at_ms))
 
     def fold_in_steps(self, batch: TrainingBatch, listens: TrainingColumns, at_ms: int | None = None) -> Iterator[int]:
         """Do what `fold` does; after each step yield how many listens it has learned from.
 
-        A step is at most `STEP_LISTENS` listens or the snapshot of one model, so that a process can do something else
-        between them. All must be taken before the learner is used otherwise.
+        A step is at most `STEP_LISTENS` listens or the snapshot of one model. All must be taken before any other call.
         """
         listens = self._take_new(batch, listens)
         self._at_ms = at_ms
@@ -190,9 +159,9 @@ class Learner:
             yield len(step)
 
     def newest(self) -> Iterator[Model]:
-        """Make a snapshot of each model that has none of the last listen, due or not; the state stays as it is.
+        """Make a snapshot of each model that has none of the last listen; none with `snapshot_listens`.
 
-        None with `snapshot_listens`, which says where they are taken.
+        The state stays.
         """
         for model in self._models if self.listens and self._every is None else ():
             if self._taken_at.get(model.name) != self.listens:
@@ -205,7 +174,7 @@ class Learner:
             body = model.snapshot(to_merge=self._shard != ALONE)
             self._snapshot_bytes += len(body)
             if model in self._of_listens:
-                self._outgrown.cut[model.name] = model.cut
+                self._evictions.cut[model.name] = model.cut
                 self._listen_snapshot_listens = self.listens
             else:
                 self._snapshot_listens = self.listens
@@ -217,7 +186,7 @@ class Learner:
         self._taken_at[model.name] = self.listens
         if len(body) <= self._most_bytes:
             return [model_of(self._shard.name_of(model.name), self.listens, body, self._newest_ms)]
-        self._outgrown.too_large[model.name] += 1
+        self._evictions.too_large[model.name] += 1
         return []
 
     def take_models(self) -> list[Model]:
@@ -225,9 +194,9 @@ class Learner:
         taken, self._snapshots = self._snapshots, []
         return taken
 
-    def take_outgrown(self) -> Outgrown:
+    def take_evictions(self) -> Evictions:
         """Return what did not fit since the last call."""
-        taken, self._outgrown = self._outgrown, Outgrown.nothing()
+        taken, self._evictions = self._evictions, Evictions.nothing()
         return taken
 
     def state(self) -> dict[bytes, bytes]:
@@ -260,10 +229,7 @@ class Learner:
         most_bytes: int | None = None,
         shard: Shard = ALONE,
     ) -> Learner:
-        """Return a learner that continues from the state.
-
-        Raises `OutdatedStateError`: the state belongs to other models.
-        """
+        """Return a learner that continues from the state; raises `OutdatedStateError` for that of other models."""
         progress: dict[str, Any] = json.loads(fields[_PROGRESS])
         expected = _kind_of_state([kind.name for kind in kinds], most_bytes or LEARNED_BODY_BYTES)
         if (
@@ -308,7 +274,7 @@ class Learner:
     def _make_room(self, model: OnlineModel) -> None:
         room = self._most_bytes if self._shard == ALONE else self._most_bytes * ROOM_TO_MERGE // 16
         if forgotten := model.make_room(room):
-            self._outgrown.forgotten[model.name] += forgotten
+            self._evictions.forgotten[model.name] += forgotten
 
     def _take_new(self, batch: TrainingBatch, listens: TrainingColumns) -> TrainingColumns:
         """Return the listens that are new, and advance the offset to the end of the batch."""

@@ -16,11 +16,9 @@ from botify.streams.learner.sessions import FinishedSession
 class OnlineModel(Protocol):
     """Learns from finished sessions (`SessionModel`) or from listens (`ListenModel`).
 
-    Its state must be a function of what it learned from: no clock, only keyed randomness, and nothing that depends on
-    the process. Then training it again on the same batches gives the same bytes.
-
-    `catalogue`: has every track that is learned from; it grows during training. `name`: its snapshots are published
-    under this name.
+    Snapshots are published as `name`. Its state must be a function of what it learned from: no clock, only keyed
+    randomness, and nothing that depends on the process. Then training it again on the same batches gives the same
+    bytes. The catalogue grows during training.
     """
 
     name: str
@@ -30,8 +28,7 @@ class OnlineModel(Protocol):
     def make_room(self, most_bytes: int) -> int:
         """Forget the least important tracks if a snapshot would be larger; return how many were forgotten.
 
-        Called after the same sessions or listens, however they were batched, so state and snapshots are bounded for any
-        catalogue.
+        Called after the same sessions or listens however they were batched, so state is bounded for any catalogue.
         """
 
     def to_bytes(self) -> bytes:
@@ -46,9 +43,9 @@ class OnlineModel(Protocol):
 
     @staticmethod
     def merged(snapshots: Sequence[bytes]) -> bytes:
-        """Return one snapshot of those of all shards, a function of them in their order.
+        """Return one snapshot of those of all shards, a function of their order.
 
-        Raises `ValueError`: some bytes are not a snapshot that was made to be merged.
+        Raises `ValueError` for any other bytes.
         """
 
 
@@ -62,9 +59,9 @@ class SessionModel(OnlineModel, Protocol):
 
 @runtime_checkable
 class ListenModel(OnlineModel, Protocol):
-    """Learns from each listen, in the order of the training topic.
+    """Learns from each listen in order.
 
-    `cut`: entries that the last snapshot left out to fit, such as neighbours.
+    `cut` counts entries, such as neighbours, that the last snapshot left out to fit.
     """
 
     cut: int

@@ -29,7 +29,7 @@ from botify.schemas.track_table import TrackTable
 from botify.schemas.training import Shard, TrainingColumns, listens_of, shard_of
 from botify.schemas.validation import Intake, Rejected, decode_and_validate
 from botify.streams.folds.projection import Changes
-from botify.streams.learner.learner import SNAPSHOT_BYTES_PER_S, Learner, OutdatedStateError, Outgrown
+from botify.streams.learner.learner import SNAPSHOT_BYTES_PER_S, Evictions, Learner, OutdatedStateError
 from botify.streams.store.keys import checkpoint_key, partition_key
 from botify.streams.store.protocol import Claim, ClaimLostError, Outcome, Store
 from botify.streams.store.redis_store import letters_of
@@ -40,19 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class LearnerSources:
-    """What the learner reads beside the training topic; blocking.
-
-    Attributes
-    ----------
-    catalogue : mapping of track to Track
-        Grows as tracks are added.
-    left_out : mapping of (topic id, partition) to ndarray of int64
-        Offsets of listens that are dead letters, ascending: older batches still contain them.
-    excluded : mapping of partition to int
-        Number of listens that operators have excluded (`RejectedBefore.excluded`).
-    letters : mapping of partition to offset
-        See `Claim.letters`.
-    """
+    """What the learner reads in addition to the training topic; blocking."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         topics = Topics.of(settings)
@@ -63,10 +51,11 @@ class LearnerSources:
         self._listens: dict[str, RejectedBefore] = {}
         self._topic_ids: dict[str, str] = {}
         self._begun: dict[int, Letters | None] = {}
+        # (topic id, partition) -> ascending offsets of listens that are dead letters: older batches still contain them
         self.left_out: dict[tuple[str, int], NDArray[np.int64]] = {}
-        self.excluded: dict[int, int] = {}
-        self.letters: Letters = {}
-        self.catalogue: Mapping[int, Track] = self._reader.tracks
+        self.excluded: dict[int, int] = {}  # partition -> listens that operators have excluded
+        self.letters: Letters = {}  # see `Claim.letters`
+        self.catalogue: Mapping[int, Track] = self._reader.tracks  # grows
         self.intake = Intake(codec, self._reader.tracks, self._reader.refresh, self._rejected.offsets)
         self.refresh()
 
@@ -127,35 +116,24 @@ SNAPSHOTS = "snapshots"
 """The collection that holds the last snapshot of each model up to the checkpoint, as it was sent to the topic."""
 
 CHECKPOINT_LISTENS = 500_000
-"""The state may have tens of MB, so it is written after so many listens, in a pause, or put off `MOST_PUT_OFF` times.
-
-Writing takes up to a second of CPU time, most of it to compress: after each 250,000 it took a quarter of the learner's
-time under full load. After a crash, at most so many listens are learned from again, which takes about ten seconds.
+"""The state may have tens of MB, so it is written after this number of listens, in a pause, or after `MOST_PUT_OFF`
+ticks. Writing takes up to a second of CPU time. After a crash, at most this number of listens are learned from again,
+which takes about ten seconds.
 """
 TICK_S = 0.5
 PAUSE_TICKS = 4
-"""The topic pauses when no record has arrived for so long."""
+"""The topic pauses when no record has arrived for this time."""
 MOST_PUT_OFF = 119
 RELEASE_LISTENS = 50
 """Listens after which pages of the catalogue are given back; a track that is met for the first time takes up to ten."""
 
 
 class LearnerPartition(ClaimedPartition):
-    """Learns from runs of training batches, starting at the claimed offset.
+    """Learns from batches of records, starting at the claimed offset.
 
     Delivery to the store is exactly once. Delivery to the models topic is at least once; a duplicate has the same
-    version and the same bytes. What is learned does not depend on when the state is written.
-
-    Parameters
-    ----------
-    catalogue : mapping of track to Track
-        Has every track of the batches that the intake accepts.
-    left_out : mapping of (topic id, partition) to ndarray of int64
-        Offsets of listens that are dead letters, ascending: older batches still contain them.
-    snapshot_listens, most_bytes : int, optional
-        See `Learner`.
-    shards : int
-        Partitions of the training topic.
+    version and the same bytes. What is learned does not depend on when the state is written. `left_out` and `catalogue`
+    are those of `LearnerSources`.
     """
 
     def __init__(
@@ -193,7 +171,7 @@ class LearnerPartition(ClaimedPartition):
         return self._position.checkpoint or 0
 
     async def process(self, records: Sequence[Any]) -> Outcome:
-        """Learn from a run, and write the state after `CHECKPOINT_LISTENS` listens; see `ClaimedPartition.process`."""
+        """Learn from a batch, and write the state after `CHECKPOINT_LISTENS` listens."""
         outcome = Outcome.ALREADY
         try:
             if not await self._load():
@@ -211,7 +189,7 @@ class LearnerPartition(ClaimedPartition):
     async def write_checkpoint(self) -> Outcome:
         """Publish what has no snapshot and write the state if it has changed, in a pause of the topic.
 
-        Called each `TICK_S`; see `ClaimedPartition.write_checkpoint`.
+        Called each `TICK_S`.
         """
         self._paused = self._paused + 1 if self.next_offset == self._seen_offset else 0
         self._seen_offset, self._wait = self.next_offset, max(self._wait - 1, 0)
@@ -230,7 +208,7 @@ class LearnerPartition(ClaimedPartition):
     async def write(self) -> Outcome:
         """Write the state if it has changed.
 
-        Raises `ClaimLostError`: another learner has claimed the partition, or the store rolled back.
+        Raises `ClaimLostError` if another learner has claimed it, or the store rolled back.
         """
         if self.next_offset == self.checkpoint:
             return Outcome.ALREADY
@@ -292,7 +270,7 @@ class LearnerPartition(ClaimedPartition):
                     batch.source_partition,
                 )
             self._release()
-            self._note(self._learner.take_outgrown())
+            self._note(self._learner.take_evictions())
             if models := self._learner.take_models():
                 await self._publish(models)
                 encoded = {model.name.encode(): self._intake.codec.encode(model) for model in models}
@@ -308,13 +286,13 @@ class LearnerPartition(ClaimedPartition):
     def _listens_of(self, batch: TrainingBatch, raw: bytes) -> tuple[TrainingBatch, TrainingColumns]:
         return batch, listens_of(batch, raw, self._left_out.get((batch.source_topic_id, batch.source_partition)))
 
-    def _note(self, outgrown: Outgrown) -> None:
-        self._counters.forgotten.update(outgrown.forgotten)
-        self._counters.too_large.update(outgrown.too_large)
-        self._counters.cut.update(outgrown.cut)
-        for name, tracks in outgrown.forgotten.items():
+    def _note(self, evicted: Evictions) -> None:
+        self._counters.forgotten.update(evicted.forgotten)
+        self._counters.too_large.update(evicted.too_large)
+        self._counters.cut.update(evicted.cut)
+        for name, tracks in evicted.forgotten.items():
             log.warning("%s dropped %d tracks: a larger snapshot exceeds BOTIFY_MODEL_MB", name, tracks)
-        for name in outgrown.too_large:
+        for name in evicted.too_large:
             log.error("%s is larger than BOTIFY_MODEL_MB allows: recommenders keep its last snapshot", name)
 
     async def _publish_newest(self) -> None:
@@ -343,39 +321,17 @@ def _tracks_of(taken: tuple[TrainingBatch, TrainingColumns]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A learner's state at its checkpoint.
+    """A learner's state at its checkpoint."""
 
-    Attributes
-    ----------
-    next_offset : int | None
-        Next offset of the training topic; None if no learner has written a checkpoint.
-    topic_id : str | None
-        Id of the topic that it has learned from.
-    state : mapping of field to value
-        See `Learner.state`.
-    snapshots : mapping of model's name to record
-        As on the models topic.
-    letters : mapping of partition to offset | None
-        See `Claim.letters`.
-    """
-
-    next_offset: int | None
-    topic_id: str | None
-    state: Mapping[bytes, bytes]
-    snapshots: Mapping[bytes, bytes]
-    letters: Letters | None
+    next_offset: int | None  # next offset of the training topic; None if no learner has written a checkpoint
+    topic_id: str | None  # id of the topic that it has learned from
+    state: Mapping[bytes, bytes]  # see `Learner.state`
+    snapshots: Mapping[bytes, bytes]  # as on the models topic
+    letters: Letters | None  # see `Claim.letters`
 
 
 async def read_learned(redis: Any, namespace: str, shard: int = 0) -> Learned:
-    """Read the checkpoint of a shard in one transaction.
-
-    Parameters
-    ----------
-    redis : redis.asyncio.Redis or RedisCluster
-        With raw replies.
-    shard : int
-        Its partition of the training topic.
-    """
+    """Read the checkpoint of a shard, a partition of the training topic, in one transaction."""
     async with redis.pipeline(transaction=True) as pipeline:
         pipeline.hmget(checkpoint_key(namespace, shard), ["next_offset", "topic_id", "letters"])
         for collection in (LEARNER, SNAPSHOTS):

@@ -19,17 +19,10 @@ from botify.streams.learner.models.tables import pack, unpack
 
 
 class FinishedSession(NamedTuple):
-    """A finished session.
+    """A finished session."""
 
-    Attributes
-    ----------
-    tracks : ndarray of int64, shape (n,)
-        In order; the first is the listener's own choice.
-    fractions : ndarray of float32, shape (n,)
-    """
-
-    tracks: NDArray[np.int64]
-    fractions: NDArray[np.float32]
+    tracks: NDArray[np.int64]  # shape (n,): in order; the first is the listener's own choice
+    fractions: NDArray[np.float32]  # shape (n,)
 
 
 class Padded(NamedTuple):
@@ -107,9 +100,7 @@ class _Open:
 
 
 class OpenSessions:
-    """One session a listener.
-
-    `most`: how many `end_oldest` leaves.
+    """One session a listener; `end_oldest` leaves at most `most`.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""Replay: rebuild state from the topic beside the live one, copy records elsewhere, swap namespaces."""
+"""Replay: rebuild state from the topic next to the live one, copy records elsewhere, swap namespaces."""

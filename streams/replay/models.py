@@ -32,15 +32,14 @@ from botify.schemas.registry import codec_of
 from botify.schemas.topics import MAX_MODEL_BYTES, Topics, create_training, learner_group_of, worker_group_of
 from botify.streams.learner.partition import LEARNER, SNAPSHOTS, Learned, LearnerPartition, LearnerSources, read_learned
 from botify.streams.replay.sources import ReplayError
+from botify.streams.replay.swap import former_and_live, swap_pointer
 from botify.streams.store.connect import connect_async
 from botify.streams.store.keys import learner_prefix
 from botify.streams.store.namespaces import (
     NamespaceRecord,
     NamespaceRecords,
     excluded_since,
-    former_namespaces,
     live_namespace,
-    make_live,
 )
 from botify.streams.store.protocol import ClaimLostError, MemoryStore, Outcome, offset_to_start_at
 from botify.streams.store.redis_store import RedisStore
@@ -56,38 +55,23 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Relearned:
-    """Retrained models, compared with the learner's.
+    """Retrained models, compared with the learner's."""
 
-    Attributes
-    ----------
-    next_offset : int
-        Sum of the shards' checkpoints; the end of a partition counts where there is none.
-    listens : int
-        Number of listens learned from.
-    missed : int
-        Offsets of the listens topic that no batch contains.
-    models, live : mapping of name to Model
-        The last snapshot of each model and shard, retrained and in Redis.
-    equals_live : bool | None
-        Whether the whole state is equal, byte for byte; None if the learner has none.
-    excluded_since : int
-        Listens excluded since the learner's namespace was begun, which may explain a difference.
-    """
-
-    next_offset: int
-    listens: int
-    missed: int
+    next_offset: int  # sum of the shards' checkpoints; the end of a partition counts where there is none
+    listens: int  # number of listens learned from
+    missed: int  # offsets of the listens topic that no batch contains
+    # models, live: the last snapshot of each model and shard, retrained and in Redis
     models: Mapping[str, Model]
     live: Mapping[str, Model]
-    equals_live: bool | None
-    excluded_since: int
+    equals_live: bool | None  # whether the whole state is equal, byte for byte; None if the learner has none
+    excluded_since: int  # listens excluded since the learner's namespace was begun, which may explain a difference
     seconds: float
 
 
 async def relearn(settings: Settings, progress: Progress = lambda records, total: None) -> Relearned:
     """Learn in memory up to the learner's checkpoint; nothing is written, and learners may run.
 
-    Raises `ReplayError`: the learner's state is of another topic, or the topic's first records are gone.
+    Raises `ReplayError` if the learner's state is of another topic, or the topic's first records are gone.
     """
     started_s, codec, topic = time.monotonic(), codec_of(settings), Topics.of(settings).training.name
     topic_state = await asyncio.to_thread(describe_topic, settings, topic, learner_group_of(settings))
@@ -152,10 +136,9 @@ def _decoded(codec: Codec, *snapshots: Mapping[bytes, bytes]) -> dict[str, Model
 async def learn(
     partition: LearnerPartition, log: PartitionLog, end: int, progress: Callable[[int], None] = lambda records: None
 ) -> Outcome:
-    """Learn from the log up to an offset (exclusive), and write the state.
+    """Learn from the log up to an offset (exclusive), and write the state; raises `ClaimLostError`.
 
-    Returns FENCED or ROLLED_BACK if another process has claimed the partition, or its state is outdated. Raises
-    `ClaimLostError` as `LearnerPartition.write`.
+    Returns FENCED or ROLLED_BACK if another process has claimed the partition, or its state is outdated.
     """
     async with aclosing(log.read_ahead(end)) as batches:
         async for batch in batches:
@@ -167,25 +150,18 @@ async def learn(
 
 @dataclass(frozen=True, slots=True)
 class Swapped:
-    """The result of a swap of models.
+    """The result of a swap of models."""
 
-    Attributes
-    ----------
-    namespace, former : str
-        The live namespace, and the one before.
-    models : sequence of Model
-        The published snapshots.
-    """
-
+    # namespace, former: the live namespace, and the one before
     namespace: str
     former: str
-    models: Sequence[Model]
+    models: Sequence[Model]  # the published snapshots
 
 
 async def rebuild(settings: Settings, progress: Progress = lambda records, total: None) -> NamespaceRecord:
     """Learn from the whole training topic into a new namespace; nothing is published, and learners may run.
 
-    Raises `ReplayError`: the topic's first records are gone.
+    Raises `ReplayError` if the topic's first records are gone.
     """
     async with _open(settings) as rebuilding:
         end = rebuilding.state.end
@@ -199,10 +175,8 @@ async def swap_models(settings: Settings, id_: str, progress: Progress = lambda 
     """Let rebuilt models catch up with the topic, publish them, and make their namespace the live one.
 
     Recommenders serve the newest record of each model, so these are served at once. A running learner follows within a
-    second, and publishes them again, in case it has published its own meanwhile.
-
-    Raises `ReplayError`: they are live already, listens were excluded since they were begun, or another swap came
-    first.
+    second, and publishes them again, in case it has published its own meanwhile. Raises `ReplayError` if they are live
+    already, listens were excluded since they were begun, or another swap came first.
     """
     async with _open(settings) as rebuilding:
         record = await rebuilding.records.get(id_)
@@ -221,16 +195,11 @@ async def swap_models(settings: Settings, id_: str, progress: Progress = lambda 
 async def rollback_models(settings: Settings) -> Swapped:
     """Publish the former models and make their namespace live again; the learner lets them catch up.
 
-    Raises `ReplayError`: there are none, or another swap came first.
+    Raises `ReplayError` if there are none, or another swap came first.
     """
     async with _open(settings) as rebuilding:
-        former = await former_namespaces(rebuilding.redis, rebuilding.prefix)
-        if not former:
-            raise ReplayError(
-                "there are no former models to roll back to: none were swapped in, or `replay gc` removed them"
-            )
-        live = await live_namespace(rebuilding.redis, rebuilding.prefix)
-        return await rebuilding.go_live(live, former[-1], back=True)
+        former, live = await former_and_live(rebuilding.redis, rebuilding.prefix)
+        return await rebuilding.go_live(live, former, back=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +254,7 @@ class _Rebuilding:
             )
         models = list(_decoded(self.codec, *(of_shard.snapshots for of_shard in learned)).values())
         await asyncio.to_thread(publish_models, self.settings, self.codec, models)
-        now = await make_live(self.redis, self.prefix, live, new, back=back)
-        if now != new:
-            raise ReplayError(f"{now} became the learner's namespace in the meantime; look at `botify replay status`")
+        await swap_pointer(self.redis, self.prefix, live, new, back=back)
         return Swapped(new, live, models)
 
 
@@ -314,19 +281,11 @@ Sources = dict[tuple[str, int], int]
 
 
 def copy_training(settings: Settings, shards: int, progress: Callable[[int, int], None]) -> Settings:
-    """Copy the batches that the topic of so many shards lacks, and return the settings with that number.
+    """Copy the batches that the topic of another number of shards lacks, and return the settings with that number.
 
     The batches of a partition of the listens keep their order. At least once: a learner drops copies by their offsets.
-    It can be interrupted and run again, and continues behind what is copied.
-
-    Raises
-    ------
-    ReplayError
-        The models have so many shards already.
-    TopicError
-        There are too many, the topic has other partitions, or a topic cannot be read or created.
-    PublishError
-        A record was not delivered.
+    It can be interrupted and run again, and continues after what is copied. Raises `ReplayError` for the present
+    number, `TopicError` if there are too many shards or a topic does not fit, and `PublishError`.
     """
     if shards == settings.learner_shards:
         raise ReplayError(f"BOTIFY_LEARNER_SHARDS is {shards} already, and --shards is for another number")
@@ -358,10 +317,7 @@ def copy_training(settings: Settings, shards: int, progress: Callable[[int, int]
 
 
 def require_no_workers(settings: Settings) -> None:
-    """Refuse to swap while workers send batches to the topic of before.
-
-    Raises `ReplayError`: there are some. Raises `TopicError`: Kafka does not tell.
-    """
+    """Raise `ReplayError` while workers send batches to the former topic, and `TopicError` if Kafka does not tell."""
     group, admin = worker_group_of(settings), AdminClient(common_config(settings))
     try:
         groups = admin.list_consumer_groups(request_timeout=TIMEOUT_S).result(TIMEOUT_S).valid

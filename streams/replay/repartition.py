@@ -1,6 +1,6 @@
 """Move the listens to a topic with more partitions, and the state with them, while all programs run.
 
-    old topic ──copier──► new topic ──fold──► namespace beside the live one      again and again, until both are close
+    old topic ──copier──► new topic ──fold──► namespace next to the live one    again and again, until both are close
     close the old topic: each leader must refuse a probe; those who send listens wait
     the workers fold the old topic to its end; the copier and the fold follow     some tenths of a second
     swap the namespace, open the new topic: listens go there, workers begin again at its end
@@ -61,8 +61,8 @@ from botify.schemas.training import training_batches_of
 from botify.schemas.validation import erased_user
 from botify.streams.dlq.exclude import exclude_erased
 from botify.streams.folds.partition import PROJECTIONS
-from botify.streams.replay.run import fold_feedback
 from botify.streams.replay.sources import ReplayError, ReplaySources, open_sources
+from botify.streams.replay.swap import fold_feedback, swap_pointer
 from botify.streams.replay.targets import NamespaceTarget, Progress
 from botify.streams.store.keys import checkpoint_key
 from botify.streams.store.namespaces import (
@@ -71,7 +71,6 @@ from botify.streams.store.namespaces import (
     checkpoints,
     former_namespaces,
     live_namespace,
-    make_live,
 )
 from botify.streams.worker.partition import send_training
 
@@ -94,24 +93,14 @@ FILL_CONFIG = {**LISTENS_CONFIG, "retention.bytes": "-1", TIMESTAMP_TYPE: "Creat
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What a repartition did.
+    """What a repartition did."""
 
-    Attributes
-    ----------
-    topic : str
-        The open topic.
-    partitions, copied, left_out : int
-        Copied by this process; left out as dead letters.
-    waited_s : float
-        For how long the listens had no open topic.
-    """
-
-    topic: str
+    topic: str  # the open topic
     namespace: str
     partitions: int
-    copied: int
-    left_out: int
-    waited_s: float
+    copied: int  # by this process
+    left_out: int  # as dead letters
+    waited_s: float  # for how long the listens had no open topic
     seconds: float
 
 
@@ -129,13 +118,6 @@ def check_target(partitions: int, wanted: int) -> None:
 class CopyPosition:
     """How far each new partition is; from the records of the new topic alone.
 
-    Attributes
-    ----------
-    last : dict of partition to offset
-        Offset of the original of the last copy; new partitions without copies have none.
-    ends : dict of partition to offset
-        The offset of the next copy.
-
     Examples
     --------
     >>> position = CopyPosition()
@@ -148,8 +130,9 @@ class CopyPosition:
     (13, True, False)
     """
 
+    # offset of the original of the last copy; new partitions without copies have none
     last: dict[int, int] = field(default_factory=dict)
-    ends: dict[int, int] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)  # the offset of the next copy
 
     def add(self, partition: int, offset: int, original: int) -> None:
         """Note a copy; raises `ReplayError` if it is not the one after the last."""
@@ -170,10 +153,9 @@ class CopyPosition:
 
 
 def read_position(settings: Settings, topic: str, rejected: RejectedBefore) -> CopyPosition:
-    """Read a topic of copies from its beginning. Blocks.
+    """Read a topic of copies from its beginning; `rejected` says which old records are dead letters. Blocks.
 
-    `rejected`: which old records are dead letters. Raises `ReplayError`: it is not what one copier has written, or an
-    operator has excluded some originals since.
+    Raises `ReplayError` if it is not what one copier has written, or an operator has excluded some originals since.
     """
     position, reader = CopyPosition(), TopicReader(settings, topic)
     try:
@@ -198,16 +180,9 @@ def _excluded_late(topic: str) -> ReplayError:
 class Copier:
     """Copies accepted listens, with key, value, headers and time, to the partition of their listener.
 
-    Delivery is exactly once as long as one copier runs at a time; each `copy` detects another one.
-
-    `copied`, `left_out`: by this process; left out as dead letters.
-
-    Parameters
-    ----------
-    rate : float, optional
-        Most records a second.
-    force : bool
-        Begin with what is left, where the first records are gone.
+    Delivery is exactly once as long as one copier runs at a time; each `copy` detects another one. `rate` is in records
+    a second; `force` begins with what is left, where the first records are gone. This process has `copied` and
+    `left_out`.
     """
 
     def __init__(self, old: Settings, new: Settings, rate: float | None = None, force: bool = False) -> None:
@@ -239,8 +214,8 @@ class Copier:
     def copy(self, folded: Mapping[int, int], progress: Progress) -> None:
         """Copy on towards what the workers have folded, and return when all is acknowledged. Blocks.
 
-        Raises `ReplayError`: another process writes to the new topic, listens that were copied have become dead
-        letters, or records to copy are gone. Raises `PublishError` or `TopicError`: a topic cannot be written or read.
+        Raises `ReplayError` if another process writes to the new topic, listens that were copied have become dead
+        letters, or records to copy are gone; `PublishError` or `TopicError` if a topic cannot be written or read.
         """
         self._rejected.refresh()  # after the checkpoints were read: letters are sent before these move
         if self._rejected.count_before(self.reached, erased=False) != self._letters:
@@ -310,20 +285,11 @@ async def repartition(
     force: bool = False,
     progress: Progress = lambda records: None,
 ) -> Moved:
-    """Move the listens to a topic of `wanted` partitions; a move that was interrupted is resumed.
+    """Move the listens of the live layout to a topic of `wanted` partitions; a move that was interrupted is resumed.
 
-    Raises `ReplayError`: it is not possible, or the workers do not keep up; the message names the remedy. The old topic
-    is open. Raises `TopicError` or `PublishError` or `NoBrokerError` or `KafkaException` or `RedisError`: a server
-    fails. If the old topic was closed, it may still be: run the command again.
-
-    Parameters
-    ----------
-    old : Settings
-        With the live layout.
-    rate : float, optional
-        Most records a second that are copied.
-    force : bool
-        Move what is left where the old topic has lost records, such as by its retention.
+    At most `rate` records a second are copied. `force` moves what is left where the old topic has lost records. Raises
+    `ReplayError` if it is not possible, or the workers do not keep up; the message names the remedy, and the old topic
+    is open. If a server fails, the old topic may be closed: run the command again.
     """
     began_s = time.monotonic()
     if old.layout == str(wanted):
@@ -406,17 +372,12 @@ class _Move:
             await asyncio.to_thread(self._train_nothing)
             await NamespaceRecords(self._sources.redis, self._old.topic_prefix).put(self.record.with_(done=True))
             swapping = True
-            await self._make_live()
+            await swap_pointer(self._sources.redis, self._old.topic_prefix, self._live, self.record.namespace)
         except BaseException as error:
             if not swapping or isinstance(error, ReplayError):  # else Redis may have swapped; the next run finds out
                 await asyncio.to_thread(alter_topics, self._old, {topic: {MAX_BYTES: most_bytes}})
             raise
         return closed_s
-
-    async def _make_live(self) -> None:
-        redis, prefix, new = self._sources.redis, self._old.topic_prefix, self.record.namespace
-        if (now := await make_live(redis, prefix, self._live, new)) != new:
-            raise ReplayError(f"{now} became the live namespace in the meantime; run this again")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -516,12 +477,7 @@ async def _namespace(sources: ReplaySources, live: str) -> NamespaceRecord:
                 return record
     zeros = dict.fromkeys(range(settings.partitions), 0)
     return await records.begin(
-        "r",
-        start=zeros,
-        end=zeros,
-        projections=PROJECTIONS,
-        layout=settings.layout,
-        partitions=settings.partitions,
+        "r", start=zeros, end=zeros, projections=PROJECTIONS, layout=settings.layout, partitions=settings.partitions
     )
 
 

@@ -29,32 +29,18 @@ class ReplayError(BotifyError):
 
 @dataclass(frozen=True, slots=True)
 class ReplaySources:
-    """Open connections, and the topic's state when they were opened.
-
-    Attributes
-    ----------
-    topic : str
-        Name of the listens topic, or that of the feedback.
-    intake : Intake
-        Accepts what the workers have accepted: dead letters stay out.
-    excluded : mapping of partition to int
-        Number of listens that operators have excluded (`RejectedBefore.excluded`).
-    feedback : ReplaySources | None
-        Those of the feedback, whose state lies beside that of the listens; None if it is not folded.
-    rejected : RejectedBefore | None
-        The dead letters of the intake; None if there are none of erased listeners.
-    begun : dict of partition to letters
-        With which the state that is folded was begun; see `Claim.letters`.
-    """
+    """Open connections, and the topic's state when they were opened."""
 
     settings: Settings
-    topic: str
+    topic: str  # name of the listens topic, or that of the feedback
     state: TopicState
-    intake: Intake
-    excluded: Mapping[int, int]
+    intake: Intake  # accepts what the workers have accepted: dead letters stay out
+    excluded: Mapping[int, int]  # number of listens that operators have excluded (`RejectedBefore.excluded`)
     redis: Any
+    # those of the feedback, whose state is next to that of the listens; None if it is not folded
     feedback: ReplaySources | None = None
-    rejected: RejectedBefore | None = None
+    rejected: RejectedBefore | None = None  # the dead letters of the intake; None if there are none of erased listeners
+    # with which the state that is folded was begun; see `Claim.letters`
     begun: dict[int, Letters | None] = field(default_factory=dict)
 
     def letters(self) -> Letters:
@@ -74,10 +60,7 @@ class ReplaySources:
 
 @asynccontextmanager
 async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
-    """Open the sources of a replay while the block runs.
-
-    Raises `TopicError`: the topic does not exist or no broker answers.
-    """
+    """Open the sources of a replay while the block runs; raises `TopicError` if the topic or the broker is missing."""
     topics, codec = Topics.of(settings), codec_of(settings)
     topic, said = topics.listens.name, topics.feedback.name
     state = await asyncio.to_thread(describe_topic, settings, topic, worker_group_of(settings))
@@ -101,22 +84,15 @@ async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which records are read, and into which projections.
-
-    Attributes
-    ----------
-    start, end : mapping of partition to offset
-        `end` is exclusive.
-    partial : sequence of str
-        Why the result is not the complete state; empty if it is.
-    """
+    """Which records are read, and into which projections."""
 
     topic: str
     topic_id: str
+    # start, end: `end` is exclusive
     start: Mapping[int, int]
     end: Mapping[int, int]
     projections: Sequence[str]
-    partial: Sequence[str]
+    partial: Sequence[str]  # why the result is not the complete state; empty if it is
 
     @property
     def records(self) -> int:
@@ -132,9 +108,9 @@ def make_plan(
     partitions: Collection[int] | None = None,
     projections: Collection[str] = PROJECTIONS,
 ) -> Plan:
-    """Return the plan. State is a fold of *all* records, so a replay that lacks some is partial, and says why.
+    """Return the plan; raises `ReplayError` for an unknown partition or projection.
 
-    Raises `ReplayError`: a partition or projection does not exist.
+    State is a fold of *all* records, so a replay that lacks some is partial, and says why.
 
     Examples
     --------
@@ -167,16 +143,10 @@ SLICE_S = 0.02
 
 
 class Pacer:
-    """Delays records until they are due. Shared by all partitions.
+    """Delays records until they are due.
 
-    Parameters
-    ----------
-    rate : float, optional
-        Records a second.
-    speed : float, optional
-        Seconds of record time per second of wall time.
-    clock, sleep : callables
-        For tests.
+    At most `rate` records a second, and `speed` seconds of record time per second of wall time. Shared by all
+    partitions.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Namespaces: swap, roll back, list, collect garbage."""
+"""Namespaces: replay into a new one next to the live one, compare, swap, roll back, list, collect garbage."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import MOST_SHARDS
 from botify.schemas.topics import Topics
 from botify.streams.folds.partition import HASHES, SCORE_SETS
 from botify.streams.learner.partition import LEARNER, SNAPSHOTS
-from botify.streams.replay.run import LIVE_TIMEOUT_S, fold_feedback, within_topic
-from botify.streams.replay.sources import ReplayError, ReplaySources
-from botify.streams.replay.targets import NamespaceTarget, run_lanes, sessions_sent_to
+from botify.streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources
+from botify.streams.replay.targets import NamespaceTarget, Progress, check_sessions_topic, run_lanes, sessions_sent_to
 from botify.streams.store.keys import default_namespace, feedback_of, learner_prefix
 from botify.streams.store.namespaces import (
     NamespaceRecord,
@@ -27,22 +27,153 @@ from botify.streams.store.namespaces import (
     make_live,
     remove,
 )
+from botify.streams.store.redis_store import PartitionCopy, RedisContents, have_same_items, point_in_time_copy
+from botify.streams.worker.folding import by_feedback
 
+LIVE_TIMEOUT_S = 10.0
 CLOSE_ENOUGH = 1000
 """Records that a namespace may lag when it becomes live; the workers fold them at once."""
-
-_ROUNDS = 20
 POLL_S = 0.05
+_ROUNDS = 20
+
+
+class Compared(NamedTuple):
+    """The result of a comparison."""
+
+    equal: bool | None  # None if they cannot be compared
+    # partitions that differ, and how many listens one of the two has left out
+    excused: Mapping[int, int] = MappingProxyType({})
+
+
+async def compare_with_live(
+    sources: ReplaySources, target: NamespaceTarget, namespace: str, live: str, may_differ: Mapping[int, int]
+) -> Compared:
+    """Compare all items of each partition at one and the same checkpoint.
+
+    The live partition is copied at its checkpoint; the other, which only this process writes, is folded up to it. The
+    live namespace may have the excluded listens of `may_differ`. `equal` is None if it is of another topic, began
+    later, stays behind, or has folded records that the topic has lost, or if only excused partitions differ.
+    """
+    excused = {}
+    for partition in sources.state.end:
+        reached = await target.open(partition, 0)
+        if not await _live_reaches(sources, live, partition, reached):
+            return Compared(None)
+        async with point_in_time_copy(sources.redis, live, partition) as state:
+            end = {partition: state.next_offset or 0}
+            if not _comparable(state, sources) or await within_topic(sources, end) != end:
+                return Compared(None)
+            await run_lanes(sources, target, {partition: reached}, end)
+            replayed = RedisContents(sources.redis, namespace)
+            equal = await have_same_items(state.contents, replayed, partition)
+        if not equal:
+            erased = sources.erased(partition, state.letters) ^ sources.erased(partition, sources.begun[partition])
+            if not (left_out := may_differ.get(partition, 0) + len(erased)):
+                return Compared(equal=False)
+            excused[partition] = left_out
+    return Compared(None, excused) if excused else Compared(equal=True)
+
+
+async def within_topic(sources: ReplaySources, checkpoints: Mapping[int, int]) -> dict[int, int]:
+    """Return checkpoints of the live namespace, at most the topic's end: after it, the topic has lost records."""
+    ends: Mapping[int, int] = sources.state.end
+    if any(offset > ends[partition] for partition, offset in checkpoints.items()):  # it has grown, or lost some
+        ends = await asyncio.to_thread(end_offsets, sources.settings, sources.topic)
+    return {partition: min(offset, ends[partition]) for partition, offset in checkpoints.items()}
+
+
+def _comparable(state: PartitionCopy, sources: ReplaySources) -> bool:
+    return state.topic_id in (None, sources.state.topic_id) and state.first_offset == 0
+
+
+async def _live_reaches(sources: ReplaySources, live: str, partition: int, offset: int) -> bool:
+    give_up = time.monotonic() + LIVE_TIMEOUT_S
+    while (await checkpoints(sources.redis, live, [partition]))[partition] < offset:
+        if time.monotonic() > give_up:
+            return False
+        await asyncio.sleep(POLL_S)
+    return True
+
+
+async def begin_namespace(sources: ReplaySources, plan: Plan, sessions_to: str | None = None) -> NamespaceRecord:
+    """Write the record of a replay, so that it can be resumed.
+
+    Closed sessions are published to `sessions_to`; raises `ReplayError` if that topic is not suitable.
+    """
+    if sessions_to is not None:
+        await asyncio.to_thread(check_sessions_topic, sources.settings, sessions_to)
+    records = NamespaceRecords(sources.redis, sources.settings.topic_prefix)
+    return await records.begin(
+        "r",
+        start=plan.start,
+        end=plan.end,
+        projections=plan.projections,
+        partial=plan.partial,
+        excluded=dict(sources.excluded),
+        sessions_to=sessions_to,
+        layout=sources.settings.layout,
+        partitions=len(sources.state.end),
+    )
+
+
+async def fold_feedback(sources: ReplaySources, namespace: str, live: str) -> None:
+    """Fold the feedback into the opinions of a namespace, as far as the workers have folded it.
+
+    No further, since only workers publish its dead letters. It continues what is there, so it can be called again.
+    """
+    if (feedback := sources.feedback) is None:
+        return
+    start, committed = feedback.state.start, feedback.state.committed
+    folded = await checkpoints(sources.redis, feedback_of(live), start)
+    # where the live state is lost, what the group has committed was folded
+    end = await within_topic(feedback, {p: max(at, committed.get(p, 0)) for p, at in folded.items()})
+    target = NamespaceTarget(feedback, feedback_of(namespace), folding=by_feedback)
+    for partition, offset in start.items():
+        await target.prepare(partition, offset, even_at_0=True)  # the first feedback may come before a swap
+    await run_lanes(feedback, target, start, end)
+
+
+async def fold_into_namespace(
+    sources: ReplaySources,
+    record: NamespaceRecord,
+    pacer: Pacer | None = None,
+    progress: Progress = lambda offsets: None,
+) -> NamespaceRecord:
+    """Fold up to the planned end, and compare with the live namespace; an interrupted replay is resumed.
+
+    Raises `ReplayError` if the namespace is the live one, or listens were excluded since it was begun.
+    """
+    prefix = sources.settings.topic_prefix
+    live = await live_namespace(sources.redis, prefix)
+    if record.namespace == live:
+        raise ReplayError(f"{record.id} is the live namespace now, and workers keep it up to date")
+    if more := sum(excluded_since(record, sources.excluded).values()):
+        raise ReplayError(
+            f"{more:,} listens were excluded since {record.id} was begun, which may contain them; start a new one: "
+            "`botify replay run`"
+        )
+    records = NamespaceRecords(sources.redis, prefix)
+    with sessions_sent_to(sources.settings, record.sessions_to) as publisher:
+        target = NamespaceTarget(sources, record.namespace, record.projections, publisher)
+        for partition, offset in record.start.items():
+            await target.prepare(partition, offset)
+        await run_lanes(sources, target, record.start, record.end, pacer, progress)
+        await fold_feedback(sources, record.namespace, live)
+        if not record.partial:
+            left_out = excluded_since(await records.find(live), record.excluded)
+            equal, excused = await compare_with_live(sources, target, record.namespace, live, left_out)
+            record = record.with_(equals_live=equal, left_out=sum(excused.values()))
+    record = record.with_(done=True)
+    await records.put(record)
+    return record
 
 
 async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
     """Let a namespace catch up with the live one, then make it live; return the former live namespace.
 
     Within a second, workers claim their partitions in it at its own checkpoints, so no record is lost or folded twice.
-
-    `force`: whether to accept a namespace that began late, differs from the live one, has listens excluded since, or
-    has folded records that no worker has. Raises `ReplayError`: it is not suitable, cannot catch up, or another swap
-    came first.
+    `force` accepts one that began late, differs from the live one, has listens excluded since, or has folded records
+    that no worker has. Raises `ReplayError` if it is not suitable, cannot catch up, or another swap came first.
     """
     prefix = sources.settings.topic_prefix
     record = await NamespaceRecords(sources.redis, prefix).get(id_)
@@ -56,39 +187,31 @@ async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
         folded = await _catch_up(sources, target, record.namespace, live)
     if not force and record.id.startswith("r"):  # what a snapshot has was published before it was saved
         await _wait_for_workers(sources, live, folded)
-    await _point(sources, live, record.namespace, back=False)
+    await swap_pointer(sources.redis, prefix, live, record.namespace)
     return live
 
 
 async def rollback(sources: ReplaySources) -> str:
     """Make the former live namespace live again, after it has caught up; return it.
 
-    Raises `ReplayError`: there is none, it cannot catch up, or another swap came first.
+    Raises `ReplayError` if there is none, it cannot catch up, or another swap came first.
     """
     prefix = sources.settings.topic_prefix
-    former = await former_namespaces(sources.redis, prefix)
-    if not former:
-        raise ReplayError(
-            "there is no former namespace to roll back to: none was swapped in, or `replay gc` removed it"
-        )
-    live = await live_namespace(sources.redis, prefix)
-    record = await NamespaceRecords(sources.redis, prefix).find(former[-1])
+    former, live = await former_and_live(sources.redis, prefix)
+    record = await NamespaceRecords(sources.redis, prefix).find(former)
     if (record.layout if record else "") != sources.settings.layout:
         raise ReplayError(
-            f"{former[-1]} is the fold of another topic, from which the listens have moved to {sources.topic}; "
+            f"{former} is the fold of another topic, from which the listens have moved to {sources.topic}; "
             "there is no way back to it. `botify replay run` makes another namespace of this topic"
         )
-    await fold_feedback(sources, former[-1], live)
-    await _catch_up(sources, NamespaceTarget(sources, former[-1]), former[-1], live)
-    await _point(sources, live, former[-1], back=True)
-    return former[-1]
+    await fold_feedback(sources, former, live)
+    await _catch_up(sources, NamespaceTarget(sources, former), former, live)
+    await swap_pointer(sources.redis, prefix, live, former, back=True)
+    return former
 
 
 def validate_swap(record: NamespaceRecord, live: str, *, force: bool, excluded: int = 0) -> str | None:
-    """Return why a namespace cannot become live; None if it can. Pure.
-
-    `excluded`: number of listens excluded since it was begun.
-    """
+    """Return why a namespace cannot become live, None if it can; listens were `excluded` since it was begun. Pure."""
     if record.namespace == live:
         return "it is that already"
     if not record.done:
@@ -139,33 +262,31 @@ async def _wait_for_workers(sources: ReplaySources, live: str, folded: Mapping[i
         await asyncio.sleep(POLL_S)
 
 
-async def _point(sources: ReplaySources, live: str, new: str, *, back: bool) -> None:
-    now = await make_live(sources.redis, sources.settings.topic_prefix, live, new, back=back)
-    if now != new:
+async def former_and_live(redis: Any, prefix: str) -> tuple[str, str]:
+    """Return the namespace to roll back to, and the live one; raises `ReplayError` if there is none."""
+    former = await former_namespaces(redis, prefix)
+    if not former:
+        raise ReplayError(
+            "there is no former namespace to roll back to: none was swapped in, or `replay gc` removed it"
+        )
+    return former[-1], await live_namespace(redis, prefix)
+
+
+async def swap_pointer(redis: Any, prefix: str, live: str, new: str, *, back: bool = False) -> None:
+    """Make a namespace of listens or models live; raises `ReplayError` if another swap came first."""
+    if (now := await make_live(redis, prefix, live, new, back=back)) != new:
         raise ReplayError(f"{now} became the live namespace in the meantime; look at `botify replay status`")
 
 
 @dataclass(frozen=True, slots=True)
 class NamespaceStatus:
-    """The status of a namespace.
-
-    Attributes
-    ----------
-    role : str
-        `live`, `former` (the target of `rollback`), `older`, `ready`, `partial` or `unfinished`.
-    folded : int
-        Sum of the checkpoints.
-    behind : int
-        Records that it has not folded, of listens and feedback.
-    record : NamespaceRecord | None
-        None for a deployment's first namespace.
-    """
+    """The status of a namespace."""
 
     namespace: str
-    role: str
-    folded: int
-    behind: int
-    record: NamespaceRecord | None
+    role: str  # `live`, `former` (the target of `rollback`), `older`, `ready`, `partial` or `unfinished`
+    folded: int  # sum of the checkpoints
+    behind: int  # records that it has not folded, of listens and feedback
+    record: NamespaceRecord | None  # None for a deployment's first namespace
 
 
 async def read_status(sources: ReplaySources) -> list[NamespaceStatus]:
@@ -221,9 +342,9 @@ def _role(namespace: str, live: str, former: list[str], record: NamespaceRecord 
 
 
 async def collect(sources: ReplaySources, *, everything: bool = False) -> list[str]:
-    """Delete namespaces that are not live, unfinished or the target of a rollback; return the deleted ones.
+    """Delete namespaces that are not live, unfinished or the target of a rollback, or all but the live one.
 
-    `everything`: whether to delete all but the live one.
+    Return them.
     """
     prefix = sources.settings.topic_prefix
     gone = await _collect(sources.redis, prefix, sources.state.end, (*HASHES, *SCORE_SETS), everything=everything)

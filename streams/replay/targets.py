@@ -97,8 +97,6 @@ class NamespaceTarget:
 
     Without `publisher` nothing is published: sessions and dead letters were published when the records were first
     folded. Without `folding`, listens are folded.
-
-    `counters`: what this process has folded.
     """
 
     def __init__(
@@ -132,9 +130,9 @@ class NamespaceTarget:
                 await pipeline.execute()
 
     async def open(self, partition: int, start: int) -> int:
-        """Claim the partition and return its checkpoint; see `Target.open`.
+        """Claim the partition and return its checkpoint.
 
-        Raises `TopicMismatchError`: the namespace is of another topic, or needs records that are gone.
+        Raises `TopicMismatchError` if the namespace is of another topic, or needs records that are gone.
         """
         if (known := self._claimed.get(partition)) is not None:
             return known.next_offset
@@ -165,10 +163,7 @@ class NamespaceTarget:
         return begin
 
     async def write(self, partition: int, records: Sequence[LogRecord]) -> None:
-        """Fold the records; see `Target.write`.
-
-        Raises `ReplayError`: another process writes the namespace, or Redis lost writes.
-        """
+        """Fold the records; raises `ReplayError` if another process writes the namespace, or Redis lost writes."""
         outcome = await self._claimed[partition].process(records)
         if outcome is Outcome.FENCED:
             raise ReplayError(
@@ -206,10 +201,7 @@ def sessions_sent_to(settings: Settings, topic: str | None) -> Iterator[Publishe
 
 
 def check_sessions_topic(settings: Settings, topic: str) -> None:
-    """Refuse a topic that is not suitable for the sessions of a replay.
-
-    Raises `ReplayError`: it does not exist, or is one of the deployment's topics.
-    """
+    """Raise `ReplayError` if a topic for a replay's sessions does not exist, or is one of the deployment's."""
     if topic in {own.name for own in Topics.of(settings).all()}:
         raise ReplayError(f"{topic} has records of its own; choose another topic for the sessions")
     if topic not in partition_counts(AdminClient(common_config(settings))):
@@ -221,10 +213,9 @@ def check_sessions_topic(settings: Settings, topic: str) -> None:
 class TopicTarget:
     """Copies key, value, headers and timestamp to another topic.
 
-    Delivery is at least once: an interrupted copy starts again, and a second copy of a listen has the same event id. If
-    both topics have the same number of partitions, a record keeps its partition; otherwise its key decides.
-
-    Raises `ReplayError`: the topic does not exist, or is the one that is read.
+    Raises `ReplayError` if that is missing or the one read. Delivery is at least once: an interrupted copy starts
+    again, and a second copy of a listen has the same event id. If both topics have the same number of partitions, a
+    record keeps its partition; otherwise its key decides.
     """
 
     def __init__(self, settings: Settings, source: str, topic: str) -> None:

@@ -18,7 +18,7 @@ from botify.services.gateway import rpc
 from botify.services.recommender import service
 from botify.streams.learner import learner
 from botify.streams.learner import partition as learner_partition
-from botify.streams.replay import run, swap, targets
+from botify.streams.replay import swap, targets
 from botify.streams.store import node, redis_store
 from botify.streams.worker import partition, partition_manager
 from tests.simulation.coverage import Coverage
@@ -45,7 +45,7 @@ COVERED = (
     node,
     rpc,
 )
-REPLAY = (run, swap, targets)
+REPLAY = (swap, targets)
 ELSEWHERE = {
     "LearnerSources",  # reads catalogue and dead letters from Kafka
     "read_learned",

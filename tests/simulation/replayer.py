@@ -13,7 +13,7 @@ from unittest import mock
 from botify.core.kafka.admin import TopicState
 from botify.core.kafka.reader import LogRecord
 from botify.schemas.validation import Intake
-from botify.streams.replay import run, swap, targets
+from botify.streams.replay import swap, targets
 from botify.streams.replay.sources import Plan, ReplayError, ReplaySources, make_plan
 from botify.streams.store import namespaces
 from botify.streams.store.namespaces import NamespaceRecord, NamespaceRecords, UnknownNamespaceError
@@ -102,11 +102,11 @@ class SimulatedReplayer:
         if self._begun and self._rng.random() < RESUMED:
             record = await NamespaceRecords(self._client.redis, PREFIX).get(self._rng.choice(self._begun))
         else:
-            record = await run.begin_namespace(sources, self._plan(state))
+            record = await swap.begin_namespace(sources, self._plan(state))
             self._begun.append(record.id)
         self._history.note(self.name, f"replays into {record.id} to {dict(record.end)}")
         if self._rng.random() < FINISHED:
-            record = await run.fold_into_namespace(sources, record)
+            record = await swap.fold_into_namespace(sources, record)
             self._check_done(record)
         await asyncio.sleep(self._rng.choice([0.0, self._rng.uniform(0.0, PAUSE_S)]))
         if self._rng.random() < 0.3:
@@ -154,13 +154,11 @@ def replay_patches(
         (targets, "ColumnLog", Log),
         (targets, "describe_topic", lambda *_: group.describe()),
         (targets, "columns_when_compiled", lambda _: folding),
-        (run, "end_offsets", lambda *_: group.describe().end),
-        (run, "time", clock),
+        (swap, "end_offsets", lambda *_: group.describe().end),
         (swap, "time", clock),
-        (run, "LIVE_TIMEOUT_S", LIVE_TIMEOUT_S),
+        (swap, "LIVE_TIMEOUT_S", LIVE_TIMEOUT_S),
         (swap, "_ROUNDS", ROUNDS),
         (swap, "CLOSE_ENOUGH", CLOSE_ENOUGH),
-        (swap, "end_offsets", lambda *_: group.describe().end),
         (namespaces, "time", clock),
     ):
         stack.enter_context(mock.patch.object(owner, name, instead))

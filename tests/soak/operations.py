@@ -16,9 +16,8 @@ import redis
 from botify.core.errors import BotifyError
 from botify.core.settings import Settings
 from botify.streams.read import StateReader
-from botify.streams.replay.run import begin_namespace, fold_into_namespace
 from botify.streams.replay.sources import make_plan, open_sources
-from botify.streams.replay.swap import swap
+from botify.streams.replay.swap import begin_namespace, fold_into_namespace, swap
 from botify.streams.store.connect import REDIS_ERRORS, connect
 
 EVENT_HEADER = "x-event-id"

@@ -1,12 +1,12 @@
 """`fism`: vectors of genres, artists and tracks, learned from sessions as they end.
 
 A track's vector is the sum of its own, its artist's and its genre's: what is learned of a genre holds at once for a
-track that nobody has heard. The predicted fraction of track j after a session with the taste z (see `taste`) is ::
+track without listens. The predicted fraction of track j after a session with the taste z (see `taste`) is ::
 
     ρ_k · σ(b_j + u + ⟨z, x_j⟩ + Σ v_l m_l)        x_j = own_j + artist_j + genre_j
 
-where u is the user bias (see `taste`), k the number of the session's listens of j's artist, and ρ_k the share that so
-many leave: one number for each count, learned as least squares, and 1 for the first. It is a factor, not a term of the
+where u is the user bias (see `taste`), k the number of the session's listens of j's artist, and ρ_k the share that they
+leave: one number for each count, learned as least squares, and 1 for the first. It is a factor, not a term of the
 logit: a term would hardly lower what is liked most, and sessions would stay with one artist. m_l says how far label l
 of the track matches the session (see `labels`), and v_l what that is worth. The loss is the cross-entropy of σ with the
 liking, which is the fraction without the effect of ρ_k; a listen has the weight ρ_k. SGD with Adagrad's rates, one for
@@ -36,7 +36,7 @@ from scipy.special import expit
 
 from botify.core.keyed_random import Keys, keys_of_texts, mix
 from botify.schemas.events import Track
-from botify.schemas.track_labels import LABELS, UNKNOWN, labels_of
+from botify.schemas.track_columns import LABELS, UNKNOWN, labels_of
 from botify.streams.learner.models.tables import (
     LAYOUT_BYTES,
     Arrays,
@@ -102,9 +102,7 @@ class Rows(NamedTuple):
 
 
 class FactorModel:
-    """The factors, and how they learn.
-
-    `catalogue`: looked up when a track is met for the first time.
+    """The factors, and how they learn; a track is looked up in the catalogue when it is met for the first time.
 
     Examples
     --------
@@ -161,9 +159,8 @@ class FactorModel:
     def merged(snapshots: Sequence[bytes]) -> bytes:
         """Return the snapshot of all shards: the mean of each row, weighted by what each shard learned of it.
 
-        A row begins as the same noise in all shards, so its vectors have the same meaning in them.
-
-        Raises `ValueError`: some bytes are not a snapshot that was made to be merged.
+        A row begins as the same noise in all shards, so its vectors have the same meaning. Raises `ValueError` for
+        bytes that are not a snapshot that was made to be merged.
         """
         return _merged([_ShardFactors.read(snapshot) for snapshot in snapshots])
 
@@ -289,18 +286,10 @@ def _descend(values: Floats, rows: Ints, gradient: Floats, rate: float) -> None:
 
 
 def session_gradient(parts: Floats, known: Floats, liking: Floats, kept: Floats) -> Floats:
-    """Return the gradient of the sessions' loss with respect to each listen's vector and bias.
+    """Return the gradient of the sessions' loss by each listen's vector and bias, shape (b, n, DIMENSIONS + 1).
 
-    Returns ndarray of float32, shape (b, n, DIMENSIONS + 1).
-
-    Parameters
-    ----------
-    parts : ndarray of float32, shape (b, n, DIMENSIONS + 1)
-    known : ndarray of float32, shape (b, n)
-        What matching labels add to each logit.
-    liking : ndarray of float32, shape (b, n)
-    kept : ndarray of float32, shape (b, n)
-        ρ_k of each listen; 0 where a session has no listen.
+    `parts` has that shape; the others have shape (b, n). `known` is what matching labels add to each logit, `kept` the
+    ρ_k of each listen, 0 where a session has none.
     """
     vectors, valid = parts[..., :BIAS], kept > 0
     weight = weights(liking, valid)
@@ -324,11 +313,7 @@ def session_gradient(parts: Floats, known: Floats, liking: Floats, kept: Floats)
 
 
 class _Named:
-    """Rows of a table by name.
-
-    Nothing here holds the interpreter for longer than others can wait who share it: an array of the rows of 80,000
-    artists, made from a list of them, did so for 30 ms.
-    """
+    """Rows of a table by name; nothing here holds the interpreter for long, as arrays made of long lists would."""
 
     def __init__(self, names: Sequence[str], table: Floats) -> None:
         self._row_of = {name: row for row, name in enumerate(names)}
@@ -345,15 +330,7 @@ class _Named:
 
 
 class Factors:
-    """A snapshot, to look vectors up in.
-
-    Attributes
-    ----------
-    kept : ndarray of float32, shape (MOST_EARLIER + 1,)
-        The share of a track's fraction that so many earlier listens of its artist in the session leave.
-    matches : ndarray of float32, shape (len(LABELS),)
-        What a match of each label is worth.
-    """
+    """A snapshot, to look vectors up in."""
 
     def __init__(self, about: Mapping[str, list[str]], arrays: Arrays) -> None:
         sizes = {"tracks": len(arrays["ids"]), **{part: len(about[part]) for part in ("artists", "genres")}}
@@ -364,8 +341,9 @@ class Factors:
         kept = arrays.get("kept", np.zeros(0))  # nor one of format 5
         if kept.shape != (MOST_EARLIER + 1, 2) or matches.shape != (len(LABELS), 2):
             raise ValueError(f"the effects of an artist and of labels have the shapes {kept.shape}, {matches.shape}")
+        # by number of earlier listens of the artist in the session, the share of a fraction that they leave
         self.kept: Floats = kept[:, 0].copy()
-        self.matches: Floats = matches[:, 0].copy()
+        self.matches: Floats = matches[:, 0].copy()  # what a match of each label is worth
         ids = arrays["ids"].astype(np.int64)
         self._order = np.argsort(ids)
         self._ids = ids[self._order]
@@ -382,17 +360,10 @@ class Factors:
         genre_of: NDArray[np.int32],
         dtype: type[np.floating[Any]] = np.float32,
     ) -> NDArray[Any]:
-        """Return vectors and biases of tracks; what was never heard is worth what its artist and genre are.
+        """Return vectors and biases of tracks, shape (n, DIMENSIONS + 1).
 
-        Returns ndarray of `dtype`, shape (n, DIMENSIONS + 1).
-
-        Parameters
-        ----------
-        tracks : ndarray of int64, shape (n,)
-        artist_of, genre_of : ndarray of int32, shape (n,)
-            Which of them each track has.
-        dtype : type
-            Of what is returned; it is computed in single precision.
+        An unheard track is worth its artist and genre. `artist_of` and `genre_of` are numbers of names, shape (n,). The
+        sum is computed in single precision.
         """
         of_artists = self._artists.rows(artists, np.zeros(DIMENSIONS + 1))
         of_genres = self._genres.rows([name or NO_GENRE for name in genres], self._genres.mean())

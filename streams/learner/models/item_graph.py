@@ -37,9 +37,7 @@ ROW_BYTES = 4 + NEIGHBOURS * (4 + 2)
 
 
 class ItemGraph:
-    """Neighbours by track.
-
-    `catalogue`: not used: a track is its id here.
+    """Neighbours by track; the catalogue is not used.
 
     Examples
     --------
@@ -104,9 +102,9 @@ class ItemGraph:
 
     @staticmethod
     def merged(snapshots: Sequence[bytes]) -> bytes:
-        """Return the snapshot of all shards: the weights of a pair are added, and the heaviest are kept.
+        """Return the snapshot of all shards: weights of a pair are added, the heaviest kept.
 
-        Raises `ValueError`: some bytes are not a snapshot that was made to be merged.
+        Raises `ValueError` for other bytes.
         """
         keys, weights = [], []
         for snapshot in snapshots:
@@ -177,7 +175,7 @@ def _packed(ids: NDArray[np.int32], neighbours: NDArray[np.int32], ordered: NDAr
 def neighbours_of(snapshot: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float16]]:
     """Read a snapshot: track ids (n,), their neighbours (n, NEIGHBOURS), `NOBODY` at the end, and relative weights.
 
-    Raises `ValueError`: the bytes are not that.
+    Raises `ValueError` for any other bytes.
     """
     _, arrays = unpack(snapshot)
     ids, neighbours, weights = arrays["ids"], arrays["neighbours"], arrays["weights"]
@@ -187,13 +185,9 @@ def neighbours_of(snapshot: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32]
 
 
 def liked_pairs(heard: Padded) -> tuple[Ints, Ints, NDArray[np.float64]]:
-    """Return the ordered pairs of tracks liked together, each once, with the sum of their weights.
+    """Return the ordered pairs of tracks liked together, each once, with the sum of their weights; all of shape (m,).
 
-    Returns
-    -------
-    tracks, others : ndarray of int64, shape (m,)
-        Ordered by track, then by other.
-    weights : ndarray of float64, shape (m,)
+    They are ordered by track, then by other.
     """
     affinity = np.where(heard.valid & (heard.fractions >= LIKED), heard.fractions, 0.0).astype(np.float64)
     firsts = np.broadcast_to(heard.tracks[:, :1], heard.tracks.shape)

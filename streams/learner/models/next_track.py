@@ -17,8 +17,8 @@ A time of 0 is unknown.
 
 Memory is bounded: `neighbours` an item, in sets as in a processor's cache, so that one cache line says whether an item
 is there; the lightest of a set makes place, as in Space-Saving (Metwally, Agrawal and El Abbadi, ICDT 2005), and a
-newcomer starts from its own weight. With so many items that all neighbours are more than `most_links`, each item keeps
-half as many. The lightest items and the users longest away are forgotten.
+newcomer starts from its own weight. When all items have more than `most_links` neighbours, each keeps half as many. The
+lightest items and the users longest away are forgotten.
 
 The loops are compiled by numba; their statement in numpy is their test's.
 """
@@ -82,14 +82,7 @@ def loops() -> ModuleType:
 class NextTrack:
     """Item graph, histories and stacker.
 
-    `events`: learned so far.
-
-    Parameters
-    ----------
-    seed : int
-        Of the choice of events that the stacker learns from.
-    run : module, optional
-        The inner loops; by default the compiled ones.
+    The seed chooses the events that the stacker learns from; tests may give other loops.
 
     Examples
     --------
@@ -126,22 +119,11 @@ class NextTrack:
         """Return which tracks are known, shape as `tracks`: those that were learned from and not forgotten."""
         return self._items.rows_of(np.asarray(tracks, dtype=np.int64)) >= 0
 
-    def learn(
-        self,
-        users: ArrayLike,
-        tracks: ArrayLike,
-        values: ArrayLike,
-        times_ms: ArrayLike,
-    ) -> None:
-        """Learn from events in order; the result does not depend on how they are cut into calls.
+    def learn(self, users: ArrayLike, tracks: ArrayLike, values: ArrayLike, times_ms: ArrayLike) -> None:
+        """Learn from events in order, all of shape (n,); the result does not depend on how they are cut into calls.
 
-        Parameters
-        ----------
-        users, tracks : array_like of int, shape (n,)
-        values : array_like of float, shape (n,)
-            How much each was liked: above 0 to 1 attracts, below only excludes.
-        times_ms : array_like of int, shape (n,)
-            0 if unknown; a user's events of equal time have no order.
+        A value of more than 0, at most 1, attracts, any other only excludes. A time of 0 is unknown, and a user's
+        events of equal time have no order.
         """
         self.rank_then_learn([], np.zeros(len(np.asarray(users)) + 1), users, tracks, values, times_ms, 1)
 
@@ -159,18 +141,8 @@ class NextTrack:
     ) -> NDArray[np.int64]:
         """Do what `rank` and `learn` do in turns, in few compiled calls.
 
-        Returns ndarray of int64, shape (q, k): tracks, as from `rank`.
-
-        Parameters
-        ----------
-        asked : array_like of int, shape (q,)
-            Users.
-        starts : array_like of int, shape (n + 1,)
-            Questions from `starts[i]` to `starts[i + 1]` are answered before event i is learned.
-        users, tracks, values, times_ms : array_like, shape (n,)
-            Events, as for `learn`.
-        k, exclude_history, asked_ms
-            As for `rank`.
+        Return the tracks, shape (q, k), as `rank` does. `asked` are users, shape (q,). Questions from `starts[i]` to
+        `starts[i + 1]`, shape (n + 1,), are answered before event i is learned.
         """
         whose, what = np.asarray(users, dtype=np.int64), np.asarray(tracks, dtype=np.int64)
         liked, when = plain_array(values, np.float32), plain_array(times_ms, np.int64)
@@ -199,15 +171,9 @@ class NextTrack:
     def rank(
         self, users: ArrayLike, k: int, exclude_history: bool = True, asked_ms: ArrayLike | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rank for users by their own kept events.
+        """Rank for n users by their own kept events.
 
-        Parameters
-        ----------
-        users : array_like of int, shape (n,)
-        exclude_history : bool
-            Leave out tracks of the history.
-        asked_ms : array_like of int, shape (n,), optional
-            When, which tells whether the last event's session is over; it is not where this is 0 or missing.
+        `asked_ms` tells whether the last event's session is over; it is not where this is 0 or missing.
 
         Returns
         -------
@@ -234,23 +200,10 @@ class NextTrack:
         asked_ms: ArrayLike | None = None,
         among: ArrayLike | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rank for histories that the caller has.
+        """Rank for n histories, one after another in `tracks` and `values`, oldest event first, shape (m,).
 
-        Returns as from `rank`.
-
-        Parameters
-        ----------
-        tracks : array_like of int, shape (m,)
-            All histories one after another, oldest event first.
-        values : array_like of float, shape (m,)
-        lengths : array_like of int, shape (n,)
-            How many events each history has; they add up to m.
-        k, exclude_history, asked_ms
-            As for `rank`.
-        times_ms : array_like of int, shape (m,), optional
-            Of the events; 0 or missing where it is unknown.
-        among : array_like of int, shape (t,), optional
-            For a single history: rank as if there were no other tracks than these and those of the history.
+        `lengths`, shape (n,), add up to m. `times_ms` of events may be 0 or missing where unknown. For a single
+        history, `among` ranks as if there were no other tracks than these and those of the history. Returns as `rank`.
         """
         rows = self._items.rows_of(np.asarray(tracks, dtype=np.int64)).astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])
@@ -387,7 +340,7 @@ class NextTrack:
             self._state = narrowed(self._state, self._items.places)
 
     def forget_items(self, most: int) -> None:
-        """Forget the items with the fewest plays, decayed, and keep so many; between two chunks of `CHUNK` events."""
+        """Forget all but the `most` items of the most plays, decayed; between two chunks of `CHUNK` events."""
         state, used = self._state, self._items.places
         gone = all_but(np.where(self._items.ids >= 0, state.plays[:used], -1.0), most)
         state.weights[:used][gone] = 0
@@ -434,13 +387,8 @@ class NextTrack:
 def with_room(taken: NDArray[np.bool_], entries: NDArray[Any], weights: Floats) -> dict[str, NDArray[Any]]:
     """Return `neighbours` and `weights` as `State` has them.
 
-    Parameters
-    ----------
-    taken : ndarray of bool, shape (items, width)
-        The places that have a neighbour.
-    entries : ndarray of integers, shape (n,)
-        The neighbours, row by row.
-    weights : ndarray of float32, shape (n, 3)
+    `taken`, shape (items, width), marks the places with a neighbour; `entries`, shape (n,), and `weights`, shape (n,
+    3), are those row by row.
     """
     arrays = {"neighbours": np.full(taken.shape, -1, np.int32), "weights": np.zeros((*taken.shape, 3), np.float32)}
     arrays["neighbours"][taken], arrays["weights"][taken] = entries, weights
@@ -456,10 +404,7 @@ def _moments(times_ms: ArrayLike | None, n: int) -> Ints:
 
 
 def warm_up() -> None:
-    """Compile the loops, or read them from the cache.
-
-    Processes that learn or serve do this before they are ready.
-    """
+    """Compile the loops or read them from the cache; processes that learn or serve do so before they are ready."""
     model = NextTrack()
     model.learn([1, 1, 2], [7, 8, 7], [1.0, 1.0, 1.0], [1, 2, 3])
     model.rank_histories([7], [1.0], [1], 1)

@@ -2,7 +2,7 @@
 
 The tests' reference has the same functions as array operations. All arithmetic on the graph and on the features is
 float32 in a fixed order, so both forms give the same bytes there.
-The compiled code is cached beside this file, or under `NUMBA_CACHE_DIR`. Only `next_track` imports this module.
+The compiled code is cached, see `botify.core.numba_cache`. Only `next_track` imports this module.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _is_one_session(before_ms: int, after_ms: int) -> bool:
 
 @njit(cache=True)
 def _recall(state: State, user: int, now_ms: int, most: int, scratch: Scratch) -> int:
-    """Read at most so many events of the user, newest first; return how many there are."""
+    """Read at most `most` events of the user, newest first; return how many there are."""
     known, size, next_ms, is_session = 0, len(state.ring_items), now_ms, True
     scratch.session[0] = 0
     event = state.user_last[user] if user >= 0 else -1

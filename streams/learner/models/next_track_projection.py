@@ -37,9 +37,9 @@ LEAST_NEIGHBOURS = 24
 MOST_ROWS = 1 << 16
 """Rows are written as 16-bit numbers."""
 _OTHER_BYTES = 1 << 15
-"""Of a snapshot beside its tracks: the stacker, and what describes the arrays."""
+"""Of a snapshot without its tracks: the stacker, and what describes the arrays."""
 _ITEM_BYTES = 8 + 8 + 8 + 4 + 2 + 4
-"""Of a track beside its neighbours: id, two counts, a root, the number of neighbours, and the scale of the weights."""
+"""Of a track without its neighbours: id, two counts, a root, the number of neighbours, and the scale of the weights."""
 _TO_MERGE = ("item_ids", "plays", "recent", "clock", "stacker", "scales", "hidden", "output", "counts", "entries")
 _ENTRY_BYTES, _HALF_ENTRY_BYTES = 2 + 3 * 4, 2 + 3 * 2
 
@@ -58,9 +58,7 @@ def most_items(most_bytes: int) -> int:
 
 
 def snapshot_of(model: NextTrack, most_bytes: int) -> Snapshot:
-    """Return the snapshot of a model, of at most so many bytes if the model has at most `most_items`.
-
-    `model`: with at most `MOST_ROWS` rows.
+    """Return the snapshot of a model of at most `MOST_ROWS` rows; it fits if the model has at most `most_items`.
 
     Examples
     --------
@@ -95,10 +93,7 @@ def snapshot_of(model: NextTrack, most_bytes: int) -> Snapshot:
 
 
 def model_of_snapshot(body: bytes) -> NextTrack:
-    """Return a model that ranks as the one whose snapshot this is; it knows no listeners.
-
-    Raises `ValueError`: the bytes are not a snapshot.
-    """
+    """Return a model without listeners that ranks as the one of the snapshot; raises `ValueError` for other bytes."""
     about, arrays = unpack(body)
     try:
         return NextTrack.from_arrays(*_dense(about, arrays))
@@ -121,9 +116,9 @@ def _dense(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[dict
 
 
 def _heaviest(there: Mask, wide: NDArray[np.float32], most: int) -> Mask:
-    """Mark each row's heaviest neighbours, the same number k of all rows that have so many; `most` in all."""
+    """Mark each row's heaviest neighbours, k of each row or all that it has; `most` in all."""
     counts = np.bincount(there.sum(axis=1), minlength=there.shape[1] + 1)
-    rows_with = np.cumsum(counts[::-1])[::-1]  # so many neighbours or more, by number
+    rows_with = np.cumsum(counts[::-1])[::-1]  # that number of neighbours or more
     k = int(np.searchsorted(np.cumsum(rows_with[1:]), most, side="right"))
     if k < 1:
         return np.zeros_like(there)
@@ -163,13 +158,11 @@ class _ShardModel(NamedTuple):
 
 
 def merged(bodies: Sequence[bytes]) -> bytes:
-    """Return the snapshot of all shards: a model that ranks.
+    """Return the snapshot of all shards, a model that ranks; raises `ValueError` for bytes that are not a snapshot.
 
     Weights, plays and popularity of late are added as of now; each track keeps as many of its heaviest neighbours as a
     track has at most in a snapshot. The stacker is the mean of those of the shards, weighted by the events that trained
     them; all begin from the same weights.
-
-    Raises `ValueError`: some bytes are not a snapshot.
     """
     try:
         return _merged([_ShardModel.read(body) for body in bodies])
@@ -259,9 +252,7 @@ def values_of(fractions: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 class NextTrackProjection:
-    """The model that the learner trains; a `ListenModel`.
-
-    `catalogue`: not used: a track is its id here. `cut`: neighbours that the last snapshot left out.
+    """The model that the learner trains, a `ListenModel`; the catalogue is not used.
 
     Examples
     --------
@@ -292,7 +283,7 @@ class NextTrackProjection:
         self._model.learn(listens.users, listens.tracks, values_of(listens.fractions), listens.timestamps_ms)
 
     def make_room(self, most_bytes: int) -> int:
-        """Forget the tracks played least, so that an eighth has room; see `OnlineModel.make_room`."""
+        """Forget the tracks played least, so that an eighth has room."""
         known, most = self._model.items, most_items(most_bytes)
         if known <= most:
             return 0

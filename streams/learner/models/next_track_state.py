@@ -61,46 +61,27 @@ POOL = 40
 
 @dataclass(frozen=True, slots=True)
 class NextTrackSettings:
-    """The settings; the defaults are for any log.
+    """The settings; the defaults are for any log."""
 
-    Attributes
-    ----------
-    neighbours : int
-        Kept of an item at most; `WAYS` or a power of two times it, so that it can be halved.
-    lags : int
-        How many earlier events an event links to.
-    anchors : int
-        How many of a history's last liked items bring candidates.
-    candidates : int
-        Left for the stacker.
-    half_life, recent_half_life : int
-        In events, of weights and of what is popular of late.
-    near_lag, wide_lag, near_rank, wide_rank : float
-        Exponents of the kernels over lags (when learning) and ranks (when serving).
-    trained_fully : int
-        Events that the stacker all learns from; then its share falls with the square of their number.
-    least_share : float
-        Of the events that the stacker learns from in the end.
-    most_links : int
-        Neighbours of all items together; when there are more items, each keeps half as many.
-    most_items, most_users, most_events : int
-        Kept; the lightest items and the users longest away are forgotten first.
-    """
-
-    neighbours: int = 256
-    lags: int = 20
-    anchors: int = 30
-    candidates: int = 96
+    neighbours: int = 256  # kept of an item at most; `WAYS` or a power of two times it, so that it can be halved
+    lags: int = 20  # how many earlier events an event links to
+    anchors: int = 30  # how many of a history's last liked items bring candidates
+    candidates: int = 96  # left for the stacker
+    # half_life, recent_half_life: in events, of weights and of what is popular of late
     half_life: int = 300_000
     recent_half_life: int = 3_000
+    # near_lag, wide_lag, near_rank, wide_rank: exponents of the kernels over lags (when learning) and ranks (when
+    # serving)
     near_lag: float = 1.0
     wide_lag: float = 0.3
     near_rank: float = 1.2
     wide_rank: float = 0.3
     learning_rate: float = 0.1
+    # events that the stacker all learns from; then its share falls with the square of their number
     trained_fully: int = 25_000
-    least_share: float = 0.025
-    most_links: int = 1 << 26
+    least_share: float = 0.025  # of the events that the stacker learns from in the end
+    most_links: int = 1 << 26  # neighbours of all items together; when there are more items, each keeps half as many
+    # most_items, most_users, most_events: kept; the lightest items and the users longest away are forgotten first
     most_items: int = 200_000
     most_users: int = 1_000_000
     most_events: int = 1 << 22
@@ -110,52 +91,36 @@ DEFAULTS = NextTrackSettings()
 
 
 class State(NamedTuple):
-    """All that is learned; n items, u users, a ring of e events.
+    """All that is learned; n items, u users, a ring of e events."""
 
-    Attributes
-    ----------
-    neighbours : ndarray of int32, shape (n, K)
-        Item rows; -1 in free places.
-    weights : ndarray of float32, shape (n, K, 3)
-        With forward decay: an event weighs 2 ** (events since `clock[2]` / half-life).
-    plays, recent : ndarray of float64, shape (n,)
-        Liked events of each item with slow and with fast forward decay.
-    damped : ndarray of float32, shape (n,)
-        (plays + 2) ** -0.5 when the item was last played.
-    pool : ndarray of int32, shape (2 * POOL,)
-    ring_items, ring_values, ring_times, ring_previous : ndarray, shape (e,)
-        The last events, and the user's event before each.
-    user_last, user_events : ndarray of int64, shape (u,)
-    stacker, squares : ndarray of float64, shape (1 + GROUPS, FEATURES)
-        Shared weights and those of each group; Adagrad's sums.
-    scales : ndarray of float64, shape (4, FEATURES)
-        Of the features: standard deviations; [1, 0] counts the requests; variances; means.
-    hidden, hidden_squares : ndarray of float32, shape (FEATURES + 2, HIDDEN)
-        Weights of the hidden units: of the features, of the history's length, and biases.
-    output, output_squares : ndarray of float32, shape (HIDDEN,)
-    clock : ndarray of int64, shape (5,)
-        Events learned, items in the pool, where slow and fast decay begin, events that trained the stacker.
-    """
-
-    neighbours: Rows
-    weights: Floats
+    neighbours: Rows  # shape (n, K): item rows; -1 in free places
+    weights: Floats  # shape (n, K, 3): with forward decay: an event weighs 2 ** (events since `clock[2]` / half-life)
+    # plays, recent: shape (n,): liked events of each item with slow and with fast forward decay
     plays: Doubles
     recent: Doubles
-    damped: Floats
-    pool: Rows
+    damped: Floats  # shape (n,): (plays + 2) ** -0.5 when the item was last played
+    pool: Rows  # shape (2 * POOL,)
+    # ring_items, ring_values, ring_times, ring_previous: shape (e,): the last events, and the user's event before each
     ring_items: Rows
     ring_values: Floats
     ring_times: Ints
     ring_previous: Ints
+    # user_last, user_events: shape (u,)
     user_last: Ints
     user_events: Ints
+    # stacker, squares: shape (1 + GROUPS, FEATURES): shared weights and those of each group; Adagrad's sums
     stacker: Doubles
     squares: Doubles
+    # shape (4, FEATURES): of the features: standard deviations; [1, 0] counts the requests; variances; means
     scales: Doubles
+    # hidden, hidden_squares: shape (FEATURES + 2, HIDDEN): weights of the hidden units: of the features, of the
+    # history's length, and biases
     hidden: Floats
     hidden_squares: Floats
+    # output, output_squares: shape (HIDDEN,)
     output: Floats
     output_squares: Floats
+    # shape (5,): events learned, items in the pool, where slow and fast decay begin, events that trained the stacker
     clock: Ints
 
 
@@ -246,7 +211,7 @@ def cells_of(settings: NextTrackSettings) -> Cells:
 
 
 def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
-    """Return working memory for so many items."""
+    """Return working memory for a number of items."""
     kept = settings.candidates + 2 * POOL
     return Scratch(
         place_of=np.append(np.full(items, -1), items).astype(np.int32),
@@ -267,10 +232,7 @@ def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
 
 
 def empty_state(settings: NextTrackSettings, items: int = 0, seed: int = 0) -> State:
-    """Return the arrays before the first event, with room for so many items.
-
-    Raises `ValueError`: neighbours do not fill whole sets.
-    """
+    """Return the arrays before the first event, with room for that number of items."""
     if settings.neighbours % WAYS:
         raise ValueError(f"{settings.neighbours} neighbours are not a multiple of {WAYS}")
     return State(
@@ -320,7 +282,7 @@ ROWS = 4096
 def narrowed(state: State, used: int) -> State:
     """Return the state with half as many neighbours an item, the heaviest of each two sets that become one.
 
-    `used`: rows with an item or room for one that was forgotten.
+    `used` counts rows with an item or room for one that was forgotten.
     """
     rows, width = state.neighbours.shape
     neighbours = np.full((rows, width // 2), -1, dtype=np.int32)

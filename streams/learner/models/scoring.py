@@ -33,16 +33,10 @@ def loops() -> ModuleType:
 
 
 class TrackScorer:
-    """Logits of tracks, which are named by their places in a table.
+    """Logits of n tracks, which are named by their places in a table.
 
-    Parameters
-    ----------
-    vectors : ndarray of float32, shape (n, d)
-        The last dimension is the track's bias: that of a taste is 1.
-    numbers : ndarray of integers, shape (labels, n)
-        Each track's value of each label, below 65,536.
-    run : module, optional
-        The loops; by default the compiled ones.
+    The last dimension of `vectors`, shape (n, d), is the track's bias: that of a taste is 1. `numbers`, shape (labels,
+    n), are each track's values of the labels, below 65,536.
 
     Examples
     --------
@@ -60,13 +54,7 @@ class TrackScorer:
     def tastes(self, places: Integers, weights: Floats, lengths: Integers) -> Floats:
         """Return the taste of each of b sessions, z = n**-0.5 · Σ w x as in `taste`, then a 1; shape (b, d).
 
-        Parameters
-        ----------
-        places : ndarray of integers, shape (b, w)
-            What each session heard.
-        weights : ndarray of float32, shape (b, w)
-        lengths : ndarray of integers, shape (b,)
-            How many listens there are, at least one: as many columns of a row are read.
+        Of `places` and `weights`, shape (b, w), as many columns of a row are read as `lengths` says, at least one.
         """
         tastes = np.zeros((len(places), self.vectors.shape[1]), dtype=np.float32)
         of_sessions = plain_array(places, np.int32), plain_array(weights, np.float32), plain_array(lengths, np.int64)
@@ -75,14 +63,10 @@ class TrackScorer:
         return tastes
 
     def of_cells(self, tastes: Floats, by_value: Floats, starts: Ints, stops: Ints) -> Floats:
-        """Return the logits of the tracks from a cell's start to its stop, for all cells of the first session first.
+        """Return the logits of the tracks from each start to its stop, shape (b, cells), the first session first.
 
-        Parameters
-        ----------
-        tastes : ndarray of float32, shape (b, d)
-        by_value : ndarray of float32, shape (b, values)
-            What each value of a label is worth to each session.
-        starts, stops : ndarray of int64, shape (b, cells)
+        `tastes` has shape (b, d); `by_value`, shape (b, values), is what each value of a label is worth to each
+        session.
         """
         logits = np.empty(int((stops - starts).sum()), dtype=np.float32)
         of_sessions = plain_array(tastes, np.float32), plain_array(by_value, np.float32)
@@ -101,11 +85,8 @@ class TrackScorer:
     def best(self, logits: Floats, bounds: Ints) -> tuple[Ints, Ints]:
         """Return where the highest logit of each session is, and how many are above minus infinity, shape (b,).
 
-        Parameters
-        ----------
-        logits : ndarray of float32, shape (m,)
-        bounds : ndarray of int64, shape (b + 1,)
-            Where the logits of each session begin, and the last ones end; no session is without.
+        `bounds`, shape (b + 1,), are where the logits of each session begin, and the last ones end; no session is
+        without.
         """
         best, free = np.zeros(len(bounds) - 1, dtype=np.int64), np.zeros(len(bounds) - 1, dtype=np.int64)
         self._run.find_best(logits, bounds, best, free)

@@ -1,4 +1,4 @@
-"""Named arrays and texts as one run of bytes: a line of JSON that says what follows, then the buffers."""
+"""Named arrays and texts in one piece of bytes: a line of JSON that says what follows, then the buffers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,11 @@ S = TypeVar("S", bound=np.generic)
 COMPRESSED_BYTES = 64 * 1024
 """From here on bytes are compressed where they are stored."""
 LAYOUT_BYTES = 1024
-"""What the line of JSON has at most, beside what it says about the arrays."""
+"""Most bytes of the line of JSON without what it says about the arrays."""
 
 
 def pack(about: Mapping[str, Any], arrays: Arrays) -> bytes:
-    """Return the bytes; equal values give equal bytes.
-
-    Parameters
-    ----------
-    about : mapping
-        Anything that JSON can say.
-    arrays : mapping of str to ndarray
-        Of numbers.
+    """Return the bytes of arrays of numbers, and of what JSON can say about them; equal values give equal bytes.
 
     Examples
     --------
@@ -45,10 +38,7 @@ def pack(about: Mapping[str, Any], arrays: Arrays) -> bytes:
 
 
 def unpack(packed: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read what `pack` wrote; the arrays are read-only and share the bytes' memory.
-
-    Raises `ValueError`: the bytes are not that.
-    """
+    """Read what `pack` wrote, as read-only arrays that share the bytes' memory; raises `ValueError` for other bytes."""
     at = packed.find(b"\n") + 1
     if not at:
         raise ValueError(f"{len(packed)} bytes without a header are no packed arrays")
@@ -63,10 +53,7 @@ def unpack(packed: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 
 def unpack_to_merge(packed: bytes, names: Iterable[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read the snapshot of a shard, as `unpack` does.
-
-    Raises `ValueError`: the bytes are not that, or an array is missing.
-    """
+    """Read the snapshot of a shard, as `unpack` does; raises `ValueError` also if an array is missing."""
     about, arrays = unpack(packed)
     if missing := sorted(set(names) - arrays.keys()):
         raise ValueError(f"a snapshot of {len(packed)} bytes without {', '.join(missing)} was not made to be merged")
@@ -115,9 +102,7 @@ def blocks(n: int, size: int = AT_ONCE) -> Iterator[slice]:
 
 
 class Growing(Generic[S]):
-    """An array with room at its end, so that adding rows does not copy all.
-
-    `rows`: the first ones; they are copied.
+    """An array with room at its end, so that adding rows does not copy all; the first rows are copied.
 
     Examples
     --------
@@ -155,10 +140,10 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Table(Generic[K]):
-    """Rows of float32 by name.
+    """Rows of float32 by name; `names` is in the order of the rows.
 
-    `first`: makes the rows of names met for the first time, shape (n, width). They must depend on the names alone, so
-    that a table does not depend on when it was saved and read again. `names`: in the order of the rows.
+    `first` makes the rows of new names, shape (n, width), from the names alone, so that a table does not depend on when
+    it was saved and read again.
 
     Examples
     --------
@@ -207,9 +192,7 @@ class Table(Generic[K]):
 
 
 class RowTable:
-    """Rows of ids; a freed row is given to a later id, the lowest first.
-
-    `ids`: ndarray of int64, shape (n,); of each row; -1 for a free one.
+    """Rows of ids, -1 for a free one; a freed row is given to a later id, the lowest first.
 
     Examples
     --------
@@ -285,10 +268,7 @@ def all_but_an_eighth(worth: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def small_noise(keys: Keys, width: int, deviation: float) -> NDArray[np.float32]:
-    """Return rows of independent uniform numbers around 0, a function of the keys.
-
-    Returns ndarray of float32, shape (len(keys), width).
-    """
+    """Return rows of independent uniform numbers around 0, a function of the keys, shape (len(keys), width)."""
     drawn = uniform(keys[:, None], np.arange(width))
     noise: NDArray[np.float32] = ((drawn - 0.5) * (12.0**0.5 * deviation)).astype(np.float32)
     return noise

@@ -11,8 +11,8 @@ was heard less because its artist is played again is not liked less.
 
 The first track is the listener's own choice and was heard to its end, so its fraction says nothing and its weight is 1.
 
-A label (`schemas.track_labels`) matches a track as far as the session liked what has it. With the same weights, after n
-listens, label l of track j ::
+A label (see `schemas.track_columns`) matches a track as far as the session liked what has it. With the same weights,
+after n listens, label l of track j ::
 
     m_l = n**-0.5 · Σ w_i · [track i has the same value of l]
 
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from botify.schemas.track_labels import LABELS, UNKNOWN
+from botify.schemas.track_columns import LABELS, UNKNOWN
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -44,13 +44,9 @@ MOST_USER_BIAS = 8.0
 
 
 def earlier_of_artist(artists: NDArray[np.integer[Any]], valid: NDArray[np.bool_]) -> Ints:
-    """Count, for each listen, the session's earlier ones of the same artist, up to `MOST_EARLIER`.
+    """Count, for each listen, the session's earlier ones of the same artist, up to `MOST_EARLIER`; all of shape (b, n).
 
-    Parameters
-    ----------
-    artists : ndarray of integers, shape (b, n)
-    valid : ndarray of bool, shape (b, n)
-        Where a session has a listen; sessions begin at column 0.
+    `valid` says where a session has a listen; sessions begin at column 0.
 
     Examples
     --------
@@ -73,14 +69,9 @@ def earlier_of_artist(artists: NDArray[np.integer[Any]], valid: NDArray[np.bool_
 
 
 def liking_of(fractions: Floats, kept: Floats) -> Floats:
-    """Return what would have been heard without the earlier listens of the artist.
+    """Return what would have been heard without the earlier listens of the artist; all of shape (b, n).
 
-    Parameters
-    ----------
-    fractions : ndarray of float32, shape (b, n)
-        0 where there is no listen.
-    kept : ndarray of float32, shape (b, n)
-        The share that the earlier listens leave; 0 where there is no listen.
+    `kept` is the share that the earlier listens leave; it and `fractions` are 0 where there is no listen.
 
     Examples
     --------
@@ -100,16 +91,10 @@ def weights(liking: Floats, valid: NDArray[np.bool_]) -> Floats:
 
 
 def tastes(vectors: Floats, weight: Floats) -> Floats:
-    """Return the taste after each listen.
+    """Return the taste after each listen, shape (b, n, d) like `vectors`.
 
-    Returns ndarray of float32, shape (b, n, d): past a session's end, the sum goes on being divided: take the taste at
-    its last listen.
-
-    Parameters
-    ----------
-    vectors : ndarray of float32, shape (b, n, d)
-    weight : ndarray of float32, shape (b, n)
-        0 where there is no listen.
+    `weight`, shape (b, n), is 0 where there is no listen. Past a session's end the sum is still divided: take the taste
+    at its last listen.
     """
     summed = vectors * weight[..., None]
     for n in range(1, summed.shape[1]):  # as np.cumsum, in a third of its time
@@ -124,18 +109,14 @@ def root_lengths(n: int) -> Floats:
 
 
 def user_biases(logits: Floats, liking: Floats, evidence: Floats) -> Floats:
-    """Return the user bias after each listen: how much more was liked than predicted.
+    """Return the user bias after each listen, shape (b, n): how much more was liked than predicted.
 
     One Newton step for an intercept, from the listens so far, with a prior that holds it at 0::
 
         Σ e · (liking − σ(logit))  /  (Σ e · σ'(logit) + 0.5)
 
-    Parameters
-    ----------
-    logits, liking : ndarray of float32, shape (b, n)
-    evidence : ndarray of float32, shape (b, n)
-        Weight e of each listen: the share that the artist's earlier ones leave; 0 for the first, which nobody
-        recommended, and where a session has no listen.
+    The weight e of a listen is the share that the artist's earlier ones leave; 0 for the first, which nobody
+    recommended, and where a session has no listen.
     """
     predicted = expit(logits)
     surprise = np.cumsum(evidence * (liking - predicted), axis=1)
@@ -144,16 +125,9 @@ def user_biases(logits: Floats, liking: Floats, evidence: Floats) -> Floats:
 
 
 def matches_before(labels: Ints, weight: Floats) -> Floats:
-    """Return how each listen's labels match the listens before it.
+    """Return how each listen's labels match the listens before it, shape (b, n, len(LABELS)) like `labels`.
 
-    Returns ndarray of float32, shape (b, n, len(LABELS)).
-
-    Parameters
-    ----------
-    labels : ndarray of int64, shape (b, n, len(LABELS))
-        `UNKNOWN` where a session has no listen.
-    weight : ndarray of float32, shape (b, n)
-        See `weights`.
+    `labels` are `UNKNOWN` where a session has no listen; `weight`, shape (b, n), is that of `weights`.
 
     Examples
     --------

@@ -24,8 +24,8 @@ from botify.streams.dlq.letters import (
     Resolutions,
     ResolutionStatus,
     read_letters,
+    redrive,
 )
-from botify.streams.dlq.redrive import redrive
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import redrive_lock

@@ -22,8 +22,7 @@ from botify.services.dashboard.listens import ListenerReader
 from botify.services.lists.build import build_models, heard_of_topic
 from botify.services.recommender.lists import USER_LISTS, lists_of
 from botify.streams.dlq.exclude import erase_listener
-from botify.streams.dlq.letters import read_letters
-from botify.streams.dlq.redrive import redrive
+from botify.streams.dlq.letters import read_letters, redrive
 from botify.streams.folds.users import USERS, UserState
 from botify.streams.learner.partition import LEARNER, SNAPSHOTS
 from botify.streams.store.connect import connect

@@ -133,7 +133,7 @@ def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypat
     rows = with_sources(trained, read_status)
     assert [(one.role, one.behind) for one in rows if "learner" in one.namespace] == [("live", 3), ("ready", 0)]
     assert with_sources(trained, lambda sources: collect(sources, everything=True)) == [made["namespace"]]
-    with pytest.raises(ReplayError, match="no former models"):
+    with pytest.raises(ReplayError, match="no former namespace"):
         replay_models(trained, "--rollback")
 
 

@@ -16,9 +16,8 @@ from botify.streams.folds.users import USERS
 from botify.streams.learner.partition import LEARNER
 from botify.streams.replay.models import rebuild, relearn, swap_models
 from botify.streams.replay.repartition import repartition
-from botify.streams.replay.run import begin_namespace, fold_into_namespace
 from botify.streams.replay.sources import make_plan, open_sources
-from botify.streams.replay.swap import swap
+from botify.streams.replay.swap import begin_namespace, fold_into_namespace, swap
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import partition_key
 from botify.streams.store.namespaces import NamespaceRecord

@@ -110,7 +110,8 @@ def test_poison_is_taken_out_of_state_sessions_and_models(settings: Settings) ->
         assert as_json(settings, "replay", "models", status=1)["excluded_since"] == 60
 
         after = datetime.fromtimestamp(AHEAD_MS / 1000, UTC).isoformat()
-        replayed = as_json(settings, "replay", "run", "--exclude-after", after, "--sessions-to", clean_sessions)
+        botify(settings, "dlq", "exclude", "--after", after)
+        replayed = as_json(settings, "replay", "run", "--sessions-to", clean_sessions)
         assert (replayed["equals_live"], replayed["left_out"]) == (None, 100)
         poisoned_until = end_offsets(settings, topics.sessions.name)
         botify(settings, "replay", "swap", replayed["id"])

@@ -13,11 +13,9 @@ from botify.schemas.dead_letters import Origin
 from botify.schemas.topics import Topics
 from botify.streams.dlq.exclude import Selection, exclude
 from botify.streams.read import POINTER_TTL_S, StateReader
-from botify.streams.replay import run
 from botify.streams.replay import swap as swapping
-from botify.streams.replay.run import begin_namespace, fold_into_namespace
 from botify.streams.replay.sources import ReplayError, ReplaySources, make_plan
-from botify.streams.replay.swap import collect, rollback, swap
+from botify.streams.replay.swap import begin_namespace, collect, fold_into_namespace, rollback, swap
 from botify.streams.replay.targets import NamespaceTarget
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, default_namespace, feedback_of, partition_key
@@ -113,7 +111,7 @@ def test_a_swap_waits_for_workers_that_have_not_folded_what_it_has(
 ) -> None:
     """Only workers publish: what no worker has folded would have no sessions, training batches and dead letters."""
     write_listens(folded, 100, first=3000)
-    monkeypatch.setattr(run, "LIVE_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(swapping, "LIVE_TIMEOUT_S", 0.0)
     monkeypatch.setattr(swapping, "LIVE_TIMEOUT_S", 0.0)
     record = replayed(folded)
     with pytest.raises(ReplayError, match="no worker has folded 100 of the records"):

@@ -14,7 +14,7 @@ import botify.services.recommender.clusters as clustering
 import botify.services.recommender.factors as serving
 from botify.core.keyed_random import keys_of_texts
 from botify.schemas.events import Listen, RecommendationRequest, Track
-from botify.schemas.track_labels import labels_of
+from botify.schemas.track_columns import labels_of
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.clusters import CLUSTER_TRACKS, Clusters, Coded
 from botify.services.recommender.factors import OfferedTracks, ServedFactors

@@ -218,9 +218,9 @@ def test_a_catalogue_that_outgrows_a_record_is_learned_from_to_the_end() -> None
     learner, forgotten, newest = Learner(catalogue), Counter[str](), {}
     for batch in batches(listens, 12_000):
         assert fold(learner, batch)
-        outgrown, models = learner.take_outgrown(), learner.take_models()
-        assert not outgrown.too_large
-        forgotten += outgrown.forgotten
+        evicted, models = learner.take_evictions(), learner.take_models()
+        assert not evicted.too_large
+        forgotten += evicted.forgotten
         newest |= {model.name: model for model in models}
         assert all(len(model.body) <= LEARNED_BODY_BYTES for model in models)
     assert min(forgotten[name] for name in ("i2i_stream", "fism", "next_track")) > 10_000
@@ -238,22 +238,22 @@ def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(m
     for batch in batches(LISTENS, 100):
         fold(whole, batch)
         fold(restarted, batch)
-        models, outgrown = whole.take_models(), whole.take_outgrown()
+        models, evicted = whole.take_models(), whole.take_evictions()
         assert all(len(model.body) <= 3_000 for model in models)
-        assert (restarted.take_models(), restarted.take_outgrown()) == (models, outgrown)
-        forgotten += outgrown.forgotten
+        assert (restarted.take_models(), restarted.take_evictions()) == (models, evicted)
+        forgotten += evicted.forgotten
         restarted = Learner.restore(restarted.state(), CATALOGUE)
     assert restarted.state() == whole.state()
     assert min(forgotten[name] for name in ("i2i_stream", "fism", "next_track")) > 0
 
 
 def test_what_a_snapshot_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert learned(3_000).take_outgrown().cut == {"next_track": 0}
+    assert learned(3_000).take_evictions().cut == {"next_track": 0}
     monkeypatch.setattr(next_track_projection, "LEARNED_BODY_BYTES", 14_000)
     learner = learned(3_000)
     assert 0 < len(learner.take_models()[-1].body) <= 14_000
-    assert learner.take_outgrown().cut["next_track"] > 0
-    assert learner.take_outgrown().cut == {}
+    assert learner.take_evictions().cut["next_track"] > 0
+    assert learner.take_evictions().cut == {}
 
 
 class Boundless(ItemGraph):
@@ -270,7 +270,7 @@ def test_a_snapshot_without_room_is_left_out_and_the_others_are_not(monkeypatch:
     learner = Learner(CATALOGUE, [Boundless, ItemGraph])
     fold(learner, *batches(LISTENS, 3_000))
     assert [model.name for model in learner.take_models()] == ["i2i_stream"]
-    assert learner.take_outgrown().too_large == {"boundless": 1}
+    assert learner.take_evictions().too_large == {"boundless": 1}
 
 
 def test_a_state_with_another_room_is_outdated() -> None:

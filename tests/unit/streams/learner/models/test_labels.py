@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from botify.schemas.events import Track
-from botify.schemas.track_labels import LABELS, UNKNOWN, labels_of
+from botify.schemas.track_columns import LABELS, UNKNOWN, labels_of
 from botify.streams.learner.models.factors import FIRST_MATCH, FactorModel, read_factors
 from botify.streams.learner.models.taste import matches_before
 from botify.streams.learner.sessions import FinishedSession
