@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import typer
-from tests.unit.analytics.botify_log.test_lines import line
 from typer.testing import CliRunner, Result
 
 from botify.analytics import AnalyticsError
@@ -19,6 +18,7 @@ from botify.analytics.experiment import experiment_results
 from botify.analytics.export import export
 from botify.analytics.export_files import ExportError
 from botify.core.settings import Settings
+from tests.unit.analytics.test_botify_log import line
 
 pytestmark = pytest.mark.integration
 
