@@ -21,7 +21,7 @@ from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
 from botify.services.stack.ports import find_free
-from botify.streams.cli import replay, snapshot
+from botify.streams.cli import replay, state
 from botify.streams.cli.dlq import app
 from botify.streams.cli.state import verify
 from botify.streams.dlq.letters import DeadLetterError
@@ -32,7 +32,7 @@ from tests.integration.streams.listens import BAD_VALUE, fold_live, write_catalo
 
 cli = typer.Typer()
 cli.command("verify")(verify)
-for name, group in (("replay", replay.app), ("dlq", app), ("snapshot", snapshot.app)):
+for name, group in (("replay", replay.app), ("dlq", app), ("snapshot", state.app)):
     cli.add_typer(group, name=name)
 
 
