@@ -161,7 +161,7 @@ def models_reader(settings: Settings, redis: Any, codec: Codec) -> Reader[tuple[
     """Follow the models topic: of each snapshot, when it was published and how large it is.
 
     Redis keeps the last snapshots of the learner with its state; their sizes are read from there, because a large
-    snapshot comes as increments to the one before.
+    snapshot comes in parts.
     """
     kinds = {kind.name for kind in MODELS}
     learners = _learners(settings, redis)
