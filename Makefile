@@ -83,13 +83,13 @@ $(VENV)/bin/python:
 $(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV) (once)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	@$(BIN)/pip uninstall -qqq --yes botify  # its name before 0.3, whose commands would be there twice
+	@rm -rf botify.egg-info; $(BIN)/pip uninstall -qqq --yes botify  # the name before 0.3: its commands would be there twice
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 $(VENV)/.test: requirements-test.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV), with what the tests need (once)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.txt
-	@$(BIN)/pip uninstall -qqq --yes botify  # its name before 0.3, whose commands would be there twice
+	@rm -rf botify.egg-info; $(BIN)/pip uninstall -qqq --yes botify  # the name before 0.3: its commands would be there twice
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@ $(VENV)/.run

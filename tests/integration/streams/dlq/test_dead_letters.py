@@ -14,7 +14,7 @@ from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
 from botify.schemas.dead_letters import Origin, RejectedBefore
 from botify.schemas.topics import Topics
-from botify.streams.dlq import redrive as redriving
+from botify.streams.dlq import letters as redriving
 from botify.streams.dlq.exclude import SAMPLE, Selection, exclude
 from botify.streams.dlq.letters import (
     ATTEMPTS,

@@ -26,7 +26,7 @@ WAIT_S = 20.0
 @pytest.fixture(autouse=True)
 def modules_stay() -> Iterator[None]:
     """NiceGUI's simulation forgets modules with pages and the packages around them, which other modules still use."""
-    before = {name: module for name, module in sys.modules.items() if name.startswith("botify.services")}
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "botify"}
     yield
     sys.modules.update(before)
 
