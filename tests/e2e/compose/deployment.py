@@ -115,6 +115,6 @@ def docker(
 def _copy_tracked_files(directory: Path) -> None:
     listed = subprocess.run(("git", "ls-files", "-z"), cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S607
     for name in filter(None, listed.stdout.split("\0")):
-        if (source := ROOT / name).is_file():
+        if (source := ROOT / name).exists():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, directory / name)
+            shutil.copy2(source, directory / name, follow_symlinks=False)
