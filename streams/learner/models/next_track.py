@@ -125,48 +125,15 @@ class NextTrack:
         A value of more than 0, at most 1, attracts, any other only excludes. A time of 0 is unknown, and a user's
         events of equal time have no order.
         """
-        self.rank_then_learn([], np.zeros(len(np.asarray(users)) + 1), users, tracks, values, times_ms, 1)
-
-    def rank_then_learn(
-        self,
-        asked: ArrayLike,
-        starts: ArrayLike,
-        users: ArrayLike,
-        tracks: ArrayLike,
-        values: ArrayLike,
-        times_ms: ArrayLike,
-        k: int,
-        exclude_history: bool = True,
-        asked_ms: ArrayLike | None = None,
-    ) -> NDArray[np.int64]:
-        """Do what `rank` and `learn` do in turns, in few compiled calls.
-
-        Return the tracks, shape (q, k), as `rank` does. `asked` are users, shape (q,). Questions from `starts[i]` to
-        `starts[i + 1]`, shape (n + 1,), are answered before event i is learned.
-        """
         whose, what = np.asarray(users, dtype=np.int64), np.asarray(tracks, dtype=np.int64)
         liked, when = plain_array(values, np.float32), plain_array(times_ms, np.int64)
-        who, first = np.asarray(asked, dtype=np.int64), np.asarray(starts, dtype=np.int64)
-        now = _moments(asked_ms, len(who))
-        ranked = np.full((len(who), k), NO_TRACK, dtype=np.int64)
         for part in self._chunks(len(whose)):
-            begin = first[part.start]
             if self.events % CHUNK == 0:
-                if begin < first[part.start + 1]:
-                    early, begin = slice(begin, first[part.start + 1]), first[part.start + 1]
-                    ranked[early] = self.rank(who[early], k, exclude_history, now[early])[0]
                 self._renew()
-            end = first[part.stop]
             people, items = self._users.rows_for(whose[part]), self._items.rows_for(what[part])
             self._make_room()
             events = Events(people, items.astype(np.int32), liked[part], when[part], self._trains(len(items)))
-            waiting = np.maximum(first[part.start : part.stop + 1] - begin, 0)
-            questions = Questions(self._users.rows_of(who[begin:end]), now[begin:end], waiting, exclude_history)
-            rows, scores = _no_answers(end - begin, k)
-            self._run.learn_events(self._state, events, questions, self._cells(), self._scratch, rows, scores)
-            if begin < end:
-                ranked[begin:end] = self._tracks(rows)
-        return ranked
+            self._run.learn_events(self._state, events, self._cells(), self._scratch)
 
     def rank(
         self, users: ArrayLike, k: int, exclude_history: bool = True, asked_ms: ArrayLike | None = None
@@ -183,7 +150,7 @@ class NextTrack:
             Logarithms, up to a constant for each user.
         """
         rows = self._users.rows_of(np.asarray(users, dtype=np.int64))
-        asked = Questions(rows, _moments(asked_ms, len(rows)), np.zeros(0, dtype=np.int64), exclude_history)
+        asked = Questions(rows, _moments(asked_ms, len(rows)), exclude_history)
         items, scores = _no_answers(len(rows), k)
         if self.events:
             self._run.rank_users(self._state, asked, self._cells(), self._scratch, items, scores)

@@ -47,19 +47,9 @@ _ABSENT = -1
 
 
 @njit(cache=True)
-def learn_events(
-    state: State,
-    events: Events,
-    asked: Questions,
-    cells: Cells,
-    scratch: Scratch,
-    items: np.ndarray,
-    scores: np.ndarray,
-) -> None:
-    """Answer what is asked before each event of a chunk, then learn from it."""
+def learn_events(state: State, events: Events, cells: Cells, scratch: Scratch) -> None:
+    """Learn from the events of a chunk, one after the other."""
     for at in range(len(events.items)):
-        for row in range(asked.starts[at], asked.starts[at + 1]):
-            _rank_user(state, asked, row, cells, scratch, items, scores)
         user, item, value, now_ms = events.users[at], events.items[at], events.values[at], events.times_ms[at]
         if value > 0:
             trains = events.trains[at] and not _is_tied(state, user, now_ms)
@@ -79,7 +69,8 @@ def rank_users(
 ) -> None:
     """Write the best `items` and their `scores` for each question, shape (n, k); -1 and -inf where there are fewer."""
     for row in range(len(asked.users)):
-        _rank_user(state, asked, row, cells, scratch, items, scores)
+        known = _recall(state, asked.users[row], asked.now_ms[row], len(scratch.items), scratch)
+        _rank(state, known, asked.exclude, cells, scratch, items[row], scores[row])
 
 
 @njit(cache=True)
@@ -99,14 +90,6 @@ def rank_histories(
                 scratch.session[0] += is_session
                 next_ms = histories.times_ms[at]
         _rank(state, known, histories.exclude, cells, scratch, items[row], scores[row])
-
-
-@njit(cache=True)
-def _rank_user(
-    state: State, asked: Questions, row: int, cells: Cells, scratch: Scratch, items: np.ndarray, scores: np.ndarray
-) -> None:
-    known = _recall(state, asked.users[row], asked.now_ms[row], len(scratch.items), scratch)
-    _rank(state, known, asked.exclude, cells, scratch, items[row], scores[row])
 
 
 @njit(cache=True)

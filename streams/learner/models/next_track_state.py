@@ -151,11 +151,10 @@ class Histories(NamedTuple):
 
 
 class Questions(NamedTuple):
-    """Rows of the users to rank for; questions `starts[i]` to `starts[i + 1]` come before event i of a chunk."""
+    """Rows of the users to rank for."""
 
     users: Ints
     now_ms: Ints
-    starts: Ints
     exclude: bool
 
 

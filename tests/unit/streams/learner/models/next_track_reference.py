@@ -52,15 +52,9 @@ from botify.streams.learner.models.next_track_state import (
 _F = np.float32
 
 
-def learn_events(
-    state: State, events: Events, asked: Questions, cells: Cells, scratch: Scratch, items: Rows, scores: Floats
-) -> None:
-    """Answer what is asked before each event of a chunk, then learn from it."""
-    columns = zip(*(column.tolist() for column in events), strict=True)
-    for at, (user, item, value, now_ms, trains) in enumerate(columns):
-        for row in range(asked.starts[at], asked.starts[at + 1]):
-            history = _history(state, asked.users[row])
-            items[row], scores[row] = _rank(state, *history, asked.now_ms[row], asked.exclude, cells, items)
+def learn_events(state: State, events: Events, cells: Cells, scratch: Scratch) -> None:
+    """Learn from the events of a chunk, one after the other."""
+    for user, item, value, now_ms, trains in zip(*(column.tolist() for column in events), strict=True):
         if value > 0:
             heard, liked, times = _history(state, user)
             if trains and not (now_ms > 0 and (times[:1] == now_ms).any()):
