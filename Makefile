@@ -80,16 +80,18 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(f"Botify needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	@$(PYTHON) -m venv $(VENV)
 
+# Removed first is the distribution's name before 0.3: its commands would be there twice.
+install_checkout = rm -rf botify.egg-info && $(BIN)/pip uninstall -qqq --yes botify && \
+  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+
 $(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV) (once)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	@rm -rf botify.egg-info; $(BIN)/pip uninstall -qqq --yes botify  # the name before 0.3: its commands would be there twice
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(install_checkout)
 	@touch $@
 
 $(VENV)/.test: requirements-test.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV), with what the tests need (once)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.txt
-	@rm -rf botify.egg-info; $(BIN)/pip uninstall -qqq --yes botify  # the name before 0.3: its commands would be there twice
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(install_checkout)
 	@touch $@ $(VENV)/.run
