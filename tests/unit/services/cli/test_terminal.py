@@ -125,7 +125,8 @@ def test_the_shell_completes_commands_and_options(
 def test_the_script_for_the_shell_is_shown(
     shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["botify", "--show-completion", shell])
+    monkeypatch.setattr("shellingham.detect_shell", lambda *_: (shell, f"/bin/{shell}"))
+    monkeypatch.setattr(sys, "argv", ["botify", "--show-completion"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 0
