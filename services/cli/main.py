@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from botify.core.cli import say
 from botify.core.errors import BotifyError
+from botify.core.process import tune_gc
 from botify.core.settings import find_home
 
 GROUP = "botify.commands"
@@ -67,7 +68,9 @@ def _botify(
 def main() -> None:
     """Run a command; what its user or a server can cause is one message and exit status 1, no traceback."""
     try:
-        build_cli(next(iter(sys.argv[1:]), None))(prog_name="botify")
+        cli = build_cli(next(iter(sys.argv[1:]), None))
+        tune_gc()
+        cli(prog_name="botify")
     except BotifyError as error:
         _fail(str(error))
     except OSError as error:
