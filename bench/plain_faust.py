@@ -20,7 +20,7 @@ from botify.core.settings import Settings
 from botify.schemas.events import Listen
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
-from botify.streams.folds.partition import PartitionFold
+from botify.streams.folds.reference import ReferenceFold
 from botify.streams.store.connect import connect_async
 from botify.streams.store.redis_store import RedisStore
 
@@ -40,7 +40,7 @@ def build_app(settings: Settings) -> faust.App:
         consumer_auto_offset_reset="earliest",
     )
     topic = app.topic(Topics.of(settings).listens.name, value_type=bytes, value_serializer="raw", key_serializer="raw")
-    codec, folds = codec_of(settings), {p: PartitionFold(p) for p in range(settings.partitions)}
+    codec, folds = codec_of(settings), {p: ReferenceFold(p) for p in range(settings.partitions)}
     counts = dict.fromkeys(folds, 0)
 
     @app.agent(topic)

@@ -27,8 +27,7 @@ from botify.streams.store.keys import (
     partition_key,
 )
 
-POINTER_TTL_S = 0.5
-"""How long a reader may use a namespace after another became the live one."""
+POINTER_TTL_S = 0.5  # how long a reader may use a namespace after another became the live one
 
 _OVERSAMPLING = 4
 

@@ -36,8 +36,7 @@ class SnapshotError(BotifyError):
 
 
 MAGIC = b"BOTIFY-SNAPSHOT\n"
-VERSION = 2
-"""Version 1 has no partitions of the feedback: a swap folds them from the topic."""
+VERSION = 2  # version 1 has no partitions of the feedback: a swap folds them from the topic
 MAX_FRAME_BYTES = 1 << 30
 
 _FRAME = struct.Struct("<BI")
@@ -270,8 +269,7 @@ async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False)
     return record
 
 
-Offsets = Mapping[int, tuple[int | None, int]]
-"""Partition -> (next offset, first offset)."""
+Offsets = Mapping[int, tuple[int | None, int]]  # partition -> (next offset, first offset)
 
 
 def _check(path: Path) -> tuple[Mapping[str, Any], Offsets, Offsets]:

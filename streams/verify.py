@@ -26,8 +26,7 @@ from botify.streams.worker.folding import Folding, by_feedback, by_listen, colum
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import NullPublisher, Publisher, WorkerPartition
 
-FIRST_DIFFERENCES = 20
-"""Number of differences that are kept; all are counted."""
+FIRST_DIFFERENCES = 20  # number of differences that are kept; all are counted
 AT_ONCE = 2
 """Partitions at the same time: one is folded while the other waits for its records, or for pages of the state."""
 BATCH_BYTES = 16 * 1024 * 1024
@@ -131,8 +130,7 @@ async def compare(
     return len(seen) + len(missing), differences
 
 
-Progress = Callable[[int, int], None]
-"""Told how many records are folded since it was last told, and how many there are."""
+Progress = Callable[[int, int], None]  # told how many records are folded since it was last told, and how many there are
 
 
 class VerifyError(BotifyError):

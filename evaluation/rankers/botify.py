@@ -1,6 +1,6 @@
 """Botify's own recommenders: the folds, the learner and the code that serve, run in process.
 
-Listens pass `PartitionFold` and `Learner` as a worker's and the learner's batches do, and a recommender answers from
+Listens pass `ReferenceFold` and `Learner` as a worker's and the learner's batches do, and a recommender answers from
 `UserState`, popularity and snapshots of the models, which are taken at each multiple of `Setup.refresh` listens. The
 batch job that makes lists runs `Setup.trainings` times along the log.
 `botify.evaluation.rankers.pipeline` does the same through topics.
@@ -33,9 +33,10 @@ from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, 
 from botify.services.recommender.protocol import Batch
 from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
 from botify.streams.folds.likes import LIKES_OF_USERS, Likes
-from botify.streams.folds.partition import PROJECTIONS, PartitionFold
+from botify.streams.folds.partition import PROJECTIONS
 from botify.streams.folds.popularity import TOP_TRACKS, top_collection
 from botify.streams.folds.projection import Record
+from botify.streams.folds.reference import ReferenceFold
 from botify.streams.folds.sessions import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
 from botify.streams.folds.users import USERS, UserState
 from botify.streams.learner.learner import Learner
@@ -51,7 +52,7 @@ class MemoryState:
 
     def __init__(self, only: Collection[str] = PROJECTIONS) -> None:
         # as long as that of eight partitions together
-        self._fold = PartitionFold(0, only, policy_half_life_sessions=8 * HALF_LIFE_SESSIONS)
+        self._fold = ReferenceFold(0, only, policy_half_life_sessions=8 * HALF_LIFE_SESSIONS)
         self._hashes: dict[str, dict[bytes, bytes | None]] = {}
         self._scores: dict[str, dict[bytes, float | None]] = {}
 

@@ -97,8 +97,7 @@ def _hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
 SHARE_STEPS, SIMILARITY_STEPS = 2**16, 2**24
 """Sums are exact for two billion sessions with a track, and eight million likes of a listener."""
 SHRINKAGE = 2.0
-MAX_SESSION_TRACKS = 100
-"""Tracks of a session that count at most: the work grows with their square."""
+MAX_SESSION_TRACKS = 100  # tracks of a session that count at most: the work grows with their square
 _BLOCK = 1_000
 
 
@@ -185,8 +184,7 @@ def _take_best(
     similarities[rows[best], rank[best]] = similarity[best] / SIMILARITY_STEPS
 
 
-LIKED = 0.5
-"""Fraction from which on a track counts as liked."""
+LIKED = 0.5  # fraction from which on a track counts as liked
 
 
 def make_user_lists(heard: ListenColumns, neighbours: Neighbours, count: int) -> Lists:
@@ -243,8 +241,7 @@ def _pick(
     return picked
 
 
-COLUMNS = ("event_id", "session_id", "user", "track", "fraction", "timestamp_ms")
-"""In the order of `ListenColumns.of`."""
+COLUMNS = ("event_id", "session_id", "user", "track", "fraction", "timestamp_ms")  # in the order of `ListenColumns.of`
 _FIELDS = attrgetter(*COLUMNS)
 NO_LISTENS = "there are no listens to build lists from; run `botify sim run` first"
 

@@ -25,8 +25,7 @@ from botify.schemas.models import model_of
 from botify.services.errors import RecommenderError
 from botify.services.recommender.lists import NEIGHBOURS, NO_TRACK, USER_LISTS, Lists
 
-MOST = 1_000
-"""Items of a list."""
+MOST = 1_000  # items of a list
 
 ListOfItems = Annotated[list[str | int], Field(max_length=MOST)]
 

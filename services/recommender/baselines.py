@@ -201,8 +201,7 @@ class StickyArtist:
         return np.full(len(tracks), batch.tracks[0])
 
 
-PLEASED = 0.3
-"""Fraction from which on the artist is kept."""
+PLEASED = 0.3  # fraction from which on the artist is kept
 
 
 class StickyArtistMixed:
@@ -249,8 +248,7 @@ class StickyArtistMixed:
         )
 
 
-ARTISTS = 4
-"""How many of the best artists are considered; all tracks of the first may have been heard."""
+ARTISTS = 4  # how many of the best artists are considered; all tracks of the first may have been heard
 
 
 class StickyNoRepeat:

@@ -114,11 +114,9 @@ def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Cat
     return ranking
 
 
-SAME_TRACK, SAME_ARTIST, OTHER = 1.0, 0.9, 0.3
-"""The match of a like with the session; see `memory`."""
+SAME_TRACK, SAME_ARTIST, OTHER = 1.0, 0.9, 0.3  # the match of a like with the session; see `memory`
 _NO_LIKES = np.zeros(0, dtype=LIKE)
-STREAM_SEED_TRACKS = 8
-"""Number of a session's last liked listens whose neighbours are candidates."""
+STREAM_SEED_TRACKS = 8  # number of a session's last liked listens whose neighbours are candidates
 
 
 def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
@@ -167,8 +165,7 @@ class ServedGraph:
         return neighbours, self._weights[at].astype(np.float32)
 
 
-LatestGraph = Callable[[], ServedGraph | None]
-"""Returns the newest snapshot; None before the first."""
+LatestGraph = Callable[[], ServedGraph | None]  # returns the newest snapshot; None before the first
 
 
 def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGraph | None) -> Candidates:

@@ -13,10 +13,8 @@ from botify.schemas.track_columns import TrackColumns, labels_of, numbers_of
 
 Ints = NDArray[np.int64]
 Integers = NDArray[np.integer[Any]]
-Numbers = NDArray[np.int32]
-"""What every track has one of: half as long as numpy's own integers."""
-_SPARSE = 8
-"""Ids may range over this many times the number of tracks before a lookup table is too large."""
+Numbers = NDArray[np.int32]  # what every track has one of: half as long as numpy's own integers
+_SPARSE = 8  # ids may range over this many times the number of tracks before a lookup table is too large
 T = TypeVar("T", bound=Hashable)
 
 

@@ -20,19 +20,15 @@ from botify.streams.learner.models.tables import blocks
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-CLUSTER_TRACKS = 200
-"""Mean number of tracks in a cluster; one of more than twice as many is cut."""
+CLUSTER_TRACKS = 200  # mean number of tracks in a cluster; one of more than twice as many is cut
 MOST_CLUSTERS = 1024
 """With more than this many times `CLUSTER_TRACKS` tracks, larger clusters are made first and each is then cut by
 itself: the work grows with the number of centres that a track is compared with."""
 LOOSE = 1.1
 """Clusters of many tracks are cut again when this many times more of the variance is inside them than at the cut."""
-ROUNDS = 4
-"""Rounds of k-means; further ones hardly change the answers."""
-SAMPLE = 16_384
-"""Maximum number of tracks that the centres are computed from."""
-BLOCK = 256
-"""Tracks that are compared with all centres at a time: what they are worth stays in the processor's cache."""
+ROUNDS = 4  # rounds of k-means; further ones hardly change the answers
+SAMPLE = 16_384  # maximum number of tracks that the centres are computed from
+BLOCK = 256  # tracks that are compared with all centres at a time: what they are worth stays in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,10 +215,8 @@ REFRESH_S = 1.0
 """Interval between looks at what has arrived of the catalogue; what was deleted is not answered from then on."""
 RETRY_S = 0.2
 """Interval between reads of the catalogue to its end while a requested track is unknown, or while it is empty."""
-REBUILD_SHARE = 0.1
-"""Most of the time that goes into rebuilding for what has arrived: a large catalogue takes a second."""
-BROKEN_S = 10.0
-"""Interval between attempts to rebuild after an error."""
+REBUILD_SHARE = 0.1  # most of the time that goes into rebuilding for what has arrived: a large catalogue takes a second
+BROKEN_S = 10.0  # interval between attempts to rebuild after an error
 
 
 class LiveRecommenders:

@@ -39,16 +39,13 @@ Floats = NDArray[np.float32]
 OFFERED_CLUSTERS = 4
 OFFERED_OF_MANY = 64
 """Of many tracks, four clusters may lack most of the best; `python -m botify.bench retrieval` compares."""
-ROWS_AT_ONCE = 1 << 20
-"""Offered tracks of all sessions that are valued together: 40 bytes each."""
+ROWS_AT_ONCE = 1 << 20  # offered tracks of all sessions that are valued together: 40 bytes each
 MAXIMUM_OF_CLUSTER = 2.75
 """Expected maximum of 200 normal numbers, in standard deviations: a cluster is chosen for its best tracks."""
-CODE = 16
-"""Dimensions in which the values of a label lie apart when clusters are made."""
+CODE = 16  # dimensions in which the values of a label lie apart when clusters are made
 
 
-MOST_VALUES = 2_000
-"""A label with more values is not looked at, nor one with a single value."""
+MOST_VALUES = 2_000  # a label with more values is not looked at, nor one with a single value
 
 
 class LabelTable:
@@ -235,13 +232,10 @@ class ServedFactors:
         return table
 
 
-LatestFactors = Callable[[], ServedFactors | None]
-"""Returns the newest snapshot; None before the first."""
+LatestFactors = Callable[[], ServedFactors | None]  # returns the newest snapshot; None before the first
 
-HEARD = np.float32(-np.inf)
-"""Logit of a track that the session has heard."""
-NOT_OFFERED = np.iinfo(np.int64).min
-"""The shift of a cluster that a session is not offered."""
+HEARD = np.float32(-np.inf)  # logit of a track that the session has heard
+NOT_OFFERED = np.iinfo(np.int64).min  # the shift of a cluster that a session is not offered
 
 
 class OfferedTracks:

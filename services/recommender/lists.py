@@ -48,8 +48,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 NEIGHBOURS = "neighbours"
-USER_LISTS = "user-lists"
-"""Names of the models that the batch job publishes."""
+USER_LISTS = "user-lists"  # names of the models that the batch job publishes
 
 NO_TRACK = -1
 _HEADER = struct.Struct("<4sII")
@@ -114,8 +113,7 @@ class Lists:
 
 NO_LISTS = Lists(np.empty(0, dtype=np.int64), np.empty((0, 1), dtype=np.int32))
 
-LatestLists = Callable[[], Lists]
-"""Returns the newest lists; empty before the first."""
+LatestLists = Callable[[], Lists]  # returns the newest lists; empty before the first
 
 
 def lists_of(model: Model) -> Lists:

@@ -47,8 +47,7 @@ Floats = NDArray[np.float64]
 
 NEWEST = 128
 """Tracks with the highest ids; only they may be ranked before they were played, so that the cost is bounded."""
-EVIDENCE = 20
-"""Best tracks of a ranking whose chances count."""
+EVIDENCE = 20  # best tracks of a ranking whose chances count
 
 
 class Groups(NamedTuple):
@@ -157,11 +156,9 @@ class FreshTracks:
 
 BEST = 20
 
-LatestNextTrack = Callable[[], NextTrack | None]
-"""Returns the model of the newest snapshot; None before the first."""
+LatestNextTrack = Callable[[], NextTrack | None]  # returns the model of the newest snapshot; None before the first
 
-_LISTEN = struct.Struct("<8xqdi")
-"""The layout of `LISTEN`, of which time, fraction and track matter here."""
+_LISTEN = struct.Struct("<8xqdi")  # the layout of `LISTEN`, of which time, fraction and track matter here
 
 
 class Histories(NamedTuple):

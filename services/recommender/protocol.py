@@ -32,20 +32,16 @@ class RandomStream(IntEnum):
     INDEXED = 4
     STICKY_ARTIST_MIXED = 5
     I2I = 6
-    SIMILAR_USERS = 7
-    """The neighbour or random track of `similar_users`, where it does not draw as `sticky_artist`."""
+    SIMILAR_USERS = 7  # the neighbour or random track of `similar_users`, where it does not draw as `sticky_artist`
     SLATE_EXPLORE = 8
     SLATE_TRACK = 9
     """Whether a place of a slate explores, and the track that it gets then; the key is that of request and place."""
-    EXPLORE = 10
-    """Whether `fism`, `rerank` and `next_track` explore."""
-    EXPLORED_TRACK = 11
-    """The track that they explore, of the pool or of the first ones."""
+    EXPLORE = 10  # whether `fism`, `rerank` and `next_track` explore
+    EXPLORED_TRACK = 11  # the track that they explore, of the pool or of the first ones
     STICKY_NOREPEAT = 12
     MEMORY = 13
     I2I_STREAM = 14
-    MIX = 15
-    """The policy of a session; the key is that of the session, not of the request."""
+    MIX = 15  # the policy of a session; the key is that of the session, not of the request
 
 
 class Because(IntEnum):
@@ -134,8 +130,7 @@ class Recommender(Protocol):
     """
 
     name: str
-    fallback: str | None
-    """Name of the recommender that answers if this one has no answer."""
+    fallback: str | None  # name of the recommender that answers if this one has no answer
 
     def recommend(self, batch: Batch) -> Answers:
         """Answer every request of the batch."""

@@ -154,8 +154,7 @@ _ENTRIES = (
         models=(FactorModel.name, ItemGraph.name),
     ),
 )
-GROUP = "botify.recommenders"
-"""The group of entry points of installed recommenders."""
+GROUP = "botify.recommenders"  # the group of entry points of installed recommenders
 
 
 def entry_of(found: Any, entries: Mapping[str, RegistryEntry]) -> RegistryEntry:

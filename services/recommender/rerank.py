@@ -61,8 +61,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 EXPLORE = 0.02
-LIKED_AGAIN = 1.0
-"""What a like's score adds to the logit of its track."""
+LIKED_AGAIN = 1.0  # what a like's score adds to the logit of its track
 MOST_VALUED = 20_000
 """Tracks that pass a filter and are all valued, in about 3 ms; of more, only those of the clusters offered."""
 
@@ -208,8 +207,7 @@ def best_of_sessions(candidates: Candidates) -> Candidates:
 
 
 BEST_LIKED = 3
-LEAST_SCORE = 0.25
-"""Candidates with a lower score are dropped; without any, the fallback answers."""
+LEAST_SCORE = 0.25  # candidates with a lower score are dropped; without any, the fallback answers
 
 
 class Memory:

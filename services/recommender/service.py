@@ -140,8 +140,7 @@ GROUP = "recommender"
 BATCH = 512
 COMMIT_EVERY_S = 1.0
 
-GATHER_RATE = 1.1
-"""Requests a millisecond that call for 1 ms of gathering."""
+GATHER_RATE = 1.1  # requests a millisecond that call for 1 ms of gathering
 MOST_GATHER_MS = 4.0
 
 

@@ -118,8 +118,7 @@ def _concatenated(batch: Batch) -> tuple[Ints, Floats, Ints]:
     return flat, fractions, sizes
 
 
-REQUESTS = 32
-"""Number of last requests kept per session; a worker that is further behind has stopped."""
+REQUESTS = 32  # number of last requests kept per session; a worker that is further behind has stopped
 PENDING_BYTES = 64 * 1024 * 1024
 """Of all listeners together, 45,000 of them with `REQUESTS`; those who asked last are kept."""
 _EARLIER = struct.Struct("<8sqdii")  # hash of the request's id, time, fraction, track, position

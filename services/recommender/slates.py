@@ -43,13 +43,10 @@ Ints = NDArray[np.int64]
 EXPLORE = 0.02
 LAMBDA = 0.3
 SAME_GENRE = 0.3
-POOL = 4
-"""Tracks of the pool for each place of the slate."""
+POOL = 4  # tracks of the pool for each place of the slate
 LEAST_CAP = 2
-TRIES = 8
-"""Random draws for a place that the pool leaves."""
-DEEP = 10_000
-"""How far a ranking is read for a request whose filters leave too few of its best tracks."""
+TRIES = 8  # random draws for a place that the pool leaves
+DEEP = 10_000  # how far a ranking is read for a request whose filters leave too few of its best tracks
 POPULAR, RANDOM = "toppop", "random"
 NO_TRACK = -1
 

@@ -44,8 +44,7 @@ from botify.streams.dlq.letters import ACKNOWLEDGE_TIMEOUT_S, DeadLetterError
 log = logging.getLogger(__name__)
 
 SAMPLE = 5
-READ_AHEAD_KB = 4 * 1024
-"""A gateway reads, which has little memory."""
+READ_AHEAD_KB = 4 * 1024  # a gateway reads, which has little memory
 
 
 @dataclass(frozen=True, slots=True)

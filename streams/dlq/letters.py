@@ -40,13 +40,10 @@ from botify.streams.store.keys import dead_letter_resolutions, redrive_lock
 
 ACKNOWLEDGE_TIMEOUT_S = 40.0
 """More than the producer's delivery timeout: after it, nothing that was sent can reach a topic any more."""
-ATTEMPTS = "botify.redrive.attempts"
-"""Header that counts how often the message was redriven."""
-REDRIVE_OF = "botify.redrive.of"
-"""Header that names the letter from which a record was redriven."""
+ATTEMPTS = "botify.redrive.attempts"  # header that counts how often the message was redriven
+REDRIVE_OF = "botify.redrive.of"  # header that names the letter from which a record was redriven
 BATCH = 500
-LOCK_S = 120
-"""How long a killed process prevents others from redriving."""
+LOCK_S = 120  # how long a killed process prevents others from redriving
 
 
 class DeadLetterError(BotifyError):
@@ -151,8 +148,7 @@ def _letter(message: Message) -> DeadLetter | None:
 class ResolutionStatus(StrEnum):
     """What was done with a letter."""
 
-    REDRIVING = "redriving"
-    """A redrive began; its topic has the record, after `from_offset`, if it was sent."""
+    REDRIVING = "redriving"  # a redrive began; its topic has the record, after `from_offset`, if it was sent
     REDRIVEN = "redriven"
     DROPPED = "dropped"
 

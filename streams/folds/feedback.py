@@ -17,18 +17,16 @@ from typing import Any
 
 from botify.schemas.event_time import EventTime
 from botify.schemas.events import OPINION_KINDS, Session
-from botify.streams.folds.projection import Changes
+from botify.streams.folds.projection import Changes, Scores
 from botify.streams.folds.users import UserRecords
 
 OPINIONS = "opinions"
-MOST_OPINIONS = 2_000
-"""Of a listener, 26 KB: as many as a put of a listener may name."""
+MOST_OPINIONS = 2_000  # of a listener, 26 KB: as many as a put of a listener may name
 
 VERSION = 1
 _OPINION = struct.Struct("<qiB")
 
-Said = tuple[int, int, str]
-"""What a listener said of a track last: event time in ms, track and kind."""
+Said = tuple[int, int, str]  # what a listener said of a track last: event time in ms, track and kind
 
 
 def read_said(record: bytes | None) -> list[Said]:
@@ -64,13 +62,16 @@ def with_said(record: bytes, more: Iterable[Said]) -> bytes:
 class FeedbackFold(UserRecords[bytes]):
     """The opinions of the listeners of one partition of the feedback; a `Fold` of a worker's partition."""
 
-    hashes: Sequence[str] = (OPINIONS,)
+    score_sets: Sequence[str] = ()
     hashes_read_at_claim: Sequence[str] = ()
     duplicates = 0
 
     def __init__(self, cache_size: int = 100) -> None:
-        super().__init__(bytes, bytes, cache_size)
-        self.users, self.event_time = self, EventTime()
+        super().__init__(OPINIONS, bytes, bytes, cache_size)
+        self.event_time = EventTime()
+
+    def load_scores(self, collection: str, values: Scores) -> None:
+        """Do nothing: there are none."""
 
     def fold(self, batch: Sequence[tuple[int, Any]]) -> Sequence[tuple[int, Any]]:
         """Fold the batch."""
@@ -78,12 +79,12 @@ class FeedbackFold(UserRecords[bytes]):
         for _, said in batch:
             of_users.setdefault(said.user, []).append((said.timestamp_ms, said.track, said.kind))
         for user, more in of_users.items():
-            self._batch[user] = self._cache[user] = with_said(self._batch[user], more)
+            self.put(user, with_said(self.batch[user], more))
         return batch
 
     def take_changes(self) -> Changes:
         """Return the records of the listeners of the batch."""
-        fields = {b"%d" % user: record for user, record in self._take_batch().items()}
+        fields = {b"%d" % user: record for user, record in self.take_batch().items()}
         return Changes(hashes={OPINIONS: fields} if fields else {})
 
     def take_closed_sessions(self) -> list[Session]:

@@ -13,21 +13,17 @@ The record's layout, little-endian, version 1::
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from botify.schemas.events import Listen
-from botify.streams.folds.projection import Changes, Record
-from botify.streams.folds.users import CACHED, UserRecords
 
 LIKES_OF_USERS = "likes"
 
 LIKES = 128
 SESSION_LIKES = 16
-LIKED_FRACTION = 0.5
-"""The least share of a liked track."""
+LIKED_FRACTION = 0.5  # the least share of a liked track
 
 LIKE = np.dtype([("track", "<i4"), ("seed_track", "<i4"), ("fraction", "<f4")])
 
@@ -77,12 +73,8 @@ class Likes:
 
     def to_bytes(self) -> bytes:
         """Return the record; equal likes give equal bytes."""
-        return self.record_of(self.of_session, self.seed_track, self.session_id.encode(), self._likes)
-
-    @staticmethod
-    def record_of(of_session: int, seed_track: int, session_id: bytes, likes: bytes) -> bytes:
-        """Return the record of likes in parts."""
-        return _HEADER.pack(VERSION, of_session, seed_track, len(session_id)) + session_id + likes
+        session_id = self.session_id.encode()
+        return _HEADER.pack(VERSION, self.of_session, self.seed_track, len(session_id)) + session_id + self._likes
 
     @classmethod
     def from_bytes(cls, record: bytes) -> Likes:
@@ -96,27 +88,3 @@ class Likes:
         likes.seed_track, likes.of_session = seed_track, of_session
         likes._likes = record[session_end:]
         return likes
-
-
-class UserLikes(UserRecords[Likes]):
-    """Likes of the listeners of one partition."""
-
-    hashes: Sequence[str] = (LIKES_OF_USERS,)
-
-    def __init__(self, cache_size: int = CACHED) -> None:
-        super().__init__(Likes, Likes.from_bytes, cache_size)
-        self._changed: set[int] = set()
-
-    def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
-        """Fold the batch."""
-        likes, changed = self._batch, self._changed
-        for _, listen in batch:
-            if likes[listen.user].fold(listen):
-                changed.add(listen.user)
-        return batch
-
-    def changes(self) -> Changes:
-        """Return the records of the listeners whose likes have changed."""
-        batch, changed, self._changed = self._take_batch(), self._changed, set()
-        fields = {b"%d" % user: batch[user].to_bytes() for user in changed}
-        return Changes(hashes={LIKES_OF_USERS: fields} if fields else {})

@@ -1,18 +1,16 @@
-"""The protocol of a projection: a fold of one partition's listens, and the place of its result in the store."""
+"""What a fold reads and writes: fields of hashes and scores of sorted sets, as objects or packed for the store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
 
 import hiredis
 
 from botify.schemas.events import Listen
 
-Record = tuple[int, Listen]
-"""Offset and event."""
+Record = tuple[int, Listen]  # offset and event
 
 Fields = Mapping[bytes, bytes | None]
 Scores = Mapping[bytes, float]
@@ -85,33 +83,3 @@ class Changes:
             merged.hashes.update(part.hashes)
             merged.scores.update(part.scores)
         return merged
-
-
-class Projection(Protocol):
-    """A batch goes `missing` → (the caller reads) → `load` → `fold` → `changes`.
-
-    The result must be a pure function of the partition's records in order, whatever the batches are.
-    """
-
-    hashes: Sequence[str]
-    """Collections that are hashes; their fields are read when needed."""
-    score_sets: Sequence[str]
-    """Collections that are sorted sets; they are bounded, and read whole at the claim."""
-
-    def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
-        """Return the fields, by collection, that the batch needs and memory lacks."""
-
-    def load_fields(self, collection: str, values: Fields) -> None:
-        """Load fields of a hash; None if the store lacks them."""
-
-    def load_scores(self, collection: str, values: Scores) -> None:
-        """Load a sorted set."""
-
-    def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
-        """Fold the batch, and return the records for the next projection."""
-
-    def changes(self) -> Changes:
-        """Return what has changed since the last call."""
-
-    def erase(self, user: int) -> Changes:
-        """Forget a listener of whom nothing is left to be returned by `changes`, and return what to remove."""

@@ -14,23 +14,21 @@ recognised, so deduplication needs no state of its own.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import mmh3
 import numpy as np
 from numpy.typing import NDArray
 
 from botify.schemas.events import Listen
-from botify.streams.folds.projection import Changes, Fields, Record, Scores
+from botify.streams.folds.projection import Changes, Fields
 
 V = TypeVar("V")
 
 HISTORY_LISTENS = 50
-SESSION_TRACKS = 500
-"""Later tracks of a session are not kept."""
-POOR_FRACTION = 0.2
-"""A listen of at most this share was a poor one (Botify's bad streak)."""
+SESSION_TRACKS = 500  # later tracks of a session are not kept
+POOR_FRACTION = 0.2  # a listen of at most this share was a poor one (Botify's bad streak)
 
 LISTEN = np.dtype([("event", "<u8"), ("timestamp_ms", "<i8"), ("fraction", "<f8"), ("track", "<i4")])
 """One listen of the history. `event` is the hash of the event id."""
@@ -128,16 +126,17 @@ class UserState:
 
     def to_bytes(self) -> bytes:
         """Return the record; equal states give equal bytes."""
-        counts = self.listens, self.sessions, self.poor_streak, self.session_listens
-        return self.record_of(counts, self.last_timestamp_ms, self.session_id.encode(), self.heard, self.history)
-
-    @staticmethod
-    def record_of(
-        counts: Sequence[int], last_timestamp_ms: int, session_id: bytes, heard: bytes, history: bytes
-    ) -> bytes:
-        """Return the record of a state in parts; `counts` are listens, sessions, poor streak and session's listens."""
-        header = _HEADER.pack(VERSION, *counts, last_timestamp_ms, len(session_id))
-        return header + session_id + _LENGTH.pack(len(heard)) + heard + history
+        session_id = self.session_id.encode()
+        header = _HEADER.pack(
+            VERSION,
+            self.listens,
+            self.sessions,
+            self.poor_streak,
+            self.session_listens,
+            self.last_timestamp_ms,
+            len(session_id),
+        )
+        return header + session_id + _LENGTH.pack(len(self.heard)) + self.heard + self.history
 
     @classmethod
     def from_bytes(cls, record: bytes) -> UserState:
@@ -162,45 +161,41 @@ class UserState:
     __hash__ = None  # type: ignore[assignment]  # it changes
 
 
+USERS = "users"
+CACHED = 10_000  # records of each kind that are kept at least, of a partition; twice as many of 4 KB take 80 MB
+
+
 class UserRecords(Generic[V]):
-    """Records of the listeners of one partition: the fields of one hash, in a bounded cache.
+    """Records of the listeners of one partition: the fields of one hash, in a bounded cache; `batch` has the batch's.
 
     `new` and `read` make a new listener's record, and one from its bytes. Listeners beyond `cache_size` cost a read.
     """
 
-    hashes: Sequence[str]
-    score_sets: Sequence[str] = ()
-
-    def __init__(self, new: Callable[[], V], read: Callable[[bytes], V], cache_size: int) -> None:
-        self._new = new
-        self._read = read
+    def __init__(self, collection: str, new: Callable[[], V], read: Callable[[bytes], V], cache_size: int) -> None:
+        self._collection, self._new, self._read = collection, new, read
         self._cache: dict[int, V] = {}
         self._cache_size = cache_size
-        self._batch: dict[int, V] = {}
+        self.batch: dict[int, V] = {}
 
-    def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
+    def missing(self, batch: Sequence[tuple[int, Any]]) -> dict[str, list[bytes]]:
         """Return the users of the batch that are not in the cache."""
-        missing = []
-        for user in {listen.user for _, listen in batch}:
-            record = self._cache.get(user)
-            if record is None:
-                missing.append(b"%d" % user)
-            else:
-                self._batch[user] = record
-        return {self.hashes[0]: missing} if missing else {}
+        users = {event.user for _, event in batch}
+        self.batch |= {user: self._cache[user] for user in users if user in self._cache}
+        missing = [b"%d" % user for user in users if user not in self._cache]
+        return {self._collection: missing} if missing else {}
 
     def load_fields(self, collection: str, values: Fields) -> None:
         """Load missing records; a new listener's is empty."""
         for user, value in values.items():
-            record = self._new() if value is None else self._read(value)
-            self._batch[int(user)] = self._cache[int(user)] = record
+            self.batch[int(user)] = self._cache[int(user)] = self._new() if value is None else self._read(value)
 
-    def load_scores(self, collection: str, values: Scores) -> None:
-        """Do nothing: there are none."""
+    def put(self, user: int, record: V) -> None:
+        """Replace a record."""
+        self.batch[user] = self._cache[user] = record
 
-    def _take_batch(self) -> dict[int, V]:
+    def take_batch(self) -> dict[int, V]:
         """Return the batch's records; a cache twice too large keeps those that came last."""
-        batch, self._batch = self._batch, {}
+        batch, self.batch = self.batch, {}
         if len(self._cache) > 2 * self._cache_size:
             for user in list(self._cache)[: -self._cache_size]:
                 del self._cache[user]
@@ -209,31 +204,4 @@ class UserRecords(Generic[V]):
     def erase(self, user: int) -> Changes:
         """Forget a listener, between two batches."""
         self._cache[user] = self._new()
-        return Changes(hashes={self.hashes[0]: {b"%d" % user: None}})
-
-
-USERS = "users"
-CACHED = 10_000
-"""Records of each kind that are kept at least, of a partition; twice as many of 4 KB take 80 MB."""
-
-
-class UserStates(UserRecords[UserState]):
-    """States of the listeners of one partition; `duplicates` counts dropped events, whose id the history had."""
-
-    hashes: Sequence[str] = (USERS,)
-
-    def __init__(self, cache_size: int = CACHED) -> None:
-        super().__init__(UserState, UserState.from_bytes, cache_size)
-        self.duplicates = 0
-
-    def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
-        """Fold the batch and return it without the duplicates."""
-        states = self._batch
-        kept = [record for record in batch if states[record[1].user].fold(record[1])]
-        self.duplicates += len(batch) - len(kept)
-        return kept
-
-    def changes(self) -> Changes:
-        """Return the records of the listeners of the batch."""
-        fields = {b"%d" % user: state.to_bytes() for user, state in self._take_batch().items()}
-        return Changes(hashes={USERS: fields})
+        return Changes({self._collection: {b"%d" % user: None}})

@@ -24,8 +24,7 @@ from botify.streams.worker.faust_app import FoldingApp, FoldingConfig, make_app,
 from botify.streams.worker.metrics import LearnerCounters, ModelMetrics
 from botify.streams.worker.partition import KafkaPublisher
 
-BATCH_RECORDS = 64
-"""A record may hold 12,000 listens."""
+BATCH_RECORDS = 64  # a record may hold 12,000 listens
 
 
 class LearnerApp(FoldingApp):

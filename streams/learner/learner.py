@@ -18,10 +18,8 @@ from botify.streams.learner.sessions import FinishedSession, OpenSessions, cut, 
 
 LEARN_SESSIONS = 64
 """Models learn from this number at a time: few calls, and the same calls however listens were batched."""
-LEARN_LISTENS = CHUNK
-"""Models of listens make room after each multiple of this number, however listens were batched."""
-STEP_LISTENS = 4 * LEARN_LISTENS
-"""Most listens in a step of `fold_in_steps`: about 0.1 s."""
+LEARN_LISTENS = CHUNK  # models of listens make room after each multiple of this number, however listens were batched
+STEP_LISTENS = 4 * LEARN_LISTENS  # most listens in a step of `fold_in_steps`: about 0.1 s
 SNAPSHOT_LEAST = 1_000
 SNAPSHOT_LISTENS = 20_000
 """A snapshot is due after a tenth more listens than at the last one, at least `SNAPSHOT_LEAST` and at most this many.

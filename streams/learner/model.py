@@ -73,5 +73,4 @@ class ListenModel(OnlineModel, Protocol):
 MODELS: Sequence[type[OnlineModel]] = (ItemGraph, FactorModel, NextTrackProjection)
 """All models that the learner trains."""
 
-FORMAT = 6
-"""Raise it when the same batches give other bytes than before: learning then restarts at the topic's start."""
+FORMAT = 6  # raise it when the same batches give other bytes than before: learning then restarts at the topic's start

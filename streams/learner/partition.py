@@ -110,8 +110,7 @@ class LearnerSources:
             listens.close()
 
 
-LEARNER = "learner"
-"""The collection that holds the fields of `Learner.state`."""
+LEARNER = "learner"  # the collection that holds the fields of `Learner.state`
 SNAPSHOTS = "snapshots"
 """The collection that holds the last snapshot of each model up to the checkpoint, as it was sent to the topic."""
 
@@ -121,8 +120,7 @@ ticks. Writing takes up to a second of CPU time. After a crash, at most this num
 which takes about ten seconds.
 """
 TICK_S = 0.5
-PAUSE_TICKS = 4
-"""The topic pauses when no record has arrived for this time."""
+PAUSE_TICKS = 4  # the topic pauses when no record has arrived for this time
 MOST_PUT_OFF = 119
 RELEASE_LISTENS = 50
 """Listens after which pages of the catalogue are given back; a track that is met for the first time takes up to ten."""

@@ -79,10 +79,8 @@ def cut(arrays: Mapping[str, NDArray[Any]]) -> list[FinishedSession]:
     return [FinishedSession(*session) for session in zip(tracks, fractions, strict=True)]
 
 
-MOST_LISTENS = 64
-"""Kept of a session; later listens are not learned from."""
-MOST_SESSIONS = 200_000
-"""Open at a time; beyond it, a tenth of them is finished."""
+MOST_LISTENS = 64  # kept of a session; later listens are not learned from
+MOST_SESSIONS = 200_000  # open at a time; beyond it, a tenth of them is finished
 
 
 @dataclass(slots=True, eq=False)

@@ -46,8 +46,7 @@ from botify.streams.store.redis_store import RedisStore
 from botify.streams.worker.metrics import LearnerCounters
 from botify.streams.worker.partition import NullPublisher, send_training
 
-BATCH = 64
-"""A record may hold 12,000 listens."""
+BATCH = 64  # a record may hold 12,000 listens
 
 Progress = Callable[[int, int], None]
 """Told how many records were learned from since the last call, and how many there are."""
@@ -276,8 +275,7 @@ async def _open(settings: Settings) -> AsyncIterator[_Rebuilding]:
 
 _WITHOUT_MEMBERS = (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
 
-Sources = dict[tuple[str, int], int]
-"""(topic id, partition) of the listens -> next offset."""
+Sources = dict[tuple[str, int], int]  # (topic id, partition) of the listens -> next offset
 
 
 def copy_training(settings: Settings, shards: int, progress: Callable[[int, int], None]) -> Settings:

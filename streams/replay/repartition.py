@@ -74,19 +74,14 @@ from botify.streams.store.namespaces import (
 )
 from botify.streams.worker.partition import send_training
 
-CLOSE_ENOUGH = 500
-"""Records that the copy may lag when the old topic is closed."""
-ROUND_S = 0.2
-"""Pause between two rounds that found nothing to do."""
+CLOSE_ENOUGH = 500  # records that the copy may lag when the old topic is closed
+ROUND_S = 0.2  # pause between two rounds that found nothing to do
 CLOSED_S = 10.0
 """How long the old topic may be closed. If the workers do not fold it to its end by then, it is opened again."""
 POLL_S = 0.01
-PACE_S = 0.1
-"""A limited rate is kept over this time."""
-ROUND_RECORDS = 50_000
-"""Most records of an old partition that are copied before they are folded."""
-PATIENCE_S = 60.0
-"""How long the workers may fold nothing, although there are listens to fold."""
+PACE_S = 0.1  # a limited rate is kept over this time
+ROUND_RECORDS = 50_000  # most records of an old partition that are copied before they are folded
+PATIENCE_S = 60.0  # how long the workers may fold nothing, although there are listens to fold
 FILL_CONFIG = {**LISTENS_CONFIG, "retention.bytes": "-1", TIMESTAMP_TYPE: "CreateTime"}
 """While a topic is filled, all copies stay, and keep the time at which the broker took the original."""
 

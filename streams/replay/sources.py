@@ -138,8 +138,7 @@ def make_plan(
     return Plan(topic, state.topic_id, begin, stop, list(projections), partial)
 
 
-SLICE_S = 0.02
-"""Records that are due within this time are written together."""
+SLICE_S = 0.02  # records that are due within this time are written together
 
 
 class Pacer:

@@ -31,8 +31,7 @@ from botify.streams.store.redis_store import PartitionCopy, RedisContents, have_
 from botify.streams.worker.folding import by_feedback
 
 LIVE_TIMEOUT_S = 10.0
-CLOSE_ENOUGH = 1000
-"""Records that a namespace may lag when it becomes live; the workers fold them at once."""
+CLOSE_ENOUGH = 1000  # records that a namespace may lag when it becomes live; the workers fold them at once
 POLL_S = 0.05
 _ROUNDS = 20
 

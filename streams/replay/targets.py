@@ -34,11 +34,9 @@ from botify.streams.worker.folding import Folding, columns_when_compiled
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import KafkaPublisher, NullPublisher, Publishable, Publisher, WorkerPartition
 
-LANES = 4
-"""Partitions that are read at a time; each has a consumer with prefetched records."""
+LANES = 4  # partitions that are read at a time; each has a consumer with prefetched records
 
-Progress = Callable[[int], None]
-"""Told how many offsets were processed since the last call."""
+Progress = Callable[[int], None]  # told how many offsets were processed since the last call
 
 
 class Target(Protocol):

@@ -63,12 +63,9 @@ _BLOCKING_CLUSTER_RETRIES = 1
 PATIENCE_S = 20.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 PROBE_TIMEOUT_S = 3.0
-TIMEOUT_S = 10.0
-"""How long a reply may take: tools copy whole collections in one command."""
-REQUIRED_TIMEOUT_S = 5.0
-"""… of commands, whose users wait for the error."""
-FOLDING_TIMEOUT_S = 5.0
-"""… while folding: an apply takes milliseconds, a slow disk a second or two."""
+TIMEOUT_S = 10.0  # how long a reply may take: tools copy whole collections in one command
+REQUIRED_TIMEOUT_S = 5.0  # … of commands, whose users wait for the error
+FOLDING_TIMEOUT_S = 5.0  # … while folding: an apply takes milliseconds, a slow disk a second or two
 SERVING_TIMEOUT_S = 0.75
 """… while a listener waits: twice that, for a new connection and the reply, is less than any deadline."""
 _REFUSALS = ("MISCONF", "NOREPLICAS")

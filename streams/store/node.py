@@ -20,8 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from botify.streams.folds.projection import Bulk
 from botify.streams.store.protocol import Outcome
 
-Command = tuple[Any, ...]
-"""Name, key and arguments: str, bytes or int, or one `Bulk`."""
+Command = tuple[Any, ...]  # name, key and arguments: str, bytes or int, or one `Bulk`
 
 T = TypeVar("T")
 
@@ -197,11 +196,9 @@ async def _connection_of(node: Any) -> AsyncIterator[Any]:
         node.release(connection)
 
 
-Position = Sequence[bytes | None]
-"""`epoch`, `owner` and `next_offset`, as they are stored."""
+Position = Sequence[bytes | None]  # `epoch`, `owner` and `next_offset`, as they are stored
 
-MAX_ARGUMENTS = 50_000
-"""Most arguments of one command; Redis takes a million. Even, so pairs stay together."""
+MAX_ARGUMENTS = 50_000  # most arguments of one command; Redis takes a million. Even, so pairs stay together
 
 
 async def write_guarded(

@@ -22,12 +22,9 @@ from botify.streams.folds.projection import Changes
 class Outcome(Enum):
     """The outcome of an apply."""
 
-    APPLIED = "applied"
-    """State and checkpoint have moved."""
-    ALREADY = "already"
-    """The store has the new checkpoint already: the reply to an earlier try was lost."""
-    FENCED = "fenced"
-    """A later claim exists. Nothing was written; drop the partition's state."""
+    APPLIED = "applied"  # state and checkpoint have moved
+    ALREADY = "already"  # the store has the new checkpoint already: the reply to an earlier try was lost
+    FENCED = "fenced"  # a later claim exists. Nothing was written; drop the partition's state
     ROLLED_BACK = "rolled_back"
     """The checkpoint is not the worker's: the store lost writes. Nothing was written; claim again."""
 

@@ -45,8 +45,7 @@ from botify.streams.store.protocol import Claim, ClaimPosition, Outcome
 
 _HERE = Path(__file__).parent
 
-SCRIPT_ARGUMENTS = 1_000
-"""From here on a transaction's two round trips cost less than handing the arguments to Lua."""
+SCRIPT_ARGUMENTS = 1_000  # from here on a transaction's two round trips cost less than handing the arguments to Lua
 
 
 class RedisStore:
@@ -197,8 +196,7 @@ def _position_of(stored: Sequence[bytes | None]) -> tuple[int, str, int | None]:
     return int(epoch or 0), (owner or b"").decode(), None if next_offset is None else int(next_offset)
 
 
-PAGE_ITEMS = 4_000
-"""Redis is busy for a millisecond with a page."""
+PAGE_ITEMS = 4_000  # Redis is busy for a millisecond with a page
 
 V = TypeVar("V", bytes, float)
 
@@ -323,16 +321,14 @@ def _of_sorted(items: Iterable[tuple[bytes, bytes]]) -> str:
     return whole.hexdigest()
 
 
-COPY_TTL_S = 900
-"""When a copy expires: how long a reader may take."""
+COPY_TTL_S = 900  # when a copy expires: how long a reader may take
 
 
 class CopyLostError(BotifyError):
     """A copy of a partition has vanished while it was read, so what was read is not all of it."""
 
 
-NOT_OF_THIS_TOPIC = -1
-"""First offset of a state that continues a snapshot of another topic."""
+NOT_OF_THIS_TOPIC = -1  # first offset of a state that continues a snapshot of another topic
 
 
 @dataclass(frozen=True, slots=True)

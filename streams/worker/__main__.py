@@ -28,8 +28,7 @@ from botify.streams.worker.partition import KafkaPublisher, WorkerPartition
 
 BATCH_RECORDS = 24_000
 """About what `FETCH_BYTES` hold, so that a fetch gives a partition one batch unless its records compress well."""
-FEEDBACK_RECORDS = 1_000
-"""The opinions of at most this number of listeners are in memory at a time, each up to 26 KB."""
+FEEDBACK_RECORDS = 1_000  # the opinions of at most this number of listeners are in memory at a time, each up to 26 KB
 
 
 class WorkerApp(FoldingApp):

@@ -16,9 +16,9 @@ from botify.schemas.listen_columns import ListenColumns, accept_listens
 from botify.schemas.training import training_batches_of_columns
 from botify.schemas.validation import Intake, Rejected
 from botify.streams.folds.columns.partition import ColumnFold
-from botify.streams.folds.partition import PROJECTIONS
+from botify.streams.folds.partition import PROJECTIONS, Fold
 from botify.streams.folds.popularity import TrackRows
-from botify.streams.worker.folding import ByListen, Fold
+from botify.streams.worker.folding import ByListen
 
 
 class ByColumns(ByListen):

@@ -23,8 +23,7 @@ SEED_VARIABLE = "BOTIFY_FAILPOINTS_SEED"
 
 BEFORE_APPLY = "before-apply"
 AFTER_APPLY = "after-apply"
-DURING_CLAIM = "during-claim"
-"""After the epoch is raised, before the state is read."""
+DURING_CLAIM = "during-claim"  # after the epoch is raised, before the state is read
 
 POINTS = (BEFORE_APPLY, AFTER_APPLY, DURING_CLAIM)
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

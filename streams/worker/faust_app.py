@@ -44,14 +44,12 @@ log = logging.getLogger(__name__)
 TOPIC_CHECK_S = 5.0
 NAMESPACE_CHECK_S = 0.5
 HEARTBEAT_S = 1.0
-PROBE_S = 2.0
-"""How often writes to Redis are probed, so that an idle process detects refusals too."""
+PROBE_S = 2.0  # how often writes to Redis are probed, so that an idle process detects refusals too
 FETCH_BYTES = 3 * 1024 * 1024
 """Most bytes of a partition in a fetch. A fetch returns what there is: a few records under light load, all of this on a
 backlog. The longer a batch, the fewer states are written a listen."""
 
-STOP_S = 6.0
-"""Time to stop after a signal; then the process ends wherever it is. A container is killed after 8 seconds."""
+STOP_S = 6.0  # time to stop after a signal; then the process ends wherever it is. A container is killed after 8 seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,40 +8,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 from botify.core.errors import RejectedMessageError
 from botify.core.kafka.column_fetch import fetch_columns
 from botify.core.numba_cache import give_back_compiler, use_own_cache
 from botify.schemas.event_time import EventTime
-from botify.schemas.events import Feedback, Listen, Session, TrainingBatch
+from botify.schemas.events import Feedback, Listen, TrainingBatch
 from botify.schemas.training import training_batches_of
 from botify.schemas.validation import Intake, Rejected, decode_and_validate
 from botify.streams.folds.feedback import FeedbackFold
-from botify.streams.folds.partition import PartitionFold
+from botify.streams.folds.partition import Fold
 from botify.streams.folds.popularity import TrackRows
-from botify.streams.folds.projection import Changes, Fields, Record, Scores
+from botify.streams.folds.projection import Record
+from botify.streams.folds.reference import ReferenceFold
 
 log = logging.getLogger(__name__)
-
-
-class Fold(Protocol):
-    """The state of a partition; see `PartitionFold`. A batch is what the `Folding` accepts."""
-
-    users: Any
-    event_time: EventTime
-    score_sets: Sequence[str]
-    hashes_read_at_claim: Sequence[str]
-
-    def missing(self, batch: Any) -> Mapping[str, list[bytes]]: ...  # noqa: D102
-    def load_fields(self, collection: str, values: Fields) -> None: ...  # noqa: D102
-    def load_scores(self, collection: str, values: Scores) -> None: ...  # noqa: D102
-    def fold(self, batch: Any) -> Any: ...  # noqa: D102
-    def take_changes(self) -> Changes: ...  # noqa: D102
-    def erase(self, user: int) -> Changes: ...  # noqa: D102
-    def take_closed_sessions(self) -> list[Session]: ...  # noqa: D102
 
 
 class ByListen:
@@ -52,7 +36,7 @@ class ByListen:
 
     def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
         """Return the fold of a partition, to be loaded."""
-        return PartitionFold(partition, only, rows, nothing_stored=nothing_stored)
+        return ReferenceFold(partition, only, nothing_stored=nothing_stored)
 
     def since(self, records: Sequence[Any], offset: int) -> Sequence[Any]:
         """Return the records from an offset on."""
@@ -146,8 +130,7 @@ class ColumnsWhenCompiled:
 
 
 MANY_RECORDS = 100_000
-READ_S = 5.0
-"""Longer than reading the cache takes."""
+READ_S = 5.0  # longer than reading the cache takes
 
 
 def columns_when_compiled(records: int) -> Callable[[], Folding]:

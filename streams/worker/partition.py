@@ -21,11 +21,11 @@ from botify.schemas.model_parts import ModelPublisher
 from botify.schemas.topics import MAX_MODEL_BYTES, Topics
 from botify.schemas.training import shard_of, training_batches_of
 from botify.schemas.validation import Intake, Rejected, erased_user
-from botify.streams.folds.partition import PROJECTIONS
+from botify.streams.folds.partition import PROJECTIONS, Fold
 from botify.streams.folds.popularity import TrackRows
 from botify.streams.folds.projection import Changes
 from botify.streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
-from botify.streams.worker.folding import Fold, Folding, by_listen
+from botify.streams.worker.folding import Folding, by_listen
 from botify.streams.worker.metrics import WorkerCounters
 
 log = logging.getLogger(__name__)
@@ -306,7 +306,7 @@ class WorkerPartition(ClaimedPartition):
     async def _take(self, records: Sequence[Any]) -> Outcome:
         good, rejected = self._folding.accept(records, self._intake, self.event_time)
         await self._read_missing(good)
-        duplicates = self._fold.users.duplicates
+        duplicates = self._fold.duplicates
         kept = self._fold.fold(good)
         changes, sessions = self._fold.take_changes(), self._fold.take_closed_sessions()
         topic_id, new_next = self._position.claim.topic_id or "", records[-1].offset + 1
@@ -323,7 +323,7 @@ class WorkerPartition(ClaimedPartition):
             counters = self._counters
             counters.batches += 1
             counters.listens += len(good)
-            counters.duplicates += self._fold.users.duplicates - duplicates
+            counters.duplicates += self._fold.duplicates - duplicates
             for letter in rejected:
                 counters.rejected[type(letter.reason).__name__] += 1
             counters.sessions += len(sessions)

@@ -22,8 +22,7 @@ from botify.streams.worker.partition import ClaimedPartition
 
 log = logging.getLogger(__name__)
 
-WAITING_BATCHES = 1
-"""Runs that wait for a task before fetching is delayed."""
+WAITING_BATCHES = 1  # runs that wait for a task before fetching is delayed
 HELD_BYTES = 8 * 1024 * 1024
 """Bytes of all records in the tasks before fetching is delayed.
 
@@ -65,12 +64,9 @@ class PartitionTask:
     claimed: ClaimedPartition
     batches: asyncio.Queue[Batch | _Order] = field(default_factory=asyncio.Queue)
     """Not bounded itself, so that orders never wait; `PartitionManager.submit` waits before it adds a batch."""
-    waiting_batches: int = 0
-    """Of `batches`; at most `WAITING_BATCHES`."""
-    checkpoint_ordered: bool = False
-    """Whether an order to checkpoint waits; there is no second one."""
-    held_bytes: int = 0
-    """Of submitted batches that are not processed yet."""
+    waiting_batches: int = 0  # of `batches`; at most `WAITING_BATCHES`
+    checkpoint_ordered: bool = False  # whether an order to checkpoint waits; there is no second one
+    held_bytes: int = 0  # of submitted batches that are not processed yet
     doubtful_gap_at: int | None = None
     open: bool = True
     task: asyncio.Task[None] | None = None

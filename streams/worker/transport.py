@@ -83,18 +83,14 @@ class NoReadOffsets(dict[TP, int | None]):
 CLAIM_S = 80.0
 """How long a claim may take. After its `broker_request_timeout`, 90 s, Faust would end without an error what waits for
 claims, and the process would never fold again."""
-LONG_POLL_MS = 500
-"""How long a broker waits for a first record."""
+LONG_POLL_MS = 500  # how long a broker waits for a first record
 GATHER_SHARE = 0.07
 """The share of a core that calls for 1 ms of gathering: a fifth of one calls for 8 ms, half of one for 50."""
-SPARE_SHARE = 0.15
-"""A smaller share calls for none: there is time to spare."""
-NEWEST = 0.2
-"""Weight of the last fetch in the mean share."""
+SPARE_SHARE = 0.15  # a smaller share calls for none: there is time to spare
+NEWEST = 0.2  # weight of the last fetch in the mean share
 MOST_GATHER_MS = 50
 """A backlog is not waited for: the fetch is sent while the last one is folded, and finds `ENOUGH_BYTES`."""
-ENOUGH_BYTES = 1024 * 1024
-"""A fetch that finds this number of bytes is answered at once."""
+ENOUGH_BYTES = 1024 * 1024  # a fetch that finds this number of bytes is answered at once
 
 
 class ClaimTimeoutError(BotifyError):

@@ -23,7 +23,7 @@ from botify.services.recommender import filters, sessions
 from botify.services.recommender.filters import Filters
 from botify.services.recommender.sessions import PendingListens
 from botify.streams.folds.columns.listeners import ROW_BYTES, Listeners
-from botify.streams.folds.users import HISTORY_LISTENS, SESSION_TRACKS, USERS, UserState, UserStates
+from botify.streams.folds.users import HISTORY_LISTENS, SESSION_TRACKS, USERS, UserRecords, UserState
 from botify.streams.learner.sessions import MOST_LISTENS, OpenSessions
 
 MANY = 500
@@ -86,11 +86,11 @@ def fill_pending(monkeypatch: pytest.MonkeyPatch, listeners: int, requests: int)
 
 
 def fill_users(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
-    states, record = UserStates(cache_size=200), longest_state()
+    states, record = UserRecords(USERS, UserState, UserState.from_bytes, cache_size=200), longest_state()
     for user in range(2_000):
-        states.missing([(SimpleNamespace(), listen_of(user, 0))])  # type: ignore[list-item]
+        states.missing([(0, listen_of(user, 0))])
         states.load_fields(USERS, {b"%d" % user: record + b""})
-        states.changes()
+        states.take_batch()
     return states, 2 * 200 * 4_096
 
 

@@ -16,8 +16,7 @@ Ints = NDArray[np.int64]
 T = TypeVar("T", bound=tuple[Any, ...])
 
 FEW_ROWS = 256
-ID_BYTES = 32
-"""Room for a session's id at first."""
+ID_BYTES = 32  # room for a session's id at first
 
 _EMPTY = -1
 _FEW = 1024

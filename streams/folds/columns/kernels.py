@@ -44,8 +44,7 @@ class Users(NamedTuple):
     session_length: Ints
     heard: NDArray[np.int32]
     heard_count: Ints
-    history: Any
-    """of dtype `LISTEN`, shape (n, HISTORY_LISTENS)"""
+    history: Any  # of dtype `LISTEN`, shape (n, HISTORY_LISTENS)
     first: Ints
     kept: Ints
 
@@ -57,8 +56,7 @@ class LikeRows(NamedTuple):
     session_length: Ints
     seed_track: Ints
     of_session: Ints
-    likes: Any
-    """of dtype `LIKE`, shape (n, LIKES)"""
+    likes: Any  # of dtype `LIKE`, shape (n, LIKES)
     first: Ints
     kept: Ints
 
@@ -92,8 +90,7 @@ class Results(NamedTuple):
 class Closed(NamedTuple):
     """Sessions that a batch has closed, in order: copies of their rows, and why (0 `end`, 1 `next`, 2 `gap`)."""
 
-    numbers: Ints
-    """shape (n, 6): user, first offset, start, end, tracks, reason."""
+    numbers: Ints  # shape (n, 6): user, first offset, start, end, tracks, reason
     time: NDArray[np.float64]
     session: Bytes
     session_length: Ints
@@ -270,7 +267,7 @@ def fold_sessions(
     gap_ms: int,
     closed: Closed,
 ) -> tuple[int, int, int]:
-    """Fold listens in order; return the heap's size, the watermark and the number of closed sessions. `Sessions.fold`.
+    """Fold listens in order; return the heap's size, the watermark and the number of closed sessions.
 
     `rows` are of each listen's user, whose `user` is set. `policies` are -1 for listens that were not recommended.
     """

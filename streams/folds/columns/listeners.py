@@ -27,10 +27,9 @@ _HEARD = 16
 
 
 class Listeners:
-    """States and likes of the listeners of one partition; `duplicates` counts events whose id the history had."""
+    """States and likes of the listeners of one partition."""
 
     def __init__(self, *, with_likes: bool, most_rows: int = MOST_ROWS) -> None:
-        self.duplicates = 0
         self.hashes = (USERS, LIKES_OF_USERS) if with_likes else (USERS,)
         self._most_rows = most_rows
         self._row_of = RowsOfIds()
@@ -73,7 +72,6 @@ class Listeners:
         while (at := fold_users(self._users, self._rows, listens, kept, at)) < len(kept):
             width = min(2 * self._users.heard.shape[1], SESSION_TRACKS)
             self._users = resized(self._users, len(self._used), heard=width)
-        self.duplicates += len(kept) - int(kept.sum())
         return kept
 
     def fold_likes(self, listens: Listens, kept: NDArray[np.bool_]) -> None:

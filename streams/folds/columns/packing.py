@@ -13,8 +13,7 @@ from botify.streams.folds.columns.kernels import LikeRows, OpenRows, Users
 from botify.streams.folds.likes import VERSION as LIKES_VERSION
 from botify.streams.folds.users import VERSION as USERS_VERSION
 
-FRAME_BYTES = 48
-"""Room for the field, the two lengths and the ends of lines."""
+FRAME_BYTES = 48  # room for the field, the two lengths and the ends of lines
 _RETURN, _NEWLINE, _DOLLAR, _ZERO = 13, 10, 36, 48
 
 
@@ -81,7 +80,7 @@ def _end(out: np.ndarray, at: int) -> int:
 def pack_users(
     users: Users, heard: np.ndarray, histories: np.ndarray, numbers: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
-    """Pack the records of rows, `numbers` being their listeners. `UserState.record_of`.
+    """Pack the records of rows, `numbers` being their listeners. `UserState.to_bytes`.
 
     `heard` and `histories` are the bytes of the table's columns, shape (n, width).
     """
@@ -108,7 +107,7 @@ def pack_users(
 
 @njit(cache=True)
 def pack_likes(likes: LikeRows, rings: np.ndarray, numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Pack the likes of rows, `numbers` being their listeners. `Likes.record_of`.
+    """Pack the likes of rows, `numbers` being their listeners. `Likes.to_bytes`.
 
     `rings` are the bytes of the table's likes, shape (n, width).
     """
@@ -131,7 +130,7 @@ def pack_likes(likes: LikeRows, rings: np.ndarray, numbers: np.ndarray, rows: np
 def pack_sessions(
     opened: OpenRows, times: np.ndarray, names: np.ndarray, ends: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
-    """Pack open sessions. `OpenSession.record_of`.
+    """Pack open sessions. `OpenSession.to_bytes`.
 
     `times` are the bits of `opened.time`. `names` are those of the policies, one after another; `ends` says where each
     begins, and the end of the last.

@@ -1,4 +1,4 @@
-"""Projection `popularity` over columns: the scores of `Popularity`, with rows, tops and records by compiled code.
+"""Projection `popularity` over columns; see `botify.streams.folds.popularity`.
 
 The best tracks of a half-life are a heap whose root is the worst of them.
 """
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from botify.streams.folds.columns.ids import FEW_ROWS, RowsOfIds, at_least, first_of_each
 from botify.streams.folds.columns.packing import pack_rows
-from botify.streams.folds.popularity import TOP_TRACKS, Popularity, Rows, TrackRows, Tracks
-from botify.streams.folds.projection import Bulk, Fields, PackedFields, ScoreChanges, Scores
+from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, TOP_TRACKS, TOPS, TrackRows
+from botify.streams.folds.projection import Bulk, Changes, Fields, PackedFields, Scores
 
 Ints = NDArray[np.int64]
 
@@ -84,7 +84,7 @@ def update(
     """Take new scores of tracks, none twice and none lower than before; return the counts of entries and of leaves.
 
     `left` (int64, shape (size, 2)) is set to the tracks that have left, and their rows; `stays` (bool, shape (n,)) to
-    whether a track is in the heap now. `_Top.update`.
+    whether a track is in the heap now. `Top.update` of the reference.
     """
     leaves = 0
     for one in range(len(rows)):
@@ -148,46 +148,91 @@ class TopHeap:
         return changed
 
 
-class ColumnPopularity(Popularity):
-    """Scores of the tracks heard in one partition; see `Popularity`."""
+_FIRST_ROWS = 1024
+
+
+class Popularity:
+    """Scores of the tracks heard in one partition, for all half-lives at once.
+
+    Scores are in dense arrays, 25 bytes a track, and read from the store when first needed, unless it has
+    `nothing_stored`. `rows` is shared with the folds of other partitions.
+
+    Examples
+    --------
+    >>> popularity = Popularity(nothing_stored=True)
+    >>> popularity.missing(np.array([7]))
+    {}
+    >>> popularity.add(np.array([7]), np.array([0.5]), np.array([3_600_000]))
+    >>> popularity.changes().scores["popularity:1h"]  # log2(0.5 · 2^1)
+    {b'7': 0.0}
+    """
 
     def __init__(
         self, rows: TrackRows | None = None, top_tracks: int = TOP_TRACKS, *, nothing_stored: bool = False
     ) -> None:
-        super().__init__(rows, top_tracks, nothing_stored=nothing_stored)
-        if self._row_of.index is None:
-            self._row_of.index = RowsOfIds()
-        self._heaps = [TopHeap(top_tracks) for _ in self.score_sets]
-        self._met = np.zeros(len(self._loaded), dtype=np.bool_)
+        shared = TrackRows() if rows is None else rows
+        if shared.index is None:
+            shared.index = RowsOfIds()
+        self._row_of: RowsOfIds = shared.index
+        self._nothing_stored = nothing_stored
+        self._scores = np.full((_FIRST_ROWS, len(HALF_LIVES_MS)), -np.inf)
+        self._loaded = np.zeros(_FIRST_ROWS, dtype=np.bool_)  # whether a row has what the store has
+        self._met = np.zeros(_FIRST_ROWS, dtype=np.bool_)
+        self._tops = {name: TopHeap(top_tracks) for name in TOPS}
+        self._touched: list[tuple[Ints, Ints]] = []  # rows and tracks
+
+    def missing(self, tracks: Ints) -> dict[str, list[bytes]]:
+        """Return those of the tracks that are not in memory."""
+        loaded = self._loaded[self._rows(tracks)] if not self._nothing_stored else ()
+        missing = () if np.all(loaded) else np.unique(tracks[~np.asarray(loaded)]).tolist()
+        return {POPULARITY: [b"%d" % track for track in missing]} if missing else {}
+
+    def load_fields(self, values: Fields) -> None:
+        """Load the scores of tracks; a new track has none."""
+        rows = self._rows(np.array([int(field) for field in values], dtype=np.int64))
+        self._loaded[rows] = True
+        for row, record in zip(rows.tolist(), values.values(), strict=True):
+            if record is not None:
+                self._scores[row] = np.frombuffer(record, dtype="<f8")
 
     def load_scores(self, collection: str, values: Scores) -> None:
         """Load the top of a half-life."""
         tracks = np.array([int(member) for member in values], dtype=np.int64)
-        rows, scores = self._rows(tracks), np.array([*values.values()], dtype=np.float64)
-        self._heaps[self.score_sets.index(collection)].update(rows, tracks, scores)
+        self._tops[collection].update(self._rows(tracks), tracks, np.array([*values.values()], dtype=np.float64))
 
-    def _rows(self, tracks: Tracks) -> Rows:
-        rows: Rows = self._row_of.index.of(tracks)[0]
-        return rows
+    def add(self, tracks: Ints, fractions: NDArray[np.float64], timestamps_ms: Ints) -> None:
+        """Add listens, in order (`ufunc.at` works through its arguments one by one)."""
+        heard = fractions > 0.0
+        if not heard.any():
+            return
+        tracks = tracks[heard]
+        rows = self._rows(tracks)
+        weights, times_ms = np.log2(fractions[heard]), timestamps_ms[heard].astype(np.float64)
+        for column, half_life_ms in enumerate(HALF_LIVES_MS.values()):
+            np.logaddexp2.at(self._scores[:, column], rows, weights + times_ms / half_life_ms)
+        self._touched.append((rows, tracks))
 
-    def _count_rows(self) -> int:
-        count: int = self._row_of.index.count
-        return count
-
-    def _update_tops(self, rows: Rows, tracks: Tracks, scores: NDArray[np.float64]) -> dict[str, ScoreChanges]:
-        columns = np.ascontiguousarray(scores.T)
-        return {
-            name: top.update(rows, tracks, column)
-            for name, top, column in zip(self.score_sets, self._heaps, columns, strict=True)
-        }
-
-    def _first_of_each(self, rows: Rows) -> NDArray[np.int64]:
-        if len(self._met) < len(self._loaded):
-            self._met = np.zeros(len(self._loaded), dtype=np.bool_)
+    def changes(self) -> Changes:
+        """Return the scores of the batch's tracks, and the changes of the tops."""
+        if not self._touched:
+            return Changes()
+        rows, tracks = (np.concatenate(column) for column in zip(*self._touched, strict=True))
         firsts = np.empty(len(rows), dtype=np.int64)
-        return firsts[: first_of_each(rows, self._met, firsts)]
+        firsts = firsts[: first_of_each(rows, self._met, firsts)]
+        rows, tracks, self._touched = rows[firsts], tracks[firsts], []
+        scores = self._scores[rows]
+        packed = pack_rows(tracks, scores.view(np.uint8).reshape(len(scores), -1)).tobytes()
+        tops = zip(self._tops.items(), np.ascontiguousarray(scores.T), strict=True)
+        return Changes(
+            {POPULARITY: PackedFields(Bulk(2 * len(tracks), packed))},
+            {name: top.update(rows, tracks, of_half_life) for (name, top), of_half_life in tops},
+        )
 
-    @staticmethod
-    def _fields(tracks: Tracks, scores: NDArray[np.float64]) -> Fields:
-        rows = scores.view(np.uint8).reshape(len(scores), -1)
-        return PackedFields(Bulk(2 * len(tracks), pack_rows(tracks, rows).tobytes()))
+    def _rows(self, tracks: Ints) -> Ints:
+        """Return the rows of tracks, the next ones of new tracks, and make room for them."""
+        rows, _ = self._row_of.of(tracks)
+        size = len(self._loaded)
+        if (more := at_least(self._row_of.count, size) - size) > 0:
+            self._scores = np.pad(self._scores, ((0, more), (0, 0)), constant_values=-np.inf)
+            self._loaded, self._met = np.pad(self._loaded, (0, more)), np.zeros(size + more, dtype=np.bool_)
+        return rows

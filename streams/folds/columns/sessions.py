@@ -1,8 +1,7 @@
-"""Projection `sessions` over columns: the open sessions of `Sessions` and the results of its policies, a row each."""
+"""Projection `sessions` over columns: the open sessions and the results of policies, a row each."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,12 +30,11 @@ from botify.streams.folds.sessions import (
 Ints = NDArray[np.int64]
 
 _REASONS = {END: "end", NEXT: "next", GAP: "gap"}
-_RESULT = struct.Struct("<dd")
 _FEW_POLICIES = 16
 
 
 class SessionColumns:
-    """Sessions of one partition; see `Sessions`, whose attributes it has."""
+    """Sessions of one partition; the caller takes those that have `closed`."""
 
     hashes: Sequence[str] = (OPEN_SESSIONS, POLICY_RESULTS)
 
@@ -95,7 +93,7 @@ class SessionColumns:
         self._add_closed(closed, ended)
 
     def changes(self) -> Changes:
-        """Return the changed sessions (None for closed ones) and the watermark; see `Sessions.changes`."""
+        """Return the changed sessions (None for closed ones) and the watermark."""
         if not (times := self._watermark.take_changes(touched=self._touched)):
             return Changes()
         self._touched = False
@@ -107,7 +105,7 @@ class SessionColumns:
         return Changes(hashes={OPEN_SESSIONS: fields, **({POLICY_RESULTS: results} if results else {})})
 
     def erase(self, user: int) -> Changes:
-        """Drop a listener's open session, between two batches; see `Sessions.erase`."""
+        """Drop a listener's open session, between two batches: it never closes, and its policy keeps its time."""
         number = np.array([user])
         row = self._rows_of(number)
         self._open.opened[row] = False
@@ -135,19 +133,10 @@ class SessionColumns:
             closed.session_length[:count].tolist(),
             strict=True,
         )
-        for at, ((user, first_offset, started_ms, ended_ms, tracks, reason), time, length) in enumerate(rows):
-            self.closed.append(
-                Session(
-                    event_id=f"{self._partition}-{first_offset}",
-                    session_id=ids[at * width : at * width + length].decode(),
-                    user=user,
-                    started_ms=started_ms,
-                    ended_ms=ended_ms,
-                    tracks=tracks,
-                    time=time,
-                    closed_by=_REASONS[reason],
-                )
-            )
+        for at, ((user, first_offset, started_ms, ended_ms, tracks, code), time, length) in enumerate(rows):
+            id_ = ids[at * width : at * width + length].decode()
+            event_id, reason = f"{self._partition}-{first_offset}", _REASONS[code]
+            self.closed.append(Session(event_id, id_, user, started_ms, ended_ms, tracks, time, reason))
 
     def _load(self, user: int, session: OpenSession) -> None:
         id_ = session.session_id.encode()
@@ -182,7 +171,7 @@ class SessionColumns:
 
 
 class PolicyRows:
-    """The results of one partition, a row a policy; see `PolicyResults`. An end leaves `keep` of earlier results.
+    """The results of one partition, a row a policy. An end leaves `keep` of earlier results.
 
     `text` has the names, one after another, and `ends` where each ends, after a 0.
     """
@@ -229,7 +218,7 @@ class PolicyRows:
         rows = np.flatnonzero(self.results.changed).tolist()
         self.results.changed[:] = False
         return {
-            self.names[row]: _RESULT.pack(self.results.time[row], self.results.ends[row])
+            self.names[row]: PolicyResult(self.results.time[row], self.results.ends[row]).to_bytes()
             for row in sorted(rows, key=self.names.__getitem__)
         }
 

@@ -65,26 +65,20 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 DIMENSIONS = 32
-BIAS = DIMENSIONS
-"""Column of the bias b, behind the vector."""
+BIAS = DIMENSIONS  # column of the bias b, behind the vector
 SQUARES = DIMENSIONS + 1
 """Column of the sum of the row's mean squared gradients, behind the bias; snapshots leave it out."""
 RATE, ARTIST_RATE, GENRE_RATE, REPEAT_RATE, MATCH_RATE = 0.1, 0.1, 0.05, 0.1, 0.1
-FIRST_MATCH = 1.0
-"""What a match of any label is worth before anything was learned."""
-LEAST_KEPT = 0.05
-"""Bound of ρ_k; it divides."""
-FIRST_SQUARES = 0.05
-"""Where the sums begin."""
-LEAST_EVIDENCE = 1e-9
-"""Of a row of which nothing was learned: of such rows in all shards, the plain mean counts."""
+FIRST_MATCH = 1.0  # what a match of any label is worth before anything was learned
+LEAST_KEPT = 0.05  # bound of ρ_k; it divides
+FIRST_SQUARES = 0.05  # where the sums begin
+LEAST_EVIDENCE = 1e-9  # of a row of which nothing was learned: of such rows in all shards, the plain mean counts
 DECAY = 0.002
 FORGET_SESSIONS = 5_000
 MOST_GRADIENT = 1.0
 SESSIONS_AT_ONCE = 32
 _SEED = 0x66697374
-_ARTIST_STREAM, _GENRE_STREAM = 1, 2
-"""Keep an artist and a genre of one name apart."""
+_ARTIST_STREAM, _GENRE_STREAM = 1, 2  # keep an artist and a genre of one name apart
 _FIRST_BIAS = -2.0
 _TRACK_NOISE, _ARTIST_NOISE, _GENRE_NOISE = 0.05, 0.1, 0.1
 NO_GENRE = ""

@@ -63,11 +63,9 @@ from botify.streams.learner.models.tables import RowTable, pack, unpack
 
 log = logging.getLogger(__name__)
 
-CHUNK = 512
-"""Events between two renewals of what changes slowly: decay, popular items, what is forgotten."""
+CHUNK = 512  # events between two renewals of what changes slowly: decay, popular items, what is forgotten
 POOL_EVERY = 2048
-_RESCALE_AT = 40.0
-"""Doublings after which forward decay starts again from 1."""
+_RESCALE_AT = 40.0  # doublings after which forward decay starts again from 1
 NO_TRACK = -1
 
 

@@ -32,12 +32,9 @@ Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 SETTINGS = replace(DEFAULTS, most_links=1 << 23, most_users=200_000, most_events=1 << 20)
-LEAST_NEIGHBOURS = 24
-"""Kept of a track in any snapshot; a model that has no room for them forgets tracks."""
-MOST_ROWS = 1 << 16
-"""Rows are written as 16-bit numbers."""
-_OTHER_BYTES = 1 << 15
-"""Of a snapshot without its tracks: the stacker, and what describes the arrays."""
+LEAST_NEIGHBOURS = 24  # kept of a track in any snapshot; a model that has no room for them forgets tracks
+MOST_ROWS = 1 << 16  # rows are written as 16-bit numbers
+_OTHER_BYTES = 1 << 15  # of a snapshot without its tracks: the stacker, and what describes the arrays
 _ITEM_BYTES = 8 + 8 + 8 + 4 + 2 + 4
 """Of a track without its neighbours: id, two counts, a root, the number of neighbours, and the scale of the weights."""
 _TO_MERGE = ("item_ids", "plays", "recent", "clock", "stacker", "scales", "hidden", "output", "counts", "entries")

@@ -18,45 +18,31 @@ Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-WAYS = 16
-"""Places of a row in which a neighbour can be; their ids fill one cache line."""
+WAYS = 16  # places of a row in which a neighbour can be; their ids fill one cache line
 FORWARD, BACKWARD, WIDE = 0, 1, 2
 """Columns of weights: played after the item, played before it, both with the wide lag kernel."""
-SUMS = 11
-"""Sums over the history's neighbours that a candidate collects."""
-SESSION, SKIPS_NEAR, SKIPS_WIDE = 8, 9, 10
-"""Those over the present session alone, and those over what was skipped."""
+SUMS = 11  # sums over the history's neighbours that a candidate collects
+SESSION, SKIPS_NEAR, SKIPS_WIDE = 8, 9, 10  # those over the present session alone, and those over what was skipped
 FEATURES = 18
-LOGARITHMS = 13
-"""The first features are logarithms."""
-QUIET = (10, 11, 12)
-"""Features that are constant in a log without pauses or without skips: they begin without effect."""
-LEAST_VARIANCE, LEAST_VARIANCE_OF_QUIET = 1e-4, 1.0
-"""Bounds of the variance by which a feature is standardised."""
+LOGARITHMS = 13  # the first features are logarithms
+QUIET = (10, 11, 12)  # features that are constant in a log without pauses or without skips: they begin without effect
+LEAST_VARIANCE, LEAST_VARIANCE_OF_QUIET = 1e-4, 1.0  # bounds of the variance by which a feature is standardised
 LOG_OFFSET = 1e-3
 CUT_WIDE = 0.3
-GROUPS = 4
-"""Histories of less than 6, 15, 40, and more events have weights of their own in addition to the shared ones."""
-HIDDEN = 16
-"""Hidden units of the stacker, in addition to its linear part."""
-CONTEXT, BIAS = FEATURES, FEATURES + 1
-"""Rows of the hidden weights after those of the features."""
+GROUPS = 4  # histories of less than 6, 15, 40, and more events have weights of their own in addition to the shared ones
+HIDDEN = 16  # hidden units of the stacker, in addition to its linear part
+CONTEXT, BIAS = FEATURES, FEATURES + 1  # rows of the hidden weights after those of the features
 LEAK = 0.01
 ADAGRAD_START = 1e-3
 ADAGRAD_START_HIDDEN = 1e-2
-NEGLIGIBLE = 1e-4
-"""A candidate whose error is smaller does not move the hidden units."""
-NEWEST = 4096
-"""Events of a history that are read at most."""
+NEGLIGIBLE = 1e-4  # a candidate whose error is smaller does not move the hidden units
+NEWEST = 4096  # events of a history that are read at most
 FIRST_WEIGHTS = np.array([0.3, 0.1, 0.3, 0.2, 0.1, 0, 0, 0.1, -0.3, 0.1, 0, 0, 0, 0.1, 0.2, 0.1, 0, 0])
 """Of the features in units of their standard deviation, before anything is learned."""
-SESSION_GAP_MS = 30 * 60 * 1000
-"""A session ends when its user does nothing for longer than this."""
+SESSION_GAP_MS = 30 * 60 * 1000  # a session ends when its user does nothing for longer than this
 SKIP_BELOW = 0.5
-SKIPS = 8
-"""Most events of a history with a value below `SKIP_BELOW` that count as skips, the last ones."""
-POOL = 40
-"""Popular items, and items popular of late, that are always candidates."""
+SKIPS = 8  # most events of a history with a value below `SKIP_BELOW` that count as skips, the last ones
+POOL = 40  # popular items, and items popular of late, that are always candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +260,7 @@ def _first_hidden(seed: int, rows: int, spread: float) -> Floats:
     return weights
 
 
-ROWS = 4096
-"""Rows that are narrowed together, so that this needs little memory."""
+ROWS = 4096  # rows that are narrowed together, so that this needs little memory
 
 
 def narrowed(state: State, used: int) -> State:

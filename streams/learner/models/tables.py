@@ -16,10 +16,8 @@ from botify.core.throttle import throttle
 Arrays = Mapping[str, NDArray[Any]]
 S = TypeVar("S", bound=np.generic)
 
-COMPRESSED_BYTES = 64 * 1024
-"""From here on bytes are compressed where they are stored."""
-LAYOUT_BYTES = 1024
-"""Most bytes of the line of JSON without what it says about the arrays."""
+COMPRESSED_BYTES = 64 * 1024  # from here on bytes are compressed where they are stored
+LAYOUT_BYTES = 1024  # most bytes of the line of JSON without what it says about the arrays
 
 
 def pack(about: Mapping[str, Any], arrays: Arrays) -> bytes:
@@ -84,8 +82,7 @@ def expanded(stored: bytes) -> bytes:
         raise ValueError(f"the bytes are neither packed nor compressed: {error}") from error
 
 
-AT_ONCE = 1 << 12
-"""Rows of a large table that are computed together, so that what is needed meanwhile stays small."""
+AT_ONCE = 1 << 12  # rows of a large table that are computed together, so that what is needed meanwhile stays small
 
 
 def blocks(n: int, size: int = AT_ONCE) -> Iterator[slice]:

@@ -34,12 +34,9 @@ from botify.schemas.track_columns import LABELS, UNKNOWN
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-INDIFFERENT = 0.4
-"""The fraction that is neither positive nor negative evidence."""
-MOST_EARLIER = 16
-"""Listens of an artist are counted up to here."""
-USER_BIAS_PRIOR = 0.5
-"""Prior weight, in listens, that holds the user bias at 0."""
+INDIFFERENT = 0.4  # the fraction that is neither positive nor negative evidence
+MOST_EARLIER = 16  # listens of an artist are counted up to here
+USER_BIAS_PRIOR = 0.5  # prior weight, in listens, that holds the user bias at 0
 MOST_USER_BIAS = 8.0
 
 

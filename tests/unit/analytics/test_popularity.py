@@ -8,7 +8,8 @@ import pytest
 
 from botify.analytics.data import listens_frame
 from botify.analytics.popularity import HOUR_MS, hit_rate, overlap, popularity_over_time, time_grid
-from botify.streams.folds.popularity import HALF_LIVES_MS, Popularity, popularity_at
+from botify.streams.folds.popularity import HALF_LIVES_MS, popularity_at
+from botify.streams.folds.reference import Popularity
 from tests.support import make_listens
 
 
@@ -34,9 +35,9 @@ def test_some_tracks_are_as_they_are_among_all() -> None:
 @pytest.mark.parametrize("half_life", list(HALF_LIVES_MS))
 def test_the_last_moment_is_what_the_stream_processor_keeps(half_life: str) -> None:
     listens = make_listens(500, users=20, tracks=15, seed=3)
-    fold = Popularity()
-    fold.load_fields("popularity", {b"%d" % track: None for track in range(15)})
-    fold.fold(list(enumerate(listens)))
+    fold = Popularity(nothing_stored=True)
+    for listen in listens:
+        fold.fold(listen)
     scores = fold.changes().scores[f"popularity:{half_life}"]
     now_ms = max(listen.timestamp_ms for listen in listens)
     hindsight = popularity_over_time(listens_frame(listens), HALF_LIVES_MS[half_life], [now_ms]).iloc[0]

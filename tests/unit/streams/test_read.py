@@ -12,8 +12,8 @@ import pytest
 from botify.core.settings import Settings
 from botify.schemas.events import Listen
 from botify.services.gateway.v1.items import Charts
-from botify.streams.folds.partition import PartitionFold
 from botify.streams.folds.popularity import HALF_LIVES_MS
+from botify.streams.folds.reference import ReferenceFold
 from botify.streams.read import StateReader
 from botify.streams.store.keys import default_namespace, partition_key
 
@@ -44,7 +44,7 @@ class Redis:
     def __init__(self, settings: Settings, listens: list[tuple[int, int, int]]) -> None:
         self._state: dict[str, Any] = {}
         for partition in range(settings.partitions):
-            fold = PartitionFold(partition)
+            fold = ReferenceFold(partition)
             batch = [
                 (offset, Listen(f"{offset}", 1, track, 1.0, time_ms, f"{offset}", 0, True, None, {}, None, None))
                 for offset, (of, track, time_ms) in enumerate(listens)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.services.recommender.bandit import DRAWS, ENOUGH, FLOOR, JUDGED, REFRESH_S, TRIAL, Bandit, shares
-from botify.streams.folds.sessions import PolicyResult, PolicyResults
+from botify.streams.folds.reference import PolicyResults
+from botify.streams.folds.sessions import PolicyResult
 
 POLICIES = ("mix/plain", "mix/worse", "mix/better")
 MEANS = {"mix/plain": 4.0, "mix/worse": 2.0, "mix/better": 12.0}

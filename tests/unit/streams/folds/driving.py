@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from botify.schemas.events import Session
-from botify.streams.folds.partition import PartitionFold
 from botify.streams.folds.projection import Record
+from botify.streams.folds.reference import ReferenceFold
 from botify.streams.store.protocol import Claim, MemoryStore, Outcome
 
 PARTITION = 3
@@ -25,7 +25,7 @@ class Driven:
     def restart(self) -> None:
         """Forget everything in memory and claim anew, as another worker would."""
         self._claim: Claim = asyncio.run(self.store.claim(PARTITION, "test", "topic"))
-        self._fold = PartitionFold(PARTITION, nothing_stored=self._claim.next_offset is None)
+        self._fold = ReferenceFold(PARTITION, nothing_stored=self._claim.next_offset is None)
         fold = self._fold
         whole = self.store.read_whole(PARTITION, fold.hashes_read_at_claim, fold.score_sets)
         hashes, scores = asyncio.run(whole)
@@ -39,9 +39,9 @@ class Driven:
         fold = self._fold
         for name, fields in asyncio.run(self.store.read_fields(PARTITION, fold.missing(batch))).items():
             fold.load_fields(name, fields)
-        before = fold.users.duplicates
+        before = fold.duplicates
         fold.fold(batch)
-        self.duplicates += fold.users.duplicates - before
+        self.duplicates += fold.duplicates - before
         self.sessions += fold.take_closed_sessions()
         at = self.store.checkpoints[PARTITION].next_offset
         new_next = batch[-1][0] + 1

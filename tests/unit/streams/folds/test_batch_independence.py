@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from botify.schemas.events import Listen
 from botify.streams.folds.projection import Record
-from botify.streams.folds.users import UserStates
+from botify.streams.folds.reference import ReferenceFold
+from botify.streams.folds.users import USERS
 from tests.support import make_listens
 from tests.unit.strategies import listen_sequences
 from tests.unit.streams.folds.driving import drive
@@ -51,13 +52,12 @@ def test_a_cache_that_is_too_small_changes_nothing() -> None:
     records = records_of(make_listens(600, users=40, tracks=20, seed=2))
 
     def final_states(cache_size: int, batch: int) -> dict[bytes, bytes | None]:
-        users, stored = UserStates(cache_size), dict[bytes, bytes | None]()
+        fold, stored = ReferenceFold(0, (), cache_size=cache_size), dict[bytes, bytes | None]()
         for at in range(0, len(records), batch):
-            for name, fields in users.missing(records[at : at + batch]).items():
-                users.load_fields(name, {field: stored.get(field) for field in fields})
-            users.fold(records[at : at + batch])
-            for fields in users.changes().hashes.values():
-                stored.update(fields)
+            for name, fields in fold.missing(records[at : at + batch]).items():
+                fold.load_fields(name, {field: stored.get(field) for field in fields})
+            fold.fold(records[at : at + batch])
+            stored.update(fold.take_changes().hashes[USERS])
         return stored
 
     expected = final_states(cache_size=1000, batch=1)

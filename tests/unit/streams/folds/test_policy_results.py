@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from botify.schemas.events import Listen
+from botify.streams.folds.reference import PolicyResults
 from botify.streams.folds.sessions import (
     HALF_LIFE_SESSIONS,
     POLICY_RESULTS,
     PolicyResult,
-    PolicyResults,
     merged,
     policy_of,
 )

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from botify.schemas.events import Listen
-from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, Popularity, top_collection
+from botify.streams.folds.columns.popularity import Popularity
+from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, top_collection
 
 TOP = 3
 heard = st.lists(
@@ -17,27 +17,21 @@ heard = st.lists(
 )
 
 
-def listen(at: int, track: int, fraction: float, timestamp_ms: int) -> Listen:
-    return Listen(f"e{at}", 1, track, fraction, timestamp_ms, "s", 0, False, None, {}, None, None)
-
-
 @settings(max_examples=150, deadline=None)
 @given(st.lists(heard, min_size=1, max_size=6), st.booleans())
 def test_the_top_is_exact_after_every_batch(batches: list[list[tuple[int, float, int]]], restarts: bool) -> None:
     popularity = Popularity(top_tracks=TOP)
     hash_: dict[bytes, bytes | None] = {}
     tops: dict[str, dict[bytes, float]] = {top_collection(half_life): {} for half_life in HALF_LIVES_MS}
-    at = 0
     for batch in batches:
         if restarts:
             popularity = Popularity(top_tracks=TOP)
             for name, top in tops.items():
                 popularity.load_scores(name, top)
-        records = [(at + i, listen(at + i, *args)) for i, args in enumerate(batch)]
-        at += len(batch)
-        for name, fields in popularity.missing(records).items():
-            popularity.load_fields(name, {field: hash_.get(field) for field in fields})
-        popularity.fold(records)
+        tracks, fractions, times_ms = (np.array(column) for column in zip(*batch, strict=True))
+        for fields in popularity.missing(tracks).values():
+            popularity.load_fields({field: hash_.get(field) for field in fields})
+        popularity.add(tracks, fractions, times_ms)
         changes = popularity.changes()
         hash_.update(changes.hashes.get(POPULARITY, {}))
         for name, members in changes.scores.items():

@@ -1,0 +1,316 @@
+"""The folds as they are meant: listen by listen, in plain Python. `ColumnFold` gives the same state, byte for byte.
+
+It is the oracle of tests and of `botify verify --one-by-one`, and folds until a worker's code is compiled. What a
+listen does to the record of its listener is stated by the records: `UserState.fold`, `Likes.fold`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from botify.schemas.events import Listen, Session
+from botify.streams.folds.likes import LIKES_OF_USERS, Likes
+from botify.streams.folds.partition import PROJECTIONS
+from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, TOP_TRACKS, TOPS
+from botify.streams.folds.projection import Changes, Fields, Record, ScoreChanges, Scores
+from botify.streams.folds.sessions import (
+    EVENT_TIME,
+    GAP_MS,
+    HALF_LIFE_SESSIONS,
+    OPEN_SESSIONS,
+    POLICY_RESULTS,
+    WATERMARK,
+    OpenSession,
+    PolicyResult,
+    Watermark,
+    policy_of,
+    recommender_of,
+)
+from botify.streams.folds.users import CACHED, USERS, UserRecords, UserState
+
+
+class ReferenceFold:
+    """A `Fold` of listens; of `PROJECTIONS`, those in `only` and `ALWAYS_FOLDED` are folded.
+
+    If the store has `nothing_stored` of this partition, tracks, which stay in memory, are not read; listeners are,
+    because memory forgets them.
+    """
+
+    hashes_read_at_claim: Sequence[str] = (OPEN_SESSIONS, POLICY_RESULTS)
+
+    def __init__(
+        self,
+        partition: int,
+        only: Collection[str] = PROJECTIONS,
+        *,
+        nothing_stored: bool = False,
+        policy_half_life_sessions: float = HALF_LIFE_SESSIONS,
+        cache_size: int = CACHED,
+    ) -> None:
+        self.duplicates = 0
+        self._users = UserRecords(USERS, UserState, UserState.from_bytes, cache_size)
+        self._likes = UserRecords(LIKES_OF_USERS, Likes, Likes.from_bytes, cache_size) if "likes" in only else None
+        self._popularity = Popularity(nothing_stored=nothing_stored) if "popularity" in only else None
+        self._sessions = Sessions(partition, policy_half_life_sessions)
+        self._changed_likes: set[int] = set()
+        self.event_time = self._sessions.watermark.event_time
+        self.score_sets: Sequence[str] = TOPS if self._popularity else ()
+
+    def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
+        """See `Fold.missing`."""
+        of = (self._users, self._likes, self._popularity)
+        return {name: fields for one in of if one is not None for name, fields in one.missing(batch).items()}
+
+    def load_fields(self, collection: str, values: Fields) -> None:
+        """See `Fold.load_fields`."""
+        if collection == USERS:
+            self._users.load_fields(collection, values)
+        elif collection in self.hashes_read_at_claim:
+            self._sessions.load_fields(collection, values)
+        elif collection == LIKES_OF_USERS and self._likes is not None:
+            self._likes.load_fields(collection, values)
+        elif self._popularity is not None:
+            self._popularity.load_fields(values)
+
+    def load_scores(self, collection: str, values: Scores) -> None:
+        """See `Fold.load_scores`."""
+        if self._popularity is not None:
+            self._popularity.tops[collection].scores = {int(member): score for member, score in values.items()}
+
+    def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
+        """See `Fold.fold`; duplicates are dropped before all else."""
+        kept = []
+        for offset, listen in batch:
+            if not self._users.batch[listen.user].fold(listen):
+                self.duplicates += 1
+                continue
+            kept.append((offset, listen))
+            if self._likes is not None and self._likes.batch[listen.user].fold(listen):
+                self._changed_likes.add(listen.user)
+            if self._popularity is not None:
+                self._popularity.fold(listen)
+            self._sessions.fold(offset, listen)
+        return kept
+
+    def take_changes(self) -> Changes:
+        """See `Fold.take_changes`."""
+        changes = Changes({USERS: {b"%d" % user: state.to_bytes() for user, state in self._users.take_batch().items()}})
+        if self._likes is not None:
+            likes, changed, self._changed_likes = self._likes.take_batch(), self._changed_likes, set()
+            if changed:
+                changes.hashes[LIKES_OF_USERS] = {b"%d" % user: likes[user].to_bytes() for user in changed}
+        popularity = Changes() if self._popularity is None else self._popularity.changes()
+        return Changes.merged([changes, popularity, self._sessions.changes()])
+
+    def erase(self, user: int) -> Changes:
+        """See `Fold.erase`; popularity is a sum over listeners, and a later replay leaves out the listens."""
+        of = (self._users, self._likes, self._sessions)
+        return Changes.merged(one.erase(user) for one in of if one is not None)
+
+    def take_closed_sessions(self) -> list[Session]:
+        """See `Fold.take_closed_sessions`."""
+        closed, self._sessions.closed = self._sessions.closed, []
+        return closed
+
+
+class Popularity:
+    """Scores of the tracks heard, for all half-lives at once; see `botify.streams.folds.popularity`.
+
+    Examples
+    --------
+    >>> popularity = Popularity(nothing_stored=True)
+    >>> popularity.fold(Listen("a:0", 42, 7, 0.5, 3_600_000, "a", 0, False, None, {}, None, None))
+    >>> popularity.changes().scores["popularity:1h"]  # log2(0.5 · 2^1)
+    {b'7': 0.0}
+    """
+
+    def __init__(self, top_tracks: int = TOP_TRACKS, *, nothing_stored: bool = False) -> None:
+        self._nothing_stored = nothing_stored
+        self._scores: dict[int, NDArray[np.float64]] = defaultdict(lambda: np.full(len(HALF_LIVES_MS), -np.inf))
+        self._touched: set[int] = set()
+        self.tops = {name: Top(top_tracks) for name in TOPS}
+
+    def missing(self, batch: Sequence[Record]) -> dict[str, list[bytes]]:
+        """Return the tracks of the batch that are not in memory."""
+        missing = set() if self._nothing_stored else {listen.track for _, listen in batch} - self._scores.keys()
+        return {POPULARITY: [b"%d" % track for track in sorted(missing)]} if missing else {}
+
+    def load_fields(self, values: Fields) -> None:
+        """Load the scores of tracks; a new track has none."""
+        for field, record in values.items():
+            scores = self._scores[int(field)]
+            if record is not None:
+                scores[:] = np.frombuffer(record, dtype="<f8")
+
+    def fold(self, listen: Listen) -> None:
+        """Add a listen."""
+        if listen.fraction > 0:
+            scores, weight = self._scores[listen.track], np.log2(listen.fraction)
+            for at, half_life_ms in enumerate(HALF_LIVES_MS.values()):
+                scores[at] = np.logaddexp2(scores[at], weight + listen.timestamp_ms / half_life_ms)
+            self._touched.add(listen.track)
+
+    def changes(self) -> Changes:
+        """Return the scores of the batch's tracks, and the changes of the tops."""
+        touched, self._touched = {track: self._scores[track] for track in sorted(self._touched)}, set()
+        if not touched:
+            return Changes()
+        fields = {b"%d" % track: scores.tobytes() for track, scores in touched.items()}
+        tops = {
+            name: top.update({track: float(scores[at]) for track, scores in touched.items()})
+            for at, (name, top) in enumerate(self.tops.items())
+        }
+        return Changes({POPULARITY: fields}, tops)
+
+
+class Top:
+    """The best tracks by score, which only grow; of equal scores the smaller track id is better."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.scores: dict[int, float] = {}
+
+    def update(self, heard: Mapping[int, float]) -> ScoreChanges:
+        """Update scores; return the changes, None for a track that left the top."""
+        before, every = self.scores, {**self.scores, **heard}
+        self.scores = dict(sorted(every.items(), key=lambda item: (-item[1], item[0]))[: self._size])
+        changed: dict[bytes, float | None] = {b"%d" % t: score for t, score in heard.items() if t in self.scores}
+        return changed | {b"%d" % track: None for track in before.keys() - self.scores.keys()}
+
+
+class PolicyResults:
+    """The results of one partition; each end discounts them by a half-life in sessions of the recommender.
+
+    Examples
+    --------
+    >>> results = PolicyResults(half_life_sessions=1)
+    >>> results.heard("mix/fism", 3.0), results.heard("mix/memory", 2.0)
+    (None, None)
+    >>> results.end("mix/fism")
+    >>> {name.decode(): PolicyResult.from_bytes(record).time for name, record in results.take_changes().items()}
+    {'mix/fism': 1.5, 'mix/memory': 1.0}
+    """
+
+    def __init__(self, half_life_sessions: float = HALF_LIFE_SESSIONS) -> None:
+        self._keep = 0.5 ** (1 / half_life_sessions)
+        self._results: dict[str, PolicyResult] = defaultdict(PolicyResult)
+        self._changed: set[str] = set()
+
+    def load(self, values: Fields) -> None:
+        """Load stored results."""
+        self._results.update({n.decode(): PolicyResult.from_bytes(record) for n, record in values.items() if record})
+
+    def heard(self, policy: str, time: float) -> None:
+        """Add listening time under a policy."""
+        self._results[policy].time += time
+        self._changed.add(policy)
+
+    def end(self, policy: str) -> None:
+        """Count the end of a session of a policy; its time was `heard`."""
+        self._results[policy].ends += 1.0
+        for other, result in self._results.items():
+            if recommender_of(other) == recommender_of(policy):
+                result.time *= self._keep
+                result.ends *= self._keep
+                self._changed.add(other)
+
+    def take_changes(self) -> dict[bytes, bytes]:
+        """Return the records that have changed since the last call, by policy."""
+        changed, self._changed = sorted(self._changed), set()
+        return {policy.encode(): self._results[policy].to_bytes() for policy in changed}
+
+
+class Sessions:
+    """The open sessions of one partition, all in memory, and those that have `closed`, in a fixed order.
+
+    `watermark` has the event time, which is stored with the open sessions.
+    """
+
+    def __init__(self, partition: int, policy_half_life_sessions: float = HALF_LIFE_SESSIONS) -> None:
+        self._partition = partition
+        self._open: dict[int, OpenSession] = {}
+        # (last_ms, user, first offset) of each open session, brought up to date when it comes up
+        self._by_age: list[tuple[int, int, int]] = []
+        self._touched: set[int] = set()
+        self._results = PolicyResults(policy_half_life_sessions)
+        self.watermark = Watermark()
+        self.closed: list[Session] = []
+
+    def load_fields(self, collection: str, values: Fields) -> None:
+        """Load open sessions and the watermark, or the policies' results."""
+        if collection == POLICY_RESULTS:
+            self._results.load(values)
+            return
+        for field, record in values.items():
+            if record is not None and field in (WATERMARK, EVENT_TIME):
+                self.watermark.load(field, record)
+            elif record is not None:
+                self._start(int(field), OpenSession.from_bytes(record))
+
+    def fold(self, offset: int, listen: Listen) -> None:
+        """Close what has expired by the listen's time, then add it to its session."""
+        self.watermark.ms = max(self.watermark.ms, listen.timestamp_ms)
+        self._close_expired()
+        user = listen.user
+        self._touched.add(user)
+        session = self._open.get(user)
+        if session is None or session.session_id != listen.session_id:
+            if session is not None:
+                self._close(user, session, "next")
+            session = OpenSession(listen.session_id, offset, listen.timestamp_ms, listen.timestamp_ms)
+            self._start(user, session)
+        session.tracks += 1
+        session.time += listen.fraction
+        if session.policy:
+            self._results.heard(session.policy, listen.fraction)
+        elif listen.recommender:
+            session.policy = policy_of(listen)
+            self._results.heard(session.policy, session.time)
+        session.last_ms = max(session.last_ms, listen.timestamp_ms)
+        if listen.ended_session:
+            self._close(user, session, "end")
+
+    def changes(self) -> Changes:
+        """Return the changed sessions (None for closed ones) and the watermark."""
+        if not (fields := self.watermark.take_changes(touched=bool(self._touched))):
+            return Changes()
+        for user in self._touched:
+            session = self._open.get(user)
+            fields[b"%d" % user] = session.to_bytes() if session else None
+        self._touched = set()
+        results = self._results.take_changes()
+        return Changes({OPEN_SESSIONS: fields, **({POLICY_RESULTS: results} if results else {})})
+
+    def erase(self, user: int) -> Changes:
+        """Drop a listener's open session, between two batches: it never closes, and its policy keeps its time."""
+        self._open.pop(user, None)
+        return Changes({OPEN_SESSIONS: {b"%d" % user: None}})
+
+    def _start(self, user: int, session: OpenSession) -> None:
+        self._open[user] = session
+        heapq.heappush(self._by_age, (session.last_ms, user, session.first_offset))
+
+    def _close_expired(self) -> None:
+        by_age = self._by_age
+        while by_age and by_age[0][0] + GAP_MS < self.watermark.ms:
+            last_ms, user, first_offset = heapq.heappop(by_age)
+            session = self._open.get(user)
+            if session is None or session.first_offset != first_offset:
+                continue  # closed in the meantime
+            if session.last_ms > last_ms:
+                heapq.heappush(by_age, (session.last_ms, user, first_offset))
+            else:
+                self._close(user, session, "gap")
+                self._touched.add(user)
+
+    def _close(self, user: int, session: OpenSession, closed_by: str) -> None:
+        del self._open[user]
+        if session.policy:
+            self._results.end(session.policy)
+        id_, times_ms = f"{self._partition}-{session.first_offset}", (session.started_ms, session.last_ms)
+        self.closed.append(Session(id_, session.session_id, user, *times_ms, session.tracks, session.time, closed_by))
