@@ -79,7 +79,7 @@ class Program:
         return offsets
 
     def counter(self, name: str) -> int:
-        """Return one of the counters that a worker tells when it stops: the sum of its two apps, as either may say it."""
+        """Return a counter that a worker tells when it stops: the sum of its two apps, as either may say it."""
         told = re.findall(rf"stopped: .*\b{name}=(\d+)", self.log.read_text(errors="replace"))
         assert told, f"{self.log} tells no counters"
         return sum(map(int, told))
