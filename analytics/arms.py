@@ -45,10 +45,7 @@ def arm_name(treatment: str, recommenders: Mapping[str, str]) -> str:
 def effect_rows(
     effects: Iterable[Effect], recommenders: Mapping[str, str], metrics: Collection[str] = METRIC_WORDS.keys()
 ) -> pd.DataFrame:
-    """Return effects as rows of `botify.analytics.charts.forest_plot`.
-
-    `metrics`: metrics to show; with a single one, rows are named by the treatment alone.
-    """
+    """Return effects as rows of `botify.analytics.charts.forest_plot`; a single metric does not name its rows."""
     shown = [effect for effect in effects if effect.metric in metrics]
     return pd.DataFrame(
         [(effect.effect, effect.lower, effect.upper, effect.better) for effect in shown],
@@ -113,17 +110,7 @@ def losses_of(results: ExperimentResults, main: Effect) -> list[Effect]:
 
 
 def sentence(effect: Effect, arm: str, control: str, losses: Sequence[Effect] = ()) -> str:
-    """Describe the effect of a treatment on a metric, with its certainty, and what got worse.
-
-    Examples
-    --------
-    >>> effect = Effect("T1", "time", 9, 9, 2.0, 3.0, 50.0, 40.0, 60.0, 1e-9, 2e-9, True)
-    >>> sentence(effect, "T1 sticky_artist", "C random")
-    'T1 sticky_artist: time in all is 50.0 % higher than with C random (95 % interval +40.0 to +60.0).'
-    >>> fewer = effect._replace(metric="sessions", effect=-7.4)
-    >>> sentence(effect, "T1", "C", [fewer])[-70:]
-    '+40.0 to +60.0), but this got significantly worse: sessions by -7.4 %.'
-    """
+    """Describe the effect of a treatment on a metric, with its certainty, and what got worse."""
     metric = METRIC_WORDS.get(effect.metric, effect.metric)
     interval = f"95 % interval {signed(effect.lower)} to {signed(effect.upper)}"
     worse = [f"{METRIC_WORDS.get(loss.metric, loss.metric)} by {signed(loss.effect)} %" for loss in losses]

@@ -24,12 +24,9 @@ class Assignment(NamedTuple):
 
 
 def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
-    """Find each user's treatment.
+    """Find each user's treatment: that of any listen that has one; users without such a listen are left out.
 
-    A session's first listen was not recommended and carries no treatment, so a user's treatment is that of any listen
-    that has one. Users without such a listen are left out.
-
-    Raises `AnalyticsError` if no listen carries a treatment of this experiment.
+    A session's first listen was not recommended and carries none. Raises `AnalyticsError` if no listen carries one.
     """
     # selected listens keep the categories of all listens
     texts = listens["treatments"].cat.remove_unused_categories().cat
@@ -54,10 +51,10 @@ def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
 
 
 def assignment_of(seen: pd.DataFrame, treatments: Sequence[str]) -> Assignment:
-    """Assign users from a summary of each one's listens.
+    """Assign users from a summary of each one's listens, indexed by user.
 
-    `seen`: indexed by user: `lowest` and `highest`, the positions in `treatments` of the user's first and last
-    treatment in order; `since_ms` and `until_ms`, the times of the first and last treated listen.
+    `lowest` and `highest` are the positions in `treatments` of the user's first and last treatment in order; `since_ms`
+    and `until_ms` the times of the first and last treated listen.
     """
     pure = seen[seen["lowest"] == seen["highest"]]
     users = pd.DataFrame(
@@ -82,17 +79,16 @@ METRICS = tuple(BETTER)  # Botify's metrics, by its names
 def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
     """Compute Botify's metrics of each user in an experiment, from the sessions that count (`sessions_in`).
 
-    The result is indexed by user: `treatment` and a column for each of `METRICS`. `time` is the sum of fractions heard,
+    The result is indexed by user: `treatment` and `METRICS`. `time` is the sum of fractions heard,
     `mean_request_latency` in ms over the user's requests (NaN if no answer was timed).
     """
     return assignment.users[["treatment"]].join(per_user(sessions_in(sessions, assignment)), how="inner")
 
 
 def sessions_in(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
-    """Keep the sessions that belong to an experiment.
+    """Keep a user's sessions from the first one with a treatment until the experiment's last treated listen.
 
-    A user's sessions count from the first one with a treatment until the experiment's last treated listen. Sessions
-    without a treatment in between count too, because coming back is part of the effect.
+    Sessions without a treatment in between count too, because coming back is part of the effect.
     """
     taking_part = sessions.join(assignment.users["since_ms"], on="user", how="inner")
     return taking_part[
@@ -101,19 +97,13 @@ def sessions_in(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
 
 
 def metrics_before(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
-    """Compute the same metrics from the sessions before each user took part, as covariates of CUPED.
-
-    The result is indexed by user, a column for each of `METRICS`; users without earlier sessions are missing.
-    """
+    """Compute `METRICS` by user from the sessions before each took part, as covariates of CUPED, without new users."""
     taking_part = sessions.join(assignment.users["since_ms"], on="user", how="inner")
     return per_user(taking_part[taking_part["ended_ms"] < taking_part["since_ms"]])
 
 
 def per_user(sessions: pd.DataFrame) -> pd.DataFrame:
-    """Compute the metrics of each user from all sessions.
-
-    The result is indexed by user, a column for each of `METRICS`.
-    """
+    """Compute `METRICS` of each user from all sessions, indexed by user."""
     # a join that finds nothing names the index after the user, too
     totals = (
         sessions.reset_index(drop=True)
@@ -138,21 +128,13 @@ FEWEST = 100  # listeners of a segment that is shown
 
 
 def returning(users: pd.DataFrame, before: pd.DataFrame) -> pd.Series[str]:
-    """Return for each user whether they had sessions before they took part: `returning` or `new`.
-
-    Examples
-    --------
-    >>> returning(pd.DataFrame(index=[1, 2]), pd.DataFrame(index=[2])).to_dict()
-    {1: 'new', 2: 'returning'}
-    """
+    """Return for each user whether they had sessions before they took part: `returning` or `new`."""
     known = users.index.isin(before.index)
     return pd.Series(known, index=users.index).map({True: "returning", False: "new"})
 
 
 def favourite_genres(listens: pd.DataFrame, genre_of: Mapping[int, str | None]) -> pd.Series[str]:
     """Return each user's genre: the most frequent one of the tracks that they chose themselves.
-
-    Recommended tracks do not count, because they follow from the treatment.
 
     Examples
     --------
@@ -166,10 +148,7 @@ def favourite_genres(listens: pd.DataFrame, genre_of: Mapping[int, str | None]) 
 
 
 def by_segment(users: pd.DataFrame, segment_of: pd.Series[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the segments with at least `FEWEST` users, the largest first, each with its users.
-
-    Each further segment is another chance of a false finding: read them as questions, not as results.
-    """
+    """Yield the segments with at least `FEWEST` users, the largest first; each is a chance of a false finding."""
     segments = segment_of.reindex(users.index)
     for name, count in segments.value_counts().items():
         if count >= FEWEST:
@@ -179,10 +158,8 @@ def by_segment(users: pd.DataFrame, segment_of: pd.Series[str]) -> Iterator[tupl
 def novelty(sessions: pd.DataFrame, assignment: Assignment, control: str, treatment: str) -> Difference:
     """Compare how the time of a session changes within users: the later half of their sessions less the earlier half.
 
-    A difference opposite to the effect says that it shrinks as users get used to the treatment; one look, Welch.
-
-    The difference is of the change in mean time per session, treatment minus control. NaN but for the estimate with too
-    few users that have two sessions.
+    Treatment minus control, by Welch at one look. A difference opposite to the effect says that it shrinks as users get
+    used to the treatment. NaN but for the estimate with too few users that have two sessions.
     """
     within = sessions_in(sessions, assignment).sort_values(["user", "started_ms"])
     of_user = within.groupby("user")

@@ -48,9 +48,7 @@ class LogLine(BaseModel):
 
 
 def read_line(text: str, number: int) -> LogLine:
-    """Read a line.
-
-    Raises `AnalyticsError` if the line is invalid; the error says where and why.
+    """Read a line; raises `AnalyticsError`, which says where it is invalid and why.
 
     Examples
     --------
@@ -68,13 +66,10 @@ def read_line(text: str, number: int) -> LogLine:
 
 
 def listens_of(lines: Iterable[str], run_id: str) -> Iterator[Listen]:
-    """Yield the listen of each line.
+    """Yield the listen of each line; raises `AnalyticsError` if one is invalid.
 
     Botify's log names no sessions. One ends with the message `last`, or where the next track is not the recommended
-    one: Botify's listeners play what is recommended.
-
-    `run_id`: first part of all session ids; the same lines and run give the same event ids.
-    Raises `AnalyticsError` if a line is invalid; the error says which.
+    one: Botify's listeners play what is recommended. Session ids begin with `run_id`.
     """
     sessions: Counter[int] = Counter()
     open_sessions: dict[int, tuple[Listen, LogLine]] = {}  # user -> last listen and its line
@@ -176,9 +171,7 @@ class WrittenLog(NamedTuple):
 
 
 def write_log(folder: Path, log: Path) -> WrittenLog:
-    """Write the listens of an export as a log, in order of event time.
-
-    The log is replaced in one step. DuckDB sorts on the disk if memory is short.
+    """Write the listens of an export as a log, in order of event time; the log is replaced in one step.
 
     Raises `AnalyticsError` if the folder is no export of listens, or has no listens yet.
     """
@@ -191,9 +184,8 @@ def write_log(folder: Path, log: Path) -> WrittenLog:
 def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:
     """Publish listens, wait for all acknowledgements, and return their number.
 
-    At least once: a second import has the same event ids, which readers and the worker drop as duplicates.
-
-    Raises `TopicError` if the topic does not exist, and `PublishError` if a broker refused a listen, or did not answer.
+    At least once: a second import has the same event ids, which readers and the worker drop as duplicates. Raises
+    `TopicError` if the topic does not exist, and `PublishError` if a broker refused a listen or did not answer.
     """
     topic = Topics.of(settings).listens.name
     end_offsets(settings, topic)  # fails at once if the topic does not exist

@@ -98,13 +98,7 @@ def new_figure(
 
 
 def colours(names: Sequence[str], control: str | None = None) -> dict[str, str]:
-    """Return a colour for each name: grey for the control, the palette's in turn for the others.
-
-    Examples
-    --------
-    >>> colours(["C", "T1"], control="C")
-    {'C': '#8a94a3', 'T1': '#2563a8'}
-    """
+    """Return a colour for each name: grey for the control, the palette's in turn for the others."""
     others = [name for name in names if name != control]
     chosen = {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(others)}
     return {name: chosen.get(name, CONTROL) for name in names}
@@ -118,10 +112,7 @@ def png(figure: Figure) -> bytes:
 
 
 def svg(figure: Figure, name: str) -> str:
-    """Return the chart as an `<svg>` element for a page with several; its texts are text, its ground the page's.
-
-    `name`: unique on the page; the ids inside the chart derive from it.
-    """
+    """Return the chart as an `<svg>` element with ids derived from `name`; texts are text, the ground the page's."""
     buffer = io.StringIO()
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         unsaid = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -35,10 +35,7 @@ def line_chart(
     zero: bool = True,
     reference: float | None = None,
 ) -> Figure:
-    """Draw each column over the index.
-
-    `percent`: values are shares.
-    """
+    """Draw each column over the index; with `percent`, values are shares."""
     figure, (axes,) = new_figure(title)
     draw_lines(axes, frame, colours(list(frame.columns), control), bands or {})
     axes.set(title=subtitle, ylabel=y)
@@ -130,15 +127,7 @@ def histograms(
     upper: float | None = None,
     control: str | None = None,
 ) -> Figure:
-    """Draw the share of each sample by bins of equal width, as overlaid steps.
-
-    Examples
-    --------
-    >>> samples = {"random": [0.0, 0.1], "toppop": [0.0, 1.0]}
-    >>> chart = histograms(samples, "Half is loved", "share of the listens", "fraction heard")
-    >>> [text.get_text() for text in chart.axes[0].get_legend().get_texts()]
-    ['random', 'toppop']
-    """
+    """Draw the share of each sample by bins of equal width, as overlaid steps."""
     figure, (axes,) = new_figure(title)
     values = {name: np.asarray(sample, dtype=np.float64) for name, sample in samples.items()}
     ends = [end for sample in values.values() for end in (sample.min(), sample.max())]
@@ -218,10 +207,7 @@ def heat_map(table: pd.DataFrame, title: str, subtitle: str, x: str, y: str, val
 
 @styled
 def map_of_groups(places: ArrayLike, groups: pd.Series[str], title: str, subtitle: str, named: int = 6) -> Figure:
-    """Draw points as a map without axes; the largest groups have a colour and a name.
-
-    `places`: shape (n, 2).
-    `named`: number of groups with a colour; the others are grey.
+    """Draw points, shape (n, 2), as a map without axes; the `named` largest groups have a colour and a name.
 
     Examples
     --------
@@ -251,10 +237,9 @@ def map_of_groups(places: ArrayLike, groups: pd.Series[str], title: str, subtitl
 def dots(
     frame: pd.DataFrame, title: str, subtitle: str, x: str, y: str, *, names: Sequence[str] | None = None
 ) -> Figure:
-    """Draw a point for each row, with its intervals and its name.
+    """Draw a point for each row, with its name, by default the index.
 
-    `frame`: columns x and y; optionally x_lower, x_upper, y_lower and y_upper.
-    `names`: written next to the points; by default the index.
+    `frame` has x and y; optionally x_lower, x_upper, y_lower and y_upper.
 
     Examples
     --------
@@ -277,10 +262,7 @@ def dots(
 
 
 def against(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
-    """Join two tables of estimates with their intervals, for `dots`.
-
-    `x`, `y`: columns estimate, lower and upper; rows that are not in both are left out.
-    """
+    """Join two tables of estimate, lower and upper for `dots`; rows that are not in both are left out."""
     named = [
         table[["estimate", "lower", "upper"]].set_axis([axis, f"{axis}_lower", f"{axis}_upper"], axis=1)
         for axis, table in (("x", x), ("y", y))
@@ -299,9 +281,8 @@ def forest_plot(
 ) -> Figure:
     """Draw a point and its interval for each row: green if it is certainly better, red if worse, grey if neither.
 
-    `rows`: indexed by name, from the top; columns estimate, lower and upper, and optionally better: 1, -1 or 0. Without
-    it, more than the reference is better. Rows without an interval are left out.
-    `marked`: rows in blue, for comparison.
+    `rows`, indexed by name, from the top, have estimate, lower and upper, and optionally better: 1, -1 or 0. Without
+    it, more than the reference is better. Rows without an interval are left out, those `marked` are blue.
     """
     shown = rows.dropna(subset=["estimate", "lower", "upper"])
     at = reference or 0.0

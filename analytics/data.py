@@ -37,10 +37,9 @@ _HASH_ROWS = 1_000_000
 
 
 def listens_frame(listens: Iterable[Listen]) -> pd.DataFrame:
-    """Return listens as a frame.
+    """Return listens as a frame with `Listen`'s fields.
 
-    The result has columns as `Listen`'s fields. `session_id`, `recommender`, `policy` and `treatments` are categorical,
-    the treatments as the text of `treatments_text`; a missing propensity, latency or number of candidates is NaN.
+    `CATEGORIES` are categorical, the treatments as the text of `treatments_text`; a missing number is NaN.
     """
     transposed = zip(*listens, strict=True)
     columns = dict(zip(Listen._fields, transposed, strict=False)) or dict.fromkeys(Listen._fields, ())
@@ -88,10 +87,7 @@ def _union(parts: Sequence[pd.Series]) -> pd.Categorical:
 
 
 def drop_copies(listens: pd.DataFrame) -> pd.DataFrame:
-    """Keep the first listen of each event id, without the copies that a producer sent again.
-
-    Ids are compared by a 64-bit hash; ten million ids collide with a probability of 3e-6.
-    """
+    """Keep the first listen of each event id, by a 64-bit hash: ten million ids collide with a probability of 3e-6."""
     kept = ~pd.Series(hash_texts(listens["event_id"])).duplicated().to_numpy()
     return listens if kept.all() else listens[kept].reset_index(drop=True)
 
@@ -117,11 +113,9 @@ E = TypeVar("E", RecommendationRequest, Recommendation, Session)
 
 
 def read_events(settings: Settings, topic: str, event: type[E]) -> Iterator[tuple[int, E]]:
-    """Yield the events of a topic, each with its record's timestamp in ms; each partition in its order.
+    """Yield the valid events of a topic, copies too, with the record's timestamp in ms; each partition in its order.
 
-    Nothing is committed. Copies are yielded too, invalid records are not.
-
-    Raises `TopicError` if the topic does not exist or the broker stops answering.
+    Nothing is committed. Raises `TopicError` if the topic does not exist or the broker stops answering.
     """
     codec, reader = codec_of(settings), TopicReader(settings, topic)
     try:
@@ -139,15 +133,11 @@ def read_listens(
     to_offsets: Mapping[int, int] | None = None,
     tell: Callable[[float, float], None] = lambda count, total: None,
 ) -> pd.DataFrame:
-    """Read listens from the topic; nothing is committed.
+    """Read listens from the topic without copies, dead letters and invalid records, like the worker; commit nothing.
 
-    Copies, dead letters and invalid records are left out, as by the worker.
-
-    `run_id`: only this run of the simulator.
-    `from_offsets`, `to_offsets`: first offset to read (by default the oldest) and first one not to read (by default the
-    end of the topic at the time of the call).
-    `tell`: told how many records were read since its last call, and how many there are.
-    Raises `TopicError` if the topic does not exist or the broker stops answering.
+    `from_offsets` and `to_offsets` are the first offset to read, and the first one not to read (by default the end of
+    the topic). `tell` gets the number of records since its last call, and that of all. Raises `TopicError` if the topic
+    does not exist or the broker stops answering.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     reader, rejected = TopicReader(settings, topic, from_offsets), RejectedBefore(settings, topic)

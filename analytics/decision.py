@@ -42,14 +42,7 @@ SHIP, ROLL_BACK, GO_ON, STOP = "ship", "roll back", "go on", "stop undecided"
 
 
 def distance(samples: Samples, metric: str, margin: float = 0.0) -> Floats:
-    """Return by how many standard errors the treatment is better than the control less a margin.
-
-    Examples
-    --------
-    >>> samples = Sample(100, 10.0, 4.0), Sample(100, 10.0, 4.0)
-    >>> float(distance(samples, "time")), float(distance(samples, "time", 0.1).round(2))
-    (0.0, 3.72)
-    """
+    """Return by how many standard errors the treatment is better than the control less a margin."""
     control, treatment = samples
     better = BETTER.get(metric, 1)
     scale = 1 - better * margin
@@ -148,13 +141,11 @@ def decide(
     split: Mapping[str, float] | None = None,
     recommenders: Mapping[str, str] | None = None,
 ) -> Decision:
-    """Decide about a treatment.
+    """Decide about a treatment; users after the horizon are left out.
 
-    `users`: in the order in which they entered, each once with final values
-    (`botify.analytics.monitoring.settled_users`): `treatment` and the metrics, adjusted by CUPED if wanted. Users after
-    the horizon are left out.
-    `split`: as declared; equal by default.
-    Raises `AnalyticsError` if a metric of the rule is missing.
+    `users`, in the order in which they entered, each once with final values
+    (`botify.analytics.monitoring.settled_users`), have `treatment` and the metrics, adjusted by CUPED if wanted. The
+    split is equal by default. Raises `AnalyticsError` if a metric of the rule is missing.
 
     Examples
     --------

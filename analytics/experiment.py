@@ -72,10 +72,8 @@ def experiment_results(
     cut_off: CutOff = "keep",
     split: Mapping[str, float] | None = None,
 ) -> ExperimentResults:
-    """Compare an experiment's treatments.
+    """Compare an experiment's treatments in listens without copies; the split is equal by default.
 
-    `listens`: as `botify.analytics.data.listens_frame`, without copies.
-    `split`: as declared; equal by default.
     Raises `AnalyticsError` if no listen carries this experiment, no user had its control, or the split does not fit the
     treatments.
     """
@@ -101,7 +99,6 @@ def results_of(
 def effects_of(users: pd.DataFrame, control: str = CONTROL, compare: Comparison = welch) -> list[Effect]:
     """Compare each treatment's users with the control's, metric by metric, as Botify's notebook does.
 
-    `users`: one row a user: `treatment` and a column for each metric.
     Raises `AnalyticsError` if no user had the control, or all users had it.
     """
     groups = {str(treatment): group for treatment, group in users.groupby("treatment", observed=True)}
@@ -171,9 +168,8 @@ class Analysed(NamedTuple):
 
 
 def analyse(name: str, sessions: pd.DataFrame, assignment: Assignment, analysis: Analysis) -> Analysed:
-    """Analyse an experiment.
+    """Analyse an experiment; CUPED needs the sessions from before it too.
 
-    `sessions`: as `botify.analytics.sessions.sessions_of`; CUPED needs those from before the experiment too.
     Raises `AnalyticsError` if no user had the control, or all users had it, or the split does not fit the treatments.
     """
     notes = []

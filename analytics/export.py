@@ -50,10 +50,7 @@ from botify.schemas.validation import erased_user, iter_valid
 
 
 def check_reachable(topic: TopicState, next_offsets: Mapping[int, int]) -> None:
-    """Refuse to resume where records are gone: rows would be missing.
-
-    Raises `ExportError` if records that were not exported are gone, or a partition has fewer than were exported.
-    """
+    """Raise `ExportError` if records that were not exported are gone, or a partition has fewer than were exported."""
     for partition, offset in next_offsets.items():
         start, end = topic.start[partition], topic.end[partition]
         if not start <= offset <= end:
@@ -64,11 +61,7 @@ def check_reachable(topic: TopicState, next_offsets: Mapping[int, int]) -> None:
 
 
 class Chunk:
-    """Rows in memory, and the offsets after them.
-
-    `rejected_before`: of the topic's dead letters; see `iter_valid`.
-    `erased`: `Erasures.at_ms`: no row is made of earlier records of these listeners.
-    """
+    """Rows in memory, and the offsets after them; no row is made of records of listeners `erased` later."""
 
     def __init__(
         self,
@@ -116,10 +109,7 @@ class Chunk:
 
 
 class Erasures:
-    """Follows the tombstones of erased listeners on the feedback topic; see `botify.streams.dlq.exclude`.
-
-    `at_ms`: when each was erased last, wall clock, as of the last `refresh`.
-    """
+    """Follows the tombstones of erased listeners: `at_ms` has when each was erased last, as of the last `refresh`."""
 
     def __init__(self, settings: Settings) -> None:
         self._reader = TopicReader(settings, Topics.of(settings).feedback.name, wait_ms=FOLLOW_MS)
@@ -172,12 +162,11 @@ def export_topic(
     commit_rows: int = COMMIT_ROWS,
     stopping: StopRequested = lambda: False,
 ) -> Manifest:
-    """Export the records that the folder lacks.
+    """Export the records that the folder lacks; between batches `stopping` may end it, with all rows written.
 
     Exactly once: after any number of kills and restarts, each valid record is in exactly one file that the manifest
     names. Copies of an event, which producers may send, are separate rows.
 
-    `stopping`: called after every batch and poll; if true, the rows in memory are written and the export ends.
     Raises `ExportError` if the topic's events have no time, or topic and folder do not fit together (`open_directory`,
     `check_reachable`), and `TopicError` if the topic does not exist, or the broker stops answering.
     """

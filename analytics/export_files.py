@@ -161,10 +161,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return the folder's manifest, or None if it has none.
-
-    Raises `ExportError` if the file is no manifest, or of a newer version.
-    """
+    """Return the folder's manifest, None without one; raises `ExportError` if it is none, or of a newer version."""
     path = folder / NAME
     try:
         return _JSON.validate_json(path.read_bytes())
@@ -193,11 +190,7 @@ class ExportDirectory:
         self._time_column = time_column
 
     def commit(self, table: pa.Table, next_offsets: Mapping[int, int], rejected: int) -> None:
-        """Add rows, and advance the offsets.
-
-        `table`: all valid records between the former `next_offsets` and these.
-        `rejected`: number of records between them that are left out.
-        """
+        """Add all valid records between the former `next_offsets` and these; `rejected` counts those left out."""
         name = f"part-{self.manifest.commits:06d}.parquet"
         files = [self._write(f"{day}/{name}", rows) for day, rows in _by_day(table, self._time_column)]
         self.manifest = self.manifest.with_commit(files, next_offsets, rejected)
@@ -229,8 +222,7 @@ def open_directory(
 ) -> Iterator[ExportDirectory]:
     """Start or resume an export, under a lock.
 
-    `path`: missing, empty, or with an export of the same topic.
-    `time_column`: column of milliseconds since the epoch that gives a row's day.
+    `path` is missing, empty, or has an export of the same topic; `time_column`, ms since the epoch, gives a row's day.
     Raises `ExportError` if another export is writing, or the folder holds other files.
     """
     make_folder(path)

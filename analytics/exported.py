@@ -79,10 +79,7 @@ class ExportedListens:
         return columns.astype(dict.fromkeys(CATEGORIES, "category"))[list(Listen._fields)]
 
     def assignment(self, experiment: str) -> Assignment:
-        """Find each user's treatment, as `botify.analytics.assignment.assign`.
-
-        Raises `AnalyticsError` if no listen carries a treatment of this experiment.
-        """
+        """Find each user's treatment; as `botify.analytics.assignment.assign`, which says what it raises."""
         seen = self._engine.frame(_SEEN, experiment=experiment).set_index("user")
         treatments = sorted({*seen["lowest"], *seen["highest"]})
         if not treatments:
@@ -109,9 +106,8 @@ class ExportedListens:
 def open_listens(
     folder: Path, run_id: str | None = None, engine: EngineName = EngineName.DUCKDB
 ) -> Iterator[ExportedListens]:
-    """Open an export of the listens topic; both engines return the same.
+    """Open an export of the listens topic, or of one run of the simulator in it; both engines return the same.
 
-    `run_id`: only this run of the simulator, whose session ids are `<run>-<user>-<number>`.
     Raises `AnalyticsError` if the folder is no export of listens, or has no listens yet, and `EngineError` or
     `JavaMissingError` if Spark, or a Java for it, is not installed.
     """
@@ -123,10 +119,9 @@ def open_listens(
 def exported_slates(folder: Path, engine: EngineName = EngineName.DUCKDB) -> pd.DataFrame:
     """Return the slates of an export of the recommendations topic, for `botify.analytics.offline.slates.join_slates`.
 
-    The result has one row for each slate that is not empty, the first answer to its request: `user` and `timestamp_ms`
-    (event time of the request), by which rows are sorted, and the lists `tracks` and `propensities`.
-    Raises `AnalyticsError` if the folder is no export of recommendations, or has none yet, and `EngineError` or
-    `JavaMissingError` if Spark, or a Java for it, is not installed.
+    The result has a row for each slate that is not empty, the first answer to its request: `user` and `timestamp_ms`
+    (event time of the request, in ascending order), and the lists `tracks` and `propensities`. Errors as of
+    `open_listens`.
     """
     paths = _paths(folder, "Recommendation", "recommendations")
     if not any("slate" in parquet.read_schema(path).names for path in paths):

@@ -21,10 +21,7 @@ class AdjustedUsers(NamedTuple):
 
 
 def adjust(users: pd.DataFrame, before: pd.DataFrame) -> AdjustedUsers:
-    """Adjust each metric by the same metric before the experiment (CUPED).
-
-    `before`: as `botify.analytics.assignment.metrics_before`; values of users without a row do not change.
-    """
+    """Adjust each metric by the same one `before` the experiment (CUPED); users without a row there do not change."""
     earlier = before.reindex(users.index)
     by_metric = {
         metric: cuped(users[metric], earlier[metric], users["treatment"]) for metric in users.columns.drop("treatment")
@@ -48,10 +45,7 @@ class Interactions(NamedTuple):
 
 
 def interactions_of(sessions: pd.DataFrame, first: Assignment, second: Assignment) -> Interactions:
-    """Test Botify's metrics of the users who take part in both experiments, while both run.
-
-    Raises `AnalyticsError` if a combination of their treatments has too few users.
-    """
+    """Test Botify's metrics of the users in both experiments, while both run; raises `AnalyticsError` for too few."""
     both = first.users.join(second.users.add_suffix("_second"), how="inner")
     both["since_ms"] = both[["since_ms", "since_ms_second"]].max(axis=1)
     together = Assignment(both[["treatment", "since_ms"]], min(first.until_ms, second.until_ms), mixed=0)
@@ -75,12 +69,10 @@ def interactions_of(sessions: pd.DataFrame, first: Assignment, second: Assignmen
 
 
 def settled_users(sessions: pd.DataFrame, assignment: Assignment, window_ms: int) -> pd.DataFrame:
-    """Compute the metrics of each user's first `window_ms` in the experiment, if they are over.
+    """Compute `user_metrics` of each user's first `window_ms` in the experiment, in the order in which they entered.
 
-    Users who are still within the window are left out: their values would change between two looks.
-
-    `sessions`: as `botify.analytics.sessions.sessions_of`; those that begin within the window count in full.
-    The result is as `botify.analytics.assignment.user_metrics`, in the order in which users entered.
+    Users who are still within the window are left out: their values would change between two looks. Sessions that begin
+    within it count in full.
     """
     since_ms = assignment.users["since_ms"]
     settled = since_ms[since_ms + window_ms <= assignment.until_ms].sort_values(kind="stable")
@@ -94,10 +86,8 @@ def running_difference(
 ) -> pd.DataFrame:
     """Compare two treatments after each user, with intervals that are valid under repeated looks.
 
-    `users`: in the order in which they entered: `treatment` and the metric.
-    The result has one row a user: estimate, lower and upper, in the metric's unit; the interval is infinite during the
-    burn-in.
-    Raises `AnalyticsError` if no user had one of the treatments.
+    `users` are in the order in which they entered. The result has a row for each: estimate, lower and upper, infinite
+    during the burn-in. Raises `AnalyticsError` if no user had one of the treatments.
     """
     counted = users[users["treatment"].isin([control, treatment]) & users[metric].notna()]
     of_treatment = (counted["treatment"] == treatment).to_numpy()

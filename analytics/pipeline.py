@@ -16,15 +16,12 @@ from botify.schemas.topics import Topics
 
 
 def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
-    """Read the requests that Kafka has, each with its first answer.
-
-    Nothing is committed. A repeated request counts from the first time; a second answer is left out.
+    """Read the requests that Kafka has, each with its first answer; commits nothing.
 
     The result is indexed by request id: `position`; `asked_at` and `answered_at` (UTC, Kafka's timestamps);
     `latency_ms` between the two; `recommender`; and `behind`, the number of the session's listens that the recommender
     did not know, because they were not in the state and the request carries the last one only. All but the first two
-    are missing if there was no answer.
-    Raises `TopicError` if a topic does not exist or the broker stops answering.
+    are missing without an answer. Raises `TopicError` if a topic does not exist or the broker stops answering.
     """
     topics = Topics.of(settings)
     requests = pd.DataFrame(
@@ -46,10 +43,9 @@ def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
 
 
 def match_answers(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """Give each request its first answer.
+    """Give each request its first answer; a repeated request counts from the first time.
 
-    `requests`: request_id, position, asked_ms.
-    `answers`: request_id, answered_ms, recommender and seen, the state's count of the session's listens.
+    `seen` is the state's count of the session's listens.
     """
     asked = requests.sort_values("asked_ms", kind="stable").drop_duplicates("request_id").set_index("request_id")
     first = answers.sort_values("answered_ms", kind="stable").drop_duplicates("request_id").set_index("request_id")
@@ -71,10 +67,7 @@ PERCENTILES = (50, 95, 99)
 
 
 def latency_over_time(answers: pd.DataFrame, step: str = "1s") -> pd.DataFrame:
-    """Compute latency percentiles by steps of wall time.
-
-    The result is indexed by time: p50, p95 and p99 in ms; NaN in steps without answers.
-    """
+    """Compute p50, p95 and p99 of the latency, ms, by steps of wall time; NaN in steps without answers."""
     latency = answers.set_index("asked_at")["latency_ms"].resample(step)
     return pd.DataFrame({f"p{percent}": latency.quantile(percent / 100) for percent in PERCENTILES})
 
@@ -86,10 +79,10 @@ def answered_per_s(answers: pd.DataFrame, step: str = "1s") -> pd.Series[float]:
 
 
 def health_summary(answers: pd.DataFrame) -> pd.DataFrame:
-    """Summarise answers by recommender and in total.
+    """Summarise answers by recommender, and in total in the last row.
 
-    The result is indexed by recommender, `all` last: answered; p50, p95 and p99 of the latency, ms; `fresh`, the share
-    of answers whose recommender knew every listen of the session.
+    Columns: answered; p50, p95 and p99 of the latency, ms; `fresh`, the share of answers whose recommender knew every
+    listen of the session.
     """
     answered = answers.dropna(subset="latency_ms")
     groups = {str(name): group for name, group in answered.groupby("recommender", observed=True)}
@@ -110,9 +103,8 @@ TIMEOUT_S = 10.0
 
 
 def read_lag(settings: Settings) -> pd.DataFrame:
-    """Compare the offsets that groups committed with the ends of their topics.
+    """Return group, topic and lag: the records from a group's committed offsets to the ends of its topics.
 
-    The result has columns group, topic and lag, in records.
     Raises `TopicError` if Kafka does not answer.
     """
     topics = Topics.of(settings)

@@ -22,11 +22,7 @@ MOST_USERS = 10**9  # upper bound of the search
 
 
 def power(effect: float, deviation: float, control_users: float, treatment_users: float, alpha: float = 0.05) -> float:
-    """Return the power of a two-sided t-test at level alpha.
-
-    `deviation`: standard deviation of a user's value, in the unit of the effect; the same in both samples.
-    `control_users`, `treatment_users`: at least two each.
-    """
+    """Return the power of a two-sided t-test at level alpha, for samples of two users or more with this deviation."""
     df = control_users + treatment_users - 2
     shift = abs(effect) / deviation / math.sqrt(1 / control_users + 1 / treatment_users)
     critical = float(stats.t.isf(alpha / 2, df))
@@ -38,12 +34,10 @@ def power(effect: float, deviation: float, control_users: float, treatment_users
 def users_needed(
     effect: float, deviation: float, wanted_power: float = 0.8, alpha: float = 0.05, ratio: float = 1.0
 ) -> tuple[int, int]:
-    """Return the number of users that control and treatment need.
+    """Return the number of users that control and treatment need, `ratio` of these for each one of the control.
 
-    `wanted_power`: between alpha and 1.
-    `ratio`: users of the treatment for each user of the control.
-    Raises `AnalyticsError` if a deviation or ratio is not above 0, the power is out of range, or `MOST_USERS` are not
-    enough.
+    Raises `AnalyticsError` if a deviation or ratio is not above 0, the power is not between alpha and 1, or
+    `MOST_USERS` are not enough.
     """
     if deviation <= 0 or ratio <= 0 or not alpha < wanted_power < 1:
         raise AnalyticsError(
@@ -85,11 +79,7 @@ def smallest_effect(
 
 
 def days_needed(users: int, new_users_by_day: ArrayLike) -> int | None:
-    """Return the number of days until enough users have taken part, or None if fewer come in all these days.
-
-    `users`: of all treatments together.
-    `new_users_by_day`: users who come for the first time on each day; their number falls over time.
-    """
+    """Return the number of days until enough users have come for the first time, or None if fewer come."""
     came = np.cumsum(np.asarray(new_users_by_day, dtype=np.float64))
     days = int(np.searchsorted(came, users)) + 1
     return days if days <= len(came) else None
@@ -105,13 +95,12 @@ def decision_users(
 ) -> int:
     """Return the users of both arms that the rule of `botify.analytics.decision` needs to ship an effect.
 
-    All of 1 + G tests must succeed, the success metric's and G guardrails', so each is planned with the power
-    1 − β / (G + 1): the probability that any fails is then at most β. Of several success metrics the one that varies
-    most decides. Guardrails are planned without a loss.
+    All of 1 + G tests must succeed, the success metric's and G guardrails', so each is planned with the power 1 − β /
+    (G + 1): the probability that any fails is then at most β. Of several success metrics the one that varies most
+    decides. Guardrails are planned without a loss.
 
-    `spread`: standard deviation of a user's value over the mean, after CUPED.
-    `effect`: the smallest relevant one, as a share of the mean.
-    Raises `AnalyticsError` if the effect or the power is out of range.
+    `spread` is the standard deviation of a user's value over the mean, after CUPED; `effect` the smallest relevant one,
+    as a share of the mean. Raises `AnalyticsError` if the effect or the power is out of range.
     """
     if not effect > 0 or not alpha < wanted_power < 1:
         raise AnalyticsError(f"the effect {effect} must be above 0, the power {wanted_power} between {alpha} and 1")
@@ -152,9 +141,8 @@ class Plan(NamedTuple):
 
 
 def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
-    """Plan from the pace and the spread of past listens.
+    """Plan from the pace and the spread of past listens, over a period as long as the experiment: sums grow with it.
 
-    `sessions`: as `botify.analytics.sessions.sessions_of`, over a period as long as the experiment: sums grow with it.
     Raises `AnalyticsError` if the metric is unknown, no user has it, or there is no plan (`users_needed`).
     """
     if wanted.metric not in METRICS:

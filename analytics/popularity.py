@@ -23,12 +23,9 @@ def time_grid(listens: pd.DataFrame, step_ms: int = HOUR_MS) -> NDArray[np.int64
 def popularity_over_time(
     listens: pd.DataFrame, half_life_ms: float, times_ms: ArrayLike, tracks: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """Compute each track's popularity at moments t: Σ fraction · 2^((tᵢ − t)/h) over its listens until t.
+    """Compute each track's popularity at ascending moments t: Σ fraction · 2^((tᵢ − t)/h) over its listens until t.
 
-    `listens`: with track, fraction and timestamp_ms.
-    `times_ms`: ascending.
-    `tracks`: only these; by default all that were heard. The result has moments × tracks values.
-    The result has the index time (UTC), a column for each track.
+    The result has the index time (UTC), and a column for each of `tracks`, by default all that were heard.
     """
     moments = np.asarray(times_ms, dtype=np.int64)
     counted = listens if tracks is None else listens[listens["track"].isin(tracks)]
@@ -56,22 +53,13 @@ def rising(fast: pd.DataFrame, slow: pd.DataFrame, fast_ms: float, slow_ms: floa
     score is the excess in these standard deviations, with E at least one listen, so that one listen is no trend.
 
     `fast`, `slow`: as `popularity_over_time`, of the same moments and tracks.
-
-    Examples
-    --------
-    >>> fast, slow = pd.DataFrame({7: [9.0], 8: [2.0]}), pd.DataFrame({7: [24.0], 8: [24.0]})
-    >>> rising(fast, slow, fast_ms=1.0, slow_ms=12.0).round(1).to_dict("list")
-    {7: [7.0], 8: [0.0]}
     """
     expected = slow * (fast_ms / slow_ms)
     return (fast - expected) / (expected.clip(lower=1.0) / 2) ** 0.5
 
 
 def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Series[float]:
-    """Return for each moment the share of the wanted tracks among the best scores (recall at `count`).
-
-    `scores`: a row for each moment, a column for each track.
-    The result is NaN at moments without wanted tracks.
+    """Return for each moment the share of the wanted tracks among the best scores; NaN without wanted tracks.
 
     Examples
     --------
@@ -83,11 +71,7 @@ def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Se
 
 
 def first_among_best(scores: pd.DataFrame, since: pd.Series, count: int) -> pd.Series:
-    """Return the time until tracks were first among the best scores.
-
-    `scores`: a row for each moment, a column for each track.
-    `since`: indexed by track: start of the search.
-    The result is indexed as `since`; NaT for a track that never was.
+    """Return the time from `since`, indexed by track, until tracks were first among the best scores; NaT for never.
 
     Examples
     --------
@@ -121,7 +105,7 @@ def among_best(scores: pd.DataFrame, count: int) -> pd.DataFrame:
 def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -> pd.Series[float]:
     """Return for each moment the share of the choices until the next moment that are among its most popular tracks.
 
-    The result is indexed as the popularity without its last moment; NaN if nothing was chosen.
+    The last moment is left out; NaN if nothing was chosen.
     """
     moments = pd.DatetimeIndex(popularity.index).as_unit("ms").asi8
     top = among_best(popularity, count).to_numpy()
@@ -134,8 +118,5 @@ def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -
 
 
 def overlap(one: pd.DataFrame, other: pd.DataFrame, count: int = 100) -> float:
-    """Return the share of the most popular tracks that two folds have in common, averaged over the moments.
-
-    `one`, `other`: as `botify.analytics.popularity.popularity_over_time`, of the same moments and tracks.
-    """
+    """Return the share of the most popular tracks that two folds have in common, averaged over the moments."""
     return float((among_best(one, count) & among_best(other, count)).sum(axis=1).mean() / count)

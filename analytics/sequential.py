@@ -20,15 +20,8 @@ def mixture_bound(users: ArrayLike, alpha: float, tuned_for: int) -> Floats:
 
     Robbins' mixture over a half-normal prior: sqrt(2 (m + 1) / m · log(1 + sqrt(m + 1) / (2 α))) with m = n ρ²
     (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Annals of Statistics 52, 2024, one-sided form). It is the
-    two-sided bound at 2 α but for the 1: 8 % closer to zero than the two-sided one at α = 0.05.
-
-    `alpha`: probability that any look of all exceeds the bound without an effect.
-    `tuned_for`: users at which the bound is lowest.
-
-    Examples
-    --------
-    >>> [round(float(mixture_bound(n, 0.05, 1_000)), 2) for n in (100, 1_000, 10_000)]
-    [3.68, 2.78, 2.99]
+    two-sided bound at 2 α but for the 1: 8 % closer to zero than the two-sided one at α = 0.05. `tuned_for` is the
+    number of users at which it is lowest.
     """
     m = np.asarray(users, dtype=np.float64) * ConfidenceSequence(min(2 * alpha, 0.5), tuned_for).rho_squared
     with np.errstate(divide="ignore"):
@@ -44,11 +37,6 @@ def horizon_bound(users: ArrayLike, alpha: float, horizon: int) -> Floats:
     each user: the continuous form of O'Brien and Fleming's bound (Biometrics 35, 1979; Lan and DeMets, Biometrika 70,
     1983). It is 1.96 at the end for α = 0.05, where the mixture without an end has 2.8, and high at the beginning. It
     says nothing after the horizon: only the first `horizon` users may be compared.
-
-    Examples
-    --------
-    >>> [round(float(horizon_bound(n, 0.05, 1_000)), 2) for n in (100, 250, 1_000)]
-    [6.2, 3.92, 1.96]
     """
     c = float(stats.norm.isf(alpha / 2))
     with np.errstate(divide="ignore"):
@@ -59,14 +47,8 @@ def horizon_bound(users: ArrayLike, alpha: float, horizon: int) -> Floats:
 def horizon_power(shift: float, alpha: float) -> float:
     """Return the probability that the bound of `horizon_bound` is crossed at any look.
 
-    P(max of W(t) + θ t ≥ c) = Φ(θ − c) + exp(2 θ c) Φ(−c − θ) (Siegmund, "Sequential Analysis", 1985).
-
-    `shift`: θ: the true difference in standard errors at the horizon.
-
-    Examples
-    --------
-    >>> round(horizon_power(0.0, 0.05), 3), round(horizon_power(2.58, 0.05), 2)
-    (0.05, 0.8)
+    P(max of W(t) + θ t ≥ c) = Φ(θ − c) + exp(2 θ c) Φ(−c − θ) (Siegmund, "Sequential Analysis", 1985), where `shift` is
+    θ: the true difference in standard errors at the horizon.
     """
     c = float(stats.norm.isf(alpha / 2))
     log_reflected = 2 * shift * c + float(stats.norm.logcdf(-c - shift))
@@ -76,11 +58,9 @@ def horizon_power(shift: float, alpha: float) -> float:
 def split_p_value(observed: ArrayLike, expected_shares: ArrayLike, strength: float = 100.0) -> float:
     """Return an always-valid p-value of a split: the sample-ratio check for an experiment that is looked at often.
 
-    The inverse Bayes factor of a Dirichlet prior around the declared shares (Lindon and Malek, "Anytime-valid
-    inference for multinomial count data", NeurIPS 2022).
-
-    `observed`, `expected_shares`: shape (k,).
-    `strength`: concentration of the prior; the higher, the smaller the deviations that it is tuned for.
+    The inverse Bayes factor of a Dirichlet prior around the declared shares (Lindon and Malek, "Anytime-valid inference
+    for multinomial count data", NeurIPS 2022); the higher its `strength`, the smaller the deviations that it is tuned
+    for.
     """
     n = np.asarray(observed, dtype=np.float64)
     shares = np.asarray(expected_shares, dtype=np.float64)

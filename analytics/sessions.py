@@ -14,12 +14,12 @@ CutOff = Literal["keep", "drop"]
 def sessions_of(listens: pd.DataFrame, cut_off: CutOff = "keep") -> pd.DataFrame:
     """Add up each session's listens.
 
-    `listens`: with the columns user, session_id, timestamp_ms, fraction, ended_session and latency_ms.
-    `cut_off`: what to do with a session whose end was not seen, because it continues or an answer was lost. Dropping it
-    would bias the comparison: long sessions are cut off by the end of the data more often, and a recommender that loses
-    answers would be judged without them. Botify's notebook does `drop`.
-    The result has one row a session: user, session_id, started_ms, ended_ms, tracks, time (sum of fractions), ended
-    (whether its end was seen), requests (number of timed answers) and latency_ms (their sum).
+    The result has a row for each session: user, session_id, started_ms, ended_ms, tracks, time (sum of fractions),
+    ended (whether its end was seen), requests (number of timed answers) and latency_ms (their sum).
+
+    `cut_off` says what to do with a session whose end was not seen, because it continues or an answer was lost.
+    Dropping it would bias the comparison: long sessions are cut off by the end of the data more often, and a
+    recommender that loses answers would be judged without them. Botify's notebook does `drop`.
     """
     sessions = (
         listens.groupby(["user", "session_id"], observed=True, sort=False)
@@ -41,13 +41,10 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 
 def retention(sessions: pd.DataFrame, days: Sequence[int] = (1, 7, 28)) -> pd.DataFrame:
-    """Say whether users came back on a day after their first session.
+    """Say whether users came back on a day after their first session, 24·d to 24·(d + 1) hours later.
 
-    Day d is the time from 24·d to 24·(d + 1) hours after the user's first session, so it has the same length for all.
-
-    `sessions`: with the columns user, started_ms and ended_ms, from the users' first day on.
-    The result is indexed by user, a column `retention_day_<d>` for each day: 1.0 came back, 0.0 did not, NaN if the
-    data ends before the day does.
+    `sessions` begin with the users' first day. The result is indexed by user, a column `retention_day_<d>` for each
+    day: 1.0 came back, 0.0 did not, NaN if the data ends before the day does.
     """
     first_ms = sessions.groupby("user")["started_ms"].min()
     day = (sessions["started_ms"] - sessions["user"].map(first_ms)) // DAY_MS
@@ -64,14 +61,10 @@ MOST_TRACKS = 40  # end of a curve: few sessions are longer, so the rest is nois
 
 
 def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = MOST_TRACKS) -> pd.DataFrame:
-    """Estimate the share of sessions that continue after k tracks.
+    """Estimate the share of sessions that continue after k tracks, 0 to `most`; a column for each group.
 
     A session whose end was not seen counts as censored: the product-limit estimator of Kaplan and Meier (JASA 53,
-    1958), S(k) = Π_{j ≤ k} (1 − ended at j / reached j).
-
-    `sessions`: as `botify.analytics.sessions.sessions_of`, with a column to group by.
-    The result has the index k from 0 to `most`, a column for each group, values from 1 down; NaN after the longest
-    session.
+    1958), S(k) = Π_{j ≤ k} (1 − ended at j / reached j); NaN after the longest session.
     """
     curves = {}
     for name, group in sessions.groupby(by, observed=True):
@@ -85,12 +78,9 @@ def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = M
 
 
 def fraction_by_position(listens: pd.DataFrame, by: str = "treatment", most: int = MOST_TRACKS) -> pd.DataFrame:
-    """Average the fraction heard at each position of a session, without the first, which the listener chose.
+    """Average the fraction heard at each position of a session, without the first, which the listener chose, by group.
 
     Listeners who hear little leave, so later positions represent satisfied listeners.
-
-    `listens`: as `botify.analytics.data.listens_frame`, with a column to group by.
-    The result has the index position from 1, a column for each group.
     """
     recommended = listens[listens["position"].between(1, most)]
     means = recommended.groupby([by, "position"], observed=True)["fraction"].mean().unstack(by)

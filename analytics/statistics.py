@@ -32,11 +32,8 @@ def cuped(values: ArrayLike, covariate: ArrayLike, treatments: ArrayLike) -> Cup
     """Subtract theta · (covariate − its mean) (Deng, Xu, Kohavi and Walker, WSDM 2013).
 
     Theta is the pooled slope within treatments (analysis of covariance), so it does not contain the treatment's effect.
-    The covariate must be from before the treatment, or the effect is subtracted too.
-
-    `values`, `covariate`: shape (n,); one for each user. A covariate of NaN (a new user) is replaced by the mean, so
-    the value is unchanged.
-    `treatments`: shape (n,).
+    The covariate must be from before the treatment, or the effect is subtracted too. Arrays have an entry for each
+    user; where the covariate is NaN (a new user), the value is unchanged.
     """
     y = np.asarray(values, dtype=np.float64)
     x = np.asarray(covariate, dtype=np.float64)
@@ -69,14 +66,11 @@ class Interaction(NamedTuple):
 
 
 def interaction(values: ArrayLike, first: ArrayLike, second: ArrayLike) -> Interaction:
-    """Test whether the effect of one experiment depends on the treatment of another.
+    """Test whether the effect of one experiment depends on the treatment of another; NaN is left out.
 
     Each combination of treatments has its own mean and variance, as in Welch's test: the Wald test with the HC2
-    covariance (MacKinnon and White, J. Econometrics 29, 1985) in a regression on all products of dummies.
-
-    `values`: shape (n,); one for each user; NaN is left out.
-    `first`, `second`: shape (n,); the user's treatment in each experiment.
-    Raises `AnalyticsError` if a combination of treatments has fewer than two users, or its values do not vary.
+    covariance (MacKinnon and White, J. Econometrics 29, 1985) in a regression on all products of dummies. Raises
+    `AnalyticsError` if a combination has fewer than two users, or its values do not vary.
     """
     frame = pd.DataFrame({"value": values, "first": first, "second": second}).dropna()
     cells = frame.groupby(["first", "second"], observed=True)["value"].agg(["count", "mean", "var"])
@@ -101,13 +95,10 @@ def _against_first(size: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Adjust p-values to control the family-wise error rate (Holm, Scand. J. Statist. 6, 1979).
+    """Adjust p-values, shape (m,), to control the family-wise error rate (Holm, Scand. J. Statist. 6, 1979).
 
     The i-th smallest of m is multiplied by m − i + 1 and is at least as large as the one before it. The metrics may
-    depend on each other in any way.
-
-    `p_values`: shape (m,); NaN (not testable) stays NaN and is not counted.
-    Returns shape (m,).
+    depend on each other in any way. NaN (not testable) stays NaN and is not counted.
     """
     p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(p.shape, np.nan)
@@ -137,9 +128,8 @@ class SampleRatio(NamedTuple):
 def sample_ratio(users: Mapping[str, int], split: Mapping[str, float] | None = None) -> SampleRatio:
     """Compare the users of each treatment with the declared split (chi-square; Fabijan et al., KDD 2019).
 
-    `split`: as declared, in any unit; equal by default.
-    Raises `AnalyticsError` if there are fewer than two treatments, a weight is not above zero, or the split lacks a
-    treatment.
+    The split is in any unit, and equal by default. Raises `AnalyticsError` if there are fewer than two treatments, a
+    weight is not above zero, or the split lacks a treatment.
     """
     weights = dict.fromkeys(users, 1.0) if split is None else dict(split)
     if len(weights) < 2 or min(weights.values()) <= 0 or not users.keys() <= weights.keys():
@@ -198,10 +188,7 @@ class ConfidenceSequence:
         return (log_alpha + math.log(log_alpha + 1)) / self.tuned_for
 
     def half_width(self, control: Sample | RunningSample, treatment: Sample | RunningSample) -> NDArray[np.float64]:
-        """Return half the interval's width; infinite during the burn-in.
-
-        `control`, `treatment`: one look, or all of them at once.
-        """
+        """Return half the interval's width, at one look or at all of them; infinite during the burn-in."""
         n0, n1 = (np.asarray(sample.n, dtype=np.float64) for sample in (control, treatment))
         m = (n0 + n1) * self.rho_squared
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -212,8 +199,7 @@ class ConfidenceSequence:
     def difference(self, control: Sample, treatment: Sample) -> Difference:
         """Return treatment minus control with its interval and always-valid p-value.
 
-        The p-value is the smallest alpha whose interval excludes zero. During the burn-in it is 1 and the interval
-        infinite.
+        The p-value is the smallest alpha whose interval excludes zero; during the burn-in it is 1.
         """
         estimate = treatment.mean - control.mean
         half = float(self.half_width(control, treatment))
@@ -232,11 +218,7 @@ class ConfidenceSequence:
 
 
 def running_sample(values: ArrayLike, member: ArrayLike) -> RunningSample:
-    """Summarise a sample after each user of the experiment.
-
-    `values`: shape (n,); of all users, in the order in which they entered.
-    `member`: shape (..., n); whether the user is in this sample.
-    """
+    """Summarise a sample after each user, shape (n,), in their order of entry; `member` has shape (..., n)."""
     array, of_sample = np.asarray(values, dtype=np.float64), np.asarray(member, dtype=bool)
     # shifted: a mean far from zero would cost the variance its precision
     shift = array.mean() if len(array) else 0.0
@@ -252,12 +234,10 @@ Floats = NDArray[np.float64]
 
 
 def ratio_values(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
-    """Return values whose mean is sum(x) / sum(y), with the variance of the delta method.
+    """Return values, shape (n,), whose mean is sum(x) / sum(y), with the variance of the delta method.
 
-    R + (x − R y) / mean(y) (Deng, Knoblich and Lu, "Applying the delta method in metric analytics", KDD 2018). A
-    ratio of sums weighs each session alike, where a mean of users' ratios weighs each user alike.
-
-    `numerator`, `denominator`: shape (n,); of each user of one arm.
+    R + (x − R y) / mean(y) (Deng, Knoblich and Lu, "Applying the delta method in metric analytics", KDD 2018). A ratio
+    of sums weighs each session alike, where a mean of users' ratios weighs each user alike.
     """
     x, y = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     ratio = x.sum() / y.sum()
@@ -268,11 +248,9 @@ def ratio_values(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
 def quantile_values(values: ArrayLike, level: float) -> Floats:
     """Return values whose mean is a quantile, with the variance of its central limit theorem, p (1 − p) / (n f(q)²).
 
-    The influence values q + (p − 1[x ≤ q]) / f(q), centred. The density f at the quantile is the inverse of the
-    distance of two order statistics (Siddiqui, J. Res. NBS 64B, 1960) with Hall and Sheather's bandwidth (JRSS B 50,
-    1988).
-
-    `values`: shape (n,); of each user of one arm; NaN stays NaN.
+    The influence values q + (p − 1[x ≤ q]) / f(q), centred; NaN stays NaN. The density f at the quantile is the inverse
+    of the distance of two order statistics (Siddiqui, J. Res. NBS 64B, 1960) with Hall and Sheather's bandwidth (JRSS B
+    50, 1988).
     """
     x = np.asarray(values, dtype=np.float64)
     known = x[~np.isnan(x)]

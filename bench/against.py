@@ -82,10 +82,7 @@ def checked_out(rev: str, root: Path = ROOT) -> Iterator[Path]:
 def run_rounds(
     names: Sequence[str], rev: str, rounds: int, place: Path, root: Path = ROOT, notify: Callable[[str], None] = print
 ) -> Iterator[Run]:
-    """Measure both commits in alternating order, and yield every run.
-
-    If a measurement fails, `AgainstError` has the end of its log.
-    """
+    """Measure both commits in alternating order, and yield every run; `AgainstError` has the end of a failed log."""
     roots = {THIS: root, rev: place / "other"}
     for commit, of_commit in roots.items():
         _write_entry_points(of_commit, _home(place, commit, roots))
@@ -104,13 +101,7 @@ def run_rounds(
 
 
 def flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return nested figures by dotted names: the numbers, without words and what was not measured.
-
-    Examples
-    --------
-    >>> flat({"worker": {"ratio": 7.0, "bound": "cores", "cpu_us": {"listens_per_s": {"kafka": 2.0}}}})
-    {'worker.ratio': 7.0, 'worker.cpu_us.listens_per_s.kafka': 2.0}
-    """
+    """Return nested figures by dotted names: the numbers, without words and what was not measured."""
     found: dict[str, float] = {}
     for name, value in figures.items():
         if isinstance(value, Mapping):

@@ -29,13 +29,7 @@ ROLES = {
 
 
 def role_of(command: Sequence[str]) -> str | None:
-    """Return the name of a process in the figures, None if it has none.
-
-    Examples
-    --------
-    >>> role_of(["python", "-m", "botify.streams.worker"]), role_of(["/opt/bin/valkey-server 127.0.0.1:6379"])
-    ('worker', 'valkey')
-    """
+    """Return the name of a process in the figures, None if it has none."""
     words = (Path(word.split(" ")[0]).name for word in command)
     return next((ROLES[word] for word in words if word in ROLES), None)
 
@@ -44,7 +38,7 @@ class Meter:
     """CPU time since the meter was made, by role.
 
     Watched are the descendants of `root`, by default of this process; one that ends before it is read is not counted.
-    The time of this process itself counts for the role `own`, and for none without it.
+    The time of this process itself counts for the role `own`, if there is one.
     """
 
     def __init__(self, own: str | None = None, root: psutil.Process | None = None) -> None:
@@ -56,7 +50,7 @@ class Meter:
     def us_per(self, count: float, ended: str | None = None) -> dict[str, float]:
         """Return µs of CPU time an event of each role, and of `all`, for the number of events since the start.
 
-        Children of this process that have ended since then count for the role `ended`, and for none without it.
+        Children of this process that have ended since then count for the role `ended`, if there is one.
         """
         found: dict[str, float] = {}
         for pid, (role, seconds) in self._seconds().items():

@@ -54,8 +54,8 @@ class Measured:
 class Listener(asyncio.Protocol):
     """One connection: one listener after another, each with some `/next` and a `/last`.
 
-    With `slates` it asks `/v1` for ten recommendations instead, each time for another listener. Requests are sent
-    every `every_s` seconds; with 0, as soon as the last one is answered.
+    With `slates` it asks `/v1` for ten recommendations instead, each time for another listener. Requests are sent every
+    `every_s` seconds; with 0, as soon as the last one is answered.
     """
 
     def __init__(
@@ -195,8 +195,8 @@ COMPILE_S = 30.0
 def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]]:
     """Start worker, recommender and gateway, run the listeners, and return `gateway` and `gateway_v1`.
 
-    `gateway` has the figures of `/next`, `gateway_v1` those of ten recommendations by `/v1`, with `share_of_next` of
-    the rate, and `half_p99_ms` at half of that rate.
+    These have `/next`, and ten recommendations by `/v1` with `share_of_next` of its rate, and `half_p99_ms` at half of
+    it.
     """
     with ExitStack() as programs:
         programs.enter_context(running(settings, "botify.streams.worker"))

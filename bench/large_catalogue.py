@@ -41,8 +41,7 @@ def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
     """Make the world, serve its listeners with `mix` at a fixed rate, and start the recommender again.
 
     Memory is that at the end, of each program and of all: `rss`, and `pss`, which divides what programs share by their
-    number; `peak_rss_mib` is the largest sum of the run. `first_ready_s` and `restart_s` say how long the recommender
-    takes to be ready, `world_s` and `publish_s` how long the catalogue takes to be made and published.
+    number; `peak_rss_mib` is the largest sum of the run.
     """
     began = time.monotonic()
     world = open_world(

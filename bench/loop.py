@@ -150,8 +150,7 @@ CATCH_UP_S = 120.0
 def measure_mix_loop(settings: Settings, world: World) -> dict[str, Any]:
     """Run the loop from empty models, with half of the listeners on `mix`.
 
-    `worker_behind_s` and `learner_behind_s` say how long each took to catch up after the listeners had left, which is
-    not in `cpu_us`.
+    `worker_behind_s` and `learner_behind_s` are the times to catch up after the listeners had left, not in `cpu_us`.
     """
     path = Path(settings.home) / "mix-loop.toml"
     path.write_text(EXPERIMENT, encoding="utf-8")

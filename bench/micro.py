@@ -55,10 +55,7 @@ MODEL_SESSIONS, MODEL_ROUNDS = 50_000, 3
 
 
 def measure_user_model(world: World) -> dict[str, float]:
-    """Return `listens_per_s` of the course's listeners, and of the other models `<model>_listens_per_s`.
-
-    Each is the best of some rounds: listens a second of CPU time, regardless of other work.
-    """
+    """Return the listens a second of CPU time of each listener model, the best of some rounds."""
     rates = {model: max(_rate(world, model, seed) for seed in range(MODEL_ROUNDS)) for model in MODELS}
     return {("" if model == "botify" else f"{model}_") + "listens_per_s": rate for model, rate in rates.items()}
 

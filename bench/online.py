@@ -60,9 +60,9 @@ class FreshStackError(BotifyError):
 def fresh_stack(world: World, models: Sequence[Model] = (), notify: Notify = lambda _: None) -> Iterator[Settings]:
     """Start Kafka, Valkey, worker and learner on an empty folder, and remove all of it at the end.
 
-    The world's catalogue and the models, lists of a batch job, are published. `notify` is called with one line before
-    each slow step. Raises `StackError` if Kafka or Valkey cannot start, and `FreshStackError` if a program is not ready
-    in time, or ended before the block did.
+    The world's catalogue and the models, lists of a batch job, are published. `notify` gets a line before each slow
+    step. Raises `StackError` if Kafka or Valkey cannot start, and `FreshStackError` if a program is not ready in time,
+    or ended before the block did.
     """
     with tempfile.TemporaryDirectory(prefix="botify-") as home, EmbeddedStack(Path(home), notify=notify) as stack:
         settings = stack.settings.with_(home=Path(home))

@@ -49,13 +49,7 @@ app = typer.Typer(help=(__doc__ or "").splitlines()[0], no_args_is_help=True)
 
 
 def command_of(group: str) -> list[str]:
-    """Return the arguments of `botify` that record a group of quality.
-
-    Examples
-    --------
-    >>> " ".join(command_of("quality_grade_2022"))
-    'course grade --recommender mix --edition 2022 --record quality_grade_2022'
-    """
+    """Return the arguments of `botify` that record a group of quality."""
     if group not in COMMANDS:
         raise FigureError(f"unknown group {group!r}; choose from {', '.join(COMMANDS)}")
     return [*shlex.split(COMMANDS[group]), "--record", group]

@@ -145,10 +145,7 @@ def _paused(processes: Sequence[psutil.Process]) -> Iterator[None]:
 
 
 def rows_of(grid: Grid) -> dict[str, dict[str, Any]]:
-    """Return what was measured, and what the model predicts of the rows that it was not calibrated with.
-
-    It is calibrated with one worker on each number of partitions, and with `FULL`.
-    """
+    """Return what was measured, and the prediction for rows that the model was not calibrated with."""
     folding = {of: Folding(drained.per_s, drained.cpu_us["valkey"]) for of, drained in grid.items()}
     alone = {partitions: found for (workers, partitions), found in folding.items() if workers == 1}
     rows = {}
@@ -228,8 +225,7 @@ def _redis_bytes(settings: Settings) -> int:
 def measure_live(settings: Settings, world: World) -> tuple[Used, Used, dict[str, Any]]:
     """Return what a listen and a request of the closed loop take, and the gateway's figures of `/next`.
 
-    A request is what the closed loop takes in addition to its listens. The recommender takes part in both, so what it
-    takes while it has no requests is in the listen.
+    A request is what the loop takes in addition to its listens; an idle recommender is in the listen.
     """
     own = settings.with_(topic_prefix=f"{settings.topic_prefix}-live", partitions=PARTITIONS)
     create_topics(own)

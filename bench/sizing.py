@@ -127,11 +127,7 @@ class Costs(NamedTuple):
 
 
 class Need(NamedTuple):
-    """What the processes of one role need together.
-
-    Each process uses one core; of Kafka there are 0, as a broker uses all cores of its machine. The network is that of
-    the direction with more traffic.
-    """
+    """What the processes of one role need together; a broker uses all cores of its machine, so of Kafka there are 0."""
 
     processes: int
     cores: float

@@ -42,10 +42,7 @@ LOOK_S, DEADLINE_S = 0.02, 300.0
 
 
 def listens(count: int, users: int, tracks: int, seed: int = 1, since: int = 0) -> Iterator[Listen]:
-    """Yield listens of many listeners in random order: any track, any fraction, ten listens a session.
-
-    After `since` listens that were sent before, these are later, and in other sessions.
-    """
+    """Yield listens of many listeners in random order, ten a session; after `since` listens, in later sessions."""
     rng = np.random.default_rng(seed)
     who = rng.integers(users, size=count).tolist()
     what = rng.integers(tracks, size=count).tolist()
@@ -97,8 +94,7 @@ class Drained(NamedTuple):
 def drain(settings: Settings, namespace: str, until: int, workers: Sequence[psutil.Process], since: int = 0) -> Drained:
     """Watch the checkpoints until this number of listens is done, and measure from `WARM` of them on.
 
-    The number does not count `since` listens that were done before. Raises `TimeoutError` if it is not reached after
-    `DEADLINE_S`, or a worker died.
+    Raises `TimeoutError` if it is not reached after `DEADLINE_S`, or a worker died.
     """
     redis = connect(settings)
     memory: list[tuple[int, float]] = []
@@ -148,7 +144,7 @@ def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:
     """Let a worker fold a backlog, and replay it into a new namespace while more listens are folded.
 
     The rate is that which `botify replay run` reports; `compared_s` is the time to compare all digests with the live
-    state after that, and `equals_live` the result (1 or 0). `cpu_us` includes the command's start and comparison.
+    state after that. `cpu_us` includes the command's start and comparison.
     """
     with _folded(settings, tracks), _listening(settings, tracks):
         meter = Meter()

@@ -33,10 +33,7 @@ NEAREST = 700
 
 
 class Oracle:
-    """Knows each session's hidden interest, and recommends the track that will be heard most.
-
-    Greedy: at every step the track with the highest true fraction, artist discount included.
-    """
+    """Knows each session's interest, and greedily recommends the track with the highest true fraction at every step."""
 
     def __init__(self, world: World, seed: int) -> None:
         self._world = world
@@ -81,11 +78,9 @@ class Oracle:
 
 
 class SceneClairvoyant:
-    """Knows the scene of each session's hidden interest, and nothing of its tracks.
+    """Knows the scene of each session's hidden interest, or the genre in a world without scenes; nothing of its tracks.
 
-    It plays the scene's tracks in an order of its own for each session, none twice. Where a world has no scenes, all
-    tracks of a genre sound alike, and the genre takes their place. A session that has heard the whole scene hears it
-    again: its time is over.
+    It plays the scene's tracks in an order of its own for each session, none twice until all are heard.
     """
 
     def __init__(self, world: World, seed: int) -> None:
@@ -132,10 +127,9 @@ def times_of_yardsticks(world: World, seed: int, sessions: int = SESSIONS) -> di
 
 
 class Gap(NamedTuple):
-    """The distance to the oracle: regret in % of the oracle's time, and `closed` in %.
+    """The distance to the oracle: regret in % of its time, and `closed` in %, NaN if it is not above the control.
 
-    `closed` is NaN where the oracle is not above the control. Its interval is that of the effect: the times of control
-    and oracle are taken as known.
+    The interval is that of the effect: the times of control and oracle are taken as known.
     """
 
     regret_percent: float

@@ -49,9 +49,7 @@ ALIASES = {
 
 
 class Ranker(Protocol):
-    """A recommender of your own: any class with these two methods.
-
-    It may have an attribute `name`; else it is called as its class.
+    """A recommender of your own: any class with these two methods; an attribute `name` replaces the class's name.
 
     Examples
     --------

@@ -47,10 +47,7 @@ Body = bytes | mmap.mmap
 
 
 def mapped(write: Callable[[IO[bytes]], object]) -> Body:
-    """Let `write` fill a temporary file, and return its content; pages are loaded as they are read.
-
-    Where no directory for temporary files is writable, or the disk is full, the file is in memory.
-    """
+    """Let `write` fill a temporary file, or memory if there is no place for one, and return its mapped content."""
     try:
         with tempfile.TemporaryFile(prefix="botify-") as file:
             return _filled(file, write)

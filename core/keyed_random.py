@@ -50,13 +50,7 @@ def integers(key: Keys, draw: ArrayLike, below: ArrayLike) -> NDArray[np.int64]:
 
 
 def keys_of_texts(texts: Sequence[str]) -> Keys:
-    """Return a key for each text (MurmurHash3, 64 bits of 128).
-
-    Examples
-    --------
-    >>> keys_of_texts(["a", "b"]).shape
-    (2,)
-    """
+    """Return a key for each text (MurmurHash3, 64 bits of 128)."""
     return np.array([mmh3.hash64(text, signed=False)[0] for text in texts], dtype=np.uint64)
 
 

@@ -26,7 +26,7 @@ StopRequested = Callable[[], bool]
 
 @contextmanager
 def stop_requested(*signals: signal.Signals) -> Iterator[StopRequested]:
-    """Yield a function that says whether one of the signals was received; a second signal has its former effect.
+    """Yield a function that says whether one of the signals was received; a second one has its former effect.
 
     Only the main thread receives signals; in another thread the function always returns False.
     """

@@ -29,10 +29,9 @@ REFRESH = 256
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One recommender over all replays; for refresh, trainings and settings see `Setup`, for served `ranker_of`.
+    """One recommender over all replays, with `kafka` through the topics and state of these servers.
 
-    With `kafka`, it is evaluated through the topics and state of these servers, else in process.
-    `own` makes the ranker of a job whose name is not in the registry.
+    For refresh, trainings and settings see `Setup`, for served `ranker_of`. `own` makes a ranker not in the registry.
     """
 
     name: str

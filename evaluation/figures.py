@@ -58,17 +58,7 @@ class UserSums:
         return cls(counts, sums)
 
     def clustered(self, metric: str) -> Clustered:
-        """Return the mean and its error.
-
-        The error is the ratio estimator's, over users: √(U/(U-1) · Σ (S_u - m·n_u)²) / Σ n_u.
-
-        Examples
-        --------
-        >>> sums = UserSums(np.array([2.0, 2.0]), {"recall": np.array([2.0, 0.0])})
-        >>> mean, error = sums.clustered("recall")
-        >>> mean, round(error, 3)
-        (0.5, 0.5)
-        """
+        """Return the mean and its error over users, the ratio estimator's: √(U/(U-1) · Σ (S_u - m·n_u)²) / Σ n_u."""
         there = self.counts > 0
         counts, sums = self.counts[there], self.sums[metric][there]
         mean, users = float(sums.sum() / counts.sum()), len(counts)
@@ -85,13 +75,6 @@ def paired_bootstrap(
 
     Both answered the same questions, so a user is drawn with the answers of both (Efron and Tibshirani, "An
     Introduction to the Bootstrap", 1993, chapter 8).
-
-    Examples
-    --------
-    >>> one = UserSums(np.array([1.0, 1.0]), {"recall": np.array([1.0, 1.0])})
-    >>> other = UserSums(np.array([1.0, 1.0]), {"recall": np.array([0.0, 0.0])})
-    >>> paired_bootstrap(one, other, "recall", resamples=10)
-    Difference(value=1.0, lower=1.0, upper=1.0)
     """
     there = one.counts > 0
     counts, gains = one.counts[there], (one.sums[metric] - other.sums[metric])[there]

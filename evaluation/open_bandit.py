@@ -43,10 +43,10 @@ RESAMPLES = 1_000
 
 
 class Question(NamedTuple):
-    """One policy's log, and the other policy.
+    """One policy's log, and the other policy, with `own_clicks` of its own log.
 
     `predicted` and `under_target`, shape (n,), are the reward model's click rate of the item shown, and of what the
-    target policy would show. `own_clicks` are those of the target policy's own log.
+    target policy would show.
     """
 
     campaign: str

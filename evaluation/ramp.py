@@ -142,12 +142,6 @@ def next_step(
       declared, or the planned listeners did not decide: back to the control.
     - The rule ships: everyone gets the treatment.
     - Each arm has `listeners_a_step` new listeners and none of this happened: the next of the ascending `shares`.
-
-    Examples
-    --------
-    >>> first = next_step("A", None, (0.01, 1.0), "C", Known(None, None, 0, 0), 300)
-    >>> first.share, next_step("A", first, (0.01, 1.0), "C", Known(None, None, 300, 9), 300).share
-    (0.01, 1.0)
     """
     if last is None:
         return RampStep(experiment, shares[0], None, 0, known.event_ms, "the ramp begins")

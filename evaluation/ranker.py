@@ -19,10 +19,7 @@ UNTUNED = "untuned"
 
 
 class OnlineRanker(Protocol):
-    """Learns events in micro-batches, and ranks items for users in between.
-
-    `note` is what a reader of the table must know, such as `untuned`.
-    """
+    """Learns events in micro-batches, and ranks items between them; `note` is what a reader of the table must know."""
 
     note: str
 

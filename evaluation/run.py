@@ -36,11 +36,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one run; arrays have an entry for each target, see `Plan`.
-
-    `metrics` has an array for each of `METRICS`; `figures` are those of the lists as a whole: coverage, novelty,
-    popularity, and the costs.
-    """
+    """The result of one run; each of `METRICS` has an array with an entry for each target, see `Plan`."""
 
     users: Ints
     positions: Floats

@@ -44,10 +44,7 @@ def render(
     k: int,
     left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Table]:
-    """Draw how good the recommenders are, then what they show and cost; 80 columns hold both tables, names folded.
-
-    A difference is green where it is above 0 for certain, red where it is below.
-    """
+    """Draw how good the recommenders are, then what they show and cost; 80 columns hold both tables, names folded."""
     errors = [f"{metric}@{k} ±" for metric in METRICS[:2]]
     quality = _table(title, ("", *errors, f"{METRICS[2]}@{k}", "recall − baseline"))
     rest = _table("", ("", "NDCG − baseline", "cov.", "nov.", "pop.", "learn", "serve", "MiB"))
@@ -123,10 +120,7 @@ def as_json(rows: Sequence[Row], about: dict[str, Any]) -> dict[str, Any]:
 
 
 def save_plots(rows: Sequence[Row], directory: Path, name: str, terms: Terms) -> list[Path]:
-    """Draw the learning curve and the curve by history length; return their files.
-
-    A protocol that asks once a user has no learning curve.
-    """
+    """Draw the learning curve, if each user is asked often, and the curve by history length; return their files."""
     directory.mkdir(parents=True, exist_ok=True)
     recall = f"recall@{terms.k}"
     pictures: dict[str, Figure] = {}

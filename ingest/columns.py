@@ -61,10 +61,7 @@ class Chunk(NamedTuple):
 
 
 def convert(rows: Rows, first: int, scale: tuple[float, float]) -> Chunk:
-    """Convert rows.
-
-    `first`: number of the first row that is accepted here, over all files; it decides among events of one time.
-    """
+    """Convert rows; `first` is the number of the first row that is accepted here, which orders events of one time."""
     verdict = _Verdict(len(rows.numbers))
     fields = {role: _plain(values) for role, values in rows.fields.items()}
     item = _id("item", fields["item"], verdict)

@@ -37,15 +37,10 @@ class Member(NamedTuple):
 
 
 class Source:
-    """Files to import from.
+    """Files to import: one, a folder, an archive (`.zip`, `.whl`, `.tar`, compressed) or `ARCHIVE!PLACE` in one.
 
-    `path`: a file, a folder, an archive (`.zip`, `.whl`, `.tar` and its compressed forms), or `ARCHIVE!PLACE`, where
-    the place is a file or a folder in the archive.
-    `block_bytes`: how much of a file is read at a time; no result depends on it.
-
-    `members`: in the order of their names; an archive's in the order of the archive.
-    `bytes_read`: of all members together, so far.
-    `opened`: names of the members that were read.
+    `block_bytes` is how much of a file is read at a time; no result depends on it. `members` are in the order of their
+    names, an archive's in its own; `bytes_read` is that of all together, `opened` has the names of those read so far.
     """
 
     def __init__(self, path: str, block_bytes: int = BLOCK_BYTES) -> None:
@@ -71,10 +66,7 @@ class Source:
         return sum(member.size for member in self.members)
 
     def find(self, name: str) -> Member | None:
-        """Return the member whose name ends with this part, None where there is none.
-
-        Raises `DatasetError` if there are several.
-        """
+        """Return the member whose name ends with this part, or None; raises `DatasetError` if there are several."""
         found = [member for member in self.members if member.base == name]
         if len(found) > 1:
             places = ", ".join(member.name for member in found[:4])
@@ -86,10 +78,7 @@ class Source:
         return [member for member in self.members if member.name.endswith(endings)]
 
     def one(self, *endings: str) -> Member:
-        """Return the only member, or the only one whose name ends so.
-
-        Raises `DatasetError` if there are none, or several.
-        """
+        """Return the only member, or the only one whose name ends so; raises `DatasetError` otherwise."""
         found = self.members if len(self.members) == 1 else self.ending(*endings)
         if len(found) != 1:
             raise DatasetError(

@@ -45,10 +45,7 @@ class Block(NamedTuple):
 
 
 def iter_blocks(source: Source, member: Member, encoding: str = "utf-8") -> Iterator[Block]:
-    """Yield the lines of a file.
-
-    Raises `DatasetError` if a line is longer than `MAX_LINE_BYTES`: the file is no text.
-    """
+    """Yield the lines of a file; raises `DatasetError` if one is longer than `MAX_LINE_BYTES`: the file is no text."""
     with member.open() as stream:
         rest, number = b"", 1
         while data := stream.read(source.block_bytes):
@@ -118,10 +115,7 @@ ChooseColumns = Callable[[Sequence[str]], Mapping[str, int]]
 
 
 def places_of(file: str, columns: Mapping[str, str], names: Sequence[str]) -> dict[str, int]:
-    """Return the places of columns by their names.
-
-    Raises `DatasetError` if one is not there; the message lists those that are.
-    """
+    """Return the places of columns by their names; raises `DatasetError` if one is not there."""
     for role, column in columns.items():
         if column not in names:
             raise DatasetError(f"{file} has no column {column!r} for {role}; it has {', '.join(map(repr, names))}")

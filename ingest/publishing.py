@@ -72,8 +72,8 @@ def publish_dataset(
     publishes a dataset that was imported again since, whose events have other ids, so that those of both count.
 
     Raises `DatasetError` if the topics hold other tracks or an earlier import of the dataset, another publisher is at
-    work, or there are no times to keep, and `TopicError` if a topic does not exist, or no broker answers, and
-    `PublishError` if a broker refused a record; the same call continues.
+    work, or there are no times to keep; `TopicError` if a topic does not exist, or no broker answers; and
+    `PublishError` if a broker refused a record. The same call continues.
     """
     if speed is not None and not dataset.card.has_time:
         raise DatasetError(f"dataset {dataset.card.name!r} has no times; publish it with --speed max")
@@ -130,10 +130,7 @@ def _publish_window(
 
 
 class Clock:
-    """Says when a listen is due: the first one now, the others as far from it as they were, by the speed.
-
-    `speed`: None has all of them due at once.
-    `now_s`: seconds, of a clock that never goes back.
+    """Says when a listen is due: the first now, others as far from it as they were, by the speed; None is at once.
 
     Examples
     --------
@@ -158,10 +155,9 @@ class Clock:
 
 
 class DatasetListens:
-    """The events of a dataset as listens: what each was is in its fraction.
+    """The events of a dataset as listens; event ids begin with the dataset's `sha256`.
 
-    `sha256`: of the dataset; event ids begin with it, so that they are the same each time.
-    `source`: who recommended the tracks that the user did not choose.
+    `source` is who recommended the tracks that the user did not choose.
     """
 
     def __init__(self, events: Events, sha256: str, source: str) -> None:

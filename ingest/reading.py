@@ -83,10 +83,7 @@ class Dataset:
 
 
 def open_dataset(home: Path, name: str) -> Dataset:
-    """Open a dataset by its name.
-
-    Raises `DatasetError` if there is none of that name, or it was made by another version.
-    """
+    """Open a dataset; raises `DatasetError` if there is none of that name, or it was made by another version."""
     directory = dataset_directory(home, name)
     if not (directory / CARD).is_file():
         there = ", ".join(dataset_names(home)) or "none"

@@ -74,11 +74,7 @@ class Tally:
         sessions: NDArray[np.int64] | None,
         kinds: NDArray[np.integer[Any]],
     ) -> NDArray[np.int64]:
-        """Count the next events, and return their sessions.
-
-        `sessions`: as the log has them. None lets a session end after `SESSION_GAP_MS`; its number is then the position
-        of its first event among all.
-        """
+        """Count the next events, and return their sessions, by default the first event's position."""
         order = np.argsort(users, kind="stable")
         user, time_ms = users[order], times_ms[order]
         fresh = np.ones(len(order), dtype=bool)  # the first of its user in this batch

@@ -71,18 +71,12 @@ class CatalogueReader:
         )
 
     def refresh(self) -> int:
-        """Read the records added since the last call, and return their number.
-
-        Raises `TopicError`. Blocks for some milliseconds.
-        """
+        """Read the records added since the last call, and return their number; raises `TopicError`."""
         before, self._read_already = self._read_already, 0
         return before + self._read()
 
     def take_arrived(self) -> int:
-        """Add the records that have arrived, and return their number.
-
-        Raises `TopicError`. The topic may have further ones.
-        """
+        """Add the records that have arrived, and return their number; raises `TopicError`."""
         return self._take(self._reader.read_arrived())
 
     def close(self) -> None:

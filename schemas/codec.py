@@ -163,10 +163,7 @@ class Codec:
         self._column_writers = {event: ColumnWriter(*writer) for event, writer in self._writers.items()}
 
     def encode(self, event: Event) -> bytes:
-        """Return the event in the wire format.
-
-        Raises `SchemaError` if a field has a type that its schema does not allow.
-        """
+        """Return the event in the wire format; raises `SchemaError` if its schema does not allow a field's type."""
         header, schema = self._writers[type(event)]
         body = io.BytesIO()
         body.write(header)
@@ -195,8 +192,8 @@ class Codec:
     def decode(self, raw: bytes | None, event: type[E]) -> E:
         """Return the event that the bytes hold.
 
-        Raises `DecodeError` if the value is empty, not in the wire format, of an unknown schema or another event,
-        truncated, or too long.
+        Raises `DecodeError` if they are empty, not in the wire format, of an unknown schema or another event, or
+        broken.
         """
         if not raw:
             raise DecodeError(f"the value is empty; a {event.__name__} was expected", b"")

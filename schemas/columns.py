@@ -98,10 +98,9 @@ Read = Callable[[Cursors], list[Any]]
 
 
 class ColumnReader:
-    """Reads the records of one schema, whose values begin with `header`.
+    """Reads the records of one schema, whose values begin with `header`; raises `NotImplementedError` for some types.
 
-    The fields may be strings, bytes, numbers, booleans, maps of strings, arrays, records, and unions of null with one
-    of these; raises `NotImplementedError` for others.
+    Fields may be strings, bytes, numbers, booleans, maps of strings, arrays, records, and unions of null with these.
     """
 
     def __init__(self, header: bytes, schema: Any) -> None:
@@ -279,10 +278,7 @@ class ColumnWriter:
         self._fields = [_writer_of(field["type"]) for field in schema["fields"]]
 
     def write(self, columns: Sequence[Sequence[Any]]) -> list[bytes]:
-        """Return the records of columns, one a field in the schema's order.
-
-        Raises `NotPlainError` if fastavro must write them.
-        """
+        """Return the records of columns in the schema's order; raises `NotPlainError` if fastavro must write them."""
         written = [write(column) for write, column in zip(self._fields, columns, strict=True)]
         return list(map(b"".join, zip([self._header] * len(columns[0]), *written, strict=True)))
 

@@ -40,14 +40,7 @@ def dead_letter(
     own: Iterable[tuple[str, bytes]] | None,
     reason: Exception,
 ) -> dict[str, Any]:
-    """Return key, value and headers of a dead letter that its topic takes; a header says what is cut.
-
-    Examples
-    --------
-    >>> letter = dead_letter(("botify.listens", 3, 17), b"42", bytes(3_000_000), None, ValueError("no"))
-    >>> len(letter["value"]), letter["headers"][-1]
-    (1835006, ('botify.cut', b'key of 2 bytes, value of 3000000'))
-    """
+    """Return key, value and headers of a dead letter that its topic takes; a header says what is cut."""
     headers = dead_letter_headers(*origin, own, reason)
     size = len(key or b"") + len(value or b"")
     if size > LARGEST:
@@ -60,13 +53,7 @@ def dead_letter(
 def dead_letter_headers(
     topic: str, partition: int, offset: int, own: Iterable[tuple[str, bytes]] | None, reason: Exception
 ) -> Headers:
-    """Return the headers of a dead letter: the record's own, its origin, and the reason.
-
-    Examples
-    --------
-    >>> dead_letter_headers("botify.listens", 3, 17, None, ValueError("no"))[2]
-    ('__connect.errors.offset', b'17')
-    """
+    """Return the headers of a dead letter: the record's own, its origin, and the reason."""
     why = {
         "topic": topic,
         "partition": str(partition),
@@ -103,10 +90,7 @@ class Origin(NamedTuple):
 
 
 def originals_of(message: Message) -> list[Origin]:
-    """Return where a copied listen lies in the layouts that it comes from, the first layout first.
-
-    Nothing for other records, whatever their headers say (see `COPIED`), and nothing that is in no earlier layout.
-    """
+    """Return where a copied listen (`COPIED`) lies in the layouts that it comes from, the first layout first."""
     stamp, _ = message.timestamp()
     later = number_of(message.topic() or "") if stamp == TIMESTAMP_CREATE_TIME else None
     found: list[Origin] = []
@@ -123,13 +107,7 @@ def originals_of(message: Message) -> list[Origin]:
 
 
 def origin_of(headers: Iterable[tuple[str, bytes]] | None) -> Origin | None:
-    """Return the origin of a dead letter; None if its headers do not name it.
-
-    Examples
-    --------
-    >>> str(origin_of(dead_letter_headers("botify.listens", 3, 17, None, ValueError("no"))))
-    'botify.listens/3/17'
-    """
+    """Return the origin of a dead letter; None if its headers do not name it."""
     found = dict(headers or ())
     try:
         topic, partition, offset = (found[PREFIX + part] for part in ("topic", "partition", "offset"))
@@ -140,13 +118,7 @@ def origin_of(headers: Iterable[tuple[str, bytes]] | None) -> Origin | None:
 
 
 def is_exclusion(headers: Iterable[tuple[str, bytes]] | None) -> bool:
-    """Say whether an operator wrote the letter, to exclude a record that had been accepted.
-
-    Examples
-    --------
-    >>> is_exclusion(dead_letter_headers("botify.listens", 3, 17, None, ExcludedError("a bot", b"")))
-    True
-    """
+    """Say whether an operator wrote the letter, to exclude a record that had been accepted."""
     return (f"{PREFIX}exception.class.name", ExcludedError.__name__.encode()) in (headers or ())
 
 

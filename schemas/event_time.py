@@ -145,15 +145,7 @@ def utc(timestamp_ms: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
 
 
 def parse_speed(text: str) -> float | None:
-    """Return event time per wall time from a text such as `60x` or `60`, or None for `max`.
-
-    Raises `SpeedError` for any other text.
-
-    Examples
-    --------
-    >>> parse_speed("60x"), parse_speed("2.5"), parse_speed("max")
-    (60.0, 2.5, None)
-    """
+    """Return event time per wall time from `60x` or `60`, None for `max`; raises `SpeedError` for others."""
     if text == "max":
         return None
     try:

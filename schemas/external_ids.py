@@ -35,13 +35,7 @@ def datasets_directory(home: Path) -> Path:
 
 
 def track_named(text: str) -> int | str:
-    """Return the number or the external id that a text stands for.
-
-    Examples
-    --------
-    >>> track_named("7"), track_named('"7"'), track_named("spotify:7")
-    (7, '7', 'spotify:7')
-    """
+    """Return the number or the external id that a text stands for."""
     if text.isascii() and text.isdecimal():
         return int(text)
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
@@ -68,10 +62,7 @@ class UserIds:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Read the id table of `Settings.dataset`.
-
-        Raises `UserIdError` if it is not there. Without a dataset, users are numbers.
-        """
+        """Read the id table of `Settings.dataset`, or raise `UserIdError`; without a dataset, users are numbers."""
         if settings.dataset is None:
             return cls()
         import pyarrow.parquet as pq  # takes memory and time that deployments without a dataset need not spend
@@ -91,10 +82,7 @@ class UserIds:
         return self._numbers is not None
 
     def number_of(self, name: str) -> int:
-        """Return a user's number.
-
-        Raises `UserIdError`, without a table if the name is not a number from 0 to `MAX_USER`, with one if it is empty.
-        """
+        """Return a user's number; raises `UserIdError` for an empty name, or without a table for none to `MAX_USER`."""
         if self._numbers is not None:
             if not name:
                 raise UserIdError("a user's id must not be empty")

@@ -152,10 +152,10 @@ def _is_key(raw: np.ndarray, begin: int, end: int, user: int) -> Any:
 def read_listens(
     raw: np.ndarray, keys: np.ndarray, values: np.ndarray, header: np.ndarray, fields: Fields, good: np.ndarray
 ) -> None:
-    """Read each value that is plainly a listen which `check` accepts, its fraction aside.
+    """Read each value that is plainly a listen which `check` accepts, its fraction aside; `good` says which.
 
-    `good`, shape (n,), says which. `keys` and `values`, shape (2, n), are begins and ends in `raw`, -1 where there is
-    none. A listen of the newest schema begins with `header`.
+    `keys` and `values`, shape (2, n), are begins and ends in `raw`, -1 where there is none. A listen of the newest
+    schema begins with `header`.
     """
     for row in range(values.shape[1]):
         good[row] = _read(raw, keys[0, row], keys[1, row], values[0, row], values[1, row], header, fields, row)
@@ -252,8 +252,7 @@ def first_leap(
 ) -> tuple[int, int]:
     """Return the first row from `begin` on whose time leads by more than a bound, and the newest time before it.
 
-    `taken_ms`, shape (n,), are the records' times. If the topic has not `declared` the bound, a listen may lead the
-    newest by it, too (`EventTime`).
+    If the topic has not `declared` the bound, a listen may lead the newest by it, too (`EventTime`).
     """
     for row in range(begin, len(timestamps_ms)):
         if timestamps_ms[row] > newest_ms:

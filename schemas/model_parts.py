@@ -40,10 +40,7 @@ UNACKNOWLEDGED_PARTS = 8
 
 
 class ModelPublisher:
-    """Sends models, large ones in parts.
-
-    At least once: a copy of a record replaces its equal. The caller flushes at the end.
-    """
+    """Sends models, large ones in parts; at least once, as a copy replaces its equal. The caller flushes at the end."""
 
     def __init__(
         self,
@@ -112,13 +109,7 @@ def parts_on_topic(settings: Settings, topic: str) -> dict[str, set[str]]:
 
 
 def name_and_part(key: bytes | None) -> tuple[str, str]:
-    """Return a model's name, and which of its parts a record is; empty for none.
-
-    Examples
-    --------
-    >>> name_and_part(b"fism/5e6f/0/ab12"), name_and_part(b"fism")
-    (('fism', '5e6f/0/ab12'), ('fism', ''))
-    """
+    """Return a model's name, and which of its parts a record is; empty for none."""
     name, _, part = (key or b"").decode(errors="replace").partition("/")
     return name, part
 
@@ -141,10 +132,7 @@ class ModelParts:
         self._bodies: dict[str, tuple[list[str], Body]] = {}
 
     def take(self, name: str, part: str, content: bytes | None) -> None:
-        """Keep a part until the manifest comes that names it; None is a tombstone.
-
-        Raises `DecodeError` for a wrong digest.
-        """
+        """Keep a part until its manifest comes; None is a tombstone. Raises `DecodeError` for a wrong digest."""
         if content is None:
             self._parts.pop((name, part), None)
         elif hashlib.sha256(content).hexdigest() != part.rpartition("/")[2]:
@@ -157,10 +145,7 @@ class ModelParts:
         self._bodies.pop(name, None)
 
     def whole(self, manifest: Model) -> Model:
-        """Return the model that a manifest names; its body lies in a file.
-
-        Raises `DecodeError` if parts are missing, an increment does not fit, or the body does not have its digest.
-        """
+        """Return the model that a manifest names; its body lies in a file. Raises `DecodeError` if it is not whole."""
         name, parts = manifest.name, list(manifest.parts or ())
         known, body = self._bodies.get(name, ([], b""))
         if parts[: len(known)] != known:

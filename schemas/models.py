@@ -54,13 +54,7 @@ def learned_body_bytes(settings: Settings) -> int:
 
 
 def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
-    """Return a snapshot with its digest; raises `TopicError` if the body is too large.
-
-    Examples
-    --------
-    >>> model_of("neighbours", 100, b"...", 1_700_000_000_000).digest[:8]
-    'ab5df625'
-    """
+    """Return a snapshot with its digest; raises `TopicError` if the body is too large."""
     if len(body) > MAX_BODY_BYTES:
         raise TopicError(
             f"model {name!r} has {len(body):,} bytes, and at most {MAX_BODY_BYTES:,} are served; make it smaller"
@@ -69,10 +63,7 @@ def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
 
 
 def publish_models(settings: Settings, codec: Codec, models: Iterable[Model]) -> None:
-    """Publish models, and return when all are acknowledged. At least once: a copy replaces its equal.
-
-    Raises `PublishError` if a broker refused one or did not answer, `TopicError` if the topic cannot be read.
-    """
+    """Publish models, at least once; raises `PublishError` if a broker refused one, `TopicError` if it cannot read."""
     publisher = RecordPublisher(settings, message_max_bytes=MAX_MODEL_BYTES)
     parts = ModelPublisher(settings, codec, publisher)
     for model in models:

@@ -25,15 +25,7 @@ _OK, _NOT_FOUND = 200, 404
 
 
 def codec_of(settings: Settings) -> Codec:
-    """Return the codec of a deployment: with the ids of its registry, or else the committed ids.
-
-    Raises `SchemaError` if the registry does not answer, or refuses a schema.
-
-    Examples
-    --------
-    >>> codec_of(Settings()).encode(committed.EVENTS["track"](7, "Kanye West", None, None, "Stronger"))[:5].hex()
-    '0000000014'
-    """
+    """Return the codec with the ids of the settings' registry, or else the committed ones; raises `SchemaError`."""
     if settings.schema_registry_url is None:
         return Codec()
     topics = {topic.event: topic.name for topic in Topics.of(settings).all() if topic.event is not None}

@@ -134,13 +134,7 @@ class Topics:
 
 
 def worker_group_of(settings: Settings) -> str:
-    """Return the name of the workers' consumer group.
-
-    Examples
-    --------
-    >>> worker_group_of(Settings()), worker_group_of(Settings(layout="16"))
-    ('botify-streams', 'botify-streams-16')
-    """
+    """Return the name of the workers' consumer group."""
     return f"{settings.topic_prefix}-streams{settings.layout and '-' + settings.layout}"
 
 
@@ -150,13 +144,7 @@ def feedback_group_of(settings: Settings) -> str:
 
 
 def learner_group_of(settings: Settings) -> str:
-    """Return the name of the learners' consumer group.
-
-    Examples
-    --------
-    >>> learner_group_of(Settings()), learner_group_of(Settings(learner_shards=2))
-    ('botify-learner', 'botify-learner-2')
-    """
+    """Return the name of the learners' consumer group."""
     shards = settings.learner_shards
     return f"{settings.topic_prefix}-learner{'' if shards == 1 else f'-{shards}'}"
 

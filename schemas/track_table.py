@@ -18,13 +18,7 @@ DECODED_AT_ONCE = 10_000
 
 
 def unknown_among(tracks: Ints, known: Container[int]) -> Ints:
-    """Return the tracks that are not known, asked for all at once of a `TrackTable`.
-
-    Examples
-    --------
-    >>> unknown_among(np.array([7, 8]), {7}).tolist()
-    [8]
-    """
+    """Return the tracks that are not known, asked for all at once of a `TrackTable`."""
     # to ask for a type by its methods, a protocol, would cost as much as the rest of the check of a short run
     if (holds := getattr(known, "holds", None)) is not None:
         there: NDArray[np.bool_] = holds(tracks)

@@ -84,15 +84,7 @@ def training_batches_of(
     next_offset: int,
     records: Sequence[tuple[int, Listen]],
 ) -> list[TrainingBatch]:
-    """Return the batches of a stretch, each of at most `BATCH_LISTENS`; they cover it without a gap.
-
-    Examples
-    --------
-    >>> listen = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, True, None, {}, None, None)
-    >>> some = training_batches_of("an-id", 3, 10, 90_000, [(12 + n, listen) for n in range(20_000)])
-    >>> [(batch.first_offset, batch.next_offset) for batch in some]
-    [(10, 16012), (16012, 90000)]
-    """
+    """Return the batches of a stretch, each of at most `BATCH_LISTENS`; they cover it without a gap."""
     begins = range(0, len(records) or 1, BATCH_LISTENS)
     bounds = [first_offset, *(records[begin][0] for begin in begins[1:]), next_offset]
     return [
@@ -126,15 +118,7 @@ def training_batch_of(
     next_offset: int,
     records: Sequence[tuple[int, Listen]],
 ) -> TrainingBatch:
-    """Return the batch of the records of a stretch, in order, that models may learn from; about 0.4 µs a listen.
-
-    Examples
-    --------
-    >>> listen = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, True, None, {}, None, None)
-    >>> batch = training_batch_of("an-id", 3, 10, 20, [(12, listen)])
-    >>> listens_of(batch, b"").tracks.tolist(), len(batch.users)
-    ([7], 8)
-    """
+    """Return the batch of the records of a stretch, in order, that models may learn from; about 0.4 µs a listen."""
     listens = [listen for _, listen in records]
     columns: dict[str, list[Any]] = {
         "offsets": [offset - first_offset for offset, _ in records],
@@ -224,10 +208,5 @@ def shard_of(source_partition: int, shards: int) -> int:
 
     If the number of shards divides that of the partitions, before and after listens are moved to more partitions, a
     listener stays in their shard.
-
-    Examples
-    --------
-    >>> [shard_of(partition, 2) for partition in range(4)]
-    [0, 1, 0, 1]
     """
     return source_partition % shards

@@ -167,13 +167,6 @@ def decode_and_validate(
     The records are of one topic, in order. `validate` returns what is yielded or raises; by default the event, after
     `check` and a check of its time. `tracks_of` returns the tracks that must be known, by default `event.track`.
     `event_time` is that of the records' partition before the first of them; accepted records advance it.
-
-    Examples
-    --------
-    >>> from botify.core.kafka.reader import LogRecord
-    >>> record = LogRecord("botify.listens", 0, 17, 0, b"42", b"?", ())
-    >>> [(record.offset, type(one).__name__) for record, one in decode_and_validate([record], Listen, Intake(Codec()))]
-    [(17, 'DecodeError')]
     """
     values, keys = _column(records, "value"), _column(records, "key")
     known, before, refreshed = intake.known_tracks, intake.rejected_before, False
@@ -254,10 +247,7 @@ Accepted = RecommendationRequest | RejectedMessageError
 
 
 def accept_requests(messages: Sequence[Any], intake: Intake, partitions: int) -> list[Accepted]:
-    """Return the request of each message, or why it is rejected; `reply_partition` must be below `partitions`.
-
-    The intake has no catalogue: an unknown track is a recommender's business.
-    """
+    """Return the request of each message, or why it is rejected; whether a track exists is a recommender's business."""
     if len(messages) < TOGETHER:
         return _one_by_one(messages, intake, partitions)
     values = [message.value() or b"" for message in messages]

@@ -28,10 +28,7 @@ class Agent(Protocol):
     """Recommends the next track, for many listeners at a time."""
 
     def recommend(self, heard: FinishedListens) -> Ints:
-        """Return a track for each listen just made, in the same order.
-
-        `heard`: none of them ended its session.
-        """
+        """Return a track for each listen just made, in the same order; none of them ended its session."""
         ...
 
     def finish(self, heard: FinishedListens) -> None:
@@ -81,10 +78,7 @@ class HttpAgent:
         self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="http-agent")
 
     def recommend(self, heard: FinishedListens) -> Ints:
-        """Request the next track of each listener.
-
-        Raises `AgentError` if the server cannot be reached, fails, or answers with something else than a track.
-        """
+        """Request the next tracks; raises `AgentError` if the server cannot be reached, fails, or answers no track."""
         return np.fromiter(self._pool.map(self._next, *_columns(heard)), dtype=np.int64, count=len(heard))
 
     def finish(self, heard: FinishedListens) -> None:
@@ -146,10 +140,7 @@ _LOVED, _LIKED = 0.7, 0.3
 
 
 class ConsoleAgent:
-    """Lets a person recommend: shows each listen in the terminal and asks for the next track.
-
-    `seed`: seed of the offers: some tracks of the same artist, others of any.
-    """
+    """Lets a person recommend: shows each listen in the terminal, and asks for the next track, offering some."""
 
     def __init__(self, catalogue: WorldCatalogue, seed: int, console: Console) -> None:
         self._catalogue = catalogue
@@ -216,11 +207,10 @@ AGENTS = ("dummy", "http", "console")
 
 
 def load_agent(name: str, world: World, seed: int, url: str, console: Console) -> Agent:
-    """Make the agent.
+    """Make one of `AGENTS`, or an agent `module:Class` that takes a catalogue and a seed.
 
-    `name`: one of `AGENTS`, or `module:Class` of a class that takes a catalogue and a seed.
-    Raises `LoadError` if there is no agent of that name, it cannot be imported, or it takes other arguments,
-    and `AgentError` if it lacks the methods of an agent.
+    Raises `LoadError` if there is no agent of that name, it cannot be imported, or it takes other arguments, and
+    `AgentError` if it lacks the methods of an agent.
     """
     match name:
         case "dummy":

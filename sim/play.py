@@ -49,9 +49,8 @@ def play_world(
     progress: Callable[[Progress], None] = lambda _: None,
     listener: Callable[[FinishedListens], None] = lambda _: None,
 ) -> Progress:
-    """Play the tracks that the agent recommends to the world's listeners.
+    """Play the tracks that the agent recommends to the world's listeners; the options for Kafka are not used.
 
-    `options`: event time begins at `start_ms`, or now; the options for Kafka are not used.
     Raises `SimulationError` if the options do not fit the world, or the agent fails.
     """
     start_ms = int(time.time() * 1000) if options.start_ms is None else options.start_ms

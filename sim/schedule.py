@@ -70,12 +70,8 @@ class RelaySchedule:
     """Starts a session on a slot when the one before has ended.
 
     Each listener belongs to one slot, and each slot takes its listeners in turn, round after round, so its sessions do
-    not depend on other slots.
-
-    `users`: the listeners, in the order in which they are assigned to slots.
-    `slots`: limited to the number of listeners.
-    `sessions`: number of sessions in all; by default unlimited.
-    `start_ms`, `spread_ms`: the first session of a slot starts at `start_ms` in event time or up to `spread_ms` later.
+    not depend on other slots. There are at most as many slots as listeners; the first session of a slot starts at
+    `start_ms` in event time or up to `spread_ms` later.
 
     Examples
     --------
@@ -133,10 +129,7 @@ class DailySchedule:
 
     With Λ(t) the cumulative rate, the next session after `t` starts at ``Λ⁻¹(Λ(t) + E / rate)``, E exponential: the
     time change that turns a homogeneous Poisson process into an inhomogeneous one (Çinlar, "Introduction to Stochastic
-    Processes", 1975).
-
-    `start_ms`: event time of the beginning.
-    `days`: no session starts later than this number of days after the beginning.
+    Processes", 1975). No session starts later than a number of `days` after the beginning.
 
     Examples
     --------

@@ -66,9 +66,7 @@ def simulate(home: Path, size: Size) -> None:
     """Simulate the run, or those parts that the topics lack, and leave the stack running.
 
     The recommender reads its experiments when it starts, so the stack is started once for each period. Lists are built
-    from the listens before the experiment.
-
-    Raises `AnalyticsError` if a command failed.
+    from the listens before the experiment. Raises `AnalyticsError` if a command failed.
     """
     for period, days in zip(PERIODS, size.days, strict=True):
         environment = _environment(home, period)
@@ -177,10 +175,7 @@ _METADATA = {
 
 
 def execute(path: Path, environment: Mapping[str, str]) -> NotebookNode:
-    """Execute a notebook from top to bottom, and return it with its outputs.
-
-    Raises `CellExecutionError` if a cell raised.
-    """
+    """Execute a notebook, and return it with its outputs; raises `CellExecutionError` if a cell raised."""
     notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(
         notebook,
@@ -199,15 +194,7 @@ def execute(path: Path, environment: Mapping[str, str]) -> NotebookNode:
 
 
 def complaints(notebook: NotebookNode) -> Iterator[str]:
-    """Yield every error and everything on stderr, such as warnings.
-
-    Examples
-    --------
-    >>> cell = nbformat.v4.new_code_cell("import old")
-    >>> cell.outputs = [nbformat.v4.new_output("stream", name="stderr", text="DeprecationWarning: old")]
-    >>> list(complaints(nbformat.v4.new_notebook(cells=[cell])))
-    ['DeprecationWarning: old']
-    """
+    """Yield every error and everything on stderr, such as warnings."""
     for output in _outputs(notebook):
         if output.output_type == "error":
             yield f"{output.ename}: {output.evalue}"
@@ -216,10 +203,7 @@ def complaints(notebook: NotebookNode) -> Iterator[str]:
 
 
 def shrink_png(picture: str) -> str:
-    """Reduce a picture to 256 colours, a third of the bytes.
-
-    `picture`: PNG in base64, as in notebooks; so is the result.
-    """
+    """Reduce a picture, PNG in base64, to 256 colours, a third of the bytes."""
     shrunk = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(shrunk, format="png", optimize=True)

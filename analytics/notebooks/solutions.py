@@ -17,12 +17,10 @@ Ints = NDArray[np.int64]
 
 
 def cosine_scores(counts: sparse.csr_array) -> Floats:
-    """Compare tracks by the rows of the matrix of counts (notebook 09, exercise 1).
+    """Compare tracks by the rows of the matrix of counts, shape (tracks, tracks) (notebook 09, exercise 1).
 
     With few listens most rows have nothing in common and the score is zero: the decomposition also sees tracks that are
     together with the same third one. With many listens the difference shrinks.
-
-    Returns shape (tracks, tracks).
 
     Examples
     --------
@@ -37,11 +35,7 @@ def cosine_scores(counts: sparse.csr_array) -> Floats:
 
 
 def weighted_together(sessions: Ints, tracks: Ints, fractions: Floats, size: int) -> sparse.csr_array:
-    """Count a pair by the product of the fractions heard (notebook 09, exercise 2).
-
-    `sessions`, `tracks`: shape (listens,).
-    `fractions`: shape (listens,).
-    Returns shape (size, size).
+    """Count a pair of tracks by the product of the fractions heard, shape (size, size) (notebook 09, exercise 2).
 
     Examples
     --------
@@ -134,10 +128,8 @@ def slate_errors(appeals: Floats, is_cascade: bool) -> tuple[float, float]:
 
     Random pairs show each slate equally often, so an estimator's mean is its value on all of them: no simulation is
     needed. IPS is never wrong. The cascade's weights do not see what comes after a place, so they are right about
-    listeners who do not either, and wrong about those who compare both.
-
-    `appeals`: shape (tracks,); probability that a track alone is chosen; a chosen one is heard to its end.
-    `is_cascade`: whether listeners play the first that pleases, or else compare both, the second with half the weight
+    listeners who play the first that pleases, and wrong about those who compare both, the second with half the weight.
+    `appeals` are the probabilities that a track alone is chosen; a chosen one is heard to its end.
 
     Examples
     --------

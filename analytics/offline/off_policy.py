@@ -33,8 +33,7 @@ def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
 
     A listen of a slate is among them, but its listener chose it from several: `analytics.offline.slates` is for those.
 
-    `listens`: as `botify.analytics.data.listens_frame`, without copies.
-    The result has one row for each recommendation with a propensity: user, session_id, position, timestamp_ms, previous
+    The result has a row for each recommendation with a propensity: user, session_id, position, timestamp_ms, previous
     (the track before it), track, reward (the fraction heard) and propensity.
     """
     ordered = listens.sort_values(["user", "session_id", "position"], kind="stable", ignore_index=True)
@@ -57,24 +56,14 @@ def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
 
 
 def probability(lists: Lists, tracks: ArrayLike, otherwise: float) -> Floats:
-    """Return the probability with which each track is drawn from its list.
-
-    `lists`: shape (n, k); no track twice in a row.
-    `tracks`: shape (n,).
-    `otherwise`: probability of each track if the list is empty: that of the policy's fallback.
-    """
+    """Return the probability, shape (n,), of each track to be drawn from its list, `otherwise` if that is empty."""
     sizes = (lists != NO_TRACK).sum(axis=1)
     hits = (lists == np.asarray(tracks)[:, None]).any(axis=1)
     return np.where(sizes > 0, hits / np.maximum(sizes, 1), otherwise)
 
 
 def mean_over_list(lists: Lists, values: Floats, otherwise: ArrayLike) -> Floats:
-    """Return the mean of a value over each list: that of a reward model, say, under the policy.
-
-    `lists`: shape (n, k).
-    `values`: shape (n, k); of each track of each list; those at `NO_TRACK` are left out.
-    `otherwise`: shape (n,); mean of an empty list.
-    """
+    """Return the mean of a value, shape (n, k), over each list, and `otherwise`, shape (n,), of an empty one."""
     present = lists != NO_TRACK
     sizes = present.sum(axis=1)
     sums = np.where(present, values, 0.0).sum(axis=1)
@@ -104,15 +93,7 @@ class RewardModel:
 
     @classmethod
     def fit(cls, decisions: pd.DataFrame, artist_of: Ints) -> Self:
-        """Fit the model to decisions other than those to evaluate.
-
-        Examples
-        --------
-        >>> decisions = pd.DataFrame({"previous": [0, 2], "track": [1, 1], "reward": [1.0, 0.0]})
-        >>> model = RewardModel.fit(decisions, artist_of=np.array([0, 0, 1]))
-        >>> model.predict(np.array([0]), np.array([[1, 2, -1]])).tolist()
-        [[1.0, 0.5, 0.5]]
-        """
+        """Fit the model to decisions other than those to evaluate."""
         track, reward = decisions["track"].to_numpy(), decisions["reward"].to_numpy()
         sums = np.bincount(track, reward, len(artist_of))
         counts = np.bincount(track, minlength=len(artist_of))
@@ -121,11 +102,7 @@ class RewardModel:
         return cls(artist_of, quality, float((reward - quality[track])[same].mean()) if same.any() else 0.0)
 
     def predict(self, previous: Ints, tracks: Ints) -> Floats:
-        """Return the reward of each track, given the track before it.
-
-        `previous`: shape (n,).
-        `tracks`: shape (n, k); at `NO_TRACK` the result is the mean reward.
-        """
+        """Return the reward of each track, shape (n, k), given the track before it; the mean reward at `NO_TRACK`."""
         known = np.where(tracks == NO_TRACK, 0, tracks)
         same = (self.artist_of[known] == self.artist_of[previous][:, None]) & (tracks != NO_TRACK)
         reward: Floats = self.quality[known] + self.same_artist * same
@@ -185,8 +162,7 @@ def ips(
 ) -> PolicyValue:
     """Weight each reward by target / propensity (Horvitz and Thompson, JASA 47, 1952): unbiased, high variance.
 
-    `alpha`: one minus the confidence.
-    `clip`: largest weight: less variance, but a downward bias for non-negative rewards.
+    `clip` is the largest weight: less variance, but a downward bias for non-negative rewards.
     """
     weights = decisions.weights(clip)
     terms = weights * decisions.rewards
@@ -199,9 +175,7 @@ def snips(
 ) -> PolicyValue:
     """Divide by the mean weight (Swaminathan and Joachims, NeurIPS 2015): a small bias, much less variance.
 
-    The errors are the delta method's. Parameters as for `ips`.
-
-    Raises `AnalyticsError` if the target policy takes none of the logged decisions.
+    The errors are the delta method's. Raises `AnalyticsError` if the target policy takes none of the logged decisions.
     """
     weights = decisions.weights(clip)
     mean_weight = float(weights.mean())
@@ -223,11 +197,9 @@ def doubly_robust(
 ) -> PolicyValue:
     """Correct a reward model by weighted residuals (Dudík, Langford and Li, ICML 2011).
 
-    Unbiased for any model if the propensities are right; a better model gives less variance.
-
-    `predicted`: shape (n,); predicted reward of each decision, by a model that was fitted to other decisions.
-    `predicted_under_target`: shape (n,); predicted reward in the same situation, averaged over the target policy's
-    decisions.
+    Unbiased for any model if the propensities are right; a better model gives less variance. `predicted`, shape (n,),
+    is each decision's reward by a model that was fitted to others, `predicted_under_target` that in the same situation,
+    averaged over the target policy's decisions.
     """
     weights = decisions.weights(clip)
     terms = predicted_under_target + weights * (decisions.rewards - predicted)
@@ -284,11 +256,10 @@ _NOTHING = PolicyValue(math.nan, math.nan, math.nan, 0.0)
 
 
 def evaluate_drawn(decisions: pd.DataFrame, lists: Lists, tracks: int, model: RewardModel) -> Evaluation:
-    """Estimate the value of a policy that draws uniformly from lists, in logged situations.
+    """Estimate the value of a policy that draws uniformly from lists, shape (n, k), in logged situations.
 
-    `lists`: shape (n, k); tracks from which the policy draws; the whole catalogue if a list is empty.
-    `model`: fitted on other decisions.
-    Raises `AnalyticsError` if there are no decisions.
+    An empty list stands for the whole catalogue. The model is fitted on other decisions. Raises `AnalyticsError`
+    without decisions.
     """
     target = probability(lists, decisions["track"], otherwise=1 / tracks)
     log = _log(decisions, target)

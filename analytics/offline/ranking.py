@@ -25,10 +25,8 @@ class Rankings(NamedTuple):
 def judge(users: ArrayLike, recommended: ArrayLike, liked: pd.DataFrame) -> Rankings:
     """Mark each recommended track that its user liked.
 
-    `users`: shape (n,).
-    `recommended`: shape (n, k); each user's tracks, best first; `NO_TRACK` after the end of a list.
-    `liked`: columns user and track, from the future; duplicates count once.
-    Raises `AnalyticsError` if the shapes do not fit, or a list has a track twice.
+    `recommended`, shape (n, k), has each user's tracks, best first; `liked` the columns user and track, from the
+    future, where duplicates count once. Raises `AnalyticsError` if the shapes do not fit, or a list has a track twice.
     """
     user_ids, lists = np.asarray(users, dtype=np.int64), np.asarray(recommended, dtype=np.int64)
     if lists.ndim != 2 or len(lists) != len(user_ids):
@@ -96,14 +94,11 @@ class TemporalSplit(NamedTuple):
 
 
 def temporal_split(listens: pd.DataFrame, future_share: float = 0.2) -> TemporalSplit:
-    """Split listens at one moment for all users.
+    """Split listens at one moment for all users; those of the same millisecond stay together, in the future.
 
     A random split, or one for each user, would leak the future of other users into training (Ji, Sun, Zhang and Li, "A
-    critical study on data leakage", TOIS 41, 2023).
-
-    `future_share`: share of the listens after the moment, between 0 and 1; listens of the same millisecond stay
-    together, in the future.
-    Raises `AnalyticsError` if the share is out of range, or one part would be empty.
+    critical study on data leakage", TOIS 41, 2023). Raises `AnalyticsError` if the share is out of range, or one part
+    would be empty.
     """
     if not 0 < future_share < 1:
         raise AnalyticsError(f"the future's share {future_share} must be between 0 and 1")
@@ -119,10 +114,7 @@ Popularity = NDArray[np.int64]  # number of past listens of each track of the ca
 
 
 def coverage(recommended: ArrayLike, tracks: int) -> float:
-    """Return the share of the catalogue that was recommended.
-
-    `recommended`: shape (n, k); `NO_TRACK` after the end of a list.
-    """
+    """Return the share of the catalogue that was recommended; lists have shape (n, k)."""
     shown = np.unique(np.asarray(recommended))
     return float(np.count_nonzero(shown != NO_TRACK)) / tracks
 
@@ -139,25 +131,15 @@ def novelty(recommended: ArrayLike, popularity: Popularity) -> NDArray[np.float6
 def popularity_bias(recommended: ArrayLike, heard: NDArray[np.float64], popularity: Popularity) -> NDArray[np.float64]:
     """Return the popularity of each user's recommendations relative to that of the user's listens.
 
-    Above 1 the recommendations are more popular than the user's listens (the popularity lift of Abdollahpouri et al.,
-    UMAP 2021, for each user).
-
-    `recommended`: shape (n, k).
-    `heard`: shape (n,); mean popularity of each user's listens.
-    `popularity`: shape (tracks,).
+    Above 1 the recommendations are more popular (the popularity lift of Abdollahpouri et al., UMAP 2021, for each
+    user). `heard`, shape (n,), is the mean popularity of each user's listens.
     """
     ratio: NDArray[np.float64] = _mean_over_list(recommended, popularity.astype(np.float64)) / heard
     return ratio
 
 
 def popularity_percentile(recommended: ArrayLike, popularity: Popularity) -> NDArray[np.float64]:
-    """Return for each user the mean percentile of the tracks by popularity: 100 is the most popular track.
-
-    Examples
-    --------
-    >>> popularity_percentile([[0, 1]], np.array([5, 9, 1, 1])).tolist()
-    [87.5]
-    """
+    """Return for each user the mean percentile of the tracks by popularity: 100 is the most popular track."""
     percentiles = stats.rankdata(popularity, method="average") * (100.0 / len(popularity))
     return _mean_over_list(recommended, percentiles)
 

@@ -61,7 +61,7 @@ class Slates:
     def checked(self, targets: Floats) -> Floats:
         """Return the target policy's probabilities, shape (n, places), with 1 after the end of a slate.
 
-        Raises `AnalyticsError` if the target policy's probabilities are of another shape, or not between 0 and 1.
+        Raises `AnalyticsError` if they are of another shape, or not between 0 and 1.
         """
         if targets.shape != self.tracks.shape:
             raise AnalyticsError(
@@ -78,10 +78,7 @@ def join_slates(slates: pd.DataFrame, listens: pd.DataFrame) -> Slates:
     A listen belongs to the newest slate of its user in the last half hour that has its track with the listen's
     propensity, as the gateway attributed it; of several listens of a track from one slate the first counts. Answers
     that came too late for the gateway are on the topic although nobody saw them; they count as slates of which nothing
-    was heard.
-
-    `listens`: as `botify.analytics.data.listens_frame`, without copies.
-    Raises `AnalyticsError` if there are no slates.
+    was heard. Raises `AnalyticsError` if there are no slates.
     """
     if slates.empty:
         raise AnalyticsError("there are no slates; `GET /v1/users/{id}/recommendations` is what logs them")
@@ -120,11 +117,8 @@ def join_slates(slates: pd.DataFrame, listens: pd.DataFrame) -> Slates:
 def drawn_slates(lists: Lists, tracks: NDArray[np.int64], explore: float = 1.0) -> Floats:
     """Return the probability of each place of slates, under a policy that fills them from a list, one after the other.
 
-    Each place takes the first track that the list has left, or with probability `explore` any of those, evenly.
-
-    `lists`: shape (n, k); best first; no track twice in a row.
-    `tracks`: shape (n, places).
-    `explore`: 0 to 1; 1 draws evenly without replacement.
+    Each place takes the first track that the list, best first, has left, or with probability `explore` any of those,
+    evenly: 1 draws without replacement.
     """
     left, probabilities = lists != NO_TRACK, np.zeros(tracks.shape)
     rows = np.arange(len(lists))
@@ -138,10 +132,7 @@ def drawn_slates(lists: Lists, tracks: NDArray[np.int64], explore: float = 1.0) 
 
 
 def whole_slates(slates: Slates, targets: Floats) -> Decisions:
-    """Return each slate as one decision, whose reward is the sum over its places.
-
-    `targets`: shape (n, places); the target policy's probability of each track, given those before it.
-    """
+    """Return each slate as one decision, whose reward is the sum over its places; `targets` has shape (n, places)."""
     probabilities = slates.checked(targets).prod(axis=1)
     return Decisions(slates.rewards.sum(axis=1), slates.propensities.prod(axis=1), probabilities, slates.users)
 
@@ -164,9 +155,7 @@ def cascade_snips(
 ) -> PolicyValue:
     """Divide each place by its mean weight, as McInerney et al. do: a small bias, much less variance.
 
-    Parameters as for `cascade_ips`; the errors are the delta method's.
-
-    Raises `AnalyticsError` if the target policy shows none of the logged slates.
+    The errors are the delta method's. Raises `AnalyticsError` if the target policy shows none of the logged slates.
     """
     weights = slates.weights(targets, clip)
     means = weights.mean(axis=0)

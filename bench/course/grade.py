@@ -219,14 +219,7 @@ def _percent(value: float) -> float:
 
 
 def reproducibility(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of `repro_result.json`: two results agree if their effects have one sign and are close.
-
-    Examples
-    --------
-    >>> agreed = reproducibility({"lift_pct": 35.0}, {"lift_pct": 38.5})
-    >>> agreed["ok"], agreed["delta"], agreed["verdict"]
-    (True, 3.5, 'reproducible: equal signs, delta=3.50% ≤ 10.0%')
-    """
+    """Return the content of `repro_result.json`: two results agree if their effects have one sign and are close."""
     one, other = float(first["lift_pct"]), float(second["lift_pct"])
     delta = round(abs(one - other), 2)
     have_one_sign, are_close = (one > 0) == (other > 0), delta <= AGREE_WITHIN

@@ -54,10 +54,7 @@ def fit(
 def fit_dataset(
     dataset: Dataset, settings: FitSettings, tell: Callable[[float, float], None] = lambda done, total: None
 ) -> World:
-    """Fit a world to one half of a dataset's users; `tell` as of `fit_world`.
-
-    Tracks keep the dataset's numbers, which tell nothing, so that they can be compared; names are drawn.
-    """
+    """Fit a world to one half of a dataset's users; tracks keep the dataset's numbers, names are drawn."""
     known, _ = halves(log_of(dataset), settings.seed)
     catalogue = dataset.catalogue()
     groups = Groups.of(catalogue.artists, [genres[0] if genres else None for genres in catalogue.genres])
@@ -66,10 +63,7 @@ def fit_dataset(
 
 
 class FittedRow(NamedTuple):
-    """A figure of the held-out half, and of the synthetic log of each simulation seed.
-
-    The title has neither dots nor colons: it names the row in `docs/figures.json`.
-    """
+    """A figure of the held-out half, and of the synthetic log of each simulation seed."""
 
     title: str
     target: float

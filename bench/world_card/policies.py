@@ -24,13 +24,7 @@ RECENT = 10
 
 
 def draw(lists: Ints, rng: np.random.Generator, tracks: int) -> Ints:
-    """Draw one of each row's tracks uniformly, or any track where the row, which ends with `NO_TRACK`, has none.
-
-    Examples
-    --------
-    >>> draw(np.array([[7, NO_TRACK], [8, NO_TRACK]]), np.random.default_rng(1), tracks=9).tolist()
-    [7, 8]
-    """
+    """Draw one of each row's tracks uniformly, or any track where the row, which ends with `NO_TRACK`, has none."""
     sizes = (lists != NO_TRACK).sum(axis=1)
     drawn = lists[np.arange(len(lists)), rng.integers(np.maximum(sizes, 1))]
     anything: Ints = np.where(sizes > 0, drawn, rng.integers(tracks, size=len(lists)))
@@ -72,10 +66,7 @@ class TopPop(_Stateless):
 
 
 class FromLists(_Stateless):
-    """Any of the first `count` of the list of the last track, or of the listener; any track where there is no list.
-
-    With a count of 1 this is a list that is always served from its beginning.
-    """
+    """Any of the first `count` of the list of the last track, or of the listener; any track where there is no list."""
 
     def __init__(self, lists: Ints, seed: int, tracks: int, *, by: str = "tracks", count: int | None = None) -> None:
         self._lists = lists[:, :count]
@@ -89,10 +80,7 @@ class FromLists(_Stateless):
 
 
 class ByGenre(_Stateless):
-    """A listener's own list of the session's genre; a skip switches to the genre that the listener likes next best.
-
-    `lists` has the shape (users, genres, k), and `genres` each listener's, best first, (users, m).
-    """
+    """A listener's own list, (users, genres, k), of the session's genre; a skip switches to the next best genre."""
 
     SKIPPED = 0.3
 

@@ -39,10 +39,7 @@ WITHIN = {"position": 0.02, "hour": 0.03, "context": 0.03}
 
 
 class Point(NamedTuple):
-    """A published share of skips, and the measured one.
-
-    `is_fitted` says whether a term of the model was fitted to it; the others lie between two that were.
-    """
+    """A published share of skips, and the measured one; `is_fitted` if a term of the model was fitted to it."""
 
     group: str
     name: str

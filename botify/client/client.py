@@ -56,10 +56,7 @@ def _awaited(make: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncBotify, P]
 
 
 class Botify:
-    """A client of the gateway at `url` that blocks; close it, or use it as a context manager.
-
-    `transport` is an `httpx.BaseTransport`, for tests.
-    """
+    """A client of the gateway at `url` that blocks; close it, or use it as a context manager."""
 
     def __init__(
         self, url: str, *, token: str | None = None, timeout_s: float = TIMEOUT_S, transport: Any = None
@@ -118,10 +115,7 @@ class Botify:
 
 
 class AsyncBotify:
-    """A client of the gateway at `url` that is awaited; close it, or use it as a context manager.
-
-    `transport` is an `httpx.AsyncBaseTransport`, for tests.
-    """
+    """A client of the gateway at `url` that is awaited; close it, or use it as a context manager."""
 
     def __init__(
         self, url: str, *, token: str | None = None, timeout_s: float = TIMEOUT_S, transport: Any = None

@@ -38,10 +38,7 @@ def check_kafka(settings: Settings) -> None:
 
 
 def require_kafka(settings: Settings) -> Settings:
-    """Return the settings, with the live layout, if a broker answers; for commands, whose users wait for the error.
-
-    Services wait longer: the broker may be restarting. Raises `NoBrokerError`.
-    """
+    """Return the settings with the live layout; raises `NoBrokerError`, as a command's user waits for the error."""
     check_kafka(settings)
     admin = AdminClient(common_config(settings))
     try:
@@ -168,10 +165,7 @@ def committed_offsets(
 
 
 def read_topic_id(admin: AdminClient, topic: str) -> str:
-    """Return the topic's id, which another topic of the same name does not have.
-
-    Raises `KafkaException` if the brokers refuse to say, `NoBrokerError` if none answers.
-    """
+    """Return the topic's id, unique among topics of its name; raises `KafkaException` or `NoBrokerError`."""
     (future,) = admin.describe_topics(TopicCollection([topic]), request_timeout=TOPIC_ID_TIMEOUT_S).values()
     try:
         return str(future.result(TOPIC_ID_TIMEOUT_S + GRACE_S).topic_id)
@@ -236,10 +230,7 @@ class TopicState:
 
 
 def describe_topic(settings: Settings, topic: str, group: str | None = None) -> TopicState:
-    """Ask the brokers about a topic, and what the group has committed.
-
-    Raises `TopicError` if the topic does not exist, or no broker answers for `TIMEOUT_S`.
-    """
+    """Ask about a topic, and the group's committed offsets; raises `TopicError` without an answer for `TIMEOUT_S`."""
     admin = AdminClient(common_config(settings))
 
     def ask() -> TopicState:

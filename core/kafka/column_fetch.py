@@ -107,8 +107,7 @@ def as_batch(records: Sequence[Any]) -> Sequence[Any]:
 class ColumnLog:
     """Reads a partition in order from an offset up to another, a fetch at a time, and continues as it grows.
 
-    Unlike `PartitionLog` it reads columns once `fetch_columns` was called; of objects a batch has at most
-    `PARTITION_BATCH`. A batch has at most `fetch_bytes`.
+    It reads columns once `fetch_columns` was called; of objects a batch has at most `PARTITION_BATCH`.
     """
 
     def __init__(
@@ -130,10 +129,7 @@ class ColumnLog:
         self._started = False
 
     async def read_ahead(self, end: int) -> AsyncGenerator[Sequence[Any], None]:
-        """Yield batches up to an offset (exclusive), which must exist; the next one is fetched meanwhile.
-
-        Raises `TopicError` if the partition cannot be read, or does not reach the offset.
-        """
+        """Yield batches up to an offset (exclusive), while the next is fetched; raises `TopicError` if missing."""
         try:
             await self._start()
             give_up = time.monotonic() + IDLE_TIMEOUT_S

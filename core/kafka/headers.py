@@ -42,13 +42,7 @@ def safe_headers(pairs: Iterable[tuple[bytes, bytes | None]]) -> Headers:
 
 
 def carried(headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """Return as many headers as another record may carry, Botify's first, and say how many are left out.
-
-    Examples
-    --------
-    >>> carried([("trace", b"17"), ("big", bytes(100_000)), ("botify.redrive.attempts", b"1")])
-    [('botify.redrive.attempts', b'1'), ('trace', b'17'), ('botify.cut', b'1 headers')]
-    """
+    """Return as many headers as another record may carry, Botify's first, and say how many are left out."""
     kept: list[tuple[str, bytes]] = []
     size = 0
     every = sorted(headers, key=lambda header: not header[0].startswith("botify"))

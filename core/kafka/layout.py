@@ -86,13 +86,7 @@ def listens_topic(prefix: str, layout: str = "") -> str:
 
 
 def number_of(topic: str) -> int | None:
-    """Return the number of partitions in the name of a listens topic, 0 for the first layout; None for other topics.
-
-    Examples
-    --------
-    >>> number_of("botify.listens"), number_of("botify.listens-16"), number_of("botify.sessions")
-    (0, 16, None)
-    """
+    """Return the number of partitions in the name of a listens topic, 0 for the first layout; None for other topics."""
     found = re.fullmatch(r".+\.listens(?:-([0-9]{1,9}))?", topic)
     return int(found[1] or 0) if found else None
 

@@ -69,10 +69,9 @@ class AssignedConsumer:
         self.position.pop(partition, None)
 
     def poll(self, most: int, wait_s: float, gather_s: float | None = None) -> list[Message]:
-        """Return at most `most` records that have arrived.
+        """Return at most `most` records: wait `wait_s` for all, or for the first, and then `gather_s` for others.
 
-        Waits `wait_s` for all of them; with `gather_s`, that long for the first, then `gather_s` for others. Raises
-        `TopicError` if the topic cannot be read, and not for a retriable error; records that came with it are returned
+        Raises `TopicError` if the topic cannot be read, and not for a retriable error; what came with it is returned
         first.
         """
         if self._failure is not None:
@@ -104,8 +103,8 @@ class AssignedConsumer:
     ) -> Iterator[list[Message]]:
         """Yield what each `poll` returns, also if it is empty, until all records before an end have arrived.
 
-        The last records may lie after the end. If records are missing before the end (compaction, transaction markers),
-        this needs `enable_partition_eof`. Raises `TopicError` as `poll`, or if no record arrives for `IDLE_TIMEOUT_S`.
+        The last records may lie after the end. If records are missing before it (compaction, transaction markers), this
+        needs `enable_partition_eof`. Raises `TopicError` as `poll`, or if no record arrives for `IDLE_TIMEOUT_S`.
         """
         give_up = time.monotonic() + IDLE_TIMEOUT_S
         missing = self._missing(end)
@@ -201,10 +200,7 @@ class TopicReader:
         )
 
     def read_to_end(self, end: Mapping[int, int] | None = None) -> Iterator[list[Message]]:
-        """Yield batches of records until the end (exclusive; by default the current one) is reached. Blocks.
-
-        Raises `TopicError` if the topic cannot be read, or does not reach the end.
-        """
+        """Yield batches up to the end (exclusive, by default the current one); raises `TopicError` if it is missing."""
         stop = end if end is not None else end_offsets(self._settings, self._topic)
         if end is None and self._only is not None:
             stop = {partition: offset for partition, offset in stop.items() if partition in self._only}
@@ -327,7 +323,7 @@ class TopicFollower(ABC):
     """Follows a topic of one partition in a thread of its own, so that serving never waits for it.
 
     Nothing is committed: every follower reads everything. While the topic cannot be read, what was read stays in use,
-    as `otherwise` says in the log. `name` is of the thread and, after `botify-`, of the reader in the broker's access
+    as `otherwise` says in the log. `name` is that of the thread and, after `botify-`, of the reader in the access
     rules.
     """
 

@@ -248,10 +248,7 @@ class BotifyRanker:
 
 
 class NextTrackRanker:
-    """`next_track` as it is after each micro-batch: a snapshot ranks alike, and one a micro-batch would cost much.
-
-    It ranks whole histories. The service has the last listens of a listener, see `services.recommender.next_track`.
-    """
+    """`next_track` after each micro-batch, over whole histories; a snapshot would rank alike and cost more."""
 
     def __init__(self, setup: Setup) -> None:
         self.note = ""

@@ -80,10 +80,9 @@ def value_at(line: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 
 def json_rows(source: Source, member: Member, pick: Any) -> Iterator[Rows]:
-    """Yield the rows of a file of JSON lines.
+    """Yield the rows of a file of JSON lines; `pick` returns what a line has, by role, or raises `ValueError`.
 
-    `pick`: returns what a line has, by role. Lists and objects count as their JSON, and None as nothing; a `ValueError`
-    rejects the line.
+    Lists and objects count as their JSON, and None as nothing.
     """
     for block in iter_blocks(source, member):
         texts = block.lines.to_pylist()

@@ -66,9 +66,8 @@ class BotifyEnv(gymnasium.Env[Columns, Action]):
     ) -> tuple[Columns, dict[str, Any]]:
         """Start a session; without a seed, the next one of the same sequence.
 
-        A session that ends with the listener's own first track has nothing to decide and is passed over.
-
-        Raises `SimulationError` if `MOST_PASSED_OVER` sessions in succession are.
+        A session that ends with the listener's own first track has nothing to decide and is passed over. Raises
+        `SimulationError` if `MOST_PASSED_OVER` sessions in succession are.
         """
         super().reset(seed=seed)
         if seed is not None or self._session is None:

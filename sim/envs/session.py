@@ -32,11 +32,7 @@ def action_space(world: World) -> spaces.Discrete:
 
 
 def observation_space(world: World) -> spaces.Dict:
-    """Return the space of observations: the listener and the last listen.
-
-    `user` and `track` are ids, `fraction` has shape (1,) and ranges from 0 to 1, `position` is the listen's place in
-    the session, from 0.
-    """
+    """Return the space of observations: `user`, `track`, `fraction` of shape (1,), and `position` from 0."""
     return spaces.Dict(
         user=spaces.Discrete(len(world.listeners)),
         track=spaces.Discrete(len(world.catalogue)),
@@ -46,10 +42,7 @@ def observation_space(world: World) -> spaces.Dict:
 
 
 def world_of(world: World | str | None) -> World:
-    """Return the given world, the stored world of that name or directory, or the default world.
-
-    Raises `WorldError` if there is no world of that name, or it is damaged.
-    """
+    """Return the given world, the stored one of that name or directory (or `WorldError`), or the default world."""
     if isinstance(world, World):
         return world
     home = Settings.from_env().home
@@ -151,10 +144,7 @@ MakeEnvironment = Callable[[], Any]
 
 
 def environments_of(home: Path, catalogue: Mapping[int, Track]) -> MakeEnvironment:
-    """Return what makes environments of the stored world that has the tracks of the catalogue.
-
-    Raises `WorldError` if no stored world has them, or it is damaged.
-    """
+    """Return what makes environments of the stored world with these tracks; raises `WorldError` if none has them."""
     for about in sorted(worlds_directory(home).glob("*/tracks.json")):
         if _has_tracks(about, catalogue):
             return functools.partial(gymnasium.make, ENV_ID, world=_load(about.parent), disable_env_checker=True)

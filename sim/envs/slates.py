@@ -112,8 +112,8 @@ def _opener(world: World, name: str, size: int, choice: str | ChoiceModel) -> Ca
 class SlateSlots(SessionSlots):
     """Sessions side by side whose listeners are shown slates.
 
-    `heard`: the last listen of each slot; a listener who chose none has ended with it.
-    `places`: shape (slots,); place of each listener's choice; `size` for none, and for the listener's own first track.
+    `heard` is the last listen of each slot; a listener who chose none has ended with it. `places`, shape (slots,), is
+    each listener's choice; `size` for none, and for the listener's own first track.
     """
 
     def __init__(self, world: World, name: str, slots: int, seed: int, size: int, probabilities: ChoiceModel) -> None:

@@ -25,8 +25,8 @@ MODELS: dict[str, Callable[[World, int], ListenerModel]] = {
 def load_model(name: str, world: World, seed: int) -> ListenerModel:
     """Make the listener model: one of `MODELS`, or `module:Class` of a class that takes a world and a seed.
 
-    Raises `LoadError` if there is no model of that name, it cannot be imported, or it takes other arguments,
-    and `SimulationError` if it lacks the methods of a listener model.
+    Raises `LoadError` if there is no model of that name, it cannot be imported, or it takes other arguments, and
+    `SimulationError` if it lacks the methods of a listener model.
     """
     if name in MODELS:
         return MODELS[name](world, seed)

@@ -97,10 +97,7 @@ class BotifyListeners:
 
 
 class ProbitListeners(BotifyListeners):
-    """The course's listeners with the normal distribution in place of the logistic one.
-
-    It falls faster: what a listener likes little is hardly heard. For trying recommenders in a world of other rules.
-    """
+    """The course's listeners with the normal distribution in place of the logistic one, which falls faster."""
 
     def link(self, scores: Floats) -> Floats:
         """Return Φ of the scores."""

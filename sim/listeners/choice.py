@@ -66,11 +66,7 @@ def choice_model(choice: str | ChoiceModel) -> ChoiceModel:
 
 
 def chosen(probabilities: Floats, keys: Keys) -> Ints:
-    """Draw the place that each listener chooses, from 0; the number of places means none.
-
-    `probabilities`: shape (n, places).
-    `keys`: shape (n,).
-    """
+    """Draw the place that each listener chooses, from probabilities of shape (n, places); `places` means none."""
     drawn = uniform(keys, CHOICE)
     places: Ints = (drawn[:, None] >= np.cumsum(probabilities, axis=1)).sum(axis=1)
     return places

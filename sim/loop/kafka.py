@@ -29,9 +29,8 @@ FLUSH_S = 60.0  # deadline for the delivery of the last records of a run or of t
 class Replies:
     """The recommendations published after its construction, in the partition that the requests name.
 
-    Reads without a group and commits nothing: copies are dropped, and a later run does not need earlier answers.
-
-    `own`: the beginning of the requests' ids; empty bytes take every recommendation of the partition.
+    Reads without a group and commits nothing: copies are dropped, and a later run does not need earlier answers. `own`
+    is the beginning of the requests' ids; empty bytes take every recommendation of the partition.
     """
 
     def __init__(self, settings: Settings, codec: Codec, own: bytes = b"", timeout_s: float = 0.0) -> None:
@@ -52,12 +51,9 @@ class Replies:
         return self._replies.others
 
     def receive(self, wait_s: float, gather_s: float, most: int = MOST_AT_ONCE) -> list[Recommendation]:
-        """Wait for the first recommendation, then take those that have arrived.
+        """Wait `wait_s` for the first recommendation, then take, for `gather_s`, those that arrive, at most `most`.
 
-        `wait_s`: longest wait for the first.
-        `gather_s`: how long to collect more after it; a fuller batch costs less per recommendation.
-        `most`: how many at most; once there are as many, none is waited for.
-        Raises `TopicError` if the recommendations cannot be read.
+        A fuller batch costs less per recommendation. Raises `TopicError` if the recommendations cannot be read.
         """
         read = self._codec.decode_many(self._replies.poll(most, wait_s, gather_s), Recommendation)
         recommendations = [one for one in read if not isinstance(one, DecodeError)]
@@ -70,13 +66,11 @@ class Replies:
 
 
 def publish_catalogue(settings: Settings, catalogue: WorldCatalogue) -> int:
-    """Write the tracks that the catalogue topic lacks, or has with other details.
+    """Write the tracks that the catalogue topic lacks, or has with other details, and return their number.
 
-    At-least-once and idempotent: the topic is compacted by track, and writing a track again changes nothing.
-
-    Returns the number of records written; 0 if the topic already held this catalogue.
-    Raises `TopicError` if the topic is missing, or no broker answers, and `PublishError` if a record was not delivered,
-    and `SimulationError` if the topic holds tracks of a dataset, or of another world.
+    At least once and idempotent: the topic is compacted by track. Raises `TopicError` if the topic is missing, or no
+    broker answers, `PublishError` if a record was not delivered, and `SimulationError` if the topic holds tracks of a
+    dataset, or of another world.
     """
     codec = codec_of(settings)
     topic, held = Topics.of(settings).catalogue.name, read_catalogue(settings, codec)
@@ -138,12 +132,10 @@ APART_MS = 60 * 60 * 1000  # time between the newest listen and a new run: more 
 
 
 def start_of_run_ms(settings: Settings) -> int:
-    """Return now, or an hour after the newest listen if that is later.
+    """Return now, or an hour after the newest listen if that is later; raises `TopicError`.
 
     At full speed event time runs faster than the wall clock, so the last run may have ended in the future; the listens
     of a run that began before that would all be late.
-
-    Raises `TopicError` if the topic is missing, or no broker answers.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     newest_ms: dict[int, int] = {}

@@ -25,12 +25,10 @@ class MatchedAnswers:
 
 
 class RequestTracker:
-    """The open requests of one run, at most one per slot.
+    """The open requests of one run, at most one per slot; `timeout_s` is wall time.
 
     A second answer to a request is dropped. A request without an answer is sent once more under the same id; after
     another timeout its session ends.
-
-    `timeout_s`: wall time.
 
     Examples
     --------

@@ -77,10 +77,7 @@ artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget,
 
     @classmethod
     def from_toml(cls, path: Path) -> WorldConfig:
-        """Read a TOML file; missing settings are those of the default world.
-
-        Raises `WorldError` if the file cannot be read, or has a setting that is unknown or invalid.
-        """
+        """Read a TOML file; missing settings are the default world's. Raises `WorldError`, also for unknown ones."""
         try:
             return cls.from_mapping(tomllib.loads(path.read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, WorldError) as error:

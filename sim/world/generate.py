@@ -73,14 +73,7 @@ _BLOCK = 1 << 14  # tracks whose vectors are drawn at a time
 
 
 def generate(config: WorldConfig) -> tuple[WorldCatalogue, Listeners]:
-    """Draw a world; the same settings give the same world.
-
-    Examples
-    --------
-    >>> catalogue, listeners = generate(WorldConfig(tracks=200, artists=50, genres=5, users=10, dimensions=8))
-    >>> len(catalogue), listeners.interests.shape
-    (200, (10, 3))
-    """
+    """Draw a world; the same settings give the same world."""
     names, sizes, vectors, tastes, people, told = np.random.default_rng(config.seed).spawn(6)
     artist_of = draw_artists(config.tracks, config.artists, sizes)
     scene_of, genre_of = (of_artist[artist_of].astype(np.int32) for of_artist in draw_scenes(config, sizes))
@@ -143,8 +136,6 @@ def draw_embeddings(
     """Draw the tracks' vectors: the sum of a part common to all tracks, and parts of genre, artist, track and scene.
 
     Each part is a normal vector of `dimensions` with an expected length from the settings. A genre of -1 adds nothing.
-
-    Returns shape (tracks, dimensions).
     """
 
     def normal(rows: int, norm: float) -> NDArray[np.float64]:
@@ -225,12 +216,10 @@ def name_albums(artist_of: NDArray[np.int32], rng: np.random.Generator) -> tuple
 
 
 def draw_interests(config: WorldConfig, scene_of: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
-    """Draw the listeners' interests: popular tracks, and more of the scenes that their community likes.
+    """Draw the listeners' interests, (users, interests): popular tracks, more of scenes their community likes.
 
     Popularity is Zipf–Mandelbrot over a random order of the tracks; a community multiplies it by a weight for each
-    scene, a gamma variable of shape 0.3 (a Dirichlet draw, up to its scale).
-
-    Returns shape (users, interests); the tracks of a row are distinct.
+    scene, a gamma variable of shape 0.3 (a Dirichlet draw, up to its scale). The tracks of a row are distinct.
     """
     ranks = rng.permutation(config.tracks)
     popularity = (ranks + 1 + config.popularity_offset * config.tracks) ** -config.popularity_exponent

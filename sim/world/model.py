@@ -78,12 +78,10 @@ _SCORES = 1 << 25
 
 
 def nearest(embeddings: NDArray[np.float32], to: NDArray[np.float32], count: int) -> NDArray[np.int32]:
-    """Find the `count` tracks with the greatest inner product with each of some vectors.
+    """Find the `count` tracks of the greatest inner product with some vectors, shape (n, count), nearest first.
 
     Only the groups of columns with the greatest maxima are sorted: a track among the `count` best is in one of the
-    `count` groups with the best tracks, so the answer is exact.
-
-    Returns shape (n, count), nearest first; ties in order of the track's id.
+    `count` groups with the best tracks, so the answer is exact. Ties are in order of the track's id.
     """
     total = len(embeddings)
     groups = -(-total // _GROUP)

@@ -40,10 +40,9 @@ def read_catalogue(
     """Read a tracks file: one JSON object per line with `track`, `artist`, `title`, and optionally others.
 
     The others are `album`, `genre`, `scene` (a number), and `mood`, `year` and `country`, which all rows have or none.
-
-    `embeddings`: returns the tracks' vectors, given the artist and the genre of each track.
-    `durations`: returns the tracks' lengths in ms, given the number of tracks.
-    Raises `WorldError` if a row is invalid, or the ids are not 0 to the number of rows - 1, each once.
+    `embeddings` returns the tracks' vectors, given the artist and the genre of each track, `durations` their lengths in
+    ms, given their number. Raises `WorldError` if a row is invalid, or the ids are not 0 to the number of rows - 1,
+    each once.
     """
     rows = _by_id(path, "track")
     artists: dict[str, int] = {}
@@ -72,9 +71,8 @@ def read_listeners(
 ) -> Listeners:
     """Read a users file: one JSON object per line with `user`, `interests` and optionally the fields of `UserDefaults`.
 
-    `neighbours`: returns the tracks nearest to each interest, given the interests and the number of neighbours.
-    Raises `WorldError` if a row is invalid or names a track that is not in the catalogue, or the ids are not 0 to rows
-    - 1.
+    `neighbours` returns the tracks nearest to each interest, given the interests and the number of neighbours. Raises
+    `WorldError` if a row is invalid or names an unknown track, or the ids are not 0 to the number of rows - 1.
     """
     rows = _by_id(path, "user")
     interests = [row.interests(tracks) for row in rows]
@@ -107,11 +105,7 @@ def read_listeners(
 
 
 def read_array(path: Path, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """Read an array of finite numbers from an .npy file.
-
-    `shape`: the required one; None accepts any length.
-    Raises `WorldError` if the file cannot be read, has another shape, or has a value that is not a finite number.
-    """
+    """Read an array of finite numbers of a shape (None: any length) from an .npy file, or raise `WorldError`."""
     try:
         array: NDArray[Any] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -204,13 +198,11 @@ def _rows(path: Path) -> Iterator[_Row]:
 
 
 def import_world(tracks_path: Path, users_path: Path, embeddings_path: Path | None, config: WorldConfig) -> World:
-    """Import Botify's `tracks.json` and `users.json`, and its embeddings if they are given.
+    """Import Botify's `tracks.json` and `users.json`, and embeddings (.npy, (tracks, dimensions)) if given.
 
     Otherwise embeddings are drawn for the tracks' artists and genres; for this only, an artist without a genre in the
-    file gets one at random. The lengths of the tracks are drawn too.
-
-    `embeddings_path`: an .npy file of shape (tracks, dimensions).
-    Raises `WorldError` if a file is invalid; the message names the file, the row and the reason.
+    file gets one at random. The lengths of the tracks are drawn too. Raises `WorldError` if a file is invalid; the
+    message names the file, the row and the reason.
     """
     vectors, lengths = np.random.default_rng(config.seed).spawn(2)
 

@@ -36,10 +36,7 @@ def name_of(about: Mapping[str, Any]) -> str:
 
 
 def open_world(home: Path, config: WorldConfig) -> World:
-    """Load the world of these settings, after generating it if it is not stored yet.
-
-    Raises `WorldError` if the stored world is damaged.
-    """
+    """Load the world of these settings, or generate and store it; raises `WorldError` if the stored one is damaged."""
     about = {"generator": GENERATOR_VERSION, **config.to_mapping()}
     name = name_of(about)
     directory = worlds_directory(home) / name
@@ -80,10 +77,7 @@ def _dataset_of(world: Path) -> str | None:
 
 
 def save_world(home: Path, world: World) -> Path:
-    """Write a world, atomically.
-
-    Returns the world's directory. An existing one is left as it is: its name is the hash of its sources.
-    """
+    """Write a world, atomically, and return its directory; an existing one, which has its hash as its name, stays."""
     target = worlds_directory(home) / world.name
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=target.parent))
@@ -97,10 +91,7 @@ def save_world(home: Path, world: World) -> Path:
 
 
 def load_world(directory: Path) -> World:
-    """Read a world and check it.
-
-    Raises `WorldError` if a file is missing or damaged; the message names the file, the row and the reason.
-    """
+    """Read a world and check it; raises `WorldError`, which names the file, the row and the reason."""
     try:
         manifest = json.loads((directory / "world.json").read_text(encoding="utf-8"))
         name, about = str(manifest["name"]), dict(manifest["about"])

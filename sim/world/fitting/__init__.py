@@ -88,12 +88,10 @@ def fit_world(
     settings: FitSettings,
     tell: Callable[[float, float], None] = lambda done, total: None,
 ) -> World:
-    """Fit a world to a log; the same log and settings give the same world.
+    """Fit a world to a log; the same log and settings give the same world. Raises `WorldError` if the log is too small.
 
-    The strength of tastes, the factor by which a track's likeness to the interest counts against its popularity, is
-    the one for which item-kNN finds as much in a synthetic log as in this one, by bisection of its logarithm.
-
-    Raises `WorldError` if the log is too small.
+    The strength of tastes, the factor by which a track's likeness to the interest counts against its popularity, is the
+    one for which item-kNN finds as much in a synthetic log as in this one, by bisection of its logarithm.
     """
     if len(log) < LEAST_LISTENS or log.track_count < settings.interest_neighbours or log.user_count < 2:
         raise WorldError(

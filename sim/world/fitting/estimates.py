@@ -23,9 +23,8 @@ def track_vectors(heard: sparse.csr_array, dimensions: int, rng: np.random.Gener
 
     Minimises ``Σ c (p − ⟨x, y⟩)² + λ (Σ|x|² + Σ|y|²)`` over all pairs of a user and a track, with p = 1 and c = 1 + 20
     where the user heard the track, and p = 0 and c = 1 elsewhere (Hu, Koren and Volinsky, "Collaborative filtering for
-    implicit feedback datasets", ICDM 2008).
-
-    Returns shape (tracks, dimensions), zeros for tracks that no user heard.
+    implicit feedback datasets", ICDM 2008). The result, shape (tracks, dimensions), is zero where no user heard a
+    track.
     """
     listeners = sparse.csr_array(heard.T)
     tracks = rng.normal(scale=0.1, size=(heard.shape[1], dimensions))

@@ -148,12 +148,10 @@ _IN_CACHE = 30_000  # of them, those that are drawn from at a time
 
 
 class OwnChoice:
-    """Listeners who choose: an agent that knows the session's interest.
+    """Listeners who choose: an agent that knows the session's interest, by the `seed` of the run.
 
-    A new track is drawn with probability proportional to ``exp(⟨track, taste⟩)`` among those that the listener has
-    not heard; with the probability `repeats` the listener plays a track of an earlier session instead.
-
-    `seed`: that of the run, so that the interest is the session's.
+    A new track is drawn with probability proportional to ``exp(⟨track, taste⟩)`` among those that the listener has not
+    heard; with the probability `repeats` the listener plays a track of an earlier session instead.
     """
 
     def __init__(self, world: World, users: int, repeats: float, seed: int) -> None:
