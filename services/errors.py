@@ -11,6 +11,26 @@ class RecommenderError(BotifyError):
     """The recommender service, or the job that builds its lists, cannot continue."""
 
 
+class UnavailableError(BotifyError):
+    """Kafka or Redis cannot be used at the moment; a client of the gateway may retry (503)."""
+
+
+class UnknownTrackError(BotifyError):
+    """The catalogue has no such track (404 in a path, 422 in a body)."""
+
+
+class UnknownItemError(BotifyError):
+    """The catalogue has no such item, or it was deleted (404)."""
+
+
+class InvalidRequestError(BotifyError):
+    """The request does not have the form that its route demands (422); the argument is a list with `loc` and `msg`."""
+
+
+class WrongEventError(BotifyError):
+    """An event cannot be accepted (422); the arguments are the path of its field and why."""
+
+
 class StateError(BotifyError):
     """The state in Redis has no answer to a query."""
 

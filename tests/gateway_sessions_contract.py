@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from botify.services.gateway.messages import Fingerprint, SessionPosition
-from botify.services.gateway.stores import SessionStore
+from botify.services.gateway.sessions import Fingerprint, SessionPosition, SessionStore
 
 
 def call(event_id: str, text: str | None = None, *, keyed: bool = False, ends: bool = False) -> Fingerprint:

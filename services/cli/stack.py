@@ -111,10 +111,6 @@ GATEWAY_PORT_HELP = "Default: BOTIFY_GATEWAY_PORT or the port of the last start;
 Port = Annotated[int | None, typer.Option(min=0, max=65_535, help=PORT_HELP)]
 
 
-SHARED = {"BOTIFY_GATEWAY_SHARE_PORT": "on", "BOTIFY_GATEWAY_DASHBOARD": "off"}
-"""A page of the dashboard and its websocket must reach the same process."""
-
-
 def up(
     workers: Annotated[int, typer.Option(min=0, help="Number of stream processors; they share the partitions.")] = 1,
     recommenders: Annotated[
@@ -181,7 +177,7 @@ def up(
             programs(workers, recommenders, learners, gateways=gateways if gateway else 0),
             kafka_port=kafka_port,
             redis_port=redis_port,
-            environ=({} if at is None else {"BOTIFY_GATEWAY_PORT": str(at)}) | (SHARED if gateways > 1 else {}),
+            environ={} if at is None else {"BOTIFY_GATEWAY_PORT": str(at)},
             notify=say,
         ) as running:
             say(str(load_policy(running.settings)))

@@ -17,9 +17,9 @@ from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
 from botify.services.dashboard.collector import Collector
 from botify.services.dashboard.listening import add_listen_page
-from botify.services.dashboard.listens import ListenerReader
 from botify.services.dashboard.pages import Broadcast, add_listener_page, add_live_pages, add_missing_page
 from botify.services.dashboard.player import Player
+from botify.services.dashboard.readers import ListenerReader
 from botify.services.dashboard.recommending import add_recommend_page
 from botify.services.dashboard.views import MOUNT
 

@@ -19,18 +19,21 @@ from botify.core.settings import Settings
 from botify.schemas.registry import codec_of
 from botify.services.dashboard.figures import GAP, ListenSample, Moment, Snapshot, TracksById, Verdict
 from botify.services.dashboard.history import History
-from botify.services.dashboard.listens import Reader, layout_reader, lead_reader, listens_reader, newest_reader
 from botify.services.dashboard.readers import (
     Declared,
+    Reader,
     experiments_reader,
     letters_reader,
+    listens_reader,
     models_reader,
+    newest_reader,
     processes_reader,
     store_reader,
     titles_reader,
+    topic_reader,
     traffic_reader,
 )
-from botify.services.dashboard.troubles import AHEAD_S, troubles_of
+from botify.services.dashboard.troubles import troubles_of
 from botify.services.dashboard.verdicts import Verdicts
 from botify.services.experiments import Experiments
 from botify.services.stack.record import shortage_of_stack
@@ -39,13 +42,11 @@ from botify.streams.store.connect import check_redis, connect
 EVERY_S = 1.0
 QUIET_EVERY_S = 30.0
 """Between two readings while nobody looks: a point of the history of an hour."""
-
 QUIET_AFTER_S = 60.0
 CATALOGUE_EVERY_S = 5.0
 STORE_EVERY_S = 5.0
 MODELS_EVERY_S = 2.0
-LAYOUT_EVERY_S = 5.0
-LEAD_EVERY_S = 60.0
+TOPIC_EVERY_S = 5.0
 POLICIES_EVERY_S = 3.0
 STOP_TIMEOUT_S = 10.0
 
@@ -57,14 +58,14 @@ T = TypeVar("T")
 class Part(Generic[T]):
     """A part of the snapshot whose value outlives failures of its server; `problem` says why the last reading failed.
 
-    `make` connects, and again after a failure, so that no broken connection is kept; `every_s` is the least time
-    between two readings.
+    `make` gives a reader, and another one after a failure, so that no broken connection is kept; `every_s` is the least
+    time between two readings.
 
     Examples
     --------
-    >>> part = Part("time", lambda: Reader(lambda: "noon"))
-    >>> part.refresh(now_s=0.0), part.problem
-    ('noon', '')
+    >>> part = Part("time", lambda: (time for time in ("noon", "one")))
+    >>> part.refresh(now_s=0.0), part.refresh(now_s=1.0), part.problem
+    ('noon', 'one', '')
     """
 
     def __init__(self, name: str, make: Callable[[], Reader[T]], every_s: float = 0.0) -> None:
@@ -84,10 +85,14 @@ class Part(Generic[T]):
         try:
             if self._reader is None:
                 self._reader = self._make()
-            self.value = self._reader.read()
+            self.value = next(self._reader)
             self.problem = ""
         except (BotifyError, KafkaException, RedisError, TimeoutError, OSError) as error:
-            self._fail(error)
+            problem = f"{self._name}: {error}"
+            if problem != self.problem:
+                log.warning("the dashboard cannot read %s", problem)
+            self.problem = problem
+            self.close()
         return self.value
 
     def close(self) -> None:
@@ -95,13 +100,6 @@ class Part(Generic[T]):
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-
-    def _fail(self, error: Exception) -> None:
-        problem = f"{self._name}: {error}"
-        if problem != self.problem:
-            log.warning("the dashboard cannot read %s", problem)
-        self.problem = problem
-        self.close()
 
 
 class Collector:
@@ -125,8 +123,7 @@ class Collector:
         codec = codec_of(settings)
         self._titles = Part("catalogue", lambda: titles_reader(settings, codec), CATALOGUE_EVERY_S)
         self._declared = Part("experiments", lambda: experiments_reader(settings, codec), CATALOGUE_EVERY_S)
-        self._layout = Part("the layout of the listens", lambda: layout_reader(settings), LAYOUT_EVERY_S)
-        self._lead = Part("the lead of the listens", lambda: lead_reader(settings), LEAD_EVERY_S)
+        self._topic = Part("the topic of the listens", lambda: topic_reader(settings), TOPIC_EVERY_S)
         self._listens = Part("listens", lambda: listens_reader(settings, codec))
         self._newest = Part("the newest listens", lambda: newest_reader(settings, codec))
         self._traffic = Part("traffic", lambda: traffic_reader(settings, connect(settings)))
@@ -136,6 +133,8 @@ class Collector:
         )
         self._models = Part("models", lambda: models_reader(settings, connect(settings), codec), MODELS_EVERY_S)
         self._processes = Part("processes", lambda: processes_reader(settings), MODELS_EVERY_S)
+        topics = (self._titles, self._declared, self._topic, self._listens, self._letters, self._models)
+        self._parts: tuple[Part[Any], ...] = (*topics, self._traffic, self._store, self._processes)
         self._verdicts = Verdicts(settings)
         self._snapshot = Snapshot()
 
@@ -183,7 +182,7 @@ class Collector:
                 self._verdicts.close()
                 if not self._stop.is_set():
                     self._wake.wait(QUIET_EVERY_S)
-        for part in self._parts():
+        for part in self._parts:
             part.close()
         self._verdicts.close()
         self._history.write(time.time())
@@ -199,15 +198,13 @@ class Collector:
             due += [self._store]
         if kafka and redis:
             due += [self._traffic, self._letters, *([self._models] if looked else [])]
-        if kafka and self._snapshot.ahead_s > AHEAD_S:
-            due += [self._lead]
-        layout = self._layout.value
-        if kafka and self._layout.refresh(now_s) != layout and layout is not None:
+        before = self._topic.value
+        if kafka and (topic := self._topic.refresh(now_s)) and before and topic.layout != before.layout:
             self._listens.close()  # and begin again with those of the other topic
             self._traffic.close()
         for part in due:
             part.refresh(now_s)
-        problems += [part.problem for part in self._parts() if part.problem]
+        problems += [part.problem for part in self._parts if part.problem]
         followed = self._listens.value.figures if self._listens.value else None
         return self._compose(now_s, tuple(problems), followed if looked else self._newest.value, whole=kafka and redis)
 
@@ -232,8 +229,8 @@ class Collector:
             bandit=stored.bandit if stored else (),
             processes=self._processes.value or (),
             responses=self._history.add_responses(at_s, self._responses()),
-            ramps=None if declared is None else declared.steps,
-            simulated=bool(self._lead.value),
+            ramps=declared.steps if declared else None,
+            simulated=self._topic.value is not None and self._topic.value.simulated,
             problems=problems,
         )
         self._history.add(at_s, _moment(snapshot) if whole else GAP)
@@ -249,10 +246,6 @@ class Collector:
         return self._verdicts.read(
             {one.name: one.goals is not None for one in declared.experiments.experiments}, listens
         )
-
-    def _parts(self) -> tuple[Part[Any], ...]:
-        topics = (self._titles, self._declared, self._layout, self._lead, self._listens, self._letters, self._models)
-        return (*topics, self._traffic, self._store, self._processes)
 
 
 def _moment(snapshot: Snapshot) -> Moment:

@@ -16,7 +16,7 @@ from botify.core.errors import BotifyError, DecodeError
 from botify.core.settings import Settings
 from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
-from botify.services.gateway.messages import Attribution
+from botify.services.gateway.sessions import Attribution
 from botify.services.gateway.v1.models import MAX_PAGE
 from botify.streams.store.connect import connect_async
 from botify.streams.store.keys import gateway_session

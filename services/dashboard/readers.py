@@ -1,36 +1,50 @@
-"""Readers of the snapshot's parts in Kafka and Redis."""
+"""Readers of the snapshot's parts in Kafka and Redis, and of single listeners.
+
+A reader is a generator: it connects, yields a reading whenever one is asked for, and disconnects when it is closed.
+Readers raise what Kafka's and Redis's clients raise, and have ended then.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import closing
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
 from botify.core.errors import DecodeError
-from botify.core.kafka import config as clients
+from botify.core.kafka.admin import check_kafka, end_offsets, start_offsets
+from botify.core.kafka.config import common_config, consumer_config, key_of, partition_of
 from botify.core.kafka.headers import headers_of
-from botify.core.kafka.layout import live_layout
+from botify.core.kafka.layout import ANY_LEAD_MS, declared_lead_ms, live_layout
+from botify.core.kafka.reader import AssignedConsumer, log_record
 from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import PREFIX, is_exclusion, origin_of
-from botify.schemas.events import Model, RampStep
+from botify.schemas.events import Listen, Model, RampStep
 from botify.schemas.model_parts import name_and_part
 from botify.schemas.models import learned_body_bytes
 from botify.schemas.topics import Topics
 from botify.schemas.training import model_and_shard
+from botify.schemas.validation import erased_user, iter_valid
 from botify.services.dashboard.figures import (
+    SCANNED,
     BanditShare,
     LearnedModel,
     Letter,
+    ListenerReading,
+    ListenSample,
+    PartitionSample,
     RankedTrack,
     Rankings,
     Replay,
@@ -39,7 +53,6 @@ from botify.services.dashboard.figures import (
     rise,
     track_of,
 )
-from botify.services.dashboard.listens import Reader, Tail
 from botify.services.experiments import Experiments, LiveExperiments, load_policy
 from botify.services.recommender.bandit import POLICIES, Mix, shares
 from botify.services.recommender.service import GROUP
@@ -51,6 +64,7 @@ from botify.streams.folds.sessions import PolicyResult
 from botify.streams.learner.model import MODELS
 from botify.streams.learner.partition import SNAPSHOTS
 from botify.streams.read import StateReader
+from botify.streams.store.connect import check_redis, connect
 from botify.streams.store.keys import (
     checkpoint_key,
     dead_letter_resolutions,
@@ -62,19 +76,79 @@ from botify.streams.store.keys import (
 )
 from botify.streams.store.namespaces import NamespaceRecord
 
+T = TypeVar("T")
+Reader = Generator[T, None, None]
+
+MOST_LISTENS, MOST_LETTERS, MOST_MODELS = 10_000, 1_000, 64
+"""Records that are read at once; a consumer's queue holds 16 MB of them."""
+NEWEST_LETTERS = 50
+"""Letters of each partition that are read when the dashboard starts."""
+SHOWN_LETTERS, SHOWN_BYTES, SHOWN_TEXT = 100, 200, 2_000
+SHARE = 4
+"""One partition of `SHARE` is read. Users have one partition each, and treatments are drawn from another hash of the
+user, so this is a random sample of listeners; a listen costs some 8 µs, and all would cost a tenth of a core."""
+NEWEST = 4_000
+"""Listens of each sampled partition from before the dashboard's start that count."""
+FEW = 1_000
+"""Listens that give a point of the history while nobody looks."""
+SHOWN, SHOWN_REPLAYS = 20, 20
+CANDIDATES = 250
+"""The most popular tracks, among which rising ones are searched."""
+SHORT, LONG, LONGEST = "1h", "1d", "30d"
+TAIL_TIMEOUT_S, COMMITTED_TIMEOUT_S = 3.0, 2.0
+
+
+class Tail(AssignedConsumer):
+    """Reads partitions from their `newest` records on, without a consumer group and without commits."""
+
+    def __init__(self, settings: Settings, topic: str, newest: int, partitions: Collection[int] | None = None) -> None:
+        starts, ends = start_offsets(settings, topic), end_offsets(settings, topic)
+        self._ends = {partition: ends[partition] for partition in sorted(ends if partitions is None else partitions)}
+        super().__init__(
+            settings,
+            topic,
+            {partition: max(starts[partition], end - newest) for partition, end in self._ends.items()},
+            group="botify-dashboard",
+            # few large fetches: the pages change once a second only
+            fetch_min_bytes=1 << 20,
+            fetch_wait_max_ms=500,
+            queued_max_messages_kbytes=16_384,
+        )
+
+    def poll_to_end(self, key: bytes | None = None) -> list[Message]:
+        """Return the records, of a key if one is given, up to the end at construction; fewer after the timeout."""
+        give_up = time.monotonic() + TAIL_TIMEOUT_S
+        polled = []
+        for records in self.poll_until(self._ends, MOST_LISTENS, wait_s=0.05):
+            polled += records if key is None else [record for record in records if record.key() == key]
+            if time.monotonic() > give_up:
+                break
+        return polled
+
+
+class ListensTopic(NamedTuple):
+    """The topic that has the listens; it changes when they move to more partitions."""
+
+    layout: str
+    simulated: bool  # whether it declares that their times are
+
+
+def topic_reader(settings: Settings) -> Reader[ListensTopic]:
+    """Read which topic has the listens, and what it declares."""
+    admin = AdminClient(common_config(settings))
+    while True:
+        live = live_layout(settings, admin)
+        yield ListensTopic(live.layout, declared_lead_ms(live, admin) == ANY_LEAD_MS)
+
 
 def titles_reader(settings: Settings, codec: Codec) -> Reader[TracksById]:
     """Read the catalogue; the same object while nothing was added."""
-    catalogue = CatalogueReader(settings, codec)
     copy: TracksById = MappingProxyType({})
-
-    def read() -> TracksById:
-        nonlocal copy
-        if catalogue.refresh():
-            copy = catalogue.tracks.copy()
-        return copy
-
-    return Reader(read, catalogue.close)
+    with closing(CatalogueReader(settings, codec)) as catalogue:
+        while True:
+            if catalogue.refresh():
+                copy = catalogue.tracks.copy()
+            yield copy
 
 
 class Declared(NamedTuple):
@@ -85,48 +159,60 @@ class Declared(NamedTuple):
 
 
 def experiments_reader(settings: Settings, codec: Codec) -> Reader[Declared]:
-    """Read the declared experiments and their ramps; raises `TopicError` if their topic cannot be read."""
-    live = LiveExperiments(settings, codec, load_policy(settings))
-
-    def read() -> Declared:
-        live.refresh()
-        return Declared(live.current, live.steps)
-
-    return Reader(read, live.close)
+    """Read the declared experiments and their ramps."""
+    with closing(LiveExperiments(settings, codec, load_policy(settings))) as live:
+        while True:
+            live.refresh()
+            yield Declared(live.current, live.steps)
 
 
-NEWEST = 50
-"""Letters of each partition that are read when the dashboard starts."""
+class SampledListens(NamedTuple):
+    """The figures, and the listeners that they describe."""
 
-SHOWN_LETTERS = 100
-SHOWN_BYTES, SHOWN_TEXT = 200, 2_000
-MOST_AT_ONCE = 1_000
+    figures: ListenSample
+    sample: PartitionSample
+
+
+def listens_reader(settings: Settings, codec: Codec) -> Reader[SampledListens]:
+    """Feed a `ListenSample`, which begins with the `NEWEST` listens, with those that arrive."""
+    settings = live_layout(settings)
+    count = -(-settings.partitions // SHARE)
+    sampled = SampledListens(ListenSample(), PartitionSample(count, settings.partitions))
+    with closing(Tail(settings, Topics.of(settings).listens.name, NEWEST, range(count))) as tail:
+        while True:
+            valid = iter_valid(tail.poll(MOST_LISTENS, wait_s=0.0), Listen, codec)
+            sampled.figures.update(listen for _, listen in valid)
+            yield sampled
+
+
+def newest_reader(settings: Settings, codec: Codec) -> Reader[ListenSample]:
+    """Read the figures of the last listens of one partition, without following it."""
+    while True:
+        live, sample = live_layout(settings), ListenSample()
+        with closing(Tail(live, Topics.of(live).listens.name, FEW, [0])) as tail:
+            sample.update(listen for _, listen in iter_valid(tail.poll_to_end(), Listen, codec))
+        yield sample
 
 
 def letters_reader(settings: Settings, redis: Any) -> Reader[tuple[Letter, ...]]:
     """Read the dead letters, the newest first, and their resolutions in Redis; of copies the first is shown."""
-    tail = Tail(settings, Topics.of(settings).dead_letters.name, NEWEST)
     letters: OrderedDict[str, Letter] = OrderedDict()
-
-    def read() -> tuple[Letter, ...]:
-        for letter in map(letter_of, tail.poll(MOST_AT_ONCE, wait_s=0.0)):
-            if letter is not None:
+    with closing(Tail(settings, Topics.of(settings).dead_letters.name, NEWEST_LETTERS)) as tail:
+        while True:
+            for letter in filter(None, map(_letter, tail.poll(MOST_LETTERS, wait_s=0.0))):
                 letters.setdefault(letter.origin, letter)
-        while len(letters) > SHOWN_LETTERS:
-            letters.popitem(last=False)
-        if not letters:
-            return ()
-        resolutions = redis.hmget(dead_letter_resolutions(settings.topic_prefix), list(letters))
-        known = [
-            letter._replace(resolution=json.loads(resolution)["deed"]) if resolution else letter
-            for letter, resolution in zip(letters.values(), resolutions, strict=True)
-        ]
-        return tuple(sorted(known, key=lambda letter: -letter.at_ms))
-
-    return Reader(read, tail.close)
+            while len(letters) > SHOWN_LETTERS:
+                letters.popitem(last=False)
+            names = dead_letter_resolutions(settings.topic_prefix)
+            resolutions = redis.hmget(names, list(letters)) if letters else []
+            known = [
+                letter._replace(resolution=json.loads(resolution)["deed"]) if resolution else letter
+                for letter, resolution in zip(letters.values(), resolutions, strict=True)
+            ]
+            yield tuple(sorted(known, key=lambda letter: -letter.at_ms))
 
 
-def letter_of(message: Message) -> Letter | None:
+def _letter(message: Message) -> Letter | None:
     """Return the letter in a record; None if its headers do not name the record that was rejected."""
     headers = dict(headers_of(message))
     origin = origin_of(headers.items())
@@ -147,16 +233,6 @@ def letter_of(message: Message) -> Letter | None:
     )
 
 
-def _learners(settings: Settings, redis: Any) -> StateReader:
-    """Return a reader of the learner's namespace, which has the form of the workers'."""
-    prefix, shards = learner_prefix(settings.topic_prefix), settings.learner_shards
-    return StateReader(redis, settings.with_(topic_prefix=prefix, partitions=shards))
-
-
-MODELS_AT_ONCE = 64
-"""Records of the models topic that are read at once; the consumer's queue holds 16 MB of them."""
-
-
 def models_reader(settings: Settings, redis: Any, codec: Codec) -> Reader[tuple[LearnedModel, ...]]:
     """Follow the models topic: of each snapshot, when it was published and how large it is.
 
@@ -165,53 +241,42 @@ def models_reader(settings: Settings, redis: Any, codec: Codec) -> Reader[tuple[
     """
     kinds = {kind.name for kind in MODELS}
     learners = _learners(settings, redis)
-    tail = Tail(settings, Topics.of(settings).models.name, newest=sys.maxsize)
     models: dict[str, LearnedModel] = {}
+    with closing(Tail(settings, Topics.of(settings).models.name, newest=sys.maxsize)) as tail:
+        while True:
+            for message in tail.poll(MOST_MODELS, wait_s=0.0):
+                name, part = name_and_part(message.key())
+                if part or message.value() is None:
+                    continue
+                try:
+                    model = codec.decode(message.value(), Model)
+                except DecodeError:  # recommenders skip it too, and say so in their logs
+                    continue
+                models[name] = LearnedModel(name, model.version, message.timestamp()[1] / 1000, len(model.body), None)
+            for name, found in models.items():
+                kind, shard = model_and_shard(name)
+                if kind not in kinds or shard.of != settings.learner_shards:
+                    continue
+                if size := redis.hstrlen(partition_key(learners.namespace, shard.number, SNAPSHOTS), name):
+                    models[name] = found._replace(bytes=size, filled=size / learned_body_bytes(settings))
+            yield tuple(models.values())
 
-    def read() -> tuple[LearnedModel, ...]:
-        for message in tail.poll(MODELS_AT_ONCE, wait_s=0.0):
-            name, part = name_and_part(message.key())
-            if part or message.value() is None:
-                continue
-            try:
-                model = codec.decode(message.value(), Model)
-            except DecodeError:  # recommenders skip it too, and say so in their logs
-                continue
-            models[name] = LearnedModel(name, model.version, message.timestamp()[1] / 1000, len(model.body), None)
-        for name, found in models.items():
-            kind, shard = model_and_shard(name)
-            if kind not in kinds or shard.of != settings.learner_shards:
-                continue
-            if size := redis.hstrlen(partition_key(learners.namespace, shard.number, SNAPSHOTS), name):
-                models[name] = found._replace(bytes=size, filled=size / learned_body_bytes(settings))
-        return tuple(models.values())
 
-    return Reader(read, tail.close)
+def _learners(settings: Settings, redis: Any) -> StateReader:
+    """Return a reader of the learner's namespace, which has the form of the workers'."""
+    prefix, shards = learner_prefix(settings.topic_prefix), settings.learner_shards
+    return StateReader(redis, settings.with_(topic_prefix=prefix, partitions=shards))
 
 
 def processes_reader(settings: Settings) -> Reader[tuple[ProcessStatus, ...]]:
-    """Read the processes that `botify up` started on this machine; none where something else runs them.
-
-    Raises `StackError` for a damaged `stack.json`.
-    """
+    """Read the processes that `botify up` started on this machine; none where something else runs them."""
     record: StackRecord | None = None
     processes: ProcessReader | None = None
-
-    def read() -> tuple[ProcessStatus, ...]:
-        nonlocal record, processes
+    while True:
         before, record = record, StackRecord.read(settings.home)
         if record != before:
             processes = ProcessReader(record) if record else None
-        return tuple(processes.read()) if processes else ()
-
-    return Reader(read)
-
-
-SHOWN, SHOWN_REPLAYS = 20, 20
-CANDIDATES = 250
-"""The most popular tracks, among which rising ones are searched."""
-
-SHORT, LONG, LONGEST = "1h", "1d", "30d"
+        yield tuple(processes.read()) if processes else ()
 
 
 class Stored(NamedTuple):
@@ -223,79 +288,66 @@ class Stored(NamedTuple):
 
 
 def store_reader(settings: Settings, redis: Any, catalogue: Callable[[], TracksById]) -> Reader[Stored]:
-    """Read Redis; `catalogue` returns the newest catalogue."""
-    return Reader(_Store(settings, redis, catalogue).read)
+    """Read rankings, with names of the newest catalogue, replays, and what the bandit knows."""
+    state = StateReader(redis, settings)
+    while True:
+        yield Stored(_rankings(state, catalogue()), _replays(redis, settings.topic_prefix), _bandit(state))
 
 
-class _Store:
-    def __init__(self, settings: Settings, redis: Any, catalogue: Callable[[], TracksById]) -> None:
-        self._redis, self._prefix = redis, settings.topic_prefix
-        self._state = StateReader(redis, settings)
-        self._catalogue = catalogue
+def _rankings(state: StateReader, catalogue: TracksById) -> Rankings:
+    recent, listens, now_ms = state.top_tracks(SHORT, CANDIDATES)
+    longer, past, _ = state.top_tracks(LONG, TOP_TRACKS)
+    month = state.top_tracks(LONGEST, SHOWN)
+    # a track that is not among the longer top counts as popular as its last
+    past_of, last = dict(zip(longer.tolist(), past.tolist(), strict=True)), float(past[-1]) if len(past) else 0.0
+    risen = rise(listens, [past_of.get(track, last) for track in recent.tolist()])
+    steepest = np.argsort(-risen, kind="stable")[:SHOWN]
 
-    def read(self) -> Stored:
-        return Stored(self._rankings(), self._replays(), self._bandit())
-
-    def _rankings(self) -> Rankings:
-        recent, listens, now_ms = self._state.top_tracks(SHORT, CANDIDATES)
-        longer, past, _ = self._state.top_tracks(LONG, TOP_TRACKS)
-        month = self._state.top_tracks(LONGEST, SHOWN)
-        risen = _risen(recent, listens, longer, past)
-        steepest = np.argsort(-risen, kind="stable")[:SHOWN]
-        return Rankings(
-            now=self._named(recent[:SHOWN], listens[:SHOWN]),
-            rising=self._named(recent[steepest], risen[steepest]),
-            month=self._named(month.tracks, month.listens),
-            event_time_ms=now_ms,
-        )
-
-    def _bandit(self) -> tuple[BanditShare, ...]:
-        """Return a share for each policy of `mix`, as recommenders compute it; nothing before its first session."""
-        found = self._state.policy_results()
-        results = [found.get(f"{Mix.name}/{policy}", PolicyResult()) for policy in POLICIES]
-        if not any(result.time for result in results):
-            return ()
-        each = zip(POLICIES, shares(results).tolist(), results, strict=True)
-        return tuple(BanditShare(policy, share, result.mean, result.ends) for policy, share, result in each)
-
-    def _named(self, ids: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[RankedTrack, ...]:
-        tracks = (track_of(self._catalogue(), id_) for id_ in ids.tolist())
+    def named(ids: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[RankedTrack, ...]:
+        tracks = (track_of(catalogue, id_) for id_ in ids.tolist())
         ranked = zip(tracks, values.tolist(), strict=True)
         return tuple(
             RankedTrack(track.track, track.title, track.artist, value, track.external_id) for track, value in ranked
         )
 
-    def _replays(self) -> tuple[Replay, ...]:
-        records = [NamespaceRecord.from_json(text) for text in self._redis.hvals(namespace_records(self._prefix))]
-        newest = sorted(records, key=lambda record: (-record.created_ms, record.id))[:SHOWN_REPLAYS]
-        if not newest:
-            return ()
-        pointer = self._redis.get(namespace_pointer(self._prefix))
-        live = pointer.decode() if pointer else default_namespace(self._prefix)
-        return tuple(self._progress(record, live) for record in newest)
-
-    def _progress(self, record: NamespaceRecord, live: str) -> Replay:
-        pipeline = self._redis.pipeline(transaction=False)
-        for partition in record.start:
-            pipeline.hget(checkpoint_key(record.namespace, partition), "next_offset")
-        wanted = sum(record.end[partition] - start for partition, start in record.start.items())
-        folded = sum(
-            min(max(int(offset or 0), start), record.end[partition]) - start
-            for (partition, start), offset in zip(record.start.items(), pipeline.execute(), strict=True)
-        )
-        return Replay(record.id, _role(record, live), record.created_ms, folded, wanted, _note(record))
+    return Rankings(
+        now=named(recent[:SHOWN], listens[:SHOWN]),
+        rising=named(recent[steepest], risen[steepest]),
+        month=named(month.tracks, month.listens),
+        event_time_ms=now_ms,
+    )
 
 
-def _risen(
-    recent: NDArray[np.int64],
-    recent_popularity: NDArray[np.float64],
-    longer: NDArray[np.int64],
-    longer_popularity: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return the rise of each recent track; one that is not among the longer top counts as popular as its last."""
-    past_of = dict(zip(longer.tolist(), longer_popularity.tolist(), strict=True))
-    last = float(longer_popularity[-1]) if len(longer_popularity) else 0.0
-    return rise(recent_popularity, [past_of.get(track, last) for track in recent.tolist()])
+def _bandit(state: StateReader) -> tuple[BanditShare, ...]:
+    """Return a share for each policy of `mix`, as recommenders compute it; nothing before its first session."""
+    found = state.policy_results()
+    results = [found.get(f"{Mix.name}/{policy}", PolicyResult()) for policy in POLICIES]
+    if not any(result.time for result in results):
+        return ()
+    each = zip(POLICIES, shares(results).tolist(), results, strict=True)
+    return tuple(BanditShare(policy, share, result.mean, result.ends) for policy, share, result in each)
+
+
+def _replays(redis: Any, prefix: str) -> tuple[Replay, ...]:
+    records = [NamespaceRecord.from_json(text) for text in redis.hvals(namespace_records(prefix))]
+    newest = sorted(records, key=lambda record: (-record.created_ms, record.id))[:SHOWN_REPLAYS]
+    if not newest:
+        return ()
+    pointer = redis.get(namespace_pointer(prefix))
+    live = pointer.decode() if pointer else default_namespace(prefix)
+    return tuple(_progress(redis, record, live) for record in newest)
+
+
+def _progress(redis: Any, record: NamespaceRecord, live: str) -> Replay:
+    pipeline = redis.pipeline(transaction=False)
+    for partition in record.start:
+        pipeline.hget(checkpoint_key(record.namespace, partition), "next_offset")
+    wanted = sum(record.end[partition] - start for partition, start in record.start.items())
+    folded = sum(
+        min(max(int(offset or 0), start), record.end[partition]) - start
+        for (partition, start), offset in zip(record.start.items(), pipeline.execute(), strict=True)
+    )
+    return Replay(record.id, _role(record, live), record.created_ms, folded, wanted, _note(record))
 
 
 def _role(record: NamespaceRecord, live: str) -> str:
@@ -314,55 +366,67 @@ def _note(record: NamespaceRecord) -> str:
     return "equals the live state" if record.equals_live else "differs from the live state"
 
 
-TIMEOUT_S = 2.0
-
-
 def traffic_reader(settings: Settings, redis: Any) -> Reader[Traffic]:
     """Compare end offsets with those of the reading before, and with the progress of worker and recommender."""
-    traffic = _Traffic(settings, redis)
-    return Reader(traffic.read, traffic.close)
+    settings = live_layout(settings)
+    topics, offsets = Topics.of(settings), OffsetReader(settings)
+    listens, answers, asked = topics.listens.name, topics.recommendations.name, topics.recommendation_requests.name
+    workers, learners = StateReader(redis, settings), _learners(settings, redis)
+    # it never subscribes, so it does not join the group
+    with closing(Consumer(consumer_config(settings, f"{settings.topic_prefix}-{GROUP}"))) as recommenders:
+        before_s, before = time.monotonic(), offsets.ends()
+        while True:
+            now_s, ends = time.monotonic(), offsets.ends()
+            per_s, records = rates(before, ends, max(now_s - before_s, 1e-3)), totals(ends)
+            before_s, before = now_s, ends
+            requests = [TopicPartition(*at) for at in ends if at[0] == asked]
+            found = recommenders.committed(requests, timeout=COMMITTED_TIMEOUT_S) if requests else []
+            answered = {at.partition: max(at.offset, 0) for at in found if at.error is None}
+            yield Traffic(
+                listens=records.get(listens, 0),
+                recommendations=records.get(answers, 0),
+                listens_per_s=per_s.get(listens, 0.0),
+                recommendations_per_s=per_s.get(answers, 0.0),
+                worker_lag=_behind(ends, listens, workers.checkpoints()),
+                recommender_lag=_behind(ends, asked, answered),
+                dead_letters=records.get(topics.dead_letters.name, 0),
+                learner_lag=sum(_behind(ends, topics.training.name, learners.checkpoints())),
+            )
 
 
-class _Traffic:
-    def __init__(self, settings: Settings, redis: Any) -> None:
-        settings = live_layout(settings)
-        self._topics = Topics.of(settings)
-        self._state = StateReader(redis, settings)
-        self._learners = _learners(settings, redis)
-        self._offsets = OffsetReader(settings)
-        # it never subscribes, so it does not join the group
-        self._recommender = Consumer(clients.consumer_config(settings, f"{settings.topic_prefix}-{GROUP}"))
-        self._before: tuple[float, Offsets] = (time.monotonic(), self._offsets.ends())
-
-    def read(self) -> Traffic:
-        now_s, ends = time.monotonic(), self._offsets.ends()
-        before_s, before = self._before
-        self._before = (now_s, ends)
-        per_s = rates(before, ends, max(now_s - before_s, 1e-3))
-        records = totals(ends)
-        listens, answers = self._topics.listens.name, self._topics.recommendations.name
-        return Traffic(
-            listens=records.get(listens, 0),
-            recommendations=records.get(answers, 0),
-            listens_per_s=per_s.get(listens, 0.0),
-            recommendations_per_s=per_s.get(answers, 0.0),
-            worker_lag=_behind(ends, listens, self._state.checkpoints()),
-            recommender_lag=self._recommender_lag(ends),
-            dead_letters=records.get(self._topics.dead_letters.name, 0),
-            learner_lag=sum(_behind(ends, self._topics.training.name, self._learners.checkpoints())),
-        )
-
-    def close(self) -> None:
-        """Close the consumer."""
-        self._recommender.close()
-
-    def _recommender_lag(self, ends: Offsets) -> tuple[int, ...]:
-        requests = self._topics.recommendation_requests.name
-        asked = [TopicPartition(topic, partition) for topic, partition in ends if topic == requests]
-        found = self._recommender.committed(asked, timeout=TIMEOUT_S) if asked else []
-        return _behind(ends, requests, {at.partition: max(at.offset, 0) for at in found if at.error is None})
-
-
-def _behind(ends: Offsets, topic: str, done: dict[int, int]) -> tuple[int, ...]:
+def _behind(ends: Offsets, topic: str, done: Mapping[int, int]) -> tuple[int, ...]:
     # the end offsets were read first, so progress may be past them by now
     return tuple(max(0, end - done.get(at[1], 0)) for at, end in sorted(ends.items()) if at[0] == topic)
+
+
+class ListenerReader:
+    """Reads listeners, one at a time: a reading costs as much as a second of the collector."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._state: StateReader | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def read(self, user: int) -> ListenerReading:
+        """Return what is known about a listener; blocks, and raises what Kafka's and Redis's clients raise."""
+        with self._one_at_a_time:
+            check_kafka(self._settings)
+            check_redis(self._settings)
+            if self._state is None:
+                self._state = StateReader(connect(self._settings), self._settings)
+            (state,) = self._state.users([user])
+            live = live_layout(self._settings)
+            partition = partition_of(user, live.partitions)
+            listens = () if state is None else self._listens(live, partition, user)
+            return ListenerReading(user, state, partition, listens)
+
+    def _listens(self, settings: Settings, partition: int, user: int) -> tuple[Listen, ...]:
+        listens: dict[str, Listen] = {}
+        with closing(Tail(settings, Topics.of(settings).listens.name, SCANNED, [partition])) as tail:
+            own = tail.poll_to_end(key_of(user))
+        erased = [at for at, message in enumerate(own) if erased_user(log_record(message)) is not None]
+        since = erased[-1] + 1 if erased else 0  # who comes back after an erasure is a new listener
+        for _, listen in iter_valid(own[since:], Listen, self._codec):
+            listens.setdefault(listen.event_id, listen)  # of copies the first, as in the worker
+        return tuple(listens.values())

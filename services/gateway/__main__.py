@@ -28,6 +28,8 @@ log = logging.getLogger("botify.services.gateway")
 GRACE_S = 5
 """How long requests in progress may continue after SIGTERM."""
 BACKLOG = 1024
+SHARED_START_S = 5.0
+"""How long calls wait for a gateway that starts: another one of the port could answer them instead of refusing them."""
 RESERVED_DESCRIPTORS = 192
 """For Kafka, Redis, logs, and new connections that replace others which are still open."""
 
@@ -36,24 +38,30 @@ def main() -> None:
     """Run the gateway; the exit status is not 0 if it fails."""
     parser = argparse.ArgumentParser("python -m botify.services.gateway", description="Serve Botify's REST API.")
     parser.add_argument("--insecure", action="store_true", help="serve other machines although there is no token")
-    insecure = parser.parse_args().insecure
+    parser.add_argument(
+        "--share-port",
+        action="store_true",
+        help="share the port with other gateways of this machine; none has the dashboard, whose pages need one process",
+    )
+    given = parser.parse_args()
     return_large_blocks()
     try:
         settings, options = Settings.from_env(), GatewayOptions.from_env()
         configure_logging(settings, quiet=("uvicorn", "httpx"))
         # it warns of what clients send, and clients could fill the disk with that; a metric counts it
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-        _check_access(options, insecure=insecure)
+        _check_access(options, insecure=given.insecure)
         bounds = Bounds(connections=_allowed_connections(Bounds().connections))
         connections = Connections(options, bounds)
         users = UserIds.of(settings)
-        home = "/ui" if options.dashboard else DOCS
-        app = build_app(settings, options, bounds, connections=connections, home=home, users=users)
-        if options.dashboard:
+        dashboard = options.dashboard and not given.share_port
+        home, wait_s = "/ui" if dashboard else DOCS, SHARED_START_S if given.share_port else 0.0
+        app = build_app(settings, options, bounds, connections=connections, home=home, users=users, start_wait_s=wait_s)
+        if dashboard:
             from botify.services.dashboard import attach  # its imports take memory and time
 
             attach(app, settings, users)
-        listening = _listen(options)
+        listening = _listen(options, share_port=given.share_port)
         tune_gc()
     except BotifyError as error:
         log.critical("%s", error)
@@ -107,13 +115,11 @@ def _allowed_connections(requested: int) -> int:
     return allowed
 
 
-def _listen(options: GatewayOptions) -> socket.socket:
+def _listen(options: GatewayOptions, *, share_port: bool = False) -> socket.socket:
     """Return the socket; it is opened here, so that the number of port 0 can be logged."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
-        return socket.create_server(
-            (options.host, options.port), family=family, backlog=BACKLOG, reuse_port=options.share_port
-        )
+        return socket.create_server((options.host, options.port), family=family, backlog=BACKLOG, reuse_port=share_port)
     except OSError as error:
         raise SettingsError(
             f"BOTIFY_GATEWAY_PORT: {options.host}:{options.port} cannot be listened on ({error.strerror}); name "

@@ -28,19 +28,18 @@ from botify.schemas.external_ids import UserIds
 from botify.schemas.models import ModelHandle, ModelReader
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
+from botify.services.errors import UnavailableError
 from botify.services.experiments import LiveExperiments, load_policy
 from botify.services.gateway.api import DOCS, PAGES, BotifyApi
-from botify.services.gateway.calls import HANDLED_ERRORS, error_response
 from botify.services.gateway.connections import Connections
-from botify.services.gateway.messages import NO_CATALOGUE, UnavailableError
-from botify.services.gateway.middleware import GatewayMetrics, Guard, Limits, RequestTelemetry, TokenRequired
-from botify.services.gateway.openapi import Operations
-from botify.services.gateway.options import ALL_SCOPES, Bounds, GatewayOptions, scopes_of_tokens
+from botify.services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry, TokenRequired
+from botify.services.gateway.operations import HANDLED_ERRORS, Guard, Operations, error_response
+from botify.services.gateway.options import ALL_SCOPES, NO_CATALOGUE, Bounds, GatewayOptions, scopes_of_tokens
 from botify.services.gateway.rpc import RpcClient
 from botify.services.gateway.scripts import ScriptBatcher
 from botify.services.gateway.service import Backend, Connect, Connected, Fallback, GatewayService
+from botify.services.gateway.sessions import ListenerStore, SessionStore
 from botify.services.gateway.state import EventClock, KnownTracks, LiveState
-from botify.services.gateway.stores import ListenerStore, SessionStore
 from botify.services.gateway.v1.api import OPENAPI, V1, V1Api
 from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.items import Charts, Items, Scores
@@ -56,7 +55,6 @@ log = logging.getLogger(__name__)
 STATE_EVERY_S = 1.0
 CATALOGUE_EVERY_S = 10.0
 NO_CATALOGUE_EVERY_S = 1.0
-SHARED_START_S = 5.0
 
 
 def build_app(
@@ -68,6 +66,7 @@ def build_app(
     connections: Connections | None = None,  # those of the server, for the metrics
     home: str = DOCS,  # where a browser is sent that asks for `/`
     users: UserIds | None = None,  # those of the settings if not given
+    start_wait_s: float = 0.0,  # how long calls may wait until it has connected
 ) -> Starlette:
     """Return the application; it connects when it is started. Raises `UserIdError` without `Settings.dataset`."""
     options = options or GatewayOptions()
@@ -80,8 +79,7 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        # calls wait where another gateway of the port could have answered them instead of being refused
-        await backend.start(SHARED_START_S if options.share_port else 0.0)
+        await backend.start(start_wait_s)
         try:
             yield
         finally:

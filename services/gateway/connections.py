@@ -91,7 +91,7 @@ class Connections:
         self._all = ConnectionGroup(bounds.connections, bounds.bodies)
         self._of_clients: dict[str, ConnectionGroup] = {}
         self._connections_per_client = options.connections_per_client or max(1, bounds.connections // 2)
-        self._bodies_per_client = options.bodies_per_client
+        self._bodies_per_client = bounds.bodies if options.connections_per_client else bounds.bodies_per_client
         self._patience_s = {
             Stage.REQUEST: bounds.keep_alive_s,
             Stage.HEADERS: bounds.header_s,

@@ -20,12 +20,10 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from botify.core.telemetry import DurationHistogram
-from botify.services.gateway.calls import BODY, CLIENT, REQUEST_ID, V1, refusal
 from botify.services.gateway.connections import Connections
-from botify.services.gateway.messages import RequestId
+from botify.services.gateway.operations import BODY, CLIENT, KEY_PATTERN, REQUEST_ID, V1, Guard, refusal
 from botify.services.gateway.options import RETRY_AFTER_S, Bounds, TokenScope
-
-KEY_PATTERN = "[!-~]{1,128}"  # of a client's id or key: printable ASCII without spaces
+from botify.services.gateway.sessions import RequestId
 
 
 async def refuse(
@@ -148,10 +146,6 @@ def route_of(path: str) -> str:
     """
     first = path.split("/", 2)[1] if path.startswith("/") else path
     return f"/{first}" if first in _ROUTES else "other"
-
-
-Guard = tuple[str, re.Pattern[str], TokenScope | None]
-"""A method, the paths of a route, and what a token must allow; None needs no token."""
 
 
 class TokenRequired:

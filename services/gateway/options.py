@@ -13,6 +13,8 @@ from botify.core.settings import read_environment, whole
 
 RETRY_AFTER_S = 1
 """What `Retry-After` says where the wait is unknown."""
+NO_CATALOGUE = "the catalogue is empty; `botify world publish` or a simulation fills it"
+"""The only problem in `/readyz` of a gateway that waits for nothing but tracks."""
 
 
 class Bounds(NamedTuple):
@@ -23,6 +25,7 @@ class Bounds(NamedTuple):
     batch_bytes: int = 262_144  # of the body of `/v1/events`
     body_s: int = 5  # for a body to arrive; then 408
     bodies: int = 256  # that are arriving; for one more, the oldest gets 503
+    bodies_per_client: int = 64  # the same, from one address
     header_bytes: int = 16_384  # of a request without its body; a larger one gets 431
     header_s: int = 5  # for headers to arrive, or for a new connection to send; then 408
     keep_alive_s: int = 5  # until the next request of a connection
@@ -85,12 +88,11 @@ class GatewayOptions:
 
     host: str = "127.0.0.1"  # the address to bind; this one serves this machine only
     port: Annotated[int, whole(0, 65_535)] = 8000  # 0 takes any free one
-    share_port: Annotated[bool, BeforeValidator(_is_on)] = False  # with other gateways of this machine
     deadline_ms: Annotated[int, whole(10, 60_000)] = 1_000  # for the recommender; then a popular track is served
     # requests with one token, or from one address without; more get 429. A core serves about 2,000 `/next` a second
     rate_per_s: Annotated[int, whole(1, 1_000_000)] = 2_500
-    bodies_per_client: Annotated[int, whole(1, 100_000)] = 64  # that are arriving from one address; see `Bounds`
-    connections_per_client: Annotated[int | None, whole(1, 1_000_000)] = None  # of one address; None is half of all
+    # of one address; None is half of all. Where it is given, addresses are of proxies, and may send all bodies
+    connections_per_client: Annotated[int | None, whole(1, 1_000_000)] = None
     # what clients must send as a bearer token, see `scopes_of_tokens`; None demands none
     token: Annotated[str, AfterValidator(_check_tokens)] | None = field(default=None, repr=False)
     dashboard: Annotated[bool, BeforeValidator(_is_on)] = True  # at `/ui`; one gateway of several is enough

@@ -34,7 +34,7 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
 from botify.schemas.topics import Topics
-from botify.services.gateway.messages import UnavailableError
+from botify.services.errors import UnavailableError
 from botify.services.stack.record import shortage_of_stack
 
 PendingReply = asyncio.Future[Recommendation | None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from botify.core.process import in_background, stop
-from botify.services.gateway.messages import UnavailableError
+from botify.services.errors import UnavailableError
 from botify.streams.store.connect import AWAY, MIGRATING, REDIS_ERRORS, find_masters, find_slot, master_of, refusal_of
 from botify.streams.store.node import Command, followed, pipelined
 

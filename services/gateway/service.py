@@ -16,20 +16,19 @@ from botify.core.process import in_background, stop
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest, Track
 from botify.schemas.validation import MAX_TRACK
-from botify.services.gateway.messages import (
+from botify.services.errors import UnavailableError, UnknownTrackError
+from botify.services.gateway.rpc import RpcClient
+from botify.services.gateway.sessions import (
     Attribution,
     ListenReport,
     RequestId,
     SessionPosition,
-    UnavailableError,
-    UnknownTrackError,
+    SessionStore,
     fingerprint_of,
     listen_of,
     request_of,
 )
-from botify.services.gateway.rpc import RpcClient
 from botify.services.gateway.state import EventClock, KnownTracks
-from botify.services.gateway.stores import SessionStore
 from botify.services.recommender.protocol import RandomStream
 from botify.streams.store.connect import REDIS_ERRORS
 

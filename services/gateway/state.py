@@ -15,7 +15,7 @@ from botify.core.kafka.config import partition_of
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.event_time import LEAD_MS, event_time_of
 from botify.schemas.events import Track
-from botify.services.gateway.messages import UnavailableError
+from botify.services.errors import UnavailableError
 from botify.streams.read import StateReader
 from botify.streams.store.connect import REDIS_ERRORS
 

@@ -73,8 +73,9 @@ def programs(workers: int, recommenders: int, learners: int = 0, gateways: int =
         "recommender": ("botify.services.recommender", recommenders),
         "gateway": ("botify.services.gateway", gateways),
     }
+    sharing = {"gateway": ["--share-port"]} if gateways > 1 else {}
     return [
-        (f"{name}-{number}", [sys.executable, "-m", module])
+        (f"{name}-{number}", [sys.executable, "-m", module, *sharing.get(name, [])])
         for name, (module, count) in counts.items()
         for number in range(1, count + 1)
     ]

@@ -24,8 +24,7 @@ from botify.core.errors import PublishError
 from botify.core.kafka.config import key_of
 from botify.core.kafka.publisher import RecordPublisher
 from botify.schemas.events import RecommendationRequest
-from botify.services.errors import RecommenderError
-from botify.services.gateway.messages import UnavailableError
+from botify.services.errors import RecommenderError, UnavailableError
 from botify.services.gateway.rpc import PendingReplies
 from botify.services.recommender import service as shipped
 from botify.services.recommender.dispatch import Dispatched

@@ -1,4 +1,4 @@
-"""The operations of `/v1`: requests are validated, served, and answered."""
+"""The operations of `/v1`: requests are served and answered."""
 
 from __future__ import annotations
 
@@ -12,9 +12,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from botify.schemas.external_ids import UserIdError, UserIds
-from botify.services.gateway.calls import PROBLEM_JSON, REQUEST_ID, Problem, read_call
-from botify.services.gateway.messages import UnknownItemError
-from botify.services.gateway.openapi import JSON, Operation, Reply, openapi_document, refusals
+from botify.services.errors import UnknownItemError
+from botify.services.gateway.operations import (
+    JSON,
+    PROBLEM_JSON,
+    REQUEST_ID,
+    Operation,
+    Problem,
+    Reply,
+    openapi_document,
+    refusals,
+)
 from botify.services.gateway.options import TokenScope
 from botify.services.gateway.v1 import models
 from botify.services.gateway.v1.events import EventPublisher
@@ -53,14 +61,9 @@ class V1Api:
             return Operation(method, f"/v1/{path}", serve, replies, scope, call, "v1")
 
         erase = operation("DELETE", "users/{user:path}", self.delete_user, models.Erased, models.UserCall, "admin")
+        recommendations = (self.recommendations, models.Recommendations, models.RecommendationsCall)
         self.operations = [
-            operation(
-                "GET",
-                "users/{user:path}/recommendations",
-                self.recommendations,
-                models.Recommendations,
-                models.RecommendationsCall,
-            ),
+            operation("GET", "users/{user:path}/recommendations", *recommendations),
             operation("GET", "users/{user:path}/erasure", self.erasure, models.ErasureStatus, models.UserCall),
             operation("GET", "users/{user:path}", self.user, models.User, models.UserCall),
             operation("PUT", "users/{user:path}", self.put_user, models.User, models.PutUserCall, "write"),
@@ -80,77 +83,67 @@ class V1Api:
         document = openapi_document(self.operations, secured=secured, title="Botify v1", about="Recommendations.")
         return Route(OPENAPI, JSONResponse(document), methods=["GET"])
 
-    async def recommendations(self, request: Request) -> Response:
+    async def recommendations(self, request: Request, call: models.RecommendationsCall) -> Response:
         """Recommend items, without a listen."""
-        call = read_call(request, models.RecommendationsCall)
         user, name = self._user(call.path.user)
         found = await self._of().recommending.recommend(user, name, call.query, request.scope[REQUEST_ID])
         if found.fallback:
             self._on_fallback()
         return Response(found.body, media_type=JSON)
 
-    async def events(self, request: Request) -> Response:
+    async def events(self, request: Request, call: models.EventsCall) -> Response:
         """Tell what listeners did: one event, or several as `events`."""
-        call = read_call(request, models.EventsCall)
         events = call.body.events if isinstance(call.body, models.Events) else [call.body]
         return _json(models.Accepted(ids=await self._of().events.publish(events, request.scope[REQUEST_ID])))
 
-    async def user(self, request: Request) -> Response:
+    async def user(self, _: Request, call: models.UserCall) -> Response:
         """Return what is known of a listener."""
-        return _json(await self._of().users.get(*self._user(read_call(request, models.UserCall).path.user)))
+        return _json(await self._of().users.get(*self._user(call.path.user)))
 
-    async def put_user(self, request: Request) -> Response:
+    async def put_user(self, request: Request, call: models.PutUserCall) -> Response:
         """Replace what a listener likes and dislikes; listens stay."""
-        call = read_call(request, models.PutUserCall)
         user, name = self._user(call.path.user)
         return _json(await self._of().users.put(user, name, call.body, request.scope[REQUEST_ID]))
 
-    async def delete_user(self, request: Request) -> Response:
+    async def delete_user(self, _: Request, call: models.UserCall) -> Response:
         """Erase a listener: the state, likes and dislikes; no replay counts the past listens any more."""
-        done = await self._of().users.delete(*self._user(read_call(request, models.UserCall).path.user))
+        done = await self._of().users.delete(*self._user(call.path.user))
         return _json(done, 200 if isinstance(done, models.Erased) else 202)
 
-    async def erasure(self, request: Request) -> Response:
+    async def erasure(self, _: Request, call: models.UserCall) -> Response:
         """Return where a listener's erasure stands."""
-        return _json(await self._of().users.erasure(*self._user(read_call(request, models.UserCall).path.user)))
+        return _json(await self._of().users.erasure(*self._user(call.path.user)))
 
-    async def item(self, request: Request) -> Response:
+    async def item(self, _: Request, call: models.ItemCall) -> Response:
         """Return an item."""
-        call = read_call(request, models.ItemCall)
         return _json(models.Item(**fields_of(await self._of().items.get(call.path.item))))
 
-    async def put_item(self, request: Request) -> Response:
+    async def put_item(self, request: Request, call: models.PutItemCall) -> Response:
         """Add or replace an item."""
-        call = read_call(request, models.PutItemCall)
         put = await self._of().items.put(call.path.item, call.body, request.scope[REQUEST_ID])
         return _json(models.Item(**fields_of(put)))
 
-    async def delete_item(self, request: Request) -> Response:
+    async def delete_item(self, request: Request, call: models.ItemCall) -> Response:
         """Delete an item: it is never recommended again."""
-        call = read_call(request, models.ItemCall)
-        items = self._of().items
-        found = await items.get(call.path.item)
-        await items.delete(call.path.item, request.scope[REQUEST_ID])
-        return _json(models.Item(**fields_of(found)))
+        deleted = await self._of().items.delete(call.path.item, request.scope[REQUEST_ID])
+        return _json(models.Item(**fields_of(deleted)))
 
-    async def similar(self, request: Request) -> Response:
+    async def similar(self, _: Request, call: models.SimilarCall) -> Response:
         """Return the items most similar to one."""
-        call = read_call(request, models.SimilarCall)
         return _json(await self._of().items.similar(call.path.item, call.query))
 
-    async def popular(self, request: Request) -> Response:
+    async def popular(self, _: Request, call: models.PopularCall) -> Response:
         """Return the most popular items."""
-        call, items = read_call(request, models.PopularCall), self._of().items
+        items = self._of().items
         return _json(items.page(await items.charts.popular(call.query.half_life), call.query))
 
-    async def rising(self, request: Request) -> Response:
+    async def rising(self, _: Request, call: models.PageCall) -> Response:
         """Return the items that are more popular in the last hour than in the last day."""
-        call, items = read_call(request, models.PageCall), self._of().items
+        items = self._of().items
         return _json(items.page(await items.charts.rising(), call.query))
 
-    async def latest(self, request: Request) -> Response:
+    async def latest(self, _: Request, call: models.PageCall) -> Response:
         """Return the items that were added last."""
-        call = read_call(request, models.PageCall)
         return _json(self._of().items.latest(call.query))
 
     def _user(self, name: str) -> tuple[int, int | str]:

@@ -22,20 +22,18 @@ from botify.core.errors import DecodeError
 from botify.core.kafka.config import key_of
 from botify.schemas.events import Feedback, Listen
 from botify.schemas.external_ids import UserIdError, UserIds
-from botify.services.gateway.messages import (
+from botify.services.errors import UnavailableError, UnknownTrackError, WrongEventError
+from botify.services.gateway.rpc import PendingReply
+from botify.services.gateway.service import GatewayService
+from botify.services.gateway.sessions import (
     Attribution,
+    ListenerStore,
     ListenReport,
     RequestId,
     SessionPosition,
-    UnavailableError,
-    UnknownTrackError,
-    WrongEventError,
     fingerprint_of,
     listen_of,
 )
-from botify.services.gateway.rpc import PendingReply
-from botify.services.gateway.service import GatewayService
-from botify.services.gateway.stores import ListenerStore
 from botify.services.gateway.v1.models import Event
 from botify.streams.folds.feedback import Said, merged
 from botify.streams.folds.sessions import GAP_MS

@@ -12,9 +12,9 @@ import numpy as np
 from botify.core.kafka.config import key_of
 from botify.schemas.events import Track
 from botify.schemas.validation import MAX_TRACK
-from botify.services.gateway.messages import InvalidRequestError, RequestId, UnavailableError, UnknownItemError
+from botify.services.errors import InvalidRequestError, UnavailableError, UnknownItemError
 from botify.services.gateway.service import GatewayService
-from botify.services.gateway.stores import ListenerStore
+from botify.services.gateway.sessions import ListenerStore, RequestId
 from botify.services.gateway.v1.models import MAX_NAME, ItemBody, ItemPage, PageQuery, Scored
 from botify.services.gateway.v1.recommending import fields_of
 from botify.streams.folds.popularity import HALF_LIVES_MS
@@ -122,8 +122,8 @@ class Items:
             body.country,
         )
 
-    async def delete(self, name: int | str, request_id: RequestId) -> None:
-        """Delete an item; raises `UnknownItemError`.
+    async def delete(self, name: int | str, request_id: RequestId) -> Track:
+        """Delete an item, and return what it was; raises `UnknownItemError`.
 
         Its record stays on the topic, marked as deleted: without it, its listens would no longer be valid, and a
         replay would give another state.
@@ -131,6 +131,7 @@ class Items:
         async with self.writing:
             found = await self.get(name)
             await self._publish(found._replace(deleted=True), request_id)
+        return found
 
     async def _publish(self, track: Track, request_id: RequestId) -> None:
         value = self.service.codec.encode(track)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
 
@@ -19,6 +19,11 @@ MAX_NAME = 200
 FeedbackKind = Literal["listen", "skip", "like", "dislike", "unlike"]
 """What a listener can do."""
 LISTENED_KINDS = ("listen", "skip")
+
+
+P = TypeVar("P", bound=BaseModel)
+Q = TypeVar("Q", bound=BaseModel)
+B = TypeVar("B", bound=BaseModel)
 
 
 class Strict(BaseModel):
@@ -165,11 +170,26 @@ class UserBody(Strict):
     dislikes: list[TrackInBody] = Field(default=[], max_length=MAX_OPINIONS, description="None of the likes.")
 
 
-class RecommendationsCall(Strict):
-    """A request for recommendations."""
+class PathCall(Strict, Generic[P]):
+    """A request with parameters in its path."""
 
-    path: UserPath
-    query: RecommendationsQuery
+    path: P
+
+
+class QueryCall(Strict, Generic[Q]):
+    """A request with a query."""
+
+    query: Q
+
+
+class PathQueryCall(PathCall[P], QueryCall[Q], Generic[P, Q]):
+    """A request with both."""
+
+
+class PutCall(PathCall[P], Generic[P, B]):
+    """A request with parameters in its path, and a body."""
+
+    body: B
 
 
 class EventsCall(Strict):
@@ -178,49 +198,14 @@ class EventsCall(Strict):
     body: Annotated[Event | Events, WrapValidator(_events)]
 
 
-class UserCall(Strict):
-    """A request for a listener."""
-
-    path: UserPath
-
-
-class PutUserCall(Strict):
-    """A request that puts a listener."""
-
-    path: UserPath
-    body: UserBody
-
-
-class ItemCall(Strict):
-    """A request for an item."""
-
-    path: ItemPath
-
-
-class PutItemCall(Strict):
-    """A request that puts an item."""
-
-    path: ItemPath
-    body: ItemBody
-
-
-class SimilarCall(Strict):
-    """A request for similar items."""
-
-    path: ItemPath
-    query: PageQuery
-
-
-class PageCall(Strict):
-    """A request for a page."""
-
-    query: PageQuery
-
-
-class PopularCall(Strict):
-    """A request for popular items."""
-
-    query: PopularQuery
+UserCall = PathCall[UserPath]
+ItemCall = PathCall[ItemPath]
+PutUserCall = PutCall[UserPath, UserBody]
+PutItemCall = PutCall[ItemPath, ItemBody]
+PageCall = QueryCall[PageQuery]
+PopularCall = QueryCall[PopularQuery]
+SimilarCall = PathQueryCall[ItemPath, PageQuery]
+RecommendationsCall = PathQueryCall[UserPath, RecommendationsQuery]
 
 
 class Item(BaseModel):

@@ -14,9 +14,8 @@ from pydantic_core import to_json
 from botify.core.keyed_random import keys_of_texts, mix, uniform
 from botify.schemas.events import Recommendation, RecommendationRequest, Slate, Track
 from botify.schemas.external_ids import track_named
-from botify.services.gateway.messages import Attribution, RequestId
 from botify.services.gateway.service import POPULAR, RANDOM, GatewayService
-from botify.services.gateway.stores import ListenerStore
+from botify.services.gateway.sessions import Attribution, ListenerStore, RequestId
 from botify.services.gateway.v1.models import Item, Reason, RecommendationsQuery
 from botify.services.recommender.filters import by_field, values_of
 from botify.services.recommender.protocol import Because, RandomStream

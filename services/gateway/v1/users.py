@@ -16,15 +16,9 @@ from typing import Any, TypeVar
 from botify.core.errors import BotifyError
 from botify.core.process import in_daemon_thread
 from botify.schemas.events import Feedback
-from botify.services.gateway.messages import (
-    InvalidRequestError,
-    RequestId,
-    UnavailableError,
-    UnknownItemError,
-    UnknownTrackError,
-)
+from botify.services.errors import InvalidRequestError, UnavailableError, UnknownItemError, UnknownTrackError
 from botify.services.gateway.service import GatewayService
-from botify.services.gateway.stores import ListenerStore
+from botify.services.gateway.sessions import ListenerStore, RequestId
 from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.models import Erased, ErasureStatus, FeedbackKind, Heard, User, UserBody
 from botify.services.gateway.v1.recommending import name_of

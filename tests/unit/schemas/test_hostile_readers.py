@@ -25,8 +25,7 @@ from botify.schemas.models import ModelReader
 from botify.schemas.topics import TopicDefinition, Topics
 from botify.schemas.training import listens_of
 from botify.schemas.validation import Intake, decode_and_validate
-from botify.services.dashboard.listens import listens_reader
-from botify.services.dashboard.readers import experiments_reader, letters_reader, models_reader
+from botify.services.dashboard.readers import experiments_reader, letters_reader, listens_reader, models_reader
 from botify.services.experiments.live import read_steps
 from botify.streams.dlq.letters import read_letters
 from botify.streams.folds.feedback import with_said
@@ -124,7 +123,7 @@ def rejected(settings: Settings) -> Any:
 
 def read(reader: Any) -> Any:
     with closing(reader):
-        return reader.read() is not None
+        return next(reader) is not None
 
 
 READERS: dict[str, Callable[[Settings], Any]] = {

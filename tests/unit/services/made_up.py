@@ -19,9 +19,9 @@ from botify.ingest.sample import GROUP_SIZE, GROUPS, write_sample
 from botify.schemas.codec import Codec
 from botify.schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, Track
 from botify.schemas.track_table import TrackTable
-from botify.services.gateway.messages import RequestId
 from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import Fallback
+from botify.services.gateway.sessions import RequestId
 from botify.services.gateway.state import EventClock, KnownTracks
 from botify.services.gateway.v1.models import Recommendations, RecommendationsQuery, Recommended
 from botify.services.gateway.v1.recommending import Recommending

@@ -101,10 +101,10 @@ def test_how_far_a_ramp_is_is_said(settings: Settings, tmp_path: Path) -> None:
     assert "traffic ramp: 10.0%" in shown
     assert "ramp: nothing is worse" in shown
     reader = experiments_reader(ramped, codec)  # what the dashboard shows
-    assert reader.read().steps == {"A": step}
+    assert next(reader).steps == {"A": step}
     decided = step._replace(share=1.0, arm="T1")
     produce_raw(ramped, Topics.of(ramped).experiments.name, [(b"A", codec.encode(decided))])
-    assert eventually(lambda: reader.read().steps["A"].arm) == "T1"
+    assert eventually(lambda: next(reader).steps["A"].arm) == "T1"
     reader.close()
     assert cells(run(ramped, "list"), "A")[2:5] == ["all", "get", "T1"]
     away = run(ramped.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}"), "list")

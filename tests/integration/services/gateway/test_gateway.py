@@ -16,7 +16,7 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
 from botify.schemas.topics import Topics
 from botify.services.experiments import COURSE
-from botify.services.gateway.messages import NO_CATALOGUE
+from botify.services.gateway.options import NO_CATALOGUE
 from botify.sim.agents import HttpAgent
 from botify.sim.loop.kafka import publish_catalogue
 from botify.sim.options import RunOptions

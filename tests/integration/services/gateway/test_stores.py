@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from botify.core.settings import Settings
-from botify.services.gateway import stores as module
-from botify.services.gateway.messages import SessionPosition
+from botify.services.gateway import sessions as module
 from botify.services.gateway.scripts import ScriptBatcher
-from botify.services.gateway.stores import SessionStore
+from botify.services.gateway.sessions import SessionPosition, SessionStore
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.store.connect import connect, connect_async
 from botify.streams.store.keys import gateway_session

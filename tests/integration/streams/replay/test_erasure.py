@@ -18,7 +18,7 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
 from botify.schemas.topics import Topics
-from botify.services.dashboard.listens import ListenerReader
+from botify.services.dashboard.readers import ListenerReader
 from botify.services.lists.build import build_models, heard_of_topic
 from botify.services.recommender.lists import USER_LISTS, lists_of
 from botify.streams.dlq.exclude import erase_listener

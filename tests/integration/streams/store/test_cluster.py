@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from botify.core.settings import Settings
+from botify.services.errors import UnavailableError
 from botify.services.gateway import scripts
-from botify.services.gateway.messages import UnavailableError
 from botify.services.gateway.scripts import ScriptBatcher
 from botify.services.stack.ports import HOST
 from botify.streams.folds.projection import Changes

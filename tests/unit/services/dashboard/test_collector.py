@@ -18,6 +18,7 @@ from botify.services.dashboard import collector
 from botify.services.dashboard.collector import Collector, Part
 from botify.services.dashboard.figures import ListenSample, Traffic
 from botify.services.dashboard.history import History
+from botify.services.dashboard.readers import ListensTopic, Reader
 from tests.support import eventually
 
 
@@ -28,20 +29,18 @@ class Server:
         self.up = True
         self.made = self.closed = self.readings = 0
 
-    def connect(self) -> Server:
+    def reader(self) -> Reader[int]:
         if not self.up:
             raise TopicError("no Kafka answers")
         self.made += 1
-        return self
-
-    def read(self) -> int:
-        if not self.up:
-            raise TopicError("Kafka is gone")
-        self.readings += 1
-        return self.readings
-
-    def close(self) -> None:
-        self.closed += 1
+        try:
+            while True:
+                if not self.up:
+                    raise TopicError("Kafka is gone")
+                self.readings += 1
+                yield self.readings
+        finally:
+            self.closed += 1
 
 
 TRAFFIC = Traffic(100, 90, 10.0, 9.0, (3,), (0,), 0, learner_lag=6_000)
@@ -55,27 +54,21 @@ def stubbed(monkeypatch: pytest.MonkeyPatch, values: Mapping[str, object]) -> Co
         monkeypatch.setattr(collector, name, lambda _: None)
     made = Counter[object]()
 
-    class Stub:
-        def __init__(self, name: str, *_: object) -> None:
-            self.name = name
-            made[name] += 1
-
-        def read(self) -> object:
-            made[self.name, "read"] += 1
-            value = values.get(self.name)
-            return value() if callable(value) else value
-
-        def close(self) -> None:
-            pass
+    def reader(name: str, *_: object) -> Reader[object]:
+        made[name] += 1
+        while True:
+            made[name, "read"] += 1
+            value = values.get(name)
+            yield value() if callable(value) else value
 
     for name in [name for name in vars(collector) if name.endswith("_reader")]:
-        monkeypatch.setattr(collector, name, partial(Stub, name))
+        monkeypatch.setattr(collector, name, partial(reader, name))
     return made
 
 
 def test_the_last_value_stays_while_the_server_is_unavailable() -> None:
     server = Server()
-    part = Part("traffic", server.connect)
+    part = Part("traffic", server.reader)
     assert part.refresh(0.0) == 1
     server.up = False
     assert part.refresh(1.0) == 1
@@ -89,14 +82,14 @@ def test_the_last_value_stays_while_the_server_is_unavailable() -> None:
 
 def test_a_part_is_read_when_it_is_due() -> None:
     server = Server()
-    part = Part("popularity", server.connect, every_s=3.0)
+    part = Part("popularity", server.reader, every_s=3.0)
     for now_s in (0.0, 1.0, 2.9, 3.0):
         part.refresh(now_s)
     assert server.readings == 2
 
 
 def test_a_programming_error_is_not_taken_for_an_unavailable_server() -> None:
-    def broken() -> Server:
+    def broken() -> Reader[int]:
         raise KeyError("ours")
 
     with pytest.raises(KeyError):
@@ -148,17 +141,17 @@ def test_a_quiet_collector_follows_no_listens_and_still_has_a_history(
 
 def test_the_listens_are_read_from_where_they_have_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     layout = [""]
-    made = stubbed(monkeypatch, {"layout_reader": lambda: layout[0]})
-    for name in ("EVERY_S", "LAYOUT_EVERY_S"):
+    made = stubbed(monkeypatch, {"topic_reader": lambda: ListensTopic(layout[0], simulated=False)})
+    for name in ("EVERY_S", "TOPIC_EVERY_S"):
         monkeypatch.setattr(collector, name, 0.0)
     own = Collector(Settings(home=tmp_path))
     _ = own.snapshot  # a look
     own.start()
-    eventually(lambda: made["layout_reader", "read"] > 2, timeout_s=10.0)
+    eventually(lambda: made["topic_reader", "read"] > 2, timeout_s=10.0)
     readers = [name for name in made if isinstance(name, str)]
     assert [made[name] for name in readers] == [1] * len(readers)
     layout[0] = "1"
-    now = made["layout_reader", "read"]
-    eventually(lambda: made["layout_reader", "read"] > now + 2, timeout_s=10.0)
+    now = made["topic_reader", "read"]
+    eventually(lambda: made["topic_reader", "read"] > now + 2, timeout_s=10.0)
     own.stop()
     assert {name for name in readers if made[name] == 2} == {"listens_reader", "traffic_reader"}

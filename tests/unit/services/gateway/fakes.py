@@ -17,13 +17,13 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, Slate, Track
 from botify.schemas.external_ids import UserIds
 from botify.schemas.track_table import TrackTable
+from botify.services.errors import UnavailableError
 from botify.services.gateway.bootstrap import build_app
-from botify.services.gateway.messages import Fingerprint, SessionPosition, UnavailableError
 from botify.services.gateway.options import Bounds, GatewayOptions
 from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import Connected, Fallback, GatewayService
+from botify.services.gateway.sessions import Fingerprint, Opinions, SessionPosition, opinions_of
 from botify.services.gateway.state import EventClock, KnownTracks
-from botify.services.gateway.stores import Opinions, opinions_of
 from botify.services.gateway.v1.api import V1
 from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.items import Charts, Items

@@ -17,7 +17,8 @@ from botify.schemas.event_time import EventTime
 from botify.schemas.events import Listen
 from botify.schemas.listen_columns import accept_listens
 from botify.schemas.validation import MAX_ID_BYTES, MAX_TRACK, MAX_USER, Intake, decode_and_validate
-from botify.services.gateway.messages import RequestId, UnknownTrackError, WrongEventError
+from botify.services.errors import UnknownTrackError, WrongEventError
+from botify.services.gateway.sessions import RequestId
 from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.models import EventsCall
 from tests.unit.services.gateway.fakes import NOW_MS, TRACKS, FakeGateway

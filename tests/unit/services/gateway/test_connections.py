@@ -102,7 +102,7 @@ def test_requests_in_progress_finish_unless_they_are_stuck() -> None:
 
 
 def test_too_many_bodies_cost_the_oldest_its_place() -> None:
-    connections = Connections(GatewayOptions(bodies_per_client=2), Bounds(bodies=3))
+    connections = Connections(GatewayOptions(), Bounds(bodies=3, bodies_per_client=2))
     mine, others = opened(connections, 3), opened(connections, 2, "10.0.0.8")
     for client in (*mine, *others):
         connections.enter(client, Stage.BODY)
@@ -111,7 +111,7 @@ def test_too_many_bodies_cost_the_oldest_its_place() -> None:
 
 
 def test_complete_bodies_are_not_counted_as_arriving() -> None:
-    connections = Connections(GatewayOptions(bodies_per_client=1), Bounds(bodies=1))
+    connections = Connections(GatewayOptions(), Bounds(bodies=1, bodies_per_client=1))
     for client in opened(connections, 3):
         connections.enter(client, Stage.BODY)
         connections.enter(client, Stage.ANSWER)

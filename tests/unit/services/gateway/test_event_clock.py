@@ -10,7 +10,8 @@ import pytest
 
 from botify.core.kafka.config import partition_of
 from botify.schemas.event_time import LEAD_MS, EventTime, Lead
-from botify.services.gateway.messages import RequestId, WrongEventError
+from botify.services.errors import WrongEventError
+from botify.services.gateway.sessions import RequestId
 from botify.services.gateway.state import SKEW_MS, EventClock
 from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.models import Event

@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from botify.services.gateway.calls import BODY
 from botify.services.gateway.middleware import Limits, RateLimit, TokenRequired
+from botify.services.gateway.operations import BODY
 from botify.services.gateway.options import ALL_SCOPES, Bounds
 
 

@@ -22,10 +22,8 @@ def test_every_option_can_be_set() -> None:
         {
             "BOTIFY_GATEWAY_HOST": "0.0.0.0",  # noqa: S104 - a test's
             "BOTIFY_GATEWAY_PORT": "0",
-            "BOTIFY_GATEWAY_SHARE_PORT": "on",
             "BOTIFY_GATEWAY_DEADLINE_MS": "250",
             "BOTIFY_GATEWAY_RATE_PER_S": "50",
-            "BOTIFY_GATEWAY_BODIES_PER_CLIENT": "2",
             "BOTIFY_GATEWAY_CONNECTIONS_PER_CLIENT": "10",
             "BOTIFY_GATEWAY_TOKEN": "s3cret",
             "BOTIFY_GATEWAY_DASHBOARD": "off",
@@ -34,10 +32,8 @@ def test_every_option_can_be_set() -> None:
     assert options == GatewayOptions(
         host="0.0.0.0",  # noqa: S104 - a test's
         port=0,
-        share_port=True,
         deadline_ms=250,
         rate_per_s=50,
-        bodies_per_client=2,
         connections_per_client=10,
         token="s3cret",  # noqa: S106 - a test's
         dashboard=False,
@@ -85,11 +81,11 @@ def test_the_token_is_not_shown() -> None:
 
 
 def test_a_killed_gateway_leaves_the_port_to_the_other() -> None:
-    with _listen(GatewayOptions(port=0, share_port=True)) as left:
+    with _listen(GatewayOptions(port=0), share_port=True) as left:
         port = left.getsockname()[1]
         bound, child = os.pipe()
         if not (pid := os.fork()):
-            _listen(GatewayOptions(port=port, share_port=True))
+            _listen(GatewayOptions(port=port), share_port=True)
             os.write(child, b"!")
             signal.pause()
         os.read(bound, 1)
@@ -103,7 +99,7 @@ def test_a_killed_gateway_leaves_the_port_to_the_other() -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_port_that_is_not_shared_by_both_is_taken(shared: bool) -> None:
-    with _listen(GatewayOptions(port=0, share_port=shared)) as first:
+    with _listen(GatewayOptions(port=0), share_port=shared) as first:
         port = first.getsockname()[1]
         with pytest.raises(SettingsError, match=f"BOTIFY_GATEWAY_PORT: 127.0.0.1:{port} cannot be listened on"):
-            _listen(GatewayOptions(port=port, share_port=not shared))
+            _listen(GatewayOptions(port=port), share_port=not shared)

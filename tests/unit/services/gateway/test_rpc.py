@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from botify.schemas.events import Recommendation
-from botify.services.gateway.messages import UnavailableError
+from botify.services.errors import UnavailableError
 from botify.services.gateway.rpc import PendingReplies
 
 ANSWER = Recommendation("g-1", 42, 7, "random", {}, 0.1, 0, 1.0, 1000)

@@ -10,8 +10,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from botify.services.errors import UnavailableError
 from botify.services.gateway import scripts
-from botify.services.gateway.messages import UnavailableError
 from botify.services.gateway.scripts import ScriptBatcher
 from botify.streams.store.node import Command
 

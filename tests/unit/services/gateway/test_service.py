@@ -8,8 +8,9 @@ import time
 import pytest
 
 from botify.schemas.events import Listen
-from botify.services.gateway.messages import ListenReport, RequestId, UnavailableError, UnknownTrackError
+from botify.services.errors import UnavailableError, UnknownTrackError
 from botify.services.gateway.service import Answer
+from botify.services.gateway.sessions import ListenReport, RequestId
 from botify.services.gateway.state import KnownTracks
 from tests.gateway_sessions_contract import SessionsContract
 from tests.support import make_tracks

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from botify.schemas.codec import Codec
 from botify.schemas.events import Feedback, Track
 from botify.schemas.external_ids import UserIds
-from botify.services.gateway.calls import PROBLEM_JSON
+from botify.services.gateway.operations import PROBLEM_JSON
 from botify.services.gateway.options import Bounds, GatewayOptions
 from botify.services.gateway.v1 import users
 from botify.services.gateway.v1.models import PageQuery, Recommendations

@@ -8,9 +8,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from botify.schemas.external_ids import UserIds
-from botify.services.gateway.calls import HANDLED_ERRORS, error_response
 from botify.services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry
-from botify.services.gateway.openapi import Operations
+from botify.services.gateway.operations import HANDLED_ERRORS, Operations, error_response
 from botify.services.gateway.options import Bounds
 from botify.services.gateway.v1.api import V1Api
 from tests.unit.services.gateway.events import make_opinions_possible, make_possible

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from botify.schemas.external_ids import UserIds
 from botify.schemas.validation import MAX_TRACK, MAX_USER
-from botify.services.gateway.calls import PROBLEM_JSON
+from botify.services.gateway.operations import PROBLEM_JSON
 from botify.services.gateway.options import Bounds
 from botify.services.gateway.v1.models import MAX_EVENTS, MAX_EXCLUDED
 from tests.unit.services.gateway.fakes import FakeGateway, serving

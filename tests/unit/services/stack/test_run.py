@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from botify.services.errors import StackError
-from botify.services.gateway.messages import NO_CATALOGUE
+from botify.services.gateway.options import NO_CATALOGUE
 from botify.services.stack.embedded import take_lock
 from botify.services.stack.ports import HOST, find_free
 from botify.services.stack.run import start_in_background, wait_for_gateway
