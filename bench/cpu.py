@@ -79,8 +79,7 @@ def _seconds_of_ended() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-WARM_LISTENS = 20_000
-"""Listens of the loop after which CPU time is measured."""
+WARM_LISTENS = 20_000  # listens of the loop after which CPU time is measured
 
 
 class WarmMeter:

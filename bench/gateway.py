@@ -175,10 +175,8 @@ def main(
     json.dump(uvloop.run(listen(listener_of, port, connections, warm_up, seconds)), sys.stdout)
 
 
-CONNECTIONS = 32
-"""Each waits for its answer before it asks again, so at n a second the mean latency is 32 / n seconds."""
-SECONDS = 15.0
-"""Of each of five measurements; with starting and compiling all of it takes two and a half minutes."""
+CONNECTIONS = 32  # each waits for its answer before it asks again, so at n a second the mean latency is 32 / n seconds
+SECONDS = 15.0  # of each of five measurements; with starting and compiling all of it takes two and a half minutes
 READY_S = 60.0
 WITHOUT_DASHBOARD = {
     "BOTIFY_GATEWAY_PORT": "0",
@@ -186,10 +184,8 @@ WITHOUT_DASHBOARD = {
     "BOTIFY_GATEWAY_RATE_PER_S": "1000000",
 }
 """Settings of a gateway on any port, which serves listeners only."""
-LATE_S = 60.0
-"""By how much the listeners may exceed their time."""
-COMPILE_S = 30.0
-"""While worker and recommender compile their loops, they compete with what is measured."""
+LATE_S = 60.0  # by how much the listeners may exceed their time
+COMPILE_S = 30.0  # while worker and recommender compile their loops, they compete with what is measured
 
 
 def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]]:

@@ -44,12 +44,9 @@ from botify.sim.world import World
 
 FOLDING = ("botify.streams.worker", "botify.streams.learner")
 SERVING = "botify.services.recommender"
-BYTES_A_SESSION = 50_000
-"""Of all topics and of Valkey's file, for sessions of 20 to 30 listens."""
-LEAST_BYTES = 500_000_000
-"""Of an empty stack: Kafka's logs and Valkey's file grow in large steps."""
-READY_S = 300.0
-"""How long a program may take until it serves; the first start compiles loops."""
+BYTES_A_SESSION = 50_000  # of all topics and of Valkey's file, for sessions of 20 to 30 listens
+LEAST_BYTES = 500_000_000  # of an empty stack: Kafka's logs and Valkey's file grow in large steps
+READY_S = 300.0  # how long a program may take until it serves; the first start compiles loops
 
 
 class FreshStackError(BotifyError):
@@ -135,13 +132,10 @@ split = {split}
 treatments = [
 {treatments}]
 """
-SHARE = 4
-"""Listeners in each treatment for each listener in the control."""
+SHARE = 4  # listeners in each treatment for each listener in the control
 WINDOW = 10_000
-LAST = 20_000
-"""Sessions at the end that are also compared as one window."""
-CLOSING_S = 120.0
-"""How long the workers may take to close the last sessions."""
+LAST = 20_000  # sessions at the end that are also compared as one window
+CLOSING_S = 120.0  # how long the workers may take to close the last sessions
 
 Figures = dict[str, float | None]
 

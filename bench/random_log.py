@@ -20,12 +20,9 @@ Ints = NDArray[np.int64]
 
 SEED, CARD_SEED = 0x6C697374, 0x6C6F67
 """Seeds of the log's sessions, which differ from the measured ones: of the benchmark, and of the world's card."""
-SESSIONS = 5
-"""Sessions of the benchmark's log for each listener; fewer give too few neighbours."""
-COUNT, PER_USER = 50, 50
-"""Lengths of a track's list and of a listener's, of the batch job."""
-LIKED_MORE = 0.4
-"""A listen is liked if this much more of it was heard than of the listener's average one."""
+SESSIONS = 5  # sessions of the benchmark's log for each listener; fewer give too few neighbours
+COUNT, PER_USER = 50, 50  # lengths of a track's list and of a listener's, of the batch job
+LIKED_MORE = 0.4  # a listen is liked if this much more of it was heard than of the listener's average one
 
 
 class RandomLog(NamedTuple):

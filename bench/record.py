@@ -23,8 +23,7 @@ from botify.bench.figures import FigureError, fill_pages, record
 LEARNERS = (
     "bench recommenders --sessions 60000 --skip 40000 --only sticky_norepeat,memory,i2i_stream,next_track,rerank,mix"
 )
-FITTED = "404ceffc856a"
-"""The world that `botify world fit` makes of Last.fm's sequences; it must be there."""
+FITTED = "404ceffc856a"  # the world that `botify world fit` makes of Last.fm's sequences; it must be there
 COMMANDS = {
     "quality_recommenders": "bench recommenders --sessions 10000 --only "
     "random,toppop,sticky_norepeat,memory,i2i_stream,next_track,rerank,mix,scene,oracle",

@@ -24,13 +24,10 @@ from botify.sim.listeners.changing import SHIFT_PERIOD_MS
 from botify.sim.options import RunOptions
 
 CONTROL = "sticky_artist"
-WIDTH = 125
-"""Of the table, in characters."""
-_OF_SEED = 10**9
-"""Added to user ids for each seed: the same id under another seed is another listener."""
+WIDTH = 125  # of the table, in characters
+_OF_SEED = 10**9  # added to user ids for each seed: the same id under another seed is another listener
 
-Runs = Mapping[str, Sequence[Measured]]
-"""Recommender to a run for each seed; all runs have the same sessions."""
+Runs = Mapping[str, Sequence[Measured]]  # recommender to a run for each seed; all runs have the same sessions
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,18 +43,13 @@ from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, default_namespace, partition_key
 
-COUNTS = (1, 2, 4)
-"""Of workers, and of partitions."""
-FULL = (4, 4)
-"""Workers and partitions with which all cores of a small machine are busy."""
-LISTENS = 600_000
-"""Of each backlog."""
-SESSION_S = 30
-"""Session timeout of the workers, who are paused while their backlog is written."""
+COUNTS = (1, 2, 4)  # of workers, and of partitions
+FULL = (4, 4)  # workers and partitions with which all cores of a small machine are busy
+LISTENS = 600_000  # of each backlog
+SESSION_S = 30  # session timeout of the workers, who are paused while their backlog is written
 JOINED_S, ANSWER_S, READY_S = 90.0, 10.0, 60.0
 
-Grid = Mapping[tuple[int, int], Drained]
-"""(workers, partitions) -> how fast they were."""
+Grid = Mapping[tuple[int, int], Drained]  # (workers, partitions) -> how fast they were
 
 
 def measure_scale(settings: Settings, world: World) -> dict[str, Mapping[str, Any]]:
@@ -168,8 +163,7 @@ def rows_of(grid: Grid) -> dict[str, dict[str, Any]]:
     return rows
 
 
-PARTITIONS, PER_S = 4, 4_000.0
-"""A thousand listens a second for each partition, which leaves half of two cores idle."""
+PARTITIONS, PER_S = 4, 4_000.0  # a thousand listens a second for each partition, which leaves half of two cores idle
 LISTENERS = 2_000
 COMPILE_S, WARM_UP_S, SECONDS, NEXT_S = 10.0, 3.0, 12.0, 8.0
 """Within `COMPILE_S` worker and recommender have read their compiled loops, whose CPU time is not that of events."""

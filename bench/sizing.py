@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 from botify.core.settings import MOST_SHARDS
 from botify.streams.folds.columns.listeners import MOST_ROWS
 
-ROUNDS = 50
-"""More than it takes until the rate no longer changes."""
+ROUNDS = 50  # more than it takes until the rate no longer changes
 
 
 class Folding(NamedTuple):
@@ -77,12 +76,9 @@ USED = 0.5
 REPLICAS = 3
 GIB = 2.0**30
 DAY_S = 86_400
-ROW_BYTES = 3 * 1024
-"""Of a listener in a worker's memory, which has at most `MOST_ROWS` of a partition."""
-SCORE_BYTES = 25
-"""Of a track in a worker's memory, for each of its partitions (`streams/folds/popularity.py`)."""
-PARTITIONED = ("worker", "recommender")
-"""Roles whose processes share partitions."""
+ROW_BYTES = 3 * 1024  # of a listener in a worker's memory, which has at most `MOST_ROWS` of a partition
+SCORE_BYTES = 25  # of a track in a worker's memory, for each of its partitions (`streams/folds/popularity.py`)
+PARTITIONED = ("worker", "recommender")  # roles whose processes share partitions
 
 
 class Service(NamedTuple):

@@ -30,14 +30,11 @@ from botify.streams.store.keys import checkpoint_key, default_namespace
 
 SESSION_LISTENS = 10
 START_MS = 1_700_000_000_000
-STEP_MS = 20
-"""Event time between two listens of the whole service."""
+STEP_MS = 20  # event time between two listens of the whole service
 
 BACKLOG, USERS = 1_000_000, 10_000
-PLAIN_SHARE = 60_000
-"""Listens after which plain Faust is stopped; it is much slower."""
-WARM = 0.1
-"""Share of the work that is done before the clock starts: imports, claims and cold caches are not measured."""
+PLAIN_SHARE = 60_000  # listens after which plain Faust is stopped; it is much slower
+WARM = 0.1  # share of the work that is done before the clock starts: imports, claims and cold caches are not measured
 LOOK_S, DEADLINE_S = 0.02, 300.0
 
 
@@ -136,8 +133,7 @@ def measure_worker(settings: Settings, tracks: int) -> dict[str, Any]:
     }
 
 
-MEANWHILE_PER_S = 500
-"""Listens a second that are sent during the replay."""
+MEANWHILE_PER_S = 500  # listens a second that are sent during the replay
 
 
 def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:

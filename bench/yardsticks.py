@@ -28,8 +28,7 @@ from botify.sim.play import play_world
 from botify.sim.simulation import FinishedListens
 from botify.sim.world.model import World
 
-NEAREST = 700
-"""Tracks that a session chooses from; more than a session hears."""
+NEAREST = 700  # tracks that a session chooses from; more than a session hears
 
 
 class Oracle:
@@ -113,8 +112,7 @@ class SceneClairvoyant:
 
 ORACLE, SCENE = "oracle", "scene"
 YARDSTICKS: Mapping[str, Callable[[World, int], Agent]] = {ORACLE: Oracle, SCENE: SceneClairvoyant}
-SESSIONS = 3_000
-"""Sessions of a yardstick next to a run of the real loop: its mean is known to two or three percent."""
+SESSIONS = 3_000  # sessions of a yardstick next to a run of the real loop: its mean is known to two or three percent
 
 
 def times_of_yardsticks(world: World, seed: int, sessions: int = SESSIONS) -> dict[str, float]:

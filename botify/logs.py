@@ -37,8 +37,7 @@ from botify.ingest.model import DatasetError
 from botify.ingest.reading import dataset_names, open_dataset
 from botify.services.experiments.declaration import DEFAULT
 
-BOTIFY = "botify"
-"""The name of the recommender that everybody gets by default."""
+BOTIFY = "botify"  # the name of the recommender that everybody gets by default
 ENDINGS = {"csv": (".csv", ".tsv", ".txt"), "parquet": (".parquet",), "jsonl": (".jsonl", ".ndjson", ".json")}
 ALIASES = {
     "user": ("user", "user_id", "userid", "uid"),

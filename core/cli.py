@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 console = Console()
-SILENT_S = 2.0
-"""What takes less has no line where there is no terminal."""
+SILENT_S = 2.0  # what takes less has no line where there is no terminal
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Data = Annotated[Path | None, typer.Option(help="Folder that `botify export` wrote; default: read the topic.")]

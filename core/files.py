@@ -42,8 +42,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-Body = bytes | mmap.mmap
-"""What is long enough to be either."""
+Body = bytes | mmap.mmap  # what is long enough to be either
 
 
 def mapped(write: Callable[[IO[bytes]], object]) -> Body:

@@ -17,8 +17,7 @@ BETTER: Mapping[str, int] = MappingProxyType(
 )
 """Botify's metrics, by its names: 1 if more is better, -1 if less is."""
 
-RAMP = (0.01, 0.1, 0.5, 1.0)
-"""Shares of an experiment's listeners, step by step, unless the declaration has others."""
+RAMP = (0.01, 0.1, 0.5, 1.0)  # shares of an experiment's listeners, step by step, unless the declaration has others
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ from typing import Any
 
 from botify.core.settings import Settings
 
-REPEATING = ("aiokafka",)
-"""Loggers that say the same up to sixty times a second while no broker answers."""
+REPEATING = ("aiokafka",)  # loggers that say the same up to sixty times a second while no broker answers
 REPEAT_S = 10.0
 MOST_REMEMBERED = 256
 

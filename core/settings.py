@@ -106,12 +106,9 @@ AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 AbsoluteFile = Annotated[FilePath, AfterValidator(Path.absolute)]
 
 
-STACK_FILE = "stack.json"
-"""File in the data directory to which `botify up` writes the addresses of the embedded stack."""
-REMEMBERED_FILE = "settings.json"
-"""File in the data directory with what `remember` keeps."""
-MOST_SHARDS = 64
-"""Of the learned models; a reader keeps a snapshot of each."""
+STACK_FILE = "stack.json"  # file in the data directory to which `botify up` writes the addresses of the embedded stack
+REMEMBERED_FILE = "settings.json"  # file in the data directory with what `remember` keeps
+MOST_SHARDS = 64  # of the learned models; a reader keeps a snapshot of each
 
 
 @dataclass(frozen=True, slots=True)

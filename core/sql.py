@@ -27,8 +27,7 @@ from botify.core.process import find_java
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-MEMORY = "512MB"
-"""Memory limit of DuckDB; beyond it, it uses the disk."""
+MEMORY = "512MB"  # memory limit of DuckDB; beyond it, it uses the disk
 
 _MACROS = (
     "array_size(list) AS len(list)",

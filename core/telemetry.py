@@ -58,11 +58,9 @@ class DurationHistogram:
         return HistogramMetricFamily(name, documentation, buckets=buckets, sum_value=self.sum_s)
 
 
-Probe = Callable[[], str | None]
-"""Returns the problem, in words; None if there is none."""
+Probe = Callable[[], str | None]  # returns the problem, in words; None if there is none
 
-SILENCE_S = 60.0
-"""Longer than any single wait: a flush gives up after 30 s, a Redis command after three tries of 10 s."""
+SILENCE_S = 60.0  # longer than any single wait: a flush gives up after 30 s, a Redis command after three tries of 10 s
 
 
 class Heartbeat:
@@ -105,8 +103,7 @@ log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 8
 CLIENT_TIMEOUT_S = 5.0
-POLL_S = 0.05
-"""How often the thread checks whether it must stop."""
+POLL_S = 0.05  # how often the thread checks whether it must stop
 
 
 @contextmanager

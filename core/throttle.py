@@ -12,10 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-AT_ONCE_S = 0.05
-"""Work that is done without a rest: what takes no longer is served at once."""
-LEAST_S = 0.005
-"""A shorter rest is put off."""
+AT_ONCE_S = 0.05  # work that is done without a rest: what takes no longer is served at once
+LEAST_S = 0.005  # a shorter rest is put off
 NICE = 10
 
 

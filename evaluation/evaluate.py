@@ -82,8 +82,7 @@ def _replay(job: Job, number: int, tell: Callable[[float], None]) -> Outcome:
 
 
 TICK_S = 0.5
-GRACE_S = 5.0
-"""For a process to clean up after an interrupt."""
+GRACE_S = 5.0  # for a process to clean up after an interrupt
 
 
 class _Running(NamedTuple):

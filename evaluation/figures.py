@@ -17,10 +17,8 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
-SLICES = 20
-"""Of the log, in the learning curve."""
-HISTORY_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-"""Where the bins of the curve by history length begin."""
+SLICES = 20  # of the log, in the learning curve
+HISTORY_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # where the bins of the curve by history length begin
 
 
 class Clustered(NamedTuple):

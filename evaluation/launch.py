@@ -36,8 +36,7 @@ from botify.streams.folds.sessions import GAP_MS
 
 OF_FIRST_SESSION = ("mean_time_per_session", "mean_tracks_per_session", "mean_request_latency")
 """Metrics that a single session has."""
-FEWEST = 100
-"""Settled listeners from which the horizon can be planned."""
+FEWEST = 100  # settled listeners from which the horizon can be planned
 UNPLANNED = 1_000_000
 
 

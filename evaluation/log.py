@@ -26,10 +26,8 @@ from botify.streams.folds.users import HISTORY_LISTENS
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-SESSION_LISTENS = HISTORY_LISTENS
-"""Listens of a session in a log without times."""
-SLOT_MS = 1000
-"""A log without times gets a virtual clock, one event after another."""
+SESSION_LISTENS = HISTORY_LISTENS  # listens of a session in a log without times
+SLOT_MS = 1000  # a log without times gets a virtual clock, one event after another
 
 
 class Events(NamedTuple):
@@ -178,8 +176,7 @@ def is_first(users: Ints, items: Ints, item_count: int) -> Bools:
 
 
 POSITIVE = 0.5
-POSITIVE_RATING = 0.75
-"""Four of five stars."""
+POSITIVE_RATING = 0.75  # four of five stars
 STARS = 5.0
 
 

@@ -33,12 +33,9 @@ Floats = NDArray[np.float64]
 
 CAMPAIGNS = ("all", "men", "women")
 POLICIES = ("random", "bts")
-PRIOR_DECISIONS = 200
-"""Decisions of average clicks that are added to each item's own in the reward model."""
-CLIP = 10.0
-"""Largest weight: a single decision in the log of `bts` had a probability of one in a million."""
-FEW_DECISIONS = 1_000
-"""Estimates that rest on fewer effective decisions are marked."""
+PRIOR_DECISIONS = 200  # decisions of average clicks that are added to each item's own in the reward model
+CLIP = 10.0  # largest weight: a single decision in the log of `bts` had a probability of one in a million
+FEW_DECISIONS = 1_000  # estimates that rest on fewer effective decisions are marked
 RESAMPLES = 1_000
 
 

@@ -29,8 +29,7 @@ from botify.evaluation.log import POSITIVE, Bools, Events, Ints, Log, is_first
 
 NOTHING = -1
 MICRO_BATCH = 64
-FUTURE_SHARE = 0.2
-"""Of the events, those after the moment of a temporal split."""
+FUTURE_SHARE = 0.2  # of the events, those after the moment of a temporal split
 
 
 @dataclass(frozen=True, slots=True)

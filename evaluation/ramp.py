@@ -71,8 +71,7 @@ class Observed:
         self._experiment = experiment
         self._sessions: dict[tuple[int, str], _Session] = {}
         self._seen: dict[int, tuple[set[str], int, int]] = {}
-        self.event_ms = 0
-        """The newest event time."""
+        self.event_ms = 0  # the newest event time
 
     def add(self, listens: Iterable[Listen]) -> None:
         """Add listens."""
@@ -163,8 +162,7 @@ def next_step(
 
 log = logging.getLogger(__name__)
 
-LISTENERS_A_STEP = 300
-"""New listeners in each arm before the next step: their first sessions show a loss of a fifth."""
+LISTENERS_A_STEP = 300  # new listeners in each arm before the next step: their first sessions show a loss of a fifth
 EVERY_S = 1.0
 
 

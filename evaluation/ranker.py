@@ -14,8 +14,7 @@ from botify.analytics.offline.ranking import NO_TRACK
 from botify.evaluation.log import Bools, Events, Ints
 from botify.schemas.events import Track
 
-UNTUNED = "untuned"
-"""Note of a peer that runs with its defaults."""
+UNTUNED = "untuned"  # note of a peer that runs with its defaults
 
 
 class OnlineRanker(Protocol):

@@ -27,10 +27,8 @@ from botify.evaluation.protocols import Plan, Terms
 from botify.evaluation.ranker import OnlineRanker
 
 METRICS = ("recall", "NDCG", "MRR")
-CHECKED_LISTS = 100_000
-"""This number of lists, evenly spread, are checked for items that the user has heard."""
-ASK = 64
-"""Users of one question at most."""
+CHECKED_LISTS = 100_000  # this number of lists, evenly spread, are checked for items that the user has heard
+ASK = 64  # users of one question at most
 Floats = NDArray[np.float32]
 
 

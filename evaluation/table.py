@@ -27,8 +27,7 @@ LEGEND = (
     "pop.: mean percentile by popularity; MiB: growth of memory;",
     "learn, serve: µs of CPU an event and a list",
 )
-LEAST_TARGETS = 100
-"""A point of a curve with fewer is left out."""
+LEAST_TARGETS = 100  # a point of a curve with fewer is left out
 
 
 def line_of(row: Row, k: int) -> str:

@@ -26,12 +26,9 @@ from botify.schemas.track_table import TrackTable
 
 log = logging.getLogger(__name__)
 
-BATCH = 10_000
-"""Tracks that are encoded before they are sent."""
-LARGE = 10_000
-"""Records of a topic whose columns are kept in a file; fewer are read again in a moment."""
-RECENT_SHARE = 8
-"""Columns are made when at least `LARGE` tracks, and one in this many, are not in them."""
+BATCH = 10_000  # tracks that are encoded before they are sent
+LARGE = 10_000  # records of a topic whose columns are kept in a file; fewer are read again in a moment
+RECENT_SHARE = 8  # columns are made when at least `LARGE` tracks, and one in this many, are not in them
 PREFETCH_KB = 8 * 1024
 
 Offsets = dict[int, int]

@@ -123,10 +123,8 @@ E = TypeVar(
 
 HEADER_BYTES = 5
 
-TOGETHER = 64
-"""Number of events from which reading them in columns is faster."""
-PAYS_FROM = 4
-"""Number of events from which writing them in columns is faster."""
+TOGETHER = 64  # number of events from which reading them in columns is faster
+PAYS_FROM = 4  # number of events from which writing them in columns is faster
 
 
 class Codec:

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-MAX_ENTRIES = 16
-"""Largest number of entries of a map that is read here."""
+MAX_ENTRIES = 16  # largest number of entries of a map that is read here
 
 _LAST_SHIFT = 56  # a ninth byte still fits into 64 bits, sign and all
 _PADDING = 16  # more than a field reads beyond a record's end before that is detected
@@ -93,8 +92,7 @@ class Cursors:
         self.at = np.minimum(at, self.end)
 
 
-Read = Callable[[Cursors], list[Any]]
-"""Reads a field of every record; values of bad records have no meaning."""
+Read = Callable[[Cursors], list[Any]]  # reads a field of every record; values of bad records have no meaning
 
 
 class ColumnReader:
@@ -227,8 +225,7 @@ _LOW_BITS = 14
 _LOW = (1 << _LOW_BITS) - 1
 _LONGEST = 2**63
 _BOUNDS = {"int": 2**31, "long": _LONGEST}
-_NULL, _VALUE = b"\x00", b"\x02"
-"""Which branch of a union follows: the first, or the second."""
+_NULL, _VALUE = b"\x00", b"\x02"  # which branch of a union follows: the first, or the second
 
 
 def _zigzag_bytes(number: int, *, more: bool) -> bytes:

@@ -18,14 +18,12 @@ from botify.schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
 
 Headers = list[tuple[str, bytes]]
 
-MAX_REASON = 1_000
-"""Characters of the reason: it may quote a key of a megabyte, and the letter must fit into a record."""
+MAX_REASON = 1_000  # characters of the reason: it may quote a key of a megabyte, and the letter must fit into a record
 
 EXCLUDED, ERASED = "excluded by an operator: ", "the listener was erased"
 """How the reason of an exclusion begins, and how that of an erasure continues."""
 
-PREFIX = "__connect.errors."
-"""Kafka Connect's names, which its users and tools know."""
+PREFIX = "__connect.errors."  # Kafka Connect's names, which its users and tools know
 
 
 LARGEST_KEY = 64 * 1024
@@ -128,8 +126,7 @@ def is_erasure(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> boo
     return value is None and is_exclusion(headers) and why in headers
 
 
-Letters = Mapping[int, int]
-"""A place on the dead-letter topic: partition -> next offset."""
+Letters = Mapping[int, int]  # a place on the dead-letter topic: partition -> next offset
 
 
 class RejectedBefore:

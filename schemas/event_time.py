@@ -27,8 +27,7 @@ Less than the gap that closes sessions, so a wrong clock within the bound closes
 SIMULATED_TIME = ("botify.event-time", b"simulated")
 """Header with which earlier versions declared a listen's time to be simulated."""
 
-SPREAD_MS = 24 * 60 * 60 * 1000
-"""How far a partition's event time may lead the others' and still count for a service."""
+SPREAD_MS = 24 * 60 * 60 * 1000  # how far a partition's event time may lead the others' and still count for a service
 
 
 class Lead:

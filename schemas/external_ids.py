@@ -19,8 +19,7 @@ from botify.core.errors import BotifyError
 from botify.core.settings import Settings
 from botify.schemas.validation import MAX_USER
 
-USERS = "users.parquet"
-"""The id table of a dataset's users: `id` and `external_id`, in the order of the numbers."""
+USERS = "users.parquet"  # the id table of a dataset's users: `id` and `external_id`, in the order of the numbers
 NEWCOMERS_FROM = 2**52
 """Numbers of users who are not in the table begin here; the other half of all numbers is the tables'."""
 

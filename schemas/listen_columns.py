@@ -19,8 +19,7 @@ from botify.schemas.track_table import unknown_among
 from botify.schemas.validation import Intake, Rejected, decode_and_validate
 
 Ints = NDArray[np.int64]
-Cause = tuple[str | None, str | None]
-"""Recommender and policy that led to a listen."""
+Cause = tuple[str | None, str | None]  # recommender and policy that led to a listen
 
 
 @dataclass(frozen=True, slots=True)

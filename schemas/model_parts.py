@@ -35,8 +35,7 @@ from botify.schemas.events import Model
 from botify.schemas.topics import Topics
 
 PART_BYTES = 4 * 1024 * 1024
-UNACKNOWLEDGED_PARTS = 8
-"""Parts that wait in the producer's queue at most."""
+UNACKNOWLEDGED_PARTS = 8  # parts that wait in the producer's queue at most
 
 
 class ModelPublisher:

@@ -36,10 +36,8 @@ MAX_BODY_BYTES = 256 * 1024 * 1024
 LEARNED_BODY_BYTES = 16 * 1024 * 1024 - 64 * 1024
 """Of a snapshot that the learner makes, if `Settings.model_mb` is not set."""
 TIMEOUT_S = 30.0
-MOST_WAITING = 1_000
-"""Records that a reader takes at most before it serves the newest of them."""
-REST, MOST_REST_S = 4.0, 30.0
-"""How many times as long as it takes to prepare what came the reader rests, and at most."""
+MOST_WAITING = 1_000  # records that a reader takes at most before it serves the newest of them
+REST, MOST_REST_S = 4.0, 30.0  # how many times as long as it takes to prepare what came the reader rests, and at most
 
 
 def learned_body_bytes(settings: Settings) -> int:

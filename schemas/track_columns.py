@@ -32,12 +32,9 @@ _MASK = (1 << 64) - 1
 NO_GENRE = -1
 
 
-LABELS = ("artist", "genre", "mood", "country", "period")
-"""The artist comes first."""
-PERIOD_YEARS = 5
-"""Years that count as one period."""
-UNKNOWN = -1
-"""A value that matches no other, not even itself."""
+LABELS = ("artist", "genre", "mood", "country", "period")  # the artist comes first
+PERIOD_YEARS = 5  # years that count as one period
+UNKNOWN = -1  # a value that matches no other, not even itself
 
 
 def numbers_of(texts: Sequence[str]) -> Ints:
@@ -212,8 +209,7 @@ class TrackColumns:
         release(self.file)
 
 
-_LABELLED = ("mood_of", "country_of", "period_of")
-"""In the order of the last labels."""
+_LABELLED = ("mood_of", "country_of", "period_of")  # in the order of the last labels
 _COLUMNS = [column.name for column in fields(TrackColumns) if column.name != "file"]
 _TYPES = {
     **dict.fromkeys(("ids", "begins", "artist_ends", "genre_ends", *_LABELLED), "<i8"),

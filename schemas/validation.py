@@ -31,10 +31,8 @@ MAX_ID_BYTES = 255
 MAX_USER = 2**53
 MAX_TRACK = 2**31 - 1
 """The largest id that fits into a listener's history; a larger one in the catalogue must not stop the worker."""
-MAX_LIST = 10_000
-"""Tracks of one answer at most."""
-MAX_SLATE = 100
-"""Tracks of a slate at most."""
+MAX_LIST = 10_000  # tracks of one answer at most
+MAX_SLATE = 100  # tracks of a slate at most
 MAX_TIMESTAMP_MS = 7_258_118_400_000
 """The year 2200. The bound on a listen's lead is `EventTime`'s."""
 

@@ -34,8 +34,7 @@ from botify.sim.options import RunOptions
 from botify.sim.play import Progress
 from botify.sim.world import World, find_world
 
-RUNS = 2
-"""The course runs each homework twice, to see whether it can be reproduced."""
+RUNS = 2  # the course runs each homework twice, to see whether it can be reproduced
 
 console = Console()
 if not console.is_terminal:

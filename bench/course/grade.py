@@ -54,14 +54,11 @@ EDITIONS: Mapping[int, Edition] = {
     2026: Edition("course-2026", I2I.name, 10),
 }
 """With the logs of `botify.bench.world_card`: 300,000 and 100,000 sessions of the course's 10,000 listeners."""
-PER_USER = 100
-"""Length of a listener's list."""
+PER_USER = 100  # length of a listener's list
 
 PRIMARY = "mean_time_per_session"
-METRICS = ("time", "sessions", "mean_request_latency", "mean_tracks_per_session", PRIMARY)
-"""In the order of the file."""
-AGREE_WITHIN = 10.0
-"""Points by which the effects of two runs may differ."""
+METRICS = ("time", "sessions", "mean_request_latency", "mean_tracks_per_session", PRIMARY)  # in the order of the file
+AGREE_WITHIN = 10.0  # points by which the effects of two runs may differ
 AB_RESULT, REPRODUCIBILITY = "ab_result.json", "repro_result.json"
 
 EXPERIMENT, TREATMENT = "HOMEWORK", "T1"

@@ -22,8 +22,7 @@ from botify.ingest.reading import open_dataset
 from botify.sim.world import find_world
 from botify.sim.world.config import DEFAULT_NAME
 
-DAYS = 14.0
-"""Event time in which skips are counted: a hundred thousand listens in the hours of the night."""
+DAYS = 14.0  # event time in which skips are counted: a hundred thousand listens in the hours of the night
 
 
 def card(

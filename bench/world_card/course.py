@@ -30,18 +30,14 @@ from botify.sim.simulation import FinishedListens
 from botify.sim.world.model import World
 
 SESSIONS = 20_000
-WITHIN = 0.10
-"""Share of a published value by which a measured one may differ."""
+WITHIN = 0.10  # share of a published value by which a measured one may differ
 WITHIN_POINTS = 15.0
 """Points by which the effect of a homework may differ: participants measured 1,000 sessions or a few thousand."""
-COURSE_LOG = 142_000
-"""Sessions of `random` that make a million listens, the size of the log that the course gave out."""
-LOG_2026 = 100_000
-"""Sessions of `random` from which the control of 2026 learns; its own log is not public."""
+COURSE_LOG = 142_000  # sessions of `random` that make a million listens, the size of the log that the course gave out
+LOG_2026 = 100_000  # sessions of `random` from which the control of 2026 learns; its own log is not public
 HOMEWORK_LOG = 300_000
 """Sessions of `random` in the log of the homeworks: participants gathered a million listens to 1.3 million sessions."""
-PER_USER = 100
-"""Length of a listener's list."""
+PER_USER = 100  # length of a listener's list
 
 FROM_COURSE = "the course: anokhin/recsys-course-spring-2024"
 FROM_HOMEWORKS = "participants' reports of 2022 to 2024"

@@ -26,8 +26,7 @@ console = Console()
 if not console.is_terminal:
     console.width = 150
 DEFAULTS = FitSettings()
-LIKED_FROM = 0.5
-"""Events of a lower value, skips and bad ratings, are not listens that a world is fitted to."""
+LIKED_FROM = 0.5  # events of a lower value, skips and bad ratings, are not listens that a world is fitted to
 
 
 def fit(

@@ -17,10 +17,8 @@ from botify.sim.listeners.model import Ints
 from botify.sim.simulation import FinishedListens
 from botify.sim.world.model import World, nearest
 
-SLOTS = 2_000
-"""Sessions at the same time, as in `RunOptions`."""
-RECENT = 10
-"""Listens of a session that item-to-item anchors are drawn from, as in the course."""
+SLOTS = 2_000  # sessions at the same time, as in `RunOptions`
+RECENT = 10  # listens of a session that item-to-item anchors are drawn from, as in the course
 
 
 def draw(lists: Ints, rng: np.random.Generator, tracks: int) -> Ints:
@@ -168,8 +166,7 @@ class BestAnchor(_Remembering):
         return answers
 
 
-PER_GENRE, GENRES = 25, 8
-"""Length of a listener's list in a genre, and the genres that a listener switches among."""
+PER_GENRE, GENRES = 25, 8  # length of a listener's list in a genre, and the genres that a listener switches among
 
 
 def by_track(found: Neighbours, tracks: int) -> Ints:
@@ -203,8 +200,7 @@ def by_user_and_genre(
     return lists.reshape(users, genres, PER_GENRE), np.argsort(-liking, axis=1)[:, :GENRES]
 
 
-YEARS = 5
-"""Years that count as one time."""
+YEARS = 5  # years that count as one time
 
 
 def by_content(world: World) -> Ints:

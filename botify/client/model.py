@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
-Id = int | str
-"""A number, or the external id of a data set."""
+Id = int | str  # a number, or the external id of a data set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,7 @@ T = TypeVar("T")
 TIMEOUT_S = 30.0
 METADATA_TIMEOUT_S = 10.0
 TOPIC_ID_TIMEOUT_S = 10.0
-GRACE_S = 1.0
-"""Added where the client has a timeout of its own, whose error says more."""
+GRACE_S = 1.0  # added where the client has a timeout of its own, whose error says more
 RETRY_PAUSE_S = 0.05
 CONNECT_TIMEOUT_S = 2.0
 _WAY_OUT = "start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"

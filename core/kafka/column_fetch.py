@@ -24,8 +24,7 @@ from botify.core.kafka.record_columns import CompressionError, RecordColumns, bo
 from botify.core.kafka.security import aiokafka_security
 from botify.core.settings import Settings
 
-FETCH_BYTES = 4 * 1024 * 1024
-"""Most bytes of a fetch of `ColumnLog`, by default: about 32,000 listens."""
+FETCH_BYTES = 4 * 1024 * 1024  # most bytes of a fetch of `ColumnLog`, by default: about 32,000 listens
 POLL_MS = 1_000
 
 

@@ -16,13 +16,10 @@ Headers = tuple[tuple[str, bytes], ...]
 
 _read = methodcaller("headers")
 """Not a plain call: a specialized one would not see the error that confluent-kafka leaves behind."""
-UNREADABLE = "(not UTF-8)"
-"""Stands for a name that confluent-kafka cannot return."""
-CUT = "botify.cut"
-"""Header that says what was left out of a record."""
+UNREADABLE = "(not UTF-8)"  # stands for a name that confluent-kafka cannot return
+CUT = "botify.cut"  # header that says what was left out of a record
 MAX_HEADERS = 128
-MAX_HEADER_BYTES = 64 * 1024
-"""How much of a record's own headers goes into its dead letter or copy."""
+MAX_HEADER_BYTES = 64 * 1024  # how much of a record's own headers goes into its dead letter or copy
 
 
 def headers_of(message: Any) -> Headers:

@@ -54,8 +54,7 @@ MAX_LEAD = "message.timestamp.after.max.ms"
 Brokers hold the timestamps of `CreateTime` topics to it and ignore it in the others. Only who may alter topics can
 declare; what a record says of itself counts for nothing.
 """
-ANY_LEAD_MS = 2**63 - 1
-"""What a topic of simulated times declares."""
+ANY_LEAD_MS = 2**63 - 1  # what a topic of simulated times declares
 LISTENS_CONFIG: Mapping[str, str] = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
@@ -227,8 +226,7 @@ def _is_later(name: str, first: str) -> bool:
 # is wrong. Brokers check the size of a batch before its checksum: a closed topic says that the batch is too large, an
 # open one that it is corrupt. No topic takes it.
 TIMEOUT_MS = 2_000
-CRC_OFFSET = 17
-"""Where a batch has its checksum."""
+CRC_OFFSET = 17  # where a batch has its checksum
 LOG_END, LATEST = -2, -1
 """Asked by this replica id (the debugging replica's), a leader says where its log ends. Consumers get the end of what
 all in-sync replicas have; the rest may be acknowledged a moment later."""

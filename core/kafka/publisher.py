@@ -13,8 +13,7 @@ from botify.core.kafka.config import Config, producer_config
 from botify.core.settings import Settings
 
 QUEUE_RECORDS = 100_000
-FULL_QUEUE_S = 30.0
-"""How long a full queue may accept no record."""
+FULL_QUEUE_S = 30.0  # how long a full queue may accept no record
 FLUSH_S = 30.0
 WAIT_FOR_ROOM_S = 0.05
 TRANSACTION_S = 10.0

@@ -18,10 +18,8 @@ from botify.core.kafka.admin import end_offsets
 from botify.core.kafka.reader import AssignedConsumer
 from botify.core.settings import Settings
 
-WINDOW_S = 1.0
-"""How often a requester decides whether to move."""
-CROWDED_PER_S = 100.0
-"""Replies to others that are worth a move."""
+WINDOW_S = 1.0  # how often a requester decides whether to move
+CROWDED_PER_S = 100.0  # replies to others that are worth a move
 LONGEST_WINDOW_S = 64.0
 """Each move doubles the window up to this, so that requesters on a topic that is busy everywhere come to rest."""
 

@@ -111,8 +111,7 @@ class MemoryModels:
 
 
 NO_SESSION = "none"
-NOTHING_HEARD = MAX_TRACK
-"""The track of a newcomer's request; the catalogue has none of that number."""
+NOTHING_HEARD = MAX_TRACK  # the track of a newcomer's request; the catalogue has none of that number
 
 
 class Listeners:
@@ -283,8 +282,7 @@ def columns_of(events: Events) -> TrainingColumns:
     )
 
 
-LISTS = 50, 50
-"""Neighbours of a track, and tracks of a listener's list: as `botify lists build` makes them."""
+LISTS = 50, 50  # neighbours of a track, and tracks of a listener's list: as `botify lists build` makes them
 
 
 def heard_of(events: Events) -> ListenColumns:

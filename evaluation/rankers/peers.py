@@ -102,8 +102,7 @@ class MatrixRanker(TrainedRanker):
 
 
 REGULARISATION = 250.0
-MOST_ITEMS = 20_000
-"""More would need over 3 GB."""
+MOST_ITEMS = 20_000  # more would need over 3 GB
 
 
 class Ease(MatrixRanker):
@@ -218,8 +217,7 @@ class ItemKnn(ImplicitRanker):
         return scores
 
 
-PADDING = 0
-"""RecTools' number for no item."""
+PADDING = 0  # RecTools' number for no item
 
 
 class Sasrec(TrainedRanker):

@@ -52,8 +52,7 @@ from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 
 PROGRAMS = ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender")
-PATIENCE_S = 120.0
-"""How long to wait for a state in which nothing changes any more."""
+PATIENCE_S = 120.0  # how long to wait for a state in which nothing changes any more
 POLL_S = 0.005
 
 
