@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from botify.analytics import AnalyticsError
-from botify.core.files import UNFINISHED, make_folder, write_durably
+from botify.core.files import UNFINISHED, held, make_folder, write_durably
 from botify.schemas.codec import load
 from botify.schemas.events import Event, Recommendation
 
@@ -226,11 +225,7 @@ def open_directory(
     Raises `ExportError` if another export is writing, or the folder holds other files.
     """
     make_folder(path)
-    with (path / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ExportError(f"another export is writing into {path}; wait for it or stop it") from error
+    with held(path / LOCK, ExportError(f"another export is writing into {path}; wait for it or stop it")):
         manifest = read_manifest(path)
         if manifest is None:
             _refuse_foreign(path)

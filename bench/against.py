@@ -139,7 +139,6 @@ def missing_of(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def table_of(ratios: Sequence[Ratio], rev: str, title: str) -> Table:
-    """Return the ratios as a table."""
     rows = [
         (one.figure, *(f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}" for value in one[1:]))
         for one in ratios
@@ -148,7 +147,6 @@ def table_of(ratios: Sequence[Ratio], rev: str, title: str) -> Table:
 
 
 def _home(place: Path, commit: str, roots: Mapping[str, Path]) -> Path:
-    """Make the folder of a commit for its data, its temporary files and its log."""
     home = place / f"home-{list(roots).index(commit)}"
     home.mkdir(exist_ok=True)
     return home
@@ -168,7 +166,6 @@ def _write_entry_points(root: Path, home: Path) -> None:
 
 
 def _run(what: str, arguments: Sequence[str], root: Path, home: Path) -> None:
-    """Run Python on a checkout until it ends; it is stopped if this process is interrupted or killed."""
     environ = {
         "PYTHONPATH": os.pathsep.join([str(root), str(home)]),
         "PYTHONSAFEPATH": "1",  # or the programs of the other commit would be imported from the working directory

@@ -1,7 +1,4 @@
-"""CPU time of each process an event: other work on a machine changes rates more than CPU time.
-
-The figures of a measurement have it under `cpu_us`, by the name of the rate that it belongs to.
-"""
+"""CPU time of each process an event, which other work on a machine changes less than rates: `cpu_us` of figures."""
 
 from __future__ import annotations
 
@@ -35,9 +32,8 @@ def role_of(command: Sequence[str]) -> str | None:
 
 
 class Meter:
-    """CPU time since the meter was made, by role.
+    """CPU time since the meter was made, of the descendants of `root`, by role; ended ones are not counted.
 
-    Watched are the descendants of `root`, by default of this process; one that ends before it is read is not counted.
     The time of this process itself counts for the role `own`, if there is one.
     """
 
@@ -48,10 +44,7 @@ class Meter:
         self._ended_s = _seconds_of_ended()
 
     def us_per(self, count: float, ended: str | None = None) -> dict[str, float]:
-        """Return µs of CPU time an event of each role, and of `all`, for the number of events since the start.
-
-        Children of this process that have ended since then count for the role `ended`, if there is one.
-        """
+        """Return µs of CPU time an event of each role, and of `all`; children that have ended count for `ended`."""
         found: dict[str, float] = {}
         for pid, (role, seconds) in self._seconds().items():
             _, before = self._began.get(pid, (role, 0.0))
@@ -61,7 +54,6 @@ class Meter:
         return {**dict(sorted(found.items())), ALL: sum(found.values())}
 
     def _seconds(self) -> dict[int, tuple[str, float]]:
-        """Return pid -> role and seconds of CPU time."""
         found = {}
         for process in [psutil.Process(), *self._root.children(recursive=True)]:
             try:

@@ -78,21 +78,7 @@ class _Quoted(Formatter):
 
 
 def fill(page: str, figures: Figures) -> str:
-    r"""Return a page of Markdown with its quotations as recorded; `FigureError` if a figure is not.
-
-    Examples
-    --------
-    >>> figures = {"worker": {"values": {"ratio": 7.1}}, "arms": {"values": {"mix": {"effect": -2.5}}}}
-    >>> fill("a ratio of <!-- {worker.ratio:.2f} -->?<!-- -->", figures)
-    'a ratio of <!-- {worker.ratio:.2f} -->7.10<!-- -->'
-    >>> print(fill("<!-- rows of arms: | {*} | {arms.*.effect:+.1f} % | -->\n\n| | |\n| --- | --- |\n", figures))
-    <!-- rows of arms: | {*} | {arms.*.effect:+.1f} % | -->
-    <BLANKLINE>
-    | | |
-    | --- | --- |
-    | mix | −2.5 % |
-    <BLANKLINE>
-    """
+    r"""Return a page of Markdown with its quotations as recorded; `FigureError` if a figure is not."""
     quoted = _Quoted(figures)
 
     def text(match: re.Match[str]) -> str:
@@ -117,7 +103,6 @@ def pages(root: Path = ROOT) -> Iterator[Path]:
 
 
 def read_figures(path: Path = FIGURES) -> dict[str, Any]:
-    """Read the recorded figures."""
     recorded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return recorded
 
@@ -149,7 +134,6 @@ def record_command(groups: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def provenance() -> dict[str, str]:
-    """Return the machine, the version of Python, the day, and the commit that is checked out."""
     return {
         "machine": f"{os.cpu_count()} cores, {_cpu()}",
         "python": platform.python_version(),

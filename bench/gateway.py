@@ -41,7 +41,6 @@ class Measured:
         self.fallbacks = self.failed = 0
 
     def update(self, latency_s: float, answer: bytes, *, is_next: bool) -> None:
-        """Count an answer."""
         if not self.warm:
             return
         if int(answer[9:12]) != 200:
@@ -52,10 +51,9 @@ class Measured:
 
 
 class Listener(asyncio.Protocol):
-    """One connection: one listener after another, each with some `/next` and a `/last`.
+    """One connection: listener after listener, each with some `/next` and a `/last`, or ten recommendations of `/v1`.
 
-    With `slates` it asks `/v1` for ten recommendations instead, each time for another listener. Requests are sent every
-    `every_s` seconds; with 0, as soon as the last one is answered.
+    Requests are sent every `every_s` seconds; with 0, as soon as the last one is answered.
     """
 
     def __init__(
@@ -72,7 +70,6 @@ class Listener(asyncio.Protocol):
         self._track = self._user = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the first session."""
         self._transport = transport
         self._when_due(self._ask)
 
@@ -131,7 +128,6 @@ class Listener(asyncio.Protocol):
 async def listen(
     listener_of: Callable[[Measured, int], Listener], port: int, connections: int, warm_up_s: float, seconds: float
 ) -> dict[str, Any]:
-    """Keep the connections busy, and return the figures of the time after the warm-up."""
     loop, measured = asyncio.get_running_loop(), Measured()
     opened = [
         await loop.create_connection(partial(listener_of, measured, number), "127.0.0.1", port)
@@ -169,7 +165,6 @@ def main(
     *,
     slates: bool = False,
 ) -> None:
-    """Run the load, and print the figures."""
     every_s = connections / rate if rate else 0.0
     listener_of = partial(Listener, users=users, tracks=tracks, slates=slates, every_s=every_s)
     json.dump(uvloop.run(listen(listener_of, port, connections, warm_up, seconds)), sys.stdout)
@@ -189,11 +184,7 @@ COMPILE_S = 30.0  # while worker and recommender compile their loops, they compe
 
 
 def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]]:
-    """Start worker, recommender and gateway, run the listeners, and return `gateway` and `gateway_v1`.
-
-    These have `/next`, and ten recommendations by `/v1` with `share_of_next` of its rate, and `half_p99_ms` at half of
-    it.
-    """
+    """Run the listeners on worker, recommender and gateway, and return `gateway` and `gateway_v1`."""
     with ExitStack() as programs:
         programs.enter_context(running(settings, "botify.streams.worker"))
         programs.enter_context(running(settings, "botify.services.recommender"))
@@ -238,7 +229,6 @@ def _renamed(figures: dict[str, Any], rate: str) -> dict[str, Any]:
 
 
 def port_of(settings: Settings) -> str:
-    """Wait until the gateway is ready, and return its port."""
     log = wait_until_logged(settings, "botify.services.gateway", ": ready", READY_S)
     return str(re.findall(r"serving on http://[^:]+:(\d+)", log)[-1])
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
+from threading import Event
 from typing import Any
 
 import psutil
 
 from botify.bench.cpu import CPU_US, Meter
-from botify.bench.loop import rss_mib, running, wait_until_logged
+from botify.bench.loop import meanwhile, rss_mib, running, wait_until_logged
 from botify.core.settings import Settings
 from botify.schemas.topics import create_topics
 from botify.services.stack.ports import find_free
@@ -40,8 +41,8 @@ PROGRAMS = {
 def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
     """Make the world, serve its listeners with `mix` at a fixed rate, and start the recommender again.
 
-    Memory is that at the end, of each program and of all: `rss`, and `pss`, which divides what programs share by their
-    number; `peak_rss_mib` is the largest sum of the run.
+    Memory is that at the end, `pss` with what programs share divided by their number; `peak_rss_mib` is the largest
+    sum.
     """
     began = time.monotonic()
     world = open_world(
@@ -63,7 +64,8 @@ def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
             figures["first_ready_s"] = time.monotonic() - began
             meter = Meter("simulator")
             options = RunOptions(rate=OFFERED_PER_S, seconds=SECONDS, warm_up_s=WARM_UP_S, in_flight=LISTENERS)
-            with _peak_of(started.values()) as sums_mib:
+            sums_mib: list[float] = []
+            with meanwhile(partial(_add_up_memory, started.values(), sums_mib)):
                 served = run_loop(own, world, options)
             spent_us = meter.us_per(served.recommendations)
             memory = {"peak_rss_mib": max(sums_mib), **_memory(started)}
@@ -90,23 +92,9 @@ def _start(programs: ExitStack, settings: Settings, name: str) -> psutil.Process
     return process
 
 
-@contextmanager
-def _peak_of(processes: Iterable[psutil.Process]) -> Iterator[list[float]]:
-    """Collect the memory of all processes together, in MiB, while the block runs."""
-    sums_mib: list[float] = []
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(LOOK_EVERY_S):
-            sums_mib.append(sum(map(rss_mib, processes)))
-
-    thread = threading.Thread(target=look, name="memory")
-    thread.start()
-    try:
-        yield sums_mib
-    finally:
-        over.set()
-        thread.join()
+def _add_up_memory(processes: Iterable[psutil.Process], sums_mib: list[float], over: Event) -> None:
+    while not over.wait(LOOK_EVERY_S):
+        sums_mib.append(sum(map(rss_mib, processes)))
 
 
 def _memory(processes: dict[str, psutil.Process]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,24 @@ from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, default_namespace, learner_prefix
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Say whether a process runs; one that has ended may be there until it is waited for."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+@contextmanager
+def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Do the work in a thread while the block runs; its event is set at the end of the block."""
+    over = threading.Event()
+    thread = threading.Thread(target=work, args=(over,))
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 @contextmanager
 def running(settings: Settings, module: str, environ: Mapping[str, str] | None = None) -> Iterator[psutil.Process]:
     """Run a module, and stop it at the end of the block; if it ended by itself, print the end of its log."""
@@ -51,12 +70,10 @@ def running(settings: Settings, module: str, environ: Mapping[str, str] | None =
 
 
 def log_of(settings: Settings, module: str) -> Path:
-    """Return the file that a running module logs to."""
     return settings.home / f"bench-{module}.log"
 
 
 def wait_until_logged(settings: Settings, module: str, text: str, seconds: float) -> str:
-    """Wait until a running module has logged the text; return its log."""
     path = log_of(settings, module)
     wait_until(lambda: text in path.read_text(encoding="utf-8"), seconds, f"{module} has not logged {text!r} ({path})")
     return path.read_text(encoding="utf-8")
@@ -81,7 +98,6 @@ def is_ready(port: int) -> bool:
 
 
 def rss_mib(process: psutil.Process) -> float:
-    """Return the memory that a process has in RAM, in MiB."""
     return float(process.memory_info().rss) / 2**20
 
 
@@ -148,10 +164,7 @@ CATCH_UP_S = 120.0
 
 
 def measure_mix_loop(settings: Settings, world: World) -> dict[str, Any]:
-    """Run the loop from empty models, with half of the listeners on `mix`.
-
-    `worker_behind_s` and `learner_behind_s` are the times to catch up after the listeners had left, not in `cpu_us`.
-    """
+    """Run the loop from empty models, with half of the listeners on `mix`; `*_behind_s` is the time to catch up."""
     path = Path(settings.home) / "mix-loop.toml"
     path.write_text(EXPERIMENT, encoding="utf-8")
     own = settings.with_(experiments=path)

@@ -79,8 +79,8 @@ PER_S, SECONDS = 500.0, 20.0
 def measure_retrieval(tracks: int = TRACKS, sessions: int = SESSIONS, seconds: float = SECONDS) -> dict[str, float]:
     """Return the recall of exact scoring, with the clusters that are offered and with four, and the cost of a request.
 
-    `p99_ms` is the time from a request's arrival to its answer, without Kafka and Redis: requests arrive at random,
-    `PER_S` on average, and one process with a core of its own answers all that have arrived at a time.
+    `p99_ms` is the time from arrival to answer, without Kafka and Redis: requests arrive at random, `PER_S` on average,
+    and one process with a core of its own answers all that have arrived at a time.
     """
     rng = np.random.default_rng(0)
     catalogue, factors, scene_of = _million(rng, tracks, OWN)

@@ -19,7 +19,6 @@ Measurement = Callable[..., Mapping[str, Any]]
 
 
 def main(out: str, *names: str) -> None:
-    """Run those of the measurements that the commit has."""
     # Ctrl-C stops the servers and removes the files, and so does this
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     root = Path(os.environ["PYTHONPATH"].split(os.pathsep)[0])

@@ -1,8 +1,8 @@
-"""Recommenders against a control through the real loop: Kafka, Faust workers, a learner, Redis, the service.
+"""Recommenders against a control through the real loop, on a new stack: no listens, no model.
 
-The stack is new: an empty folder, no listens, no model. The listeners are split between the recommenders; the models
-learn from all of them. The sessions that the workers close are compared: each listener's first one, then the second
-ones, and so on. In the order in which they begin or end, the last sessions would be those of listeners who listen long.
+The listeners are split between the recommenders; the models learn from all of them. The sessions that the workers close
+are compared: each listener's first one, then the second ones, and so on. In the order in which they begin or end, the
+last sessions would be those of listeners who listen long.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from botify.analytics.data import read_events
 from botify.bench.figures import table
-from botify.bench.loop import is_ready, running, wait_until
+from botify.bench.loop import is_alive, is_ready, running, wait_until
 from botify.bench.yardsticks import ORACLE, Gap, times_of_yardsticks
 from botify.core.errors import BotifyError
 from botify.core.kafka.admin import end_offsets
@@ -55,11 +55,10 @@ class FreshStackError(BotifyError):
 
 @contextmanager
 def fresh_stack(world: World, models: Sequence[Model] = (), notify: Notify = lambda _: None) -> Iterator[Settings]:
-    """Start Kafka, Valkey, worker and learner on an empty folder, and remove all of it at the end.
+    """Start Kafka, Valkey, worker and learner on an empty folder with catalogue and models; remove all at the end.
 
-    The world's catalogue and the models, lists of a batch job, are published. `notify` gets a line before each slow
-    step. Raises `StackError` if Kafka or Valkey cannot start, and `FreshStackError` if a program is not ready in time,
-    or ended before the block did.
+    Raises `StackError` if Kafka or Valkey cannot start, and `FreshStackError` if a program is not ready in time, or
+    ended before the block did.
     """
     with tempfile.TemporaryDirectory(prefix="botify-") as home, EmbeddedStack(Path(home), notify=notify) as stack:
         settings = stack.settings.with_(home=Path(home))
@@ -118,7 +117,7 @@ def _is_ready(name: str, process: psutil.Process, port: int) -> bool:
 
 
 def _require_running(name: str, process: psutil.Process) -> None:
-    if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+    if not is_alive(process):
         raise FreshStackError(f"{name} ended during the run, so there are no figures; the end of its log is above")
 
 
@@ -143,8 +142,7 @@ Figures = dict[str, float | None]
 class Window(NamedTuple):
     """A comparison over sessions that follow one another in `in_turn`, the first and the last counted from 1.
 
-    `control` and `treatment` are mean times of a session: means of listeners' means, so that each counts once. The
-    effect is in % of the control's; `oracle` is the mean time of the oracle, if it is known.
+    Times are means of listeners' means, so that each counts once; the effect is in % of the control's.
     """
 
     first: int
@@ -157,7 +155,6 @@ class Window(NamedTuple):
 
     @property
     def gap(self) -> Gap | None:
-        """Distance to the oracle."""
         effect = Mean(*self.effect[:3])
         return None if self.oracle is None else Gap.of(effect, self.control, self.oracle)
 
@@ -178,17 +175,14 @@ class Online:
     yardsticks: Mapping[str, float] = field(default_factory=dict)
 
     def windows(self) -> list[Window]:
-        """Compare within each `WINDOW` sessions, and within the `LAST` ones."""
         count = len(self.sessions)
         bounds = [(end - WINDOW, end) for end in range(WINDOW, count + 1, WINDOW)]
         return [window for first, end in bounds for window in self._compared(first, end)] + self.last()
 
     def last(self) -> list[Window]:
-        """Compare within the `LAST` sessions."""
         return self._compared(max(len(self.sessions) - LAST, 0), len(self.sessions))
 
     def figures(self) -> dict[str, dict[str, Figures]]:
-        """Return all windows, as the documentation quotes them."""
         found: dict[str, dict[str, Figures]] = {}
         for window in self.windows():
             found.setdefault(f"{window.first:,}–{window.last:,}", {})[window.name] = window.figures()
@@ -256,7 +250,6 @@ def window_of(sessions: pd.DataFrame, first: int, end: int, control: str, treatm
 
 
 def table_of(windows: Sequence[Window], title: str, control: str) -> Table:
-    """Return the windows as a table."""
     headings = ("sessions", "recommender", "time", control, "effect %", "95 % interval", "regret %", "closed %")
     rows = [
         (

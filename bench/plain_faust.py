@@ -2,8 +2,6 @@
 
 It has every advantage: no duplicate window is persisted with a checkpoint, nothing is fenced, and the writes of 1,000
 events go to Redis together. The rest is Faust's own cost for an event.
-
-`python -m botify.bench.plain_faust` runs it under the settings of the environment.
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ WRITE_EVERY = 1_000
 
 
 def build_app(settings: Settings) -> faust.App:
-    """Return the app."""
     app = faust.App(
         f"{settings.topic_prefix}-plain",
         broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
@@ -72,7 +69,6 @@ def build_app(settings: Settings) -> faust.App:
 
 
 def main() -> None:
-    """Run until SIGTERM."""
     logging.disable(logging.WARNING)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -12,8 +12,7 @@ from botify.services.recommender.lists import Lists, lists_of
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.sim.agents import DummyAgent
 from botify.sim.options import RunOptions
-from botify.sim.play import play_world
-from botify.sim.simulation import FinishedListens
+from botify.sim.play import play_listens
 from botify.sim.world.model import World
 
 Ints = NDArray[np.int64]
@@ -37,11 +36,9 @@ class RandomLog(NamedTuple):
 
     @classmethod
     def of(cls, world: World, sessions: int, seed: int) -> RandomLog:
-        """Play this number of sessions."""
-        heard: list[FinishedListens] = []
         options = RunOptions(sessions=sessions, seed=seed, start_ms=0)
-        play_world(world, DummyAgent(world.catalogue, seed), options, listener=heard.append)
-        return cls(*(np.concatenate([getattr(part, name) for part in heard]) for name in cls._fields))
+        heard = play_listens(world, DummyAgent(world.catalogue, seed), options)
+        return cls(*(getattr(heard, name) for name in cls._fields))
 
     def liked(self) -> RandomLog:
         """Return the liked listens; their fractions are what was heard more than the listener's average."""

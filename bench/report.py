@@ -1,7 +1,4 @@
-"""Tables of recommenders on the same sessions, and table and picture of a recommender through a sudden drift.
-
-The drift (`botify.sim.listeners.changing`) is measured with a model that keeps learning and one that has stopped.
-"""
+"""Tables of recommenders on the same sessions; and of one through a sudden drift, still learning or stopped."""
 
 from __future__ import annotations
 
@@ -32,10 +29,7 @@ Runs = Mapping[str, Sequence[Measured]]  # recommender to a run for each seed; a
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The results of a recommender: means per session, and the effect on the time in % of that of `CONTROL`.
-
-    Cost, coverage and repeats are means of the seeds; `gap` is None if the oracle was not run.
-    """
+    """The results of a recommender: means per session, and the effect on the time in % of that of `CONTROL`."""
 
     name: str
     time: Mean
@@ -47,7 +41,6 @@ class Row:
     repeats: float
 
     def figures(self) -> dict[str, float | None]:
-        """Return the figures that the documentation quotes."""
         return {
             "time": self.time.estimate,
             "effect": self.effect.estimate,
@@ -86,7 +79,6 @@ def rows_of(runs: Runs) -> list[Row]:
 
 
 def table_of(rows: Sequence[Row], title: str) -> Table:
-    """Return the rows as a table."""
     headings = ("", "time", "tracks", f"vs {CONTROL} %", "regret %", "closed %", "µs", "coverage %", "repeats %")
     cells = [
         (
@@ -120,18 +112,13 @@ LEARNING, STOPPED = "keeps learning", "stopped learning"
 
 
 class Since(NamedTuple):
-    """Sessions that ended one after another.
-
-    `until` counts sessions from the shift to the window's end. It is 0 for the last window before the shift, from whose
-    mean the change is, in %.
-    """
+    """Sessions that ended in turn, `until` of them since the shift, and the change from the last window before it."""
 
     until: int
     times: Sample
     change: Difference
 
     def cells(self) -> tuple[str, str]:
-        """Return time and change as the cells of a table."""
         change = self.change
         shown = f"{change.estimate:+.0f} [{change.lower:+.0f}, {change.upper:+.0f}]" if self.until else ""
         return f"{self.times.mean:.2f}", shown
@@ -169,7 +156,6 @@ def drift_table(learning: list[Since], stopped: list[Since], title: str) -> Tabl
 
 
 def draw_drift(learning: list[Since], stopped: list[Since], title: str, subtitle: str) -> Figure:
-    """Draw the time of a session over the sessions since the shift."""
     both = {LEARNING: learning, STOPPED: stopped}
     frame = pd.DataFrame({name: {one.until: one.times.mean for one in found} for name, found in both.items()})
     bands = {}
@@ -182,7 +168,6 @@ def draw_drift(learning: list[Since], stopped: list[Since], title: str, subtitle
 
 
 def drift_figures(learning: list[Since], stopped: list[Since]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the change in each window after the shift, as the documentation quotes it."""
     return {
         f"{one.until:,}": {"learning": one.change.figures(), "stopped": other.change.figures()}
         for one, other in zip(learning, stopped, strict=False)

@@ -77,7 +77,6 @@ def measure_scale(settings: Settings, world: World) -> dict[str, Mapping[str, An
 
 
 def measure_grid(settings: Settings, world: World) -> dict[tuple[int, int], Drained]:
-    """Let all combinations of workers and partitions fold a backlog each."""
     found = {}
     for partitions in COUNTS:
         own = _of_partitions(settings, partitions)
@@ -196,7 +195,6 @@ class UsageMeter:
         self._cpu = Meter()
 
     def per(self, count: float) -> Used:
-        """Return what each of this number of events has taken."""
         cpu_us = self._cpu.us_per(count)
         now = _kafka_bytes(self._settings), _redis_bytes(self._settings)
         return Used(cpu_us, *((after - before) / count for before, after in zip(self._bytes, now, strict=True)))
@@ -217,10 +215,7 @@ def _redis_bytes(settings: Settings) -> int:
 
 
 def measure_live(settings: Settings, world: World) -> tuple[Used, Used, dict[str, Any]]:
-    """Return what a listen and a request of the closed loop take, and the gateway's figures of `/next`.
-
-    A request is what the loop takes in addition to its listens; an idle recommender is in the listen.
-    """
+    """Return what a listen and a request of the closed loop take, and the gateway's figures of `/next`."""
     own = settings.with_(topic_prefix=f"{settings.topic_prefix}-live", partitions=PARTITIONS)
     create_topics(own)
     publish_catalogue(own, world.catalogue)
@@ -238,7 +233,6 @@ def measure_live(settings: Settings, world: World) -> tuple[Used, Used, dict[str
 
 
 def _of_loop(settings: Settings, world: World) -> Used:
-    """Return what an answer of the closed loop takes, its listen included."""
     began: list[tuple[UsageMeter, int]] = []
 
     def start_when_warm(progress: Progress) -> None:
@@ -252,7 +246,6 @@ def _of_loop(settings: Settings, world: World) -> Used:
 
 
 def _of_listens(settings: Settings, tracks: int) -> Used:
-    """Send listens in steps as the simulator does, and return what one takes."""
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     publisher, meter = RecordPublisher(settings, linger_ms=0), UsageMeter(settings)
     began_s, warm, count = time.perf_counter(), int(PER_S * COMPILE_S), int(PER_S * (COMPILE_S + SECONDS))

@@ -10,19 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from botify.bench.random_log import lists_for
 from botify.bench.yardsticks import YARDSTICKS
 from botify.core.keyed_random import mix
-from botify.evaluation.agent import Pipeline, rows_of
+from botify.evaluation.agent import Pipeline
+from botify.playing import sessions_of
 from botify.schemas.events import Track
 from botify.services.recommender.lists import Lists
 from botify.sim.agents import Agent
 from botify.sim.loop.kafka import tracks_of
 from botify.sim.options import RunOptions
-from botify.sim.play import play_world
-from botify.sim.simulation import FinishedListens
+from botify.sim.play import play_listens
 from botify.sim.world import find_world
 from botify.sim.world.model import World
 
@@ -31,9 +32,9 @@ from botify.sim.world.model import World
 class Measured:
     """The results of a run; every run with the same options has the same sessions in the same order.
 
-    `times` and `tracks` are the sums of fractions and the numbers of listens of the sessions, `ended_ms` the event
-    times of their last listens, shape (sessions,). `us_per_recommendation` is CPU time, 0 for a yardstick; `coverage`
-    the share of the catalogue that was recommended; `repeats` the share of recommendations that the session had heard.
+    Arrays have shape (sessions,): sums of fractions, numbers of listens, event times of the last ones.
+    `us_per_recommendation` is CPU time, `coverage` the share of the catalogue that was recommended, `repeats` the share
+    of recommendations that the session had heard.
     """
 
     name: str
@@ -49,37 +50,6 @@ class Measured:
         """Return the run without its first sessions; coverage, repeats and cost remain those of the whole run."""
         left = {name: getattr(self, name)[sessions:] for name in ("users", "times", "tracks", "ended_ms")}
         return replace(self, **left)
-
-
-class _Sessions:
-    """Aggregates listens to sessions: `over` has user, ordinal, time, number of listens and end of each."""
-
-    def __init__(self, tracks: int) -> None:
-        self._heard: dict[int, list[int]] = {}
-        self._time: dict[int, float] = {}
-        self._recommended = np.zeros(tracks, dtype=bool)
-        self._repeats = self._recommendations = 0
-        self.over: list[tuple[int, int, float, int, int]] = []
-
-    def take(self, heard: FinishedListens) -> None:
-        for user, ordinal, position, track, fraction, at_ms, ended in rows_of(heard):
-            tracks = self._heard.setdefault(user, [])
-            if position:
-                self._recommended[track] = True
-                self._recommendations += 1
-                self._repeats += track in tracks
-            tracks.append(track)
-            self._time[user] = self._time.get(user, 0.0) + fraction
-            if ended:
-                self.over.append((user, ordinal, self._time.pop(user), len(self._heard.pop(user)), at_ms))
-
-    @property
-    def coverage(self) -> float:
-        return float(self._recommended.mean())
-
-    @property
-    def repeats(self) -> float:
-        return self._repeats / max(self._recommendations, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +77,20 @@ def measure(
         agent = YARDSTICKS[name](world, options.seed)
     else:
         agent = pipeline = Pipeline(tracks, name, lists, learn_until_ms)
-    sessions = _Sessions(len(world.catalogue))
-    play_world(world, agent, options, listener=sessions.take)
-    users, ordinals, times, counts, ended_ms = np.array(sessions.over, dtype=np.float64).T
+    heard = play_listens(world, agent, options)
+    recommended, sessions = heard.positions > 0, sessions_of(heard)
+    again = pd.DataFrame({"user": heard.users, "session": heard.ordinals, "track": heard.tracks}).duplicated()
     # in the order of `botify.sim.options.schedule_of`
-    order = np.lexsort((mix(options.seed, users.astype(np.int64)), ordinals))
+    sessions = sessions.iloc[np.lexsort((mix(options.seed, sessions["user"].to_numpy()), sessions["ordinal"]))]
     return Measured(
         name=name,
-        users=users[order].astype(np.int64),
-        times=times[order],
-        tracks=counts[order],
-        ended_ms=ended_ms[order].astype(np.int64),
+        users=sessions["user"].to_numpy(),
+        times=sessions["time"].to_numpy(),
+        tracks=sessions["tracks"].to_numpy(np.float64),
+        ended_ms=sessions["ended_ms"].to_numpy(),
         us_per_recommendation=pipeline.serving_s / pipeline.answered * 1e6 if pipeline else 0.0,
-        coverage=sessions.coverage,
-        repeats=sessions.repeats,
+        coverage=len(np.unique(heard.tracks[recommended])) / len(world.catalogue),
+        repeats=float(again[recommended].mean()),
     )
 
 

@@ -38,18 +38,9 @@ class Prediction(NamedTuple):
 def predict(alone: Mapping[int, Folding], full: Folding, workers: int, partitions: int) -> Prediction:
     """Return how fast the workers fold the partitions, on the machine that was measured.
 
-    `alone` is one worker on n partitions, `full` as many workers as keep all cores busy. A worker without a partition
-    is idle; b = min(workers, partitions) are busy, with n = partitions / b each. They fold b / (1 / alone(n) + ρ r),
-    where r is Redis's time for a listen and ρ the share of its core that the others use; at most 1 / r; and at most
-    `full`.
-
-    Examples
-    --------
-    >>> alone, full = {1: Folding(100_000, 0.0)}, Folding(250_000, 0.0)
-    >>> [predict(alone, full, workers, 4).bound for workers in (4, 8)]
-    ['cores', 'cores']
-    >>> round(predict(alone, full, 2, 2).listens_per_s)
-    200000
+    `alone` is one worker on n partitions, `full` as many workers as keep all cores busy. b = min(workers, partitions)
+    are busy, with n = partitions / b each. They fold b / (1 / alone(n) + ρ r), where r is Redis's time for a listen and
+    ρ the share of its core that the others use; at most 1 / r; and at most `full`.
     """
     busy = min(workers, partitions)
     own = alone[partitions // busy]
@@ -104,10 +95,9 @@ MACHINE = Machine(cores=16, memory_bytes=64 * GIB, network_bits_per_s=10e9)
 class Costs(NamedTuple):
     """What was measured, of a listen with its request unless said otherwise.
 
-    A partition takes `partition_per_s` listens a second at this `cpu_us` of each role, a shard learns `learner_per_s`.
-    `kafka_bytes` are those of all records, `redis_bytes` those to and from Redis. Redis has `user_bytes` for a user and
-    `track_bytes` for a track in each partition; a track takes `private_bytes` of each process, `shared_bytes` of each
-    machine. `model_tracks` is the capacity of each model.
+    A partition takes `partition_per_s` listens a second at this `cpu_us` of each role. Redis has `user_bytes` for a
+    user and `track_bytes` for a track in each partition; a track takes `private_bytes` of each process, `shared_bytes`
+    of each machine. `model_tracks` is the capacity of each model.
     """
 
     cpu_us: Mapping[str, float]
@@ -160,9 +150,8 @@ def partitions_of(costs: Costs, service: Service) -> int:
 def needs_of(costs: Costs, service: Service) -> dict[str, Need]:
     """Return what each role needs.
 
-    Memory: a process has every track; a worker also the scores of each track, and up to `MOST_ROWS` listeners, for each
-    of its partitions; Redis has every user, and every track in each partition. Brokers receive each record once a
-    replica, and send it as often: to their followers and to one reader.
+    A process has every track; a worker also scores and up to `MOST_ROWS` listeners for each of its partitions; Redis
+    has every user, and every track in each partition. Brokers receive each record once a replica, and send it as often.
     """
     partitions = partitions_of(costs, service)
     needs = {}
@@ -190,11 +179,7 @@ def needs_of(costs: Costs, service: Service) -> dict[str, Need]:
 
 
 def limits_of(costs: Costs, service: Service) -> dict[str, dict[str, Any]]:
-    """Return how far each limit is reached, the most exceeded one first; more than 1 is in the way.
-
-    Processes that share partitions are bounded by them, learners by `MOST_SHARDS`; a partition of Redis must fit on a
-    machine and into a core, a catalogue into a process; a model forgets the tracks beyond its capacity.
-    """
+    """Return how far each limit is reached, the most exceeded one first; more than 1 is in the way."""
     needs, partitions = needs_of(costs, service), partitions_of(costs, service)
     shares = {f"room for tracks in `{name}`": service.tracks / room for name, room in costs.model_tracks.items()}
     shares |= {f"a {role} for each partition": needs[role].processes / partitions for role in PARTITIONED}

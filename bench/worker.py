@@ -6,17 +6,18 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 
 from botify.bench.cpu import CPU_US, Meter
-from botify.bench.loop import rss_mib, running, wait_until
+from botify.bench.loop import is_alive, meanwhile, rss_mib, running, wait_until
 from botify.bench.plain_faust import NAMESPACE as PLAIN
 from botify.core.kafka.config import key_of
 from botify.core.kafka.publisher import RecordPublisher
@@ -66,7 +67,6 @@ def listens(count: int, users: int, tracks: int, seed: int = 1, since: int = 0) 
 
 
 def fill(settings: Settings, backlog: Iterable[Listen]) -> None:
-    """Write the listens, and wait until they are acknowledged."""
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     publisher = RecordPublisher(settings, linger_ms=20)
     for listen in backlog:
@@ -89,15 +89,12 @@ class Drained(NamedTuple):
 
 
 def drain(settings: Settings, namespace: str, until: int, workers: Sequence[psutil.Process], since: int = 0) -> Drained:
-    """Watch the checkpoints until this number of listens is done, and measure from `WARM` of them on.
-
-    Raises `TimeoutError` if it is not reached after `DEADLINE_S`, or a worker died.
-    """
+    """Measure workers until this number of listens is done, from `WARM` of them on; may raise `TimeoutError`."""
     redis = connect(settings)
     memory: list[tuple[int, float]] = []
     started: tuple[float, int, Meter] | None = None
     give_up = time.monotonic() + DEADLINE_S
-    while time.monotonic() < give_up and all(map(_alive, workers)):
+    while time.monotonic() < give_up and all(map(is_alive, workers)):
         pipeline = redis.pipeline(transaction=False)
         for partition in range(settings.partitions):
             pipeline.hget(checkpoint_key(namespace, partition), "next_offset")
@@ -111,10 +108,6 @@ def drain(settings: Settings, namespace: str, until: int, workers: Sequence[psut
             return Drained((done - before) / (now - began_s), meter.us_per(done - before), memory)
         time.sleep(LOOK_S)
     raise TimeoutError(f"{memory[-1][0]:,} of {until:,} listens were done after {DEADLINE_S:.0f} s, or a process died")
-
-
-def _alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def measure_worker(settings: Settings, tracks: int) -> dict[str, Any]:
@@ -137,12 +130,8 @@ MEANWHILE_PER_S = 500  # listens a second that are sent during the replay
 
 
 def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:
-    """Let a worker fold a backlog, and replay it into a new namespace while more listens are folded.
-
-    The rate is that which `botify replay run` reports; `compared_s` is the time to compare all digests with the live
-    state after that. `cpu_us` includes the command's start and comparison.
-    """
-    with _folded(settings, tracks), _listening(settings, tracks):
+    """Let a worker fold a backlog, and replay it into a new namespace while more listens are folded."""
+    with _folded(settings, tracks), meanwhile(partial(_send_listens, settings, tracks)):
         meter = Meter()
         done = botify(settings, "replay", "run", "--json")
         spent_us = meter.us_per(done["records"], ended="replay")
@@ -171,7 +160,6 @@ def measure_verify(settings: Settings, tracks: int) -> dict[str, Any]:
 
 @contextmanager
 def _folded(settings: Settings, tracks: int) -> Iterator[None]:
-    """Run a worker that has folded a backlog when the block begins."""
     fill(settings, listens(BACKLOG, USERS, tracks))
     with running(settings, "botify.streams.worker"):
         checkpoints = StateReader(connect(settings), settings).checkpoints
@@ -181,27 +169,14 @@ def _folded(settings: Settings, tracks: int) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _listening(settings: Settings, tracks: int) -> Iterator[None]:
-    """Send listens inside the block."""
-    over = threading.Event()
-
-    def send() -> None:
-        publisher, codec = RecordPublisher(settings), codec_of(settings)
-        for listen in listens(int(DEADLINE_S * MEANWHILE_PER_S), USERS, tracks, seed=2):
-            if over.wait(1 / MEANWHILE_PER_S):
-                break
-            publisher.send(Topics.of(settings).listens.name, codec.encode(listen), key_of(listen.user))
-            publisher.poll()
-        publisher.flush()
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+def _send_listens(settings: Settings, tracks: int, over: Event) -> None:
+    publisher, codec = RecordPublisher(settings), codec_of(settings)
+    for listen in listens(int(DEADLINE_S * MEANWHILE_PER_S), USERS, tracks, seed=2):
+        if over.wait(1 / MEANWHILE_PER_S):
+            break
+        publisher.send(Topics.of(settings).listens.name, codec.encode(listen), key_of(listen.user))
+        publisher.poll()
+    publisher.flush()
 
 
 def botify(settings: Settings, *arguments: str) -> dict[str, Any]:

@@ -42,12 +42,10 @@ class Oracle:
         self._values: dict[int, NDArray[np.float64]] = {}
 
     def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
-        """Return the best track for each session."""
         self._open(heard.where(heard.positions == 0))
         return np.array([self._next(*row) for row in zip(heard.users.tolist(), heard.tracks.tolist(), strict=True)])
 
     def finish(self, heard: FinishedListens) -> None:
-        """Forget sessions."""
         for user in heard.users.tolist():
             self._near.pop(user, None)
             self._values.pop(user, None)
@@ -77,10 +75,7 @@ class Oracle:
 
 
 class SceneClairvoyant:
-    """Knows the scene of each session's hidden interest, or the genre in a world without scenes; nothing of its tracks.
-
-    It plays the scene's tracks in an order of its own for each session, none twice until all are heard.
-    """
+    """Plays the tracks of each session's hidden scene, or genre without scenes, in random order, none twice."""
 
     def __init__(self, world: World, seed: int) -> None:
         catalogue = world.catalogue
@@ -96,7 +91,6 @@ class SceneClairvoyant:
         return np.array([self._orders[user][at % len(self._orders[user])] for user, at in rows])
 
     def finish(self, heard: FinishedListens) -> None:
-        """Forget sessions."""
         for user in heard.users.tolist():
             self._orders.pop(user, None)
 
@@ -155,5 +149,4 @@ class Gap(NamedTuple):
         return {"regret_percent": self.regret_percent, **shares}
 
     def cells(self) -> tuple[str, str]:
-        """Return regret and closed share as the cells of a table."""
         return f"{self.regret_percent:.1f}", "{:.0f} [{:.0f}, {:.0f}]".format(*self.closed)

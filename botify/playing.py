@@ -21,7 +21,7 @@ from botify.sim.agents import Agent
 from botify.sim.listeners.model import Ints
 from botify.sim.loop.kafka import tracks_of
 from botify.sim.options import RunOptions
-from botify.sim.play import play_world
+from botify.sim.play import play_listens
 from botify.sim.simulation import FinishedListens
 from botify.sim.world import World, WorldConfig, find_world
 from botify.sim.world.generate import generate
@@ -75,7 +75,7 @@ def simulate(
         played = find_world(Settings.from_env().home, played)
     options = RunOptions(sessions=sessions, seed=seed, start_ms=0, model=model)
     agents = {name: _agent_of(one, played, seed) for name, one in by_name(recommenders).items()}
-    runs = {name: _sessions_of(played, agent, options) for name, agent in agents.items()}
+    runs = {name: sessions_of(play_listens(played, agent, options)) for name, agent in agents.items()}
     control, rows = next(iter(runs.values())), []
     for run in runs.values():
         time = ratio_interval(run["user"], np.ones(len(run)), run["time"])
@@ -85,17 +85,11 @@ def simulate(
     return pd.DataFrame(rows, pd.Index([*runs], name="recommender"), names)
 
 
-def _sessions_of(world: World, agent: Agent, options: RunOptions) -> pd.DataFrame:
-    """Return user, time and tracks of each session; with the same options, they are the same ones in the same order."""
-    heard: list[FinishedListens] = []
-    play_world(world, agent, options, listener=heard.append)
-    columns = {
-        "user": np.concatenate([one.users for one in heard]),
-        "ordinal": np.concatenate([one.ordinals for one in heard]),
-        "time": np.concatenate([one.fractions for one in heard]),
-        "tracks": 1,
-    }
-    return pd.DataFrame(columns).groupby(["user", "ordinal"], as_index=False).sum()
+def sessions_of(heard: FinishedListens) -> pd.DataFrame:
+    """Return user, ordinal, time, tracks and ended_ms of each session, by user and ordinal: alike in all equal runs."""
+    columns = {"user": heard.users, "ordinal": heard.ordinals, "time": heard.fractions, "ended_ms": heard.time_ms}
+    sessions = pd.DataFrame(columns).groupby(["user", "ordinal"], as_index=False)
+    return sessions.agg(time=("time", "sum"), tracks=("time", "size"), ended_ms=("ended_ms", "max"))
 
 
 def _agent_of(one: str | Ranker, world: World, seed: int) -> Agent:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
+
+from botify.core.errors import BotifyError
 
 T = TypeVar("T")
 
@@ -23,6 +27,17 @@ def write_durably(path: Path, write: Callable[[Path], T]) -> T:
     unfinished.replace(path)
     sync(path.parent)  # the name, too
     return written
+
+
+@contextmanager
+def held(lock: Path, busy: BotifyError) -> Iterator[None]:
+    """Hold a lock file while the block runs, or raise `busy` if another process holds it."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise busy from error
+        yield
 
 
 def make_folder(path: Path) -> None:

@@ -94,7 +94,7 @@ class Pipeline:
         return answered.tracks
 
     def _take(self, heard: FinishedListens) -> list[Listen]:
-        listens = [self._listen(*row) for row in rows_of(heard)]
+        listens = [self._listen(*row) for row in _rows_of(heard)]
         records = list(enumerate(listens, self._folded))
         first, self._folded = self._folded, self._folded + len(records)
         self._state.fold(records)
@@ -118,7 +118,7 @@ class Pipeline:
         )  # fmt: skip
 
 
-def rows_of(heard: FinishedListens) -> list[tuple[int, int, int, int, float, int, bool]]:
+def _rows_of(heard: FinishedListens) -> list[tuple[int, int, int, int, float, int, bool]]:
     """Return user, ordinal, position, track, fraction, time in ms, and whether the session ended, of each listen."""
     columns = heard.users, heard.ordinals, heard.positions, heard.tracks, heard.fractions, heard.time_ms, heard.ended
     return list(zip(*(column.tolist() for column in columns), strict=True))

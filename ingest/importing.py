@@ -6,11 +6,10 @@ mark; every step is a function of its input alone, so the dataset has the same b
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from botify.core.files import sync, write_durably
+from botify.core.files import held, sync, write_durably
 from botify.ingest.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
 from botify.ingest.formats import Format, find_format
 from botify.ingest.inputs import BLOCK_BYTES, UNREADABLE, Source
@@ -91,7 +90,9 @@ def import_dataset(
         raise DatasetError(f"dataset {name!r} exists ({target}); --force replaces it")
     source = Source(request.path, block_bytes)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target.parent / f".{name}.importing", name) as work:
+    work = target.parent / f".{name}.importing"
+    busy = DatasetError(f"another import writes dataset {name!r}; wait for it or stop it")
+    with held(work.with_name(f"{work.name}.lock"), busy):
         _continue_or_begin(work, request, source)
         try:
             rows = _step(work, "read", lambda: _read(work, source, format_, request, progress))
@@ -115,17 +116,6 @@ def _check_columns(format_: Format, request: Request) -> None:
         raise DatasetError(f"--map does not say which column is the {missing[0]}; for example user=uid,item=track")
     if "duration" in columns and "played" not in columns:
         raise DatasetError("--map duration=… is the track's length; map played=… too, what was heard in the same unit")
-
-
-@contextmanager
-def _locked(work: Path, name: str) -> Iterator[Path]:
-    """Yield the folder of an import, and be the only one to write there."""
-    with work.with_name(f"{work.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DatasetError(f"another import writes dataset {name!r}; wait for it or stop it") from error
-        yield work
 
 
 def _continue_or_begin(work: Path, request: Request, source: Source) -> None:

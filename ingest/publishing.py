@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
-from botify.core.files import write_durably
+from botify.core.files import held, write_durably
 from botify.core.kafka.admin import end_offsets, read_topic_id
 from botify.core.kafka.config import common_config, key_of
 from botify.core.kafka.layout import declare_simulated, declared_lead_ms
@@ -80,7 +79,8 @@ def publish_dataset(
     topics = Topics.of(settings)
     end_offsets(settings, topics.listens.name)  # refuses a topic that does not exist
     topic_id = read_topic_id(AdminClient(common_config(settings)), topics.listens.name)
-    with _alone(dataset):
+    busy = DatasetError(f"dataset {dataset.card.name!r} is being published; wait for it or stop it")
+    with held(dataset.directory / LOCK, busy):
         marks = _Marks(dataset, topic_id)
         if marks.has_other_import and not append:
             raise DatasetError(
@@ -239,13 +239,3 @@ def _json_of(path: Path) -> dict[str, Any]:
         read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return read
     return {}
-
-
-@contextmanager
-def _alone(dataset: Dataset) -> Iterator[None]:
-    with (dataset.directory / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DatasetError(f"dataset {dataset.card.name!r} is being published; wait for it or stop it") from error
-        yield

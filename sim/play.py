@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -70,6 +70,14 @@ def play_world(
             progress(done)
     progress(done)
     return done
+
+
+def play_listens(world: World, agent: Agent, options: RunOptions) -> FinishedListens:
+    """Play as `play_world`, and return all listens, in the order in which they finished."""
+    heard: list[FinishedListens] = []
+    play_world(world, agent, options, listener=heard.append)
+    columns = ([getattr(part, column.name) for part in heard] for column in fields(FinishedListens))
+    return FinishedListens(*map(np.concatenate, columns))
 
 
 def _step(simulation: Simulation, pace: Pace, agent: Agent, done: Progress, tracks: int) -> FinishedListens:

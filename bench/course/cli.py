@@ -160,7 +160,6 @@ def _show(
 
 
 def table_of(about: Mapping[str, Any], graded: Sequence[Graded]) -> Table:
-    """Return both runs as a table."""
     title = (
         f"{about['recommender']} against {about['control']}, edition {about['edition']}, world {about['world']}: "
         f"{about['episodes']:,} episodes, seed {about['seed']}"

@@ -88,7 +88,6 @@ class Graded:
     answered_by: Mapping[str, float]
 
     def gap(self, yardsticks: Mapping[str, float]) -> Gap:
-        """Return the distance to the oracle."""
         time = next(effect for effect in self.results.effects if effect.metric == PRIMARY)
         return Gap.of(Mean(time.effect, time.lower, time.upper), time.control_mean, yardsticks[ORACLE])
 
@@ -121,7 +120,6 @@ def models_for(world: World, edition: Edition, recommender: str, notify: Notify)
 
 
 def lists_of(world: World, log_sessions: int) -> list[Model]:
-    """Learn lists of tracks and of listeners from a log of random recommendations."""
     log = RandomLog.of(world, log_sessions * len(world.listeners), CARD_SEED)
     found = log.liked().neighbours()
     lists = {NEIGHBOURS: Lists(found.tracks, found.lists), USER_LISTS: log.user_lists(found, PER_USER)}
@@ -171,7 +169,6 @@ def _run_whole(
 
 
 def answered_by(listens: pd.DataFrame) -> dict[str, float]:
-    """Return the share of the treatment's answers that each recommender gave, fallbacks included."""
     treated = listens["treatments"].astype(str).str.contains(f'"{EXPERIMENT}": "{TREATMENT}"', regex=False)
     shares = listens["recommender"][treated].value_counts(normalize=True)
     return {str(name): round(float(share), 4) for name, share in shares.items() if share > 0}

@@ -47,10 +47,7 @@ OURS = "ours: a label is a hint, not the answer"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A published figure, and the bounds of what is within the tolerance; the unit is `%` for an effect.
-
-    The title has neither dots nor colons: it names the row in `docs/figures.json`.
-    """
+    """A published figure, and the bounds of what is within the tolerance; titles name rows in `docs/figures.json`."""
 
     name: str
     title: str
@@ -99,18 +96,15 @@ class Means(NamedTuple):
     tracks: float
 
     def over(self, other: Means) -> float:
-        """Return the effect on time in percent."""
         return 100 * (self.time / other.time - 1)
 
 
 def play(world: World, agent: Agent, seed: int, listener: Callable[[FinishedListens], None] = lambda _: None) -> Means:
-    """Measure a policy."""
     done = play_world(world, agent, RunOptions(sessions=SESSIONS, seed=seed, start_ms=0), listener=listener)
     return Means(done.time / done.sessions, done.listens / done.sessions)
 
 
 def measure_basics(world: World, seed: int) -> dict[str, float]:
-    """Measure the rows of 2022 that need no lists."""
     catalogue = world.catalogue
     time_of_track = np.zeros(len(catalogue))
 
@@ -154,7 +148,6 @@ def measure_lists(world: World, seed: int, basics: dict[str, float]) -> dict[str
 
 
 def measure_2022(world: World, seed: int) -> dict[str, float]:
-    """Measure the rows of `EDITION_2022`, by name."""
     basics = measure_basics(world, seed)
     return basics | measure_lists(world, seed, basics)
 
@@ -175,17 +168,14 @@ class Measured(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Mean over the seeds."""
         return sum(self.values) / len(self.values)
 
     @property
     def shown(self) -> str:
-        """The mean with its unit."""
         return f"{self.mean:+.1f} %" if self.row.unit else f"{self.mean:.2f}"
 
     @property
     def holds(self) -> bool:
-        """Whether the mean is within the tolerance."""
         return self.row.low <= self.mean <= self.row.high
 
 
@@ -197,14 +187,12 @@ EDITIONS: Mapping[int, tuple[str, Sequence[Row], Callable[[World, int], dict[str
 
 
 def measure_course(world: World, edition: int, seeds: Sequence[int]) -> list[Measured]:
-    """Measure the rows of an edition, with each simulation seed."""
     _, rows, measure = EDITIONS[edition]
     runs = [measure(world, seed) for seed in seeds]
     return [Measured(row, tuple(run[row.name] for run in runs)) for row in rows]
 
 
 def course_table(rows: Sequence[Measured], title: str) -> Table:
-    """Return the rows as a table."""
     cells = [
         (row.row.title, row.row.source, row.row.target, row.shown, "yes" if row.holds else "[red]no[/]") for row in rows
     ]
@@ -214,7 +202,6 @@ def course_table(rows: Sequence[Measured], title: str) -> Table:
 
 
 def course_figures(rows: Sequence[Measured]) -> Mapping[str, Any]:
-    """Return the rows as figures, by title."""
     return {
         row.row.title: {
             "source": row.row.source,

@@ -71,12 +71,10 @@ class FittedRow(NamedTuple):
 
     @property
     def measured(self) -> float:
-        """Mean over the seeds."""
         return sum(self.values) / len(self.values)
 
     @property
     def holds(self) -> bool:
-        """Whether the difference is within the tolerance."""
         return abs(self.measured - self.target) <= self.tolerance
 
 
@@ -140,7 +138,6 @@ def fitted_rows(logs: Logs) -> list[FittedRow]:
 
 
 def fitted_table(rows: Sequence[FittedRow], world: World) -> Table:
-    """Return the rows as a table."""
     cells = []
     for row in rows:
         digits = 1 if "length" in row.title else 3
@@ -155,7 +152,6 @@ def fitted_table(rows: Sequence[FittedRow], world: World) -> Table:
 
 
 def fitted_figures(rows: Sequence[FittedRow]) -> Mapping[str, Any]:
-    """Return the rows as figures, by title."""
     return {
         row.title: {
             "target": row.target,

@@ -45,7 +45,6 @@ class ByGroup(_Stateless):
         self._rng = np.random.default_rng(seed)
 
     def recommend(self, heard: FinishedListens) -> Ints:
-        """Draw a track of each group."""
         groups = self._group_of[heard.tracks]
         tracks: Ints = self._in_order[self._first[groups] + self._rng.integers(self._sizes[groups])]
         return tracks
@@ -59,7 +58,6 @@ class TopPop(_Stateless):
         self._rng = np.random.default_rng(seed)
 
     def recommend(self, heard: FinishedListens) -> Ints:
-        """Draw from the top for each listen."""
         return self._rng.choice(self._top, size=len(heard))
 
 
@@ -73,7 +71,6 @@ class FromLists(_Stateless):
         self._by = by
 
     def recommend(self, heard: FinishedListens) -> Ints:
-        """Draw from the list of each listen's track or listener."""
         return draw(self._lists[getattr(heard, self._by)], self._rng, self._tracks)
 
 
@@ -89,7 +86,6 @@ class ByGenre(_Stateless):
         self._switches = np.zeros(SLOTS, dtype=np.int64)
 
     def recommend(self, heard: FinishedListens) -> Ints:
-        """Draw from the list of each session's genre."""
         starts = heard.positions == 0
         slots = heard.slots[starts]
         self._genre[slots], self._switches[slots] = self._genre_of[heard.tracks[starts]], 0
@@ -179,10 +175,7 @@ def by_track(found: Neighbours, tracks: int) -> Ints:
 def by_user_and_genre(
     liked: RandomLog, found: Neighbours, users: int, genre_of: NDArray[np.integer]
 ) -> tuple[Ints, Ints]:
-    """Return lists of shape (users, genres, PER_GENRE), and each listener's genres, best first, (users, GENRES).
-
-    The score of a track is what the listener liked, and what is similar to it: one step of a factorisation.
-    """
+    """Return lists, (users, genres, PER_GENRE), and each listener's genres, best first: a step of a factorisation."""
     tracks, genres = len(genre_of), int(genre_of.max()) + 1
     listed = found.lists != NO_TRACK
     of = np.broadcast_to(found.tracks[:, None], listed.shape)[listed]

@@ -49,7 +49,6 @@ class Point(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether the measured share is within the tolerance."""
         return abs(self.measured - self.target) <= WITHIN[self.group]
 
 
@@ -67,7 +66,6 @@ class SkipCounts:
     )
 
     def take(self, heard: FinishedListens) -> None:
-        """Count finished listens."""
         skipped = heard.fractions < SKIPPED_BELOW
         session = contexts(mix(self.seed, heard.users, heard.ordinals))
         among = heard.positions < len(BY_POSITION)
@@ -81,7 +79,6 @@ class SkipCounts:
         count[1] += np.bincount(cells, skipped, minlength=count.shape[1])
 
     def shares(self, group: str) -> NDArray[np.float64]:
-        """Return the share of skips in each cell of a group."""
         listens, skips = self.counts[group]
         shares: NDArray[np.float64] = skips / listens
         return shares
@@ -96,7 +93,6 @@ def measure_skips(world: World, seed: int, days: float) -> SkipCounts:
 
 
 def points_of(counts: SkipCounts) -> list[Point]:
-    """Return the points of the card."""
     columns: Sequence[tuple[str, Sequence[str], Sequence[float], Sequence[bool]]] = (
         ("position", [str(p) for p in range(1, 21)], BY_POSITION, [p in POSITION for p in range(1, 21)]),
         ("hour", [str(h) for h in range(24)], BY_HOUR, [h % (24 // len(HOUR)) == 0 for h in range(24)]),
@@ -110,7 +106,6 @@ def points_of(counts: SkipCounts) -> list[Point]:
 
 
 def streaming_table(points: Sequence[Point]) -> Table:
-    """Return the points as a table."""
     cells = [
         (
             f"{point.group} {point.name}",

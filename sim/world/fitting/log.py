@@ -11,7 +11,7 @@ from scipy import sparse
 from botify.core.keyed_random import integers, mix, uniform
 from botify.sim.listeners.model import INTEREST, OWN_CHOICE, Ints
 from botify.sim.options import RunOptions
-from botify.sim.play import play_world
+from botify.sim.play import play_listens
 from botify.sim.simulation import FinishedListens
 from botify.sim.world.model import World
 
@@ -229,15 +229,9 @@ def synthetic_log(world: World, users: int, seed: int) -> ListeningLog:
     users = min(users, MOST_LISTENERS, len(world.listeners))
     sessions = max(1, round(users * fitted["sessions_a_listener"]))
     agent = OwnChoice(world, users, fitted["repeats"], seed)
-    played: list[FinishedListens] = []
     options = RunOptions(users=users, in_flight=users, sessions=sessions, seed=seed, start_ms=0)
-    play_world(world, agent, options, listener=played.append)
-    who, what, when, which = (
-        np.concatenate([getattr(heard, name) for heard in played])
-        for name in ("users", "tracks", "time_ms", "ordinals")
-    )
-    order = np.argsort(when, kind="stable")
-    sessions_of = who * (int(which.max()) + 1) + which
-    return ListeningLog(
-        np.unique(who[order], return_inverse=True)[1], what[order], sessions_of[order], len(world.catalogue)
-    )
+    played = play_listens(world, agent, options)
+    played = played.where(np.argsort(played.time_ms, kind="stable"))
+    sessions_of = played.users * (int(played.ordinals.max()) + 1) + played.ordinals
+    numbers = np.unique(played.users, return_inverse=True)[1]
+    return ListeningLog(numbers, played.tracks, sessions_of, len(world.catalogue))
