@@ -7,6 +7,7 @@ answers; and the embedded stack. BOTIFY_TEST_SERVERS chooses: `docker` or `embed
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import subprocess
 import uuid
@@ -52,6 +53,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if any(item.path.is_relative_to(TESTS / place) for place in NIGHTLY):
             item.add_marker("nightly")
     items.sort(key=lambda item: FOLDERS.index(_folder(item)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine function in an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.function):
+        return None
+    names = inspect.signature(pyfuncitem.function).parameters
+    asyncio.run(pyfuncitem.function(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -29,22 +29,7 @@ LIKED_EVERY = 20
 
 
 class Load(Background):
-    """Sends listens from a thread, at a rate; leaving the block stops it and waits for the acknowledgements.
-
-    Of every so-manieth listen the listener also says something.
-
-    Parameters
-    ----------
-    listens : iterable of Listen
-        Sent in order, until they or the block end.
-    per_s : float
-    patience_s : float
-        How long a listen may wait for its acknowledgement.
-
-    Attributes
-    ----------
-    sent : int
-    """
+    """Sends listens from a thread, at a rate; leaving the block stops it and waits for the acknowledgements."""
 
     def __init__(self, settings: Settings, listens: Iterable[Listen], per_s: float, patience_s: float = 60.0) -> None:
         super().__init__(self._send)

@@ -28,18 +28,6 @@ STOP_S = 30.0
 
 
 class Program:
-    """A worker or a recommender under test.
-
-    Parameters
-    ----------
-    module : str
-        What `python -m` would run; its function `main` is called.
-
-    Attributes
-    ----------
-    log : Path
-    """
-
     def __init__(self, settings: Settings, module: str, name: str, env: Mapping[str, str] | None = None) -> None:
         self.log = settings.home / f"{name}.log"
         self._process: ForkServerProcess = _CONTEXT.Process(
@@ -49,12 +37,10 @@ class Program:
 
     @property
     def running(self) -> bool:
-        """Whether the process is there (a paused one is)."""
         return self._process.is_alive()
 
     @property
     def stopped(self) -> bool:
-        """Whether it got SIGSTOP, from us or from itself."""
         return psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED
 
     @property
@@ -63,12 +49,10 @@ class Program:
         return self._process.exitcode
 
     def said(self, text: str) -> bool:
-        """Return whether the log has the text."""
         return self.log.exists() and text in self.log.read_text(errors="replace")
 
     @property
     def claimed(self) -> bool:
-        """Whether a worker has claimed partitions of listens."""
         return self.log.exists() and CLAIM.search(self.log.read_text(errors="replace")) is not None
 
     def claimed_at(self) -> dict[int, int]:
@@ -79,26 +63,22 @@ class Program:
         return offsets
 
     def counter(self, name: str) -> int:
-        """Return a counter that a worker tells when it stops: the sum of its two apps, as either may say it."""
+        """Return a counter that a worker tells when it stops: the sum of its two apps."""
         told = re.findall(rf"stopped: .*\b{name}=(\d+)", self.log.read_text(errors="replace"))
         assert told, f"{self.log} tells no counters"
         return sum(map(int, told))
 
     def kill(self) -> None:
-        """Send SIGKILL and wait."""
         self._process.kill()
         self._process.join(STOP_S)
 
     def pause(self) -> None:
-        """Send SIGSTOP."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Send SIGCONT."""
         self._signal(signal.SIGCONT)
 
     def stop(self) -> int | None:
-        """Ask it to stop, and kill it if it does not."""
         if self.running:
             self.resume()
             self._process.terminate()

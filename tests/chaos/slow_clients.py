@@ -1,8 +1,4 @@
-"""Clients that wear a gateway out: `python -m tests.chaos.slow_clients --port 8000 --idle 2000 --bodies 500 …`.
-
-Some connect and say nothing, some send a body or headers a byte at a time, some send a header without an end as fast as
-they are taken. Whoever is cut off connects again. It says `going` when all are connected, and ends by itself.
-"""
+"""Clients that wear a gateway out: `python -m tests.chaos.slow_clients --port 8000 --idle 2000 --bodies 500 …`."""
 
 from __future__ import annotations
 
@@ -36,20 +32,16 @@ SPARE_DESCRIPTORS = 100
 
 
 class Client(asyncio.Protocol):
-    """One connection, that of a kind."""
-
     def __init__(self, attack: Attack, kind: str) -> None:
         self._attack = attack
         self.kind = kind
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.write(BEGINNINGS[self.kind])
         self._attack.connected(self)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Come again."""
         self._attack.lost(self)
 
     def send(self, data: bytes) -> bool:
@@ -61,17 +53,6 @@ class Client(asyncio.Protocol):
 
 
 class Attack:
-    """So many connections of each kind.
-
-    Parameters
-    ----------
-    port : int
-    counts : dict
-        Kind -> connections.
-    flood_bytes : int
-        How many bytes of headers the flooders send in all.
-    """
-
     def __init__(self, port: int, counts: dict[str, int], flood_bytes: int) -> None:
         self._port = port
         self._counts = {**counts, "flood": FLOODERS if flood_bytes else 0}
@@ -82,7 +63,6 @@ class Attack:
         self._refused: Counter[str] = Counter()
 
     async def run(self, seconds: float) -> dict[str, object]:
-        """Attack, and return what became of the connections."""
         await asyncio.gather(*(self._connect(kind) for kind in self._kinds()))
         sys.stdout.write("going\n")
         sys.stdout.flush()
@@ -103,7 +83,6 @@ class Attack:
         }
 
     def connected(self, client: Client) -> None:
-        """Keep a connection."""
         self._open.add(client)
 
     def lost(self, client: Client) -> None:

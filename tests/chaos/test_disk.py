@@ -23,7 +23,7 @@ from tests.chaos.whole import assert_whole
 from tests.support import Background, eventually, write_catalogue
 
 DISK = "900m"
-FILLINGS = 5
+FILLINGS = 2
 USERS = 100
 BACK_S = 180.0
 LEFT_BYTES = (0, 100 << 20)
@@ -82,7 +82,7 @@ def readiness(port: int) -> list[str]:
         connection.close()
 
 
-def test_five_full_disks_lose_nothing(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disks_lose_nothing(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("BOTIFY_PARTITIONS", "4")

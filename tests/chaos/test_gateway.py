@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -24,13 +25,7 @@ USER = 42
 
 
 class Listener:
-    """Hears the same track for ever, and comes again with it where it was sent away.
-
-    Attributes
-    ----------
-    served : list of str
-        The listens that were answered with a track.
-    """
+    """Hears the same track for ever, and comes again with it where it was sent away."""
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
@@ -45,7 +40,6 @@ class Listener:
         return answer
 
     def is_served(self) -> bool:
-        """Whether the next call is answered with a track."""
         return self.ask().status_code == 200
 
     def is_sent_away(self) -> bool:
@@ -82,40 +76,28 @@ def listener(settings: Settings) -> Iterator[Listener]:
         yield listener
 
 
-@pytest.mark.parametrize("how", ["killed", "paused"])
-def test_without_kafka_clients_are_sent_away_until_it_is_back(
-    listener: Listener, settings: Settings, stack: EmbeddedStack, how: str
+@contextmanager
+def away(server: Any, how: str) -> Iterator[None]:
+    server.pause() if how == "paused" else server.kill()
+    try:
+        yield
+    finally:
+        server.resume() if how == "paused" else server.start()
+
+
+def test_without_kafka_or_redis_clients_are_sent_away_until_it_is_back(
+    listener: Listener, settings: Settings, stack: EmbeddedStack
 ) -> None:
     """Invariant: nobody waits much longer than the deadline, and what was answered with 200 is in the topic, once."""
     client = listener.client
-    try:
-        stack.kafka.kill() if how == "killed" else stack.kafka.pause()
-        eventually(listener.is_sent_away, 60)
-        assert not ready(client)
-        assert client.get("/healthz").status_code == 200
-    finally:
-        if how == "killed":
-            stack.kafka.start()
-        else:
-            stack.kafka.resume()
-    eventually(listener.is_served, 60)
-    eventually(lambda: ready(client))
-    assert [listener.is_served() for _ in range(5)] == [True] * 5
-    listener.assert_counted_once(settings)
-
-
-def test_without_redis_clients_are_sent_away_until_it_is_back(
-    listener: Listener, settings: Settings, stack: EmbeddedStack
-) -> None:
-    """Invariant: as without Kafka."""
-    client = listener.client
-    try:
-        stack.valkey.kill()
-        answer = eventually(lambda: (found := listener.ask()).status_code == 503 and found, 60)
-        assert "Redis does not answer" in answer.json()["detail"]
-        eventually(lambda: not ready(client))
-    finally:
-        stack.valkey.start()
-    eventually(listener.is_served, 60)
-    eventually(lambda: ready(client))
+    for server, how in ((stack.kafka, "killed"), (stack.kafka, "paused"), (stack.valkey, "killed")):
+        with away(server, how):
+            eventually(listener.is_sent_away, 60)
+            eventually(lambda: not ready(client))
+            assert client.get("/healthz").status_code == 200
+            refused = eventually(lambda: (answer := listener.ask()).status_code == 503 and answer, 60)
+            assert server is stack.kafka or "Redis does not answer" in refused.json()["detail"]
+        eventually(listener.is_served, 60)
+        eventually(lambda: ready(client))
+        assert [listener.is_served() for _ in range(5)] == [True] * 5
     listener.assert_counted_once(settings)

@@ -17,7 +17,6 @@ from tests.chaos.programs import Program
 from tests.learning import all_learned, assert_learned
 from tests.support import eventually
 
-KILLS = 8
 LEARNERS = 2
 """One learns, one stands by."""
 USERS = 200
@@ -30,13 +29,7 @@ StartLearner = Callable[[str], "Doomed"]
 
 
 class Doomed:
-    """A learner that is going to be killed once it has the partition.
-
-    Parameters
-    ----------
-    point : str
-        Where: at a failpoint, at its `visit`, or after `delay_s`.
-    """
+    """A learner that is going to be killed once it has the partition."""
 
     def __init__(self, settings: Settings, name: str, point: str, visit: int, delay_s: float) -> None:
         env = {} if point == AT_RANDOM else {"BOTIFY_FAILPOINTS": f"{point}:{visit}"}
@@ -78,8 +71,8 @@ def test_kills_at_each_point_under_load_leave_the_models_of_an_undisturbed_fold(
     worker = mortal = start_worker("mortal", {"BOTIFY_FAILPOINTS": "before-apply:40"})
     give_up = time.monotonic() + DEADLINE_S
     with Load(settings, listens_for_ever(USERS, TRACKS, seed=81), per_s=500) as load:
-        while (killed := sum(kills.values())) < KILLS:
-            assert time.monotonic() < give_up, f"{killed} of {KILLS} kills: {kills}"
+        while not all(kills.values()):
+            assert time.monotonic() < give_up, kills
             for learner in [one for one in alive if one.is_dead()]:
                 status = learner.program.exit_status
                 assert status == -signal.SIGKILL, learner.program.log.read_text()[-3000:]
@@ -94,7 +87,6 @@ def test_kills_at_each_point_under_load_leave_the_models_of_an_undisturbed_fold(
             learner.program.kill()
         start_learner(AT_RANDOM)  # it lives: nobody asks any more whether it is time
     eventually(lambda: all_learned(settings), CATCH_UP_S, "learning from all")
-    assert min(kills.values()) >= 1, kills
     assert mortal.exit_status == -signal.SIGKILL, mortal.log.read_text()[-3000:]
     learned = assert_learned(settings).learner
     assert (learned.listens, learned.missed) == (load.sent, 0)

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from contextlib import ExitStack
 
 import httpx
 import numpy as np
-import pytest
 from confluent_kafka import Message
-from typer.testing import CliRunner
 
 from botify.core.errors import DecodeError
 from botify.core.kafka.config import key_of
 from botify.core.settings import Settings
-from botify.schemas import validation
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import PREFIX
-from botify.schemas.event_time import EventTime
 from botify.schemas.events import Listen, Session
 from botify.schemas.topics import Topics
-from botify.services.cli.main import build_cli
-from botify.streams.learner.partition import LEARNER
-from botify.streams.store.connect import connect
-from botify.streams.store.keys import partition_key
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.whole import caught_up
 from tests.integration.services.gateway.conftest import ready, start
-from tests.integration.streams.cli.test_operator_commands import botify
-from tests.integration.streams.listens import fold_live
-from tests.learning import all_learned, learner_namespace, plain_learner
 from tests.support import (
-    BASE_MS,
     Background,
     eventually,
     make_listens,
@@ -44,9 +31,9 @@ from tests.support import (
     running,
 )
 
-GOOD = int(os.environ.get("BOTIFY_TEST_POISON_LISTENS", "10000"))
-OF_EACH = 100
-USERS = 2_000
+USERS = 500
+GOOD = int(os.environ.get("BOTIFY_TEST_POISON_LISTENS", "2000"))
+OF_EACH = 25
 GATEWAY_USERS = 1_000_000
 """The listeners at the gateway have ids from here on."""
 STEP_MS = 10_000
@@ -99,7 +86,7 @@ def test_wrong_clocks_become_dead_letters_and_change_nothing(settings: Settings,
             produce_raw(settings, topics.listens.name, records)
             caught_up(settings)
             seen = len(traffic.statuses)
-            eventually(lambda: len(traffic.statuses) > seen + 200)
+            eventually(lambda: len(traffic.statuses) > seen + 50)
         caught_up(settings)
     assert set(traffic.statuses) == {200}
     listens = read_topic(settings, topics.listens.name)
@@ -116,47 +103,3 @@ def test_wrong_clocks_become_dead_letters_and_change_nothing(settings: Settings,
     reasons = [dict(letter.headers())[f"{PREFIX}exception.message"].decode() for letter in letters]
     assert all(reason.startswith("timestamp_ms ") for reason in reasons)
     assert worker.running
-
-
-def test_what_was_poisoned_under_the_old_rule_is_repaired(
-    settings: Settings, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Invariant: after exclusion, replay and swap, everything is as if the wrong listens had never come."""
-    topics, codec = Topics.of(settings), Codec()
-    first, last = make_listens(2_000, USERS, TRACKS, seed=13), make_listens(500, USERS, TRACKS, seed=13, first=2_000)
-    wrong = [
-        listen._replace(event_id=f"poison-{at}", timestamp_ms=(YEAR_100000_MS, BASE_MS * 1000, 2**52)[at % 3])
-        for at, listen in enumerate(first[::20])
-    ]
-    records = [(key_of(listen.user), codec.encode(listen)) for listen in [*first[:1_000], *wrong, *first[1_000:]]]
-    produce_raw(settings, topics.listens.name, records)
-    with monkeypatch.context() as old:
-        old.setattr(EventTime, "advance", lambda time, timestamp_ms, *_: setattr(time, "newest_ms", timestamp_ms))
-        old.setattr(validation, "MAX_TIMESTAMP_MS", 2**52)
-        fold_live(settings, emit=True, training=True)
-    poisoned = redis_contents(settings)
-    assert any(b"%d" % (2**52) in fields.values() for fields in poisoned.values())  # a watermark
-    start_worker("worker")
-    with running(settings, "botify.streams.learner"):
-        eventually(lambda: all_learned(settings))
-        for command in (("inspect", "popular"), ("inspect", "user", str(wrong[0].user))):
-            looked = CliRunner().invoke(build_cli(command[0]), command, env=settings.to_env())
-            assert looked.exit_code == 0, looked.output
-            assert "ms after 1970" in looked.output
-        excluded = botify(settings, "dlq", "exclude", "--after", "2200-01-01", "--reason", "wrong clocks").output
-        assert f"excluded {len(wrong)} records" in excluded
-        replayed = json.loads(botify(settings, "replay", "run", "--json").stdout)
-        botify(settings, "replay", "swap", replayed["id"])
-        botify(settings, "replay", "models", "--rebuild", "--swap")
-        produce_raw(settings, topics.listens.name, [(key_of(listen.user), codec.encode(listen)) for listen in last])
-        eventually(lambda: all_learned(settings))
-        assert "the state equals the fold of the topic" in botify(settings, "verify").output
-        assert json.loads(botify(settings, "replay", "models", "--json").stdout)["equals_live"] is True
-    listens = read_topic(settings, topics.listens.name)
-    bad = {(m.partition(), m.offset()) for m in listens if is_poison(m)}
-    clean, learned = offline_fold(settings, without=bad), plain_learner(settings, without=bad)
-    assert redis_contents(settings) == clean.contents()
-    assert learned.learner.listens == len(first) + len(last)
-    redis = connect(settings)
-    assert redis.hgetall(partition_key(learner_namespace(settings), 0, LEARNER)) == learned.learner.state()
-    redis.close()

@@ -26,7 +26,7 @@ USERS = 50
 PER_S = 50
 BACK_S = 10.0
 PATIENCE_MS = 120_000
-KILLS = 2
+KILLS = 1
 LEARNED = """
 [[experiment]]
 name = "LEARNED"
@@ -67,7 +67,6 @@ class Requests:
 
 
 def answered(settings: Settings) -> set[str]:
-    """Return the ids of the requests that have an answer."""
     messages = read_topic(settings, Topics.of(settings).recommendations.name)
     return {Codec().decode(message.value(), Recommendation).request_id for message in messages}
 

@@ -1,7 +1,4 @@
-"""Invariant: whatever nodes of a Redis Cluster do, listeners are served again in seconds, and the state is the fold.
-
-`BOTIFY_CHANGES_OF_MASTER=10` migrates slots and fails masters over ten times instead of four.
-"""
+"""Invariant: whatever nodes of a Redis Cluster do, listeners are served again in seconds, and the state is the fold."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ from botify.streams.verify import verify
 from tests.chaos.conftest import TRACKS
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.programs import Program
-from tests.chaos.test_scaling import progresses
+from tests.chaos.test_workers import progresses
 from tests.chaos.whole import assert_whole, caught_up
 from tests.integration.services.gateway.conftest import ready, start
 from tests.learning import all_learned, assert_learned
@@ -47,13 +44,11 @@ class Listeners:
         self._pool = ThreadPoolExecutor(USERS)
 
     def ask(self) -> list[httpx.Response]:
-        """Return the answers of a round."""
         answers = list(self._pool.map(self._ask, range(USERS)))
         assert {answer.status_code for answer in answers} <= {200, 503}
         return answers
 
     def served(self, *, by_the_recommender: bool = False) -> bool:
-        """Whether all listeners get a track."""
         answers = self.ask()
         fallback = any("x-botify-fallback" in answer.headers for answer in answers)
         return all(answer.status_code == 200 for answer in answers) and not (by_the_recommender and fallback)
@@ -112,17 +107,7 @@ AGAIN_S = 0.05
 
 @dataclass
 class Call:
-    """A listener's call, with all of its tries.
-
-    Attributes
-    ----------
-    waited_s : float
-        From the first try to the answer.
-    refused : int
-        Tries without one.
-    fallback : bool
-        Whether the gateway answered in the recommender's place.
-    """
+    """A listener's call, with all of its tries."""
 
     waited_s: float
     refused: int
@@ -186,8 +171,6 @@ def listens_of_now() -> Iterator[Listen]:
 
 
 class Change(Enum):
-    """What happens to a cluster."""
-
     MIGRATED = auto()
     HANDED_OVER = auto()
     KILLED = auto()
@@ -258,7 +241,6 @@ class Answers:
         self.counts = Counter[Change]()
 
     def during(self, change: Callable[[], Change]) -> None:
-        """Let something happen between calls, and keep those."""
         self._listeners.served()
         begin = len(self._listeners.calls)
         kind = change()
@@ -267,7 +249,6 @@ class Answers:
         self.counts[kind] += 1
 
     def refused_s(self, change: Change) -> float:
-        """Return for how long a listener was refused at most."""
         return max((call.waited_s for call in self._calls[change] if call.refused), default=0.0)
 
     def __str__(self) -> str:

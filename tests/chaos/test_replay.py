@@ -1,7 +1,4 @@
-"""A replay while listeners listen, the worker folds and readers read. Invariant: nobody notices but by the pointer.
-
-`BOTIFY_TEST_REPLAY_LISTENS=1000000` makes it the measurement of docs/replay.md.
-"""
+"""A replay while listeners listen, the worker folds and readers read. Invariant: nobody notices but by the pointer."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ from tests.integration.streams.conftest import with_sources
 from tests.integration.streams.listens import USERS, write_catalogue, write_listens
 from tests.support import Background, eventually, running
 
-LISTENS = int(os.environ.get("BOTIFY_TEST_REPLAY_LISTENS", "10000"))
+LISTENS = int(os.environ.get("BOTIFY_TEST_REPLAY_LISTENS", "3000"))
 TRICKLE = 50
 """Listens that are added at a time while all goes on."""
 

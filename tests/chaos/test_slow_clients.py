@@ -40,12 +40,10 @@ class Served:
 
     @property
     def share(self) -> float:
-        """Return which share was answered."""
         return len(self.took_s) / (len(self.took_s) + len(self.failed))
 
     @property
     def p99_s(self) -> float:
-        """Return what 99 % of the answers took at most."""
         return float(np.quantile(self.took_s, 0.99))
 
     def __str__(self) -> str:
@@ -111,7 +109,6 @@ def attack(client: httpx.Client, **counts: int) -> Iterator[int]:
 
 @pytest.fixture
 def programs(settings: Settings) -> Iterator[ExitStack]:
-    """Programs to be stopped; a recommender is there."""
     write_catalogue(settings, TRACKS)
     with ExitStack() as programs:
         programs.enter_context(running(settings, "botify.services.recommender"))

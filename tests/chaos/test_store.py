@@ -21,7 +21,7 @@ from botify.streams.store.keys import checkpoint_key, default_namespace, feedbac
 from tests.chaos.conftest import PATIENT_S, TRACKS, StartWorker
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.programs import Program
-from tests.chaos.test_scaling import progresses
+from tests.chaos.test_workers import progresses
 from tests.chaos.whole import assert_whole, caught_up
 from tests.integration.core.scraping import get, is_ready, samples
 from tests.integration.services.gateway.conftest import ready, start
@@ -33,10 +33,7 @@ CUT_OFF = 10
 
 
 def write_through(settings: Settings) -> None:
-    """Wait until all that was written so far is in Valkey's file: on a busy disk that takes seconds.
-
-    A partition whose first checkpoint was lost would be refused, rightly: nothing tells it from an emptied store.
-    """
+    """Wait until all that was written so far is in Valkey's file: on a busy disk that takes seconds."""
     redis = connect(settings)
     redis.set("written-through", "yes")
     eventually(lambda: redis.execute_command("WAITAOF", 1, 0, 1_000)[0] == 1)
@@ -45,7 +42,7 @@ def write_through(settings: Settings) -> None:
 
 def test_valkey_is_killed_under_load(settings: Settings, start_worker: StartWorker, stack: EmbeddedStack) -> None:
     workers = [start_worker("worker-1"), start_worker("worker-2")]
-    with Load(settings, listens_for_ever(300, TRACKS, seed=56), per_s=2_000) as load:
+    with Load(settings, listens_for_ever(300, TRACKS, seed=56), per_s=1_000) as load:
         progresses(settings)
         eventually(lambda: feedback_begun(settings))
         write_through(settings)
@@ -60,7 +57,6 @@ def test_valkey_is_killed_under_load(settings: Settings, start_worker: StartWork
 
 @contextmanager
 def out_of_memory(settings: Settings) -> Iterator[None]:
-    """Let Valkey refuse writes inside the block."""
     redis = connect(settings)
     redis.config_set("maxmemory", 1)
     try:
@@ -85,7 +81,7 @@ def test_valkey_is_out_of_memory_under_load(settings: Settings, start_worker: St
             probes.append((answer.status_code, answer.text))
             return all(status == 503 and "out of memory" in text for status, text in probes)
 
-        with Load(settings, listens_for_ever(300, TRACKS, seed=59), per_s=2_000) as load:
+        with Load(settings, listens_for_ever(300, TRACKS, seed=59), per_s=1_000) as load:
             progresses(settings)
             eventually(lambda: all(map(is_ready, ports)) and ready(gateway))
             with out_of_memory(settings):
@@ -123,7 +119,6 @@ class AppendOnlyFiles:
         os.truncate(newest, newest.stat().st_size - CUT_OFF)
 
     def put_back(self) -> None:
-        """Kill Valkey and start it with the copy."""
         self._valkey.kill()
         shutil.rmtree(self._live)
         shutil.copytree(self._copy, self._live)
@@ -136,7 +131,6 @@ def append_only_files(stack: EmbeddedStack, tmp_path: Path) -> AppendOnlyFiles:
 
 
 def owners(settings: Settings) -> set[str]:
-    """Return who holds claims."""
     redis = connect(settings)
     keys = [checkpoint_key(default_namespace(settings.topic_prefix), p) for p in range(settings.partitions)]
     found = {owner.decode() for key in keys if (owner := redis.hget(key, "owner"))}
@@ -158,15 +152,11 @@ def feedback_begun(settings: Settings) -> bool:
     [pytest.param(2, "ROLLED_BACK", id="the same claims"), pytest.param(1, "FENCED", id="former claims")],
 )
 def test_a_store_that_goes_back_is_noticed(
-    settings: Settings,
-    start_worker: StartWorker,
-    append_only_files: AppendOnlyFiles,
-    workers_before: int,
-    outcome: str,
+    settings: Settings, start_worker: StartWorker, append_only_files: AppendOnlyFiles, workers_before: int, outcome: str
 ) -> None:
     names = ("worker-1", "worker-2")
     workers = [start_worker(name, session_timeout_s=PATIENT_S) for name in names[:workers_before]]
-    with Load(settings, listens_for_ever(300, TRACKS, seed=57), per_s=2_000) as load:
+    with Load(settings, listens_for_ever(300, TRACKS, seed=57), per_s=1_000) as load:
         eventually(lambda: len(owners(settings)) == workers_before)  # a worker that joins later makes all claim again
         progresses(settings)
         eventually(lambda: feedback_begun(settings))
@@ -187,16 +177,16 @@ def test_an_emptied_redis_is_refused_and_rebuilt_where_the_operator_says_so(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     topic = Topics.of(settings).listens.name
-    listens = make_listens(10_000, 300, TRACKS, seed=58)
-    produce(settings, topic, listens[:8_000])
+    listens = make_listens(2_500, 300, TRACKS, seed=58)
+    produce(settings, topic, listens[:2_000])
     said = [Feedback(f"said-{at}", at % 300, at % TRACKS, OPINION_KINDS[at % 3], at) for at in range(1_000)]
     produce(settings, Topics.of(settings).feedback.name, said)
     worker = start_worker("worker")
     caught_up(settings)
-    eventually(lambda: sum(describe_topic(settings, topic, worker_group_of(settings)).committed.values()) == 8_000)
+    eventually(lambda: sum(describe_topic(settings, topic, worker_group_of(settings)).committed.values()) == 2_000)
     eventually(lambda: opinions_in_redis(settings) == opinions_of(said))
     connect(settings).flushall()
-    produce(settings, topic, listens[8_000:])
+    produce(settings, topic, listens[2_000:])
     eventually(lambda: not worker.running)
     assert worker.exit_status == 1
     assert worker.said("has no state in Redis, though it had been folded up to offset")

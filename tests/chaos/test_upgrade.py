@@ -18,7 +18,7 @@ from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.programs import Program
 from tests.chaos.test_recommender import Requests, answered
-from tests.chaos.test_scaling import progresses
+from tests.chaos.test_workers import progresses
 from tests.chaos.whole import assert_whole
 from tests.support import eventually, running, stop
 

@@ -34,13 +34,7 @@ def caught_up(settings: Settings, timeout_s: float = CATCH_UP_S) -> None:
 
 
 def assert_whole(settings: Settings, listens: int) -> TopicFold:
-    """Wait for lag 0, then compare everything with an offline fold.
-
-    Parameters
-    ----------
-    listens : int
-        How many different listens were sent: both sides being wrong alike would not do.
-    """
+    """Wait for lag 0, then compare everything with an offline fold."""
     caught_up(settings)
     fold = offline_fold(settings)
     contents = redis_contents(settings)

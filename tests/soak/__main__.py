@@ -1,9 +1,4 @@
-"""`python -m tests.soak --kills 1000 --home DIR`: kill, freeze and stop everything at random under load, then judge.
-
-A round is a deployment of its own on the servers of `--home`: its listeners call the gateway while programs, Valkey and
-the broker are hit, and what they were told is written down. When everything is back, `checker.py` judges. A finished
-round is a line of `rounds.jsonl`; the same command goes on behind the last.
-"""
+"""`python -m tests.soak --kills 1000 --home DIR`: kill, freeze and stop everything at random under load, then judge."""
 
 from __future__ import annotations
 

@@ -30,7 +30,6 @@ def read_operations(path: Path) -> list[Operation]:
 
 
 def acknowledged(operations: Sequence[Operation]) -> list[Operation]:
-    """Return the listens that were."""
     return [one for one in operations if one["kind"] == "listen" and one["status"] == 200]
 
 

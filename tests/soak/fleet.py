@@ -30,16 +30,6 @@ POLL_S = 0.1
 
 
 class Fleet:
-    """Keeps every program running.
-
-    Attributes
-    ----------
-    port : int
-        Of the gateway.
-    ended : list of str
-        Programs that ended by themselves, with their status.
-    """
-
     def __init__(self, stack: EmbeddedStack, settings: Settings) -> None:
         self.port = find_free()
         self.ended: list[str] = []
@@ -71,7 +61,6 @@ class Fleet:
         return f"{kind} {name.partition('-')[0]}"
 
     def stop(self) -> None:
-        """Stop everything, as SIGTERM does."""
         self._stopping.set()
         self._supervisor.join()
         for program in self._programs.values():

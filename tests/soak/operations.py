@@ -34,7 +34,6 @@ class Operations:
         self.swaps = 0
 
     def note(self, kind: str, **what: Any) -> None:
-        """Add a line; `at_s` is when it was over."""
         with self._lock:
             self._file.write(json.dumps({"kind": kind, "at_s": time.monotonic(), **what}) + "\n")
 
@@ -74,7 +73,6 @@ class Reader:
         self._last = ""
 
     def read(self) -> None:
-        """Read a listener."""
         began_s = time.monotonic()
         try:
             self._reader.users([1])

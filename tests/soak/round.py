@@ -39,7 +39,6 @@ READY_S, SETTLED_S = 180.0, 300.0
 
 
 def run_round(stack: EmbeddedStack, home: Path, seed: int, kills: int) -> dict[str, Any]:
-    """Run a round and return its line of the report."""
     settings = stack.settings.with_(
         home=home,
         topic_prefix=f"soak-{uuid.uuid4().hex[:8]}",
@@ -83,7 +82,6 @@ def run_round(stack: EmbeddedStack, home: Path, seed: int, kills: int) -> dict[s
 
 @contextmanager
 def _load(operations: Operations, settings: Settings, port: int, seed: int) -> Iterator[None]:
-    """Call, read and swap in threads."""
     stopping = threading.Event()
     with ExitStack() as ending:
         ending.callback(stopping.set)
@@ -106,7 +104,6 @@ def _is_ready(port: int) -> bool:
 
 
 def _settled(settings: Settings) -> bool:
-    """Say whether everything is folded and learned from."""
     end = {p: at for p, at in end_offsets(settings, Topics.of(settings).listens.name).items() if at}
     return checkpoints(settings) == end and all_learned(settings)
 

@@ -12,7 +12,6 @@ SLOWER_S = 0.05
 
 
 def main() -> None:
-    """Run it."""
     recommend = StickyArtist.recommend
 
     def slowly(self: StickyArtist, batch: Batch) -> Answers:

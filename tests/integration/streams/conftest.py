@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -29,14 +28,3 @@ def with_sources(settings: Settings, work: Callable[[ReplaySources], Awaitable[T
             return await work(sources)
 
     return asyncio.run(go())
-
-
-@pytest.fixture
-def wait_until() -> Callable[..., None]:
-    def wait(condition: Callable[[], bool], deadline_s: float) -> None:
-        give_up = time.monotonic() + deadline_s
-        while not condition():
-            assert time.monotonic() < give_up, f"not within {deadline_s} s"
-            time.sleep(0.01)
-
-    return wait

@@ -18,7 +18,6 @@ from botify.streams.snapshot import SnapshotError, load, save
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import default_namespace, id_of
 from botify.streams.store.namespaces import NamespaceRecord, NamespaceRecords
-from botify.streams.store.redis_store import RedisContents, digest
 from botify.streams.verify import VerifyError, verify
 from tests.integration.streams.conftest import with_sources
 from tests.integration.streams.listens import fold_live, write_listens
@@ -32,26 +31,10 @@ def snapshot(folded: Settings, tmp_path: Path) -> Path:
     return path
 
 
-def digests(settings: Settings, namespace: str) -> list[dict[str, str]]:
-    async def work(sources):
-        contents = RedisContents(sources.redis, namespace)
-        return [await digest(contents, partition) for partition in sources.state.end]
-
-    return with_sources(settings, work)
-
-
 def clear(settings: Settings) -> None:
     redis = connect(settings)
     for key in redis.scan_iter(f"{{{settings.topic_prefix}*"):
         redis.unlink(key)
-
-
-def test_what_is_loaded_is_what_was_saved(folded: Settings, snapshot: Path) -> None:
-    before = digests(folded, default_namespace(folded.topic_prefix))
-    clear(folded)
-    record = with_sources(folded, lambda sources: load(sources, snapshot))
-    assert digests(folded, record.namespace) == before
-    assert verify(folded, record.namespace).ok
 
 
 def test_a_loaded_state_knows_which_exclusions_it_has_seen(folded: Settings, tmp_path: Path) -> None:

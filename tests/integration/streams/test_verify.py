@@ -29,12 +29,6 @@ def test_a_state_that_was_folded_is_equal(folded: Settings, one_by_one: bool) ->
     assert report.compared["popularity:1h"] > 500
 
 
-def test_a_state_without_anything_is_equal_to_nothing(settings: Settings) -> None:
-    report = verify(settings)
-    assert report.ok
-    assert report.records == 0
-
-
 def test_a_state_that_is_behind_is_compared_as_far_as_it_is_and_says_that_nobody_folds(
     folded: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,11 +87,6 @@ def test_the_last_bit_of_a_score_is_seen(folded: Settings) -> None:
     (difference,) = verify(folded).differences
     assert (difference.collection, difference.item) == ("popularity:1d", member)
     assert (difference.expected, difference.found) == (score, nudged)
-
-
-def test_no_copy_is_left_in_redis(folded: Settings) -> None:
-    verify(folded)
-    assert list(connect(folded).scan_iter(f"*{folded.topic_prefix}*copy*")) == []
 
 
 def test_a_state_of_another_topic_is_refused(folded: Settings) -> None:

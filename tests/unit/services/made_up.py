@@ -104,7 +104,6 @@ class Learned(NamedTuple):
 
 @cache
 def learned(seed: int = 0) -> Learned:
-    """Learn the log."""
     log = made_up_log(seed)
     next_track, graph, factors = NextTrack(), ItemGraph(TRACKS), FactorModel(TRACKS)
     next_track.learn(
@@ -120,8 +119,6 @@ def learned(seed: int = 0) -> Learned:
 
 
 class Listener(NamedTuple):
-    """What is known of one listener."""
-
     heard: Sequence[Listen] = ()
     said: Sequence[Said] = ()
 
@@ -131,13 +128,7 @@ class Listener(NamedTuple):
 
 
 class MadeUp:
-    """A gateway whose requests the recommenders answer at once; listener n is the n-th of those given.
-
-    Parameters
-    ----------
-    wanted : str
-        The recommender of all listeners.
-    """
+    """A gateway whose requests the recommenders answer at once; listener n is the n-th of those given."""
 
     def __init__(self, wanted: str, listeners: Sequence[Listener], seed: int = 0) -> None:
         self.wanted, self.models, self.requests = wanted, learned(seed), list[RecommendationRequest]()
@@ -180,14 +171,12 @@ class MadeUp:
         self.listeners[user] = before._replace(said=[*before.said, *said])
 
     def answer(self, user: int, request_id: str = "r", filters: Sequence[str] = (), n: int = 10) -> list[Recommended]:
-        """Return what the gateway recommends, with reasons."""
         query = RecommendationsQuery(n=n, filter=list(filters), explain=True)  # type: ignore[arg-type]
         answered = self.runner.run(self.gateway.recommend(user, user, query, RequestId(request_id)))
         assert not answered.fallback
         return Recommendations.model_validate_json(answered.body).items
 
     def ask(self, request: RecommendationRequest) -> PendingReply:
-        """Answer as a recommender does."""
         self.requests.append(request)
         state, likes = self.folded[request.user]
         slate = request.slate
@@ -207,7 +196,6 @@ class MadeUp:
 
 
 def state_of_listens(listens: Sequence[Listen]) -> UserState | None:
-    """Fold listens."""
     state = UserState()
     for listen in listens:
         state.fold(listen)
@@ -215,7 +203,6 @@ def state_of_listens(listens: Sequence[Listen]) -> UserState | None:
 
 
 def likes_of_listens(listens: Sequence[Listen]) -> Likes:
-    """Fold listens."""
     likes = Likes()
     for listen in listens:
         likes.fold(listen)
@@ -223,5 +210,4 @@ def likes_of_listens(listens: Sequence[Listen]) -> Likes:
 
 
 def heard_by(user: int, most: int = 50, seed: int = 0) -> list[Listen]:
-    """Return the first listens of a user of the log."""
     return [one for one in made_up_log(seed).listens if one.user == user][:most]

@@ -12,18 +12,10 @@ from botify.services.recommender.dispatch import rank
 from botify.services.recommender.factors import ServedFactors
 from botify.services.recommender.filters import Filters
 from botify.services.recommender.protocol import Batch
-from botify.services.recommender.slates import EXPLORE, from_state
+from botify.services.recommender.slates import from_state
 from botify.streams.folds.feedback import Said
 from botify.streams.learner.models.next_track import NextTrack
-from tests.unit.services.made_up import (
-    CATALOGUE,
-    TRACKS,
-    Listener,
-    MadeUp,
-    heard_by,
-    made_up_log,
-    state_of_listens,
-)
+from tests.unit.services.made_up import CATALOGUE, TRACKS, Listener, MadeUp, heard_by, made_up_log, state_of_listens
 
 NOW_MS = made_up_log().now_ms
 USERS = range(0, 120, 3)
@@ -71,12 +63,6 @@ def test_neither_what_is_liked_nor_what_is_disliked_is_recommended(wanted: str) 
         assert not {item.number for item in items} & {40, 41, 42, 43}
 
 
-def test_sign_up_likes_are_enough_for_recommenders_of_sessions() -> None:
-    service = MadeUp("sticky_artist", [Listener([], [(NOW_MS, 41, "like")])])
-    items = [item for item in service.answer(0, n=2) if item.reason and item.reason.policy == "sticky_artist"]
-    assert {item.artist for item in items} == {"artist 2"}
-
-
 def test_a_like_counts_from_the_next_call_on() -> None:
     service = MadeUp("next_track", [Listener()])
     first = service.answer(0)
@@ -89,7 +75,6 @@ def test_a_like_counts_from_the_next_call_on() -> None:
 
 
 def asked(listener: Listener, filters: list[str]) -> Batch:
-    """A request whose filters are known to recommenders."""
     state = state_of_listens(listener.heard)
     request = from_state(RecommendationRequest("r", 0, "s", 0, 0, 0.0, NOW_MS, 0), state)
     batch = Batch.of([request], [state])
@@ -136,7 +121,6 @@ def test_next_track_ranks_within_what_passes_as_it_ranks_all(user: int | None, f
 def test_others_rank_within_what_passes_as_they_rank_all(
     name: str, filters: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the clusters that fit best have nothing that passes."""
     listener = Listener(heard_by(3))
     service = MadeUp("fism", [listener])
     recommender, filtered = service.recommenders[name], asked(listener, filters)
@@ -149,19 +133,7 @@ def test_others_rank_within_what_passes_as_they_rank_all(
     assert [track for track in found if track in passing] == [track for track in everything if track in passing]
 
 
-@pytest.mark.parametrize("filters", FILTERS)
-def test_a_filtered_answer_is_of_the_model(filters: list[str]) -> None:
-    everybody = [Listener(heard_by(user)) for user in range(20)]
-    service = MadeUp("next_track", everybody)
-    policies = [
-        item.reason.policy for user in range(20) for item in service.answer(user, filters=filters) if item.reason
-    ]
-    assert len(policies) == 200
-    assert policies.count("next_track") > 200 * (1 - EXPLORE) - 10
-
-
 def test_one_artists_tracks_come_in_the_order_of_the_model() -> None:
-    """Diversity takes nothing from tracks that are all of one artist."""
     listener = Listener(heard_by(0))
     service = MadeUp("next_track", [listener])
     items = service.answer(0, "without an exploring place", ["artist:artist 13"])

@@ -1,7 +1,4 @@
-"""Invariant: a process that is ready compiles nothing more: it would neither answer nor stop for half a minute.
-
-numba compiles a function once more for an array that is read-only or not contiguous, as views of messages are.
-"""
+"""Invariant: a process that is ready compiles nothing more: it would neither answer nor stop for half a minute."""
 
 from __future__ import annotations
 
@@ -40,7 +37,6 @@ def test_what_runs_after_the_start_is_compiled_by_then() -> None:
 
 
 def work() -> None:
-    """Do what learners, recommenders and workers do."""
     learner = Learner(CATALOGUE)
     for some in batches(LISTENS, 700):
         learner = Learner.restore(learner.state(), CATALOGUE)
@@ -53,7 +49,6 @@ def work() -> None:
 
 
 def rank(snapshot: bytes) -> None:
-    """Rank histories that are views of a message."""
     model = model_of_snapshot(snapshot)
     tracks = np.frombuffer(np.arange(6).tobytes(), np.int64)
     for values in (np.ones(6, np.float32), np.frombuffer(bytes(24), np.float32), np.ones((6, 2), np.float32)[:, 0]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from botify.core.settings import Settings
 from botify.schemas.external_ids import datasets_directory
-from botify.schemas.topics import Topics
+from botify.schemas.topics import Topics, create_topics
 from botify.services.cli.main import build_cli
 from botify.services.errors import StateError
 from botify.streams.store.connect import RedisUnreachableError
@@ -22,8 +23,11 @@ def botify(settings: Settings, *arguments: str) -> Result:
     return CliRunner().invoke(build_cli(), arguments, env={**settings.to_env(), "COLUMNS": "160"})
 
 
-@pytest.fixture
-def folded(settings: Settings) -> Settings:
+@pytest.fixture(scope="module")
+def folded(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    home, prefix = tmp_path_factory.mktemp("folded"), f"test-{uuid.uuid4().hex[:8]}"
+    settings = servers.with_(home=home, topic_prefix=prefix, partitions=4)
+    create_topics(settings)
     write_catalogue(settings, 50)
     produce(settings, Topics.of(settings).listens.name, make_listens(300, users=20, tracks=50, seed=1))
     with running(settings, "botify.streams.worker"):
@@ -70,12 +74,6 @@ def test_a_listener_is_shown_with_the_last_listens(folded: Settings) -> None:
     assert len(rows) == len(listens)
 
 
-def test_a_title_in_brackets_is_shown_whole(folded: Settings) -> None:
-    titled = [track._replace(title=f"[Live] {track.track}") for track in make_tracks(50)]
-    produce(folded, Topics.of(folded).catalogue.name, titled)
-    assert "[Live] " in botify(folded, "inspect", "popular").output
-
-
 def test_external_ids_are_shown_and_accepted(folded: Settings) -> None:
     tracks = [track._replace(external_id=f"spotify:{track.track}") for track in make_tracks(50)]
     produce(folded, Topics.of(folded).catalogue.name, tracks)
@@ -89,13 +87,6 @@ def test_external_ids_are_shown_and_accepted(folded: Settings) -> None:
     assert f"listener u3 (number 3): {len(listens)} listens" in shown
     assert f"spotify:{listens[-1].track} " in next(line for line in shown.splitlines() if line.startswith("│"))
     assert "spotify:" in botify(folded, "inspect", "popular").output
-
-
-def test_what_is_popular_is_shown(folded: Settings) -> None:
-    shown = botify(folded, "inspect", "popular", "--half-life", "1h", "--count", "5")
-    assert shown.exit_code == 0
-    assert "most popular with a half-life of 1h" in shown.output
-    assert len([line for line in shown.output.splitlines() if line.startswith("│")]) == 5
 
 
 @pytest.mark.parametrize(

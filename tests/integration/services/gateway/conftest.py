@@ -48,13 +48,11 @@ def _answers(client: httpx.Client) -> bool:
 
 
 def ready(client: httpx.Client) -> bool:
-    """Whether listeners are served."""
     return client.get("/readyz").status_code == 200
 
 
 @pytest.fixture
 def gateway(settings: Settings) -> Iterator[StartGateway]:
-    """Start gateways; those returned are ready."""
     with ExitStack() as programs:
 
         def start_ready(name: str = "gateway", **env: object) -> httpx.Client:

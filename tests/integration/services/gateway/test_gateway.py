@@ -34,7 +34,6 @@ from tests.support import (
     produce_raw,
     read_topic,
     running,
-    stop,
     write_catalogue,
 )
 
@@ -45,7 +44,6 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """The course's experiment is served."""
     return settings.with_(experiments=COURSE)
 
 
@@ -188,17 +186,8 @@ def test_the_first_call_after_a_catalogue_is_published_is_answered(settings: Set
         answer = client.post("/next/42", json={"track": 7, "time": 0.5})
         assert answer.status_code == 200, answer.text
         assert ready(client)
+    assert "Traceback" not in log_of(settings)  # it was asked to stop
     assert [listen.track for listen in of_user(settings, 42)] == [7]
-
-
-def test_it_stops_in_time_and_cleanly(settings: Settings, gateway: StartGateway) -> None:
-    write_catalogue(settings, TRACKS)
-    with running(
-        settings, "botify.services.gateway", {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
-    ) as process:
-        eventually(lambda: "ready" in log_of(settings, "botify.services.gateway"))
-        stop(process, timeout_s=8)
-    assert "Traceback" not in log_of(settings, "botify.services.gateway")
 
 
 def test_a_port_in_use_is_one_clear_message(settings: Settings, gateway: StartGateway) -> None:

@@ -10,13 +10,7 @@ from botify.services.recommender.protocol import Batch
 from botify.streams.learner.models.next_track_projection import model_of_snapshot
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
-from tests.integration.services.recommender.test_service import (
-    answers,
-    ask,
-    in_this_process,
-    requests,
-    steps_until,
-)
+from tests.integration.services.recommender.test_service import answers, ask, in_this_process, requests, steps_until
 from tests.learning import all_learned, assert_learned
 from tests.support import eventually, make_listens, make_tracks, produce, running, write_catalogue
 

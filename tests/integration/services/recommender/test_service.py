@@ -6,12 +6,14 @@ import io
 import json
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 import fastavro
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Message
 from confluent_kafka.admin import AdminClient
 
 from botify.core.kafka.admin import end_offsets
@@ -20,7 +22,7 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec, load
 from botify.schemas.dead_letters import PREFIX
 from botify.schemas.events import Recommendation, RecommendationRequest
-from botify.schemas.topics import Topics
+from botify.schemas.topics import Topics, create_topics
 from botify.services.experiments import COURSE, load_experiments
 from botify.services.recommender.__main__ import RecommenderMetrics, build_service
 from botify.services.recommender.baselines import StickyArtist
@@ -51,7 +53,6 @@ EXPERIMENTS = load_experiments(COURSE, {"random", "sticky_artist", "toppop"})
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """The course's experiment is served."""
     return settings.with_(experiments=COURSE)
 
 
@@ -75,105 +76,124 @@ def answers(settings: Settings) -> list[Recommendation]:
 
 
 def answered(settings: Settings, n: int) -> list[Recommendation]:
-    """Wait for as many answers."""
     topic = Topics.of(settings).recommendations.name
     eventually(lambda: sum(end_offsets(settings, topic).values()) >= n, what=f"{n} recommendations")
     return answers(settings)
 
 
 def committed(settings: Settings) -> bool:
-    """Whether the group has committed every request."""
     reader, topic = OffsetReader(settings), Topics.of(settings).recommendation_requests.name
     ends = reader.ends()
     ours = reader.committed(ends).get(f"{settings.topic_prefix}-{GROUP}", {})
     return all(ours.get(at, 0) == end for at, end in ends.items() if at[0] == topic)
 
 
-def test_every_request_is_answered_once_and_says_how(settings: Settings) -> None:
+class Served(NamedTuple):
+    """A service that was asked everything below at once, and stopped."""
+
+    settings: Settings
+    asked: dict[str, RecommendationRequest]
+    bad: list[tuple[bytes | None, bytes | None]]
+    messages: list[Message]
+    answers: dict[str, Recommendation]
+
+    def of(self, first: int, count: int) -> list[tuple[RecommendationRequest, Recommendation]]:
+        ids = [f"s{number}:0" for number in range(first, first + count)]
+        return [(self.asked[id_], self.answers[id_]) for id_ in ids]
+
+
+def of_earlier_schema(version: int, request: RecommendationRequest) -> tuple[bytes, bytes]:
+    schema = next(one for one in load() if (one.subject, one.version) == ("recommendation-request", version))
+    fields = [field["name"] for field in json.loads(schema.text)["fields"]]
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, schema.parse(), {name: getattr(request, name) for name in fields})
+    return key_of(request.user), b"\0" + schema.id.to_bytes(4, "big") + body.getvalue()
+
+
+@pytest.fixture(scope="module")
+def served(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    home, prefix = tmp_path_factory.mktemp("served"), f"test-{uuid.uuid4().hex[:8]}"
+    settings = servers.with_(home=home, topic_prefix=prefix, partitions=4, experiments=COURSE)
+    create_topics(settings)
     write_catalogue(settings, TRACKS)
-    asked = requests(1000)
-    ask(settings, asked)
+    plain, earlier = requests(300), requests(2, first=300)
+    listed = [one._replace(list_size=12) for one in requests(20, first=400)]
+    named = [one._replace(reply_partition=at % 4 if at % 3 else None) for at, one in enumerate(requests(60, first=500))]
+    late, unknown = requests(20, first=600, in_s=-1.0), requests(40, first=700, track=TRACKS + 7)
+    (one,) = requests(1, first=800)
+    key = key_of(one.user)
+    bad: list[tuple[bytes | None, bytes | None]] = [
+        (key, CODEC.encode(one)[:-1]),
+        (key, b""),
+        (key, CODEC.encode(one._replace(fraction=7.0))),
+        (b"4711", CODEC.encode(one)),
+        (key, CODEC.encode(one._replace(reply_partition=settings.partitions))),
+        (key, CODEC.encode(one._replace(reply_partition=-1))),
+        (key, b"\xff" * 999_800),
+    ]
+    topics, asked = Topics.of(settings), [*plain, *listed, *named, *late, *unknown]
+    ask(settings, asked[:200])
+    produce_raw(settings, topics.recommendation_requests.name, bad)
+    ask(settings, asked[200:])
+    old = [of_earlier_schema(version, request) for version, request in enumerate(earlier, start=1)]
+    produce_raw(settings, topics.recommendation_requests.name, old)
     with running(settings, SERVICE) as service:
-        replies = answered(settings, 1000)
+        answered(settings, 422)
         eventually(lambda: committed(settings))
     assert service.returncode == 0
-    by_id = {reply.request_id: reply for reply in replies}
-    assert len(replies) == len(by_id) == 1000
-    for request in asked:
-        reply, assigned = by_id[request.request_id], EXPERIMENTS.assign(request.user)
-        assert (reply.user, reply.timestamp_ms) == (request.user, request.timestamp_ms)
-        assert reply.treatments == assigned.treatments
-        assert reply.recommender == assigned.recommender
-        if reply.recommender == "sticky_artist":
-            assert ARTIST_OF[reply.track] == ARTIST_OF[request.track]
-            assert reply.propensity == 1 / 5
-        else:
-            assert reply.propensity == 1 / TRACKS
-        assert reply.state_freshness == 0
-        assert reply.latency_ms >= 0
-    assert {reply.recommender for reply in replies} == {"random", "sticky_artist"}
+    messages = read_topic(settings, topics.recommendations.name)
+    answers = [CODEC.decode(message.value(), Recommendation) for message in messages]
+    by_id = {answer.request_id: answer for answer in answers}
+    assert len(answers) == len(by_id) == 422, "each is answered once"
+    return Served(settings, {one.request_id: one for one in [*asked, *earlier]}, bad, messages, by_id)
 
 
-def test_a_request_for_a_list_gets_one(settings: Settings) -> None:
-    write_catalogue(settings, TRACKS)
-    with running(settings, SERVICE):
-        ask(settings, [one._replace(list_size=12) for one in requests(20)] + requests(10, first=20))
-        given = {one.request_id: one for one in answered(settings, 30)}
-    for number in range(30):
-        answer = given[f"s{number}:0"]
-        if number < 20:
-            assert answer.ranking is not None
-            assert len(set(answer.ranking)) == (5 if answer.recommender == "sticky_artist" else 12)
-            assert (answer.track, answer.propensity) == (answer.ranking[0], 1.0)
-        else:
-            assert answer.ranking is None
+def test_an_answer_says_how_it_was_made(served: Served) -> None:
+    for request, answer in served.of(0, 300):
+        assigned = EXPERIMENTS.assign(request.user)
+        assert (answer.user, answer.timestamp_ms) == (request.user, request.timestamp_ms)
+        assert (answer.treatments, answer.recommender) == (assigned.treatments, assigned.recommender)
+        if answer.recommender == "sticky_artist":
+            assert ARTIST_OF[answer.track] == ARTIST_OF[request.track]
+        assert answer.propensity == (1 / 5 if answer.recommender == "sticky_artist" else 1 / TRACKS)
+        assert (answer.state_freshness, answer.ranking) == (0, None)
+        assert answer.latency_ms >= 0
+    assert {answer.recommender for _, answer in served.of(0, 300)} == {"random", "sticky_artist"}
 
 
-def test_answers_are_keyed_by_user(settings: Settings) -> None:
-    write_catalogue(settings, TRACKS)
-    ask(settings, requests(50))
-    with running(settings, SERVICE):
-        answered(settings, 50)
-    for message in read_topic(settings, Topics.of(settings).recommendations.name):
-        user = CODEC.decode(message.value(), Recommendation).user
-        assert message.key() == key_of(user)
-        assert message.partition() == partition_of(user, settings.partitions)
+def test_a_request_for_a_list_gets_one(served: Served) -> None:
+    for _, answer in served.of(400, 20):
+        assert answer.ranking is not None
+        assert len(set(answer.ranking)) == (5 if answer.recommender == "sticky_artist" else 12)
+        assert (answer.track, answer.propensity) == (answer.ranking[0], 1.0)
 
 
-def test_an_answer_goes_to_the_partition_that_its_request_names(settings: Settings) -> None:
-    """Requests without one, also those of earlier schemas, are answered in the user's own partition."""
-    write_catalogue(settings, TRACKS)
-    asked = requests(60)
-    named = {one.request_id: number % settings.partitions for number, one in enumerate(asked) if number % 3}
-    ask(settings, [one._replace(reply_partition=named.get(one.request_id)) for one in asked])
-    with running(settings, SERVICE):
-        answered(settings, 60)
-    found = {
-        CODEC.decode(message.value(), Recommendation).request_id: (message.key(), message.partition())
-        for message in read_topic(settings, Topics.of(settings).recommendations.name)
-    }
-    assert found == {
-        one.request_id: (key_of(one.user), named.get(one.request_id, partition_of(one.user, settings.partitions)))
-        for one in asked
+def test_an_answer_goes_to_the_partition_that_its_request_names_or_to_the_users(served: Served) -> None:
+    assert {answer.user for _, answer in served.of(300, 2)} == {0, 1}
+    for message in served.messages:
+        request = served.asked[CODEC.decode(message.value(), Recommendation).request_id]
+        named, own = request.reply_partition, partition_of(request.user, served.settings.partitions)
+        assert (message.key(), message.partition()) == (key_of(request.user), own if named is None else named)
+
+
+def test_who_is_asked_too_late_does_not_answer(served: Served) -> None:
+    assert not {f"s{number}:0" for number in range(600, 620)} & served.answers.keys()
+    assert "expired=20" in (served.settings.home / f"{SERVICE}.log").read_text()
+
+
+def test_bad_requests_are_dead_lettered(served: Served) -> None:
+    topics = Topics.of(served.settings)
+    letters = read_topic(served.settings, topics.dead_letters.name)
+    assert sorted((letter.key(), letter.value() or b"") for letter in letters) == sorted(served.bad)
+    assert {dict(letter.headers())[PREFIX + "topic"] for letter in letters} == {
+        topics.recommendation_requests.name.encode()
     }
 
 
-def test_a_request_of_an_earlier_schema_is_answered_in_the_users_partition(settings: Settings) -> None:
-    write_catalogue(settings, TRACKS)
-    topics = Topics.of(settings)
-    for version in (1, 2):
-        schema = next(one for one in load() if (one.subject, one.version) == ("recommendation-request", version))
-        fields = [field["name"] for field in json.loads(schema.text)["fields"]]
-        (request,) = requests(1, first=version)
-        body = io.BytesIO()
-        fastavro.schemaless_writer(body, schema.parse(), {name: getattr(request, name) for name in fields})
-        value = b"\0" + schema.id.to_bytes(4, "big") + body.getvalue()
-        produce_raw(settings, topics.recommendation_requests.name, [(key_of(request.user), value)])
-    with running(settings, SERVICE):
-        answered(settings, 2)
-    for message in read_topic(settings, topics.recommendations.name):
-        user = CODEC.decode(message.value(), Recommendation).user
-        assert message.partition() == partition_of(user, settings.partitions)
+def test_what_a_recommender_cannot_answer_its_fallback_does(served: Served) -> None:
+    answers = [answer for _, answer in served.of(700, 40)]
+    assert {(answer.recommender, answer.propensity) for answer in answers} == {("random", 1 / TRACKS)}
+    assert {arm for answer in answers for arm in answer.treatments.values()} == {"C", "T1"}
 
 
 def test_freshness_says_how_many_listens_of_the_session_the_state_had_seen(settings: Settings) -> None:
@@ -198,54 +218,6 @@ def test_freshness_says_how_many_listens_of_the_session_the_state_had_seen(setti
     for user, listen in last.items():
         assert replies[f"r{user}"].state_freshness == listen.position + 1
         assert replies[f"n{user}"].state_freshness == 0
-
-
-def test_who_is_asked_too_late_does_not_answer(settings: Settings) -> None:
-    write_catalogue(settings, TRACKS)
-    ask(settings, [*requests(20, in_s=-1.0), *requests(10, first=20)])
-    with running(settings, SERVICE):
-        answered(settings, 10)
-        eventually(lambda: committed(settings))
-    assert {reply.request_id for reply in answers(settings)} == {f"s{i}:0" for i in range(20, 30)}
-    assert "expired=20" in (settings.home / f"{SERVICE}.log").read_text()
-
-
-def test_bad_requests_are_dead_lettered_and_all_others_answered(settings: Settings) -> None:
-    topics = Topics.of(settings)
-    write_catalogue(settings, TRACKS)
-    (one,) = requests(1, first=500)
-    bad: list[tuple[bytes | None, bytes | None]] = [
-        (key_of(one.user), CODEC.encode(one)[:-1]),
-        (key_of(one.user), b""),
-        (key_of(one.user), CODEC.encode(one._replace(fraction=7.0))),
-        (b"4711", CODEC.encode(one)),
-        (key_of(one.user), CODEC.encode(one._replace(reply_partition=settings.partitions))),
-        (key_of(one.user), CODEC.encode(one._replace(reply_partition=-1))),
-        (key_of(one.user), b"\xff" * 999_800),
-    ]
-    ask(settings, requests(10))
-    produce_raw(settings, topics.recommendation_requests.name, bad)
-    ask(settings, requests(10, first=10))
-    with running(settings, SERVICE) as service:
-        answered(settings, 20)
-        eventually(lambda: committed(settings))
-        assert service.poll() is None
-    letters = read_topic(settings, topics.dead_letters.name)
-    assert sorted((letter.key(), letter.value() or b"") for letter in letters) == sorted(bad)
-    assert {dict(letter.headers())[PREFIX + "topic"] for letter in letters} == {
-        topics.recommendation_requests.name.encode()
-    }
-    assert len(answers(settings)) == 20
-
-
-def test_what_a_recommender_cannot_answer_its_fallback_does(settings: Settings) -> None:
-    write_catalogue(settings, TRACKS)
-    ask(settings, requests(40, track=TRACKS + 7))
-    with running(settings, SERVICE):
-        replies = answered(settings, 40)
-    assert {reply.recommender for reply in replies} == {"random"}
-    assert {reply.propensity for reply in replies} == {1 / TRACKS}
-    assert {arm for reply in replies for arm in reply.treatments.values()} == {"C", "T1"}
 
 
 def test_after_a_kill_what_was_not_committed_is_answered_again_with_the_same_tracks(settings: Settings) -> None:
@@ -311,8 +283,6 @@ def in_this_process(settings: Settings, experiments: str) -> Iterator[Recommende
 
 
 def steps_until(service: RecommenderService, condition: Callable[[], bool]) -> None:
-    """Let it answer until a condition is true."""
-
     def stepped() -> bool:
         service.step(0.05)
         return condition()

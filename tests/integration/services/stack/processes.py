@@ -3,19 +3,9 @@
 import os
 import subprocess
 import sys
-import time
 
 from botify.services.stack.record import StackRecord
-
-DEADLINE_S = 60.0
-
-
-def wait_for(condition, what, deadline_s=DEADLINE_S):
-    give_up = time.monotonic() + deadline_s
-    while not (value := condition()):
-        assert time.monotonic() < give_up, f"no {what} within {deadline_s:.0f} s"
-        time.sleep(0.02)
-    return value
+from tests.support import eventually
 
 
 def python(home, code):
@@ -26,11 +16,9 @@ def python(home, code):
 
 
 def ready_record(home, process):
-    """Wait until the stack of a process is ready."""
-
     def ready():
         assert process.poll() is None, "the owner of the stack ended"
         record = StackRecord.read(home)
         return record if record is not None and record.ready else None
 
-    return wait_for(ready, "ready stack")
+    return eventually(ready, what="ready stack")

@@ -6,11 +6,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from botify.core.kafka.config import common_config, consumer_config, producer_config
-from botify.core.settings import STACK_FILE, Settings
 from botify.services.errors import PortTakenError, StackError
 from botify.services.stack.embedded import EmbeddedStack
 from botify.services.stack.status import read_status
-from tests.integration.services.stack.processes import wait_for
+from tests.support import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -45,19 +44,6 @@ def redis_of(settings):
     return redis.Redis.from_url(settings.redis_url, socket_timeout=10)
 
 
-def test_a_stopped_stack_starts_again_with_its_data(tmp_path):
-    with EmbeddedStack(tmp_path) as first:
-        before = first.settings
-        make_topic(before)
-        produce(before, b"one", b"two")
-        redis_of(before).set("kept", "yes")
-    assert not (tmp_path / STACK_FILE).exists()
-    with EmbeddedStack(tmp_path) as second:
-        assert second.settings == before
-        assert consume(second.settings, 2) == [b"one", b"two"]
-        assert redis_of(second.settings).get("kept") == b"yes"
-
-
 def test_killed_servers_keep_what_they_acknowledged(stack):
     make_topic(stack.settings)
     produce(stack.settings, b"one")
@@ -75,21 +61,8 @@ def test_a_paused_server_keeps_its_process_and_answers_again(stack):
     stack.valkey.pause()
     assert not stack.valkey.answers()
     stack.valkey.resume()
-    wait_for(stack.valkey.answers, "answer after the pause")
+    eventually(stack.valkey.answers, what="answer after the pause")
     assert stack.valkey.pid == pid
-
-
-def test_a_paused_server_can_be_stopped(stack):
-    stack.valkey.pause()
-    stack.valkey.stop(grace_s=10)
-    assert stack.valkey.exit_status == 0
-    stack.valkey.start()
-
-
-def test_settings_of_other_processes_find_the_stack(stack):
-    found = Settings.from_env({"BOTIFY_HOME": str(stack.home)})
-    assert found.kafka_bootstrap_servers == stack.kafka.bootstrap_servers
-    assert found.redis_url == stack.valkey.url
 
 
 def test_a_directory_has_one_stack_at_a_time(stack):

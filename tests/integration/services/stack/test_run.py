@@ -17,7 +17,8 @@ from botify.services.stack.server import ChildProcess, stop_all
 from botify.services.stack.status import read_status
 from botify.services.stack.supervisor import Supervisor
 from botify.services.stack.watchdog import Watchdog
-from tests.integration.services.stack.processes import python, ready_record, wait_for
+from tests.integration.services.stack.processes import python, ready_record
+from tests.support import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -51,33 +52,26 @@ def child(tmp_path, watchdog, code, name="child"):
     return ChildProcess(name, [sys.executable, "-c", code], log_path=tmp_path / f"{name}.log", watchdog=watchdog)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_everything_and_keeps_the_data(tmp_path, number):
-    owner = python(tmp_path, FOREGROUND)
-    record = ready_record(tmp_path, owner)
-    owner.send_signal(number)
-    assert owner.wait(60) == 0
-    assert gone(record)
-    assert not (tmp_path / STACK_FILE).exists()
-    assert (tmp_path / "kafka" / "meta.properties").exists()
-
-
 def test_an_owner_killed_by_sigkill_leaves_no_children(tmp_path):
     owner = python(tmp_path, FOREGROUND)
     record = ready_record(tmp_path, owner)
     owner.kill()
     owner.wait(60)
-    wait_for(lambda: gone(record), "end of the orphans")
+    eventually(lambda: gone(record), what="end of the orphans")
 
 
-def test_a_killed_server_is_restarted(tmp_path):
+def test_a_killed_server_is_restarted_and_an_interrupt_stops_all_and_keeps_the_data(tmp_path):
     owner = python(tmp_path, FOREGROUND)
     before = ready_record(tmp_path, owner)
     before.processes["valkey"].process().kill()
-    wait_for(lambda: ready_record(tmp_path, owner).processes["valkey"] != before.processes["valkey"], "new valkey")
-    assert ready_record(tmp_path, owner).processes["kafka"] == before.processes["kafka"]
-    assert stop_stack(tmp_path)
+    eventually(lambda: ready_record(tmp_path, owner).processes["valkey"] != before.processes["valkey"])
+    record = ready_record(tmp_path, owner)
+    assert record.processes["kafka"] == before.processes["kafka"]
+    owner.send_signal(signal.SIGINT)
     assert owner.wait(60) == 0
+    assert gone(record)
+    assert not (tmp_path / STACK_FILE).exists()
+    assert (tmp_path / "kafka" / "meta.properties").exists()
 
 
 def test_a_background_stack_runs_until_it_is_stopped(tmp_path, monkeypatch, no_given_servers):
@@ -105,7 +99,7 @@ def test_programs_start_after_the_topics_and_end_with_the_block(tmp_path, monkey
         counts = partition_counts(AdminClient(common_config(running.settings)))
         assert counts["botify.listens"] == 2
         log = tmp_path / "logs" / "worker-1.log"
-        wait_for(lambda: running.settings.redis_url in log.read_text(), "address of this stack in the program")
+        eventually(lambda: running.settings.redis_url in log.read_text(), what="address of this stack in the program")
     assert gone(record)
     assert not (tmp_path / STACK_FILE).exists()
 
@@ -126,7 +120,7 @@ def test_a_program_that_keeps_crashing_stays_stopped_and_the_servers_run(tmp_pat
             running.supervisor.check()
             return StackRecord.read(tmp_path).given_up
 
-        wait_for(given_up, "end of the restarts")
+        eventually(given_up, what="end of the restarts")
         assert StackRecord.read(tmp_path).survivors().keys() == {"kafka", "valkey", "gateway-1"}
         problems = read_status(running.settings, interval_s=0.0).problems
         assert len(problems) == 1, problems
@@ -146,7 +140,7 @@ def test_a_crashed_child_gets_a_new_process(tmp_path, watchdog):
         supervisor.check()
         return sleeper.running
 
-    wait_for(restarted, "restart")
+    eventually(restarted, what="restart")
     assert sleeper.identity != first
     sleeper.stop()
 
@@ -154,7 +148,7 @@ def test_a_crashed_child_gets_a_new_process(tmp_path, watchdog):
 def test_a_child_that_ignores_sigterm_is_killed(tmp_path, watchdog):
     stubborn = child(tmp_path, watchdog, STUBBORN)
     stubborn.spawn()
-    wait_for(lambda: "ready" in stubborn.log_path.read_text(), "stubborn child")
+    eventually(lambda: "ready" in stubborn.log_path.read_text(), what="stubborn child")
     stop_all([stubborn], grace_s=0.2)
     assert stubborn.exit_status == -signal.SIGKILL
 
@@ -166,7 +160,7 @@ def test_the_watchdog_spares_a_process_with_a_reused_pid(tmp_path, watchdog):
     created_s = Identity.of(other.pid).created_s
     watchdog.watch(Identity(other.pid, created_s - 3600))  # the reused pid of a child that ended
     watchdog.close()
-    wait_for(lambda: not ours.running, "end of our child")
+    eventually(lambda: not ours.running, what="end of our child")
     assert other.poll() is None
     other.kill()
     other.wait(10)

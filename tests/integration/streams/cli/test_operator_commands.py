@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 
 import pytest
 import typer
@@ -53,14 +49,6 @@ def test_verify_says_what_it_compared_and_fails_on_a_difference(folded: Settings
     assert (report["ok"], report["differing"], report["listens"]) == (False, 1, 3300)
 
 
-def test_verify_fails_where_nobody_folds_what_waits(folded: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botify.streams.verify.MOVE_S", 0.2)
-    write_listens(folded, 100, first=3000)
-    said = " ".join(botify(folded, "verify", status=1).output.split())
-    assert "100 records of the listens after the checkpoints are not folded yet" in said
-    assert "nobody folds partitions [0, 1, 2, 3] of the listens" in said
-
-
 def test_without_kafka_commands_say_so_within_seconds(settings: Settings) -> None:
     nowhere = settings.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
     began_s = time.monotonic()
@@ -86,26 +74,6 @@ def test_from_replay_to_swap_to_rollback(folded: Settings) -> None:
     assert done["id"] in botify(folded, "replay", "status").output
     assert "is live again" in botify(folded, "replay", "rollback").output
     assert done["namespace"] in botify(folded, "replay", "gc", "--all").output
-
-
-def test_a_killed_replay_goes_on_where_it_was(folded: Settings, wait_until: Callable[..., None]) -> None:
-    def folded_so_far() -> int:
-        return json.loads(botify(folded, "replay", "status", "--json").stdout)[-1]["folded"]
-
-    command = [sys.executable, "-c", "from botify.streams.cli.replay import app; app()", "run", "--rate", "200"]
-    process = subprocess.Popen(command, env={**os.environ, **folded.to_env()}, stdout=subprocess.DEVNULL)  # noqa: S603
-    try:
-        status = ["replay", "status", "--json"]
-        wait_until(
-            lambda: len(json.loads(botify(folded, *status).stdout)) == 2 and folded_so_far() > 200, deadline_s=30
-        )
-    finally:
-        process.kill()
-        process.wait()
-    reached = folded_so_far()
-    (record,) = [one["record"] for one in json.loads(botify(folded, *status).stdout) if one["role"] == "unfinished"]
-    assert 200 < reached < 3330
-    assert json.loads(botify(folded, "replay", "run", "--id", record["id"], "--json").stdout)["equals_live"] is True
 
 
 def test_records_are_copied_as_they_are(folded: Settings) -> None:
@@ -156,12 +124,6 @@ def test_letters_from_list_to_redrive_and_drop(settings: Settings) -> None:
         json.loads(line)["state"] for line in botify(settings, "dlq", "list", "--all", "--json").stdout.splitlines()
     }
     assert states == {"redriven", "dropped"}
-
-
-def test_a_snapshot_is_saved_and_loaded(folded: Settings) -> None:
-    file = str(folded.home / "state.snapshot")
-    assert "3,330 records" in botify(folded, "snapshot", "save", file).output
-    assert "botify replay swap s" in botify(folded, "snapshot", "load", file).output
 
 
 def test_exclusions_from_dry_run_to_redrive_and_drop(folded: Settings) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from botify.core.kafka.admin import end_offsets
 from botify.core.kafka.config import producer_config
 from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
@@ -74,32 +73,11 @@ def redriven_records(settings: Settings) -> list[tuple[bytes, bytes, bytes]]:
     return found
 
 
-def test_letters_are_found_by_what_they_are(lettered: Settings) -> None:
-    letters = list(read_letters(lettered))
-    assert len(letters) == len(unknown_tracks()) + 4
-    rubbish = list(read_letters(lettered, LetterFilter(reason="decodeerror")))
-    assert [letter.value for letter in rubbish] == [b"\xffnot avro"] * 4
-    assert list(read_letters(lettered, LetterFilter(topic="another"))) == []
-    at_ms = letters[0].at_ms
-    assert list(read_letters(lettered, LetterFilter(until_ms=at_ms - 60_000))) == []
-    assert letters[0] in read_letters(lettered, LetterFilter(since_ms=at_ms, until_ms=at_ms + 1))
-    assert list(read_letters(lettered, LetterFilter(origin=str(letters[3].origin)))) == [letters[3]]
-
-
 def test_what_would_be_dead_again_is_left_alone(lettered: Settings) -> None:
     outcome = redrive(lettered, connect(lettered), read_letters(lettered))
     assert outcome.sent == []
     assert len(outcome.hopeless) == len(unknown_tracks()) + 4
     assert redriven_records(lettered) == []
-
-
-def test_a_dry_run_changes_nothing(lettered: Settings) -> None:
-    write_catalogue(lettered)
-    before = end_offsets(lettered, Topics.of(lettered).listens.name)
-    outcome = redrive(lettered, connect(lettered), read_letters(lettered), dry_run=True)
-    assert len(outcome.sent) == len(unknown_tracks())
-    assert end_offsets(lettered, Topics.of(lettered).listens.name) == before
-    assert Resolutions(connect(lettered), lettered.topic_prefix).all() == {}
 
 
 def test_redriven_twice_is_applied_once(lettered: Settings) -> None:

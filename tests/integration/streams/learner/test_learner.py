@@ -55,27 +55,6 @@ def test_models_are_what_a_plain_fold_gives(settings: Settings) -> None:
     assert GroupLag(topics.training.name, STATE, [0]) in lags
 
 
-def test_one_that_stands_by_is_ready_and_takes_over(settings: Settings) -> None:
-    settings = settings.with_(session_timeout_s=6)  # the least that a broker takes, if nobody told it otherwise
-    topic = Topics.of(settings).listens.name
-    write_catalogue(settings, TRACKS)
-    observed = [settings.with_(metrics_port=find_free()) for _ in range(2)]
-    with (
-        running(settings, WORKER),
-        running(observed[0], LEARNER, log="first.log") as first,
-        running(observed[1], LEARNER, log="second.log") as second,
-    ):
-        produce(settings, topic, make_listens(1500, users=100, tracks=TRACKS, seed=2))
-        eventually(lambda: all_learned(settings) and all(map(is_ready, observed)))
-        # one of them has the partition; the last to be left goes on
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-        produce(settings, topic, make_listens(1500, users=100, tracks=TRACKS, seed=2, first=1500))
-        eventually(lambda: all_learned(settings))
-        assert second.poll() is None
-    assert assert_learned(settings).learner.listens == 3000
-
-
 def test_two_learners_share_the_shards_and_what_is_served_is_merged(settings: Settings) -> None:
     with pytest.raises(TopicError, match="replay models --shards 2"):
         create_topics(settings.with_(learner_shards=2))

@@ -98,11 +98,6 @@ def test_a_byte_that_differs_is_told(trained: Settings) -> None:
     assert "DIFFERS" in replay_models(trained, status=1).output
 
 
-def test_without_a_learner_there_is_nothing_to_compare_with(settings: Settings) -> None:
-    write_catalogue(settings, TRACKS)
-    assert "no learner has written its state yet" in replay_models(settings).output
-
-
 def test_a_topic_that_has_lost_its_beginning_is_refused(trained: Settings) -> None:
     topic = Topics.of(trained).training.name
     admin = AdminClient(common_config(trained))

@@ -1,7 +1,4 @@
-"""The repair of a poisoned deployment, with workers and a learner that go on.
-
-Invariant: state, sessions and models end up as those of a fold that never saw the poison.
-"""
+"""The repair of a poisoned deployment, with workers and a learner that go on."""
 
 from __future__ import annotations
 
@@ -61,7 +58,6 @@ def poison() -> list[Listen]:
 
 
 def places(settings: Settings, event_ids: Iterable[str]) -> set[tuple[int, int]]:
-    """Where the listens of these ids are."""
     wanted = set(event_ids)
     records = read_topic(settings, Topics.of(settings).listens.name)
     return {(m.partition(), m.offset()) for m in records if CODEC.decode(m.value(), Listen).event_id in wanted}

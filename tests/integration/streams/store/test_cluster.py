@@ -66,21 +66,17 @@ def redis(settings: Settings, loop: asyncio.Runner) -> Iterator[Any]:
 
 
 class Migration:
-    """A slot on its way to the last master."""
-
     def __init__(self, cluster: Cluster, key: str) -> None:
         self._cluster = cluster
         self.slot = cluster.slot_of(key)
         self.source, self.to = cluster.master_of(self.slot), cluster.nodes[-1]
 
     def begin(self, *keys: str) -> None:
-        """Begin, with some of the slot's keys."""
         self._cluster.begin_migration(self.slot, self.to)
         if keys:
             self._cluster.migrate_keys(self.source, self.to, keys)
 
     def end(self) -> None:
-        """Migrate what is left."""
         if keys := self.source.client.cluster("GETKEYSINSLOT", self.slot, 100):
             self._cluster.migrate_keys(self.source, self.to, keys)
         self._cluster.end_migration(self.slot, self.to)
@@ -132,12 +128,6 @@ def test_a_claim_and_a_read_wait_while_the_checkpoint_is_away(scene: Scene, run:
     scene.migration.begin(scene.checkpoint)
     claim, fields = run(scene.migration.ends_under(both()))
     assert (claim.epoch, claim.next_offset, fields) == (2, 1, BOTH)
-
-
-def test_a_slot_is_followed_to_a_master_without_scripts(cluster: Cluster, scene: Scene, run: Any) -> None:
-    cluster.migrate(scene.migration.slot, scene.migration.to)
-    scene.migration.to.client.script_flush()
-    assert run(scene.store.apply(0, scene.claim, 1, 2, Changes({"h": {b"x": b"3"}}))) is Outcome.APPLIED
 
 
 def test_the_pointer_is_read_while_its_slot_is_migrated(
@@ -239,14 +229,6 @@ def test_a_copy_that_is_lost_is_no_empty_state(cluster: Cluster, redis: Any, set
 
     with pytest.raises(CopyLostError, match="run the command again"):
         run(read())
-
-
-def test_a_partition_without_state_has_an_empty_copy(redis: Any, settings: Settings, run: Any) -> None:
-    async def read() -> list[Any]:
-        async with point_in_time_copy(redis, default_namespace(settings.topic_prefix), 0) as copy:
-            return [page async for page in copy.contents.hash_pages(0, USERS)]
-
-    assert run(read()) == [{}]
 
 
 COUNT = "return redis.call('INCR', KEYS[1])"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +11,13 @@ from typing import Any
 
 import pytest
 import redis
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import ResponseError
 
 from botify.core.settings import Settings
 from botify.services.stack.embedded import Valkey
 from botify.services.stack.ports import HOST, find_free
 from botify.services.stack.watchdog import Watchdog
+from botify.streams.folds.projection import Changes
 from botify.streams.store.connect import connect, connect_async
 from botify.streams.store.keys import checkpoint_key, partition_key
 from botify.streams.store.node import write_guarded
@@ -99,18 +101,6 @@ def test_an_outcome_without_writes_leaves_a_connection_that_watches_nothing(scen
     assert scene.run(transaction.execute()) == [None]  # the same connection: a watch would make it fail
 
 
-def test_a_refused_write_writes_nothing(tmp_path: Path, run: Any) -> None:
-    with one_node(tmp_path) as node:
-        scene = Scene(Settings(redis_url=node.url), run)
-        scene.other.config_set("maxmemory", 1)
-        with pytest.raises(OutOfMemoryError):
-            scene.write(lambda: None)
-        scene.other.config_set("maxmemory", 0)
-        assert scene.other.hgetall(scene.field) == {}
-        assert scene.write(lambda: None) is Outcome.APPLIED
-        run(scene.redis.aclose())
-
-
 def test_an_error_within_the_transaction_is_raised(scene: Scene) -> None:
     scene.other.set(scene.field, "no hash")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
@@ -158,3 +148,38 @@ class TestOnACluster(StoreContract):
         redis = connect_async(cluster)
         yield RedisStore(redis, f"test-{uuid.uuid4().hex[:8]}", script_arguments=request.param)
         loop.run(redis.aclose())
+
+
+class TestRedisStore(StoreContract):
+    """Applies as scripts, and as transactions."""
+
+    @pytest.fixture
+    def namespace(self) -> str:
+        return f"test-{uuid.uuid4().hex[:8]}"
+
+    @pytest.fixture(params=[pytest.param(10**9, id="scripts"), pytest.param(0, id="transactions")])
+    def store(
+        self, servers: Settings, namespace: str, loop: asyncio.Runner, request: pytest.FixtureRequest
+    ) -> Iterator[RedisStore]:
+        redis = connect_async(servers)
+        yield RedisStore(redis, namespace, script_arguments=request.param)
+        loop.run(redis.aclose())
+
+    def test_all_keys_of_a_partition_share_a_slot(
+        self, run: Any, store: RedisStore, namespace: str, servers: Settings
+    ) -> None:
+        claim = run(store.claim(3, "a", "t"))
+        run(store.apply(3, claim, None, 1, Changes({"h": {b"x": b"1"}}, {"z": {b"m": 1.0}})))
+        with connect(servers) as redis:
+            keys = list(redis.scan_iter(f"*{namespace}*"))
+        assert len(keys) == 3
+        assert all(key.startswith(b"{%s:3}:" % namespace.encode()) for key in keys)
+
+    def test_a_store_that_was_emptied_fences(
+        self, run: Any, store: RedisStore, namespace: str, servers: Settings
+    ) -> None:
+        claim = run(store.claim(0, "a", "t"))
+        run(store.apply(0, claim, None, 1, Changes()))
+        with connect(servers) as redis:
+            redis.delete(checkpoint_key(namespace, 0))
+        assert run(store.apply(0, claim, 1, 2, Changes({"h": {b"x": b"1"}}))) is Outcome.FENCED

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from contextlib import ExitStack
 
 from confluent_kafka import Message
 
@@ -10,9 +12,8 @@ from botify.core.kafka.config import key_of
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import PREFIX
-from botify.schemas.events import Session
+from botify.schemas.events import Session, Track
 from botify.schemas.topics import Topics
-from botify.services.stack.status import OffsetReader, lags
 from botify.streams.folds.popularity import HALF_LIVES_MS, top_collection
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
@@ -65,25 +66,10 @@ def test_redis_and_sessions_are_what_a_plain_fold_gives(settings: Settings) -> N
     assert sorted(sessions_of(settings)) == sorted(folded)
 
 
-def test_a_restarted_worker_goes_on_where_the_last_one_stopped(settings: Settings) -> None:
-    topic = Topics.of(settings).listens.name
-    write_catalogue(settings, TRACKS)
-    for stretch in range(2):
-        produce(settings, topic, make_listens(800, users=100, tracks=TRACKS, seed=2, first=800 * stretch))
-        with running(settings, WORKER):
-            eventually(all_folded(settings))
-    assert_redis_is_the_fold(settings)
-    sessions = sessions_of(settings)
-    assert len({session.event_id for session in sessions}) == len(sessions)
-
-
 def test_two_workers_share_the_partitions(settings: Settings) -> None:
     topic = Topics.of(settings).listens.name
     write_catalogue(settings, TRACKS)
-    with (
-        running(settings, WORKER, log="first.log"),
-        running(settings, WORKER, log="second.log"),
-    ):
+    with running(settings, WORKER, log="first.log"), running(settings, WORKER, log="second.log"):
 
         def claimed(log: str) -> str:
             lines = (settings.home / log).read_text().splitlines()
@@ -101,19 +87,15 @@ def test_two_workers_share_the_partitions(settings: Settings) -> None:
     assert_redis_is_the_fold(settings)
 
 
-def test_lag_is_visible_to_kafkas_own_tools(settings: Settings) -> None:
-    topic = Topics.of(settings).listens.name
-    write_catalogue(settings, TRACKS)
-    produce(settings, topic, make_listens(500, users=100, tracks=TRACKS, seed=4))
-    with running(settings, WORKER):
-        eventually(all_folded(settings))
-
-        def caught_up() -> bool:
-            reader = OffsetReader(settings)
-            groups = lags(ends := reader.ends(), reader.committed(ends))
-            return [sum(group.lags) for group in groups if group.topic == topic] == [0]
-
-        eventually(caught_up, 20)
+IMPOSSIBLE: list[tuple[str, object]] = [
+    *(("fraction", value) for value in (math.nan, math.inf, -1e308, 1.0000000000000002, 7.0)),
+    *(("user", value) for value in (-1, 2**63 - 1)),
+    *(("track", value) for value in (-(2**63), 2**31, 2**40, TRACKS + 1)),
+    *(("timestamp_ms", value) for value in (-1, 2**63 - 1)),
+    ("position", -(2**31)),
+    *(("session_id", value) for value in ("", "é" * 200)),
+    *(("event_id", value) for value in ("", "x" * 100_000)),
+]
 
 
 def test_every_bad_record_is_dead_lettered_once_and_all_else_goes_on(settings: Settings) -> None:
@@ -124,9 +106,8 @@ def test_every_bad_record_is_dead_lettered_once_and_all_else_goes_on(settings: S
     bad: dict[str, tuple[bytes | None, bytes | None]] = {
         "truncated": (key, fine[:-3]),
         "unknown schema": (key, b"\0" + (4711).to_bytes(4, "big") + fine[5:]),
-        "fraction 7": (key, CODEC.encode(good[0]._replace(fraction=7.0))),
-        "unknown track": (key, CODEC.encode(good[0]._replace(track=TRACKS + 1))),
-        "a track no history can hold": (key, CODEC.encode(good[0]._replace(track=2**31))),
+        "a byte too many": (key, fine + b"\0"),
+        "another event": (key, CODEC.encode(Track(1, "artist", None, None, "title"))),
         "empty": (key, b""),
         "no value": (key, None),
         "another's key": (b"4711", fine),
@@ -134,6 +115,9 @@ def test_every_bad_record_is_dead_lettered_once_and_all_else_goes_on(settings: S
         "not Avro": (key, b'{"user": 1}'),
         "as big as can be": (key, b"\xff" * 999_800),
     }
+    for at, (name, value) in enumerate(IMPOSSIBLE):
+        listen = good[0]._replace(**{name: value})
+        bad[f"{name} {at}"] = key_of(listen.user), CODEC.encode(listen)
     produce(settings, topics.listens.name, good[:200])
     produce_raw(settings, topics.listens.name, bad.values(), headers=[("trace", b"17")])
     produce(settings, topics.listens.name, good[200:])
@@ -162,18 +146,6 @@ def raw(letter: Message) -> tuple[bytes, bytes]:
 def origin(letter: Message) -> tuple[int, int]:
     headers = dict(letter.headers())
     return int(headers[PREFIX + "partition"]), int(headers[PREFIX + "offset"])
-
-
-def test_a_track_that_is_added_while_the_worker_runs_is_known(settings: Settings) -> None:
-    topics = Topics.of(settings)
-    write_catalogue(settings, 5)
-    with running(settings, WORKER):
-        produce(settings, topics.listens.name, make_listens(50, users=20, tracks=5, seed=7))
-        eventually(all_folded(settings))
-        write_catalogue(settings, 5, first=5)
-        produce(settings, topics.listens.name, make_listens(50, users=20, tracks=10, seed=8))
-        eventually(all_folded(settings))
-    assert read_topic(settings, topics.dead_letters.name) == []
 
 
 def test_readers_see_what_was_folded(settings: Settings) -> None:
@@ -207,3 +179,51 @@ def best(settings: Settings, half_life: str) -> list[int]:
     newest = max(score for scores in sums.values() for score in scores)
     totals = {track: math.fsum(2.0 ** (s - newest) for s in scores) for track, scores in sums.items()}
     return sorted(totals, key=lambda track: -totals[track])
+
+
+FEW_TRACKS = 50
+TOPICS = ("listens", "feedback")
+"""A worker is in a group of each."""
+
+
+def test_a_restart_within_the_timeout_moves_no_partition(settings: Settings) -> None:
+    """Both restart, so that one of them is the leader of the group; one politely, the other killed."""
+    topic = Topics.of(settings).listens.name
+    write_catalogue(settings, FEW_TRACKS)
+
+    def named(name: str) -> Settings:
+        return settings.with_(session_timeout_s=60, group_instance_id=name)
+
+    def claims(log: str) -> list[list[str]]:
+        text = (settings.home / log).read_text()
+        return [re.findall(rf"claimed partitions.* topic=\S+\.{name}\b", text) for name in TOPICS]
+
+    def partitions(log: str) -> list[set[str]]:
+        return [
+            set(re.findall(r"(\d+): ", claimed[-1].split("{")[-1])) if claimed else set() for claimed in claims(log)
+        ]
+
+    def two_each(*logs: str) -> bool:
+        return all(len(found) == 2 for log in logs for found in partitions(log))
+
+    def more_listens_are_folded(stretch: int) -> None:
+        produce(settings, topic, make_listens(400, users=100, tracks=FEW_TRACKS, seed=61, first=400 * stretch))
+        eventually(all_folded(settings))
+
+    with ExitStack() as second:
+        second.enter_context(running(named("worker-1"), WORKER, log="second.log"))
+        with running(named("worker-0"), WORKER, log="first.log") as first:
+            eventually(lambda: two_each("first.log", "second.log"))
+            before = claims("first.log"), claims("second.log")
+            second.close()
+            second.enter_context(running(named("worker-1"), WORKER, log="second-again.log"))
+            more_listens_are_folded(0)
+            eventually(lambda: two_each("second-again.log"))
+            assert partitions("second-again.log") == partitions("second.log")
+            first.kill()
+        with running(named("worker-0"), WORKER, log="first-again.log"):
+            more_listens_are_folded(1)
+            eventually(lambda: two_each("first-again.log"))
+            assert partitions("first-again.log") == partitions("first.log")
+            assert (claims("first.log"), claims("second.log")) == before
+            assert [len(claimed) for claimed in claims("second-again.log")] == [1, 1]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint, version
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
@@ -59,13 +59,6 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
     return ended.value.code
 
 
-def test_a_group_and_its_commands_are_reached(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(monkeypatch, "group", "one") == 0
-    assert "one was run" in capsys.readouterr().out
-
-
 def test_a_foreseen_error_is_one_message_and_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,11 +85,6 @@ def test_a_file_that_cannot_be_used_is_one_message_and_status_1(
 ) -> None:
     assert run(monkeypatch, "file") == 1
     assert capsys.readouterr().err == "error: nowhere/[at all]: No such file or directory\n"
-
-
-def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "--version") == 0
-    assert capsys.readouterr().out == f"botify {version('botify-streams')}\n"
 
 
 @pytest.mark.parametrize("arguments", [("-h",), ("group", "-h"), ("group", "one", "-h")])

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import re
 import sys
 from pathlib import Path
 
 import pytest
 import typer
-from rich.console import Console
 from typer.testing import CliRunner
 
 from botify.services.cli import main as cli
-from botify.services.cli.stack import duration, status_view
 from botify.services.recommender.registry import RECOMMENDERS
-from botify.services.stack.status import GroupLag, StackStatus, TopicStatus
-from botify.services.stack.supervisor import ProcessStatus
 from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate
 from botify.sim.world.model import World
@@ -82,20 +77,6 @@ def test_the_results_and_the_decision_of_an_experiment_fit(tmp_path: Path) -> No
         assert re.search(rf"^ ?{row}( +[+-]?\d+\.\d+){{3}} .*(yes|better)", table, re.MULTILINE)  # in one line
 
 
-def test_the_status_of_a_busy_stack_fits() -> None:
-    processes = [ProcessStatus("recommender-12", 4_194_304, "given up", 8_640_000.0, 100.0, 16_384.0, 120)]
-    topic = "botify.recommendation-requests"
-    topics = TopicStatus(
-        [GroupLag(topic, "botify.recommender", [1_234_567] * 16)], {topic: 123_456_789_012}, {topic: 1_234_567.0}
-    )
-    console = Console(file=io.StringIO(), width=COLUMNS, color_system=None)
-    console.print(status_view(StackStatus(Path("/data"), "kafka:9092", "redis://redis:6379/0", processes, topics, [])))
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert_fits(told)
-    for figure in ("recommender-12", "4194304", "given up", duration(8_640_000.0), "123,456,789,012", "1,234,567"):
-        assert figure in told
-
-
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
@@ -108,7 +89,6 @@ def test_the_status_of_a_busy_stack_fits() -> None:
 def test_the_shell_completes_commands_and_options(
     typed: str, offered: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As bash asks: with the words in variables, and no arguments."""
     monkeypatch.setenv("_BOTIFY_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", f"botify {typed}")
     monkeypatch.setenv("COMP_CWORD", str(typed.count(" ") + 1))
@@ -119,18 +99,6 @@ def test_the_shell_completes_commands_and_options(
     told = capsys.readouterr()
     assert offered <= set(told.out.split())
     assert told.err == ""
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_for_the_shell_is_shown(
-    shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("shellingham.detect_shell", lambda *_: (shell, f"/bin/{shell}"))
-    monkeypatch.setattr(sys, "argv", ["botify", "--show-completion"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0
-    assert "_BOTIFY_COMPLETE" in capsys.readouterr().out
 
 
 def test_each_recommender_has_a_line_of_its_own() -> None:

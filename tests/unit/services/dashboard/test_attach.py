@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 
 import httpx
+import pytest
 from nicegui import core
+from nicegui.testing import user_simulation
 
+from botify.core.errors import BotifyError
 from botify.core.settings import Settings
 from botify.schemas.external_ids import UserIds
 from botify.services.dashboard import attach
+from botify.services.dashboard.figures import ListenerReading
+from botify.services.dashboard.pages import add_listener_page
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.options import GatewayOptions
 
@@ -52,3 +59,31 @@ def test_the_pages_take_a_token_that_allows_admin() -> None:
     allowed = [status for status, _ in in_a_process(pages, options, "keeper")]
     assert allowed[:3] == [307, 200, 200]
     assert not {401, 403} & set(allowed)
+
+
+WAIT_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def modules_stay() -> Iterator[None]:
+    """NiceGUI's simulation forgets modules with pages and the packages around them, which other modules still use."""
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "botify"}
+    yield
+    sys.modules.update(before)
+
+
+async def test_a_slow_reading_does_not_hold_the_page() -> None:
+    released = threading.Event()
+
+    def read(user: int) -> ListenerReading:
+        if not released.wait(WAIT_S):
+            raise BotifyError("the page waited for the reading")
+        return ListenerReading(user, None, 1, ())
+
+    async with user_simulation() as browser:
+        add_listener_page(read, dict, UserIds())
+        await browser.open("/listener/42")
+        await browser.should_see("reading listener 42")
+        released.set()
+        await browser.should_see("listener 42 has no listens", retries=100)
+        await browser.should_not_see("reading listener 42")

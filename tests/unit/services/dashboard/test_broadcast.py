@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 
-import pytest
 from markupsafe import Markup
 
-from botify.services.dashboard import pages
 from botify.services.dashboard.figures import Snapshot
-from botify.services.dashboard.pages import Broadcast, Channel
+from botify.services.dashboard.pages import Channel
 from botify.services.dashboard.views import Fragment
 
 
 class Viewer:
-    """Stands for NiceGUI's client."""
-
     def __init__(self, id_: str) -> None:
         self.id = id_
         self.sent: list[str] = []
@@ -59,17 +54,6 @@ def at(second: float) -> Snapshot:
     return Snapshot(at_s=second)
 
 
-def test_early_and_late_viewers_see_the_newest_state() -> None:
-    channel = Channel(Counting())
-    early, late = Viewer("early"), Viewer("late")
-    early_page = channel.join(early, at(1))  # type: ignore[arg-type]
-    channel.send(at(2))
-    late_page = channel.join(late, at(2.5))  # type: ignore[arg-type]
-    channel.send(at(3))
-    for viewer, page in ((early, early_page), (late, late_page)):
-        assert viewer.places(page) == {"second": "<b>3</b>", "still": "always the same"}
-
-
 def test_a_late_viewer_starts_from_what_was_sent_last() -> None:
     """Otherwise a change that the others have seen already would never reach this one."""
     channel = Channel(Counting())
@@ -95,39 +79,3 @@ def test_only_what_changed_is_sent_and_it_is_rendered_once_for_all() -> None:
     assert "still" not in viewers[0].sent[0]
     channel.send(at(2))
     assert [len(viewer.sent) for viewer in viewers] == [1] * 200
-
-
-def test_nothing_is_rendered_without_viewers() -> None:
-    view = Counting()
-    channel = Channel(view)
-    channel.send(at(1))
-    viewer = Viewer("one")
-    channel.join(viewer, at(1))  # type: ignore[arg-type]
-    viewer.go()
-    view.rendered = 0
-    channel.send(at(2))
-    assert (view.rendered, viewer.sent) == (0, [])
-
-
-def test_no_snapshot_is_read_while_no_page_is_viewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "EVERY_S", 0.0)
-    read: list[Snapshot] = []
-
-    def snapshot() -> Snapshot:
-        read.append(at(len(read)))
-        return read[-1]
-
-    async def run() -> None:
-        sender = Broadcast(snapshot)
-        channel = sender.channel(Counting())
-        running = asyncio.create_task(sender.run())
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert read == []
-        channel.join(Viewer("one"), at(1))  # type: ignore[arg-type]
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert read
-        running.cancel()
-
-    asyncio.run(run())

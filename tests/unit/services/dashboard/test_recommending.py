@@ -90,12 +90,6 @@ def test_a_policy_that_cannot_finish_has_no_score_and_says_why() -> None:
     assert "no Kafka answers" in contest_score(contest, ranking)
 
 
-def test_equal_seeds_make_equal_sessions() -> None:
-    one, other = (SimulatedSession.begin(MAKE, 7, "1") for _ in range(2))
-    assert (one.listener, one.heard) == (other.listener, other.heard)
-    assert one.play(5, "you").fraction == other.play(5, "you").fraction
-
-
 def test_a_catalogue_that_nobody_simulated_is_named(tmp_path: Path) -> None:
     with pytest.raises(NoWorldError, match=r"no world in .* has the 0 tracks of the catalogue; `botify sim run`"):
         environments_of(tmp_path, {})

@@ -69,20 +69,3 @@ def test_a_learner_between_two_checkpoints_is_not_wrong(lags: list[float]) -> No
     past = [GAP] * (120 - len(lags)) + [GAP._replace(learner_lag=lag) for lag in lags]
     behind = replace(WELL, **lagging(learner_lag=9_000), history={"2 min": tuple(past)})  # type: ignore[arg-type]
     assert list(troubles_of(behind)) == []
-
-
-def test_little_is_not_wrong() -> None:
-    quiet = replace(
-        WELL,
-        responses=Responses(3, 3),
-        models=(STALE, STALE._replace(name="next_track", filled=1.0)),
-        processes=(ProcessStatus("worker-1", 7, "running", 5_000.0, restarts=4),),
-    )
-    assert list(troubles_of(quiet)) == []
-
-
-def test_a_runbook_says_where_to_look_and_what_to_do() -> None:
-    assert RUNBOOKS["BotifyLearnerInactive"].look.startswith("the learner's log")
-    assert not any(mark in text for book in RUNBOOKS.values() for text in book[1:] for mark in ("](", "**"))
-    assert RUNBOOKS["BotifyProcessDown"].pages
-    assert not RUNBOOKS["BotifyLag"].pages

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from botify.core.goals import Goals
 from botify.core.settings import Settings
-from botify.services.cli.experiments import list_experiments
-from botify.services.cli.stack import up
 from botify.services.errors import ExperimentError
 from botify.services.experiments import COURSE, load_experiments, load_policy
 from botify.services.recommender.registry import RECOMMENDERS as ALL
@@ -25,11 +20,6 @@ def test_an_aa_run_is_one_line(tmp_path: Path) -> None:
     assert {plain.assign(user).treatments["AA"] for user in range(50)} == {"C", "T1"}
     named = load(tmp_path, '[[experiment]]\nname = "AA"\naa = true\nrecommender = "sticky_artist"')
     assert {named.assign(user).recommender for user in range(50)} == {"sticky_artist"}
-
-
-def test_without_experiments_all_get_the_default(tmp_path: Path) -> None:
-    assert load(tmp_path, 'default = "toppop"').assign(7) == ({}, "toppop")
-    assert load(tmp_path, "").assign(7) == ({}, "next_track")
 
 
 def test_without_settings_everybody_gets_next_track() -> None:
@@ -68,6 +58,11 @@ def test_goals_and_ramp_are_read(tmp_path: Path) -> None:
     assert plain.goals is None
 
 
+A = '[[experiment]]\nname = "A"\n'
+WITH_ARM = f"{A}treatments = [{ARM}]\n"
+OF_LAYER = f'{WITH_ARM}layer = "l"\n'
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -84,89 +79,36 @@ def test_goals_and_ramp_are_read(tmp_path: Path) -> None:
         ("default = 3", "recommender 3 is not one of"),
         (f"[[experiment]]\ntreatments = [{ARM}]", "name None is not a text"),
         (f'[experiment]\nname = "A"\ntreatments = [{ARM}]', r"write each experiment under \[\[experiment\]\]"),
-        ('[[experiment]]\nname = "A"', "A has no treatments; add treatments, or aa = true"),
-        (
-            '[[experiment]]\nname = "A"\ntreatments = ["C"]',
-            "A: treatments must be a list of tables { name, recommender }",
-        ),
-        ('[[experiment]]\nname = "A"\ntreatments = [{ recommender = "random" }]', "needs a name that no other one has"),
-        (f'[[experiment]]\nname = "A"\ntreatments = [{ARM}, {ARM}]', "needs a name that no other one has"),
-        (
-            '[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recommender = "best" }]',
-            "A, treatment C: recommender 'best' is not one of",
-        ),
-        (
-            '[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recomender = "random" }]',
-            "A, treatment C: key 'recomender' is not one of name, recommender, share",
-        ),
-        (f'[[experiment]]\nname = "A"\nslat = "x"\ntreatments = [{ARM}]', "A: key 'slat' is not one of name, salt"),
-        (
-            f'[[experiment]]\nname = "A"\nrecommender = "random"\ntreatments = [{ARM}]',
-            "A: recommender 'random' of an experiment needs aa = true; otherwise, name",
-        ),
-        (
-            f'[[experiment]]\nname = "A"\naa = true\ntreatments = [{ARM}]',
-            "A: aa = true declares the treatments C and T1; remove aa, or remove treatments",
-        ),
-        (
-            f'[[experiment]]\nname = "A"\ntraffic = 0.5\ntreatments = [{ARM}]',
-            "A: traffic 0.5 is a share of a layer; add the layer",
-        ),
-        (
-            f'[[experiment]]\nname = "A"\nlayer = "l"\ntraffic = 1.5\ntreatments = [{ARM}]',
-            "A: traffic 1.5 is not a share in thousandths; write one such as 0.25",
-        ),
-        (
-            f'[[experiment]]\nname = "A"\nlayer = "l"\ntraffic = 0.6\ntreatments = [{ARM}]\n'
-            f'[[experiment]]\nname = "B"\nlayer = "l"\ntreatments = [{ARM}]',
-            "B: traffic is missing; several experiments share the layer 'l'",
-        ),
-        (
-            f'[[experiment]]\nname = "A"\nlayer = "l"\ntraffic = 0.6\ntreatments = [{ARM}]\n'
-            f'[[experiment]]\nname = "B"\nlayer = "l"\ntraffic = 0.401\ntreatments = [{ARM}]',
-            "layer 'l': the traffic of A, B adds up to 1.001; reduce it to 1",
-        ),
-        (
-            f'[[experiment]]\nname = "A"\ntreatments = [{ARM}]\n[layer.l]',
-            r"layer 'l' has no experiments; remove \[layer\.l\]",
-        ),
-        (
-            '[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recommender = "random", share = 0 }]',
-            "A, treatment C: share 0 is not a number of buckets; write a whole number",
-        ),
-        (
-            f'[[experiment]]\nname = "A"\nsplit = 2\ntreatments = [{ARM}]',
-            "split is 2, but the shares .* add up to 1; change one of them",
-        ),
-        (f'[[experiment]]\nname = "A"\nsalt = 3\ntreatments = [{ARM}]', "A: salt 3 is not a text"),
-        (
-            f'[[experiment]]\nname = "A"\ntreatments = [{ARM}]\n[[experiment]]\nname = "A"\ntreatments = [{ARM}]',
-            "experiment 'A' is declared twice; give each experiment its own name",
-        ),
+        (A, "A has no treatments; add treatments, or aa = true"),
+        (f'{A}treatments = ["C"]', "A: treatments must be a list of tables { name, recommender }"),
+        (f'{A}treatments = [{{ recommender = "random" }}]', "needs a name that no other one has"),
+        (f"{A}treatments = [{ARM}, {ARM}]", "needs a name that no other one has"),
+        (f'{A}treatments = [{{ name = "C", recommender = "best" }}]',
+         "A, treatment C: recommender 'best' is not one of"),
+        (f'{A}treatments = [{{ name = "C", recomender = "random" }}]',
+         "A, treatment C: key 'recomender' is not one of name, recommender, share"),
+        (f'{A}treatments = [{{ name = "C", recommender = "random", share = 0 }}]',
+         "A, treatment C: share 0 is not a number of buckets; write a whole number"),
+        (f'{WITH_ARM}slat = "x"', "A: key 'slat' is not one of name, salt"),
+        (f"{WITH_ARM}salt = 3", "A: salt 3 is not a text"),
+        (f"{WITH_ARM}split = 2", "split is 2, but the shares .* add up to 1; change one of them"),
+        (f'{WITH_ARM}recommender = "random"',
+         "A: recommender 'random' of an experiment needs aa = true; otherwise, name"),
+        (f"{WITH_ARM}aa = true", "A: aa = true declares the treatments C and T1; remove aa, or remove treatments"),
+        (f"{WITH_ARM}traffic = 0.5", "A: traffic 0.5 is a share of a layer; add the layer"),
+        (f"{OF_LAYER}traffic = 1.5", "A: traffic 1.5 is not a share in thousandths; write one such as 0.25"),
+        (f"{OF_LAYER}traffic = 0.6\n" + OF_LAYER.replace("A", "B"),
+         "B: traffic is missing; several experiments share the layer 'l'"),
+        (f"{OF_LAYER}traffic = 0.6\n" + OF_LAYER.replace("A", "B") + "traffic = 0.401",
+         "layer 'l': the traffic of A, B adds up to 1.001; reduce it to 1"),
+        (f"{WITH_ARM}[layer.l]", r"layer 'l' has no experiments; remove \[layer\.l\]"),
+        (WITH_ARM + WITH_ARM, "experiment 'A' is declared twice; give each experiment its own name"),
     ],
-)
+)  # fmt: skip
 def test_an_invalid_file_is_refused_with_its_name_and_the_reason(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(ExperimentError, match=why) as caught:
         load(tmp_path, text)
     assert "experiments.toml" in str(caught.value)
-
-
-@pytest.mark.parametrize("command", [list_experiments, up])
-def test_a_misspelt_recommender_is_refused_by_what_reads_the_file(
-    command: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text('[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recommender = "stiky_artist" }]')
-    monkeypatch.setenv("BOTIFY_EXPERIMENTS", str(path))
-    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path / "home"))
-    app = typer.Typer()
-    app.command()(command)
-    refused = CliRunner().invoke(app)
-    assert isinstance(refused.exception, ExperimentError)
-    assert f"{path}: A, treatment C: recommender 'stiky_artist' is not one of contextual, fism" in str(
-        refused.exception
-    )
-    assert not (tmp_path / "home").exists()
 
 
 def test_a_missing_file_says_how_it_is_named(tmp_path: Path) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
+from botify.core.errors import PublishError
+from botify.core.kafka.publisher import append_if
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
 from botify.schemas.events import RampStep
-from botify.services.experiments import Experiments
+from botify.services.experiments import Experiments, live
+from botify.services.experiments.live import StepLog
 from tests.unit.services.experiments.loading import load
 
 USERS = range(5_000)
@@ -47,6 +56,128 @@ def test_a_decision_serves_one_arm_and_logs_no_treatment(tmp_path: Path, arm: st
     assert {decided.assign(user).recommender for user in USERS} == {recommender}
 
 
-def test_an_experiment_without_a_ramp_ignores_steps(tmp_path: Path) -> None:
-    declared = load(tmp_path, '[[experiment]]\nname = "A"\naa = true')
-    assert treatments(declared.at(step(0.01))) == treatments(declared)
+CODEC = Codec()
+
+
+class Record:
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def value(self) -> bytes:
+        return self._value
+
+
+class Broker:
+    """A topic, and transactions that the newest producer of a name alone may commit."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.epochs: dict[str, int] = {}
+        self.before: Callable[[str], None] = lambda request: None
+
+    def reader(self, *_: Any) -> Reader:
+        return Reader(self)
+
+    def producer(self, config: dict[str, Any]) -> Producer:
+        return Producer(self, config["transactional.id"])
+
+
+class Reader:
+    def __init__(self, broker: Broker) -> None:
+        self._broker, self._at = broker, 0
+
+    def read_to_end(self) -> Iterator[list[Record]]:
+        self._broker.before("read")
+        new = self._broker.records[self._at :]
+        self._at += len(new)
+        yield new
+
+    def close(self) -> None:
+        pass
+
+
+class Producer:
+    def __init__(self, broker: Broker, name: str) -> None:
+        self._broker, self._name, self._epoch, self._values = broker, name, 0, list[bytes]()
+
+    def init_transactions(self, timeout_s: float) -> None:
+        self._broker.before("init")
+        self._epoch = self._broker.epochs[self._name] = self._broker.epochs.get(self._name, 0) + 1
+
+    def begin_transaction(self) -> None:
+        pass
+
+    def produce(self, topic: str, value: bytes, key: bytes) -> None:
+        self._values.append(value)
+
+    def commit_transaction(self, timeout_s: float) -> None:
+        self._broker.before("commit")
+        if self._epoch < self._broker.epochs[self._name]:
+            raise KafkaException(KafkaError(KafkaError._FENCED))
+        self._broker.records += map(Record, self._values)
+
+
+def next_step(share: float, arm: str | None = None) -> RampStep:
+    return RampStep("A", share, arm, 0, 0, "why")
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    found = Broker()
+    monkeypatch.setattr(live, "TopicReader", found.reader)
+    monkeypatch.setattr(live, "append_if", partial(append_if, connect=found.producer))
+    return found
+
+
+def log_of(broker: Broker) -> StepLog:
+    return StepLog(Settings(), CODEC)
+
+
+@pytest.mark.parametrize("request_", ["init", "read", "commit", "after"])
+@pytest.mark.parametrize("mine", [next_step(1.0, "C"), next_step(0.5)])
+def test_of_two_steps_that_follow_the_same_one_is_appended(broker: Broker, request_: str, mine: RampStep) -> None:
+    one, other = log_of(broker), log_of(broker)
+    begun = one.append(next_step(0.1), None)
+    assert begun is not None
+    other.read()
+    yours = next_step(0.5) if mine.arm else next_step(1.0, "C")
+    taken = []
+
+    def interrupt(request: str) -> None:
+        if request == request_:
+            broker.before = lambda request: None
+            taken.append(other.append(yours, begun))
+
+    broker.before = interrupt
+    taken.append(one.append(mine, begun))
+    if request_ == "after":
+        taken.append(other.append(yours, begun))
+    (appended,) = [each for each in taken if each is not None]
+    assert one.read() == other.read() == {"A": appended}
+    assert len(broker.records) == 2
+
+
+def test_a_rollback_is_not_undone_by_a_controller_that_has_not_seen_it(broker: Broker) -> None:
+    one, other = log_of(broker), log_of(broker)
+    begun = one.append(next_step(0.1), None)
+    rolled_back = one.append(next_step(1.0, "C"), begun)
+    assert other.append(next_step(0.5), begun) is None
+    assert other.steps == log_of(broker).read() == {"A": rolled_back}
+
+
+def test_another_experiment_is_not_in_the_way(broker: Broker) -> None:
+    one = log_of(broker)
+    assert one.append(next_step(0.1), None)
+    assert one.append(next_step(0.1)._replace(experiment="B"), None)
+    assert one.read().keys() == {"A", "B"}
+    assert len(broker.epochs) == 2
+
+
+def test_a_broker_that_does_not_answer_is_an_error(broker: Broker) -> None:
+    def away(request: str) -> None:
+        if request == "commit":
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    broker.before = away
+    with pytest.raises(PublishError, match=r"botify\.experiments"):
+        log_of(broker).append(next_step(0.1), None)

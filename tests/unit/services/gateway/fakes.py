@@ -177,8 +177,6 @@ class MemoryListenerStore:
 
 
 class FakeReader:
-    """State in memory."""
-
     def __init__(self) -> None:
         self.states: dict[int, UserState] = {}
         self.erased: list[int] = []
@@ -225,7 +223,6 @@ class FakeCatalogue:
         return len(self.added)
 
     def put(self, tracks: Sequence[Track]) -> None:
-        """Add tracks, or replace them."""
         self.tracks.add(tracks, [CODEC.encode(track) for track in tracks])
 
     def close(self) -> None:
@@ -285,7 +282,6 @@ def serving(
     users: UserIds | None = None,
     bounds: Bounds = Bounds(),  # noqa: B008 - immutable
 ) -> Iterator[TestClient]:
-    """An HTTP client of the gateway."""
     gateway.users = users or gateway.users
     app = build_app(Settings(), options, bounds, connect=gateway.connect, users=users)
     with TestClient(app, raise_server_exceptions=False) as client:

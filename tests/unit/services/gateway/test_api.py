@@ -32,7 +32,6 @@ def client(gateway: FakeGateway) -> Iterator[TestClient]:
 
 
 def fields(response: Any) -> list[list[str]]:
-    """The fields that a 422 names."""
     assert response.status_code == 422, response.text
     return [error["loc"] for error in response.json()["detail"]]
 
@@ -52,9 +51,6 @@ def test_a_browser_is_redirected_to_the_docs(client: TestClient) -> None:
 def test_a_track(client: TestClient) -> None:
     track = client.get("/track/7").json()
     assert (track["track"], track["artist"], track["title"]) == (7, "artist 1", "track 7")
-
-
-def test_an_unknown_track_is_not_found(client: TestClient) -> None:
     response = client.get(f"/track/{TRACKS}")
     assert (response.status_code, response.json()) == (404, {"detail": f"there is no track {TRACKS}"})
 
@@ -65,9 +61,6 @@ def test_next_and_last(client: TestClient) -> None:
     assert "x-botify-fallback" not in response.headers
     response = client.post("/last/42", content=b'{"track": 8, "time": 1}', headers=JSON)
     assert (response.status_code, response.json()) == (200, {"user": 42})
-
-
-def test_a_whole_number_may_have_a_decimal_point(client: TestClient) -> None:
     response = client.post("/next/42", content=b'{"track": 7.0, "time": 1}', headers=JSON)
     assert (response.status_code, response.json()) == (200, {"user": 42, "track": 8})
 
@@ -148,29 +141,6 @@ def test_a_request_without_a_route_is_refused(
     assert detail is None or response.json() == {"detail": detail}
 
 
-def test_the_document_describes_each_operation(gateway: FakeGateway, client: TestClient) -> None:
-    document = client.get("/openapi.json").json()
-    assert {(path, *methods) for path, methods in document["paths"].items()} == {
-        ("/", "get"),
-        ("/track/{track}", "get"),
-        ("/next/{user}", "post"),
-        ("/last/{user}", "post"),
-        ("/healthz", "get"),
-        ("/readyz", "get"),
-        ("/metrics", "get"),
-    }
-    operation = document["paths"]["/next/{user}"]["post"]
-    assert [parameter["name"] for parameter in operation["parameters"]] == ["user", "Idempotency-Key"]
-    assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/HeardBody")
-    assert set(operation["responses"]) == {"200", "400", "401", "403", "408", "413", "422", "429", "503"}
-    assert document["components"]["schemas"]["HeardBody"]["properties"]["time"]["maximum"] == 1
-    assert "security" not in operation
-    with serving(gateway, GatewayOptions(token="s3cret")) as client:  # noqa: S106 - a test's
-        document = client.get("/openapi.json", headers={"Authorization": "Bearer s3cret"}).json()
-    secured = {path for path, methods in document["paths"].items() for one in methods.values() if "security" in one}
-    assert secured == set(document["paths"]) - {"/healthz", "/readyz"}
-
-
 def test_without_kafka_the_client_is_asked_to_retry(gateway: FakeGateway, client: TestClient) -> None:
     gateway.rpc.refusing = True
     for path in ("/next/42", "/last/42"):
@@ -219,20 +189,12 @@ def test_too_many_requests_of_a_client_are_refused(gateway: FakeGateway) -> None
         assert client.get("/readyz").status_code == 200
 
 
-def test_every_route_but_the_probes_requires_the_token(gateway: FakeGateway) -> None:
+def test_a_browser_sends_the_token_as_a_password(gateway: FakeGateway) -> None:
     with serving(gateway, GatewayOptions(token="s3cret")) as client:  # noqa: S106 - a test's
-        for path in ("/", "/track/7", "/metrics", "/docs", "/openapi.json", "/nothing"):
-            refused = client.get(path)
-            assert refused.status_code == 401
-            assert refused.headers["www-authenticate"].startswith("Bearer")
-        assert client.post("/next/42", json={"track": 7, "time": 0.3}).status_code == 401
-        assert client.get("/healthz").status_code == 200
-        for wrong in ("Bearer s3cre", "Bearer", "Digest s3cret", "Basic !", "Bearer s3crét"):
-            assert client.get("/track/7", headers={"Authorization": wrong.encode()}).status_code == 401
-        assert client.get("/track/7", headers={"Authorization": "Bearer s3cret"}).status_code == 200
+        refused = client.get("/nothing")
+        assert (refused.status_code, refused.headers["www-authenticate"][:6]) == (401, "Bearer")
         by_browser = base64.b64encode(b"anyone:s3cret").decode()
         assert client.get("/track/7", headers={"Authorization": f"Basic {by_browser}"}).status_code == 200
-    assert gateway.rpc.listens == []
 
 
 def test_each_answer_has_a_request_id(gateway: FakeGateway, client: TestClient) -> None:
@@ -243,17 +205,6 @@ def test_each_answer_has_a_request_id(gateway: FakeGateway, client: TestClient) 
     assert gateway.rpc.headers[-1] == (("x-request-id", b"mine-1"),)
     assert gateway.rpc.requests[-1].request_id != "mine-1"
     assert client.get("/nothing", headers={"X-Request-Id": "m" * 200}).headers["x-request-id"] != "m" * 200
-
-
-def test_a_retry_counts_once_and_returns_the_same_event_id(gateway: FakeGateway, client: TestClient) -> None:
-    body = b'{"track": 7, "time": 0.3}'
-    gateway.rpc.unacknowledged = True
-    assert client.post("/next/42", content=body, headers=JSON).status_code == 503
-    gateway.rpc.unacknowledged = False
-    retry, repeat = (client.post("/next/42", content=body, headers=JSON) for _ in range(2))
-    first, copy, second = (listen.event_id for listen in gateway.rpc.listens)
-    assert first == copy != second
-    assert [answer.headers["x-event-id"] for answer in (retry, repeat)] == [first, second]
 
 
 def test_a_call_with_an_idempotency_key_counts_once(gateway: FakeGateway, client: TestClient) -> None:

@@ -31,8 +31,6 @@ class Client:
 
 
 class Clock:
-    """Seconds under control of the test."""
-
     now_s = 100.0
 
     def __call__(self) -> float:
@@ -46,7 +44,6 @@ def opened(connections: Connections, count: int, address: str = "10.0.0.7") -> l
 
 
 def has_asked(connections: Connections, *clients: Client) -> None:
-    """Have each make a request and get its answer."""
     for client in clients:
         connections.enter(client, Stage.ANSWER)
         connections.enter(client, Stage.REQUEST)
@@ -60,15 +57,6 @@ def test_the_longest_silent_connection_is_closed_for_a_new_one() -> None:
     assert [client.dropped for client in silent] == [True, True, False, False]
     assert len(connections) == 4
     assert connections.closed == {"idlest": 2}
-
-
-def test_connections_with_requests_stay_beside_many_silent_ones() -> None:
-    connections = Connections(GatewayOptions(connections_per_client=10), Bounds(connections=10))
-    honest = opened(connections, 2)
-    has_asked(connections, *honest)
-    for _ in range(10):
-        opened(connections, 10)
-    assert not any(client.dropped for client in honest)
 
 
 def test_a_new_client_has_time_to_send_a_request() -> None:
@@ -108,14 +96,6 @@ def test_too_many_bodies_cost_the_oldest_its_place() -> None:
         connections.enter(client, Stage.BODY)
     assert [client.told for client in mine] == [[503], [503], []]
     assert [client.told for client in others] == [[], []]
-
-
-def test_complete_bodies_are_not_counted_as_arriving() -> None:
-    connections = Connections(GatewayOptions(), Bounds(bodies=1, bodies_per_client=1))
-    for client in opened(connections, 3):
-        connections.enter(client, Stage.BODY)
-        connections.enter(client, Stage.ANSWER)
-        assert client.told == []
 
 
 def test_each_stage_has_its_timeout() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import uvicorn
@@ -21,8 +19,6 @@ BOUND = 4_096
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is written."""
-
     def __init__(self) -> None:
         super().__init__({"peername": ("10.0.0.7", 1), "sockname": ("10.0.0.1", 80)})
         self.written = b""
@@ -75,8 +71,6 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Peer:
-    """One connection to the protocol."""
-
     def __init__(self, connections: Connections) -> None:
         config = uvicorn.Config(app, log_config=None)
         self.http = BoundedHttp(connections, config=config, server_state=ServerState(), app_state={})
@@ -97,36 +91,23 @@ class Peer:
         ]
 
 
-def run(scenario: Callable[[Connections], Any], **bounds: int) -> Connections:
-    connections = Connections(GatewayOptions(), Bounds(header_bytes=BOUND, **bounds))
-    asyncio.run(scenario(connections))
-    return connections
+def bounded(**bounds: int) -> Connections:
+    return Connections(GatewayOptions(), Bounds(header_bytes=BOUND, **bounds))
 
 
-def test_fragmented_requests_are_answered_and_the_connection_is_kept() -> None:
-    async def scenario(connections: Connections) -> None:
-        peer = Peer(connections)
-        stages = []
-        for piece in (b"POST ", WHOLE[5:-2], b"{"):
-            await peer.send(piece)
-            stages.append(peer.http.stage)
-        assert stages == [Stage.HEADERS, Stage.BODY, Stage.BODY]
-        assert await peer.send(b"}") == [200]
-        assert peer.http.stage is Stage.REQUEST
-        assert await peer.send(WHOLE, WHOLE + WHOLE) == [200] * 4
-        assert not peer.transport.closing
-
-    assert run(scenario).closed == {}
-
-
-def test_long_bodies_are_no_headers() -> None:
-    async def scenario(connections: Connections) -> None:
-        peer = Peer(connections)
-        long = b"a" * 1_000
-        assert await peer.send(HEAD + b"Content-Length: 50000\r\n\r\n", *[long] * 50) == [200]
-        assert await peer.send(CHUNKED, *[b"3e8\r\n" + long + b"\r\n"] * 50, b"0\r\n\r\n") == [200, 200]
-
-    assert run(scenario).closed == {}
+async def test_fragmented_requests_are_answered_and_the_connection_is_kept() -> None:
+    connections = bounded()
+    peer = Peer(connections)
+    stages = []
+    for piece in (b"POST ", WHOLE[5:-2], b"{"):
+        await peer.send(piece)
+        stages.append(peer.http.stage)
+    assert stages == [Stage.HEADERS, Stage.BODY, Stage.BODY]
+    assert await peer.send(b"}") == [200]
+    assert peer.http.stage is Stage.REQUEST
+    assert await peer.send(WHOLE, WHOLE + WHOLE) == [200] * 4
+    assert not peer.transport.closing
+    assert connections.closed == {}
 
 
 @pytest.mark.parametrize(
@@ -141,14 +122,13 @@ def test_long_bodies_are_no_headers() -> None:
     ],
     ids=["endless header", "endless headers", "long header", "many headers", "long address", "endless address"],
 )
-def test_headers_without_an_end_are_refused(pieces: list[bytes]) -> None:
-    async def scenario(connections: Connections) -> None:
-        peer = Peer(connections)
-        assert await peer.send(WHOLE) == [200]
-        assert await peer.send(*pieces) == [200, 431]
-        assert peer.transport.closing
-
-    assert run(scenario).closed == {"headers_long": 1}
+async def test_headers_without_an_end_are_refused(pieces: list[bytes]) -> None:
+    connections = bounded()
+    peer = Peer(connections)
+    assert await peer.send(WHOLE) == [200]
+    assert await peer.send(*pieces) == [200, 431]
+    assert peer.transport.closing
+    assert connections.closed == {"headers_long": 1}
 
 
 @pytest.mark.parametrize(
@@ -162,22 +142,20 @@ def test_headers_without_an_end_are_refused(pieces: list[bytes]) -> None:
     ],
     ids=["endless trailer", "endless chunk extension", "many trailers", "whole chunk extension", "two extensions"],
 )
-def test_trailers_and_chunk_extensions_are_bounded(pieces: list[bytes]) -> None:
-    async def scenario(connections: Connections) -> None:
-        peer = Peer(connections)
-        assert await peer.send(*pieces) == [431]
-        assert peer.transport.closing
+async def test_trailers_and_chunk_extensions_are_bounded(pieces: list[bytes]) -> None:
+    connections = bounded()
+    peer = Peer(connections)
+    assert await peer.send(*pieces) == [431]
+    assert peer.transport.closing
+    assert connections.closed == {"headers_long": 1}
 
-    assert run(scenario).closed == {"headers_long": 1}
 
-
-def test_a_chunk_extension_within_the_bound_is_read_over() -> None:
-    async def scenario(connections: Connections) -> None:
-        peer = Peer(connections)
-        extended = CHUNKED + b"2;" + b"a" * (BOUND // 2) + b"\r\n{}\r\n0\r\n\r\n"
-        assert await peer.send(extended, extended) == [200, 200]
-
-    assert run(scenario).closed == {}
+async def test_a_chunk_extension_within_the_bound_is_read_over() -> None:
+    connections = bounded()
+    peer = Peer(connections)
+    extended = CHUNKED + b"2;" + b"a" * (BOUND // 2) + b"\r\n{}\r\n0\r\n\r\n"
+    assert await peer.send(extended, extended) == [200, 200]
+    assert connections.closed == {}
 
 
 @pytest.mark.parametrize(
@@ -191,82 +169,70 @@ def test_a_chunk_extension_within_the_bound_is_read_over() -> None:
         (b"HTTP/1.0\r\n", 200),
     ],
 )
-def test_a_request_names_one_host(head: bytes, status: int) -> None:
-    async def scenario(connections: Connections) -> None:
-        peer = Peer(connections)
-        assert await peer.send(b"GET / " + head + b"\r\n") == [status]
-        assert peer.transport.closing == (status == 400 or b"1.0" in head)
+async def test_a_request_names_one_host(head: bytes, status: int) -> None:
+    connections = bounded()
+    peer = Peer(connections)
+    assert await peer.send(b"GET / " + head + b"\r\n") == [status]
+    assert peer.transport.closing == (status == 400 or b"1.0" in head)
+    assert connections.closed == ({"host": 1} if status == 400 else {})
 
-    assert run(scenario).closed == ({"host": 1} if status == 400 else {})
 
-
-def test_pipelined_requests_are_bounded() -> None:
-    async def scenario(connections: Connections) -> None:
-        polite, greedy = Peer(connections), Peer(connections)
-        assert await polite.send(WHOLE * PIPELINED) == [200] * PIPELINED
-        await greedy.send(WHOLE * 1_000)
-        assert greedy.transport.closing
-
-    assert run(scenario).closed == {"pipelined": 1}
+async def test_pipelined_requests_are_bounded() -> None:
+    connections = bounded()
+    polite, greedy = Peer(connections), Peer(connections)
+    assert await polite.send(WHOLE * PIPELINED) == [200] * PIPELINED
+    await greedy.send(WHOLE * 1_000)
+    assert greedy.transport.closing
+    assert connections.closed == {"pipelined": 1}
 
 
 @pytest.mark.parametrize(
     ("sent", "statuses"), [(b"", [408]), (HEAD, [408]), (WHOLE[:-1], [408]), (WHOLE, [200]), (WHOLE + HEAD, [200, 408])]
 )
-def test_late_requests_get_408(sent: bytes, statuses: list[int]) -> None:
-    """The timeouts are over at once here."""
-
-    async def scenario(connections: Connections) -> None:
-        peer = Peer(connections)
-        await peer.send(sent)
-        await connections.sweep()
-        assert await peer.send() == statuses
-        assert peer.transport.closing
-
-    run(scenario, header_s=-1, body_s=-1, keep_alive_s=-1)
+async def test_late_requests_get_408(sent: bytes, statuses: list[int]) -> None:
+    connections = bounded(header_s=-1, body_s=-1, keep_alive_s=-1)
+    peer = Peer(connections)
+    await peer.send(sent)
+    await connections.sweep()
+    assert await peer.send() == statuses
+    assert peer.transport.closing
 
 
-def test_newlines_do_not_keep_a_connection_alive() -> None:
-    async def scenario(connections: Connections) -> None:
-        peer = Peer(connections)
-        await peer.send(WHOLE, b"\r\n", b"\r\n")
-        await connections.sweep()
-        assert peer.transport.closing
-
-    run(scenario, keep_alive_s=-1)
+async def test_newlines_do_not_keep_a_connection_alive() -> None:
+    connections = bounded(keep_alive_s=-1)
+    peer = Peer(connections)
+    await peer.send(WHOLE, b"\r\n", b"\r\n")
+    await connections.sweep()
+    assert peer.transport.closing
 
 
-def test_a_connection_without_room_gets_503() -> None:
-    async def scenario(connections: Connections) -> None:
-        first = Peer(connections)
-        first.http.data_received(WHOLE)
-        second = Peer(connections)
-        assert await second.send() == [503]
-        assert second.transport.closing
-        assert await first.send() == [200]
-
-    assert run(scenario, connections=1).closed == {"no_room": 1}
-
-
-def test_a_websocket_is_counted_until_it_ends() -> None:
-    async def scenario(connections: Connections) -> None:
-        peer = Peer(connections)
-        upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        await peer.send(
-            b"GET /ui HTTP/1.1\r\nHost: gateway\r\n" + upgrade + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-        )
-        assert peer.http.stage is Stage.ANSWER
-        await connections.sweep()
-        assert len(connections) == 1
-        peer.transport.close()
-        await connections.sweep()
-        assert len(connections) == 0
-
-    run(scenario, header_s=-1, body_s=-1, keep_alive_s=-1)
+async def test_a_connection_without_room_gets_503() -> None:
+    connections = bounded(connections=1)
+    first = Peer(connections)
+    first.http.data_received(WHOLE)
+    second = Peer(connections)
+    assert await second.send() == [503]
+    assert second.transport.closing
+    assert await first.send() == [200]
+    assert connections.closed == {"no_room": 1}
 
 
-def test_invalid_http_is_counted() -> None:
-    async def scenario(connections: Connections) -> None:
-        assert await Peer(connections).send(b"\x00\x01\r\n\r\n") == [400]
+async def test_a_websocket_is_counted_until_it_ends() -> None:
+    connections = bounded(header_s=-1, body_s=-1, keep_alive_s=-1)
+    peer = Peer(connections)
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    await peer.send(
+        b"GET /ui HTTP/1.1\r\nHost: gateway\r\n" + upgrade + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    assert peer.http.stage is Stage.ANSWER
+    await connections.sweep()
+    assert len(connections) == 1
+    peer.transport.close()
+    await connections.sweep()
+    assert len(connections) == 0
 
-    assert run(scenario).closed == {"invalid": 1}
+
+async def test_invalid_http_is_counted() -> None:
+    connections = bounded()
+    assert await Peer(connections).send(b"\x00\x01\r\n\r\n") == [400]
+    assert connections.closed == {"invalid": 1}

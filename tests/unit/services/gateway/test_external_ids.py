@@ -58,12 +58,6 @@ def test_an_external_id_that_no_track_has_is_refused(gateway: FakeGateway, clien
     assert gateway.rpc.listens == []
 
 
-def test_a_track_that_was_just_published_is_found_by_its_external_id(gateway: FakeGateway, client: TestClient) -> None:
-    assert client.get("/track/new").status_code == 404
-    gateway.catalogue.added[99] = gateway.catalogue.tracks[0]._replace(track=99, external_id="new")
-    assert client.get("/track/new").json()["track"] == 99
-
-
 def test_a_retry_by_the_other_name_counts_once(gateway: FakeGateway, client: TestClient) -> None:
     headers = {"Idempotency-Key": "one"}
     answers = [client.post("/next/42", json={"track": track, "time": 0.3}, headers=headers) for track in ("t8", 8)]
@@ -87,11 +81,3 @@ def test_a_newcomer_is_served_under_a_number_that_no_user_of_the_table_has(
     numbers = {listen.user for listen in gateway.rpc.listens}
     assert len(numbers) == 1
     assert numbers.pop() >= NEWCOMERS_FROM
-
-
-def test_the_document_says_what_a_user_is(client: TestClient, named: TestClient) -> None:
-    for gateway, type_ in ((client, "integer"), (named, "string")):
-        document = gateway.get("/openapi.json").json()
-        assert "/track/{track}" in document["paths"]
-        user, _ = document["paths"]["/next/{user}"]["post"]["parameters"]
-        assert user["schema"]["type"] == type_

@@ -13,8 +13,6 @@ from botify.services.gateway.options import ALL_SCOPES, Bounds
 
 
 class SlowApp:
-    """Answers when it is let go."""
-
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
         self.bodies: list[bytes] = []
@@ -45,79 +43,57 @@ async def ask(app: Any, *parts: bytes, headers: Any = (), address: str = "10.0.0
     return status
 
 
-def test_too_many_requests_in_progress_are_refused_at_once() -> None:
-    async def scenario() -> list[int]:
-        slow = SlowApp()
-        limited = Limits(slow, 2_500, Bounds(in_flight=2))
-        first = [asyncio.create_task(ask(limited, b"a")) for _ in range(2)]
-        await asyncio.sleep(0)
-        refused = [await ask(limited, b"b") for _ in range(3)]
-        slow.go_on.set()
-        return [*refused, *await asyncio.gather(*first), await ask(limited, b"c")]
-
-    assert asyncio.run(scenario()) == [503, 503, 503, 200, 200, 200]
+async def test_too_many_requests_in_progress_are_refused_at_once() -> None:
+    slow = SlowApp()
+    limited = Limits(slow, 2_500, Bounds(in_flight=2))
+    first = [asyncio.create_task(ask(limited, b"a")) for _ in range(2)]
+    await asyncio.sleep(0)
+    refused = [await ask(limited, b"b") for _ in range(3)]
+    slow.go_on.set()
+    assert [*refused, *await asyncio.gather(*first), await ask(limited, b"c")] == [503, 503, 503, 200, 200, 200]
 
 
-def test_a_client_that_disconnects_frees_its_place() -> None:
-    async def scenario() -> int:
-        slow = SlowApp()
-        limited = Limits(slow, 2_500, Bounds(in_flight=1))
-        gone = asyncio.create_task(ask(limited, b"a"))
-        await asyncio.sleep(0)
-        gone.cancel()
-        await asyncio.gather(gone, return_exceptions=True)
-        slow.go_on.set()
-        return await ask(limited, b"b")
-
-    assert asyncio.run(scenario()) == 200
+async def test_a_client_that_disconnects_frees_its_place() -> None:
+    slow = SlowApp()
+    limited = Limits(slow, 2_500, Bounds(in_flight=1))
+    gone = asyncio.create_task(ask(limited, b"a"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    slow.go_on.set()
+    assert (await ask(limited, b"b")) == 200
 
 
-def test_a_body_is_passed_on_complete() -> None:
-    async def scenario() -> list[bytes]:
-        slow = SlowApp()
-        slow.go_on.set()
-        assert await ask(Limits(slow, 2_500, Bounds()), b"one ", b"two ", b"three") == 200
-        return slow.bodies
-
-    assert asyncio.run(scenario()) == [b"one two three"]
-
-
-def test_arriving_bodies_are_not_in_progress() -> None:
-    async def scenario() -> list[int]:
-        app = SlowApp()
-        app.go_on.set()
-        limited = Limits(app, 2_500, Bounds(in_flight=1))
-        slow = [asyncio.create_task(ask(limited)) for _ in range(5)]
-        await asyncio.sleep(0)
-        answered = [await ask(limited, b"a") for _ in range(3)]
-        for task in slow:
-            task.cancel()
-        await asyncio.gather(*slow, return_exceptions=True)
-        return answered
-
-    assert asyncio.run(scenario()) == [200, 200, 200]
+async def test_arriving_bodies_are_not_in_progress() -> None:
+    app = SlowApp()
+    app.go_on.set()
+    limited = Limits(app, 2_500, Bounds(in_flight=1))
+    slow = [asyncio.create_task(ask(limited)) for _ in range(5)]
+    await asyncio.sleep(0)
+    answered = [await ask(limited, b"a") for _ in range(3)]
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    assert answered == [200, 200, 200]
 
 
-def test_an_incomplete_body_is_not_served() -> None:
-    async def scenario() -> list[bytes]:
-        app = SlowApp()
-        app.go_on.set()
-        messages: list[Message] = [
-            {"type": "http.request", "body": b'{"track": 1, "time": 0.5}', "more_body": True},
-            {"type": "http.disconnect"},
-        ]
+async def test_an_incomplete_body_is_not_served() -> None:
+    app = SlowApp()
+    app.go_on.set()
+    messages: list[Message] = [
+        {"type": "http.request", "body": b'{"track": 1, "time": 0.5}', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
 
-        async def receive() -> Message:
-            return messages.pop(0)
+    async def receive() -> Message:
+        return messages.pop(0)
 
-        async def send(_: Message) -> None:
-            raise AssertionError("the client has disconnected")
+    async def send(_: Message) -> None:
+        raise AssertionError("the client has disconnected")
 
-        scope = {"type": "http", "path": "/next/42", "method": "POST", "headers": [], "client": None}
-        await Limits(app, 2_500, Bounds())(scope, receive, send)
-        return app.bodies
-
-    assert asyncio.run(scenario()) == []
+    scope = {"type": "http", "path": "/next/42", "method": "POST", "headers": [], "client": None}
+    await Limits(app, 2_500, Bounds())(scope, receive, send)
+    assert app.bodies == []
 
 
 def test_each_client_has_a_rate_and_the_oldest_are_forgotten() -> None:
@@ -128,47 +104,37 @@ def test_each_client_has_a_rate_and_the_oldest_are_forgotten() -> None:
     assert limit.wait_s("a", 0.5) == 0.0
 
 
-def test_a_token_has_a_rate_wherever_it_is_used() -> None:
-    """And an address without a token its own, whatever it says of others."""
-
-    async def scenario() -> list[int]:
-        slow = SlowApp()
-        slow.go_on.set()
-        app = TokenRequired(
-            Limits(slow, 2, Bounds()),
-            {b"a": ALL_SCOPES, b"b": ALL_SCOPES},
-        )
-        statuses = []
-        for token, address in [(b"a", "10.0.0.1"), (b"a", "10.0.0.2"), (b"a", "10.0.0.3"), (b"b", "10.0.0.1")]:
-            statuses.append(await ask(app, b"", headers=[(b"authorization", b"Bearer " + token)], address=address))
-        return statuses
-
-    assert asyncio.run(scenario()) == [200, 200, 429, 200]
+async def test_a_token_has_a_rate_wherever_it_is_used() -> None:
+    slow = SlowApp()
+    slow.go_on.set()
+    app = TokenRequired(Limits(slow, 2, Bounds()), {b"a": ALL_SCOPES, b"b": ALL_SCOPES})
+    statuses = []
+    for token, address in [(b"a", "10.0.0.1"), (b"a", "10.0.0.2"), (b"a", "10.0.0.3"), (b"b", "10.0.0.1")]:
+        statuses.append(await ask(app, b"", headers=[(b"authorization", b"Bearer " + token)], address=address))
+    assert statuses == [200, 200, 429, 200]
 
 
-def test_nobody_chooses_the_address_that_is_counted() -> None:
-    async def scenario() -> list[int]:
-        slow = SlowApp()
-        slow.go_on.set()
-        app = Limits(slow, 2, Bounds())
-        return [await ask(app, b"", headers=[(b"x-forwarded-for", b"10.0.0.%d" % at)]) for at in range(3)]
+async def test_nobody_chooses_the_address_that_is_counted() -> None:
+    slow = SlowApp()
+    slow.go_on.set()
+    app = Limits(slow, 2, Bounds())
+    assert [await ask(app, b"", headers=[(b"x-forwarded-for", b"10.0.0.%d" % at)]) for at in range(3)] == [
+        200,
+        200,
+        429,
+    ]
 
-    assert asyncio.run(scenario()) == [200, 200, 429]
 
+async def test_a_websocket_without_a_token_that_allows_it_is_closed() -> None:
+    sent: list[Message] = []
 
-def test_a_websocket_without_a_token_that_allows_it_is_closed() -> None:
-    async def scenario() -> list[Message]:
-        sent: list[Message] = []
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
 
-        async def receive() -> Message:
-            return {"type": "websocket.connect"}
+    async def send(message: Message) -> None:
+        sent.append(message)
 
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        guarded = TokenRequired(SlowApp(), {b"s3cret": frozenset({"serve"})})
-        for headers in ([], [(b"authorization", b"Bearer s3cret")]):
-            await guarded({"type": "websocket", "path": "/ui/_nicegui_ws", "headers": headers}, receive, send)
-        return sent
-
-    assert asyncio.run(scenario()) == [{"type": "websocket.close", "code": 1008}] * 2
+    guarded = TokenRequired(SlowApp(), {b"s3cret": frozenset({"serve"})})
+    for headers in ([], [(b"authorization", b"Bearer s3cret")]):
+        await guarded({"type": "websocket", "path": "/ui/_nicegui_ws", "headers": headers}, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}] * 2

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-
 import pytest
 
 from botify.schemas.events import Recommendation
@@ -14,121 +11,77 @@ from botify.services.gateway.rpc import PendingReplies
 ANSWER = Recommendation("g-1", 42, 7, "random", {}, 0.1, 0, 1.0, 1000)
 
 
-def run(scenario: Callable[[PendingReplies], Awaitable[None]]) -> PendingReplies:
-    waiting = PendingReplies(wait_s=1.0)
-
-    async def play() -> None:
-        await scenario(waiting)
-
-    asyncio.run(play())
-    return waiting
-
-
 @pytest.mark.parametrize("acknowledged_first", [True, False])
-def test_an_answer_counts_when_the_listen_is_acknowledged(acknowledged_first: bool) -> None:
-    async def scenario(waiting: PendingReplies) -> None:
-        future = waiting.open("g-1", requested=True, now_s=0.0)
-        steps = [lambda: waiting.acknowledge("g-1"), lambda: waiting.reply(ANSWER)]
-        for step in steps if acknowledged_first else reversed(steps):
-            assert not future.done()
-            step()
-        assert await future == ANSWER
-
-    assert len(run(scenario)) == 0
-
-
-def test_a_last_listen_waits_for_its_acknowledgement_only() -> None:
-    async def scenario(waiting: PendingReplies) -> None:
-        future = waiting.open("g-1", requested=False, now_s=0.0)
-        waiting.acknowledge("g-1")
-        assert await future is None
-
-    run(scenario)
-
-
-def test_without_an_answer_the_wait_ends_with_none() -> None:
-    async def scenario(waiting: PendingReplies) -> None:
-        future = waiting.open("g-1", requested=True, now_s=0.0)
-        waiting.acknowledge("g-1")
-        assert waiting.expire(now_s=0.9) == 0
+async def test_an_answer_counts_when_the_listen_is_acknowledged(acknowledged_first: bool) -> None:
+    waiting = PendingReplies(wait_s=1.0)
+    future = waiting.open("g-1", requested=True, now_s=0.0)
+    steps = [lambda: waiting.acknowledge("g-1"), lambda: waiting.reply(ANSWER)]
+    for step in steps if acknowledged_first else reversed(steps):
         assert not future.done()
-        assert waiting.expire(now_s=1.0) == 0
-        assert await future is None
-
-    run(scenario)
-
-
-def test_without_an_acknowledgement_it_ends_with_an_error_even_if_answered() -> None:
-    async def scenario(waiting: PendingReplies) -> None:
-        future = waiting.open("g-1", requested=True, now_s=0.0)
-        waiting.reply(ANSWER)
-        assert waiting.expire(now_s=1.0) == 1
-        with pytest.raises(UnavailableError, match="no acknowledgement within 1 s"):
-            await future
-
-    run(scenario)
+        step()
+    assert await future == ANSWER
+    assert len(waiting) == 0
 
 
-def test_a_refused_listen_ends_at_once() -> None:
-    async def scenario(waiting: PendingReplies) -> None:
-        future = waiting.open("g-1", requested=True, now_s=0.0)
-        waiting.fail("g-1", "queue full")
-        with pytest.raises(UnavailableError, match="queue full"):
-            await future
-        waiting.acknowledge("g-1")  # too late to matter
-        waiting.reply(ANSWER)
-
-    assert len(run(scenario)) == 0
+async def test_without_an_answer_the_wait_ends_with_none() -> None:
+    waiting = PendingReplies(wait_s=1.0)
+    future = waiting.open("g-1", requested=True, now_s=0.0)
+    waiting.acknowledge("g-1")
+    assert waiting.expire(now_s=0.9) == 0
+    assert not future.done()
+    assert waiting.expire(now_s=1.0) == 0
+    assert await future is None
 
 
-def test_duplicate_and_unexpected_replies_are_dropped() -> None:
-    async def scenario(waiting: PendingReplies) -> None:
-        future = waiting.open("g-1", requested=True, now_s=0.0)
-        waiting.reply(ANSWER)
-        waiting.reply(ANSWER._replace(track=9))
-        waiting.reply(ANSWER._replace(request_id="g-0"))
-        waiting.acknowledge("g-1")
-        assert (await future) == ANSWER
-
-    run(scenario)
+async def test_without_an_acknowledgement_it_ends_with_an_error_even_if_answered() -> None:
+    waiting = PendingReplies(wait_s=1.0)
+    future = waiting.open("g-1", requested=True, now_s=0.0)
+    waiting.reply(ANSWER)
+    assert waiting.expire(now_s=1.0) == 1
+    with pytest.raises(UnavailableError, match="no acknowledgement within 1 s"):
+        await future
 
 
-def test_a_cancelled_request_does_not_affect_others() -> None:
-    async def scenario(waiting: PendingReplies) -> None:
-        for number in range(3):
-            waiting.open(f"g-{number}", requested=True, now_s=0.0).cancel()
-        waiting.acknowledge("g-0")
-        waiting.reply(ANSWER._replace(request_id="g-0"))
-        waiting.fail("g-1", "away")
-        waiting.expire(now_s=1.0)
-
-    assert len(run(scenario)) == 0
-
-
-def test_finished_requests_leave_nothing_behind() -> None:
-    async def scenario(waiting: PendingReplies) -> None:
-        for number in range(1000):
-            future = waiting.open(f"g-{number}", requested=False, now_s=number / 1000)
-            waiting.acknowledge(f"g-{number}")
-            waiting.expire(now_s=number / 1000)
-            await future
-        assert len(waiting) == 0
-
-    run(scenario)
+async def test_a_refused_listen_ends_at_once() -> None:
+    waiting = PendingReplies(wait_s=1.0)
+    future = waiting.open("g-1", requested=True, now_s=0.0)
+    waiting.fail("g-1", "queue full")
+    with pytest.raises(UnavailableError, match="queue full"):
+        await future
+    waiting.acknowledge("g-1")  # too late to matter
+    waiting.reply(ANSWER)
+    assert len(waiting) == 0
 
 
-def test_a_listen_that_has_no_open_topic_gets_the_whole_time_again() -> None:
-    """It is then the youngest, so that it delays no other's end."""
+async def test_duplicate_and_unexpected_replies_are_dropped() -> None:
+    waiting = PendingReplies(wait_s=1.0)
+    future = waiting.open("g-1", requested=True, now_s=0.0)
+    waiting.reply(ANSWER)
+    waiting.reply(ANSWER._replace(track=9))
+    waiting.reply(ANSWER._replace(request_id="g-0"))
+    waiting.acknowledge("g-1")
+    assert (await future) == ANSWER
 
-    async def scenario(waiting: PendingReplies) -> None:
-        held = waiting.open("g-1", requested=False, now_s=0.0)
-        other = waiting.open("g-2", requested=False, now_s=0.1)
-        waiting.hold("g-1", now_s=0.9)
-        assert waiting.expire(now_s=1.2) == 1
-        assert (other.done(), held.done()) == (True, False)
-        with pytest.raises(UnavailableError):
-            await other
-        waiting.acknowledge("g-1")
-        assert await held is None
 
-    run(scenario)
+async def test_a_cancelled_request_does_not_affect_others() -> None:
+    waiting = PendingReplies(wait_s=1.0)
+    for number in range(3):
+        waiting.open(f"g-{number}", requested=True, now_s=0.0).cancel()
+    waiting.acknowledge("g-0")
+    waiting.reply(ANSWER._replace(request_id="g-0"))
+    waiting.fail("g-1", "away")
+    waiting.expire(now_s=1.0)
+    assert len(waiting) == 0
+
+
+async def test_a_listen_that_has_no_open_topic_gets_the_whole_time_again() -> None:
+    waiting = PendingReplies(wait_s=1.0)
+    held = waiting.open("g-1", requested=False, now_s=0.0)
+    other = waiting.open("g-2", requested=False, now_s=0.1)
+    waiting.hold("g-1", now_s=0.9)
+    assert waiting.expire(now_s=1.2) == 1
+    assert (other.done(), held.done()) == (True, False)
+    with pytest.raises(UnavailableError):
+        await other
+    waiting.acknowledge("g-1")
+    assert await held is None

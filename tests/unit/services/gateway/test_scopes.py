@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 from typing import Any
 
 import pytest
@@ -10,8 +13,10 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
+from botify.core.errors import SettingsError
 from botify.core.settings import Settings
 from botify.schemas.external_ids import UserIds
+from botify.services.gateway.__main__ import _check_access, _listen
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.options import GatewayOptions
 from tests.unit.services.gateway.fakes import FakeGateway, serving
@@ -97,3 +102,74 @@ def test_the_process_has_a_token_of_its_own_that_nobody_is_told() -> None:
     first, second = (build_app(Settings(), GatewayOptions(token=TOKENS), connect=gateway.connect) for _ in range(2))
     assert first.state.token != second.state.token
     assert all(isinstance(route, Route | Mount) for route in first.routes)
+
+
+def test_options_are_read_from_their_variables() -> None:
+    given = {"PORT": "0", "DEADLINE_MS": "250", "RATE_PER_S": "", "DASHBOARD": "off"}
+    options = GatewayOptions.from_env({f"BOTIFY_GATEWAY_{name}": value for name, value in given.items()})
+    assert options == GatewayOptions(port=0, deadline_ms=250, dashboard=False)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("BOTIFY_GATEWAY_PORT", "70000"),
+        ("BOTIFY_GATEWAY_PORT", "-1"),
+        ("BOTIFY_GATEWAY_DEADLINE_MS", "soon"),
+        ("BOTIFY_GATEWAY_TOKEN", "two words"),
+        ("BOTIFY_GATEWAY_TOKEN", "serve:one two"),
+        ("BOTIFY_GATEWAY_TOKEN", "serve:one read:two"),
+        ("BOTIFY_GATEWAY_TOKEN", "serve:"),
+        ("BOTIFY_GATEWAY_TOKEN", "t\u00f6ken"),
+        ("BOTIFY_GATEWAY_TOKEN", " "),
+        ("BOTIFY_GATEWAY_DASHBOARD", "yes"),
+    ],
+)
+def test_an_error_names_the_variable(variable: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=variable):
+        GatewayOptions.from_env({variable: value})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.7", "gateway"])  # noqa: S104
+def test_a_gateway_that_others_reach_does_not_start_without_a_token(host: str) -> None:
+    with pytest.raises(SettingsError, match="--insecure"):
+        _check_access(GatewayOptions(host=host), insecure=False)
+    _check_access(GatewayOptions(host=host), insecure=True)
+    _check_access(GatewayOptions(host=host, token="s3cret"), insecure=False)  # noqa: S106 - a test's
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
+def test_a_gateway_of_this_machine_starts_without_a_token(host: str) -> None:
+    _check_access(GatewayOptions(host=host), insecure=False)
+
+
+def test_the_token_is_not_shown() -> None:
+    assert "s3cret" not in repr(GatewayOptions(token="s3cret"))  # noqa: S106 - a test's
+    with pytest.raises(SettingsError) as error:
+        GatewayOptions.from_env({"BOTIFY_GATEWAY_TOKEN": "s3cret word"})
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_killed_gateway_leaves_the_port_to_the_other() -> None:
+    with _listen(GatewayOptions(port=0), share_port=True) as left:
+        port = left.getsockname()[1]
+        bound, child = os.pipe()
+        if not (pid := os.fork()):
+            _listen(GatewayOptions(port=port), share_port=True)
+            os.write(child, b"!")
+            signal.pause()
+        os.read(bound, 1)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        left.settimeout(10.0)
+        for _ in range(50):
+            with socket.create_connection(("127.0.0.1", port), timeout=10.0):
+                left.accept()[0].close()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_port_that_is_not_shared_by_both_is_taken(shared: bool) -> None:
+    with _listen(GatewayOptions(port=0), share_port=shared) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"BOTIFY_GATEWAY_PORT: 127.0.0.1:{port} cannot be listened on"):
+            _listen(GatewayOptions(port=port), share_port=not shared)

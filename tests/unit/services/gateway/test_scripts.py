@@ -46,8 +46,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(redis: FakeRedis, *arguments: str) -> list[Any]:
-    """Make calls at the same time."""
-
     async def all_at_once() -> list[Any]:
         calls = ScriptBatcher(redis)
         done = await asyncio.gather(*(calls.run("script", "key", one) for one in arguments), return_exceptions=True)
@@ -57,47 +55,23 @@ def run(redis: FakeRedis, *arguments: str) -> list[Any]:
     return asyncio.run(all_at_once())
 
 
-def test_calls_made_together_take_one_round_trip() -> None:
+async def test_calls_during_a_round_trip_share_the_next_one() -> None:
     redis = FakeRedis()
-    assert run(redis, *"abcde") == list("abcde")
-    assert redis.round_trips == [5]
-
-
-def test_calls_during_a_round_trip_share_the_next_one() -> None:
-    async def scenario() -> list[int]:
-        redis = FakeRedis()
-        calls = ScriptBatcher(redis)
-        first = asyncio.create_task(calls.run("script", "key", "a"))
-        async with asyncio.timeout(5):
-            while not redis.round_trips:
-                await asyncio.sleep(0)
-        assert await asyncio.gather(*(calls.run("script", "key", one) for one in "bcd")) == list("bcd")
-        assert await first == "a"
-        assert await calls.run("script", "key", "e") == "e"
-        return redis.round_trips
-
-    assert asyncio.run(scenario()) == [1, 3, 1]
+    calls = ScriptBatcher(redis)
+    first = asyncio.create_task(calls.run("script", "key", "a"))
+    async with asyncio.timeout(5):
+        while not redis.round_trips:
+            await asyncio.sleep(0)
+    assert await asyncio.gather(*(calls.run("script", "key", one) for one in "bcd")) == list("bcd")
+    assert await first == "a"
+    assert await calls.run("script", "key", "e") == "e"
+    assert redis.round_trips == [1, 3, 1]
 
 
 def test_an_error_fails_only_its_own_call() -> None:
     good, wrong = run(FakeRedis(), "a", "wrong")
     assert good == "a"
     assert isinstance(wrong, UnavailableError)
-
-
-@pytest.mark.usefixtures("impatient")
-def test_all_waiting_calls_fail_while_redis_is_unreachable() -> None:
-    redis = FakeRedis()
-    redis.away = True
-    assert [type(error) for error in run(redis, "a", "b")] == [UnavailableError] * 2
-
-
-def test_a_hanging_redis_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scripts, "TIMEOUT_S", 0.02)
-    redis = FakeRedis()
-    redis.hangs = {"key"}
-    (error,) = run(redis, "a")
-    assert "TimeoutError" in str(error)
 
 
 @pytest.fixture
@@ -107,31 +81,26 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick", "impatient")
-def test_calls_fail_at_once_until_redis_answers_again() -> None:
-    async def scenario() -> None:
-        redis = FakeRedis()
-        redis.hangs = {"key"}
-        calls = ScriptBatcher(redis)
-        waited = [asyncio.create_task(calls.run("script", "key", "a"))]
-        await asyncio.sleep(0)
-        waited += [asyncio.create_task(calls.run("script", "key", one)) for one in "bc"]
-        assert [type(error) for error in await asyncio.gather(*waited, return_exceptions=True)] == [
-            UnavailableError
-        ] * 3
-        assert set(redis.round_trips) == {1}, "those that waited failed with the first; the probe goes on"
-        assert calls.problem == "Redis does not answer (TimeoutError)"
-        sent = len(redis.round_trips)
-        with pytest.raises(UnavailableError):
-            await calls.run("script", "key", "d")
-        assert len(redis.round_trips) == sent
-        redis.hangs = set()
-        async with asyncio.timeout(5):
-            while calls.problem is not None:
-                await asyncio.sleep(0.01)
-        assert await calls.run("script", "key", "e") == "e"
-        await calls.close()
-
-    asyncio.run(scenario())
+async def test_calls_fail_at_once_until_redis_answers_again() -> None:
+    redis = FakeRedis()
+    redis.hangs = {"key"}
+    calls = ScriptBatcher(redis)
+    waited = [asyncio.create_task(calls.run("script", "key", "a"))]
+    await asyncio.sleep(0)
+    waited += [asyncio.create_task(calls.run("script", "key", one)) for one in "bc"]
+    assert [type(error) for error in await asyncio.gather(*waited, return_exceptions=True)] == [UnavailableError] * 3
+    assert set(redis.round_trips) == {1}, "those that waited failed with the first; the probe goes on"
+    assert calls.problem == "Redis does not answer (TimeoutError)"
+    sent = len(redis.round_trips)
+    with pytest.raises(UnavailableError):
+        await calls.run("script", "key", "d")
+    assert len(redis.round_trips) == sent
+    redis.hangs = set()
+    async with asyncio.timeout(5):
+        while calls.problem is not None:
+            await asyncio.sleep(0.01)
+    assert await calls.run("script", "key", "e") == "e"
+    await calls.close()
 
 
 @pytest.mark.usefixtures("quick", "impatient")
@@ -173,54 +142,42 @@ async def away_for_a_while(redis: FakeRedis, calls: ScriptBatcher) -> list[async
     return waiting
 
 
-def test_calls_wait_for_a_master_that_is_soon_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_wait_for_a_master_that_is_soon_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scripts, "PROBE_EVERY_S", 0.01)
-
-    async def scenario() -> list[Any]:
-        redis = FakeRedis()
-        calls = ScriptBatcher(redis)
-        waiting = await away_for_a_while(redis, calls)
-        waiting.append(asyncio.create_task(calls.run("script", "key", "d")))
-        done, _ = await asyncio.wait(waiting, timeout=0.05)
-        assert not done
-        redis.away = False
-        answers = await asyncio.gather(*waiting)
-        await calls.close()
-        return answers
-
-    assert asyncio.run(scenario()) == list("abcd")
+    redis = FakeRedis()
+    calls = ScriptBatcher(redis)
+    waiting = await away_for_a_while(redis, calls)
+    waiting.append(asyncio.create_task(calls.run("script", "key", "d")))
+    done, _ = await asyncio.wait(waiting, timeout=0.05)
+    assert not done
+    redis.away = False
+    answers = await asyncio.gather(*waiting)
+    await calls.close()
+    assert answers == list("abcd")
 
 
-def test_calls_wait_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_wait_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scripts, "HOLD_S", 0.1)
-
-    async def scenario() -> None:
-        redis = FakeRedis()
-        calls = ScriptBatcher(redis)
-        waiting = await away_for_a_while(redis, calls)
-        answers = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [type(error) for error in answers] == [UnavailableError] * 3
-        with pytest.raises(UnavailableError):
-            async with asyncio.timeout(0.05):
-                await calls.run("script", "key", "later")
-        await calls.close()
-
-    asyncio.run(scenario())
+    redis = FakeRedis()
+    calls = ScriptBatcher(redis)
+    waiting = await away_for_a_while(redis, calls)
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in answers] == [UnavailableError] * 3
+    with pytest.raises(UnavailableError):
+        async with asyncio.timeout(0.05):
+            await calls.run("script", "key", "later")
+    await calls.close()
 
 
-def test_calls_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scripts, "MOST_HELD", 3)
-
-    async def scenario() -> None:
-        redis = FakeRedis()
-        calls = ScriptBatcher(redis)
-        waiting = await away_for_a_while(redis, calls)
-        with pytest.raises(UnavailableError):
-            async with asyncio.timeout(0.05):
-                await calls.run("script", "key", "d")
-        assert not any(one.done() for one in waiting)
-        redis.away = False
-        assert await asyncio.gather(*waiting) == list("abc")
-        await calls.close()
-
-    asyncio.run(scenario())
+    redis = FakeRedis()
+    calls = ScriptBatcher(redis)
+    waiting = await away_for_a_while(redis, calls)
+    with pytest.raises(UnavailableError):
+        async with asyncio.timeout(0.05):
+            await calls.run("script", "key", "d")
+    assert not any(one.done() for one in waiting)
+    redis.away = False
+    assert await asyncio.gather(*waiting) == list("abc")
+    await calls.close()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
-from botify.schemas.events import Listen
 from botify.services.errors import UnavailableError, UnknownTrackError
 from botify.services.gateway.service import Answer
 from botify.services.gateway.sessions import ListenReport, RequestId
-from botify.services.gateway.state import KnownTracks
 from tests.gateway_sessions_contract import SessionsContract
 from tests.support import make_tracks
-from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeCatalogue, FakeGateway, MemorySessionStore
+from tests.unit.services.gateway.fakes import TRACKS, FakeGateway, MemorySessionStore
 
 
 @pytest.fixture
@@ -35,51 +32,9 @@ def tell(gateway: FakeGateway, *calls: tuple[str, int, int]) -> list[Answer | No
 
 
 def call(gateway: FakeGateway, name: str, id_: str, track: int, key: str | None = None) -> Answer | str:
-    """Make one call of listener 1."""
     told = ListenReport(1, track, 0.5), RequestId(id_, None, key)
     answer: Answer | str = asyncio.run(getattr(gateway.service, name)(*told))
     return answer
-
-
-def test_a_listen_is_published_with_its_request_and_answered(gateway: FakeGateway) -> None:
-    assert tell(gateway, ("next", 42, 7)) == [Answer(8, fallback=False, event_id="g-0")]
-    expected = Listen("g-0", 42, 7, 0.5, NOW_MS, "g-0", 0, False, None, {}, None, None)
-    assert gateway.rpc.listens == [expected]
-    (request,) = gateway.rpc.requests
-    assert request[:7] == ("g-0", 42, "g-0", 0, 7, 0.5, NOW_MS)
-    assert 0 < request.deadline_ms - time.time() * 1000 <= 1000
-
-
-def test_calls_of_a_listener_are_one_session_until_the_last(gateway: FakeGateway) -> None:
-    tell(gateway, ("next", 1, 7), ("next", 2, 7), ("next", 1, 8), ("last", 1, 9), ("next", 1, 7))
-    told = [(listen.user, listen.session_id, listen.position, listen.ended_session) for listen in gateway.rpc.listens]
-    assert told == [
-        (1, "g-0", 0, False),
-        (2, "g-1", 0, False),
-        (1, "g-0", 1, False),
-        (1, "g-0", 2, True),
-        (1, "g-4", 0, False),
-    ]
-
-
-def test_a_listen_is_attributed_to_its_recommendation(gateway: FakeGateway) -> None:
-    tell(gateway, ("next", 1, 7), ("last", 1, 8))
-    last = gateway.rpc.listens[-1]
-    assert (last.recommender, last.treatments, last.propensity, last.policy, last.candidates) == (
-        "next",
-        {"A": "T1"},
-        0.5,
-        "greedy",
-        9,
-    )
-    assert last.latency_ms is not None
-    assert last.latency_ms >= 0
-
-
-def test_a_track_of_the_listeners_own_choice_is_not_attributed(gateway: FakeGateway) -> None:
-    tell(gateway, ("next", 1, 7), ("next", 1, 3))
-    assert gateway.rpc.listens[-1].recommender is None
-    assert gateway.rpc.listens[-1].treatments == {}
 
 
 def test_an_attribution_of_an_unknown_version_is_left_out(gateway: FakeGateway) -> None:
@@ -87,27 +42,6 @@ def test_an_attribution_of_an_unknown_version_is_left_out(gateway: FakeGateway) 
     gateway.sessions.of_users[1].attribution = b"\0" * 8 + b"\0\xff\xff\xff\xffwritten by a newer gateway"
     tell(gateway, ("next", 1, 8))
     assert gateway.rpc.listens[-1].recommender is None
-
-
-def test_without_a_recommendation_a_popular_track_is_served_and_named(gateway: FakeGateway) -> None:
-    gateway.rpc.silent = True
-    (answer,) = tell(gateway, ("next", 1, 7))
-    assert answer is not None
-    assert answer.fallback
-    assert answer.track in POPULAR
-    tell(gateway, ("last", 1, answer.track))
-    last = gateway.rpc.listens[-1]
-    assert (last.recommender, last.propensity, last.treatments) == ("gateway-popular", 0.5, {"A": "C"})
-
-
-def test_before_anything_is_popular_any_track_is_served(gateway: FakeGateway) -> None:
-    gateway.rpc.silent, gateway.popular = True, []
-    (answer,) = tell(gateway, ("next", 1, 7))
-    assert answer is not None
-    assert answer.fallback
-    tell(gateway, ("last", 1, answer.track))
-    last = gateway.rpc.listens[-1]
-    assert (last.recommender, last.propensity) == ("gateway-random", 1 / TRACKS)
 
 
 def test_a_listen_of_an_unknown_track_is_not_published(gateway: FakeGateway) -> None:
@@ -134,14 +68,10 @@ def test_the_catalogue_is_not_read_for_each_unknown_track(gateway: FakeGateway) 
     assert gateway.catalogue.looks <= 2
 
 
-def test_while_the_catalogue_cannot_be_read_no_track_is_unknown(gateway: FakeGateway) -> None:
+async def test_while_the_catalogue_cannot_be_read_no_track_is_unknown(gateway: FakeGateway) -> None:
     gateway.catalogue.fails = True
-
-    async def both() -> list[object]:
-        asked = (gateway.service.track(TRACKS) for _ in range(2))
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    assert [type(error) for error in asyncio.run(both())] == [UnavailableError] * 2
+    asked = (gateway.service.track(TRACKS) for _ in range(2))
+    assert [type(error) for error in (await asyncio.gather(*asked, return_exceptions=True))] == [UnavailableError] * 2
 
 
 def test_a_recommendation_that_cannot_be_stored_is_still_given(gateway: FakeGateway) -> None:
@@ -197,19 +127,6 @@ def test_a_key_that_is_reused_with_another_track_is_no_retry(gateway: FakeGatewa
     for track in (7, 8):
         call(gateway, "next", f"g-{track}", track=track, key="always the same")
     assert len({event_id for event_id, _, _ in told(gateway)}) == 2
-
-
-def test_the_catalogue_is_followed_without_asking_for_its_end() -> None:
-    catalogue = FakeCatalogue()
-    tracks = KnownTracks(catalogue)  # type: ignore[arg-type]
-    (new,) = make_tracks(1, first=10**6)
-    assert tracks.known(new.track) is None
-    assert new.track not in tracks.ids()
-    catalogue.added[new.track] = new
-    asyncio.run(tracks.follow())
-    assert tracks.known(new.track) == new
-    assert new.track in tracks.ids()
-    assert catalogue.looks == 0
 
 
 class TestMemorySessions(SessionsContract):

@@ -17,7 +17,6 @@ from botify.services.gateway.v1.models import MAX_EVENTS, MAX_EXCLUDED
 from tests.unit.services.gateway.fakes import FakeGateway, serving
 
 JSON = {"Content-Type": "application/json"}
-LISTEN = b'{"kind": "listen", "user": 42, "item": 7, "fraction": %s}'
 LONG = "x" * 201
 
 
@@ -44,66 +43,60 @@ def assert_nothing_was_published(gateway: FakeGateway) -> None:
     assert (gateway.rpc.listens, gateway.rpc.published, gateway.listeners.records) == ([], [], {})
 
 
+EVENT = {"kind": "listen", "user": 42, "item": 7}
+
+
+def event(**changed: object) -> bytes:
+    """An event as JSON; what is bytes is written as it is."""
+    raw = {f'"<{name}>"': value for name, value in changed.items() if isinstance(value, bytes)}
+    text = json.dumps({**EVENT, **{n: f"<{n}>" if isinstance(v, bytes) else v for n, v in changed.items()}})
+    for mark, value in raw.items():
+        text = text.replace(mark, value.decode())
+    return text.encode()
+
+
 @pytest.mark.parametrize(
-    ("method", "path", "body", "pointer"),
+    ("path", "body", "pointer"),
     [
-        ("POST", "events", LISTEN % b"NaN", "/body/fraction"),
-        ("POST", "events", LISTEN % b"-Infinity", "/body/fraction"),
-        ("POST", "events", LISTEN % b"1e999", "/body/fraction"),
-        ("POST", "events", LISTEN % b"1.0000000000000002", "/body/fraction"),
-        ("POST", "events", LISTEN % b"-0.1", "/body/fraction"),
-        ("POST", "events", LISTEN % b"true", "/body/fraction"),
-        ("POST", "events", LISTEN % b'"1"', "/body/fraction"),
-        ("POST", "events", LISTEN % b'"\\ud800"', "/body"),
-        ("POST", "events", b'{"kind": "listen", "user": -1, "item": 7}', "/body/events/0/user"),
-        ("POST", "events", b'{"kind": "listen", "user": %d, "item": 7}' % (MAX_USER + 1), "/body/events/0/user"),
-        ("POST", "events", b'{"kind": "listen", "user": 1e300, "item": 7}', "/body/events/0/user"),
-        ("POST", "events", b'{"kind": "listen", "user": "", "item": 7}', "/body/user/constrained-str"),
-        ("POST", "events", b'{"kind": "listen", "user": 42, "item": -7}', "/body/item"),
-        ("POST", "events", b'{"kind": "listen", "user": 42, "item": %d}' % 2**63, "/body/item"),
-        ("POST", "events", b'{"kind": "listen", "user": 42, "item": ""}', "/body/events/0/item"),
-        ("POST", "events", b'{"kind": "listen", "user": 42, "item": [7]}', "/body/item"),
-        ("POST", "events", b'{"kind": "listen", "user": 42, "item": "%s"}' % (b"x" * 10_000), "/body/events/0/item"),
-        ("POST", "events", b'{"kind": "listen", "user": 42, "item": 7, "time": 0}', "/body/time"),
-        ("POST", "events", b'{"kind": "listen", "user": 42, "item": 7, "time": "0000-01-01T00:00:00Z"}', "/body/time"),
-        ("POST", "events", b'{"kind": "listen", "user": 42, "item": 7, "time": "1970-01-01T00:00:00"}', "/body/time"),
-        (
-            "POST", "events", b'{"kind": "listen", "user": 42, "item": 7, "time": "1969-12-31T23:59:59Z"}',
-            "/body/events/0/time",
-        ),
-        (
-            "POST", "events", b'{"kind": "listen", "user": 42, "item": 7, "time": "9999-12-31T23:59:59-23:59"}',
-            "/body/events/0/time",
-        ),
-        ("POST", "events", b'{"kind": "listen", "user": 42, "item": 7, "id": "%s"}' % LONG.encode(), "/body/id"),
-        ("POST", "events", b'{"kind": "listen", "user": 42, "item": 7, "session": ""}', "/body/session"),
-        ("POST", "events", b'{"kind": "like\\u0000", "user": 42, "item": 7}', "/body/kind"),
-        (
-            "POST", "events", b'{"kind": "unlike", "user": 42, "item": 7, "ends_session": true}',
-            "/body/events/0/fraction",
-        ),
-        ("POST", "events", b'{"kind": "listen", "user": 42, "item": 7, "ends_session": 1}', "/body/ends_session"),
-        ("POST", "events", b'{"events": [{"kind": "like", "user": 42, "item": 7}, null]}', "/body/events/1"),
-        ("POST", "events", b'{"events": {"0": {"kind": "like", "user": 42, "item": 7}}}', "/body/events"),
-        ("POST", "events", b"[]", "/body"),
-        ("POST", "events", b"null", "/body"),
-        ("POST", "events", b"", "/body"),
-        ("PUT", "items/7", b'{"title": "", "artist": "a"}', "/body/title"),
-        ("PUT", "items/7", b'{"title": "t", "artist": "a", "year": 10000}', "/body/year"),
-        ("PUT", "items/7", b'{"title": "t", "artist": "a", "genres": [""]}', "/body/genres/0"),
-        ("PUT", "items/7", b'{"title": "t", "artist": "a", "deleted": true}', "/body/deleted"),
-        ("PUT", "users/42", b'{"likes": 7}', "/body/likes"),
-        ("PUT", "users/42", b'{"likes": [7, true]}', "/body/likes/1"),
-        ("PUT", "users/42", b'{"likes": [7], "dislikes": [7]}', "/body/dislikes/0"),
-        ("PUT", "users/42", b'{"likes": [%d]}' % (MAX_TRACK + 1), "/body/likes/0"),
+        *(("events", event(fraction=value), "/body/fraction")
+          for value in (b"NaN", b"-Infinity", b"1e999", 1.0000000000000002, -0.1, True, "1")),
+        ("events", event(fraction=b'"\\ud800"'), "/body"),
+        *(("events", event(user=value), "/body/events/0/user") for value in (-1, MAX_USER + 1, b"1e300")),
+        ("events", event(user=""), "/body/user/constrained-str"),
+        *(("events", event(item=value), "/body/item") for value in (-7, 2**63, [7])),
+        *(("events", event(item=value), "/body/events/0/item") for value in ("", "none", "x" * 10_000)),
+        *(("events", event(time=value), "/body/time") for value in (0, "0000-01-01T00:00:00Z", "1970-01-01T00:00:00")),
+        *(("events", event(time=value), "/body/events/0/time")
+          for value in ("1969-12-31T23:59:59Z", "2199-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59")),
+        ("events", event(id=LONG), "/body/id"),
+        ("events", event(session=""), "/body/session"),
+        ("events", event(kind="like\0"), "/body/kind"),
+        ("events", event(kind="play"), "/body/kind"),
+        ("events", event(kind="unlike", ends_session=True), "/body/events/0/fraction"),
+        ("events", event(ends_session=1), "/body/ends_session"),
+        ("events", event(x=1), "/body/x"),
+        ("events", b'{"events": [%s, null]}' % event(kind="like"), "/body/events/1"),
+        ("events", b'{"events": {"0": %s}}' % event(kind="like"), "/body/events"),
+        ("events", b'{"events": []}', "/body/events"),
+        *(("events", body, "/body") for body in (b"[]", b"null", b"")),
+        ("items/7", b'{"title": "", "artist": "a"}', "/body/title"),
+        ("items/7", b'{"title": "x"}', "/body/artist"),
+        ("items/7", b'{"title": "\\ud800", "artist": "a"}', "/body"),
+        ("items/7", b'{"title": "t", "artist": "a", "year": 10000}', "/body/year"),
+        ("items/7", b'{"title": "t", "artist": "a", "genres": [""]}', "/body/genres/0"),
+        ("items/7", b'{"title": "t", "artist": "a", "deleted": true}', "/body/deleted"),
+        ("users/42", b'{"likes": 7}', "/body/likes"),
+        ("users/42", b'{"likes": [7, true]}', "/body/likes/1"),
+        ("users/42", b'{"likes": [7], "dislikes": [7]}', "/body/dislikes/0"),
+        ("users/42", b'{"likes": [%d]}' % (MAX_TRACK + 1), "/body/likes/0"),
     ],
+    ids=lambda value: repr(value)[:60],
 )  # fmt: skip
 def test_a_hostile_body_is_refused_by_the_name_of_its_field(
-    client: TestClient, gateway: FakeGateway, method: str, path: str, body: bytes, pointer: str
+    client: TestClient, gateway: FakeGateway, path: str, body: bytes, pointer: str
 ) -> None:
-    answer = client.request(method, f"/v1/{path}", content=body, headers=JSON)
-    errors = problem_in(answer, 422)["errors"]
-    assert pointer in [error["pointer"] for error in errors]
+    answer = client.request("POST" if path == "events" else "PUT", f"/v1/{path}", content=body, headers=JSON)
+    assert pointer in [error["pointer"] for error in problem_in(answer, 422)["errors"]]
     assert_nothing_was_published(gateway)
 
 
@@ -117,55 +110,25 @@ def test_what_is_no_json_is_refused(client: TestClient, gateway: FakeGateway, pa
     assert_nothing_was_published(gateway)
 
 
+QUERIES = f"""
+n=NaN n=-1 n=101 n={"9" * 5_000} n= m=1 explain=1 exclude=%FF session= session={LONG}{LONG} session=%ED%A0%80
+filter=rock filter=color:red filter=genre: filter=%00 filter=genre:{LONG} {"&".join(["filter=genre:rock"] * 21)}
+{"&".join(["exclude=7"] * (MAX_EXCLUDED + 1))}
+""".split()
+PATHS = f"""
+users/-1 users/{MAX_USER + 1} users/%00 users/%F0%9F%8E%B5 users/%D9%A3 users/%FF%FE users/%ED%A0%80 users/{LONG} users/
+users/..%2F..%2Fetc%2Fpasswd users//recommendations users/{{user}}/recommendations nothing
+items/ items/%00 items/%22%22 items/{"9" * 5_000} items/{MAX_TRACK + 1} items/7?n=1 items/7/similar/similar
+items/7/similar?limit=0 items/7/similar?limit=201 items/7/similar?limit=1e2 items/7/similar?limit=1&limit=2
+popular?cursor=-1 popular?cursor=o999999999 popular?cursor=o%D9%A3 popular?half_life=1w latest?offset=1
+""".split()
+
+
 @pytest.mark.parametrize(
-    ("path", "statuses"),
-    [
-        ("users/-1", (404,)),
-        (f"users/{MAX_USER + 1}", (404,)),
-        ("users/%00", (404,)),
-        ("users/%F0%9F%8E%B5", (404,)),
-        ("users/%D9%A3", (404,)),  # a digit, but not one of ASCII
-        ("users/%FF%FE", (422,)),  # not UTF-8
-        ("users/..%2F..%2Fetc%2Fpasswd", (404,)),
-        (f"users/{LONG}", (422,)),
-        ("users/", (422,)),
-        ("users//recommendations", (422,)),
-        ("users/{user}/recommendations", (404,)),
-        ("users/none/recommendations", (404,)),
-        ("items/", (404, 422)),
-        ("items/%00", (404,)),
-        ("items/%22%22", (404, 422)),
-        (f"items/{'9' * 5_000}", (404, 422)),
-        (f"items/{MAX_TRACK + 1}", (404, 422)),
-        ("items/7/similar/similar", (404,)),
-        ("items/7/similar?limit=0", (422,)),
-        ("items/7/similar?limit=201", (422,)),
-        ("items/7/similar?limit=1e2", (422,)),
-        ("items/7/similar?limit=1&limit=2", (422,)),
-        ("popular?cursor=-1", (422,)),
-        ("popular?cursor=o999999999", (422,)),
-        ("popular?cursor=o%D9%A3", (422,)),
-        ("popular?half_life=", (422,)),
-        ("latest?offset=1", (422,)),
-        ("nothing", (404,)),
-        ("users/42/recommendations?n=NaN", (422,)),
-        ("users/42/recommendations?n=-1", (422,)),
-        (f"users/42/recommendations?n={'9' * 5_000}", (422,)),
-        ("users/42/recommendations?n=", (422,)),
-        ("users/42/recommendations?explain=1", (422,)),
-        ("users/42/recommendations?filter=genre:", (422,)),
-        ("users/42/recommendations?filter=%00", (422,)),
-        (f"users/42/recommendations?filter=genre:{LONG}", (422,)),
-        ("users/42/recommendations?" + "&".join(["filter=genre:rock"] * 21), (422,)),
-        ("users/42/recommendations?" + "&".join(["exclude=7"] * (MAX_EXCLUDED + 1)), (422,)),
-        (f"users/42/recommendations?session={LONG}{LONG}", (422,)),
-        ("users/42/recommendations?session=", (422,)),
-    ],
+    "path", [*PATHS, *(f"users/42/recommendations?{query}" for query in QUERIES)], ids=lambda path: path[:60]
 )
-def test_a_hostile_path_or_parameter_is_refused(
-    client: TestClient, gateway: FakeGateway, path: str, statuses: tuple[int, ...]
-) -> None:
-    problem_in(client.get(f"/v1/{path}"), *statuses)
+def test_a_hostile_path_or_parameter_is_refused(client: TestClient, gateway: FakeGateway, path: str) -> None:
+    problem_in(client.get(f"/v1/{path}"), 404, 422)
     assert gateway.rpc.requests == []
     assert_nothing_was_published(gateway)
 
@@ -198,23 +161,6 @@ def test_a_batch_that_is_too_long_is_refused_whole(gateway: FakeGateway) -> None
         problem_in(client.post("/v1/events", json={"events": [{**like, "id": "x" * 190}] * 9_000}), 413)
         wrong = [like, {**like, "item": "none"}]
         problem_in(client.post("/v1/events", json={"events": wrong}), 422)
-    assert_nothing_was_published(gateway)
-
-
-@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "json", ""])
-def test_a_body_that_is_not_declared_as_json_is_refused(
-    client: TestClient, gateway: FakeGateway, media_type: str
-) -> None:
-    body = json.dumps({"kind": "like", "user": 42, "item": 7})
-    answer = client.post("/v1/events", content=body, headers={"Content-Type": media_type})
-    assert [error["pointer"] for error in problem_in(answer, 422)["errors"]] == ["/body"]
-    assert_nothing_was_published(gateway)
-
-
-@pytest.mark.parametrize("key", ["", "\x7f", "x" * 1_000])
-def test_a_key_that_cannot_be_used_is_refused(client: TestClient, gateway: FakeGateway, key: str) -> None:
-    event = {"kind": "listen", "user": 42, "item": 7}
-    problem_in(client.post("/v1/events", json=event, headers={"Idempotency-Key": key}), 400)
     assert_nothing_was_published(gateway)
 
 

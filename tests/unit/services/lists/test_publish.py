@@ -38,10 +38,6 @@ def test_users_and_items_by_their_external_ids(tmp_path: Path) -> None:
     assert {model.version for model in found.models} == {7}
 
 
-def test_numbers_where_users_have_no_names(tmp_path: Path) -> None:
-    assert lists_in(read(tmp_path, {"users": {"42": [0, "2"]}}, UserIds()), "user-lists", [42]) == [[0, 2]]
-
-
 def test_what_is_unknown_is_left_out_and_named(tmp_path: Path) -> None:
     found = read(tmp_path, {"items": {"t0": ["t1", "none"], "nothing": ["t1"]}})
     assert (found.lists, found.unknown) == ({"neighbours": 1}, ["none", "nothing"])
@@ -61,8 +57,3 @@ def test_what_is_unknown_is_left_out_and_named(tmp_path: Path) -> None:
 def test_another_form_is_refused(tmp_path: Path, body: Any, why: str) -> None:
     with pytest.raises(RecommenderError, match=why):
         read(tmp_path, body)
-
-
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecommenderError, match="cannot be read: No such file"):
-        read_lists(tmp_path / "none.json", TRACKS, UserIds(), 1, 1)

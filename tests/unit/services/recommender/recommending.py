@@ -35,7 +35,6 @@ def state_of(heard: Heard, session_id: str = "s", first: int = 0) -> UserState:
 
 
 def batch_of(n: int, track: int, fraction: float, state: UserState | None = None, position: int = 0) -> Batch:
-    """The same request n times, under ids of their own."""
     requests = [RecommendationRequest(f"r{i}", 42, "s", position, track, fraction, 0, 0) for i in range(n)]
     return Batch.of(requests, [state] * n)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botify.services.recommender.bandit import DRAWS, ENOUGH, FLOOR, JUDGED, REFRESH_S, TRIAL, Bandit, shares
+from botify.services.recommender.bandit import FLOOR, JUDGED, REFRESH_S, TRIAL, Bandit, shares
 from botify.streams.folds.reference import PolicyResults
 from botify.streams.folds.sessions import PolicyResult
 
@@ -26,12 +26,6 @@ def test_shares_add_up_and_leave_nobody_out(results: list[tuple[float, float]]) 
     assert found[0] >= (FLOOR if len(found) > 1 else 1.0)
     known = np.array([ends for ends, _ in results[1:]])
     assert (found[1:] >= TRIAL / max(len(found) - 1, 1) * JUDGED / (JUDGED + known) - 1e-12).all()
-
-
-def test_who_is_hardly_known_is_only_tried_however_lucky() -> None:
-    found = shares([result_of(500, 4.0), result_of(ENOUGH - 1, 90.0), result_of(0, 0.0)])
-    tried = TRIAL / 2 * JUDGED / (JUDGED + ENOUGH - 1)
-    assert found.tolist() == pytest.approx([1 - tried - TRIAL / 2, tried, TRIAL / 2])
 
 
 def test_what_nobody_can_tell_apart_is_shared() -> None:
@@ -53,7 +47,6 @@ class Service:
         return found
 
     def play(self, means: dict[str, float], sessions: int) -> float:
-        """Return the mean of all."""
         times = []
         for begin in range(0, sessions, 50):
             drawn = self._rng.choice(POLICIES, size=min(50, sessions - begin), p=self.shares())
@@ -64,12 +57,6 @@ class Service:
             for name, record in self._folded.take_changes().items():
                 self._results[name.decode()] = PolicyResult.from_bytes(record)
         return float(np.mean(times))
-
-
-def test_the_best_policy_wins_and_a_bad_one_costs_little() -> None:
-    service = Service(seed=1)
-    service.play(MEANS, 2_000)
-    assert service.play(MEANS, 2_000) > 0.8 * MEANS["mix/better"]
 
 
 def test_untrained_policies_cost_less_than_their_trials() -> None:
@@ -90,13 +77,6 @@ def test_the_best_policy_has_nearly_all_sessions() -> None:
     assert service.play(MEANS, 4_000) > 0.9 * MEANS["mix/better"]
 
 
-def test_when_the_best_gets_bad_another_takes_over() -> None:
-    service = Service(seed=1)
-    service.play(MEANS, 3_000)
-    service.play(MEANS | {"mix/better": 1.0, "mix/plain": 8.0}, 6_000)
-    assert service.shares()[POLICIES.index("mix/plain")] > 0.7
-
-
 def test_one_that_gets_better_while_it_is_hardly_used_is_found() -> None:
     service = Service(seed=1)
     service.play(MEANS | {"mix/worse": 10.0}, 4_000)
@@ -115,9 +95,3 @@ def test_results_are_read_once_a_second_at_most() -> None:
     for now[0] in (0.0, REFRESH_S / 2, REFRESH_S, REFRESH_S * 1.5):
         assert bandit.shares().tolist() == pytest.approx([FLOOR, 1 - FLOOR])
     assert reads == [0.0, REFRESH_S]
-
-
-def test_equal_results_give_equal_shares() -> None:
-    one = [result_of(30, 4.0), result_of(40, 4.4)]
-    assert shares(one).tolist() == shares(one).tolist()
-    assert DRAWS >= 1_000

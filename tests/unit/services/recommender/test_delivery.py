@@ -163,12 +163,6 @@ def test_what_another_owns_by_now_is_not_committed(h: Harness) -> None:
     assert h.commit() == [(0, 8)]
 
 
-def test_an_offset_is_committed_once(h: Harness) -> None:
-    h.send(0, answers=0)
-    assert h.commit() == [(0, 1)]
-    assert h.commit() == [(0, 1)]
-
-
 def test_what_is_acknowledged_after_the_partitions_were_given_up_is_not_committed(h: Harness) -> None:
     h.send(0)
     with mock.patch.object(h.producer, "flush"):  # the brokers are slower than that

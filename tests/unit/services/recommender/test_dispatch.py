@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from botify.core.keyed_random import integers
+from botify.schemas.codec import Codec
 from botify.schemas.events import RecommendationRequest, Track
+from botify.schemas.track_table import TrackTable
+from botify.services.recommender import dispatch
 from botify.services.recommender.bandit import POLICIES
 from botify.services.recommender.baselines import RandomTracks, StickyNoRepeat, TopPop
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.dispatch import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVERY_S, Guards, answer, rank
+from botify.services.recommender.dispatch import (
+    FAILURES_IN_A_ROW,
+    LEFT_OUT_S,
+    LOG_EVERY_S,
+    Guards,
+    LiveRecommenders,
+    answer,
+    rank,
+)
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream
-from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory
+from botify.services.recommender.registry import RecommenderFactory
 from botify.services.recommender.rerank import Rerank
-from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of_listeners
+from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of, batch_of_listeners
 
 CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])
 SOURCES = replace(NO_INPUTS, top=lambda: np.arange(3))
@@ -47,10 +59,6 @@ def made(guards: Guards):
 
 def broken(*_: object) -> Answers:
     raise AttributeError("'NoneType' object has no attribute 'tracks'")
-
-
-def test_the_registry_names_who_is_made(guards: Guards) -> None:
-    assert list(made(guards)) == list(RECOMMENDERS) == list(guards.breakers)
 
 
 def test_who_raises_is_stood_in_for_and_all_others_answer_themselves(
@@ -148,17 +156,6 @@ def test_a_list_is_the_recommenders_own_or_that_of_the_first_fallback_that_has_o
     assert answered.propensities[[0, 1, 3, 4]].tolist() == [1.0] * 4
 
 
-def test_a_recommender_that_raises_while_it_ranks_is_stood_in_for(
-    guards: Guards, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(TopPop, "rank", broken)
-    batch = batch_of_listeners(2)
-    batch = replace(batch, requests=[one._replace(list_size=3) for one in batch.requests])
-    answered = answer(batch, ["toppop"] * 2, made(guards))
-    assert answered.recommenders == ["random"] * 2
-    assert guards.breakers["toppop"].failures == 1
-
-
 def test_the_list_of_one_that_only_draws_is_its_different_draws() -> None:
     def drawn(k: int) -> list[int]:
         ranking = rank(Drawing(), batch_of_listeners(1), k)
@@ -186,3 +183,82 @@ def test_a_deleted_track_is_not_answered_though_popularity_names_it() -> None:
     assert set(answered.tracks.tolist()) == {7, 8}
     listed = answer(Batch.of([asked[0]._replace(list_size=2)], [None]), ["toppop"], by, np.array([9]))
     assert listed.rankings == [[7]]
+
+
+CODEC = Codec()
+TRACKS = [Track(number, "a", None, None, "x") for number in range(10)]
+
+
+class World:
+    """A clock, the catalogue's topic, and recommenders that take their time."""
+
+    def __init__(self, build_s: float = 0.0) -> None:
+        self.now_s, self.build_s = 0.0, build_s
+        self.tracks = TrackTable(CODEC)
+        self.arriving, self.built, self.is_broken = list(TRACKS), 0, False
+
+    def take_arrived(self) -> int:
+        some, self.arriving = self.arriving, []
+        self.tracks.add(some, [CODEC.encode(track) for track in some])
+        return len(some)
+
+    refresh = take_arrived
+
+    def build(self, catalogue: Catalogue) -> list[Any]:
+        self.built += 1
+        self.now_s += self.build_s
+        if self.is_broken:
+            raise ValueError("broken")
+        return [TopPop(lambda: np.array([3, 4])), RandomTracks(catalogue)]
+
+    def answers(self, live: LiveRecommenders) -> set[int]:
+        return set(live.answer(batch_of(200, 1, 1.0), ["toppop"] * 200).tracks.tolist())
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> World:
+    made = World(getattr(request, "param", 0.0))
+    monkeypatch.setattr(dispatch.time, "monotonic", lambda: made.now_s)
+    return made
+
+
+@pytest.mark.parametrize("world", [0.0, 5.0], indirect=True)
+def test_a_deleted_track_is_not_answered_two_seconds_later(world: World) -> None:
+    live = LiveRecommenders(world, world.build)  # type: ignore[arg-type]
+    world.now_s += 2
+    assert world.answers(live) == {3, 4}
+    world.arriving = [TRACKS[3]._replace(deleted=True), Track(99, "a", None, None, "new")]
+    world.now_s += 2
+    assert 3 not in world.answers(live)
+    world.arriving = [TRACKS[3]]  # is put again
+    world.now_s += 2
+    assert 3 in world.answers(live)
+
+
+@pytest.mark.parametrize("world", [1.0], indirect=True)
+def test_a_large_catalogue_that_keeps_changing_is_rebuilt_in_a_tenth_of_the_time(world: World) -> None:
+    live = LiveRecommenders(world, world.build)  # type: ignore[arg-type]
+    for number in range(100, 200):
+        world.now_s += 1.01
+        world.arriving = [Track(number, "a", None, None, "new")]
+        world.answers(live)
+    assert 10 <= world.built <= 13
+    assert len(live.catalogue) > 90
+    world.arriving = [Track(200, "a", None, None, "asked for")]
+    world.now_s += 0.3
+    before, missing = world.built, batch_of(1, 200, 1.0)
+    live.answer(missing, ["random"])
+    assert world.built == before + 1, "a track that is missed is served at once"
+
+
+def test_a_catalogue_for_which_nothing_can_be_built_is_tried_again_later(world: World) -> None:
+    live = LiveRecommenders(world, world.build)  # type: ignore[arg-type]
+    world.is_broken, world.arriving = True, [Track(100, "a", None, None, "new")]
+    for _ in range(19):
+        world.now_s += 1.01
+        assert world.answers(live) == {3, 4}
+    assert world.built == 3
+    world.is_broken = False
+    world.now_s += 10
+    world.answers(live)
+    assert len(live.catalogue) == 11

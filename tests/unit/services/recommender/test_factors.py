@@ -16,7 +16,7 @@ from botify.core.keyed_random import keys_of_texts
 from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.schemas.track_columns import labels_of
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.clusters import CLUSTER_TRACKS, Clusters, Coded
+from botify.services.recommender.clusters import Clusters, Coded
 from botify.services.recommender.factors import OfferedTracks, ServedFactors
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from botify.services.recommender.rerank import Fism, Memory, Rerank
@@ -129,12 +129,6 @@ def test_clusters_hold_every_row_once_and_what_is_alike_together() -> None:
     assert sum(together) > 0.8 * len(rows)
 
 
-def test_rows_that_are_all_alike_are_cut_into_small_clusters() -> None:
-    clusters = Clusters(Coded(np.ones((9 * CLUSTER_TRACKS, 4), dtype=np.float32)))
-    assert clusters.size.max() <= 2 * CLUSTER_TRACKS
-    assert Clusters(Coded(np.zeros((0, 4), dtype=np.float32))).order.tolist() == []
-
-
 def test_a_session_that_has_had_all_that_it_is_offered_gets_no_answer(factors: ServedFactors) -> None:
     whole = [(id_, 0.9) for id_ in TRACKS]
     request = RecommendationRequest("r", 42, "s", len(whole) - 1, *whole[-1], 0, 0)
@@ -172,14 +166,6 @@ def test_a_large_batch_is_valued_in_parts(
     for one, other in zip(whole.recommend(batch)[:3], in_parts.recommend(batch)[:3], strict=True):
         assert np.array_equal(one, other)
     assert np.array_equal(whole.rank(batch, 10).tracks, in_parts.rank(batch, 10).tracks)
-
-
-def test_of_many_tracks_more_clusters_are_offered(learned: Factors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clustering, "CLUSTER_TRACKS", 4)
-    assert ServedFactors(learned).table(CATALOGUE).offered == serving.OFFERED_CLUSTERS
-    monkeypatch.setattr(clustering, "MOST_CLUSTERS", 20)
-    monkeypatch.setattr(serving, "OFFERED_OF_MANY", 9)
-    assert ServedFactors(learned).table(CATALOGUE).offered == 9
 
 
 def test_clusters_of_many_tracks_are_kept_for_as_long_as_they_hold_what_is_alike(
@@ -222,28 +208,3 @@ def test_rerank_prefers_what_was_liked_before_where_the_factors_say_no_more(fact
         for one in (batch, without)
     ]
     assert hits[0] > hits[1]
-
-
-def test_nobody_asking_is_no_error(factors: ServedFactors) -> None:
-    for recommender in (
-        Fism(CATALOGUE, lambda: factors),
-        Rerank(CATALOGUE, lambda: factors, lambda: None),
-    ):
-        assert recommender.recommend(Batch.of([], [])).tracks.tolist() == []
-
-
-def test_of_many_tracks_larger_clusters_are_made_first_and_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = np.random.default_rng(0).normal(size=(8_000, 4)).astype(np.float32)
-    compared: list[int] = []
-    nearest = clustering._nearest
-    monkeypatch.setattr(
-        clustering, "_nearest", lambda of, centres: [compared.append(len(centres)), nearest(of, centres)][1]
-    )
-    monkeypatch.setattr(clustering, "MOST_CLUSTERS", 8)
-    clusters = measured_clusters(rows)
-    assert max(compared) == 8  # not with all of the clusters
-    assert 30 <= len(clusters.size) <= 80
-    assert clusters.size.max() <= 2 * CLUSTER_TRACKS
-    assert np.sort(clusters.order).tolist() == list(range(8_000))
-    within = np.square(rows - clusters.centres[clusters.cluster_of]).sum()
-    assert within < 0.35 * np.square(rows).sum()  # alike: 40 clusters of four dimensions

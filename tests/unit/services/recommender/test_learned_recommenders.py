@@ -1,8 +1,4 @@
-"""The recommenders that learn from the stream, each against what its formula says of a small example.
-
-Invariants: no track comes twice in a session, what is drawn is drawn as often as is logged, and without a model the
-fallback answers.
-"""
+"""The recommenders that learn from the stream, each against what its formula says of a small example."""
 
 from __future__ import annotations
 
@@ -15,7 +11,6 @@ import pytest
 from scipy import stats
 
 from botify.schemas.events import Listen, RecommendationRequest, Track
-from botify.schemas.models import model_of
 from botify.services.recommender.bandit import POLICIES, TRIAL
 from botify.services.recommender.baselines import StickyNoRepeat
 from botify.services.recommender.candidates import ServedGraph
@@ -27,12 +22,10 @@ from botify.services.recommender.rerank import I2IStream, Memory
 from botify.services.recommender.sessions import WINDOW, sessions_so_far
 from botify.streams.folds.likes import Likes
 from botify.streams.folds.sessions import PolicyResult
-from botify.streams.learner.model import MODELS
 from botify.streams.learner.models.factors import read_factors
 from botify.streams.learner.models.item_graph import ItemGraph, neighbours_of
 from botify.streams.learner.models.tables import pack
 from botify.streams.learner.sessions import FinishedSession
-from tests.learning import learn_sessions
 from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
 
 # artist a has 10 to 13, b only 20, c 30 to 35; b and c are of one genre
@@ -87,10 +80,6 @@ def test_sticky_norepeat_leaves_an_artist_for_a_better_one() -> None:
     check_even(StickyNoRepeat(CATALOGUE), batch_after(heard, N), {31, 32, 33, 34, 35})
 
 
-def test_sticky_norepeat_has_no_answer_once_the_artists_are_used_up() -> None:
-    assert StickyNoRepeat(CATALOGUE).recommend(batch_after([(20, 1.0)])).tracks.tolist() == [NO_ANSWER]
-
-
 def test_memory_prefers_what_was_liked_in_sessions_that_began_alike() -> None:
     likes = likes_of([[(30, 1.0), (31, 0.9), (12, 0.8), (32, 0.2)], [(10, 1.0), (33, 0.9)]])
     # now: begins with 30, so 12 (0.8) and 31 (0.9 · 0.9) match whole; 10 and 33 are from another artist (0.3)
@@ -118,31 +107,6 @@ def recommenders_with(results: dict[str, PolicyResult]) -> dict[str, Recommender
         one.name: one
         for one in RecommenderFactory().make(CATALOGUE, replace(NO_INPUTS, policy_results=lambda: results))
     }
-
-
-def test_snapshots_that_came_before_the_catalogue_serve_once_it_is_there() -> None:
-    tracks = {
-        t: Track(t, CATALOGUE.artists[CATALOGUE.artist_of[row]], None, CATALOGUE.genres[CATALOGUE.genre_of[row]], "x")
-        for row, t in enumerate(CATALOGUE.tracks.tolist())
-    }
-    session = FinishedSession(CATALOGUE.tracks, np.ones(len(CATALOGUE), np.float32))
-    learned = [kind(tracks) for kind in MODELS]
-    for model in learned:
-        learn_sessions(model, [session])
-    factory, followed = RecommenderFactory(), {}
-    sources = replace(
-        NO_INPUTS,
-        factors=lambda: followed.get("fism"),
-        graph=lambda: followed.get("i2i_stream"),
-        next_track=lambda: followed.get("next_track"),
-    )
-    factory.make(Catalogue([]), sources)
-    for model, prepare in zip(learned, (factory.graph, factory.factors, factory.next_track), strict=True):
-        followed[model.name] = prepare(model_of(model.name, 1, model.snapshot(), 0))
-    for catalogue in (Catalogue(list(tracks.values())[:6]), CATALOGUE):
-        recommenders = {one.name: one for one in factory.make(catalogue, sources)}
-        for name in ("fism", "rerank", "i2i_stream", "next_track"):
-            assert answer(batch_after([(10, 1.0)]), [name], recommenders).recommenders == [name]
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,15 @@ from scipy import stats
 from botify.schemas.events import RecommendationRequest, Track
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import answer
-from botify.services.recommender.next_track import BEST, NextTrackRecommender, histories_of
-from botify.services.recommender.protocol import NO_ANSWER, Batch
+from botify.services.recommender.next_track import BEST, NEWEST, FreshTracks, NextTrackRecommender, histories_of
+from botify.services.recommender.protocol import NO_ANSWER, Batch, Ranking
 from botify.services.recommender.registry import RecommenderFactory
 from botify.services.recommender.rerank import EXPLORE
 from botify.streams.folds.users import HISTORY_LISTENS
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import model_of_snapshot, snapshot_of
 from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
+from tests.unit.streams.learner.models import next_track_reference
 
 TRACKS = 60
 CATALOGUE = Catalogue([Track(track, f"artist of {track}", None, None, "x") for track in range(TRACKS)])
@@ -70,13 +71,6 @@ def test_what_a_long_session_heard_first_only_excludes() -> None:
     assert tracks.tolist() == [track for track, _ in heard]
     assert fractions.tolist() == [0.0] * 7 + [1.0] * HISTORY_LISTENS
     assert not {track for track, _ in heard} & set(RECOMMENDER.rank(asked(heard), TRACKS).tracks[0].tolist())
-
-
-def test_histories_of_a_batch_follow_each_other() -> None:
-    one, other = asked(HEARD), asked([(30, 0.2)])
-    both = Batch.of([*one.requests, *other.requests], [*one.states, None])
-    tracks, fractions, _, lengths, _ = histories_of(both)
-    assert (tracks.tolist(), fractions.tolist(), lengths.tolist()) == ([10, 12, 14, 30], [1.0, 0.9, 0.8, 0.2], [3, 1])
 
 
 def test_it_ranks_exactly_as_the_learners_model_does_for_that_history() -> None:
@@ -146,16 +140,6 @@ def test_a_new_track_leaves_the_others_in_their_order() -> None:
     assert ranking.scores[0][others].tolist() == expected.scores[0, : others.sum()].tolist()
 
 
-def test_a_short_ranking_begins_as_a_long_one() -> None:
-    short, long = (with_new("artist 0", None).rank(asked(HEARD), k).tracks[0].tolist() for k in (3, TRACKS))
-    assert short == long[:3]
-
-
-def test_a_new_track_that_was_just_heard_is_not_recommended() -> None:
-    heard = [*HEARD, (NEW, 1.0)]
-    assert NEW not in with_new("artist 0", None).rank(asked(heard), TRACKS).tracks
-
-
 @pytest.mark.parametrize("genre", [None, "genre"])
 def test_a_catalogue_without_content_ranks_as_before(genre: str | None) -> None:
     ranking, expected = with_new("artist of its own", genre).rank(asked(HEARD), 30), RECOMMENDER.rank(asked(HEARD), 30)
@@ -179,3 +163,65 @@ def test_who_has_heard_all_that_the_model_knows_is_left_to_the_fallback() -> Non
     assert answers.tracks[0] == NO_ANSWER
     assert answers.propensities[0] == 0.0
     assert answers.tracks[1] in (12, 14)
+
+
+ALBUM = None
+WITH_FRESH = Catalogue(
+    [
+        Track(1, "a", ALBUM, "rock", "one"),
+        Track(2, "a", ALBUM, "rock", "two"),
+        Track(3, "b", ALBUM, "jazz", "three"),
+        Track(7, "a", ALBUM, "folk", "of an artist that is known"),
+        Track(8, "c", ALBUM, "jazz", "of a genre that is known"),
+        Track(9, "d", ALBUM, None, "of which nothing is known"),
+    ]
+)
+CHANCES = np.array([[0.5, 0.3, 0.2], [0.6, 0.0, 0.0]])
+with np.errstate(divide="ignore"):
+    RANKING = Ranking(np.array([[1, 3, 2], [3, NO_ANSWER, NO_ANSWER]]), np.log(CHANCES) + 4.0)
+NONE_EXCLUDED = np.zeros((2, 2), dtype=np.bool_)
+
+
+def knowing(*tracks: int) -> NextTrack:
+    model = NextTrack(run=next_track_reference)
+    model.learn([1] * len(tracks), tracks, [1.0] * len(tracks), range(len(tracks)))
+    return model
+
+
+FRESH = FreshTracks(WITH_FRESH)
+UNKNOWN = FRESH.unknown_to(knowing(1, 2, 3))
+
+
+def chances_of(ranking: Ranking, row: int) -> dict[int, float]:
+    """The chance of each track, in order; scores are logarithms up to a constant."""
+    return {
+        track: float(np.exp(score - 4.0))
+        for track, score in zip(ranking.tracks[row].tolist(), ranking.scores[row].tolist(), strict=True)
+        if track != NO_ANSWER
+    }
+
+
+def test_a_fresh_track_has_the_mean_chance_of_its_artist_or_of_its_genre() -> None:
+    ranking = FRESH.insert(RANKING, UNKNOWN, NONE_EXCLUDED, 5)
+    # three tracks are by the artist and two of the genre, those that are fresh among them
+    assert chances_of(ranking, 0) == pytest.approx({1: 0.5, 3: 0.3, 7: 0.7 / 3, 2: 0.2, 8: 0.3 / 2})
+    assert list(chances_of(ranking, 0)) == [1, 3, 7, 2, 8]
+    assert chances_of(ranking, 1) == pytest.approx({3: 0.6, 8: 0.3})
+
+
+def test_what_is_excluded_and_what_has_no_company_among_the_best_is_not_ranked() -> None:
+    excluded = np.array([[True, False], [False, True]])
+    ranking = FRESH.insert(RANKING, UNKNOWN, excluded, 4)
+    assert ranking.tracks.tolist() == [[1, 3, 2, 8], [3, NO_ANSWER, NO_ANSWER, NO_ANSWER]]
+    assert not np.isnan(ranking.scores).any()
+
+
+def test_only_tracks_that_share_an_artist_or_a_genre_are_eligible() -> None:
+    assert FreshTracks(WITH_FRESH).tracks.tolist() == [1, 2, 3, 7, 8]
+    assert not len(FreshTracks(Catalogue([Track(n, f"{n}", None, None, f"{n}") for n in range(5)])).tracks)
+    assert not len(FreshTracks(Catalogue([])).tracks)
+
+
+def test_only_the_newest_are_eligible() -> None:
+    catalogue = Catalogue([Track(n, "a", None, None, f"{n}") for n in range(2 * NEWEST)])
+    assert FreshTracks(catalogue).tracks.tolist() == list(range(NEWEST, 2 * NEWEST))

@@ -1,9 +1,4 @@
-"""Invariant: no rule of the simulator is built into what learns and serves.
-
-The same recommenders, with the same settings, run in worlds of other rules: a session tires of an artist sooner or not
-at all, the catalogue has no genres, listeners are not logistic. What is learned from listening must be ahead of what
-needs no learning in each of them. No name in the code may bring such a rule back.
-"""
+"""Invariant: no rule of the simulator is built into what learns and serves."""
 
 from __future__ import annotations
 
@@ -40,14 +35,8 @@ RULES = re.compile(r"discount|gamma|γ|genre_?pool", re.IGNORECASE)
 
 @pytest.mark.parametrize(
     ("gamma", "genres", "model"),
-    [
-        (0.9, True, "botify"),
-        (0.7, True, "botify"),
-        (1.0, True, "botify"),
-        (0.9, False, "botify"),
-        (0.9, True, "probit"),
-    ],
-    ids=["as in the course", "artists tire soon", "artists never tire", "no genres", "probit"],
+    [(0.7, True, "botify"), (1.0, True, "botify"), (0.9, False, "botify"), (0.9, True, "probit")],
+    ids=["artists tire soon", "artists never tire", "no genres", "probit"],
 )
 def test_what_is_learned_is_ahead_in_a_world_of_other_rules(gamma: float, genres: bool, model: str) -> None:
     world = World("other", *generate(replace(SMALL, artist_discount_gamma=gamma)), {})
@@ -72,7 +61,6 @@ def rules_named(path: Path) -> list[str]:
     return [f"{path.name}:{name.start[0]}: {name.string}" for name in found]
 
 
-@pytest.mark.parametrize("code", ["ARTIST_DISCOUNT = 0.9", "kept = gamma**count", "pools = GenrePools(catalogue)"])
-def test_such_a_name_would_be_found(tmp_path: Path, code: str) -> None:
-    (tmp_path / "code.py").write_text(code)
+def test_such_a_name_would_be_found(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("kept = gamma**count")
     assert rules_named(tmp_path / "code.py")

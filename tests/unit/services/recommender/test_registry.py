@@ -73,7 +73,6 @@ def made() -> dict[str, Recommender]:
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RegistryEntry:
-    """A recommender added as the README says."""
     (tmp_path / "low_ids.py").write_text(OWN_FILE, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     kind = importlib.import_module("low_ids").LowIds
@@ -91,11 +90,6 @@ def test_one_file_and_one_entry_add_a_recommender(own: RegistryEntry, tmp_path: 
     declared = tmp_path / "experiments.toml"
     declared.write_text(f'default = "{own.name}"\n', encoding="utf-8")
     assert load_experiments(declared, RECOMMENDERS).assign(1).recommender == "low_ids"
-
-
-def test_the_benchmark_measures_every_entry(own: RegistryEntry) -> None:
-    assert botify.bench.cli.measurable() == [*RECOMMENDERS, "oracle", "scene"]
-    assert own.name in botify.bench.cli.measurable()
 
 
 def test_names_and_fallbacks_are_those_of_the_recommenders() -> None:
@@ -142,7 +136,6 @@ def test_entries_name_models_that_are_learned_and_mix_those_of_its_policies() ->
 
 
 def test_random_streams_keep_their_numbers() -> None:
-    """A replayed request gets the same answer only while they do."""
     assert {stream.name: int(stream) for stream in RandomStream} == {
         "RANDOM": 0,
         "TOPPOP": 1,
@@ -164,8 +157,6 @@ def test_random_streams_keep_their_numbers() -> None:
 
 
 class Installed(NamedTuple):
-    """An entry point."""
-
     name: str
     value: str
     found: Any

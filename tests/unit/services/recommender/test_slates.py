@@ -102,12 +102,6 @@ def test_an_artist_has_two_of_ten_places() -> None:
     assert max(Counter(TRACKS[track].artist for track in slate["tracks"]).values()) == 2
 
 
-def test_a_new_listener_gets_what_is_popular() -> None:
-    slate = answered([asked()], "sticky_artist").slates[0]
-    assert slate is not None
-    assert set(slate["sources"]) == {"toppop"}
-
-
 def test_a_known_listener_gets_a_slate_of_the_last_listen() -> None:
     slate = answered([asked(size=3)], "sticky_artist", state_of([(7, 0.9)])).slates[0]
     assert slate is not None

@@ -1,6 +1,15 @@
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from botify.services.stack.kafka import java_command, render, server_properties
+import jgo
+import pytest
+
+from botify.services.errors import DownloadError
+from botify.services.stack import kafka_jars
+from botify.services.stack.kafka import render, server_properties
+from botify.services.stack.kafka_jars import KAFKA_VERSION, LIST_FILE, class_path, sha256
 
 
 def test_every_listener_is_on_the_loopback_interface():
@@ -9,19 +18,89 @@ def test_every_listener_is_on_the_loopback_interface():
         assert listener.split("//")[1].startswith("127.0.0.1:")
 
 
-def test_one_node_needs_no_second_replica():
-    properties = server_properties(Path("data"), 9092, 9093)
-    replicas = {name: value for name, value in properties.items() if "replication.factor" in name or "min.isr" in name}
-    assert len(replicas) == 5
-    assert set(replicas.values()) == {"1"}
-
-
 def test_rendered_properties_keep_backslashes():
     assert render({"a": "1", "b": "x\\y"}) == "a=1\nb=x\\\\y\n"
 
 
-def test_the_heap_is_bounded_and_the_program_comes_last():
-    command = java_command(Path("java"), [Path("a.jar"), Path("b.jar")], "kafka.Kafka", "kafka.properties")
-    assert command[0] == "java"
-    assert command[-4:] == ["-cp", "a.jar:b.jar", "kafka.Kafka", "kafka.properties"]
-    assert any(flag.startswith("-Xmx") for flag in command)
+class FakeEnvironment:
+    def __init__(self, jars):
+        self.all_jars = jars
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of one jar, which is also the list; jgo "fetches" it whenever it is missing."""
+    repository = tmp_path / "repository"
+    jar = tmp_path / "env" / "jars" / "kafka-clients-4.4.0.jar"
+    fetched = []
+
+    def build(endpoint, resolver):
+        if not jar.exists():
+            fetched.append(endpoint)
+            jar.parent.mkdir(parents=True)
+            jar.write_bytes(cache.content)
+        return FakeEnvironment([jar])
+
+    class Cache:
+        content = b"the jar"
+
+    cache = Cache()
+    cache.jar, cache.fetched = jar, fetched
+    repository.mkdir()
+    monkeypatch.setenv("M2_REPO", str(repository))
+    monkeypatch.setattr(jgo, "build", build)
+    build("first", None)
+    listed = tmp_path / "kafka_jars.json"
+    listed.write_text(json.dumps({jar.name: sha256(jar)}))
+    monkeypatch.setattr(kafka_jars, "LIST_FILE", listed)
+    fetched.clear()
+    return cache
+
+
+def silent(_):
+    pass
+
+
+def test_the_list_has_one_version_of_kafka():
+    names = [name for name in json.loads(LIST_FILE.read_text()) if name.startswith("kafka")]
+    assert len(names) > 10
+    assert {name.rpartition("-")[2] for name in names} == {f"{KAFKA_VERSION}.jar"}
+
+
+def test_two_stacks_that_start_at_once_download_one_after_the_other(cache, monkeypatch):
+    inside, most = [], []
+
+    def build(endpoint, resolver):
+        inside.append(endpoint)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+        return FakeEnvironment([cache.jar])
+
+    monkeypatch.setattr(jgo, "build", build)
+    with ThreadPoolExecutor(4) as stacks:
+        assert list(stacks.map(class_path, [silent] * 4)) == [[cache.jar]] * 4
+    assert most == [1] * 4
+
+
+def test_a_truncated_jar_is_fetched_again(cache):
+    cache.jar.write_bytes(b"the j")
+    assert class_path(silent) == [cache.jar]
+    assert len(cache.fetched) == 1
+
+
+def test_a_jar_that_stays_wrong_is_an_error(cache):
+    cache.jar.write_bytes(b"another jar")
+    cache.content = b"another jar"
+    with pytest.raises(DownloadError, match=r"kafka-clients-4\.4\.0\.jar is corrupt"):
+        class_path(silent)
+    assert len(cache.fetched) == 1
+
+
+def test_without_a_network_the_error_says_what_to_do(monkeypatch):
+    def build(endpoint, resolver):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(jgo, "build", build)
+    with pytest.raises(DownloadError, match=r"Name or service not known.*needs the network.*KAFKA_BOOTSTRAP_SERVERS"):
+        class_path(silent)

@@ -1,21 +1,17 @@
 import errno
 import os
+import socket
 from pathlib import Path
 
 import psutil
 import pytest
 
 from botify.core.settings import STACK_FILE, Settings
-from botify.services.errors import StackError
+from botify.services.errors import PortTakenError, StackError
+from botify.services.stack.ports import CANDIDATES, HOST, PORTS_FILE, check_free, choose, find_free, is_free
 from botify.services.stack.record import Identity, StackEnd, StackRecord
 
 ME = Identity.of(os.getpid())
-
-
-def test_what_was_written_is_read(tmp_path):
-    record = StackRecord(ME, ready=True, settings={"redis_url": "redis://127.0.0.1:1/0"}, processes={"kafka": ME})
-    record.write(tmp_path)
-    assert StackRecord.read(tmp_path) == record
 
 
 def test_settings_find_the_addresses(tmp_path):
@@ -26,10 +22,6 @@ def test_settings_find_the_addresses(tmp_path):
 def test_only_the_owner_may_read_the_addresses(tmp_path):
     StackRecord(ME, settings={"redis_url": "redis://:secret@127.0.0.1:1/0"}).write(tmp_path)
     assert (tmp_path / STACK_FILE).stat().st_mode & 0o077 == 0
-
-
-def test_no_file_is_no_record(tmp_path):
-    assert StackRecord.read(tmp_path) is None
 
 
 def test_a_reused_pid_does_not_count(tmp_path):
@@ -63,3 +55,41 @@ def test_another_file_says_what_to_do(tmp_path, text):
     (tmp_path / STACK_FILE).write_text(text)
     with pytest.raises(StackError, match=r"stack\.json cannot be read.*remove it"):
         StackRecord.read(tmp_path)
+
+
+@pytest.fixture
+def taken_port():
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_first_choice_is_free_and_distinct(tmp_path):
+    chosen = choose(tmp_path, {"kafka": None, "redis": None})
+    assert len(set(chosen.values())) == 2
+    assert all(port in CANDIDATES and is_free(port) for port in chosen.values())
+
+
+def test_the_next_start_keeps_the_ports(tmp_path):
+    first = choose(tmp_path, {"kafka": None, "redis": None})
+    assert choose(tmp_path, {"kafka": None, "redis": None}) == first
+
+
+def test_a_preferred_port_is_taken_on_the_first_start_if_it_is_free(tmp_path, taken_port):
+    free = find_free()
+    assert choose(tmp_path, {"gateway": None}, {"gateway": free}) == {"gateway": free}
+    assert choose(tmp_path, {"gateway": None}, {"gateway": 1}) == {"gateway": free}
+    assert choose(tmp_path, {"other": None}, {"other": taken_port})["other"] in CANDIDATES
+
+
+def test_a_taken_port_names_the_port_the_process_and_the_way_out(taken_port):
+    with pytest.raises(PortTakenError, match=rf"port {taken_port} for kafka is taken by .*\(pid \d+\).*--kafka-port"):
+        check_free("kafka", taken_port)
+
+
+@pytest.mark.parametrize("text", ["not json", "[1]", '{"kafka": "many"}'])
+def test_a_damaged_file_says_what_to_do(tmp_path, text):
+    (tmp_path / PORTS_FILE).write_text(text)
+    with pytest.raises(StackError, match="remove it"):
+        choose(tmp_path, {"kafka": None})

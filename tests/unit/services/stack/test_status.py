@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 from botify.core.logging import JsonFormatter
 from botify.core.settings import Settings
 from botify.services.cli import stack as cli
-from botify.services.cli.stack import duration, status_view
+from botify.services.cli.stack import status_view
 from botify.services.errors import ChildDiedError
 from botify.services.experiments import load_policy
 from botify.services.stack import run
 from botify.services.stack.embedded import EmbeddedStack
 from botify.services.stack.ports import find_free
 from botify.services.stack.record import Identity, StackRecord
-from botify.services.stack.status import GroupLag, StackStatus, TopicStatus, failing, lags, rates, read_status, totals
-from botify.services.stack.supervisor import ProcessReader, ProcessStatus
+from botify.services.stack.status import GroupLag, StackStatus, TopicStatus, failing, lags, read_status
+from botify.services.stack.supervisor import ProcessStatus
 
 ME = Identity.of(os.getpid())
 GONE = Identity(ME.pid, ME.created_s - 3600)
@@ -36,19 +36,6 @@ def rendered(status):
     out = io.StringIO()
     Console(file=out, width=100).print(status_view(status))
     return out.getvalue()
-
-
-def test_a_process_is_running_or_ended():
-    mine, gone = ProcessReader(StackRecord(ME, processes={"me": ME, "gone": GONE}, restarts={"me": 2})).read()
-    assert (mine.state, gone.state) == ("running", "ended")
-    assert mine.rss_mb > 1
-
-
-def test_what_should_run_and_does_not_is_a_problem(tmp_path):
-    nowhere = without_servers(tmp_path)
-    StackRecord(ME, ready=True, processes={"me": ME, "worker-1": GONE}).write(tmp_path)
-    problems = read_status(nowhere, interval_s=0.0).problems
-    assert [problem.split()[0] for problem in problems] == ["no", "no", "worker-1"]
 
 
 def test_a_program_that_was_given_up_is_a_problem_that_says_how_it_ended(tmp_path):
@@ -77,11 +64,6 @@ def test_a_program_that_ends_again_and_again_is_a_problem_that_names_the_cause(t
 
 def a_line(level, message):
     return logging.makeLogRecord({"name": "streams", "levelname": logging.getLevelName(level), "msg": message})
-
-
-def test_nothing_started_is_a_problem_with_a_way_out(tmp_path):
-    nowhere = without_servers(tmp_path)
-    assert "run `botify up`" in read_status(nowhere, interval_s=0.0).problems[0]
 
 
 class StackWithoutServers:
@@ -137,34 +119,9 @@ def test_the_view_shows_lag_by_partition_and_problems():
         assert part in text
 
 
-def test_a_status_without_kafka_has_no_empty_tables():
-    status = StackStatus(Path("data"), "127.0.0.1:9092", "redis://127.0.0.1:6379/0", [], TopicStatus(), [])
-    assert "lag" not in rendered(status)
-
-
-def test_duration():
-    assert [duration(seconds) for seconds in (5, 65, 3725)] == ["5s", "1m 5s", "1h 2m"]
-
-
 def test_lag_is_by_group_topic_and_partition():
     committed = {"workers": {("listens", 0): 4, ("listens", 1): 5}, "report": {("sessions", 0): 1}}
-    assert lags(ENDS, committed) == [
-        GroupLag("sessions", "report", [2]),
-        GroupLag("listens", "workers", [6, 0]),
-    ]
-
-
-def test_a_partition_without_a_commit_counts_whole():
-    assert lags(ENDS, {"workers": {("listens", 1): 5}}) == [GroupLag("listens", "workers", [10, 0])]
-
-
-def test_rates_are_per_second_and_a_new_topic_has_none():
-    before = {("listens", 0): 0, ("listens", 1): 5}
-    assert rates(before, ENDS, seconds=2.0) == {"listens": 5.0, "sessions": 0.0}
-
-
-def test_totals():
-    assert totals(ENDS) == {"listens": 15, "sessions": 3}
+    assert lags(ENDS, committed) == [GroupLag("sessions", "report", [2]), GroupLag("listens", "workers", [6, 0])]
 
 
 def test_the_policy_is_that_of_the_stack_and_not_of_this_terminal(tmp_path):
@@ -213,13 +170,6 @@ def test_up_says_who_recommends_and_its_processes_are_told(tmp_path, monkeypatch
     assert policy in " ".join(done.output.split())
     assert told["BOTIFY_RECOMMENDER"] == ("toppop" if "toppop" in options else "")
     assert bool(told["BOTIFY_EXPERIMENTS"]) is ("course" in options)
-
-
-def test_up_refuses_a_recommender_that_does_not_exist(tmp_path, monkeypatch):
-    monkeypatch.setenv("BOTIFY_RECOMMENDER", "")
-    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
-    refused = CliRunner().invoke(command_line(), ["--no-gateway", "--recommender", "topop"])
-    assert "recommender 'topop' is not one of contextual" in str(refused.exception)
 
 
 def command_line():

@@ -1,12 +1,30 @@
+from __future__ import annotations
+
 import errno
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botify.services.errors import ChildDiedError
+from botify.services.errors import ChildDiedError, StackError
+from botify.services.gateway.options import NO_CATALOGUE
+from botify.services.stack import server
+from botify.services.stack.embedded import take_lock
+from botify.services.stack.ports import HOST, find_free
+from botify.services.stack.run import start_in_background, wait_for_gateway
+from botify.services.stack.server import ChildProcess, bound
 from botify.services.stack.supervisor import LIMIT, MAX_DELAY_S, WINDOW_S, Restarts, Supervisor
+from botify.services.stack.watchdog import Watchdog
 
 
 class FakeChild:
@@ -80,17 +98,6 @@ def test_a_child_with_an_obstacle_is_stopped_and_started_when_it_is_gone(child, 
     assert told == ["worker-1 is stopped: the disk is full", "worker-1 is started again"] * 3
 
 
-def test_a_child_that_a_full_disk_ended_waits_for_space_and_its_end_is_no_crash(child, clock):
-    supervisor = Supervisor([child], restart_limit=0, clock=clock)
-    supervisor.start()
-    child.running, child.why_not = False, "the disk is full"
-    supervisor.check()
-    assert child.spawned == 1
-    child.why_not = None
-    supervisor.check()
-    assert child.spawned == 2
-
-
 def test_what_ends_while_a_server_waits_is_started_after_it(child, clock):
     server = FakeChild("kafka")
     supervisor = Supervisor([server], [child], restart_limit=1, clock=clock)
@@ -120,13 +127,6 @@ def test_a_full_disk_ends_neither_the_checks_nor_the_record_of_what_changed(chil
     supervisor.check()
     supervisor.check()
     assert recorded == [2]
-
-
-def test_a_running_child_is_left_alone(child, clock):
-    supervisor = Supervisor([child], clock=clock)
-    supervisor.start()
-    supervisor.check()
-    assert child.spawned == 1
 
 
 def crash(supervisor, child, clock, times):
@@ -172,17 +172,6 @@ def test_a_program_that_crashes_too_often_stays_stopped_and_the_others_run(child
     assert server.spawned == 2
 
 
-def test_a_burst_waits_longer_each_time_and_then_gives_up():
-    restarts = Restarts(limit=3)
-    assert [restarts.update(float(now)) for now in range(4)] == [0.5, 1.0, 2.0, None]
-
-
-def test_a_crash_a_minute_later_starts_from_the_first_delay():
-    restarts = Restarts(limit=1)
-    assert restarts.update(0.0) == 0.5
-    assert restarts.update(WINDOW_S) == 0.5
-
-
 @given(st.lists(st.floats(0, 100), max_size=200))
 def test_no_minute_has_more_restarts_than_the_limit(gaps_s):
     restarts, now_s, allowed_s = Restarts(), 0.0, []
@@ -193,3 +182,104 @@ def test_no_minute_has_more_restarts_than_the_limit(gaps_s):
             assert 0 < delay_s <= MAX_DELAY_S
             allowed_s.append(now_s)
         assert sum(now_s - WINDOW_S < at_s <= now_s for at_s in allowed_s) <= LIMIT
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_child_starts_leaves_none_behind(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen = subprocess.Popen
+
+    def interrupted(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started = popen(*args, **options)
+        signal.raise_signal(number)  # it runs, and its owner has not got it yet
+        return started
+
+    monkeypatch.setattr(server.subprocess, "Popen", interrupted)
+    monkeypatch.setattr(Watchdog, "watch", lambda *_: None)
+    before = signal.signal(number, signal.default_int_handler)
+    child = ChildProcess("sleeper", [sys.executable, "-c", "input()"], log_path=tmp_path / "log", watchdog=Watchdog())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            child.spawn()
+        assert signal.getsignal(number) is signal.default_int_handler
+        assert child.identity is not None
+        child.stop()
+        assert not child.running
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_big_log_is_moved_aside_and_the_writer_goes_on_at_the_start(tmp_path):
+    log = tmp_path / "kafka.log"
+    with log.open("a") as writer:
+        writer.write("x" * 200)
+        writer.flush()
+        bound(log, max_bytes=100)
+        writer.write("after")
+    assert log.read_text() == "after"
+    assert (tmp_path / "kafka.log.1").read_text() == "x" * 200
+
+
+@pytest.fixture
+def gateway():
+    """Serve `/readyz` with the given answers, the last one repeatedly; returns the port."""
+    answers = []
+
+    class ReadyZ(BaseHTTPRequestHandler):
+        def do_GET(self):
+            problems = answers.pop(0) if len(answers) > 1 else answers[0]
+            body = json.dumps({"ready": not problems, "problems": problems}).encode()
+            self.send_response(503 if problems else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer((HOST, 0), ReadyZ) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def start(*told):
+            answers.extend(told)
+            return server.server_address[1]
+
+        yield start
+        server.shutdown()
+
+
+def test_a_second_stack_leaves_the_log_of_the_first_alone(tmp_path):
+    log = tmp_path / "logs" / "stack.log"
+    log.parent.mkdir()
+    log.write_text("of the first")
+    with take_lock(tmp_path), pytest.raises(StackError, match="a stack already runs in"):
+        start_in_background(tmp_path, [sys.executable, "-c", "print('of the second')"])
+    assert log.read_text() == "of the first"
+
+
+def test_nothing_is_started_on_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100 << 20))
+    with pytest.raises(StackError, match=r"has 100 MB free: Kafka stops below 256 MB and starts with 512 MB"):
+        start_in_background(tmp_path, [sys.executable, "-c", "print('started')"])
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_gateway_is_waited_for_until_it_is_ready(gateway):
+    port = gateway(["starting"], ["Kafka is not reachable", NO_CATALOGUE], [])
+    assert wait_for_gateway(port, deadline_s=10.0) == []
+
+
+def test_a_gateway_that_lacks_the_catalogue_only_is_not_waited_for(gateway):
+    assert wait_for_gateway(gateway(["starting"], [NO_CATALOGUE]), deadline_s=10.0) == [NO_CATALOGUE]
+
+
+def test_waiting_for_a_gateway_has_an_end_and_says_why(gateway):
+    port = gateway(["Kafka is not reachable"])
+    with pytest.raises(StackError, match=f"gateway at port {port} is not ready after 0 s: Kafka is not reachable"):
+        wait_for_gateway(port, deadline_s=0.2)
+    with pytest.raises(StackError, match="the stack ended before the gateway was ready"):
+        wait_for_gateway(port, deadline_s=10.0, running=lambda: False)
+    with pytest.raises(StackError, match="it does not answer"):
+        wait_for_gateway(find_free(), deadline_s=0.2)

@@ -35,7 +35,6 @@ class Driven:
             fold.load_scores(name, members)
 
     def take(self, batch: Sequence[Record]) -> None:
-        """Fold a batch and write it."""
         fold = self._fold
         for name, fields in asyncio.run(self.store.read_fields(PARTITION, fold.missing(batch))).items():
             fold.load_fields(name, fields)

@@ -24,8 +24,6 @@ def without_duplicates(records: Sequence[Record]) -> list[Record]:
 
 
 class PlainUser(NamedTuple):
-    """What `UserState` should say."""
-
     listens: int
     sessions: int
     poor_streak: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 from hypothesis import given, settings
@@ -19,7 +18,6 @@ from tests.unit.streams.folds.oracles import records_of
 
 
 def split(records: Sequence[Record], cuts: Sequence[int]) -> list[Sequence[Record]]:
-    """Cut records into batches."""
     ends = [*sorted(cuts), len(records)]
     return [records[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
@@ -33,19 +31,6 @@ def test_any_batches_give_the_same_bytes(listens: list[Listen], cuts: list[int],
     assert cut.contents() == whole.contents()
     assert cut.sessions == whole.sessions
     assert cut.duplicates == whole.duplicates
-
-
-def test_a_long_stream_gives_the_same_bytes_with_any_batches_and_restarts() -> None:
-    listens = make_listens(4000, users=150, tracks=1500, seed=11)
-    records = records_of([*listens, *listens[-50:]])
-    whole = drive([records])
-    rng = random.Random(3)
-    for restarts in (False, True):
-        cuts = rng.sample(range(len(records)), 60)
-        cut = drive(split(records, cuts), restarts=restarts)
-        assert cut.contents() == whole.contents()
-        assert cut.sessions == whole.sessions
-    assert max(len(v) for v in whole.contents().values() if isinstance(v, dict)) > 1000
 
 
 def test_a_cache_that_is_too_small_changes_nothing() -> None:

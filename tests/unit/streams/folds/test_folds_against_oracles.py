@@ -92,7 +92,6 @@ def test_a_late_listen_does_not_shorten_its_session() -> None:
 
 
 def test_a_duplicate_older_than_the_history_is_not_recognised() -> None:
-    """The window is bounded: this is what that means."""
     listens = [Listen(f"e{at}", 1, 1, 1.0, at, "s", at, False, None, {}, None, None) for at in range(51)]
     driven = Driven()
     driven.take(oracles.records_of([*listens, listens[1]]))

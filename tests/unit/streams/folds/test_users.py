@@ -1,20 +1,29 @@
 from __future__ import annotations
 
 import mmh3
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from botify.schemas.events import Listen
+from botify.streams.folds.columns.popularity import Popularity
+from botify.streams.folds.likes import LIKES, LIKES_OF_USERS, SESSION_LIKES, Likes
+from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, top_collection
 from botify.streams.folds.users import HISTORY_LISTENS, LISTEN, SESSION_TRACKS, UserState
+from tests.support import make_listens
+from tests.unit.streams.folds import oracles
+from tests.unit.streams.folds.driving import PARTITION, Driven
 
 
-def listen(event_id: str, session_id: str = "s") -> Listen:
+def of_user(event_id: str, session_id: str = "s") -> Listen:
     return Listen(event_id, 1, 7, 0.5, 1_000, session_id, 0, False, None, {}, None, None)
 
 
 def folded(n: int, session_id: str = "s") -> UserState:
     state = UserState()
     for at in range(n):
-        assert state.fold(listen(f"e{at}", session_id))
+        assert state.fold(of_user(f"e{at}", session_id))
     return state
 
 
@@ -26,7 +35,7 @@ def test_a_record_comes_back_equal_and_folds_on(n: int, session_id: str) -> None
     assert read == state
     assert len(read.last_listens()) == min(n, HISTORY_LISTENS)
     assert len(read.session_tracks()) == min(n, SESSION_TRACKS)
-    assert read.fold(listen("next", session_id)) == state.fold(listen("next", session_id))
+    assert read.fold(of_user("next", session_id)) == state.fold(of_user("next", session_id))
     assert read == state
 
 
@@ -43,14 +52,83 @@ def test_other_bytes_of_the_history_are_not_taken_for_an_event_id() -> None:
     hash_ = mmh3.hash_bytes("new")[:8]
     at = LISTEN.itemsize + LISTEN.fields["timestamp_ms"][1]  # type: ignore[index]
     state.history = state.history[:at] + hash_ + state.history[at + 8 :]
-    assert state.fold(listen("new"))
-    assert not state.fold(listen("new"))
+    assert state.fold(of_user("new"))
+    assert not state.fold(of_user("new"))
     state.history = hash_ + state.history[8:]
-    assert not state.fold(listen("new"))
+    assert not state.fold(of_user("new"))
 
 
-def test_a_duplicate_changes_nothing() -> None:
-    state = folded(5)
-    before = state.to_bytes()
-    assert not state.fold(listen("e2", session_id="another"))
-    assert state.to_bytes() == before
+def of_track(track: int, fraction: float, session_id: str = "s") -> Listen:
+    return Listen(f"{session_id}{track}", 1, track, fraction, 0, session_id, 0, False, None, {}, None, None)
+
+
+def test_a_like_keeps_the_first_track_of_its_session() -> None:
+    likes = Likes()
+    for track, fraction, session in [(1, 0.2, "a"), (2, 0.5, "a"), (3, 0.49, "a"), (4, 1.0, "b"), (2, 0.7, "b")]:
+        likes.fold(of_track(track, fraction, session))
+    assert likes.all()[["track", "seed_track"]].tolist() == [(2, 1), (4, 4), (2, 4)]
+
+
+def test_a_session_leaves_so_many_and_all_of_them_so_many() -> None:
+    likes = Likes()
+    for session in range(20):
+        for track in range(30):
+            likes.fold(of_track(100 * session + track, 1.0, f"s{session}"))
+    kept = likes.all()
+    assert len(kept) == LIKES
+    assert kept["track"].tolist()[-SESSION_LIKES:] == [1900 + track for track in range(SESSION_LIKES)]
+
+
+def test_likes_of_another_version_are_refused() -> None:
+    with pytest.raises(ValueError, match="version 9; this code reads version 1, replay the topic"):
+        Likes.from_bytes(b"\x09" + Likes().to_bytes()[1:])
+
+
+def test_the_store_holds_what_a_plain_fold_gives() -> None:
+    records = oracles.records_of(make_listens(3000, users=40, tracks=60, seed=5))
+    driven = Driven()
+    for at in range(0, len(records), 97):
+        driven.take(records[at : at + 97])
+    expected: dict[int, Likes] = {}
+    for _, heard in records:
+        expected.setdefault(heard.user, Likes()).fold(heard)
+    assert driven.store.hashes[PARTITION, LIKES_OF_USERS] == {
+        b"%d" % user: likes.to_bytes() for user, likes in expected.items()
+    }
+
+
+TOP = 3
+heard = st.lists(
+    st.tuples(st.integers(0, 8), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0, 0, 0, 3_600_000, 10**9])),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(heard, min_size=1, max_size=6), st.booleans())
+def test_the_top_is_exact_after_every_batch(batches: list[list[tuple[int, float, int]]], restarts: bool) -> None:
+    popularity = Popularity(top_tracks=TOP)
+    hash_: dict[bytes, bytes | None] = {}
+    tops: dict[str, dict[bytes, float]] = {top_collection(half_life): {} for half_life in HALF_LIVES_MS}
+    for batch in batches:
+        if restarts:
+            popularity = Popularity(top_tracks=TOP)
+            for name, top in tops.items():
+                popularity.load_scores(name, top)
+        tracks, fractions, times_ms = (np.array(column) for column in zip(*batch, strict=True))
+        for fields in popularity.missing(tracks).values():
+            popularity.load_fields({field: hash_.get(field) for field in fields})
+        popularity.add(tracks, fractions, times_ms)
+        changes = popularity.changes()
+        hash_.update(changes.hashes.get(POPULARITY, {}))
+        for name, members in changes.scores.items():
+            for member, score in members.items():
+                if score is None:
+                    del tops[name][member]  # nothing is removed that was not there
+                else:
+                    tops[name][member] = score
+        for column, half_life in enumerate(HALF_LIVES_MS):
+            scores = {int(t): float(np.frombuffer(record)[column]) for t, record in hash_.items() if record}
+            ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:TOP]
+            assert {int(t): score for t, score in tops[top_collection(half_life)].items()} == dict(ranked)

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from botify.schemas.events import Listen, Model, Track
-from botify.schemas.models import LEARNED_BODY_BYTES
+from botify.schemas.events import Model
 from botify.schemas.training import listens_of, training_batch_of
 from botify.streams.learner import learner as module
 from botify.streams.learner.learner import Learner, OutdatedStateError
@@ -156,12 +155,6 @@ def test_the_newest_snapshots_have_every_listen_and_leave_the_state_alone(size: 
     assert not list(Learner(CATALOGUE).newest()), "nothing was learned"
 
 
-def test_a_snapshot_says_up_to_when_it_has_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SNAPSHOT_LEAST", 3_000)
-    newest_ms = max(listen.timestamp_ms for listen in LISTENS)
-    assert {model.timestamp_ms for model in snapshots(3_000)} == {newest_ms}
-
-
 def test_large_models_are_compressed_and_those_of_earlier_versions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "COMPRESSED_BYTES", 1 << 40)
     before = learned(50).state()
@@ -179,55 +172,6 @@ def test_large_models_are_compressed_and_those_of_earlier_versions_are_read(monk
 def test_state_of_other_models_is_refused() -> None:
     with pytest.raises(OutdatedStateError, match="i2i_stream"):
         Learner.restore(Learner(CATALOGUE, [ItemGraph]).state(), CATALOGUE)
-
-
-def test_a_batch_without_listens_teaches_nothing() -> None:
-    learner = Learner(CATALOGUE)
-    assert fold(learner, training_batch_of("t", 0, 0, 5, [])) == 0
-    assert fold(learner, training_batch_of("t", 0, 3, 7, [(5, listen())])) == 1
-    assert learner.missed == 0
-
-
-def listen() -> Listen:
-    return Listen("e", 1, 1, 0.5, BASE_MS, "s", 0, False, None, {}, None, None)
-
-
-def test_a_catalogue_that_outgrows_a_record_is_learned_from_to_the_end() -> None:
-    """More tracks than the graph has room for, and more artists than the factors have."""
-    tracks, length = 140_000, 50
-    catalogue = {
-        track: Track(track, f"a name of forty letters or so for {track}", None, "g", "") for track in range(tracks)
-    }
-    listens = [
-        Listen(
-            f"e{at}",
-            at // length,
-            at,
-            1.0,
-            BASE_MS,
-            f"s{at // length}",
-            at % length,
-            at % length == 49,
-            None,
-            {},
-            None,
-            None,
-        )
-        for at in range(tracks)
-    ]
-    learner, forgotten, newest = Learner(catalogue), Counter[str](), {}
-    for batch in batches(listens, 12_000):
-        assert fold(learner, batch)
-        evicted, models = learner.take_evictions(), learner.take_models()
-        assert not evicted.too_large
-        forgotten += evicted.forgotten
-        newest |= {model.name: model for model in models}
-        assert all(len(model.body) <= LEARNED_BODY_BYTES for model in models)
-    assert min(forgotten[name] for name in ("i2i_stream", "fism", "next_track")) > 10_000
-    versions = {name: model.version for name, model in newest.items()}
-    assert versions == dict.fromkeys(("i2i_stream", "fism", "next_track"), tracks)
-    assert min(len(model.body) for model in newest.values()) > 0.8 * LEARNED_BODY_BYTES
-    assert sum(map(len, learner.state().values())) < 12 * LEARNED_BODY_BYTES
 
 
 def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,8 +201,6 @@ def test_what_a_snapshot_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Boundless(ItemGraph):
-    """A model that does not make room."""
-
     name = "boundless"
 
     def make_room(self, most_bytes: int) -> int:

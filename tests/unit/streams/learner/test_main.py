@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import pytest
 
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
-from botify.schemas.events import Model
 from botify.schemas.models import model_of
 from botify.schemas.validation import Intake
 from botify.streams.folds.projection import Changes
@@ -39,49 +37,21 @@ class Sent:
 
 @pytest.fixture
 def app(tmp_path: Path) -> LearnerApp:
-    """An app that was never started."""
     return build_app(Settings(home=tmp_path))
 
 
-async def store_with(*models: Model) -> MemoryStore:
-    store = MemoryStore()
-    snapshots = {model.name.encode(): CODEC.encode(model) for model in models}
-    await store.apply(0, await store.claim(0, "rebuild", "id"), None, 5, Changes(hashes={SNAPSHOTS: snapshots}))
-    return store
-
-
-def test_a_learner_publishes_the_snapshots_of_the_namespace_that_it_follows_to(app: LearnerApp) -> None:
-    rebuilt = model_of("fism", 900, b"clean", 1)
-
-    async def main() -> None:
-        sent, former, new = Sent(), await store_with(model_of("fism", 1000, b"poisoned", 1)), await store_with(rebuilt)
-        app.publisher = sent  # type: ignore[assignment]
-        app.sources = SimpleNamespace(intake=Intake(CODEC), open=lambda *_: None)  # type: ignore[assignment]
-        for store in (former, former):  # a start, and a claim after a rebalance
-            await app.open_partition(0, await store.claim(0, "me", "id"), 5, store)
-            assert sent.models == []
-        await app.open_partition(0, await new.claim(0, "me", "id"), 5, new)
-        assert sent.models == [rebuilt]
-
-    asyncio.run(main())
-
-
-def test_each_shard_of_a_learner_follows_to_the_namespace(app: LearnerApp) -> None:
+async def test_each_shard_of_a_learner_follows_to_the_namespace(app: LearnerApp) -> None:
     rebuilt = [model_of(f"fism@{number}of2", 900, b"clean", 1) for number in range(2)]
-
-    async def main() -> None:
-        sent, former, new = Sent(), MemoryStore(), MemoryStore()
-        app.publisher = sent  # type: ignore[assignment]
-        app.sources = SimpleNamespace(intake=Intake(CODEC), open=lambda *_: None)  # type: ignore[assignment]
-        for number, model in enumerate(rebuilt):
-            changes = Changes(hashes={SNAPSHOTS: {model.name.encode(): CODEC.encode(model)}})
-            await new.apply(number, await new.claim(number, "rebuild", "id"), None, 5, changes)
-        for store in (former, new):
-            for number in range(2):
-                await app.open_partition(number, await store.claim(number, "me", "id"), 5, store)
-        assert sent.models == rebuilt
-
-    asyncio.run(main())
+    sent, former, new = Sent(), MemoryStore(), MemoryStore()
+    app.publisher = sent  # type: ignore[assignment]
+    app.sources = SimpleNamespace(intake=Intake(CODEC), open=lambda *_: None)  # type: ignore[assignment]
+    for number, model in enumerate(rebuilt):
+        changes = Changes(hashes={SNAPSHOTS: {model.name.encode(): CODEC.encode(model)}})
+        await new.apply(number, await new.claim(number, "rebuild", "id"), None, 5, changes)
+    for store in (former, former, new):  # a start, and a claim after a rebalance
+        for number in range(2):
+            await app.open_partition(number, await store.claim(number, "me", "id"), 5, store)
+    assert sent.models == rebuilt
 
 
 STARTING = """

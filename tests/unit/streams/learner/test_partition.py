@@ -36,8 +36,6 @@ BATCHES = batches(LISTENS, 100)
 
 
 class Sent:
-    """Keeps what is sent."""
-
     def __init__(self) -> None:
         self.models: list[Model] = []
         self.rejected: list[Rejected] = []
@@ -55,8 +53,6 @@ RECORDS = [record(offset, batch) for offset, batch in enumerate(BATCHES)]
 
 
 class Harness:
-    """A store, and partitions claimed in it."""
-
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.sent = Sent()
@@ -82,169 +78,115 @@ def learned(count: int) -> tuple[dict[bytes, bytes], list[Model]]:
 
 
 async def pause(partition: LearnerPartition) -> Outcome:
-    """Let two seconds pass after a record."""
     outcome, ticks = Outcome.ALREADY, 0
     while outcome is Outcome.ALREADY and ticks <= PAUSE_TICKS:
         outcome, ticks = await partition.write_checkpoint(), ticks + 1
     return outcome
 
 
-def test_the_state_is_written_after_so_many_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHECKPOINT_LISTENS", 300)
-
-    async def main() -> None:
-        harness = Harness()
-        partition = await harness.claim()
-        assert await partition.process(RECORDS[:4]) is Outcome.APPLIED
-        assert (partition.next_offset, partition.checkpoint) == (4, 3)
-        assert harness.state() == learned(3)[0]
-
-    asyncio.run(main())
-
-
-def test_it_stops_within_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_stops_within_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold, "STEP_LISTENS", 64)
     (batch,) = batches(LISTENS, len(LISTENS))
-
-    async def main() -> None:
-        harness = Harness()
-        partition = await harness.claim()
-        running = asyncio.create_task(partition.process([record(0, batch)]))
-        async with asyncio.timeout(5):
-            while not harness.counters.listens:
-                await asyncio.sleep(0)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        assert harness.counters.listens == 64
-        assert partition.next_offset == 0
-
-    asyncio.run(main())
+    harness = Harness()
+    partition = await harness.claim()
+    running = asyncio.create_task(partition.process([record(0, batch)]))
+    async with asyncio.timeout(5):
+        while not harness.counters.listens:
+            await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert harness.counters.listens == 64
+    assert partition.next_offset == 0
 
 
-def test_it_is_written_in_a_pause_or_when_it_was_put_off_often(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_written_in_a_pause_or_when_it_was_put_off_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_PUT_OFF", 20)
-
-    async def main() -> None:
-        harness = Harness()
-        partition = await harness.claim()
-        await partition.process(RECORDS[:1])
-        for _ in range(PAUSE_TICKS):
-            assert await partition.write_checkpoint() is Outcome.ALREADY
-        assert await partition.write_checkpoint() is Outcome.APPLIED
-        assert harness.state() == learned(1)[0]
-        for offset, one in enumerate(islice(cycle(BATCHES[1:]), 25), start=1):  # there is no pause
-            await partition.process([record(offset, one)])
-            await partition.write_checkpoint()
-        assert partition.checkpoint == 1 + 20 + 1
-
-    asyncio.run(main())
-
-
-def test_two_seconds_after_a_burst_the_newest_snapshots_have_every_listen() -> None:
-    every = {(kind.name, 700) for kind in MODELS}
-
-    async def main() -> None:
-        harness = Harness()
-        partition = await harness.claim()
-        await partition.process(RECORDS[:7])
-        for _ in range(PAUSE_TICKS):
-            await partition.write_checkpoint()
-            assert not harness.sent.models, "none is due after so few"
+    harness = Harness()
+    partition = await harness.claim()
+    await partition.process(RECORDS[:1])
+    for _ in range(PAUSE_TICKS):
+        assert await partition.write_checkpoint() is Outcome.ALREADY
+    assert await partition.write_checkpoint() is Outcome.APPLIED
+    assert harness.state() == learned(1)[0]
+    for offset, one in enumerate(islice(cycle(BATCHES[1:]), 25), start=1):  # there is no pause
+        await partition.process([record(offset, one)])
         await partition.write_checkpoint()
-        assert {(model.name, model.version) for model in harness.sent.models} == every
-        assert (harness.state(), harness.store.hashes[0, SNAPSHOTS]) == (learned(7)[0], {}), "as in a replay"
-        await pause(partition)
-        assert len(harness.sent.models) == len(every), "once"
-        await pause(await harness.claim())  # the next one cannot know what was sent
-        assert harness.sent.models[len(every) :] == harness.sent.models[: len(every)]
+    assert partition.checkpoint == 1 + 20 + 1
 
+
+async def test_two_seconds_after_a_burst_the_newest_snapshots_have_every_listen() -> None:
+    every = {(kind.name, 700) for kind in MODELS}
     assert PAUSE_TICKS * TICK_S == 2
-    asyncio.run(main())
+    harness = Harness()
+    partition = await harness.claim()
+    await partition.process(RECORDS[:7])
+    for _ in range(PAUSE_TICKS):
+        await partition.write_checkpoint()
+        assert not harness.sent.models, "none is due after so few"
+    await partition.write_checkpoint()
+    assert {(model.name, model.version) for model in harness.sent.models} == every
+    assert (harness.state(), harness.store.hashes[0, SNAPSHOTS]) == (learned(7)[0], {}), "as in a replay"
+    await pause(partition)
+    assert len(harness.sent.models) == len(every), "once"
+    await pause(await harness.claim())  # the next one cannot know what was sent
+    assert harness.sent.models[len(every) :] == harness.sent.models[: len(every)]
 
 
-def test_single_listens_bring_no_more_snapshots_than_there_is_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        harness = Harness()
-        partition = await harness.claim()
-        await partition.process(RECORDS[:1])
+async def test_single_listens_bring_no_more_snapshots_than_there_is_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = Harness()
+    partition = await harness.claim()
+    await partition.process(RECORDS[:1])
+    await pause(partition)
+    first = [len(model.body) for model in harness.sent.models]
+    monkeypatch.setattr(module, "SNAPSHOT_BYTES_PER_S", sum(first) / 10)  # ten seconds for each
+    for offset in range(1, 9):  # one each 2.5 s
+        await partition.process(RECORDS[offset : offset + 1])
         await pause(partition)
-        first = [len(model.body) for model in harness.sent.models]
-        monkeypatch.setattr(module, "SNAPSHOT_BYTES_PER_S", sum(first) / 10)  # ten seconds for each
-        for offset in range(1, 9):  # one each 2.5 s
-            await partition.process(RECORDS[offset : offset + 1])
-            await pause(partition)
-        versions = sorted({model.version for model in harness.sent.models})
-        assert versions[:2] == [100, 200]
-        assert 3 <= len(versions) <= 5
-        assert harness.counters.listens == 900
-
-    asyncio.run(main())
+    versions = sorted({model.version for model in harness.sent.models})
+    assert versions[:2] == [100, 200]
+    assert 3 <= len(versions) <= 5
+    assert harness.counters.listens == 900
 
 
-def test_whoever_comes_next_goes_on_from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_comes_next_goes_on_from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHECKPOINT_LISTENS", 300)
     monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 200)
-
-    async def main() -> None:
-        harness = Harness()
-        while (partition := await harness.claim()).next_offset < 9:  # each is killed after four batches, one unwritten
-            await partition.process(RECORDS[partition.next_offset : partition.next_offset + 4])
-        state, models = learned(9)
-        assert harness.state() == state
-        assert list(dict.fromkeys(harness.sent.models)) == learned(10)[1]
-        newest = {model.name.encode(): CODEC.encode(model) for model in models}
-        assert harness.store.hashes[0, SNAPSHOTS] == newest
-
-    asyncio.run(main())
+    harness = Harness()
+    while (partition := await harness.claim()).next_offset < 9:  # each is killed after four batches, one unwritten
+        await partition.process(RECORDS[partition.next_offset : partition.next_offset + 4])
+    state, models = learned(9)
+    assert harness.state() == state
+    assert list(dict.fromkeys(harness.sent.models)) == learned(10)[1]
+    newest = {model.name.encode(): CODEC.encode(model) for model in models}
+    assert harness.store.hashes[0, SNAPSHOTS] == newest
 
 
-def test_one_that_was_overtaken_publishes_nothing_and_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_was_overtaken_publishes_nothing_and_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 200)
-
-    async def main() -> None:
-        harness = Harness()
-        overtaken = await harness.claim("me")
-        await overtaken.process(RECORDS[:1])
-        await harness.claim("another")
-        assert await overtaken.process(RECORDS[1:2]) is Outcome.FENCED
-        assert await pause(overtaken) is Outcome.FENCED
-        assert (harness.sent.models, harness.state(), harness.counters.fenced) == ([], {}, 2)
-
-    asyncio.run(main())
+    harness = Harness()
+    overtaken = await harness.claim("me")
+    await overtaken.process(RECORDS[:1])
+    await harness.claim("another")
+    assert await overtaken.process(RECORDS[1:2]) is Outcome.FENCED
+    assert await pause(overtaken) is Outcome.FENCED
+    assert (harness.sent.models, harness.state(), harness.counters.fenced) == ([], {}, 2)
 
 
-def test_state_of_other_models_is_dropped_and_all_comes_again() -> None:
-    async def main() -> None:
-        harness = Harness()
-        others = Changes(hashes={LEARNER: {**Learner(CATALOGUE, [ItemGraph]).state(), b"model:another": b""}})
-        await harness.store.apply(0, await harness.store.claim(0, "older", "id"), None, 5, others)
-        assert await pause(await harness.claim()) is Outcome.ROLLED_BACK
-        partition = await harness.claim()
-        assert partition.next_offset == 0
-        await partition.process(RECORDS[:5])
-        await pause(partition)
-        assert harness.state() == learned(5)[0]
-        assert harness.counters.rolled_back == 0
-
-    asyncio.run(main())
+async def test_state_of_other_models_is_dropped_and_all_comes_again() -> None:
+    harness = Harness()
+    others = Changes(hashes={LEARNER: {**Learner(CATALOGUE, [ItemGraph]).state(), b"model:another": b""}})
+    await harness.store.apply(0, await harness.store.claim(0, "older", "id"), None, 5, others)
+    assert await pause(await harness.claim()) is Outcome.ROLLED_BACK
+    partition = await harness.claim()
+    assert partition.next_offset == 0
+    await partition.process(RECORDS[:5])
+    await pause(partition)
+    assert harness.state() == learned(5)[0]
+    assert harness.counters.rolled_back == 0
 
 
-def test_what_cannot_be_read_is_dead_lettered_and_the_rest_learned() -> None:
-    async def main() -> None:
-        harness = Harness()
-        partition = await harness.claim()
-        rubbish = KafkaRecord(1, b"0", b"rubbish", topic="botify.training")
-        await partition.process([RECORDS[0], rubbish, record(2, BATCHES[1])])
-        await pause(partition)
-        assert harness.state() == learned(2)[0]
-        assert [letter.record for letter in harness.sent.rejected] == [rubbish]
-        assert (harness.counters.dead_letters, harness.counters.listens) == (1, 200)
-
-    asyncio.run(main())
-
-
-def test_listens_that_became_dead_letters_are_not_learned_from() -> None:
+async def test_listens_that_became_dead_letters_are_not_learned_from() -> None:
     gone = np.array([7, 250, 251, 999])
 
     async def state(left_out: Mapping[tuple[str, int], NDArray[np.int64]], records: Sequence[KafkaRecord]) -> object:
@@ -261,12 +203,9 @@ def test_listens_that_became_dead_letters_are_not_learned_from() -> None:
             for at in range(0, 1_000, 100)
         ]
 
-    async def main() -> None:
-        clean = await state({}, [record(offset, batch) for offset, batch in enumerate(without())])
-        assert await state({("t", 0): gone}, RECORDS) == clean
-        whole = await state({}, RECORDS)
-        assert whole != clean
-        # offsets of another partition, or of an earlier topic of that name, say nothing about these
-        assert await state({("t", 1): gone, ("another", 0): gone}, RECORDS) == whole
-
-    asyncio.run(main())
+    clean = await state({}, [record(offset, batch) for offset, batch in enumerate(without())])
+    assert await state({("t", 0): gone}, RECORDS) == clean
+    whole = await state({}, RECORDS)
+    assert whole != clean
+    # offsets of another partition, or of an earlier topic of that name, say nothing about these
+    assert await state({("t", 1): gone, ("another", 0): gone}, RECORDS) == whole

@@ -14,7 +14,6 @@ CATALOGUE = {track.track: track for track in make_tracks(TRACKS)}
 
 
 def batches(listens: Sequence[Listen], size: int, partition: int = 0, topic_id: str = "t") -> list[TrainingBatch]:
-    """Cut listens, at offsets from 0 on, into batches."""
     records = list(enumerate(listens))
     return [
         training_batch_of(topic_id, partition, at, min(at + size, len(records)), records[at : at + size])
@@ -23,5 +22,4 @@ def batches(listens: Sequence[Listen], size: int, partition: int = 0, topic_id: 
 
 
 def fold(learner: Learner, *some: TrainingBatch) -> int:
-    """Fold batches and return how many listens were new."""
     return sum(learner.fold(batch, listens_of(batch, b"")) for batch in some)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from botify.core.errors import DecodeError
-from botify.core.settings import Settings
-from botify.streams.replay import repartition
 from botify.streams.replay.repartition import CopyPosition, check_target, folded_to_the_end, user_of
 from botify.streams.replay.sources import ReplayError
 
@@ -97,27 +92,3 @@ def test_a_topic_that_lost_what_was_folded_is_no_success() -> None:
     brokers.stopped_at = {0: 5, 1: 9}
     with pytest.raises(ReplayError, match="ends before what the workers have folded in partitions 1: listens are gone"):
         drain(brokers, 0.0)
-
-
-class Checkpoints:
-    """Says of each partition that its state is of the topic `id-1`."""
-
-    async def hget(self, key: str, field: str) -> bytes:
-        assert field == "topic_id"
-        return b"id-1"
-
-
-@pytest.mark.parametrize(
-    ("starts", "topic_id", "refused"),
-    [({0: 0, 1: 0}, "id-1", None), ({0: 0, 1: 3}, "id-1", "has lost copies"), ({0: 0, 1: 0}, "id-2", "made again")],
-)
-def test_topics_that_lost_what_the_state_has_are_refused(
-    monkeypatch: pytest.MonkeyPatch, starts: dict[int, int], topic_id: str, refused: str | None
-) -> None:
-    monkeypatch.setattr(repartition, "start_offsets", lambda settings, topic: starts)
-    monkeypatch.setattr(repartition, "read_topic_id", lambda admin, topic: topic_id)
-    new = Settings(layout="8", partitions=8)
-    sources: Any = SimpleNamespace(settings=new, topic="botify.listens-8", redis=Checkpoints())
-    move = repartition._Move(sources, Settings(), "botify.live", lambda records: None)
-    with nullcontext() if refused is None else pytest.raises(ReplayError, match=refused):
-        asyncio.run(move._check_topic())

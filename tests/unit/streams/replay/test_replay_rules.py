@@ -21,15 +21,6 @@ from botify.streams.store.namespaces import NamespaceRecord, excluded_since
 STATE = TopicState("t", "an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
 
 
-def test_a_plan_of_everything_is_whole() -> None:
-    plan = make_plan("t", STATE, STATE.start, STATE.end)
-    assert (plan.records, plan.partial) == (70, [])
-
-
-def test_an_end_before_the_start_is_nothing() -> None:
-    assert make_plan("t", STATE, {0: 40, 1: 0}, {0: 10, 1: 0}).records == 0
-
-
 @pytest.mark.parametrize(("partitions", "projections"), [([2], ["users"]), ([0], ["dislikes"])])
 def test_what_does_not_exist_is_refused(partitions: list[int], projections: list[str]) -> None:
     with pytest.raises(ReplayError, match=r"choose from|it has"):
@@ -48,8 +39,6 @@ class FakeTime:
 
 
 def send(pacer: Pacer, times_ms: list[int], time: FakeTime) -> list[float]:
-    """Return when each record was sent."""
-
     async def go() -> list[float]:
         sent = []
         for part in pacer.parts([LogRecord("t", 0, at, ms, None, None, ()) for at, ms in enumerate(times_ms)]):
@@ -70,11 +59,6 @@ def test_no_more_records_a_second_than_the_rate() -> None:
     time = FakeTime()
     sent = send(Pacer(rate=100.0, clock=time.clock, sleep=time.sleep), [0] * 500, time)
     assert sent[-1] == pytest.approx(5.0, abs=0.05)
-
-
-def test_without_a_pace_a_batch_goes_as_it_is() -> None:
-    time = FakeTime()
-    assert send(Pacer(clock=time.clock, sleep=time.sleep), [0, 10**9], time) == [0.0, 0.0]
 
 
 def record(id_: str = "r1", **changes: object) -> NamespaceRecord:

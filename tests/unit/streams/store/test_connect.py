@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import AskError, ClusterError, MovedError, ResponseError, TryAgainError
+from redis.exceptions import AskError, ClusterError, MovedError, OutOfMemoryError, ResponseError, TryAgainError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from botify.streams.folds.projection import Changes
 from botify.streams.store import connect
-from botify.streams.store.connect import find_masters, patiently
+from botify.streams.store.connect import (
+    LONGEST_PAUSE_S,
+    PATIENCE_S,
+    Writes,
+    WritesRefusedError,
+    find_masters,
+    patiently,
+    refusal_of,
+)
+from botify.streams.store.node import on_connection
+from botify.streams.store.protocol import Claim, MemoryStore, Outcome
 
 
 class FakeCluster(RedisCluster):
@@ -32,8 +47,6 @@ class FakeCluster(RedisCluster):
 
 
 class Failing:
-    """Raises errors in turn, then answers."""
-
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
 
@@ -43,11 +56,12 @@ class Failing:
         return "answer"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "FIRST_PAUSE_S", 0.0)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_call_that_times_out_is_made_again_where_the_slots_are_now() -> None:
     cluster = FakeCluster()
     call = Failing(RedisTimeoutError(), OSError(), ClusterError("TTL exhausted."))
@@ -55,12 +69,14 @@ def test_a_call_that_times_out_is_made_again_where_the_slots_are_now() -> None:
     assert len(cluster.looks) == 3
 
 
+@pytest.mark.usefixtures("quick")
 def test_who_redirects_a_call_is_believed() -> None:
     cluster = FakeCluster()
     assert asyncio.run(patiently(cluster, Failing(MovedError("7 127.0.0.1:7001")))) == "answer"
     assert (cluster.moved, cluster.looks) == ([7], [])
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_slot_that_is_migrated_is_waited_for() -> None:
     cluster = FakeCluster()
     call = Failing(AskError("7 127.0.0.1:7001"), TryAgainError("Multiple keys request during rehashing of slot"))
@@ -88,3 +104,152 @@ def test_the_node_that_failed_is_asked_last() -> None:
     cluster = FakeCluster()
     asyncio.run(find_masters(cluster, "127.0.0.1:7001"))
     assert cluster.looks == ["127.0.0.1:7001"]
+
+
+class FakeConnection:
+    """A connection that the client may close at any time."""
+
+    def __init__(self) -> None:
+        self.is_connected = True
+        self.retry = self
+
+    async def call_with_retry(self, talk: Any, _: Any) -> Any:
+        return await talk()
+
+    async def disconnect(self, *, nowait: bool = False) -> None:
+        self.is_connected = False
+
+
+class OneNode(RedisCluster):
+    """A cluster of a node with one connection."""
+
+    def __init__(self) -> None:
+        self._initialize: Any = True  # nothing to close
+        self.connection = FakeConnection()
+        self.free = True
+
+    async def initialize(self, *_: object, **__: object) -> OneNode:
+        return self
+
+    def get_node_from_key(self, *_: object, **__: object) -> Any:
+        return self
+
+    def acquire_connection(self) -> FakeConnection:
+        self.free = False
+        return self.connection
+
+    async def disconnect_if_needed(self, _: FakeConnection) -> None:
+        pass
+
+    def release(self, _: FakeConnection) -> None:
+        self.free = True
+
+
+@pytest.mark.parametrize(("closes", "error"), [(True, RedisConnectionError), (False, AttributeError)])
+def test_a_connection_that_is_closed_in_use_is_lost(closes: bool, error: type[Exception]) -> None:
+    cluster = OneNode()
+
+    async def talk(connection: FakeConnection) -> None:
+        if closes:
+            await connection.disconnect()
+        raise AttributeError("'NoneType' object has no attribute 'writelines'")
+
+    with pytest.raises(error):
+        asyncio.run(on_connection(cluster, "key", talk))
+    assert cluster.free
+
+
+FULL = OutOfMemoryError("command not allowed when used memory > 'maxmemory'. script: on @user_script:4.")
+NOTHING = Changes(hashes={})
+
+
+class FullStore(MemoryStore):
+    def __init__(self, refuses: int, error: Exception = FULL) -> None:
+        super().__init__()
+        self.refuses = refuses
+        self.error = error
+
+    async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
+        self._take()
+        return await super().claim(partition, owner, topic_id)
+
+    async def apply(
+        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
+    ) -> Outcome:
+        self._take()
+        return await super().apply(partition, claim, expected_next, new_next, changes)
+
+    def _take(self) -> None:
+        if self.refuses > 0:
+            self.refuses -= 1
+            raise self.error
+
+
+class Waits:
+    """A clock that goes on where somebody sleeps; `seen` is what a probe says meanwhile."""
+
+    def __init__(self, probe: Callable[[], str | None]) -> None:
+        self.now_s = 0.0
+        self.pauses: list[float] = []
+        self.seen: set[str | None] = set()
+        self._probe = probe
+
+    def clock(self) -> float:
+        return self.now_s
+
+    async def sleep(self, pause_s: float) -> None:
+        self.pauses.append(pause_s)
+        self.seen.add(self._probe())
+        self.now_s += pause_s
+        await asyncio.sleep(0)
+
+
+Patience = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+
+def patient() -> tuple[Patience, Writes, Waits]:
+    writes = Writes()
+    waits = Waits(writes.problem)
+    return partial(patiently, None, writes=writes, clock=waits.clock, sleep=waits.sleep), writes, waits
+
+
+def test_claims_and_applies_wait_until_redis_takes_them(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        store = FullStore(3)
+        patience, writes, waits = patient()
+        claim = await patience(lambda: store.claim(0, "me", "id"))
+        store.refuses = 2
+        assert await patience(lambda: store.apply(0, claim, None, 5, NOTHING)) is Outcome.APPLIED
+        assert waits.seen == {refusal_of(FULL)}
+        assert writes.problem() is None
+        assert writes.refused == 5
+        assert waits.pauses[:3] == [0.1, 0.2, 0.4]
+
+    asyncio.run(main())
+    assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.ERROR]
+
+
+async def test_patience_has_an_end_that_says_what_to_do() -> None:
+    store, (patience, writes, waits) = FullStore(10**6), patient()
+    with pytest.raises(WritesRefusedError, match=r"for 20 s: raise `maxmemory`.*resumes from its checkpoint"):
+        await patience(lambda: store.claim(0, "me", "id"))
+    assert PATIENCE_S <= waits.now_s <= PATIENCE_S + LONGEST_PAUSE_S
+    assert writes.refused == len(waits.pauses) + 1
+    assert writes.problem() is not None
+
+
+async def test_another_error_is_not_waited_for() -> None:
+    store, (patience, writes, waits) = FullStore(1, ResponseError("WRONGTYPE")), patient()
+    with pytest.raises(ResponseError):
+        await patience(lambda: store.claim(0, "me", "id"))
+    assert (waits.pauses, writes.problem()) == ([], None)
+
+
+async def test_a_partition_that_is_taken_away_meanwhile_is_no_problem_any_more() -> None:
+    writes, store = Writes(), FullStore(10**6)
+    waiting = asyncio.create_task(patiently(None, lambda: store.claim(0, "me", "id"), writes=writes))
+    await asyncio.sleep(0)
+    assert writes.problem() is not None
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert writes.problem() is None

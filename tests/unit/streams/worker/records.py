@@ -29,7 +29,6 @@ class KafkaRecord(NamedTuple):
 
 
 def listen(event_id: str, user: int = 42, track: int = 7, *, ended: bool = False, timestamp_ms: int = 1_000) -> Listen:
-    """A listen that can be true."""
     return Listen(event_id, user, track, 0.5, timestamp_ms, "s", 0, ended, None, {}, None, None)
 
 
@@ -42,5 +41,4 @@ def record(
 
 
 def run_of(*offsets: int, partition: int = 0) -> Batch:
-    """A run of good records."""
     return Batch(partition, [record(offset)._replace(partition=partition) for offset in offsets])

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 from aiokafka.errors import IllegalStateError
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types import TP
 
 from botify.core.settings import Settings
 from botify.streams.learner.__main__ import build_app as build_learner
-from botify.streams.worker import transport
+from botify.streams.worker import folding, transport
 from botify.streams.worker.__main__ import build_app as build_worker
+from botify.streams.worker.by_columns import BY_COLUMNS
 from botify.streams.worker.faust_app import FoldingApp
-from botify.streams.worker.transport import BatchConsumer
+from botify.streams.worker.folding import BY_LISTEN, ColumnsWhenCompiled
+from botify.streams.worker.transport import BatchConsumer, broker_credentials
+from tests.support import eventually
 
 
 class Noted:
-    """Notes what is claimed."""
-
     def __init__(self) -> None:
         self.claims: list[set[int]] = []
 
@@ -30,25 +36,19 @@ class Noted:
 
 
 @pytest.mark.parametrize("build_app", [build_worker, build_learner])
-def test_one_that_is_assigned_nothing_lets_go_of_all(build_app: Callable[[Settings], FoldingApp]) -> None:
-    async def main() -> list[set[int]]:
-        app, noted = build_app(Settings()), Noted()
-        app.partitions = noted  # type: ignore[assignment]
-        await app.on_partitions_assigned.send(set())
-        await app.on_partitions_assigned.send({TP("t", 0)})  # a seek follows, which claims
-        return noted.claims
-
-    assert asyncio.run(main()) == [set()]
+async def test_one_that_is_assigned_nothing_lets_go_of_all(build_app: Callable[[Settings], FoldingApp]) -> None:
+    app, noted = build_app(Settings()), Noted()
+    app.partitions = noted  # type: ignore[assignment]
+    await app.on_partitions_assigned.send(set())
+    await app.on_partitions_assigned.send({TP("t", 0)})  # a seek follows, which claims
+    assert noted.claims == [set()]
 
 
 @pytest.mark.parametrize("build_app", [build_worker, build_learner])
-def test_one_that_was_not_started_stops(build_app: Callable[[Settings], FoldingApp]) -> None:
-    async def main() -> None:
-        app = build_app(Settings())
-        await app.on_stop()
-        await app.on_shutdown()
-
-    asyncio.run(main())
+async def test_one_that_was_not_started_stops(build_app: Callable[[Settings], FoldingApp]) -> None:
+    app = build_app(Settings())
+    await app.on_stop()
+    await app.on_shutdown()
 
 
 def test_seeking_in_a_partition_that_is_gone_does_nothing() -> None:
@@ -110,54 +110,45 @@ def alone() -> tuple[FoldingApp, Owned, Alone]:
     return app, owned, Alone(app.transport, nothing, nothing, nothing)
 
 
-def test_nothing_is_committed_from_the_beginning_of_a_rebalance_until_all_is_claimed() -> None:
-    async def main() -> None:
-        app, owned, consumer = alone()
-        app.on_rebalance_start()
-        await consumer.commit()
-        await consumer.on_partitions_assigned({PARTITION})
-        await consumer.commit()
-        assert consumer.committed == []
-        assert await consumer.seek_to_committed() == {PARTITION: 7}
-        await consumer.commit()
-        assert consumer.committed == [9]
-        app.on_rebalance_start()
-        await consumer.commit()
-        await consumer.on_partitions_assigned({PARTITION})
-        owned.meanwhile = app.on_rebalance_start  # the next one begins before the claims of this one are made
-        await consumer.seek_to_committed()
-        await consumer.commit()
-        assert consumer.committed == [9]
-
-    asyncio.run(main())
+async def test_nothing_is_committed_from_the_beginning_of_a_rebalance_until_all_is_claimed() -> None:
+    app, owned, consumer = alone()
+    app.on_rebalance_start()
+    await consumer.commit()
+    await consumer.on_partitions_assigned({PARTITION})
+    await consumer.commit()
+    assert consumer.committed == []
+    assert await consumer.seek_to_committed() == {PARTITION: 7}
+    await consumer.commit()
+    assert consumer.committed == [9]
+    app.on_rebalance_start()
+    await consumer.commit()
+    await consumer.on_partitions_assigned({PARTITION})
+    owned.meanwhile = app.on_rebalance_start  # the next one begins before the claims of this one are made
+    await consumer.seek_to_committed()
+    await consumer.commit()
+    assert consumer.committed == [9]
 
 
-def test_nothing_is_claimed_while_the_group_decides() -> None:
-    async def main() -> None:
-        app, owned, consumer = alone()
-        app.on_rebalance_start()
-        await consumer.on_partitions_assigned({PARTITION})
-        await consumer.seek_to_committed()
-        app.on_rebalance_start()
-        assert await consumer.seek_to_committed() == {}  # Faust, once more for the rebalance before
-        assert owned.claims == 1
-        await consumer.on_partitions_assigned({PARTITION})
-        assert await consumer.seek_to_committed() == {PARTITION: 7}
-        assert owned.claims == 2
-
-    asyncio.run(main())
+async def test_nothing_is_claimed_while_the_group_decides() -> None:
+    app, owned, consumer = alone()
+    app.on_rebalance_start()
+    await consumer.on_partitions_assigned({PARTITION})
+    await consumer.seek_to_committed()
+    app.on_rebalance_start()
+    assert await consumer.seek_to_committed() == {}  # Faust, once more for the rebalance before
+    assert owned.claims == 1
+    await consumer.on_partitions_assigned({PARTITION})
+    assert await consumer.seek_to_committed() == {PARTITION: 7}
+    assert owned.claims == 2
 
 
-def test_a_fetch_of_before_the_rebalance_costs_no_second_claim() -> None:
-    async def main() -> None:
-        app, owned, consumer = alone()
-        app.on_rebalance_start()
-        await consumer.on_partitions_assigned({PARTITION})
-        both = await asyncio.gather(consumer.seek_to_committed(), consumer.seek_to_committed())
-        assert owned.claims == 1
-        assert both == [{PARTITION: 7}, {PARTITION: 9}]  # the second goes on where the first one's tasks are
-
-    asyncio.run(main())
+async def test_a_fetch_of_before_the_rebalance_costs_no_second_claim() -> None:
+    app, owned, consumer = alone()
+    app.on_rebalance_start()
+    await consumer.on_partitions_assigned({PARTITION})
+    both = await asyncio.gather(consumer.seek_to_committed(), consumer.seek_to_committed())
+    assert owned.claims == 1
+    assert both == [{PARTITION: 7}, {PARTITION: 9}]  # the second goes on where the first one's tasks are
 
 
 def test_a_claim_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,3 +167,70 @@ def test_a_claim_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(transport, "CLAIM_S", 0.01)
     with pytest.raises(transport.ClaimTimeoutError, match=r"claiming \[.*partition=0.*\] took more than"):
         asyncio.run(main())
+
+
+SASL = {"sasl.mechanism": "SCRAM-SHA-256", "sasl.username": "me", "sasl.password": "secret"}
+
+
+def test_plain_text_shows_nothing() -> None:
+    assert broker_credentials(Settings()) is None
+
+
+def test_a_password_over_tls() -> None:
+    credentials = broker_credentials(Settings(kafka_security={"security.protocol": "SASL_SSL", **SASL}))
+    assert isinstance(credentials, SASLCredentials)
+    auth = credentials_to_aiokafka_auth(credentials)
+    context = auth.pop("ssl_context")
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert auth == {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-256",
+        "sasl_plain_username": "me",
+        "sasl_plain_password": "secret",
+    }
+    assert "secret" not in repr(credentials)
+
+
+def test_a_password_without_tls() -> None:
+    credentials = broker_credentials(Settings(kafka_security={"security.protocol": "SASL_PLAINTEXT", **SASL}))
+    auth = credentials_to_aiokafka_auth(credentials)
+    assert (auth["security_protocol"], auth["ssl_context"]) == ("SASL_PLAINTEXT", None)
+
+
+def test_tls_alone() -> None:
+    credentials = broker_credentials(Settings(kafka_security={"security.protocol": "SSL"}))
+    assert isinstance(credentials, SSLCredentials)
+    assert credentials_to_aiokafka_auth(credentials)["security_protocol"] == "SSL"
+
+
+def test_columns_follow_when_the_code_is_compiled() -> None:
+    called: list[bool] = []
+    choose = ColumnsWhenCompiled(lambda: called.append(choose() is BY_LISTEN))
+    eventually(lambda: choose() is BY_COLUMNS)
+    assert called == [True]  # fetches are columns before they are folded as such
+
+
+def test_columns_are_there_after_waiting() -> None:
+    choose = ColumnsWhenCompiled()
+    choose.wait(60.0)
+    assert choose() is BY_COLUMNS
+
+
+def _no_folder() -> None:
+    raise OSError
+
+
+@pytest.mark.parametrize("missing", ["numba", "a folder for its cache"])
+def test_without_numba_or_its_cache_listens_are_folded_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: str
+) -> None:
+    if missing == "numba":
+        monkeypatch.setitem(sys.modules, "botify.streams.worker.by_columns", None)
+    else:
+        monkeypatch.setattr(folding, "use_own_cache", _no_folder)
+    with caplog.at_level(logging.WARNING):
+        choose = ColumnsWhenCompiled()
+        choose.wait(60.0)
+    assert any("one by one" in record.getMessage() for record in caplog.records)
+    assert choose() is BY_LISTEN

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -19,9 +18,8 @@ from botify.schemas.codec import Codec, load
 from botify.schemas.event_time import LEAD_MS, SIMULATED_TIME, Lead
 from botify.schemas.events import Listen, Session, TrainingBatch
 from botify.schemas.listen_columns import accept_listens
-from botify.schemas.listen_kernels import read_listens
 from botify.schemas.validation import ERASURE, Intake, Rejected
-from botify.streams.folds.columns import ids, kernels, packing, popularity
+from botify.streams.folds.columns import kernels
 from botify.streams.folds.columns.listeners import Listeners
 from botify.streams.folds.likes import LIKES_OF_USERS
 from botify.streams.folds.partition import PROJECTIONS
@@ -104,7 +102,6 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def logs(draw: st.DrawFn, listens: st.SearchStrategy[Listen] = GOOD_LISTENS | LISTENS) -> list[KafkaRecord]:
-    """Records of one partition."""
     records = []
     offset = 0
     for _ in range(draw(st.integers(1, 30))):
@@ -122,8 +119,6 @@ TOMBSTONE = ((ERASURE, b""),)
 
 
 class Sent:
-    """Remembers what was emitted."""
-
     def __init__(self) -> None:
         self.events: list[Publishable] = []
         self.rejected: list[tuple[int, str, str]] = []
@@ -140,13 +135,8 @@ DECLARED = ((LEAD_MS,), (None,), (ANY_LEAD_MS,), (LEAD_MS, LEAD_MS, ANY_LEAD_MS)
 
 
 class Worker:
-    """One partition folded one way."""
-
     def __init__(
-        self,
-        folding: Folding,
-        projections: Sequence[str] = PROJECTIONS,
-        declared: Sequence[int | None] = (LEAD_MS,),
+        self, folding: Folding, projections: Sequence[str] = PROJECTIONS, declared: Sequence[int | None] = (LEAD_MS,)
     ) -> None:
         self.projections = projections
         later = iter(declared)
@@ -194,7 +184,7 @@ def parts(records: Sequence[KafkaRecord], cuts: Sequence[int]) -> list[Sequence[
     return [records[begin:end] for begin, end in pairwise(bounds)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(logs(), st.lists(st.integers(1, 29)), st.sampled_from(DECLARED))
 def test_both_foldings_agree_after_every_run(
     records: list[KafkaRecord], cuts: list[int], declared: Sequence[int | None]
@@ -346,16 +336,3 @@ def test_listeners_that_were_forgotten_are_read_again() -> None:
         for name, fields in changes.hashes.items():
             store.setdefault(name, {}).update({field: value for field, value in fields.items() if value is not None})
     assert len(read) > 10 * 50 * len(bounded.hashes)
-
-
-def test_a_kernel_is_compiled_for_one_kind_of_arrays_only() -> None:
-    """Others would be compiled in the middle of a run; they would come from arrays of another layout."""
-    worker = Worker(BY_COLUMNS)
-    worker.process(many(20))
-    worker.process(RecordColumns.of(many(40)))
-    worker.process([KafkaRecord(41, None, struct.pack("<q", 7)), *many(50)[42:]])
-    folds = (kernels.fold_users, kernels.fold_likes, kernels.fold_sessions, kernels.push)
-    packs = (packing.pack_users, packing.pack_likes, packing.pack_sessions, packing.pack_numbers, packing.pack_rows)
-    tables = (ids.find_or_add, ids.first_of_each, ids.remove, popularity.update)
-    for kernel in (read_listens, *folds, *packs, *tables):
-        assert len(kernel.signatures) == 1

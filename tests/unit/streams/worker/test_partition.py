@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Sequence
 from itertools import pairwise
 from types import SimpleNamespace
@@ -12,15 +13,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botify.core.errors import PublishError
+from botify.core.errors import PublishError, SettingsError
 from botify.core.kafka.config import partition_of
 from botify.core.settings import Settings
 from botify.schemas.event_time import LEAD_MS, SIMULATED_TIME
 from botify.schemas.events import Session, TrainingBatch
 from botify.schemas.training import listens_of, shard_of, training_batch_of
 from botify.schemas.validation import Intake, Rejected
+from botify.streams.folds.projection import Changes
 from botify.streams.folds.users import USERS, UserState
 from botify.streams.store.protocol import MemoryStore, Outcome
+from botify.streams.worker.failpoints import (
+    AFTER_APPLY,
+    BEFORE_APPLY,
+    DURING_CLAIM,
+    Failpoints,
+    FailpointStore,
+    with_failpoints,
+)
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import KafkaPublisher, Publishable, WorkerPartition, send_training
 from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record
@@ -104,22 +114,6 @@ def test_what_is_refused_for_its_time_is_the_same_for_any_cut_and_any_restart(
     }
 
 
-def test_a_run_moves_state_and_checkpoint() -> None:
-    worker = Worker()
-    assert worker.process(record(0), record(1), record(5)) is Outcome.APPLIED
-    assert (worker.listens(), worker.partition.next_offset) == (3, 6)
-    assert worker.store.checkpoints[0].next_offset == 6
-    assert (worker.counters.listens, worker.counters.batches) == (3, 1)
-
-
-def test_what_was_done_already_is_left_out() -> None:
-    worker = Worker()
-    worker.process(record(0), record(1))
-    assert worker.process(record(0), record(1)) is Outcome.ALREADY
-    assert worker.process(record(1), record(2)) is Outcome.APPLIED
-    assert (worker.listens(), worker.counters.listens, worker.counters.duplicates) == (3, 3, 0)
-
-
 def test_a_copy_at_another_offset_is_counted_as_a_duplicate() -> None:
     worker = Worker()
     worker.process(record(0), record(1, listen("e0")))
@@ -152,16 +146,6 @@ def test_what_cannot_be_sent_keeps_the_checkpoint_back() -> None:
     assert (successor.listens(), len(successor.sent.rejected)) == (1, 1)
 
 
-def test_a_fenced_worker_writes_nothing() -> None:
-    worker = Worker()
-    worker.process(record(0))
-    successor = Worker(worker.store)
-    assert worker.process(record(1)) is Outcome.FENCED
-    assert (worker.listens(), worker.counters.fenced) == (1, 1)
-    assert successor.process(record(1)) is Outcome.APPLIED
-    assert successor.listens() == 2
-
-
 def test_a_fenced_worker_reads_nothing_that_is_ahead_of_its_memory() -> None:
     """It would take its listens for duplicates, and send a session that never was."""
     worker = Worker()
@@ -170,23 +154,6 @@ def test_a_fenced_worker_reads_nothing_that_is_ahead_of_its_memory() -> None:
     assert Worker(worker.store).process(*run) is Outcome.APPLIED
     assert worker.process(*run) is Outcome.FENCED
     assert worker.sent.sessions == []
-
-
-def test_a_store_that_went_back_is_noticed() -> None:
-    worker = Worker()
-    worker.process(record(0), record(1))
-    worker.store.checkpoints[0] = type(worker.store.checkpoints[0])(1, "me", 1, "t")
-    assert worker.process(record(2)) is Outcome.ROLLED_BACK
-    assert (worker.counters.rolled_back, worker.partition.next_offset) == (1, 2)
-
-
-def test_a_successor_goes_on_with_the_open_sessions() -> None:
-    worker = Worker()
-    worker.process(record(0), record(1))
-    successor = Worker(worker.store)
-    successor.process(record(2, listen("x", ended=True)))
-    (session,) = successor.sent.sessions
-    assert (session.event_id, session.tracks, session.closed_by) == ("0-0", 3, "end")
 
 
 def stretches(worker: Worker) -> list[tuple[int, int, list[int]]]:
@@ -217,19 +184,15 @@ def test_a_successor_sends_from_the_checkpoint_on_again() -> None:
     assert stretches(successor) == [(2, 3, [0])]
 
 
-def test_a_publisher_that_closes_drops_what_no_broker_acknowledges() -> None:
+async def test_a_publisher_that_closes_drops_what_no_broker_acknowledges() -> None:
     session = Session("0:7", "s", 42, 1, 2, 3, 0.5, "end")
-
-    async def main() -> None:
-        publisher = KafkaPublisher(Settings(kafka_bootstrap_servers="127.0.0.1:1"), CODEC)
-        emitting = asyncio.ensure_future(publisher.emit([session], []))
-        for _ in range(2):  # until its thread has the session
-            await asyncio.sleep(0)
-        await asyncio.to_thread(publisher.close)
-        with pytest.raises(PublishError, match="dropped"):
-            await emitting
-
-    asyncio.run(main())
+    publisher = KafkaPublisher(Settings(kafka_bootstrap_servers="127.0.0.1:1"), CODEC)
+    emitting = asyncio.ensure_future(publisher.emit([session], []))
+    for _ in range(2):  # until its thread has the session
+        await asyncio.sleep(0)
+    await asyncio.to_thread(publisher.close)
+    with pytest.raises(PublishError, match="dropped"):
+        await emitting
 
 
 def test_batches_of_a_partition_go_to_one_shard() -> None:
@@ -244,3 +207,74 @@ def test_batches_of_a_partition_go_to_one_shard() -> None:
 def test_shards_divide_users_alike_before_and_after_a_move() -> None:
     for user in range(200):
         assert shard_of(partition_of(user, 4), 2) == shard_of(partition_of(user, 16), 2)
+
+
+class DeadError(Exception):
+    """Stands for SIGKILL."""
+
+
+def die(_: signal.Signals) -> None:
+    raise DeadError
+
+
+def store_with(text: str) -> tuple[MemoryStore, FailpointStore]:
+    inner = MemoryStore()
+    return inner, FailpointStore(inner, Failpoints(text, seed=0, send=die))
+
+
+def test_off_means_not_there() -> None:
+    inner = MemoryStore()
+    assert with_failpoints(inner, {}) is inner
+    assert isinstance(with_failpoints(inner, {"BOTIFY_FAILPOINTS": "after-apply:3"}), FailpointStore)
+
+
+@pytest.mark.parametrize(("point", "left"), [(BEFORE_APPLY, None), (AFTER_APPLY, 5)])
+def test_an_apply_is_done_or_not_when_the_worker_dies(point: str, left: int | None) -> None:
+    inner, failing = store_with(f"{point}:1")
+    claim = asyncio.run(failing.claim(0, "me", "t"))
+    with pytest.raises(DeadError):
+        asyncio.run(failing.apply(0, claim, None, 5, Changes()))
+    assert inner.checkpoints[0].next_offset == left
+
+
+def test_a_claim_is_made_when_the_worker_dies() -> None:
+    inner, failing = store_with(f"{DURING_CLAIM}:2")
+    asyncio.run(failing.claim(0, "me", "t"))
+    with pytest.raises(DeadError):
+        asyncio.run(failing.claim(1, "me", "t"))
+    assert inner.checkpoints[1].epoch == 1
+
+
+def test_each_point_has_its_signal() -> None:
+    sent: list[signal.Signals] = []
+    points = Failpoints("before-apply:2:stop,after-apply:1:kill,during-claim:1", seed=0, send=sent.append)
+    for point in (BEFORE_APPLY, BEFORE_APPLY, BEFORE_APPLY, AFTER_APPLY, DURING_CLAIM):
+        points.reach(point)
+    assert sent == [signal.SIGSTOP, signal.SIGKILL, signal.SIGKILL]
+
+
+def test_probabilities_are_drawn_from_the_seed() -> None:
+    def visits_survived(seed: int) -> int:
+        points = Failpoints("before-apply:0.1", seed, die)
+        for visit in range(1_000):
+            try:
+                points.reach(BEFORE_APPLY)
+            except DeadError:
+                return visit
+        raise AssertionError("immortal")
+
+    assert visits_survived(1) == visits_survived(1)
+    assert len({visits_survived(seed) for seed in range(20)}) > 5
+
+
+@pytest.mark.parametrize(
+    "text", ["", "apply:1", "before-apply", "before-apply:0", "before-apply:1.5", "after-apply:x", "after-apply:1:term"]
+)
+def test_a_plan_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="BOTIFY_FAILPOINTS"):
+        Failpoints(text, seed=0)
+
+
+def test_a_seed_that_is_no_number_is_refused() -> None:
+    with pytest.raises(SettingsError, match="BOTIFY_FAILPOINTS_SEED: 'x'"):
+        with_failpoints(MemoryStore(), {"BOTIFY_FAILPOINTS": "after-apply:3", "BOTIFY_FAILPOINTS_SEED": "x"})

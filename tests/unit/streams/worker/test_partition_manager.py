@@ -231,8 +231,6 @@ async def test_releasing_ends_the_lanes_without_failing_and_lets_go_of_who_waits
 
 @scenario()
 async def test_a_claim_that_is_cancelled_while_tasks_end_lets_go_of_who_waits(h: Harness) -> None:
-    """Faust cancels a claim when the next rebalance begins."""
-
     async def ends_slowly(*_: object) -> Outcome:
         try:
             return await asyncio.get_running_loop().create_future()
@@ -324,16 +322,6 @@ async def test_releasing_lets_go_of_who_waits_for_room(h: Harness) -> None:
 
 
 @scenario()
-async def test_a_claim_drops_what_was_owned(h: Harness) -> None:
-    await h.owned.claim({0})
-    await h.owned.submit(run_of(0))
-    await h.folded(1)
-    assert await h.owned.claim({0, 1}) == {0: 1, 1: 0}
-    assert await h.owned.claim({1}) == {1: 0}
-    assert await h.owned.claim(set()) == {}
-
-
-@scenario()
 async def test_two_claims_at_once_leave_the_lanes_of_the_last(h: Harness) -> None:
     """Faust starts on the next assignment before it is done with the last one."""
     first, second = await asyncio.gather(h.owned.claim({0, 1}), h.owned.claim({1}))
@@ -364,24 +352,60 @@ async def test_a_topic_that_changes_under_the_worker_is_noticed(h: Harness) -> N
         await h.owned.watch_topic(read_topic_id, 0.001)
 
 
+class Swap:
+    """Announces a store once, whose partitions are at these checkpoints, and follows to it."""
+
+    def __init__(self) -> None:
+        self.store: Store | None = None
+
+    async def look(self) -> Store | None:
+        store, self.store = self.store, None
+        return store
+
+    async def to(self, *checkpoints: int) -> ScriptedStore:
+        store = ScriptedStore()
+        for partition, offset in enumerate(checkpoints):
+            claim = await store.claim(partition, "replay", "t")
+            await store.apply(partition, claim, None, offset, Changes())
+        store.claims.clear()
+        self.store = store
+        return store
+
+
 @scenario()
-async def test_lanes_go_on_in_another_namespace_where_that_is(h: Harness) -> None:
-    await h.owned.claim({0})
-    await h.owned.submit(run_of(0, 1))
-    await h.folded(2)
-    other = ScriptedStore()
-    claim = await other.claim(0, "replay", "t")
-    await other.apply(0, claim, None, 1, Changes())
-    stores = [other]
-
-    async def read_store() -> ScriptedStore | None:
-        return stores.pop() if stores else None
-
-    following = asyncio.create_task(h.owned.follow_namespace(read_store, 0.001))
-    await h.until(lambda: h.seeks)
-    assert h.seeks == [(0, 1)]
-    await h.owned.submit(run_of(1, 2))
-    await h.folded(3)
+async def test_every_partition_continues_at_the_checkpoint_of_the_new_namespace(h: Harness) -> None:
+    swap = Swap()
+    following = asyncio.create_task(h.owned.follow_namespace(swap.look, 0.001))
+    await h.owned.claim({0, 1})
+    await h.owned.submit(run_of(0, 1, 2, 3, 4))
+    await h.folded(5)
+    new = await swap.to(3, 0)
+    await h.until(lambda: len(h.seeks) == 2)
+    assert sorted(h.seeks) == sorted(new.claims) == [(0, 3), (1, 0)]
+    await h.owned.submit(run_of(3, 4, 5))
+    await h.folded(6)
+    assert new.checkpoints[0].next_offset == 6
+    assert h.store.checkpoints[0].next_offset == 5  # the former namespace stays as it was
     following.cancel()
-    assert h.store.checkpoints[0].next_offset == 2
-    assert other.checkpoints[0].next_offset == 3
+
+
+@scenario()
+async def test_a_claim_in_progress_moves_to_the_new_namespace(h: Harness) -> None:
+    swap, answered, claim = Swap(), asyncio.Event(), h.store.claim
+    following = asyncio.create_task(h.owned.follow_namespace(swap.look, 0.001))
+
+    async def slow(partition: int, owner: str, topic_id: str) -> Claim:
+        await answered.wait()
+        return await claim(partition, owner, topic_id)
+
+    h.store.claim = slow  # type: ignore[method-assign]
+    claiming = asyncio.create_task(h.owned.claim({0}))
+    await asyncio.sleep(0.005)  # it waits for the store by now
+    new = await swap.to(3, 0)
+    await h.until(lambda: swap.store is None)
+    answered.set()
+    await claiming
+    await h.owned.submit(run_of(0))
+    await h.until(lambda: new.claims == [(0, 3)])
+    await h.until(lambda: h.owned.applied()[0] == 3)
+    following.cancel()

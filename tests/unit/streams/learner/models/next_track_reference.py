@@ -1,8 +1,4 @@
-"""The inner loops of `next_track` in numpy: the reference that the compiled loops are held to.
-
-The graph and the features are the same bytes as those of `next_track_kernels`; the stacker sums in another order, so
-its weights and the scores agree to about 1e-5. It takes some ms an event.
-"""
+"""The inner loops of `next_track` in numpy: the reference that the compiled loops are held to."""
 
 from __future__ import annotations
 
@@ -87,7 +83,6 @@ def rank_histories(
 def _rank(
     state: State, heard: Rows, liked: Floats, times: Ints, now_ms: int, exclude: bool, cells: Cells, items: Rows
 ) -> tuple[Rows, Floats]:
-    """Return a row like those of `items`, and its scores."""
     excluded = heard if exclude else heard[:0]
     found, features = _candidates(state, heard, liked, _in_session(times, now_ms), excluded, cells)
     scored = _score(state, len(heard), features)[0]
@@ -127,7 +122,6 @@ def _remember(state: State, user: int, item: int, value: float, now_ms: int) -> 
 
 
 def _link(state: State, item: int, value: np.float32, others: Rows, liked: Floats, cells: Cells) -> None:
-    """Add the pair's weights to both rows, at both lags."""
     weights = _F(cells.growth) * value * liked
     near, wide = weights * cells.near_lags[: len(others)], weights * cells.wide_lags[: len(others)]
     for at in np.flatnonzero((liked > 0) & (others != item)).tolist():

@@ -20,7 +20,6 @@ def score_cells(
 def score_tracks(
     vectors: Floats, numbers: Values, tastes: Floats, by_value: Floats, sessions: Ints, places: Numbers, logits: Floats
 ) -> None:
-    """Write the logits of tracks, each for its session."""
     np.vecdot(tastes[sessions], vectors[places], out=logits)
     for number in numbers.T:
         logits += by_value[sessions, number[places]]

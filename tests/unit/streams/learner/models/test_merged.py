@@ -41,7 +41,6 @@ def shards_of(kind: type[OnlineModel], some: Sequence[FinishedSession], shards: 
 
 
 def weights_of(body: bytes) -> dict[tuple[int, int], float]:
-    """Return relative weights by pair."""
     ids, neighbours, weights = neighbours_of(body)
     at, column = np.nonzero(neighbours != NOBODY)
     pairs = zip(ids[at].tolist(), neighbours[at, column].tolist(), strict=True)
@@ -98,7 +97,6 @@ def test_what_one_shard_alone_has_met_is_taken_as_it_is() -> None:
 
 
 def graph_of(model: NextTrack) -> dict[tuple[int, int], list[float]]:
-    """Return weights by pair, as of now."""
     arrays = model.arrays()
     at, column = np.nonzero(arrays["neighbours"] >= 0)
     chunk = model.events - model.events % CHUNK

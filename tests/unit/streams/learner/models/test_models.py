@@ -9,10 +9,13 @@ import pytest
 from scipy.special import expit
 
 from botify.schemas.events import Track
+from botify.schemas.track_columns import LABELS, UNKNOWN, labels_of
+from botify.streams.learner.models import scoring_kernels
 from botify.streams.learner.models.factors import (
     BIAS,
     DECAY,
     DIMENSIONS,
+    FIRST_MATCH,
     FORGET_SESSIONS,
     MOST_GRADIENT,
     FactorModel,
@@ -20,9 +23,11 @@ from botify.streams.learner.models.factors import (
     session_gradient,
 )
 from botify.streams.learner.models.item_graph import LIKED, WINDOW, ItemGraph, neighbours_of
+from botify.streams.learner.models.scoring import TrackScorer
 from botify.streams.learner.models.tables import pack, unpack
-from botify.streams.learner.models.taste import tastes, user_biases, weights
+from botify.streams.learner.models.taste import matches_before, tastes, user_biases, weights
 from botify.streams.learner.sessions import FinishedSession
+from tests.unit.streams.learner.models import scoring_reference
 
 RNG = np.random.default_rng
 
@@ -213,3 +218,78 @@ def test_what_was_liked_long_ago_counts_for_less() -> None:
     _, neighbours, weights_ = neighbours_of(graph.snapshot())
     assert neighbours[0, :2].tolist() == [3, 2]
     assert weights_[0, :2].tolist() == pytest.approx([1.0, 0.5], rel=1e-2)
+
+
+def test_matches_are_those_of_a_loop_over_the_listens_before() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(UNKNOWN, 3, size=(5, 9, len(LABELS)))
+    weight = rng.normal(size=(5, 9)).astype(np.float32)
+    found = matches_before(labels, weight)
+    for session, at, label in np.ndindex(labels.shape):
+        value = labels[session, at, label]
+        same = [
+            weight[session, before]
+            for before in range(at)
+            if labels[session, before, label] == value and value != UNKNOWN
+        ]
+        assert found[session, at, label] == pytest.approx(sum(same) / max(at, 1) ** 0.5, abs=1e-5)
+
+
+def test_a_track_without_details_has_no_labels_but_its_artist() -> None:
+    (labels,) = labels_of([Track(7, "a", None, None, "x")]).tolist()
+    assert labels[0] != UNKNOWN
+    assert labels[1:] == [UNKNOWN] * (len(LABELS) - 1)
+
+
+def test_a_label_that_tells_gains_and_one_that_does_not_loses() -> None:
+    rng = np.random.default_rng(4)
+    catalogue = {
+        id_: Track(id_, f"a{id_}", None, f"g{rng.integers(5)}", "x", mood=f"m{rng.integers(5)}") for id_ in range(400)
+    }
+    model = FactorModel(catalogue)
+    for _ in range(40):
+        sessions = []
+        for _ in range(32):
+            tracks = rng.choice(400, size=8, replace=False)
+            liked = [catalogue[track].mood == catalogue[tracks[0]].mood for track in tracks.tolist()]
+            sessions.append(FinishedSession(tracks, np.where(liked, 0.95, 0.05).astype(np.float32)))
+        model.learn(sessions)
+    matches = dict(zip(LABELS, read_factors(model.snapshot()).matches.tolist(), strict=True))
+    assert matches["genre"] < FIRST_MATCH < matches["mood"]
+    assert matches["country"] == matches["period"] == FIRST_MATCH
+
+
+TRACKS, NUMBERS, VALUES, SESSIONS, HEARD = 500, 3, 40, 7, 9
+
+
+@pytest.mark.parametrize("labels", [0, NUMBERS])
+def test_compiled_loops_score_as_numpy_does(labels: int) -> None:
+    rng = np.random.default_rng(labels)
+    vectors = rng.normal(size=(TRACKS, BIAS + 1)).astype(np.float32)
+    numbers = rng.integers(0, VALUES, (labels, TRACKS))
+    compiled, plain = (TrackScorer(vectors, numbers, run) for run in (scoring_kernels, scoring_reference))
+    lengths = rng.integers(1, HEARD + 1, SESSIONS)
+    heard = rng.integers(0, TRACKS, (SESSIONS, HEARD)), rng.normal(size=(SESSIONS, HEARD)).astype(np.float32), lengths
+    tastes = plain.tastes(*heard)
+    assert compiled.tastes(*heard) == pytest.approx(tastes, abs=1e-5)
+    by_value = rng.normal(size=(SESSIONS, VALUES)).astype(np.float32)
+    starts = rng.integers(0, TRACKS - 20, (SESSIONS, 4))
+    stops = starts + rng.integers(1, 20, starts.shape)
+    logits = plain.of_cells(tastes, by_value, starts, stops)
+    assert compiled.of_cells(tastes, by_value, starts, stops) == pytest.approx(logits, abs=1e-5)
+    sessions, places = rng.integers(0, SESSIONS, 100), rng.integers(0, TRACKS, 100)
+    wanted = plain.of_tracks(tastes, by_value, sessions, places)
+    assert compiled.of_tracks(tastes, by_value, sessions, places) == pytest.approx(wanted, abs=1e-5)
+    bounds = np.concatenate([[0], np.cumsum((stops - starts).sum(axis=1))])
+    logits[rng.random(len(logits)) < 0.3] = -np.inf
+    logits[bounds[2] : bounds[3]] = -np.inf
+    assert [found.tolist() for found in compiled.best(logits, bounds)] == [
+        found.tolist() for found in plain.best(logits, bounds)
+    ]
+
+
+def test_a_session_is_scored_by_what_it_heard_so_far_alone() -> None:
+    tracks = TrackScorer(np.eye(3, BIAS + 1, dtype=np.float32), np.zeros((0, 3), dtype=np.int64))
+    tastes = tracks.tastes(np.array([[0, 1, 2]]), np.array([[1.0, 2.0, 9.0]]), np.array([2]))
+    assert tastes[0, :3] == pytest.approx(np.array([1, 2, 0]) / np.sqrt(2))
+    assert tastes[0, -1] == 1

@@ -21,7 +21,6 @@ SMALL = NextTrackSettings(neighbours=32, candidates=48, lags=6, anchors=8, half_
 FORGETFUL = NextTrackSettings(neighbours=16, candidates=32, most_items=60, most_users=20, most_events=700)
 NARROWING = NextTrackSettings(neighbours=128, most_links=64 * 100, lags=6, anchors=8, half_life=500)
 ROOT = Path(__file__).parents[5]
-LASTFM = ROOT / "../shared/real-data/lastfm.txt"
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -82,7 +81,7 @@ def test_compiled_loops_equal_numpy_on_any_short_stream(rows: list[tuple[int, in
 
 
 @pytest.mark.parametrize("chosen", [SMALL, FORGETFUL, NARROWING], ids=["small", "forgetful", "narrowing"])
-@pytest.mark.parametrize("cut", [0, 1, CHUNK - 1, CHUNK, 1111])
+@pytest.mark.parametrize("cut", [1, CHUNK, 1111])
 def test_continues_with_the_same_bytes_after_a_restart(cut: int, chosen: NextTrackSettings) -> None:
     events = stream(2000, seed=2, users=60, tracks=300)
     whole = learned(events, chosen).to_bytes()
@@ -97,15 +96,6 @@ def test_a_state_with_all_of_the_room_for_neighbours_is_read() -> None:
     of_before = pack(model.about(), model.arrays())
     assert len(written) < len(of_before)
     assert NextTrack.from_bytes(of_before).to_bytes() == written
-
-
-def test_state_does_not_depend_on_the_cut_into_calls() -> None:
-    events = stream(1500, seed=4)
-    model = NextTrack(SMALL, seed=3)
-    for begin in range(0, 1500, 7):
-        model.learn(*part(events, begin, begin + 7))
-        model.rank(events[0][:3], 2)
-    assert model.to_bytes() == learned(events).to_bytes()
 
 
 @pytest.mark.parametrize("run", [compiled, next_track_reference], ids=["compiled", "numpy"])
@@ -177,13 +167,6 @@ def test_with_more_tracks_each_keeps_its_heaviest_neighbours_and_finds_them_agai
         assert len(names) == len(np.unique(names))
 
 
-def test_forgets_the_lightest_tracks_first() -> None:
-    model = NextTrack(FORGETFUL)
-    tracks = np.where(np.arange(4 * CHUNK) % 2 == 0, 7, np.arange(4 * CHUNK) + 1000)
-    model.learn(np.arange(4 * CHUNK) % 10, tracks, np.ones(4 * CHUNK), np.arange(1, 4 * CHUNK + 1))
-    assert 7 in arrays(model)["item_ids"]
-
-
 def test_events_of_one_instant_do_not_predict_each_other() -> None:
     users, tracks = np.repeat(np.arange(20), 50), np.tile(np.arange(50), 20)
     tied, rising = np.repeat(np.arange(1, 21), 50) * 1000, np.arange(1, 1001) * 1000
@@ -225,11 +208,6 @@ def test_unknown_users_and_tracks_get_what_is_popular() -> None:
     assert (liked[stranger] >= np.median(liked)).all()
     assert np.array_equal(stranger, empty)
     assert NextTrack().rank([1], 2)[0].tolist() == [[-1, -1]]
-
-
-def test_neighbours_come_in_sets() -> None:
-    with pytest.raises(ValueError, match="20 neighbours"):
-        NextTrack(NextTrackSettings(neighbours=20))
 
 
 def test_freed_rows_are_given_again_in_order_also_after_a_restart() -> None:
@@ -296,21 +274,3 @@ def test_a_skip_speaks_against_what_is_like_it() -> None:
     model.learn(*sessions_of_one_kind(14))
     heard, times_ms = [70, 71, 150, 151, 75], [1, 2, 3, 4, 5]
     assert lead(model, heard, [1, 1, 1, 1, 0.1], times_ms) > lead(model, heard[:4], [1] * 4, times_ms[:4])
-
-
-@pytest.mark.skipif(not LASTFM.exists(), reason="real listens are not part of the project")
-def test_beats_popularity_on_lastfm() -> None:
-    sequences = [np.array(line.split()[1:], dtype=np.int64) for line in LASTFM.read_text().splitlines()]
-    rng = np.random.default_rng(0)
-    renamed = rng.permutation(max(one.max() for one in sequences) + 1)
-    turns = rng.permutation(np.repeat(np.arange(len(sequences)), [len(one) - 1 for one in sequences]))
-    places = [iter(renamed[one]) for one in sequences]
-    tracks = np.array([next(places[user]) for user in turns.tolist()])
-    model = NextTrack()
-    model.learn(turns, tracks, np.ones(len(turns)), np.arange(1, len(turns) + 1))
-    targets = renamed[[one[-1] for one in sequences]]
-    best = np.argsort(-np.bincount(tracks))
-    popular = [best[~np.isin(best, renamed[one[:-1]])][:10] for one in sequences]
-    by_popularity = np.array([target in top for target, top in zip(targets, popular, strict=True)])
-    gain = hits(model, np.arange(len(sequences)), targets).astype(float) - by_popularity
-    assert gain.mean() > 3 * gain.std() / len(gain) ** 0.5

@@ -1,7 +1,4 @@
-"""Every state that the claim/apply protocol can reach, within bounds, is the fold of a prefix of the topic.
-
-And each of its rules is needed: without it there is a way to a state that is not, which is shown.
-"""
+"""Every state that the claim/apply protocol can reach, within bounds, is the fold of a prefix of the topic."""
 
 from __future__ import annotations
 
@@ -47,7 +44,6 @@ class Explored:
                     waiting.append(move.world)
 
     def way_to(self, world: World) -> list[str]:
-        """Return the moves that lead to a state."""
         way = []
         while (step := self.came_from[world]) is not None:
             world, name = step
@@ -76,8 +72,6 @@ def test_the_state_is_the_fold_of_a_prefix_wherever_the_protocol_can_go(transact
 
 
 class WithoutEpoch(MemoryStore):
-    """Takes a write under whatever claim."""
-
     async def apply(
         self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
     ) -> Outcome:
@@ -97,8 +91,6 @@ class WithoutOwner(MemoryStore):
 
 
 class WithoutExpectedOffset(MemoryStore):
-    """Does not look where the state is."""
-
     async def apply(
         self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
     ) -> Outcome:

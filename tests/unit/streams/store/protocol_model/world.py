@@ -1,17 +1,4 @@
-"""Everything that can happen around one partition, as states and moves. The store in it is the real `MemoryStore`.
-
-Two workers share the partition as badly as they can: each claims whenever it likes, reads and folds batches of any
-length, sends what they give rise to, applies them, and may stop between any two of these for any time. They crash
-and start again, replies get lost, and the store goes back to any state that it had before, or to none.
-
-An apply is one step, as a script is, or two, as a transaction: the worker looks at the checkpoint and watches it; EXEC
-writes whatever it was told to, unless the checkpoint has changed since.
-
-A record of the topic is (listener, event id), and is folded into two fields, the listener's and one of all listeners.
-What is folded is a text with every record that counted, in order, so that one that was left out, folded twice or
-folded in the wrong place shows. Whether the doubtful record counts is for the worker to say that folds it, as with a
-track that enters the catalogue at that moment; whatever is said, both fields must agree.
-"""
+"""Everything that can happen around one partition, as states and moves. The store in it is the real `MemoryStore`."""
 
 from __future__ import annotations
 
@@ -56,8 +43,6 @@ class Worker(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What the store holds."""
-
     checkpoint: Claim
     fields: Memory
 
@@ -118,7 +103,6 @@ def truths(takes_doubtful: bool) -> list[tuple[Memory, bytes]]:
 
 
 def moves(world: World, rules: Rules) -> Iterator[Move]:
-    """Yield everything that can happen next."""
     for at, worker in enumerate(world.workers):
         others = world.workers[:at] + world.workers[at + 1 :]
         for name, outcome, sent, after, stored in _worker_moves(world, worker, rules):
@@ -198,7 +182,6 @@ def _look_is_old(worker: Worker | None) -> Worker | None:
 
 
 def _executed(batch: Batch, stored: Stored | None) -> Stored:
-    """Write without a question, as EXEC does."""
     checkpoint, fields = stored or Stored(UNCLAIMED, ())
     written = tuple(sorted({**dict(fields), **dict(batch.changes)}.items()))
     return Stored(replace(checkpoint, next_offset=batch.end), written)
