@@ -221,7 +221,7 @@ def import_log(
     if unknown:
         console.print(
             f"[yellow]{unknown:,} are of tracks that the catalogue lacks:[/] they count in tables, but the worker "
-            "makes dead letters of them. `botify world import` and `botify world publish` publish Botify's catalogue.",
+            "makes dead letters of them. `botify world make --publish` publishes Botify's catalogue.",
             highlight=False,
         )
 

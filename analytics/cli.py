@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from importlib.metadata import entry_points
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -38,16 +38,12 @@ from botify.core.sql import EngineName, EngineOption, needs_files
 from botify.schemas.catalogue import read_catalogue
 from botify.schemas.registry import codec_of
 
-GROUP = "botify.experiment"  # entry points by which other packages add commands to this group
 
-experiment = typer.Typer(help="Plan A/B experiments and analyse their results.", no_args_is_help=True)
-for _entry in entry_points(group=GROUP):
-    experiment.command(_entry.name)(_entry.load())
-
-
-@experiment.command()
 def results(
     name: Annotated[str, typer.Argument(help="Name of the experiment.")],
+    other: Annotated[
+        str | None, typer.Argument(help="Instead of effects: whether it interacts with this experiment.")
+    ] = None,
     control: Annotated[str, typer.Option(help="Treatment that the others are compared with.")] = CONTROL,
     run: Run = None,
     data: Data = None,
@@ -58,34 +54,39 @@ def results(
     ] = False,
     holm: Annotated[bool, typer.Option("--holm", help="Correct p-values for multiple comparisons (Holm).")] = False,
     always_valid: Annotated[
-        bool, typer.Option("--always-valid", help="Use confidence sequences, which stay valid under repeated looks.")
-    ] = False,
-    window_h: Annotated[
-        float, typer.Option(min=0, help="With --always-valid: hours of each listener to compare.")
-    ] = 24.0,
-    tuned_for: Annotated[
-        int, typer.Option(min=1, help="With --always-valid: number of listeners at which the interval is narrowest.")
-    ] = 10_000,
-    split: Annotated[str | None, typer.Option(help="Declared traffic split, such as C=3,T1=1; default: equal.")] = None,
-    retention: Annotated[
-        list[int] | None, typer.Option(min=1, help="Add retention after this number of days; repeat for several.")
+        float | None,
+        typer.Option(
+            min=0, help="Confidence sequences, valid under repeated looks, over these first hours of each listener."
+        ),
     ] = None,
-    quantile: Annotated[
-        list[float] | None,
-        typer.Option(min=0.01, max=0.99, help="Add a quantile over listeners, such as 0.9; repeat for several."),
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="Add retention:DAYS, quantile:0.9 (over listeners) or ratio (time per session, each session alike); "
+            "repeat for several.",
+        ),
     ] = None,
-    ratio: Annotated[
-        bool, typer.Option("--ratio", help="Add the time per session in which each session weighs alike.")
-    ] = False,
     segment: Annotated[
         Segmentation | None, typer.Option(help="Compare within segments: returning listeners or favourite genres.")
     ] = None,
+    split: Annotated[str | None, typer.Option(help="Declared traffic split, such as C=3,T1=1; default: equal.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print the effects of an experiment as a table."""
-    window_ms = round(window_h * HOUR_MS) if always_valid else None
-    analysis = Analysis(
-        control, alpha, cuped, holm, window_ms, tuned_for, _weights(split), retention or (), quantile or (), ratio
+    if other is not None:
+        _interaction(name, other, data, run, engine, alpha, as_json=as_json)
+        return
+    window_ms = None if always_valid is None else round(always_valid * HOUR_MS)
+    shares = _weights(split)
+    analysis = replace(
+        _with_metrics(metrics or ()),
+        control=control,
+        alpha=alpha,
+        cuped=cuped,
+        holm=holm,
+        window_ms=window_ms,
+        split=shares,
     )
     sessions, (assignment,) = _sessions_and_assignments([name], data, run, engine)
     segments = {"": assignment} if segment is None else _segments(segment, sessions, assignment, data, run, engine)
@@ -104,17 +105,9 @@ def results(
         say("each segment is another chance of a false finding: read them as questions, not as results")
 
 
-@experiment.command()
-def interaction(
-    first: Annotated[str, typer.Argument(help="Name of an experiment.")],
-    second: Annotated[str, typer.Argument(help="Name of another experiment on the same listeners.")],
-    run: Run = None,
-    data: Data = None,
-    engine: EngineOption = EngineName.DUCKDB,
-    alpha: Alpha = 0.05,
-    as_json: Json = False,
+def _interaction(
+    first: str, second: str, data: Path | None, run: str | None, engine: EngineName, alpha: float, *, as_json: bool
 ) -> None:
-    """Test whether two experiments interact; without an interaction, each can be analysed alone."""
     sessions, (one, other) = _sessions_and_assignments([first, second], data, run, engine)
     found = interactions_of(sessions, one, other)
     if as_json:
@@ -124,7 +117,6 @@ def interaction(
         console.print(render_interactions(first, second, found, alpha))
 
 
-@experiment.command()
 def power(
     effect: Annotated[float, typer.Option(help="Smallest relevant effect, in % of the control's mean.")],
     metric: Annotated[str, typer.Option(help="Primary metric.")] = "time",
@@ -193,6 +185,26 @@ def _segments(
         else:
             segment_of = favourite_genres(read_listens(settings, run_id=run), genre_of)
     return {name: assignment._replace(users=users) for name, users in by_segment(assignment.users, segment_of)}
+
+
+def _with_metrics(texts: Sequence[str]) -> Analysis:
+    """Return an analysis with these metrics in addition to the usual ones."""
+    days: list[int] = []
+    quantiles: list[float] = []
+    for text in texts:
+        kind, _, number = text.partition(":")
+        try:
+            if kind == "retention" and int(number) >= 1:
+                days.append(int(number))
+                continue
+            if kind == "quantile" and 0.01 <= float(number) <= 0.99:
+                quantiles.append(float(number))
+                continue
+        except ValueError:
+            pass
+        if text != "ratio":
+            raise AnalyticsError(f"metric {text!r} is none of retention:DAYS, quantile:0.01 to 0.99, and ratio")
+    return Analysis(retention_days=days, quantiles=quantiles, ratio="ratio" in texts)
 
 
 def _weights(text: str | None) -> dict[str, float] | None:

@@ -1,4 +1,4 @@
-"""`botify export`: a topic to a folder of Parquet files, incremental and exactly once."""
+"""`botify data export`: a topic to a folder of Parquet files, incremental and exactly once."""
 
 from __future__ import annotations
 

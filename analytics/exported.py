@@ -134,7 +134,7 @@ def exported_slates(folder: Path, engine: EngineName = EngineName.DUCKDB) -> pd.
 def _paths(folder: Path, event: str, topic: str) -> list[Path]:
     manifest = read_manifest(folder)
     if manifest is None or manifest.source.event != event:
-        command = f"botify export --out {folder}" + (f" --topic {topic}" if event != "Listen" else "")
+        command = f"botify data export --out {folder}" + (f" --topic {topic}" if event != "Listen" else "")
         raise AnalyticsError(f"{folder} is not an export of {topic}; `{command}` creates one")
     if not manifest.files:
         raise AnalyticsError(f"{folder / NAME} names no files: the topic had no {topic} yet; export again")

@@ -127,7 +127,7 @@ def _measure(names: Sequence[str], *, keep: bool) -> list[Run]:
     settings = Settings.from_env()
     with console.status("opening the world"):
         world = open_world(settings.home, DEFAULT)
-    tune_gc()  # as `botify sim run`
+    tune_gc()  # as `botify sim`
     results: dict[str, Figures] = {}
     runs = []
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:

@@ -1,4 +1,4 @@
-"""`botify bench`: compare recommenders on simulated listeners."""
+"""`botify bench`, and `drift` of `python -m botify.bench.studies`: recommenders on simulated listeners."""
 
 from __future__ import annotations
 
@@ -42,13 +42,7 @@ from botify.sim.world.config import DEFAULT_NAME
 console = Console()
 if not console.is_terminal:
     console.width = WIDTH
-app = typer.Typer(help="Compare recommenders on simulated listeners.", no_args_is_help=True)
-
-Sessions = Annotated[int, typer.Option(min=100, help="Number of sessions in each run.")]
-Seeds = Annotated[
-    list[int], typer.Option("--seed", help="Random seed; repeat the option for several runs of each recommender.")
-]
-Jobs = Annotated[int, typer.Option(min=1, help="Number of parallel processes.")]
+FLAGSHIP = "mix"
 WorldOption = Annotated[
     str | None,
     typer.Option(
@@ -62,26 +56,56 @@ class BenchError(BotifyError):
     """The options do not fit each other, or name an unknown recommender."""
 
 
-@app.callback()
-def bench() -> None:
-    """Compare recommenders on simulated listeners."""
-
-
-@app.command()
-def recommenders(
-    only: Annotated[
-        str | None, typer.Option(help=f"Comma-separated names; {CONTROL} is always included. Default: all.")
+def bench(
+    recommenders: Annotated[
+        str | None,
+        typer.Argument(help=f"Comma-separated names; default: all, with --online {FLAGSHIP}.", show_default=False),
     ] = None,
-    sessions: Sessions = 20_000,
+    online: Annotated[
+        bool, typer.Option("--online", help="Share the listeners, through Kafka, Faust and Redis, on a new stack.")
+    ] = False,
+    control: Annotated[str, typer.Option(help="Recommender that the others are compared with.")] = CONTROL,
+    sessions: Annotated[
+        int | None, typer.Option(min=100, help="Sessions in each run; default: 20,000, with --online 100,000.")
+    ] = None,
     skip: Annotated[int, typer.Option(min=0, help="Number of sessions at the start that the table leaves out.")] = 0,
-    seed: Seeds = [1],  # noqa: B006 - typer copies it
-    jobs: Jobs = 2,
+    seed: Annotated[
+        list[int], typer.Option("--seed", help="Random seed; repeat the option for several runs of each recommender.")
+    ] = [1],  # noqa: B006 - typer copies it
+    jobs: Annotated[int, typer.Option(min=1, help="Number of parallel processes.")] = 2,
     world: WorldOption = None,
     model: Annotated[str, typer.Option(help=f"Listener model: {', '.join(MODELS)}, or module:Class.")] = "botify",
+    rate: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="With --online: recommendations a second; default: as many as are answered."),
+    ] = None,
     record: Record = None,
     as_json: Json = False,
 ) -> None:
-    """Run each recommender on an identical copy of the world, for all listeners, from an empty model."""
+    """Compare recommenders: each on an identical copy of the world, for all listeners, from an empty model."""
+    if online:
+        if len(seed) > 1 or skip:
+            raise BenchError("--online is one run, and shows windows of its sessions: leave out --skip and other seeds")
+        options = RunOptions(sessions=sessions or 100_000, seed=seed[0], model=model, rate=rate)
+        _bench_online(recommenders or FLAGSHIP, control, options, world, record, as_json=as_json)
+    elif control != CONTROL or rate is not None:
+        raise BenchError(f"--control and --rate are for --online; in process the control is {CONTROL}")
+    else:
+        _bench_copies(recommenders, sessions or 20_000, skip, seed, jobs, world, model, record, as_json=as_json)
+
+
+def _bench_copies(
+    only: str | None,
+    sessions: int,
+    skip: int,
+    seed: Sequence[int],
+    jobs: int,
+    world: str | None,
+    model: str,
+    record: str | None,
+    *,
+    as_json: bool,
+) -> None:
     if skip >= sessions:
         raise BenchError(f"--skip {skip:,} leaves none of the {sessions:,} sessions to compare")
     names = [CONTROL, *only.split(",")] if only else measurable()
@@ -105,9 +129,8 @@ def recommenders(
         record_command({record: {row.name: row.figures() for row in rows}})
 
 
-@app.command()
 def drift(
-    recommender: Annotated[str, typer.Option(help="A recommender that learns from the stream.")] = "mix",
+    recommender: Annotated[str, typer.Option(help="A recommender that learns from the stream.")] = FLAGSHIP,
     users: Annotated[
         int, typer.Option(min=500, help="Number of listeners; each has one session a day for twenty days.")
     ] = 2_000,
@@ -135,35 +158,23 @@ def drift(
         record_command({record: drift_figures(learning, stopped), f"{record}_run": {"time_before": before}})
 
 
-@app.command()
-def online(
-    sessions: Sessions = 100_000,
-    seed: Annotated[int, typer.Option(help="Random seed of the listeners.")] = 1,
-    control: Annotated[str, typer.Option(help="Recommender that the treatments are compared with.")] = CONTROL,
-    treatments: Annotated[str, typer.Option(help="Comma-separated recommenders to compare with the control.")] = "mix",
-    rate: Annotated[
-        float | None, typer.Option(min=1.0, help="Recommendations a second.", show_default="as many as are answered")
-    ] = None,
-    world: WorldOption = None,
-    record: Record = None,
-    as_json: Json = False,
+def _bench_online(
+    treatments: str, control: str, options: RunOptions, world: str | None, record: str | None, *, as_json: bool
 ) -> None:
-    """Compare recommenders with a control through Kafka, Faust and Redis, on a new stack with empty models."""
     names = list(dict.fromkeys(_known(name.strip(), list(RECOMMENDERS)) for name in treatments.split(",")))
     if _known(control, list(RECOMMENDERS)) in names:
         raise BenchError(f"{control} is the control; choose other recommenders as treatments")
     _, opened = _opened(world)
-    with progress("simulating", sessions) as bar:
+    with progress("simulating", options.sessions) as bar:
 
         def report(done: Progress) -> None:
             bar.to(done.sessions, doing=f"simulating, {done.listens / max(done.wall_s, 1e-9):,.0f} listens/s")
 
-        options = RunOptions(sessions=sessions, seed=seed, rate=rate)
         result = measure_online(opened, control, names, options, report)
     if as_json:
         print_json({"windows": result.figures(), "run": result.totals()})
     else:
-        title = f"against {control}, seed {seed}; the last row has the last {LAST:,} sessions"
+        title = f"against {control}, seed {options.seed}; the last row has the last {LAST:,} sessions"
         console.print(table_of_windows(result.windows(), title, control))
         known = ", ".join(f"{name} {time:.2f}" for name, time in result.yardsticks.items())
         say(f"time a session of what knows the hidden: {known}", console)
@@ -183,7 +194,7 @@ def _opened(world: str | None) -> tuple[str, World]:
 
 
 def measurable() -> list[str]:
-    """Return what `botify bench recommenders` can measure: recommenders that are served, and yardsticks."""
+    """Return what `botify bench` can measure in process: recommenders that are served, and yardsticks."""
     return [*RECOMMENDERS, *YARDSTICKS]
 
 

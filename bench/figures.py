@@ -129,8 +129,14 @@ def record(
 def record_command(groups: Mapping[str, Mapping[str, Any]]) -> None:
     """Record groups of figures of the `botify` command that runs, and fill them into the pages."""
     for group, values in groups.items():
-        record(group, shlex.join(["botify", *sys.argv[1:]]), values)
+        record(group, shlex.join([_program(), *sys.argv[1:]]), values)
     fill_pages()
+
+
+def _program() -> str:
+    """Return how the running program is called."""
+    module = getattr(sys.modules["__main__"].__spec__, "name", "botify.services.cli").removesuffix(".__main__")
+    return "botify" if module == "botify.services.cli" else f"python -m {module}"
 
 
 def provenance() -> dict[str, str]:

@@ -20,38 +20,39 @@ import typer
 
 from botify.bench.figures import FigureError, fill_pages, record
 
-LEARNERS = (
-    "bench recommenders --sessions 60000 --skip 40000 --only sticky_norepeat,memory,i2i_stream,next_track,rerank,mix"
-)
-FITTED = "404ceffc856a"  # the world that `botify world fit` makes of Last.fm's sequences; it must be there
+LEARNERS = "bench sticky_norepeat,memory,i2i_stream,next_track,rerank,mix --sessions 60000 --skip 40000"
+FITTED = "404ceffc856a"
+"""The world that `botify world fit` makes of Last.fm's sequences; it must be there."""
 COMMANDS = {
-    "quality_recommenders": "bench recommenders --sessions 10000 --only "
-    "random,toppop,sticky_norepeat,memory,i2i_stream,next_track,rerank,mix,scene,oracle",
-    "quality_online_1": "bench online --sessions 100000 --rate 2000 --seed 1",
-    "quality_online_2": "bench online --sessions 100000 --rate 2000 --seed 2",
-    "quality_online_3": "bench online --sessions 100000 --rate 2000 --seed 3",
+    "quality_recommenders": "bench random,toppop,sticky_norepeat,memory,i2i_stream,next_track,rerank,mix,scene,oracle "
+    "--sessions 10000",
+    "quality_online_1": "bench --online --sessions 100000 --rate 2000 --seed 1",
+    "quality_online_2": "bench --online --sessions 100000 --rate 2000 --seed 2",
+    "quality_online_3": "bench --online --sessions 100000 --rate 2000 --seed 3",
     "quality_as_in_course": LEARNERS,
     "quality_tire_soon": f"{LEARNERS} --world bench/worlds/artists-tire-soon.toml",
     "quality_never_tire": f"{LEARNERS} --world bench/worlds/artists-never-tire.toml",
     "quality_no_genres": f"{LEARNERS} --world bench/worlds/no-genres.toml",
     "quality_probit": f"{LEARNERS} --model probit",
     "quality_fitted": f"{LEARNERS} --world {FITTED}",
-    "quality_drift_1": "bench drift --seed 1 --picture docs/drift.png",
-    "quality_drift_2": "bench drift --seed 2",
-    "quality_drift_3": "bench drift --seed 3",
-    "quality_grade_2022": "course grade --recommender mix --edition 2022",
-    "quality_grade_2026": "course grade --recommender mix --edition 2026",
+    "quality_drift_1": "drift --seed 1 --picture docs/drift.png",
+    "quality_drift_2": "drift --seed 2",
+    "quality_drift_3": "drift --seed 3",
+    "quality_grade_2022": "grade --recommender mix --edition 2022",
+    "quality_grade_2026": "grade --recommender mix --edition 2026",
 }
-"""Group of figures to the arguments of `botify`."""
+"""Group of figures to the arguments of `botify` (`bench`) or of `python -m botify.bench.studies` (the others)."""
 
 app = typer.Typer(help=(__doc__ or "").splitlines()[0], no_args_is_help=True)
 
 
 def command_of(group: str) -> list[str]:
-    """Return the arguments of `botify` that record a group of quality."""
+    """Return the arguments of Python that record a group of quality."""
     if group not in COMMANDS:
         raise FigureError(f"unknown group {group!r}; choose from {', '.join(COMMANDS)}")
-    return [*shlex.split(COMMANDS[group]), "--record", group]
+    arguments = shlex.split(COMMANDS[group])
+    program = "botify.services.cli" if arguments[0] == "bench" else "botify.bench.studies"
+    return ["-m", program, *arguments, "--record", group]
 
 
 @app.command()
@@ -64,9 +65,9 @@ def quality(
     """Record how good the recommenders are on simulated listeners; a failure does not stop the other groups."""
     commands = [command_of(group) for group in groups or COMMANDS]
     failed = [
-        shlex.join(["botify", *command])
+        shlex.join(["python", *command])
         for command in commands
-        if subprocess.run([sys.executable, "-m", "botify.services.cli", *command], check=False).returncode  # noqa: S603
+        if subprocess.run([sys.executable, *command], check=False).returncode  # noqa: S603
     ]
     if failed:
         raise FigureError(f"ended with an error: {'; '.join(failed)}")
@@ -89,7 +90,7 @@ def evaluate_command_of(evaluation: Mapping[str, Any]) -> str:
         [
             f"botify evaluate {evaluation['dataset']['name']} --protocol {evaluation['protocol']}",
             f"--recommenders {names} --baseline {evaluation['baseline']} --seeds {evaluation['seeds']}",
-            *(f"--{option.replace('_', '-')}" for option in ("through_kafka", "served") if evaluation.get(option)),
+            *([f"--through {evaluation['through']}"] if evaluation.get("through") else []),
             *chosen,
         ]
     )

@@ -43,10 +43,10 @@ def simulate(
     Parameters
     ----------
     recommenders : sequence
-        Names of `botify recommenders list`, `botify` for the default one; and rankers, whose best item that the session
+        Names of `botify models list`, `botify` for the default one; and rankers, whose best item that the session
         has not heard is played. The others are compared with the first.
     world : World or str, optional
-        A world, or what `botify sim run --world` takes; default: 1,000 tracks and 500 listeners.
+        A world, or what `botify sim --world` takes; default: 1,000 tracks and 500 listeners.
     model : str
         Name of a listener model, or `module:Class`.
 

@@ -22,7 +22,7 @@ console = Console()
 SILENT_S = 2.0  # what takes less has no line where there is no terminal
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Data = Annotated[Path | None, typer.Option(help="Folder that `botify export` wrote; default: read the topic.")]
+Data = Annotated[Path | None, typer.Option(help="Folder that `botify data export` wrote; default: read the topic.")]
 Run = Annotated[str | None, typer.Option(help="Only listens of this simulator run.")]
 Alpha = Annotated[float, typer.Option(min=1e-6, max=0.5, help="Significance level: one minus the confidence level.")]
 

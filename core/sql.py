@@ -56,7 +56,7 @@ EngineOption = Annotated[
 
 def needs_files(engine: EngineName) -> str:
     """Return why a command refuses an engine without files."""
-    return f"--engine {engine} reads files: give it --data with a folder that `botify export` wrote"
+    return f"--engine {engine} reads files: give it --data with a folder that `botify data export` wrote"
 
 
 class Engine(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -39,6 +39,25 @@ class ProtocolName(StrEnum):
     TEMPORAL_SPLIT = "temporal-split"
 
 
+class Through(StrEnum):
+    """What serves the answers that are judged."""
+
+    SNAPSHOTS = "snapshots"
+    KAFKA = "kafka"
+
+
+RUN: Mapping[str, float | None] = {
+    "positive": None,
+    "micro_batch": MICRO_BATCH,
+    "block": None,
+    "refresh": REFRESH,
+    "trainings": 10,
+    "peer_minutes": 10,
+    "processes": 1,
+}
+"""Settings of a run and their defaults."""
+
+
 def evaluate(
     name: Annotated[str, typer.Argument(help="Name of a dataset, see `botify data list`.")],
     json_file: Annotated[
@@ -52,70 +71,60 @@ def evaluate(
     peers: Annotated[bool, typer.Option("--peers", help="Add all peers that are installed.")] = False,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Number of replays.")] = 5,
     k: Annotated[int, typer.Option(min=1, max=1000, help="Length of the lists.")] = 10,
-    positive: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=5, help="Smallest fraction heard (or rating) that counts as liked; default: 0.5 (or 4)."
-        ),
-    ] = None,
     repeats: Annotated[bool, typer.Option("--repeats", help="Also recommend tracks that the user has heard.")] = False,
     validation: Annotated[
         bool, typer.Option("--validation", help="Evaluate on what the test does not use, to choose settings.")
     ] = False,
-    through_kafka: Annotated[
-        bool,
+    through: Annotated[
+        Through | None,
         typer.Option(
-            "--through-kafka", help="Evaluate through topics, worker, learner, Redis and recommender, as they serve."
-        ),
-    ] = False,
-    served: Annotated[
-        bool,
-        typer.Option(
-            "--served",
-            help="Rank next_track from snapshots and last listens as its recommender does, not from the model.",
-        ),
-    ] = False,
-    block: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="With prequential: events of a block; default: --micro-batch, with --through-kafka --refresh."
+            help="What serves answers: snapshots and last listens as recommenders read them, or kafka: topics, worker, "
+            "learner, Redis and recommender. Default: the models themselves."
         ),
     ] = None,
-    micro_batch: Annotated[int, typer.Option(min=1, help="Events predicted before they are learned.")] = MICRO_BATCH,
-    refresh: Annotated[int, typer.Option(min=1, help="Listens between two refreshes of served models.")] = REFRESH,
-    trainings: Annotated[int, typer.Option(min=1, help="How often batch peers are trained along the log.")] = 10,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting of a peer, such as ease.l2=300; repeat for several.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=NUMBER",
+            help=f"Of a peer, such as ease.l2=300, or of the run: {', '.join(RUN)}; repeat for several.",
+        ),
     ] = None,
-    peer_minutes: Annotated[
-        float, typer.Option(min=0, help="Minutes that a peer may take; else it is left out.")
-    ] = 10.0,
-    processes: Annotated[int, typer.Option(min=1, help="Recommenders to run at a time.")] = 1,
     as_json: Json = False,
     plots: Annotated[Path | None, typer.Option(help="Write pictures of the curves to this directory.")] = None,
 ) -> None:
-    """Evaluate recommenders on an imported dataset: each event is predicted, then learned."""
+    """Evaluate recommenders on an imported dataset: each event is predicted, then learned.
+
+    Settings of a run: the smallest fraction heard or rating that counts as liked (positive); events that are predicted
+    before they are learned (micro_batch) and events of a block (block) in the prequential protocol; listens between two
+    refreshes of served models (refresh); how often batch peers are trained along the log (trainings), and for how many
+    minutes at most (peer_minutes); recommenders to run at a time (processes).
+    """
     console, warnings = Console(), Console(stderr=True)
     if json_file is not None and not as_json:
         raise EvaluationError(f"{json_file} is not the name of one dataset more; write --json {json_file} for a file")
     names, against = _names(recommenders, baseline, peers, warnings)
     log, default = log_of_dataset(Settings.from_env().home, name)
-    least = default if positive is None else positive_of(positive)
-    if through_kafka:
+    settings = _settings(setting or (), names)
+    run = {**RUN, **settings.pop("", {})}
+    least = default if run["positive"] is None else positive_of(run["positive"])
+    refresh, trainings, block = int(run["refresh"]), int(run["trainings"]), run["block"]
+    if through is Through.KAFKA:
         for one in names:
             check_served(one)
         block = block or refresh  # a round trip a micro-batch would take hours
-    terms = Terms(protocol.value, k, least, repeats, validation, micro_batch, block)
-    settings = _settings(setting or (), names)
-    kafka = require_kafka(require_redis(Settings.from_env())) if through_kafka else None
+    terms = Terms(
+        protocol.value, k, least, repeats, validation, int(run["micro_batch"]), None if block is None else int(block)
+    )
+    kafka = require_kafka(require_redis(Settings.from_env())) if through is Through.KAFKA else None
+    as_served = through is Through.SNAPSHOTS
     jobs = [
-        Job(one, log, terms, range(seeds), refresh, trainings, settings.get(one, {}), kafka, served) for one in names
+        Job(one, log, terms, range(seeds), refresh, trainings, settings.get(one, {}), kafka, as_served) for one in names
     ]
     outcomes: dict[str, Sequence[Outcome]] = {}
     left_out: dict[str, str] = {}
-    limit_s = peer_minutes * 60
     with progress(f"Running {', '.join(names)}", len(jobs)) as bar, suppress(KeyboardInterrupt):
-        for one, came in evaluate_all(jobs, processes, limit_s, bar.to):
+        for one, came in evaluate_all(jobs, int(run["processes"]), run["peer_minutes"] * 60, bar.to):
             if isinstance(came, str):
                 left_out[one] = came
             else:
@@ -136,9 +145,9 @@ def evaluate(
         about = {
             "dataset": {"name": name, "sha256": log.digest, "events": log.events.size, "has_time": log.has_time},
             "protocol": terms.protocol, "figures": "validation" if validation else "test", "k": k, "positive": least,
-            "repeats": repeats, "seeds": seeds, "micro_batch": micro_batch, "block": block, "refresh": refresh,
-            "through_kafka": through_kafka, "served": served,
-            "trainings": trainings, "settings": settings, "baseline": against, "left_out": left_out,
+            "repeats": repeats, "seeds": seeds, "micro_batch": terms.micro_batch, "block": terms.block,
+            "refresh": refresh, "through": through, "trainings": trainings, "settings": settings, "baseline": against,
+            "left_out": left_out,
         }  # fmt: skip
         figures = figures_of(rows, about)
         if json_file is None:
@@ -171,16 +180,21 @@ def _names(recommenders: str, baseline: str | None, peers: bool, console: Consol
 
 
 def _settings(texts: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the settings of each peer by its name, and those of the run by an empty name."""
     settings: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for text in texts:
         key, _, value = text.partition("=")
-        peer, _, name = key.partition(".")
+        peer, _, name = key.rpartition(".")
         try:
-            settings[peer][name] = float(value)
+            number = float(value)
         except ValueError as error:
+            raise EvaluationError(f"setting {text!r} is not NAME=NUMBER, such as ease.l2=300 or trainings=5") from error
+        if not name or (peer not in names if peer else name not in RUN):
             raise EvaluationError(
-                f"setting {text!r} is not of the form peer.name=number, such as ease.l2=300"
-            ) from error
-        if peer not in names or not name:
-            raise EvaluationError(f"setting {text!r} is of none of the recommenders {', '.join(names)}")
+                f"setting {text!r} is of none of the recommenders {', '.join(names)}, nor one of {', '.join(RUN)}"
+            )
+        least = 0 if peer or name in ("positive", "peer_minutes") else 1
+        if not (number >= least or peer):
+            raise EvaluationError(f"setting {text!r} must be at least {least}")
+        settings[peer][name] = number
     return dict(settings)

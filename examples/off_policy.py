@@ -69,7 +69,7 @@ def evaluate(folder: Path, size: int = SIZE) -> dict[str, PolicyValue]:
 def main() -> None:
     """Print the values for the export that the argument names."""
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m examples.off_policy FOLDER (an export of `botify export --out FOLDER`)")
+        sys.exit("usage: python -m examples.off_policy FOLDER (an export of `botify data export --out FOLDER`)")
     for name, value in evaluate(Path(sys.argv[1])).items():
         print(
             f"{name:7} {value.value:.3f}  ({value.lower:.3f} … {value.upper:.3f})  "

@@ -26,13 +26,9 @@ from botify.ingest.sample import write_sample
 from botify.schemas.event_time import parse_speed
 from botify.schemas.external_ids import datasets_directory
 
-ROWS = 5  # events that `show` prints
-
-app = typer.Typer(no_args_is_help=True, help="Import real logs as datasets, inspect and publish them.")
-Name = Annotated[str, typer.Argument(help="Name of the dataset.")]
+ROWS = 5  # events that are shown of a dataset
 
 
-@app.command("import")
 def import_(
     source: Annotated[str, typer.Argument(help=f"Format of the log: {', '.join(FORMATS)}.")],
     path: Annotated[str, typer.Argument(help="A file, a folder, an archive, or ARCHIVE!PLACE inside one.")],
@@ -59,13 +55,12 @@ def import_(
             progress=lambda what, done, total: bar.to(done, total or None, what),
         )
     card = dataset.card
-    rejected = f", {card.rejected:,} rows rejected (`botify data show {to}` says why)" if card.rejected else ""
+    rejected = f", {card.rejected:,} rows rejected (`botify data list {to}` says why)" if card.rejected else ""
     _console().print(
         f"{to}: {card.events:,} events of {card.users:,} users and {card.items:,} items{rejected}\n{dataset.directory}"
     )
 
 
-@app.command()
 def sample(path: Annotated[Path, typer.Argument(help="The CSV file to write.")]) -> None:
     """Make up a log of 300 users: columns user, item, time, title and artist."""
     if path.exists():
@@ -77,10 +72,15 @@ def sample(path: Annotated[Path, typer.Argument(help="The CSV file to write.")])
     )
 
 
-@app.command("list")
-def list_(as_json: Json = False) -> None:
-    """List the datasets."""
+def list_(
+    name: Annotated[str | None, typer.Argument(help="A dataset, to show its card, events and rejected rows.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the datasets, or show one: its card, its first events, and why rows were rejected."""
     home, console = Settings.from_env().home, _console()
+    if name is not None:
+        _show(open_dataset(home, name), as_json=as_json)
+        return
     names = dataset_names(home)
     if as_json:
         print_json([{"name": name, **asdict(open_dataset(home, name).card)} for name in names])
@@ -96,10 +96,8 @@ def list_(as_json: Json = False) -> None:
     console.print(table)
 
 
-@app.command()
-def show(name: Name, as_json: Json = False) -> None:
-    """Show a dataset: its card, its first events, and why rows were rejected."""
-    dataset, console = open_dataset(Settings.from_env().home, name), _console()
+def _show(dataset: Dataset, *, as_json: bool) -> None:
+    console = _console()
     if as_json:
         print_json(dataset.card)
         return
@@ -113,9 +111,8 @@ def show(name: Name, as_json: Json = False) -> None:
         console.print(table)
 
 
-@app.command()
 def publish(
-    name: Name,
+    name: Annotated[str, typer.Argument(help="Name of the dataset.")],
     speed: Annotated[str, typer.Option(help="How much faster than it was, as 1x or 60x; or max.")] = "max",
     simulated: Annotated[
         bool, typer.Option("--simulated", help="Have the topic accept times in the future, for good.")

@@ -85,8 +85,8 @@ def publish_dataset(
         if marks.has_other_import and not append:
             raise DatasetError(
                 f"{topics.listens.name} holds dataset {dataset.card.name!r} as it was imported before, and its events "
-                "would count in addition: `botify down` and `botify reset` empty the topics, `botify up --prefix NAME` "
-                "takes others, --append publishes all the same"
+                "would count in addition: `botify down --delete` empties the topics, `botify up --prefix NAME` takes "
+                "others, --append publishes all the same"
             )
         codec, publisher = codec_of(settings), RecordPublisher(settings, linger_ms=20)
         tracks = _publish_catalogue(settings, dataset, codec, publisher)

@@ -1,8 +1,8 @@
-"""`botify sim run`."""
+"""`botify sim`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -25,27 +25,24 @@ from botify.sim.play import Progress, play_world
 from botify.sim.schedule import Shard
 from botify.sim.world import DEFAULT, World, find_world, open_world
 
-app = typer.Typer(help="Simulate listeners who play tracks and follow recommendations.", no_args_is_help=True)
+RARE: Mapping[str, Callable[[str], Any]] = {
+    "users": int,
+    "in_flight": int,
+    "seconds": float,
+    "shard": Shard.parse,
+    "run_id": str,
+    "url": str,
+}
+"""Settings of `--set`, and what reads their values."""
 
 
-@app.callback()
-def sim() -> None:
-    """Simulate listeners who play tracks and follow recommendations."""
-
-
-@app.command()
-def run(
+def sim(
     agent: Annotated[
         str,
         typer.Option(help="Source of recommendations: kafka (the full loop), http, dummy, console, or module:Class."),
     ] = "kafka",
-    users: Annotated[
-        int | None, typer.Option(help="Number of the world's listeners that take part; default: all.")
-    ] = None,
-    in_flight: Annotated[int, typer.Option(help="Number of sessions that are open at the same time.")] = 2000,
     sessions: Annotated[int | None, typer.Option(help="Stop after this number of sessions.")] = None,
     listens: Annotated[int | None, typer.Option(help="Stop after this number of listens.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Stop after this number of seconds of wall time.")] = None,
     days: Annotated[
         float | None,
         typer.Option(help="Simulate this number of days of event time with a daily rhythm; listeners return."),
@@ -60,7 +57,6 @@ def run(
     start: Annotated[
         str | None, typer.Option(help="Event time at the start, such as 2027-01-01 (UTC); default: now.")
     ] = None,
-    shard: Annotated[str, typer.Option(help="Part of the listeners that this process simulates, such as 0/4.")] = "0/1",
     model: Annotated[
         str,
         typer.Option(
@@ -68,26 +64,30 @@ def run(
         ),
     ] = "botify",
     world: Annotated[str | None, typer.Option(help="Name or directory of a world; default: the default world.")] = None,
-    run_id: Annotated[str | None, typer.Option(help="Prefix of all session ids.")] = None,
-    url: Annotated[str, typer.Option(help="URL of the server that the http agent calls.")] = "http://127.0.0.1:5001",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Listeners that take part (users), sessions open at the same time (in_flight), seconds of wall time, "
+            "part of the listeners (shard, as 0/4), prefix of session ids (run_id), or the http agent's url.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a simulation until the given sessions, listens, seconds or days are reached, or until Ctrl-C."""
-    settings = Settings.from_env()
+    """Simulate listeners who follow recommendations, until the sessions, listens or days are reached, or Ctrl-C."""
+    stack, rare = Settings.from_env(), parse_settings(settings or ())
+    url = rare.pop("url", "http://127.0.0.1:5001")
     options = RunOptions(
-        users=users,
-        in_flight=in_flight,
         sessions=sessions,
         listens=listens,
-        seconds=seconds,
         seed=seed,
         model=model,
         days=days,
         speed=parse_speed(speed),
         rate=rate,
         start_ms=None if start is None else parse_start(start),
-        shard=Shard.parse(shard),
-        run_id=run_id,
+        **rare,
     )
     if agent == "kafka" and options.shard.count > 1 and (start is None or options.speed is None):
         console.print(
@@ -96,16 +96,16 @@ def run(
             style="yellow",
         )
     if agent == "kafka":
-        settings = require_kafka(settings)
+        stack = require_kafka(stack)
     with progress("opening the world"):
-        opened = open_world(settings.home, DEFAULT) if world is None else find_world(settings.home, world)
+        opened = open_world(stack.home, DEFAULT) if world is None else find_world(stack.home, world)
     if agent == "console":
         # one listener at a time, so that a person can follow
         options = replace(options, in_flight=1, sessions=sessions or 1)
         done = play_world(opened, load_agent(agent, opened, seed, url, console), options)
     elif agent == "kafka":
-        configure_logging(settings)
-        done = _with_bar(options, lambda report: _run_observed(settings, opened, options, report))
+        configure_logging(stack)
+        done = _with_bar(options, lambda report: _run_observed(stack, opened, options, report))
     else:
         played_by = load_agent(agent, opened, seed, url, console)
         done = _with_bar(options, lambda report: play_world(opened, played_by, options, report))
@@ -113,6 +113,26 @@ def run(
         print_json(result_fields(done))
     else:
         console.print(result_table(done))
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Read `NAME=VALUE`; raises `SimulationError` for an unknown name or a value that is none of it.
+
+    Examples
+    --------
+    >>> parse_settings(["users=500", "run_id=mine"])
+    {'users': 500, 'run_id': 'mine'}
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in RARE:
+            raise SimulationError(f"--set {text!r} must be NAME=VALUE, with a name of {', '.join(RARE)}")
+        try:
+            found[name] = RARE[name](value)
+        except ValueError:
+            raise SimulationError(f"--set {text!r}: {value!r} is not a number") from None
+    return found
 
 
 def parse_start(text: str) -> int:

@@ -71,14 +71,14 @@ def simulate(home: Path, size: Size) -> None:
     for period, days in zip(PERIODS, size.days, strict=True):
         environment = _environment(home, period)
         _botify(["down"], environment)
-        _botify(["up", "--no-gateway", f"--prefix={PREFIX}"], environment)
+        _botify(["up", "--gateways=0", f"--prefix={PREFIX}"], environment)
         world = _botify(["world", "generate", f"--config={WORLD}"], environment).split()[1].rstrip(":")
         there = runs_of(require_kafka(Settings.from_env({**os.environ, **environment})))
         if period.run_id in there:
             continue
         _listen(home, period, world=world, users=size.users, days=days)
         if period is BEFORE:
-            _botify(["lists", "build", "--from-topic"], environment)
+            _botify(["models", "publish", "--from-topic"], environment)
     if PACED.run_id not in there:
         _listen(home, PACED, world=world, users=size.users, rate=REQUESTS_PER_S, seconds=size.paced_s)
 
@@ -86,7 +86,7 @@ def simulate(home: Path, size: Size) -> None:
 def _listen(home: Path, period: Period, **options: object) -> None:
     of_period = {"model": MODEL, "seed": period.seed, "start": period.start, "run-id": period.run_id}
     arguments = [f"--{name}={value}" for name, value in {**options, **of_period}.items()]
-    _botify(["sim", "run", *arguments], _environment(home, period))
+    _botify(["sim", *arguments], _environment(home, period))
 
 
 def main(

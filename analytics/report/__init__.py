@@ -51,7 +51,7 @@ def read_from_kafka(
 
 
 def read_from_export(folder: Path, run_id: str | None = None) -> ReportData:
-    """Read the listens that `botify export` wrote; an export has no titles, requests or lag.
+    """Read the listens that `botify data export` wrote; an export has no titles, requests or lag.
 
     Raises `AnalyticsError` if it is no export of listens, or has no listens yet.
     """
@@ -83,7 +83,7 @@ def report(
     out: Annotated[Path, typer.Option(help="HTML file to write; it needs no other files.")] = Path("report.html"),
     run: Annotated[str | None, typer.Option(help="Only listens of this simulator run.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder that `botify export` wrote; default: read the topics.")
+        Path | None, typer.Option(help="Folder that `botify data export` wrote; default: read the topics.")
     ] = None,
 ) -> None:
     """Write an HTML report of experiments, sessions, popularity and pipeline health."""

@@ -237,7 +237,7 @@ def render_report(data: ReportData) -> str:
     """Return the report as one page of HTML; raises `AnalyticsError` if there are no listens."""
     listens = data.listens
     if listens.empty:
-        raise AnalyticsError(f"{data.source} has no listens; run a simulation first: `botify sim run`")
+        raise AnalyticsError(f"{data.source} has no listens; run a simulation first: `botify sim`")
     experiments, sessions = experiments_of(listens), sessions_of(listens)
     together = together_section(listens, sessions, experiments)
     sections = [

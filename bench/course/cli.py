@@ -1,4 +1,4 @@
-"""`botify course grade`: the course's homework, from the start of its servers to `ab_result.json`."""
+"""`python -m botify.bench.studies grade`: the course's homework, from the start of its servers to `ab_result.json`."""
 
 from __future__ import annotations
 
@@ -39,15 +39,8 @@ RUNS = 2  # the course runs each homework twice, to see whether it can be reprod
 console = Console()
 if not console.is_terminal:
     console.width = 110
-app = typer.Typer(help="Grade a recommender as the course grades its homework.", no_args_is_help=True)
 
 
-@app.callback()
-def course() -> None:
-    """Grade a recommender as the course grades its homework."""
-
-
-@app.command()
 def grade(
     recommender: Annotated[str, typer.Option(help="Recommender to grade, by its name in the registry.")],
     edition: Annotated[

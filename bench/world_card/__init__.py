@@ -1,1 +1,1 @@
-"""Cards of worlds: published figures beside what a world gives, `botify world card`."""
+"""Cards of worlds: published figures beside what a world gives, `python -m botify.bench.studies card`."""

@@ -1,4 +1,4 @@
-"""`botify world card`: published figures, and what a world gives."""
+"""`python -m botify.bench.studies card`: published figures, and what a world gives."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def fit(
         print_json({"world": world.name, "card": fitted_figures(rows)})
         return
     console.print(fitted_table(rows, world))
-    console.print(f"Use it with `botify sim run --world {world.name}`.")
+    console.print(f"Use it with `botify sim --world {world.name}`.")
 
 
 def fit_dataset(

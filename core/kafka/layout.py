@@ -1,6 +1,6 @@
 """Layouts of the listens topic: which of its topics is open, and how one is closed and the next one opened.
 
-A topic's number of partitions is fixed while state belongs to its partitions. `botify replay repartition` moves the
+A topic's number of partitions is fixed while state belongs to its partitions. `botify topics repartition` moves the
 listens to a topic with more of them (docs/adr/0011-the-listens-move-to-more-partitions.md): `botify.listens` to
 `botify.listens-16`. What the brokers refuse decides, not what programs believe: a closed topic takes no record, because
 its `max.message.bytes` is less than any record has. So a producer that has not heard of the move cannot write to it.

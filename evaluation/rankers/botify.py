@@ -282,7 +282,7 @@ def columns_of(events: Events) -> TrainingColumns:
     )
 
 
-LISTS = 50, 50  # neighbours of a track, and tracks of a listener's list: as `botify lists build` makes them
+LISTS = 50, 50  # neighbours of a track, and tracks of a listener's list: as `botify models publish` makes them
 
 
 def heard_of(events: Events) -> ListenColumns:

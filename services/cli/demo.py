@@ -35,11 +35,11 @@ def demo(
         if own_stack:
             _botify(
                 "up",
-                "--no-gateway",
+                "--gateways=0",
                 "--experiments=course",
                 why="start Kafka, Valkey, a Faust worker, a learner and the recommender",
             )
-        _botify("sim", "run", f"--listens={listens}", f"--seed={seed}", f"--run-id={run_id}", why="simulate listeners")
+        _botify("sim", f"--listens={listens}", f"--seed={seed}", f"--set=run_id={run_id}", why="simulate listeners")
         _botify("verify", why="compare the state in Redis with a fold of the topic")
         _botify("experiment", "results", EXPERIMENT, f"--run={run_id}", why="compare the recommenders")
         page = settings.home / "report.html"
@@ -48,7 +48,7 @@ def demo(
         if own_stack:
             _botify("down", why="stop everything; the data is kept", check=False)
     console.print(
-        "\nNext: [bold]botify up[/], then [bold]botify sim run[/] in one terminal and "
+        "\nNext: [bold]botify up[/], then [bold]botify sim[/] in one terminal and "
         "[bold]botify status --watch[/] in another (after [bold]. .venv/bin/activate[/])."
     )
 

@@ -1,4 +1,4 @@
-"""`botify recommenders list`, `botify experiment list` and `show`: who may answer, and whom listeners get."""
+"""`botify models list` and `botify experiment list`: who may answer, and whom listeners get."""
 
 from __future__ import annotations
 
@@ -24,15 +24,7 @@ from botify.services.experiments.assignment import Samples
 from botify.services.experiments.live import read_steps
 from botify.services.recommender.registry import RECOMMENDERS
 
-recommenders = typer.Typer(help="The recommenders.", no_args_is_help=True)
 
-
-@recommenders.callback()
-def _group() -> None:
-    """Keep the name of a single command."""
-
-
-@recommenders.command("list")
 def list_recommenders(as_json: Json = False) -> None:
     """List the recommenders: what each answers with, who answers where it cannot, and the models it needs."""
     if as_json:
@@ -46,10 +38,16 @@ def list_recommenders(as_json: Json = False) -> None:
         say("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
-def list_experiments(as_json: Json = False) -> None:
-    """List the declared experiments in the order in which they are evaluated."""
+def list_experiments(
+    name: Annotated[str | None, typer.Argument(help="An experiment, to show its arms and their listeners.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the declared experiments in the order in which they are evaluated, or show one."""
     settings = Settings.from_env()
     file, experiments = _declared(settings)
+    if name is not None:
+        _show(settings, file, experiments, name, as_json=as_json)
+        return
     steps = _steps(settings, experiments)
     experiments = experiments if steps is None else experiments.at(steps)
     if as_json:
@@ -75,10 +73,8 @@ def list_experiments(as_json: Json = False) -> None:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
 
 
-def show(name: Annotated[str, typer.Argument(help="Name of the experiment.")], as_json: Json = False) -> None:
+def _show(settings: Settings, file: str, experiments: Experiments, name: str, *, as_json: bool) -> None:
     """Show the arms of an experiment and the number of listeners in each."""
-    settings = Settings.from_env()
-    file, experiments = _declared(settings)
     found = [experiment for experiment in experiments.experiments if experiment.name == name]
     if not found:
         names = ", ".join(experiment.name for experiment in experiments.experiments) or "none"

@@ -1,4 +1,4 @@
-"""`botify inspect` and `botify topics`: tables of the state in Redis and of the topics in Kafka."""
+"""`botify inspect` and `botify topics create`: tables of the state in Redis and of the topics in Kafka."""
 
 from __future__ import annotations
 
@@ -26,17 +26,27 @@ from botify.streams.folds.popularity import HALF_LIVES_MS
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect, require_redis
 
-app = typer.Typer(help="Show the state that Redis holds.", no_args_is_help=True)
-topics = typer.Typer(help="Create and list the Kafka topics.", no_args_is_help=True)
 
-
-@app.command("user")
-def user(
-    user: Annotated[str, typer.Argument(help="Id of the listener: a number, or with a dataset the external id.")],
+def inspect(
+    user: Annotated[
+        str | None,
+        typer.Argument(help="Id of a listener, a number, or with a dataset the external id; default: popular tracks."),
+    ] = None,
+    half_life: Annotated[str, typer.Option(help=f"Half-life of the popularity: {', '.join(HALF_LIVES_MS)}.")] = "1d",
+    count: Annotated[int, typer.Option(min=1, max=1000, help="Number of popular tracks to show.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Show a listener's totals, current session and latest listens."""
+    """Show what Redis holds: the most popular tracks, or a listener's totals, session and latest listens."""
+    if half_life not in HALF_LIVES_MS:
+        raise StateError(f"half-life {half_life!r} is not one of {', '.join(HALF_LIVES_MS)}")
     settings = require_kafka(require_redis(Settings.from_env()))
+    if user is None:
+        _show_popular(settings, half_life, count, as_json=as_json)
+    else:
+        _show_user(settings, user, as_json=as_json)
+
+
+def _show_user(settings: Settings, user: str, *, as_json: bool) -> None:
     users = UserIds.of(settings)
     number = users.number_of(user)
     reader = StateReader(connect(settings), settings)
@@ -79,20 +89,11 @@ def user(
     console.print(table)
 
 
-@app.command("popular")
-def popular(
-    half_life: Annotated[str, typer.Option(help=f"Half-life of the popularity: {', '.join(HALF_LIVES_MS)}.")] = "1d",
-    count: Annotated[int, typer.Option(min=1, max=1000, help="Number of tracks to show.")] = 20,
-    as_json: Json = False,
-) -> None:
-    """Show the most popular tracks."""
-    if half_life not in HALF_LIVES_MS:
-        raise StateError(f"half-life {half_life!r} is not one of {', '.join(HALF_LIVES_MS)}")
-    settings = require_kafka(require_redis(Settings.from_env()))
+def _show_popular(settings: Settings, half_life: str, count: int, *, as_json: bool) -> None:
     reader = StateReader(connect(settings), settings)
     ranked, heard, now_ms = reader.top_tracks(half_life, count)
     if not len(ranked):
-        raise StateError(f"namespace {reader.namespace} has no listens yet; `botify sim run` simulates some")
+        raise StateError(f"namespace {reader.namespace} has no listens yet; `botify sim` simulates some")
     tracks = _tracks(settings, ranked.tolist())
     best = list(zip(ranked.tolist(), heard.tolist(), strict=True))
     if as_json:
@@ -107,20 +108,13 @@ def popular(
     console.print("listens: sum of the fractions heard, each halved with every half-life that has passed since")
 
 
-@topics.command("create")
-def create() -> None:
-    """Create missing topics; existing topics keep their partitions and data."""
-    made = create_topics(require_kafka(Settings.from_env()))
-    console.print(f"created {', '.join(made)}" if made else "all topics exist")
-
-
-@topics.command("list")
-def list_topics(as_json: Json = False) -> None:
-    """List the topics with event type, key, partitions and number of records."""
+def create(as_json: Json = False) -> None:
+    """Create missing topics, and list all; existing topics keep their partitions and data."""
     settings = require_kafka(Settings.from_env())
+    create_topics(settings)
     counts = partition_counts(AdminClient(common_config(settings)))
-    topics = [(topic, counts.get(topic.name)) for topic in Topics.of(settings).all()]
-    records = {topic.name: _records(settings, topic.name) for topic, there in topics if there}
+    topics = [(topic, counts[topic.name]) for topic in Topics.of(settings).all()]
+    records = {topic.name: _records(settings, topic.name) for topic, _ in topics}
     if as_json:
         print_json(
             [
@@ -129,7 +123,7 @@ def list_topics(as_json: Json = False) -> None:
                     "event": topic.event and topic.event.__name__,
                     "key": topic.key,
                     "partitions": partitions,
-                    "records": records.get(topic.name),
+                    "records": records[topic.name],
                 }
                 for topic, partitions in topics
             ]
@@ -146,9 +140,7 @@ def list_topics(as_json: Json = False) -> None:
     )
     for topic, partitions in topics:
         event = topic.event.__name__ if topic.event else "raw bytes"
-        row = [topic.name, event, topic.key]
-        there = [str(partitions), f"{records[topic.name]:,}"] if partitions else ["-", "not created"]
-        table.add_row(*row, *there)
+        table.add_row(topic.name, event, topic.key, str(partitions), f"{records[topic.name]:,}")
     console.print(table)
 
 

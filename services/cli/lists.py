@@ -1,4 +1,4 @@
-"""`botify lists`: the lists of the recommenders `contextual`, `i2i`, `similar_users` and `indexed`."""
+"""`botify models publish`: the lists of the recommenders `contextual`, `i2i`, `similar_users` and `indexed`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from botify.services.lists.build import build_models, files_of, heard_of_parquet
 from botify.services.lists.publish import read_lists
 from botify.services.lists.sql import build_models_in
 
-app = typer.Typer(help="Build or publish the lists that the list recommenders serve.", no_args_is_help=True)
 
-
-@app.command()
-def build(
-    from_topic: Annotated[bool, typer.Option("--from-topic", help="Read the listens from the Kafka topic.")] = False,
+def publish(
+    file: Annotated[
+        Path | None, typer.Argument(help="JSON with `users`, `items` or both: name to items, best first.")
+    ] = None,
+    from_topic: Annotated[bool, typer.Option("--from-topic", help="Build them of the listens of the topic.")] = False,
     data: Annotated[
-        Path | None, typer.Option(help="Read the listens from the Parquet files in this folder (see `botify export`).")
+        Path | None, typer.Option(help="Build them of the Parquet files in this folder (see `botify data export`).")
     ] = None,
     engine: Annotated[
         EngineName | None,
@@ -40,13 +40,18 @@ def build(
     per_user: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of tracks in a listener's list.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Compute the neighbours of each track and the list of each listener, and publish them to the recommenders."""
-    if from_topic == (data is not None):
-        raise RecommenderError("choose the source of listens: --from-topic, or --data with a folder of Parquet files")
+    """Publish lists: those of another program, or the neighbours of each track and a list for each listener.
+
+    `indexed` serves the lists of users, `contextual` and `i2i` those of items.
+    """
+    if sum((file is not None, from_topic, data is not None)) != 1:
+        raise RecommenderError("choose one source: a FILE with lists, --from-topic, or --data with Parquet files")
     if engine is not None and data is None:
         raise RecommenderError(needs_files(engine))
-    settings = Settings.from_env()
-    settings = require_kafka(settings)  # the lists are published there
+    settings = require_kafka(Settings.from_env())
+    if file is not None:
+        _publish_file(settings, file, as_json=as_json)
+        return
     if engine is None or data is None:
         with progress("Reading listens"):
             heard = heard_of_topic(settings) if data is None else heard_of_parquet(data)
@@ -68,14 +73,7 @@ def build(
         console.print(f"{model.name}: version {model.version:,}, {len(model.body):,} bytes, {model.digest[:12]}")
 
 
-@app.command()
-def publish(
-    file: Annotated[Path, typer.Argument(help="JSON with `users`, `items` or both: name to items, best first.")],
-    as_json: Json = False,
-) -> None:
-    """Publish lists from another program; `indexed` serves those of users, `contextual` and `i2i` those of items."""
-    settings = Settings.from_env()
-    settings = require_kafka(settings)
+def _publish_file(settings: Settings, file: Path, *, as_json: bool) -> None:
     codec = codec_of(settings)
     with progress("Reading the catalogue"):
         tracks = read_catalogue(settings, codec)

@@ -1,9 +1,11 @@
-"""The `botify` command, made of the entry points `botify.commands` of each package."""
+"""The `botify` command, made of the entry points `botify.commands` of each package: `group.command`, or `command`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +20,46 @@ from botify.core.process import tune_gc
 from botify.core.settings import find_home
 
 GROUP = "botify.commands"
+GROUPS = {
+    "data": "Import real logs as datasets, list and publish them; export topics.",
+    "topics": "Create and list the Kafka topics, and give them more partitions.",
+    "replay": "Rebuild state and models from the topics next to the live ones, swap and save them.",
+    "dlq": "Inspect and resolve dead letters: messages that were rejected or excluded.",
+    "experiment": "Plan A/B experiments, analyse and decide them.",
+    "models": "The recommenders, and the lists that some of them serve.",
+    "world": "Make worlds: the tracks and listeners of a simulation.",
+}
+FORMER = {
+    "bench drift": "python -m botify.bench.studies drift",
+    "bench online": "botify bench --online",
+    "bench recommenders": "botify bench",
+    "course": "python -m botify.bench.studies",
+    "data show": "botify data list NAME",
+    "dlq show": "botify dlq list ID",
+    "experiment interaction": "botify experiment results NAME OTHER",
+    "experiment show": "botify experiment list NAME",
+    "export": "botify data export",
+    "import-log": "python -m botify.bench.studies import-log",
+    "inspect popular": "botify inspect",
+    "inspect user": "botify inspect USER",
+    "lists": "botify models publish",
+    "recommenders": "botify models list",
+    "replay gc": "botify replay status --gc",
+    "replay plan": "botify replay run --dry-run",
+    "replay repartition": "botify topics repartition",
+    "replay rollback": "botify replay swap --back",
+    "reset": "botify down --delete",
+    "sim run": "botify sim",
+    "snapshot load": "botify replay load",
+    "snapshot save": "botify replay save",
+    "topics list": "botify topics create",
+    "world card": "python -m botify.bench.studies card",
+    "world generate": "botify world make",
+    "world import": "botify world make",
+    "world list": "botify world make",
+    "world publish": "botify world make --publish",
+}
+"""Commands of versions before 0.3, and what does the same now."""
 EXIT_STATUSES = (
     "Exit status: 0 done; 1 an error, which one line names, or a check that found a problem; 2 wrong options; "
     "130 interrupted by Ctrl-C."
@@ -25,10 +67,7 @@ EXIT_STATUSES = (
 
 
 def build_cli(only: str | None = None) -> typer.Typer:
-    """Return the command line: an entry point that is a Typer app becomes a group, a function becomes a command.
-
-    If `only` is a command, no other is imported: importing all takes longer than most of them run.
-    """
+    """Return the command line; if `only` is a command or a group, no other is imported, which would take longer."""
     cli = typer.Typer(
         name="botify",
         help="Run and inspect a music recommendation pipeline on Apache Kafka, with simulated listeners.",
@@ -39,12 +78,14 @@ def build_cli(only: str | None = None) -> typer.Typer:
     )
     cli.callback()(_botify)
     entries = sorted(entry_points(group=GROUP), key=lambda found: found.name)
-    for entry in [found for found in entries if found.name == only] or entries:
-        command = entry.load()
-        if isinstance(command, typer.Typer):
-            cli.add_typer(command, name=entry.name)
-        else:
-            cli.command(entry.name)(command)
+    groups: dict[str, typer.Typer] = {}
+    for entry in [found for found in entries if found.name.partition(".")[0] == only] or entries:
+        group, _, command = entry.name.rpartition(".")
+        if group and group not in groups:
+            groups[group] = typer.Typer(help=GROUPS[group], no_args_is_help=True)
+            groups[group].callback()(lambda: None)  # keeps the name of a single command
+            cli.add_typer(groups[group], name=group)
+        (groups[group] if group else cli).command(command)(entry.load())
     return cli
 
 
@@ -66,11 +107,19 @@ def _botify(
 
 
 def main() -> None:
-    """Run a command; what its user or a server can cause is one message and exit status 1, no traceback."""
-    try:
+    """Run a command."""
+    with report_errors():
+        _refuse_former(sys.argv[1:])
         cli = build_cli(next(iter(sys.argv[1:]), None))
         tune_gc()
         cli(prog_name="botify")
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """Give what the user or a server can cause as one message and exit status 1, without a traceback."""
+    try:
+        yield
     except BotifyError as error:
         _fail(str(error))
     except OSError as error:
@@ -81,6 +130,12 @@ def main() -> None:
         _fail(message)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _refuse_former(words: Sequence[str]) -> None:
+    for name in (" ".join(words[:2]), " ".join(words[:1])):
+        if name in FORMER:
+            raise BotifyError(f"`botify {name}` is `{FORMER[name]}` now")
 
 
 def _fail(message: str) -> None:

@@ -120,16 +120,16 @@ def up(
         int, typer.Option(min=0, help="Number of model learners; each shard has one, the others stand by.")
     ] = 1,
     gateways: Annotated[
-        int, typer.Option(min=1, help="Number of gateways; several share the port, without the dashboard.")
+        int,
+        typer.Option(
+            min=0, help="Number of gateways (REST API, dashboard); several share the port, without dashboard."
+        ),
     ] = 1,
     detach: Annotated[
         bool, typer.Option("--detach/--foreground", help="Return once everything runs, or stay in the foreground.")
     ] = True,
     kafka_port: Port = None,
     redis_port: Port = None,
-    gateway: Annotated[
-        bool, typer.Option("--gateway/--no-gateway", help="Start the REST API and the dashboard.")
-    ] = True,
     gateway_port: Annotated[
         int | None,
         typer.Option(min=0, max=65_535, help=GATEWAY_PORT_HELP, envvar="BOTIFY_GATEWAY_PORT", show_envvar=False),
@@ -144,7 +144,7 @@ def up(
     recommender: Annotated[
         str | None,
         typer.Option(
-            help="For everybody, or for listeners without one from an experiment; see `botify recommenders list`. "
+            help="For everybody, or for listeners without one from an experiment; see `botify models list`. "
             "Default: BOTIFY_RECOMMENDER, the default of the experiments, or next_track."
         ),
     ] = None,
@@ -163,7 +163,7 @@ def up(
     os.environ.update({name: value for name, value in given.items() if value is not None})
     settings = Settings.from_env()
     _check_policy(settings)
-    at = _gateway_port(settings, gateway_port) if gateway else None
+    at = _gateway_port(settings, gateway_port) if gateways else None
     if detach:
         counts = {"workers": workers, "recommenders": recommenders, "learners": learners, "gateways": gateways}
         ports = {"kafka-port": kafka_port, "redis-port": redis_port, "gateway-port": at}
@@ -174,7 +174,7 @@ def up(
     try:
         with running_stack(
             settings.home,
-            programs(workers, recommenders, learners, gateways=gateways if gateway else 0),
+            programs(workers, recommenders, learners, gateways=gateways),
             kafka_port=kafka_port,
             redis_port=redis_port,
             environ={} if at is None else {"BOTIFY_GATEWAY_PORT": str(at)},
@@ -188,21 +188,27 @@ def up(
         say("stopped; `botify up` starts it again with the same data")
 
 
-def down() -> None:
-    """Stop all processes that `botify up` started; the data is kept."""
+def down(
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete topics and state too; datasets and worlds are kept.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --delete: do not ask.")] = False,
+) -> None:
+    """Stop all processes that `botify up` started; the data is kept without --delete."""
     settings = Settings.from_env()
     with progress("stopping"):
         stopped = stop_stack(settings.home)
     say(f"stopped; the data is in {settings.home}" if stopped else f"no stack ran in {settings.home}")
+    if delete:
+        delete_state(settings.home, yes)
 
 
 TOPICS_AND_STATE = ("kafka", "kafka.properties", "valkey", "faust", "cache", "logs", STACK_FILE, ENDED_FILE)
 """What is in the data directory of a stack, without what was imported, generated, exported or remembered."""
 
 
-def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+def delete_state(home: Path, yes: bool) -> None:
     """Delete the topics and the state of a stopped stack; datasets, worlds and other servers' data are kept."""
-    home = Settings.from_env().home
     found = [home / name for name in TOPICS_AND_STATE if (home / name).exists()]
     if not found:
         say(f"no topics and no state in {home}")
@@ -266,7 +272,6 @@ def _up_in_background(
 ) -> None:
     command = [sys.executable, "-c", "from botify.services.cli.main import main; main()", "up", "--foreground"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
-    command += [] if gateway_port else ["--no-gateway"]
     problems: list[str] = []
     with progress("starting Kafka, Valkey and Botify's processes (the first start downloads Kafka)"):
         start_in_background(settings.home, command)

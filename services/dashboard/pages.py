@@ -95,7 +95,7 @@ def show_problem(problem: str) -> None:
 
 def show_no_catalogue(problems: Sequence[str]) -> None:
     """Say that there are no tracks yet, or why they could not be read."""
-    for problem in problems or ["the catalogue is empty: `botify sim run` publishes one; then reload this page"]:
+    for problem in problems or ["the catalogue is empty: `botify sim` publishes one; then reload this page"]:
         show_problem(problem)
 
 

@@ -243,7 +243,7 @@ def _pick(
 
 COLUMNS = ("event_id", "session_id", "user", "track", "fraction", "timestamp_ms")  # in the order of `ListenColumns.of`
 _FIELDS = attrgetter(*COLUMNS)
-NO_LISTENS = "there are no listens to build lists from; run `botify sim run` first"
+NO_LISTENS = "there are no listens to build lists from; run `botify sim` first"
 
 
 def heard_of_topic(settings: Settings) -> ListenColumns:
@@ -287,7 +287,7 @@ def files_of(folder: Path) -> list[Path]:
 
 def _dataset(folder: Path) -> dataset.FileSystemDataset:
     if not folder.is_dir():
-        raise RecommenderError(f"{folder} is not a folder; `botify export --out {folder}` writes one")
+        raise RecommenderError(f"{folder} is not a folder; `botify data export --out {folder}` writes one")
     return dataset.dataset(folder, format="parquet", partitioning="hive")
 
 
@@ -296,7 +296,9 @@ def _refused(folder: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, OSError) as error:
-        raise RecommenderError(f"{folder} is not an export of listens ({error}); `botify export` writes one") from error
+        raise RecommenderError(
+            f"{folder} is not an export of listens ({error}); `botify data export` writes one"
+        ) from error
 
 
 def _columns(batch: pa.RecordBatch) -> ListenColumns:

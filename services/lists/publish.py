@@ -1,4 +1,4 @@
-"""Lists that were made anywhere, as models: the format of `botify lists publish`.
+"""Lists that were made anywhere, as models: the format of `botify models publish`.
 
 A JSON object with `users`, `items` or both::
 

@@ -100,11 +100,11 @@ class Lists:
     def from_bytes(cls, raw: bytes) -> Self:
         """Read what `to_bytes` wrote; the arrays share its memory. Raises `RecommenderError` for other bytes."""
         if len(raw) < _HEADER.size:
-            raise RecommenderError(f"{len(raw)} bytes are not lists; build them again with `botify lists build`")
+            raise RecommenderError(f"{len(raw)} bytes are not lists; `botify models publish` makes new ones")
         magic, n, k = _HEADER.unpack_from(raw)
         if magic != _MAGIC or k < 1 or len(raw) != _HEADER.size + n * (8 + 4 * k):
             raise RecommenderError(
-                f"{len(raw)} bytes that begin with {magic!r} are not lists; build them again with `botify lists build`"
+                f"{len(raw)} bytes that begin with {magic!r} are not lists; `botify models publish` makes new ones"
             )
         keys = np.frombuffer(raw, "<i8", n, _HEADER.size)
         tracks = np.frombuffer(raw, "<i4", n * k, _HEADER.size + 8 * n).reshape(n, k)

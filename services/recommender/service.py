@@ -243,7 +243,7 @@ class RecommenderService:
     def problem(self) -> str | None:
         """Return why the service cannot answer, or None; a `Probe`. All models are read before it joins the group."""
         if not len(self._recommenders.catalogue):
-            return "the catalogue is empty; fill it with `botify world publish` or `botify sim run`"
+            return "the catalogue is empty; fill it with `botify world make --publish` or `botify sim`"
         return self.redis_problem if self.assigned else "the group has not assigned partitions yet"
 
     def _on_assign(self, *_: object) -> None:

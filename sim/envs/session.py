@@ -149,7 +149,7 @@ def environments_of(home: Path, catalogue: Mapping[int, Track]) -> MakeEnvironme
         if _has_tracks(about, catalogue):
             return functools.partial(gymnasium.make, ENV_ID, world=_load(about.parent), disable_env_checker=True)
     raise WorldError(
-        f"no world in {worlds_directory(home)} has the {len(catalogue):,} tracks of the catalogue; `botify sim run` "
+        f"no world in {worlds_directory(home)} has the {len(catalogue):,} tracks of the catalogue; `botify sim` "
         "stores the world that it simulates, on the machine where it runs"
     )
 

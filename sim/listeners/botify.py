@@ -117,8 +117,8 @@ PATIENCE: Final = 3
 MEAN_LENGTH: Final = 20.0  # mean number of tracks after which a session ends for reasons of its own
 
 # Terms of the logit of a skip. They are fitted so that the shares of skips come out as published while `sticky_artist`
-# serves the world `course` (`botify world card --model streaming`): positions in session, and all hours and contexts
-# around the mean that follows. Every third position and every odd hour is interpolated, not fitted.
+# serves the world `course` (`python -m botify.bench.studies card --model streaming`): positions in session, and all
+# hours and contexts around the mean that follows. Every third position and every odd hour is interpolated, not fitted.
 POSITION: Final = {
     1: 0.877, 2: 0.731, 4: 0.685, 5: 0.605, 7: 0.493, 8: 0.449, 10: 0.282,
     11: 0.220, 13: 0.257, 14: 0.253, 16: 0.190, 17: 0.192, 19: 0.196, 20: 0.248,

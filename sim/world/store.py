@@ -60,7 +60,7 @@ def find_world(home: Path, name: str) -> World:
         fitted = [path for path in stored if _dataset_of(path) == name]
         found = sorted(fitted, key=lambda path: path.stat().st_mtime)[-1:]
     if len(found) != 1:
-        names = ", ".join(path.name for path in stored) or "none yet; make one with `botify world generate`"
+        names = ", ".join(path.name for path in stored) or "none yet; make one with `botify world make`"
         how_many = "more than one world has" if found else "no world has"
         raise WorldError(
             f"world {name!r}: {how_many} such a name; there are {', '.join(NAMED)}, "

@@ -75,10 +75,6 @@ def _described(listen: Listen | None) -> str:
     return f"user {listen.user}, track {listen.track}, {utc(listen.timestamp_ms)}, event id {listen.event_id}"
 
 
-app = typer.Typer(
-    help="Inspect and resolve dead letters: messages that were rejected or excluded.", no_args_is_help=True
-)
-
 Reason = Annotated[str | None, typer.Option(help="Only letters whose error class or text contains this.")]
 Topic = Annotated[str | None, typer.Option(help="Only letters from this topic.")]
 Since = Annotated[
@@ -88,8 +84,10 @@ Until = Annotated[str | None, typer.Option(help="Only letters written before thi
 Id = Annotated[str | None, typer.Option("--id", help="Only the letter with this id, as shown by `botify dlq list`.")]
 
 
-@app.command("list")
 def list_letters(
+    id_: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A letter, to show all its fields and headers as JSON.")
+    ] = None,
     reason: Reason = None,
     topic: Topic = None,
     since: Since = None,
@@ -98,8 +96,11 @@ def list_letters(
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of letters to show.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line instead of a table.")] = False,
 ) -> None:
-    """List open letters and the letters of excluded records."""
+    """List open letters and the letters of excluded records, or show one."""
     settings = require_kafka(require_redis(Settings.from_env()))
+    if id_ is not None:
+        _show(settings, id_)
+        return
     states = _states(settings)
     letters = read_letters(settings, _filter(reason, topic, since, until))
     shown, found = _oldest((letter for letter in letters if resolved or str(letter.origin) not in states), limit)
@@ -121,12 +122,8 @@ def list_letters(
         say(f"and {found - len(shown):,} more; --limit shows them")
 
 
-@app.command("show")
-def show(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the letter, as shown by `botify dlq list`.")],
-) -> None:
+def _show(settings: Settings, id_: str) -> None:
     """Show all fields and headers of a letter as JSON."""
-    settings = require_kafka(require_redis(Settings.from_env()))
     letter = next(read_letters(settings, LetterFilter(origin=id_)), None)
     if letter is None:
         raise DeadLetterError(f"there is no dead letter {id_!r}; `botify dlq list --all` names them all")
@@ -135,7 +132,6 @@ def show(
     print_json({**_fields(letter, _states(settings)), **raw})
 
 
-@app.command("redrive")
 def redrive(
     reason: Reason = None,
     topic: Topic = None,
@@ -162,7 +158,6 @@ def redrive(
         raise typer.Exit(1)
 
 
-@app.command("drop")
 def drop(
     reason: Reason = None,
     topic: Topic = None,
@@ -181,9 +176,6 @@ def drop(
     dropped = [letter.origin for letter in read_letters(settings, choice) if str(letter.origin) not in known]
     resolutions.put(ResolutionStatus.DROPPED, dict.fromkeys(dropped, 0))
     say(f"dropped {len(dropped):,} letters")
-
-
-app.command("exclude")(exclude)
 
 
 def _oldest(letters: Iterable[DeadLetter], limit: int) -> tuple[list[DeadLetter], int]:

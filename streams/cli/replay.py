@@ -1,4 +1,4 @@
-"""`botify replay`: state rebuilt next to the live one, and the swap."""
+"""`botify replay` and `botify topics repartition`: state rebuilt next to the live one, and the swap."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Annotated, TypeVar
 
 import typer
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from botify.core.cli import Json, console, print_json, progress, say
@@ -21,7 +22,6 @@ from botify.core.process import tune_gc
 from botify.core.settings import Settings
 from botify.schemas.event_time import parse_speed, utc
 from botify.schemas.registry import codec_of
-from botify.streams.cli.replay_models import models
 from botify.streams.folds.partition import PROJECTIONS
 from botify.streams.replay.repartition import repartition as repartition_to
 from botify.streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources, make_plan, open_sources
@@ -86,8 +86,6 @@ def status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
 _COMPARED = {True: "equal", False: "DIFFERS", None: "no"}
 
 
-app = typer.Typer(help="Rebuild state from the topic next to the live state, and swap them.", no_args_is_help=True)
-
 From = Annotated[
     str, typer.Option("--from", help="First record: earliest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H.")
 ]
@@ -99,24 +97,6 @@ Projections = Annotated[
 ]
 
 
-@app.command("plan")
-def plan(
-    begin: From = "earliest",
-    end: To = "latest",
-    partitions: Partitions = None,
-    projection: Projections = None,
-    as_json: Json = False,
-) -> None:
-    """Show what a replay would read; nothing is touched."""
-    settings = Settings.from_env()
-
-    async def work(sources: ReplaySources) -> Plan:
-        return _plan(sources, begin, end, partitions, projection)
-
-    _show_plan(run_with_sources(settings, work), as_json)
-
-
-@app.command("run")
 def run(
     begin: From = "earliest",
     end: To = "latest",
@@ -161,19 +141,33 @@ def run(
     run_with_sources(settings, work)
 
 
-@app.command("status")
-def status(as_json: Json = False) -> None:
+def status(
+    gc: Annotated[bool, typer.Option("--gc", help="First delete namespaces that are no longer needed.")] = False,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="With --gc: also the one kept for --back and those that were never swapped in."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """List all namespaces with their role, progress and lag."""
-    found = run_with_sources(Settings.from_env(), read_status)
+    settings = Settings.from_env()
+    if everything and not gc:
+        raise ReplayError("--all says what --gc deletes; add --gc")
+    if gc:
+        gone = run_with_sources(settings, lambda sources: collect(sources, everything=everything))
+        say(f"removed {', '.join(gone)}" if gone else "nothing to remove", Console(stderr=True))
+    found = run_with_sources(settings, read_status)
     if as_json:
         print_json([asdict(one) for one in found])
     else:
         console.print(status_table(found))
 
 
-@app.command("swap")
 def swap(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the namespace, as shown by `botify replay status`.")],
+    id_: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Id of the namespace, as shown by `botify replay status`.")
+    ] = None,
+    back: Annotated[bool, typer.Option("--back", help="Instead of ID: to the namespace that was live before.")] = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -182,14 +176,16 @@ def swap(
     ] = False,
 ) -> None:
     """Wait until a namespace has caught up and make it live; workers and readers switch within a second."""
+    if (id_ is None) != back:
+        raise ReplayError("name the namespace, as `botify replay status` does, or give --back, not both")
+    if id_ is None:
+        _swap_back()
+        return
     former = run_with_sources(Settings.from_env(), lambda sources: swap_to(sources, id_, force=force))
-    say(f"{id_} is live; `botify replay rollback` goes back to {former}")
+    say(f"{id_} is live; `botify replay swap --back` goes back to {former}")
 
 
-@app.command("rollback")
-def rollback() -> None:
-    """Wait until the previous live namespace has caught up, and make it live again."""
-
+def _swap_back() -> None:
     async def work(sources: ReplaySources) -> tuple[str, int]:
         namespace = await roll_back(sources)
         record = await NamespaceRecords(sources.redis, sources.settings.topic_prefix).find(namespace)
@@ -201,19 +197,6 @@ def rollback() -> None:
         say(f"it was begun before {excluded:,} listens were excluded, and may have them")
 
 
-@app.command("gc")
-def gc(
-    everything: Annotated[
-        bool,
-        typer.Option("--all", help="Include the namespace kept for rollback and those that were never swapped in."),
-    ] = False,
-) -> None:
-    """Delete namespaces that are no longer needed."""
-    gone = run_with_sources(Settings.from_env(), lambda sources: collect(sources, everything=everything))
-    say(f"removed {', '.join(gone)}" if gone else "nothing to remove")
-
-
-@app.command("repartition")
 def repartition(
     to: Annotated[int, typer.Option(min=2, help="Number of partitions: a multiple of the present number.")],
     rate: Annotated[float | None, typer.Option(min=1.0, help="Maximum number of copies per second.")] = None,
@@ -234,9 +217,6 @@ def repartition(
             f"{moved.copied:,} listens in {moved.seconds:.1f} s, left out {moved.left_out:,} dead letters; "
             f"listens waited for {moved.waited_s:.2f} s"
         )
-
-
-app.command("models")(models)
 
 
 def _plan(

@@ -1,4 +1,4 @@
-"""`botify verify` and `botify snapshot`: the state compared with the topic, and in a file."""
+"""`botify verify`, `botify replay save` and `load`: the state compared with the topic, and in a file."""
 
 from __future__ import annotations
 
@@ -87,10 +87,6 @@ def _text(value: bytes | float | None) -> str:
     return value.hex() if isinstance(value, bytes) else repr(value)
 
 
-app = typer.Typer(help="Save the state to a file, and load it.", no_args_is_help=True)
-
-
-@app.command("save")
 def save(
     file: Annotated[Path, typer.Argument(help="File to write; an existing file is replaced.")],
     namespace: Annotated[str | None, typer.Option(help="Namespace to save; default: the live one.")] = None,
@@ -100,9 +96,8 @@ def save(
     say(f"{file}: the state after {sum(reached.values()):,} records, {file.stat().st_size / 1e6:,.1f} MB")
 
 
-@app.command("load")
 def load(
-    file: Annotated[Path, typer.Argument(help="File that `botify snapshot save` wrote.")],
+    file: Annotated[Path, typer.Argument(help="File that `botify replay save` wrote.")],
     other_topic: Annotated[
         bool,
         typer.Option("--other-topic", help="Load even if the topic that the state was folded from no longer exists."),

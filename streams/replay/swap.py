@@ -266,7 +266,7 @@ async def former_and_live(redis: Any, prefix: str) -> tuple[str, str]:
     former = await former_namespaces(redis, prefix)
     if not former:
         raise ReplayError(
-            "there is no former namespace to roll back to: none was swapped in, or `replay gc` removed it"
+            "there is no former namespace to roll back to: none was swapped in, or `replay status --gc` removed it"
         )
     return former[-1], await live_namespace(redis, prefix)
 

@@ -84,7 +84,7 @@ def loaded(settings: Settings) -> Settings:
 
 def replay(settings: Settings) -> dict[str, Any]:
     """Run the command in a process of its own, as operators do."""
-    command = [sys.executable, "-c", "from botify.streams.cli.replay import app; app()", "run", "--json"]
+    command = [sys.executable, "-m", "botify.services.cli", "replay", "run", "--json"]
     done = subprocess.run(  # noqa: S603 - our own command
         command, env={**os.environ, **settings.to_env()}, stdout=subprocess.PIPE, check=True, timeout=300
     )

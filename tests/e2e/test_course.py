@@ -37,7 +37,7 @@ def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
     own = {"BOTIFY_HOME": str(home / "home"), "TMPDIR": str(home / "tmp"), "COLUMNS": "120"}
     assert CACHE_DIR in kept
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "botify.services.cli", "course", "grade", "--world", "small", *arguments],
+        [sys.executable, "-m", "botify.bench.studies", "grade", "--world", "small", *arguments],
         cwd=home,
         env={**kept, **own},
         stdout=subprocess.PIPE,

@@ -27,7 +27,7 @@ def test_the_demo_prints_the_table_and_leaves_nothing_running(tmp_path: Path) ->
 
 
 def test_a_wrong_setting_is_one_clear_message(tmp_path: Path) -> None:
-    done = _botify(tmp_path, "topics", "list", BOTIFY_PARTITIONS="many")
+    done = _botify(tmp_path, "topics", "create", BOTIFY_PARTITIONS="many")
     assert done.returncode == 1
     assert done.stderr.strip() == "error: BOTIFY_PARTITIONS: 'many' is not a whole number of 1 or more"
 

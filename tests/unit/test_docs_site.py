@@ -56,7 +56,7 @@ def test_the_reference_has_every_setting_and_every_command() -> None:
     assert set(own) <= {*variables, "BOTIFY_HOME"}
     assert {f"BOTIFY_GATEWAY_{field.name.upper()}" for field in fields(GatewayOptions)} <= set(variables)
     commands = re.findall(r"^## (botify .+)$", reference.commands_page(), re.MULTILINE)
-    assert {"botify up", "botify experiment decide", "botify lists publish"} <= set(commands)
+    assert {"botify up", "botify experiment decide", "botify models publish"} <= set(commands)
     assert str(ROOT) not in reference.commands_page()
 
 

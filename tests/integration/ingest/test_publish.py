@@ -14,7 +14,6 @@ import pytest
 from typer.testing import CliRunner
 
 from botify.core.settings import Settings
-from botify.ingest.cli import app
 from botify.ingest.importing import Request, import_dataset
 from botify.ingest.model import DatasetError
 from botify.ingest.reading import Dataset
@@ -22,6 +21,7 @@ from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
+from botify.services.cli.main import build_cli
 from botify.streams.folds.popularity import HALF_LIVES_MS
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
@@ -61,7 +61,9 @@ def dataset(settings: Settings, tmp_path: Path) -> Dataset:
 
 
 def publish(settings: Settings, *arguments: str) -> str:
-    result = CliRunner(env=settings.to_env()).invoke(app, ["publish", "d", *arguments], catch_exceptions=False)
+    result = CliRunner(env=settings.to_env()).invoke(
+        build_cli("data"), ["data", "publish", "d", *arguments], catch_exceptions=False
+    )
     return result.stdout
 
 
@@ -117,7 +119,7 @@ def test_a_row_of_next_year_is_a_dead_letter_and_not_first(settings: Settings, t
     import_dataset(
         settings.home, "d", Request("csv", str(tmp_path / "log.csv"), {"user": "u", "item": "i", "time": "t"})
     )
-    result = CliRunner(env=settings.to_env()).invoke(app, ["publish", "d"])
+    result = CliRunner(env=settings.to_env()).invoke(build_cli("data"), ["data", "publish", "d"])
     assert result.exit_code == 1
     assert "2 tracks and 61 listens published" in result.stdout
     assert "1 of these listens are dead letters" in result.stderr
@@ -141,7 +143,9 @@ def test_a_corrected_log_replaces_only_after_a_reset_and_doubles_only_when_told(
     assert "0 tracks and 0 listens published" in publish(settings)  # the same events, so nothing is new
     log.write_text(log.read_text().replace(",0.0,", ",0.9,"))
     import_dataset(settings.home, "d", request, force=True)
-    with pytest.raises(DatasetError, match=r"holds dataset 'd' as it was imported before.*`botify reset`.*--append"):
+    with pytest.raises(
+        DatasetError, match=r"holds dataset 'd' as it was imported before.*`botify down --delete`.*--append"
+    ):
         publish(settings)
     assert len(listens_of(settings)) == 3000
     assert "0 tracks and 3,000 listens published" in publish(settings, "--append")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import typer
 from confluent_kafka import Producer
 from typer.testing import CliRunner
 
@@ -15,9 +14,7 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation
 from botify.schemas.topics import Topics
-from botify.streams.cli import replay
-from botify.streams.cli.dlq import app as dlq
-from botify.streams.cli.state import verify
+from botify.services.cli.main import build_cli
 from botify.streams.dlq.exclude import erase_listener
 from botify.streams.dlq.letters import read_letters
 from botify.streams.verify import verify as verify_state
@@ -39,10 +36,7 @@ from tests.support import (
 
 TRACKS, HOSTILE = 100, 210
 CODEC = Codec()
-cli = typer.Typer()
-cli.command("verify")(verify)
-for name, group in (("replay", replay.app), ("dlq", dlq)):
-    cli.add_typer(group, name=name)
+cli = build_cli()
 
 
 def botify(settings: Settings, *arguments: str, status: int = 0) -> str:

@@ -93,7 +93,10 @@ def test_a_file_that_the_manifest_does_not_name_does_not_count(tmp_path: Path) -
 
 
 def test_what_is_no_export_of_listens_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AnalyticsError, match="is not an export of listens; `botify export"), open_listens(tmp_path):
+    with (
+        pytest.raises(AnalyticsError, match="is not an export of listens; `botify data export"),
+        open_listens(tmp_path),
+    ):
         pass
     write(tmp_path / "empty", [])
     with pytest.raises(AnalyticsError, match="no listens yet"), open_listens(tmp_path / "empty"):

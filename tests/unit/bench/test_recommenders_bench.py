@@ -20,6 +20,7 @@ from botify.bench.random_log import lists_for
 from botify.bench.report import CONTROL, Since, draw_drift, drift_figures, drift_table, rows_of, windows_since
 from botify.bench.simulated import Measured, measure
 from botify.bench.yardsticks import ORACLE, SCENE
+from botify.services.cli.main import build_cli
 from botify.services.experiments import load_experiments
 from botify.sim.listeners.changing import SHIFT_PERIOD_MS
 from botify.sim.loop import RunResult
@@ -149,8 +150,8 @@ def test_the_command_records_figures(tmp_path: Path, monkeypatch: pytest.MonkeyP
     world = {"settings": settings, "name": WORLD.name, "directory": stored}[kind]
     recorded: dict[str, Mapping[str, Any]] = {}
     monkeypatch.setattr(botify.bench.cli, "record_command", recorded.update)
-    arguments = ["--only", "random", "--sessions", 100, "--jobs", 1, "--world", world, "--record", "trial", "--json"]
-    run = CliRunner().invoke(botify.bench.cli.app, ["recommenders", *map(str, arguments)])
+    arguments = ["random", "--sessions", 100, "--jobs", 1, "--world", world, "--record", "trial", "--json"]
+    run = CliRunner().invoke(build_cli("bench"), ["bench", *map(str, arguments)])
     assert run.exit_code == 0, run.output
     assert recorded["trial"].keys() == {"random", CONTROL}
     found = recorded["trial"]["random"]
@@ -160,8 +161,8 @@ def test_the_command_records_figures(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_recommender_that_is_none_is_named() -> None:
-    run = CliRunner().invoke(botify.bench.cli.app, ["recommenders", "--only", "mix,sticky"])
+    run = CliRunner().invoke(build_cli("bench"), ["bench", "mix,sticky"])
     assert isinstance(run.exception, botify.bench.cli.BenchError)
     assert str(run.exception).startswith("unknown recommender 'sticky'; choose from random, ")
-    online = CliRunner().invoke(botify.bench.cli.app, ["online", "--treatments", ORACLE])
+    online = CliRunner().invoke(build_cli("bench"), ["bench", ORACLE, "--online"])
     assert str(online.exception).startswith("unknown recommender 'oracle'; choose from random, ")

@@ -16,6 +16,7 @@ from botify.bench import record as record_program
 from botify.bench.cli import measurable
 from botify.bench.figures import FigureError, pages
 from botify.bench.record import COMMANDS, command_of, evaluate_command_of, quality, values_of
+from botify.bench.studies import app as studies
 from botify.services.cli.main import build_cli
 
 TABLE = "botify evaluate ml --protocol prequential --recommenders ours,ease,als --baseline ease --seeds 5"
@@ -46,10 +47,11 @@ def test_every_quoted_group_has_a_command() -> None:
 
 @pytest.mark.parametrize("group", COMMANDS)
 def test_the_commands_exist(group: str) -> None:
-    name, of, *options = command_of(group)
-    command = get_command(build_cli()).commands[name].commands[of]  # type: ignore[attr-defined]
+    _, module, name, *options = command_of(group)
+    cli = build_cli("bench") if module == "botify.services.cli" else studies
+    command = get_command(cli).commands[name]  # type: ignore[attr-defined]
     given, _, _ = command.make_parser(command.context_class(command)).parse_args(list(options))
-    assert {*(given.get("only") or "mix").split(","), given.get("recommender", "mix")} <= set(measurable())
+    assert {*(given.get("recommenders") or "mix").split(","), given.get("recommender", "mix")} <= set(measurable())
 
 
 @pytest.mark.parametrize(("argument", "words"), [("--help", "quality_online_1, "), ("mine", "error: unknown group")])
@@ -68,11 +70,13 @@ def test_a_failure_does_not_keep_the_others_from_running(monkeypatch: pytest.Mon
     def run(command: list[str], *, check: bool) -> SimpleNamespace:
         assert command[0] == sys.executable
         assert not check
-        ran.append(command[3:])
+        ran.append(command[1:])
         return SimpleNamespace(returncode=int("2022" in command))
 
     monkeypatch.setattr(subprocess, "run", run)
-    with pytest.raises(FigureError, match="ended with an error: botify course grade --recommender mix --edition 2022"):
+    with pytest.raises(
+        FigureError, match=r"ended with an error: python -m botify.bench.studies grade --recommender mix --edition 2022"
+    ):
         quality()
     assert ran == [command_of(group) for group in COMMANDS]
     ran.clear()

@@ -61,7 +61,7 @@ def test_a_dataset_is_evaluated(home: Path) -> None:
 
 def test_a_peer_that_takes_too_long_is_a_row_that_says_so(home: Path) -> None:
     file = home / "figures.json"
-    chosen = "--recommenders", "toppop,ease", "--seeds", "1", "--peer-minutes", "0"
+    chosen = "--recommenders", "toppop,ease", "--seeds", "1", "--set", "peer_minutes=0"
     result = run("ratings", *chosen, "--json", str(file))
     assert result.exit_code == 0, result.output
     assert "ease: left out, took more than 0 minutes" in result.stdout
@@ -106,11 +106,11 @@ def test_validation_figures_say_so_and_settings_take_untuned_away(home: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recommenders", "toppop,indexed", "--through-kafka"], "'indexed' serves lists of a batch job"),
+        (["--recommenders", "toppop,indexed", "--through", "kafka"], "'indexed' serves lists of a batch job"),
         (["--recommenders", ","], "name at least one"),
-        (["--recommenders", "toppop,ease", "--through-kafka"], "'ease' is not served"),
+        (["--recommenders", "toppop,ease", "--through", "kafka"], "'ease' is not served"),
         (["--recommenders", "toppop", "--set", "ease.l2=1"], "is of none of the recommenders toppop"),
-        (["--recommenders", "ease", "--set", "ease.l2=x"], "is not of the form peer.name=number"),
+        (["--recommenders", "ease", "--set", "ease.l2=x"], "is not NAME=NUMBER"),
     ],
 )
 def test_what_cannot_be_run_is_refused_first(home: Path, arguments: list[str], message: str) -> None:

@@ -60,12 +60,17 @@ def test_what_cannot_be_decided_is_refused(ran: Path, name: str, why: str) -> No
 
 
 def test_results_have_segments_quantiles_and_ratios(ran: Path) -> None:
-    found = json.loads(
-        run(ran, "results", "A", "--segment", "returning", "--quantile", "0.9", "--ratio", "--json").stdout
-    )
+    more = "--metric", "quantile:0.9", "--metric", "ratio"
+    found = json.loads(run(ran, "results", "A", "--segment", "returning", *more, "--json").stdout)
     assert list(found["segments"]) == ["returning"]
     metrics = [effect["metric"] for effect in found["segments"]["returning"]["effects"]]
     assert metrics[-3:] == ["time_per_session", "p90_mean_time_per_session", "p90_mean_request_latency"]
     printed = run(ran, "results", "A", "--segment", "returning").stdout
     assert printed.splitlines()[0] == "returning"
     assert "read them as questions" in printed
+
+
+@pytest.mark.parametrize("metric", ["retention:0", "retention:x", "quantile:1", "p90", ""])
+def test_a_metric_that_there_is_not_is_refused(ran: Path, metric: str) -> None:
+    with pytest.raises(AnalyticsError, match="is none of retention:DAYS"):
+        run(ran, "results", "A", "--metric", metric)

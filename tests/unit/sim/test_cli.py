@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-import botify.sim.cli
-import botify.sim.world.cli
 from botify.core.errors import LoadError, SpeedError
+from botify.services.cli.main import build_cli
 from botify.sim import SimulationError
 
 runner = CliRunner()
@@ -25,8 +23,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def invoke(app: typer.Typer, *arguments: object) -> str:
-    result = runner.invoke(app, [str(argument) for argument in arguments])
+def invoke(*arguments: object) -> str:
+    result = runner.invoke(build_cli(str(arguments[0])), [str(argument) for argument in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -35,14 +33,14 @@ def invoke(app: typer.Typer, *arguments: object) -> str:
 
 @pytest.fixture
 def world(home: Path) -> str:
-    invoke(botify.sim.world.cli.app, "generate", "--config", home / "small.toml")
+    invoke("world", "make", "--config", home / "small.toml")
     (directory,) = (home / "worlds").iterdir()
     return directory.name
 
 
 def test_a_world_is_generated_listed_and_played(home: Path, world: str) -> None:
-    assert world in invoke(botify.sim.world.cli.app, "list")
-    output = invoke(botify.sim.cli.app, "run", "--agent", "dummy", "--world", world, "--sessions", 50)
+    assert world in invoke("world", "make", "--world", world)
+    output = invoke("sim", "--agent", "dummy", "--world", world, "--sessions", 50)
     assert "tracks per session" in output
 
 
@@ -50,15 +48,14 @@ def test_botifys_files_are_imported(home: Path) -> None:
     tracks, users = home / "tracks.json", home / "users.json"
     tracks.write_text("".join(json.dumps({"track": t, "artist": "a", "title": "t"}) + "\n" for t in range(20)))
     users.write_text(json.dumps({"user": 0, "interests": [1, 2, 3]}) + "\n")
-    output = invoke(botify.sim.world.cli.app, "import", "--tracks", tracks, "--users", users)
+    output = invoke("world", "make", "--tracks", tracks, "--users", users)
     assert "20 tracks of 1 artists, 1 listeners" in output
 
 
 def test_days_and_models_and_shards_are_options(world: str) -> None:
     for model in ("drifting", "trending", "shifting", "fatigue", "streaming"):
         output = invoke(
-            botify.sim.cli.app,
-            "run",
+            "sim",
             "--agent",
             "dummy",
             "--world",
@@ -67,8 +64,8 @@ def test_days_and_models_and_shards_are_options(world: str) -> None:
             2,
             "--model",
             model,
-            "--shard",
-            "1/2",
+            "--set",
+            "shard=1/2",
         )
         assert "sessions" in output
 
@@ -77,14 +74,16 @@ def test_days_and_models_and_shards_are_options(world: str) -> None:
     ("arguments", "message"),
     [
         (["--speed", "fast"], "neither max nor a number"),
-        (["--shard", "2/2"], "index/count"),
+        (["--set", "shard=2/2"], "index/count"),
         (["--start", "tomorrow"], "must be a time"),
         (["--start", "1969-01-01"], "must not be before 1970"),
-        (["--users", "500"], "users = 500 must be at most 40"),
+        (["--set", "users=500"], "users = 500 must be at most 40"),
         (["--model", "nobody"], "listener model"),
         (["--sessions", "0"], "greater than 0"),
         (["--speed", "nan"], "neither max nor a number"),
-        (["--seconds", "inf"], "greater than 0 and finite"),
+        (["--set", "seconds=inf"], "greater than 0 and finite"),
+        (["--set", "users=many"], "'many' is not a number"),
+        (["--set", "sessions=1"], "with a name of users, in_flight"),
         (["--seed", str(2**63)], "64 bits"),
         (["--agent", "collections:Counter"], "does not take catalogue, seed"),
         (["--model", "math:sqrt"], "does not take world, seed"),
@@ -93,4 +92,4 @@ def test_days_and_models_and_shards_are_options(world: str) -> None:
 )
 def test_options_that_cannot_be_met_are_one_message(world: str, arguments: list[str], message: str) -> None:
     with pytest.raises((LoadError, SimulationError, SpeedError), match=message):
-        invoke(botify.sim.cli.app, "run", "--agent", "dummy", "--world", world, *arguments)
+        invoke("sim", "--agent", "dummy", "--world", world, *arguments)

@@ -6,22 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
 from botify.core.settings import Settings
 from botify.schemas.events import RampStep
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
-from botify.services.cli.experiments import list_experiments, show
+from botify.services.cli.main import build_cli
 from botify.services.dashboard.readers import experiments_reader
 from botify.services.errors import ExperimentError
 from botify.services.stack.ports import find_free
 from tests.support import eventually, make_listens, produce, produce_raw
-
-APP = typer.Typer()
-APP.command("list")(list_experiments)
-APP.command("show")(show)
 
 DECLARED = """
 [[experiment]]
@@ -57,7 +52,9 @@ def declared(settings: Settings, tmp_path: Path) -> Settings:
 
 
 def run(settings: Settings, *arguments: str) -> Result:
-    return CliRunner().invoke(APP, arguments, env={**settings.to_env(), "COLUMNS": "160"})
+    return CliRunner().invoke(
+        build_cli("experiment"), ["experiment", *arguments], env={**settings.to_env(), "COLUMNS": "160"}
+    )
 
 
 def cells(result: Result, first: str) -> list[str]:
@@ -80,7 +77,7 @@ def test_an_experiment_is_shown_with_the_listeners_it_had(declared: Settings) ->
     produce(declared, topic, [listen._replace(treatments=treated[listen.user]) for listen in listens])
     produce_raw(declared, topic, [(b"1", b"rubbish")])
     counts = {name: sum(treated[listen.user].get("MIX") == name for listen in listens) for name in ("C", "T1", "GONE")}
-    shown = run(declared, "show", "MIX")
+    shown = run(declared, "list", "MIX")
     assert "MIX: salt 'MIX', 4 buckets, layer ranking, traffic 40.0%" in shown.output
     assert cells(shown, "C") == ["C", "random", "25.0%", "2", "50.0%", str(counts["C"])]
     assert cells(shown, "T1") == ["T1", "mix", "75.0%", "1", "25.0%", str(counts["T1"])]
@@ -97,7 +94,7 @@ def test_how_far_a_ramp_is_is_said(settings: Settings, tmp_path: Path) -> None:
     assert cells(run(ramped, "list"), "A")[:4] == ["A", "-", "ramp:", "10.0%"]
     (about,) = json.loads(run(ramped, "list", "--json").stdout)["experiments"]
     assert (about["traffic"], about["ramp"]["reason"]) == (0.1, "nothing is worse")
-    shown = run(ramped, "show", "A").output
+    shown = run(ramped, "list", "A").output
     assert "traffic ramp: 10.0%" in shown
     assert "ramp: nothing is worse" in shown
     reader = experiments_reader(ramped, codec)  # what the dashboard shows
@@ -112,6 +109,6 @@ def test_how_far_a_ramp_is_is_said(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_an_experiment_that_is_not_declared_is_named(declared: Settings) -> None:
-    shown = run(declared, "show", "NONE")
+    shown = run(declared, "list", "NONE")
     assert isinstance(shown.exception, ExperimentError)
     assert "does not declare experiment 'NONE'; it declares MIX, AA, ALL, NEVER" in str(shown.exception)

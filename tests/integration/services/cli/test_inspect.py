@@ -36,9 +36,8 @@ def folded(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Setti
 
 
 def test_topics_are_made_and_listed(settings: Settings) -> None:
-    assert "all topics exist" in botify(settings, "topics", "create").output
     produce(settings, Topics.of(settings).listens.name, make_listens(7, users=3, tracks=3))
-    listed = botify(settings, "topics", "list")
+    listed = botify(settings, "topics", "create")
     assert listed.exit_code == 0
     for topic in Topics.of(settings).all():
         lines = [line for line in listed.output.splitlines() if topic.name in line]
@@ -48,23 +47,23 @@ def test_topics_are_made_and_listed(settings: Settings) -> None:
 
 def test_what_is_shown_as_a_table_is_there_as_json(folded: Settings) -> None:
     listens = [listen for listen in make_listens(300, users=20, tracks=50, seed=1) if listen.user == 3]
-    user = json.loads(botify(folded, "inspect", "user", "3", "--json").stdout)
+    user = json.loads(botify(folded, "inspect", "3", "--json").stdout)
     assert (user["listens"], user["number"]) == (len(listens), 3)
     newest = user["last_listens"][0]
     assert (newest["track"], newest["title"]) == (listens[-1].track, f"track {listens[-1].track}")
-    popular = json.loads(botify(folded, "inspect", "popular", "--count", "5", "--json").stdout)
+    popular = json.loads(botify(folded, "inspect", "--count", "5", "--json").stdout)
     assert [one["listens"] for one in popular] == sorted((one["listens"] for one in popular), reverse=True)
-    topics = {one["topic"]: one for one in json.loads(botify(folded, "topics", "list", "--json").stdout)}
+    topics = {one["topic"]: one for one in json.loads(botify(folded, "topics", "create", "--json").stdout)}
     assert topics[Topics.of(folded).listens.name]["records"] == 300
 
 
-def test_topics_that_are_missing_are_shown_as_such(settings: Settings) -> None:
-    listed = botify(settings.with_(topic_prefix=f"{settings.topic_prefix}-no"), "topics", "list")
-    assert listed.output.count("not created") == len(Topics.of(settings).all())
+def test_topics_that_are_missing_are_made(settings: Settings) -> None:
+    listed = botify(settings.with_(topic_prefix=f"{settings.topic_prefix}-no"), "topics", "create", "--json")
+    assert {one["records"] for one in json.loads(listed.stdout)} == {0}
 
 
 def test_a_listener_is_shown_with_the_last_listens(folded: Settings) -> None:
-    shown = botify(folded, "inspect", "user", "3")
+    shown = botify(folded, "inspect", "3")
     listens = [listen for listen in make_listens(300, users=20, tracks=50, seed=1) if listen.user == 3]
     assert f"listener 3: {len(listens)} listens" in shown.output
     assert listens[-1].session_id in shown.output
@@ -82,19 +81,19 @@ def test_external_ids_are_shown_and_accepted(folded: Settings) -> None:
     pq.write_table(
         pa.table({"id": range(20), "external_id": [f"u{n}" for n in range(20)]}), directory / "users.parquet"
     )
-    shown = botify(folded.with_(dataset="mine"), "inspect", "user", "u3").output
+    shown = botify(folded.with_(dataset="mine"), "inspect", "u3").output
     listens = [listen for listen in make_listens(300, users=20, tracks=50, seed=1) if listen.user == 3]
     assert f"listener u3 (number 3): {len(listens)} listens" in shown
     assert f"spotify:{listens[-1].track} " in next(line for line in shown.splitlines() if line.startswith("│"))
-    assert "spotify:" in botify(folded, "inspect", "popular").output
+    assert "spotify:" in botify(folded, "inspect").output
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["inspect", "user", "4711"], "listener 4711 has no listens"),
-        (["inspect", "popular"], "has no listens yet; `botify sim run` simulates some"),
-        (["inspect", "popular", "--half-life", "2d"], "half-life '2d' is not one of 1h, 1d, 30d"),
+        (["inspect", "4711"], "listener 4711 has no listens"),
+        (["inspect"], "has no listens yet; `botify sim` simulates some"),
+        (["inspect", "--half-life", "2d"], "half-life '2d' is not one of 1h, 1d, 30d"),
     ],
 )
 def test_what_cannot_be_shown_says_why(settings: Settings, arguments: list[str], why: str) -> None:
@@ -105,4 +104,4 @@ def test_what_cannot_be_shown_says_why(settings: Settings, arguments: list[str],
 def test_no_redis_is_one_clear_message(settings: Settings) -> None:
     nowhere = settings.with_(redis_url="redis://127.0.0.1:1/0")
     with pytest.raises(RedisUnreachableError, match=r"no Redis listens .*`botify up` or set REDIS_URL"):
-        raise botify(nowhere, "inspect", "user", "1").exception or AssertionError("it did not fail")
+        raise botify(nowhere, "inspect", "1").exception or AssertionError("it did not fail")

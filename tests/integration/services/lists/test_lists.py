@@ -17,7 +17,7 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest, SlateRequest
 from botify.schemas.models import ModelReader
 from botify.schemas.topics import Topics
-from botify.services.cli.lists import app
+from botify.services.cli.main import build_cli
 from botify.services.lists.build import heard_of_parquet, heard_of_topic
 from botify.services.recommender.__main__ import build_service
 from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, lists_of
@@ -43,7 +43,7 @@ treatments = [{ name = "C", recommender = "contextual" }, { name = "T1", recomme
 
 
 def build(settings: Settings, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["build", *arguments], env=settings.to_env())
+    return CliRunner().invoke(build_cli("models"), ["models", "publish", *arguments], env=settings.to_env())
 
 
 def answers_to(settings: Settings, prefix: str, track: int) -> list[Recommendation]:
@@ -122,7 +122,7 @@ def test_an_engine_wants_files(settings: Settings) -> None:
 @pytest.mark.parametrize("arguments", [[], ["--from-topic", "--data", "x"]])
 def test_it_wants_to_know_where_the_listens_are(settings: Settings, arguments: list[str]) -> None:
     refused = build(settings, *arguments)
-    assert "choose the source of listens" in str(refused.exception)
+    assert "choose one source" in str(refused.exception)
 
 
 LISTENER = 42
@@ -135,7 +135,7 @@ def test_lists_made_anywhere_are_served_and_an_empty_slate_is_no_track(settings:
     file.write_text(json.dumps({"users": {str(LISTENER): ["t17", "t4"]}, "items": {"t17": ["t4", "lost"]}}))
     settings, topics = settings.with_(experiments=experiments), Topics.of(settings)
     produce(settings, topics.catalogue.name, [one._replace(external_id=f"t{one.track}") for one in make_tracks(100)])
-    told = CliRunner().invoke(app, ["publish", str(file), "--json"], env=settings.to_env())
+    told = CliRunner().invoke(build_cli("models"), ["models", "publish", str(file), "--json"], env=settings.to_env())
     assert (told.exit_code, json.loads(told.stdout)["unknown"]) == (0, ["lost"]), told.output
 
     def request(number: int, filters: list[str]) -> RecommendationRequest:

@@ -303,7 +303,7 @@ def figures(service: RecommenderService) -> dict[tuple[str, str], float]:
 def test_models_that_came_before_the_catalogue_serve_from_the_first_answer_on(settings: Settings) -> None:
     publish_learned(settings, make_tracks(TRACKS))
     with in_this_process(settings, 'default = "fism"') as service:
-        assert "the catalogue is empty; fill it with `botify world publish`" in (service.problem() or "")
+        assert "the catalogue is empty; fill it with `botify world make --publish`" in (service.problem() or "")
         write_catalogue(settings, TRACKS)
         steps_until(service, lambda: service.problem() is None)
         ask(settings, requests(200))

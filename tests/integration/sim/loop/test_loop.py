@@ -57,10 +57,17 @@ def sessions_of(listens: Sequence[tuple[int, Listen]]) -> dict[str, list[Listen]
 
 
 def start_run(settings: Settings, world_directory: Path, run_id: str) -> subprocess.Popen[str]:
-    """Start `botify sim run` without an end."""
-    run = [sys.executable, "-c", "from botify.sim.cli import app; app()", "run", "--world", str(world_directory)]
+    """Start `botify sim` without an end."""
+    run = [
+        sys.executable,
+        "-c",
+        "from botify.services.cli.main import main; main()",
+        "sim",
+        "--world",
+        str(world_directory),
+    ]
     return subprocess.Popen(  # noqa: S603 (our own command)
-        [*run, "--in-flight", "40", "--run-id", run_id],
+        [*run, "--set", "in_flight=40", "--set", f"run_id={run_id}"],
         env=os.environ | settings.to_env() | {"COLUMNS": "200"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -6,7 +6,6 @@ import json
 import time
 
 import pytest
-import typer
 from confluent_kafka.admin import AdminClient, NewTopic
 from typer.testing import CliRunner, Result
 
@@ -16,20 +15,15 @@ from botify.core.kafka.config import common_config
 from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
+from botify.services.cli.main import build_cli
 from botify.services.stack.ports import find_free
-from botify.streams.cli import replay, state
-from botify.streams.cli.dlq import app
-from botify.streams.cli.state import verify
 from botify.streams.dlq.letters import DeadLetterError
 from botify.streams.replay.sources import ReplayError
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import default_namespace, partition_key
 from tests.integration.streams.listens import BAD_VALUE, fold_live, write_catalogue, write_listens
 
-cli = typer.Typer()
-cli.command("verify")(verify)
-for name, group in (("replay", replay.app), ("dlq", app), ("snapshot", state.app)):
-    cli.add_typer(group, name=name)
+cli = build_cli()
 
 
 def botify(settings: Settings, *arguments: str, status: int = 0) -> Result:
@@ -52,7 +46,7 @@ def test_verify_says_what_it_compared_and_fails_on_a_difference(folded: Settings
 def test_without_kafka_commands_say_so_within_seconds(settings: Settings) -> None:
     nowhere = settings.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
     began_s = time.monotonic()
-    for command in ("verify", "replay plan", "replay status", "replay models", "snapshot save file", "dlq list"):
+    for command in ("verify", "replay run --dry-run", "replay status", "replay models", "replay save file", "dlq list"):
         with pytest.raises(NoBrokerError, match=r"no Kafka listens at .*`botify up`"):
             botify(nowhere, *command.split())
     assert time.monotonic() - began_s < 20.0  # each waited for half a minute
@@ -72,8 +66,8 @@ def test_from_replay_to_swap_to_rollback(folded: Settings) -> None:
     roles = [one["role"] for one in json.loads(botify(folded, "replay", "status", "--json").stdout)]
     assert roles == ["former", "live"]
     assert done["id"] in botify(folded, "replay", "status").output
-    assert "is live again" in botify(folded, "replay", "rollback").output
-    assert done["namespace"] in botify(folded, "replay", "gc", "--all").output
+    assert "is live again" in botify(folded, "replay", "swap", "--back").output
+    assert done["namespace"] in botify(folded, "replay", "status", "--gc", "--all").output
 
 
 def test_records_are_copied_as_they_are(folded: Settings) -> None:
@@ -112,7 +106,7 @@ def test_letters_from_list_to_redrive_and_drop(settings: Settings) -> None:
     ]
     rubbish = [letter for letter in listed if letter["reason"] == "DecodeError"]
     assert len(rubbish) == 2
-    shown = json.loads(botify(settings, "dlq", "show", rubbish[0]["id"]).stdout)
+    shown = json.loads(botify(settings, "dlq", "list", rubbish[0]["id"]).stdout)
     assert (shown["value_hex"], shown["state"]) == (BAD_VALUE.hex(), "open")
     fit = len(listed) - 2
     assert f"would bring back {fit} letters" in botify(settings, "dlq", "redrive", "--dry-run").output
@@ -138,7 +132,7 @@ def test_exclusions_from_dry_run_to_redrive_and_drop(folded: Settings) -> None:
     first, second = listed[0]["id"], listed[1]["id"]
     assert "brought back 1 letters" in botify(folded, "dlq", "redrive", "--id", first).output
     assert "dropped 1 letters" in botify(folded, "dlq", "drop", "--id", second).output
-    shown = {one: json.loads(botify(folded, "dlq", "show", one).stdout)["state"] for one in (first, second)}
+    shown = {one: json.loads(botify(folded, "dlq", "list", one).stdout)["state"] for one in (first, second)}
     assert shown == {first: "redriven", second: "dropped"}
     with pytest.raises(DeadLetterError, match="choose the listens"):
         botify(folded, "dlq", "exclude")

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
@@ -20,7 +19,7 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model
 from botify.schemas.topics import Topics, learner_group_of
-from botify.streams.cli.replay import app
+from botify.services.cli.main import build_cli
 from botify.streams.dlq.exclude import Selection, exclude
 from botify.streams.learner import learner as fold
 from botify.streams.learner.learner import Learner
@@ -70,9 +69,7 @@ async def _learn(settings: Settings) -> None:
 
 
 def replay_models(settings: Settings, *arguments: str, status: int = 0) -> Result:
-    cli = typer.Typer()
-    cli.add_typer(app, name="replay")
-    done = CliRunner().invoke(cli, ["replay", "models", *arguments], env=settings.to_env())
+    done = CliRunner().invoke(build_cli("replay"), ["replay", "models", *arguments], env=settings.to_env())
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == status, done.output

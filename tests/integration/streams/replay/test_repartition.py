@@ -76,8 +76,9 @@ def command(settings: Settings, *more: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own command
         [
             sys.executable,
-            "-c",
-            "from botify.streams.cli.replay import app; app()",
+            "-m",
+            "botify.services.cli",
+            "topics",
             "repartition",
             "--to",
             "16",

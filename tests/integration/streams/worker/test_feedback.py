@@ -92,15 +92,15 @@ def test_opinions_are_state_like_all_other(settings: Settings, tmp_path: Path) -
         produce(settings, topics.feedback.name, more)
         botify(settings, "replay", "swap", first["id"])
         eventually(lambda: opinions_in_redis(settings) == opinions_of(left + more))
-        botify(settings, "snapshot", "save", str(tmp_path / "state"))
-        botify(settings, "replay", "rollback")
+        botify(settings, "replay", "save", str(tmp_path / "state"))
+        botify(settings, "replay", "swap", "--back")
         eventually(lambda: opinions_in_redis(settings) == opinions_of(left + more))
-        loaded = botify(settings, "snapshot", "load", str(tmp_path / "state")).output.split()[2].rstrip(";")
+        loaded = botify(settings, "replay", "load", str(tmp_path / "state")).output.split()[2].rstrip(";")
         botify(settings, "replay", "swap", loaded)
         eventually(lambda: opinions_in_redis(settings) == opinions_of(left + more))
         roles = {one["role"]: one["behind"] for one in as_json(settings, "replay", "status")}
         assert roles["live"] == 0
-        botify(settings, "replay", "gc", "--all")
+        botify(settings, "replay", "status", "--gc", "--all")
         redis = connect(settings)
         assert redis.keys(f"{{{first['namespace']}.feedback*") == []
         redis.close()

@@ -196,7 +196,7 @@ def test_slates_come_from_an_export(tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_refused(tmp_path: Path) -> None:
     for folder, match in (
-        (tmp_path, "not an export of recommendations; `botify export .* --topic recommendations` creates"),
+        (tmp_path, "not an export of recommendations; `botify data export .* --topic recommendations` creates"),
         (write(tmp_path / "empty", []), "no recommendations yet"),
         (write(tmp_path / "other", [], event="Listen"), "not an export of recommendations"),
     ):

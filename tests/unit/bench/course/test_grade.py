@@ -24,6 +24,7 @@ from botify.bench.course.grade import (
     require_recommender,
 )
 from botify.bench.online import FreshStackError, require_disk
+from botify.bench.studies import app as studies
 from botify.schemas.events import Listen
 from botify.services.recommender.lists import lists_of as decoded
 from botify.services.recommender.registry import RECOMMENDERS
@@ -67,7 +68,7 @@ def test_what_cannot_be_graded_is_refused_before_anything_starts(
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path / "home"))
     (tmp_path / "file").touch()
     monkeypatch.setattr(botify.bench.course.cli, "grade_once", None)  # calling it would be another error
-    done = CliRunner().invoke(botify.bench.course.cli.app, ["grade", *arguments])
+    done = CliRunner().invoke(studies, ["grade", *arguments])
     assert done.exception is not None
     assert message in str(done.exception)
 

@@ -1,4 +1,4 @@
-"""`botify world card` on a small world: tables, figures and the picture."""
+"""`python -m botify.bench.studies card` on a small world: tables, figures and the picture."""
 
 from __future__ import annotations
 

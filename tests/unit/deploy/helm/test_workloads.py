@@ -256,7 +256,7 @@ def test_snapshots_are_kept_for_their_days(tmp_path: Path) -> None:
     snapshots.mkdir()
     programs.mkdir()
     botify = programs / "botify"
-    botify.write_text('#!/bin/sh\n[ "$1 $2" = "snapshot save" ] && touch "$3"\n')
+    botify.write_text('#!/bin/sh\n[ "$1 $2" = "replay save" ] && touch "$3"\n')
     botify.chmod(0o755)
     for name, days in (("botify-old.gz", 20), ("botify-new.gz", 2), ("other.gz", 20)):
         (snapshots / name).touch()

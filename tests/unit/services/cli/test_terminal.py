@@ -42,7 +42,7 @@ def assert_fits(text: str) -> None:
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_fits_and_no_word_of_it_is_cut(command: str) -> None:
     help_of = shown(command, "--help")
-    if command == "bench recommenders":  # its defaults are paths of the checkout, which may be long
+    if command == "bench":  # its defaults are paths of the checkout, which may be long
         help_of = "\n".join(line for line in help_of.splitlines() if " /" not in line)
     assert_fits(help_of)
     assert "Usage: " in help_of
@@ -57,7 +57,7 @@ def test_lists_fit(tmp_path: Path) -> None:
     save_world(home, World("a-world-of-last-winter", *generate(config), {}))
     for command, headings in (
         ("data list", ["dataset", "source", "events", "users", "items", "rejected", "from", "to"]),
-        ("world list", ["world", "tracks", "listeners", "made"]),
+        ("world make", ["world", "tracks", "listeners", "made"]),
         ("experiment list", ["experiment", "layer", "traffic", "treatments", "salt"]),
     ):
         table = shown(command, BOTIFY_HOME=str(home))
@@ -69,7 +69,16 @@ def test_the_results_and_the_decision_of_an_experiment_fit(tmp_path: Path) -> No
     (tmp_path / "mine.toml").write_text(DECLARED)
     data = write(tmp_path / "listens", launch(0.1))
     for command, row, *more in (
-        ("experiment results", "T1 +mean_time_per_session", "--segment", "returning", "--quantile", "0.9", "--ratio"),
+        (
+            "experiment results",
+            "T1 +mean_time_per_session",
+            "--segment",
+            "returning",
+            "--metric",
+            "quantile:0.9",
+            "--metric",
+            "ratio",
+        ),
         ("experiment decide", "mean_time_per_session +success"),
     ):
         table = shown(command, "A", "--data", str(data), *more, BOTIFY_EXPERIMENTS=str(tmp_path / "mine.toml"))
@@ -80,10 +89,10 @@ def test_the_results_and_the_decision_of_an_experiment_fit(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("exp", {"experiment", "export"}),
+        ("exp", {"experiment"}),
         ("experiment d", {"decide"}),
         ("replay ", {"run", "models", "status", "swap"}),
-        ("evaluate ml100k --pro", {"--protocol", "--processes"}),
+        ("evaluate ml100k --pro", {"--protocol"}),
     ],
 )
 def test_the_shell_completes_commands_and_options(
@@ -102,7 +111,7 @@ def test_the_shell_completes_commands_and_options(
 
 
 def test_each_recommender_has_a_line_of_its_own() -> None:
-    lines = [line.split("  ") for line in shown("recommenders list").splitlines() if line.strip()]
+    lines = [line.split("  ") for line in shown("models list").splitlines() if line.strip()]
     named = {line[0].strip(): [cell.strip() for cell in line[1:] if cell.strip()] for line in lines}
     assert named.keys() >= RECOMMENDERS.keys()
     assert named["next_track"][1:] == ["toppop", "next_track"]

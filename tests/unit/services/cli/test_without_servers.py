@@ -11,54 +11,39 @@ import typer
 from typer.testing import CliRunner
 
 from botify.core.errors import NoBrokerError
-from botify.services.cli.main import build_cli
+from botify.services.cli.main import FORMER, build_cli, main
 from botify.services.stack.ports import find_free
 from botify.streams.store.connect import RedisUnreachableError
 
 NEED_NONE = {
-    "bench drift",
-    "bench decisions",
-    "bench online",
-    "bench recommenders",
-    "course grade",
+    "bench",
     "data import",
     "data list",
     "data sample",
-    "data show",
     "demo",
     "down",
     "evaluate",
-    "reset",
     "experiment decide",  # looks for the goals first
     "experiment list",
-    "recommenders list",
+    "models list",
     "status",  # says what is wrong beside all else
     "up",
-    "world card",
     "world fit",
-    "world generate",
-    "world import",
-    "world list",
+    "world make",
 }
 ARGUMENTS = {
     "data publish": ["lastfm"],
     "dlq drop": ["--all"],
     "dlq exclude": ["--user", "1"],
-    "dlq show": ["listens/0/1"],
-    "experiment interaction": ["A", "B"],
     "experiment power": ["--effect", "5"],
     "experiment results": ["A"],
     "experiment ramp": ["STICKY_ARTIST"],
-    "experiment show": ["STICKY_ARTIST"],
-    "export": ["--out", "exported"],
-    "import-log": ["log.json"],
-    "inspect user": ["1"],
-    "lists build": ["--from-topic"],
-    "lists publish": ["log.json"],
-    "replay repartition": ["--to", "16"],
+    "data export": ["--out", "exported"],
+    "models publish": ["--from-topic"],
+    "replay load": ["saved"],
+    "replay save": ["saved"],
     "replay swap": ["r1"],
-    "snapshot load": ["saved"],
-    "snapshot save": ["saved"],
+    "topics repartition": ["--to", "16"],
 }
 
 
@@ -70,23 +55,14 @@ PRINT_LINES = {
     "dlq drop",
     "dlq exclude",
     "dlq redrive",
-    "dlq show",  # JSON without being asked
     "down",
     "experiment ramp",
-    "export",
-    "import-log",
+    "data export",
     "report",
-    "replay gc",
-    "replay rollback",
+    "replay load",
+    "replay save",
     "replay swap",
-    "reset",
-    "snapshot load",
-    "snapshot save",
-    "topics create",
     "up",
-    "world generate",
-    "world import",
-    "world publish",
 }
 """Commands without a table."""
 
@@ -127,3 +103,25 @@ def test_a_command_without_its_servers_says_so(command: str, tmp_path: Path, mon
     assert isinstance(done.exception, NoBrokerError | RedisUnreachableError), (done.output, done.exception)
     assert str(done.exception).startswith(("no Kafka listens at", "no Redis listens at"))
     assert "\n" not in str(done.exception)
+
+
+def test_there_are_few_commands_with_few_options() -> None:
+    found = {*commands(typer.main.get_command(CLI))}
+    assert len(found) <= 36
+    assert {command for command in found if len(options_of(command)) > 12 + len({"--help", "-h"})} == set()
+
+
+@pytest.mark.parametrize("former", FORMER)
+def test_a_former_name_answers_with_the_present_one(former: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["botify", *former.split(), "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    now = FORMER[former].split()
+    if now[0] == "botify":
+        group = typer.main.get_command(CLI)
+        for word in now[1:]:
+            group = getattr(group, "commands", {}).get(word, group)
+        assert not hasattr(group, "commands"), f"{former} names no command"
+    else:
+        assert now[:3] == ["python", "-m", "botify.bench.studies"]

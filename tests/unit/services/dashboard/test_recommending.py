@@ -91,7 +91,7 @@ def test_a_policy_that_cannot_finish_has_no_score_and_says_why() -> None:
 
 
 def test_a_catalogue_that_nobody_simulated_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NoWorldError, match=r"no world in .* has the 0 tracks of the catalogue; `botify sim run`"):
+    with pytest.raises(NoWorldError, match=r"no world in .* has the 0 tracks of the catalogue; `botify sim`"):
         environments_of(tmp_path, {})
 
 

@@ -165,7 +165,7 @@ def test_up_says_who_recommends_and_its_processes_are_told(tmp_path, monkeypatch
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
     monkeypatch.setattr(cli, "start_in_background", lambda *_: told.update(Settings.from_env().to_env()))
-    done = CliRunner().invoke(command_line(), ["--no-gateway", *options])
+    done = CliRunner().invoke(command_line(), ["--gateways=0", *options])
     assert done.exception is None, done.output
     assert policy in " ".join(done.output.split())
     assert told["BOTIFY_RECOMMENDER"] == ("toppop" if "toppop" in options else "")
