@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -106,7 +106,7 @@ def evaluate(
     names, against = _names(recommenders, baseline, peers, warnings)
     log, default = log_of_dataset(Settings.from_env().home, name)
     settings = _settings(setting or (), names)
-    run = {**RUN, **settings.pop("", {})}
+    run: dict[str, Any] = {**RUN, **settings.pop("", {})}
     least = default if run["positive"] is None else positive_of(run["positive"])
     refresh, trainings, block = int(run["refresh"]), int(run["trainings"]), run["block"]
     if through is Through.KAFKA:
