@@ -10,8 +10,7 @@ WIDTH, HEIGHT = 600, 150
 _TOP, _BOTTOM = 8, 4
 _STEPS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
-Bounds = tuple[float, float, float]
-"""An effect, and the lower and upper bound of its interval, in %."""
+Bounds = tuple[float, float, float]  # an effect, and the lower and upper bound of its interval, in %
 
 
 def nice_ceiling(value: float) -> float:

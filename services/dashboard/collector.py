@@ -40,8 +40,7 @@ from botify.services.stack.record import shortage_of_stack
 from botify.streams.store.connect import check_redis, connect
 
 EVERY_S = 1.0
-QUIET_EVERY_S = 30.0
-"""Between two readings while nobody looks: a point of the history of an hour."""
+QUIET_EVERY_S = 30.0  # between two readings while nobody looks: a point of the history of an hour
 QUIET_AFTER_S = 60.0
 CATALOGUE_EVERY_S = 5.0
 STORE_EVERY_S = 5.0

@@ -18,23 +18,13 @@ from botify.services.recommender.dispatch import asked_policy
 from botify.services.stack.supervisor import ProcessStatus
 from botify.streams.folds.users import UserState
 
-RANGES = {"2 min": 1, "1 h": 30, "6 h": 180, "1 day": 720}
-"""What the charts show -> seconds of each of its points."""
+RANGES = {"2 min": 1, "1 h": 30, "6 h": 180, "1 day": 720}  # what the charts show -> seconds of each of its points
+SCANNED = 40_000  # newest records of a listener's partition that are searched for the listener's own; about 0.1 s
+PRIOR = 3.0  # listens added to both sides of a rise, so that a track heard once does not lead the ranking
+RECENT = 4_000  # listens from which shares and latencies are computed: a few seconds of a busy loop
+FEW_ANSWERS = 60  # shares of policies and fallbacks among fewer answers say nothing
 
-SCANNED = 40_000
-"""Newest records of a listener's partition that are searched for the listener's own; about 0.1 s."""
-
-PRIOR = 3.0
-"""Listens added to both sides of a rise, so that a track heard once does not lead the ranking."""
-
-RECENT = 4_000
-"""Listens from which shares and latencies are computed: a few seconds of a busy loop."""
-
-FEW_ANSWERS = 60
-"""Shares of policies and fallbacks among fewer answers say nothing."""
-
-TracksById = Mapping[int, Track]
-"""Track id to track; never changed."""
+TracksById = Mapping[int, Track]  # track id to track; never changed
 
 
 def track_of(catalogue: TracksById, track: int) -> Track:

@@ -13,12 +13,10 @@ import httpx
 
 from botify.services.dashboard.figures import GAP, RANGES, Moment, Responses, Trouble
 
-POINTS = 120
-"""Of each range."""
+POINTS = 120  # of each range
 MEANS = 3
 """Fields of a `Moment` that are averaged; of the others a point has the worst, so that a short peak stays visible."""
-HOLD_S = 3
-"""How long a reading stands for those that come late; at least one step."""
+HOLD_S = 3  # how long a reading stands for those that come late; at least one step
 RESPONSES_S = 60.0
 OVER_S = 65.0
 """What is wrong again after less than this was wrong all the time; longer than two readings of a quiet dashboard."""

@@ -18,11 +18,8 @@ from botify.services.dashboard.pages import LISTEN, button, frame, show_html, sh
 from botify.services.dashboard.player import Player, PlayerError, Recommended, new_user
 from botify.services.dashboard.views import render
 
-SKIPPED = 0.05
-"""Fraction of a track that counts as heard when it is skipped."""
-
-MOST_HEARD = 100
-"""Listens that are shown."""
+SKIPPED = 0.05  # fraction of a track that counts as heard when it is skipped
+MOST_HEARD = 100  # listens that are shown
 
 
 class HeardTrack(NamedTuple):

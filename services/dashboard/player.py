@@ -59,9 +59,7 @@ def offered(
     return found
 
 
-NEWCOMERS_FROM = 1_000_000
-"""Ids of new listeners begin here: the simulator's worlds are smaller."""
-
+NEWCOMERS_FROM = 1_000_000  # ids of new listeners begin here: the simulator's worlds are smaller
 NEWCOMERS = 1_000_000_000
 
 

@@ -81,19 +81,15 @@ Reader = Generator[T, None, None]
 
 MOST_LISTENS, MOST_LETTERS, MOST_MODELS = 10_000, 1_000, 64
 """Records that are read at once; a consumer's queue holds 16 MB of them."""
-NEWEST_LETTERS = 50
-"""Letters of each partition that are read when the dashboard starts."""
+NEWEST_LETTERS = 50  # letters of each partition that are read when the dashboard starts
 SHOWN_LETTERS, SHOWN_BYTES, SHOWN_TEXT = 100, 200, 2_000
 SHARE = 4
 """One partition of `SHARE` is read. Users have one partition each, and treatments are drawn from another hash of the
 user, so this is a random sample of listeners; a listen costs some 8 µs, and all would cost a tenth of a core."""
-NEWEST = 4_000
-"""Listens of each sampled partition from before the dashboard's start that count."""
-FEW = 1_000
-"""Listens that give a point of the history while nobody looks."""
+NEWEST = 4_000  # listens of each sampled partition from before the dashboard's start that count
+FEW = 1_000  # listens that give a point of the history while nobody looks
 SHOWN, SHOWN_REPLAYS = 20, 20
-CANDIDATES = 250
-"""The most popular tracks, among which rising ones are searched."""
+CANDIDATES = 250  # the most popular tracks, among which rising ones are searched
 SHORT, LONG, LONGEST = "1h", "1d", "30d"
 TAIL_TIMEOUT_S, COMMITTED_TIMEOUT_S = 3.0, 2.0
 

@@ -32,11 +32,9 @@ from botify.services.experiments import Experiments
 
 MakeEnvironment = Callable[[], Any]
 
-SIMULATOR = "botify.simulator"
-"""Group of the entry point of the simulator, which services do not know."""
+SIMULATOR = "botify.simulator"  # group of the entry point of the simulator, which services do not know
 MOST_POLICIES = 6
-MOST_TRIES = 10_000
-"""Ids that are tried until one is assigned to a policy."""
+MOST_TRIES = 10_000  # ids that are tried until one is assigned to a policy
 
 
 class NoWorldError(BotifyError):
@@ -250,8 +248,7 @@ def contest_score(contest: Contest, ranking: Sequence[Score]) -> Markup:
     )
 
 
-FOUND = 12
-"""Tracks that a search shows."""
+FOUND = 12  # tracks that a search shows
 
 
 def add_recommend_page(home: Path, player: Player, collector: Collector, users: UserIds) -> None:

@@ -10,38 +10,23 @@ from typing import NamedTuple
 
 from botify.services.dashboard.figures import RANGES, Snapshot, Trouble
 
-BEHIND = 10_000
-"""Records from which on a lag is wrong: some seconds of work."""
-
+BEHIND = 10_000  # records from which on a lag is wrong: some seconds of work
 BATCHES_BEHIND = 1_000
 """The same of the learner, in batches, as in its alert; for two minutes, which is longer than between checkpoints."""
 
-AHEAD_S = 600.0
-"""Seconds from which on event time is ahead of the clock."""
-
-SLOW_MS = 500.0
-"""p99 from which on answers are slow: half of what the gateway waits before it answers itself."""
-
-REPLACED = 0.01
-"""Share of answers by fallbacks, or of responses that are errors, from which on it is a warning."""
-
-MOSTLY_REPLACED = 0.1
-"""The same, from which on it is a failure."""
-
-FEW_RESPONSES = 100
-"""A share of fewer responses says nothing."""
-
+AHEAD_S = 600.0  # seconds from which on event time is ahead of the clock
+SLOW_MS = 500.0  # p99 from which on answers are slow: half of what the gateway waits before it answers itself
+REPLACED = 0.01  # share of answers by fallbacks, or of responses that are errors, from which on it is a warning
+MOSTLY_REPLACED = 0.1  # the same, from which on it is a failure
+FEW_RESPONSES = 100  # a share of fewer responses says nothing
 FULL = 0.85
 """Share of its record from which on a model forgets tracks, or soon will: it makes room for an eighth at a time."""
 
-FILLS = ("next_track",)
-"""Models that fill what there is, and leave neighbours out long before they drop tracks."""
-
+FILLS = ("next_track",)  # models that fill what there is, and leave neighbours out long before they drop tracks
 STALE_S, STALE_LISTENS = 3_600.0, 40_000
 """A model is stale if it has had no snapshot for this time, during which this number of listens came."""
 
-OFTEN, LATELY_S = 3, 900.0
-"""Restarts of a process that is young, from which on they are wrong."""
+OFTEN, LATELY_S = 3, 900.0  # restarts of a process that is young, from which on they are wrong
 
 
 class Runbook(NamedTuple):

@@ -16,14 +16,11 @@ from botify.core.settings import Settings
 from botify.services.dashboard.figures import Verdict
 
 EVERY_S = 15.0
-AT_MOST = 0.1
-"""Share of the time in which a command runs: it reads all listens, at the lowest priority."""
+AT_MOST = 0.1  # share of the time in which a command runs: it reads all listens, at the lowest priority
 TIMEOUT_S = 1_800.0
-MOST_LISTENS = 2_000_000
-"""More take too much memory next to a gateway."""
+MOST_LISTENS = 2_000_000  # more take too much memory next to a gateway
 
-Question = tuple[str, str]
-"""Command, `results` or `decide`, and experiment."""
+Question = tuple[str, str]  # command, `results` or `decide`, and experiment
 
 
 class _Asked(NamedTuple):

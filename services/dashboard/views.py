@@ -41,14 +41,10 @@ from botify.services.dashboard.troubles import (
 
 MOUNT = "/ui"
 
-SIDES = ("", "good", "bad")
-"""Colours of an effect that is neither better nor worse, better, or worse (-1)."""
-
+SIDES = ("", "good", "bad")  # colours of an effect that is neither better nor worse, better, or worse (-1)
 SHOWN_SESSIONS = 20
 
-STEEP = 1.05
-"""Multiple of its earlier share from which on a track counts as rising."""
-
+STEEP = 1.05  # multiple of its earlier share from which on a track counts as rising
 _KINDS = {
     "": "warn",
     "redriving": "accent",

@@ -25,13 +25,11 @@ from botify.services.gateway.options import Bounds, GatewayOptions
 
 log = logging.getLogger("botify.services.gateway")
 
-GRACE_S = 5
-"""How long requests in progress may continue after SIGTERM."""
+GRACE_S = 5  # how long requests in progress may continue after SIGTERM
 BACKLOG = 1024
 SHARED_START_S = 5.0
 """How long calls wait for a gateway that starts: another one of the port could answer them instead of refusing them."""
-RESERVED_DESCRIPTORS = 192
-"""For Kafka, Redis, logs, and new connections that replace others which are still open."""
+RESERVED_DESCRIPTORS = 192  # for Kafka, Redis, logs, and new connections that replace others which are still open
 
 
 def main() -> None:

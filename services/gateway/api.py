@@ -37,8 +37,7 @@ DOCS = "/docs"
 PAGES = ("/openapi.json", DOCS, "/static-offline-docs/{path:path}")
 """What is served next to the operations, to tokens that allow `serve`."""
 FALLBACK_HEADER = "X-Botify-Fallback"
-EVENT_HEADER = "X-Event-ID"
-"""Id of the listen; a retry's is that of the first try."""
+EVENT_HEADER = "X-Event-ID"  # id of the listen; a retry's is that of the first try
 
 
 def _in_body(value: Any, number: ValidatorFunctionWrapHandler) -> int | str:

@@ -22,8 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from botify.services.gateway.options import RETRY_AFTER_S, Bounds, GatewayOptions
 
-STUCK_S = 10.0
-"""How much longer than the deadline an answer may take before its connection may be closed to make room."""
+STUCK_S = 10.0  # how much longer than the deadline an answer may take before its connection may be closed to make room
 HEADERS = 100  # how many a request may have
 PIECE = 1_024  # bytes that are parsed at a time, so that it is known which of them belong to a request
 PIPELINED = 32  # how many requests of a connection may wait for the answer to another one

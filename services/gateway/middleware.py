@@ -67,8 +67,7 @@ class GatewayMetrics(Collector):
         yield self.next_s.family("botify_gateway_next_duration_seconds", "How long clients waited for the next track.")
 
 
-CLIENT_CLOSED = 499
-"""Status under which a request is counted whose connection was closed before an answer was sent."""
+CLIENT_CLOSED = 499  # status under which a request is counted whose connection was closed before an answer was sent
 _KEY = re.compile(KEY_PATTERN.encode())
 _ROUTES = frozenset({"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui", "v1"})
 _NO_TEXT = "the address is not text in UTF-8"
@@ -222,8 +221,7 @@ def token_of(authorization: str) -> bytes | None:
 
 
 CLIENTS = 10_000
-BURST_S = 1.0
-"""A silent client may accumulate the requests of this time."""
+BURST_S = 1.0  # a silent client may accumulate the requests of this time
 
 
 class RateLimit:
@@ -256,8 +254,7 @@ class RateLimit:
 
 
 LIMITED = ("/next/", "/last/", "/track/", V1)
-BATCHES = f"{V1}events"
-"""The route whose bodies may be longer."""
+BATCHES = f"{V1}events"  # the route whose bodies may be longer
 
 
 class Limits:

@@ -133,16 +133,13 @@ TICK_S = 0.001
 IDLE_TICK_S = 0.5
 BATCH = 500
 QUEUE_RECORDS = 20_000
-PROBE_S = 3.0
-"""Timeout of a probe of the brokers."""
+PROBE_S = 3.0  # timeout of a probe of the brokers
 PROBE_AGAIN_S = 1.0
 PROBE_EVERY_S = 10.0
 FLUSH_S = 3.0
-MOVE_S = 10.0
-"""How long listens wait for their topic to be open, while they move to one with more partitions."""
+MOVE_S = 10.0  # how long listens wait for their topic to be open, while they move to one with more partitions
 MOVE_POLL_S = 0.02
-MAX_LISTEN_BYTES = 512 * 1024
-"""A larger one may be refused for its size."""
+MAX_LISTEN_BYTES = 512 * 1024  # a larger one may be refused for its size
 
 
 class _HeldListen(NamedTuple):

@@ -14,10 +14,8 @@ from botify.streams.store.node import Command, followed, pipelined
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_S = 2.0
-"""Of a round trip; longer than the client's own timeouts (`SERVING_TIMEOUT_S`)."""
-AGAIN_S = 0.02
-"""Pause before a call is sent again whose slot is migrated to another master."""
+TIMEOUT_S = 2.0  # of a round trip; longer than the client's own timeouts (`SERVING_TIMEOUT_S`)
+AGAIN_S = 0.02  # pause before a call is sent again whose slot is migrated to another master
 HOLD_S, MOST_HELD = 2.0, 128
 """How long calls wait for a master that does not answer, or its replica, and how many; later ones fail at once."""
 PROBE_EVERY_S = 0.1

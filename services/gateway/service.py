@@ -36,8 +36,7 @@ log = logging.getLogger(__name__)
 
 POPULAR = "gateway-popular"
 RANDOM = "gateway-random"
-FALLBACKS = (POPULAR, RANDOM)
-"""Names of recommenders in listens that follow a fallback."""
+FALLBACKS = (POPULAR, RANDOM)  # names of recommenders in listens that follow a fallback
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,9 +158,7 @@ def request_of(listen: Listen, request_id: str, deadline_ms: int) -> Recommendat
 
 
 ENDED_MS = 60_000
-SLATES = 4
-"""Slates of a listener to which a listen is attributed."""
-
+SLATES = 4  # slates of a listener to which a listen is attributed
 _SESSION = "local session = redis.call('HMGET', KEYS[1], 'id', 'ended') return not session[2] and session[1]"
 _FIELD = "return redis.call('HGET', KEYS[1], ARGV[1])"
 _ALL_SLATES = "return redis.call('LRANGE', KEYS[1], 0, -1)"

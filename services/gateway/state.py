@@ -19,8 +19,7 @@ from botify.services.errors import UnavailableError
 from botify.streams.read import StateReader
 from botify.streams.store.connect import REDIS_ERRORS
 
-SKEW_MS = 5_000
-"""How far a client's clock may be ahead of this machine's."""
+SKEW_MS = 5_000  # how far a client's clock may be ahead of this machine's
 SIMULATED_MS = 2 * LEAD_MS
 """What leads the wall clock by more is simulated: other topics bound the lead of the broker's clock to `LEAD_MS`."""
 
@@ -121,8 +120,7 @@ REFRESH_AGAIN_S = 0.2  # least time between two reads of the catalogue topic for
 MAX_WAITING = 64  # requests that may wait for such a read: those for invented tracks must not take all places
 
 
-MOST_DECODED = 20_000
-"""Tracks in memory as objects, about 1 KB each."""
+MOST_DECODED = 20_000  # tracks in memory as objects, about 1 KB each
 
 
 class _Ids(Sequence[int]):

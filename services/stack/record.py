@@ -192,8 +192,7 @@ class StackEnd:
 
 
 # A broker that starts on a full disk takes its topics for empty.
-STOP_BYTES = 256 << 20
-"""With less free space Kafka is stopped in order, before a write of its own fails."""
+STOP_BYTES = 256 << 20  # with less free space Kafka is stopped in order, before a write of its own fails
 START_BYTES = 512 << 20
 """With less it is not started; the distance to `STOP_BYTES` keeps it from stopping again at once."""
 

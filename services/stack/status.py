@@ -29,14 +29,11 @@ from botify.streams.store.connect import connect, require_redis
 from botify.streams.store.keys import learner_prefix
 
 TIMEOUT_S = 10.0
-OFTEN, RECENT_S = 3, 600.0
-"""A process that was started again so often, the last time so recently, is a problem."""
+OFTEN, RECENT_S = 3, 600.0  # a process that was started again so often, the last time so recently, is a problem
 LOG_LINES = 2_000
-SILENT = {"log_level": 0}
-"""librdkafka's log lines would be mixed with the table."""
+SILENT = {"log_level": 0}  # librdkafka's log lines would be mixed with the table
 
-Offsets = Mapping[tuple[str, int], int]
-"""(topic, partition) -> offset."""
+Offsets = Mapping[tuple[str, int], int]  # (topic, partition) -> offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +114,7 @@ def totals(ends: Offsets) -> dict[str, int]:
     return dict(total)
 
 
-STATE = "(state in Redis)"
-"""Shown in place of a consumer group for the checkpoints of workers and learners."""
+STATE = "(state in Redis)"  # shown in place of a consumer group for the checkpoints of workers and learners
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,7 @@ class Restarts:
         return delay_s
 
 
-Program = tuple[str, list[str]]
-"""Name and command line."""
+Program = tuple[str, list[str]]  # name and command line
 
 
 def programs(workers: int, recommenders: int, learners: int = 0, gateways: int = 0) -> list[Program]:

@@ -16,8 +16,7 @@ MAX_PAGE = 200
 MAX_EXCLUDED = 1_000
 MAX_OPINIONS = 1_000
 MAX_NAME = 200
-FeedbackKind = Literal["listen", "skip", "like", "dislike", "unlike"]
-"""What a listener can do."""
+FeedbackKind = Literal["listen", "skip", "like", "dislike", "unlike"]  # what a listener can do
 LISTENED_KINDS = ("listen", "skip")
 
 

@@ -29,8 +29,7 @@ from botify.streams.store.keys import gateway_erasure
 T = TypeVar("T")
 ERASURES_AT_ONCE, MOST_ERASURES = 2, 64
 """How many have a thread, of their own because they block for seconds, and how many wait or are in progress."""
-QUICK_S = 5.0
-"""How long a call waits for an erasure before it is answered that it takes longer."""
+QUICK_S = 5.0  # how long a call waits for an erasure before it is answered that it takes longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +159,7 @@ async def _answer(asked: Awaitable[T]) -> T:
         raise UnavailableError(str(error)) from error
 
 
-KEPT_MS = 24 * 60 * 60 * 1000
-"""How long it is known that a listener was erased."""
+KEPT_MS = 24 * 60 * 60 * 1000  # how long it is known that a listener was erased
 
 EraseListener = Callable[[int, Callable[[], bool]], int]
 """`botify.streams.dlq.exclude.erase_listener`, with the listener and what says whether there may be listens."""
