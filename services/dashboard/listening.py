@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -14,12 +14,13 @@ from botify.schemas.events import Track
 from botify.schemas.external_ids import UserIdError, UserIds
 from botify.services.dashboard.collector import Collector
 from botify.services.dashboard.figures import TracksById, search, track_of
-from botify.services.dashboard.pages import LISTEN, button, frame, show_html, show_no_catalogue
-from botify.services.dashboard.player import Player, PlayerError, Recommended, new_user
+from botify.services.dashboard.pages import LISTEN, button, frame, show_html
+from botify.services.dashboard.player import Player, Recommended, Stage, new_user, pick, search_field
 from botify.services.dashboard.views import render
 
 SKIPPED = 0.05  # fraction of a track that counts as heard when it is skipped
 MOST_HEARD = 100  # listens that are shown
+SUGGESTED, MOST_FAVOURITES = 12, 5
 
 
 class HeardTrack(NamedTuple):
@@ -59,8 +60,7 @@ class ListeningSession:
         first, *others = favourites
         session = cls(user, Recommended(first), player)
         for favourite in others:
-            await player.next(user, session.playing.track, 1.0)
-            session._remember(1.0)
+            await session.next(1.0)
             session.playing = Recommended(favourite)
         await session.next(1.0)
         return session
@@ -101,27 +101,23 @@ def summary(session: ListeningSession) -> Markup:
 class Favourites:
     """A search field, suggestions to click on, and the tracks that were chosen, in that order."""
 
-    SUGGESTED = 12
-    MOST = 5
-
     def __init__(self, catalogue: Callable[[], TracksById], popular: list[Track]) -> None:
         self._catalogue = catalogue
         self._popular = popular
         self._shown = popular
         self.chosen: list[int] = []
-        field = ui.input(placeholder="title or artist", on_change=lambda event: self._search(event.value or ""))
-        field.props("outlined dense clearable debounce=250").classes("find")
+        search_field("title or artist", self._search)
         self._list = ui.element("div").classes("picks")
         self._show(popular)
 
     def _search(self, words: str) -> None:
-        self._show(search(self._catalogue(), words, self.SUGGESTED) if words.strip() else self._popular)
+        self._show(search(self._catalogue(), words, SUGGESTED) if words.strip() else self._popular)
 
     def _show(self, tracks: Iterable[Track]) -> None:
         self._shown = list(tracks)
         catalogue = self._catalogue()
         chosen = [catalogue[track] for track in self.chosen]
-        others = [track for track in self._shown if track.track not in self.chosen][: self.SUGGESTED]
+        others = [track for track in self._shown if track.track not in self.chosen][:SUGGESTED]
         self._list.clear()
         with self._list:
             if not chosen and not others:
@@ -131,18 +127,15 @@ class Favourites:
 
     def _pick(self, track: Track) -> None:
         chosen = track.track in self.chosen
-        pick = ui.element("button").classes("pick chosen" if chosen else "pick")
-        pick.props(f"type=button aria-pressed={'true' if chosen else 'false'}")
-        pick.on("click", lambda: self._toggle(track.track))
-        with pick:
-            ui.html(render("listener", "pick", track=track), sanitize=False, tag="span")
+        with pick(render("listener", "pick", track=track), partial(self._toggle, track.track)) as picked:
+            picked.classes("chosen" if chosen else "").props(f"aria-pressed={'true' if chosen else 'false'}")
             ui.icon("favorite" if chosen else "favorite_border")
 
     def _toggle(self, track: int) -> None:
         if track in self.chosen:
             self.chosen.remove(track)
-        elif len(self.chosen) == self.MOST:
-            ui.notify(f"{self.MOST} favourites are enough to begin with", type="info")
+        elif len(self.chosen) == MOST_FAVOURITES:
+            ui.notify(f"{MOST_FAVOURITES} favourites are enough to begin with", type="info")
             return
         else:
             self.chosen.append(track)
@@ -158,95 +151,73 @@ def add_listen_page(player: Player, collector: Collector, users: UserIds) -> Non
             ListenPage(player, collector, users).choose()
 
 
-class ListenPage:
+class ListenPage(Stage):
     """One person's page: choosing, then listening, then the summary."""
-
-    def __init__(self, player: Player, collector: Collector, users: UserIds) -> None:
-        self._player = player
-        self._users = users
-        self._collector = collector
-        self._stage = ui.element("div").classes("stage")
-        self._buttons: list[ui.button] = []
 
     def choose(self) -> None:
         """Offer favourites to choose from."""
-        self._stage.clear()
-        with self._stage:
-            if not self._collector.catalogue:
-                show_no_catalogue(self._collector.snapshot.problems)
+        with self.cleared():
+            if self.has_no_tracks():
                 return
             with ui.element("section").classes("card choosing"):
                 ui.html("<h2>What do you like?</h2>", sanitize=False)
-                favourites = Favourites(lambda: self._collector.catalogue, self._popular())
+                favourites = Favourites(lambda: self.collector.catalogue, self._popular())
                 ui.html("<h2>Who are you?</h2>", sanitize=False)
                 who = ui.input("listener", value=new_user())
                 who.props('outlined dense hint="a new listener, or any other\'s id"').classes("who")
-                self._buttons = [
-                    button("Start listening", "play_arrow", lambda: self._begin(who.value.strip(), favourites.chosen))
-                ]
+                start = partial(self._begin, who, favourites)
+                self.buttons = [button("Start listening", "play_arrow", start)]
 
-    async def _begin(self, who: str, favourites: list[int]) -> None:
+    async def _begin(self, who: ui.input, favourites: Favourites) -> None:
+        user = who.value.strip()
         try:
-            self._users.number_of(who)
+            self.users.number_of(user)
         except UserIdError as error:
             ui.notify(str(error), type="negative")
             return
-        if not favourites:
+        if not favourites.chosen:
             ui.notify("Pick at least one track that you like", type="warning")
             return
 
         async def begin() -> None:
-            self._listen(await ListeningSession.begin(who, favourites, self._player))
+            self._listen(await ListeningSession.begin(user, favourites.chosen, self.player))
 
-        await self._try(begin)
+        await self.attempt(begin)
 
     def _listen(self, session: ListeningSession) -> None:
-        self._stage.clear()
-        with self._stage:
+        with self.cleared():
             with ui.element("section").classes("card player"):
-                ui.html(now_playing(session, self._collector.catalogue), sanitize=False)
+                ui.html(now_playing(session, self.collector.catalogue), sanitize=False)
                 with ui.element("div").classes("share"):
                     slider = ui.slider(min=0, max=100, value=80).props('aria-label="share heard"')
                     label = ui.label().bind_text_from(slider, "value", lambda value: f"{value:.0f} % heard")
                     label.classes("heard-share")
                 with ui.row().classes("controls"):
-                    self._buttons = [
+                    self.buttons = [
                         button("Leave", "logout", lambda: self._leave(session, slider.value / 100), flat=True),
                         button("Skip", "skip_next", lambda: self._next(session, SKIPPED), flat=True),
                         button("Next", "check", lambda: self._next(session, slider.value / 100)),
                     ]
-            ui.html(heard_so_far(session, self._collector.catalogue), sanitize=False)
+            ui.html(heard_so_far(session, self.collector.catalogue), sanitize=False)
 
     async def _next(self, session: ListeningSession, fraction: float) -> None:
         async def play_next() -> None:
             await session.next(fraction)
             self._listen(session)
 
-        await self._try(play_next)
+        await self.attempt(play_next)
 
     async def _leave(self, session: ListeningSession, fraction: float) -> None:
         async def leave() -> None:
             await session.leave(fraction)
-            self._stage.clear()
-            with self._stage:
+            with self.cleared():
                 ui.html(summary(session), sanitize=False)
                 button("Listen again", "replay", self.choose)
-                ui.html(heard_so_far(session, self._collector.catalogue), sanitize=False)
+                ui.html(heard_so_far(session, self.collector.catalogue), sanitize=False)
 
-        await self._try(leave)
-
-    async def _try(self, action: Callable[[], Awaitable[None]]) -> None:
-        """Do something that calls the gateway: one call at a time, and a message where it fails."""
-        for each in self._buttons:
-            each.disable()
-        try:
-            await action()
-        except PlayerError as error:
-            ui.notify(str(error), type="negative", timeout=8_000)
-            for each in self._buttons:
-                each.enable()
+        await self.attempt(leave)
 
     def _popular(self) -> list[Track]:
-        rankings, catalogue = self._collector.snapshot.rankings, self._collector.catalogue
+        rankings, catalogue = self.collector.snapshot.rankings, self.collector.catalogue
         ranked = [catalogue[each.track] for each in rankings.now if each.track in catalogue] if rankings else []
-        return ranked or list(catalogue.values())[: Favourites.SUGGESTED]
+        return ranked or list(catalogue.values())[:SUGGESTED]

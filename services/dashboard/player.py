@@ -1,14 +1,17 @@
-"""The player: a client of the gateway in its own process, for a person and for simulated listeners."""
+"""The player, a client of the gateway in its own process, and the stage on which a person listens or recommends."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
+from markupsafe import Markup
+from nicegui import ui
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
 
@@ -16,6 +19,8 @@ from botify.core.errors import BotifyError, DecodeError
 from botify.core.settings import Settings
 from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
+from botify.services.dashboard.collector import Collector
+from botify.services.dashboard.pages import show_no_catalogue
 from botify.services.gateway.sessions import Attribution
 from botify.services.gateway.v1.models import MAX_PAGE
 from botify.streams.store.connect import connect_async
@@ -98,15 +103,8 @@ class Player:
         if attribution is None or attribution.recommendation.track != following:
             return Recommended(following)
         why = attribution.recommendation
-        return Recommended(
-            following,
-            why.recommender,
-            why.policy,
-            why.propensity,
-            why.candidates,
-            why.treatments,
-            attribution.latency_ms,
-        )
+        source = (why.recommender, why.policy, why.propensity, why.candidates, why.treatments)
+        return Recommended(following, *source, attribution.latency_ms)
 
     async def last(self, user: str, track: int, fraction: float) -> None:
         """Report the last listen of the session; raises `PlayerError`."""
@@ -164,3 +162,61 @@ def _detail(response: httpx.Response) -> str:
         return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
         return response.text[:200]
+
+
+class Stage:
+    """The part of a person's page that changes, and the buttons that call the gateway, one call at a time."""
+
+    def __init__(self, player: Player, collector: Collector, users: UserIds) -> None:
+        self.player = player
+        self.collector = collector
+        self.users = users
+        self.buttons: list[ui.button] = []
+        self._busy = False
+        self._stage = ui.element("div").classes("stage")
+
+    @contextmanager
+    def cleared(self) -> Iterator[None]:
+        """Replace what is shown by what is added inside the block."""
+        self._stage.clear()
+        with self._stage:
+            yield
+
+    def has_no_tracks(self) -> bool:
+        """Say why, if there are no tracks yet."""
+        if not self.collector.catalogue:
+            show_no_catalogue(self.collector.snapshot.problems)
+        return not self.collector.catalogue
+
+    async def attempt(self, action: Callable[[], Awaitable[None]]) -> bool:
+        """Do what calls the gateway, unless a call is under way; return False, and say why, if it fails."""
+        if self._busy:
+            return True
+        self._busy = True
+        for each in self.buttons:
+            each.disable()
+        try:
+            await action()
+        except PlayerError as error:
+            ui.notify(str(error), type="negative", timeout=8_000)
+            for each in self.buttons:
+                each.enable()
+            return False
+        finally:
+            self._busy = False
+        return True
+
+
+def search_field(placeholder: str, search: Callable[[str], None]) -> None:
+    """Add a field to search tracks with."""
+    field = ui.input(placeholder=placeholder, on_change=lambda event: search(event.value or ""))
+    field.props('outlined dense clearable debounce=250 aria-label="search"').classes("find")
+
+
+def pick(track: Markup, action: Callable[[], object]) -> ui.element:
+    """Add a track to click on, and return the element."""
+    picked = ui.element("button").classes("pick").props("type=button")
+    picked.on("click", action)
+    with picked:
+        ui.html(track, sanitize=False, tag="span")
+    return picked

@@ -25,8 +25,8 @@ from botify.core.errors import BotifyError
 from botify.schemas.external_ids import UserIds
 from botify.services.dashboard.collector import Collector
 from botify.services.dashboard.figures import TracksById, search, track_of
-from botify.services.dashboard.pages import RECOMMEND, button, frame, show_html, show_no_catalogue, show_problem
-from botify.services.dashboard.player import Player, PlayerError, new_user
+from botify.services.dashboard.pages import RECOMMEND, button, frame, show_html, show_problem
+from botify.services.dashboard.player import Player, PlayerError, Stage, new_user, pick, search_field
 from botify.services.dashboard.views import render
 from botify.services.experiments import Experiments
 
@@ -206,17 +206,6 @@ def reaction(fraction: float) -> str:
     return "loved it" if fraction >= 0.7 else "liked it" if fraction >= 0.3 else "skipped it"
 
 
-def place_of(ranking: Sequence[Score], name: str) -> int:
-    """Return the place of a session in a ranking, from 1.
-
-    Examples
-    --------
-    >>> place_of([Score("mix", 9, 4.0), Score("you", 7, 3.0)], "you")
-    2
-    """
-    return next(place for place, score in enumerate(ranking, 1) if score.name == name)
-
-
 def played_track(contest: Contest, catalogue: TracksById) -> Markup:
     """Return what a simulated listener has just heard, and how it was received."""
     session = contest.session
@@ -243,7 +232,7 @@ def contest_score(contest: Contest, ranking: Sequence[Score]) -> Markup:
         session=contest.session,
         problem=contest.problem,
         ranking=ranking,
-        place=place_of(ranking, "you"),
+        place=[score.name for score in ranking].index("you") + 1,
         most=max(score.time for score in ranking) or 1.0,
     )
 
@@ -262,27 +251,20 @@ def add_recommend_page(home: Path, player: Player, collector: Collector, users: 
             ui.context.client.on_disconnect(page.stop)
 
 
-class RecommendPage:
+class RecommendPage(Stage):
     """One person's page: a listener comes, hears what is chosen, and leaves; then the scores."""
 
     def __init__(self, home: Path, player: Player, collector: Collector, users: UserIds) -> None:
+        super().__init__(player, collector, users)
         self._home = home
-        self._player = player
-        self._collector = collector
-        self._users = users
         self._contest: Contest | None = None
-        self._busy = False
-        self._stage = ui.element("div").classes("stage")
 
     def welcome(self) -> None:
         """Say what the page is, and let a listener come."""
-        self._stage.clear()
-        with self._stage:
+        with self.cleared():
             show_html("listener", "welcome")
-            if not self._collector.catalogue:
-                show_no_catalogue(self._collector.snapshot.problems)
-                return
-            button("A listener, please", "person_add", self._begin)
+            if not self.has_no_tracks():
+                button("A listener, please", "person_add", self._begin)
 
     def stop(self) -> None:
         """Stop the background tasks of the page."""
@@ -291,28 +273,29 @@ class RecommendPage:
 
     async def _begin(self) -> None:
         async def begin() -> None:
-            catalogue = self._collector.catalogue
-            make = await run.io_bound(environments_of, self._home, catalogue)
+            try:
+                make = await run.io_bound(environments_of, self._home, self.collector.catalogue)
+            except NoWorldError as error:
+                with self.cleared():
+                    show_problem(str(error))
+                return
             if make is None:  # the gateway is stopping
                 return
-            self._contest = await Contest.begin(make, self._collector.experiments, self._users, self._player)
+            self._contest = await Contest.begin(make, self.collector.experiments, self.users, self.player)
             self._turn(self._contest)
 
         await self._try(begin)
 
     def _turn(self, contest: Contest) -> None:
-        catalogue = self._collector.catalogue
-        self._stage.clear()
-        with self._stage:
+        catalogue = self.collector.catalogue
+        with self.cleared():
             ui.html(played_track(contest, catalogue), sanitize=False)
             with ui.element("section").classes("card choosing"):
                 ui.html("<h2>What comes next?</h2>", sanitize=False)
-                self._offers(contest)
+                self._offers(contest, catalogue)
             ui.html(heard_of_contest(contest, catalogue), sanitize=False)
 
-    def _offers(self, contest: Contest) -> None:
-        catalogue = self._collector.catalogue
-
+    def _offers(self, contest: Contest, catalogue: TracksById) -> None:
         def show(words: str) -> None:
             had = {heard.track for heard in contest.session.heard}
             found = [
@@ -323,14 +306,13 @@ class RecommendPage:
                 if words.strip() and not found:
                     show_html("listener", "no_track")
                 for offer in found if words.strip() else contest.offers:
-                    self._offer(contest, offer, catalogue)
+                    pick(offered_track(offer, catalogue), partial(self._choose, contest, offer))
 
-        field = ui.input(placeholder="or search: title or artist", on_change=lambda event: show(event.value or ""))
-        field.props('outlined dense clearable debounce=250 aria-label="search"').classes("find")
+        search_field("or search: title or artist", show)
         offers = ui.element("div").classes("picks")
         show("")
 
-    def _offer(self, contest: Contest, offer: Offer, catalogue: TracksById) -> None:
+    async def _choose(self, contest: Contest, offer: Offer) -> None:
         async def choose() -> None:
             await contest.choose(offer)
             if contest.session.ended:
@@ -338,36 +320,17 @@ class RecommendPage:
             else:
                 self._turn(contest)
 
-        pick = ui.element("button").classes("pick").props("type=button")
-        pick.on("click", lambda: self._try(choose))
-        with pick:
-            ui.html(offered_track(offer, catalogue), sanitize=False, tag="span")
+        await self._try(choose)
 
     async def _end(self, contest: Contest) -> None:
-        self._stage.clear()
-        with self._stage:
+        with self.cleared():
             show_html("listener", "waiting_for_policies")
         ranking = await contest.ranking()
-        self._stage.clear()
-        with self._stage:
+        with self.cleared():
             ui.html(contest_score(contest, ranking), sanitize=False)
             button("Another listener", "person_add", self._begin)
-            ui.html(heard_of_contest(contest, self._collector.catalogue), sanitize=False)
+            ui.html(heard_of_contest(contest, self.collector.catalogue), sanitize=False)
 
     async def _try(self, action: Callable[[], Awaitable[None]]) -> None:
-        """Do something that calls the gateway: one call at a time, and a message where it fails."""
-        if self._busy:
-            return
-        self._busy = True
-        try:
-            await action()
-        except NoWorldError as error:
-            self._stage.clear()
-            with self._stage:
-                show_problem(str(error))
-        except PlayerError as error:
-            ui.notify(str(error), type="negative", timeout=8_000)
-            if self._contest is not None and self._contest.session.ended:
-                await self._end(self._contest)
-        finally:
-            self._busy = False
+        if not await self.attempt(action) and self._contest is not None and self._contest.session.ended:
+            await self._end(self._contest)

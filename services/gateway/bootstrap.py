@@ -25,7 +25,7 @@ from botify.core.telemetry import new_registry
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.external_ids import UserIds
-from botify.schemas.models import ModelHandle, ModelReader
+from botify.schemas.models import ModelReader
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
 from botify.services.errors import UnavailableError
@@ -193,21 +193,21 @@ async def _connect_v1(
         lambda user: reader.users([user]) != [None],
         lambda user, known: erase_listener(settings, user, lambda at: reader.checkpoints().get(at), known),
     )
+
+    def neighbours(track: int) -> Scores:
+        if graph.current is None:
+            return []
+        ids, near, weights = graph.current
+        found = np.flatnonzero(ids == track)[:1]
+        pairs = zip(near[found].ravel().tolist(), weights[found].ravel().tolist(), strict=True)
+        return [(other, weight) for other, weight in pairs if other >= 0]
+
     return V1(
         Recommending(service, listeners),
         events,
-        Items(service, listeners, Charts(reader), partial(_neighbours_in, graph), topics.catalogue.name),
+        Items(service, listeners, Charts(reader), neighbours, topics.catalogue.name),
         Users(service, listeners, reader, erasures.erase, events, erasures.status),
     )
-
-
-def _neighbours_in(graph: ModelHandle[Any], track: int) -> Scores:
-    if graph.current is None:
-        return []
-    ids, neighbours, weights = graph.current
-    found = np.flatnonzero(ids == track)[:1]
-    pairs = zip(neighbours[found].ravel().tolist(), weights[found].ravel().tolist(), strict=True)
-    return [(near, weight) for near, weight in pairs if near >= 0]
 
 
 def _repeat(stack: AsyncExitStack, every_s: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:

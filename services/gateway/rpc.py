@@ -75,7 +75,7 @@ class PendingReplies:
         return len(self._pending)
 
     def open(self, id_: str, *, requested: bool, now_s: float) -> PendingReply:
-        """Start waiting for the acknowledgement of a listen, and for a recommendation if one is requested."""
+        """Wait for the acknowledgement of a listen, and for a recommendation if one is requested."""
         future: PendingReply = asyncio.get_running_loop().create_future()
         self._pending[id_] = _Pending(future, now_s + self._wait_s, requested)
         return future
@@ -245,11 +245,10 @@ class RpcClient:
         """Publish records of one key, the first of them to be acknowledged."""
         if self.problem is not None:
             raise UnavailableError(self.problem)
-
         record: dict[str, Any] = {"key": key, "headers": list(headers)} if headers else {"key": key}
         future = self._pending.open(id_, requested=requested, now_s=time.monotonic())
+        (topic, value), *others = records
         try:
-            (topic, value), *others = records
             if topic == self._listens:
                 self._send_listen(_HeldListen(id_, value, record))
             else:
@@ -329,22 +328,19 @@ class RpcClient:
     def _poll(self) -> bool:
         """Handle what has arrived; return whether there may be more."""
         self._publisher.poll()
+        values: list[bytes] = []
         try:
             values = self._replies.poll(BATCH, wait_s=0.0)
         except TopicError as error:
             log.warning("%s", error)
-            values = []
         for value in values:
-            self._receive(value)
+            try:
+                self._pending.reply(self._codec.decode(value, Recommendation))
+            except DecodeError as error:
+                log.warning("a recommendation cannot be decoded: %s", error)
         if self._pending.expire(time.monotonic()):
             self._probe_now.set()
         return self._replies.has_more
-
-    def _receive(self, raw: bytes) -> None:
-        try:
-            self._pending.reply(self._codec.decode(raw, Recommendation))
-        except DecodeError as error:
-            log.warning("a recommendation cannot be decoded: %s", error)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:

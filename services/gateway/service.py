@@ -10,6 +10,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from botify.core.errors import BotifyError, DecodeError
 from botify.core.keyed_random import integers, keys_of_texts
 from botify.core.process import in_background, stop
@@ -55,7 +58,7 @@ class Fallback:
     """
 
     popular: Callable[[], Sequence[int]]
-    tracks: Callable[[], Sequence[int]]
+    tracks: Callable[[], Sequence[int] | NDArray[np.int64]]
     treatments_of: Callable[[int], Mapping[str, str]]
 
     def recommend(self, request: RecommendationRequest, waited_ms: float) -> Recommendation:
@@ -65,7 +68,7 @@ class Fallback:
         return Recommendation(
             request_id=request.request_id,
             user=request.user,
-            track=top[row],
+            track=int(top[row]),
             recommender=name,
             treatments=self.treatments_of(request.user),
             propensity=1.0 / len(top),

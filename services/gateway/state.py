@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,24 +122,6 @@ MAX_WAITING = 64  # requests that may wait for such a read: those for invented t
 MOST_DECODED = 20_000  # tracks in memory as objects, about 1 KB each
 
 
-class _Ids(Sequence[int]):
-    """Ids in an array, which may lie in a file; each is a number when it is read."""
-
-    def __init__(self, ids: NDArray[np.int64]) -> None:
-        self._array = ids
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    @overload
-    def __getitem__(self, at: int) -> int: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[int]: ...
-    def __getitem__(self, at: int | slice) -> int | Sequence[int]:
-        found: int | list[int] = self._array[at].tolist()
-        return found
-
-
 class KnownTracks:
     """The catalogue. Its topic is read again before a track is said to be unknown: the track may be new."""
 
@@ -151,7 +132,7 @@ class KnownTracks:
         self._began_s = -REFRESH_AGAIN_S
         self._problem: UnavailableError | None = None
         self._waiting = 0
-        self._ids: Sequence[int] = ()
+        self._ids: NDArray[np.int64] = np.empty(0, np.int64)
 
     def __len__(self) -> int:
         return len(self._reader.tracks)
@@ -192,7 +173,8 @@ class KnownTracks:
                 await asyncio.sleep(self._began_s + REFRESH_AGAIN_S - time.monotonic())
                 self._began_s = time.monotonic()
                 await self._read(self._reader.refresh)
-            self._raise_problem()
+            if self._problem is not None:
+                raise self._problem
 
     async def follow(self) -> None:
         """Take what has arrived of the topic; raises as `find`.
@@ -201,7 +183,8 @@ class KnownTracks:
         """
         async with self._reading:
             await self._read(self._reader.take_arrived if len(self) else self._reader.refresh)
-            self._raise_problem()
+            if self._problem is not None:
+                raise self._problem
 
     async def _read(self, read: Callable[[], int]) -> None:
         self._problem = None
@@ -211,17 +194,13 @@ class KnownTracks:
         except TopicError as error:
             self._problem = UnavailableError(f"the catalogue cannot be read: {error}")
         if changed:
-            self._ids = ()
+            self._ids = self._ids[:0]
             self._decoded.clear()
 
-    def _raise_problem(self) -> None:
-        if self._problem is not None:
-            raise self._problem
-
-    def ids(self) -> Sequence[int]:
+    def ids(self) -> NDArray[np.int64]:
         """Return the ids of the tracks, ascending, without those that were deleted."""
         if not len(self._ids):
-            self._ids = _Ids(self._reader.tracks.live_ids())
+            self._ids = self._reader.tracks.live_ids()
         return self._ids
 
     def highest(self) -> int:

@@ -103,7 +103,8 @@ class Items:
             number, external_id = name, None
         else:
             if len(name) > MAX_NAME:
-                raise _wrong_name(f"the name of a new item has at most {MAX_NAME} characters")
+                why = f"the name of a new item has at most {MAX_NAME} characters"
+                raise InvalidRequestError([{"loc": ("path", "item"), "msg": why}])
             number = await self.listeners.number_of(name, self.service.tracks.highest() + 1)
             external_id = name
         if number > MAX_TRACK:
@@ -150,7 +151,7 @@ class Items:
     def latest(self, query: PageQuery) -> ItemPage:
         """Return the items that were added last, by number."""
         ids = self.service.tracks.ids()
-        newest = (ids[at] for at in range(len(ids) - 1 - _offset_of(query.cursor), -1, -1))
+        newest = map(int, ids[::-1][_offset_of(query.cursor) :])
         return self._page(((track, float(track)) for track in newest), len(ids), query)
 
     def page(self, scores: Sequence[tuple[int, float]], query: PageQuery) -> ItemPage:
@@ -167,15 +168,7 @@ class Items:
                 items.append(Scored(**fields_of(track), score=score))
             if len(items) == query.limit:
                 break
-        return ItemPage(items=items, next=_cursor_of(place) if place < count else None)
-
-
-def _wrong_name(why: str) -> InvalidRequestError:
-    return InvalidRequestError([{"loc": ("path", "item"), "msg": why}])
-
-
-def _cursor_of(offset: int) -> str:
-    return f"o{offset}"
+        return ItemPage(items=items, next=f"o{place}" if place < count else None)
 
 
 def _offset_of(cursor: str | None) -> int:
@@ -183,7 +176,7 @@ def _offset_of(cursor: str | None) -> int:
 
     Examples
     --------
-    >>> _offset_of(None), _offset_of(_cursor_of(20))
+    >>> _offset_of(None), _offset_of("o20")
     (0, 20)
     """
     return 0 if cursor is None else int(cursor[1:])

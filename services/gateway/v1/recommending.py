@@ -124,10 +124,10 @@ class Recommending:
             slate=made if tracks else None,
         )
 
-    def _allowed(self, tracks: Iterable[int], filters: Sequence[str], out: set[int]) -> list[int]:
+    def _allowed(self, tracks: Iterable[Any], filters: Sequence[str], out: set[int]) -> list[int]:
         wanted = by_field(filters)
         found = []
-        for number in tracks:
+        for number in map(int, tracks):
             track = self.service.tracks.known(number)
             if track is None or track.deleted or number in out:
                 continue
