@@ -105,9 +105,8 @@ class Collector:
     """Makes one snapshot a second while it is looked at; viewers read it and nothing else.
 
     It writes the file of its history only and joins no consumer group, so every gateway may have one. After
-    `QUIET_AFTER_S` without a look it reads every `QUIET_EVERY_S` what the history and the troubles need. The next look
-    wakes it: the sample of listens begins again with the newest ones. `responses` returns how often this gateway has
-    answered, by route and status.
+    `QUIET_AFTER_S` without a look it reads every `QUIET_EVERY_S` what the history and the troubles need; the next look
+    wakes it. `responses` returns how often this gateway has answered, by route and status.
     """
 
     def __init__(self, settings: Settings, responses: Callable[[], Mapping[tuple[str, int], int]] = dict) -> None:

@@ -80,8 +80,7 @@ def rise(recent: ArrayLike, longer: ArrayLike) -> NDArray[np.float64]:
     [0.57, 1.43]
     """
     now, past = np.asarray(recent, dtype=np.float64), np.asarray(longer, dtype=np.float64)
-    total = past.sum()
-    expected = past * (now.sum() / total) if total > 0 else past
+    expected = past * (now.sum() / past.sum()) if past.sum() > 0 else past
     return np.asarray((now + PRIOR) / (expected + PRIOR))
 
 
@@ -133,10 +132,7 @@ class RecommenderShare(NamedTuple):
 
 
 class PolicyShare(NamedTuple):
-    """A policy's share of the last recommended listens, and of these what others answered in its place.
-
-    `fallbacks` is the share that one of its fallbacks gave, `late` that of the gateway, as no answer came in time.
-    """
+    """A policy's share of the last recommended listens, and the shares of it that fallbacks and the gateway gave for it."""
 
     policy: str
     share: float
@@ -176,8 +172,7 @@ class ListenSample:
         """Return the percentiles over the last listens; None before the first answer."""
         if not self._latencies_ms:
             return None
-        p50, p99 = np.percentile(np.array(self._latencies_ms), [50, 99]).tolist()
-        return Latency(p50, p99)
+        return Latency(*np.percentile(np.array(self._latencies_ms), [50, 99]).tolist())
 
     def recommenders(self) -> tuple[RecommenderShare, ...]:
         """Return the recommenders of the last listens, the largest share first."""
@@ -201,11 +196,12 @@ class ListenSample:
             policy, replaced = asked_policy(assigned.recommender, str(listen.recommender), listen.policy)
             by = "late" if listen.recommender in FALLBACKS else "fallback" if replaced else "policy"
             answered.setdefault(policy, Counter())[by] += 1
-        total = sum(of.total() for of in answered.values())
+        all_of = {policy: of.total() for policy, of in answered.items()}
+        total = sum(all_of.values())
         if total < FEW_ANSWERS:
             return ()
         shares = [
-            PolicyShare(name, of.total() / total, of["fallback"] / of.total(), of["late"] / of.total())
+            PolicyShare(name, all_of[name] / total, of["fallback"] / all_of[name], of["late"] / all_of[name])
             for name, of in answered.items()
         ]
         return tuple(sorted(shares, key=lambda each: (-each.share, each.policy)))
@@ -215,7 +211,7 @@ class Traffic(NamedTuple):
     """State of the loop according to Kafka and Redis.
 
     Totals are records that the topics have had, rates are over the last reading, and lags are records that wait, by
-    partition: for the state in Redis, and for an answer; for the learner, batches of listens.
+    partition; for the learner, batches of listens.
     """
 
     listens: int
@@ -325,10 +321,7 @@ class BanditShare(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What `botify experiment results` and, for one with goals, `decide` say of a declared experiment, as JSON.
-
-    What is not known yet is None, and `problem` says why it cannot be.
-    """
+    """What `botify experiment results` and `decide` say of an experiment, as JSON; None where it is not known yet."""
 
     results: Mapping[str, Any] | None = None
     decisions: Sequence[Mapping[str, Any]] | None = None
@@ -360,8 +353,8 @@ class PartitionSample(NamedTuple):
 class Snapshot:
     """Everything that all viewers share; a part that was never read is None or empty.
 
-    `history` has the points of each of `RANGES`, oldest first; `simulated` says whether the listens' topic says that
-    their times are; `problems` is what could not be read, and `troubles` what is wrong, those that page first.
+    `history` has the points of each of `RANGES`, oldest first; `problems` is what could not be read, and `troubles`
+    what is wrong, those that page first.
     """
 
     at_s: float = 0.0

@@ -72,8 +72,8 @@ def _joined(before: Moment, count: int, now: Moment) -> Moment:
 class History:
     """A ring for each range, and since when each trouble lasts; bounded, and kept in a file over restarts.
 
-    The file has 60 KB, is written once a minute and at the end, and a warning says once if it cannot. Gateways of one
-    data directory share it: the last to write wins, and all read the same servers.
+    The file has 60 KB, is written once a minute and at the end. Gateways of one data directory share it: the last to
+    write wins, and all read the same servers.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -133,13 +133,14 @@ class History:
         self._written_s = now_s
         if self._file is None:
             return
-        kept = {
-            "rings": {
-                name: [[step, n, *_nulls(moment)] for step, n, moment in ring.points]
-                for name, ring in self._rings.items()
-            },
-            "lasting": [[*key, *times] for key, times in self._lasting.items()],
+        rings = {
+            name: [
+                [step, n, *(None if math.isnan(value) else round(value, 4) for value in moment)]
+                for step, n, moment in ring.points
+            ]
+            for name, ring in self._rings.items()
         }
+        kept = {"rings": rings, "lasting": [[*key, *times] for key, times in self._lasting.items()]}
         new = self._file.with_suffix(".new")
         try:
             new.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +155,10 @@ class History:
         try:
             kept = json.loads(file.read_text(encoding="utf-8"))
             points = {
-                name: [(int(step), int(n), Moment(*_nans(values))) for step, n, *values in kept["rings"].get(name, ())]
+                name: [
+                    (int(step), int(n), Moment(*(math.nan if value is None else value for value in values)))
+                    for step, n, *values in kept["rings"].get(name, ())
+                ]
                 for name in self._rings
             }
             self._lasting = {(alert, subject): (since, seen) for alert, subject, since, seen in kept["lasting"]}
@@ -163,11 +167,3 @@ class History:
             return
         for name, ring in self._rings.items():
             ring.points.extend(points[name])
-
-
-def _nulls(moment: Moment) -> list[float | None]:
-    return [None if math.isnan(value) else round(value, 4) for value in moment]
-
-
-def _nans(values: Iterable[float | None]) -> list[float]:
-    return [math.nan if value is None else value for value in values]

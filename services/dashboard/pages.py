@@ -32,50 +32,52 @@ LISTEN = "/listen"
 RECOMMEND = "/recommend"
 
 
-SHORT_TITLES = {
-    "Overview": "Home",
-    "Experiments": "A/B",
-    "Listeners": "People",
-    "Dead letters": "Letters",
-    "Be a listener": "Listen",
-    "Be the recommender": "Play",
-}
-
-
 class Page(NamedTuple):
     """A page; the icon is one of Material, whose font NiceGUI brings, and one made of fragments has a view."""
 
     path: str
     title: str
+    short: str  # title that fits below the icon on a phone
     icon: str
     subtitle: str
     view: View | None = None
 
-    @property
-    def short(self) -> str:
-        """Title that fits below the icon on a phone."""
-        return SHORT_TITLES.get(self.title, self.title)
-
 
 PAGES = (
-    Page("/", "Overview", "insights", "Throughput, latency and lag, updated every second", views.overview),
-    Page("/popular", "Popular", "trending_up", "The most popular and the fastest rising tracks", views.popular),
+    Page("/", "Overview", "Home", "insights", "Throughput, latency and lag, updated every second", views.overview),
+    Page(
+        "/popular", "Popular", "Popular", "trending_up", "The most popular and the fastest rising tracks", views.popular
+    ),
     Page(
         "/experiments",
         "Experiments",
+        "A/B",
         "balance",
         "Effects of treatments on the sessions of listeners",
         views.experiments,
     ),
-    Page(LISTENER, "Listeners", "person_search", "State, sessions, and why each track was recommended"),
-    Page("/letters", "Dead letters", "mark_email_unread", "Messages that were refused, with the reason", views.letters),
-    Page("/replays", "Replays", "replay", "Progress of replays and snapshots", views.replays),
-    Page(RECOMMEND, "Be the recommender", "sports_esports", "A simulated listener hears what you choose"),
-    Page(LISTEN, "Be a listener", "headphones", "Your listens use the same topics as those of all other listeners"),
+    Page(LISTENER, "Listeners", "People", "person_search", "State, sessions, and why each track was recommended"),
+    Page(
+        "/letters",
+        "Dead letters",
+        "Letters",
+        "mark_email_unread",
+        "Messages that were refused, with the reason",
+        views.letters,
+    ),
+    Page("/replays", "Replays", "Replays", "replay", "Progress of replays and snapshots", views.replays),
+    Page(RECOMMEND, "Be the recommender", "Play", "sports_esports", "A simulated listener hears what you choose"),
+    Page(
+        LISTEN,
+        "Be a listener",
+        "Listen",
+        "headphones",
+        "Your listens use the same topics as those of all other listeners",
+    ),
 )
 """In the order of the navigation."""
 
-MISSING = Page("", "No such page", "help", "The navigation has all pages; /docs describes the API")
+MISSING = Page("", "No such page", "", "help", "The navigation has all pages; /docs describes the API")
 
 
 def show_html(template: str, block: str, **values: object) -> ui.html:
@@ -132,10 +134,7 @@ Renderer = Callable[[Snapshot], list[Fragment]]
 
 
 class Channel:
-    """One page and its viewers.
-
-    A viewer gets the page as it was last sent, so the changes from then on keep it current.
-    """
+    """One page and its viewers, who get the page as it was last sent: the changes from then on keep it current."""
 
     def __init__(self, view: Renderer) -> None:
         self._view = view

@@ -79,8 +79,7 @@ TIMEOUT_S = 15.0
 class Player:
     """A client of the application in its own process, without a network.
 
-    Botify's answer names the track only; why it was chosen is read from the listener's session in Redis, where the
-    gateway keeps it for the next listen.
+    Botify's answer names the track only; why it was chosen is read from the listener's session in Redis.
     """
 
     def __init__(self, app: Starlette, settings: Settings, users: UserIds) -> None:

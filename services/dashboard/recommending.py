@@ -42,10 +42,7 @@ class NoWorldError(BotifyError):
 
 
 def environments_of(home: Path, catalogue: TracksById) -> MakeEnvironment:
-    """Return what makes Gymnasium environments with listeners of this catalogue, of the installed simulator.
-
-    Raises `NoWorldError` if none is installed, or it has no world of this catalogue.
-    """
+    """Return what makes Gymnasium environments with listeners of this catalogue; raises `NoWorldError`."""
     for simulator in entry_points(group=SIMULATOR):
         try:
             made: MakeEnvironment = simulator.load()(home, catalogue)
@@ -109,10 +106,7 @@ class Offer(NamedTuple):
 
 @dataclass(slots=True)
 class Contest:
-    """A person's session with the offers for its next track, and the scores of the policies that have finished.
-
-    `problem` says why a policy could not finish.
-    """
+    """A person's session with the offers for its next track, and the scores of the policies that have finished."""
 
     session: SimulatedSession
     player: Player

@@ -85,7 +85,8 @@ def number(value: float, decimals: int = 0) -> str:
     >>> number(12345.6), number(-0.3), number(float("nan"))
     ('12,346', '0', '–')
     """
-    return "–" if math.isnan(value) else f"{_rounded(value, decimals):,.{decimals}f}".replace("-", "−")
+    rounded = round(value, decimals) + 0.0 if not math.isnan(value) else 0.0  # which makes −0 a 0
+    return "–" if math.isnan(value) else f"{rounded:,.{decimals}f}".replace("-", "−")
 
 
 def figure(value: float | None, decimals: int = 3, sign: str = "") -> str:
@@ -97,10 +98,6 @@ def figure(value: float | None, decimals: int = 3, sign: str = "") -> str:
     ('−1,234.500', '–', '+2.0')
     """
     return "–" if value is None else f"{value:{sign},.{decimals}f}".replace("-", "−")
-
-
-def _rounded(value: float, decimals: int) -> float:
-    return round(value, decimals) + 0.0  # which makes −0 a 0
 
 
 def severity(share: float) -> str:
@@ -207,8 +204,8 @@ class Fragment(NamedTuple):
 class View:
     """A page as a function of the snapshot: its problems, then the blocks of a template, each as a fragment.
 
-    `places` maps blocks to the widths of their places, in the order of the page; `prepare` returns what the template
-    needs in addition to the snapshot.
+    `places` maps blocks to their widths, in order; `prepare` returns what the template needs in addition to the
+    snapshot.
     """
 
     def __init__(
@@ -219,10 +216,7 @@ class View:
         self._prepare = prepare
 
     def __call__(self, snapshot: Snapshot) -> list[Fragment]:
-        """Return the fragments; every snapshot gives the same names and widths.
-
-        Where nothing could be read yet, only the problems are shown: unknown is not zero.
-        """
+        """Return the fragments, always of the same names; only the problems where nothing was read, as unknown is not 0."""
         if snapshot.problems and snapshot.traffic is None:
             rendered = [Markup() for _ in self._places]
         else:
@@ -272,8 +266,10 @@ def _overview(snapshot: Snapshot, shown: str) -> dict[str, Any]:
 
 def _popular(snapshot: Snapshot) -> dict[str, Any]:
     rankings = snapshot.rankings if snapshot.rankings and snapshot.rankings.now else None
-    rising = [each for each in rankings.rising if each.value >= STEEP] if rankings else []
-    return {"rankings": rankings, "rising": rising}
+    return {
+        "rankings": rankings,
+        "rising": [each for each in rankings.rising if each.value >= STEEP] if rankings else [],
+    }
 
 
 def _experiments(snapshot: Snapshot) -> dict[str, Any]:
@@ -296,10 +292,6 @@ def _drawn(verdict: Verdict) -> list[tuple[Mapping[str, Any], Interval | None, M
     return drawn
 
 
-def _letters(snapshot: Snapshot) -> dict[str, Any]:
-    return {"total": snapshot.traffic.dead_letters if snapshot.traffic else 0}
-
-
 _HALVES = ("worker_lag", "recommender_lag", "models", "policies", "recommenders", "processes")
 overviews = {
     shown: View(
@@ -312,7 +304,7 @@ overviews = {
 overview = overviews["2 min"]
 popular = View("popular", {"nothing": "wide", "now": "third", "rising": "third", "month": "third"}, _popular)
 experiments = View("popular", {"experiments": "wide"}, _experiments)
-letters = View("operations", {"tiles": "wide", "letters": "wide"}, _letters)
+letters = View("operations", {"tiles": "wide", "letters": "wide"})
 replays = View("operations", {"replays": "wide"})
 
 

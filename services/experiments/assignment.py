@@ -39,9 +39,7 @@ def bucket_of(user: int, seed: int, buckets: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The listeners of a layer that belong to an experiment: buckets `begin` to `end`, without the end.
-
-    `salt` is the layer's, and independent of that of the experiment's split.
+    """The listeners of a layer that belong to an experiment, as a range of buckets of the layer's salt.
 
     Examples
     --------
@@ -67,8 +65,8 @@ class Slice:
 class Experiment:
     """A split of listeners: the treatment of each bucket, for those of a slice, or all.
 
-    `decided` is the treatment that all of the slice's listeners get since a decision; it is no longer logged, because
-    what is heard after the decision is not part of the comparison.
+    All of the slice's listeners get `decided` since a decision; it is no longer logged, because what is heard after the
+    decision is not part of the comparison.
 
     Examples
     --------

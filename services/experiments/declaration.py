@@ -36,8 +36,7 @@ def load_policy(settings: Settings, recommenders: Container[str] | None = None) 
 def load_experiments(path: Path, recommenders: Container[str] | None = None) -> Experiments:
     """Read the file; the name `course` means `COURSE` if there is no such file.
 
-    Without `recommenders`, any name is accepted. Raises `ExperimentError`, with the file, the experiment, the invalid
-    value and the correction.
+    Without `recommenders`, any name is accepted. `ExperimentError` has file, experiment, invalid value and correction.
     """
     if path.name == COURSE.stem and not path.exists():
         path = COURSE

@@ -26,8 +26,8 @@ BATCH = 100
 class LiveExperiments(TopicFollower):
     """The declared experiments as of the last step of each ramp.
 
-    A step takes effect by one assignment, and one that was sent twice changes nothing. The thread replaces `current`
-    and `steps`: read each once into a variable.
+    A step that was sent twice changes nothing. The thread replaces `current` and `steps`: read each once into a
+    variable.
     """
 
     def __init__(self, settings: Settings, codec: Codec, declared: Experiments) -> None:

@@ -77,8 +77,8 @@ _INVALID_KEY = "Idempotency-Key: a key has 1 to 128 printable ASCII characters a
 class RequestTelemetry:
     """Gives each HTTP request an id, returns it in the answer, and counts the request.
 
-    A client's own id is kept if it is valid. An invalid key is refused: without it a retry might count twice. Ours
-    begin with a prefix that no other gateway has. An address that is no text is refused: its wrong bytes would all be
+    A client's own id is kept if it is valid; ours begin with a prefix that no other gateway has. An invalid key is
+    refused: without it a retry might count twice. So is an address that is no text: its wrong bytes would all be
     replaced by one character, and two names become one.
     """
 
@@ -150,11 +150,8 @@ def route_of(path: str) -> str:
 class TokenRequired:
     """Refuses requests without a token with 401, and those whose token does not allow them with 403.
 
-    The first guard that fits decides, as the first route that fits serves. What has no guard, such as the dashboard,
-    is for `admin`.
-
-    Programs send it as a bearer token. A browser cannot; it asks its user for a name and password, and sends the token
-    as the password of any name.
+    The first guard that fits decides, as the first route that fits serves. What has no guard, such as the dashboard, is
+    for `admin`. A browser cannot send a bearer token: it sends the token as the password of any name.
     """
 
     def __init__(

@@ -43,10 +43,9 @@ Call = TypeVar("Call", bound=BaseModel)
 
 
 def read_call(request: Request, call: type[Call]) -> Call:
-    """Validate the path, query and body of a request, which are the fields of `call`.
+    """Validate the path, query and body of a request, which are the fields of `call`; raises `HANDLED_ERRORS`.
 
-    A model that forbids unknown fields refuses unknown parameters, too. Raises `InvalidRequestError`, or
-    `HTTPException` for a body that is no text.
+    A model that forbids unknown fields refuses unknown parameters, too.
     """
     strict = call.model_config.get("extra") == "forbid"
     parts: dict[str, Any] = {}
@@ -282,10 +281,9 @@ _IDEMPOTENCY_KEY = {
 
 
 class Operations:
-    """Middleware that serves operations; other paths go to the application.
+    """Middleware that serves operations, the first whose path fits; other paths go to the application.
 
-    Paths are found by their first segment, and the first that fits serves all its methods. Starlette's router and
-    exception handlers would take a tenth of the time of a `/next`.
+    Starlette's router and exception handlers would take a tenth of the time of a `/next`.
     """
 
     def __init__(self, app: ASGIApp, operations: Iterable[Operation]) -> None:

@@ -155,9 +155,8 @@ class RpcClient:
 
     At-least-once: a listen counts when all replicas acknowledged it. One whose acknowledgement is lost may be in the
     topic although its client got 503; the client's retry is then a copy with the same id (see `sessions`). Created and
-    called in the event loop's thread, except for `__init__`, which blocks for some milliseconds and raises `TopicError`
-    if a topic is missing or no broker answers. Requests are pending for `wait_s` at most; their ids begin with a prefix
-    that no other gateway has.
+    called in the event loop's thread, except for `__init__`, which blocks and raises `TopicError` if a topic is missing
+    or no broker answers. Requests are pending for `wait_s` at most.
 
     While the listens move to a topic with more partitions (`core.kafka.layout`), the brokers refuse them: they wait, in
     order, and go to the topic that is opened. The requests among them are answered as always.

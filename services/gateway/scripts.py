@@ -59,13 +59,11 @@ class ScriptBatcher:
     """Runs scripts on single keys; calls that are made during a round trip share the next one.
 
     A round trip for each call would cost a request a task switch and a system call; at a thousand requests a second
-    that is more than Redis itself takes.
-
-    Each master of a Redis Cluster has its own round trips, so one that hangs delays no call to another. A call whose
-    slot is migrated, or has a new master, follows it for `TIMEOUT_S`. After a round trip failed, calls to its master
-    wait until a probe finds that it answers again, or that another node has its slots; when that takes longer than
-    `HOLD_S`, they fail at once. Those that were under way are sent again, so a script may run twice. The client, of a
-    Redis or a Redis Cluster, has raw replies, and time-outs below `TIMEOUT_S`.
+    that is more than Redis itself takes. Each master of a Redis Cluster has its own round trips, so one that hangs
+    delays no call to another. A call whose slot is migrated, or has a new master, follows it for `TIMEOUT_S`. After a
+    round trip failed, calls to its master wait until a probe finds that it answers again, or that another node has its
+    slots; when that takes longer than `HOLD_S`, they fail at once. Those that were under way are sent again, so a
+    script may run twice. The client has raw replies, and time-outs below `TIMEOUT_S`.
     """
 
     def __init__(self, redis: Any) -> None:
@@ -80,10 +78,7 @@ class ScriptBatcher:
         return f"Redis does not answer ({failed[0].error})" if failed else None
 
     async def run(self, script: str, key: str | tuple[str, ...], *arguments: Any) -> Any:
-        """Run a script on a key, or on several of one slot, and return its reply.
-
-        Raises `UnavailableError` if Redis does not answer.
-        """
+        """Run a script on a key, or on several of one slot, and return its reply; raises `UnavailableError`."""
         call = self._call(script, (key,) if isinstance(key, str) else key, arguments)
         self._put(call)
         return await call.reply

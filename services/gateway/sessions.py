@@ -66,10 +66,7 @@ class RequestId(NamedTuple):
 
 
 class Fingerprint(NamedTuple):
-    """What is the same in a call and its retries.
-
-    With a key, the event id is a hash of the call, so that a retry has the same id even if the session is lost.
-    """
+    """What is the same in a call and its retries; with a key also the event id, a hash, even if the session is lost."""
 
     event_id: str  # of the listen, unless the call is a retry of one without a key
     text: str  # all that a retry repeats
@@ -147,10 +144,7 @@ def listen_of(
 
 
 def request_of(listen: Listen, request_id: str, deadline_ms: int) -> RecommendationRequest:
-    """Return the request that accompanies a listen; the deadline is on the wall clock.
-
-    Each retry of a call has its own request id, unlike the event: a reply to one must not be taken for that to another.
-    """
+    """Return the request that accompanies a listen; each retry has its own id, as a reply to one is none to another."""
     session = (listen.session_id, listen.position)
     return RecommendationRequest(
         request_id, listen.user, *session, listen.track, listen.fraction, listen.timestamp_ms, deadline_ms
@@ -177,7 +171,7 @@ class SessionStore:
     """Gives each listen its position, one script call for each operation; a session expires after the gap.
 
     Updates of one listener are serialised. Raises `UnavailableError` if Redis does not answer. If Redis loses a record,
-    the listener starts a new session. The prefix is the `topic_prefix` of the settings.
+    the listener starts a new session.
     """
 
     def __init__(self, batcher: ScriptBatcher, prefix: str) -> None:
@@ -186,10 +180,7 @@ class SessionStore:
         self._next_position, self._store_answer = _script("next_position"), _script("store_answer")
 
     async def next_position(self, user: int, call: Fingerprint) -> SessionPosition:
-        """Return the next position in the listener's session, for a retry that of the first try.
-
-        A new session is named by the id of its first listen.
-        """
+        """Return the next position in the listener's session, named by its first listen; a retry has its first try's."""
         arguments = (call.event_id, call.text, int(call.keyed), int(call.ends), GAP_MS, ENDED_MS)
         session_id, position, attribution, event_id, answered = await self._batcher.run(
             self._next_position, gateway_session(self._prefix, user), *arguments

@@ -26,10 +26,10 @@ SIMULATED_MS = 2 * LEAD_MS
 class EventClock:
     """The wall clock; for listeners of a partition of simulated time, that time, advancing with the wall clock.
 
-    A simulation at full speed leaves listens in the future. A listen with the current time would then be late for
-    everything that decays or expires by event time. Each partition is followed on its own, but no further than the
-    service as a whole (`event_time_of`), so a partition with a wrong time does not move the clock of another. Time that
-    is not simulated is not followed: clients that are ahead cannot move this clock, and through it themselves.
+    A simulation at full speed leaves listens in the future; a listen with the current time would be late for all that
+    decays by event time. Each partition is followed on its own, but no further than the service as a whole
+    (`event_time_of`), so a partition with a wrong time does not move the clock of another. Time that is not simulated
+    is not followed: clients that are ahead cannot move this clock.
 
     Examples
     --------
@@ -88,10 +88,7 @@ POPULAR_EVERY_S = 30.0
 
 
 class LiveState:
-    """State that is read in the background, so that no request waits for it.
-
-    `refused_writes` blocks, and returns why Redis refuses writes, or None: each request writes a session.
-    """
+    """State that is read in the background, so that no request waits for it; `refused_writes` blocks."""
 
     def __init__(
         self, reader: StateReader, clock: EventClock, refused_writes: Callable[[], str | None] = lambda: None
@@ -138,10 +135,7 @@ class KnownTracks:
         return len(self._reader.tracks)
 
     async def find(self, track: int | str) -> Track | None:
-        """Return the track of a number or an external id.
-
-        Raises `UnavailableError` if it is unknown so far, and the topic cannot be read.
-        """
+        """Return the track of a number or an external id; `UnavailableError` if a new one cannot be looked for."""
         if (known := self.known(track)) is not None:
             return known
         if self._waiting < MAX_WAITING:
@@ -177,10 +171,7 @@ class KnownTracks:
                 raise self._problem
 
     async def follow(self) -> None:
-        """Take what has arrived of the topic; raises as `find`.
-
-        Its end, which takes 50 ms of a processor to ask for, is read to only while there are no tracks.
-        """
+        """Take what has arrived; only without tracks is the topic read to its end, which takes 50 ms of CPU to ask for."""
         async with self._reading:
             await self._read(self._reader.take_arrived if len(self) else self._reader.refresh)
             if self._problem is not None:

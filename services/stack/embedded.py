@@ -30,8 +30,8 @@ _ANSWER_TIMEOUT_S = 1.0
 class Valkey(Server):
     """One server; its append-only file is under `home/valkey`, its log in `home/logs/valkey.log`.
 
-    The file is fsynced every second: acknowledged writes survive the end of the process, and a power cut loses about
-    a second, which the workers replay from Kafka because the checkpoint is lost together with the state.
+    The file is fsynced every second: a power cut loses about a second, which the workers replay from Kafka because the
+    checkpoint is lost together with the state.
     """
 
     def __init__(self, home: Path, *, port: int, watchdog: Watchdog) -> None:
@@ -119,8 +119,8 @@ class EmbeddedStack:
     """One Kafka and one Valkey of a data directory, which one stack uses at a time.
 
     All files are under `home`; a stopped stack is started again with the same data and ports. If this process is
-    killed, the watchdog stops the servers. A port of None is that of the last start (a free one at first); 0 picks a
-    free one. No server is started whose address is given. `notify` is called with one line before each slow step.
+    killed, the watchdog stops the servers. A port of None is that of the last start; 0 picks a free one. No server is
+    started whose address is given. `notify` is called with one line before each slow step.
 
     Examples
     --------
@@ -162,7 +162,7 @@ class EmbeddedStack:
     def start(self, *, ready: bool = True) -> None:
         """Start both servers, and wait until they answer; raises `StackError`, and leaves none running.
 
-        `ready` says whether `stack.json` then says so; not if more is started before clients may use the stack.
+        `stack.json` then says that they are `ready`, unless more is started before clients may use the stack.
         """
         self._lock = take_lock(self.home)
         try:

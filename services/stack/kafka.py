@@ -30,8 +30,8 @@ _JAVA_WAY_OUT = (
 def server_properties(data_dir: Path, port: int, controller_port: int) -> dict[str, str]:
     """Return the configuration of one KRaft node, broker and controller in one.
 
-    An acknowledged record survives the end of the broker's process; after a power cut the last seconds may be missing,
-    as with any single broker (Kafka relies on replicas, not on fsync).
+    An acknowledged record survives the end of the broker's process, not a power cut (Kafka relies on replicas, not on
+    fsync).
 
     Examples
     --------
@@ -142,10 +142,7 @@ class Kafka(Server):
         return shortage(self._home, STOP_BYTES if self.running else START_BYTES)
 
     def spawn(self) -> None:
-        """Write the configuration, format a new data directory, and start the broker.
-
-        Raises `StackError` if the disk is full or the directory cannot be formatted, `PortTakenError` for a taken port.
-        """
+        """Write the configuration, format a new data directory, and start the broker; raises `StackError`."""
         if obstacle := self.obstacle():
             raise StackError(obstacle)
         text = render(self._properties)

@@ -31,10 +31,7 @@ Notify = Callable[[str], None]
 
 
 def class_path(notify: Notify) -> list[Path]:
-    """Return Kafka's jars, and download those that are missing, with a line to `notify` for each.
-
-    Raises `DownloadError` if a jar cannot be downloaded, or differs from the list after a second download.
-    """
+    """Return Kafka's jars, and download missing ones, with a line to `notify` for each; raises `DownloadError`."""
     expected = json.loads(LIST_FILE.read_text(encoding="utf-8"))
     with _one_download():
         jars = _resolve(notify)

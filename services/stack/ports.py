@@ -56,7 +56,6 @@ def choose(home: Path, wanted: Mapping[str, int | None], preferred: Mapping[str,
     """Decide on a port for each name, and remember it in the data directory.
 
     A wanted port of None keeps that of the last start, or at first the preferred one if it is free; 0 picks a free one.
-    Raises `StackError` if the file of ports cannot be read, or no port is free.
     """
     remembered = _read(home)
     chosen: dict[str, int] = {}

@@ -85,10 +85,7 @@ def stop_groups(identities: Sequence[Identity], grace_s: float = STOP_GRACE_S) -
 
 
 def wait_until_gone(identities: Sequence[Identity], deadline_s: float) -> bool:
-    """Wait until all have ended; return whether they have.
-
-    A zombie has ended: in a container without an init process, it is never collected.
-    """
+    """Wait until all have ended, as a zombie has, which without an init process stays; return whether they have."""
     give_up = time.monotonic() + deadline_s
     while any(identity.is_alive() for identity in identities):
         if time.monotonic() > give_up:
@@ -123,7 +120,7 @@ class StackRecord:
     """The stack of a data directory: its owner, which starts and stops the processes, and whether all servers answered.
 
     `settings` has the addresses under their names in `Settings`, which reads this file; `given_up` how a program ended
-    that ended too often and stays stopped; `restarts` how often a process was started again.
+    that stays stopped; `restarts` how often a process was started again.
     """
 
     owner: Identity

@@ -38,8 +38,7 @@ def start_in_background(home: Path, command: Sequence[str], ready_s: float = REA
     """Run a command as a background process, and return once its stack, in `home`, is ready.
 
     Its output goes to `logs/stack.log`. Raises `ChildDiedError`, with the end of that output, if it ended, and
-    `StackError` if a stack runs there, the disk is full, or the stack is not ready in time. It is stopped by every
-    exception, `Ctrl-C` included.
+    `StackError` if a stack runs there, the disk is full, or the stack is not ready in time. Every exception stops it.
     """
     take_lock(home).close()  # the log of a stack that runs is left alone
     if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS") and (why := shortage(home)):
@@ -72,10 +71,9 @@ def _wait_until_ready(home: Path, process: subprocess.Popen[bytes], log_path: Pa
 
 
 def wait_for_gateway(port: int, deadline_s: float, running: Callable[[], bool] = lambda: True) -> list[str]:
-    """Wait until a gateway of this machine is ready; `running` says whether its stack still runs.
+    """Wait until a gateway of this machine is ready, or lacks only a catalogue, which a user publishes; return that.
 
-    Returns why it is not ready, if that is the catalogue alone: a user has to publish one. Raises `StackError` if it is
-    not ready in time, or its stack ended.
+    Raises `StackError` if it is not ready in time, or its stack is no longer `running`.
     """
     give_up = time.monotonic() + deadline_s
     while not set(problems := _problems_of_gateway(port)) <= {NO_CATALOGUE}:
@@ -102,10 +100,7 @@ def _problems_of_gateway(port: int) -> list[str]:
 
 
 def stop_stack(home: Path) -> bool:
-    """Let the owner stop everything, then stop what is left; the data is kept. Return whether a process ran.
-
-    Raises `StackError` if the record in the data directory cannot be read.
-    """
+    """Let the owner stop everything, then stop what is left; the data is kept. Return whether a process ran."""
     StackEnd.forget(home)
     record = StackRecord.read(home)
     if record is None:

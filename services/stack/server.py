@@ -25,8 +25,8 @@ MAX_BYTES = 10_000_000
 def bound(path: Path, max_bytes: int = MAX_BYTES) -> None:
     """Rotate a log that has grown too large to `<name>.1`.
 
-    The file is copied and truncated, not renamed, because the child keeps it open; the child appends (`O_APPEND`), so
-    it continues at the new end. Lines written between copy and truncation are lost.
+    The file is copied and truncated, not renamed, because the child keeps it open and appends (`O_APPEND`). Lines
+    written between copy and truncation are lost.
     """
     if path.exists() and path.stat().st_size > max_bytes:
         with suppress(OSError):  # a full disk: the log cannot grow either

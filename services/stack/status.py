@@ -128,10 +128,7 @@ class TopicStatus:
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """A reading of the whole stack; addresses have no password, and `problems` is empty if everything runs.
-
-    `policy` says who recommends.
-    """
+    """A reading of the whole stack; `problems` is empty if everything runs, `policy` says who recommends."""
 
     home: Path
     kafka_bootstrap_servers: str

@@ -86,10 +86,7 @@ State = Literal["running", "paused", "ended", "given up"]
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """One process; CPU is in percent of one core since the first reading, memory is resident, in megabytes.
-
-    `restarts` counts since the start of the stack.
-    """
+    """One process; CPU is in percent of one core since the first reading, memory is resident."""
 
     name: str
     pid: int

@@ -50,10 +50,7 @@ class Charts:
         return chart
 
     async def rising(self) -> Scores:
-        """Return tracks by how much more popular they are in the last hour than in the last day, best first.
-
-        The value is the ratio of the shares of all popularity, of tracks with at least one whole listen in the hour.
-        """
+        """Return tracks by the ratio of their shares of all popularity in the last hour and day, best first."""
         now, before = await self.popular("1h"), dict(await self.popular("1d"))
         both = [(track, score, before[track]) for track, score in now if track in before and score >= 1]
         if not both:
@@ -126,8 +123,8 @@ class Items:
     async def delete(self, name: int | str, request_id: RequestId) -> Track:
         """Delete an item, and return what it was; raises `UnknownItemError`.
 
-        Its record stays on the topic, marked as deleted: without it, its listens would no longer be valid, and a
-        replay would give another state.
+        Its record stays on the topic, marked as deleted: without it, a replay would reject its listens and give another
+        state.
         """
         async with self.writing:
             found = await self.get(name)

@@ -166,10 +166,7 @@ EraseListener = Callable[[int, Callable[[], bool]], int]
 
 
 class Erasures:
-    """Erases listeners, blocking. At least once: an erasure that was interrupted has to be asked for again.
-
-    `knows` says whether the state has a listener.
-    """
+    """Erases listeners, blocking. At least once: an erasure that was interrupted has to be asked for again."""
 
     def __init__(self, redis: Any, prefix: str, knows: Callable[[int], bool], erase_listener: EraseListener) -> None:
         self._redis, self._prefix, self._knows, self._erase_listener = redis, prefix, knows, erase_listener
