@@ -132,7 +132,7 @@ class RecommenderShare(NamedTuple):
 
 
 class PolicyShare(NamedTuple):
-    """A policy's share of the last recommended listens, and the shares of it that fallbacks and the gateway gave for it."""
+    """A policy's share of the last recommended listens; of it fallbacks gave a share, and the gateway one, too late."""
 
     policy: str
     share: float

@@ -216,7 +216,7 @@ class View:
         self._prepare = prepare
 
     def __call__(self, snapshot: Snapshot) -> list[Fragment]:
-        """Return the fragments, always of the same names; only the problems where nothing was read, as unknown is not 0."""
+        """Return the fragments, always of the same names; only the problems where nothing was read yet."""
         if snapshot.problems and snapshot.traffic is None:
             rendered = [Markup() for _ in self._places]
         else:

@@ -180,7 +180,7 @@ class SessionStore:
         self._next_position, self._store_answer = _script("next_position"), _script("store_answer")
 
     async def next_position(self, user: int, call: Fingerprint) -> SessionPosition:
-        """Return the next position in the listener's session, named by its first listen; a retry has its first try's."""
+        """Return the next position in the listener's session, named by its first listen; a retry has its first."""
         arguments = (call.event_id, call.text, int(call.keyed), int(call.ends), GAP_MS, ENDED_MS)
         session_id, position, attribution, event_id, answered = await self._batcher.run(
             self._next_position, gateway_session(self._prefix, user), *arguments
