@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -20,7 +22,6 @@ from botify.schemas.topics import Topics
 from botify.schemas.validation import iter_valid
 from botify.services.errors import ExperimentError
 from botify.services.experiments import Experiment, Experiments, load_policy
-from botify.services.experiments.assignment import Samples
 from botify.services.experiments.live import read_steps
 from botify.services.recommender.registry import RECOMMENDERS
 
@@ -81,14 +82,14 @@ def _show(settings: Settings, file: str, experiments: Experiments, name: str, *,
         raise ExperimentError(f"{file} does not declare experiment {name!r}; it declares {names}")
     settings = require_kafka(settings)
     with progress("Reading listens"):
-        samples = _samples(settings, name)
+        listeners, listens = _samples(settings, name)
         steps = _steps(settings, experiments) or {}
     experiment = found[0].at(steps.get(name))
     if as_json:
-        listeners = {arm: len(users) for arm, users in samples.listeners.items()}
-        print_json({**_about(experiment, steps), "listeners": listeners, "listens": samples.listens})
+        counts = {arm: len(users) for arm, users in listeners.items()}
+        print_json({**_about(experiment, steps), "listeners": counts, "listens": listens})
         return
-    console.print(_arms(experiment, steps, samples))
+    console.print(_arms(experiment, steps, listeners, listens))
     if name in steps:
         console.print(f"ramp: {steps[name].reason}", soft_wrap=True)
     console.print(f"declared in {file}; botify experiment results {name} compares the treatments", soft_wrap=True)
@@ -113,20 +114,18 @@ def _steps(settings: Settings, experiments: Experiments) -> Steps | None:
 
 
 def _about(experiment: Experiment, steps: Steps | None) -> dict[str, object]:
-    layer = None if experiment.slice is None else experiment.slice.layer
-    arms = [
-        {"treatment": arm.name, "share": share, "recommender": arm.recommender}
-        for arm, share in experiment.shares().items()
-    ]
     is_ramped = experiment.goals is not None and bool(experiment.goals.ramp)
     step = None if steps is None else steps.get(experiment.name)
     return {
         "experiment": experiment.name,
         "salt": experiment.salt,
-        "layer": layer,
+        "layer": None if experiment.slice is None else experiment.slice.layer,
         "traffic": None if is_ramped and steps is None else experiment.traffic,
         "ramp": None if step is None else step._asdict(),
-        "arms": arms,
+        "arms": [
+            {"treatment": arm.name, "share": share, "recommender": arm.recommender}
+            for arm, share in experiment.shares().items()
+        ],
     }
 
 
@@ -142,30 +141,30 @@ def _slice(experiment: Experiment, steps: Steps | None) -> tuple[str, str]:
     return layer, f"ramp: {experiment.traffic:.1%}" if experiment.name in steps else "ramp: not begun"
 
 
-def _samples(settings: Settings, name: str) -> Samples:
-    samples = Samples(name)
-    reader = TopicReader(settings, Topics.of(settings).listens.name)
-    try:
-        codec = codec_of(settings)
+def _samples(settings: Settings, name: str) -> tuple[dict[str, set[int]], Counter[str]]:
+    """Return the listeners of an experiment's treatments, and numbers of listens recommended under them."""
+    listeners, listens, codec = defaultdict[str, set[int]](set), Counter[str](), codec_of(settings)
+    with closing(TopicReader(settings, Topics.of(settings).listens.name)) as reader:
         for batch in reader.read_to_end():
-            samples.update(listen for _, listen in iter_valid(batch, Listen, codec))
-    finally:
-        reader.close()
-    return samples
+            for _, listen in iter_valid(batch, Listen, codec):
+                if (treatment := listen.treatments.get(name)) is not None:
+                    listeners[treatment].add(listen.user)
+                    listens[treatment] += 1
+    return listeners, listens
 
 
-def _arms(experiment: Experiment, steps: Steps, samples: Samples) -> Table:
+def _arms(experiment: Experiment, steps: Steps, listeners: Mapping[str, set[int]], listens: Mapping[str, int]) -> Table:
     layer, traffic = _slice(experiment, steps)
     about = f"salt {experiment.salt!r}, {len(experiment.buckets)} buckets, layer {layer}, traffic {traffic}"
     figures = [Column(heading, justify="right") for heading in ("share", "listeners", "their share", "listens")]
     title = f"{experiment.name}: {about}"
     table = Table("treatment", "recommender", *figures, title=title, box=box.SIMPLE_HEAD, pad_edge=False)
-    total = sum(len(listeners) for listeners in samples.listeners.values())
+    total = sum(map(len, listeners.values()))
     declared = {arm.name: (arm.recommender or "-", f"{share:.1%}") for arm, share in experiment.shares().items()}
     # treatments that are no longer declared are shown too: their listens are still on the topic
-    for name in dict.fromkeys([*declared, *sorted(samples.listeners)]):
+    for name in dict.fromkeys([*declared, *sorted(listeners)]):
         recommender, share = declared.get(name, ("not declared", "-"))
-        listeners = len(samples.listeners.get(name, ()))
-        met = f"{listeners / total:.1%}" if total else "-"
-        table.add_row(name, recommender, share, f"{listeners:,}", met, f"{samples.listens.get(name, 0):,}")
+        count = len(listeners.get(name, ()))
+        met = f"{count / total:.1%}" if total else "-"
+        table.add_row(name, recommender, share, f"{count:,}", met, f"{listens.get(name, 0):,}")
     return table

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 from confluent_kafka.admin import AdminClient
@@ -17,7 +17,6 @@ from botify.core.kafka.config import common_config, partition_of
 from botify.core.settings import Settings
 from botify.schemas.catalogue import read_catalogue
 from botify.schemas.event_time import utc
-from botify.schemas.events import Track
 from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, create_topics
@@ -54,7 +53,7 @@ def _show_user(settings: Settings, user: str, *, as_json: bool) -> None:
     if state is None:
         raise StateError(f"listener {user} has no listens in namespace {reader.namespace}")
     listens = state.last_listens()[::-1].tolist()
-    tracks = _tracks(settings, [track for *_, track in listens])
+    names = _Names(settings, [track for *_, track in listens])
     partition = partition_of(number, settings.partitions)
     if as_json:
         print_json(
@@ -69,7 +68,7 @@ def _show_user(settings: Settings, user: str, *, as_json: bool) -> None:
                 "session_listens": state.session_listens,
                 "poor_streak": state.poor_streak,
                 "last_listens": [
-                    {"time": utc(timestamp_ms), "fraction": fraction, **_fields(tracks, track)}
+                    {"time": utc(timestamp_ms), "fraction": fraction, **names.of(track)}
                     for _, timestamp_ms, fraction, track in listens
                 ],
             }
@@ -83,9 +82,9 @@ def _show_user(settings: Settings, user: str, *, as_json: bool) -> None:
         f"partition {partition} of namespace {reader.namespace}"
     )
     figures = [Column(heading, justify="right") for heading in ("heard", "track")]
-    table = Table("time (UTC)", *figures, *_headings(tracks), title="last listens, newest first")
+    table = Table("time (UTC)", *figures, *names.headings, title="last listens, newest first")
     for _, timestamp_ms, fraction, track in listens:
-        table.add_row(utc(timestamp_ms), f"{fraction:.0%}", str(track), *_names(tracks, track))
+        table.add_row(utc(timestamp_ms), f"{fraction:.0%}", str(track), *names.row(track))
     console.print(table)
 
 
@@ -94,16 +93,16 @@ def _show_popular(settings: Settings, half_life: str, count: int, *, as_json: bo
     ranked, heard, now_ms = reader.top_tracks(half_life, count)
     if not len(ranked):
         raise StateError(f"namespace {reader.namespace} has no listens yet; `botify sim` simulates some")
-    tracks = _tracks(settings, ranked.tolist())
+    names = _Names(settings, ranked.tolist())
     best = list(zip(ranked.tolist(), heard.tolist(), strict=True))
     if as_json:
-        print_json([{"listens": value, **_fields(tracks, track)} for track, value in best])
+        print_json([{"listens": value, **names.of(track)} for track, value in best])
         return
     figures = [Column(heading, justify="right") for heading in ("rank", "listens", "track")]
     title = f"most popular with a half-life of {half_life}, at {utc(now_ms)} UTC of event time"
-    table = Table(*figures, *_headings(tracks), title=title)
+    table = Table(*figures, *names.headings, title=title)
     for rank, (track, value) in enumerate(best, start=1):
-        table.add_row(str(rank), f"{value:,.2f}", str(track), *_names(tracks, track))
+        table.add_row(str(rank), f"{value:,.2f}", str(track), *names.row(track))
     console.print(table)
     console.print("listens: sum of the fractions heard, each halved with every half-life that has passed since")
 
@@ -113,21 +112,18 @@ def create(as_json: Json = False) -> None:
     settings = require_kafka(Settings.from_env())
     create_topics(settings)
     counts = partition_counts(AdminClient(common_config(settings)))
-    topics = [(topic, counts[topic.name]) for topic in Topics.of(settings).all()]
-    records = {topic.name: _records(settings, topic.name) for topic, _ in topics}
+    listed = [
+        {
+            "topic": topic.name,
+            "event": topic.event and topic.event.__name__,
+            "key": topic.key,
+            "partitions": counts[topic.name],
+            "records": _records(settings, topic.name),
+        }
+        for topic in Topics.of(settings).all()
+    ]
     if as_json:
-        print_json(
-            [
-                {
-                    "topic": topic.name,
-                    "event": topic.event and topic.event.__name__,
-                    "key": topic.key,
-                    "partitions": partitions,
-                    "records": records[topic.name],
-                }
-                for topic, partitions in topics
-            ]
-        )
+        print_json(listed)
         return
     table = Table(
         Column("topic", no_wrap=True),  # a name that is copied
@@ -138,9 +134,8 @@ def create(as_json: Json = False) -> None:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for topic, partitions in topics:
-        event = topic.event.__name__ if topic.event else "raw bytes"
-        table.add_row(topic.name, event, topic.key, str(partitions), f"{records[topic.name]:,}")
+    for one in listed:
+        table.add_row(one["topic"], one["event"] or "raw bytes", one["key"], str(one["partitions"]), f"{one['records']:,}")
     console.print(table)
 
 
@@ -149,29 +144,26 @@ def _records(settings: Settings, topic: str) -> int:
     return sum(end[partition] - start[partition] for partition in end)
 
 
-def _tracks(settings: Settings, shown: Sequence[int]) -> dict[int, Track]:
-    """Return those of the tracks that the catalogue has; it decodes each that it is asked for."""
-    catalogue = read_catalogue(settings, codec_of(settings))
-    return {number: track for number in shown if (track := catalogue.get(number)) is not None}
+class _Names:
+    """What the catalogue calls the tracks that are shown; external ids are shown if any of them has one."""
 
+    def __init__(self, settings: Settings, shown: Sequence[int]) -> None:
+        catalogue = read_catalogue(settings, codec_of(settings))  # it decodes each that it is asked for
+        self._tracks = {number: catalogue.get(number) for number in shown}
+        are_external = any(track is not None and track.external_id is not None for track in self._tracks.values())
+        self._fields = ("external_id", "title", "artist") if are_external else ("title", "artist")
 
-def _headings(tracks: Mapping[int, Track]) -> list[str]:
-    """Return the columns of a track's names; external ids have one where any track has one."""
-    return [*(["external id"] if _are_external(tracks) else []), "title", "artist"]
+    @property
+    def headings(self) -> list[str]:
+        """The columns of a track's names."""
+        return [field.replace("_", " ") for field in self._fields]
 
+    def row(self, number: int) -> list[str]:
+        """Return the cells of a track."""
+        unknown = {"external_id": "", "title": "?", "artist": "?"}
+        return [escape(value or unknown[field]) for field, value in self.of(number).items() if field != "track"]
 
-def _names(tracks: Mapping[int, Track], number: int) -> list[str]:
-    track = tracks.get(number)
-    names = [track.title, track.artist] if track else ["?", "?"]
-    external = [(track and track.external_id) or ""] if _are_external(tracks) else []
-    return [escape(name) for name in (*external, *names)]
-
-
-def _fields(tracks: Mapping[int, Track], number: int) -> dict[str, int | str | None]:
-    track = tracks.get(number)
-    external = {"external_id": track and track.external_id} if _are_external(tracks) else {}
-    return {"track": number, **external, "title": track and track.title, "artist": track and track.artist}
-
-
-def _are_external(tracks: Mapping[int, Track]) -> bool:
-    return any(track.external_id is not None for track in tracks.values())
+    def of(self, number: int) -> dict[str, Any]:
+        """Return the fields of a track in JSON."""
+        track = self._tracks[number]
+        return {"track": number, **{field: track and getattr(track, field) for field in self._fields}}

@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -43,9 +43,12 @@ def status_view(status: StackStatus) -> RenderableType:
         parts.append(_topics(status.topics))
     if status.topics.lags:
         parts.append(_lags(status.topics))
-    parts.append(_places(status))
-    parts += [Text(problem, style="red") for problem in status.problems]
-    return Group(*parts)
+    places = Table.grid(padding=(0, 2))
+    places.add_row("Kafka", status.kafka_bootstrap_servers)
+    places.add_row("Redis", status.redis_url)
+    places.add_row("data, logs", Text(str(status.home), overflow="fold"))
+    places.add_row("policy", Text(status.policy, overflow="fold"))
+    return Group(*parts, places, *(Text(problem, style="red") for problem in status.problems))
 
 
 def _processes(processes: Sequence[ProcessStatus]) -> Table:
@@ -80,15 +83,6 @@ def _lags(topics: TopicStatus) -> Table:
     for lag in topics.lags:
         table.add_row(lag.group, lag.topic, f"{sum(lag.lags):,}", " ".join(map(str, lag.lags)))
     return table
-
-
-def _places(status: StackStatus) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row("Kafka", status.kafka_bootstrap_servers)
-    grid.add_row("Redis", status.redis_url)
-    grid.add_row("data, logs", Text(str(status.home), overflow="fold"))
-    grid.add_row("policy", Text(status.policy, overflow="fold"))
-    return grid
 
 
 def duration(seconds: float) -> str:
@@ -162,7 +156,10 @@ def up(
     given = {"BOTIFY_RECOMMENDER": recommender, "BOTIFY_EXPERIMENTS": experiments}
     os.environ.update({name: value for name, value in given.items() if value is not None})
     settings = Settings.from_env()
-    _check_policy(settings)
+    from botify.services.recommender.registry import RECOMMENDERS
+
+    for warning in load_policy(settings, RECOMMENDERS).warnings():  # before programs start that would end because of it
+        say(f"warning: {warning}")
     at = _gateway_port(settings, gateway_port) if gateways else None
     if detach:
         counts = {"workers": workers, "recommenders": recommenders, "learners": learners, "gateways": gateways}
@@ -218,7 +215,8 @@ def delete_state(home: Path, yes: bool) -> None:
         if left := record and ", ".join(record.survivors()):
             raise StackError(f"{left} of the stack in {home} still run; `botify down` stops them")
         for path in found:
-            say(f"{_size(path) / 1e6:10,.1f} MB  {path}")
+            size = sum(file.lstat().st_size for file in (path, *path.rglob("*")) if not file.is_dir())
+            say(f"{size / 1e6:10,.1f} MB  {path}")
         kept = sorted(path.name for path in home.iterdir() if path not in found and path.name != LOCK_FILE)
         say(f"kept: {', '.join(kept) or 'nothing'}")
         if not yes:
@@ -228,10 +226,6 @@ def delete_state(home: Path, yes: bool) -> None:
     say("deleted; `botify up` starts with empty topics")
 
 
-def _size(path: Path) -> int:
-    return sum(file.lstat().st_size for file in (path, *path.rglob("*")) if not file.is_dir())
-
-
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
     as_json: Json = False,
@@ -239,14 +233,17 @@ def status(
     """Show processes, consumer lag and addresses; exit with 1 if a process that should run does not."""
     settings = Settings.from_env()
     if watch:
-        _watch(settings)
+        with suppress(KeyboardInterrupt), Live(console=console, screen=True) as live:
+            while True:  # a reading takes a second
+                live.update(status_view(read_status(settings)), refresh=True)
         return
     reading = read_status(settings)
     if as_json:
         print_json(reading)
     else:
         console.print(status_view(reading))
-    _exit_by(reading)
+    if reading.problems:
+        raise typer.Exit(1)
 
 
 def _remember(settings: Settings, dataset: str | None, prefix: str | None) -> None:
@@ -257,14 +254,6 @@ def _remember(settings: Settings, dataset: str | None, prefix: str | None) -> No
     UserIds.of(settings.with_(dataset=dataset))  # refuses one that is not there
     take_lock(settings.home).close()
     remember(settings.home, dataset=dataset, topic_prefix=prefix or dataset)
-
-
-def _check_policy(settings: Settings) -> None:
-    """Check who is to recommend before starting programs that would end because of it."""
-    from botify.services.recommender.registry import RECOMMENDERS
-
-    for warning in load_policy(settings, RECOMMENDERS).warnings():
-        say(f"warning: {warning}")
 
 
 def _up_in_background(
@@ -284,20 +273,6 @@ def _up_in_background(
     for problem in problems:
         say(problem)
     say("`botify status` shows its state, `botify down` stops it")
-
-
-def _watch(settings: Settings) -> None:
-    try:
-        with Live(console=console, screen=True) as live:
-            while True:  # a reading takes a second
-                live.update(status_view(read_status(settings)), refresh=True)
-    except KeyboardInterrupt:
-        return
-
-
-def _exit_by(reading: StackStatus) -> None:
-    if reading.problems:
-        raise typer.Exit(1)
 
 
 def _gateway_port(settings: Settings, wanted: int | None) -> int:

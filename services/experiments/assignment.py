@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import mmh3
 
 from botify.core.goals import Goals
-from botify.schemas.events import Listen, RampStep
+from botify.schemas.events import RampStep
 
 LAYER_BUCKETS = 1_000
 """A layer's traffic is divided in thousandths."""
@@ -27,14 +27,12 @@ class Treatment(NamedTuple):
 @lru_cache(256)
 def seed_of(salt: str) -> int:
     """Return `mmh3.hash` of a salt, unsigned: the same 32 bits that Botify uses as a signed seed."""
-    seed: int = mmh3.hash(salt, signed=False)
-    return seed
+    return int(mmh3.hash(salt, signed=False))
 
 
 def bucket_of(user: int, seed: int, buckets: int) -> int:
     """Return Botify's bucket of a listener."""
-    bucket: int = mmh3.hash(str(user), seed, signed=False) % buckets
-    return bucket
+    return int(mmh3.hash(str(user), seed, signed=False) % buckets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,28 +199,3 @@ class Experiments:
 def _all_of(experiments: Sequence[Experiment]) -> bool:
     """Return whether experiments of one layer have all listeners together."""
     return round(sum(experiment.traffic for experiment in experiments) * LAYER_BUCKETS) == LAYER_BUCKETS
-
-
-class Samples:
-    """Listeners of an experiment's treatments, and numbers of listens recommended under them.
-
-    Examples
-    --------
-    >>> samples = Samples("A")
-    >>> samples.update([Listen("a-1", 7, 1, 1.0, 0, "a", 1, False, "random", {"A": "C"}, 0.1, 2.0)])
-    >>> samples.listeners, samples.listens
-    ({'C': {7}}, {'C': 1})
-    """
-
-    def __init__(self, experiment: str) -> None:
-        self._experiment = experiment
-        self.listeners: dict[str, set[int]] = {}
-        self.listens: dict[str, int] = {}
-
-    def update(self, listens: Iterable[Listen]) -> None:
-        """Add listens; those without a treatment of the experiment do not count."""
-        for listen in listens:
-            treatment = listen.treatments.get(self._experiment)
-            if treatment is not None:
-                self.listeners.setdefault(treatment, set()).add(listen.user)
-                self.listens[treatment] = self.listens.get(treatment, 0) + 1

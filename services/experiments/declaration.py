@@ -85,14 +85,13 @@ def _goals(name: str, entry: Table) -> Goals:
     success = entry.get("success", ["mean_time_per_session"])
     if not isinstance(success, list) or not success:
         raise ExperimentError(f'{name}: success {success!r} is not a list of metrics; write ["mean_time_per_session"]')
-    margins = _table(
-        entry.get("guardrails", {}), f"{name}: guardrails must be a table of margins such as {{ sessions = 0.02 }}"
-    )
+    form = f"{name}: guardrails must be a table of margins such as {{ sessions = 0.02 }}"
+    margins = _table(entry.get("guardrails", {}), form)
     for metric in [*success, *margins]:
         if metric not in BETTER:
             raise ExperimentError(f"{name}: metric {metric!r} is not one of {', '.join(BETTER)}")
-    if twice := next((metric for metric in success if metric in margins or success.count(metric) > 1), None):
-        raise ExperimentError(f"{name}: metric {twice!r} has two goals; name it once, in success or in guardrails")
+        if metric in success and (metric in margins or success.count(metric) > 1):
+            raise ExperimentError(f"{name}: metric {metric!r} has two goals; name it once, in success or in guardrails")
     for metric, margin in margins.items():
         if not _is_share(margin) or margin == 1:
             raise ExperimentError(
@@ -132,21 +131,18 @@ def _buckets(name: str, entry: Table, recommenders: Container[str] | None) -> li
             "recommender of each treatment"
         )
     buckets: list[Treatment] = []
-    for arm in _tables(
-        entry.get("treatments", []), f"{name}: treatments must be a list of tables {{ name, recommender }}"
-    ):
+    form = f"{name}: treatments must be a list of tables {{ name, recommender }}"
+    for arm in _tables(entry.get("treatments", []), form):
         if not isinstance(arm.get("name"), str) or arm["name"] in {treatment.name for treatment in buckets}:
-            raise ExperimentError(
-                f"{name}: each treatment needs a name that no other one has; change the name of {arm}"
-            )
+            why = f"{name}: each treatment needs a name that no other one has; change the name of {arm}"
+            raise ExperimentError(why)
         where = f"{name}, treatment {arm['name']}"
         _only(arm, TREATMENT_KEYS, where)
         recommender = _known(arm["recommender"], recommenders, where) if "recommender" in arm else None
         share = arm.get("share", 1)
         if not isinstance(share, int) or share < 1:
-            raise ExperimentError(
-                f"{where}: share {share!r} is not a number of buckets; write a whole number of 1 or more"
-            )
+            why = f"{where}: share {share!r} is not a number of buckets; write a whole number of 1 or more"
+            raise ExperimentError(why)
         buckets += [Treatment(arm["name"], recommender)] * share
     if not buckets:
         raise ExperimentError(f"{name} has no treatments; add treatments, or aa = true")
@@ -160,9 +156,8 @@ def _slices(entries: Mapping[str, Table], layers: Any) -> dict[str, Slice]:
         if "layer" in entry:
             members.setdefault(_text(entry, "layer", name), []).append(name)
         elif "traffic" in entry:
-            raise ExperimentError(
-                f"{name}: traffic {entry['traffic']!r} is a share of a layer; add the layer, or remove traffic"
-            )
+            why = f"{name}: traffic {entry['traffic']!r} is a share of a layer; add the layer, or remove traffic"
+            raise ExperimentError(why)
     for layer in _table(layers, "write a layer's salt under [layer.NAME]"):
         if layer not in members:
             raise ExperimentError(
@@ -174,20 +169,14 @@ def _slices(entries: Mapping[str, Table], layers: Any) -> dict[str, Slice]:
         about = _table(layers.get(layer, {}), f"write the salt of layer {layer} under [layer.{layer}]")
         # with a prefix: an experiment with the name of its layer would split by the hash that chose its listeners
         salt = _text(about, "salt", f"layer {layer}") if "salt" in about else f"layer:{layer}"
-        slices |= _deal(layer, salt, {name: entries[name] for name in names})
-    return slices
-
-
-def _deal(layer: str, salt: str, entries: Mapping[str, Table]) -> dict[str, Slice]:
-    slices, begin = {}, 0
-    for name, entry in entries.items():
-        end = begin + _thousandths(name, entry, alone=len(entries) == 1)
-        slices[name] = Slice(layer, salt, begin, end)
-        begin = end
-    if begin > LAYER_BUCKETS:
-        raise ExperimentError(
-            f"layer {layer!r}: the traffic of {', '.join(entries)} adds up to {begin / LAYER_BUCKETS:g}; reduce it to 1"
-        )
+        begin = 0
+        for name in names:
+            end = begin + _thousandths(name, entries[name], alone=len(names) == 1)
+            slices[name] = Slice(layer, salt, begin, end)
+            begin = end
+        if begin > LAYER_BUCKETS:
+            total = f"adds up to {begin / LAYER_BUCKETS:g}; reduce it to 1"
+            raise ExperimentError(f"layer {layer!r}: the traffic of {', '.join(names)} {total}")
     return slices
 
 

@@ -36,13 +36,24 @@ class Valkey(Server):
 
     def __init__(self, home: Path, *, port: int, watchdog: Watchdog) -> None:
         self._data_dir = home / "valkey"
-        super().__init__(
-            "valkey",
-            [str(_binary()), *_arguments(self._data_dir, port)],
-            ports=(port,),
-            log_path=home / "logs" / "valkey.log",
-            watchdog=watchdog,
-        )
+        options = {
+            "bind": HOST,
+            "port": str(port),
+            "dir": str(self._data_dir),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "auto-aof-rewrite-min-size": "256mb",  # a rewrite stalls all calls for up to half a second
+            "save": "",  # no snapshots in addition to the append-only file
+            "maxmemory-policy": "noeviction",  # an evicted key would be lost state
+            "loglevel": "notice",
+            "daemonize": "no",
+        }
+        try:
+            binary = get_binary_path()
+        except ValkeyBinaryNotFoundError as error:
+            raise StackError(f"{error} Set REDIS_URL to a Redis or Valkey that runs elsewhere.") from error
+        command = [str(binary), *(part for name, value in options.items() for part in (f"--{name}", value))]
+        super().__init__("valkey", command, ports=(port,), log_path=home / "logs" / "valkey.log", watchdog=watchdog)
 
     @property
     def url(self) -> str:
@@ -63,36 +74,6 @@ class Valkey(Server):
                 return bool(client.ping())
             except (redis.ConnectionError, redis.TimeoutError):  # BusyLoadingError is a ConnectionError
                 return False
-
-
-def _arguments(data_dir: Path, port: int) -> list[str]:
-    options = {
-        "bind": HOST,
-        "port": str(port),
-        "dir": str(data_dir),
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "auto-aof-rewrite-min-size": "256mb",  # a rewrite stalls all calls for up to half a second
-        "save": "",  # no snapshots in addition to the append-only file
-        "maxmemory-policy": "noeviction",  # an evicted key would be lost state
-        "loglevel": "notice",
-        "daemonize": "no",
-    }
-    return [part for name, value in options.items() for part in (f"--{name}", value)]
-
-
-def _binary() -> Path:
-    try:
-        return Path(get_binary_path())
-    except ValkeyBinaryNotFoundError as error:
-        raise StackError(f"{error} Set REDIS_URL to a Redis or Valkey that runs elsewhere.") from error
-
-
-def _policy() -> dict[str, str]:
-    """Return the settings that say who recommends, so that other terminals know it."""
-    settings = Settings.from_env()
-    given = {"experiments": settings.experiments, "recommender": settings.recommender}
-    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 LOCK_FILE = "stack.lock"
@@ -202,11 +183,14 @@ class EmbeddedStack:
         restarts: Mapping[str, int] | None = None,
     ) -> None:
         """Write `stack.json`: addresses, servers, other children, which of them stay stopped, and all restarts."""
+        settings = Settings.from_env()
+        # who recommends, so that other terminals know it
+        policy = {name: getattr(settings, name) for name in ("experiments", "recommender")}
         children: list[ChildProcess] = [*self.servers, *others]
         StackRecord(
             owner=Identity.of(os.getpid()),
             ready=ready,
-            settings=self._addresses() | _policy(),
+            settings=self._addresses() | {name: str(value) for name, value in policy.items() if value is not None},
             processes={child.name: child.identity for child in children if child.identity is not None},
             given_up=given_up or {},
             restarts=dict(restarts or {}),  # a Counter would be counted again by `asdict`

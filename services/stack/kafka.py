@@ -164,12 +164,10 @@ class Kafka(Server):
 
     def _format(self) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = java_command(self._java, self._jars, "kafka.tools.StorageTool")
         # one argument, because one id in 64 begins with a hyphen
         arguments = ["format", f"--cluster-id={cluster_id}", "--config", str(self._properties_file)]
-        done = subprocess.run(  # noqa: S603 - Kafka's own program
-            command + arguments, capture_output=True, text=True, timeout=_FORMAT_TIMEOUT_S, check=False
-        )
+        command = java_command(self._java, self._jars, "kafka.tools.StorageTool", *arguments)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_FORMAT_TIMEOUT_S, check=False)  # noqa: S603
         if done.returncode != 0:
             output = (done.stdout + done.stderr).strip()[-2000:]
             raise StackError(f"Kafka cannot format its data directory {self._data_dir}:\n{output}")

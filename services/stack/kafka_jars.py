@@ -16,7 +16,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from botify.services.errors import DownloadError
@@ -94,24 +94,19 @@ def _resolve(notify: Notify) -> list[Path]:
     import jgo
     from jgo.maven import PythonResolver
 
-    resolver = PythonResolver(progress_callback=_progress(notify))
+    @contextmanager
+    def started(name: str, size: int) -> Iterator[Callable[[int], None]]:
+        notify(f"downloading {name} ({size / 1e6:.1f} MB)")
+        yield lambda _: None
+
     try:
-        return list(jgo.build(ENDPOINT, resolver=resolver).all_jars)
+        return list(jgo.build(ENDPOINT, resolver=PythonResolver(progress_callback=started)).all_jars)
     except Exception as error:  # jgo raises RuntimeError, errors of requests and of XML: all mean a failed download
         raise DownloadError(
             f"Kafka {KAFKA_VERSION} cannot be downloaded ({type(error).__name__}: {error}). The first start needs the "
             "network (the proxy of HTTPS_PROXY, the mirror of jgo's configuration); later ones do not. Or set "
             "KAFKA_BOOTSTRAP_SERVERS to a Kafka that runs elsewhere."
         ) from error
-
-
-def _progress(notify: Notify) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:
-    @contextmanager
-    def started(name: str, size: int) -> Iterator[Callable[[int], None]]:
-        notify(f"downloading {name} ({size / 1e6:.1f} MB)")
-        yield lambda _: None
-
-    return started
 
 
 def _forget(jars: Sequence[Path], wrong: Mapping[str, str]) -> None:
@@ -126,12 +121,8 @@ def _forget(jars: Sequence[Path], wrong: Mapping[str, str]) -> None:
         shutil.rmtree(jars[0].parents[1])
 
 
-def _write_list() -> None:
-    listed = {jar.name: sha256(jar) for jar in _resolve(print)}
-    LIST_FILE.write_text(json.dumps(dict(sorted(listed.items())), indent=2) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
     if sys.argv[1:] != ["lock"]:
         sys.exit("usage: python -m botify.services.stack.kafka_jars lock")
-    _write_list()
+    listed = {jar.name: sha256(jar) for jar in _resolve(print)}
+    LIST_FILE.write_text(json.dumps(dict(sorted(listed.items())), indent=2) + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ import json
 import random
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -60,15 +61,12 @@ def choose(home: Path, wanted: Mapping[str, int | None], preferred: Mapping[str,
     remembered = _read(home)
     chosen: dict[str, int] = {}
     for name, port in wanted.items():
-        kept = remembered.get(name) or _if_free((preferred or {}).get(name, 0)) if port is None else port
+        first = (preferred or {}).get(name, 0)
+        kept = remembered.get(name) or (first if first and is_free(first) else 0) if port is None else port
         chosen[name] = kept or find_free(frozenset(chosen.values()))
     if not chosen.items() <= remembered.items():
         write_json(home / PORTS_FILE, remembered | chosen)
     return chosen
-
-
-def _if_free(port: int) -> int:
-    return port if port and is_free(port) else 0
 
 
 def _read(home: Path) -> dict[str, int]:
@@ -85,16 +83,11 @@ def _read(home: Path) -> dict[str, int]:
 
 def _owner(port: int) -> str | None:
     """Return the process that listens on a port, None if this user may not see it."""
-    try:
-        connections = psutil.net_connections(kind="tcp")
-    except psutil.AccessDenied:
-        return None
-    for connection in connections:
-        if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
-            if connection.pid is None:
-                return None
-            try:
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
-            except psutil.Error:
-                return f"pid {connection.pid}"
+    with suppress(psutil.AccessDenied):
+        for found in psutil.net_connections(kind="tcp"):
+            if found.pid and found.laddr and found.laddr.port == port and found.status == psutil.CONN_LISTEN:
+                try:
+                    return f"{psutil.Process(found.pid).name()} (pid {found.pid})"
+                except psutil.Error:
+                    return f"pid {found.pid}"
     return None

@@ -160,7 +160,7 @@ class StackRecord:
 
 @dataclass(frozen=True, slots=True)
 class StackEnd:
-    """The error that ended the last stack of a data directory, with its time in ISO 8601."""
+    """The error that ended the last stack of a data directory, with its time in ISO 8601; `botify status` shows it."""
 
     at: str
     why: str
@@ -171,16 +171,15 @@ class StackEnd:
         return cls(datetime.now(UTC).isoformat(timespec="seconds"), str(error) or repr(error))
 
     def write(self, home: Path) -> None:
-        """Write the file that `botify status` shows."""
+        """Write the file."""
         write_json(home / ENDED_FILE, asdict(self))
 
     @classmethod
     def read(cls, home: Path) -> Self | None:
         """Return the end, or None if the last stack was stopped by a user; a damaged file counts as none."""
-        try:
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
             return cls(**json.loads((home / ENDED_FILE).read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+        return None
 
     @staticmethod
     def forget(home: Path) -> None:

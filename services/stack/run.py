@@ -154,20 +154,17 @@ def running_stack(
     Kafka or Valkey is not started if `KAFKA_BOOTSTRAP_SERVERS` or `REDIS_URL` names another one; `environ` has further
     variables for the programs. Raises `BotifyError` if a process cannot start; none is left running.
     """
-    stack = EmbeddedStack(
-        home,
-        kafka_port,
-        redis_port,
-        kafka_bootstrap_servers=os.environ.get("KAFKA_BOOTSTRAP_SERVERS"),
-        redis_url=os.environ.get("REDIS_URL"),
-        notify=notify,
-    )
+    kafka, redis = map(os.environ.get, ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL"))
+    stack = EmbeddedStack(home, kafka_port, redis_port, kafka_bootstrap_servers=kafka, redis_url=redis, notify=notify)
     with _compiling(programs):
         stack.start(ready=False)
     StackEnd.forget(stack.home)
     try:
         notify("creating the topics")
-        _create_topics(stack.settings)
+        create_topics(stack.settings)
+        live = live_layout(stack.settings)
+        if declared_lead_ms(live) is None:  # made by a version that did not declare, and maybe filled by its simulator
+            declare_simulated(live)
         children = _children(stack, programs, environ or {})
         supervisor = Supervisor(
             stack.servers,
@@ -182,21 +179,13 @@ def running_stack(
             supervisor.start()
             yield RunningStack(stack.settings, supervisor)
         finally:
-            # before the servers, because programs commit their offsets at the end
-            stop_all(children)
+            stop_all(children)  # before the servers, because programs commit their offsets at the end
     except Exception as error:
         with suppress(OSError):  # a full disk must not hide the error
             StackEnd.of(error).write(stack.home)
         raise
     finally:
         stack.stop()
-
-
-def _create_topics(settings: Settings) -> None:
-    create_topics(settings)
-    live = live_layout(settings)
-    if declared_lead_ms(live) is None:  # made by a version that did not declare, and maybe filled by its simulator
-        declare_simulated(live)
 
 
 def _children(stack: EmbeddedStack, programs: Sequence[Program], environ: Mapping[str, str]) -> list[ChildProcess]:

@@ -36,11 +36,9 @@ def bound(path: Path, max_bytes: int = MAX_BYTES) -> None:
 
 def tail(path: Path, lines: int = 15) -> str:
     """Return the last lines of a log, or an empty text without a log."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as log:
-            return "".join(deque(log, maxlen=lines)).rstrip()
-    except FileNotFoundError:
-        return ""
+    with suppress(FileNotFoundError), path.open(encoding="utf-8", errors="replace") as log:
+        return "".join(deque(log, maxlen=lines)).rstrip()
+    return ""
 
 
 class ChildProcess:

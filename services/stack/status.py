@@ -141,52 +141,40 @@ class StackStatus:
 
 def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
     """Read the status, with the offsets twice, an interval apart; raises `StackError` for a damaged `stack.json`."""
-    record = StackRecord.read(settings.home)
-    problems = _of_the_stack(settings.home, record)
-    process_reader = ProcessReader(record) if record else None
-    topics = TopicStatus()
-    checkpoints: Offsets = {}
-    problems += shortage_of_stack(settings.home)
-    policy = ""
+    home, record = settings.home, StackRecord.read(settings.home)
+    problems = _of_the_stack(home, record)
+    reader = ProcessReader(record) if record else None
+    topics, policy, started = TopicStatus(), "", settings
+    problems += shortage_of_stack(home)
+    if record is not None:  # this terminal's variables may name another policy than that of the stack
+        file, recommender = map(record.settings.get, ("experiments", "recommender"))
+        started = settings.with_(experiments=None if file is None else Path(file), recommender=recommender)
     with _noted_in(problems):
-        policy = str(load_policy(_as_started(settings, record)))
+        policy = str(load_policy(started))
+    checkpoints: Offsets = {}
     with _noted_in(problems):
         checkpoints = _checkpoints(settings)
     with _noted_in(problems):
         topics = _read_topics(settings, checkpoints, interval_s)
-    given_up = record.given_up if record else {}
-    processes = process_reader.read() if process_reader else []
-    problems += [
-        _given_up(process.name, given_up[process.name], settings.home)
-        if process.name in given_up
-        else f"{process.name} (pid {process.pid}) is {process.state}; its log is in {settings.home / 'logs'}"
-        for process in processes
-        if process.state != "running"
-    ]
-    problems += filter(None, (failing(process, settings.home / "logs") for process in processes))
-    return StackStatus(
-        home=settings.home,
-        kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
-        redis_url=settings.redis_address,
-        processes=processes,
-        topics=topics,
-        problems=problems,
-        policy=policy,
-    )
-
-
-def _as_started(settings: Settings, record: StackRecord | None) -> Settings:
-    """Return settings with the policy of the stack that runs; this terminal's variables may name another one."""
-    if record is None:
-        return settings
-    file, recommender = map(record.settings.get, ("experiments", "recommender"))
-    return settings.with_(experiments=None if file is None else Path(file), recommender=recommender)
+    processes, given_up = reader.read() if reader else [], record.given_up if record else {}
+    for process in processes:
+        log = home / "logs" / f"{process.name}.log"
+        if process.name in given_up:
+            problems.append(
+                f"{process.name} stays stopped, because it ended too often; the last time {given_up[process.name]}\n"
+                f"Its log is {log}. Repair the cause, then run `botify down` and `botify up`."
+            )
+        elif process.state != "running":
+            problems.append(f"{process.name} (pid {process.pid}) is {process.state}; its log is in {home / 'logs'}")
+    problems += filter(None, (failing(process, home / "logs") for process in processes))
+    addresses = (settings.kafka_bootstrap_servers, settings.redis_address)
+    return StackStatus(home, *addresses, processes, topics, problems, policy)
 
 
 def _of_the_stack(home: Path, record: StackRecord | None) -> list[str]:
+    if record is not None and record.owner.is_alive():
+        return []
     if record is not None:
-        if record.owner.is_alive():
-            return []
         return [
             f"the process that ran the stack (pid {record.owner.pid}) was killed, so everything was stopped; the data "
             "is kept. Run `botify up`"
@@ -206,13 +194,6 @@ def failing(process: ProcessStatus, logs: Path) -> str | None:
     return (
         f"{process.name} was started again {process.restarts} times. Before the last time its log says ({log}, "
         f"{said.count(said[-1]) if said else 0} times): {last}"
-    )
-
-
-def _given_up(name: str, how: str, home: Path) -> str:
-    return (
-        f"{name} stays stopped, because it ended too often; the last time {how}\n"
-        f"Its log is {home / 'logs' / f'{name}.log'}. Repair the cause, then run `botify down` and `botify up`."
     )
 
 

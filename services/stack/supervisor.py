@@ -103,40 +103,29 @@ class ProcessReader:
     def __init__(self, stack: StackRecord) -> None:
         self._stack = stack
         self._processes = {name: identity.process() for name, identity in stack.processes.items()}
-        for process in self._processes.values():
-            _cpu_percent(process)
+        for process in filter(None, self._processes.values()):
+            with suppress(psutil.NoSuchProcess):
+                process.cpu_percent()
 
     def read(self) -> list[ProcessStatus]:
         """Return the status of each process."""
-        read = []
-        for name, identity in self._stack.processes.items():
-            status = replace(self._read(name, identity), restarts=self._stack.restarts.get(name, 0))
-            read.append(replace(status, state="given up") if name in self._stack.given_up else status)
-        return read
+        return [self._read(name, identity) for name, identity in self._stack.processes.items()]
 
     def _read(self, name: str, identity: Identity) -> ProcessStatus:
         process = self._processes[name] if identity.is_alive() else None
-        if process is None:
-            return ProcessStatus(name, identity.pid, "ended")
-        try:
-            return ProcessStatus(
-                name,
-                identity.pid,
-                "paused" if process.status() == psutil.STATUS_STOPPED else "running",
-                uptime_s=time.time() - process.create_time(),
-                cpu_percent=_cpu_percent(process),
-                rss_mb=process.memory_info().rss / 1e6,
-            )
-        except psutil.NoSuchProcess:
-            return ProcessStatus(name, identity.pid, "ended")
-
-
-def _cpu_percent(process: psutil.Process | None) -> float:
-    """Return the CPU since the last call, 0 for a process that has ended."""
-    try:
-        return process.cpu_percent() if process is not None else 0.0
-    except psutil.NoSuchProcess:
-        return 0.0
+        status = ProcessStatus(name, identity.pid, "ended")
+        with suppress(psutil.NoSuchProcess):
+            if process is not None:
+                status = ProcessStatus(
+                    name,
+                    identity.pid,
+                    "paused" if process.status() == psutil.STATUS_STOPPED else "running",
+                    uptime_s=time.time() - process.create_time(),
+                    cpu_percent=process.cpu_percent(),
+                    rss_mb=process.memory_info().rss / 1e6,
+                )
+        state: State = "given up" if name in self._stack.given_up else status.state
+        return replace(status, state=state, restarts=self._stack.restarts.get(name, 0))
 
 
 CHECK_S = 0.2
@@ -232,23 +221,18 @@ class Supervisor:
 
     def _plan(self, child: ChildProcess) -> None:
         delay_s = self._restarts[child.name].update(self._clock())
-        if delay_s is None:
-            self._give_up(child)
+        if delay_s is not None:
+            self._due_s[child.name] = self._clock() + delay_s
+            self._notify(f"{child.death_notice()}\n{child.name} is started again in {delay_s:g} s")
             return
-        self._due_s[child.name] = self._clock() + delay_s
-        self._notify(f"{child.death_notice()}\n{child.name} is started again in {delay_s:g} s")
-
-    def _give_up(self, child: ChildProcess) -> None:
         notice = f"{child.death_notice()}\nIt was restarted {self._limit} times within {WINDOW_S:.0f} s"
         way_out = "Repair the cause shown above"
         if child in self._servers:
             raise ChildDiedError(
                 f"{notice}, so everything is stopped; the data is kept. {way_out} and run `botify up` again."
             )
-        self.given_up = {
-            **self.given_up,
-            child.name: f"it ended with status {child.exit_status}: {tail(child.log_path, lines=1)}",
-        }
+        how = f"it ended with status {child.exit_status}: {tail(child.log_path, lines=1)}"
+        self.given_up = {**self.given_up, child.name: how}
         self._changed()
         self._notify(
             f"{notice}, so it stays stopped; everything else keeps running. "
