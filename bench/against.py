@@ -26,8 +26,8 @@ from botify.bench.cpu import load_average
 from botify.bench.figures import ROOT, table
 from botify.bench.loop import wait_until
 from botify.core.errors import BotifyError
+from botify.services.stack.record import Watchdog
 from botify.services.stack.server import ChildProcess
-from botify.services.stack.watchdog import Watchdog
 
 THIS = "this"
 RUNNER = Path(__file__).with_name("one_round.py")

@@ -19,8 +19,8 @@ from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
 from botify.services.stack.ports import HOST
+from botify.services.stack.record import Watchdog
 from botify.services.stack.server import ChildProcess
-from botify.services.stack.watchdog import Watchdog
 from botify.sim.loop import run_loop
 from botify.sim.options import RunOptions
 from botify.sim.play import Progress

@@ -34,7 +34,7 @@ from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, create_topics
 from botify.services.experiments import load_policy
 from botify.services.stack.embedded import EmbeddedStack
-from botify.services.stack.kafka_jars import Notify
+from botify.services.stack.kafka import Notify
 from botify.services.stack.ports import HOST, find_free
 from botify.sim.loop import RunResult, run_loop
 from botify.sim.loop.kafka import publish_catalogue

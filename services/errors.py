@@ -1,5 +1,7 @@
 """Errors of the services."""
 
+from typing import Self
+
 from botify.core.errors import BotifyError
 
 
@@ -13,6 +15,11 @@ class RecommenderError(BotifyError):
 
 class UnavailableError(BotifyError):
     """Kafka or Redis cannot be used at the moment; a client of the gateway may retry (503)."""
+
+    @classmethod
+    def of_redis(cls, error: Exception) -> Self:
+        """Return the error for one of Redis's client."""
+        return cls(f"Redis does not answer ({type(error).__name__})")
 
 
 class UnknownTrackError(BotifyError):

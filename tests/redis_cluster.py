@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from botify.services.stack.embedded import Valkey
 from botify.services.stack.ports import HOST, find_free
-from botify.services.stack.watchdog import Watchdog
+from botify.services.stack.record import Watchdog
 from tests.support import eventually
 
 SLOTS = 16_384

@@ -34,7 +34,7 @@ from botify.schemas.models import model_of
 from botify.services.recommender.baselines import StickyArtist
 from botify.services.recommender.lists import I2I, NEIGHBOURS, USER_LISTS, Lists
 from botify.services.recommender.registry import RECOMMENDERS
-from botify.services.stack.kafka_jars import Notify
+from botify.services.stack.kafka import Notify
 from botify.sim.loop import RunResult, run_loop
 from botify.sim.options import RunOptions
 from botify.sim.play import Progress

@@ -45,8 +45,8 @@ from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, create_topics
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.services.stack.ports import find_free
+from botify.services.stack.record import Watchdog
 from botify.services.stack.server import ChildProcess, tail
-from botify.services.stack.watchdog import Watchdog
 from botify.sim.loop.kafka import Replies
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect

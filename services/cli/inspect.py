@@ -135,7 +135,9 @@ def create(as_json: Json = False) -> None:
         pad_edge=False,
     )
     for one in listed:
-        table.add_row(one["topic"], one["event"] or "raw bytes", one["key"], str(one["partitions"]), f"{one['records']:,}")
+        table.add_row(
+            one["topic"], one["event"] or "raw bytes", one["key"], str(one["partitions"]), f"{one['records']:,}"
+        )
     console.print(table)
 
 

@@ -86,13 +86,7 @@ def _lags(topics: TopicStatus) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span in its two largest units.
-
-    Examples
-    --------
-    >>> duration(75), duration(3 * 3600 + 60)
-    ('1m 15s', '3h 1m')
-    """
+    """Return a time span in its two largest units."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -28,13 +28,7 @@ TracksById = Mapping[int, Track]  # track id to track; never changed
 
 
 def track_of(catalogue: TracksById, track: int) -> Track:
-    """Return a track of the catalogue, or a placeholder for one that is not in it.
-
-    Examples
-    --------
-    >>> track_of({}, 7).title
-    'track 7'
-    """
+    """Return a track of the catalogue, or a placeholder for one that is not in it."""
     return catalogue.get(track) or Track(track, "not in the catalogue", None, None, f"track {track}")
 
 
@@ -102,14 +96,7 @@ class ListenedSession(NamedTuple):
 
 
 def by_session(listens: Iterable[Listen]) -> list[ListenedSession]:
-    """Group one listener's listens, given oldest first; the newest session comes first.
-
-    Examples
-    --------
-    >>> listen = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, True, None, {}, None, None)
-    >>> [(session.session_id, session.time, session.ended) for session in by_session([listen])]
-    [('a', 0.5, True)]
-    """
+    """Group one listener's listens, given oldest first; the newest session comes first."""
     sessions: dict[str, list[Listen]] = {}
     for listen in listens:
         sessions.setdefault(listen.session_id, []).append(listen)

@@ -15,7 +15,6 @@ from markupsafe import Markup, escape
 
 from botify.schemas.event_time import utc
 from botify.schemas.events import Track
-from botify.services.dashboard.charts import Interval, LineChart, interval, line_chart, nice_ceiling
 from botify.services.dashboard.figures import (
     RANGES,
     SCANNED,
@@ -28,7 +27,7 @@ from botify.services.dashboard.figures import (
     by_session,
     track_of,
 )
-from botify.services.dashboard.history import POINTS
+from botify.services.dashboard.history import POINTS, Interval, LineChart, interval, line_chart, nice_ceiling
 from botify.services.dashboard.troubles import (
     AHEAD_S,
     BEHIND,

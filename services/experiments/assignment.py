@@ -37,13 +37,7 @@ def bucket_of(user: int, seed: int, buckets: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The listeners of a layer that belong to an experiment, as a range of buckets of the layer's salt.
-
-    Examples
-    --------
-    >>> all(user in Slice("ranking", "ranking", 0, 1_000) for user in range(100))
-    True
-    """
+    """The listeners of a layer that belong to an experiment, as a range of buckets of the layer's salt."""
 
     layer: str
     salt: str
@@ -166,14 +160,7 @@ class Experiments:
         return "; ".join([*said, f"recommender {self.default} for everybody{rest}"])
 
     def warnings(self) -> list[str]:
-        """Return a warning for each experiment whose recommenders never serve.
-
-        Examples
-        --------
-        >>> first, second = (Experiment(name, name, (Treatment("C", "random"),)) for name in ("FIRST", "SECOND"))
-        >>> Experiments((first, second), "random").warnings()
-        ['SECOND: its recommenders never serve, because an earlier experiment gives one to every listener: FIRST']
-        """
+        """Return a warning for each experiment whose recommenders never serve."""
         found = []
         decided: dict[str, list[Experiment]] = {}
         for experiment in self.experiments:

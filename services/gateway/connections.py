@@ -31,12 +31,10 @@ PIPELINED = 32  # how many requests of a connection may wait for the answer to a
 class Stage(enum.Enum):
     """What a connection waits for."""
 
-    REQUEST = "request"
-    """The next request of a connection that was kept alive; nothing of it has arrived."""
+    REQUEST = "request"  # the next request of a connection that was kept alive; nothing of it has arrived
     HEADERS = "headers"
     BODY = "body"
-    ANSWER = "answer"
-    """The request is complete and in progress; or the connection is a websocket."""
+    ANSWER = "answer"  # the request is complete and in progress; or the connection is a websocket
 
 
 class ConnectionGroup:

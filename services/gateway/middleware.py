@@ -136,13 +136,7 @@ def _is_text(encoded: bytes) -> bool:
 
 
 def route_of(path: str) -> str:
-    """Return the label under which a request is counted; there are few, also where clients invent paths.
-
-    Examples
-    --------
-    >>> route_of("/next/42"), route_of("/wp-admin"), route_of("/")
-    ('/next', 'other', '/')
-    """
+    """Return the label under which a request is counted; there are few, also where clients invent paths."""
     first = path.split("/", 2)[1] if path.startswith("/") else path
     return f"/{first}" if first in _ROUTES else "other"
 
@@ -274,14 +268,15 @@ class Limits:
             detail = f"more than {self._rate_per_s} requests a second from {client}"
             await refuse(scope, receive, send, 429, detail, {"Retry-After": str(math.ceil(wait_s))})
             return
-        try:
-            limit = self._bounds.batch_bytes if scope["path"] == BATCHES else self._bounds.body_bytes
-            body = await _read_body(scope, receive, limit)
-        except _TooLongError:
+        limit = self._bounds.batch_bytes if scope["path"] == BATCHES else self._bounds.body_bytes
+        declared = dict(scope["headers"]).get(b"content-length", b"")
+        is_long = declared.isdigit() and int(declared) > limit
+        body = b"" if is_long else await _read_body(receive, limit)
+        if body is None:
+            return
+        if is_long or len(body) > limit:
             detail = f"the body is longer than {limit} bytes"
             await refuse(scope, receive, send, 413, detail, {"Connection": "close"})
-            return
-        if body is None:
             return
         if self._in_flight >= self._bounds.in_flight:
             detail = f"{self._in_flight} requests are in work already"
@@ -295,22 +290,13 @@ class Limits:
             self._in_flight -= 1
 
 
-class _TooLongError(Exception):
-    pass
-
-
-async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes | None:
-    """Return the whole body; None if the connection was closed before."""
-    declared = dict(scope["headers"]).get(b"content-length", b"")
-    if declared.isdigit() and int(declared) > limit:
-        raise _TooLongError
+async def _read_body(receive: Receive, limit: int) -> bytes | None:
+    """Return the body, of one that is too long only the beginning; None if the connection was closed before its end."""
     body, more = bytearray(), True
-    while more:
+    while more and len(body) <= limit:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > limit:
-            raise _TooLongError
     return bytes(body)

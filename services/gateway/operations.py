@@ -163,15 +163,7 @@ def refusal(
     headers: Mapping[str, str] | None = None,
     errors: Sequence[Mapping[str, Any]] = (),
 ) -> JSONResponse:
-    """Return the answer to a request that is not served; `errors` are pydantic's, with `loc` and `msg`.
-
-    Examples
-    --------
-    >>> refusal("/next/42", 404, "Not Found").body.decode()
-    '{"detail":"Not Found"}'
-    >>> refusal("/v1/items/7", 404, "there is no item").body.decode()
-    '{"type":"about:blank","title":"Not Found","status":404,"detail":"there is no item"}'
-    """
+    """Return the answer to a request that is not served; `errors` are pydantic's, with `loc` and `msg`."""
     if not path.startswith(V1):
         return JSONResponse({"detail": errors or detail}, status, headers)
     body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}

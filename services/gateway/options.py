@@ -74,16 +74,7 @@ def _is_on(raw: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """Where a gateway listens, and what it allows; a field's variable is `BOTIFY_GATEWAY_` and its name in capitals.
-
-    Examples
-    --------
-    >>> GatewayOptions.from_env({"BOTIFY_GATEWAY_PORT": "8080"}).port
-    8080
-    >>> GatewayOptions.from_env({"BOTIFY_GATEWAY_PORT": "http"})
-    Traceback (most recent call last):
-    botify.core.errors.SettingsError: BOTIFY_GATEWAY_PORT: 'http' is not a whole number from 0 to 65535
-    """
+    """Where a gateway listens, and what it allows; a field's variable is `BOTIFY_GATEWAY_` and its name in capitals."""
 
     host: str = "127.0.0.1"  # the address to bind; this one serves this machine only
     port: Annotated[int, whole(0, 65_535)] = 8000  # 0 takes any free one

@@ -75,7 +75,7 @@ class ScriptBatcher:
     def problem(self) -> str | None:
         """Why calls fail at the moment; None if every master answers as far as is known."""
         failed = self._failed()
-        return f"Redis does not answer ({failed[0].error})" if failed else None
+        return failed[0].error if failed else None
 
     async def run(self, script: str, key: str | tuple[str, ...], *arguments: Any) -> Any:
         """Run a script on a key, or on several of one slot, and return its reply; raises `UnavailableError`."""
@@ -111,7 +111,7 @@ class ScriptBatcher:
             self._hold(queue, call)
 
     def _hold(self, queue: _Queue, call: _Call) -> None:
-        until_s, error = min(queue.held_until_s, call.until_s), _unavailable(queue.error)
+        until_s, error = min(queue.held_until_s, call.until_s), UnavailableError(queue.error)
         queue.held = [held for held in queue.held if not held.reply.done()]
         room = sum(len(failed.held) for failed in self._failed()) < MOST_HELD
         if call.may_wait and room and _now_s() < until_s:
@@ -144,7 +144,7 @@ class ScriptBatcher:
                 self._hold(queue, call)
             elif isinstance(reply, Exception):
                 refusal = refusal_of(reply)
-                call.fail(_unavailable(type(reply).__name__) if refusal is None else UnavailableError(refusal))
+                call.fail(UnavailableError(refusal) if refusal else UnavailableError.of_redis(reply))
             elif not call.reply.done():  # else the client has disconnected
                 call.reply.set_result(reply)
         if migrating:
@@ -165,7 +165,7 @@ class ScriptBatcher:
         if queue.failed_key is None:
             log.warning("Redis does not answer: %s (%s)", queue.master or "the server", type(error).__name__)
             queue.held_until_s = _now_s() + HOLD_S
-        queue.failed_key, queue.error = key, type(error).__name__
+        queue.failed_key, queue.error = key, str(UnavailableError.of_redis(error))
         waiting, queue.calls = queue.calls, []
         for call in waiting:
             self._hold(queue, call)
@@ -200,7 +200,3 @@ class ScriptBatcher:
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _unavailable(error: str) -> UnavailableError:
-    return UnavailableError(f"Redis does not answer ({error})")

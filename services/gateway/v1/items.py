@@ -45,7 +45,7 @@ class Charts:
             try:
                 chart = await asyncio.to_thread(self._read, half_life)
             except REDIS_ERRORS as error:
-                raise UnavailableError(f"Redis does not answer ({type(error).__name__})") from error
+                raise UnavailableError.of_redis(error) from error
             self._charts[half_life] = self._clock(), chart
         return chart
 
@@ -169,11 +169,5 @@ class Items:
 
 
 def _offset_of(cursor: str | None) -> int:
-    """Return the offset of a cursor; the models have checked its form.
-
-    Examples
-    --------
-    >>> _offset_of(None), _offset_of("o20")
-    (0, 20)
-    """
+    """Return the offset of a cursor; the models have checked its form."""
     return 0 if cursor is None else int(cursor[1:])

@@ -154,7 +154,7 @@ async def _answer(asked: Awaitable[T]) -> T:
     try:
         return await asked
     except REDIS_ERRORS as error:
-        raise UnavailableError(f"Redis does not answer ({type(error).__name__})") from error
+        raise UnavailableError.of_redis(error) from error
     except BotifyError as error:
         raise UnavailableError(str(error)) from error
 

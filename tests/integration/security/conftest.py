@@ -14,7 +14,7 @@ import redis
 from botify.core.settings import Settings
 from botify.services.stack.embedded import Valkey
 from botify.services.stack.ports import find_free
-from botify.services.stack.watchdog import Watchdog
+from botify.services.stack.record import Watchdog
 from tests.integration.security.certificates import make_certificates
 from tests.integration.security.secured_kafka import SecuredKafka
 from tests.integration.security.tls_front import HOST, TlsFront

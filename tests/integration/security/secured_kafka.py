@@ -11,7 +11,7 @@ from botify.core.kafka.config import common_config
 from botify.core.settings import Settings
 from botify.services.stack.kafka import Kafka
 from botify.services.stack.ports import find_free
-from botify.services.stack.watchdog import Watchdog
+from botify.services.stack.record import Watchdog
 from tests.integration.security.certificates import Certificates
 
 ITERATIONS = 4096

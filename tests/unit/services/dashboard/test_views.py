@@ -15,7 +15,6 @@ import pytest
 from botify.analytics.decision import Decision, MetricRow
 from botify.analytics.experiment import Effect
 from botify.schemas.events import Listen, RampStep, Track
-from botify.services.dashboard.charts import interval, line_chart
 from botify.services.dashboard.figures import (
     GAP,
     RANGES,
@@ -38,6 +37,7 @@ from botify.services.dashboard.figures import (
     Trouble,
     Verdict,
 )
+from botify.services.dashboard.history import interval, line_chart
 from botify.services.dashboard.listening import HeardTrack, ListeningSession, heard_so_far, now_playing, summary
 from botify.services.dashboard.pages import PAGES
 from botify.services.dashboard.player import Recommended

@@ -7,9 +7,8 @@ import jgo
 import pytest
 
 from botify.services.errors import DownloadError
-from botify.services.stack import kafka_jars
-from botify.services.stack.kafka import render, server_properties
-from botify.services.stack.kafka_jars import KAFKA_VERSION, LIST_FILE, class_path, sha256
+from botify.services.stack import kafka
+from botify.services.stack.kafka import KAFKA_VERSION, LIST_FILE, class_path, render, server_properties, sha256
 
 
 def test_every_listener_is_on_the_loopback_interface():
@@ -52,7 +51,7 @@ def cache(tmp_path, monkeypatch):
     build("first", None)
     listed = tmp_path / "kafka_jars.json"
     listed.write_text(json.dumps({jar.name: sha256(jar)}))
-    monkeypatch.setattr(kafka_jars, "LIST_FILE", listed)
+    monkeypatch.setattr(kafka, "LIST_FILE", listed)
     fetched.clear()
     return cache
 

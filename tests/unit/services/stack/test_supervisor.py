@@ -21,10 +21,10 @@ from botify.services.gateway.options import NO_CATALOGUE
 from botify.services.stack import server
 from botify.services.stack.embedded import take_lock
 from botify.services.stack.ports import HOST, find_free
+from botify.services.stack.record import Watchdog
 from botify.services.stack.run import start_in_background, wait_for_gateway
 from botify.services.stack.server import ChildProcess, bound
 from botify.services.stack.supervisor import LIMIT, MAX_DELAY_S, WINDOW_S, Restarts, Supervisor
-from botify.services.stack.watchdog import Watchdog
 
 
 class FakeChild:
