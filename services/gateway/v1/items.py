@@ -148,7 +148,7 @@ class Items:
     def latest(self, query: PageQuery) -> ItemPage:
         """Return the items that were added last, by number."""
         ids = self.service.tracks.ids()
-        newest = map(int, ids[::-1][_offset_of(query.cursor) :])
+        newest = (int(ids[at]) for at in range(len(ids) - 1 - _offset_of(query.cursor), -1, -1))
         return self._page(((track, float(track)) for track in newest), len(ids), query)
 
     def page(self, scores: Sequence[tuple[int, float]], query: PageQuery) -> ItemPage:
