@@ -134,10 +134,9 @@ def create(as_json: Json = False) -> None:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for one in listed:
-        table.add_row(
-            one["topic"], one["event"] or "raw bytes", one["key"], str(one["partitions"]), f"{one['records']:,}"
-        )
+    for topic, one in zip(Topics.of(settings).all(), listed, strict=True):
+        event = topic.event.__name__ if topic.event else "raw bytes"
+        table.add_row(topic.name, event, topic.key, str(one["partitions"]), f"{one['records']:,}")
     console.print(table)
 
 
