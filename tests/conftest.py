@@ -4,8 +4,6 @@ The servers are, in this order: those that KAFKA_BOOTSTRAP_SERVERS and REDIS_URL
 answers; and the embedded stack. BOTIFY_TEST_SERVERS chooses: `docker` or `embedded`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import os

@@ -1,7 +1,5 @@
 """Kafka and Redis in containers, by Testcontainers: the images that a deployment uses."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A deployment with data on every page: listens, dead letters and a finished replay."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -76,7 +74,6 @@ def gateway(settings: Settings) -> Iterator[str]:
 
 
 def answers(url: str) -> bool:
-    """Return whether a page is served."""
     try:
         with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310
             return bool(response.status == 200)
@@ -85,6 +82,5 @@ def answers(url: str) -> bool:
 
 
 def _spoil(settings: Settings) -> None:
-    """Send records that are not valid listens."""
     impossible = Codec().encode(Listen("bad", 42, 7, 7.0, BASE_MS, "bad", 0, False, None, {}, None, None))
     produce_raw(settings, Topics.of(settings).listens.name, [(b"1", b"hello"), (b"2", HOSTILE), (b"42", impossible)])

@@ -1,7 +1,5 @@
 """Listeners who are erased without pause."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from contextlib import suppress
@@ -21,8 +19,6 @@ RATE = 5
 
 
 class Erasers(Background):
-    """Erase one listener after the other."""
-
     def __init__(self, settings: Settings) -> None:
         super().__init__(*[self._erase] * RATE)
         self._settings = settings

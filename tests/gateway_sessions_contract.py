@@ -1,7 +1,5 @@
 """What sessions at the gateways promise. Test classes derive from `SessionsContract` and bring a fixture `sessions`."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 
@@ -11,7 +9,6 @@ from botify.services.gateway.sessions import Fingerprint, SessionPosition, Sessi
 
 
 def call(event_id: str, text: str | None = None, *, keyed: bool = False, ends: bool = False) -> Fingerprint:
-    """A call; by default different from all others."""
     return Fingerprint(event_id, text or f"heard {event_id}", keyed, ends)
 
 

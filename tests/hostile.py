@@ -3,8 +3,6 @@
 `hostile_records` varies every part of a record: key, value, names, values, number and size of headers, and time.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import struct
@@ -14,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from aiokafka.client import AIOKafkaClient
 from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
-from aiokafka.partitioner import murmur2
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
@@ -47,8 +44,6 @@ RawHeaders = Sequence[tuple[bytes, bytes | None]]
 
 
 class Raw(NamedTuple):
-    """A record; names of headers are bytes."""
-
     key: bytes | None
     value: bytes | None
     headers: RawHeaders = ()
@@ -76,13 +71,7 @@ TIMES_MS = [-1, 0, 1, 1_700_000_000_000, 2**62]
 
 
 def hostile_records(valid: Mapping[bytes | None, bytes], rng: np.random.Generator, count: int) -> Iterator[Raw]:
-    """Yield records of every kind, each with the headers of the next kind.
-
-    Parameters
-    ----------
-    valid : mapping of key to value
-        Good records of the topic.
-    """
+    """Yield records of every kind, each with the headers of the next kind."""
     keys = list(valid)
     for at in range(count):
         key = keys[int(rng.integers(len(keys)))]
@@ -107,7 +96,6 @@ def hostile_records(valid: Mapping[bytes | None, bytes], rng: np.random.Generato
 
 
 def valid_records(definition: TopicDefinition, tracks: int) -> dict[bytes | None, bytes]:
-    """Return good records of a topic, by key."""
     codec, body = Codec(), b"a body"
     listens = make_listens(20, users=20, tracks=tracks, seed=9)
     requests = [RecommendationRequest(f"h{at}:0", at, f"h{at}", 0, at, 0.5, 1_000, 2**45) for at in range(20)]
@@ -149,7 +137,6 @@ def hostile_batches(
 
 
 def flipped(valid: bytes, rng: np.random.Generator) -> bytes:
-    """Flip one to three bits."""
     bits = np.unpackbits(np.frombuffer(valid, dtype=np.uint8))
     bits[rng.integers(len(bits), size=int(rng.integers(1, 4)))] ^= 1
     return np.packbits(bits).tobytes()
@@ -170,18 +157,7 @@ def raw_batch(
     return struct.pack(">qi", first_offset, len(rest)) + rest
 
 
-def keyed_batches(records: Sequence[Raw], partitions: int, codec: int) -> Iterator[tuple[int, bytes]]:
-    """Yield a batch for each partition, as clients choose it by the key."""
-    of_partition: dict[int, list[Raw]] = {}
-    for one in records:
-        at = 0 if one.key is None else (murmur2(one.key) & 0x7FFFFFFF) % partitions
-        of_partition.setdefault(at, []).append(one)
-    for partition, some in of_partition.items():
-        yield partition, raw_batch(some, codec)
-
-
 def marker(kind: int, first_offset: int, producer: int) -> bytes:
-    """Return the control batch that ends a transaction."""
     record = Raw(struct.pack(">hh", 0, kind), bytes(6))
     return raw_batch([record], first_offset=first_offset, attributes=MARKER | TRANSACTIONAL, producer=producer)
 

@@ -1,7 +1,5 @@
 """What a learner left, and what a plain fold of the training topic gives."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, fields
 
@@ -37,7 +35,6 @@ class PlainLearner:
     """What pauses may have brought: snapshots of the last listen of any batch."""
 
     def after_a_pause(self) -> dict[str, Model]:
-        """Return the newest snapshots, by name."""
         return {model.name: model for model in sorted([*self.models, *self.paused], key=lambda one: one.version)}
 
 
@@ -113,7 +110,6 @@ def publish_learned(settings: Settings, tracks: Sequence[Track], version: int = 
 
 
 def learn_sessions(model: OnlineModel, sessions: Sequence[FinishedSession]) -> None:
-    """Let a model of any kind learn from sessions, each of a listener of its own."""
     if isinstance(model, SessionModel):
         model.learn(sessions)
     if isinstance(model, ListenModel):
@@ -121,7 +117,6 @@ def learn_sessions(model: OnlineModel, sessions: Sequence[FinishedSession]) -> N
 
 
 def listens_of_sessions(sessions: Sequence[FinishedSession]) -> TrainingColumns:
-    """Return the sessions' listens, one session after another; the n-th is of listener n."""
     lengths = [len(session.tracks) for session in sessions]
     total = sum(lengths)
     return TrainingColumns(
@@ -136,7 +131,6 @@ def listens_of_sessions(sessions: Sequence[FinishedSession]) -> TrainingColumns:
 
 
 def learner_namespace(settings: Settings) -> str:
-    """Return the live namespace of the learner."""
     redis = connect(settings)
     try:
         return StateReader(redis, settings.with_(topic_prefix=learner_prefix(settings.topic_prefix))).namespace

@@ -1,7 +1,5 @@
 """A Redis Cluster of embedded Valkeys whose slots are migrated, and whose masters fail over."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +20,6 @@ MIGRATE_TIMEOUT_MS = 5_000
 
 
 class Node(Valkey):
-    """One node of a cluster."""
-
     def __init__(self, home: Path, watchdog: Watchdog, node_timeout_ms: int) -> None:
         port = find_free()
         super().__init__(home, port=port, watchdog=watchdog)
@@ -42,11 +38,9 @@ class Node(Valkey):
 
     @property
     def id(self) -> str:
-        """Its name in the cluster."""
         return str(self.client.execute_command("CLUSTER MYID"))
 
     def info(self, section: str, name: str) -> object:
-        """Return a figure of `INFO` or `CLUSTER INFO`."""
         told = self.client.cluster("INFO") if section == "cluster" else self.client.info(section)
         return told[name]
 
@@ -56,11 +50,9 @@ class Node(Valkey):
 
     @property
     def is_master(self) -> bool:
-        """Whether it takes itself for a master."""
         return "master" in self.view()["flags"]
 
     def has(self, slot: int) -> bool:
-        """Whether it takes itself for the slot's master."""
         view = self.view()
         ranges = [(int(part[0]), int(part[-1])) for part in view["slots"]]
         return "master" in view["flags"] and any(first <= slot <= last for first, last in ranges)
@@ -90,7 +82,6 @@ class Cluster:
         return f"redis+cluster://{HOST}:{self.nodes[-1].port}"
 
     def start(self) -> None:
-        """Start the nodes and join them."""
         for node in self.nodes:
             node.spawn()
         for node in self.nodes:
@@ -109,7 +100,6 @@ class Cluster:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until all nodes run and agree, and replicas have what their masters have."""
         masters = self._masters + self._empty  # one more is back, and does not know yet that it lost its slots
 
         def settled() -> bool:
@@ -118,18 +108,14 @@ class Cluster:
         eventually(settled, SETTLED_S)
 
     def stop(self) -> None:
-        """Stop the nodes, frozen ones too."""
         for node in self.nodes:
             node.client.close()
             node.kill()
 
     def slot_of(self, key: str) -> int:
-        """Return the slot of a key."""
         return int(self.nodes[-1].client.cluster("KEYSLOT", key))
 
     def master_of(self, slot: int) -> Node:
-        """Return the master that has a slot, when the nodes agree."""
-
         def owners() -> list[Node]:
             return [node for node in self.nodes if node.running and node.has(slot)]
 
@@ -137,13 +123,11 @@ class Cluster:
         return owners()[0]
 
     def replica_of(self, master: Node) -> Node:
-        """Return the replica of a master."""
         master_id = master.id
         (replica,) = (node for node in self.nodes if node.running and node.view()["master_id"] == master_id)
         return replica
 
     def migrate(self, slot: int, to: Node) -> None:
-        """Migrate a slot at once, as Valkey does from 9.0 on."""
         self.master_of(slot).client.execute_command("CLUSTER MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", to.id)
         eventually(lambda: to.has(slot), SETTLED_S, f"slot {slot} is migrated")
 
@@ -156,13 +140,11 @@ class Cluster:
         self.end_migration(slot, to)
 
     def begin_migration(self, slot: int, to: Node) -> None:
-        """Let a slot's master redirect commands on keys that it does not have."""
         source = self.master_of(slot)
         to.client.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
         source.client.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", to.id)
 
     def migrate_keys(self, source: Node, to: Node, keys: Sequence[str]) -> None:
-        """Migrate some keys of a slot."""
         source.client.migrate(HOST, to.port, list(keys), 0, MIGRATE_TIMEOUT_MS)
 
     def end_migration(self, slot: int, to: Node) -> None:
@@ -180,7 +162,6 @@ class Cluster:
 
 
 def _epochs_of(node: Node) -> frozenset[tuple[str, str]]:
-    """Return the masters that a node knows, with the epochs that it knows of them."""
     lines = node.client.cluster("NODES").values()
     return frozenset((line["node_id"], line["epoch"]) for line in lines if "master" in line["flags"])
 
@@ -195,7 +176,6 @@ def _is_settled(node: Node) -> bool:
 
 @contextmanager
 def running_cluster(home: Path, **options: Any) -> Iterator[Cluster]:
-    """Run a cluster for the block; options are those of `Cluster`."""
     watchdog = Watchdog()
     cluster = Cluster(home, watchdog, **options)
     try:

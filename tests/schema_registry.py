@@ -1,7 +1,5 @@
 """A stand-in for a schema registry: as much of Confluent's REST API as is needed, behind a password."""
 
-from __future__ import annotations
-
 import base64
 import json
 import threading

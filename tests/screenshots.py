@@ -1,9 +1,4 @@
-"""`python -m tests.screenshots`: every page of the dashboard as a picture, on a laptop and a phone, light and dark.
-
-The pictures go to `screenshots/`, which is not in the repository.
-"""
-
-from __future__ import annotations
+"""`python -m tests.screenshots`: every page of the dashboard as a picture, on a laptop and a phone, light and dark."""
 
 import os
 import subprocess
@@ -122,7 +117,6 @@ class _EnoughError(Exception):
 
 @contextmanager
 def busy(ready: Scene) -> Iterator[None]:
-    """Simulate listeners while the pictures are taken."""
     stop = threading.Event()
 
     def go_on(_: Progress) -> None:
@@ -144,7 +138,6 @@ def busy(ready: Scene) -> Iterator[None]:
 
 @contextmanager
 def _replaying(settings: Settings) -> Iterator[None]:
-    """Let a slow replay be under way."""
     command = [sys.executable, "-m", "botify.services.cli", "replay", "run", "--rate", "300"]
     replay = subprocess.Popen(command, env={**os.environ, **settings.to_env()}, stdout=subprocess.DEVNULL)  # noqa: S603
     try:

@@ -1,7 +1,5 @@
 """What every store promises. Test classes derive from `StoreContract` and bring a fixture `store`."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """What tests with real servers share: waiting with a deadline, producing, running programs, comparing states."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

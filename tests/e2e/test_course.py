@@ -1,7 +1,5 @@
 """The course's homework on a small world: its files, and what is left when it ends or is interrupted."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """The README's first command, on small numbers: what a new user sees, and what is left afterwards."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -14,22 +12,15 @@ METRICS = ("mean_time_per_session", "mean_tracks_per_session", "time", "sessions
 
 def test_the_demo_prints_the_table_and_leaves_nothing_running(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    for seed in (1, 2):  # the second run goes on with the data of the first
-        done = _botify(home, "demo", "--listens=4000", f"--seed={seed}")
-        assert done.returncode == 0, done.stdout + done.stderr
-        for metric in METRICS:
-            assert metric in done.stdout
-        assert "the state equals the fold of the topic" in done.stdout
-        assert "Next: botify up" in done.stdout
-        assert (home / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-        assert "Traceback" not in done.stderr
-        assert _processes_of(home) == []
-
-
-def test_a_wrong_setting_is_one_clear_message(tmp_path: Path) -> None:
-    done = _botify(tmp_path, "topics", "create", BOTIFY_PARTITIONS="many")
-    assert done.returncode == 1
-    assert done.stderr.strip() == "error: BOTIFY_PARTITIONS: 'many' is not a whole number of 1 or more"
+    done = _botify(home, "demo", "--listens=2000", "--seed=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for metric in METRICS:
+        assert metric in done.stdout
+    assert "the state equals the fold of the topic" in done.stdout
+    assert "Next: botify up" in done.stdout
+    assert (home / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "Traceback" not in done.stderr
+    assert _processes_of(home) == []
 
 
 def _botify(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,5 @@
 """The documentation, opened from the disk by a browser without a network."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +14,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site: that of `make docs`, a step before the tests in `.ci/run`, if no page has changed since."""
+    built, sources = ROOT / "build/site/index.html", [ROOT / "mkdocs.yml", *(ROOT / "docs").rglob("*.*")]
+    if built.exists() and built.stat().st_mtime > max(path.stat().st_mtime for path in sources):
+        return built.parent
     folder = tmp_path_factory.mktemp("site")
     build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True)  # noqa: S603

@@ -1,7 +1,5 @@
 """Every notebook runs from top to bottom on a little data without a complaint, and was committed after a whole run."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

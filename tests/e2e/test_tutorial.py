@@ -1,7 +1,5 @@
 """The commands of README.md and docs/tutorial.md, one after another as a new user would type them."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -30,7 +28,7 @@ def said_by(page: str, folder: Path) -> str:
         "PYTHONPATH": str(ROOT),
     }
     blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
-    script = "".join(blocks).replace(":8000/", f":{port}/")
+    script = "".join(blocks).replace(":8000/", f":{port}/").replace("--listens 30000", "--listens 5000")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603

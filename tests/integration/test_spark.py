@@ -1,7 +1,5 @@
 """Invariant: from the files of an export Spark returns what DuckDB and numpy do, bit for bit."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +39,6 @@ def spark(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
 
 
 def write(folder: Path, events: Sequence[Event]) -> Path:
-    """Export events in commits of a thousand."""
     event, time = type(events[0]), "timestamp_ms"
     with open_directory(folder, Source("t", "an-id", event.__name__), {0: 0}, time) as export:
         for first in range(0, len(events), 1000):

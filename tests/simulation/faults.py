@@ -1,7 +1,5 @@
 """What goes wrong in a universe, and when: a list that shrinking makes shorter."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
@@ -48,18 +46,6 @@ STRIKES = 0.5
 
 
 class Fault(NamedTuple):
-    """One fault.
-
-    Attributes
-    ----------
-    at_s : float
-    kind : str
-    lasts_s : float
-        Of a rollback or swap: how old the state is that the store returns to, or the new namespace begins with.
-    process : int
-        Which one crashes, is stopped as SIGTERM does, pauses or has another clock.
-    """
-
     at_s: float
     kind: str
     lasts_s: float
@@ -71,7 +57,6 @@ class Fault(NamedTuple):
 
 
 def planned(rng: Random, processes: int, of: Timeline) -> Sequence[Fault]:
-    """Return the faults of a universe, in order of time."""
     faults = []
     for _ in range(rng.randint(5, 10)):
         kind = rng.choice(KINDS)
@@ -85,7 +70,6 @@ def planned(rng: Random, processes: int, of: Timeline) -> Sequence[Fault]:
 
 
 def _beside(rng: Random, fault: Fault) -> Sequence[Fault]:
-    """Return what happens beside a fault in half of the cases, because it matters there."""
     if rng.random() < 0.5:
         return ()
     at_s, kind, lasts_s, process = fault
@@ -112,14 +96,6 @@ def _at(of: Timeline, fault: Fault) -> Fault:
 
 
 class Faults:
-    """Says which faults are at work.
-
-    Parameters
-    ----------
-    faults : sequence of Fault
-    rng : Random
-    """
-
     def __init__(self, faults: Sequence[Fault], rng: Random) -> None:
         self._rng = rng
         self._during: dict[str, list[tuple[float, float]]] = {}
@@ -127,11 +103,9 @@ class Faults:
             self._during.setdefault(fault.kind, []).append((fault.at_s, fault.at_s + fault.lasts_s))
 
     def planned(self, kind: str) -> bool:
-        """Say whether there is a fault of this kind, some time."""
         return kind in self._during
 
     def strikes(self, kind: str, now_s: float) -> bool:
-        """Say whether a call is hit by a fault of this kind."""
         for begin_s, end_s in self._during.get(kind, ()):
             if begin_s <= now_s < end_s:
                 return self._rng.random() < STRIKES

@@ -5,9 +5,8 @@ of it with its next heartbeat. So for a while two members believe that they own 
 whose members wait for one another.
 """
 
-from __future__ import annotations
-
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 from typing import Protocol
@@ -28,8 +27,6 @@ Assignment = tuple[int, frozenset[int]]
 
 
 class Log(Protocol):
-    """The records of a partition."""
-
     partition: int
 
     def visible(self, now_s: float, offset: int = 0) -> Sequence[LogRecord]:
@@ -42,21 +39,35 @@ class Log(Protocol):
         """Return the virtual time of the next record; infinity if that is not known."""
 
 
-class Group:
-    """A topic and its group.
+class Members(ABC):
+    """Who is in a group: members whose heartbeats have not stopped."""
 
-    Parameters
-    ----------
-    check_commit : callable of (partition, offset)
-        Told of each commit.
-    again : Random, optional
-        Decides which rebalances are followed by another one at once, and which claims that cancels; none without it.
+    def __init__(self, kafka: Kafka) -> None:
+        self.kafka = kafka
+        self._members: dict[str, float] = {}
 
-    Attributes
-    ----------
-    committed : dict of int to int
-        Partition to the group's committed offset.
-    """
+    @abstractmethod
+    def rebalance(self) -> None:
+        """Deal the partitions anew."""
+
+    def remove(self, member: str) -> None:
+        if self._members.pop(member, None) is not None:
+            self.rebalance()
+
+    async def expire_members(self) -> None:
+        """Remove members whose heartbeats have stopped, for ever."""
+        while True:
+            await self.kafka.pause(EXPIRY_S)
+            now = self._now_s()
+            for member in [m for m, beat in self._members.items() if now - beat > SESSION_TIMEOUT_S]:
+                self.remove(member)
+
+    def _now_s(self) -> float:
+        return self.kafka.timeline.awake(self.kafka.loop.time())
+
+
+class Group(Members):
+    """A topic and its group; `again` draws which rebalances are repeated at once and cancel claims."""
 
     def __init__(
         self,
@@ -67,18 +78,16 @@ class Group:
         check_commit: Callable[[int, int], None] = lambda partition, offset: None,
         again: Random | None = None,
     ) -> None:
-        self.kafka = kafka
+        super().__init__(kafka)
         self.topic, self.topic_id = topic, topic_id
         self.committed: dict[int, int] = {}
         self._logs = logs
         self._check_commit = check_commit
         self.rng, self.again = kafka.rng, again
         self._generation = 0
-        self._members: dict[str, float] = {}
         self._assigned: dict[str, frozenset[int]] = {}
 
     def describe(self) -> TopicState:
-        """Return the topic's state; for a job of a thread, whose result may be late."""
         now = self.kafka.loop.time()
         visible = {log.partition: log.visible(now) for log in self._logs}
         end = {partition: records[-1].offset + 1 if records else 0 for partition, records in visible.items()}
@@ -109,31 +118,16 @@ class Group:
         return found
 
     async def heartbeat(self, member: str) -> Assignment:
-        """Return the member's assignment; a member that is not known joins."""
         return await self.kafka.ask(lambda: self._beat(member))
 
     async def leave(self, member: str) -> None:
-        """Take a member out of the group."""
-        await self.kafka.ask(lambda: self._remove(member))
+        await self.kafka.ask(lambda: self.remove(member))
 
     async def commit(self, member: str, generation: int, offsets: Mapping[int, int]) -> None:
-        """Commit offsets, if the member is of the current generation."""
         copy = dict(offsets)
         await self.kafka.ask(lambda: self._commit(member, generation, copy))
 
-    async def expire_members(self) -> None:
-        """Remove members whose heartbeats have stopped, for ever."""
-        while True:
-            await self.kafka.pause(EXPIRY_S)
-            now = self._now_s()
-            for member in [m for m, beat in self._members.items() if now - beat > SESSION_TIMEOUT_S]:
-                self._remove(member)
-
-    def _now_s(self) -> float:
-        return self.kafka.timeline.awake(self.kafka.loop.time())
-
     def rebalance(self) -> None:
-        """Deal the partitions anew."""
         self._generation += 1
         members, partitions = sorted(self._members), [log.partition for log in self._logs]
         self.rng.shuffle(members)
@@ -148,10 +142,6 @@ class Group:
         if not known:
             self.rebalance()
         return self._generation, self._assigned[member]
-
-    def _remove(self, member: str) -> None:
-        if self._members.pop(member, None) is not None:
-            self.rebalance()
 
     def _commit(self, member: str, generation: int, offsets: Mapping[int, int]) -> None:
         if generation == self._generation and member in self._members:

@@ -1,7 +1,5 @@
 """What happened in a universe, one line an event."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 
@@ -27,10 +25,8 @@ class History:
         self.lines: list[str] = []
 
     def note(self, who: str, what: str) -> None:
-        """Add a line."""
         self.lines.append(f"{self._now_s():9.3f} {who:<12} {what}")
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all lines."""
         return hashlib.sha256("\n".join(self.lines).encode()).hexdigest()

@@ -1,7 +1,5 @@
 """What must hold in every universe: checked at each apply, each publication, and at the end."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import Any
@@ -26,13 +24,6 @@ def _batch_of(value: bytes) -> tuple[TrainingBatch, Mapping[int, tuple[Any, ...]
 
 
 class Invariants:
-    """Notes violations.
-
-    Attributes
-    ----------
-    violations : list of str
-    """
-
     def __init__(
         self,
         logs: Sequence[PartitionLog],
@@ -56,15 +47,6 @@ class Invariants:
     def check_apply(
         self, partition: int, unfenced: str | None, checkpoint: int, contents: Contents, *, live: bool = True
     ) -> None:
-        """Check the store after an apply.
-
-        Parameters
-        ----------
-        unfenced : str | None
-            What was wrong with the claim of the apply, if anything.
-        live : bool
-            Whether the namespace is live: a replay publishes nothing.
-        """
         if unfenced:
             self.violations.append(f"p{partition}: {unfenced}")
         self._stored[partition] = max(self._stored.get(partition, 0), checkpoint)
@@ -73,7 +55,6 @@ class Invariants:
             self._check_published(partition, checkpoint)
 
     def _check_state(self, partition: int, checkpoint: int, contents: Contents) -> None:
-        """Check that the state is the fold of the topic up to the checkpoint."""
         expected = self._logs[partition].expected.contents.get(checkpoint)
         if expected is None:
             self.violations.append(f"p{partition}: checkpoint {checkpoint} is after no record")
@@ -81,7 +62,6 @@ class Invariants:
             self.violations.append(f"p{partition}: the state at {checkpoint} is not the fold of the topic")
 
     def check_learned(self, unfenced: str | None, checkpoint: int, contents: Contents) -> None:
-        """Check the store after an apply of a learner; parameters as of `check_apply`."""
         if unfenced:
             self.violations.append(f"learner: {unfenced}")
         self._learned = max(self._learned, checkpoint)
@@ -90,17 +70,14 @@ class Invariants:
             self._training.check(checkpoint, hashes.get(LEARNER, {}), hashes.get(SNAPSHOTS, {}))
 
     def check_commit(self, partition: int, offset: int) -> None:
-        """Check that what the workers' group commits has been stored."""
         if offset > self._stored[partition]:
             self.violations.append(f"p{partition}: {offset} is committed, {self._stored[partition]} was stored at most")
 
     def check_learners_commit(self, partition: int, offset: int) -> None:
-        """Check that what the learners' group commits has been stored."""
         if offset > self._learned:
             self.violations.append(f"learner: {offset} is committed, {self._learned} was stored at most")
 
     def accepted_by_topic(self) -> Mapping[str, Callable[[Record], object]]:
-        """Return what becomes of the records of each topic that is published to."""
         topics = Topics.of(SETTINGS)
         return {
             topics.sessions.name: lambda record: self.published_session(record.value or b""),
@@ -145,7 +122,6 @@ class Invariants:
         self._letters[partition].add(offset)
 
     def at_end(self, partition: int, reached: int, contents: Contents) -> None:
-        """Check that everything is folded and published."""
         if reached != self._logs[partition].end:
             end = self._logs[partition].end
             self.violations.append(f"p{partition}: at {reached}, not at its end {end}: no liveness")
@@ -154,7 +130,6 @@ class Invariants:
             self._check_published(partition, reached)
 
     def _check_published(self, partition: int, checkpoint: int) -> None:
-        """Check that everything before a checkpoint has been published."""
         published: Mapping[str, Set[Any]] = {
             "sessions": self._sessions[partition],
             "dead letters": self._letters[partition],

@@ -1,7 +1,5 @@
 """The simulated brokers, and the client that publishes to them: what `RecordPublisher` has from confluent-kafka."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
@@ -28,8 +26,6 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class Record(NamedTuple):
-    """A record that is published."""
-
     topic: str
     value: bytes | None
     key: bytes | None
@@ -37,14 +33,6 @@ class Record(NamedTuple):
 
 
 class Kafka:
-    """The brokers.
-
-    Parameters
-    ----------
-    accept : mapping of str to callable of Record
-        What becomes of a topic's records.
-    """
-
     def __init__(
         self,
         loop: SimulatedLoop,
@@ -64,15 +52,12 @@ class Kafka:
         self._accept = accept
 
     def strikes(self, kind: str) -> bool:
-        """Say whether a fault strikes now."""
         return self._active.strikes(kind, self.loop.time())
 
     def append(self, record: Record) -> None:
-        """Append to a topic."""
         self._accept[record.topic](record)
 
     async def pause(self, every_s: float, awake_s: float = AWAKE_S) -> None:
-        """Sleep until it is time to do something regular again."""
         await asyncio.sleep(self.timeline.pause_s(self.loop.time(), every_s, awake_s))
 
     async def ask(self, execute: Callable[[], T]) -> T:
@@ -87,17 +72,13 @@ class Kafka:
         return await reply
 
     def later(self, act: Callable[[], object], after_s: float = 0.0) -> None:
-        """Do something after the network's delay, in the broker."""
         self.loop.call_later(after_s + self.rng.uniform(0.0, FAST_S), act, context=self._context)
 
 
 class Delivered(NamedTuple):
-    """The record of a delivery report."""
-
     name: str
 
     def topic(self) -> str:
-        """Return the topic's name."""
         return self.name
 
 
@@ -151,5 +132,4 @@ class SimulatedProducer:
         return 0
 
     def purge(self) -> None:
-        """Drop what is queued."""
         self._queued = []

@@ -3,8 +3,6 @@
 Models here are small: the shipped ones are tested by themselves, and a learner treats all alike.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -39,18 +37,15 @@ class Counts:
         self._counts: dict[str, Any] = {}
 
     def to_bytes(self) -> bytes:
-        """Return the counts."""
         return json.dumps(self._counts).encode()
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
-        """Return the model on which `to_bytes` was called."""
         model = cls(catalogue)
         model._counts = json.loads(state)
         return model
 
     def snapshot(self, *, to_merge: bool = False) -> bytes:
-        """Return the counts."""
         body = self.to_bytes()
         return body + b" " * (len(body) % 2)
 
@@ -67,7 +62,6 @@ class Heard(Counts):
     cut = 0
 
     def learn_listens(self, listens: TrainingColumns) -> None:
-        """Count."""
         for user, track, fraction in zip(listens.users, listens.tracks, listens.fractions, strict=True):
             times, sum_, _ = self._counts.get(str(track), (0, 0.0, 0))
             self._counts[str(track)] = [times + 1, sum_ + float(fraction), int(user)]
@@ -84,13 +78,11 @@ class Finished(Counts):
     room = 3
 
     def learn(self, sessions: Sequence[FinishedSession]) -> None:
-        """Count."""
         for session in sessions:
             length = str(len(session.tracks))
             self._counts[length] = self._counts.pop(length, 0) + 1
 
     def make_room(self, most_bytes: int) -> int:
-        """Forget the lengths that were not seen for longest; return how many."""
         forgotten = list(self._counts)[: -self.room]
         for length in forgotten:
             del self._counts[length]
@@ -102,32 +94,21 @@ KINDS: Sequence[type[OnlineModel]] = (Heard, Finished)
 
 
 class SmallLearner(Learner):
-    """The shipped learner with a small model."""
+    """The shipped learner with small models and little room for their snapshots."""
 
     def __init__(
         self,
-        catalogue: Mapping[int, Track],
-        kinds: Sequence[type[OnlineModel]] = KINDS,
-        snapshot_listens: int | None = None,
-        most_bytes: int | None = ROOM_BYTES,
+        catalogue: Any,
+        kinds: Any = KINDS,
+        snapshot_listens: Any = None,
+        most_bytes: Any = None,
         shard: Shard = ALONE,
     ) -> None:
         super().__init__(catalogue, kinds, snapshot_listens, most_bytes or ROOM_BYTES, shard)
 
     @classmethod
-    def restore(
-        cls,
-        fields: Mapping[bytes, bytes],
-        catalogue: Mapping[int, Track],
-        kinds: Sequence[type[OnlineModel]] = KINDS,
-        snapshot_listens: int | None = None,
-        most_bytes: int | None = ROOM_BYTES,
-        shard: Shard = ALONE,
-    ) -> Self:
-        """See `Learner.restore`."""
-        learner = super().restore(fields, catalogue, kinds, snapshot_listens, most_bytes or ROOM_BYTES, shard)
-        assert isinstance(learner, cls)
-        return learner
+    def restore(cls, fields: Any, catalogue: Any, kinds: Any = KINDS, **rest: Any) -> Any:
+        return super().restore(fields, catalogue, kinds, **rest)
 
 
 def _of_this_version(state: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
@@ -136,19 +117,7 @@ def _of_this_version(state: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
 
 
 class TrainingLog:
-    """What workers have published, with the state of a learner to which nothing happens, at each offset.
-
-    Parameters
-    ----------
-    gaps : bool
-        Whether a worker publishes no training batches, so that listens are missing.
-
-    Attributes
-    ----------
-    states : list of mapping of field to value
-        By the checkpoint.
-    violations : list of str
-    """
+    """What workers have published, with the state of a learner to which nothing happens, at each offset."""
 
     def __init__(
         self,
@@ -177,7 +146,6 @@ class TrainingLog:
         """The last snapshot, by the checkpoint."""
 
     def append(self, record: Record) -> None:
-        """Append a training batch, and learn from it."""
         if len(self._records) % POISON_EVERY == POISON_EVERY - 1:
             self._rejected.append(self._log(record.key, b"?"))
             self.states.append(self.states[-1])
@@ -196,7 +164,6 @@ class TrainingLog:
         return offset
 
     def published_letter(self, offset: int) -> None:
-        """Check a dead letter."""
         if offset not in self._rejected:
             self.violations.append(f"dead letter {offset} of the training topic is a batch")
         self._letters.add(offset)
@@ -209,7 +176,6 @@ class TrainingLog:
             self.violations.append(f"published snapshot {model.name} {model.version} is not that of the fold")
 
     def check(self, checkpoint: int, state: Mapping[bytes, bytes], snapshots: Mapping[bytes, bytes]) -> None:
-        """Check what is stored at a checkpoint."""
         state = _of_this_version(state)
         if checkpoint == 0 and state == SmallLearner(CATALOGUE).state():  # learning restarts, with the last snapshots
             self._restarted, state = True, {}
@@ -228,7 +194,6 @@ class TrainingLog:
         return snapshots == self._newest[checkpoint]
 
     def at_end(self, checkpoint: int) -> None:
-        """Check that everything is learned from, once."""
         if checkpoint != len(self._records):
             self.violations.append(f"the learner is at {checkpoint}, not at the end {len(self._records)}: no liveness")
         kept = sum(len(log.expected.training) for log in self._listens)
@@ -239,15 +204,12 @@ class TrainingLog:
 
     @property
     def end(self) -> int:
-        """The next offset."""
         return len(self._records)
 
     def visible(self, now_s: float, offset: int = 0) -> Sequence[LogRecord]:
-        """Return the records from an offset on."""
         return self._records[offset:]
 
     def grown_past(self, offset: int, now_s: float) -> bool:
-        """Say whether there are records from an offset on."""
         return offset < len(self._records)
 
     def next_append(self, now_s: float) -> float:

@@ -43,21 +43,16 @@ class Handle:
         self.when_s = when_s
 
     def cancel(self) -> None:
-        """Do not run it."""
         self.callback = None
 
     def cancelled(self) -> bool:
-        """Say whether it was cancelled."""
         return self.callback is None
 
     def when(self) -> float:
-        """Return the virtual time of a timer."""
         return self.when_s
 
 
 class State(Enum):
-    """Of a process."""
-
     RUNNING = auto()
     PAUSED = auto()
     DEAD = auto()
@@ -78,11 +73,9 @@ class Process:
 
     @property
     def unfinished(self) -> list[asyncio.Task[Any]]:
-        """Tasks that have not ended."""
         return [task for task in self.tasks if not task.done()]
 
     def context(self) -> Context:
-        """Return a context whose callbacks and tasks belong to this process."""
         context = copy_context()
         context.run(_PROCESS.set, self)
         return context
@@ -96,7 +89,6 @@ class Nap:
         self._future: asyncio.Future[None] | None = None
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, unless woken."""
         if not self._woken:
             loop = asyncio.get_running_loop()
             self._future = loop.create_future()
@@ -108,21 +100,13 @@ class Nap:
         self._woken = False
 
     def wake(self) -> None:
-        """End the sleep."""
         self._woken = True
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
 
 class SimulatedLoop(asyncio.AbstractEventLoop):
-    """Runs callbacks one by one; time passes only when none is ready.
-
-    Parameters
-    ----------
-    rng : Random
-    disorder : float
-        Probability that the next callback is drawn from all that are ready; otherwise it is the oldest, as in asyncio.
-    """
+    """Runs callbacks one by one; time passes only when none is ready."""
 
     def __init__(self, rng: Random, disorder: float = 1.0) -> None:
         self._rng = rng
@@ -141,13 +125,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     # ---- running ----
 
     def run_until_complete(self, future: Coroutine[Any, Any, T]) -> T:  # type: ignore[override]
-        """Run a coroutine to its end.
-
-        Raises
-        ------
-        StuckError
-            It waits for something that does not happen, or takes more than `MAX_STEPS`.
-        """
         task: asyncio.Task[T] = self.create_task(future)
         self._running = True
         events._set_running_loop(self)
@@ -183,7 +160,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         raise StuckError(f"more than {MAX_STEPS:,} steps by {self._now:.3f} s")
 
     def _advance(self) -> None:
-        """Move the clock to the next timer, and make those of its time ready."""
         timers = self._timers
         if not timers:
             raise StuckError("nothing is scheduled any more")
@@ -196,18 +172,15 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     # ---- what asyncio asks of a loop ----
 
     def time(self) -> float:
-        """Return the virtual time in seconds."""
         return self._now
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
-        """Make a callback ready, in the process of the context."""
         handle = Handle(callback, args, copy_context() if context is None else context)
         if not self._closed:
             self._ready.append(handle)
         return handle
 
     def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
-        """Make a callback ready after `delay` virtual seconds."""
         return self._schedule(self._now + delay if delay > 0.0 else self._now, callback, args, context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
@@ -222,11 +195,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return timer
 
     def create_future(self) -> asyncio.Future[Any]:
-        """Return a future of this loop."""
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
-        """Make a task, in the process of the context."""
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
         process = _PROCESS.get() if context is None else context.get(_PROCESS)
         (self.own_tasks if process is None else process.tasks).append(task)
@@ -249,7 +220,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return future
 
     def spend(self, seconds: float) -> None:
-        """Let the executor's current job take this much longer."""
         self._spent_s += seconds
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -258,19 +228,15 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             self.errors.append(f"{context['message']}: {context.get('exception')!r}")
 
     def get_debug(self) -> bool:
-        """Return False."""
         return False
 
     def is_running(self) -> bool:
-        """Say whether a coroutine is being run."""
         return self._running
 
     def is_closed(self) -> bool:
-        """Say whether `close` was called."""
         return self._closed
 
     def close(self) -> None:
-        """Drop everything; what tasks schedule when they are destroyed is ignored."""
         self._closed = True
         self._ready.clear()
         self._timers.clear()
@@ -297,12 +263,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     # ---- processes ----
 
     def pause(self, process: Process) -> None:
-        """Stop running a process until `resume`."""
         if process.state is State.RUNNING:
             process.state = State.PAUSED
 
     def resume(self, process: Process) -> None:
-        """Continue a paused process, with everything that it has missed."""
         if process.state is State.PAUSED:
             process.state = State.RUNNING
             self._ready += process.held

@@ -1,9 +1,4 @@
-"""Mutants of the shipped code: each takes out one condition that exactly-once delivery rests on.
-
-A mutant is a patch of a method: with other arguments, or with another text of its body.
-"""
-
-from __future__ import annotations
+"""Mutants of the shipped code: each takes out one condition that exactly-once delivery rests on."""
 
 import argparse
 import json
@@ -301,7 +296,6 @@ PARTS = {
 
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
-    """Run with a mutant in the shipped code."""
     with ExitStack() as patches:
         for (owner, patched), make in MUTANTS[name].items():
             patches.enter_context(mock.patch.object(owner, patched, make()))
@@ -309,17 +303,6 @@ def mutated(name: str) -> Iterator[None]:
 
 
 def killed_by(name: str, most: int = SEEDS, first: int | None = None) -> int | None:
-    """Return a seed whose universe violates something with a mutant; None if it survives.
-
-    Universes without the part that the mutant is in are not run.
-
-    Parameters
-    ----------
-    most : int
-        Seeds to try, from 0 on.
-    first : int | None
-        A seed to try before them.
-    """
     part = next((part for begin, part in PARTS.items() if name.startswith(begin)), "w")
     seeds = (seed for seed in range(most) if part in universe_of(seed, plan_of(seed)).parts)
     with mutated(name):
@@ -327,12 +310,10 @@ def killed_by(name: str, most: int = SEEDS, first: int | None = None) -> int | N
 
 
 def fails(seed: int) -> bool:
-    """Say whether a universe violates something."""
     return bool(run_universe(seed).violations)
 
 
 def recorded() -> dict[str, int]:
-    """Return the seed that has killed each mutant, where one is known."""
     seeds: dict[str, int] = json.loads(KILLED.read_text(encoding="utf-8")) if KILLED.exists() else {}
     return seeds
 

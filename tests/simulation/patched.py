@@ -1,7 +1,5 @@
 """How mutants change the shipped code: another text of a function or script, or another function."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import textwrap
@@ -24,13 +22,6 @@ Patched = Callable[..., Any]
 
 
 def _with_text(owner: type | ModuleType, name: str, old: str, new: str) -> Patched:
-    """Return a function or method with another text.
-
-    Raises
-    ------
-    ValueError
-        It does not have the text exactly once: it has changed, and the mutant has to follow.
-    """
     shipped = inspect.unwrap(getattr(owner, name))
     source = textwrap.dedent(inspect.getsource(shipped))
     if source.count(old) != 1:
@@ -43,7 +34,6 @@ def _with_text(owner: type | ModuleType, name: str, old: str, new: str) -> Patch
 
 
 def _lua_with(script: str, old: str, new: str) -> Patched:
-    """Return a constructor of the store whose script has another text."""
     shipped = RedisStore.__init__
     shipped_text = (Path(redis_store.__file__).parent / f"{script}.lua").read_text(encoding="utf-8")
     if shipped_text.count(old) != 1:
@@ -60,8 +50,6 @@ _apply = MemoryStore.apply
 
 
 def apply_of_any(**same: bool) -> Patched:
-    """Return an apply that takes some of the stored position for the worker's."""
-
     async def apply(
         self: MemoryStore, partition: int, claim: Any, expected_next: int | None, new_next: int, changes: Any
     ) -> Any:
@@ -115,7 +103,6 @@ _start = protocol.offset_to_start_at
 
 
 def start_late(*args: Any, **named: Any) -> int:
-    """Return the offset after the one to start at."""
     return _start(*args, **named) + 1
 
 
@@ -136,7 +123,6 @@ async def release_emptying_late(self: PartitionManager) -> None:
 
 
 async def prepare_apart(self: NamespaceTarget, partition: int, start: int) -> None:
-    """Note in two steps where a replay begins."""
     if start > 0:
         key = checkpoint_key(self._namespace, partition)
         await self._sources.redis.hsetnx(key, "first_offset", start)

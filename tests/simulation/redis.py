@@ -4,8 +4,6 @@ Scripts are the shipped files, run by Lua 5.1 as in Redis. Commands are those th
 an error.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -19,8 +17,6 @@ Reply = Any
 
 
 class Status(str):
-    """A simple string, such as OK."""
-
     __slots__ = ()
 
 
@@ -38,14 +34,6 @@ class Scores(dict[bytes, float]):
 
 
 class Session:
-    """What the server keeps of a connection.
-
-    Attributes
-    ----------
-    client : str
-        Name of the process.
-    """
-
     def __init__(self, client: str) -> None:
         self.client = client
         self.protocol = 2
@@ -59,16 +47,6 @@ Keys = dict[bytes, Any]
 
 
 class Redis:
-    """A server without a network.
-
-    Parameters
-    ----------
-    written : callable of (Session, keys before, set of key)
-        Told of what each command, script or transaction has written, with the former values of these keys.
-    full : callable
-        Says whether there is no memory left for what a command would write.
-    """
-
     def __init__(
         self,
         written: Callable[[Session, Keys, set[bytes]], None] = lambda *_: None,
@@ -82,13 +60,11 @@ class Redis:
         self._scripts: dict[bytes, Any] = {}
 
     def replace(self, keys: Keys) -> None:
-        """Replace everything; watched keys count as changed."""
         for key in {*self.keys, *keys}:
             self._versions[key] = self._versions.get(key, 0) + 1
         self.keys = deepcopy(keys)
 
     def execute(self, session: Session, command: Sequence[bytes]) -> Reply:
-        """Execute a command of a connection, or queue it for its transaction."""
         name = command[0].upper()
         try:
             if name == b"MULTI":
@@ -118,7 +94,6 @@ class Redis:
         return self._unit(session, commands)
 
     def _unit(self, session: Session, commands: Sequence[Sequence[bytes]]) -> list[Reply]:
-        """Execute commands with nothing between them, and tell what they wrote."""
         self._before = {}
         replies: list[Reply] = []
         for command in commands:
@@ -143,7 +118,6 @@ class Redis:
         self._versions[key] = self._versions.get(key, 0) + 1
 
     def _of(self, key: bytes, kind: type = dict, *, change: bool = False) -> Any:
-        """Return a collection; to change it, made and noted."""
         if change:
             self._change(key)
             return self.keys.setdefault(key, kind())
@@ -320,7 +294,6 @@ def _bytes_of(part: Any) -> bytes:
 
 
 def _reply_of(value: Any) -> Reply:
-    """Return what Redis makes of a script's result."""
     if value is None or value is False:
         return None
     if isinstance(value, bytes):

@@ -65,22 +65,18 @@ class RedisServer:
 
     @property
     def live(self) -> str:
-        """Name of the live namespace."""
         pointer: bytes | None = self.redis.keys.get(_POINTER)
         return pointer.decode() if pointer else default_namespace(PREFIX)
 
     def checkpoint(self, partition: int, namespace: str | None = None) -> int:
-        """Return a partition's checkpoint, by default in the live namespace; 0 if it has none."""
         return int(
             self.redis.keys.get(checkpoint_key(namespace or self.live, partition).encode(), {}).get(b"next_offset", 0)
         )
 
     def learned_to(self) -> int:
-        """Return the learner's checkpoint."""
         return int(self.redis.keys.get(checkpoint_key(LEARNERS, 0).encode(), {}).get(b"next_offset", 0))
 
     def contents(self, partition: int, namespace: str | None = None) -> Contents:
-        """Return a partition's collections, by default in the live namespace."""
         begin = f"{{{namespace or self.live}:{partition}}}:"
         found = {
             k.decode().removeprefix(begin): of for k, of in self.redis.keys.items() if k.startswith(begin.encode())
@@ -93,7 +89,6 @@ class RedisServer:
         )
 
     def save(self) -> tuple[Keys, dict[bytes, str]]:
-        """Return a copy of everything."""
         return deepcopy(self.redis.keys), dict(self._claimed_by)
 
     def roll_back(self, saved: tuple[Keys, dict[bytes, str]]) -> None:
@@ -166,13 +161,11 @@ class RedisServer:
 
 
 def _claim_of(checkpoint: dict[bytes, bytes]) -> tuple[int, str, int | None]:
-    """Return epoch, owner and next offset."""
     at = checkpoint.get(b"next_offset")
     return int(checkpoint.get(b"epoch", 0)), checkpoint.get(b"owner", b"").decode(), None if at is None else int(at)
 
 
 def keys_of_state(checkpoint: dict[bytes, bytes]) -> tuple[bytes | None, ...]:
-    """Return what of a checkpoint an apply must find."""
     return tuple(checkpoint.get(name) for name in (b"epoch", b"owner", b"next_offset"))
 
 
@@ -188,7 +181,6 @@ class Link:
         self._up_lost = self._down_lost = self._reset = False
 
     def writelines(self, data: Iterable[bytes]) -> None:
-        """Send a request, or lose it and all that follows."""
         network = self._network
         if network.strikes(faults.STORE_LOSES_REQUESTS):
             self._up_lost = True
@@ -198,7 +190,6 @@ class Link:
             network.at(self._up_s, lambda: self._arrive(b"".join(data)))
 
     async def drain(self) -> None:
-        """Raise an error if the connection is reset."""
         if self._reset:
             raise ConnectionResetError("simulated")
 
@@ -213,7 +204,6 @@ class Link:
         return default
 
     def reset(self) -> None:
-        """End the connection; the server forgets its session."""
         self._reset = True
         if not self.reader.at_eof():
             self.reader.feed_eof()
@@ -263,25 +253,20 @@ class RedisNetwork:
         return RedisClient(redis, script_arguments, learner_prefix(PREFIX) if of_learner else PREFIX)
 
     def strikes(self, kind: str) -> bool:
-        """Say whether a fault strikes now."""
         return self._active.strikes(kind, self.loop.time())
 
     def delay_s(self) -> float:
-        """Draw how long data are under way."""
         swallows = self.strikes(faults.STORE_SWALLOWS) or self.strikes(faults.POINTER_SWALLOWS)
         most_s = SLOW_S if self.strikes(faults.STORE_SLOW) else SWALLOWING_S if swallows else FAST_S
         return self.rng.uniform(0.0, most_s)
 
     def late_s(self) -> float:
-        """Draw how long a late request is under way."""
         return self.rng.uniform(0.0, LATE_S)
 
     def at(self, when_s: float, act: Any) -> None:
-        """Do something at a virtual time."""
         self.loop.call_at(when_s, act, context=self._context)
 
     def close(self) -> None:
-        """Cut all connections from their objects, whose finalisers would close them."""
         for connection in self._connections:
             connection._reader = connection._writer = None
 
@@ -308,13 +293,10 @@ class RedisClient:
         self._script_arguments = script_arguments
 
     def store(self, namespace: str) -> Store:
-        """Return the store of a namespace."""
         return RedisStore(self.redis, namespace, Writes(), self._script_arguments)
 
     async def live_namespace(self) -> str:
-        """Return the name of the live namespace."""
         return await live_namespace(self.redis, self._prefix)
 
     async def close(self) -> None:
-        """Close all connections."""
         await self.redis.aclose()

@@ -1,7 +1,5 @@
 """An operator who replays the listens into a new namespace and makes that live, again and again; the shipped replay."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -40,16 +38,6 @@ PREFIX = SETTINGS.topic_prefix
 
 
 class SimulatedReplayer:
-    """One incarnation of an operator's commands.
-
-    Parameters
-    ----------
-    begun : list of str
-        Ids of all replays, those of earlier incarnations included: some are resumed.
-    check_done : callable
-        Told of a replay that is done.
-    """
-
     def __init__(
         self,
         process: Process,
@@ -72,7 +60,6 @@ class SimulatedReplayer:
         self._excluded: dict[int, int] = {}
 
     async def run(self) -> BaseException | None:
-        """Replay and swap until `stopping` is set or something fails."""
         task = asyncio.ensure_future(self._replay_repeatedly())
         stopped = asyncio.ensure_future(self.stopping.wait())
         await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -131,11 +118,7 @@ class SimulatedReplayer:
 def replay_patches(
     loop: SimulatedLoop, group: Group, logs: Sequence[topic.PartitionLog], folding: Callable[[], Folding]
 ) -> AbstractContextManager[object]:
-    """Return what stands in for Kafka and clocks while replays run."""
-
     class Log:
-        """A partition of the simulated topic."""
-
         def __init__(self, settings: Any, name: str, partition: int, start: int) -> None:
             self._log, self._start = logs[partition], start
 

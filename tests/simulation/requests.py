@@ -4,8 +4,6 @@ The group has no barrier: a member learns of a rebalance when it polls. A former
 what a member commits while it gives its partitions up, before the next owner has them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,7 +14,7 @@ from botify.core.kafka.config import key_of
 from botify.schemas.events import Recommendation, RecommendationRequest
 from botify.schemas.topics import Topics
 from tests.simulation import faults
-from tests.simulation.group import EXPIRY_S, SESSION_TIMEOUT_S
+from tests.simulation.group import Members
 from tests.simulation.kafka import SETTINGS, Delivered, Headers, Kafka, OnDelivery, Record
 from tests.simulation.loop import Nap
 from tests.simulation.topic import BASE_MS, CODEC, PARTITIONS, partition_of
@@ -32,8 +30,6 @@ STAYS = 0.05
 
 
 class Message(NamedTuple):
-    """A record as confluent-kafka returns it."""
-
     at: tuple[int, int]
     record: Record
     taken_ms: int
@@ -65,15 +61,7 @@ class Message(NamedTuple):
 
 
 class RequestTopics:
-    """What was published, and which requests may be committed.
-
-    Attributes
-    ----------
-    listens : set of str
-        Ids of the listens that are in their topic.
-    answers : list of Recommendation
-    violations : list of str
-    """
+    """What was published, and which requests may be committed."""
 
     def __init__(self, violations: list[str], now_s: Callable[[], float]) -> None:
         self._now_s = now_s
@@ -87,7 +75,6 @@ class RequestTopics:
         self._rejected: set[tuple[int, int]] = set()
 
     def accepted_by_topic(self) -> Mapping[str, Callable[[Record], object]]:
-        """Return what becomes of the records of each topic that is published to."""
         return {
             TOPICS.listens.name: lambda record: self.listens.add((record.value or b"").decode()),
             REQUESTS: self._request,
@@ -96,13 +83,7 @@ class RequestTopics:
         }
 
     def check_commit(self, partition: int, begin: int, end: int, newest_ms: int) -> None:
-        """Check that requests may be committed: each is answered, rejected, or past its deadline.
-
-        Parameters
-        ----------
-        newest_ms : int
-            What the clock of the member has shown at most.
-        """
+        """Check that requests may be committed: each is answered, rejected, or past its deadline."""
         for message in self.requests[partition][begin:end]:
             if message.at in self._rejected:
                 continue
@@ -137,30 +118,24 @@ class RequestTopics:
 
 
 def request_of(value: bytes) -> RecommendationRequest | None:
-    """Return a request; None of what is none."""
     return CODEC.decode(value, RecommendationRequest) if value.startswith(b"\0") else None
 
 
 def unanswerable(request: RecommendationRequest) -> bool:
-    """Say whether no recommender has an answer."""
     return request.track == 8
 
 
-class RequestGroup:
-    """The recommenders' group."""
-
+class RequestGroup(Members):
     def __init__(self, kafka: Kafka, topics: RequestTopics) -> None:
-        self.kafka = kafka
+        super().__init__(kafka)
         self.topics = topics
         self.committed = dict.fromkeys(range(PARTITIONS), 0)
         self.generation = 0
-        self._members: dict[str, float] = {}
         self._taken_in: dict[int, int] = {}
         """Partition to the newest generation in which a member has begun to read it."""
         self.assigned: dict[str, list[int]] = {}
 
     def beat(self, member: str, *, join: bool = False) -> bool:
-        """Note a heartbeat; return whether the member is known."""
         known = member in self._members
         if known or join:
             self._members[member] = self._now_s()
@@ -168,24 +143,7 @@ class RequestGroup:
             self.rebalance()
         return known or join
 
-    def remove(self, member: str) -> None:
-        """Take a member out."""
-        if self._members.pop(member, None) is not None:
-            self.rebalance()
-
-    async def expire_members(self) -> None:
-        """Remove members whose heartbeats have stopped, for ever."""
-        while True:
-            await self.kafka.pause(EXPIRY_S)
-            now = self._now_s()
-            for member in [m for m, beat in self._members.items() if now - beat > SESSION_TIMEOUT_S]:
-                self.remove(member)
-
-    def _now_s(self) -> float:
-        return self.kafka.timeline.awake(self.kafka.loop.time())
-
     def rebalance(self) -> None:
-        """Deal the partitions anew."""
         self.generation += 1
         members, partitions = sorted(self._members), list(range(PARTITIONS))
         self.kafka.rng.shuffle(partitions)
@@ -193,7 +151,6 @@ class RequestGroup:
         self.kafka.history.note("group", f"generation {self.generation}: {self.assigned or 'empty'}")
 
     def take(self, member: str) -> dict[int, int]:
-        """Return the offsets at which a member begins, by partition."""
         self._taken_in |= dict.fromkeys(self.assigned[member], self.generation)
         return {partition: self.committed[partition] for partition in self.assigned[member]}
 
@@ -209,13 +166,7 @@ class RequestGroup:
 
 
 class GroupConsumer:
-    """Stands in for `confluent_kafka.Consumer`, as the recommender service uses it.
-
-    Parameters
-    ----------
-    newest_ms : callable
-        Returns what the clock of the process has shown at most.
-    """
+    """Stands in for `confluent_kafka.Consumer`, as the recommender service uses it."""
 
     def __init__(self, group: RequestGroup, member: str, newest_ms: Callable[[], int]) -> None:
         self._group, self._member, self._newest_ms = group, member, newest_ms
@@ -225,11 +176,9 @@ class GroupConsumer:
         self._closed = False
 
     def subscribe(self, topics: Sequence[str], **on: Callable[..., object]) -> None:
-        """Join with the next poll."""
         self._on = on
 
     def consume(self, most: int, wait_s: float = 0.0) -> list[Message]:
-        """Return what has arrived, after the callbacks of a rebalance."""
         self._rebalance()
         found = [*self._errors()]
         for partition, position in self._positions.items():
@@ -247,7 +196,6 @@ class GroupConsumer:
             yield Message((0, 0), nothing, 0, KafkaError(code))
 
     def commit(self, offsets: Sequence[TopicPartition], *, asynchronous: bool) -> None:
-        """Commit offsets; raise an error only where it waits."""
         group, generation, newest_ms = self._group, self._generation, self._newest_ms()
         wanted = {at.partition: at.offset for at in offsets}
         commit = partial(group.commit, self._member, generation, wanted, newest_ms)
@@ -257,13 +205,11 @@ class GroupConsumer:
             raise KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION))
 
     def beat(self) -> bool:
-        """Send a heartbeat; False once the consumer is closed."""
         if not self._closed and self._generation >= 0:
             self._group.beat(self._member)
         return not self._closed
 
     def close(self) -> None:
-        """Give the partitions up, and leave."""
         self._closed = True
         if self._positions:
             self._on["on_revoke"](self, [])
@@ -301,7 +247,6 @@ class AsyncProducer:
         timestamp: int = 0,
         headers: Headers | None = None,
     ) -> None:
-        """Send a record, which arrives some time."""
         self._count += 1
         number, kafka = self._count, self._kafka
         self._sent[number] = Record(topic, value, key, headers or ()), on_delivery
@@ -311,7 +256,6 @@ class AsyncProducer:
     def produce_batch(
         self, topic: str, records: Sequence[Mapping[str, Any]], partition: int, on_delivery: OnDelivery
     ) -> int:
-        """Send records."""
         for record in records:
             self.produce(topic, partition=partition, on_delivery=on_delivery, **record)
         return len(records)
@@ -331,7 +275,6 @@ class AsyncProducer:
         kafka.later(lambda: self._reports.append(report), wait_s)
 
     def poll(self, wait_s: float = 0.0) -> int:
-        """Report what has arrived."""
         reports, self._reports = self._reports, []
         for on_delivery, error, delivered in reports:
             if on_delivery is not None:
@@ -347,5 +290,4 @@ class AsyncProducer:
         return len(self._sent)
 
     def purge(self) -> None:
-        """Drop what is not sent."""
         self._sent.clear()

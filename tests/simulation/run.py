@@ -1,7 +1,5 @@
 """Running a universe by its seed."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import time
@@ -26,18 +24,15 @@ SERVING_EVERY = 5
 
 
 def plan_of(seed: int) -> Sequence[Fault]:
-    """Return the faults of a universe."""
     return planned(Random(f"{seed} faults"), WORKERS + LEARNERS, timeline(seed % TOPICS))
 
 
 def universe_of(seed: int, planned_faults: Sequence[Fault]) -> Universe:
-    """Return a universe that has not begun."""
     kind = ServingUniverse if seed % SERVING_EVERY == SERVING_EVERY - 1 else StreamUniverse
     return kind(seed, planned_faults)
 
 
 def run_universe(seed: int, planned_faults: Sequence[Fault] | None = None) -> Result:
-    """Run a universe, with all of its faults or only these."""
     universe = universe_of(seed, plan_of(seed) if planned_faults is None else planned_faults)
     owners = Random(f"{seed} owners")
 
@@ -62,7 +57,6 @@ def no_garbage_collection() -> Iterator[None]:
 
 @contextmanager
 def no_logging() -> Iterator[None]:
-    """Log nothing meanwhile."""
     logging.disable(logging.CRITICAL)
     try:
         yield
@@ -70,8 +64,20 @@ def no_logging() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
+def shrunk(failed: Result) -> Result:
+    """Return a failing universe of the same seed from which no single fault can be taken."""
+    smaller = True
+    while smaller:
+        smaller = False
+        for fault in failed.faults:
+            without = run_universe(failed.seed, [other for other in failed.faults if other is not fault])
+            if without.violations:
+                failed, smaller = without, True
+                break
+    return failed
+
+
 def run_block(block: tuple[int, int]) -> dict[str, Any]:
-    """Run the universes of a block; return its line of a report."""
     began_s, virtual_s, happened, violated = time.process_time(), 0.0, 0, []
     with no_garbage_collection():
         for seed in range(block[0], block[0] + block[1]):

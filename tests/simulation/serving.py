@@ -1,9 +1,4 @@
-"""A universe of requests: gateways ask, recommenders answer, and processes and brokers fail meanwhile.
-
-Shipped and unmodified are the recommender service with its delivery, the publisher, and the gateway's pending replies.
-"""
-
-from __future__ import annotations
+"""A universe of requests: gateways ask, recommenders answer, and processes and brokers fail meanwhile."""
 
 import asyncio
 import math
@@ -57,13 +52,7 @@ JUMPS_S = [-86_400.0 * 400, -3_600.0, -30.0, 30.0, 3_600.0, 86_400.0 * 400]
 
 
 class Clock:
-    """The wall clock of a process, which may jump; its monotonic clock does not.
-
-    Attributes
-    ----------
-    newest_ms : int
-        What it has shown at most.
-    """
+    """The wall clock of a process, which may jump; its monotonic clock does not."""
 
     def __init__(self, now_s: Callable[[], float]) -> None:
         self.monotonic = now_s
@@ -71,7 +60,6 @@ class Clock:
         self.newest_ms = 0
 
     def time(self) -> float:
-        """Return seconds since the epoch."""
         now_s = BASE_MS / 1000 + self.monotonic() + self.ahead_s
         self.newest_ms = max(self.newest_ms, int(now_s * 1000) + 1)
         return now_s
@@ -87,7 +75,6 @@ class Recommenders:
     catalogue = TRACKS
 
     def answer(self, batch: Batch, wanted: Sequence[str]) -> Dispatched:
-        """Return the answers."""
         tracks = [NO_ANSWER if unanswerable(request) else 1 + request.user % 8 for request in batch.requests]
         answered = Dispatched(len(batch))
         answered.put(np.arange(len(batch)), "random", Answers(np.array(tracks), np.ones(len(batch))))
@@ -98,8 +85,6 @@ class Recommenders:
 
 
 class Recommender:
-    """One incarnation of a recommender process."""
-
     def __init__(self, process: Process, group: RequestGroup, clock: Clock) -> None:
         self.name = process.name
         self.stopping = asyncio.Event()
@@ -107,7 +92,6 @@ class Recommender:
         self._clock = clock
 
     async def run(self) -> BaseException | None:
-        """Answer until `stopping` is set."""
         consumer = GroupConsumer(self._group, self.name, lambda: self._clock.newest_ms)
         heartbeats = asyncio.ensure_future(self._beat(consumer))
         nap = self._group.topics.naps[self.name] = Nap()
@@ -166,7 +150,6 @@ class Gateway:
         self._paused_until_s = -1.0
 
     async def run(self) -> BaseException | None:
-        """Ask until `stopping` is set or the faults are over."""
         self._publisher = RecordPublisher(SETTINGS, delivery_report_only_error=False)
         clients = [asyncio.ensure_future(self._client(number)) for number in range(3)]
         while not self.stopping.is_set() or len(self._pending):
@@ -248,7 +231,6 @@ class Gateway:
                 self._topics.violations.append(f"{id_}: answered {late_s:.3f} s after that was known")
 
     def _check(self, request: RecommendationRequest, answer: Any, *, refused: bool, asked: bool, sent_s: float) -> None:
-        """Check what a client was told, and when."""
         id_, waited_s = request.request_id, self._kafka.loop.time() - sent_s
         wrong = self._topics.violations.append
         self._kafka.history.note(self.name, f"{id_} after {waited_s:.3f} s: {'503' if refused else answer}")
@@ -278,7 +260,6 @@ class ServingUniverse(Universe):
         self._rng = Random(f"{seed} clients")
 
     def patches(self) -> AbstractContextManager[object]:
-        """See `Universe.patches`."""
         connect = partial(AsyncProducer, self._kafka)
         stack = ExitStack()
         stack.enter_context(mock.patch.dict(RecordPublisher.__init__.__kwdefaults__ or {}, connect=connect))
@@ -287,17 +268,14 @@ class ServingUniverse(Universe):
         return stack
 
     def app(self, slot: str, process: Process) -> Recommender | Gateway:
-        """See `Universe.app`."""
         if slot.startswith("g"):
             return Gateway(process, self._group, self._rng)
         return Recommender(process, self._group, self._clocks[int(slot[1:])])
 
     def servers(self) -> list[Coroutine[Any, Any, None]]:
-        """See `Universe.servers`."""
         return [self._group.expire_members()]
 
     def begin(self, fault: Fault) -> None:
-        """See `Universe.begin`."""
         if fault.kind == faults.REBALANCE:
             self._group.rebalance()
         elif fault.kind == faults.CLOCK:
@@ -306,11 +284,9 @@ class ServingUniverse(Universe):
             self.loop.call_later(fault.lasts_s, setattr, clock, "ahead_s", 0.0, context=self.context)
 
     def settled(self) -> bool:
-        """See `Universe.settled`."""
         return all(at == len(self._topics.requests[partition]) for partition, at in self._group.committed.items())
 
     def check_end(self) -> None:
-        """See `Universe.check_end`."""
         for partition, at in self._group.committed.items():
             if at != len(self._topics.requests[partition]):
                 self.violations.append(f"requests {at} and on of partition {partition} are not committed: no liveness")

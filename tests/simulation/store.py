@@ -1,8 +1,4 @@
-"""The simulated store: a server that loses writes, and clients whose requests are slow, lost or made twice.
-
-The server's namespaces are `MemoryStore`s, whose contract `tests/store_contract.py` states. A client repeats a command
-without a reply, as `botify.streams.store.connect.patiently` does with Redis.
-"""
+"""The simulated store: a server that loses writes, and clients whose requests are slow, lost or made twice."""
 
 from __future__ import annotations
 
@@ -38,21 +34,13 @@ class StoreUnavailableError(Exception):
 
 
 class Saved(NamedTuple):
-    """What the store has on its disk."""
-
     namespaces: Mapping[str, MemoryStore]
     newest: Mapping[tuple[str, int], Claim]
     live: str
 
 
 class StoreServer:
-    """Executes commands one at a time, and checks the invariants at each apply.
-
-    Attributes
-    ----------
-    live : str
-        Name of the live namespace.
-    """
+    """Executes commands one at a time, and checks the invariants at each apply."""
 
     def __init__(self, history: History, invariants: Invariants) -> None:
         self.live = FIRST_NAMESPACE
@@ -62,77 +50,49 @@ class StoreServer:
         self._invariants = invariants
 
     def claim(self, namespace: str, partition: int, owner: str, topic_id: str) -> Claim:
-        """Execute a claim; see `Store.claim`."""
         claim = finish(self.namespaces[namespace].claim(partition, owner, topic_id))
         self._newest[namespace, partition] = claim
         self._note(namespace, partition, f"claim by {owner[:4]}: epoch {claim.epoch} at {claim.next_offset}")
         return claim
 
     def apply(
-        self,
-        namespace: str,
-        partition: int,
-        claim: Claim,
-        expected_next: int | None,
-        new_next: int,
-        changes: Changes,
+        self, namespace: str, partition: int, claim: Claim, expected: int | None, new: int, changes: Any
     ) -> Outcome:
-        """Execute an apply; see `Store.apply`."""
+        """Execute an apply, and check it by the claim that the server has noted."""
         store, newest = self.namespaces[namespace], self._newest.get((namespace, partition), UNCLAIMED)
-        outcome = finish(store.apply(partition, claim, expected_next, new_next, changes))
-        self._note(
-            namespace,
-            partition,
-            f"apply by {claim.owner[:4]}, epoch {claim.epoch}: {expected_next} to {new_next}: {outcome.name}",
-        )
-        self._check(namespace, store, partition, claim, newest, expected_next, outcome)
-        if outcome is Outcome.APPLIED:
-            self._newest[namespace, partition] = Claim(newest.epoch, newest.owner, new_next, newest.topic_id)
-        return outcome
-
-    def _check(
-        self,
-        namespace: str,
-        store: MemoryStore,
-        partition: int,
-        claim: Claim,
-        newest: Claim,
-        expected_next: int | None,
-        outcome: Outcome,
-    ) -> None:
-        """Check an apply, whose claim before it, as the server has noted it, was `newest`."""
+        outcome = finish(store.apply(partition, claim, expected, new, changes))
+        what = f"apply by {claim.owner[:4]}, epoch {claim.epoch}: {expected} to {new}: {outcome.name}"
+        self._note(namespace, partition, what)
         unfenced = None
         if (claim.epoch, claim.owner) != (newest.epoch, newest.owner):
             if outcome is Outcome.FENCED:
-                return
+                return outcome
             unfenced = f"{outcome.name} for epoch {claim.epoch}, the newest is {newest.epoch}"
-        elif outcome is Outcome.APPLIED and expected_next != newest.next_offset:
-            unfenced = f"applied on {newest.next_offset} what follows {expected_next}"
-        checkpoint = checkpoint_of(store, partition)
+        elif outcome is Outcome.APPLIED and expected != newest.next_offset:
+            unfenced = f"applied on {newest.next_offset} what follows {expected}"
+        checkpoint, contents = checkpoint_of(store, partition), contents_of(store, partition)
         if namespace == LEARNERS:
-            self._invariants.check_learned(unfenced, checkpoint, contents_of(store, partition))
+            self._invariants.check_learned(unfenced, checkpoint, contents)
         else:
-            self._invariants.check_apply(partition, unfenced, checkpoint, contents_of(store, partition))
+            self._invariants.check_apply(partition, unfenced, checkpoint, contents)
+        if outcome is Outcome.APPLIED:
+            self._newest[namespace, partition] = Claim(newest.epoch, newest.owner, new, newest.topic_id)
+        return outcome
 
     def learned_to(self) -> int:
-        """Return the learner's checkpoint."""
         return checkpoint_of(self.namespaces[LEARNERS], 0)
 
     def checkpoint(self, partition: int) -> int:
-        """Return a partition's checkpoint in the live namespace; 0 if it has none."""
         return checkpoint_of(self.namespaces[self.live], partition)
 
     def contents(self, partition: int) -> Contents:
-        """Return a partition's collections in the live namespace."""
         return contents_of(self.namespaces[self.live], partition)
 
     def save(self) -> Saved:
-        """Return a copy of everything."""
         copies = {name: _copy_of(store) for name, store in self.namespaces.items()}
         return Saved(copies, dict(self._newest), self.live)
 
     def roll_back(self, saved: Saved) -> None:
-        """Return to what was saved; everything since is lost."""
         self.namespaces.clear()
         self.namespaces.update((name, _copy_of(store)) for name, store in saved.namespaces.items())
         self._newest = dict(saved.newest)
@@ -167,7 +127,6 @@ class StoreNetwork:
         self._context = context
 
     def client(self, process: str, *, of_learner: bool) -> MemoryClient:
-        """Return a client of a process."""
         return MemoryClient(self, of_learner=of_learner)
 
     def close(self) -> None:
@@ -175,15 +134,12 @@ class StoreNetwork:
 
     @property
     def swallows(self) -> bool:
-        """Whether a client may swallow cancellations, some time."""
         return self._active.planned(faults.STORE_SWALLOWS) or self._active.planned(faults.POINTER_SWALLOWS)
 
     def strikes(self, kind: str) -> bool:
-        """Say whether a fault strikes now."""
         return self._active.strikes(kind, self.loop.time())
 
     def request(self, execute: Callable[[], T], reply: asyncio.Future[T]) -> None:
-        """Send a command; its result or error arrives in `reply`, or never."""
         if not self.strikes(faults.STORE_LOSES_REQUESTS) and not self.strikes(faults.STORE_REFUSES):  # asked again
             self._later(self._delay_s(), lambda: self._execute(execute, reply))
         if self.strikes(faults.STORE_DUPLICATES):
@@ -210,18 +166,14 @@ class StoreNetwork:
 
 
 class MemoryClient:
-    """A process's client of the store."""
-
     def __init__(self, network: StoreNetwork, *, of_learner: bool = False) -> None:
         self._network = network
         self._of_learner = of_learner
 
     def store(self, namespace: str) -> Store:
-        """Return the store of a namespace."""
         return SimulatedStore(self._network, namespace)
 
     async def live_namespace(self) -> str:
-        """Return the name of the live namespace."""
         server = self._network.server
         live = (lambda: LEARNERS) if self._of_learner else (lambda: server.live)
         return await SimulatedStore(self._network).ask(live, faults.POINTER_SWALLOWS)
@@ -242,25 +194,21 @@ class SimulatedStore:
         return self._network.server.namespaces[self.namespace]
 
     async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
-        """Claim; see `Store.claim`."""
         return await self.ask(lambda: self._network.server.claim(self.namespace, partition, owner, topic_id))
 
     async def read_whole(
         self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: ClaimPosition | None = None
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
-        """Read whole collections; see `Store.read_whole`."""
         return await self._read(lambda: self._memory.read_whole(partition, hashes, score_sets, under))
 
     async def read_fields(
         self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: ClaimPosition | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
-        """Read fields; see `Store.read_fields`."""
         return await self._read(lambda: self._memory.read_fields(partition, wanted, under))
 
     async def apply(
         self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
     ) -> Outcome:
-        """Apply; see `Store.apply`."""
         server, namespace = self._network.server, self.namespace
         return await self.ask(lambda: server.apply(namespace, partition, claim, expected_next, new_next, changes))
 

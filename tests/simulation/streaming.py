@@ -1,7 +1,5 @@
 """A universe of streams: workers fold the listens, and learners, if there are any, learn from what they publish."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cache, partial
@@ -64,7 +62,6 @@ COLUMNS_SHARE = 0.15
 
 @cache
 def by_columns() -> Folding:
-    """Return the folding in columns, compiled."""
     use_own_cache()
     from botify.streams.worker.by_columns import BY_COLUMNS, compile_all
 
@@ -130,7 +127,6 @@ class StreamUniverse(Universe):
 
     @property
     def parts(self) -> frozenset[str]:
-        """See `Universe.parts`."""
         parts = {"Redis"} if isinstance(self._server, RedisServer) else {"memory"}
         return super().parts | parts | ({"columns"} if self._folding is not by_listen else set())
 
@@ -142,7 +138,6 @@ class StreamUniverse(Universe):
         return lambda: by_columns() if self.loop.time() >= since_s else BY_LISTEN
 
     def patches(self) -> AbstractContextManager[object]:
-        """See `Universe.patches`."""
         stack = ExitStack()
         producer = partial(SimulatedProducer, self._kafka)
         for patch in (
@@ -162,7 +157,6 @@ class StreamUniverse(Universe):
         return stack
 
     def app(self, slot: str, process: Process) -> SimulatedApp | SimulatedReplayer:
-        """See `Universe.app`."""
         of_learner = slot.startswith("l")
         client = self._client_of(process.name, of_learner)
         if isinstance(client, RedisClient) and slot.startswith("o"):
@@ -185,15 +179,12 @@ class StreamUniverse(Universe):
                 self.violations.append(f"the replay {record.id} is done at {reached}, and not at {dict(record.end)}")
 
     def servers(self) -> list[Coroutine[Any, Any, None]]:
-        """See `Universe.servers`."""
         return [group.expire_members() for group in self._groups.values()]
 
     def save(self, fault: Fault) -> None:
-        """See `Universe.save`."""
         self._saved[fault] = self._server.save()
 
     def begin(self, fault: Fault) -> None:
-        """See `Universe.begin`."""
         match fault.kind:
             case faults.REBALANCE:
                 for group in self._groups.values():
@@ -204,12 +195,10 @@ class StreamUniverse(Universe):
                 self._server.swap(self._saved[fault], f"n{fault.at_s * 1000:.0f}")
 
     def settled(self) -> bool:
-        """See `Universe.settled`."""
         folded = all(self._server.checkpoint(log.partition) == log.end for log in self._logs)
         return folded and (self._training is None or self._server.learned_to() == self._training.end)
 
     def check_end(self) -> None:
-        """See `Universe.check_end`."""
         for log in self._logs:
             p = log.partition
             self._invariants.at_end(p, self._server.checkpoint(p), self._server.contents(p))
@@ -217,5 +206,4 @@ class StreamUniverse(Universe):
             self._training.at_end(self._server.learned_to())
 
     def close(self) -> None:
-        """See `Universe.close`."""
         self._close_network()

@@ -1,9 +1,6 @@
 """The loop: virtual time, an order that the seed chooses, processes that crash and pause."""
 
-from __future__ import annotations
-
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from random import Random
 
@@ -20,37 +17,6 @@ def run(main: Callable[[SimulatedLoop], Awaitable[object]], seed: int = 0, disor
 
     loop.run_until_complete(body())
     return loop
-
-
-def test_a_day_passes_at_once_and_timers_run_in_order() -> None:
-    seen: list[float] = []
-
-    async def nap(seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        seen.append(asyncio.get_running_loop().time())
-
-    began = time.process_time()
-    loop = run(lambda _: asyncio.gather(*(nap(s) for s in (86_400, 5, 60))))
-    assert seen == [5, 60, 86_400]
-    assert loop.time() == 86_400
-    assert time.process_time() - began < 60
-
-
-def order_of(seed: int, disorder: float = 1.0) -> list[int]:
-    order: list[int] = []
-
-    async def note(number: int) -> None:
-        await asyncio.sleep(1)
-        order.append(number)
-
-    run(lambda _: asyncio.gather(*map(note, range(8))), seed, disorder)
-    return order
-
-
-def test_the_seed_chooses_the_order_of_ready_tasks() -> None:
-    assert order_of(1) == order_of(1)
-    assert len({tuple(order_of(seed)) for seed in range(10)}) > 5
-    assert order_of(1, disorder=0.0) == list(range(8))
 
 
 def test_jobs_of_threads_run_in_the_loop_and_take_virtual_time() -> None:

@@ -1,7 +1,5 @@
 """Mutants are killed: some universe violates an invariant with each. `make mutants` runs all, the tests some."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.simulation.mutants import MUTANTS, killed_by, mutated, recorded

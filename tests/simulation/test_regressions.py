@@ -1,7 +1,5 @@
 """Universes that have shown a bug, with the faults that it took: they fail with the mutant that brings it back only."""
 
-from __future__ import annotations
-
 from tests.simulation import faults
 from tests.simulation.__main__ import report
 from tests.simulation.faults import Fault

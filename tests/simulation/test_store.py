@@ -1,8 +1,5 @@
 """The simulated store keeps the contract of every store, and breaks what faults break."""
 
-from __future__ import annotations
-
-import asyncio
 from collections.abc import Iterator
 from contextvars import copy_context
 from random import Random
@@ -10,21 +7,18 @@ from typing import Any
 
 import pytest
 
-from botify.streams.folds.projection import Changes
-from botify.streams.store.protocol import Outcome, Store
+from botify.streams.store.protocol import Store
 from tests.simulation import faults
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.history import History
 from tests.simulation.invariants import Invariants
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.redis_network import RedisClient, RedisNetwork, RedisServer
-from tests.simulation.store import MemoryClient, SimulatedStore, StoreNetwork, StoreServer, StoreUnavailableError
+from tests.simulation.store import SimulatedStore, StoreNetwork, StoreServer
 from tests.store_contract import StoreContract
 
 
 class Unchecked(Invariants):
-    """For states that are no folds."""
-
     def check_apply(self, *_: object, **named: object) -> None:
         """Check nothing."""
 
@@ -79,56 +73,3 @@ class TestSimulatedRedis(StoreContract):
     @pytest.fixture
     def store(self, simulated: SimulatedLoop, script_arguments: int, kind: str | None) -> Store:
         return redis_with(simulated, script_arguments, *([kind] if kind else [])).store("botify.live")
-
-
-def test_a_command_without_reply_is_repeated_and_says_so(simulated: SimulatedLoop) -> None:
-    store = store_with(simulated, faults.STORE_LOSES_REPLIES)
-
-    async def applies() -> set[Outcome]:
-        claim = await store.claim(0, "a", "t")
-        return {await store.apply(0, claim, n or None, n + 1, Changes()) for n in range(5)}
-
-    assert simulated.run_until_complete(applies()) == {Outcome.APPLIED, Outcome.ALREADY}
-
-
-def test_a_late_copy_of_a_claim_fences_its_own_owner(simulated: SimulatedLoop) -> None:
-    store = store_with(simulated, faults.STORE_DUPLICATES)
-
-    async def claims() -> Outcome:
-        for partition in range(10):
-            claim = await store.claim(partition, "a", "t")
-            await asyncio.sleep(20)
-            if (outcome := await store.apply(partition, claim, None, 1, Changes())) is Outcome.FENCED:
-                return outcome
-        return Outcome.APPLIED
-
-    assert simulated.run_until_complete(claims()) is Outcome.FENCED
-
-
-def test_a_store_that_never_replies_is_given_up(simulated: SimulatedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faults, "STRIKES", 1.0)
-    with pytest.raises(StoreUnavailableError):
-        simulated.run_until_complete(store_with(simulated, faults.STORE_LOSES_REQUESTS).claim(0, "a", "t"))
-    assert simulated.time() == 20.0
-
-
-def test_a_rollback_forgets_and_a_swap_begins_with_what_was_saved(simulated: SimulatedLoop) -> None:
-    network = network_with(simulated)
-    store, server = SimulatedStore(network), network.server
-
-    async def story() -> None:
-        claim = await store.claim(0, "a", "t")
-        client = MemoryClient(network)
-        await store.apply(0, claim, None, 3, Changes({"h": {b"x": b"1"}}))
-        saved = server.save()
-        await store.apply(0, claim, 3, 5, Changes({"h": {b"x": b"2"}}))
-        server.swap(saved, "new")
-        assert await client.live_namespace() == "new"
-        assert (await SimulatedStore(network, "new").read_whole(0, ["h"], []))[0] == {"h": {b"x": b"1"}}
-        assert (await store.read_whole(0, ["h"], []))[0] == {"h": {b"x": b"2"}}
-        server.roll_back(saved)
-        assert await store.apply(0, claim, 5, 6, Changes()) is Outcome.ROLLED_BACK
-        assert (await store.read_whole(0, ["h"], []))[0] == {"h": {b"x": b"1"}}
-        assert await client.live_namespace() == "live"
-
-    simulated.run_until_complete(story())

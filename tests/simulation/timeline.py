@@ -5,8 +5,6 @@ Plans and topics are made in busy seconds, without the lull. In a lull nothing i
 of them takes as long to run as all the rest.
 """
 
-from __future__ import annotations
-
 from random import Random
 from typing import NamedTuple
 
@@ -38,7 +36,6 @@ class Timeline(NamedTuple):
     lull_s: float
 
     def at(self, busy_s: float) -> float:
-        """Return the virtual time of a busy second."""
         return busy_s + self.lull_s if busy_s > self.lull_at_s else busy_s
 
     def awake(self, now_s: float) -> float:
@@ -57,6 +54,5 @@ class Timeline(NamedTuple):
 
 
 def timeline(number: int) -> Timeline:
-    """Return the timeline of a topic."""
     rng = Random(f"timeline {number}")
     return Timeline(rng.uniform(LULL_FROM_S, LULL_UNTIL_S), rng.uniform(*LULLS_S[number % len(LULLS_S)]))

@@ -1,9 +1,4 @@
-"""The listens of a universe, and what they must come to: the fold of every prefix, made before anything can fail.
-
-A topic is one of `TOPICS`, and is made once a process: universes of one topic differ in their faults and orders.
-"""
-
-from __future__ import annotations
+"""The listens of a universe, and what they must come to: the fold of every prefix, made before anything can fail."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -55,12 +50,10 @@ Contents = tuple[Mapping[str, Mapping[bytes, bytes]], Mapping[str, Mapping[bytes
 
 
 def partition_of(user: int) -> int:
-    """Return the partition of a user's listens."""
     return user % PARTITIONS
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that waits for nothing."""
     try:
         work.send(None)
     except StopIteration as done:
@@ -70,13 +63,11 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
 
 
 def checkpoint_of(store: MemoryStore, partition: int) -> int:
-    """Return a partition's checkpoint; 0 if it has none."""
     claim = store.checkpoints.get(partition)
     return claim.next_offset or 0 if claim else 0
 
 
 def contents_of(store: MemoryStore, partition: int) -> Contents:
-    """Return a copy of a partition's contents."""
     hashes = {name: dict(of) for (p, name), of in store.hashes.items() if p == partition and of}
     scores = {name: dict(of) for (p, name), of in store.scores.items() if p == partition and of}
     return hashes, scores
@@ -84,20 +75,6 @@ def contents_of(store: MemoryStore, partition: int) -> Contents:
 
 @dataclass(slots=True)
 class Expected:
-    """What the records of a partition come to.
-
-    Attributes
-    ----------
-    contents : dict of int to Contents
-        Of the store at each checkpoint, which is one more than a record's offset; 0 is the empty store.
-    sessions : dict of str to (int, Session)
-        Event id to the offset of the record that closed it, and the session.
-    training : dict of int to row
-        Offset to what models learn from it.
-    rejected : set of int
-        Offsets of dead letters.
-    """
-
     contents: dict[int, Contents] = field(default_factory=lambda: {0: ({}, {})})
     sessions: dict[str, tuple[int, Session]] = field(default_factory=dict)
     training: dict[int, tuple[Any, ...]] = field(default_factory=dict)
@@ -127,19 +104,15 @@ class PartitionLog:
 
     @property
     def end(self) -> int:
-        """The checkpoint when everything is folded."""
         return self.records[-1].offset + 1
 
     def visible(self, now_s: float, offset: int = 0) -> Sequence[LogRecord]:
-        """Return the records from an offset on that are appended by now."""
         return self.records[bisect_left(self._offsets, offset) : bisect_right(self.at_s, now_s)]
 
     def grown_past(self, offset: int, now_s: float) -> bool:
-        """Say whether there are records from an offset on."""
         return bisect_left(self._offsets, offset) < bisect_right(self.at_s, now_s)
 
     def next_append(self, now_s: float) -> float:
-        """Return the virtual time of the next record; infinity if there is none."""
         at = bisect_right(self.at_s, now_s)
         return self.at_s[at] if at < len(self.at_s) else math.inf
 
@@ -161,7 +134,6 @@ class _Noted:
 
 
 def rows_of(batch: TrainingBatch) -> dict[int, tuple[Any, ...]]:
-    """Return offset -> the listen of a training batch."""
     columns = listens_of(batch, b"")
     rows = zip(
         columns.users.tolist(),
@@ -176,7 +148,6 @@ def rows_of(batch: TrainingBatch) -> dict[int, tuple[Any, ...]]:
 
 
 def _expected(partition: int, records: Sequence[LogRecord]) -> Expected:
-    """Fold the records one by one, by one owner to whom nothing happens."""
     expected, store = Expected(), MemoryStore()
     publisher = _Noted(expected)
     claim = finish(store.claim(partition, "oracle", TOPIC_ID))

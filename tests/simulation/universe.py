@@ -1,7 +1,5 @@
 """One universe: a seed names its topic, faults and orders. It runs to its end, or to the first violation."""
 
-from __future__ import annotations
-
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Sequence
@@ -28,18 +26,6 @@ POLL_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a universe.
-
-    Attributes
-    ----------
-    seed : int
-    faults : sequence of Fault
-    violations : sequence of str
-        Empty if everything held.
-    virtual_s : float
-    history : History
-    """
-
     seed: int
     faults: Sequence[Fault]
     violations: Sequence[str]
@@ -48,14 +34,6 @@ class Result:
 
 
 class App(Protocol):
-    """One incarnation of a process.
-
-    Attributes
-    ----------
-    stopping : asyncio.Event
-        Set to stop it as SIGTERM does.
-    """
-
     stopping: asyncio.Event
 
     async def run(self) -> BaseException | None:
@@ -74,18 +52,7 @@ class Slot:
 
 
 class Universe(ABC):
-    """Processes, and the plan that makes their faults happen.
-
-    Parameters
-    ----------
-    slots : sequence of str
-        Names of the processes.
-
-    Attributes
-    ----------
-    may_end : tuple of type
-        Errors with which a process may end, to be started again; others show a bug: nothing else goes wrong here.
-    """
+    """Processes, and the plan that makes their faults happen."""
 
     may_end: tuple[type[Exception], ...]
 
@@ -139,7 +106,6 @@ class Universe(ABC):
         """Close what is open."""
 
     def run(self) -> Result:
-        """Run to the end."""
         try:
             with self.patches():
                 self.loop.run_until_complete(self._main())
@@ -180,7 +146,6 @@ class Universe(ABC):
     # ---- faults ----
 
     def _schedule(self) -> list[tuple[float, partial[None]]]:
-        """Return what the plan does, in order of time."""
         acts = [(self.timeline.at(FAULTS_UNTIL_S), partial(self.history.note, "plan", "no more faults"))]
         for fault in self.planned:
             acts.append((fault.at_s, partial(self._begin, fault)))
@@ -235,7 +200,6 @@ class Universe(ABC):
         self.loop.call_later(RESTART_S, self._start, slot, context=self.context)
 
     async def _stop(self) -> None:
-        """Stop all processes as SIGTERM does; each ends with no task left."""
         self._stopping = True
         give_up = self.loop.time() + STOPPED_WITHIN_S
         for slot in self._slots:

@@ -1,10 +1,4 @@
-"""Simulated workers and learners: the shipped partition manager and partitions, and what feeds them.
-
-Faust and aiokafka are replaced by tasks of this file: heartbeats that bring assignments, fetches from positions, a
-queue between fetching and submitting, seeks, and commits.
-"""
-
-from __future__ import annotations
+"""Simulated workers and learners: the shipped partition manager and partitions, and what feeds them."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -39,23 +33,13 @@ AGAIN, AGAIN_S = 0.25, 0.5
 
 
 class StoreClient(Protocol):
-    """A process's client of the store."""
-
     def store(self, namespace: str) -> Store: ...
     async def live_namespace(self) -> str: ...
     async def close(self) -> None: ...
 
 
 class SimulatedApp(ABC):
-    """One incarnation of a process that folds a topic, as `botify.streams.worker.faust_app.FoldingApp` is one.
-
-    Attributes
-    ----------
-    checkpoint_s : float | None
-        How often partitions may write their checkpoints; None if they do so with each apply.
-    stopping : asyncio.Event
-        Set to stop it as SIGTERM does.
-    """
+    """One incarnation of a process that folds a topic, as `botify.streams.worker.faust_app.FoldingApp` is one."""
 
     checkpoint_s: float | None = None
 
@@ -80,7 +64,6 @@ class SimulatedApp(ABC):
         """Return a claimed partition."""
 
     async def run(self) -> BaseException | None:
-        """Work until `stopping` is set or something fails; return what failed."""
         self._namespace = await self._client.live_namespace()
         self._publisher = KafkaPublisher(SETTINGS, CODEC)
         self._manager = manager = PartitionManager(
@@ -203,8 +186,6 @@ async def _awaited(body: Callable[[], Awaitable[object]]) -> None:
 
 
 class SimulatedWorker(SimulatedApp):
-    """A worker."""
-
     def __init__(
         self,
         process: Process,
@@ -237,8 +218,6 @@ class SimulatedWorker(SimulatedApp):
 
 
 class SimulatedLearner(SimulatedApp):
-    """A learner; of several, one learns."""
-
     checkpoint_s = CHECKPOINT_S
 
     def __init__(

@@ -1,7 +1,5 @@
 """Hypothesis strategies for the events."""
 
-from __future__ import annotations
-
 from hypothesis import strategies as st
 
 from botify.schemas.events import (
@@ -22,6 +20,8 @@ ints = st.integers(-(2**31), 2**31 - 1)
 doubles = st.floats(allow_nan=False)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 treatments = st.dictionaries(texts, texts, max_size=3)
+bools = st.booleans()
+number, double, text = st.none() | ints, st.none() | doubles, st.none() | texts
 
 slate_requests = st.fixed_dictionaries(
     {
@@ -46,71 +46,25 @@ slates = st.fixed_dictionaries(
 
 EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     Listen: st.builds(
-        Listen,
-        texts,
-        longs,
-        longs,
-        doubles,
-        longs,
-        texts,
-        ints,
-        st.booleans(),
-        st.none() | texts,
-        treatments,
-        st.none() | doubles,
-        st.none() | doubles,
-        st.none() | texts,
-        st.none() | ints,
+        Listen, texts, longs, longs, doubles, longs, texts, ints, bools, text, treatments, double, double, text, number
     ),
     RecommendationRequest: st.builds(
         RecommendationRequest,
-        texts,
-        longs,
-        texts,
-        ints,
-        longs,
-        doubles,
-        longs,
-        longs,
-        st.none() | ints,
-        st.none() | ints,
-        st.none() | slate_requests,
+        *(texts, longs, texts, ints, longs, doubles, longs, longs, number, number, st.none() | slate_requests),
     ),
     Recommendation: st.builds(
         Recommendation,
-        texts,
-        longs,
-        longs,
-        texts,
-        treatments,
-        doubles,
-        ints,
-        doubles,
-        longs,
-        st.none() | texts,
-        st.none() | ints,
-        st.none() | st.lists(longs, max_size=5),
-        st.none() | slates,
+        *(texts, longs, longs, texts, treatments, doubles, ints, doubles, longs, text, number),
+        *(st.none() | st.lists(longs, max_size=5), st.none() | slates),
     ),
     Session: st.builds(Session, texts, texts, longs, longs, longs, ints, doubles, texts),
     Track: st.builds(
-        Track,
-        longs,
-        texts,
-        st.none() | texts,
-        st.none() | texts,
-        texts,
-        st.none() | texts,
-        st.none() | st.lists(texts, max_size=3),
-        st.none() | texts,
-        st.none() | ints,
-        st.none() | texts,
-        st.booleans(),
+        Track, longs, texts, text, text, texts, text, st.none() | st.lists(texts, max_size=3), text, number, text, bools
     ),
     Feedback: st.builds(Feedback, texts, longs, longs, texts, longs),
     Model: st.builds(Model, texts, longs, st.binary(max_size=20), texts, longs),
     TrainingBatch: st.builds(TrainingBatch, texts, ints, longs, longs, *[st.binary(max_size=20)] * 7),
-    RampStep: st.builds(RampStep, texts, doubles, st.none() | texts, longs, longs, texts),
+    RampStep: st.builds(RampStep, texts, doubles, text, longs, longs, texts),
 }
 """Any event that its schema can carry, likely or not."""
 

@@ -1,7 +1,5 @@
 """Invariant: a cache that is filled far beyond its bound keeps the bytes that it states."""
 
-from __future__ import annotations
-
 import gc
 import tracemalloc
 from collections.abc import Callable

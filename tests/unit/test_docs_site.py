@@ -1,7 +1,5 @@
 """The pages of the documentation site name modules and pages that are there; `make docs` builds it strictly."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from dataclasses import fields
@@ -9,17 +7,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from mkdocs.exceptions import PluginError
 
 from botify.core.settings import Settings
 from botify.services.gateway.options import GatewayOptions
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def hooks() -> ModuleType:
-    return _module("hooks")
 
 
 def _module(name: str) -> ModuleType:
@@ -66,24 +58,3 @@ def test_every_page_is_in_the_navigation(page: str) -> None:
     pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / page).glob("*.md")]
     assert pages
     assert not [path for path in pages if f"- {path}\n" not in navigation]
-
-
-@pytest.mark.parametrize(
-    ("source", "link", "expected"),
-    [
-        ("README.md", "[keys](docs/architecture.md#state)", "[keys](architecture.md#state)"),
-        ("README.md", "[help](CONTRIBUTING.md)", "[help](contributing.md)"),
-        ("README.md", "[examples](examples)", "[examples](examples.md)"),
-        ("README.md", "[errors.py](core/errors.py)", "`core/errors.py`"),
-        ("README.md", "[the errors](core/errors.py)", "the errors (`core/errors.py`)"),
-        ("examples/README.md", "[home](../README.md)", "[home](index.md)"),
-        ("README.md", "[kcat](https://github.com/edenhill/kcat)", "[kcat](https://github.com/edenhill/kcat)"),
-    ],
-)
-def test_links_of_pages_outside_docs_are_rewritten(hooks: ModuleType, source: str, link: str, expected: str) -> None:
-    assert hooks.in_site(link, source, ROOT) == expected
-
-
-def test_a_link_that_leads_nowhere_is_refused(hooks: ModuleType) -> None:
-    with pytest.raises(PluginError, match=r"README.md: the link to docs/no.md leads nowhere"):
-        hooks.in_site("[x](docs/no.md)", "README.md", ROOT)

@@ -1,7 +1,5 @@
 """What README and docs tell people to type exists, and so do the files that they name."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re
@@ -17,7 +15,6 @@ import typer
 import yaml
 
 from botify.services.cli.main import build_cli
-from botify.services.experiments.declaration import EXPERIMENT_KEYS, GOAL_KEYS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *(ROOT / "docs").rglob("*.md")])
@@ -75,12 +72,6 @@ def prose_of(page: Path) -> str:
         return text
     cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
     return "\n\n".join("".join(cell["source"]) for cell in cells)
-
-
-@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: page.name)
-def test_tables_of_the_experiments_file_are_read(page: Path) -> None:
-    tables = re.findall(r"\[experiment\.(\w+)\]", prose_of(page))
-    assert set(tables) <= {*EXPERIMENT_KEYS, *GOAL_KEYS}
 
 
 @pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: page.name)

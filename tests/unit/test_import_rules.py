@@ -1,17 +1,9 @@
-"""Invariant: imports go one way, and a recommender cannot peep into the simulator.
-
-The rules of import are contracts of import-linter in pyproject.toml. Here is what it cannot say: imports by name at run
-time, files of a world, the standard library, notebooks.
-"""
-
-from __future__ import annotations
+"""Invariant: imports go one way, and a recommender cannot peep into the simulator."""
 
 import ast
 import importlib.util
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +42,6 @@ TINY_WORLD = WorldConfig(tracks=40, artists=8, genres=2, users=4, dimensions=4, 
 
 
 def nodes(place: str, root: Path = ROOT) -> Iterator[tuple[Path, ast.AST]]:
-    """Every node of the syntax trees of a folder's files, or of one file."""
     at = root / place
     for path in sorted(at.rglob("*.py")) if at.is_dir() else [at]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -58,14 +49,12 @@ def nodes(place: str, root: Path = ROOT) -> Iterator[tuple[Path, ast.AST]]:
 
 
 def imports(place: str, root: Path = ROOT) -> Iterator[tuple[Path, int, str]]:
-    """Every module that is imported, inside functions too."""
     for path, node in nodes(place, root):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from names_of(path, node)
 
 
 def names_of(path: Path, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Path, int, str]]:
-    """Every module that a statement imports."""
     if isinstance(node, ast.Import):
         for alias in node.names:
             yield path, node.lineno, alias.name
@@ -75,7 +64,6 @@ def names_of(path: Path, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Pa
 
 
 def texts(place: str, root: Path = ROOT) -> Iterator[tuple[Path, int, str]]:
-    """Every text in the code, parts of f-strings too, but for docstrings and comments."""
     found = list(nodes(place, root))
     prose = {id(node.value) for _, node in found if isinstance(node, ast.Expr)}
     for path, node in found:
@@ -100,16 +88,9 @@ def peeps(place: str, world_files: set[str], root: Path = ROOT) -> list[str]:
 
 @pytest.fixture(scope="module")
 def world_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The folder of worlds and what is in each, as the simulator writes them."""
     home = tmp_path_factory.mktemp("home")
     written = save_world(home, World("tiny", *generate(TINY_WORLD), {}))
     return {f"{worlds_directory(home).name}", *(path.name for path in written.iterdir())}
-
-
-def test_the_contracts_of_import_hold() -> None:
-    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
-    checked = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120)  # noqa: S603
-    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "analytics/notebooks").glob("*.ipynb")), ids=lambda path: path.stem)

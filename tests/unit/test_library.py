@@ -1,7 +1,5 @@
 """The public API: what a notebook does, without servers."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
@@ -37,8 +35,6 @@ ROLES = {"user": "user", "item": "item", "time": "time", "title": "title", "arti
 
 
 class Popular:
-    """Ranks what was heard most."""
-
     def __init__(self, name: str = "popular") -> None:
         self.name = name
         self.values: Counter[str] = Counter()
@@ -69,12 +65,6 @@ def test_the_import_loads_nothing_that_takes_time() -> None:
     assert not {"numpy", "pandas", "pyarrow", "httpx", "botify.core"} & set(modules.split())
     assert set(botify.__all__) <= set(names.split())
     assert then == "True"
-
-
-def test_all_names_are_there_and_no_others() -> None:
-    assert [name for name in botify.__all__ if not callable(getattr(botify, name))] == []
-    with pytest.raises(AttributeError, match="no attribute 'evaluation_of'"):
-        _ = botify.evaluation_of
 
 
 def write_csv(path: Path) -> Path:
@@ -153,22 +143,6 @@ def test_a_ranker_is_copied_and_asked_for_enough(log: botify.Log) -> None:
     assert found.loc["again", ["gain", "gain_lower", "gain_upper"]].tolist() == [0, 0, 0]
     rows = found.iloc[0]
     assert rows.recall_lower < rows.recall < rows.recall_upper
-
-
-def test_popularity_of_ones_own_is_what_a_count_ranks(log: botify.Log, tmp_path: Path) -> None:
-    """By hand: hold out each user's last item, count the others, and leave out what the user has heard."""
-    events = log.events.drop(columns=["session", "value"])
-    events["time"] = np.arange(len(events)) * 60  # which of a second is last would be drawn by the seed
-    events.to_csv(tmp_path / "plays.csv")
-    last = events.groupby("user").tail(1)
-    rest = events.drop(last.index)
-    ranked = [item for item, _ in Counter(rest["item"]).most_common()]
-    heard = rest.groupby("user")["item"].agg(set)
-    rows = zip(last["user"], last["item"], strict=True)
-    hits = [item in [one for one in ranked if one not in heard[user]][:20] for user, item in rows if user in heard]
-    found = botify.load(tmp_path / "plays.csv").evaluate([Popular()], protocol="leave-last-out", k=20)
-    assert sum(hits) > 10
-    assert found.recall["popular"] == pytest.approx(np.mean(hits))
 
 
 def test_names_have_the_figures_of_the_command(tmp_path: Path, log: botify.Log) -> None:

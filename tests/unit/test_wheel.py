@@ -1,7 +1,5 @@
 """The wheel has everything under one name, so that it neither overwrites others nor is hidden by folders of a user."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """A deployment by Docker Compose: a clean copy of the repository, a project of its own, removed at the end."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -21,7 +19,6 @@ from botify.services.stack.ports import find_free
 
 ROOT = Path(__file__).parents[3]
 BUILD_S = 900.0
-UP_S = 300.0
 COMMAND_S = 120.0
 SCRAPE = r"exec 3<>/dev/tcp/127.0.0.1/9100; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3"
 SAMPLE = re.compile(r"^(\w+(?:{.*})?) (\S+)$", re.MULTILINE)
@@ -44,7 +41,6 @@ class Deployment:
     files: tuple[str, ...]
 
     def compose(self, *arguments: str, timeout_s: float = COMMAND_S) -> str:
-        """Run `docker compose`, and return what it prints."""
         files = [part for file in self.files for part in ("-f", file)]
         return docker(
             *("compose", "-p", self.project, *files, *arguments),
@@ -54,7 +50,6 @@ class Deployment:
         )
 
     def ask(self, path: str, body: object = None, timeout_s: float = 15.0) -> Answer:
-        """Ask the gateway; a body is posted."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
         try:
             if body is None:
@@ -103,7 +98,6 @@ def deployment(directory: Path, *files: str) -> Iterator[Deployment]:
 def docker(
     *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = COMMAND_S
 ) -> str:
-    """Run `docker`, and return what it prints."""
     command = ("docker", *arguments)
     done = subprocess.run(  # noqa: S603 - the test's own command
         command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout_s, check=False

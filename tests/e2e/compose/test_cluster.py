@@ -1,7 +1,5 @@
 """Invariant: of three workers and three brokers one each may die, and nothing is lost or folded twice."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time
@@ -84,13 +82,7 @@ def _run(botify: Deployment, *command: str) -> str:
 
 
 class _Listener(threading.Thread):
-    """Listens through the gateway until `done`, and comes again where it is told to.
-
-    Attributes
-    ----------
-    served : list of str
-        The ids of the listens that were answered with a track.
-    """
+    """Listens through the gateway until `done`, and comes again where it is told to."""
 
     def __init__(self, botify: Deployment) -> None:
         super().__init__(name="listener")

@@ -1,7 +1,5 @@
 """From a clean copy of the repository to a served recommendation, by the commands that docs/operations.md names."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from confluent_kafka import Producer
+from typer.testing import CliRunner
 
+from botify.analytics import AnalyticsError
 from botify.analytics.data import listens_frame, read_listens
 from botify.analytics.experiment import experiment_results
 from botify.core.kafka.admin import end_offsets
@@ -15,9 +17,9 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
+from botify.services.cli.main import build_cli
 from tests.unit.analytics.listens import drawn, listen
-
-pytestmark = pytest.mark.integration
+from tests.unit.analytics.test_monitoring import with_a_second
 
 
 def produce(settings: Settings, listens: Iterable[Listen], raw: Iterable[bytes] = ()) -> None:
@@ -67,3 +69,26 @@ def test_one_run_is_read_out_of_two(settings: Settings) -> None:
 def test_a_topic_without_listens_is_an_empty_frame(settings: Settings) -> None:
     assert len(read_listens(settings)) == 0
     assert len(read_listens(settings, run_id="none")) == 0
+
+
+pytestmark = pytest.mark.integration
+
+
+def test_results_are_printed_and_an_unknown_experiment_is_named(settings: Settings) -> None:
+    produce(settings, drawn(100, np.random.default_rng(8), uplift=4.0))
+    runner = CliRunner(env={**settings.to_env(), "COLUMNS": "120"})
+    printed = runner.invoke(build_cli("experiment"), ["experiment", "results", "demo"], catch_exceptions=False).stdout
+    assert "mean_tracks_per_session" in printed
+    assert "50 in C, 50 in T1" in printed
+    with pytest.raises(AnalyticsError, match="the data has demo"):
+        runner.invoke(build_cli("experiment"), ["experiment", "results", "other"], catch_exceptions=False)
+
+
+def test_two_experiments_on_the_same_listeners_are_checked_for_interaction(settings: Settings) -> None:
+    produce(settings, with_a_second(drawn(200, np.random.default_rng(9)), bonus=0.6))
+    runner = CliRunner(env={**settings.to_env(), "COLUMNS": "120"})
+    printed = runner.invoke(
+        build_cli("experiment"), ["experiment", "results", "demo", "other"], catch_exceptions=False
+    ).stdout
+    assert "demo and other on the same 200 listeners" in printed
+    assert "they interact in: " in printed

@@ -1,7 +1,5 @@
 """A running process of ours, asked over HTTP."""
 
-from __future__ import annotations
-
 import re
 import urllib.error
 import urllib.request
@@ -10,7 +8,6 @@ from botify.core.settings import Settings
 
 
 def get(settings: Settings, path: str) -> tuple[int, str]:
-    """Return status and text; 0 where nobody listens."""
     url = f"http://127.0.0.1:{settings.metrics_port}{path}"
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
@@ -27,7 +24,6 @@ def is_ready(settings: Settings) -> bool:
 
 
 def samples(settings: Settings) -> dict[str, float]:
-    """Return each sample by its name and labels."""
     lines = [line.rpartition(" ") for line in get(settings, "/metrics")[1].splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in lines}
 

@@ -1,7 +1,5 @@
 """Invariant: a running process says how it is, and its figures are those of the topics."""
 
-from __future__ import annotations
-
 import json
 import re
 

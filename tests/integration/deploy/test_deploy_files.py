@@ -1,7 +1,5 @@
 """The files in deploy/ are what Prometheus reads, and ask for what our processes export."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The processes work as the Helm chart runs them: without capabilities, and with two folders that can be written."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

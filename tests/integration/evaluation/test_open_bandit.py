@@ -1,7 +1,5 @@
 """Estimates from one policy's log agree with the other policy's own clicks."""
 
-from __future__ import annotations
-
 import math
 import subprocess
 import sys

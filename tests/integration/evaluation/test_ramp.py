@@ -1,7 +1,5 @@
 """Invariant: traffic grows while nothing is worse, and returns to the control once it is, in services that run."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re
@@ -65,14 +63,6 @@ Reaction = Callable[[str], tuple[float, float]]
 
 def good(treatment: str) -> tuple[float, float]:
     return (0.515, 10.0) if treatment == "T1" else (0.5, 10.0)
-
-
-def slow(treatment: str) -> tuple[float, float]:
-    return (0.65, 60.0) if treatment == "T1" else (0.5, 10.0)
-
-
-def worse(treatment: str) -> tuple[float, float]:
-    return (0.4, 10.0) if treatment == "T1" else (0.5, 10.0)
 
 
 @pytest.fixture
@@ -182,20 +172,6 @@ def test_a_better_treatment_gets_all_listeners_while_workers_are_killed(
     assert all(live.assign(user) == ({}, "sticky_artist") for user in range(300))
 
 
-@pytest.mark.parametrize(("reaction", "metric"), [(worse, "time per session"), (slow, "request latency, ms")])
-def test_a_bad_treatment_is_rolled_back_while_workers_are_killed(
-    settings: Settings, live: LiveExperiments, reaction: Reaction, metric: str
-) -> None:
-    write_catalogue(settings, 2)
-    with killed_workers(settings):
-        steps = shares_of(settings, live, reaction, listeners=20_000)
-    assert steps[-1].arm == "C"
-    assert f"Roll back T1: {metric} is" in steps[-1].reason
-    assert {live.assign(user).recommender for user in range(300)} == {"toppop"}
-    with ramp_of(settings, live, 20_000) as ramp:
-        assert ramp.step() is None  # a decision is final
-
-
 def test_a_ramp_sees_the_rollback_of_another_and_no_late_step_undoes_it(
     settings: Settings, live: LiveExperiments
 ) -> None:
@@ -271,6 +247,5 @@ def test_a_recommender_that_is_slower_is_rolled_back_live(settings: Settings, tm
 
 
 def sessions_of(settings: Settings) -> int:
-    """Return how many sessions the experiment had."""
     listens = (CODEC.decode(m.value(), Listen) for m in read_topic(settings, Topics.of(settings).listens.name))
     return len({listen.session_id for listen in listens if listen.treatments})

@@ -1,7 +1,5 @@
 """Through topics, worker, learner, Redis and recommender, an evaluation has the figures that it has in process."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient

@@ -1,7 +1,5 @@
 """The example that reads state shows what the workers have folded."""
 
-from __future__ import annotations
-
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
 from botify.streams.read import StateReader

@@ -1,7 +1,5 @@
 """Invariant: however often a publisher is killed, a worker's state is that of every event once."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -50,7 +48,6 @@ publishing.publish_dataset(settings, open_dataset(settings.home, "d"), None)
 
 @pytest.fixture
 def dataset(settings: Settings, tmp_path: Path) -> Dataset:
-    """Three thousand events of forty users, in sessions."""
     rows = (
         f"user {n * n % 41},track {n * 7 % 103},{1_600_000_000 + n * 61},0.{n % 10},artist {n * 7 % 103 % 5}\n"
         for n in range(3000)

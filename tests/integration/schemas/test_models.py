@@ -1,7 +1,5 @@
 """Invariant: whoever follows a model has the topic's last good snapshot of it, however the record was made."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 

@@ -1,7 +1,8 @@
-from __future__ import annotations
-
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
@@ -16,10 +17,24 @@ from botify.schemas import topics as topics_module
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.event_time import LEAD_MS, Lead
-from botify.schemas.events import Track
+from botify.schemas.events import Listen, Session, Track
+from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, create_topics
 from botify.services.stack.ports import find_free
-from tests.support import eventually, make_tracks, produce_raw, read_topic, write_catalogue
+from tests.schema_registry import FIRST_ID, PASSWORD, running_registry
+from tests.support import (
+    all_folded,
+    eventually,
+    make_listens,
+    make_tracks,
+    offline_fold,
+    produce,
+    produce_raw,
+    read_topic,
+    redis_contents,
+    running,
+    write_catalogue,
+)
 
 
 def test_topics_are_made_once_as_they_are_defined(settings: Settings) -> None:
@@ -44,15 +59,6 @@ def test_a_topic_declares_how_far_its_listens_lead_and_a_simulator_declares_once
     assert (lead.changed(), lead.ms) == (True, ANY_LEAD_MS)
     alter_topics(settings, {Topics.of(settings).listens.name: {MAX_LEAD: None}})  # as an earlier version made it
     eventually(lambda: declared_lead_ms(settings) is None)
-
-
-def test_a_topic_that_is_missing_is_made(settings: Settings) -> None:
-    name = Topics.of(settings).sessions.name
-    admin = AdminClient(common_config(settings))
-    for future in admin.delete_topics([name], operation_timeout=20).values():
-        future.result(20)
-    eventually(lambda: name not in partition_counts(admin))
-    assert create_topics(settings) == [name]
 
 
 def test_two_that_make_topics_at_once_both_succeed(servers: Settings) -> None:
@@ -125,3 +131,70 @@ def test_rubbish_in_the_catalogue_is_left_out_and_said(settings: Settings, caplo
     reader.close()
     assert reader.tracks.keys() == {0, 1, 2}
     assert f"{topic}[{partition_of(0, 4)}] offset 0: no Confluent wire format" in caplog.text
+
+
+CODEC = Codec()
+
+
+@pytest.fixture
+def at_home(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings with a home of their own, and a catalogue that is large."""
+    monkeypatch.setattr("botify.schemas.catalogue.LARGE", 20)
+    return settings.with_(home=tmp_path)
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[CatalogueReader]:
+    reader = CatalogueReader(settings, CODEC)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def write(settings: Settings, count: int, first: int = 0) -> None:
+    produce(settings, Topics.of(settings).catalogue.name, make_tracks(count, first))
+
+
+def test_a_reader_reads_what_came_after_its_file_and_the_topic_again_without_a_usable_one(at_home: Settings) -> None:
+    write(at_home, 50)
+    with reading(at_home) as reader:
+        assert reader.refresh() == 50
+        assert dict(reader.tracks) == {track.track: track for track in make_tracks(50)}
+    (path,) = (at_home.home / "cache").glob("*.columns")
+    written = path.read_bytes()
+    write(at_home, 5, first=50)
+    for content in (written, written[:-100], b"rubbish", b""):
+        path.write_bytes(content)
+        with reading(at_home) as reader:
+            assert reader.refresh() >= 55
+            assert dict(reader.tracks) == {track.track: track for track in make_tracks(55)}
+            produce_raw(at_home, Topics.of(at_home).catalogue.name, [(b"9", b"rubbish"), (b"9", None)])
+            assert reader.refresh() == 2
+            assert len(reader.tracks) == 55
+
+
+def test_without_a_place_for_the_file_the_topic_is_read(at_home: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    write(at_home, 50)
+    with reading(at_home.with_(home=tmp_path / "file")) as reader:
+        reader.refresh()
+        assert len(reader.tracks) == 50
+
+
+def test_the_worker_folds_and_emits_under_the_registrys_ids(settings: Settings) -> None:
+    with running_registry() as registry:
+        own = settings.with_(schema_registry_url=registry.url)
+        topics = Topics.of(own)
+        write_catalogue(own, 50)
+        produce(own, topics.listens.name, make_listens(500, 20, 50, seed=71))
+        with running(own, "botify.streams.worker"):
+            eventually(all_folded(own))
+        fold = offline_fold(own)
+        assert redis_contents(own) == fold.contents()
+        assert not fold.rejected
+        for topic, event in ((topics.listens.name, Listen), (topics.sessions.name, Session)):
+            values = [message.value() for message in read_topic(own, topic)]
+            assert all(int.from_bytes(value[1:5], "big") >= FIRST_ID for value in values)
+            assert all(isinstance(codec_of(own).decode(value, event), event) for value in values)
+    assert PASSWORD not in (own.home / "botify.streams.worker.log").read_text()

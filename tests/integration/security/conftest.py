@@ -1,23 +1,180 @@
 """Servers that let nobody in who has no password, and talk to nobody in plain text."""
 
-from __future__ import annotations
-
+import asyncio
+import contextlib
 import shutil
+import ssl
+import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 from urllib.parse import quote
 
 import pytest
 import redis
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
+from botify.core.kafka.config import common_config
 from botify.core.settings import Settings
 from botify.services.stack.embedded import Valkey
+from botify.services.stack.kafka import Kafka
 from botify.services.stack.ports import find_free
 from botify.services.stack.record import Watchdog
-from tests.integration.security.certificates import make_certificates
-from tests.integration.security.secured_kafka import SecuredKafka
-from tests.integration.security.tls_front import HOST, TlsFront
+
+DAYS = "2"
+
+
+class Certificates(NamedTuple):
+    authority: Path
+    server: Path
+
+
+def make_certificates(directory: Path, name: str) -> Certificates:
+    """Make an authority and a certificate for a server on 127.0.0.1."""
+    authority, authority_key = directory / f"{name}-ca.pem", directory / f"{name}-ca.key"
+    certificate, key = directory / f"{name}.crt", directory / f"{name}.key"
+    _openssl("req", "-x509", *_new_key(authority_key), "-subj", f"/CN={name}", "-days", DAYS, "-out", str(authority))
+    signed_by = ("-CA", str(authority), "-CAkey", str(authority_key))
+    of_server = (
+        "-subj",
+        "/CN=server",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=CA:FALSE",
+    )
+    _openssl("req", "-x509", *_new_key(key), *signed_by, *of_server, "-days", DAYS, "-out", str(certificate))
+    server = directory / f"{name}-server.pem"
+    server.write_bytes(key.read_bytes() + certificate.read_bytes() + authority.read_bytes())
+    return Certificates(authority, server)
+
+
+def _new_key(path: Path) -> tuple[str, ...]:
+    return ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(path))
+
+
+def _openssl(*arguments: str) -> None:
+    done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    assert done.returncode == 0, done.stderr
+
+
+HOST = "127.0.0.1"
+CHUNK = 1 << 16
+
+
+class TlsFront:
+    """Takes TLS connections on a free port and passes what they hold on."""
+
+    port: int
+
+    def __init__(self, certificate: Path, behind: int) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate)
+        self._behind = behind
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tls-front", daemon=True)
+        self._open: set[asyncio.Task[None]] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        starting = asyncio.start_server(self._pass_on, HOST, 0, ssl=self._context)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _close(self) -> None:
+        self._server.close()
+        for connection in self._open:
+            connection.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._open.add(connection)
+        connection.add_done_callback(self._open.discard)
+        inner_reader, inner_writer = await asyncio.open_connection(HOST, self._behind)
+        try:
+            await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
+        finally:
+            inner_writer.close()
+            writer.close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        while data := await reader.read(CHUNK):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+ITERATIONS = 4096
+LISTENER = "listener.name.broker"
+SASL = "org.apache.kafka.common.security"
+
+
+class SecuredKafka(Kafka):
+    """Knows one administrator (SASL PLAIN), who may add users (SCRAM-SHA-512); nobody else gets in."""
+
+    def __init__(self, home: Path, certificates: Certificates, password: str, watchdog: Watchdog) -> None:
+        port = find_free()
+        super().__init__(
+            home, port=port, controller_port=find_free(frozenset({port})), watchdog=watchdog, notify=lambda _: None
+        )
+        self._properties |= {
+            "listener.security.protocol.map": "BROKER:SASL_SSL,CONTROLLER:PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+            "sasl.mechanism.inter.broker.protocol": "PLAIN",
+            f"{LISTENER}.plain.sasl.jaas.config": (
+                f'{SASL}.plain.PlainLoginModule required username="admin" password="{password}" '
+                f'user_admin="{password}";'
+            ),
+            f"{LISTENER}.scram-sha-512.sasl.jaas.config": f"{SASL}.scram.ScramLoginModule required;",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(certificates.server),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(certificates.authority),
+        }
+        self.administrator = Settings(
+            kafka_bootstrap_servers=self.bootstrap_servers,
+            kafka_security={
+                "security.protocol": "SASL_SSL",
+                "sasl.mechanism": "PLAIN",
+                "sasl.username": "admin",
+                "sasl.password": password,
+                "ssl.ca.location": str(certificates.authority),
+            },
+        )
+
+    def answers(self) -> bool:
+        try:
+            return bool(
+                AdminClient(common_config(self.administrator) | {"log_level": 0}).list_topics(timeout=2).brokers
+            )
+        except KafkaException:
+            return False
+
+    def add_user(self, name: str, password: str) -> Settings:
+        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, ITERATIONS)
+        admin = AdminClient(common_config(self.administrator))
+        upsert = UserScramCredentialUpsertion(name, info, password.encode())
+        admin.alter_user_scram_credentials([upsert])[name].result(30)
+        security = dict(self.administrator.kafka_security)
+        security |= {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": name, "sasl.password": password}
+        return self.administrator.with_(kafka_security=security)
+
 
 ADMINISTRATOR, KAFKA, REDIS, TOKEN = "of-the-administrator", "of-kafka", "of/re#d@is", "of-the-gateway"
 """Passwords; Redis's has what must be percent-encoded in an address."""
@@ -25,15 +182,6 @@ SECRETS = (ADMINISTRATOR, KAFKA, REDIS, quote(REDIS, safe=""), TOKEN)
 
 
 class Secured(NamedTuple):
-    """A deployment behind passwords and TLS.
-
-    Attributes
-    ----------
-    settings : Settings
-    stranger : Path
-        An authority that signed nobody's certificate.
-    """
-
     settings: Settings
     stranger: Path
 

@@ -1,7 +1,5 @@
 """The whole loop behind TLS and passwords, and what a mistake leads to."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from io import StringIO
 from urllib.parse import quote
@@ -34,7 +32,6 @@ def assert_no_secret(text: str) -> None:
 
 
 def shown(settings: Settings) -> str:
-    """Return what `botify status` shows."""
     out = StringIO()
     Console(file=out, width=200).print(status_view(read_status(settings)))
     return out.getvalue()

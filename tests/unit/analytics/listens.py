@@ -1,7 +1,5 @@
 """Listens for tests: drawn from a seed, with first listens that carry no treatment."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from botify.schemas.events import Listen

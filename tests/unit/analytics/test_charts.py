@@ -1,7 +1,5 @@
 """What pictures promise: names that can be read, colours that mean something, and the same bytes for the same data."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

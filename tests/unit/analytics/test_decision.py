@@ -1,14 +1,11 @@
 """The rule: what ships, what is rolled back, and the sentence that says so."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from botify.analytics import AnalyticsError
 from botify.analytics.decision import GO_ON, ROLL_BACK, SHIP, STOP, Decision, Rule, decide
-from botify.analytics.planning import decision_users
 from botify.core.goals import Goals
 
 GOALS = Goals(("mean_time_per_session",), {"sessions": 0.05, "mean_request_latency": 0.1})
@@ -86,20 +83,6 @@ def test_listeners_after_the_horizon_do_not_count() -> None:
     early = users(n=N, mean_time_per_session=0.05)
     late = users(seed=2, n=N, mean_time_per_session=-0.5)
     assert decided(pd.concat([early, late])) == decided(early)
-
-
-def test_several_success_metrics_share_alpha_and_a_treatment_does_too() -> None:
-    rule = Rule(Goals(("mean_time_per_session", "time")), N)
-    frame = users()
-    samples = decide(frame, "T1", rule).metrics
-    assert [row.goal for row in samples[:2]] == ["success", "success"]
-    one, two = (
-        decision_users(Goals(success), {"time": 0.5, "sessions": 0.5}, 0.02)
-        for success in (("time",), ("time", "sessions"))
-    )
-    assert two > one
-    more = decision_users(Goals(("time",)), {"time": 0.5}, 0.02, treatments=3)
-    assert more > one
 
 
 def test_a_goal_without_values_is_refused() -> None:

@@ -1,7 +1,5 @@
 """Effects of experiments, from listens to the table."""
 
-from __future__ import annotations
-
 import io
 from collections import defaultdict
 from statistics import fmean
@@ -21,7 +19,6 @@ from botify.analytics.experiment import HOUR_MS, Analysed, Analysis, analyse, ex
 from botify.analytics.sessions import sessions_of
 from botify.schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen
-from tests.unit.analytics.test_monitoring import with_a_past
 
 
 def plain_metrics(listens: list[Listen]) -> dict[str, dict[str, list[float]]]:
@@ -60,27 +57,6 @@ def test_the_table_equals_loops_and_scipy(seed: int) -> None:
         assert effect.upper == pytest.approx(interval.high / fmean(control) * 100, rel=1e-9)
         assert effect.significant == (test.pvalue < 0.05)
     assert results.table["metric"].tolist() == list(METRICS)
-
-
-def test_a_table_by_hand() -> None:
-    # C hears 1, 2, 3 and T1 hears 3, 4, 5: both vary by 1, so the error is sqrt(2/3), with 4 degrees of freedom
-    listens = []
-    for user, heard in enumerate((1, 2, 3, 3, 4, 5)):
-        treatment = {"demo": "C" if user < 3 else "T1"}
-        for position in range(heard + 1):
-            fraction = float(position > 0)
-            listens.append(listen(f"r-{user}-0", position, fraction=fraction, treatments=treatment if position else {}))
-    time = next(e for e in experiment_results(listens_frame(listens), "demo").effects if e.metric == "time")
-    half = 2.7764451051977987 * (2 / 3) ** 0.5
-    assert (time.control_mean, time.treatment_mean, time.effect) == (2.0, 4.0, 100.0)
-    assert time.lower == pytest.approx(100 - 50 * half, rel=1e-9)
-    assert time.upper == pytest.approx(100 + 50 * half, rel=1e-9)
-
-
-def test_the_treatment_is_that_of_any_listen_that_has_one() -> None:
-    users = assign(listens_frame([listen("r-1-0"), listen("r-1-0", 1), listen("r-2-0")]), "demo").users
-    assert users["treatment"].to_dict() == {1: "C"}
-    assert users["since_ms"].to_dict() == {1: 1}
 
 
 def test_a_user_seen_in_two_treatments_is_left_out_and_counted() -> None:
@@ -124,16 +100,6 @@ def test_an_unknown_control_names_the_treatments() -> None:
         experiment_results(frame, "demo", control="A")
 
 
-def test_the_drawn_table_says_it_all() -> None:
-    results = experiment_results(listens_frame(drawn(200, np.random.default_rng(3), uplift=5.0)), "demo")
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(render_table(results))
-    text = console.export_text()
-    assert all(metric in text for metric in METRICS)
-    assert "100 in C, 100 in T1" in text
-    assert "yes" in text
-
-
 def test_more_rows_ask_for_more_certainty() -> None:
     effects = experiment_results(listens_frame(drawn(60, np.random.default_rng(1), uplift=1.0)), "demo").effects
     expected = multipletests([effect.p_value for effect in effects], method="holm")[1]
@@ -164,12 +130,6 @@ def widths(results: Analysed) -> pd.Series:
     return (table["upper"] - table["lower"]).set_axis(table["metric"])
 
 
-def test_the_plain_analysis_is_the_table(listens: list[Listen]) -> None:
-    results, notes = analysed(listens, Analysis())
-    assert notes == []
-    pd.testing.assert_frame_equal(results.table, experiment_results(listens_frame(listens), "demo").table)
-
-
 def test_more_confidence_is_a_wider_interval(listens: list[Listen]) -> None:
     assert (widths(analysed(listens, Analysis(alpha=0.01))) > widths(analysed(listens, Analysis()))).all()
 
@@ -182,13 +142,6 @@ def test_holm_takes_significance_back(listens: list[Listen]) -> None:
     assert significant == [e.metric for e in plain.results.effects if e.p_holm < least + 1e-9]
     assert 0 < len(significant) < 5
     assert corrected.notes == ["significance is corrected for 5 comparisons (Holm)"]
-
-
-def test_cuped_makes_intervals_narrower_and_says_by_how_much() -> None:
-    listens = with_a_past(100, np.random.default_rng(2))
-    plain, adjusted = (analysed(listens, Analysis(cuped=cuped)) for cuped in (False, True))
-    assert widths(adjusted)["time"] < 0.5 * widths(plain)["time"]
-    assert "% (mean_tracks_per_session)" in adjusted.notes[0]
 
 
 def test_intervals_that_hold_at_every_look_count_settled_users_and_are_wider() -> None:

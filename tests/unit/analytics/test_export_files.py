@@ -1,16 +1,15 @@
 """Invariant: whatever is killed, each record is in exactly one of the files that the manifest names."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from botify.analytics import export_files as module
+from botify.analytics.export import TIME_COLUMNS, check_reachable
 from botify.analytics.export_files import (
     ExportedFile,
     ExportError,
@@ -20,8 +19,9 @@ from botify.analytics.export_files import (
     read_manifest,
     record_batch,
 )
-from botify.schemas.events import Listen
-from tests.unit.analytics.listens import listen
+from botify.core.kafka.admin import TopicState
+from botify.schemas.events import Event, Listen, Recommendation, Slate
+from tests.unit.analytics.listens import drawn, listen
 
 SOURCE = Source("botify.listens", "an-id", "Listen")
 DAY_MS = 24 * 60 * 60 * 1000
@@ -36,7 +36,6 @@ def killed(*_: object) -> None:
 
 
 def table(first: int, count: int, per_day: int = 10, partition: int = 0) -> pa.Table:
-    """Listens with offsets from `first` on, so many a day."""
     offsets = range(first, first + count)
     events = [listen("r-1-0", offset, timestamp_ms=offset // per_day * DAY_MS) for offset in offsets]
     return pa.Table.from_batches([record_batch(arrow_schema(Listen), events, [partition] * count, offsets)])
@@ -143,8 +142,38 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, name: str, conten
     assert (tmp_path / name).read_text() == content
 
 
-def test_files_keep_the_types(tmp_path: Path) -> None:
-    with open_directory(tmp_path, SOURCE, {0: 0}) as export:
-        export.commit(table(0, 3), {0: 3}, rejected=0)
-    (file,) = tmp_path.glob("day=*/*.parquet")
-    assert pq.ParquetFile(file).schema_arrow.equals(arrow_schema(Listen))
+@pytest.mark.parametrize("event", list(TIME_COLUMNS))
+def test_what_can_be_exported_has_the_column_that_decides_its_day(event: type[Event]) -> None:
+    assert arrow_schema(event).field(TIME_COLUMNS[event]).type == pa.int64()
+
+
+def test_rows_are_the_events() -> None:
+    listens = drawn(20, np.random.default_rng(1))
+    listens[3] = listens[3]._replace(treatments={"demo": "C", "other": "T2"})
+    batch = record_batch(arrow_schema(Listen), listens, [3] * len(listens), range(len(listens)))
+    batch.validate(full=True)
+    for offset, (row, event) in enumerate(zip(batch.to_pylist(maps_as_pydicts="strict"), listens, strict=True)):
+        assert row == {**event._asdict(), "kafka_partition": 3, "kafka_offset": offset}
+
+
+def test_an_empty_slate_has_no_track() -> None:
+    """The record says -1, which would be counted as a track."""
+    slate: Slate = {"tracks": [], "propensities": [], "scores": [], "sources": [], "because": [], "versions": {}}
+    empty = Recommendation("r", 42, -1, "", {}, 1.0, 0, 1.0, 1000, slate=slate)
+    batch = record_batch(arrow_schema(Recommendation), [empty, empty._replace(track=0, slate=None)], [0, 0], [1, 2])
+    batch.validate(full=True)
+    assert batch["track"].to_pylist() == [None, 0]
+
+
+TOPIC = TopicState("t", "an-id", start={0: 5, 1: 0}, end={0: 50, 1: 0})
+
+
+@pytest.mark.parametrize("next_offset", [5, 30, 50])
+def test_what_is_there_can_be_read(next_offset: int) -> None:
+    check_reachable(TOPIC, {0: next_offset, 1: 0})
+
+
+@pytest.mark.parametrize("next_offset", [4, 51])
+def test_records_that_are_gone_are_not_passed_over_in_silence(next_offset: int) -> None:
+    with pytest.raises(ExportError, match=rf"t\[0\]: the export resumes at offset {next_offset}, but .* only 5 to 49"):
+        check_reachable(TOPIC, {0: next_offset})

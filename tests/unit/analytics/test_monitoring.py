@@ -1,7 +1,5 @@
 """CUPED, interactions and repeated looks at an experiment's users."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np
@@ -16,7 +14,7 @@ from botify.analytics.data import listens_frame
 from botify.analytics.experiment import effects_of
 from botify.analytics.monitoring import Interactions, adjust, interactions_of, running_difference, settled_users
 from botify.analytics.sessions import sessions_of
-from botify.analytics.statistics import ConfidenceSequence, interaction
+from botify.analytics.statistics import ConfidenceSequence
 from botify.core.welch import Sample
 from botify.schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen
@@ -34,16 +32,6 @@ def test_users_count_once_their_window_is_over_with_what_began_in_it() -> None:
     settled = settled_users(sessions, Assignment(users, until_ms=210, mixed=0), window_ms=100)
     assert settled.index.tolist() == [2, 1]  # in the order of entering
     assert settled["sessions"].tolist() == [1, 2]
-
-
-def test_before_the_first_window_is_over_there_are_no_users_and_no_error() -> None:
-    users = pd.DataFrame(
-        {"treatment": pd.Categorical(["C", "T1"]), "since_ms": [100, 150]}, index=pd.Index([1, 2], name="user")
-    )
-    sessions = sessions_at((1, 100), (2, 150))
-    settled = settled_users(sessions, Assignment(users, until_ms=160, mixed=0), window_ms=1_000)
-    assert settled.empty
-    assert set(METRICS) <= set(settled.columns)
 
 
 def test_the_last_look_is_the_plain_comparison() -> None:
@@ -115,17 +103,6 @@ def found(listens: list[Listen]) -> Interactions:
     return interactions_of(sessions_of(frame), assign(frame, "demo"), assign(frame, "other"))
 
 
-def test_the_test_is_that_of_the_users_metrics() -> None:
-    listens = with_a_second(drawn(400, np.random.default_rng(1), uplift=1.0))
-    interactions = found(listens)
-    frame = listens_frame(listens)
-    users = user_metrics(sessions_of(frame), assign(frame, "demo"))
-    expected = interaction(users["time"], users["treatment"], users.index.to_numpy() // 2 % 2)
-    assert interactions.users == 400
-    assert tuple(interactions.table.loc["time", ["statistic", "df", "p_value"]]) == pytest.approx(expected, rel=1e-9)
-    assert interactions.found() == []
-
-
 def test_what_only_both_together_do_is_found_and_said() -> None:
     interactions = found(with_a_second(drawn(400, np.random.default_rng(2)), bonus=0.6))
     assert "mean_time_per_session" in interactions.found()
@@ -133,13 +110,6 @@ def test_what_only_both_together_do_is_found_and_said() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(render_interactions("demo", "other", interactions))
     assert "they interact in: " in console.export_text()
-
-
-def test_a_metric_that_cannot_be_tested_counts_for_nothing() -> None:
-    listens = [e._replace(latency_ms=None) for e in with_a_second(drawn(200, np.random.default_rng(3)))]
-    table = found(listens).table
-    assert table.index.tolist() == list(METRICS)
-    assert table["p_value"].isna().tolist() == [False, False, False, False, True]
 
 
 def test_experiments_that_share_nobody_are_refused() -> None:

@@ -1,7 +1,5 @@
 """Requests find their answers, whatever came twice or not at all."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from botify.analytics.pipeline import answered_per_s, health_summary, latency_over_time, match_answers

@@ -1,13 +1,12 @@
 """Sessions, retention and curves against plain loops."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from botify.analytics.data import listens_frame
+from botify.analytics.data import concat_listens, drop_copies, listens_frame, of_run
 from botify.analytics.sessions import DAY_MS, fraction_by_position, retention, sessions_of, still_listening
+from botify.schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen
 
 
@@ -51,18 +50,6 @@ def test_a_day_counts_once_it_is_over(ends_ms: int, expected: float) -> None:
     assert found == pytest.approx(expected, nan_ok=True)
 
 
-def test_shares_are_those_that_were_drawn() -> None:
-    rng = np.random.default_rng(6)
-    rows = [(user, 0) for user in range(5_000)]
-    rows += [
-        (user, day * DAY_MS)
-        for day, share in ((1, 0.6), (7, 0.2))
-        for user in rng.permutation(5_000)[: int(5_000 * share)]
-    ]
-    found = retention(sessions(*rows, (9_999, 20 * DAY_MS)), [1, 7]).mean()
-    assert found.tolist() == pytest.approx([0.6, 0.2])
-
-
 def product_limit(sessions: pd.DataFrame, most: int) -> list[float]:
     curve, left = [1.0], 1.0
     for k in range(1, most + 1):
@@ -94,3 +81,35 @@ def test_what_is_heard_leaves_the_own_choice_out() -> None:
     means = fraction_by_position(listens, most=4)["C"]
     assert means.index.tolist() == [1, 2, 3, 4]
     assert means[2] == pytest.approx(listens[listens["position"] == 2]["fraction"].mean())
+
+
+def test_a_frame_holds_what_the_listens_hold() -> None:
+    listens = drawn(5, np.random.default_rng(1))
+    frame = listens_frame(listens)
+    assert list(frame.columns) == list(Listen._fields)
+    for name in ("event_id", "user", "track", "fraction", "timestamp_ms", "session_id", "position", "ended_session"):
+        assert frame[name].to_list() == [getattr(event, name) for event in listens]
+    assert frame["latency_ms"].isna().tolist() == [event.latency_ms is None for event in listens]
+    assert frame["recommender"].isna().tolist() == [event.recommender is None for event in listens]
+
+
+def test_concatenated_frames_equal_one_frame() -> None:
+    listens = drawn(20, np.random.default_rng(2))
+    parts = [listens_frame(listens[:7]), listens_frame([]), listens_frame(listens[7:])]
+    joined, whole = concat_listens(parts), listens_frame(listens)
+    assert isinstance(joined["session_id"].dtype, pd.CategoricalDtype)
+    for name in whole.columns:
+        assert joined[name].astype(object).equals(whole[name].astype(object)), name
+
+
+def test_the_first_of_the_copies_stays() -> None:
+    first, copy, other = listen(fraction=0.25), listen(fraction=0.75), listen(position=1)
+    kept = drop_copies(listens_frame([first, other, copy]))
+    assert kept["fraction"].tolist() == [0.25, 0.5]
+    assert kept.index.tolist() == [0, 1]
+
+
+def test_a_run_is_not_another_whose_id_it_begins() -> None:
+    frame = listens_frame([listen("a-1-0"), listen("a-1-0", 1), listen("ab-1-0"), listen("a-b-1-0")])
+    assert of_run(frame, "a")["session_id"].tolist() == ["a-1-0", "a-1-0"]
+    assert of_run(frame, "a-b")["session_id"].tolist() == ["a-b-1-0"]

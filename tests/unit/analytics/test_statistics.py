@@ -1,7 +1,5 @@
 """Each statistic against scipy or statsmodels, and its rate of false findings in A/A tests."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -14,16 +12,20 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from botify.analytics import AnalyticsError
+from botify.analytics.assignment import Assignment, by_segment, novelty
+from botify.analytics.sequential import horizon_bound, horizon_power, mixture_bound, split_p_value
 from botify.analytics.statistics import (
     ALARM,
     ConfidenceSequence,
     cuped,
     holm,
     interaction,
+    quantile_values,
+    ratio_values,
     running_sample,
     sample_ratio,
 )
-from botify.core.welch import Sample, welch
+from botify.core.welch import Sample, mean_interval, welch
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -41,12 +43,6 @@ def test_theta_is_the_slope_of_analysis_of_covariance(seed: int) -> None:
     assert difference.estimate == pytest.approx(fit.params[1], rel=1e-9)
 
 
-def test_the_mean_of_all_users_stays() -> None:
-    rng = np.random.default_rng(4)
-    values, before = rng.normal(size=(2, 50))
-    assert cuped(values, before, rng.integers(0, 3, 50)).values.mean() == pytest.approx(values.mean(), rel=1e-9)
-
-
 def test_new_users_keep_their_values_and_missing_values_stay_missing() -> None:
     adjusted = cuped([1.0, 2.0, np.nan, 9.0], [0.0, 1.0, 1.0, np.nan], ["C", "C", "C", "C"])
     assert adjusted.values[3] == 9.0
@@ -58,13 +54,6 @@ def test_a_covariate_that_knows_nothing_changes_nothing(before: list[float]) -> 
     adjusted = cuped([1.0, 2.0, 3.0], before, ["C", "C", "T1"])
     assert adjusted.values.tolist() == [1.0, 2.0, 3.0]
     assert adjusted.variance_reduction == 0.0
-
-
-def test_noise_shrinks_by_what_the_covariate_explains() -> None:
-    rng = np.random.default_rng(5)
-    before = rng.normal(size=20_000)
-    values = 0.8 * before + 0.6 * rng.normal(size=20_000)  # correlation 0.8, so 64 % are explained
-    assert cuped(values, before, rng.integers(0, 2, 20_000)).variance_reduction == pytest.approx(0.64, abs=0.02)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -79,15 +68,6 @@ def test_interaction_agrees_with_statsmodels(seed: int) -> None:
     assert found.df == 2
     assert found.statistic == pytest.approx(expected.statistic, rel=1e-9)
     assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9)
-
-
-def test_effects_that_add_up_are_seldom_called_an_interaction() -> None:
-    rng = np.random.default_rng(4)
-    found = 0
-    for _ in range(400):
-        a, b = rng.integers(0, 2, (2, 400))
-        found += interaction(rng.normal(a + b), a, b).p_value < 0.05
-    assert found / 400 == pytest.approx(0.05, abs=0.03)
 
 
 def test_an_empty_combination_is_refused_and_shown() -> None:
@@ -105,10 +85,6 @@ def test_what_was_not_tested_does_not_count() -> None:
     assert holm([0.02, np.nan, 0.01]) == pytest.approx([0.02, np.nan, 0.02], nan_ok=True)
 
 
-def test_nothing_to_adjust() -> None:
-    assert holm([]).size == 0
-
-
 def test_agrees_with_the_sum_by_hand() -> None:
     ratio = sample_ratio({"C": 60, "T1": 40}, {"C": 1, "T1": 1})
     assert ratio.expected == {"C": 50, "T1": 50}
@@ -124,12 +100,6 @@ def test_a_treatment_that_nobody_got_is_a_mismatch() -> None:
     ratio = sample_ratio({"C": 1_000}, {"C": 1, "T1": 1})
     assert ratio.observed["T1"] == 0
     assert ratio.mismatch
-
-
-def test_fair_splits_are_seldom_called_a_mismatch() -> None:
-    in_control = np.random.default_rng(1).binomial(2_000, 0.5, size=2_000)
-    alarms = sum(sample_ratio({"C": int(n), "T1": int(2_000 - n)}).mismatch for n in in_control)
-    assert alarms <= stats.binom.ppf(0.999, 2_000, ALARM)
 
 
 def test_no_users_split_like_anything() -> None:
@@ -175,14 +145,6 @@ def test_the_p_value_is_the_alpha_whose_interval_ends_at_zero() -> None:
     assert half == pytest.approx(0.3, rel=1e-9)
 
 
-def test_it_is_narrowest_where_it_is_tuned_for() -> None:
-    arms = Sample(500, 0.0, 1.0), Sample(500, 0.0, 1.0)
-    tuned = ConfidenceSequence(tuned_for=1_000).difference(*arms).upper
-    widths = [ConfidenceSequence(tuned_for=n).difference(*arms).upper for n in range(100, 10_000, 50)]
-    assert tuned <= min(widths) * 1.001
-    assert tuned / welch(*arms).upper == pytest.approx(1.55, abs=0.02)
-
-
 def test_nothing_is_said_during_the_burn_in() -> None:
     difference = ConfidenceSequence(burn_in=50).difference(Sample(49, 0.0, 1.0), Sample(400, 9.0, 1.0))
     assert (difference.lower, difference.upper, difference.p_value) == (-math.inf, math.inf, 1.0)
@@ -212,22 +174,6 @@ def splits() -> NDArray[np.bool_]:
     return np.random.default_rng(21).random((SPLITS, USERS)) < 0.5
 
 
-def test_welch_finds_a_difference_in_one_split_of_twenty(
-    values: NDArray[np.float64], splits: NDArray[np.bool_]
-) -> None:
-    found = sum(welch(Sample.of(values[~split]), Sample.of(values[split])).significant for split in splits)
-    assert found / SPLITS == pytest.approx(0.05, abs=0.015)
-
-
-def test_cuped_keeps_that_rate(values: NDArray[np.float64], splits: NDArray[np.bool_]) -> None:
-    before = values + np.random.default_rng(22).normal(scale=values.std(), size=USERS)
-    found = 0
-    for split in splits:
-        adjusted = cuped(values, before, split).values
-        found += welch(Sample.of(adjusted[~split]), Sample.of(adjusted[split])).significant
-    assert found / SPLITS == pytest.approx(0.05, abs=0.015)
-
-
 def test_who_looks_after_every_user_is_seldom_fooled(values: NDArray[np.float64], splits: NDArray[np.bool_]) -> None:
     sequence = ConfidenceSequence(tuned_for=USERS // 2)
     fooled = fooled_with_welch = 0
@@ -239,3 +185,93 @@ def test_who_looks_after_every_user_is_seldom_fooled(values: NDArray[np.float64]
         fooled_with_welch += bool((distance > 1.96 * error)[100:].any())
     assert fooled / SPLITS <= 0.05
     assert fooled_with_welch / SPLITS > 0.25  # what the sequence is for
+
+
+RUNS, LISTENERS = 600, 400
+
+
+def coverage(of: list[np.ndarray], truth: float) -> float:
+    intervals = [mean_interval(values) for values in of]
+    return float(np.mean([one.lower <= truth <= one.upper for one in intervals]))
+
+
+def test_a_ratio_is_covered() -> None:
+    rng = np.random.default_rng(1)
+    runs = []
+    for _ in range(RUNS):
+        sessions = rng.poisson(5.0, LISTENERS) + 1
+        runs.append(ratio_values(rng.gamma(2.0 * sessions) * (1 + (sessions > 6)), sessions))
+    many = rng.poisson(5.0, 10**6) + 1
+    truth = float((2.0 * many * (1 + (many > 6))).sum() / many.sum())
+    assert coverage(runs, truth) == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_a_quantile_is_covered(level: float) -> None:
+    rng = np.random.default_rng(2)
+    runs = [quantile_values(rng.exponential(size=LISTENERS), level) for _ in range(RUNS)]
+    assert coverage(runs, float(-np.log(1 - level))) == pytest.approx(0.95, abs=0.03)
+
+
+def test_small_segments_are_left_out() -> None:
+    users = pd.DataFrame({"treatment": "C"}, index=range(250))
+    segment_of = pd.Series(["big"] * 150 + ["small"] * 99, index=range(249))
+    assert [(name, len(of)) for name, of in by_segment(users, segment_of)] == [("big", 150)]
+
+
+@pytest.mark.parametrize(("fades", "found"), [(0.0, False), (0.5, True)])
+def test_a_fading_effect_is_found(fades: float, found: bool) -> None:
+    rng = np.random.default_rng(4)
+    user, ordinal = np.repeat(np.arange(400), 6), np.tile(np.arange(6), 400)
+    time = rng.normal(3.0, 0.5, 2_400) + (user % 2) * (1.0 - fades * (ordinal >= 3))
+    sessions = pd.DataFrame({"user": user, "started_ms": ordinal, "ended_ms": ordinal, "time": time})
+    users = pd.DataFrame({"treatment": np.where(np.arange(400) % 2, "T1", "C"), "since_ms": 0})
+    change = novelty(sessions, Assignment(users, 9, 0), "C", "T1")
+    assert change.significant == found
+    assert not found or change.upper < 0
+
+
+ALPHA, HORIZON, WALKS = 0.05, 1_000, 4_000
+LOOKS = np.arange(50, HORIZON + 1)
+
+
+def walks(drift: float = 0.0) -> np.ndarray:
+    """Return standardised sums after each user, with a true effect of `drift` standard errors at the end."""
+    rng = np.random.default_rng(5)
+    values = rng.standard_exponential((WALKS, HORIZON)) - 1.0 + drift / np.sqrt(HORIZON)  # skewed, as times are
+    return values.cumsum(axis=1)[:, LOOKS - 1] / np.sqrt(LOOKS)
+
+
+@pytest.mark.parametrize(
+    "bound", [mixture_bound(LOOKS, ALPHA, 300), horizon_bound(LOOKS, ALPHA, HORIZON)], ids=["mixture", "horizon"]
+)
+def test_all_looks_together_are_wrong_with_a_probability_of_alpha_at_most(bound: np.ndarray) -> None:
+    wrong = (walks() >= bound).any(axis=1).mean()
+    assert wrong < ALPHA + 3 * np.sqrt(ALPHA * (1 - ALPHA) / WALKS)
+    # a fixed-horizon test that is looked at as often is wrong several times as often
+    assert (walks() >= 1.645).any(axis=1).mean() > 3 * ALPHA
+
+
+def test_the_horizon_uses_up_alpha_and_has_the_power_of_its_formula() -> None:
+    bound = horizon_bound(LOOKS, ALPHA, HORIZON)
+    assert (walks() >= bound).any(axis=1).mean() > 0.6 * ALPHA
+    assert (walks(2.6) >= bound).any(axis=1).mean() == pytest.approx(horizon_power(2.6, ALPHA), abs=0.03)
+
+
+def test_a_split_is_looked_at_after_every_user() -> None:
+    rng = np.random.default_rng(3)
+    looks = np.arange(100, 4_000, 100)
+
+    def alarms(share: float) -> float:
+        treated = rng.random((300, 4_000)).__lt__(share).cumsum(axis=1)[:, looks - 1]
+        return float(
+            np.mean(
+                [
+                    any(split_p_value([n - t, t], [1, 1]) < ALARM for n, t in zip(looks, row, strict=True))
+                    for row in treated
+                ]
+            )
+        )
+
+    assert alarms(0.5) < 0.01
+    assert alarms(0.57) > 0.9

@@ -1,7 +1,5 @@
 """Invariant: README and docs give a measured figure as it was recorded, and no figure beside the record."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -51,14 +49,6 @@ def test_a_page_that_was_edited_differs(changed: str) -> None:
     recorded = {"worker": {"values": {"listens_per_s": 62_035.2}}}
     template = "one worker: <!-- {worker.listens_per_s:,.0f} -->%s<!-- --> a second"
     assert fill(template % changed, recorded) == template % "62,035"
-
-
-def test_rows_that_are_gone_leave_the_table() -> None:
-    page = (
-        "<!-- rows of arms: | {*} | {arms.*.us:.1f} | -->\n\n| | µs |\n| --- | ---: |\n| mix | 1.0 |\n| old | 2.0 |\n"
-    )
-    recorded = {"arms": {"values": {"oracle": {"us": None}, "mix": {"us": 3.0}}}}
-    assert fill(page, recorded).endswith("| --- | ---: |\n| oracle |  |\n| mix | 3.0 |\n")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Invariant: every recommender is measured on the same sessions, and a run can be repeated."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,21 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 import botify.bench.cli
-from botify.bench.online import WINDOW as ONLINE_WINDOW
-from botify.bench.online import Online, experiments_of, table_of
+from botify.bench import micro
 from botify.bench.random_log import lists_for
 from botify.bench.report import CONTROL, Since, draw_drift, drift_figures, drift_table, rows_of, windows_since
 from botify.bench.simulated import Measured, measure
 from botify.bench.yardsticks import ORACLE, SCENE
 from botify.services.cli.main import build_cli
-from botify.services.experiments import load_experiments
+from botify.services.recommender import clusters
 from botify.sim.listeners.changing import SHIFT_PERIOD_MS
-from botify.sim.loop import RunResult
 from botify.sim.loop.kafka import tracks_of
 from botify.sim.options import RunOptions
 from botify.sim.world.config import WorldConfig
@@ -52,12 +47,6 @@ def test_all_are_measured_on_the_same_sessions(runs: dict[str, list[Measured]]) 
         assert run.users.tolist() == runs[CONTROL][0].users.tolist()
         assert len(run.times) == 150
         assert (run.times <= run.tracks).all()
-
-
-def test_a_run_can_be_repeated(runs: dict[str, list[Measured]]) -> None:
-    again = measured("mix")
-    assert again.times.tolist() == runs["mix"][0].times.tolist()
-    assert again.ended_ms.tolist() == runs["mix"][0].ended_ms.tolist()
 
 
 def test_nobody_is_above_the_oracle_and_what_never_repeats_does_not(runs: dict[str, list[Measured]]) -> None:
@@ -99,48 +88,6 @@ def test_windows_since_a_shift_end_at_it() -> None:
     assert isinstance(found[0], Since)
 
 
-def test_online_windows_compare_listeners() -> None:
-    n = 2 * ONLINE_WINDOW + 5
-    users = np.arange(n) % 5_000
-    arm = users % 3
-    frame = pd.DataFrame({"user": users, "recommender": np.array(["random", "mix", "fism"])[arm], "time": 1.0 + arm})
-    online = Online(RunResult(), "random", ["mix", "fism"], frame)
-    assert [(window.first, window.last, window.name) for window in online.windows()] == [
-        (1, 10_000, "mix"),
-        (1, 10_000, "fism"),
-        (10_001, 20_000, "mix"),
-        (10_001, 20_000, "fism"),
-        (6, 20_005, "mix"),
-        (6, 20_005, "fism"),
-    ]
-    assert [window.effect.estimate for window in online.last()] == [100, 200]
-    figures = online.figures()
-    assert list(figures) == ["1–10,000", "10,001–20,000", "6–20,005"]
-    assert {name: row["effect"] for name, row in figures["6–20,005"].items()} == {"mix": 100, "fism": 200}
-    assert "regret_percent" not in figures["6–20,005"]["mix"]
-    known = replace(online, yardsticks={ORACLE: 4.0, SCENE: 3.0})
-    gap = known.last()[0].gap
-    assert gap is not None
-    assert (gap.regret_percent, *gap.closed) == pytest.approx((50, 50, 50, 50))
-    assert known.figures()["6–20,005"]["mix"]["closed_percent"] == pytest.approx(50)
-    assert table_of(known.last(), "title", "random").row_count == 2
-    totals = known.totals()
-    assert (totals["sessions"], totals["last_sessions"], totals[ORACLE]) == (n, 20_000, 4.0)
-    assert totals["first"] == known.figures()["1–10,000"]
-    assert totals["last"] == known.figures()["6–20,005"]
-
-
-def test_online_listeners_are_split_by_shares(tmp_path: Path) -> None:
-    file = tmp_path / "experiments.toml"
-    file.write_text(experiments_of("random", ["mix", "fism"]), encoding="utf-8")
-    (experiment,) = load_experiments(file).experiments
-    assert {arm.name: (arm.recommender, share) for arm, share in experiment.shares().items()} == {
-        "random": ("random", pytest.approx(1 / 9)),
-        "mix": ("mix", pytest.approx(4 / 9)),
-        "fism": ("fism", pytest.approx(4 / 9)),
-    }
-
-
 @pytest.mark.parametrize("kind", ["settings", "name", "directory"])
 def test_the_command_records_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
@@ -166,3 +113,12 @@ def test_a_recommender_that_is_none_is_named() -> None:
     assert str(run.exception).startswith("unknown recommender 'sticky'; choose from random, ")
     online = CliRunner().invoke(build_cli("bench"), ["bench", ORACLE, "--online"])
     assert str(online.exception).startswith("unknown recommender 'oracle'; choose from random, ")
+
+
+def test_more_clusters_find_more_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "MOST_CLUSTERS", 40)
+    monkeypatch.setattr(micro, "OWN", 1.0)
+    found = micro.measure_retrieval(tracks=8_400, sessions=20, seconds=0.1)
+    assert found["recall_of_four_cells"] < found["recall"]
+    assert found["request_us"] > 0
+    assert found["p99_ms"] > 0

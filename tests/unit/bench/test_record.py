@@ -1,9 +1,6 @@
 """What the pages quote of the quality of recommenders can be recorded again, and says how it was made."""
 
-from __future__ import annotations
-
 import re
-import runpy
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,7 +9,6 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from botify.bench import record as record_program
 from botify.bench.cli import measurable
 from botify.bench.figures import FigureError, pages
 from botify.bench.record import COMMANDS, command_of, evaluate_command_of, quality, values_of
@@ -52,16 +48,6 @@ def test_the_commands_exist(group: str) -> None:
     command = get_command(cli).commands[name]  # type: ignore[attr-defined]
     given, _, _ = command.make_parser(command.context_class(command)).parse_args(list(options))
     assert {*(given.get("recommenders") or "mix").split(","), given.get("recommender", "mix")} <= set(measurable())
-
-
-@pytest.mark.parametrize(("argument", "words"), [("--help", "quality_online_1, "), ("mine", "error: unknown group")])
-def test_a_newcomer_gets_no_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, words: str
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["record", "quality", argument])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(record_program.__file__, run_name="__main__")
-    assert words in " ".join(f"{capsys.readouterr().out} {ended.value.code}".split())
 
 
 def test_a_failure_does_not_keep_the_others_from_running(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,10 @@
 """Invariant: a service's size is arithmetic on costs, machines are used to a half, and limits come in their order."""
 
-from __future__ import annotations
-
 import pytest
 
-from botify.bench.sizing import GIB, MACHINE, Costs, Need, Service, limits_of, needs_of, partitions_of, sizes_of
+from botify.bench.scale import rows_of
+from botify.bench.sizing import GIB, Costs, Service, limits_of, needs_of, sizes_of
+from botify.bench.worker import Drained
 
 COSTS = Costs(
     cpu_us={"gateway": 200.0, "recommender": 50.0, "worker": 20.0, "kafka": 40.0, "valkey": 10.0},
@@ -19,12 +19,6 @@ COSTS = Costs(
     model_tracks={"small": 10_000.0, "large": 1e6},
 )
 SERVICE = Service(users=1e6, tracks=100_000, listens_per_s=100_000)
-
-
-def test_partitions_are_a_power_of_two_that_is_enough() -> None:
-    assert partitions_of(COSTS, SERVICE) == 128
-    assert partitions_of(COSTS, SERVICE._replace(listens_per_s=1_024_000)) == 1_024
-    assert partitions_of(COSTS, SERVICE._replace(listens_per_s=10)) == 1
 
 
 def test_what_each_role_needs_is_as_computed_by_hand() -> None:
@@ -45,24 +39,6 @@ def test_what_each_role_needs_is_as_computed_by_hand() -> None:
     assert needs["redis"].memory_bytes == 1e6 * 2_000 + 128 * 100_000 * 100
     assert needs["kafka"].network_bits_per_s == pytest.approx(100_000 * 500 * 3 * 8)
     assert needs["redis"].network_bits_per_s == pytest.approx(100_000 * 1_000 * 8)
-
-
-def test_a_worker_remembers_a_bounded_number_of_listeners_of_a_partition() -> None:
-    many = needs_of(COSTS, SERVICE._replace(users=1e9))["worker"].memory_bytes
-    assert many == 4 * 100_000 * 150 + 128 * 60_000 * 3_072 + 128 * 100_000 * 25
-
-
-@pytest.mark.parametrize(
-    ("need", "machines", "driver"),
-    [
-        (Need(processes=8, cores=8.1), 2, "CPU"),
-        (Need(processes=1, cores=1.0, memory_bytes=33 * GIB), 2, "memory"),
-        (Need(processes=0, cores=1.0, network_bits_per_s=16e9), 4, "network"),
-    ],
-)
-def test_the_scarcest_resource_decides_about_machines(need: Need, machines: int, driver: str) -> None:
-    row = need.row(MACHINE)
-    assert (row["machines"], row["driver"]) == (machines, driver)
 
 
 def test_limits_are_shares_with_the_most_exceeded_one_first() -> None:
@@ -103,3 +79,14 @@ def test_sizes_come_from_recorded_figures() -> None:
     assert (total["partitions"], total["cores"]) == (128, pytest.approx(37.0))
     assert total["disk_tb_a_day"] == pytest.approx(100_000 * 500 * 3 * 86_400 / 1e12)
     assert total["tracks_gib"] == pytest.approx(128 * 100_000 * 100 / 2**30)
+
+
+def test_the_table_compares_only_what_the_model_was_not_calibrated_with() -> None:
+    cpu_us = {"worker": 3.0, "kafka": 1.0, "valkey": 2.0, "all": 6.0}
+    rates = {(1, 1): 100_000.0, (1, 2): 150_000.0, (1, 4): 160_000.0, (2, 1): 80_000.0, (2, 2): 190_000.0}
+    rates |= {(4, 1): 100_000.0, (4, 2): 190_000.0, (2, 4): 230_000.0, (4, 4): 230_000.0}
+    rows = rows_of({of: Drained(rate, cpu_us, []) for of, rate in rates.items()})
+    assert [name for name, row in rows.items() if row["predicted"] is None] == ["1 × 1", "1 × 2", "1 × 4", "4 × 4"]
+    assert rows["2 × 1"]["error_percent"] == pytest.approx(25.0)
+    assert rows["2 × 1"]["cores"] == pytest.approx(0.48)
+    assert rows["2 × 4"]["bound"] == "cores"

@@ -1,7 +1,5 @@
 """Invariant: a yardstick knows exactly what it is said to know."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The clients against the gateway's own application, and their retries."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable

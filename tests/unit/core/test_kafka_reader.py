@@ -1,7 +1,5 @@
 """Every record is read once and in order, whatever ends are asked for and whatever errors come between."""
 
-from __future__ import annotations
-
 from itertools import zip_longest
 from typing import Any
 from unittest import mock

@@ -1,7 +1,5 @@
 """Invariant: the loops are compiled, or read from a cache, wherever the installation can be written to."""
 
-from __future__ import annotations
-
 import os
 import stat
 import subprocess

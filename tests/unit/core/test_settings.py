@@ -1,13 +1,11 @@
-from __future__ import annotations
-
 import json
 import os
-from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 
 from botify.core.errors import SettingsError
+from botify.core.kafka.security import read_kafka_security, ssl_context
 from botify.core.settings import STACK_FILE, Settings, find_home, remember
 
 
@@ -32,22 +30,17 @@ def test_what_a_child_process_reads_is_the_same(tmp_path: Path) -> None:
     assert Settings.from_env(settings.to_env()) == settings
 
 
-@pytest.mark.parametrize("variable", ["BOTIFY_PARTITIONS", "BOTIFY_REPLICATION_FACTOR"])
-@pytest.mark.parametrize("value", ["0", "-1", "many", "2.5"])
-def test_a_bad_number_names_its_variable(variable: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=f"{variable}: '{value}' is not a whole number of 1 or more"):
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        *(("BOTIFY_PARTITIONS", value, "is not a whole number of 1 or more") for value in ("0", "-1", "many", "2.5")),
+        *(("BOTIFY_METRICS_PORT", value, "is not a port") for value in ("-1", "65536", "http")),
+        ("BOTIFY_LOG_FORMAT", "xml", "is neither text nor json"),
+    ],
+)
+def test_a_bad_value_names_its_variable(variable: str, value: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=f"{variable}: '{value}' {reason}"):
         Settings.from_env({variable: value})
-
-
-@pytest.mark.parametrize("value", ["-1", "65536", "http"])
-def test_a_bad_port_names_its_variable(value: str) -> None:
-    with pytest.raises(SettingsError, match=f"BOTIFY_METRICS_PORT: '{value}' is not a port"):
-        Settings.from_env({"BOTIFY_METRICS_PORT": value})
-
-
-def test_a_bad_choice_names_what_there_is() -> None:
-    with pytest.raises(SettingsError, match="BOTIFY_LOG_FORMAT: 'xml' is neither text nor json"):
-        Settings.from_env({"BOTIFY_LOG_FORMAT": "xml"})
 
 
 def test_a_bad_address_names_its_variable_but_not_its_value() -> None:
@@ -109,20 +102,6 @@ def test_a_broken_stack_file_says_what_to_do(tmp_path: Path) -> None:
         Settings.from_env({"BOTIFY_HOME": str(tmp_path)})
 
 
-def test_a_wrong_value_in_the_stack_file_is_refused_too(tmp_path: Path) -> None:
-    (tmp_path / STACK_FILE).write_text(json.dumps({"settings": {"metrics_port": 70_000}}))
-    with pytest.raises(SettingsError, match="BOTIFY_METRICS_PORT: 70000 is not a port"):
-        Settings.from_env({"BOTIFY_HOME": str(tmp_path)})
-
-
-def test_nobody_changes_settings() -> None:
-    settings = Settings()
-    with pytest.raises(FrozenInstanceError):
-        settings.partitions = 3  # type: ignore[misc]
-    assert settings.with_(partitions=3).partitions == 3
-    assert settings.partitions == 8
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, three levels below a user's home directory, which is below another `.botify`."""
@@ -163,3 +142,55 @@ def test_what_is_remembered_is_found_below_and_a_variable_wins_even_an_empty_one
     assert Settings.from_env(numbered.to_env()) == numbered  # a child takes nothing that its parent did not have
     remember(tmp_path / ".botify", dataset=None)
     assert Settings.from_env(environ) == numbered
+
+
+SASL = {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+    "KAFKA_SASL_USERNAME": "me",
+    "KAFKA_SASL_PASSWORD": "secret",
+}
+
+
+def test_nothing_said_is_plain_text() -> None:
+    assert read_kafka_security({"KAFKA_BOOTSTRAP_SERVERS": "a:1", "KAFKA_SASL_PASSWORD": ""}) == {}
+    assert ssl_context({}) is None
+
+
+def test_variables_become_properties() -> None:
+    properties = read_kafka_security(SASL)
+    assert properties == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": "me",
+        "sasl.password": "secret",
+    }
+    assert ssl_context(properties) is not None
+    assert ssl_context(properties | {"security.protocol": "SASL_PLAINTEXT"}) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "KAFKA_SECURITY_PROTOCOL: 'TLS' is none of PLAINTEXT, SSL"),
+        ({"KAFKA_SASL_MECHANISM": "GSSAPI"}, "KAFKA_SASL_MECHANISM: 'GSSAPI' is none of PLAIN"),
+        ({"KAFKA_SASL_PASSWORD": ""}, "KAFKA_SECURITY_PROTOCOL is SASL_SSL, so KAFKA_SASL_PASSWORD must be set"),
+        ({"KAFKA_SECURITY_PROTOCOL": ""}, "KAFKA_SASL_MECHANISM is set, but KAFKA_SECURITY_PROTOCOL is PLAINTEXT"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SSL"}, "KAFKA_SASL_MECHANISM is set, but KAFKA_SECURITY_PROTOCOL is SSL"),
+        ({"KAFKA_SECURITY": "SSL"}, "KAFKA_SECURITY is not a setting of Botify's.*KAFKA_SECURITY_PROTOCOL"),
+        ({"KAFKA_SSL_CA": "ca.pem"}, "KAFKA_SSL_CA is not a setting of Botify's.*KAFKA_SSL_CA_LOCATION"),
+        ({"KAFKA_SSL_CA_LOCATION": "nowhere.pem"}, "KAFKA_SSL_CA_LOCATION: file nowhere.pem does not exist"),
+        ({"KAFKA_SSL_KEY_LOCATION": __file__}, "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION are set tog"),
+    ],
+)
+def test_a_mistake_names_its_variable_and_no_secret(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        read_kafka_security(SASL | changes)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_holds_no_certificate_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    properties = read_kafka_security(SASL | {"KAFKA_SSL_CA_LOCATION": str(tmp_path / "ca.pem")})
+    with pytest.raises(SettingsError, match=r"KAFKA_SSL_CA_LOCATION=.*ca.pem: TLS cannot be set up"):
+        ssl_context(properties)

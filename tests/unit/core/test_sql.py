@@ -1,7 +1,5 @@
 """Invariant: an engine that is missing is named with the way out, before anything is started."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

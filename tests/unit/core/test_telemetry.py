@@ -1,8 +1,10 @@
 """Invariant: whoever asks learns how the process is, and nobody who asks can hurt it."""
 
-from __future__ import annotations
-
+import json
+import logging
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from botify.core.errors import SettingsError
+from botify.core.logging import JsonFormatter
 from botify.core.settings import Settings
 from botify.core.telemetry import MOST_AT_ONCE, new_registry, observed
 
@@ -58,10 +61,6 @@ def test_a_probe_says_what_is_wrong(url: str, probes: Probes) -> None:
     assert get(f"{url}/healthz") == (503, "it hangs\n")
 
 
-def test_any_other_path_is_unknown(url: str) -> None:
-    assert get(f"{url}/")[0] == 404
-
-
 def test_clients_that_say_nothing_take_no_more_than_their_threads(url: str) -> None:
     host, port = url.removeprefix("http://").split(":")
     silent = [socket.create_connection((host, int(port))) for _ in range(MOST_AT_ONCE + 1)]
@@ -83,11 +82,38 @@ def test_a_taken_port_names_its_variable() -> None:
             raise AssertionError("it was served on a port that is taken")
 
 
-def test_nothing_is_served_without_a_port() -> None:
-    with observed(Settings(), CollectorRegistry()) as served:
-        assert served is None
-
-
 def test_a_new_registry_has_what_any_process_has() -> None:
     names = {family.name for family in new_registry().collect()}
     assert {"process_cpu_seconds", "process_resident_memory_bytes", "python_gc_collections"} <= names
+
+
+PROGRAM = """
+import logging
+from botify.core.logging import configure_logging
+from botify.core.settings import Settings
+configure_logging(Settings(log_format="json"), quiet=["loud"])
+logging.getLogger("loud").info("not heard")
+logging.getLogger("ours").info("claimed %d", 3, extra={"partition": 3, "request_id": "r-1"})
+"""
+
+
+def failed() -> logging.LogRecord:
+    try:
+        json.loads("two\nlines")
+    except ValueError:
+        return logging.LogRecord("a", logging.ERROR, "", 1, "it broke", None, sys.exc_info())
+    raise AssertionError
+
+
+def test_a_program_logs_one_object_a_line() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)  # noqa: S603
+    (line,) = done.stderr.splitlines()
+    said = json.loads(line)
+    said.pop("time")
+    assert said == {"level": "INFO", "logger": "ours", "message": "claimed 3", "partition": 3, "request_id": "r-1"}
+
+
+def test_a_traceback_stays_on_its_line_in_json() -> None:
+    line = JsonFormatter().format(failed())
+    assert "\n" not in line
+    assert "Traceback (most recent call last):\n" in json.loads(line)["exception"]

@@ -1,7 +1,5 @@
 """Invariant: a thread that works beside one that serves rests in proportion, while it works and afterwards."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading
@@ -10,7 +8,7 @@ from typing import Any
 import pytest
 
 from botify.core import throttle as throttling
-from botify.core.throttle import AT_ONCE_S, LEAST_S, NICE, lower_priority, throttle, throttled
+from botify.core.throttle import AT_ONCE_S, NICE, lower_priority, throttle, throttled
 
 
 class Clock:
@@ -21,22 +19,18 @@ class Clock:
         self.rests: list[float] = []
 
     def thread_time(self) -> float:
-        """How long the thread worked."""
         return self.worked_s
 
     def monotonic(self) -> float:
-        """What the time is."""
         return self.now_s
 
     def wait(self, rest_s: float) -> None:
-        """Rest."""
         self.rests.append(rest_s)
         self.now_s += rest_s
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The clock of the module under test."""
     clock = Clock()
     monkeypatch.setattr(throttling, "time", clock)
     return clock
@@ -49,16 +43,6 @@ def test_rests_come_between_pieces_of_work_and_the_last_one_at_the_end(clock: An
             throttle()
     assert clock.rests == pytest.approx([4 * AT_ONCE_S] * 10)
     assert sum(clock.rests) == pytest.approx(4 * clock.worked_s)
-
-
-def test_short_work_rests_only_at_the_end(clock: Any) -> None:
-    with throttled(4.0, most_s=100.0, stopping=clock):
-        clock.worked_s += AT_ONCE_S
-        throttle()
-        clock.worked_s += LEAST_S / 8  # too short a rest
-        throttle()
-        assert clock.rests == []
-    assert clock.rests == pytest.approx([4 * AT_ONCE_S + LEAST_S / 2])
 
 
 def test_rests_have_a_bound(clock: Any) -> None:

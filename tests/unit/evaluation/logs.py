@@ -1,7 +1,5 @@
 """Small logs, and rankers that try to profit from a trap."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -98,12 +96,10 @@ def recall_of(ranker: object, log: Log, terms: Terms, seed: int = 0) -> float:
 
 
 def reported(outcome: Outcome) -> float:
-    """Mean recall in the table."""
     return float(outcome.metrics["recall"][outcome.reported].mean())
 
 
 def planned(log: Log, **terms: object) -> Plan:
-    """Plan of a protocol with defaults."""
     return plan_of(log, Terms(**terms), 0)  # type: ignore[arg-type]
 
 

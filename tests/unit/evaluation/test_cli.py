@@ -1,7 +1,5 @@
 """The command, from a CSV file to table, JSON and pictures."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -20,7 +18,6 @@ app.command()(evaluate)
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory with a dataset of ratings."""
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "120")
     events = random_log().events

@@ -1,14 +1,25 @@
 """A replay changes what carries no meaning, and nothing else."""
 
-from __future__ import annotations
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from botify.evaluation import EvaluationError
-from botify.evaluation.log import Log, is_first
+from botify.evaluation.log import Log
+from botify.evaluation.protocols import Plan, Terms
+from botify.evaluation.run import run
 from botify.schemas.events import Track
-from tests.unit.evaluation.logs import random_log
+from tests.unit.evaluation.logs import (
+    Companions,
+    NextId,
+    Spy,
+    planned,
+    random_log,
+    recall_of,
+    reported,
+    without_permutation,
+)
 
 
 def test_a_replay_renames_items_and_their_tracks_alike() -> None:
@@ -31,11 +42,6 @@ def test_events_of_one_second_of_a_user_are_together_and_in_an_order_of_the_seed
     assert all(log.replayed(seed).ties().tolist() == [0] for seed in range(5))
 
 
-def test_time_stays_in_order() -> None:
-    seconds = random_log().replayed(1).events.times_ms // 1000
-    assert (np.diff(seconds) >= 0).all()
-
-
 def test_without_times_users_are_interleaved_and_each_keeps_its_order() -> None:
     users = np.repeat(np.arange(5), 20)
     log = Log.of("sequences", users, np.tile(np.arange(20), 5))
@@ -54,10 +60,154 @@ def test_sessions_end_by_a_pause_or_after_fifty_listens() -> None:
     assert np.bincount(Log.of("untimed", np.zeros(120, int), np.arange(120)).events.sessions).tolist() == [50, 50, 20]
 
 
-def test_repeats_are_found() -> None:
-    assert is_first(np.array([1, 1, 2]), np.array([5, 5, 5]), 10).tolist() == [True, False, True]
+PROTOCOLS = ("prequential", "leave-last-out", "temporal-split")
 
 
-def test_columns_of_other_lengths_are_refused() -> None:
-    with pytest.raises(EvaluationError, match="must be equal"):
-        Log.of("odd", np.zeros(3, int), np.zeros(2, int))
+def learned_pairs(plan: Plan, ask: int) -> set[tuple[int, int]]:
+    events = plan.log.events
+    until = int(plan.learned[ask])
+    return set(zip(events.users[:until].tolist(), events.items[:until].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_no_target_is_learned_before_it_is_asked_for(protocol: str) -> None:
+    plan = planned(random_log(), protocol=protocol)
+    assert len(plan.targets) > 20
+    for ask, target in zip(plan.asks.tolist(), plan.targets.tolist(), strict=True):
+        assert (int(plan.ask_users[ask]), target) not in learned_pairs(plan, ask)
+
+
+def test_each_event_is_learned_once_and_in_order() -> None:
+    plan, spy = planned(random_log()), Spy()
+    run(spy, plan, Terms())
+    learned = [pair for what, *columns in spy.calls if what == "learn" for pair in zip(*columns, strict=True)]
+    events = plan.log.events
+    assert learned == list(zip(events.users.tolist(), events.items.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("micro_batch", [1, 4, 64])
+def test_a_user_is_once_in_a_micro_batch_unless_tied(micro_batch: int) -> None:
+    plan = planned(random_log(), micro_batch=micro_batch)
+    events, ties = plan.log.events, 0
+    for begin, end in zip(plan.batches[:-1].tolist(), plan.batches[1:].tolist(), strict=True):
+        seconds: dict[int, set[int]] = {}
+        for user, time_ms in zip(events.users[begin:end].tolist(), events.times_ms[begin:end].tolist(), strict=True):
+            seconds.setdefault(user, set()).add(time_ms // 1000)
+        assert all(len(of_user) == 1 for of_user in seconds.values())
+        assert end - begin <= micro_batch or len(seconds) == 1
+        ties += end - begin - len(seconds)
+    assert ties > 5  # the log has some
+
+
+@pytest.mark.parametrize("block", [1, 50, 10_000])
+def test_a_block_is_predicted_from_what_came_before_it(block: int) -> None:
+    plan = planned(random_log(), block=block)
+    bounds, events = plan.batches.tolist(), plan.log.events
+    ties = set(plan.log.ties().tolist())
+    assert all(begin in ties for begin in bounds[:-1])
+    sizes = np.diff(bounds)
+    assert (sizes[:-1] >= block).all()
+    assert (sizes < block + 20).all() or block > events.size
+    assert set(plan.learned.tolist()) <= set(bounds)
+    targets = {(int(plan.ask_users[ask]), item) for ask, item in zip(plan.asks, plan.targets.tolist(), strict=True)}
+    single = planned(random_log())
+    pairs = zip(single.ask_users[single.asks].tolist(), single.targets.tolist(), strict=True)
+    assert targets == set(pairs), "the same is asked for, whatever is learned by then"
+
+
+def test_tied_events_are_all_asked_for_before_any_is_learned() -> None:
+    users, times = np.zeros(6, dtype=int), np.array([0, 0, 0, 5, 5, 9]) * 1000
+    plan, spy = planned(Log.of("ties", users, np.arange(6), times_ms=times)), Spy()
+    run(spy, plan, Terms())
+    assert [what for what, *_ in spy.calls] == ["rank", "learn"] * 3
+    assert [len(one[1]) for one in spy.calls if one[0] == "learn"] == [3, 2, 1]
+    assert Counter(plan.asks.tolist()) == {0: 3, 1: 2, 2: 1}
+    assert sorted(plan.histories.tolist()) == [0, 0, 0, 3, 3, 5]
+
+
+def test_figures_are_those_of_the_second_half_and_validation_never_sees_it() -> None:
+    log = random_log()
+    plan, before = planned(log), planned(log, validation=True)
+    assert plan.positions[plan.reported].min() >= 0.49
+    assert plan.positions[~plan.reported].max() < 0.51
+    half = plan.log.events.times_ms[plan.log.events.size // 2]
+    assert before.log.events.times_ms.max() // 1000 < half // 1000
+
+
+def test_the_last_item_is_held_out_and_the_second_last_for_validation() -> None:
+    log = Log.of("sequences", np.repeat(np.arange(4), 5), np.tile(np.arange(5), 4))
+    test, validation = planned(log, protocol="leave-last-out"), planned(log, protocol="leave-last-out", validation=True)
+    new = np.random.default_rng(0).permutation(5)
+    assert set(test.targets.tolist()) == {int(new[4])}
+    assert set(validation.targets.tolist()) == {int(new[3])}
+    assert new[4] not in validation.log.events.items
+
+
+def test_only_positive_new_items_are_right_unless_repeats_are() -> None:
+    users, items = np.zeros(6, dtype=int), np.array([0, 1, 0, 2, 3, 2])
+    fractions = np.array([1, 1, 1, 0.2, 1, 1], dtype=np.float32)
+    log = Log.of("plays", users, items, fractions=fractions, times_ms=np.arange(6) * 1000)
+    assert len(planned(log).targets) == 3
+    assert len(planned(log, repeats=True).targets) == 5
+    assert len(planned(log, positive=0.0).targets) == 4
+
+
+def test_validation_by_a_temporal_split_never_sees_what_comes_after_the_moment() -> None:
+    log = random_log()
+    plan, before = planned(log, protocol="temporal-split"), planned(log, protocol="temporal-split", validation=True)
+    past = plan.log.events.times_ms.max()
+    assert before.ask_times_ms.max() <= past
+    assert before.log.events.times_ms.max() < past
+
+
+def test_a_log_without_times_has_no_temporal_split() -> None:
+    with pytest.raises(EvaluationError, match="no times"):
+        planned(random_log(timed=False), protocol="temporal-split")
+
+
+def test_an_unknown_protocol_is_named() -> None:
+    with pytest.raises(EvaluationError, match="'shuffled' is none of prequential"):
+        planned(random_log(), protocol="shuffled")
+
+
+def test_the_last_event_of_a_user_ends_its_session_where_the_log_ends() -> None:
+    events = planned(random_log(), protocol="leave-last-out").log.events
+    last = {user: at for at, user in enumerate(events.users.tolist())}
+    assert sorted(last.values()) == np.flatnonzero(events.ended).tolist()
+    assert not planned(random_log()).log.events.ended.any()
+
+
+USERS, LENGTH = 60, 20
+
+
+def test_ids_by_first_appearance_do_not_help() -> None:
+    """Users take turns, and half of what they hear is new to the log: its id is the largest so far + 1."""
+    generator, items, largest = np.random.default_rng(0), [], -1
+    for _ in range(USERS * LENGTH):
+        if largest < 0 or generator.random() < 0.5:
+            largest += 1
+            items.append(largest)
+        else:
+            items.append(int(generator.integers(largest + 1)))
+    users = np.tile(np.arange(USERS), LENGTH)
+    log = Log.of("numbered", users, np.array(items), times_ms=np.arange(len(users)) * 1000)
+    terms = Terms(k=1, micro_batch=1)
+    cheat = run(NextId(log.items), without_permutation(log, terms), terms)
+    assert reported(cheat) > 0.4  # the trap is real
+    assert recall_of(NextId(log.items), log, terms) < 0.01
+
+
+def test_scoring_ties_one_after_another_would_flatter() -> None:
+    """A second of a user holds one block of four items: who has heard one of them knows the others."""
+    generator = np.random.default_rng(1)
+    blocks = np.concatenate([generator.permutation(10) for _ in range(USERS)])
+    users = np.repeat(np.repeat(np.arange(USERS), 10), 4)
+    items = np.repeat(blocks * 4, 4) + np.tile(np.arange(4), len(blocks))
+    order = np.arange(len(users))
+    tied = Log.of("tied", users, items, times_ms=order // 4 * 1000)
+    one_by_one = Log.of("one by one", users, items, times_ms=order * 1000)
+    # the ranker finds blocks by number, so items keep theirs
+    sequential = run(Companions(), without_permutation(one_by_one, Terms()), Terms())
+    together = run(Companions(), without_permutation(tied, Terms()), Terms())
+    assert reported(sequential) > 0.7
+    assert reported(together) == 0.0

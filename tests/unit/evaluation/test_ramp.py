@@ -1,7 +1,5 @@
 """What a ramp reads: the listens that workers have accepted, wherever they lie, and the steps of other ramps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,17 +34,6 @@ class Record:
 
 
 class Cluster:
-    """Topics, dead letters, checkpoints and steps.
-
-    Attributes
-    ----------
-    topics : dict of name to dict of partition to list of user
-    dead : dict of name to dict of partition to set of offset
-    folded : dict of partition to offset
-    live : Settings
-    steps : dict of experiment to RampStep
-    """
-
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.topics: dict[str, dict[int, list[int]]] = {"botify.listens": {0: [10, 11, 12], 1: [20]}}
@@ -160,18 +147,6 @@ def test_listens_are_followed_to_another_topic(cluster: Cluster) -> None:
     cluster.live, cluster.folded = Settings(partitions=4, layout="4"), {0: 2, 1: 2, 2: 1, 3: 1}
     ramp.step()
     assert users(ramp) == [10, 11, 12, 13, 20, 21]
-
-
-def test_the_steps_of_another_ramp_are_seen_and_not_undone(cluster: Cluster) -> None:
-    one, other = ramp_of(cluster), ramp_of(cluster)
-    begun = one.step()
-    assert begun is not None
-    assert other.step() == other.last == begun
-    back = begun._replace(share=1.0, arm="C", reason="worse")
-    cluster.steps["A"] = back
-    assert one.step() == one.last == back
-    assert one.step() is None
-    assert cluster.steps["A"] == back
 
 
 def test_a_step_that_came_too_late_is_given_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,20 +1,25 @@
 """Lists are looked up once, and none that breaks the rules is."""
 
-from __future__ import annotations
+import io
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+from rich.console import Console
 
 from botify.evaluation import EvaluationError
+from botify.evaluation.evaluate import Job, evaluate_all
+from botify.evaluation.figures import Clustered, Difference, Row, UserSums, paired_bootstrap, rows_of
 from botify.evaluation.log import Events, Ints
 from botify.evaluation.protocols import Terms
-from botify.evaluation.run import run
-from tests.unit.evaluation.logs import planned, random_log
+from botify.evaluation.rankers.peers import MOST_ITEMS
+from botify.evaluation.run import METRICS, Outcome, run
+from botify.evaluation.table import render
+from tests.unit.evaluation.logs import Companions, Spy, planned, random_log
 
 
 class Fixed:
-    """Answers everybody with the same list."""
-
     note = ""
 
     def __init__(self, items: list[int]) -> None:
@@ -49,11 +54,104 @@ def test_lists_that_break_the_rules_are_refused(items: list[int], message: str) 
         run(Fixed(items), plan, Terms(k=3))
 
 
-def test_heard_items_may_be_recommended_where_repeats_count() -> None:
-    run(Fixed([0, 1, 2]), planned(random_log(), k=3, repeats=True), Terms(k=3, repeats=True))
+def test_a_peer_that_cannot_be_trained_stops_no_other_and_progress_is_told() -> None:
+    log = random_log()
+    too_large = replace(log, tracks=(), items=MOST_ITEMS + 1)
+    told: list[float] = []
+    jobs = [Job("ease", too_large, Terms(), range(1)), Job("toppop", log, Terms(), range(2))]
+    found = dict(evaluate_all(jobs, processes=1, tell=told.append))
+    assert f"{MOST_ITEMS + 1:,} items are more than {MOST_ITEMS:,}" in found["ease"]
+    assert [outcome.reported.any() for outcome in found["toppop"]] == [True, True]  # type: ignore[union-attr]
+    assert told == sorted(told)
+    assert told[-1] == len(jobs)
 
 
-def test_a_ranker_without_answers_has_no_novelty_and_no_recall() -> None:
-    outcome = run(Fixed([-1, -1]), planned(random_log(), k=2), Terms(k=2))
-    assert outcome.metrics["recall"].sum() == 0
-    assert np.isnan(outcome.figures["novelty_bits"])
+def test_a_peer_is_stopped_at_its_time_limit() -> None:
+    jobs = [Job(name, random_log(), Terms(), range(1)) for name in ("ease", "toppop")]
+    found = dict(evaluate_all(jobs, processes=2, limit_s=0.0))
+    assert found["ease"] == "took more than 0 minutes"
+    assert not isinstance(found["toppop"], str)  # only peers have a limit
+
+
+def outcome_of(users: np.ndarray, recall: np.ndarray) -> Outcome:
+    n = len(users)
+    metrics = {name: recall.astype(np.float32) for name in ("recall", "NDCG", "MRR")}
+    return Outcome(users, np.linspace(0, 0.99, n), np.arange(n), np.ones(n, bool), metrics, {"coverage": 0.5}, "")
+
+
+def test_copies_of_a_users_events_do_not_make_the_error_smaller() -> None:
+    generator = np.random.default_rng(0)
+    users, recall = np.arange(200), generator.integers(0, 2, 200)
+    once = UserSums.of([outcome_of(users, recall)], 200).clustered("recall")
+    often = UserSums.of([outcome_of(np.repeat(users, 9), np.repeat(recall, 9))], 200).clustered("recall")
+    assert often == pytest.approx(once)
+    assert once.error == pytest.approx(recall.std(ddof=1) / np.sqrt(200))
+
+
+def test_the_paired_interval_is_narrower_than_the_difference_of_two_errors() -> None:
+    generator = np.random.default_rng(1)
+    users, base = np.arange(500), generator.integers(0, 2, 500)
+    better = np.where(generator.random(500) < 0.1, 1, base)
+    one, other = (UserSums.of([outcome_of(users, values)], 500) for values in (better, base))
+    value, lower, upper = paired_bootstrap(one, other, "recall")
+    assert lower < value < upper
+    assert lower > 0
+    assert value == pytest.approx((better - base).mean())
+    assert upper - lower < 2 * one.clustered("recall").error
+
+
+def test_the_interval_covers_the_truth() -> None:
+    generator, covered = np.random.default_rng(2), 0
+    users = np.repeat(np.arange(80), 4)
+    for _ in range(200):
+        gains = np.repeat(generator.normal(0.1, 1, 80), 4) + generator.normal(0, 0.5, 320)
+        one, other = (UserSums.of([outcome_of(users, values)], 80) for values in (gains, np.zeros(320)))
+        _, lower, upper = paired_bootstrap(one, other, "recall", resamples=200)
+        covered += lower <= 0.1 <= upper
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_a_row_has_its_curves_and_the_baseline_no_difference() -> None:
+    plan = planned(random_log())
+    outcomes = {"spy": [run(Spy(), plan, Terms())], "companions": [run(Companions(), plan, Terms())]}
+    spy, companions = rows_of(outcomes, "spy", 30)
+    assert spy.differences == {}
+    assert companions.differences["recall"].value == pytest.approx(companions.metrics["recall"].mean)
+    assert companions.by_position["count"].sum() == len(plan.targets)
+    assert companions.by_history["count"].sum() == plan.reported.sum()
+    assert list(companions.by_position.index) == sorted(companions.by_position.index)
+
+
+LONG = "a_recommender_of_your_own_with_a_long_name"
+
+
+def row(name: str, difference: Difference | None) -> Row:
+    figures = {
+        "coverage": 1.0, "novelty_bits": 10.8, "popularity_percentile": 99.0,
+        "learn_us": 12_345.0, "serve_us": 23_456.0, "memory_mb": 1_234.0,
+    }  # fmt: skip
+    metrics = {metric: Clustered(0.1234, 0.0123) for metric in METRICS}
+    differences = dict.fromkeys(METRICS[:2], difference) if difference else {}
+    return Row(name, "", metrics, {}, figures, differences, pd.DataFrame(), pd.DataFrame())
+
+
+@pytest.mark.parametrize(("name", "baseline"), [(LONG, "toppop"), ("toppop", LONG), (LONG, LONG[2:])])
+def test_eighty_columns_hold_names_of_any_length(name: str, baseline: str) -> None:
+    rows = [row(baseline, None), row(name, Difference(-0.1234, -0.2345, -0.1111))]
+    quality, rest = (lines_at_80(table) for table in render(rows, "title", baseline, [], 1000))
+    for lines in (quality, rest):
+        assert max(map(len, lines)) <= 80
+        assert "-0.1234 [-0.2345, -0.1111]" in "\n".join(lines)
+        folded = "".join(line.split(" ", 2)[1] for line in lines if line.startswith(" ") and line.strip())
+        assert name in folded
+        assert baseline in folded
+    assert sum("0.1234 0.0123  0.1234 0.0123  0.1234" in line.replace("    ", "  ") for line in quality) == 2
+    assert sum("100%  10.8    99  12,345  23,456  1,234" in line for line in rest) == 2
+
+
+def lines_at_80(table: object) -> list[str]:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(table)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    return text.splitlines()

@@ -1,7 +1,5 @@
 """The examples that need no server do what they promise."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

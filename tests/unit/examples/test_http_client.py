@@ -1,7 +1,5 @@
 """The listener over HTTP, against a gateway without servers."""
 
-from __future__ import annotations
-
 import asyncio
 
 import httpx

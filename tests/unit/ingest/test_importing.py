@@ -1,7 +1,10 @@
 """Invariant: a dataset is a function of the source's rows alone, and no row disappears without a reason."""
 
-from __future__ import annotations
-
+import hashlib
+import os
+import signal
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,9 @@ from botify.ingest.columns import convert
 from botify.ingest.formats.generic import read_csv
 from botify.ingest.importing import Request, import_dataset, parse_map
 from botify.ingest.inputs import Source
-from botify.ingest.model import PLAY, SKIP, DatasetError
-from botify.ingest.reading import Dataset, dataset_names, open_dataset
+from botify.ingest.model import PLAY, SESSION_GAP_MS, SKIP, DatasetError
+from botify.ingest.reading import Dataset, dataset_directory, dataset_names, open_dataset
+from botify.ingest.sorting import Tally
 
 MAPPED = {"user": "uid", "item": "track", "time": "ts", "played": "share"}
 
@@ -235,3 +239,94 @@ def test_a_dataset_that_is_not_there_is_refused_with_those_that_are(tmp_path: Pa
     import_csv(tmp_path, "uid,track,ts,share\na,x,1,1\n")
     with pytest.raises(DatasetError, match=r"dataset 'e' is not in .* \(there: d\)"):
         open_dataset(tmp_path, "e")
+
+
+listens = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8).map(lambda k: k * SESSION_GAP_MS // 3)), min_size=1)
+
+
+@given(listens=listens.map(lambda found: sorted(found, key=lambda one: one[1])), size=st.integers(1, 60))
+def test_sessions_end_after_the_gap(listens: list[tuple[int, int]], size: int) -> None:
+    tally, last, sessions, ties = Tally(4, has_time=True), {}, [], 0
+    for position, (user, time_ms) in enumerate(listens):
+        before, session = last.get(user, (None, position))
+        ties += before == time_ms
+        begins = before is None or time_ms - before > SESSION_GAP_MS
+        last[user] = time_ms, position if begins else session
+        sessions.append(last[user][1])
+    users, times_ms = np.array(listens).T
+    found = [
+        tally.pass_events(users[at : at + size], times_ms[at : at + size], None, users[at : at + size]).tolist()
+        for at in range(0, len(listens), size)
+    ]
+    assert [session for batch in found for session in batch] == sessions
+    assert (tally.ties, tally.events) == (ties, len(listens))
+    assert (tally.start_ms, tally.end_ms) == (listens[0][1], listens[-1][1])
+
+
+COLUMNS = {"user": "u", "item": "i", "time": "t"}
+STEPS = ("reading", "numbering", "sorting", "syncing")
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from botify.ingest import importing
+from botify.ingest.importing import Request, import_dataset
+
+home, path, step = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+def progress(what, done, total):
+    if what == step and (what != "reading" or done > total // 2):
+        os.kill(os.getpid(), signal.SIGKILL)
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if step == "syncing":
+    importing._put_in_place = die
+request = Request("csv", path, {"user": "u", "item": "i", "time": "t"})
+import_dataset(home, "d", request, progress=progress, block_bytes=4096)
+"""
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log.csv"
+    rows = (f"u{n * 7 % 83},i{n * n % 311},{n * 37 % 1009}\n" for n in range(3000))
+    path.write_text("u,i,t\n" + "".join(rows) + "bad\n")
+    return path
+
+
+def hashes(home: Path) -> dict[str, str]:
+    files = dataset_directory(home, "d").iterdir()
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_killed_import_is_resumed_to_the_same_bytes(step: str, log: Path, tmp_path: Path) -> None:
+    import_dataset(tmp_path / "whole", "d", Request("csv", str(log), COLUMNS))
+    home = tmp_path / "killed"
+    arguments = [sys.executable, "-c", PROGRAM, str(home), str(log), step]
+    killed = subprocess.run(arguments, env={**os.environ, "PYTHONPATH": os.getcwd()}, check=False)  # noqa: S603, PTH109
+    assert killed.returncode == -signal.SIGKILL
+    assert dataset_names(home) == []
+    told: list[str] = []
+    import_dataset(home, "d", Request("csv", str(log), COLUMNS), progress=lambda what, *_: told.append(what))
+    assert hashes(home) == hashes(tmp_path / "whole")
+    assert ("reading" in told) == (step == "reading")  # what was done is not done again
+    assert sorted(path.name for path in (home / "datasets").iterdir()) == [".d.importing.lock", "d"]
+
+
+def test_what_was_staged_of_another_file_is_not_used(log: Path, tmp_path: Path) -> None:
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "sorting":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_dataset(tmp_path, "d", Request("csv", str(log), COLUMNS), progress=stop)
+    log.write_text("u,i,t\na,x,1\n")
+    assert import_dataset(tmp_path, "d", Request("csv", str(log), COLUMNS)).card.events == 1
+
+
+def test_a_dataset_has_one_importer(log: Path, tmp_path: Path) -> None:
+    def again(what: str, done: int, total: int) -> None:
+        with pytest.raises(DatasetError, match="another import writes dataset 'd'"):
+            import_dataset(tmp_path, "d", Request("csv", str(log), COLUMNS))
+
+    import_dataset(tmp_path, "d", Request("csv", str(log), COLUMNS), progress=again)

@@ -1,10 +1,10 @@
 """Invariant: listens read together are what each would be by itself, errors included, whatever the bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
+import mmh3
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +14,7 @@ from botify.schemas import codec as codec_module
 from botify.schemas.codec import HEADER_BYTES, Codec, load
 from botify.schemas.columns import MAX_ENTRIES, ColumnReader
 from botify.schemas.events import Listen, Track
+from botify.schemas.listen_kernels import first_rows, hash_of
 from tests.unit.strategies import EVENTS
 
 CODEC = Codec()
@@ -26,7 +27,6 @@ listens = EVENTS[Listen]
 
 @pytest.fixture(autouse=True)
 def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read even one listen in columns."""
     monkeypatch.setattr(codec_module, "TOGETHER", 0)
 
 
@@ -109,10 +109,6 @@ def test_a_map_whose_block_says_its_size() -> None:
     assert_equal([sized, empty])
 
 
-def test_none_at_all() -> None:
-    assert CODEC.decode_many([], Listen) == []
-
-
 def test_what_a_service_writes_is_read_in_columns() -> None:
     plain = LISTEN._replace(recommender=None, treatments={}, propensity=None, latency_ms=None, policy=None)
     many = LISTEN._replace(treatments={f"E{n}": "T1" for n in range(MAX_ENTRIES)})
@@ -120,18 +116,31 @@ def test_what_a_service_writes_is_read_in_columns() -> None:
     assert read_by_columns(values) == len(values)
 
 
-def test_what_is_seldom_is_left_to_fastavro() -> None:
-    seldom = (
-        LISTEN._replace(session_id="größe"),
-        LISTEN._replace(treatments={"X": "größe"}),
-        LISTEN._replace(user=2**62),
-        LISTEN._replace(treatments={f"E{n}": "T1" for n in range(MAX_ENTRIES + 1)}),
-    )
-    values = [CODEC.encode(event) for event in seldom]
-    assert read_by_columns(values) == 0
-    assert CODEC.decode_many(values, Listen) == list(seldom)
-
-
 def test_a_schema_with_another_type_is_refused() -> None:
     with pytest.raises(NotImplementedError, match="enum"):
         ColumnReader(HEADER, {"fields": [{"name": "x", "type": {"type": "enum", "symbols": ["a"]}}]})
+
+
+CAUSES = st.none() | st.sampled_from(["", "mix", "mi", "x"])
+
+
+@pytest.mark.parametrize("size", range(1, 70))
+def test_ids_of_any_length_have_the_hash_of_mmh3(size: int) -> None:
+    id_ = bytes((size * 37 + at * 101) % 256 for at in range(size))
+    raw = np.frombuffer(b"before" + id_ + b"after", np.uint8)
+    assert int(hash_of(raw, 6, 6 + size)) == int.from_bytes(mmh3.hash_bytes(id_)[:8], "little")
+
+
+@settings(deadline=None)  # the first example compiles
+@given(st.lists(st.tuples(CAUSES, CAUSES, st.booleans()), max_size=40))
+def test_rows_of_one_cause_have_the_first_of_them(rows: list[tuple[str | None, str | None, bool]]) -> None:
+    raw, places = b"", np.zeros((2, len(rows), 2), dtype=np.int64)
+    for at, row in enumerate(rows):
+        for which, text in enumerate(row[:2]):
+            places[which, at] = len(raw), -1 if text is None else len(text)
+            raw += (text or "").encode()
+    good = np.array([row[2] for row in rows], dtype=np.bool_)
+    firsts = np.empty(len(rows), dtype=np.int64)
+    first_rows(np.frombuffer(raw, np.uint8), places[0], places[1], good, firsts)
+    known: dict[tuple[str | None, str | None], int] = {}
+    assert firsts.tolist() == [known.setdefault(row[:2], at) if row[2] else -1 for at, row in enumerate(rows)]

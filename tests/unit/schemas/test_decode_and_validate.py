@@ -1,11 +1,13 @@
 """Records are accepted or rejected with a reason, in order."""
 
-from __future__ import annotations
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from botify.core.errors import DecodeError, IgnoredHeaderError, RejectedMessageError, ValidationError
-from botify.core.kafka.layout import ANY_LEAD_MS
+from botify.core.kafka.layout import ANY_LEAD_MS, COPIED
 from botify.schemas.event_time import LEAD_MS, SIMULATED_TIME, EventTime, Lead
 from botify.schemas.events import Listen
 from botify.schemas.validation import MAX_TIMESTAMP_MS, Intake, Rejected, decode_and_validate
@@ -16,8 +18,6 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 
 class Catalogue:
-    """Tracks that become known at the first refresh."""
-
     def __init__(self, known: set[int], later: set[int]) -> None:
         self.known, self._later = known, later
         self.refreshes = 0
@@ -31,7 +31,6 @@ class Catalogue:
 
 
 def take(intake: Intake, records: list[KafkaRecord], time: EventTime) -> tuple[list[Record], list[Rejected]]:
-    """What is accepted, and what is not."""
     pairs = list(decode_and_validate(records, Listen, intake, event_time=time))
     good = [(one.offset, listen) for one, listen in pairs if isinstance(listen, Listen)]
     return good, [Rejected(one, why) for one, why in pairs if isinstance(why, RejectedMessageError)]
@@ -80,12 +79,6 @@ def test_the_catalogue_is_read_at_most_once_a_run() -> None:
     assert catalogue.refreshes == 2
 
 
-def test_a_catalogue_that_knows_all_tracks_is_not_read() -> None:
-    catalogue = Catalogue({7}, set())
-    catalogue.take([record(0), record(1, raw=b"")], EventTime())
-    assert catalogue.refreshes == 0
-
-
 def test_what_was_dead_lettered_before_stays_out() -> None:
     intake = Intake(CODEC, {7}, lambda: None, {0: {1}, 5: {0}})
     good, rejected = take(intake, [record(0), record(1), record(2)], EventTime())
@@ -120,13 +113,6 @@ def test_a_wrong_clock_is_refused_and_moves_nothing(wrong_ms: int) -> None:
     assert f"timestamp_ms {wrong_ms} " in str(rejected[0].reason)
 
 
-def test_a_listen_may_lead_the_broker_by_the_bound_and_not_the_listens_before_it() -> None:
-    steps = [at(n, NOW_MS + (n + 1) * LEAD_MS) for n in range(3)]
-    good, rejected = Catalogue({7}, set()).take(steps, EventTime())
-    assert [offset for offset, _ in good] == [0]
-    assert [type(letter.reason) for letter in rejected] == [ValidationError] * 2
-
-
 def test_simulated_times_lead_where_the_topic_declares_them_and_nowhere_else() -> None:
     claimed = {"headers": [("x-request-id", b"1"), SIMULATED_TIME]}
     records = [at(0, NOW_MS + DAY_MS, **claimed), at(1, NOW_MS + 10_000 * DAY_MS), at(2, MAX_TIMESTAMP_MS + 1)]
@@ -138,7 +124,6 @@ def test_simulated_times_lead_where_the_topic_declares_them_and_nowhere_else() -
 
 
 def test_the_declaration_is_read_once_more_before_a_listen_is_refused_for_its_time() -> None:
-    """A simulator declares it while workers run."""
     declared = [LEAD_MS, LEAD_MS, ANY_LEAD_MS]
     intake, time = Intake(CODEC, lead=Lead(lambda: declared.pop(0))), EventTime()
     good, rejected = take(intake, [at(n, NOW_MS + (n + 1) * DAY_MS) for n in range(3)], time)
@@ -154,3 +139,43 @@ def test_what_is_refused_for_another_reason_does_not_move_event_time() -> None:
     assert time.newest_ms == 0
     Catalogue({7}, set()).take([declared], time)
     assert time.newest_ms == NOW_MS + LEAD_MS
+
+
+NOW_MS = 1_700_000_000_000
+
+
+UNDECLARED = Lead(lambda: None)
+CLAIMS = [SIMULATED_TIME, (COPIED, b"botify.listens/3/17")]
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_header_lets_nothing_lead_further(claim: tuple[str, bytes]) -> None:
+    """Invariant: the topic says how far its listens may lead, and no record says so of itself."""
+    time = EventTime(newest_ms=1_000)
+    with pytest.raises(IgnoredHeaderError, match="headers do not count"):
+        time.advance(NOW_MS + LEAD_MS + 1, taken_ms=NOW_MS, headers=[("trace", b"1"), claim], lead=Lead())
+    time.advance(NOW_MS + LEAD_MS, taken_ms=NOW_MS, headers=[claim], lead=Lead())
+    assert time.newest_ms == NOW_MS + LEAD_MS
+
+
+@given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(-LEAD_MS, 3 * LEAD_MS)), max_size=60))
+def test_however_many_listens_lead_event_time_leads_by_one_bound(steps: list[tuple[int, int]]) -> None:
+    time, taken_ms = EventTime(), NOW_MS
+    for passed_ms, lead_ms in steps:
+        taken_ms += passed_ms
+        with suppress(ValidationError):
+            time.advance(time.newest_ms + max(lead_ms, 1), taken_ms, headers=(), lead=Lead())
+        with suppress(ValidationError):
+            time.advance(taken_ms + lead_ms, taken_ms, headers=(), lead=Lead())
+        assert time.newest_ms <= taken_ms + LEAD_MS
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_topic_of_an_earlier_version_is_judged_as_that_version_did(claim: tuple[str, bytes]) -> None:
+    time = EventTime()
+    for step in (1, 2, 3):
+        time.advance(NOW_MS + step * LEAD_MS, NOW_MS, headers=(), lead=UNDECLARED)
+    with pytest.raises(ValidationError):
+        time.advance(NOW_MS + 5 * LEAD_MS, NOW_MS, headers=(), lead=UNDECLARED)
+    time.advance(NOW_MS + 5 * LEAD_MS, NOW_MS, headers=[claim], lead=UNDECLARED)
+    assert time.newest_ms == NOW_MS + 5 * LEAD_MS

@@ -1,7 +1,5 @@
 """Names of users and tracks, and their numbers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """Invariant: readers that are no programs continue over any record of their topic; librdkafka's mock is the broker."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from types import SimpleNamespace
@@ -43,7 +41,6 @@ REDIS: Any = SimpleNamespace(
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A broker whose topics hold every kind of record."""
     producer = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 0})
     brokers = producer.list_topics("t", timeout=10).brokers.values()
     address = ",".join(f"{one.host}:{one.port}" for one in brokers)

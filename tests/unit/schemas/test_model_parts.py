@@ -1,7 +1,5 @@
 """Invariant: a reader of the models topic has a body that was published, whole, whatever it has read so far."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import itertools
@@ -29,8 +27,6 @@ Log = list[tuple[bytes, bytes | None]]
 
 
 class Topic:
-    """The records that a publisher sent, in order."""
-
     def __init__(self) -> None:
         self.log: Log = []
 
@@ -58,8 +54,6 @@ def compacted(log: Log) -> Log:
 
 
 class Reader:
-    """Reads as `ModelReader` does."""
-
     def __init__(self) -> None:
         self.body: bytes | None = None
         self._parts = ModelParts()

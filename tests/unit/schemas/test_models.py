@@ -1,8 +1,5 @@
 """Invariant: a reader that starts prepares the newest usable snapshot of each model, and one before it at most."""
 
-from __future__ import annotations
-
-import threading
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +9,7 @@ import pytest
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model
-from botify.schemas.models import MOST_REST_S, ModelReader, model_of
+from botify.schemas.models import ModelReader, model_of
 from tests.support import eventually
 
 CODEC = Codec()
@@ -83,7 +80,6 @@ def test_a_reader_that_is_behind_prepares_the_newest_alone(
 
 
 def sharded(*arrivals: tuple[str, int]) -> list[Model]:
-    """Return records by name; the body is the version."""
     return [model_of(name, version, b"%d" % version, version) for name, version in arrivals]
 
 
@@ -118,14 +114,6 @@ def test_shards_are_served_when_the_last_of_them_has_come(monkeypatch: pytest.Mo
     assert served([*reversed(late[1:])], monkeypatch) == ["5+2"]
 
 
-def test_a_model_of_shards_is_as_new_as_the_newest_and_as_old_as_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader, found = reader_of(sharded(("m@1of2", 3), ("m@0of2", 9)), monkeypatch, 2), list[Model]()
-    followed = reader.follow("m", found.append, added)
-    reader.refresh()
-    assert found == [model_of("m", 12, b"9+3", 9)]
-    assert (followed.version, followed.offset) == (12, 1)
-
-
 @pytest.mark.parametrize(
     ("arrivals", "expected"),
     [
@@ -148,16 +136,6 @@ def test_the_shards_of_another_number_are_replaced_and_whole_models_too(monkeypa
     assert served(models, monkeypatch, at_start=2) == ["1+2", "3+4+5", "7"]
 
 
-def test_shards_of_before_a_whole_model_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    models = sharded(("m@0of2", 1), ("m@1of2", 2), ("m", 3), ("m@1of2", 4))
-    (reader, records), made = reader_and_records(models, monkeypatch, 2), list[str]()
-    reader.follow("m", lambda model: made.append(text_of(model)), added)
-    reader.refresh()
-    while records.is_behind:
-        reader.refresh()
-    assert made == ["1+2", "3"]
-
-
 def test_an_unusable_shard_leaves_the_one_before_it_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     models = sharded(("m@0of2", 1), ("m@1of2", 2))
     models.append(model_of("m@1of2", 3, b"rubbish", 3))
@@ -175,20 +153,3 @@ def test_who_does_not_merge_follows_no_shards(monkeypatch: pytest.MonkeyPatch) -
     followed = reader.follow("m", lambda model: model)
     reader.refresh()
     assert (followed.current, reader.on_topic()) == (None, [])
-
-
-@pytest.mark.parametrize(("spent_s", "rests_s"), [(0.5, 2.0), (60.0, MOST_REST_S)])
-def test_a_reader_rests_after_it_has_prepared(spent_s: float, rests_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    rests: list[float] = []
-    # of a reader that stops after its first rest
-    stopping = SimpleNamespace(wait=rests.append, is_set=lambda: bool(rests), set=lambda: None)
-    threads = SimpleNamespace(Event=lambda: stopping, Thread=threading.Thread)
-    monkeypatch.setattr("botify.core.kafka.reader.threading", threads)
-    clock = iter([10.0, 10.0 + spent_s])
-    clocks = SimpleNamespace(thread_time=lambda: next(clock), monotonic=lambda: sum(rests))
-    monkeypatch.setattr("botify.core.throttle.time", clocks)
-    reader = reader_of([], monkeypatch, at_start=0)
-    reader.start()
-    eventually(lambda: rests, timeout_s=5.0)
-    reader.close()
-    assert rests == [rests_s]

@@ -1,7 +1,5 @@
 """With a registry, its ids are on the wire."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from botify.core.kafka.config import consumer_config, partition_of, producer_config
 from botify.core.settings import Settings
 from botify.schemas.codec import EVENTS
@@ -10,12 +8,6 @@ def test_every_event_has_a_topic_and_the_dead_letters_have_none() -> None:
     topics = Topics.of(Settings())
     assert {topic.event for topic in topics.all() if topic.event} == set(EVENTS.values())
     assert topics.dead_letters.event is None
-
-
-def test_names_carry_the_prefix() -> None:
-    names = [topic.name for topic in Topics.of(Settings(topic_prefix="mine")).all()]
-    assert len(set(names)) == 10
-    assert all(name.startswith("mine.") for name in names)
 
 
 def test_the_source_of_truth_is_kept_and_the_catalogue_compacted() -> None:
@@ -43,9 +35,3 @@ def test_every_producer_partitions_as_kafkas_own_clients_do() -> None:
 
 def test_no_consumer_commits_by_a_timer() -> None:
     assert consumer_config(Settings(), "group")["enable.auto.commit"] is False
-
-
-def test_security_reaches_every_client() -> None:
-    settings = Settings(kafka_security={"security.protocol": "SSL"})
-    for config in (producer_config(settings), consumer_config(settings, "group")):
-        assert config["security.protocol"] == "SSL"

@@ -1,7 +1,5 @@
 """Invariant: a table of tracks is the mapping of the records added, however often columns are made of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botify.core.files import mapped
 from botify.schemas.catalogue import CatalogueFile
 from botify.schemas.codec import Codec
 from botify.schemas.events import Track
-from botify.schemas.track_columns import EMPTY, ColumnsError, read_columns, write_columns
+from botify.schemas.track_columns import EMPTY
 from botify.schemas.track_table import TrackTable, unknown_among
 
 CODEC = Codec()
@@ -72,15 +69,6 @@ def test_a_track_is_found_by_its_present_external_id_only(some: list[Track], cut
         assert found in having if having else found is None
 
 
-def test_a_copy_stays_as_it_is() -> None:
-    table = TrackTable(CODEC)
-    one, other = Track(1, "a", None, None, "x"), Track(1, "b", None, None, "y")
-    table.add([one], [CODEC.encode(one)])
-    copy = table.copy()
-    table.add([other], [CODEC.encode(other)])
-    assert (copy[1], table[1]) == (one, other)
-
-
 def test_replaced_records_do_not_pile_up() -> None:
     columns, track = EMPTY, Track(1, "a", None, None, "x" * 100)
     for _ in range(10):
@@ -121,9 +109,3 @@ def test_a_file_of_another_topic_or_ahead_of_it_is_as_good_as_none(tmp_path: Pat
     saved(tmp_path, 100)
     assert CatalogueFile(tmp_path, "topic", "id").read(ends) == (EMPTY, {})
     assert CatalogueFile(tmp_path, "topic", "another id").read(ENDS) == (EMPTY, {})
-
-
-def test_another_format_is_refused() -> None:
-    file = mapped(lambda file: write_columns(file, {"format": 0}, EMPTY.arrays()))
-    with pytest.raises(ColumnsError, match="another format"):
-        read_columns(file)

@@ -1,7 +1,5 @@
 """Invariant: what a worker writes as columns a learner reads as the same listens, and nothing that cannot be true."""
 
-from __future__ import annotations
-
 import mmh3
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 from botify.core.errors import ValidationError
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, TrainingBatch
-from botify.schemas.training import BATCH_LISTENS, TrainingColumns, listens_of, training_batch_of, training_batches_of
+from botify.schemas.training import BATCH_LISTENS, listens_of, training_batch_of, training_batches_of
 from botify.schemas.validation import MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
 from tests.unit.strategies import EVENTS
 
@@ -54,12 +52,6 @@ def test_a_batch_holds_its_listens(listens: list[Listen]) -> None:
         )
         assert found.fractions[at] == np.float32(one.fraction)
         assert found.sessions[at] == mmh3.hash64(one.session_id, signed=False)[0]
-
-
-def test_since_leaves_out_what_lies_before() -> None:
-    found = listens_of(batch_of(0, 3, 7), b"")
-    assert [found.since(first).offsets.tolist() for first in (0, 3, 4, 8)] == [[0, 3, 7], [3, 7], [7], []]
-    assert isinstance(found.since(4), TrainingColumns)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Agents that recommend in the same process."""
 
-from __future__ import annotations
-
 import io
 import json
 import threading
@@ -138,8 +136,6 @@ def test_a_person_plays_in_the_terminal(small_world: World, monkeypatch: pytest.
 
 
 class Own:
-    """An agent of the user's own."""
-
     def __init__(self, catalogue: WorldCatalogue, seed: int) -> None:
         self.answer: NDArray[Any] | None = None
 
@@ -183,10 +179,3 @@ def test_an_answer_that_is_no_track_ends_the_run(small_world: World, answer: NDA
     agent.answer = answer
     with pytest.raises(AgentError, match=message):
         play_world(small_world, agent, RunOptions(sessions=5, in_flight=5, rate=None, start_ms=0))
-
-
-def test_a_run_in_the_process_can_be_paced_by_the_wall_clock(small_world: World) -> None:
-    agent = Own(small_world.catalogue, 1)
-    done = play_world(small_world, agent, RunOptions(seconds=0.3, speed=10_000.0, in_flight=10, start_ms=0))
-    assert done.event_ms <= 0.5 * 10_000 * 1000
-    assert done.listens > 10

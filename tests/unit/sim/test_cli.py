@@ -1,7 +1,5 @@
 """The commands `botify sim` and `botify world`."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,9 +1,6 @@
 """A listener's results depend on the seed, the world and the answers; never on the order in which slots are served."""
 
-from __future__ import annotations
-
 from collections import defaultdict
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +10,11 @@ from numpy.typing import NDArray
 from botify.core.keyed_random import integers, mix
 from botify.sim.agents import DummyAgent
 from botify.sim.listeners import MODELS, load_model
-from botify.sim.listeners.botify import BotifyListeners
-from botify.sim.listeners.model import Exposure, Floats
 from botify.sim.options import RunOptions, schedule_of
 from botify.sim.play import play_world
 from botify.sim.schedule import Shard
 from botify.sim.simulation import FinishedListens, Simulation
 from botify.sim.world.model import World
-
-DAY_MS = 24 * 60 * 60 * 1000
 
 
 def served_in_any_order(
@@ -81,11 +74,6 @@ def test_the_union_over_shards_equals_one_process_listener_by_listener(
     assert union == whole
 
 
-def test_another_seed_gives_other_listens(small_world: World) -> None:
-    runs = [served_in_any_order(small_world, "botify", RunOptions(seed=seed, sessions=60), 1) for seed in (3, 4)]
-    assert runs[0] != runs[1]
-
-
 def test_a_session_longer_than_the_first_capacity_keeps_all_its_listens(small_world: World) -> None:
     """A listener who likes everything hears more tracks than the columns had room for at first."""
     people = small_world.listeners
@@ -120,54 +108,3 @@ def test_no_session_starts_once_the_wanted_listens_are_made(small_world: World) 
     done = play_world(small_world, DummyAgent(small_world.catalogue, 1), RunOptions(listens=300, in_flight=10))
     assert 300 <= done.listens < 500
     assert done.sessions * 6 <= done.listens  # every session came to its end
-
-
-def test_a_listener_who_gives_up_makes_room_for_the_next(small_world: World) -> None:
-    options = RunOptions(sessions=3, in_flight=1)
-    simulation = Simulation(small_world, load_model("botify", small_world, 1), schedule_of(small_world, options, 0), 1)
-    users = []
-    while simulation.running:
-        heard = simulation.finish_listens(2**62)
-        users += heard.users.tolist()
-        simulation.abandon(heard.slots)
-    assert len(set(users)) == 3
-
-
-def test_each_session_is_compared_with_its_own_tracks_only_long_ones_beside_short_ones(small_world: World) -> None:
-    """Slots are used again after sessions of any length; nothing of those before is left in them."""
-    people = small_world.listeners
-    bias = np.where(np.arange(len(people)) % 3 == 0, -100.0, 3.0)
-    listeners = replace(people, consume_bias=bias, artist_discount_gamma=np.full(len(people), 0.99))
-    model = Recording(replace(small_world, listeners=listeners))
-    world = replace(small_world, listeners=listeners)
-    simulation = Simulation(world, model, schedule_of(world, RunOptions(sessions=240, in_flight=12), 0), 1)
-    agent, so_far = DummyAgent(world.catalogue, 1), defaultdict[int, list[int]](list)
-    longest = 0
-    while simulation.running:
-        heard = simulation.finish_listens(2**62)
-        for slot, position, track in zip(heard.slots.tolist(), heard.positions, heard.tracks.tolist(), strict=True):
-            so_far[slot] = [*so_far[slot][:position], track]
-        asking = heard.where(~heard.ended)
-        answers = agent.recommend(asking)
-        simulation.answer(asking.slots, answers)
-        longest = max(longest, int(asking.positions.max(initial=0)))
-        artist_of = world.catalogue.artist_of
-        had = [so_far[slot] for slot in asking.slots.tolist()]
-        assert model.repeated == [track in tracks for track, tracks in zip(answers.tolist(), had, strict=True)]
-        assert model.artist_counts == [
-            sum(artist_of[tracks] == artist_of[track]) for track, tracks in zip(answers.tolist(), had, strict=True)
-        ]
-    assert longest > 64
-
-
-class Recording(BotifyListeners):
-    """Botify's listeners, and what the simulation said about the last exposures."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world, seed=1)
-        self.repeated: list[bool] = []
-        self.artist_counts: list[int] = []
-
-    def fractions(self, exposure: Exposure) -> Floats:
-        self.repeated, self.artist_counts = exposure.repeated.tolist(), exposure.artist_counts.tolist()
-        return super().fractions(exposure)

@@ -1,7 +1,5 @@
 """Botify's data log, brought into the topic and written from it again."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,6 @@ def run(settings: Settings, command: Any, *arguments: str) -> Result:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Two sessions of each of ten users, at the same time."""
     calls = []
     for user in range(10):
         experiments = {"demo": "T1" if user % 2 else "C"}

@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,16 +41,6 @@ def test_rows_are_the_listens_and_a_second_export_adds_what_is_new(settings: Set
     manifest = read_manifest(path)
     assert manifest is not None
     assert (manifest.rows, manifest.rejected) == (len(listens), 1)
-
-
-def test_duckdb_reads_the_folder_with_its_days(settings: Settings, tmp_path: Path) -> None:
-    day_ms = 24 * 60 * 60 * 1000
-    produce(settings, [listen("r-1-0", 0), listen("r-1-0", 1, timestamp_ms=day_ms)])
-    export(settings, tmp_path / "out")
-    found = duckdb.read_parquet(f"{tmp_path}/out/*/*.parquet", hive_partitioning=True).select(
-        "position, day::VARCHAR, treatments['demo']"
-    )
-    assert sorted(found.fetchall()) == [(0, "1970-01-01", None), (1, "1970-01-02", "C")]
 
 
 def test_a_part_of_the_topic(settings: Settings, tmp_path: Path) -> None:

@@ -1,11 +1,19 @@
-from __future__ import annotations
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
 
+import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
+from botify.core.kafka import replies
 from botify.core.kafka.admin import end_offsets
 from botify.core.kafka.config import common_config
+from botify.core.kafka.layout import MAX_BYTES, ClosedEnds, alter_topics, ask_leaders
+from botify.core.kafka.publisher import RecordPublisher
 from botify.core.kafka.reader import TopicReader
+from botify.core.kafka.replies import ReplyReader
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
 from tests.support import eventually, make_listens, produce, produce_raw, read_topic
@@ -13,20 +21,6 @@ from tests.support import eventually, make_listens, produce, produce_raw, read_t
 
 def offsets(reader: TopicReader, end: dict[int, int] | None = None) -> list[int]:
     return [message.offset() for batch in reader.read_to_end(end) for message in batch]
-
-
-def test_what_lies_after_one_end_is_read_up_to_the_next(settings: Settings) -> None:
-    topic = Topics.of(settings).listens.name
-    produce_raw(settings, topic, [(b"1", b"%d" % i) for i in range(10)], partition=0)
-    reader = TopicReader(settings, topic)
-    try:
-        assert offsets(reader, {0: 3}) == [0, 1, 2]
-        assert offsets(reader, {0: 4, 1: 0}) == [3]
-        produce_raw(settings, topic, [(b"1", b"more")], partition=0)
-        assert offsets(reader) == [4, 5, 6, 7, 8, 9, 10]
-        assert offsets(reader) == []
-    finally:
-        reader.close()
 
 
 def test_partitions_that_a_topic_gets_later_are_read_from_their_beginning(settings: Settings) -> None:
@@ -84,3 +78,98 @@ def test_what_retention_has_removed_is_skipped(settings: Settings) -> None:
         for partition, end in sorted(end_offsets(settings, topic).items())
         for offset in range(first[partition], end)
     ]
+
+
+async def until(wanted: Callable[[dict[int, int]], bool], ask: ClosedEnds) -> None:
+    give_up = time.monotonic() + 30
+    while not wanted(found := await ask()):
+        assert time.monotonic() < give_up, found
+
+
+def test_an_open_topic_proves_nothing_and_takes_nothing_and_a_closed_one_says_where_it_ends(
+    settings: Settings, run: Any
+) -> None:
+    topic = Topics.of(settings).listens.name
+    produce_raw(settings, topic, [(b"7", b"x")] * 3, partition=2)
+
+    async def go() -> None:
+        async with ask_leaders(settings, topic, settings.partitions) as closed_ends:
+            assert await closed_ends() == {}
+            before = end_offsets(settings, topic)
+            assert before == {0: 0, 1: 0, 2: 3, 3: 0}
+            alter_topics(settings, {topic: {MAX_BYTES: "1"}})
+            await until(lambda ends: ends == before, closed_ends)
+            alter_topics(settings, {topic: {MAX_BYTES: None}})
+            await until(lambda ends: not ends, closed_ends)
+            assert end_offsets(settings, topic) == before
+
+    run(go())
+
+
+def test_records_that_find_the_queue_full_are_sent_later_in_their_order(settings: Settings) -> None:
+    topic = Topics.of(settings).sessions.name
+    publisher = RecordPublisher(settings, linger_ms=0, queue_buffering_max_messages=50)
+    for start in range(0, 2000, 200):
+        publisher.send_batch(topic, [{"key": b"%d" % (n % 200), "value": b"%d" % n} for n in range(start, start + 200)])
+    publisher.flush(60.0)
+    reader = TopicReader(settings, topic)
+    received = [(m.key(), int(m.value())) for batch in reader.read_to_end() for m in batch]
+    reader.close()
+    assert sorted(n for _, n in received) == list(range(2000))
+    for key in {key for key, _ in received}:
+        of_key = [n for k, n in received if k == key]
+        assert of_key == sorted(of_key)
+
+
+MANY = 300
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as opened:
+        yield opened
+
+
+def requester(stack: ExitStack, settings: Settings, name: str, partition: int | None = None) -> ReplyReader:
+    topic = Topics.of(settings).recommendations.name
+    choose = {} if partition is None else {"choose": lambda among: partition if partition in among else among[0]}
+    reader = ReplyReader(settings, topic, name.encode(), keep_s=0.5, group="test", fetch_wait_max_ms=20, **choose)
+    stack.callback(reader.close)
+    return reader
+
+
+def reply(settings: Settings, partition: int, values: Sequence[bytes]) -> None:
+    topic = Topics.of(settings).recommendations.name
+    produce_raw(settings, topic, [(b"42", value) for value in values], partition=partition)
+
+
+def test_replies_before_and_after_a_move_arrive_once(
+    settings: Settings, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "WINDOW_S", 0.1)
+    reader = requester(stack, settings, "me-", 0)
+    got: list[bytes] = []
+    sent: list[bytes] = []
+
+    def ask(other: int) -> None:
+        sent.append(b"me-%d" % len(sent))
+        reply(settings, reader.partition, [b"you-"] * other + sent[-1:])
+        got.extend(reader.poll(1000, 0.05))
+
+    def moved() -> bool:
+        ask(MANY)
+        return reader.partition == 1
+
+    eventually(moved)
+    for _ in range(20):
+        ask(0)
+    reply(settings, 0, [b"you-"] * MANY)
+    eventually(lambda: got.extend(reader.poll(1000, 0.05)) or len(got) >= len(sent), what=lambda: (got, sent))
+    assert got == sent
+    others = reader.others
+    for _ in range(30):  # longer than the old partition is read
+        assert reader.poll(1000, 0.05) == []
+    reply(settings, 0, [b"you-"] * MANY)
+    ask(0)
+    eventually(lambda: got.extend(reader.poll(1000, 0.05)) or len(got) == len(sent))
+    assert reader.others <= others + MANY  # what was in flight as it moved, and nothing of what came then

@@ -7,7 +7,6 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from botify.core.kafka.admin import end_offsets
 from botify.core.kafka.config import consumer_config, key_of, producer_config
-from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
@@ -15,7 +14,7 @@ from botify.schemas.topics import Topics
 from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate
 from botify.sim.world.model import World
-from tests.support import Background
+from tests.support import Background, read_topic
 
 Answer = Callable[[RecommendationRequest, int], list[Recommendation]]
 
@@ -27,7 +26,6 @@ def small_world() -> World:
 
 
 def next_track(request: RecommendationRequest, attempt: int) -> list[Recommendation]:
-    """Recommend the track with the next id, once."""
     track = (request.track + 1) % 400
     return [
         Recommendation(
@@ -77,7 +75,6 @@ class Recommender(Background):
 
 @pytest.fixture
 def recommender(settings: Settings) -> Iterator[Callable[[Answer], Recommender]]:
-    """Start recommenders."""
     started: list[Recommender] = []
 
     def start(answer: Answer = next_track) -> Recommender:
@@ -89,22 +86,11 @@ def recommender(settings: Settings) -> Iterator[Callable[[Answer], Recommender]]
         one.__exit__()
 
 
-def listens_of(settings: Settings) -> list[tuple[int, Listen]]:
-    """Return (partition, listen) of the whole topic, each partition in its order."""
-    codec, reader = Codec(), TopicReader(settings, Topics.of(settings).listens.name)
-    try:
-        return [
-            (message.partition(), codec.decode(message.value(), Listen))
-            for batch in reader.read_to_end()
-            for message in batch
-        ]
-    finally:
-        reader.close()
-
-
 @pytest.fixture
 def read_listens(settings: Settings) -> Callable[[], list[tuple[int, Listen]]]:
-    return lambda: listens_of(settings)
+    """Return a function that reads (partition, listen) of the whole topic, each partition in its order."""
+    codec, topic = Codec(), Topics.of(settings).listens.name
+    return lambda: [(one.partition(), codec.decode(one.value(), Listen)) for one in read_topic(settings, topic)]
 
 
 @pytest.fixture

@@ -10,12 +10,10 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 from botify.core.errors import TopicError
@@ -30,9 +28,6 @@ from botify.sim import SimulationError
 from botify.sim.loop import run_loop
 from botify.sim.loop.kafka import APART_MS, publish_catalogue, tracks_of
 from botify.sim.options import RunOptions
-from botify.sim.schedule import Shard
-from botify.sim.world.config import WorldConfig
-from botify.sim.world.generate import generate
 from botify.sim.world.model import World
 from botify.sim.world.store import save_world
 from tests.support import make_tracks, produce, read_topic
@@ -57,15 +52,8 @@ def sessions_of(listens: Sequence[tuple[int, Listen]]) -> dict[str, list[Listen]
 
 
 def start_run(settings: Settings, world_directory: Path, run_id: str) -> subprocess.Popen[str]:
-    """Start `botify sim` without an end."""
-    run = [
-        sys.executable,
-        "-c",
-        "from botify.services.cli.main import main; main()",
-        "sim",
-        "--world",
-        str(world_directory),
-    ]
+    program = "from botify.services.cli.main import main; main()"
+    run = [sys.executable, "-c", program, "sim", "--world", str(world_directory)]
     return subprocess.Popen(  # noqa: S603 (our own command)
         [*run, "--set", "in_flight=40", "--set", f"run_id={run_id}"],
         env=os.environ | settings.to_env() | {"COLUMNS": "200"},
@@ -110,26 +98,6 @@ def test_every_listen_is_on_the_topic_once_whole_and_in_order(
     assert 0 < result.latency.percentile(50) <= result.latency.percentile(99)
 
 
-def test_a_request_carries_the_listen_just_made(
-    settings: Settings, small_world: World, recommender: Start, read_listens: Read
-) -> None:
-    answering = recommender()
-    run_loop(settings, small_world, RunOptions(sessions=20, in_flight=10))
-    listens = {listen.event_id: listen for _, listen in read_listens()}
-    assert answering.requests
-    for request in answering.requests:
-        listen = listens[request.request_id]
-        assert request[1:7] == (
-            listen.user,
-            listen.session_id,
-            listen.position,
-            listen.track,
-            listen.fraction,
-            listen.timestamp_ms,
-        )
-        assert request.deadline_ms > time.time() * 1000 - DEADLINE_S * 1000
-
-
 def test_the_same_seed_gives_every_listener_the_same_listens(
     settings: Settings, small_world: World, recommender: Start, read_listens: Read
 ) -> None:
@@ -142,16 +110,6 @@ def test_the_same_seed_gives_every_listener_the_same_listens(
         run_id, _, rest = session_id.partition("-")
         runs[run_id][rest] = [(one.track, one.fraction, one.timestamp_ms, one.ended_session) for one in session]
     assert runs["a"] == runs["b"]
-
-
-def test_copies_of_answers_change_nothing(
-    settings: Settings, small_world: World, recommender: Start, answer_next: Answer, read_listens: Read
-) -> None:
-    recommender(lambda request, attempt: answer_next(request, attempt) * 3)
-    result = run_loop(settings, small_world, RunOptions(sessions=40, in_flight=20))
-    assert (result.sessions, result.timed_out) == (40, 0)
-    assert result.dropped > result.recommendations  # two of three; the last ones may come too late to be counted
-    assert len({listen.event_id for _, listen in read_listens()}) == result.listens
 
 
 def test_an_answer_that_is_missing_once_is_asked_for_again_by_its_id(
@@ -183,42 +141,6 @@ def test_a_listener_who_gets_no_answer_goes_away_and_is_counted(
         assert session[-1].ended_session == (session[0].user not in deaf)
 
 
-def test_unusable_answers_are_counted_and_the_loop_goes_on(
-    settings: Settings, small_world: World, recommender: Start, answer_next: Answer
-) -> None:
-    def unknown_track_first(request: RecommendationRequest, attempt: int) -> list[Recommendation]:
-        (good,) = answer_next(request, attempt)
-        return [good._replace(track=10**6), good]
-
-    recommender(unknown_track_first)
-    result = run_loop(settings, small_world, RunOptions(sessions=20, in_flight=10))
-    assert (result.sessions, result.unusable) == (20, result.recommendations)
-
-
-def test_shards_together_make_the_listens_of_one_process(
-    settings: Settings, small_world: World, recommender: Start, read_listens: Read
-) -> None:
-    recommender()
-    options = RunOptions(sessions=90, in_flight=20, seed=4, start_ms=10**12, run_id="whole")
-    run_loop(settings, small_world, options)
-    for index in range(3):
-        run_loop(settings, small_world, replace(options, run_id="parts", shard=Shard(index, 3)))
-    runs: dict[str, dict[str, list[tuple[Any, ...]]]] = {"whole": {}, "parts": {}}
-    for session_id, session in sessions_of(read_listens()).items():
-        run_id, _, rest = session_id.partition("-")
-        runs[run_id][rest] = [(one.track, one.fraction, one.timestamp_ms, one.ended_session) for one in session]
-    assert runs["whole"] == runs["parts"]
-
-
-def test_an_offered_rate_is_kept_and_measured(settings: Settings, small_world: World, recommender: Start) -> None:
-    recommender()
-    rate, seconds, warm_up_s = 50.0, 3.0, 1.0
-    options = RunOptions(rate=rate, seconds=seconds, warm_up_s=warm_up_s, in_flight=60)
-    result = run_loop(settings, small_world, options)
-    assert rate * seconds / 2 < result.recommendations < rate * seconds * 1.1  # less, where the machine is held up
-    assert rate / 2 < result.latency.count < rate * (seconds - warm_up_s) * 1.2
-
-
 def test_the_next_run_begins_after_the_newest_listen(
     settings: Settings, small_world: World, recommender: Start, read_listens: Read
 ) -> None:
@@ -238,23 +160,6 @@ def test_the_catalogue_is_written_once(settings: Settings, small_world: World) -
     reader.refresh()
     reader.close()
     assert reader.tracks == {track.track: track for track in tracks_of(small_world.catalogue)}
-
-
-def test_another_world_is_refused_and_nothing_is_overwritten(settings: Settings, small_world: World) -> None:
-    publish_catalogue(settings, small_world.catalogue)
-    topic = Topics.of(settings).catalogue.name
-    before = len(read_topic(settings, topic))
-    for tracks, refusal in ((500, "tracks of another world: track 0 is"), (300, "100 tracks that this world of 300")):
-        other, listeners = generate(WorldConfig(seed=9, tracks=tracks, artists=80, genres=6, users=5, dimensions=4))
-        for refused in (
-            lambda other=other: publish_catalogue(settings, other),
-            lambda other=other, listeners=listeners: run_loop(
-                settings, World("other", other, listeners, {}), RunOptions(sessions=1)
-            ),
-        ):
-            with pytest.raises(SimulationError, match=refusal):
-                refused()
-    assert len(read_topic(settings, topic)) == before
 
 
 def test_a_world_does_not_overwrite_a_dataset(settings: Settings, small_world: World) -> None:
@@ -334,18 +239,3 @@ def test_ctrl_c_between_sending_and_counting_waits_for_the_step(
     monkeypatch.setattr(RecordPublisher, "send_batch", interrupted)
     result = run_loop(settings, small_world, RunOptions(in_flight=20))
     assert 100 < result.listens == len(read_listens())
-
-
-def test_progress_is_told_as_it_goes(settings: Settings, recommender: Start) -> None:
-    world = World("w", *generate(WorldConfig(tracks=400, artists=80, genres=6, users=300, dimensions=8)), {})
-    recommender()
-    seen = []
-    result = run_loop(
-        settings,
-        world,
-        RunOptions(seconds=1.5, in_flight=300),
-        lambda progress: seen.append((progress.wall_s, progress.listens, progress.sessions)),
-    )
-    assert len(seen) >= 3
-    assert np.diff([wall_s for wall_s, _, _ in seen]).min() >= 0
-    assert seen[-1] == (result.wall_s, result.listens, result.sessions)

@@ -1,78 +1,28 @@
 """Off-policy estimators against simulation, and policies that draw from lists."""
 
-from __future__ import annotations
-
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 
 from botify.analytics import AnalyticsError
+from botify.analytics.data import listens_frame
 from botify.analytics.offline.off_policy import (
     Decisions,
     Evaluation,
     Interval,
     Lists,
-    PolicyValue,
     RewardModel,
     doubly_robust,
-    earned,
     evaluate_drawn,
     ips,
+    logged_decisions,
+    mean_over_list,
+    padded,
+    probability,
     snips,
 )
-
-Floats = NDArray[np.float64]
-ACTIONS, CONTEXTS = 8, 20
-
-
-class World(NamedTuple):
-    reward: Floats  # (contexts, actions): mean
-    logging: Floats  # the same shape: probabilities
-    target: Floats
-
-    @property
-    def truth(self) -> float:
-        return float((self.reward * self.target).sum(axis=1).mean())
-
-
-def world() -> World:
-    rng = np.random.default_rng(11)
-    return World(
-        rng.random((CONTEXTS, ACTIONS)),
-        rng.dirichlet(np.full(ACTIONS, 2.0), CONTEXTS),
-        rng.dirichlet(np.full(ACTIONS, 2.0), CONTEXTS),
-    )
-
-
-def estimates(w: World, rng: np.random.Generator, users: int = 1_500) -> dict[str, PolicyValue]:
-    """Log one to five decisions of each user, whose mood shifts all of their rewards."""
-    user = np.repeat(np.arange(users), rng.integers(1, 6, users))
-    context = rng.integers(0, CONTEXTS, len(user))
-    action = (rng.random((len(user), 1)) > np.cumsum(w.logging[context], axis=1)).sum(axis=1)
-    reward = w.reward[context, action] + rng.normal(0, 0.3, users)[user] + rng.normal(0, 0.2, len(user))
-    decisions = Decisions(reward, w.logging[context, action], w.target[context, action], user)
-    model = 0.8 * w.reward + 0.3  # biased, yet it knows the better from the worse
-    predicted, under_target = model[context, action], (model * w.target).sum(axis=1)[context]
-    return {
-        "ips": ips(decisions),
-        "snips": snips(decisions),
-        "dr": doubly_robust(decisions, predicted, under_target),
-    }
-
-
-def test_intervals_cover_the_truth() -> None:
-    w = world()
-    covered = dict.fromkeys(("ips", "snips", "dr"), 0)
-    widths = dict.fromkeys(covered, 0.0)
-    for seed in range(100):
-        for name, found in estimates(w, np.random.default_rng(seed)).items():
-            covered[name] += found.lower <= w.truth <= found.upper
-            widths[name] += found.upper - found.lower
-    assert min(covered.values()) >= 93, covered
-    assert widths["dr"] < widths["snips"] < widths["ips"]
+from botify.analytics.offline.ranking import NO_TRACK
+from tests.unit.analytics.listens import drawn, listen
 
 
 def test_on_the_logging_policy_itself_every_estimate_is_the_mean() -> None:
@@ -95,8 +45,7 @@ def test_by_hand() -> None:
 
 
 def test_decisions_of_one_user_say_less_than_those_of_many() -> None:
-    rng = np.random.default_rng(12)
-    mood = np.repeat(rng.normal(size=50), 20)
+    mood = np.repeat(np.random.default_rng(12).normal(size=50), 20)
     p = np.full(1_000, 0.5)
     together, alone = (ips(Decisions(mood, p, p, users)) for users in (np.repeat(np.arange(50), 20), None))
     assert together.value == alone.value
@@ -145,7 +94,6 @@ def reward_of(previous: np.ndarray, track: np.ndarray) -> np.ndarray:
 
 
 def logged(rng: np.random.Generator, decisions: int) -> pd.DataFrame:
-    """Random tracks after random tracks."""
     previous, track = rng.integers(0, TRACKS, (2, decisions))
     reward = reward_of(previous, track) + rng.normal(0, 0.1, decisions)
     return pd.DataFrame(
@@ -189,11 +137,6 @@ def test_all_estimates_find_what_the_policy_earns_where_it_is_run() -> None:
     assert (covered >= 90).all(), covered
 
 
-def test_a_model_that_knows_something_makes_the_interval_narrower() -> None:
-    found = evaluated(np.random.default_rng(3))
-    assert found.dr.upper - found.dr.lower < found.snips.upper - found.snips.lower < found.ips.upper - found.ips.lower
-
-
 def test_a_policy_that_takes_no_logged_decision_has_no_estimate_by_its_weights() -> None:
     decisions = logged(np.random.default_rng(6), 30)
     model = RewardModel.fit(decisions, ARTIST_OF)
@@ -204,10 +147,28 @@ def test_a_policy_that_takes_no_logged_decision_has_no_estimate_by_its_weights()
     assert found.dr.value == pytest.approx(model.predict(decisions["previous"].to_numpy(), others).mean())
 
 
-def test_the_policy_that_logged_earns_the_mean() -> None:
-    decisions = logged(np.random.default_rng(4), 500)
-    model = RewardModel.fit(decisions, ARTIST_OF)
-    everything = np.tile(np.arange(TRACKS), (500, 1))
-    found = evaluate_drawn(decisions, everything, TRACKS, model)
-    assert found.ips == earned(decisions)
-    assert found.snips.value == pytest.approx(decisions["reward"].mean())
+def test_decisions_are_what_followed_on_something_heard() -> None:
+    listens = [
+        e._replace(track=n, propensity=0.1 if e.position else None)
+        for n, e in enumerate(drawn(9, np.random.default_rng(1)))
+    ]
+    decisions = logged_decisions(listens_frame(reversed(listens)))
+    recommended = [e for e in listens if e.position]
+    assert sorted(decisions["track"]) == [e.track for e in recommended]
+    assert (decisions["track"] - decisions["previous"] == 1).all()
+    assert decisions["reward"].sum() == pytest.approx(sum(e.fraction for e in recommended))
+
+
+def test_what_followed_on_a_listen_that_is_missing_says_nothing() -> None:
+    listens = [listen("r-1-0"), listen("r-1-0", 2), listen("r-2-0", 1), listen("r-3-0", 1, propensity=None)]
+    assert logged_decisions(listens_frame(listens)).empty
+
+
+def test_probabilities_over_the_catalogue_add_up_to_one() -> None:
+    rng = np.random.default_rng(2)
+    lists = padded([rng.permutation(30)[:size] for size in (0, 1, 5, 30)])
+    every = np.array([probability(lists, np.full(4, track), otherwise=1 / 30) for track in range(30)])
+    assert every.sum(axis=0) == pytest.approx(np.ones(4))
+    worth = rng.random(30)
+    means = mean_over_list(lists, np.where(lists == NO_TRACK, 0.0, worth[lists]), worth.mean())
+    assert means == pytest.approx(every.T @ worth)

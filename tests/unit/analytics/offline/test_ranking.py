@@ -1,7 +1,5 @@
 """Ranking metrics against their definitions, diversity, and the split in time."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """`python -m botify.bench.studies card` on a small world: tables, figures and the picture."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +11,11 @@ from typer.testing import CliRunner
 
 import botify.bench.world_card.cli
 import botify.bench.world_card.course
+from botify.bench.world_card.course import EDITION_2022, Measured, measure_basics
+from botify.bench.world_card.streaming import measure_skips, points_of
 from botify.core.errors import BotifyError
 from botify.sim.world import World
-from botify.sim.world.config import COURSE_2026
+from botify.sim.world.config import COURSE, COURSE_2026, EASY
 from botify.sim.world.generate import generate
 from botify.sim.world.store import save_world
 
@@ -68,3 +68,33 @@ def test_there_is_no_card_of_others(recorded: Recorded, arguments: tuple[object,
     with pytest.raises(BotifyError, match="2022 or 2026, and botify or streaming"):
         card(*arguments)
     assert recorded == {}
+
+
+DAYS = 5.0
+
+
+def test_skips_come_out_as_published(course: World) -> None:
+    points = points_of(measure_skips(course, seed=5, days=DAYS))
+    assert len(points) == 50
+    assert sum(not point.is_fitted for point in points) >= 50 / 3
+    assert [point for point in points if not point.holds] == []
+
+
+@pytest.fixture(scope="module")
+def course() -> World:
+    return World("course", *generate(COURSE), {})
+
+
+def test_the_rows_that_need_no_lists_come_out_as_published(course: World) -> None:
+    measured = measure_basics(course, seed=1)
+    rows = [Measured(row, (measured[row.name],)) for row in EDITION_2022 if row.name in measured]
+    assert len(rows) == 7
+    assert [(row.row.title, row.mean) for row in rows if not row.holds] == []
+
+
+def test_a_world_whose_genres_are_all_there_is_to_know_is_no_such_world() -> None:
+    measured = measure_basics(World("easy", *generate(EASY), {}), seed=1)
+    missed = {
+        row.name for row in EDITION_2022 if row.name in measured and not Measured(row, (measured[row.name],)).holds
+    }
+    assert missed == {"genre", "genre_sticky"}

@@ -1,9 +1,21 @@
-from __future__ import annotations
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from botify.core.errors import PositionError
-from botify.core.kafka.admin import TopicPosition, TopicState, parse_position
+from botify.core.errors import NoBrokerError, PositionError
+from botify.core.kafka import admin
+from botify.core.kafka.admin import (
+    TopicPosition,
+    TopicState,
+    end_offsets,
+    parse_position,
+    partition_counts,
+    retry_brokers,
+)
+from botify.core.kafka.config import is_retriable
 from botify.core.settings import Settings
 
 NOW_MS = 1_800_000_000_000
@@ -58,3 +70,83 @@ def test_what_is_no_place_is_refused_with_the_forms(text: str) -> None:
 def test_a_place_is_an_offset_in_each_partition(text: str, offsets: dict[int, int]) -> None:
     topic = TopicState("t", "an-id", {0: 10, 1: 0}, {0: 50, 1: 20})
     assert topic.offsets_of(parse_position(text, NOW_MS), Settings()) == offsets
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError._TRANSPORT,
+        KafkaError._NOENT,  # no leaders found
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_LEADER_EPOCH,  # what a broker says that has just come back
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    ],
+)
+def test_a_broker_that_restarts_is_waited_for(code: int) -> None:
+    assert is_retriable(KafkaError(code))
+
+
+@pytest.mark.parametrize("code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.INVALID_CONFIG])
+def test_what_will_not_change_is_not(code: int) -> None:
+    assert not is_retriable(KafkaError(code))
+
+
+class Admin:
+    """Of a broker that fails some requests before it answers."""
+
+    def __init__(self, *failures: int) -> None:
+        self._failures = list(failures)
+
+    def list_topics(self, timeout: float) -> Any:
+        if self._failures:
+            raise KafkaException(KafkaError(self._failures.pop(0)))
+        return SimpleNamespace(topics={"listens": SimpleNamespace(partitions=[0, 1])})
+
+    def poll(self, timeout: float) -> int:
+        return 0
+
+
+def test_a_broker_that_goes_down_while_it_says_which_topics_there_are_is_asked_again() -> None:
+    admin: Any = Admin(KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+    assert partition_counts(admin) == {"listens": 2}
+
+
+def test_what_a_worker_asks_is_asked_again_while_no_broker_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "RETRY_PAUSE_S", 0.001)
+    failures: list[Exception] = [NoBrokerError("none"), KafkaException(KafkaError(KafkaError._TRANSPORT))]
+
+    def ask() -> str:
+        if failures:
+            raise failures.pop()
+        return "an answer"
+
+    assert retry_brokers(ask) == "an answer"
+    failures[:] = [KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))]
+    with pytest.raises(KafkaException):
+        retry_brokers(ask)
+    failures[:] = [NoBrokerError("none")] * 1_000
+    with pytest.raises(NoBrokerError):
+        retry_brokers(ask, timeout_s=0.01)
+
+
+def test_a_client_that_goes_on_finding_no_leaders_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class StuckAtFirst(Admin):
+        def __init__(self, config: object) -> None:
+            super().__init__()
+            self._stuck = len(made) == 1  # the one before says how many partitions there are
+            made.append(self)
+
+        def list_offsets(self, asked: Any, **_: Any) -> dict[TopicPartition, Future[Any]]:
+            futures: dict[TopicPartition, Future[Any]] = {one: Future() for one in asked}
+            for future in futures.values():
+                if self._stuck:
+                    future.set_exception(KafkaException(KafkaError(KafkaError._NOENT)))
+                else:
+                    future.set_result(SimpleNamespace(offset=7))
+            return futures
+
+    monkeypatch.setattr(admin, "AdminClient", StuckAtFirst)
+    assert end_offsets(Settings(), "listens") == {0: 7, 1: 7}
+    assert len(made) == 3

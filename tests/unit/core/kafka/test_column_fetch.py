@@ -1,7 +1,5 @@
 """A partition is read in order and without gaps, wherever the ends are that are asked for, in columns or as objects."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import aclosing
 from typing import Any

@@ -1,7 +1,5 @@
 """Invariant: a record's headers, whatever a broker took, can be read, and carried on into another record."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,20 +1,20 @@
 """Which topic of listens is open; the brokers' part is in the integration test of the repartition."""
 
-from __future__ import annotations
-
+import asyncio
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatch
 
-from botify.core.kafka.layout import TopicPhase, choose_layout, live_layout, read_phases
+from botify.core.errors import NoBrokerError
+from botify.core.kafka.layout import TopicPhase, ask_leaders, choose_layout, corrupt_batch, live_layout
 from botify.core.settings import Settings
+from botify.services.stack.ports import find_free
 
 
 class Admin:
-    """Answers with topics and their options."""
-
     def __init__(self, **topics: tuple[int, str, str]) -> None:
         self._topics = {name.replace("_", "-"): found for name, found in topics.items()}
         self.configs_asked = 0
@@ -63,5 +63,17 @@ def test_the_layout_that_moves_next_is_closed_beside_earlier_ones() -> None:
     assert choose_layout(phases) == "8"
 
 
-def test_without_topics_there_is_no_layout() -> None:
-    assert read_phases(Settings(), Admin()) == {}
+def test_a_probe_is_of_the_form_that_brokers_take_and_corrupt() -> None:
+    batch = DefaultRecordBatch(corrupt_batch())
+    assert (batch.magic, batch.base_offset, batch.crc == 0) == (2, 0, False)
+    assert not batch.validate_crc()
+    assert len(corrupt_batch()) > 1  # what a closed topic takes at most
+
+
+def test_brokers_that_do_not_answer_are_named() -> None:
+    async def go() -> None:
+        async with ask_leaders(Settings(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}"), "botify.listens", 3):
+            raise AssertionError
+
+    with pytest.raises(NoBrokerError, match=r"botify\.listens: its leaders do not answer"):
+        asyncio.run(go())

@@ -1,10 +1,9 @@
 """Invariant: a record that is not acknowledged raises, at the latest in `flush`; queue and waits are bounded."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,53 +17,31 @@ from botify.core.settings import Settings
 ROOT = Path(__file__).parents[4]
 PACKAGES = ("core", "schemas", "streams", "services", "sim", "analytics", "bench")
 
-Callback = Callable[[KafkaError | None, "FakeMessage"], None]
-
-
-class FakeMessage:
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
-
-    def topic(self) -> str:
-        return self._topic
+Callback = Callable[[KafkaError | None, Any], None]
 
 
 class FakeProducer:
     """Holds `room` records until it is polled; then the broker answers with `answer`, or not at all."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
+    def __init__(self, _: dict[str, Any]) -> None:
         self.room = 3
         self.silent = False
         self.answer: KafkaError | None = None
-        self.refusal: KafkaError | None = None
         self.delivered: list[dict[str, Any]] = []
         self._queue: list[tuple[dict[str, Any], Callback | None]] = []
 
     def produce(
-        self,
-        topic: str,
-        value: bytes | None = None,
-        key: bytes | None = None,
-        partition: int = -1,
-        callback: Callback | None = None,
-        on_delivery: None = None,
-        timestamp: int = 0,
-        headers: list[tuple[str, bytes]] | None = None,
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int, callback: Callback | None, *_: object
     ) -> None:
-        if self.refusal is not None:
-            raise KafkaException(self.refusal)
         if len(self._queue) == self.room:
             raise BufferError
-        record = {"topic": topic, "value": value, "key": key}
-        record |= {"partition": partition, "timestamp": timestamp, "headers": headers}
-        self._queue.append((record, callback))
+        self._queue.append(({"topic": topic, "value": value, "key": key}, callback))
 
     def produce_batch(self, topic: str, messages: list[dict[str, Any]], partition: int, on_delivery: Callback) -> int:
         queued = 0
         for message in messages:
             try:
-                self.produce(topic, message["value"], message["key"], callback=on_delivery)
+                self.produce(topic, message["value"], message["key"], partition, on_delivery)
                 queued += 1
             except BufferError:
                 message["_error"] = KafkaError(KafkaError._QUEUE_FULL)
@@ -78,7 +55,7 @@ class FakeProducer:
             if self.answer is None:
                 self.delivered.append(record)
             elif on_delivery is not None:
-                on_delivery(self.answer, FakeMessage(record["topic"]))
+                on_delivery(self.answer, SimpleNamespace(topic=lambda topic=record["topic"]: topic))
         return len(answered)
 
     def flush(self, timeout: float) -> int:
@@ -99,34 +76,6 @@ def make(**config: Any) -> tuple[RecordPublisher, FakeProducer]:
 
     publisher = RecordPublisher(Settings(), connect=connect, **config)
     return publisher, made[0]
-
-
-def test_it_is_idempotent_bounded_and_takes_what_its_user_adds() -> None:
-    _, producer = make(linger_ms=7)
-    config = producer.config
-    assert (config["acks"], config["enable.idempotence"], config["linger.ms"]) == ("all", True, 7)
-    assert config["queue.buffering.max.messages"] == botify.core.kafka.publisher.QUEUE_RECORDS
-    assert config["delivery.report.only.error"] is True
-    _, producer = make(delivery_report_only_error=False, on_error=print)
-    assert (producer.config["delivery.report.only.error"], producer.config["error_cb"]) == (False, print)
-
-
-def test_partition_timestamp_and_headers_travel() -> None:
-    publisher, producer = make()
-    publisher.send("t", b"v", b"k", partition=3, timestamp_ms=1000, headers=(("h", b"1"),))
-    publisher.send("t", None)
-    publisher.flush()
-    full, bare = producer.delivered
-    assert full == {
-        "topic": "t", "value": b"v", "key": b"k", "partition": 3, "timestamp": 1000, "headers": [("h", b"1")],
-    }  # fmt: skip
-    assert (bare["value"], bare["key"], bare["partition"], bare["timestamp"], bare["headers"]) == (
-        None,
-        None,
-        -1,
-        0,
-        None,
-    )
 
 
 def test_a_full_queue_is_waited_for() -> None:
@@ -181,13 +130,6 @@ def test_the_client_itself_reports_what_is_not_delivered() -> None:
         send(publisher)
         with pytest.raises(PublishError, match=r"^t: a record was not delivered: .*timed out"):
             publisher.flush(5.0)
-
-
-def test_a_record_that_the_client_refuses_raises_at_once() -> None:
-    publisher, producer = make()
-    producer.refusal = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
-    with pytest.raises(PublishError, match=r"^t: .*too large"):
-        publisher.send("t", b"v")
 
 
 def test_a_flush_without_an_answer_names_the_topics_and_the_count() -> None:

@@ -1,11 +1,8 @@
 import socket
-from concurrent.futures import Future
-from unittest.mock import MagicMock
 
 import pytest
 
 from botify.core.errors import NoBrokerError
-from botify.core.kafka import admin as kafka_admin
 from botify.core.kafka import layout
 from botify.core.kafka.admin import check_kafka, require_kafka
 from botify.core.settings import Settings
@@ -38,24 +35,9 @@ def test_nothing_there_names_the_address_and_the_way_out():
 
 
 def test_a_server_that_takes_connections_and_never_answers_is_told_apart(listener, monkeypatch):
-    """As one that was frozen."""
     monkeypatch.setattr(layout, "ANSWER_TIMEOUT_S", 0.2)
     monkeypatch.setattr(connect, "REQUIRED_TIMEOUT_S", 0.2)
     with pytest.raises(NoBrokerError, match=f"Kafka at {listener} does not answer"):
         require_kafka(Settings(kafka_bootstrap_servers=listener))
     with pytest.raises(RedisUnreachableError, match="no Redis answers"):
         require_redis(Settings(redis_url=f"redis://{listener}/0"))
-
-
-def test_brokers_that_never_describe_a_topic_are_no_broker(monkeypatch):
-    monkeypatch.setattr(kafka_admin, "TOPIC_ID_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(kafka_admin, "GRACE_S", 0.0)
-    admin = MagicMock()
-    admin.describe_topics.return_value = {"botify.listens": Future()}
-    with pytest.raises(NoBrokerError, match=r"botify\.listens: no broker answers"):
-        kafka_admin.read_topic_id(admin, "botify.listens")
-
-
-def test_an_address_without_a_port_is_not_reachable():
-    with pytest.raises(NoBrokerError, match="no Kafka listens at broker"):
-        check_kafka(Settings(kafka_bootstrap_servers="broker"))

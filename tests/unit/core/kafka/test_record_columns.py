@@ -1,7 +1,5 @@
 """Invariant: columns hold the records that aiokafka reads from the same bytes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

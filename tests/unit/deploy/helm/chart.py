@@ -1,7 +1,5 @@
 """The chart, rendered by Helm's own library: no cluster and no network is needed."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -58,7 +56,6 @@ LASTING_NAMES: Values = {
 
 
 def example(*names: str) -> Values:
-    """Return example files, laid over each other in this order."""
     return merged(*(yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text(encoding="utf-8")) for name in names))
 
 
@@ -98,30 +95,25 @@ def _texts(case: str) -> dict[str, str]:
 
 
 def notes(case: str) -> str:
-    """Return what Helm says after an install."""
     return _texts(case)["botify/templates/NOTES.txt"]
 
 
 @cache
 def objects(case: str) -> tuple[Object, ...]:
-    """Return the rendered objects of a case; do not change them."""
     return tuple(parsed(_texts(case)))
 
 
 def parsed(texts: Mapping[str, str]) -> Iterator[Object]:
-    """Yield the objects in rendered templates."""
     for name, text in texts.items():
         if name.endswith(".yaml"):
             yield from (one for one in yaml.safe_load_all(text) if one is not None)
 
 
 def of_kind(case: str, *kinds: str) -> dict[str, Object]:
-    """Return the objects of some kinds, by name without that of the release."""
     return {one["metadata"]["name"].removeprefix(f"{RELEASE}-"): one for one in objects(case) if one["kind"] in kinds}
 
 
 def workloads(case: str) -> dict[str, Object]:
-    """Return Deployments and StatefulSets."""
     return of_kind(case, "Deployment", "StatefulSet")
 
 
@@ -133,6 +125,5 @@ def pods(case: str) -> dict[str, Object]:
 
 
 def container(pod: Object) -> Object:
-    """Return the one container of a pod."""
     (only,) = pod["spec"]["containers"]
     return only

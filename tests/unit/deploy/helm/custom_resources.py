@@ -4,8 +4,6 @@ Written after the definitions of the Prometheus operator 0.8x (monitoring.coreos
 (keda.sh/v1alpha1). Only fields that the chart sets are allowed, so that a misspelt one is found.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 Schema = dict[str, Any]

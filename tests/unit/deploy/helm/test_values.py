@@ -1,16 +1,35 @@
 """Every value is documented, in the schema, and refused where it is wrong."""
 
-from __future__ import annotations
-
 import json
+import re
+import tomllib
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
+import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
+from kubernetes_validate import utils
 
-from tests.unit.deploy.helm.chart import CHART, EXAMPLES, REQUIRED, Values, example, merged, parsed, render
+from tests.unit.deploy.helm.chart import (
+    CASES,
+    CHART,
+    NAMESPACE,
+    RELEASE,
+    REQUIRED,
+    ROOT,
+    Values,
+    merged,
+    notes,
+    objects,
+    parsed,
+    render,
+)
+from tests.unit.deploy.helm.custom_resources import SPECS
 
 TEXT = (CHART / "values.yaml").read_text(encoding="utf-8")
 TOKEN = {"token": {"existingSecret": "tokens"}}
@@ -18,7 +37,6 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 
 
 def properties(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the properties of an object with fixed names; None for a value or a free map."""
     named: dict[str, Any] | None = schema.get("properties")
     return named
 
@@ -60,11 +78,6 @@ def test_no_other_names_are_allowed() -> None:
                 yield from open_objects(below, f"{path}.{name}")
 
     assert list(open_objects(SCHEMA, "values")) == []
-
-
-@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.stem)
-def test_examples_say_what_they_are_for(file: Any) -> None:
-    assert file.read_text(encoding="utf-8").startswith("# ")
 
 
 @pytest.mark.parametrize(
@@ -114,19 +127,85 @@ def test_what_does_not_fit_together_is_refused_with_the_way_out(wrong: Values, m
     assert "secret@" not in str(caught.value)
 
 
-def test_the_values_of_valkeys_own_chart_are_for_a_store_that_keeps_everything() -> None:
-    config = dict(line.split(" ", 1) for line in example("valkey-server")["valkeyConfig"].splitlines())
-    assert config == {
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "auto-aof-rewrite-min-size": "256mb",
-        "maxmemory-policy": "noeviction",
-    }
-
-
 def test_numbers_are_not_written_as_powers_of_ten() -> None:
     many = {"worker": {"autoscaling": {"enabled": True, "lagRecords": 12_000_000}}, "topics": {"partitions": 1_000_000}}
     rendered = list(parsed(render(merged(REQUIRED, many))))
     (scaled,) = (one for one in rendered if one["kind"] == "ScaledObject")
     assert scaled["spec"]["triggers"][0]["metadata"]["lagThreshold"] == "12000000"
     assert scaled["spec"]["maxReplicaCount"] == 1_000_000
+
+
+VERSIONS = ("1.29", "1.33", "1.37")
+"""The oldest that the chart allows, one between, and the newest that kubernetes-validate knows."""
+ERROR = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schemas_are_read_once() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "schema_contents", cache(utils.schema_contents))
+        yield
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("case", CASES)
+def test_kubernetes_accepts_every_object(case: str, version: str) -> None:
+    built_in = [one for one in objects(case) if (one["apiVersion"], one["kind"]) not in SPECS]
+    assert len(built_in) >= 12
+    for one in built_in:
+        kubernetes_validate.validate(one, version, strict=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_custom_resources_have_the_fields_of_their_kind(case: str) -> None:
+    for one in objects(case):
+        if schema := SPECS.get((one["apiVersion"], one["kind"])):
+            jsonschema.validate(one["spec"], schema)
+            assert one.keys() == {"apiVersion", "kind", "metadata", "spec"}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lint_finds_nothing(case: str) -> None:
+    report = helm.lint(CHART, dict(CASES[case]), strict=True, kube_version=f"v{VERSIONS[-1]}.0")
+    assert report["errors"] == []
+    assert [one for one in report["messages"] if one["severity"] >= ERROR] == []
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_objects_are_of_this_release_and_have_names_of_their_own(case: str) -> None:
+    named = [(one["kind"], one["metadata"]["name"]) for one in objects(case)]
+    assert len(named) == len(set(named))
+    for one in objects(case):
+        assert one["metadata"]["name"].startswith(RELEASE)
+        assert one["metadata"]["labels"]["app.kubernetes.io/instance"] == RELEASE
+        assert "namespace" not in one["metadata"]  # that of the release
+        assert one["kind"] != "Secret"  # they are referred to
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_notes_say_the_next_steps(case: str) -> None:
+    said = notes(case)
+    assert f"helm test {RELEASE} --namespace music" in said
+    assert f"rollout status deployment/{RELEASE}-gateway" in said
+    assert re.search(r"curl -X POST \S+/next/1 \\\n +-H", said)
+    workers = "statefulset" if case == "lasting names" else "deployment"
+    assert f"rollout status {workers}/{RELEASE}-worker" in said
+    assert ("NetworkPolicies" in said or "networkPolicy.enabled is false" in said) == (
+        not CASES[case].get("networkPolicy", {}).get("enabled", False)
+    )
+
+
+def test_a_package_has_what_the_folder_links_to(tmp_path: Path) -> None:
+    archive = helm.package(CHART, destination=tmp_path)
+    with helm.Chart.load(archive) as chart:
+        texts = chart.render(dict(CASES["production"]), name=RELEASE, namespace=NAMESPACE)
+        files = {one["name"] for one in chart.files}
+    assert list(parsed(texts)) == list(objects("production"))
+    assert not [name for name in files if name.startswith("examples/")]
+
+
+def test_the_chart_carries_the_version_of_the_project() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert chart["appVersion"] == project["version"]
+    assert chart["kubeVersion"] == f">={VERSIONS[0]}.0-0"

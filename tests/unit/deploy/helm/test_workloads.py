@@ -1,7 +1,5 @@
 """Processes run in Kubernetes as in Compose: the same commands, ports and settings, and no rights without need."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
@@ -13,10 +11,14 @@ import pytest
 import yaml
 
 from botify.core.settings import Settings
+from botify.schemas.topics import Topics, worker_group_of
 from botify.services.gateway.options import GatewayOptions
+from botify.services.recommender.service import GROUP
 from tests.unit.deploy.helm.chart import (
     CASES,
+    CHART,
     PROCESSES,
+    RELEASE,
     ROOT,
     Object,
     container,
@@ -30,12 +32,9 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 IMAGE = dict(re.findall(r"\b(BOTIFY_\w+|NUMBA_CACHE_DIR)=(\S+)", DOCKERFILE))
 SECRETS = {"REDIS_URL": "rediss://u:p@redis:6380/0", "SCHEMA_REGISTRY_URL": "https://u:p@registry:8081"}
-SERVERS = ("KAFKA_", "REDIS_", "SCHEMA_REGISTRY_")
-"""What begins so is checked by `Settings.from_env`, or is one of its fields."""
 
 
 def environment(pod: Object) -> dict[str, str]:
-    """Return the variables of a pod; those from Secrets and fields have some value."""
     listed = container(pod).get("env", [])
     assert len({one["name"] for one in listed}) == len(listed)
     return {one["name"]: one.get("value", SECRETS.get(one["name"], "from-a-secret")) for one in listed}
@@ -76,30 +75,6 @@ def test_every_variable_is_a_setting_and_the_settings_are_valid(case: str, tmp_p
         assert ours <= known | (gateway if name in ("gateway", "dashboard") else set()), name
 
 
-def test_kafka_of_strimzi_is_reached_by_password_and_trusted_by_its_authority(tmp_path: Path) -> None:
-    settings = settings_of(pods("production, strimzi, valkey")["worker"], tmp_path)
-    assert settings.kafka_security == {
-        "security.protocol": "SASL_SSL",
-        "sasl.mechanism": "SCRAM-SHA-512",
-        "sasl.username": "botify",
-        "sasl.password": "from-a-secret",
-        "ssl.ca.location": str(tmp_path / "etc/botify/kafka-ca/ca.crt"),
-    }
-    assert settings.redis_url == SECRETS["REDIS_URL"]
-    assert settings.partitions == 32
-
-
-def test_client_certificates_are_files_of_a_secret(tmp_path: Path) -> None:
-    pod = pods("client certificates")["recommender"]
-    settings = settings_of(pod, tmp_path)
-    assert settings.kafka_security["ssl.certificate.location"].endswith("etc/botify/kafka-client/user.crt")
-    assert settings.kafka_security["ssl.key.location"].endswith("etc/botify/kafka-client/user.key")
-    assert settings.kafka_security["ssl.key.password"] == "from-a-secret"
-    assert settings.redis_ssl_ca_location is not None
-    secrets = {one["name"]: one["secret"]["secretName"] for one in pod["spec"]["volumes"] if "secret" in one}
-    assert secrets == {"kafka-ca": "ca", "kafka-client": "client", "redis-ca": "redis-ca"}
-
-
 @pytest.mark.parametrize("process", [*PROCESSES, "topics", "catalogue"])
 def test_commands_are_those_of_compose(process: str) -> None:
     assert container(pods("minimal")[process])["command"] == COMPOSE[process]["command"]
@@ -129,18 +104,6 @@ def test_ports_and_probes_are_those_of_compose(process: str) -> None:
     ]
     assert ran["readinessProbe"]["periodSeconds"] == int(COMPOSE[process]["healthcheck"]["interval"].rstrip("s"))
     assert ran["readinessProbe"]["timeoutSeconds"] == int(COMPOSE[process]["healthcheck"]["timeout"].rstrip("s"))
-
-
-def test_the_start_may_take_as_long_as_said() -> None:
-    for workload in workloads("minimal").values():
-        probe = container(workload["spec"]["template"])["startupProbe"]
-        assert probe["periodSeconds"] * probe["failureThreshold"] == 300
-
-
-def test_only_the_dashboard_serves_pages() -> None:
-    on = {name: environment(pod).get("BOTIFY_GATEWAY_DASHBOARD") for name, pod in pods("minimal").items()}
-    assert {name: value for name, value in on.items() if value} == {"gateway": "off", "dashboard": "on"}
-    assert "dashboard" not in workloads("required")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -273,14 +236,82 @@ def test_snapshots_are_kept_for_their_days(tmp_path: Path) -> None:
     assert re.fullmatch(r"botify-\d{8}T\d{6}Z\.gz", saved)
 
 
-def test_a_change_of_the_experiments_restarts_the_pods() -> None:
-    def checksum(case: str) -> str:
-        found: str = workloads(case)["recommender"]["spec"]["template"]["metadata"]["annotations"][
-            "checksum/experiments"
-        ]
-        return found
+ALL_ON = "production, strimzi, valkey"
+SETTINGS = Settings()
 
-    assert checksum("required") != checksum("lasting names")
-    assert of_kind("lasting names", "ConfigMap")["experiments"]["data"] == {"experiments.toml": "# none\n"}
-    variables = environment(pods("lasting names")["recommender"])
-    assert variables["BOTIFY_EXPERIMENTS"] == "/etc/botify/experiments/experiments.toml"
+
+@pytest.mark.parametrize("case", [ALL_ON, "client certificates", "lasting names"])
+def test_scalers_follow_the_group_that_reads_the_topic(case: str) -> None:
+    groups = {
+        "worker": (worker_group_of(SETTINGS), Topics.of(SETTINGS).listens.name),
+        "recommender": (f"{SETTINGS.topic_prefix}-{GROUP}", Topics.of(SETTINGS).recommendation_requests.name),
+    }
+    scaled = of_kind(case, "ScaledObject")
+    assert "worker" in scaled
+    for name, one in scaled.items():
+        target, workload = one["spec"]["scaleTargetRef"], workloads(case)[name]
+        assert (target["kind"], target["name"]) == (workload["kind"], workload["metadata"]["name"])
+        assert "replicas" not in workload["spec"]  # or each upgrade would undo what KEDA did
+        followed = [
+            (trigger["metadata"]["consumerGroup"], trigger["metadata"]["topic"])
+            for trigger in one["spec"]["triggers"]
+            if trigger["type"] == "kafka"
+        ]
+        assert followed == ([groups[name]] if name in groups else [])
+        if name in groups:
+            partitions = CASES[case].get("topics", {}).get("partitions", 8)
+            assert one["spec"]["maxReplicaCount"] == partitions
+
+
+def test_the_alerts_are_those_of_deploy_prometheus() -> None:
+    source = ROOT / "deploy/prometheus/alerts.yml"
+    assert (CHART / "alerts.yml").resolve() == source
+    assert of_kind(ALL_ON, "PrometheusRule")[RELEASE]["spec"] == yaml.safe_load(source.read_text(encoding="utf-8"))
+
+
+def test_every_alert_has_a_runbook_with_its_severity() -> None:
+    page = (ROOT / "docs/runbooks.md").read_text(encoding="utf-8")
+    alerts = of_kind(ALL_ON, "PrometheusRule")[RELEASE]["spec"]["groups"][0]["rules"]
+    assert re.findall(
+        r"^## (Botify\w+)\n\n\*\*(\w+)\*\* .*\n\n- \*\*Look:\*\* .+\n- \*\*Do:\*\* ", page, re.MULTILINE
+    ) == [(one["alert"], one["labels"]["severity"]) for one in alerts]
+
+
+def test_prometheus_finds_every_process_under_the_job_of_the_alerts() -> None:
+    spec = of_kind(ALL_ON, "ServiceMonitor")[RELEASE]["spec"]
+    found = {
+        (name, port["name"])
+        for name, service in of_kind(ALL_ON, "Service").items()
+        if spec["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        for port in service["spec"]["ports"]
+        if port["name"] in {endpoint["port"] for endpoint in spec["endpoints"]}
+    }
+    assert found == {
+        *((name, "metrics") for name in ("worker", "learner", "recommender")),
+        *((name, "http") for name in ("gateway", "dashboard")),
+    }
+    for endpoint in spec["endpoints"]:
+        assert {"targetLabel": "job", "replacement": "botify"} in endpoint["relabelings"]
+        assert ("authorization" in endpoint) == (endpoint["port"] == "http")
+
+
+@pytest.mark.parametrize("case", [ALL_ON, "client certificates"])
+def test_network_policies_allow_what_the_processes_use(case: str) -> None:
+    policies = of_kind(case, "NetworkPolicy")
+    every = next(one["spec"] for one in policies.values() if one["spec"]["policyTypes"] == ["Ingress", "Egress"])
+    for pod in pods(case).values():  # jobs and tests, too
+        assert every["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    outward = {port["port"] for rule in every["egress"] for port in rule["ports"]}
+    variables = {one["name"]: one.get("value", "") for one in container(pods(case)["worker"])["env"]}
+    for server in ("KAFKA_BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL"):
+        if server in variables:
+            assert int(variables[server].rsplit(":", 1)[1]) in outward
+    (serving,) = container(pods(case)["gateway"])["ports"]
+    assert {53, serving["containerPort"]} <= outward
+    inward = next(one["spec"] for one in policies.values() if one["spec"]["policyTypes"] == ["Ingress"])
+    (component,) = inward["podSelector"]["matchExpressions"]
+    assert set(component["values"]) >= {name for name, pod in pods(case).items() if "http" in _port_names(pod)}
+
+
+def _port_names(pod: Object) -> set[str]:
+    return {one["name"] for one in container(pod).get("ports", [])}

@@ -1,7 +1,5 @@
 """Listens and requests of a log, as a client sends them."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from botify.evaluation.log import Log

@@ -1,11 +1,8 @@
 """Invariant: each source is read in the layout in which it is published, damaged rows included."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json
-import os
 import tarfile
 import zipfile
 from itertools import count
@@ -22,7 +19,6 @@ from botify.ingest.model import KINDS, DatasetError
 from botify.ingest.reading import Dataset
 
 LASTFM = Path(__file__).parents[5] / "shared/real-data/lastfm.txt"
-WHEEL = Path(os.environ.get("BOTIFY_TEST_RECBOLE", "recbole-1.2.1-py3-none-any.whl"))
 
 
 def write(folder: Path, files: dict[str, str | bytes]) -> Path:
@@ -175,31 +171,6 @@ def test_movielens(layout: str, zipped: bool, tmp_path: Path) -> None:
     assert [reason for *_, reason in reasons(dataset)] == ["rating is not between 0 and 5"]
 
 
-@pytest.mark.parametrize(
-    ("rating", "value"), [("0.5", 0.0), ("1", 0.0), ("2", 0.25), ("4", 0.75), ("4.5", 0.875), ("5", 1.0)]
-)
-def test_a_rating_has_the_value_that_the_card_says(rating: str, value: float, tmp_path: Path) -> None:
-    text = f"userId,movieId,rating,timestamp\n1,1,{rating},5\n"
-    dataset = run(tmp_path, "movielens", write(tmp_path / "ml", {"ratings.csv": text}))
-    assert events(dataset)[0][3] == value
-    assert "a rating r has the value (r - 1) / 4, or 0 below 1" in dataset.card.rules
-
-
-def test_recbole_without_ratings_and_times(tmp_path: Path) -> None:
-    timed = "user_id:token\titem_id:token\ttimestamp:float\nb\ty\t99\n"
-    path = write(tmp_path / "r", {"a.inter": timed, "x.inter": "user_id:token\titem_id:token\nb\tx\n"})
-    dataset = run(tmp_path, "recbole", path)
-    assert events(dataset) == [("b", "y", 0.0, 1.0, "play"), ("b", "x", 0.001, 1.0, "play")]
-    assert not dataset.card.has_time
-
-
-@pytest.mark.skipif(not WHEEL.exists(), reason="BOTIFY_TEST_RECBOLE names no recbole-1.2.1 wheel")
-def test_movielens_100k_inside_a_wheel(tmp_path: Path) -> None:
-    card = run(tmp_path, "movielens", f"{WHEEL}!recbole/dataset_example/ml-100k").card
-    assert (card.events, card.users, card.items, card.rejected) == (100_000, 943, 1_682, 0)
-    assert card.ties == pytest.approx(0.5056, abs=1e-4)
-
-
 def parquet(**columns: Any) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)
@@ -332,15 +303,6 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     files = {"50m/likes.parquet": parquet(**flat()), "500m/likes.parquet": parquet(**flat())}
     with pytest.raises(DatasetError, match=r"2 files are called likes.parquet \(500m/likes.*name the folder of one"):
         run(tmp_path, "yambda", write(tmp_path / "flat", files))
-
-
-@pytest.mark.parametrize("block_bytes", [1, 1 << 20])
-def test_what_is_said_first_of_an_item_does_not_depend_on_blocks(block_bytes: int, tmp_path: Path) -> None:
-    artists = {"artist_id": list(range(40)), "item_id": [n % 3 for n in range(40)]}
-    files = {"artist_item_mapping.parquet": parquet(**artists), "likes.parquet": parquet(**flat())}
-    path = write(tmp_path / "y", files)
-    dataset = import_dataset(tmp_path, "d", Request("yambda", str(path)), block_bytes=block_bytes)
-    assert [about(dataset, str(item))[1] for item in range(3)] == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ from botify.sim.world.generate import generate
 from botify.sim.world.model import World
 from botify.sim.world.store import save_world
 from tests.unit.analytics.test_exported import write
-from tests.unit.evaluation.test_launch import launch
-from tests.unit.evaluation.test_launch_commands import DECLARED
+from tests.unit.evaluation.test_launch import DECLARED, launch
 from tests.unit.services.cli.test_without_servers import CLI, commands
 
 COLUMNS = 80

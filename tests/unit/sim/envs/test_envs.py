@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -12,10 +12,15 @@ from gymnasium.utils.env_checker import check_env
 
 import botify.sim.envs  # noqa: F401 (registers the environment)
 from botify.core.keyed_random import Keys
-from botify.sim import SimulationError
+from botify.schemas.events import Track
+from botify.sim import SimulationError, WorldError
+from botify.sim.envs.session import environments_of
 from botify.sim.listeners.botify import BotifyListeners
 from botify.sim.listeners.model import Ints, SessionStart
+from botify.sim.world.config import WorldConfig
+from botify.sim.world.generate import generate
 from botify.sim.world.model import World
+from botify.sim.world.store import save_world
 
 
 def test_gymnasiums_own_checks_pass(small_world: World, recwarn: pytest.WarningsRecorder) -> None:
@@ -63,28 +68,6 @@ def test_a_track_that_is_none_is_refused(small_world: World, track: int) -> None
             env.step(action)
 
 
-def test_actions_that_are_not_one_for_each_listener_are_refused(small_world: World) -> None:
-    envs = gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped
-    envs.reset(seed=1)
-    with pytest.raises(gymnasium.error.InvalidAction, match=r"shape \(3,\) for 2 listeners"):
-        envs.step(np.array([1, 2, 3]))
-
-
-def test_a_reset_in_the_middle_begins_another_session(small_world: World) -> None:
-    env = gymnasium.make("Botify-v0", world=small_world)
-    _, first = env.reset(seed=1)
-    env.step(3)
-    observation, second = env.reset()
-    assert second["session"] != first["session"]
-    assert observation["position"] == 0
-
-
-def episodes_one_by_one(envs: Any, rounds: int) -> list[Any]:
-    """Return the rewards, ends and observations of a vector environment, round by round."""
-    first, _ = envs.reset(seed=5)
-    return [first] + [envs.step((np.arange(envs.num_envs) * 7 + n) % 400)[:3] for n in range(rounds)]
-
-
 def test_a_vector_of_one_hears_what_the_single_environment_hears(small_world: World) -> None:
     single = gymnasium.make("Botify-v0", world=small_world)
     vector = gymnasium.make_vec("Botify-v0", num_envs=1, world=small_world)
@@ -105,39 +88,9 @@ def test_a_vector_of_one_hears_what_the_single_environment_hears(small_world: Wo
         assert (rewards[0], terminated[0]) == (reward, ended)
 
 
-def test_after_its_end_a_row_begins_the_next_session_with_no_reward(small_world: World) -> None:
-    envs = gymnasium.make_vec("Botify-v0", num_envs=8, world=small_world)
-    observations, infos = envs.reset(seed=5)
-    ended = np.zeros(8, dtype=bool)
-    sessions = infos["session"]
-    begun = 0
-    for _ in range(60):
-        actions = envs.action_space.sample()
-        observations, rewards, terminated, truncated, infos = envs.step(actions)
-        assert observations in envs.observation_space
-        assert (observations["position"][ended] == 0).all()
-        assert (rewards[ended] == 0).all()
-        assert (observations["track"][~ended] == actions[~ended]).all()
-        assert ((infos["session"] != sessions) == ended).all()
-        assert not truncated.any()
-        begun += ended.sum()
-        ended, sessions = terminated, infos["session"]
-    assert begun > 20
-
-
-def test_the_same_seed_gives_the_same_episodes(small_world: World) -> None:
-    runs = [episodes_one_by_one(gymnasium.make_vec("Botify-v0", num_envs=5, world=small_world), 50) for _ in range(2)]
-    np.testing.assert_equal(runs[0], runs[1])
-
-
 def test_seeds_one_by_one_are_refused(small_world: World) -> None:
     with pytest.raises(gymnasium.error.Error, match="one seed"):
         gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped.reset(seed=[1, 2])  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("model", ["drifting", "trending", "shifting", "fatigue", "streaming"])
-def test_every_listener_model_can_be_played(small_world: World, model: str) -> None:
-    check_env(gymnasium.make("Botify-v0", world=small_world, model=model).unwrapped, skip_render_check=True)
 
 
 def test_a_session_with_nothing_to_decide_is_no_episode(small_world: World) -> None:
@@ -158,3 +111,23 @@ class OneTrack(BotifyListeners):
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         return replace(super().open(users, keys, time_ms), lengths=np.ones(len(users), dtype=np.int64))
+
+
+WORLD = World("w", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
+
+
+def test_the_world_is_the_one_with_the_tracks_of_the_catalogue(tmp_path: Path) -> None:
+    catalogue = {
+        track: Track(track, WORLD.catalogue.artists[artist], None, None, title)
+        for track, (artist, title) in enumerate(
+            zip(WORLD.catalogue.artist_of.tolist(), WORLD.catalogue.titles, strict=True)
+        )
+    }
+    with pytest.raises(WorldError, match="botify sim"):
+        environments_of(tmp_path, catalogue)
+    save_world(tmp_path, WORLD)
+    seen, _ = environments_of(tmp_path, catalogue)().reset(seed=7)
+    assert seen["user"] < 9
+    del catalogue[99]
+    with pytest.raises(WorldError, match="99 tracks"):
+        environments_of(tmp_path, catalogue)

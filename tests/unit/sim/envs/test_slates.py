@@ -1,9 +1,7 @@
 """The Gymnasium environments of slates, and the choice models."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -13,11 +11,10 @@ from gymnasium.utils.env_checker import check_env
 import botify.sim.envs  # noqa: F401 (registers the environment)
 from botify.core.keyed_random import mix
 from botify.sim import SimulationError
-from botify.sim.envs.slates import SlateSlots
 from botify.sim.listeners import MODELS
-from botify.sim.listeners.botify import BotifyListeners, StreamingListeners
-from botify.sim.listeners.choice import CHOICES, cascade, chosen, logit
-from botify.sim.listeners.model import Exposure, Floats, Ints
+from botify.sim.listeners.botify import StreamingListeners
+from botify.sim.listeners.choice import cascade, chosen, logit
+from botify.sim.listeners.model import Exposure, Floats
 from botify.sim.world.model import World
 
 SIZE = 4
@@ -69,23 +66,6 @@ def test_a_listener_hears_what_was_chosen_or_leaves(small_world: World) -> None:
     assert min(ends.values()) > 5
 
 
-def test_a_vector_of_one_hears_what_the_single_environment_hears(small_world: World) -> None:
-    single, vector = make(small_world), make_many(small_world, 1)
-    one, info = single.reset(seed=9)
-    many, infos = vector.reset(seed=9)
-    ended = False
-    for n in range(300):
-        slate = (n * 13 + np.arange(SIZE) * 7) % 400
-        if ended:
-            (one, info), reward, ended = single.reset(), 0.0, False
-        else:
-            one, reward, ended, _, info = single.step(slate)
-        many, rewards, terminated, _, infos = vector.step(slate[None])
-        for name in one:
-            assert np.ravel(one[name]).tolist() == np.ravel(many[name]).tolist(), name
-        assert (rewards[0], terminated[0], infos["session"][0]) == (reward, ended, info["session"])
-
-
 def test_rows_do_not_depend_on_each_other(small_world: World) -> None:
     """Those who choose none keep their row; each starts its next session in the next step."""
     envs = make_many(small_world, 50)
@@ -109,25 +89,6 @@ def test_rows_do_not_depend_on_each_other(small_world: World) -> None:
     envs.reset()  # in the middle: who left, who stays and who would start are all in a new session
     observations, _, _, _, infos = envs.step(envs.action_space.sample())
     assert len(set(infos["session"].tolist())) == 50
-
-
-@pytest.mark.parametrize("choice", CHOICES)
-def test_choices_follow_the_model(small_world: World, choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared: list[tuple[Ints, Floats]] = []
-    monkeypatch.setattr(NotingListeners, "compared", compared)
-    sessions = SlateSlots(small_world, f"{__name__}:NotingListeners", 4_000, 3, SIZE, CHOICES[choice])
-    slates = np.random.default_rng(3).integers(400, size=(4_000, SIZE))
-    slates[:, 2] = slates[:, 1]  # a track that comes twice is there once
-    sessions.play(slates)
-    np.testing.assert_array_equal(np.stack([tracks for tracks, _ in compared], axis=1), slates)
-    appeals = np.stack([found for _, found in compared], axis=1)
-    appeals[:, 2] = 0.0
-    probabilities = CHOICES[choice](appeals)
-    expected = probabilities.sum(axis=0)
-    found = np.bincount(sessions.places, minlength=SIZE + 1)[:SIZE]
-    spread = np.sqrt((probabilities * (1 - probabilities)).sum(axis=0))
-    assert (np.abs(found - expected) <= 3.5 * spread).all(), (found, expected)
-    assert found[2] == 0
 
 
 def test_the_formulas() -> None:
@@ -156,23 +117,6 @@ def test_a_choice_model_of_ones_own(small_world: World) -> None:
     assert env.step(np.arange(SIZE))[0]["place"] == 1
 
 
-def test_comparing_tracks_is_not_hearing_them(small_world: World) -> None:
-    """What a listener was only shown must not tire them."""
-
-    def always(place: int) -> SlateSlots:
-        chosen = np.arange(SIZE) == place
-        return SlateSlots(small_world, "fatigue", 20, 3, SIZE, lambda appeals: np.tile(chosen, (len(appeals), 1)) * 1.0)
-
-    compared, alone = always(1), always(0)
-    shown = np.random.default_rng(3).integers(400, size=(20, 20, SIZE))
-    for slates in shown:
-        slates[:, 0] = (slates[:, 1] + 1) % 400
-        compared.play(slates)
-        alone.play(np.tile(slates[:, 1:2], SIZE))
-        np.testing.assert_array_equal(compared.heard.tracks, alone.heard.tracks)
-        np.testing.assert_array_equal(compared.heard.fractions, alone.heard.fractions)
-
-
 def test_what_is_wrong_is_refused(small_world: World) -> None:
     with pytest.raises(SimulationError, match="size=0 is no size"):
         gymnasium.make("BotifySlate-v0", world=small_world, size=0)
@@ -191,24 +135,7 @@ def test_what_is_wrong_is_refused(small_world: World) -> None:
     assert env.step(np.arange(SIZE))[0] in env.observation_space
 
 
-class NotingListeners:
-    """Botify's listeners, with a note of the tracks that they have compared and how each appealed."""
-
-    compared: ClassVar[list[tuple[Ints, Floats]]] = []
-
-    def __init__(self, world: World, seed: int) -> None:
-        self._model = BotifyListeners(world, seed)
-        self.open, self.fractions = self._model.open, self._model.fractions
-
-    def appeal(self, exposure: Exposure) -> Floats:
-        found = self._model.appeal(exposure)
-        self.compared.append((exposure.tracks.copy(), found.copy()))
-        return found
-
-
 class OnlyHearing:
-    """A listener model that cannot compare."""
-
     def __init__(self, world: World, seed: int) -> None:
         self._model = StreamingListeners(world, seed)
         self.open = self._model.open

@@ -1,18 +1,20 @@
 """The vectorised user model against one written out loop by loop, listen by listen."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from botify.core.keyed_random import mix, uniform
-from botify.sim.listeners.botify import BotifyListeners
-from botify.sim.listeners.model import BUDGET, FIRST_TRACK, INTEREST
+from botify.sim.agents import DummyAgent
+from botify.sim.listeners.botify import MEAN_LENGTH, PATIENCE, SKIPPED_BELOW, BotifyListeners, StreamingListeners
+from botify.sim.listeners.model import BUDGET, FIRST_TRACK, INTEREST, Exposure
+from botify.sim.options import RunOptions
+from botify.sim.play import play_world
 from botify.sim.schedule import RelaySchedule
-from botify.sim.simulation import Simulation
+from botify.sim.simulation import FinishedListens, Simulation
 from botify.sim.world.model import World
 
 SEED = 11
@@ -26,7 +28,6 @@ def draw(key: np.ndarray, what: int) -> float:
 def reference_session(
     world: World, user: int, ordinal: int, recommend: Callable[[int, int, int], int]
 ) -> list[tuple[int, float, bool]]:
-    """Return (track, fraction, ended) of one session."""
     people, catalogue = world.listeners, world.catalogue
     key = mix(SEED, user, ordinal)
     interests = people.interests[user]
@@ -95,3 +96,50 @@ def test_agrees_with_a_plain_python_model_listen_by_listen(default_world: World)
         assert session == reference_session(default_world, user, ordinal, recommend)
         repeats += len(session) - len({track for track, _, _ in session})
     assert repeats > 100
+
+
+def exposures(world: World, n: int) -> Exposure:
+    interest = int(world.listeners.interests[0, 0])
+    users = np.zeros(n, dtype=np.int64)
+    return Exposure(
+        users=users,
+        tracks=np.full(n, interest),
+        tastes=world.catalogue.embeddings[np.full(n, interest)].astype(np.float64),
+        repeated=np.zeros(n, dtype=np.bool_),
+        artist_counts=users,
+        time_ms=users,
+        keys=mix(3, np.arange(n)),
+        positions=np.full(n, 4),
+    )
+
+
+def test_a_listen_is_a_skip_or_goes_to_the_end(small_world: World) -> None:
+    model, liked = StreamingListeners(small_world, seed=1), exposures(small_world, 20_000)
+    fractions = model.fractions(liked)
+    skipped = fractions < SKIPPED_BELOW
+    assert skipped.mean() == pytest.approx(model.skip_probability(liked).mean(), abs=0.01)
+    assert (fractions[~skipped] == 1.0).all()
+    assert len(np.unique(fractions[skipped])) > 20
+
+
+def test_sessions_end_for_reasons_of_their_own_and_for_bad_tracks(small_world: World) -> None:
+    model = StreamingListeners(small_world, seed=1)
+    users = np.zeros(20_000, dtype=np.int64)
+    start = model.open(users, mix(3, np.arange(20_000)), users)
+    assert start.lengths is not None
+    assert start.budgets is not None
+    assert start.lengths.min() == 1
+    assert start.lengths.mean() == pytest.approx(MEAN_LENGTH, rel=0.05)
+    assert set(start.budgets.tolist()) == {PATIENCE * int(small_world.listeners.session_budget[0])}
+
+    ends: list[FinishedListens] = []
+    options = RunOptions(sessions=600, seed=2, start_ms=0, model="streaming")
+    done = play_world(small_world, DummyAgent(small_world.catalogue, 2), options, listener=ends.append)
+    last = [heard.where(heard.ended) for heard in ends]
+    lengths = np.concatenate([heard.positions for heard in last]) + 1
+    keys = mix(2, *(np.concatenate([getattr(heard, name) for heard in last]) for name in ("users", "ordinals")))
+    planned = model.open(np.zeros(len(keys), dtype=np.int64), keys, np.zeros(len(keys), dtype=np.int64)).lengths
+    assert planned is not None
+    assert done.sessions == 600
+    assert (lengths <= planned).all()
+    assert 0.3 < (lengths == planned).mean() < 1.0  # the others ran out of patience

@@ -1,7 +1,5 @@
 """Which catalogue topics a world refuses, on what a broker would have returned."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest
@@ -17,8 +15,6 @@ Held = dict[int, Track]
 
 
 class Publisher:
-    """A publisher without a broker."""
-
     def __init__(self, settings: Settings, linger_ms: int) -> None:
         """Connect to nothing."""
 
@@ -65,10 +61,6 @@ def test_another_track_is_named_with_both_values_and_the_ways_out(
         assert f"{track.title!r} by {track.artist!r} ({track.genre})" in said
     assert "holds 2 tracks of another world: track 7 is" in said
     assert all(way in said for way in ("--world easy", "BOTIFY_TOPIC_PREFIX", "BOTIFY_HOME", "--volumes"))
-
-
-def test_a_track_of_which_more_is_known_now_is_written_again(publish: Callable[[Held], int], held: Held) -> None:
-    assert publish(held | {7: held[7]._replace(album=None)}) == 1
 
 
 def test_a_world_with_fewer_tracks_is_refused(publish: Callable[[Held], int], held: Held) -> None:

@@ -1,7 +1,5 @@
 """Requests find their answers, once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

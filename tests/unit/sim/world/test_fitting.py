@@ -1,7 +1,5 @@
 """Worlds from logs: on a log whose groups are known, and figures of logs written out by hand."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,6 @@ from botify.sim.options import RunOptions
 from botify.sim.play import play_world
 from botify.sim.world import World, find_world
 from botify.sim.world.fitting import FitSettings, Groups, fit_world
-from botify.sim.world.fitting.estimates import track_vectors
 from botify.sim.world.fitting.log import (
     NEIGHBOURS,
     ListeningLog,
@@ -24,7 +21,6 @@ from botify.sim.world.fitting.log import (
     hit_rate,
     neighbours,
     overlap,
-    similarities,
     synthetic_log,
 )
 from botify.sim.world.store import save_world
@@ -85,14 +81,6 @@ def test_figures_of_a_log_by_hand() -> None:
     assert ListeningLog(np.zeros(9, dtype=int), np.zeros(9, dtype=int), np.zeros(9, dtype=int), 10).gini() == 0.9
 
 
-def test_similarity_is_the_cosine_with_ten_added_to_its_norm() -> None:
-    similar = similarities(by_hand().matrix()).toarray()
-    assert similar[0, 1] == pytest.approx(2 / (np.sqrt(3 * 2) + 10))
-    assert similar[2, 3] == pytest.approx(1 / (1 + 10))
-    assert (np.diag(similar) == 0).all()
-    assert (similar == similar.T).all()
-
-
 def test_a_users_last_new_track_is_looked_for_among_those_not_heard() -> None:
     # eleven tracks that all hear together, and each user's last is one of them: found; for a track of its own: not
     users = np.repeat(np.arange(6), 11)
@@ -112,24 +100,6 @@ def test_neighbours_are_those_of_the_group_and_the_overlap_of_a_log_with_itself_
     assert overlap(log, log) == 1.0
     fitted, held_out = halves(log, seed=1)
     assert NEIGHBOURS / TRACKS < overlap(fitted, held_out) < 1.0
-
-
-def test_halves_share_no_user_and_lose_no_listen(log: ListeningLog) -> None:
-    fitted, held_out = halves(log, seed=1)
-    assert len(fitted) + len(held_out) == len(log)
-    assert fitted.user_count + held_out.user_count == USERS
-    assert not set(fitted.sessions) & set(held_out.sessions)
-    assert fitted.user_count == pytest.approx(USERS / 2, rel=0.2)
-
-
-def test_tracks_that_are_heard_together_point_one_way(log: ListeningLog) -> None:
-    vectors = track_vectors(log.matrix(), 6, np.random.default_rng(1))
-    heard = np.flatnonzero(log.counts() >= 10)
-    likeness = vectors[heard] @ vectors[heard].T
-    same = heard[:, None] % GROUPS == heard % GROUPS
-    assert likeness[same].mean() > 0.8
-    assert np.abs(likeness[~same]).mean() < 0.2
-    assert (np.linalg.norm(vectors[log.counts() == 0], axis=1) == 0).all()
 
 
 def test_the_world_plays_like_the_log(log: ListeningLog, world: World) -> None:

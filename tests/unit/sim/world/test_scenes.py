@@ -1,7 +1,5 @@
 """Scenes: what sounds alike, what the catalogue tells of it, and the worlds that have names."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +8,9 @@ import pytest
 
 from botify.sim.loop.kafka import tracks_of
 from botify.sim.world import NAMED, World, WorldConfig, find_world
-from botify.sim.world.config import COURSE, DEFAULT, EASY
+from botify.sim.world.config import COURSE, DEFAULT
 from botify.sim.world.generate import generate
 from botify.sim.world.model import Details
-from botify.sim.world.store import save_world
 
 SMALL = replace(COURSE, tracks=2_000, artists=400, genres=5, scenes=20, users=50, dimensions=24, clusters=4)
 
@@ -39,14 +36,6 @@ def test_a_genre_covers_scenes_that_sound_alike_each_for_itself(world: World) ->
     assert np.nanmean(products[same_genre]) == pytest.approx(np.nanmean(products[apart]), abs=1.0)
 
 
-def test_an_artist_is_of_one_scene_and_without_scenes_a_genre_is_one(world: World) -> None:
-    catalogue = world.catalogue
-    pairs = set(zip(catalogue.artist_of.tolist(), catalogue.scene_of.tolist(), strict=True))
-    assert len(pairs) == 400
-    easy, _ = generate(replace(EASY, tracks=200, artists=50, genres=5, users=5, dimensions=8))
-    np.testing.assert_array_equal(easy.scene_of, easy.genre_of)
-
-
 def test_the_catalogue_topic_does_not_tell_the_scene(world: World) -> None:
     told = {(track.artist, track.album, track.genre, track.title) for track in tracks_of(world.catalogue)}
     assert {genre for _, _, genre, _ in told} == set(world.catalogue.genres)
@@ -59,28 +48,6 @@ def test_the_catalogue_topic_tells_mood_year_and_country_where_the_world_has_the
     assert told == world.catalogue.details
     without = replace(world.catalogue, details=())
     assert {(track.mood, track.year, track.country) for track in tracks_of(without)} == {(None, None, None)}
-
-
-def test_mood_year_and_country_tell_something_of_the_scene_and_not_all(world: World) -> None:
-    catalogue = world.catalogue
-    moods, years, countries = (np.array(column) for column in zip(*catalogue.details, strict=True))
-    for column in (moods, countries):
-        shares = [
-            np.unique(column[catalogue.scene_of == scene], return_counts=True)[1].max()
-            / (catalogue.scene_of == scene).sum()
-            for scene in range(20)
-        ]
-        assert 0.5 < np.mean(shares) < 0.95
-    spread = np.mean([years[catalogue.scene_of == scene].std() for scene in range(20)])
-    assert spread < years.std() / 2
-
-
-def test_scenes_and_details_are_stored(world: World, tmp_path: Path) -> None:
-    save_world(tmp_path, world)
-    stored = find_world(tmp_path, "scenes").catalogue
-    np.testing.assert_array_equal(stored.scene_of, world.catalogue.scene_of)
-    assert stored.details == world.catalogue.details
-    assert isinstance(stored.details[0], Details)
 
 
 def test_worlds_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,7 @@
 """Worlds on disk: round trips, and bad files that are refused with file, row and reason."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +82,6 @@ def test_a_world_on_disk_equals_the_one_in_memory(tmp_path: Path, small_world: W
     assert (stored.titles, stored.albums) == (catalogue.titles, catalogue.albums)
 
 
-def test_another_seed_is_another_world(tmp_path: Path) -> None:
-    other = replace(SMALL, seed=3)
-    assert open_world(tmp_path, SMALL).name != open_world(tmp_path, other).name
-
-
 def test_a_world_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, small_world: World) -> None:
     save_world(tmp_path, small_world)
     with pytest.raises(WorldError, match=r"'big'.*small"):
@@ -102,14 +94,6 @@ def test_botifys_files_make_a_world(files: Files) -> None:
     np.testing.assert_array_equal(world.listeners.interests[3], [3, 4, 5])
     assert world.listeners.session_budget.tolist() == [5] * 9
     assert (world.catalogue.genre_of == -1).all()
-
-
-def test_embeddings_without_a_file_fit_the_artists(files: Files) -> None:
-    files.config = WorldConfig(genres=3, artists=10, dimensions=64, genre_norm=0.0, artist_norm=3.0, own_norm=0.1)
-    vectors = files.load().catalogue.embeddings
-    products = vectors @ vectors.T
-    by_one_artist = np.kron(np.eye(10), np.ones((3, 3))).astype(bool)
-    assert products[by_one_artist].min() > products[~by_one_artist].max()
 
 
 def test_a_row_may_override_what_holds_for_everybody(files: Files) -> None:
@@ -236,13 +220,6 @@ def test_no_half_written_world_is_left_behind(
     with pytest.raises(OSError, match="disk full"):
         save_world(tmp_path, small_world)
     assert list(worlds_directory(tmp_path).iterdir()) == []
-
-
-def test_a_toml_file_changes_what_it_names(tmp_path: Path) -> None:
-    path = tmp_path / "world.toml"
-    path.write_text("tracks = 500\nartists = 100\nartist_discount_gamma = 1\n")
-    config = WorldConfig.from_toml(path)
-    assert (config.tracks, config.artist_discount_gamma, config.users) == (500, 1.0, 10_000)
 
 
 @pytest.mark.parametrize(
