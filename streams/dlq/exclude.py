@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -158,9 +159,10 @@ def _write(
 ) -> Excluded:
     """Write letters for what is chosen of a stretch; without `letters`, count."""
     topic, outcome = Topics.of(settings).listens.name, Excluded()
-    rejected = RejectedBefore(settings, topic, partitions=end)  # a letter has the partition of its record
-    reader = TopicReader(settings, topic, begin, end, queued_max_messages_kbytes=READ_AHEAD_KB)
-    try:
+    with (
+        closing(RejectedBefore(settings, topic, partitions=end)) as rejected,  # a letter has its record's partition
+        closing(TopicReader(settings, topic, begin, end, queued_max_messages_kbytes=READ_AHEAD_KB)) as reader,
+    ):
         rejected.refresh()
         for batch in reader.read_to_end(end):
             new = []
@@ -174,11 +176,8 @@ def _write(
             if letters is not None:
                 letters.send(new)
             outcome.count += len(new)
-        if letters is not None and letters.claims:
-            log.warning("%s: the header %s of %d records that are no copies is ignored", topic, COPIED, letters.claims)
-    finally:
-        reader.close()
-        rejected.close()
+    if letters is not None and letters.claims:
+        log.warning("%s: the header %s of %d records that are no copies is ignored", topic, COPIED, letters.claims)
     return outcome
 
 

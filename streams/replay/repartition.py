@@ -25,8 +25,9 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaException, Message
@@ -152,19 +153,16 @@ def read_position(settings: Settings, topic: str, rejected: RejectedBefore) -> C
 
     Raises `ReplayError` if it is not what one copier has written, or an operator has excluded some originals since.
     """
-    position, reader = CopyPosition(), TopicReader(settings, topic)
-    try:
-        for batch in reader.read_to_end():
-            for message in batch:
-                originals = originals_of(message)
-                if not originals:
-                    raise ReplayError(f"{topic} has records that are not copies; delete it, and begin again")
-                _, source, original = originals[-1]
-                if original in rejected.offsets.get(source, ()) and original not in rejected.erased.get(source, ()):
-                    raise _excluded_late(topic)
-                position.add(message.partition(), message.offset(), original)
-    finally:
-        reader.close()
+    position = CopyPosition()
+    with closing(TopicReader(settings, topic)) as reader:
+        for message in chain.from_iterable(reader.read_to_end()):
+            originals = originals_of(message)
+            if not originals:
+                raise ReplayError(f"{topic} has records that are not copies; delete it, and begin again")
+            _, source, original = originals[-1]
+            if original in rejected.offsets.get(source, ()) and original not in rejected.erased.get(source, ()):
+                raise _excluded_late(topic)
+            position.add(message.partition(), message.offset(), original)
     return position
 
 
@@ -377,7 +375,7 @@ class _Move:
     async def close(self) -> None:
         """Close the connections."""
         for log in self._logs.values():
-            await log.close()
+            await log.aclose()
         await asyncio.to_thread(self.copier.close)
 
     async def _round(self) -> Mapping[int, int]:
@@ -394,9 +392,9 @@ class _Move:
         if (log := self._logs.get(partition)) is None:
             settings, topic = self._sources.settings, self._sources.topic
             log = self._logs[partition] = ColumnLog(settings, topic, partition, begin)
-        async with aclosing(log.read_ahead(end)) as runs:
-            async for run in runs:
-                await self._target.write(partition, run)
+        async with aclosing(log.read_ahead(end)) as batches:
+            async for batch in batches:
+                await self._target.write(partition, batch)
 
     async def _check_topic(self) -> None:
         """Refuse a topic that was deleted and made again, whose state is of other listens, and copies that are gone."""
@@ -529,12 +527,8 @@ def _open(old: Settings, new: Settings) -> None:
 def _leave_out_erased(new: Settings) -> None:
     """Write letters for the copies of listeners who were erased after they were copied: the copies have none yet."""
     topic, erased = Topics.of(new).listens.name, defaultdict[int, dict[int, int]](dict)
-    reader = TopicReader(new, topic)
-    try:
-        for batch in reader.read_to_end():
-            for message in batch:
-                if message.value() is None and (user := erased_user(log_record(message))) is not None:
-                    erased[message.partition()][user] = message.offset()
-    finally:
-        reader.close()
+    with closing(TopicReader(new, topic)) as reader:
+        for message in chain.from_iterable(reader.read_to_end()):
+            if message.value() is None and (user := erased_user(log_record(message))) is not None:
+                erased[message.partition()][user] = message.offset()
     exclude_erased(new, erased)

@@ -15,7 +15,13 @@ from botify.schemas.topics import Topics
 from botify.streams.folds.partition import HASHES, SCORE_SETS
 from botify.streams.learner.partition import LEARNER, SNAPSHOTS
 from botify.streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources
-from botify.streams.replay.targets import NamespaceTarget, Progress, check_sessions_topic, run_lanes, sessions_sent_to
+from botify.streams.replay.targets import (
+    NamespaceTarget,
+    Progress,
+    check_sessions_topic,
+    sessions_sent_to,
+    write_partitions,
+)
 from botify.streams.store.keys import default_namespace, feedback_of, learner_prefix
 from botify.streams.store.namespaces import (
     NamespaceRecord,
@@ -62,7 +68,7 @@ async def compare_with_live(
             end = {partition: state.next_offset or 0}
             if not _comparable(state, sources) or await within_topic(sources, end) != end:
                 return Compared(None)
-            await run_lanes(sources, target, {partition: reached}, end)
+            await write_partitions(sources, target, {partition: reached}, end)
             replayed = RedisContents(sources.redis, namespace)
             equal = await have_same_items(state.contents, replayed, partition)
         if not equal:
@@ -129,7 +135,7 @@ async def fold_feedback(sources: ReplaySources, namespace: str, live: str) -> No
     target = NamespaceTarget(feedback, feedback_of(namespace), folding=by_feedback)
     for partition, offset in start.items():
         await target.prepare(partition, offset, even_at_0=True)  # the first feedback may come before a swap
-    await run_lanes(feedback, target, start, end)
+    await write_partitions(feedback, target, start, end)
 
 
 async def fold_into_namespace(
@@ -156,7 +162,7 @@ async def fold_into_namespace(
         target = NamespaceTarget(sources, record.namespace, record.projections, publisher)
         for partition, offset in record.start.items():
             await target.prepare(partition, offset)
-        await run_lanes(sources, target, record.start, record.end, pacer, progress)
+        await write_partitions(sources, target, record.start, record.end, pacer, progress)
         await fold_feedback(sources, record.namespace, live)
         if not record.partial:
             left_out = excluded_since(await records.find(live), record.excluded)
@@ -237,7 +243,7 @@ async def _catch_up(sources: ReplaySources, target: NamespaceTarget, namespace: 
     for _ in range(_ROUNDS):
         own = {partition: await target.open(partition, 0) for partition in partitions}
         end = await within_topic(sources, await checkpoints(sources.redis, live, partitions))
-        await run_lanes(sources, target, own, end)
+        await write_partitions(sources, target, own, end)
         if sum(max(0, end[partition] - own[partition]) for partition in partitions) <= CLOSE_ENOUGH:
             return {partition: max(own[partition], end[partition]) for partition in partitions}
     raise ReplayError(f"{namespace} does not catch up with {live}, which advances too fast; slow the producers down")
