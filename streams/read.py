@@ -74,7 +74,6 @@ class StateReader:
 
     @property
     def partitions(self) -> int:
-        """Number of partitions of the live namespace."""
         _ = self.namespace
         return self._partitions
 
@@ -106,7 +105,6 @@ class StateReader:
         return [{track: at_ms for at_ms, track, kind in one if kind == "like"} for one in said]
 
     def _records(self, users: Sequence[int], *collections: str) -> list[list[bytes | None]]:
-        """Return for each hash, which is keyed by user, the records in the users' order."""
         namespace = self.namespace
         by_partition: dict[int, list[int]] = {}
         for user in users:
@@ -165,7 +163,6 @@ class StateReader:
         return {partition: int(offset) for partition, offset in enumerate(replies) if offset is not None}
 
     def _of_partitions(self, collection: str, ask: Callable[[Any, str], object]) -> list[Any]:
-        """Return the reply to a command on a collection of each partition; one round trip a node."""
         namespace = self.namespace
         pipeline = self._redis.pipeline(transaction=False)
         for partition in range(self._partitions):

@@ -72,25 +72,21 @@ class SnapshotWriter:
         self._write(MAGIC)
 
     def about(self, kind: Kind, about: Mapping[str, Any]) -> None:
-        """Write a HEADER or PARTITION."""
         self._frame(kind, json.dumps(about).encode())
 
     def fields(self, collection: str, items: Mapping[bytes, bytes]) -> None:
-        """Write some fields of a hash."""
         parts = [_name(collection)]
         for field, value in items.items():
             parts += (_LENGTH.pack(len(field)), field, _LENGTH.pack(len(value)), value)
         self._frame(Kind.FIELDS, b"".join(parts))
 
     def scores(self, collection: str, items: Mapping[bytes, float]) -> None:
-        """Write some members of a sorted set."""
         parts = [_name(collection)]
         for member, score in items.items():
             parts += (_LENGTH.pack(len(member)), member, _SCORE.pack(score))
         self._frame(Kind.SCORES, b"".join(parts))
 
     def end(self) -> None:
-        """Write the checksum and finish the compression."""
         self._frame(Kind.END, self._sha.digest())
         self._zip.close()
 
@@ -227,7 +223,6 @@ async def _write(
 async def _write_partition(
     writer: SnapshotWriter, sources: ReplaySources, namespace: str, partition: int, *, of_feedback: bool = False
 ) -> int:
-    """Write a partition, and return its checkpoint."""
     async with point_in_time_copy(sources.redis, namespace, partition) as state:
         if state.topic_id not in (None, sources.state.topic_id):
             raise SnapshotError(f"namespace {namespace} is of topic id {state.topic_id}, not of {sources.topic}")
@@ -273,7 +268,6 @@ Offsets = Mapping[int, tuple[int | None, int]]  # partition -> (next offset, fir
 
 
 def _check(path: Path) -> tuple[Mapping[str, Any], Offsets, Offsets]:
-    """Read the file to its end, so that no part of a damaged file is used; the last offsets are of the feedback."""
     header: Mapping[str, Any] = {}
     offsets: dict[bool, dict[int, tuple[int | None, int]]] = {False: {}, True: {}}
     for frame in read_frames(path):
@@ -289,7 +283,6 @@ def _check(path: Path) -> tuple[Mapping[str, Any], Offsets, Offsets]:
 
 
 def _fitting(sources: ReplaySources, path: Path, topic_id: str, offsets: Offsets, *, other_topic: bool) -> Offsets:
-    """Return the offsets at which a state continues with the topic that is there; raises as `load`."""
     topic, state = sources.topic, sources.state
     if len(offsets) != len(state.end):
         raise SnapshotError(

@@ -81,22 +81,18 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether the state equals the fold."""
         return not self.differing and (self.feedback is None or self.feedback.ok)
 
     @property
     def records(self) -> int:
-        """Records of the topic that were folded."""
         return self.listens + self.dead_letters
 
     def count(self, collection: str, items: int, differences: list[Difference]) -> None:
-        """Add the result of a collection of a partition."""
         self.compared[collection] = self.compared.get(collection, 0) + items
         self.differing += len(differences)
         self.differences += differences[: FIRST_DIFFERENCES - len(self.differences)]
 
     def add(self, other: Report) -> None:
-        """Add the report on other partitions."""
         self.checkpoints |= other.checkpoints
         self.listens += other.listens
         self.duplicates += other.duplicates
@@ -224,7 +220,6 @@ class OfflineFold:
         await self._claimed.process(records)
 
     async def advance_to(self, log: ColumnLog, end: int) -> None:
-        """Fold the log up to an offset (exclusive)."""
         async with aclosing(log.read_ahead(end)) as batches:
             async for batch in batches:
                 await self.advance(batch)

@@ -71,7 +71,6 @@ class ListenColumns(NamedTuple):
         fractions: Sequence[float],
         timestamps_ms: Sequence[int],
     ) -> ListenColumns:
-        """Return columns as arrays; the texts become 64-bit hashes."""
         return cls(
             _hashes(event_ids),
             _hashes(session_ids),
@@ -227,7 +226,6 @@ def _pick(
     popular: NDArray[np.int64],
     count: int,
 ) -> Sequence[int]:
-    """Return the tracks with the best scores, then the most popular, without those heard already."""
     best = scored[np.lexsort((scored, -scores))].tolist()
     taken = set(already.tolist())
     picked: list[int] = []

@@ -106,7 +106,6 @@ class RecommenderMetrics(Collector):
         self._service = service
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics as they are now."""
         service = self._service
         yield _counted("answers", "Answered requests, by answering recommender.", "recommender", service.answers)
         yield _counted("asked", "Answered requests, by assigned policy.", "policy", service.asked)

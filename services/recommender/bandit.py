@@ -119,7 +119,6 @@ class Mix:
         self._bandit = bandit
 
     def recommend(self, batch: Batch) -> Answers:
-        """Answer each request with the policy of its session."""
         wanted, shares = self.policies_of(batch)
         answered = answer(batch, wanted, self._recommenders)
         candidates = np.array([count or 0 for count in answered.candidates], dtype=np.int64)

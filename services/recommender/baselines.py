@@ -62,7 +62,6 @@ class RandomTracks:
         self._catalogue = catalogue
 
     def recommend(self, batch: Batch) -> Answers:
-        """Draw a row for each request; no answer while the catalogue is empty."""
         count = len(self._catalogue)
         if count == 0:
             return no_answers(len(batch))
@@ -88,7 +87,6 @@ class RandomTracks:
 
 
 def _prime_from(least: int) -> int:
-    """Return the smallest prime that is `least` or more."""
     candidate = max(least, 2)
     while any(candidate % divisor == 0 for divisor in range(2, isqrt(candidate) + 1)):
         candidate += 1
@@ -112,7 +110,6 @@ class TopPop:
         self._longer_top = longer_top or (lambda k: top()[:k])
 
     def recommend(self, batch: Batch) -> Answers:
-        """Draw one of the top for each request."""
         top, size = self._top(), len(batch)
         if len(top) == 0:
             return no_answers(size)
@@ -190,14 +187,12 @@ class StickyArtist:
         return Answers(np.where(known, catalogue.tracks[drawn], NO_ANSWER), np.where(known, 1.0 / sizes, 0.0), sizes)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the tracks of the artist, in their order."""
         rows = self._catalogue.rows_of(batch.tracks)
         known = np.flatnonzero(rows >= 0)
         of_artist = tracks_of(known, self._catalogue.artist_of[rows[known]], np.zeros(len(known)), self._catalogue)
         return best_of_candidates(of_artist, len(batch), k, self._catalogue)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
-        """Return the track just heard for each."""
         return np.full(len(tracks), batch.tracks[0])
 
 
@@ -278,7 +273,6 @@ class StickyNoRepeat:
         return draw_from_best(best, batch.keys, RandomStream.STICKY_NOREPEAT, len(catalogue), catalogue)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the unheard tracks of the session's best artist."""
         best = best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
         return best_of_candidates(best, len(batch), k, self._catalogue)
 

@@ -35,7 +35,6 @@ class Candidates(NamedTuple):
 
     @classmethod
     def together(cls, *parts: Candidates) -> Candidates:
-        """Concatenate several lists."""
         return cls(*map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -193,7 +192,6 @@ def nearest_liked(so_far: SessionsSoFar, tracks: Ints, catalogue: Catalogue, gra
 
 
 def _seeds(so_far: SessionsSoFar) -> tuple[Ints, Ints]:
-    """Return the session and the column of each listen whose neighbours are candidates."""
     age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])
     session, column = np.nonzero(so_far.valid & (so_far.fractions >= LIKED) & (age < STREAM_SEED_TRACKS))
     return session, column

@@ -112,7 +112,6 @@ class Catalogue:
 
 
 def _labels_of_columns(columns: TrackColumns) -> Iterator[Ints]:
-    """Yield what `labels_of` says of the tracks, label by label, without the artist."""
     yield numbers_of([*columns.genres(), ""])[columns.genre_of]
     yield from (columns.mood_of, columns.country_of, columns.period_of)
 
@@ -141,7 +140,6 @@ def _renumbered(names: Sequence[T], numbers: Numbers) -> tuple[list[T], Numbers]
 
 
 def _numbered(names: Sequence[T]) -> tuple[list[T], Numbers]:
-    """Return the distinct names in order of appearance, and the number of each name given."""
     numbers: dict[T, int] = {}
     numbered = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int32)
     return list(numbers), numbered

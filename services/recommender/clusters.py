@@ -156,7 +156,6 @@ def _nearest(rows: Coded, centres: Floats) -> Ints:
 
 
 def _means(rows: Coded, group: Integers, groups: int) -> Floats:
-    """Return the mean row of each group, shape (groups, d); none is empty."""
     order = np.argsort(group, kind="stable")
     sums = np.zeros((groups, rows[:0].shape[1]), dtype=np.float32)
     for block in blocks(len(rows)):

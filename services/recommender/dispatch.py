@@ -338,7 +338,6 @@ class Breaker:
         return self._clock() < self._left_out_until_s
 
     def succeeded(self) -> None:
-        """Record a call that gave answers."""
         self._in_a_row = 0
 
     def failed(self, error: Exception) -> None:
@@ -434,7 +433,6 @@ class Guards:
 
 
 def _check(answers: Answers, size: int) -> None:
-    """Check what would fail later, when answers are merged or when listens with these propensities are validated."""
     for field, values in answers._asdict().items():
         if values is None and field in ("candidates", "policies"):
             continue

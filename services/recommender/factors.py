@@ -152,7 +152,6 @@ class Matches:
 def _vectors(
     factors: Factors, catalogue: Catalogue, rows: Integers | slice, dtype: type[np.floating[Any]] = np.float32
 ) -> NDArray[Any]:
-    """Return the vectors and biases of some rows of a catalogue, shape (m, d + 1)."""
     artist_of, genre_of = catalogue.artist_of[rows], catalogue.genre_of[rows]
     return factors.of(catalogue.tracks[rows], catalogue.artists, artist_of, catalogue.genres, genre_of, dtype)
 
@@ -224,7 +223,6 @@ class ServedFactors:
         self._table: FactorTable | None = None
 
     def table(self, catalogue: Catalogue) -> FactorTable:
-        """Return the table for a catalogue."""
         table = self._table
         if table is None or table.catalogue is not catalogue:
             table = self._table = FactorTable(self._factors, catalogue, table or self._before)

@@ -21,8 +21,6 @@ KEPT, KEPT_BYTES = 256, 32 * 1024 * 1024
 
 
 class _Field(NamedTuple):
-    """The values of a field: the number of each, and the pairs of row and number."""
-
     numbers: dict[str, int]
     rows: NDArray[np.int32]
     values: NDArray[np.int32]

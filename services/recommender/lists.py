@@ -92,7 +92,6 @@ class Lists:
         return self._tracks[at, :most].astype(np.int64), np.where(self._keys[at] == keys, self._sizes[at], 0)
 
     def to_bytes(self) -> bytes:
-        """Return the bytes; equal lists give equal bytes."""
         header = _HEADER.pack(_MAGIC, *self._tracks.shape)
         return header + self._keys.astype("<i8").tobytes() + self._tracks.astype("<i4").tobytes()
 
@@ -145,11 +144,9 @@ class Contextual:
         self._lists = lists
 
     def recommend(self, batch: Batch) -> Answers:
-        """Draw one of the list; no answer where it is empty."""
         return draw_evenly(*self._lists().of(self.keys_of(batch)), batch.keys, self.random_stream)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the lists in their order."""
         tracks, sizes = self._lists().of(self.keys_of(batch))
         ranking, width = no_ranking(len(tracks), k), min(k, tracks.shape[1])
         listed = np.arange(width) < sizes[:, None]
@@ -162,7 +159,6 @@ class Contextual:
         return batch.tracks
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
-        """Return the track just heard for each."""
         return np.full(len(tracks), batch.tracks[0])
 
 
@@ -181,7 +177,6 @@ class Indexed(Contextual):
     random_stream = RandomStream.INDEXED
 
     def keys_of(self, batch: Batch) -> Ints:
-        """Return the listeners."""
         return users_of(batch)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
@@ -278,7 +273,6 @@ class SimilarUsers:
         return chosen._replace(propensity=propensity, candidates=candidates)
 
     def _other(self, neighbours: list[int], draw: float) -> _Choice:
-        """Answer as `contextual`, or its fallback."""
         if neighbours:
             count = len(neighbours)
             return _Choice(neighbours[int(draw * count)], 1 / count, count, "contextual")
@@ -287,7 +281,6 @@ class SimilarUsers:
 
 
 def _bad_streak(request: RecommendationRequest, state: UserState | None) -> bool:
-    """Return whether the request's listen completes a streak of five bad ones."""
     if request.fraction > POOR_FRACTION:
         return False
     streak = state.poor_streak if state is not None and state.session_id == request.session_id else 0
@@ -295,7 +288,6 @@ def _bad_streak(request: RecommendationRequest, state: UserState | None) -> bool
 
 
 def _disliked(request: RecommendationRequest, state: UserState | None) -> set[int]:
-    """Return the tracks that the listener disliked, of all listens in the state."""
     disliked: set[int] = set()
     if state is not None:
         listens = state.last_listens()

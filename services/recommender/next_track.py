@@ -227,7 +227,6 @@ class NextTrackRecommender:
         self._ranked_by: NextTrack | None = None
 
     def recommend(self, batch: Batch) -> Answers:
-        """Choose for each request; no answer before the first snapshot."""
         ranking = self.rank(batch, BEST)
         found: NDArray[np.int64] = (ranking.tracks != NO_ANSWER).sum(axis=1)
         if not found.any():
@@ -240,7 +239,6 @@ class NextTrackRecommender:
         return Answers(ranking.tracks[np.arange(len(batch)), places], np.where(found > 0, propensities, 0.0), found)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the best candidates of each history."""
         model = self._ranked_by = self._model()
         if model is None or not len(batch):
             return no_ranking(len(batch), k)

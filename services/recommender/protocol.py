@@ -87,7 +87,6 @@ class Batch:
         return len(self.requests)
 
     def select(self, rows: NDArray[np.int64]) -> Batch:
-        """Return a batch of some of the requests."""
         picked = rows.tolist()
         return Batch(
             [self.requests[row] for row in picked],

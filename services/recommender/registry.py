@@ -82,12 +82,10 @@ class RegistryEntry:
 
     @property
     def name(self) -> str:
-        """Name in experiments and in logged answers."""
         return self.recommender.name
 
     @property
     def fallback(self) -> str | None:
-        """Name of the recommender that answers where this one cannot."""
         return self.recommender.fallback
 
     @property
@@ -97,7 +95,6 @@ class RegistryEntry:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the models and the lists that it serves from."""
         return (*self.models, "lists") if self.needs_lists else self.models
 
 
@@ -241,7 +238,6 @@ class RecommenderFactory:
         self._newest_factors: ServedFactors | None = None
 
     def make(self, catalogue: Catalogue, sources: RecommenderInputs) -> list[Recommender]:
-        """Return every recommender."""
         self._served = catalogue
         made: dict[str, Recommender] = {}
         for name, entry in RECOMMENDERS.items():

@@ -99,7 +99,6 @@ class Fism:
         return Answers(tracks, propensities, free)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the best of each session's candidates."""
         parts = [
             best_of_candidates(self._top(*part, k), len(part[0]), k, self._catalogue) for part in self._scored(batch)
         ]
@@ -230,7 +229,6 @@ class Memory:
         return best_of_candidates(self._good(batch), len(batch), k, self._catalogue)
 
     def because(self, _batch: Batch, tracks: Ints) -> Ints:
-        """Return the tracks: they were heard before."""
         return tracks
 
     def _good(self, batch: Batch) -> Candidates:
@@ -259,13 +257,11 @@ class I2IStream:
         return draw_from_best(self._near(batch), batch.keys, RandomStream.I2I_STREAM, BEST_NEAR, self._catalogue)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the best of the graph's unheard neighbours."""
         if not len(self._catalogue):
             return no_ranking(len(batch), k)
         return best_of_candidates(self._near(batch), len(batch), k, self._catalogue)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
-        """Return the listen that each track is offered for."""
         return nearest_liked(sessions_so_far(batch, self._catalogue), tracks, self._catalogue, self._graph())
 
     def _near(self, batch: Batch) -> Candidates:

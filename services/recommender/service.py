@@ -231,7 +231,6 @@ class RecommenderService:
         return len(messages)
 
     def close(self) -> None:
-        """Wait for acknowledgements, commit and leave the group."""
         try:
             self._delivery.commit(wait=True)
         finally:
@@ -276,7 +275,6 @@ class RecommenderService:
         return [message for message in messages if _is_data(message.error())]
 
     def _take(self, messages: Sequence[Message]) -> tuple[list[RecommendationRequest], list[Message], list[Rejected]]:
-        """Decode and validate; separate invalid and expired requests."""
         requests, taken, rejected, expired = [], [], [], []
         now_ms = time.time() * 1000
         for message, request in zip(messages, accept_requests(messages, self._intake, self._partitions), strict=True):
@@ -383,7 +381,6 @@ class RecommenderService:
 
 
 def _freshness(request: RecommendationRequest, state: UserState | None) -> int:
-    """Return how many listens of the request's session the state has."""
     return state.session_listens if state is not None and state.session_id == request.session_id else 0
 
 

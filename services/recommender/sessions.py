@@ -91,7 +91,6 @@ def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
 
 
 def _concatenated(batch: Batch) -> tuple[Ints, Floats, Ints]:
-    """Concatenate the listens of all sessions: track ids, fractions, and the sessions' lengths."""
     heard, histories, lengths, of_state, current = [], [], [], [], []
     for request, state in zip(batch.requests, batch.states, strict=True):
         tracks = b""

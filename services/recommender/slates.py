@@ -102,7 +102,6 @@ class Pool:
     sources: list[str] = field(default_factory=list)
 
     def add(self, rows: Sequence[int], scores: Sequence[float], source: str, most: int) -> None:
-        """Add the first tracks that are allowed, until there are `most`."""
         for row, score in zip(rows, scores, strict=True):
             if len(self.rows) >= most:
                 return

@@ -69,11 +69,9 @@ class Selection:
 
     @property
     def by_content(self) -> bool:
-        """Whether the choice depends on a record's content."""
         return any(one is not None for one in (self.user, self.event_id, self.after_ms, self.before_ms))
 
     def takes(self, origin: Origin, listen: Listen | None) -> bool:
-        """Say whether a record is chosen; `listen` is None if it is unreadable."""
         if self.origins is not None and origin not in self.origins:
             return False
         if not self.by_content:
@@ -211,8 +209,6 @@ def _chosen(batch: Sequence[Message], topic: str, selection: Selection, codec: C
 
 
 class _Letters:
-    """Publishes letters, and waits for their acknowledgement."""
-
     def __init__(self, settings: Settings, why: str, *, keep_bytes: bool = True) -> None:
         self._topic = Topics.of(settings).dead_letters.name
         self._why, self._keep_bytes = why, keep_bytes
@@ -289,7 +285,6 @@ def erase_listener(
 
 
 def _tombstone(settings: Settings, topic: str, user: int) -> int:
-    """Publish a tombstone, and return its offset."""
     offsets: list[int] = []
 
     def on_delivery(error: KafkaError | None, message: Message) -> None:

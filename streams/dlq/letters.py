@@ -69,7 +69,6 @@ class DeadLetter(NamedTuple):
         return self.reason == ExcludedError.__name__
 
     def as_record(self) -> LogRecord:
-        """Return the rejected record."""
         topic, partition, offset = self.origin
         return LogRecord(topic, partition, offset, self.at_ms, self.key, self.value, self.headers)
 
@@ -93,7 +92,6 @@ class LetterFilter:
     origin: str | None = None  # `topic/partition/offset`
 
     def takes(self, letter: DeadLetter) -> bool:
-        """Say whether a letter is chosen."""
         return (
             (self.reason is None or self.reason.lower() in f"{letter.reason} {letter.message}".lower())
             and (self.topic is None or self.topic == letter.origin.topic)
@@ -167,7 +165,6 @@ class Resolutions:
         self._key = dead_letter_resolutions(prefix)
 
     def all(self) -> dict[str, Resolution]:
-        """Return all, by the text of the origin."""
         found = {}
         for origin, text in self._redis.hscan_iter(self._key, count=1000):
             fields = json.loads(text)
@@ -264,7 +261,6 @@ def _is_open(letter: DeadLetter, topic: str, known: dict[str, Resolution]) -> bo
 
 
 def _find_sent(settings: Settings, topic: str, in_doubt: dict[Origin, Resolution]) -> set[Origin]:
-    """Return which of the letters were sent."""
     found, end = set[Origin](), end_offsets(settings, topic)
     for partition in {origin.partition for origin in in_doubt}:
         wanted = {str(origin).encode(): origin for origin in in_doubt if origin.partition == partition}
@@ -282,7 +278,6 @@ def _find_sent(settings: Settings, topic: str, in_doubt: dict[Origin, Resolution
 def _only_fit(
     settings: Settings, redis: Any, letters: Sequence[DeadLetter], outcome: RedriveResult
 ) -> list[DeadLetter]:
-    """Return the letters that would be accepted now; the others are noted as hopeless."""
     codec, now_ms = codec_of(settings), int(time.time() * 1000)
     reached_ms = StateReader(redis, settings).event_times()
     with closing(CatalogueReader(settings, codec)) as catalogue:

@@ -74,7 +74,6 @@ class FeedbackFold(UserRecords[bytes]):
         """Do nothing: there are none."""
 
     def fold(self, batch: Sequence[tuple[int, Any]]) -> Sequence[tuple[int, Any]]:
-        """Fold the batch."""
         of_users: dict[int, list[Said]] = {}
         for _, said in batch:
             of_users.setdefault(said.user, []).append((said.timestamp_ms, said.track, said.kind))
@@ -83,10 +82,8 @@ class FeedbackFold(UserRecords[bytes]):
         return batch
 
     def take_changes(self) -> Changes:
-        """Return the records of the listeners of the batch."""
         fields = {b"%d" % user: record for user, record in self.take_batch().items()}
         return Changes(hashes={OPINIONS: fields} if fields else {})
 
     def take_closed_sessions(self) -> list[Session]:
-        """Return nothing: feedback is no listening."""
         return []

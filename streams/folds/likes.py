@@ -72,7 +72,6 @@ class Likes:
         return np.frombuffer(self._likes, dtype=LIKE)
 
     def to_bytes(self) -> bytes:
-        """Return the record; equal likes give equal bytes."""
         session_id = self.session_id.encode()
         return _HEADER.pack(VERSION, self.of_session, self.seed_track, len(session_id)) + session_id + self._likes
 

@@ -81,7 +81,6 @@ class PolicyResult:
         return self.time / self.ends if self.ends else 0.0
 
     def to_bytes(self) -> bytes:
-        """Return the record: two doubles."""
         return _RESULT.pack(self.time, self.ends)
 
     @classmethod
@@ -122,7 +121,6 @@ class OpenSession:
 
     @classmethod
     def from_bytes(cls, record: bytes) -> OpenSession:
-        """Read a record."""
         first_offset, started_ms, last_ms, tracks, time, policy_bytes = _OPEN.unpack_from(record)
         id_at = _OPEN.size + policy_bytes
         policy = record[_OPEN.size : id_at].decode()

@@ -125,7 +125,6 @@ class UserState:
         return np.frombuffer(self.heard, dtype="<i4")
 
     def to_bytes(self) -> bytes:
-        """Return the record; equal states give equal bytes."""
         session_id = self.session_id.encode()
         header = _HEADER.pack(
             VERSION,
@@ -190,7 +189,6 @@ class UserRecords(Generic[V]):
             self.batch[int(user)] = self._cache[int(user)] = self._new() if value is None else self._read(value)
 
     def put(self, user: int, record: V) -> None:
-        """Replace a record."""
         self.batch[user] = self._cache[user] = record
 
     def take_batch(self) -> dict[int, V]:
@@ -202,6 +200,5 @@ class UserRecords(Generic[V]):
         return batch
 
     def erase(self, user: int) -> Changes:
-        """Forget a listener, between two batches."""
         self._cache[user] = self._new()
         return Changes({self._collection: {b"%d" % user: None}})

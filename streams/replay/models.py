@@ -37,12 +37,7 @@ from botify.streams.replay.sources import ReplayError
 from botify.streams.replay.swap import former_and_live, swap_pointer
 from botify.streams.store.connect import connect_async
 from botify.streams.store.keys import learner_prefix
-from botify.streams.store.namespaces import (
-    NamespaceRecord,
-    NamespaceRecords,
-    excluded_since,
-    live_namespace,
-)
+from botify.streams.store.namespaces import NamespaceRecord, NamespaceRecords, excluded_since, live_namespace
 from botify.streams.store.protocol import ClaimLostError, MemoryStore, Outcome, offset_to_start_at
 from botify.streams.store.redis_store import RedisStore
 from botify.streams.worker.metrics import LearnerCounters
@@ -306,7 +301,6 @@ def require_no_workers(settings: Settings) -> None:
 
 
 def _copied(settings: Settings, codec: Codec) -> dict[tuple[str, int], int]:
-    """Return the next offset of each (topic id, partition) of the listens in the topic."""
     found: dict[tuple[str, int], int] = {}
     with closing(TopicReader(settings, Topics.of(settings).training.name, batch=BATCH)) as reader:
         for message in chain.from_iterable(reader.read_to_end()):

@@ -140,7 +140,6 @@ class CopyPosition:
         self.last[partition], self.ends[partition] = original, offset + 1
 
     def has(self, partition: int, original: int) -> bool:
-        """Say whether a record was copied."""
         return original <= self.last.get(partition, -1)
 
     def begin(self, source: int, partitions: int, wanted: int) -> int:
@@ -196,12 +195,10 @@ class Copier:
 
     @property
     def reached(self) -> Mapping[int, int]:
-        """The next offset of each old partition."""
         return self._reader.next_offsets
 
     @property
     def ends(self) -> dict[int, int]:
-        """The next offset of each new partition."""
         return {partition: self._position.ends.get(partition, 0) for partition in range(self._new.partitions)}
 
     def copy(self, folded: Mapping[int, int], progress: Progress) -> None:
@@ -238,7 +235,6 @@ class Copier:
             raise ReplayError(f"another process writes to {self._target}; let one command run at a time")
 
     def close(self) -> None:
-        """Close the connections."""
         self._reader.close()
         self._rejected.close()
         self.publisher.drop()
@@ -315,8 +311,6 @@ async def repartition(
 
 
 class _Move:
-    """A move in progress: the copier, the fold of the copies, and the namespace that it goes to."""
-
     def __init__(self, sources: ReplaySources, old: Settings, live: str, progress: Progress) -> None:
         self._sources, self._old, self._live, self._progress = sources, old, live, progress
         self._topic = Topics.of(old).listens.name
@@ -332,7 +326,6 @@ class _Move:
             await self._target.open(partition, 0)
 
     async def catch_up(self) -> None:
-        """Copy and fold until little is left."""
         give_up = time.monotonic() + PATIENCE_S
         while True:
             before = sum(self.copier.reached.values())
@@ -373,13 +366,11 @@ class _Move:
         return closed_s
 
     async def close(self) -> None:
-        """Close the connections."""
         for log in self._logs.values():
             await log.aclose()
         await asyncio.to_thread(self.copier.close)
 
     async def _round(self) -> Mapping[int, int]:
-        """Copy what the workers have folded, fold the copies, and return the workers' checkpoints."""
         folded = await checkpoints(self._sources.redis, self._live, range(self._old.partitions))
         await asyncio.to_thread(self.copier.copy, folded, self._progress)
         await gather_or_cancel(self._fold(partition, end) for partition, end in self.copier.ends.items())
@@ -518,7 +509,6 @@ def _carried(old: Settings) -> dict[str, str]:
 
 
 def _open(old: Settings, new: Settings) -> None:
-    """Open the new topic with the options of the old one, then mark that as moved."""
     before, after = Topics.of(old).listens.name, Topics.of(new).listens.name
     alter_topics(new, {after: {"retention.bytes": None, **LISTENS_CONFIG, **_carried(old)}})
     alter_topics(old, {before: {MAX_BYTES: "0"}})

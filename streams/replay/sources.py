@@ -44,7 +44,6 @@ class ReplaySources:
     begun: dict[int, Letters | None] = field(default_factory=dict)
 
     def letters(self) -> Letters:
-        """Return up to where dead letters were read; see `Claim.letters`."""
         return {} if self.rejected is None else self.rejected.reached
 
     def leave_out(self, partition: int, letters: Letters | None) -> None:
@@ -94,7 +93,6 @@ class Plan:
 
     @property
     def records(self) -> int:
-        """Number of offsets between start and end."""
         return sum(self.end[partition] - offset for partition, offset in self.start.items())
 
 
@@ -166,7 +164,6 @@ class Pacer:
 
     @property
     def by_time(self) -> bool:
-        """Whether records are due by their own times."""
         return self._speed is not None
 
     def parts(self, batch: Sequence[LogRecord]) -> Iterator[Sequence[LogRecord]]:
@@ -184,7 +181,6 @@ class Pacer:
         yield batch[first:]
 
     async def wait(self, part: Sequence[LogRecord]) -> None:
-        """Return when the part is due."""
         now = self._clock()
         if self._started is None:
             self._started, self._first_ms = now, part[0].timestamp

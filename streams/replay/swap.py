@@ -238,7 +238,6 @@ def validate_swap(record: NamespaceRecord, live: str, *, force: bool, excluded: 
 
 
 async def _catch_up(sources: ReplaySources, target: NamespaceTarget, namespace: str, live: str) -> Mapping[int, int]:
-    """Fold until the namespace has almost the live one's checkpoints; return its own."""
     partitions = sources.state.end.keys()
     for _ in range(_ROUNDS):
         own = {partition: await target.open(partition, 0) for partition in partitions}
@@ -250,7 +249,6 @@ async def _catch_up(sources: ReplaySources, target: NamespaceTarget, namespace: 
 
 
 async def _wait_for_workers(sources: ReplaySources, live: str, folded: Mapping[int, int]) -> None:
-    """Wait until the workers have folded what a new namespace has."""
     give_up = time.monotonic() + LIVE_TIMEOUT_S
     while True:
         reached = await checkpoints(sources.redis, live, folded)

@@ -157,8 +157,6 @@ class NamespaceTarget:
 
 
 class _SessionsOnly:
-    """Publishes sessions, at least once: a resumed replay publishes some again, with the same event ids."""
-
     def __init__(self, publisher: KafkaPublisher) -> None:
         self._publisher = publisher
 
@@ -240,7 +238,6 @@ class LinesTarget:
         self._codec = codec
 
     async def open(self, partition: int, start: int) -> int:
-        """Return the start."""
         return start
 
     async def write(self, partition: int, records: Sequence[LogRecord]) -> None:

@@ -75,13 +75,11 @@ class Listeners:
         return kept
 
     def fold_likes(self, listens: Listens, kept: NDArray[np.bool_]) -> None:
-        """Fold the listens that were kept."""
         changed = np.zeros(len(self._used), dtype=np.bool_)
         fold_likes(self._likes, self._rows[kept], listens, changed)
         self._changed_likes = np.flatnonzero(changed[self._batch_rows])
 
     def changes(self) -> Changes:
-        """Return the records of the batch's listeners."""
         numbers, likes = self._batch_users, self._changed_likes
         hashes: dict[str, Fields] = {}
         if len(numbers):
@@ -160,7 +158,6 @@ class Listeners:
         return min(self._most_rows, self._most_rows * ROW_BYTES // row_bytes)
 
     def _forget(self) -> None:
-        """Keep the rows that were used last."""
         count = self._row_of.count
         kept = np.sort(np.argsort(self._used[:count], kind="stable")[-(self._bounded_rows() // 2) :])
         rows = at_least(len(kept), FEW_ROWS)
@@ -175,7 +172,6 @@ class Listeners:
 
 
 def _bytes_of(column: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the rows of a table as bytes, without a copy."""
     return column.view(np.uint8).reshape(len(column), -1)
 
 

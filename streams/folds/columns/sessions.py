@@ -51,7 +51,6 @@ class SessionColumns:
         self.closed: list[Session] = []
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Load open sessions and the watermark, or the policies' results."""
         if collection == POLICY_RESULTS:
             self._policies.load(values)
             return
@@ -113,7 +112,6 @@ class SessionColumns:
         return Changes(hashes={OPEN_SESSIONS: {b"%d" % user: None}})
 
     def _take_touched(self) -> tuple[Bulk, Bulk]:
-        """Return the records of touched sessions that are open, and the listeners of closed ones; free their rows."""
         table, policies = self._open, self._policies
         rows = np.flatnonzero(table.touched)
         table.touched[rows] = False
@@ -152,7 +150,6 @@ class SessionColumns:
         self._heap_size = push(self._heap, self._heap_size, table, row)
 
     def _rows_of(self, users: Ints) -> Ints:
-        """Return each listen's row, a new one where a listener has none."""
         rows, _ = self._row_of.of(users)
         if self._row_of.count > len(self._open.user):
             self._open = resized(self._open, at_least(self._row_of.count, len(self._open.user)))
@@ -187,7 +184,6 @@ class PolicyRows:
         self._recommenders: dict[str, int] = {}
 
     def row_of(self, policy: str) -> int:
-        """Return the row of a policy, a new one if it has none."""
         row = self._row_of.get(policy)
         if row is None:
             row = self._row_of[policy] = len(self.names)
@@ -206,7 +202,6 @@ class PolicyRows:
         return np.array(rows, dtype=np.int64)[columns.causes]
 
     def load(self, values: Fields) -> None:
-        """Load stored results."""
         for name, record in values.items():
             if record:
                 row, result = self.row_of(name.decode()), PolicyResult.from_bytes(record)

@@ -1,15 +1,12 @@
 """`next_track` as a projection: it learns from each listen, in the order of the training topic.
 
-The value of a listen is the fraction heard, see `values_of`. Its bounds are those of a checkpoint: 2^23 neighbours,
-which are 256 a track up to 32,768 tracks and then 128; the last 2^20 listens and 200,000 listeners; as many tracks as
-a snapshot has room for.
-
-Cost: 10 to 25 µs a listen, without snapshots.
+The value of a listen is the fraction heard. Its bounds are those of a checkpoint: 2^23 neighbours, which are 256 a
+track up to 32,768 tracks and then 128; the last 2^20 listens and 200,000 listeners; as many tracks as a snapshot has
+room for.
 
 A snapshot has all that ranking needs, without listeners and their events. As long as it fits, it is lossless: the model
 that is read from it ranks as the one that was written. Beyond that, weights have half precision, relative to the
-heaviest of their track, and each track keeps its heaviest neighbours, as many as fit. Neighbours stay in their order,
-so ties are broken as before.
+heaviest of their track, and each track keeps its heaviest neighbours, as many as fit, in their order.
 """
 
 from __future__ import annotations
@@ -99,7 +96,6 @@ def model_of_snapshot(body: bytes) -> NextTrack:
 
 
 def _dense(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Put each track's neighbours into a row again."""
     counts = arrays.pop("counts").astype(np.int64)
     entries, entry_weights = arrays.pop("entries"), arrays.pop("entry_weights").astype(np.float32)
     if len(entries) != counts.sum() or len(counts) != len(arrays["item_ids"]):
@@ -132,8 +128,6 @@ def _heaviest(there: Mask, wide: NDArray[np.float32], most: int) -> Mask:
 
 
 class _ShardModel(NamedTuple):
-    """The snapshot of a shard; ids, and for each item its row in the snapshot."""
-
     about: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
     ids: Ints
@@ -157,9 +151,8 @@ class _ShardModel(NamedTuple):
 def merged(bodies: Sequence[bytes]) -> bytes:
     """Return the snapshot of all shards, a model that ranks; raises `ValueError` for bytes that are not a snapshot.
 
-    Weights, plays and popularity of late are added as of now; each track keeps as many of its heaviest neighbours as a
-    track has at most in a snapshot. The stacker is the mean of those of the shards, weighted by the events that trained
-    them; all begin from the same weights.
+    Weights, plays and popularity of late are added as of now; each track keeps its heaviest neighbours. The stacker is
+    the mean of those of the shards, weighted by the events that trained them.
     """
     try:
         return _merged([_ShardModel.read(body) for body in bodies])
@@ -272,7 +265,6 @@ class NextTrackProjection:
 
     @property
     def model(self) -> NextTrack:
-        """What has learned."""
         return self._model
 
     def learn_listens(self, listens: TrainingColumns) -> None:
@@ -288,17 +280,14 @@ class NextTrackProjection:
         return known - self._model.items
 
     def to_bytes(self) -> bytes:
-        """Return the whole state."""
         return self._model.to_bytes()
 
     def snapshot(self, *, to_merge: bool = False) -> bytes:
-        """Return all that ranking needs."""
         body, self.cut = snapshot_of(self._model, LEARNED_BODY_BYTES)
         return body
 
     @staticmethod
     def merged(snapshots: Sequence[bytes]) -> bytes:
-        """Return the snapshot of all shards; see the function `merged`."""
         return merged(snapshots)
 
     @classmethod

@@ -122,7 +122,6 @@ class Growing(Generic[S]):
         return self._room[: self._used]
 
     def extend(self, more: ArrayLike) -> None:
-        """Add rows."""
         added = np.asarray(more, dtype=self._room.dtype)
         end = self._used + len(added)
         if end > len(self._room):
@@ -212,7 +211,6 @@ class RowTable:
 
     @property
     def places(self) -> int:
-        """Number of rows, free ones included."""
         return len(self._ids)
 
     @property

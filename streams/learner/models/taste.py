@@ -6,10 +6,8 @@ n**-0.5 as its normalisation ::
 
     z = n**-0.5 · Σ w_i x_i        w_0 = 1, w_i = liking_i − 0.4        liking = min(1, fraction / ρ_k)
 
-where ρ_k is the share of a fraction that k earlier listens of the track's artist leave (see `factors`): a track that
-was heard less because its artist is played again is not liked less.
-
-The first track is the listener's own choice and was heard to its end, so its fraction says nothing and its weight is 1.
+where ρ_k is the share of a fraction that k earlier listens of the track's artist leave (see `factors`). The first track
+is the listener's own choice, so its fraction says nothing and its weight is 1.
 
 A label (see `schemas.track_columns`) matches a track as far as the session liked what has it. With the same weights,
 after n listens, label l of track j ::
@@ -17,8 +15,7 @@ after n listens, label l of track j ::
     m_l = n**-0.5 · Σ w_i · [track i has the same value of l]
 
 That is the inner product of the taste with the track, if each value of the label were a dimension of its own. How much
-a match is worth is learned, one weight for each label: a few sessions tell it, where vectors of 32 dimensions need many
-listens of each track, and would mistake one of thousands of artists for another.
+a match is worth is learned, one weight for each label: a few sessions tell it, where vectors need many listens.
 """
 
 from __future__ import annotations
