@@ -63,7 +63,10 @@ class StateReader:
             pointer = self._redis.get(self._pointer)
             namespace = pointer.decode() if pointer else self._default_namespace
             if namespace != self._namespace or self._pointer_read_at < 0:
-                self._partitions, self._namespace = self._partitions_of(namespace), namespace
+                # its record has the number of partitions if the listens were moved
+                raw = self._redis.hget(namespace_records(self._prefix), id_of(self._prefix, namespace))
+                self._partitions = (json.loads(raw).get("partitions") if raw else None) or self._default_partitions
+                self._namespace = namespace
             self._pointer_read_at = now
         return self._namespace
 
@@ -77,11 +80,6 @@ class StateReader:
         _ = self.namespace
         return self._partitions
 
-    def _partitions_of(self, namespace: str) -> int:
-        """Return the number of partitions of a namespace, which its record has if the listens were moved."""
-        raw = self._redis.hget(namespace_records(self._prefix), id_of(self._prefix, namespace))
-        return (json.loads(raw).get("partitions") if raw else None) or self._default_partitions
-
     def users(self, users: Sequence[int]) -> list[UserState | None]:
         """Return the states of listeners, in their order, None for unknown ones; one round trip a node."""
         (records,) = self._records(users, USERS)
@@ -90,10 +88,8 @@ class StateReader:
     def users_and_likes(self, users: Sequence[int]) -> tuple[list[UserState | None], list[Likes | None]]:
         """Return the states and the likes of listeners, both as `users` does; one round trip a node for both."""
         states, likes = self._records(users, USERS, LIKES_OF_USERS)
-        return (
-            [None if record is None else UserState.from_bytes(record) for record in states],
-            [None if record is None else Likes.from_bytes(record) for record in likes],
-        )
+        read = [None if record is None else UserState.from_bytes(record) for record in states]
+        return read, [None if record is None else Likes.from_bytes(record) for record in likes]
 
     def liked_ms(self, users: Sequence[int]) -> list[dict[int, int]]:
         """Return the tracks that each listener said to like, and the event time of that; one round trip a node."""

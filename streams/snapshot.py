@@ -99,10 +99,9 @@ class SnapshotWriter:
 
 
 def read_frames(path: Path) -> Iterator[Frame]:
-    """Yield the frames before END, and verify the checksum.
+    """Yield the frames before END, and verify the checksum at the end: until then, frames may be damaged.
 
-    Raises `SnapshotError` if the file is no snapshot, of an unknown version, truncated, or damaged. Frames that were
-    yielded before may be damaged too, so read the file to its end before using it.
+    Raises `SnapshotError` if the file is no snapshot, of an unknown version, truncated, or damaged.
     """
     try:
         with gzip.open(path, "rb") as file:
@@ -175,8 +174,7 @@ def _name(collection: str) -> bytes:
 async def save(sources: ReplaySources, path: Path, namespace: str | None = None) -> dict[int, int]:
     """Write the file of a namespace, by default the live one, atomically; return the checkpoint of each partition.
 
-    Each partition is copied in Redis at one checkpoint, and the copy is read page by page. Raises `SnapshotError` if
-    the namespace has no state, or is of another topic.
+    Raises `SnapshotError` if the namespace has no state, or is of another topic.
     """
     prefix = sources.settings.topic_prefix
     chosen = namespace or await live_namespace(sources.redis, prefix)
@@ -240,8 +238,8 @@ async def _write_partition(
 async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False) -> NamespaceRecord:
     """Check the whole file, then load it; `botify replay swap` makes the namespace live.
 
-    `other_topic` accepts the state of a topic that is gone: the listens of the current topic then follow it, from the
-    first. Raises `SnapshotError` if the file is damaged, of another topic, or of another number of partitions.
+    `other_topic` accepts the state of a topic that is gone, which the listens of the current topic then follow. Raises
+    `SnapshotError` if the file is damaged, of another topic, or of another number of partitions.
     """
     header, found, said = _check(path)
     offsets = _fitting(sources, path, header["topic_id"], found, other_topic=other_topic)
@@ -305,9 +303,8 @@ async def _load(sources: ReplaySources, path: Path, namespace: str, offsets: Off
         if frame.kind is Kind.PARTITION:
             partition = frame.about["partition"]
             into = feedback_of(namespace) if frame.about.get("of_feedback") else namespace
-            if (letters := frame.about.get("letters")) is not None and (
-                said if frame.about.get("of_feedback") else offsets
-            )[partition][1] != NOT_OF_THIS_TOPIC:
+            letters, of_topic = frame.about.get("letters"), said if frame.about.get("of_feedback") else offsets
+            if letters is not None and of_topic[partition][1] != NOT_OF_THIS_TOPIC:
                 await sources.redis.hset(checkpoint_key(into, partition), "letters", json.dumps(letters))
         elif frame.kind is not Kind.HEADER:
             await _put(sources.redis, partition_key(into, partition, frame.collection), frame)

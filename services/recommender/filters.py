@@ -73,13 +73,7 @@ class Filters:
 
 
 def by_field(filters: Sequence[str]) -> dict[str, set[str]]:
-    """Return the values of each field, in lower case.
-
-    Examples
-    --------
-    >>> by_field(["genre:Pop", "artist:b"])
-    {'genre': {'pop'}, 'artist': {'b'}}
-    """
+    """Return the values of each field, in lower case."""
     wanted: dict[str, set[str]] = {}
     for one in filters:
         field, _, value = one.partition(":")

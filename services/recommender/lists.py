@@ -1,27 +1,20 @@
 """Lists of tracks from a batch job (see `botify.services.lists`), and the recommenders that draw from them.
 
-`contextual`: a neighbour of the last track, drawn uniformly (Botify's `Contextual`).
+`contextual`: a neighbour of the last track, drawn uniformly. `indexed`: a track of the listener's own list, drawn
+uniformly. Both are Botify's.
 
-`indexed`: a track of the listener's own list, drawn uniformly (Botify's `Indexed`).
-
-`similar_users`: sticky artist that switches to neighbours after five bad listens (a participant's `SimilarUsers`).
-
-As a participant of Botify's course published it: a streak counts the last listens of 0.2 or less in a row. Its fifth,
-tenth etc. listen is answered by `contextual`, all others by `sticky_artist`, unless the listener dislikes the drawn
-track: then `contextual` answers too. `contextual` falls back to a random track.
-
-Two things differ, because a recommender stores no state: a streak ends with its session, and a listener dislikes the
-tracks heard to 0.2 or less among their last 50 listens.
-
-With d of the artist's s tracks disliked, a track t has the propensity ::
+`similar_users`: sticky artist that switches to neighbours after five bad listens, as a participant of Botify's course
+published it: a streak counts the last listens of 0.2 or less in a row. Its fifth, tenth etc. listen is answered by
+`contextual`, all others by `sticky_artist`, unless the listener dislikes the drawn track: then `contextual` answers
+too, or a random track. As a recommender stores no state, a streak ends with its session, and a listener dislikes the
+tracks heard to 0.2 or less among their last 50 listens. With d of the artist's s tracks disliked, a track t has the
+propensity ::
 
     [t by the artist, not disliked] / s  +  (d / s) · contextual(t)          contextual(t) alone after a bad streak
 
-`i2i`: the best unseen neighbour of a recent track, chosen by how much of it was heard (Botify's `I2IRecommender`).
-
-One of the last ten listens is drawn as the seed track, with a probability proportional to its fraction; the answer is
-the seed track's first neighbour that is not among the ten. A seed track without such a neighbour is rejected and
-another one drawn, which is the same as drawing among the others only. So the answer t has the propensity ::
+`i2i`: the best unseen neighbour of a recent track, chosen by how much of it was heard (Botify's `I2IRecommender`). One
+of the last ten listens is drawn as the seed track, with a probability proportional to its fraction, of those with a
+neighbour that is not among the ten; the answer is the first such neighbour. So t has the propensity ::
 
     Σ fraction(s), over seed tracks s whose first unseen neighbour is t   /   Σ fraction(s), over all that have one
 """
@@ -35,7 +28,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.core.keyed_random import Keys, integers, uniform
+from botify.core.keyed_random import integers, uniform
 from botify.schemas.events import Model, RecommendationRequest
 from botify.schemas.models import ModelHandle
 from botify.services.errors import RecommenderError
@@ -82,9 +75,9 @@ class Lists:
         return len(self._keys)
 
     def of(self, keys: Ints, most: int | None = None) -> tuple[Ints, Ints]:
-        """Return the first `most` tracks of each key's list, shape (m, min(k, most)), and the length of the whole list.
+        """Return the first `most` tracks of each key's list, and the length of the whole list, 0 without one.
 
-        A key without a list has the length 0.
+        Shapes are (m, min(k, most)) and (m,).
         """
         if not len(self):
             return np.full((len(keys), 1), NO_TRACK), np.zeros(len(keys), dtype=np.int64)
@@ -144,7 +137,10 @@ class Contextual:
         self._lists = lists
 
     def recommend(self, batch: Batch) -> Answers:
-        return draw_evenly(*self._lists().of(self.keys_of(batch)), batch.keys, self.random_stream)
+        tracks, sizes = self._lists().of(self.keys_of(batch))
+        some, listed = np.maximum(sizes, 1), sizes > 0
+        drawn = tracks[np.arange(len(tracks)), integers(batch.keys, self.random_stream, some)]
+        return Answers(np.where(listed, drawn, NO_ANSWER), np.where(listed, 1.0 / some, 0.0), sizes)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         tracks, sizes = self._lists().of(self.keys_of(batch))
@@ -177,24 +173,11 @@ class Indexed(Contextual):
     random_stream = RandomStream.INDEXED
 
     def keys_of(self, batch: Batch) -> Ints:
-        return users_of(batch)
+        return np.array([request.user for request in batch.requests], dtype=np.int64)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return nothing: the list says no reason."""
         return np.full(len(tracks), NO_ANSWER)
-
-
-def users_of(batch: Batch) -> Ints:
-    """Return the listeners, shape (n,)."""
-    return np.array([request.user for request in batch.requests], dtype=np.int64)
-
-
-def draw_evenly(tracks: Ints, sizes: Ints, keys: Keys, stream: int) -> Answers:
-    """Draw one of each list of `Lists.of` uniformly; no answer from an empty list."""
-    some = np.maximum(sizes, 1)
-    drawn = tracks[np.arange(len(tracks)), integers(keys, stream, some)]
-    listed = sizes > 0
-    return Answers(np.where(listed, drawn, NO_ANSWER), np.where(listed, 1.0 / some, 0.0), sizes)
 
 
 BAD_STREAK = 5
@@ -240,12 +223,9 @@ class SimilarUsers:
                 batch.requests, batch.states, rows, drawn, strict=True
             )
         ]
-        return Answers(
-            np.array([choice.track for choice in choices], dtype=np.int64),
-            np.array([choice.propensity for choice in choices], dtype=np.float64),
-            np.array([choice.candidates for choice in choices], dtype=np.int64),
-            [choice.policy for choice in choices],
-        )
+        tracks, propensities, candidates, policies = zip(*choices, strict=True) if choices else ((), (), (), ())
+        numbers = np.array(tracks, dtype=np.int64), np.array(propensities), np.array(candidates, dtype=np.int64)
+        return Answers(*numbers, list(policies))
 
     def _choose(
         self,

@@ -8,11 +8,10 @@ To erase a listener is more: nothing of the past listens stays in state, and no 
     tombstone on listens ──► letters for the listens before it ──► the worker passes it ──► tombstone on feedback
 
 A tombstone has the listener's key, no value, and a header of its own. On the listens it lies in the listener's own
-partition, so that every worker and replay removes the listener between the listens before it and those after it; a
-worker that has the listener in memory cannot write the state back. The letters keep the listens out of every later fold
-and model. What the worker made of them (sessions) is on its topics by the time of the tombstone on the feedback, which
-tells exports until when records of the listener are left out. The topics themselves keep the records, because offsets
-never change.
+partition, so every worker and replay removes the listener between the listens before it and those after it. The letters
+keep the listens out of every later fold and model. What the worker made of them (sessions) is on its topics by the time
+of the tombstone on the feedback, which tells exports until when records of the listener are left out. The topics
+themselves keep the records, because offsets never change.
 """
 
 from __future__ import annotations
@@ -117,8 +116,8 @@ class Excluded:
 def exclude(settings: Settings, selection: Selection, why: str, *, dry_run: bool = False) -> Excluded:
     """Write a dead letter for each chosen record up to the topic's current end; return when all are acknowledged.
 
-    Delivery is at least once. Existing dead letters are skipped, so an interrupted command can be run again. `why` is
-    the operator's reason. Raises `DeadLetterError` if a record does not exist, or a letter was not acknowledged.
+    Delivery is at least once. Existing dead letters are skipped. `why` is the operator's reason. Raises
+    `DeadLetterError` if a record does not exist, or a letter was not acknowledged.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     begin, end = _range(settings, topic, selection)
@@ -263,8 +262,7 @@ def erase_listener(
 
     `checkpoint` returns the next offset that a partition's worker will fold, None if the partition has no state.
     `known` says whether there may be listens that were folded and not yet erased: if not, none of them is read. Raises
-    `ErasureError` if Kafka took not all of it, or the worker is not running or too far behind, and `DeadLetterError` as
-    `exclude`.
+    `ErasureError` if Kafka took not all of it, or the worker is too far behind, and `DeadLetterError` as `exclude`.
     """
     settings = live_layout(settings)
     topics, partition = Topics.of(settings), partition_of(user, settings.partitions)

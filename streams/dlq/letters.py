@@ -3,10 +3,10 @@
 Single records cannot be removed from a Kafka topic, so resolutions are in a Redis hash by the letter's origin, about
 150 bytes each. A letter without a resolution is open.
 
-To redrive letters is to send them back to their topic, each at most once. Publishing a record and noting it cannot be
-one step. So the intent is noted first, with the end of the partition. If an intent has no outcome, because the process
-was killed, the letter is searched in the topic from that offset before anything is sent. One process redrives at a
-time. Should all that fail, the second copy has the same event id, which the listener's history recognises.
+To redrive letters is to send them back to their topic, each at most once. The intent is noted first, with the end of
+the partition. If an intent has no outcome, because the process was killed, the letter is searched in the topic from
+that offset before anything is sent. One process redrives at a time. Should all that fail, the second copy has the same
+event id, which the listener's history recognises.
 """
 
 from __future__ import annotations
@@ -207,8 +207,8 @@ def redrive(
 ) -> RedriveResult:
     """Send open letters back with their own key, value and headers, and count the attempts.
 
-    `force` sends letters that would be rejected again, `exclusions` excluded records, which would be accepted again.
-    Raises `DeadLetterError` if another process redrives, or a letter is not of the listens topic.
+    `force` sends letters that would be rejected again, `exclusions` excluded records. Raises `DeadLetterError` if
+    another process redrives, or a letter is not of the listens topic.
     """
     topic, resolutions = Topics.of(settings).listens.name, Resolutions(redis, settings.topic_prefix)
     outcome = RedriveResult()

@@ -39,13 +39,7 @@ def read_said(record: bytes | None) -> list[Said]:
 
 
 def merged(said: Iterable[Said], more: Iterable[Said]) -> list[Said]:
-    """Return opinions together with more, the oldest first.
-
-    Examples
-    --------
-    >>> merged([(1_000, 8, "dislike"), (2_000, 7, "like")], [(1_000, 7, "unlike")])  # older than the like
-    [(1000, 8, 'dislike'), (2000, 7, 'like')]
-    """
+    """Return opinions together with more, the oldest first."""
     newest: dict[int, Said] = {}
     for one in (*said, *more):
         newest[one[1]] = max(newest.get(one[1], one), one)

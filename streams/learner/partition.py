@@ -65,27 +65,22 @@ class LearnerSources:
         self.letters = self._rejected.reached  # the others have read as far in a moment
         admin = AdminClient(common_config(self._settings))
         for layout in read_phases(self._settings, admin):
-            self._refresh_listens(listens_topic(self._settings.topic_prefix, layout), admin)
+            topic = listens_topic(self._settings.topic_prefix, layout)
+            if topic not in self._listens:
+                begun = lambda p: self._begun.get(shard_of(p, self._settings.learner_shards))  # noqa: E731 - of its shard
+                self._listens[topic] = RejectedBefore(self._settings, topic, begun=begun)
+            self._listens[topic].refresh()
+            if self._listens[topic].offsets:
+                self._topic_ids[topic] = read_topic_id(admin, topic)  # batches of an earlier topic have other offsets
+                self._leave_out(topic)
         counts: Counter[int] = Counter()
         for listens in self._listens.values():
             counts.update(listens.excluded)
         self.excluded.update(counts)
 
-    def _refresh_listens(self, topic: str, admin: AdminClient) -> None:
-        if topic not in self._listens:
-            self._listens[topic] = RejectedBefore(self._settings, topic, begun=self._begun_with)
-        self._listens[topic].refresh()
-        if self._listens[topic].offsets:
-            self._topic_ids[topic] = read_topic_id(admin, topic)  # batches of an earlier topic have other offsets
-            self._leave_out(topic)
-
     def _leave_out(self, topic: str) -> None:
         for partition, offsets in self._listens[topic].offsets.items():
             self.left_out[self._topic_ids[topic], partition] = np.sort(np.fromiter(offsets, np.int64, len(offsets)))
-
-    def _begun_with(self, partition: int) -> Letters | None:
-        """Return the letters with which the shard was begun that learns from a partition of the listens."""
-        return self._begun.get(shard_of(partition, self._settings.learner_shards))
 
     def open(
         self, partition: int, claim: Claim, start: int, store: Store, publisher: Publisher, counters: LearnerCounters

@@ -53,16 +53,7 @@ def pad(sessions: Sequence[FinishedSession]) -> Padded:
 
 
 def joined(sessions: Sequence[tuple[Sequence[int], Sequence[float]]]) -> dict[str, NDArray[Any]]:
-    """Return the sessions' lengths, and all their tracks and fractions in order.
-
-    Examples
-    --------
-    >>> arrays = joined([([7, 8], [1.0, 0.5]), ([9], [0.0])])
-    >>> arrays["lengths"].tolist(), arrays["tracks"].tolist()
-    ([2, 1], [7, 8, 9])
-    >>> [session.tracks.tolist() for session in cut(arrays)]
-    [[7, 8], [9]]
-    """
+    """Return the sessions' lengths, and all their tracks and fractions in order; `cut` is the inverse."""
     return {
         "lengths": np.array([len(tracks) for tracks, _ in sessions], dtype=np.int32),
         "tracks": np.array([track for tracks, _ in sessions for track in tracks], dtype=np.int32),

@@ -8,15 +8,14 @@
 Exactly once, in three parts:
 
 - **The copy.** Each new partition is filled from one old partition, in its order, and each copy carries the offset of
-  its original. So the topic itself says how far the copy is: a copier that was killed reads it, and continues after the
-  last copy of each partition. Offsets that do not rise betray a second copier, and the move is refused.
+  its original. A copier that was killed reads there how far the copy is. Offsets that do not rise betray a second
+  copier, and the move is refused.
 - **Decisions.** Only what a worker has folded is copied, without its dead letters: the copies are the accepted listens.
 - **Effects.** Before the new topic is opened, its records are exactly the copies, and the workers have published the
   sessions and training batches of all originals. The workers that take over begin after the copies. Empty training
   batches over the offsets of the copies tell the learner that nothing is missing there.
 
-The state of a listener is that of before; sums over listeners (popularity, results of policies) are of fewer listeners
-each, and equal a fold of the new topic.
+Sums over listeners (popularity, results of policies) are of fewer listeners each, and equal a fold of the new topic.
 """
 
 from __future__ import annotations
@@ -173,8 +172,7 @@ class Copier:
     """Copies accepted listens, with key, value, headers and time, to the partition of their listener.
 
     Delivery is exactly once as long as one copier runs at a time; each `copy` detects another one. `rate` is in records
-    a second; `force` begins with what is left, where the first records are gone. This process has `copied` and
-    `left_out`.
+    a second; `force` begins with what is left, where the first records are gone.
     """
 
     def __init__(self, old: Settings, new: Settings, rate: float | None = None, force: bool = False) -> None:
@@ -277,8 +275,8 @@ async def repartition(
     """Move the listens of the live layout to a topic of `wanted` partitions; a move that was interrupted is resumed.
 
     At most `rate` records a second are copied. `force` moves what is left where the old topic has lost records. Raises
-    `ReplayError` if it is not possible, or the workers do not keep up; the message names the remedy, and the old topic
-    is open. If a server fails, the old topic may be closed: run the command again.
+    `ReplayError` if it is not possible, or the workers do not keep up; then the old topic is open. If a server fails,
+    it may be closed: run the command again.
     """
     began_s = time.monotonic()
     if old.layout == str(wanted):
@@ -422,8 +420,8 @@ async def folded_to_the_end(
 ) -> Mapping[int, int]:
     """Wait until the leaders of all partitions refuse records and the workers have folded all; return the end.
 
-    `follow` copies what the workers have folded, and returns how far that is. Raises `ReplayError` if it is not so in
-    time, or if folded listens are gone.
+    `follow` copies what the workers have folded, and returns how far that is. Raises `ReplayError` if it takes too
+    long, or if folded listens are gone.
     """
     while True:
         end = await closed_ends()

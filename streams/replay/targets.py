@@ -93,8 +93,7 @@ async def _copy_partition(
 class NamespaceTarget:
     """Writes state. Delivery is exactly once: the checkpoint moves with the state, so a replay can be resumed.
 
-    Without `publisher` nothing is published: sessions and dead letters were published when the records were first
-    folded. Without `folding`, listens are folded.
+    Without `publisher` nothing is published: that was done when the records were first folded.
     """
 
     def __init__(
@@ -190,10 +189,9 @@ def check_sessions_topic(settings: Settings, topic: str) -> None:
 
 
 class TopicTarget:
-    """Copies key, value, headers and timestamp to another topic.
+    """Copies key, value, headers and timestamp to another topic; raises `ReplayError` if that is not suitable.
 
-    Raises `ReplayError` if that is missing or the one read. Delivery is at least once: an interrupted copy starts
-    again, and a second copy of a listen has the same event id. If both topics have the same number of partitions, a
+    Delivery is at least once: an interrupted copy starts again. If both topics have the same number of partitions, a
     record keeps its partition; otherwise its key decides.
     """
 

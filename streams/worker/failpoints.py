@@ -41,10 +41,7 @@ def with_failpoints(store: Store, environ: Mapping[str, str] | None = None) -> S
 
 
 class Failpoints:
-    """Signals that the process sends to itself, as `point:value[:signal]`, separated by commas.
-
-    A whole number counts visits, a fraction is a probability; the signal is `kill` (the default) or `stop`. By default
-    it is sent to the calling thread, so that it acts before the next instruction.
+    """Signals that the process sends to itself, by default to the calling thread, so that it acts at once.
 
     Examples
     --------

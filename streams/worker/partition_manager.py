@@ -180,7 +180,9 @@ class PartitionManager:
         # a claim that continued after another one has failed would fence the next owner
         claimed = await gather_or_cancel(self._claim(partition, state) for partition in sorted(partitions))
         for one in claimed:
-            self._open_task(one)
+            owned = self._owned[one.partition] = PartitionTask(one)
+            owned.task = asyncio.create_task(self._work(owned), name=f"partition-{one.partition}")
+            owned.task.add_done_callback(partial(self._on_task_done, owned))
         offsets = {one.partition: one.next_offset for one in claimed}
         log.info("claimed partitions at offsets %s", offsets, extra={"topic": state.topic})
         return offsets
@@ -192,11 +194,6 @@ class PartitionManager:
             state = await self._describe_topic()  # it has grown since, and another worker has folded the new records
         start = offset_to_start_at(partition, claim, state, rebuild_missing=self._rebuild_missing)
         return await self._open_partition(partition, claim, start, store)
-
-    def _open_task(self, claimed: ClaimedPartition) -> None:
-        owned = self._owned[claimed.partition] = PartitionTask(claimed)
-        owned.task = asyncio.create_task(self._work(owned), name=f"partition-{claimed.partition}")
-        owned.task.add_done_callback(partial(self._on_task_done, owned))
 
     def _on_task_done(self, owned: PartitionTask, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) and not self.failed.done():

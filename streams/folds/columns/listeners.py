@@ -111,12 +111,9 @@ class Listeners:
             width = min(at_least(len(heard), self._users.heard.shape[1]), SESSION_TRACKS)
             self._users = resized(self._users, len(self._used), heard=width)
         table, count = self._users, len(history)
-        table.listens[row], table.sessions[row], table.poor_streak[row] = (
-            state.listens,
-            state.sessions,
-            state.poor_streak,
-        )
-        table.session_listens[row], table.last_ms[row] = state.session_listens, state.last_timestamp_ms
+        table.listens[row], table.sessions[row] = state.listens, state.sessions
+        table.poor_streak[row], table.session_listens[row] = state.poor_streak, state.session_listens
+        table.last_ms[row] = state.last_timestamp_ms
         table.session[row, : len(session)], table.session_length[row] = np.frombuffer(session, np.uint8), len(session)
         table.heard[row, : len(heard)], table.heard_count[row] = heard, len(heard)
         table.history[row, :count], table.kept[row] = history, count
@@ -176,20 +173,10 @@ def _bytes_of(column: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _no_users(rows: int) -> Users:
-    return zeros(
-        Users,
-        rows,
-        session=np.zeros((rows, ID_BYTES), dtype=np.uint8),
-        heard=np.zeros((rows, _HEARD), dtype=np.int32),
-        history=np.zeros((rows, HISTORY_LISTENS), dtype=LISTEN),
-    )
+    session, heard = np.zeros((rows, ID_BYTES), dtype=np.uint8), np.zeros((rows, _HEARD), dtype=np.int32)
+    return zeros(Users, rows, session=session, heard=heard, history=np.zeros((rows, HISTORY_LISTENS), dtype=LISTEN))
 
 
 def _no_likes(rows: int) -> LikeRows:
-    return zeros(
-        LikeRows,
-        rows,
-        session=np.zeros((rows, ID_BYTES), dtype=np.uint8),
-        seed_track=np.full(rows, -1, dtype=np.int64),
-        likes=np.zeros((rows, LIKES), dtype=LIKE),
-    )
+    session, seed_track = np.zeros((rows, ID_BYTES), dtype=np.uint8), np.full(rows, -1, dtype=np.int64)
+    return zeros(LikeRows, rows, session=session, seed_track=seed_track, likes=np.zeros((rows, LIKES), dtype=LIKE))

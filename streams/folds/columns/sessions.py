@@ -41,10 +41,8 @@ class SessionColumns:
     def __init__(self, partition: int, policy_half_life_sessions: float = HALF_LIFE_SESSIONS) -> None:
         self._partition = partition
         self._watermark = Watermark()
-        self._row_of = RowsOfIds()
-        self._open = _no_rows(FEW_ROWS)
-        self._heap = np.zeros((FEW_ROWS, 4), dtype=np.int64)
-        self._heap_size = 0
+        self._row_of, self._open = RowsOfIds(), _no_rows(FEW_ROWS)
+        self._heap, self._heap_size = np.zeros((FEW_ROWS, 4), dtype=np.int64), 0
         self._policies = PolicyRows(policy_half_life_sessions)
         self._touched = False
         self.event_time = self._watermark.event_time
@@ -125,12 +123,8 @@ class SessionColumns:
     def _add_closed(self, closed: Closed, count: int) -> None:
         width = closed.session.shape[1]
         ids = closed.session[:count].tobytes()
-        rows = zip(
-            closed.numbers[:count].tolist(),
-            closed.time[:count].tolist(),
-            closed.session_length[:count].tolist(),
-            strict=True,
-        )
+        columns = (closed.numbers, closed.time, closed.session_length)
+        rows = zip(*(column[:count].tolist() for column in columns), strict=True)
         for at, ((user, first_offset, started_ms, ended_ms, tracks, code), time, length) in enumerate(rows):
             id_ = ids[at * width : at * width + length].decode()
             event_id, reason = f"{self._partition}-{first_offset}", _REASONS[code]
@@ -219,11 +213,6 @@ class PolicyRows:
 
 
 def _no_rows(rows: int) -> OpenRows:
-    return zeros(
-        OpenRows,
-        rows,
-        opened=np.zeros(rows, dtype=np.bool_),
-        touched=np.zeros(rows, dtype=np.bool_),
-        time=np.zeros(rows, dtype=np.float64),
-        session=np.zeros((rows, ID_BYTES), dtype=np.uint8),
-    )
+    opened, touched = np.zeros(rows, dtype=np.bool_), np.zeros(rows, dtype=np.bool_)
+    session = np.zeros((rows, ID_BYTES), dtype=np.uint8)
+    return zeros(OpenRows, rows, opened=opened, touched=touched, time=np.zeros(rows), session=session)

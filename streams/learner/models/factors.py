@@ -119,7 +119,8 @@ class FactorModel:
         """Learn from finished sessions; the result depends on how they are split into calls."""
         for at in range(0, len(sessions), SESSIONS_AT_ONCE):
             self._step(sessions[at : at + SESSIONS_AT_ONCE])
-        self._forget_the_bad(len(sessions))
+        own, kept = self._tracks.values, np.float32(0.5 ** (len(sessions) / FORGET_SESSIONS))
+        own[:, :SQUARES] *= np.where(own[:, BIAS] < 0, kept, np.float32(1))[:, None]
 
     def make_room(self, most_bytes: int) -> int:
         """Forget the tracks of which least was learned; see `OnlineModel.make_room`."""
@@ -231,7 +232,9 @@ class FactorModel:
             _descend(table.values, at, gradient, rate)
         predicted = liking[valid] + gradient[:, BIAS] / kept[valid]
         self._learn_kept(earlier[valid], gradient[:, BIAS], predicted.astype(np.float32))
-        self._learn_matches(matches[valid], gradient[:, BIAS])
+        of_matches = gradient[:, BIAS] @ matches[valid]
+        self._matches[:, 1] += np.square(of_matches)
+        self._matches[:, 0] -= np.float32(MATCH_RATE) * of_matches / np.sqrt(self._matches[:, 1])
 
     def _learn_kept(self, earlier: Ints, errors: Floats, predicted: Floats) -> None:
         """Move the shares down the squared error of the fractions; the first listen of an artist keeps all."""
@@ -240,16 +243,6 @@ class FactorModel:
         self._kept[:, 1] += np.square(gradient)
         self._kept[:, 0] -= np.float32(REPEAT_RATE) * gradient / np.sqrt(self._kept[:, 1])
         np.clip(self._kept[:, 0], LEAST_KEPT, 1, out=self._kept[:, 0])
-
-    def _learn_matches(self, matches: Floats, errors: Floats) -> None:
-        gradient = errors @ matches
-        self._matches[:, 1] += np.square(gradient)
-        self._matches[:, 0] -= np.float32(MATCH_RATE) * gradient / np.sqrt(self._matches[:, 1])
-
-    def _forget_the_bad(self, sessions: int) -> None:
-        own = self._tracks.values
-        kept = np.float32(0.5 ** (sessions / FORGET_SESSIONS))
-        own[:, :SQUARES] *= np.where(own[:, BIAS] < 0, kept, np.float32(1))[:, None]
 
 
 def _descend(values: Floats, rows: Ints, gradient: Floats, rate: float) -> None:

@@ -135,14 +135,12 @@ class ItemGraph:
         rows = self._rows_of(tracks)
         for now in range(int(turn.max(initial=-1)) + 1):
             chosen = turn == now
-            self._add_to_different(rows[chosen], others[chosen], weights[chosen] * worth)
-
-    def _add_to_different(self, rows: Ints, others: Ints, weights: NDArray[np.float64]) -> None:
-        known = self._neighbours[rows] == others[:, None]
-        found = known.any(axis=1)
-        slots = np.where(found, np.argmax(known, axis=1), np.argmin(self._weights[rows], axis=1))
-        self._weights[rows, slots] = np.where(found, self._weights[rows, slots], 0.0) + weights
-        self._neighbours[rows, slots] = others
+            at, other, weight = rows[chosen], others[chosen], weights[chosen] * worth
+            known = self._neighbours[at] == other[:, None]
+            found = known.any(axis=1)
+            slots = np.where(found, np.argmax(known, axis=1), np.argmin(self._weights[at], axis=1))
+            self._weights[at, slots] = np.where(found, self._weights[at, slots], 0.0) + weight
+            self._neighbours[at, slots] = other
 
     def _rows_of(self, tracks: Ints) -> Ints:
         rows = self._rows

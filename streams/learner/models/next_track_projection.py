@@ -52,16 +52,7 @@ def most_items(most_bytes: int) -> int:
 
 
 def snapshot_of(model: NextTrack, most_bytes: int) -> Snapshot:
-    """Return the snapshot of a model of at most `MOST_ROWS` rows; it fits if the model has at most `most_items`.
-
-    Examples
-    --------
-    >>> model = NextTrack()
-    >>> model.learn([1, 1, 2, 2, 3], [7, 8, 7, 8, 7], [1, 1, 1, 1, 1], [1, 2, 3, 4, 5])
-    >>> body, cut = snapshot_of(model, 1 << 20)
-    >>> cut, model_of_snapshot(body).rank_histories([7], [1.0], [1], 1)[0].tolist()
-    (0, [[8]])
-    """
+    """Return the snapshot of a model of at most `MOST_ROWS` rows; it fits if the model has at most `most_items`."""
     arrays = model.arrays()
     for name in ("user_ids", *BY_USER, *BY_EVENT):
         del arrays[name]
@@ -229,15 +220,7 @@ def _mean_stacker(shards: Sequence[_ShardModel]) -> dict[str, NDArray[Any]]:
 
 
 def values_of(fractions: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return how much each listen was liked: the fraction heard; one of which nothing was heard only excludes.
-
-    Ratings have a fraction too, from 0 for the lowest to 1 for the highest (`ingest/columns.py`).
-
-    Examples
-    --------
-    >>> values_of(np.array([0.0, 0.5, 1.0])).tolist()
-    [0.0, 0.5, 1.0]
-    """
+    """Return how much each listen was liked: the fraction heard, also of ratings, see `ingest/columns.py`."""
     return fractions.astype(np.float32)
 
 
