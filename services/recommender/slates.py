@@ -191,40 +191,28 @@ class Slates:
     def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer) -> list[Pool]:
         pools = [self._empty_pool(request, state) for request, state in zip(batch.requests, batch.states, strict=True)]
         sizes = [_slate_of(request)["size"] for request in batch.requests]
+
+        def add(name: str, rows: list[int], k: int) -> None:
+            """Add the k best of a recommender; a request with filters is ranked for on its own."""
+            filtered = [[row] for row in rows if pools[row].mask is not None]
+            for part in filter(None, ([row for row in rows if pools[row].mask is None], *filtered)):
+                some = batch if len(part) == len(batch) else batch.select(np.array(part, dtype=np.int64))
+                some = replace(some, allowed=pools[part[0]].mask)
+                ranking = self._popular.rank(some, k) if name == POPULAR else offer(recommenders[name], some, k)
+                found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
+                for row, tracks, scores in zip(part, found.tolist(), ranking.scores.tolist(), strict=True):
+                    pools[row].add(tracks, scores, name, POOL * sizes[row])
+
         for name in _chain(wanted, recommenders):
             lacking = [row for row, (pool, size) in enumerate(zip(pools, sizes, strict=True)) if len(pool.rows) < size]
             if not lacking:
                 break
             k = max(POOL * sizes[row] + len(_slate_of(batch.requests[row])["exclude"]) for row in lacking)
-            self._add(batch, lacking, name, k, recommenders, offer, pools, sizes)
+            add(name, lacking, k)
             deep = [row for row in lacking if pools[row].mask is not None and len(pools[row].rows) < sizes[row]]
-            if deep and k < min(DEEP, len(self._catalogue)):
-                k = min(DEEP, len(self._catalogue))
-                self._add(batch, deep, name, k, recommenders, offer, pools, sizes)
+            if deep and k < (most := min(DEEP, len(self._catalogue))):
+                add(name, deep, most)
         return pools
-
-    def _add(
-        self,
-        batch: Batch,
-        rows: list[int],
-        name: str,
-        k: int,
-        recommenders: Mapping[str, Recommender],
-        offer: Offer,
-        pools: list[Pool],
-        sizes: list[int],
-    ) -> None:
-        filtered = [[row] for row in rows if pools[row].mask is not None]
-        for part in ([row for row in rows if pools[row].mask is None], *filtered):
-            if not part:
-                continue
-            some = batch if len(part) == len(batch) else batch.select(np.array(part, dtype=np.int64))
-            some = replace(some, allowed=pools[part[0]].mask)
-            ranking = self._popular.rank(some, k) if name == POPULAR else offer(recommenders[name], some, k)
-            found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
-            scored: Any = ranking.scores
-            for row, tracks, scores in zip(part, found.tolist(), scored.tolist(), strict=True):
-                pools[row].add(tracks, scores, name, POOL * sizes[row])
 
     def _empty_pool(self, request: RecommendationRequest, state: UserState | None) -> Pool:
         asked = _slate_of(request)
