@@ -303,8 +303,8 @@ async def _load(sources: ReplaySources, path: Path, namespace: str, offsets: Off
         if frame.kind is Kind.PARTITION:
             partition = frame.about["partition"]
             into = feedback_of(namespace) if frame.about.get("of_feedback") else namespace
-            letters, of_topic = frame.about.get("letters"), said if frame.about.get("of_feedback") else offsets
-            if letters is not None and of_topic[partition][1] != NOT_OF_THIS_TOPIC:
+            letters, begun = frame.about.get("letters"), said if frame.about.get("of_feedback") else offsets
+            if letters is not None and begun[partition][1] != NOT_OF_THIS_TOPIC:
                 await sources.redis.hset(checkpoint_key(into, partition), "letters", json.dumps(letters))
         elif frame.kind is not Kind.HEADER:
             await _put(sources.redis, partition_key(into, partition, frame.collection), frame)

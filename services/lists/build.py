@@ -65,7 +65,7 @@ class ListenColumns(NamedTuple):
     def of(cls, event_ids: Sequence[str], session_ids: Sequence[str], *numbers: ArrayLike) -> ListenColumns:
         """Return columns as arrays; the ids become 64-bit hashes."""
         kinds = (np.int64, np.int64, np.float64, np.int64)
-        columns = (np.asarray(column, dtype=kind) for column, kind in zip(numbers, kinds, strict=True))
+        columns: Any = (np.asarray(column, dtype=kind) for column, kind in zip(numbers, kinds, strict=True))
         return cls(_hashes(event_ids), _hashes(session_ids), *columns)
 
     @classmethod

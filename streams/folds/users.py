@@ -120,14 +120,15 @@ class UserState:
     @classmethod
     def from_bytes(cls, record: bytes) -> UserState:
         """Read a record; raises `ValueError` for an unknown version."""
-        version, *counts, id_bytes = _HEADER.unpack_from(record)
+        version, listens, sessions, poor_streak, in_session, last_ms, id_bytes = _HEADER.unpack_from(record)
         if version != VERSION:
             raise ValueError(f"user state of version {version}; this code reads version {VERSION}, replay the topic")
         session_end = _HEADER.size + id_bytes
         heard_at = session_end + _LENGTH.size
         heard_end = heard_at + _LENGTH.unpack_from(record, session_end)[0]
         session_id = record[_HEADER.size : session_end].decode()
-        return cls(*counts, session_id, record[heard_at:heard_end], record[heard_end:])
+        heard, history = record[heard_at:heard_end], record[heard_end:]
+        return cls(listens, sessions, poor_streak, in_session, last_ms, session_id, heard, history)
 
 
 USERS = "users"

@@ -134,8 +134,8 @@ class FactorModel:
 
     def snapshot(self, *, to_merge: bool = False) -> bytes:
         """Return what recommenders need: the state in half precision, to merge also what each row has learned."""
-        tables = {"tracks": self._tracks, "artists": self._artists, "genres": self._genres} if to_merge else {}
-        squares = {f"{name}_squares": table.values[:, SQUARES] for name, table in tables.items()}
+        tables: dict[str, Table[Any]] = {"tracks": self._tracks, "artists": self._artists, "genres": self._genres}
+        squares = {f"{name}_squares": table.values[:, SQUARES] for name, table in tables.items()} if to_merge else {}
         return self._packed(np.float16, DIMENSIONS + 1, **squares)
 
     @staticmethod

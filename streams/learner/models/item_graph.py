@@ -72,7 +72,7 @@ class ItemGraph:
 
     def to_bytes(self) -> bytes:
         used = len(self._rows)
-        arrays = {"ids": self._ids(), "neighbours": self._neighbours[:used], "weights": self._weights[:used]}
+        arrays: Arrays = {"ids": self._ids(), "neighbours": self._neighbours[:used], "weights": self._weights[:used]}
         return pack({"listens": self._listens}, arrays)
 
     def snapshot(self, *, to_merge: bool = False) -> bytes:
