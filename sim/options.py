@@ -75,8 +75,8 @@ class Due(NamedTuple):
 class Clocks(Protocol):
     """The clocks of a simulation that a pace reads; see `Simulation`."""
 
-    def earliest_ms(self) -> int: ...
-    def next_ms(self) -> int | None: ...
+    def earliest_ms(self) -> int: ...  # noqa: D102
+    def next_ms(self) -> int | None: ...  # noqa: D102
 
 
 class Pace(ABC):

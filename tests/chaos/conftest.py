@@ -1,7 +1,5 @@
 """Servers that the tests here may kill, and a deployment with impatient workers."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path

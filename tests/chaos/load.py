@@ -1,7 +1,5 @@
 """Listens that keep coming while things are broken."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """Our programs as forks of a process that has imported everything, so that one that is killed is soon back."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import multiprocessing

@@ -1,7 +1,5 @@
 """A disk that fills up again and again: the embedded stack stops before it, waits for room, and loses nothing."""
 
-from __future__ import annotations
-
 import http.client
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Invariant: an export that is killed, however often and wherever, becomes the export that was never killed."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -23,7 +21,7 @@ from tests.chaos.conftest import TRACKS
 from tests.support import make_listens, produce
 
 LISTENS = 12_000
-COMMIT_ROWS = (1_200, 120)
+COMMIT_ROWS = (400, 80)
 """In turn: what was half written by one export must not be written over, by luck, by the next."""
 
 KILLS = 4

@@ -1,7 +1,5 @@
 """Kafka or Redis are away while listeners ask the gateway."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """SIGKILL for learners, at the worst points and at random moments, while workers that die send batches twice."""
 
-from __future__ import annotations
-
 import itertools
 import signal
 import time

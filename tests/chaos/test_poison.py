@@ -1,7 +1,5 @@
 """Producers whose clock or unit is wrong, among listens that are right and while the gateway serves."""
 
-from __future__ import annotations
-
 import os
 import time
 from contextlib import ExitStack

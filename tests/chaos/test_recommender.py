@@ -1,7 +1,5 @@
 """A recommender is killed in the middle of requests."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import Counter

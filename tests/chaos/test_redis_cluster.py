@@ -1,7 +1,5 @@
 """Invariant: whatever nodes of a Redis Cluster do, listeners are served again in seconds, and the state is the fold."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

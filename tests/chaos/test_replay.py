@@ -1,7 +1,5 @@
 """A replay while listeners listen, the worker folds and readers read. Invariant: nobody notices but by the pointer."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Clients that are slow, silent or endless, beside listeners who want the next track."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,7 +1,5 @@
 """Redis dies, goes back in time, and forgets everything."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Rolling upgrade: programs of an earlier commit work beside today's, on the same topics and the same state."""
 
-from __future__ import annotations
-
 import io
 import os
 import subprocess

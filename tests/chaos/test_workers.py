@@ -1,7 +1,5 @@
 """Workers are killed, frozen, scaled and given copies and topics made anew: the state is the fold of the topics."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """The invariant of every test here: whatever died, the state is the fold of the topic, and so is what was sent."""
 
-from __future__ import annotations
-
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec

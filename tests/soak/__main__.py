@@ -1,7 +1,5 @@
 """`python -m tests.soak --kills 1000 --home DIR`: kill, freeze and stop everything at random under load, then judge."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

@@ -7,8 +7,6 @@
 5. The live namespace is the one that was swapped in last.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """All programs of a deployment, started again when they end, as by a supervisor; and what can be done to each."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What listeners did and were told, what readers read and the operator swapped: lines of a file, to be judged later."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading

@@ -1,7 +1,5 @@
 """One round: a deployment, listeners, and a number of faults; then the end is awaited and judged."""
 
-from __future__ import annotations
-
 import threading
 import time
 import uuid

@@ -1,7 +1,5 @@
 """The checker of the soak accepts a good history, and refuses each way to break a promise."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """A learner that writes its state every few hundred listens, so that one that is killed soon has left something."""
 
-from __future__ import annotations
-
 from botify.streams.learner import __main__ as program
 from botify.streams.learner import partition
 

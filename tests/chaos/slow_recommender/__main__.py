@@ -1,7 +1,5 @@
 """A recommender service whose `sticky_artist` is 50 ms slower."""
 
-from __future__ import annotations
-
 import time
 
 from botify.services.recommender import __main__ as program

@@ -1,7 +1,5 @@
 """Invariant: whatever brokers take on any topic, every program continues and says what it could not read."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

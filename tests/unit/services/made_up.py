@@ -1,7 +1,5 @@
 """`/v1` and its recommenders in memory, with models that learned a made-up log: groups of items, some skips."""
 
-from __future__ import annotations
-
 import asyncio
 import csv
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """A like is a full listen for the next answer, and filters rank within what passes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

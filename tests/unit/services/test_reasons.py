@@ -1,7 +1,5 @@
 """Every reason that `/v1` gives is true of the models that it names: many answers of each recommender."""
 
-from __future__ import annotations
-
 from collections import Counter
 from operator import itemgetter
 

@@ -1,7 +1,5 @@
 """Invariant: a process that is ready compiles nothing more: it would neither answer nor stop for half a minute."""
 
-from __future__ import annotations
-
 import asyncio
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Popular tracks are read with their listens, whatever the dates at which the partitions end."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from typing import Any

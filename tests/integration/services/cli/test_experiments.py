@@ -1,7 +1,5 @@
 """`botify experiment list` and `show` on real servers."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`botify topics` and `botify inspect` on real servers."""
 
-from __future__ import annotations
-
 import json
 import uuid
 

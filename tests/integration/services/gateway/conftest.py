@@ -1,7 +1,5 @@
 """Gateways as processes, on ports of their own."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """The gateway behaves as its OpenAPI documents say."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

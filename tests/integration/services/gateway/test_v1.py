@@ -1,7 +1,5 @@
 """`/v1` over real Kafka and Redis."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Invariant: a running recommender uses new lists without a restart."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Invariant: `next_track` answers from what the learner published, for the history that Redis has."""
 
-from __future__ import annotations
-
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
 from botify.services.recommender.catalogue import Catalogue

@@ -1,7 +1,5 @@
 """Invariant: every request that can be answered in time is answered, by whom its answer says, with what was known."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

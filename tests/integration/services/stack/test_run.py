@@ -14,8 +14,6 @@ from botify.services.errors import ChildDiedError
 from botify.services.stack.record import Identity, StackRecord, Watchdog
 from botify.services.stack.run import running_stack, start_in_background, stop_stack
 from botify.services.stack.server import ChildProcess, stop_all
-from botify.services.stack.status import read_status
-from botify.services.stack.supervisor import Supervisor
 from tests.integration.services.stack.processes import python, ready_record
 from tests.support import eventually
 
@@ -101,47 +99,6 @@ def test_programs_start_after_the_topics_and_end_with_the_block(tmp_path, monkey
         eventually(lambda: running.settings.redis_url in log.read_text(), what="address of this stack in the program")
     assert gone(record)
     assert not (tmp_path / STACK_FILE).exists()
-
-
-def test_a_server_that_keeps_crashing_ends_everything_with_its_log(tmp_path, watchdog):
-    supervisor = Supervisor([child(tmp_path, watchdog, "raise SystemExit('no catalogue')")], restart_limit=1)
-    supervisor.start()
-    with pytest.raises(ChildDiedError, match=r"(?s)child ended with status 1.*no catalogue.*restarted 1 times"):
-        supervisor.watch()
-
-
-def test_a_program_that_keeps_crashing_stays_stopped_and_the_servers_run(tmp_path, no_given_servers):
-    fails = ("learner-1", [sys.executable, "-c", "raise SystemExit('a model is too large')"])
-    sleeps = ("gateway-1", [sys.executable, "-c", "import time; time.sleep(600)"])
-    with running_stack(tmp_path, [fails, sleeps], restart_limit=1, notify=print) as running:
-
-        def given_up():
-            running.supervisor.check()
-            return StackRecord.read(tmp_path).given_up
-
-        eventually(given_up, what="end of the restarts")
-        assert StackRecord.read(tmp_path).survivors().keys() == {"kafka", "valkey", "gateway-1"}
-        problems = read_status(running.settings, interval_s=0.0).problems
-        assert len(problems) == 1, problems
-        problem = problems[0]
-        assert "learner-1 stays stopped" in problem
-        assert "a model is too large" in problem
-
-
-def test_a_crashed_child_gets_a_new_process(tmp_path, watchdog):
-    sleeper = child(tmp_path, watchdog, "import time; time.sleep(600)")
-    supervisor = Supervisor([sleeper])
-    supervisor.start()
-    first = sleeper.identity
-    sleeper.kill()
-
-    def restarted():
-        supervisor.check()
-        return sleeper.running
-
-    eventually(restarted, what="restart")
-    assert sleeper.identity != first
-    sleeper.stop()
 
 
 def test_a_child_that_ignores_sigterm_is_killed(tmp_path, watchdog):

@@ -1,7 +1,5 @@
 """The commands, as an operator types them."""
 
-from __future__ import annotations
-
 import json
 import time
 

@@ -1,7 +1,5 @@
 """Invariant: however often and however interrupted letters are redriven, each listen is in the state once."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

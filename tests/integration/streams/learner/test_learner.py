@@ -1,7 +1,5 @@
 """Invariant: what learners leave in Redis and on the models topic is what a plain fold of the training topic gives."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 

@@ -1,7 +1,5 @@
 """What a move takes with it, and what it refuses: real topics, without programs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

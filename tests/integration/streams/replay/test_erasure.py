@@ -1,7 +1,5 @@
 """The erasure of a listener, with a worker that has the listener in memory and a learner that go on."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The repair of a poisoned deployment, with workers and a learner that go on."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The listens move to more partitions while listeners are served. Invariant: nobody notices, and nothing is lost."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

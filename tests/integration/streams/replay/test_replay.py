@@ -1,7 +1,5 @@
 """Invariant: whatever is replayed, stopped or swapped, each namespace is the fold of the topic at its checkpoints."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Invariant: while a slot is migrated, and after it, every call is answered where its keys are, and none fails."""
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -32,8 +30,7 @@ from botify.streams.store.keys import (
 from botify.streams.store.namespaces import live_namespace
 from botify.streams.store.node import call
 from botify.streams.store.protocol import Claim, Outcome
-from botify.streams.store.redis_store import PAGE_ITEMS, CopyLostError, RedisContents, RedisStore, point_in_time_copy
-from tests.integration.streams.store.test_transaction import one_node
+from botify.streams.store.redis_store import PAGE_ITEMS, CopyLostError, RedisStore, point_in_time_copy
 from tests.redis_cluster import Cluster, Node, running_cluster
 
 BOTH = {"h": {b"x": b"1"}, "g": {b"y": b"2"}}
@@ -202,20 +199,6 @@ def test_a_scan_begins_again_where_its_slot_is_now(cluster: Cluster, redis: Any,
     assert pages > ITEMS // PAGE_ITEMS
 
 
-def test_a_scan_begins_again_after_a_restart(tmp_path: Path, run: Any) -> None:
-    with one_node(tmp_path) as node:
-        redis = connect_async(Settings(redis_url=node.url))
-        items = fill(redis, run, "restarted")
-
-        def restart() -> None:
-            node.stop()
-            node.start()
-
-        found, _ = run(read_while(RedisContents(redis, "restarted").hash_pages(0, USERS), restart))
-        run(redis.aclose())
-    assert found == items
-
-
 def test_a_copy_that_is_lost_is_no_empty_state(cluster: Cluster, redis: Any, settings: Settings, run: Any) -> None:
     namespace = default_namespace(settings.topic_prefix)
     fill(redis, run, namespace)
@@ -291,25 +274,6 @@ def test_no_call_of_a_gateway_fails_while_slots_are_migrated(
             return counting.failed
 
     assert run(scenario()) == []
-
-
-def test_calls_are_answered_by_either_master_while_a_slot_is_migrated(
-    cluster: Cluster, settings: Settings, run: Any
-) -> None:
-    here, there = gateway_session(settings.topic_prefix, 1), gateway_slates(settings.topic_prefix, 1)
-    migration = Migration(cluster, here)
-
-    async def scenario() -> list[Any]:
-        async with batcher_of(settings) as batcher:
-            await asyncio.gather(batcher.run(COUNT, here), batcher.run(COUNT, there))
-            await asyncio.to_thread(migration.begin, there)
-            counts = [await asyncio.gather(batcher.run(COUNT, here), batcher.run(COUNT, there)) for _ in range(4)]
-            both = "return {redis.call('INCR', KEYS[1]), redis.call('INCR', KEYS[2])}"
-            last = await migration.ends_under(batcher.run(both, (here, there)))
-            assert batcher.problem is None
-            return [*counts, last]
-
-    assert run(scenario()) == [[2, 2], [3, 3], [4, 4], [5, 5], [6, 6]]
 
 
 def test_a_call_whose_keys_stay_apart_fails_and_no_other_does(

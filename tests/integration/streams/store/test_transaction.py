@@ -1,7 +1,5 @@
 """Invariant: what happens to a checkpoint after it was looked at keeps EXEC from writing."""
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Invariant: the opinions are the fold of the feedback, whatever is emptied, replayed, swapped or erased meanwhile."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

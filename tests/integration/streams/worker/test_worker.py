@@ -1,7 +1,5 @@
 """Invariant: what workers leave in Redis is, value by value, what a plain fold of the topic gives."""
 
-from __future__ import annotations
-
 import math
 import re
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """What `up` remembers and `reset` deletes; starting and stopping is in the integration tests."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a person sees in a terminal of 80 columns: help, tables, and what the shell completes."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

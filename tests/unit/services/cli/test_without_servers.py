@@ -1,7 +1,5 @@
 """Invariants over all commands: without its servers one says so at once, in one line; tables come as JSON, too."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

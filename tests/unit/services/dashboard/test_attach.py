@@ -1,7 +1,5 @@
 """The dashboard in the gateway: its address, and who gets in."""
 
-from __future__ import annotations
-
 import asyncio
 import multiprocessing
 import sys

@@ -1,7 +1,5 @@
 """Viewers are sent the changes of a page, rendered once for all of them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """A part of the snapshot keeps its value while its server is unavailable; no snapshot is made that is not read."""
 
-from __future__ import annotations
-
 import json
 import math
 import queue

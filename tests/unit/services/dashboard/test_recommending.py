@@ -1,7 +1,5 @@
 """A person and the policies play the same session; each has a listener of its own."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 from collections.abc import Collection

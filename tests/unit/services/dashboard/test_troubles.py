@@ -1,7 +1,5 @@
 """What is wrong, by the thresholds of the alerts; each has its runbook."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

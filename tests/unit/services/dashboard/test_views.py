@@ -1,7 +1,5 @@
 """Pages without data, with data, and with hostile data."""
 
-from __future__ import annotations
-
 import math
 import re
 import tomllib
@@ -136,27 +134,6 @@ def test_every_page_is_whole_whatever_there_is_to_show(view: View, snapshot: Sna
     fragments = view(snapshot)
     assert "script" not in tags(laid_out(fragments))
     assert len({fragment.name for fragment in fragments}) == len(fragments)
-
-
-@views
-def test_what_could_not_be_read_is_unknown_and_not_empty(view: View) -> None:
-    unread = Snapshot(at_s=1.0, problems=("no Kafka answers",))
-    away = view(replace(unread, troubles=tuple(troubles_of(unread))))
-    assert [fragment.name for fragment in away if fragment.html] == ["problems"]
-    assert "no Kafka answers" in away[0].html
-
-
-def test_models_bandit_fallbacks_and_processes_carry_the_colours_of_their_thresholds() -> None:
-    shown = {fragment.name: fragment.html for fragment in overview(FULL)}
-    assert "full: it forgets tracks" in shown["models"]
-    assert "made elsewhere" in shown["models"]
-    assert "95%" in shown["models"]  # the bandit's
-    assert '<span class="badge warn">2%</span>' in shown["policies"]
-    assert '<span class="badge bad">50%</span>' in shown["policies"]
-    assert '<span class="badge bad">given up</span>' in shown["processes"]
-    assert '<span class="badge warn">5</span>' in shown["processes"]
-    assert '<div class="tile bad"><span class="label">fallbacks</span>' in shown["tiles"]  # 14 %
-    assert '<div class="tile warn"><span class="label">errors</span>' in shown["tiles"]
 
 
 def test_simulated_time_is_a_note_and_a_wrong_clock_is_a_trouble() -> None:

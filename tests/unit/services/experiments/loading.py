@@ -1,7 +1,5 @@
 """Experiments from the text of a file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from botify.services.experiments import Experiments, load_experiments

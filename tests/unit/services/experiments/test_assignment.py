@@ -1,7 +1,5 @@
 """A listener gets the bucket of Botify's own service, and layers divide listeners independently."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """An invalid experiments file is refused with its name, the invalid value and the correction."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Events made from a schema become events of known items and listeners in the past, which no schema can express."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

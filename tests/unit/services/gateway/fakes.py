@@ -1,7 +1,5 @@
 """A gateway without servers: topics with canned replies, sessions in memory."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager

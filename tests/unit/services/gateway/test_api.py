@@ -1,9 +1,6 @@
 """Botify's REST API as a client sees it."""
 
-from __future__ import annotations
-
 import base64
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -18,17 +15,6 @@ from botify.services.gateway.options import Bounds, GatewayOptions
 from tests.unit.services.gateway.fakes import POPULAR, TRACKS, FakeGateway, serving, wait_until_started
 
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-def gateway() -> FakeGateway:
-    return FakeGateway()
-
-
-@pytest.fixture
-def client(gateway: FakeGateway) -> Iterator[TestClient]:
-    with serving(gateway) as client:
-        yield client
 
 
 def fields(response: Any) -> list[list[str]]:

@@ -1,7 +1,5 @@
 """Slow and silent connections are closed for new ones, and no others."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass, field
 

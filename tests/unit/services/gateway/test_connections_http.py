@@ -1,7 +1,5 @@
 """Incomplete requests are bounded in bytes and time; complete ones are not affected."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

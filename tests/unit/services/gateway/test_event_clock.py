@@ -1,7 +1,5 @@
 """Invariant: clients of the gateway, however many, move event time ahead of the brokers' clock by one fixed bound."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace

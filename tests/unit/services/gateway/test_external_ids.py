@@ -1,7 +1,5 @@
 """External ids in Botify's REST API."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest
@@ -19,12 +17,6 @@ def gateway() -> FakeGateway:
     names = {number: "7" if number == 3 else f"t{number}" for number in tracks}
     gateway.catalogue.put([track._replace(external_id=names[number]) for number, track in tracks.items()])
     return gateway
-
-
-@pytest.fixture
-def client(gateway: FakeGateway) -> Iterator[TestClient]:
-    with serving(gateway) as client:
-        yield client
 
 
 @pytest.fixture

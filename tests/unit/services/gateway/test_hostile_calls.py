@@ -1,7 +1,5 @@
 """Hostile calls of every route, as bytes of a connection: none answers 500, and a refused one stores nothing."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import random

@@ -1,7 +1,5 @@
 """What is out of bounds is sent away, and leaves nothing occupied."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

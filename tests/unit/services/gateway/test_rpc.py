@@ -1,7 +1,5 @@
 """Pending requests end with a reply, an error or a timeout."""
 
-from __future__ import annotations
-
 import pytest
 
 from botify.schemas.events import Recommendation

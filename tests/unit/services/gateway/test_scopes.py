@@ -1,7 +1,5 @@
 """Tokens with scopes: each route declares what it takes, and nothing less gets in."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Calls of many requests share round trips, and each gets its own reply."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Calls of listeners, and their records on the topics."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest
@@ -12,11 +10,6 @@ from botify.services.gateway.sessions import ListenReport, RequestId
 from tests.gateway_sessions_contract import SessionsContract
 from tests.support import make_tracks
 from tests.unit.services.gateway.fakes import TRACKS, FakeGateway, MemorySessionStore
-
-
-@pytest.fixture
-def gateway() -> FakeGateway:
-    return FakeGateway()
 
 
 def tell(gateway: FakeGateway, *calls: tuple[str, int, int]) -> list[Answer | None]:

@@ -1,7 +1,5 @@
 """What nobody should send to `/v1` is refused as a problem that names the place, and nothing of it is published."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -18,11 +16,6 @@ from tests.unit.services.gateway.fakes import FakeGateway, serving
 
 JSON = {"Content-Type": "application/json"}
 LONG = "x" * 201
-
-
-@pytest.fixture
-def gateway() -> FakeGateway:
-    return FakeGateway()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Requests and states as recommenders get them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Invariant: the bandit's shares are probabilities, the untried get few sessions, and the best policy gets most."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Each of Botify's recommenders against an example worked out by hand."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

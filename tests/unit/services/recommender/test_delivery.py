@@ -1,7 +1,5 @@
 """Invariant: the offset of a request is committed only when everything it gave rise to is acknowledged."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 from unittest import mock

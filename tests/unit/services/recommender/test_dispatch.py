@@ -1,7 +1,5 @@
 """Invariant: a recommender that raises costs nobody an answer but itself, alone and as a policy of `mix`."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Invariant: what is found in logits is what valuing every offered track would find."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

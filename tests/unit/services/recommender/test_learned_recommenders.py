@@ -1,7 +1,5 @@
 """The recommenders that learn from the stream, each against what its formula says of a small example."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The recommender `next_track`: what it takes for a history, and that it answers as it logs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Invariant: no rule of the simulator is built into what learns and serves."""
 
-from __future__ import annotations
-
 import re
 import tokenize
 from dataclasses import replace

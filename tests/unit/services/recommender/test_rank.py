@@ -1,7 +1,5 @@
 """`rank` goes by the same values as `recommend`: its first tracks are those that are answered."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 

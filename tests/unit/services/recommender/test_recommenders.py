@@ -1,7 +1,5 @@
 """Invariant: a recommender's propensity is the probability with which it really draws the track."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 

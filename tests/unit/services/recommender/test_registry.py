@@ -1,7 +1,5 @@
 """Invariant: a recommender is one file and one registry entry, and the entry says what it really draws from."""
 
-from __future__ import annotations
-
 import importlib
 from collections import Counter
 from dataclasses import replace

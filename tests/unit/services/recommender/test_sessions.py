@@ -1,7 +1,5 @@
 """Invariant: what a session is offered does not depend on how far behind the worker is."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

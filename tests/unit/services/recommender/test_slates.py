@@ -1,7 +1,5 @@
 """Invariants of slates: what the request allows, as many as asked, diverse, with true probabilities."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

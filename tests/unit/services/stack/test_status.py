@@ -2,7 +2,6 @@ import io
 import logging
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import typer
@@ -19,7 +18,7 @@ from botify.services.stack import run
 from botify.services.stack.embedded import EmbeddedStack
 from botify.services.stack.ports import find_free
 from botify.services.stack.record import Identity, StackRecord
-from botify.services.stack.status import GroupLag, StackStatus, TopicStatus, failing, lags, read_status
+from botify.services.stack.status import GroupLag, failing, lags, read_status
 from botify.services.stack.supervisor import ProcessStatus
 
 ME = Identity.of(os.getpid())
@@ -103,20 +102,6 @@ def test_a_stack_whose_own_process_was_killed_says_so(tmp_path):
     nowhere = without_servers(tmp_path)
     StackRecord(GONE, ready=True).write(tmp_path)
     assert f"(pid {GONE.pid}) was killed" in read_status(nowhere, interval_s=0.0).problems[0]
-
-
-def test_the_view_shows_lag_by_partition_and_problems():
-    status = StackStatus(
-        home=Path("data"),
-        kafka_bootstrap_servers="127.0.0.1:9092",
-        redis_url="redis://127.0.0.1:6379/0",
-        processes=[ProcessStatus("worker-1", 17, "ended")],
-        topics=TopicStatus([GroupLag("listens", "workers", [1, 0, 2])], {"listens": 1200}, {"listens": 99.6}),
-        problems=["worker-1 (pid 17) is ended"],
-    )
-    text = rendered(status)
-    for part in ("1 0 2", "1,200", "100", "127.0.0.1:9092", "worker-1 (pid 17) is ended"):
-        assert part in text
 
 
 def test_lag_is_by_group_topic_and_partition():

@@ -1,7 +1,5 @@
 """Which listens an operator means."""
 
-from __future__ import annotations
-
 import pytest
 
 from botify.core.errors import ExcludedError, ValidationError

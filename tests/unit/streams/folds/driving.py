@@ -1,7 +1,5 @@
 """A fold driven through a store, batch by batch, as the worker does it but without its asyncio lanes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """The folds once more, slow and plain: every question is answered by looking at all listens so far."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

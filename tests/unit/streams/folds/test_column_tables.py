@@ -1,7 +1,5 @@
 """Invariant: the tables of compiled code hold what a dict, and a sort, would hold after any changes."""
 
-from __future__ import annotations
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st

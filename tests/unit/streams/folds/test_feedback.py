@@ -1,7 +1,5 @@
 """Invariant: opinions are a function of what was said since the last erasure, in any order, copies and batches."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 

@@ -1,7 +1,5 @@
 """Invariant: after a swap the last snapshots on the topic are those of the live namespace; a signal ends a learner."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

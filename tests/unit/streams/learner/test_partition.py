@@ -1,7 +1,5 @@
 """Invariant: the store has the fold of the topic up to its checkpoint, and nobody who was overtaken publishes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice

@@ -1,7 +1,5 @@
 """Training batches as workers make them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from botify.schemas.events import Listen, TrainingBatch

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import AskError, ClusterError, MovedError, OutOfMemoryError, ResponseError, TryAgainError
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from botify.streams.folds.projection import Changes
@@ -25,7 +24,6 @@ from botify.streams.store.connect import (
     patiently,
     refusal_of,
 )
-from botify.streams.store.node import on_connection
 from botify.streams.store.protocol import Claim, MemoryStore, Outcome
 
 
@@ -104,59 +102,6 @@ def test_the_node_that_failed_is_asked_last() -> None:
     cluster = FakeCluster()
     asyncio.run(find_masters(cluster, "127.0.0.1:7001"))
     assert cluster.looks == ["127.0.0.1:7001"]
-
-
-class FakeConnection:
-    """A connection that the client may close at any time."""
-
-    def __init__(self) -> None:
-        self.is_connected = True
-        self.retry = self
-
-    async def call_with_retry(self, talk: Any, _: Any) -> Any:
-        return await talk()
-
-    async def disconnect(self, *, nowait: bool = False) -> None:
-        self.is_connected = False
-
-
-class OneNode(RedisCluster):
-    """A cluster of a node with one connection."""
-
-    def __init__(self) -> None:
-        self._initialize: Any = True  # nothing to close
-        self.connection = FakeConnection()
-        self.free = True
-
-    async def initialize(self, *_: object, **__: object) -> OneNode:
-        return self
-
-    def get_node_from_key(self, *_: object, **__: object) -> Any:
-        return self
-
-    def acquire_connection(self) -> FakeConnection:
-        self.free = False
-        return self.connection
-
-    async def disconnect_if_needed(self, _: FakeConnection) -> None:
-        pass
-
-    def release(self, _: FakeConnection) -> None:
-        self.free = True
-
-
-@pytest.mark.parametrize(("closes", "error"), [(True, RedisConnectionError), (False, AttributeError)])
-def test_a_connection_that_is_closed_in_use_is_lost(closes: bool, error: type[Exception]) -> None:
-    cluster = OneNode()
-
-    async def talk(connection: FakeConnection) -> None:
-        if closes:
-            await connection.disconnect()
-        raise AttributeError("'NoneType' object has no attribute 'writelines'")
-
-    with pytest.raises(error):
-        asyncio.run(on_connection(cluster, "key", talk))
-    assert cluster.free
 
 
 FULL = OutOfMemoryError("command not allowed when used memory > 'maxmemory'. script: on @user_script:4.")

@@ -1,7 +1,6 @@
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,41 +23,30 @@ def start_at(
     return offset_to_start_at(3, Claim(1, "me", next_offset, topic_id), state, rebuild_missing=rebuild)
 
 
-@pytest.mark.parametrize("next_offset", [0, 10, 50])
-def test_folding_goes_on_at_the_checkpoint(next_offset: int) -> None:
-    assert start_at(next_offset) == next_offset
+@pytest.mark.parametrize(
+    ("given", "where"), [((0, 0), 0), ((10, 0), 10), ((50, 0), 50), ((10, 10), 10), ((None, 0), 0)], ids=str
+)
+def test_folding_begins_at_the_checkpoint_or_with_the_topic(given: tuple[int | None, int], where: int) -> None:
+    next_offset, start = given
+    assert start_at(next_offset, start=start) == where
 
 
-def test_the_checkpoint_may_be_the_first_record_that_is_left() -> None:
-    assert start_at(10, start=10) == 10
-
-
-def test_without_state_folding_begins_with_the_topic() -> None:
-    assert start_at(None) == 0
-    assert start_at(None, committed=0) == 0
-
-
-def test_another_topic_of_that_name_is_refused() -> None:
-    with pytest.raises(TopicMismatchError, match=r"t was deleted and recreated \(id id; the state is of old\)"):
-        start_at(10, topic_id="old")
-
-
-def test_no_state_and_records_gone_is_refused() -> None:
-    with pytest.raises(TopicMismatchError, match=r"t\[3\] has no state in Redis, and its first 5 records are gone"):
-        start_at(None, start=5, rebuild=True)
-
-
-def test_records_gone_behind_the_checkpoint_are_refused() -> None:
-    with pytest.raises(TopicMismatchError, match="the state ends at offset 10, the topic begins at 11"):
-        start_at(10, start=11)
-
-
-def test_a_topic_that_lost_records_is_refused() -> None:
-    with pytest.raises(TopicMismatchError, match="the state is at offset 51, the topic ends at 50"):
-        start_at(51)
+@pytest.mark.parametrize(
+    ("next_offset", "topic", "why"),
+    [
+        (10, {"topic_id": "old"}, r"t was deleted and recreated \(id id; the state is of old\)"),
+        (None, {"start": 5, "rebuild": True}, r"t\[3\] has no state in Redis, and its first 5 records are gone"),
+        (10, {"start": 11}, "the state ends at offset 10, the topic begins at 11"),
+        (51, {}, "the state is at offset 51, the topic ends at 50"),
+    ],
+)
+def test_a_topic_that_the_state_is_not_of_is_refused(next_offset: int | None, topic: dict[str, Any], why: str) -> None:
+    with pytest.raises(TopicMismatchError, match=why):
+        start_at(next_offset, **topic)
 
 
 def test_state_that_vanished_is_missed_unless_it_may_be_made_anew() -> None:
+    assert start_at(None, committed=0) == 0
     with pytest.raises(MissingStateError, match=r"had been folded up to offset 20.*BOTIFY_ON_MISSING_STATE=rebuild"):
         start_at(None, committed=20)
     assert start_at(None, committed=20, rebuild=True) == 0

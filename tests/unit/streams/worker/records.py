@@ -1,7 +1,5 @@
 """Kafka records and runs of them, as the worker meets them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Invariant: a worker holds no partition that the group has given to another, and one that has none is ready."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import ssl
@@ -11,7 +9,6 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import IllegalStateError
-from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types import TP
 
@@ -172,36 +169,24 @@ def test_a_claim_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch
 SASL = {"sasl.mechanism": "SCRAM-SHA-256", "sasl.username": "me", "sasl.password": "secret"}
 
 
-def test_plain_text_shows_nothing() -> None:
+def test_credentials_are_those_of_the_settings() -> None:
+    def auth(**security: str) -> dict[str, Any]:
+        credentials = broker_credentials(Settings(kafka_security=security))
+        assert "secret" not in repr(credentials)
+        return dict(credentials_to_aiokafka_auth(credentials))
+
     assert broker_credentials(Settings()) is None
-
-
-def test_a_password_over_tls() -> None:
-    credentials = broker_credentials(Settings(kafka_security={"security.protocol": "SASL_SSL", **SASL}))
-    assert isinstance(credentials, SASLCredentials)
-    auth = credentials_to_aiokafka_auth(credentials)
-    context = auth.pop("ssl_context")
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-    assert auth == {
+    secured = auth(**{"security.protocol": "SASL_SSL", **SASL})
+    context = secured.pop("ssl_context")
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert secured == {
         "security_protocol": "SASL_SSL",
         "sasl_mechanism": "SCRAM-SHA-256",
         "sasl_plain_username": "me",
         "sasl_plain_password": "secret",
     }
-    assert "secret" not in repr(credentials)
-
-
-def test_a_password_without_tls() -> None:
-    credentials = broker_credentials(Settings(kafka_security={"security.protocol": "SASL_PLAINTEXT", **SASL}))
-    auth = credentials_to_aiokafka_auth(credentials)
-    assert (auth["security_protocol"], auth["ssl_context"]) == ("SASL_PLAINTEXT", None)
-
-
-def test_tls_alone() -> None:
-    credentials = broker_credentials(Settings(kafka_security={"security.protocol": "SSL"}))
-    assert isinstance(credentials, SSLCredentials)
-    assert credentials_to_aiokafka_auth(credentials)["security_protocol"] == "SSL"
+    assert auth(**{"security.protocol": "SASL_PLAINTEXT", **SASL})["ssl_context"] is None
+    assert auth(**{"security.protocol": "SSL"})["security_protocol"] == "SSL"
 
 
 def test_columns_follow_when_the_code_is_compiled() -> None:

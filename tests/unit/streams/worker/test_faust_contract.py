@@ -1,7 +1,5 @@
 """What `streams/worker/py` relies on in Faust and aiokafka. An upgrade that breaks it fails here first."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import time

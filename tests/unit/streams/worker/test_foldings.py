@@ -1,7 +1,5 @@
 """Invariant: folding in columns is folding listen by listen, for any bytes, any cut into runs, and any mixture."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from itertools import pairwise

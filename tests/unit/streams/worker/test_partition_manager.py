@@ -1,7 +1,5 @@
 """Invariant: whatever the broker sends and the store says, each record is folded once, in order."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -330,14 +328,6 @@ async def test_two_claims_at_once_leave_the_lanes_of_the_last(h: Harness) -> Non
     assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("partition-")] == [
         "partition-1"
     ]
-
-
-@scenario()
-async def test_a_topic_made_anew_is_refused(h: Harness) -> None:
-    await h.owned.claim({0})
-    h.topic = TopicState("botify.listens", "another", {0: 0}, {0: 0})
-    with pytest.raises(TopicMismatchError, match="deleted and recreated"):
-        await h.owned.claim({0})
 
 
 @scenario()

@@ -1,7 +1,5 @@
 """The inner loops of `next_track` in numpy: the reference that the compiled loops are held to."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The loops of `scoring` in numpy: the reference that the compiled loops are held to."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from botify.streams.learner.models.factors import BIAS

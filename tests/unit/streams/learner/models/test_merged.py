@@ -1,7 +1,5 @@
 """Invariant: what is merged from shards is the model that has learned everything, where sums make it so."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The models' mathematics: the gradient against differences of the loss, the graph against a dictionary."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 import numpy as np
@@ -9,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 from botify.schemas.events import Track
-from botify.schemas.track_columns import LABELS, UNKNOWN, labels_of
+from botify.schemas.track_columns import LABELS, UNKNOWN
 from botify.streams.learner.models import scoring_kernels
 from botify.streams.learner.models.factors import (
     BIAS,
@@ -235,12 +233,6 @@ def test_matches_are_those_of_a_loop_over_the_listens_before() -> None:
         assert found[session, at, label] == pytest.approx(sum(same) / max(at, 1) ** 0.5, abs=1e-5)
 
 
-def test_a_track_without_details_has_no_labels_but_its_artist() -> None:
-    (labels,) = labels_of([Track(7, "a", None, None, "x")]).tolist()
-    assert labels[0] != UNKNOWN
-    assert labels[1:] == [UNKNOWN] * (len(LABELS) - 1)
-
-
 def test_a_label_that_tells_gains_and_one_that_does_not_loses() -> None:
     rng = np.random.default_rng(4)
     catalogue = {
@@ -286,10 +278,3 @@ def test_compiled_loops_score_as_numpy_does(labels: int) -> None:
     assert [found.tolist() for found in compiled.best(logits, bounds)] == [
         found.tolist() for found in plain.best(logits, bounds)
     ]
-
-
-def test_a_session_is_scored_by_what_it_heard_so_far_alone() -> None:
-    tracks = TrackScorer(np.eye(3, BIAS + 1, dtype=np.float32), np.zeros((0, 3), dtype=np.int64))
-    tastes = tracks.tastes(np.array([[0, 1, 2]]), np.array([[1.0, 2.0, 9.0]]), np.array([2]))
-    assert tastes[0, :3] == pytest.approx(np.array([1, 2, 0]) / np.sqrt(2))
-    assert tastes[0, -1] == 1

@@ -1,7 +1,5 @@
 """Invariant: the model of a snapshot ranks as the model that was written, or, where that has no room, nearly so."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray

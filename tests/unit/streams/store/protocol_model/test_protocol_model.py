@@ -1,7 +1,5 @@
 """Every state that the claim/apply protocol can reach, within bounds, is the fold of a prefix of the topic."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Everything that can happen around one partition, as states and moves. The store in it is the real `MemoryStore`."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
