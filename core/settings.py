@@ -109,6 +109,7 @@ AbsoluteFile = Annotated[FilePath, AfterValidator(Path.absolute)]
 STACK_FILE = "stack.json"  # file in the data directory to which `botify up` writes the addresses of the embedded stack
 REMEMBERED_FILE = "settings.json"  # file in the data directory with what `remember` keeps
 MOST_SHARDS = 64  # of the learned models; a reader keeps a snapshot of each
+WITHOUT_VARIABLE = ("kafka_security", "layout")  # fields that have no variable of one name
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Settings:
     - `schema_registry_url`: a Confluent-compatible registry; without it the committed ids serve.
     - `topic_prefix`: first part of every topic name.
     - `partitions`, `replication_factor`: of a topic that does not exist yet.
-    - `layout`: of the listens topic, empty for the first one. Programs ask the brokers (`live_layout`).
+    - `layout`: of the listens topic, empty for the first one; no variable, as programs ask the brokers (`live_layout`).
     - `session_timeout_s`: how long a worker or recommender may be silent before its partitions are reassigned.
     - `group_instance_id`: unique name of a worker or learner in its consumer group (static membership). If it is back
       within the session timeout, it has its partitions again, and no other is rebalanced. None leaves the group at the
@@ -211,14 +212,16 @@ class Settings:
 
     def to_env(self) -> dict[str, str]:
         """Return the variables that make `from_env` read this object again in a child process."""
-        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "kafka_security"}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in WITHOUT_VARIABLE}
         # None is an empty variable, so that the child does not take what the data directory remembers
         env = {_variable_of(name): "" if value is None else str(value) for name, value in values.items()}
         return env | {variable_of(key): value for key, value in self.kafka_security.items()}
 
 
 def _variable_of(name: str) -> str:
-    """Return a field's variable: its name, after `BOTIFY_` unless it is about a server."""
+    """Return a field's variable: its name, after `BOTIFY_` unless it is about a server; empty where it has none."""
+    if name in WITHOUT_VARIABLE:
+        return ""
     return name.upper() if name.startswith(("kafka_", "redis_", "schema_registry_")) else f"BOTIFY_{name.upper()}"
 
 

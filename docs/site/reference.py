@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperOption
 
-from botify.core.settings import Settings
+from botify.core.settings import WITHOUT_VARIABLE, Settings
 from botify.core.settings import _variable_of as variable_of
 from botify.services.cli.main import build_cli
 from botify.services.gateway.options import GatewayOptions
@@ -57,7 +57,7 @@ def _of_settings() -> Iterator[tuple[str, str, str]]:
     ):
         meanings |= dict.fromkeys(re.findall(r"\w+", names), " ".join(meaning.split()))
     for field in fields(Settings):
-        if field.name != "kafka_security":  # it has no variable of one name
+        if field.name not in WITHOUT_VARIABLE:
             yield variable_of(field.name), _default(field), meanings[field.name].replace("|", "\\|")
 
 
