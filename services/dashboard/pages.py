@@ -157,10 +157,7 @@ class Channel:
 
     def send(self, snapshot: Snapshot) -> None:
         """Send what has changed since the last message."""
-        if not self.is_viewed:
-            return
-        changed = self.changes(snapshot)
-        if changed:
+        if self.is_viewed and (changed := self.changes(snapshot)):
             message = show(changed)
             for client in list(self._viewers.values()):
                 client.run_javascript(message)
@@ -187,41 +184,34 @@ class Broadcast:
 
     def channel(self, view: Renderer) -> Channel:
         """Add a page, and return its channel."""
-        channel = Channel(view)
-        self._channels.append(channel)
-        return channel
+        self._channels.append(Channel(view))
+        return self._channels[-1]
 
     async def run(self) -> None:
         """Send once a second, until cancelled."""
         while True:
             await asyncio.sleep(EVERY_S)
-            viewed = [channel for channel in self._channels if channel.is_viewed]
-            if not viewed:  # a snapshot that is not read is not made
-                continue
-            snapshot = self._snapshot()
-            for channel in viewed:
-                channel.send(snapshot)
-                await asyncio.sleep(0)  # let requests run between two pages
+            if viewed := [channel for channel in self._channels if channel.is_viewed]:
+                snapshot = self._snapshot()  # one that is not read is not made
+                for channel in viewed:
+                    channel.send(snapshot)
+                    await asyncio.sleep(0)  # let requests run between two pages
 
 
 def add_live_pages(broadcast: Broadcast, snapshot: Callable[[], Snapshot]) -> None:
     """Serve the pages that are made of fragments."""
+
+    def add(path: str, channels: Mapping[str, Channel]) -> None:
+        @ui.page(path)
+        def show(past: str = "") -> None:
+            channel = channels.get(past) or next(iter(channels.values()))
+            with frame(path):
+                ui.html(laid_out(channel.join(ui.context.client, snapshot())), sanitize=False)
+
     for page in PAGES:
         if page.view is not None:
             of_range = views.overviews if page.view is views.overview else {"": page.view}
-            _add_live_page(page.path, of_range, broadcast, snapshot)
-
-
-def _add_live_page(
-    path: str, of_range: Mapping[str, View], broadcast: Broadcast, snapshot: Callable[[], Snapshot]
-) -> None:
-    channels = {past: broadcast.channel(view) for past, view in of_range.items()}
-
-    @ui.page(path)
-    def show(past: str = "") -> None:
-        channel = channels.get(past) or next(iter(channels.values()))
-        with frame(path):
-            ui.html(laid_out(channel.join(ui.context.client, snapshot())), sanitize=False)
+            add(page.path, {past: broadcast.channel(view) for past, view in of_range.items()})
 
 
 def add_listener_page(
@@ -232,8 +222,14 @@ def add_listener_page(
     @ui.page(LISTENER)
     @ui.page(f"{LISTENER}/{{user:path}}")
     async def show(user: str = "", page: int = 1) -> None:
+        def go() -> None:
+            if wanted := field.value.strip():
+                ui.navigate.to(f"{LISTENER}/{quote(wanted)}")
+
         with frame(LISTENER):
-            _search(user)
+            with ui.row().classes("search"):
+                field = ui.input("listener", value=user).props("outlined dense").on("keydown.enter", go)
+                ui.button("show", on_click=go).props("unelevated no-caps")
             if not user:
                 show_html("listener", "hint", are_external=users.are_external)
                 return
@@ -241,34 +237,19 @@ def add_listener_page(
                 number = users.number_of(user)
             except UserIdError as error:
                 show_problem(str(error))
-            else:
-                await _show(user, number, page, read, catalogue())
-
-
-def _search(user: str) -> None:
-    def go() -> None:
-        wanted = field.value.strip()
-        if wanted:
-            ui.navigate.to(f"{LISTENER}/{quote(wanted)}")
-
-    with ui.row().classes("search"):
-        field = ui.input("listener", value=user).props("outlined dense").on("keydown.enter", go)
-        ui.button("show", on_click=go).props("unelevated no-caps")
-
-
-async def _show(name: str, user: int, page: int, read: Callable[[int], ListenerReading], catalogue: TracksById) -> None:
-    waiting = show_html("listener", "reading", user=name)
-    # NiceGUI bounds the time to build a page, and a reading may take longer: it begins when the page is shown.
-    client = ui.context.client
-    await client.connected()
-    if client.is_deleted:  # left before it was shown
-        return
-    try:
-        reading = await run.io_bound(read, user)
-    except (BotifyError, KafkaException, RedisError) as error:
-        waiting.delete()
-        show_problem(str(error))
-        return
-    waiting.delete()
-    if reading is not None:  # None while the process stops
-        ui.html(views.listener(name, reading, catalogue, page), sanitize=False)
+                return
+            waiting = show_html("listener", "reading", user=user)
+            # NiceGUI bounds the time to build a page, and a reading may take longer: it begins when the page is shown.
+            client = ui.context.client
+            await client.connected()
+            if client.is_deleted:  # left before it was shown
+                return
+            try:
+                reading = await run.io_bound(read, number)
+            except (BotifyError, KafkaException, RedisError) as error:
+                waiting.delete()
+                show_problem(str(error))
+                return
+            waiting.delete()
+            if reading is not None:  # None while the process stops
+                ui.html(views.listener(user, reading, catalogue(), page), sanitize=False)

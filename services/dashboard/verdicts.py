@@ -59,7 +59,12 @@ class Verdicts:
         questions += [("decide", name) for name, has_goals in experiments.items() if has_goals]
         if self._asked is None and questions and now_s >= self._due_s:
             self._ask(min(questions, key=lambda one: self._known.get(one, _Answer(0.0)).at_s), now_s)
-        return {name: self._verdict(name, has_goals) for name, has_goals in experiments.items()}
+        found = {}
+        for name, has_goals in experiments.items():
+            results, decided = (self._known.get((command, name), _Answer(0.0)) for command in ("results", "decide"))
+            problem = results.problem or decided.problem
+            found[name] = Verdict(results.value, decided.value, has_goals, results.at_s, problem)
+        return found
 
     def close(self) -> None:
         """End the process, if one runs."""
@@ -97,7 +102,3 @@ class Verdicts:
         first = asked.question not in self._known
         self._known[asked.question] = answer
         self._due_s = now_s if first else now_s + max(EVERY_S, took_s / AT_MOST)
-
-    def _verdict(self, name: str, has_goals: bool) -> Verdict:
-        results, decided = (self._known.get((command, name), _Answer(0.0)) for command in ("results", "decide"))
-        return Verdict(results.value, decided.value, has_goals, results.at_s, results.problem or decided.problem)

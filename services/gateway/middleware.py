@@ -46,9 +46,8 @@ class GatewayMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics."""
-        requests = CounterMetricFamily(
-            "botify_gateway_requests", "Requests, by route and status.", None, ("route", "status")
-        )
+        by = ("route", "status")
+        requests = CounterMetricFamily("botify_gateway_requests", "Requests, by route and status.", None, by)
         for (route, status), count in sorted(self.requests.items()):
             requests.add_metric((route, str(status)), count)
         yield requests
