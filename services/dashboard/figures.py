@@ -6,6 +6,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,14 +43,12 @@ def search(catalogue: TracksById, words: str, most: int = 12) -> list[Track]:
     (['Stronger'], [])
     """
     wanted = words.casefold().split()
-    found: list[Track] = []
-    for track in catalogue.values() if wanted else ():
+
+    def fits(track: Track) -> bool:
         text = f"{track.title} {track.artist} {track.external_id or ''}".casefold()
-        if all(word in text for word in wanted):
-            found.append(track)
-            if len(found) == most:
-                break
-    return found
+        return all(word in text for word in wanted)
+
+    return list(islice(filter(fits, catalogue.values()), most)) if wanted else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +333,11 @@ class PartitionSample(NamedTuple):
 
     partitions: int
     of: int
+
+    def __str__(self) -> str:
+        if self.partitions == self.of:
+            return "from all listeners"
+        return f"from the listeners of {self.partitions} of {self.of} partitions"
 
 
 @dataclass(frozen=True, slots=True)

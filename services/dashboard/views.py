@@ -19,7 +19,6 @@ from botify.services.dashboard.figures import (
     RANGES,
     SCANNED,
     ListenerReading,
-    PartitionSample,
     RankedTrack,
     Snapshot,
     TracksById,
@@ -28,41 +27,19 @@ from botify.services.dashboard.figures import (
     track_of,
 )
 from botify.services.dashboard.history import POINTS, Interval, LineChart, interval, line_chart, nice_ceiling
-from botify.services.dashboard.troubles import (
-    AHEAD_S,
-    BEHIND,
-    FULL,
-    MOSTLY_REPLACED,
-    REPLACED,
-    RUNBOOKS,
-    SLOW_MS,
-)
+from botify.services.dashboard.troubles import AHEAD_S, BEHIND, FULL, MOSTLY_REPLACED, REPLACED, RUNBOOKS, SLOW_MS
 
 MOUNT = "/ui"
-
 SIDES = ("", "good", "bad")  # colours of an effect that is neither better nor worse, better, or worse (-1)
 SHOWN_SESSIONS = 20
-
 STEEP = 1.05  # multiple of its earlier share from which on a track counts as rising
-_KINDS = {
-    "": "warn",
-    "redriving": "accent",
-    "redriven": "good",
-    "excluded": "accent",
-    "live": "good",
-    "under way": "accent",
-    "ready": "good",
-    "partial": "warn",
-    "running": "good",
-    "paused": "warn",
-    "ended": "bad",
-    "given up": "bad",
-    "ship": "good",
-    "roll back": "bad",
-    "go on": "accent",
-    "stop undecided": "warn",
+# of the resolutions of dead letters, the roles of namespaces, the states of processes, and of decisions
+_COLOURS = {
+    "good": ("redriven", "live", "ready", "running", "ship"),
+    "accent": ("redriving", "excluded", "under way", "go on"),
+    "warn": ("", "partial", "paused", "stop undecided"),
+    "bad": ("ended", "given up", "roll back"),
 }
-"""Colours of the resolutions of dead letters, the roles of namespaces, the states of processes, and of decisions."""
 
 
 def prose(value: str) -> Markup:
@@ -171,7 +148,8 @@ def _environment() -> Environment:
     templates.filters["side"] = SIDES.__getitem__
     templates.filters["percent"] = "{:.0%}".format
     templates.filters["significant"] = "{:.3g}".format
-    templates.globals |= {"mount": MOUNT, "kinds": _KINDS, "behind": BEHIND, "full": FULL, "scanned": SCANNED}
+    kinds = {kind: colour for colour, kinds in _COLOURS.items() for kind in kinds}
+    templates.globals |= {"mount": MOUNT, "kinds": kinds, "behind": BEHIND, "full": FULL, "scanned": SCANNED}
     templates.globals |= {"slow_ms": SLOW_MS, "ahead": AHEAD_S}
     templates.globals |= {"runbooks": RUNBOOKS, "ranges": RANGES, "points": POINTS}
     templates.globals["ui"] = templates.get_template("macros.html").module
@@ -219,29 +197,18 @@ class View:
         if snapshot.problems and snapshot.traffic is None:
             rendered = [Markup() for _ in self._places]
         else:
-            values = {"snapshot": snapshot, "sampled": sampled(snapshot.sample), **self._prepare(snapshot)}
+            values = {"snapshot": snapshot, "sampled": str(snapshot.sample or ""), **self._prepare(snapshot)}
             rendered = _render_blocks(self._template, self._places, values)
+        places = zip(self._places.items(), rendered, strict=True)
         return [
             Fragment("problems", render("page", "problems", snapshot=snapshot)),
-            *(
-                Fragment(block.replace("_", "-"), html, css)
-                for (block, css), html in zip(self._places.items(), rendered, strict=True)
-            ),
+            *(Fragment(block.replace("_", "-"), html, css) for (block, css), html in places),
         ]
 
 
 def laid_out(fragments: Iterable[Fragment]) -> Markup:
     """Return a page's content: the places in their order, on a grid."""
     return render("page", "grid", fragments=fragments)
-
-
-def sampled(sample: PartitionSample | None) -> str:
-    """Say which listeners figures are taken from."""
-    if sample is None:
-        return ""
-    if sample.partitions == sample.of:
-        return "from all listeners"
-    return f"from the listeners of {sample.partitions} of {sample.of} partitions"
 
 
 def _overview(snapshot: Snapshot, shown: str) -> dict[str, Any]:

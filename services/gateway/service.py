@@ -109,21 +109,20 @@ class GatewayService:
     async def next(self, report: ListenReport, request_id: RequestId) -> Answer:
         """Publish a listen, and return the listener's next track.
 
-        Raises `UnknownTrackError` if the worker would reject the listen, `UnavailableError` if it may not be in the
-        topic.
+        Raises `UnknownTrackError` if the worker would reject the listen, `UnavailableError` if it may not be published.
         """
         began_s = time.monotonic()
-        at = await self._position(report, request_id, ends=False)
+        await self.track(report.track)
+        at = await self.sessions.next_position(report.user, fingerprint_of(report, request_id, ends=False))
         attribution = self._attribution(at)
         if at.answered and attribution is not None:
             given = attribution.recommendation
-            fallback, external_id = given.recommender in FALLBACKS, await self._external_id(given.track)
-            return Answer(given.track, fallback, at.event_id, external_id)
+            return await self._answer(given.track, given.recommender in FALLBACKS, at.event_id)
         listen = listen_of(report, at, attribution, self.clock.now_ms(report.user), ended=False)
         request = request_of(listen, request_id.id_, int(time.time() * 1000) + self.deadline_ms)
         recommendation = await self.rpc.send(request_id.id_, listen, request, _headers(request_id))
         waited_ms = (time.monotonic() - began_s) * 1000
-        in_time = recommendation is not None
+        late = recommendation is None
         if recommendation is None:
             recommendation = self.fallback.recommend(request, waited_ms)
             log.warning(
@@ -131,28 +130,24 @@ class GatewayService:
                 extra={"request_id": request_id.id_, "client_request_id": request_id.client_id, "user": report.user},
             )
         await self._store_answer(listen, request_id, Attribution(recommendation, waited_ms).to_bytes(self.codec))
-        external_id = await self._external_id(recommendation.track)
-        return Answer(recommendation.track, not in_time, listen.event_id, external_id)
+        return await self._answer(recommendation.track, late, listen.event_id)
 
     async def last(self, report: ListenReport, request_id: RequestId) -> str:
         """Publish the last listen of a session, and return its id; raises as `next`."""
-        at = await self._position(report, request_id, ends=True)
+        await self.track(report.track)
+        at = await self.sessions.next_position(report.user, fingerprint_of(report, request_id, ends=True))
         if not at.answered:
             listen = listen_of(report, at, self._attribution(at), self.clock.now_ms(report.user), ended=True)
             await self.rpc.send(request_id.id_, listen, None, _headers(request_id))
             await self._store_answer(listen, request_id, b"")
         return at.event_id
 
-    async def _position(self, report: ListenReport, request_id: RequestId, *, ends: bool) -> SessionPosition:
-        await self.track(report.track)
-        return await self.sessions.next_position(report.user, fingerprint_of(report, request_id, ends=ends))
-
-    async def _external_id(self, track: int) -> str | None:
+    async def _answer(self, track: int, fallback: bool, event_id: str) -> Answer:
         try:
             found = await self.tracks.find(track)
         except UnavailableError:  # the listener can play it by its number
-            return None
-        return None if found is None else found.external_id
+            found = None
+        return Answer(track, fallback, event_id, None if found is None else found.external_id)
 
     def _attribution(self, at: SessionPosition) -> Attribution | None:
         if at.attribution is None:

@@ -215,12 +215,9 @@ class EmbeddedStack:
             self.valkey = Valkey(self.home, port=ports["redis"], watchdog=self.watchdog)
         if self._kafka_bootstrap_servers is None:
             self._notify(f"looking for Kafka {KAFKA_VERSION} (the first time, it is downloaded)")
+            kafka, controller = ports["kafka"], ports["kafka controller"]
             self.kafka = Kafka(
-                self.home,
-                port=ports["kafka"],
-                controller_port=ports["kafka controller"],
-                watchdog=self.watchdog,
-                notify=self._notify,
+                self.home, port=kafka, controller_port=controller, watchdog=self.watchdog, notify=self._notify
             )
 
     def _stop_leftovers(self) -> None:

@@ -46,8 +46,7 @@ def class_path(notify: Notify) -> list[Path]:
     expected = json.loads(LIST_FILE.read_text(encoding="utf-8"))
     with _one_download():
         jars = _resolve(notify)
-        wrong = differences(jars, expected)
-        if wrong:
+        if wrong := differences(jars, expected):
             # an interrupted download leaves a truncated jar in both caches: download it again, once
             _forget(jars, wrong)
             jars = _resolve(notify)

@@ -86,19 +86,21 @@ class EventPublisher:
         return ids
 
     async def _resolve(self, event: Event, at: int, request_id: RequestId) -> ResolvedEvent:
-        where = ("body", "events", at)
+        def wrong(field: str, why: object) -> WrongEventError:
+            return WrongEventError(("body", "events", at, field), str(why))
+
         try:
             user = self.users.number_of(str(event.user))
         except UserIdError as error:
-            raise WrongEventError((*where, "user"), str(error)) from error
+            raise wrong("user", error) from error
         try:
             track = (await self.service.track(event.item)).track
         except UnknownTrackError as error:
-            raise WrongEventError((*where, "item"), str(error)) from error
+            raise wrong("item", error) from error
         if event.time_ms is not None and not 0 <= event.time_ms <= self.service.clock.latest_ms(user):
-            raise WrongEventError((*where, "time"), "the time is in the future, or before 1970")
+            raise wrong("time", "the time is in the future, or before 1970")
         if not event.is_listen and (event.fraction is not None or event.ends_session):
-            raise WrongEventError((*where, "fraction"), f"a {event.kind} has no fraction and ends no session")
+            raise wrong("fraction", f"a {event.kind} has no fraction and ends no session")
         key = event.id or (None if request_id.key is None else f"{request_id.key} {at}")
         return ResolvedEvent(event, user, track, key, f"{request_id.id_}.{at}")
 
@@ -151,16 +153,11 @@ class EventPublisher:
 
     async def _attribution(self, one: ResolvedEvent, at: SessionPosition) -> Attribution | None:
         """Return the recommendation that the listen follows: a slate that has its track, or the answer to a `/next`."""
-        records = [*await self.listeners.slates(one.user), at.attribution]
-        for record in records:
-            if record is None:
-                continue
-            try:
-                found = Attribution.from_bytes(record, self.service.codec)
-            except DecodeError:  # written by a gateway with newer schemas
-                continue
-            if (attributed := attributed_to(found, one.track)) is not None:
-                return attributed
+        for record in filter(None, [*await self.listeners.slates(one.user), at.attribution]):
+            with suppress(DecodeError):  # written by a gateway with newer schemas
+                found = attributed_to(Attribution.from_bytes(record, self.service.codec), one.track)
+                if found is not None:
+                    return found
         return None
 
     async def give(self, said: Sequence[Feedback], request_id: str) -> bool:
@@ -196,20 +193,15 @@ def attributed_to(found: Attribution, track: int) -> Attribution | None:
     >>> attributed_to(Attribution(shown, 4.0), 9) is None
     True
     """
-    recommendation = found.recommendation
-    slate = recommendation.slate
-    if slate is None:
-        return found if recommendation.track == track else None
-    if track not in slate["tracks"]:
+    whole = found.recommendation
+    if whole.slate is None:
+        return found if whole.track == track else None
+    if track not in whole.slate["tracks"]:
         return None
-    place = slate["tracks"].index(track)
-    mixed = recommendation.policy is not None
-    item = recommendation._replace(
-        track=track,
-        propensity=slate["propensities"][place],
-        recommender=recommendation.recommender if mixed else slate["sources"][place],
-        slate=None,
-    )
+    place = whole.slate["tracks"].index(track)
+    by = whole.recommender if whole.policy is not None else whole.slate["sources"][place]
+    propensity = whole.slate["propensities"][place]
+    item = whole._replace(track=track, propensity=propensity, recommender=by, slate=None)
     return found._replace(recommendation=item)
 
 

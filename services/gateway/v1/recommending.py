@@ -79,17 +79,12 @@ class Recommending:
 
     def _numbers_of(self, names: Sequence[str]) -> list[int]:
         """Return the numbers of items by their names, or of a list with commas; unknown ones cannot be recommended."""
-        found = []
+        known, found = self.service.tracks.known, []
         for name in names:
-            if (number := self._known(name)) is not None:
-                found.append(number)
-            else:
-                found += [known for part in name.split(",") if (known := self._known(part)) is not None]
+            one = known(track_named(name))
+            tracks = [one] if one is not None else [known(track_named(part)) for part in name.split(",")]
+            found += [track.track for track in tracks if track is not None]
         return found
-
-    def _known(self, name: str) -> int | None:
-        track = self.service.tracks.known(track_named(name))
-        return None if track is None else track.track
 
     def _fallback(self, request: RecommendationRequest, filters: Sequence[str], waited_ms: float) -> Recommendation:
         """Return popular tracks in random order, the same for the same request."""
@@ -168,10 +163,8 @@ class Recommending:
         elif number == track.track:
             text = "you heard it before"
         else:
-            features = {
-                "same_artist": because.artist == track.artist,
-                "same_genre": because.genre is not None and because.genre == track.genre,
-            }
+            same_genre = because.genre is not None and because.genre == track.genre
+            features = {"same_artist": because.artist == track.artist, "same_genre": same_genre}
             did = "liked" if number in liked else "heard"
             if source in _OF_ARTIST:
                 text = f"by {track.artist}, of whom you {did} {because.title}"

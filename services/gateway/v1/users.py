@@ -79,19 +79,15 @@ class Users:
     async def _kinds(self, body: UserBody) -> dict[int, FeedbackKind]:
         kinds: dict[int, FeedbackKind] = {}
         wrong = []
-        said: list[tuple[FeedbackKind, str, list[int | str]]] = [
-            ("like", "likes", body.likes),
-            ("dislike", "dislikes", body.dislikes),
-        ]
-        for kind, place, names in said:
+        lists: list[tuple[FeedbackKind, list[int | str]]] = [("like", body.likes), ("dislike", body.dislikes)]
+        for kind, names in lists:
             for at, name in enumerate(names):
                 try:
-                    track = (await self.service.track(name)).track
+                    track, why = (await self.service.track(name)).track, f"{name!r} is one of the likes, too"
                 except UnknownTrackError as error:
-                    wrong.append({"loc": ("body", place, at), "msg": str(error)})
-                    continue
-                if kinds.setdefault(track, kind) != kind:
-                    wrong.append({"loc": ("body", place, at), "msg": f"{name!r} is one of the likes, too"})
+                    track, why = -1, str(error)
+                if track < 0 or kinds.setdefault(track, kind) != kind:
+                    wrong.append({"loc": ("body", f"{kind}s", at), "msg": why})
         if wrong:
             raise InvalidRequestError(wrong)
         return kinds
