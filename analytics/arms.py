@@ -90,9 +90,9 @@ def signed(percent: float) -> str:
 MAIN_METRIC = "mean_time_per_session"  # metric of a verdict: how long listeners stay
 
 
-def verdict(results: ExperimentResults, recommenders: Mapping[str, str], metric: str = MAIN_METRIC) -> list[str]:
+def verdict(results: ExperimentResults, recommenders: Mapping[str, str]) -> list[str]:
     """Return a sentence for each treatment, the best first, which also names the metrics that got worse."""
-    effects = [effect for effect in results.effects if effect.metric == metric]
+    effects = [effect for effect in results.effects if effect.metric == MAIN_METRIC]
     control = arm_name(results.control, recommenders)
     return [
         sentence(effect, arm_name(effect.treatment, recommenders), control, losses_of(results, effect))

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -87,14 +86,11 @@ def _begin_below_title(figure: Figure) -> None:
     subtitle.set_transform(blended_transform_factory(figure.transFigure, subtitle.get_transform()))
 
 
-def new_figure(
-    title: str, panels: int = 1, height: float = HEIGHT, *, same_y: bool = False
-) -> tuple[Figure, Sequence[Axes]]:
-    """Return an empty figure with a title, and panels side by side."""
+def new_figure(title: str, height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """Return an empty figure with a title, and its axes."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.suptitle(title, x=_MARGIN, ha="left", fontsize=13.5, fontweight="bold")
-    axes = figure.subplots(1, panels, squeeze=False, sharey=same_y)
-    return figure, list(np.ravel(axes))
+    return figure, figure.subplots()
 
 
 def colours(names: Sequence[str], control: str | None = None) -> dict[str, str]:

@@ -36,7 +36,7 @@ def line_chart(
     reference: float | None = None,
 ) -> Figure:
     """Draw each column over the index; with `percent`, values are shares."""
-    figure, (axes,) = new_figure(title)
+    figure, axes = new_figure(title)
     draw_lines(axes, frame, colours(list(frame.columns), control), bands or {})
     axes.set(title=subtitle, ylabel=y)
     axes.set_xlabel(
@@ -125,14 +125,13 @@ def histograms(
     *,
     bins: int = 60,
     upper: float | None = None,
-    control: str | None = None,
 ) -> Figure:
     """Draw the share of each sample by bins of equal width, as overlaid steps."""
-    figure, (axes,) = new_figure(title)
+    figure, axes = new_figure(title)
     values = {name: np.asarray(sample, dtype=np.float64) for name, sample in samples.items()}
     ends = [end for sample in values.values() for end in (sample.min(), sample.max())]
     edges = np.linspace(min(ends), max(ends) if upper is None else upper, bins + 1)
-    colour_of = colours(list(values), control)
+    colour_of = colours(list(values))
     for name, sample in values.items():
         counts, _ = np.histogram(np.minimum(sample, edges[-1]), edges)
         axes.stairs(counts / len(sample), edges, fill=True, color=colour_of[name], alpha=0.25)
@@ -155,7 +154,7 @@ def bars(
     >>> bars({"random": 0.2}, "A fifth is heard", "mean fraction", "fraction heard").axes[0].texts[0].get_text()
     '0.20'
     """
-    figure, (axes,) = new_figure(title, height=1.4 + 0.45 * len(values))
+    figure, axes = new_figure(title, height=1.4 + 0.45 * len(values))
     drawn = axes.barh(list(values), list(values.values()), color=PALETTE[0], height=0.6)
     axes.bar_label(
         drawn, [f"{value:.1%}" if percent else f"{value:,.{digits}f}" for value in values.values()], padding=5
@@ -186,7 +185,7 @@ def heat_map(table: pd.DataFrame, title: str, subtitle: str, x: str, y: str, val
     >>> chart.axes[0].get_yticklabels()[0].get_text()
     'listener 7'
     """
-    figure, (axes,) = new_figure(title, height=1.6 + 0.26 * min(len(table), 16))
+    figure, axes = new_figure(title, height=1.6 + 0.26 * min(len(table), 16))
     values = np.ma.masked_invalid(table.to_numpy(dtype=np.float64))
     image = axes.imshow(values, aspect="auto", cmap=_FROM_WHITE, interpolation="nearest")
     figure.colorbar(image, ax=axes, label=value, shrink=0.9, pad=0.02).outline.set_visible(False)
@@ -218,7 +217,7 @@ def map_of_groups(places: ArrayLike, groups: pd.Series[str], title: str, subtitl
     """
     at = np.asarray(places, dtype=np.float64)
     largest = groups.value_counts().head(named).index
-    figure, (axes,) = new_figure(title, height=5.4)
+    figure, axes = new_figure(title, height=5.4)
     rest = ~groups.isin(largest).to_numpy()
     axes.scatter(at[rest, 0], at[rest, 1], s=5, color=MUTED, alpha=0.25, linewidths=0)
     for name, colour in zip(largest, PALETTE, strict=False):
@@ -234,10 +233,8 @@ def map_of_groups(places: ArrayLike, groups: pd.Series[str], title: str, subtitl
 
 
 @styled
-def dots(
-    frame: pd.DataFrame, title: str, subtitle: str, x: str, y: str, *, names: Sequence[str] | None = None
-) -> Figure:
-    """Draw a point for each row, with its name, by default the index.
+def dots(frame: pd.DataFrame, title: str, subtitle: str, x: str, y: str) -> Figure:
+    """Draw a point for each row, with its name, the index.
 
     `frame` has x and y; optionally x_lower, x_upper, y_lower and y_upper.
 
@@ -247,8 +244,8 @@ def dots(
     >>> dots(frame, "Offline predicts online", "a point is a recommender", "hit rate", "time").axes[0].get_xlabel()
     'hit rate'
     """
-    figure, (axes,) = new_figure(title)
-    for place, (name, row) in enumerate(zip(names or frame.index.astype(str), frame.to_dict("records"), strict=True)):
+    figure, axes = new_figure(title)
+    for place, (name, row) in enumerate(zip(frame.index.astype(str), frame.to_dict("records"), strict=True)):
         colour = PALETTE[place % len(PALETTE)]
         if "y_lower" in row:
             axes.plot([row["x"]] * 2, [row["y_lower"], row["y_upper"]], color=colour, alpha=0.5, linewidth=2.5)
@@ -287,7 +284,7 @@ def forest_plot(
     shown = rows.dropna(subset=["estimate", "lower", "upper"])
     at = reference or 0.0
     better = shown.get("better", (shown["lower"] > at) * 1 - (shown["upper"] < at) * 1).to_numpy()
-    figure, (axes,) = new_figure(title, height=_FRAME_INCHES + _ROW_INCHES * max(len(shown), 1))
+    figure, axes = new_figure(title, height=_FRAME_INCHES + _ROW_INCHES * max(len(shown), 1))
     values = shown[["estimate", "lower", "upper"]].to_numpy(dtype=float).tolist()
     for place, (name, (estimate, lower, upper)) in enumerate(zip(shown.index, values, strict=True)):
         colour = PALETTE[0] if name in marked else INK if reference is None else _SIDES[int(better[place])]

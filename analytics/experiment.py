@@ -13,7 +13,7 @@ import pandas as pd
 from botify.analytics import AnalyticsError
 from botify.analytics.assignment import Assignment, assign, metrics_before, sessions_in, user_metrics
 from botify.analytics.monitoring import adjust, settled_users
-from botify.analytics.sessions import CutOff, retention, sessions_of
+from botify.analytics.sessions import retention, sessions_of
 from botify.analytics.statistics import ConfidenceSequence, SampleRatio, add_linearised, holm, sample_ratio
 from botify.core.goals import BETTER
 from botify.core.welch import Difference, Sample, welch
@@ -65,12 +65,7 @@ class ExperimentResults(NamedTuple):
 
 
 def experiment_results(
-    listens: pd.DataFrame,
-    name: str,
-    control: str = CONTROL,
-    alpha: float = 0.05,
-    cut_off: CutOff = "keep",
-    split: Mapping[str, float] | None = None,
+    listens: pd.DataFrame, name: str, control: str = CONTROL, split: Mapping[str, float] | None = None
 ) -> ExperimentResults:
     """Compare an experiment's treatments in listens without copies; the split is equal by default.
 
@@ -78,8 +73,7 @@ def experiment_results(
     treatments.
     """
     assignment = assign(listens, name)
-    users = user_metrics(sessions_of(listens, cut_off), assignment)
-    return results_of(name, users, assignment.mixed, control, partial(welch, alpha=alpha), split)
+    return results_of(name, user_metrics(sessions_of(listens), assignment), assignment.mixed, control, split=split)
 
 
 def results_of(

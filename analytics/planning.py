@@ -13,7 +13,7 @@ from scipy import optimize, stats
 
 from botify.analytics import AnalyticsError
 from botify.analytics.assignment import METRICS, per_user
-from botify.analytics.sequential import BURN_IN, horizon_power
+from botify.analytics.decision import BURN_IN, horizon_power
 from botify.analytics.sessions import DAY_MS
 from botify.core.goals import Goals
 from botify.core.welch import Sample

@@ -53,8 +53,7 @@ def _within(values: NDArray[np.float64], groups: NDArray[np.generic]) -> NDArray
     """Return each value's distance from the mean of its group."""
     _, codes = np.unique(groups, return_inverse=True)
     means = np.bincount(codes, weights=values) / np.bincount(codes)
-    centred: NDArray[np.float64] = values - means[codes]
-    return centred
+    return np.asarray(values - means[codes])
 
 
 class Interaction(NamedTuple):
@@ -241,8 +240,7 @@ def ratio_values(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
     """
     x, y = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     ratio = x.sum() / y.sum()
-    values: Floats = ratio + (x - ratio * y) / y.mean()
-    return values
+    return np.asarray(ratio + (x - ratio * y) / y.mean())
 
 
 def quantile_values(values: ArrayLike, level: float) -> Floats:
@@ -262,8 +260,7 @@ def quantile_values(values: ArrayLike, level: float) -> Floats:
     lower, upper = max(level - width, 0.0), min(level + width, 1.0)
     q, below, above = np.quantile(known, [level, lower, upper])
     influence = (level - (x <= q)) * (above - below) / (upper - lower)
-    found: Floats = q + influence - np.nanmean(influence)
-    return found
+    return np.asarray(q + influence - np.nanmean(influence))
 
 
 def quantile_name(metric: str, level: float) -> str:

@@ -45,8 +45,7 @@ def integers(key: Keys, draw: ArrayLike, below: ArrayLike) -> NDArray[np.int64]:
     >>> integers(mix(7, [0, 1, 2]), 0, 1).tolist()
     [0, 0, 0]
     """
-    drawn: NDArray[np.int64] = (uniform(key, draw) * np.asarray(below)).astype(np.int64)
-    return drawn
+    return np.asarray((uniform(key, draw) * np.asarray(below)).astype(np.int64))
 
 
 def keys_of_texts(texts: Sequence[str]) -> Keys:

@@ -46,8 +46,7 @@ class Events(NamedTuple):
 
     def are_positive(self, threshold: float) -> Bools:
         """Return which fractions are at least a threshold, shape (n,); they have single precision, it has double."""
-        positive: Bools = self.fractions >= threshold - 1e-6
-        return positive
+        return np.asarray(self.fractions >= threshold - 1e-6)
 
     def rows(self, chosen: slice | Ints | Bools) -> Events:
         """Return some of the events."""

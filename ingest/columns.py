@@ -151,8 +151,7 @@ def _numbers(role: str, values: pa.Array, verdict: _Verdict) -> tuple[NDArray[np
 
 
 def _mask(values: pa.Array) -> Mask:
-    mask: Mask = values.to_numpy(zero_copy_only=False).astype(bool)
-    return mask
+    return np.asarray(values.to_numpy(zero_copy_only=False).astype(bool))
 
 
 def _values(
@@ -235,8 +234,7 @@ def _times_of_texts(values: pa.Array) -> tuple[NDArray[np.int64], Mask]:
 def _ms_of_numbers(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
     size = np.abs(numbers)
     factor = np.select([size < 1e11, size < 1e14, size < 1e17], [1e3, 1.0, 1e-3], 1e-6)
-    times: NDArray[np.int64] = np.clip(np.floor(numbers * factor), -(2.0**61), 2.0**61).astype(np.int64)
-    return times
+    return np.asarray(np.clip(np.floor(numbers * factor), -(2.0**61), 2.0**61).astype(np.int64))
 
 
 def _ms_of_iso(text: str) -> int:

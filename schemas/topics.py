@@ -14,19 +14,8 @@ from botify.core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S
 from botify.core.kafka.config import common_config
 from botify.core.kafka.layout import LISTENS_CONFIG, MAX_LEAD, listens_topic
 from botify.core.settings import MOST_SHARDS, Settings
+from botify.schemas import events
 from botify.schemas.event_time import LEAD_MS
-from botify.schemas.events import (
-    Event,
-    Feedback,
-    Listen,
-    Model,
-    RampStep,
-    Recommendation,
-    RecommendationRequest,
-    Session,
-    Track,
-    TrainingBatch,
-)
 
 MAX_MODEL_BYTES = 16 * 1024 * 1024
 MAX_DEAD_LETTER_BYTES = 2 * 1024 * 1024
@@ -39,7 +28,7 @@ class TopicDefinition:
     """What a topic should be."""
 
     name: str  # with the settings' prefix
-    event: type[Event] | None  # of the values; None if they are arbitrary bytes
+    event: type[events.Event] | None  # of the values; None if they are arbitrary bytes
     key: str  # the key, in words
     config: Mapping[str, str]  # Kafka's topic configuration
     partitions: int | None = None  # None if the settings give the number
@@ -71,7 +60,7 @@ class Topics:
         """Return the definitions under the settings' prefix."""
 
         def topic(
-            name: str, event: type[Event] | None, key: str = "user", partitions: int | None = None, **config: str
+            name: str, event: type[events.Event] | None, key: str = "user", partitions: int | None = None, **config: str
         ) -> TopicDefinition:
             dotted = {option.replace("_", "."): value for option, value in config.items()}
             return TopicDefinition(f"{settings.topic_prefix}.{name}", event, key, dotted, partitions)
@@ -80,21 +69,23 @@ class Topics:
         return cls(
             listens=TopicDefinition(
                 listens_topic(settings.topic_prefix, settings.layout),
-                Listen,
+                events.Listen,
                 "user",
                 {**LISTENS_CONFIG, MAX_LEAD: str(LEAD_MS)},
             ),
             recommendation_requests=topic(
-                "recommendation-requests", RecommendationRequest, cleanup_policy="delete", retention_ms=a_day
+                "recommendation-requests", events.RecommendationRequest, cleanup_policy="delete", retention_ms=a_day
             ),
-            recommendations=topic("recommendations", Recommendation, cleanup_policy="delete", retention_ms=a_month),
-            sessions=topic("sessions", Session, cleanup_policy="delete", retention_ms=forever),
-            catalogue=topic("catalogue", Track, key="track", cleanup_policy="compact"),
-            feedback=topic("feedback", Feedback, cleanup_policy="delete", retention_ms=forever),
+            recommendations=topic(
+                "recommendations", events.Recommendation, cleanup_policy="delete", retention_ms=a_month
+            ),
+            sessions=topic("sessions", events.Session, cleanup_policy="delete", retention_ms=forever),
+            catalogue=topic("catalogue", events.Track, key="track", cleanup_policy="compact"),
+            feedback=topic("feedback", events.Feedback, cleanup_policy="delete", retention_ms=forever),
             training=topic(
                 # of another number of partitions it is another topic: a shard's state is of one of its partitions
                 "training" if settings.learner_shards == 1 else f"training-{settings.learner_shards}",
-                TrainingBatch,
+                events.TrainingBatch,
                 key="source partition",
                 partitions=settings.learner_shards,
                 cleanup_policy="delete",
@@ -102,7 +93,7 @@ class Topics:
             ),
             models=topic(
                 "models",
-                Model,
+                events.Model,
                 key="name",
                 partitions=1,  # a reader follows all models, and they are few
                 cleanup_policy="compact",
@@ -113,7 +104,7 @@ class Topics:
             ),
             experiments=topic(
                 "experiments",
-                RampStep,
+                events.RampStep,
                 key="experiment",
                 partitions=1,  # every recommender and gateway follows all of them
                 cleanup_policy="compact",
@@ -217,7 +208,7 @@ def _check_partitions(definitions: Iterable[TopicDefinition], counts: Mapping[st
         # a letter lies in the partition of its record, so that topic grows with a new layout of the listens; only the
         # listens' number matters for state
         letters = definition.event is None
-        moved = bool(settings.layout) and definition.event is not Listen
+        moved = bool(settings.layout) and definition.event is not events.Listen
         if there == wanted or (letters and there > wanted) or (moved and definition.partitions is None):
             continue
         if definition.partitions is not None:

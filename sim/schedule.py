@@ -165,8 +165,7 @@ class DailySchedule:
 def busy_days(times_ms: Ints) -> Floats:
     """Return Λ, the cumulative rate: a whole day counts one."""
     whole, part = np.divmod(times_ms, DAY_MS)
-    busy: Floats = whole + np.interp(part / DAY_MS, _EDGES, _CUMULATIVE)
-    return busy
+    return np.asarray(whole + np.interp(part / DAY_MS, _EDGES, _CUMULATIVE))
 
 
 def time_ms(busy: Floats) -> Ints:

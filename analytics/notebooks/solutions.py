@@ -30,8 +30,7 @@ def cosine_scores(counts: sparse.csr_array) -> Floats:
     """
     lengths = np.maximum(np.sqrt(counts.multiply(counts).sum(axis=1)), 1e-12)
     rows = sparse.diags_array(1.0 / lengths) @ counts
-    scores: Floats = (rows @ rows.T).toarray()
-    return scores
+    return np.asarray((rows @ rows.T).toarray())
 
 
 def weighted_together(sessions: Ints, tracks: Ints, fractions: Floats, size: int) -> sparse.csr_array:

@@ -157,9 +157,7 @@ class PolicyValue(NamedTuple):
     effective_decisions: float
 
 
-def ips(
-    decisions: Decisions, alpha: float = 0.05, clip: float | None = None, interval: Interval = Interval.T
-) -> PolicyValue:
+def ips(decisions: Decisions, clip: float | None = None, interval: Interval = Interval.T) -> PolicyValue:
     """Weight each reward by target / propensity (Horvitz and Thompson, JASA 47, 1952): unbiased, high variance.
 
     `clip` is the largest weight: less variance, but a downward bias for non-negative rewards.
@@ -167,12 +165,10 @@ def ips(
     weights = decisions.weights(clip)
     terms = weights * decisions.rewards
     value = float(terms.mean())
-    return with_interval(value, terms - value, decisions.users, weights, alpha, interval)
+    return with_interval(value, terms - value, decisions.users, weights, interval)
 
 
-def snips(
-    decisions: Decisions, alpha: float = 0.05, clip: float | None = None, interval: Interval = Interval.T
-) -> PolicyValue:
+def snips(decisions: Decisions, clip: float | None = None, interval: Interval = Interval.T) -> PolicyValue:
     """Divide by the mean weight (Swaminathan and Joachims, NeurIPS 2015): a small bias, much less variance.
 
     The errors are the delta method's. Raises `AnalyticsError` if the target policy takes none of the logged decisions.
@@ -182,16 +178,14 @@ def snips(
     if mean_weight == 0:
         raise AnalyticsError("the target policy takes none of the logged decisions, so they cannot evaluate it")
     value = float((weights * decisions.rewards).mean()) / mean_weight
-    return with_interval(
-        value, weights * (decisions.rewards - value) / mean_weight, decisions.users, weights, alpha, interval
-    )
+    deviations = weights * (decisions.rewards - value) / mean_weight
+    return with_interval(value, deviations, decisions.users, weights, interval)
 
 
 def doubly_robust(
     decisions: Decisions,
     predicted: Floats,
     predicted_under_target: Floats,
-    alpha: float = 0.05,
     clip: float | None = None,
     interval: Interval = Interval.T,
 ) -> PolicyValue:
@@ -204,11 +198,14 @@ def doubly_robust(
     weights = decisions.weights(clip)
     terms = predicted_under_target + weights * (decisions.rewards - predicted)
     value = float(terms.mean())
-    return with_interval(value, terms - value, decisions.users, weights, alpha, interval)
+    return with_interval(value, terms - value, decisions.users, weights, interval)
+
+
+ALPHA = 0.05  # one minus the confidence of all intervals
 
 
 def with_interval(
-    value: float, deviations: Floats, users: NDArray[np.int64] | None, weights: Floats, alpha: float, interval: Interval
+    value: float, deviations: Floats, users: NDArray[np.int64] | None, weights: Floats, interval: Interval = Interval.T
 ) -> PolicyValue:
     """Put an interval around a mean, given each decision's deviation from it, decisions of a user taken together."""
     sums = deviations
@@ -218,7 +215,7 @@ def with_interval(
     if groups < 2:
         return PolicyValue(value, float("nan"), float("nan"), _effective(weights))
     error = float(np.sqrt(groups / (groups - 1) * (sums**2).sum()) / len(deviations))
-    high = float(stats.t.isf(alpha / 2, groups - 1))
+    high = float(stats.t.isf(ALPHA / 2, groups - 1))
     above, below = high, -high
     if interval is Interval.SKEWED and error > 0:
         skewness = _skewness(sums)

@@ -52,8 +52,7 @@ def hit_rate(rankings: Rankings, k: int) -> NDArray[np.float64]:
 def reciprocal_rank(rankings: Rankings, k: int) -> NDArray[np.float64]:
     """Return 1 / rank of the first liked track, 0 if none of the first k is liked; the mean is MRR."""
     hits = _first(rankings, k)
-    per_user: NDArray[np.float64] = hits.any(axis=1) / (hits.argmax(axis=1) + 1.0)
-    return per_user
+    return np.asarray(hits.any(axis=1) / (hits.argmax(axis=1) + 1.0))
 
 
 def ndcg(rankings: Rankings, k: int) -> NDArray[np.float64]:
@@ -64,8 +63,7 @@ def ndcg(rankings: Rankings, k: int) -> NDArray[np.float64]:
     hits = _first(rankings, k)
     gains = 1.0 / np.log2(np.arange(k) + 2.0)
     best = np.cumsum(gains)[np.minimum(rankings.liked, k) - 1]
-    per_user: NDArray[np.float64] = np.asarray(hits @ gains[: hits.shape[1]] / best)
-    return per_user
+    return np.asarray(hits @ gains[: hits.shape[1]] / best)
 
 
 def metrics_at(rankings: Rankings, k: int) -> pd.DataFrame:
@@ -134,8 +132,7 @@ def popularity_bias(recommended: ArrayLike, heard: NDArray[np.float64], populari
     Above 1 the recommendations are more popular (the popularity lift of Abdollahpouri et al., UMAP 2021, for each
     user). `heard`, shape (n,), is the mean popularity of each user's listens.
     """
-    ratio: NDArray[np.float64] = _mean_over_list(recommended, popularity.astype(np.float64)) / heard
-    return ratio
+    return np.asarray(_mean_over_list(recommended, popularity.astype(np.float64)) / heard)
 
 
 def popularity_percentile(recommended: ArrayLike, popularity: Popularity) -> NDArray[np.float64]:

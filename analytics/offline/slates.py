@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from botify.analytics import AnalyticsError
-from botify.analytics.offline.off_policy import Decisions, Floats, Interval, Lists, PolicyValue, with_interval
+from botify.analytics.offline.off_policy import Decisions, Floats, Lists, PolicyValue, with_interval
 from botify.analytics.offline.ranking import NO_TRACK
 
 SHOWN_MS = 30 * 60 * 1000  # how long after it was shown a slate may lead to a listen; gateways forget it then
@@ -53,10 +53,9 @@ class Slates:
     def __len__(self) -> int:
         return len(self.tracks)
 
-    def weights(self, targets: Floats, clip: float | None = None) -> Floats:
-        """Return target / propensity of each slate up to each place, at most `clip`; raises as `checked`."""
-        ratios: Floats = (self.checked(targets) / self.propensities).cumprod(axis=1)
-        return ratios if clip is None else np.minimum(ratios, clip)
+    def weights(self, targets: Floats) -> Floats:
+        """Return target / propensity of each slate up to each place; raises as `checked`."""
+        return np.asarray((self.checked(targets) / self.propensities).cumprod(axis=1))
 
     def checked(self, targets: Floats) -> Floats:
         """Return the target policy's probabilities, shape (n, places), with 1 after the end of a slate.
@@ -137,31 +136,27 @@ def whole_slates(slates: Slates, targets: Floats) -> Decisions:
     return Decisions(slates.rewards.sum(axis=1), slates.propensities.prod(axis=1), probabilities, slates.users)
 
 
-def cascade_ips(
-    slates: Slates, targets: Floats, alpha: float = 0.05, clip: float | None = None, interval: Interval = Interval.T
-) -> PolicyValue:
+def cascade_ips(slates: Slates, targets: Floats) -> PolicyValue:
     """Weight the reward of each place by the slate up to it: unbiased for listeners who look from the top.
 
     `effective_decisions` is that of the last place, the smallest.
     """
-    weights = slates.weights(targets, clip)
+    weights = slates.weights(targets)
     terms = (weights * slates.rewards).sum(axis=1)
     value = float(terms.mean())
-    return with_interval(value, terms - value, slates.users, weights[:, -1], alpha, interval)
+    return with_interval(value, terms - value, slates.users, weights[:, -1])
 
 
-def cascade_snips(
-    slates: Slates, targets: Floats, alpha: float = 0.05, clip: float | None = None, interval: Interval = Interval.T
-) -> PolicyValue:
+def cascade_snips(slates: Slates, targets: Floats) -> PolicyValue:
     """Divide each place by its mean weight, as McInerney et al. do: a small bias, much less variance.
 
     The errors are the delta method's. Raises `AnalyticsError` if the target policy shows none of the logged slates.
     """
-    weights = slates.weights(targets, clip)
+    weights = slates.weights(targets)
     means = weights.mean(axis=0)
     if not means.all():
         place = int(means.argmin()) + 1
         raise AnalyticsError(f"the target policy shows no logged slate up to place {place}, so they cannot evaluate it")
     of_places = (weights * slates.rewards).mean(axis=0) / means
     deviations: Floats = (weights * (slates.rewards - of_places) / means).sum(axis=1)
-    return with_interval(float(of_places.sum()), deviations, slates.users, weights[:, -1], alpha, interval)
+    return with_interval(float(of_places.sum()), deviations, slates.users, weights[:, -1])

@@ -12,7 +12,7 @@ from botify.analytics.charts import line_chart
 from botify.analytics.experiment import CONTROL
 from botify.analytics.pipeline import answered_per_s, health_summary, latency_over_time
 from botify.analytics.popularity import popularity_over_time
-from botify.analytics.report import ReportData
+from botify.analytics.report.data import ReportData
 from botify.analytics.report.experiments import experiment_section, experiments_of, together_section
 from botify.analytics.report.page import Note, Part, Picture, Row, Section, Table, Tiles, render_page
 from botify.analytics.sessions import fraction_by_position, sessions_of, still_listening

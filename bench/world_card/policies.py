@@ -25,8 +25,7 @@ def draw(lists: Ints, rng: np.random.Generator, tracks: int) -> Ints:
     """Draw one of each row's tracks uniformly, or any track where the row, which ends with `NO_TRACK`, has none."""
     sizes = (lists != NO_TRACK).sum(axis=1)
     drawn = lists[np.arange(len(lists)), rng.integers(np.maximum(sizes, 1))]
-    anything: Ints = np.where(sizes > 0, drawn, rng.integers(tracks, size=len(lists)))
-    return anything
+    return np.asarray(np.where(sizes > 0, drawn, rng.integers(tracks, size=len(lists))))
 
 
 class _Stateless:
@@ -46,8 +45,7 @@ class ByGroup(_Stateless):
 
     def recommend(self, heard: FinishedListens) -> Ints:
         groups = self._group_of[heard.tracks]
-        tracks: Ints = self._in_order[self._first[groups] + self._rng.integers(self._sizes[groups])]
-        return tracks
+        return np.asarray(self._in_order[self._first[groups] + self._rng.integers(self._sizes[groups])])
 
 
 class TopPop(_Stateless):
@@ -213,5 +211,4 @@ def by_content(world: World) -> Ints:
     found = nearest(directions, directions, COUNT + 1).astype(np.int64)
     own = found == np.arange(len(found))[:, None]
     own[~own.any(axis=1), -1] = True
-    lists: Ints = found[~own].reshape(len(found), COUNT)
-    return lists
+    return np.asarray(found[~own].reshape(len(found), COUNT))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from rich.table import Table
 
 from botify.analytics.chart_style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, styled
@@ -16,10 +14,9 @@ from botify.bench.figures import table
 from botify.bench.world_card.policies import ByGroup
 from botify.core.keyed_random import mix
 from botify.sim.listeners.botify import CONTEXTS, HOUR, HOUR_MS, POSITION, SKIPPED_BELOW, contexts
-from botify.sim.listeners.model import Ints
+from botify.sim.listeners.model import Floats
 from botify.sim.options import RunOptions
-from botify.sim.play import play_world
-from botify.sim.simulation import FinishedListens
+from botify.sim.play import play_listens
 from botify.sim.world.model import World
 
 SOURCE = "Spotify, Music Streaming Sessions Dataset (Brost et al., WWW 2019), published sample: share of skipped tracks"
@@ -52,47 +49,23 @@ class Point(NamedTuple):
         return abs(self.measured - self.target) <= WITHIN[self.group]
 
 
-@dataclass(slots=True)
-class SkipCounts:
-    """Counts listens and skips by position, hour and context; a listener of `play_world`."""
-
-    seed: int
-    counts: Mapping[str, NDArray[np.float64]] = field(
-        default_factory=lambda: {
-            "position": np.zeros((2, len(BY_POSITION))),
-            "hour": np.zeros((2, len(BY_HOUR))),
-            "context": np.zeros((2, len(CONTEXTS))),
-        }
-    )
-
-    def take(self, heard: FinishedListens) -> None:
-        skipped = heard.fractions < SKIPPED_BELOW
-        session = contexts(mix(self.seed, heard.users, heard.ordinals))
-        among = heard.positions < len(BY_POSITION)
-        self._add("position", heard.positions[among], skipped[among])
-        self._add("hour", heard.time_ms // HOUR_MS % 24, skipped)
-        self._add("context", session, skipped)
-
-    def _add(self, group: str, cells: Ints, skipped: NDArray[np.bool_]) -> None:
-        count = self.counts[group]
-        count[0] += np.bincount(cells, minlength=count.shape[1])
-        count[1] += np.bincount(cells, skipped, minlength=count.shape[1])
-
-    def shares(self, group: str) -> NDArray[np.float64]:
-        listens, skips = self.counts[group]
-        shares: NDArray[np.float64] = skips / listens
-        return shares
-
-
-def measure_skips(world: World, seed: int, days: float) -> SkipCounts:
-    """Serve the listeners of a world with `sticky_artist` for some days, and count their skips."""
-    counts = SkipCounts(seed)
+def measure_skips(world: World, seed: int, days: float) -> dict[str, Floats]:
+    """Serve the listeners of a world with `sticky_artist` for some days, and return the shares of skips by group."""
     options = RunOptions(days=days, seed=seed, start_ms=0, model="streaming")
-    play_world(world, ByGroup(world.catalogue.artist_of, seed), options, listener=counts.take)
-    return counts
+    heard = play_listens(world, ByGroup(world.catalogue.artist_of, seed), options)
+    skipped = heard.fractions < SKIPPED_BELOW
+    places = {
+        "position": (heard.positions, len(BY_POSITION)),
+        "hour": (heard.time_ms // HOUR_MS % 24, len(BY_HOUR)),
+        "context": (contexts(mix(seed, heard.users, heard.ordinals)), len(CONTEXTS)),
+    }
+    return {
+        group: np.bincount(of, skipped, count)[:count] / np.bincount(of, minlength=count)[:count]
+        for group, (of, count) in places.items()
+    }
 
 
-def points_of(counts: SkipCounts) -> list[Point]:
+def points_of(shares: Mapping[str, Floats]) -> list[Point]:
     columns: Sequence[tuple[str, Sequence[str], Sequence[float], Sequence[bool]]] = (
         ("position", [str(p) for p in range(1, 21)], BY_POSITION, [p in POSITION for p in range(1, 21)]),
         ("hour", [str(h) for h in range(24)], BY_HOUR, [h % (24 // len(HOUR)) == 0 for h in range(24)]),
@@ -101,7 +74,7 @@ def points_of(counts: SkipCounts) -> list[Point]:
     return [
         Point(group, name, target, float(measured), fitted)
         for group, names, targets, is_fitted in columns
-        for name, target, measured, fitted in zip(names, targets, counts.shares(group), is_fitted, strict=True)
+        for name, target, measured, fitted in zip(names, targets, shares[group], is_fitted, strict=True)
     ]
 
 

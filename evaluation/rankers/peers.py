@@ -182,8 +182,7 @@ class Als(ImplicitRanker):
     def scores_of(self, users: Ints, heard: sparse.csr_matrix) -> Scores:
         """Compute each user's vector from the newest history."""
         vectors = self.model.recalculate_user(users, heard)
-        scores: Scores = vectors @ self.model.item_factors.T
-        return scores
+        return np.asarray(vectors @ self.model.item_factors.T)
 
 
 class Bpr(ImplicitRanker):
@@ -197,8 +196,7 @@ class Bpr(ImplicitRanker):
 
     def scores_of(self, users: Ints, heard: sparse.csr_matrix) -> Scores:
         """Use the vectors of the last training; those of a user that it did not know are random."""
-        scores: Scores = self.model.user_factors[users] @ self.model.item_factors.T
-        return scores
+        return np.asarray(self.model.user_factors[users] @ self.model.item_factors.T)
 
 
 class ItemKnn(ImplicitRanker):

@@ -80,13 +80,11 @@ class BotifyListeners:
         """Return the inner product of each track with the taste of its listener's session."""
         # in float64, so that a product does not depend on how the batch was cut
         tracks = self._catalogue.embeddings.take(exposure.tracks, axis=0).astype(np.float64)
-        scores: Floats = np.vecdot(tracks, exposure.tastes)
-        return scores
+        return np.asarray(np.vecdot(tracks, exposure.tastes))
 
     def link(self, scores: Floats) -> Floats:
         """Return how much of a track is heard, by its score."""
-        shares: Floats = expit(scores)
-        return shares
+        return np.asarray(expit(scores))
 
     def discounted(self, exposure: Exposure, scores: Floats, artist_counts: Ints | Floats) -> Floats:
         """Return the appeal for other scores and artist counts than the model's own."""
@@ -101,8 +99,7 @@ class ProbitListeners(BotifyListeners):
 
     def link(self, scores: Floats) -> Floats:
         """Return Φ of the scores."""
-        shares: Floats = ndtr(scores)
-        return shares
+        return np.asarray(ndtr(scores))
 
 
 HOUR_MS = 60 * 60 * 1000
@@ -188,8 +185,7 @@ class StreamingListeners(BotifyListeners):
         logit = _OF_POSITION[np.minimum(exposure.positions, len(_OF_POSITION) - 1)] - LIKING * liking
         logit += _OF_HOUR[exposure.time_ms // HOUR_MS % 24]
         logit += _OF_CONTEXT[contexts(exposure.keys)]
-        probability: Floats = expit(logit)
-        return probability
+        return np.asarray(expit(logit))
 
 
 def contexts(keys: Keys) -> Ints:

@@ -33,8 +33,7 @@ def logit(appeals: Floats) -> Floats:
     """
     capped = np.minimum(appeals, _MOST)
     odds: Floats = capped / (1 - capped) * _weights(appeals.shape[1])
-    probabilities: Floats = odds / (1 + odds.sum(axis=1, keepdims=True))
-    return probabilities
+    return np.asarray(odds / (1 + odds.sum(axis=1, keepdims=True)))
 
 
 def cascade(appeals: Floats) -> Floats:
@@ -49,8 +48,7 @@ def cascade(appeals: Floats) -> Floats:
     """
     rejected = np.cumprod(1 - appeals, axis=1)
     reached = np.concatenate([np.ones((len(appeals), 1)), rejected[:, :-1]], axis=1)
-    probabilities: Floats = appeals * reached * _weights(appeals.shape[1])
-    return probabilities
+    return np.asarray(appeals * reached * _weights(appeals.shape[1]))
 
 
 CHOICES: Mapping[str, ChoiceModel] = {"logit": logit, "cascade": cascade}
@@ -68,8 +66,7 @@ def choice_model(choice: str | ChoiceModel) -> ChoiceModel:
 def chosen(probabilities: Floats, keys: Keys) -> Ints:
     """Draw the place that each listener chooses, from probabilities of shape (n, places); `places` means none."""
     drawn = uniform(keys, CHOICE)
-    places: Ints = (drawn[:, None] >= np.cumsum(probabilities, axis=1)).sum(axis=1)
-    return places
+    return np.asarray((drawn[:, None] >= np.cumsum(probabilities, axis=1)).sum(axis=1))
 
 
 def _weights(places: int) -> Floats:

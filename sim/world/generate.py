@@ -240,8 +240,7 @@ def _distinct(cumulative: NDArray[np.float64], shape: tuple[int, int], rng: np.r
     for row in np.flatnonzero((in_order[:, 1:] == in_order[:, :-1]).any(axis=1)):
         weights = np.diff(cumulative, prepend=0.0)
         drawn[row] = rng.choice(len(cumulative), size=shape[1], replace=False, p=weights / weights.sum())
-    rows: NDArray[np.int32] = drawn.astype(np.int32)
-    return rows
+    return np.asarray(drawn.astype(np.int32))
 
 
 def draw_listeners(
@@ -269,5 +268,4 @@ def neighbours_of_interests(
 ) -> NDArray[np.int32]:
     """Find the tracks nearest to each listener's interests, shape (users, interests, count)."""
     different, place = np.unique(interests, return_inverse=True)
-    found: NDArray[np.int32] = nearest(embeddings, embeddings[different], count)[place.reshape(interests.shape)]
-    return found
+    return np.asarray(nearest(embeddings, embeddings[different], count)[place.reshape(interests.shape)])

@@ -22,7 +22,6 @@ PURE = (
     "streams/learner/sessions.py",
     "sim/listeners",
     "analytics/statistics.py",
-    "analytics/sequential.py",
     "analytics/decision.py",
     "analytics/offline",
     "services/recommender/bandit.py",

@@ -186,8 +186,7 @@ def _own_terms(fitted: Fitted, tastes: Floats, lengths: Floats, strength: float)
         rates *= new / chosen.sum(axis=1)
         shares = chosen.sum(axis=0)
         weights *= fitted.popularity / (shares / shares.sum())
-    terms: Floats = np.log(weights / weights.sum())
-    return terms
+    return np.asarray(np.log(weights / weights.sum()))
 
 
 def _listeners(

@@ -32,8 +32,7 @@ def track_vectors(heard: sparse.csr_array, dimensions: int, rng: np.random.Gener
         users = _solve(heard, tracks)
         tracks = _solve(listeners, users)
     lengths = np.linalg.norm(tracks, axis=1, keepdims=True)
-    vectors: Floats = np.divide(tracks, lengths, out=np.zeros_like(tracks), where=lengths > 0)
-    return vectors
+    return np.asarray(np.divide(tracks, lengths, out=np.zeros_like(tracks), where=lengths > 0))
 
 
 def _solve(seen: sparse.csr_array, fixed: Floats) -> Floats:
@@ -56,8 +55,7 @@ class Mixture(NamedTuple):
     def draw(self, count: int, rng: np.random.Generator) -> Floats:
         """Draw vectors, shape (count, dimensions)."""
         component = rng.choice(len(self.weights), size=count, p=self.weights)
-        drawn: Floats = rng.normal(self.means[component], self.deviations[component])
-        return drawn
+        return np.asarray(rng.normal(self.means[component], self.deviations[component]))
 
 
 EM_ROUNDS = 40
@@ -102,8 +100,7 @@ QUANTILES = np.linspace(0.01, 0.99, 25)
 
 def length_quantiles(lengths: Ints) -> Floats:
     """Return 25 quantiles of the lengths of sessions, in tracks, from the first to the ninety-ninth percentile."""
-    found: Floats = np.quantile(lengths, QUANTILES)
-    return found
+    return np.asarray(np.quantile(lengths, QUANTILES))
 
 
 MOST_BUDGET = 5  # Botify's budget, of listeners who stay long enough
@@ -159,5 +156,4 @@ def biases_of(scores: Floats, sharpness: Floats, fractions: Floats) -> Floats:
         middle = (low + high) / 2
         heard = expit((scores - middle[:, None]) * sharpness[:, None]).mean(axis=1)
         low, high = np.where(heard > fractions, middle, low), np.where(heard > fractions, high, middle)
-    biases: Floats = (low + high) / 2
-    return biases
+    return np.asarray((low + high) / 2)
