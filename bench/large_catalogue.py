@@ -45,9 +45,8 @@ def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
     sum.
     """
     began = time.monotonic()
-    world = open_world(
-        settings.home, replace(DEFAULT, tracks=TRACKS, artists=TRACKS * DEFAULT.artists // DEFAULT.tracks)
-    )
+    artists = TRACKS * DEFAULT.artists // DEFAULT.tracks
+    world = open_world(settings.home, replace(DEFAULT, tracks=TRACKS, artists=artists))
     made = time.monotonic()
     experiments = settings.home / "large-catalogue.toml"
     experiments.write_text(EXPERIMENTS, encoding="utf-8")

@@ -52,13 +52,8 @@ def running(settings: Settings, module: str, environ: Mapping[str, str] | None =
     """Run a module, and stop it at the end of the block; if it ended by itself, print the end of its log."""
     log_of(settings, module).unlink(missing_ok=True)  # an earlier one would say that it works
     watchdog = Watchdog()
-    child = ChildProcess(
-        module,
-        [sys.executable, "-m", module],
-        log_path=log_of(settings, module),
-        watchdog=watchdog,
-        env={**settings.to_env(), **(environ or {})},
-    )
+    command, env = [sys.executable, "-m", module], {**settings.to_env(), **(environ or {})}
+    child = ChildProcess(module, command, log_path=log_of(settings, module), watchdog=watchdog, env=env)
     try:
         child.spawn()
         yield psutil.Process(child.pid)
@@ -154,7 +149,6 @@ def measure_loop(settings: Settings, world: World) -> tuple[dict[str, Any], dict
 
 EXPERIMENT = """
 default = "sticky_artist"
-
 [[experiment]]
 name = "MIX"
 split = 2
@@ -190,10 +184,9 @@ def _behind_s(settings: Settings, prefix: str, topic: str) -> float:
     ends = end_offsets(settings, topic)
     keys = {partition: checkpoint_key(default_namespace(prefix), partition) for partition in ends}
     began = time.monotonic()
-    wait_until(
-        lambda: all(int(redis.hget(keys[partition], "next_offset") or 0) >= end for partition, end in ends.items()),
-        CATCH_UP_S,
-        f"the state of {topic} is not at {ends}",
-        every_s=0.05,
-    )
+
+    def is_there() -> bool:
+        return all(int(redis.hget(keys[partition], "next_offset") or 0) >= end for partition, end in ends.items())
+
+    wait_until(is_there, CATCH_UP_S, f"the state of {topic} is not at {ends}", every_s=0.05)
     return time.monotonic() - began

@@ -251,18 +251,12 @@ def window_of(sessions: pd.DataFrame, first: int, end: int, control: str, treatm
 
 def table_of(windows: Sequence[Window], title: str, control: str) -> Table:
     headings = ("sessions", "recommender", "time", control, "effect %", "95 % interval", "regret %", "closed %")
-    rows = [
-        (
-            f"{one.first:,}-{one.last:,}",
-            one.name,
-            f"{one.treatment:.2f}",
-            f"{one.control:.2f}",
-            f"{one.effect.estimate:+,.0f}",
-            f"[{one.effect.lower:+,.0f}, {one.effect.upper:+,.0f}]",
-            *(one.gap.cells() if one.gap else ("", "")),
-        )
-        for one in windows
-    ]
+    rows = []
+    for one in windows:
+        times = f"{one.treatment:.2f}", f"{one.control:.2f}"
+        effect = f"{one.effect.estimate:+,.0f}", f"[{one.effect.lower:+,.0f}, {one.effect.upper:+,.0f}]"
+        gap = one.gap.cells() if one.gap else ("", "")
+        rows.append((f"{one.first:,}-{one.last:,}", one.name, *times, *effect, *gap))
     return table(title, headings, rows, words=("recommender",))
 
 
@@ -272,16 +266,8 @@ def _closed_sessions(settings: Settings) -> pd.DataFrame:
     read = read_events(settings, Topics.of(settings).sessions.name, Session)
     closed = list({session.event_id: session for _, session in read}.values())
     arms = [experiment.treatment_of(session.user) for session in closed]
-    return in_turn(
-        pd.DataFrame(
-            {
-                "user": [session.user for session in closed],
-                "recommender": [arm.name if arm else None for arm in arms],
-                "time": [session.time for session in closed],
-                "started_ms": [session.started_ms for session in closed],
-            }
-        )
-    )
+    sessions = pd.DataFrame(closed)[["user", "time", "started_ms"]]
+    return in_turn(sessions.assign(recommender=[arm.name if arm else None for arm in arms]))
 
 
 def in_turn(sessions: pd.DataFrame) -> pd.DataFrame:

@@ -56,13 +56,8 @@ def build_app(settings: Settings) -> faust.App:
             counts[partition] += 1
             if counts[partition] % WRITE_EVERY == 0:
                 state.take_closed_sessions()
-                await store.apply(
-                    partition,
-                    claims[partition],
-                    counts[partition] - WRITE_EVERY or None,
-                    counts[partition],
-                    state.take_changes(),
-                )
+                done, claim = counts[partition], claims[partition]
+                await store.apply(partition, claim, done - WRITE_EVERY or None, done, state.take_changes())
             yield
 
     return app

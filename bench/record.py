@@ -86,14 +86,10 @@ def evaluate_command_of(evaluation: Mapping[str, Any]) -> str:
     names = ",".join(row["name"] for row in evaluation["recommenders"])
     settings = evaluation["settings"].items()
     chosen = [f"--set {peer}.{name}={value:g}" for peer, of_peer in settings for name, value in of_peer.items()]
-    return " ".join(
-        [
-            f"botify evaluate {evaluation['dataset']['name']} --protocol {evaluation['protocol']}",
-            f"--recommenders {names} --baseline {evaluation['baseline']} --seeds {evaluation['seeds']}",
-            *([f"--through {evaluation['through']}"] if evaluation.get("through") else []),
-            *chosen,
-        ]
-    )
+    what = f"botify evaluate {evaluation['dataset']['name']} --protocol {evaluation['protocol']}"
+    how = f"--recommenders {names} --baseline {evaluation['baseline']} --seeds {evaluation['seeds']}"
+    through = [f"--through {evaluation['through']}"] if evaluation.get("through") else []
+    return " ".join([what, how, *through, *chosen])
 
 
 def values_of(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float | str]]:

@@ -80,18 +80,12 @@ def rows_of(runs: Runs) -> list[Row]:
 
 def table_of(rows: Sequence[Row], title: str) -> Table:
     headings = ("", "time", "tracks", f"vs {CONTROL} %", "regret %", "closed %", "µs", "coverage %", "repeats %")
-    cells = [
-        (
-            row.name,
-            *(f"{mean.estimate:,.2f} ± {mean.estimate - mean.lower:.2f}" for mean in (row.time, row.tracks)),
-            "{:+,.0f} [{:+,.0f}, {:+,.0f}]".format(*row.effect),
-            *(row.gap.cells() if row.gap else ("", "")),
-            f"{row.us_per_recommendation:.1f}" if row.us_per_recommendation else "",
-            f"{100 * row.coverage:.1f}",
-            f"{100 * row.repeats:.1f}",
-        )
-        for row in rows
-    ]
+    cells = []
+    for row in rows:
+        means = (f"{mean.estimate:,.2f} ± {mean.estimate - mean.lower:.2f}" for mean in (row.time, row.tracks))
+        effect, gap = "{:+,.0f} [{:+,.0f}, {:+,.0f}]".format(*row.effect), row.gap.cells() if row.gap else ("", "")
+        us = f"{row.us_per_recommendation:.1f}" if row.us_per_recommendation else ""
+        cells.append((row.name, *means, effect, *gap, us, f"{100 * row.coverage:.1f}", f"{100 * row.repeats:.1f}"))
     return table(title, headings, cells)
 
 

@@ -179,11 +179,8 @@ class Used(NamedTuple):
     def without(self, other: Used) -> Used:
         """Return what it took in addition to another event."""
         roles = {role: us - other.cpu_us.get(role, 0.0) for role, us in self.cpu_us.items() if role != ALL}
-        return Used(
-            {**roles, ALL: sum(roles.values())},
-            self.kafka_bytes - other.kafka_bytes,
-            self.redis_bytes - other.redis_bytes,
-        )
+        kafka_bytes, redis_bytes = self.kafka_bytes - other.kafka_bytes, self.redis_bytes - other.redis_bytes
+        return Used({**roles, ALL: sum(roles.values())}, kafka_bytes, redis_bytes)
 
 
 class UsageMeter:

@@ -147,17 +147,8 @@ class Service:
         The frame's `attrs` have the answer's id, policy and fallback. Raises `BotifyClientError` where there is none.
         """
         shown = self.client.recommendations(user, n, exclude=exclude, filters=filters, explain=True)
-        rows = [
-            (
-                one.item,
-                one.title,
-                one.artist,
-                one.reason and one.reason.score,
-                one.propensity,
-                one.reason and one.reason.text,
-            )
-            for one in shown.items
-        ]
+        why = [(one.reason and one.reason.score, one.propensity, one.reason and one.reason.text) for one in shown.items]
+        rows = [(one.item, one.title, one.artist, *of) for one, of in zip(shown.items, why, strict=True)]
         names = ["item", "title", "artist", "score", "propensity", "reason"]
         frame = pd.DataFrame(rows, pd.RangeIndex(1, len(rows) + 1, name="rank"), names)
         frame.attrs = {"id": shown.id, "policy": shown.policy, "fallback": shown.fallback}

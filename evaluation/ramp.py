@@ -100,10 +100,9 @@ class Observed:
         rows = [
             (of.user, of.started_ms, of.ended_ms, len(of.positions), of.time, of.ended, of.requests, of.latency_ms)
             for of in self._sessions.values()
-        ]  # fmt: skip
-        return pd.DataFrame(
-            rows, columns=["user", "started_ms", "ended_ms", "tracks", "time", "ended", "requests", "latency_ms"]
-        )
+        ]
+        names = ["user", "started_ms", "ended_ms", "tracks", "time", "ended", "requests", "latency_ms"]
+        return pd.DataFrame(rows, columns=names)
 
     def assignment(self) -> Assignment | None:
         """Return the listeners' treatments, as `analytics.assignment.assign`; None before the first treated listen."""

@@ -142,15 +142,9 @@ def judged(lists: NDArray[np.int32], plan: Plan, terms: Terms, costs: dict[str, 
         "popularity_percentile": _mean(popularity_percentile(shown, counts)),
         **costs,
     }
-    return Outcome(
-        users,
-        plan.positions.astype(np.float32),
-        plan.histories,
-        plan.reported,
-        {name: one.astype(np.float32) for name, one in zip(METRICS, values, strict=True)},
-        figures,
-        note,
-    )
+    metrics = {name: one.astype(np.float32) for name, one in zip(METRICS, values, strict=True)}
+    positions = plan.positions.astype(np.float32)
+    return Outcome(users, positions, plan.histories, plan.reported, metrics, figures, note)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -155,14 +155,11 @@ def _rows(file: str, block: Block, table: Table, width: int, columns: Mapping[st
             block.numbers[bad].tolist(), widths[bad].tolist(), block.lines.take(pa.array(bad)).to_pylist(), strict=True
         )
     ]
-    return Rows(
-        file,
-        block.numbers[good],
-        fields,
-        lambda places: block.lines.take(pa.array(good[places])).to_pylist(),
-        sorted([*block.broken, *broken]),
-        about_items,
-    )
+
+    def raw(places: Any) -> list[str]:
+        return list(block.lines.take(pa.array(good[places])).to_pylist())
+
+    return Rows(file, block.numbers[good], fields, raw, sorted([*block.broken, *broken]), about_items)
 
 
 def _fields_of(lines: pa.StringArray, table: Table) -> pa.ListArray:

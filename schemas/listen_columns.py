@@ -142,11 +142,8 @@ def _through_objects(
             continue
         session = listen.session_id.encode()
         good[row] = True
-        fields.users[row], fields.tracks[row], fields.timestamps_ms[row] = (
-            listen.user,
-            listen.track,
-            listen.timestamp_ms,
-        )
+        fields.users[row], fields.tracks[row] = listen.user, listen.track
+        fields.timestamps_ms[row] = listen.timestamp_ms
         fractions[row], fields.ended[row] = listen.fraction, listen.ended_session
         fields.events[row], fields.sessions[row] = _hash(listen.event_id), _hash(listen.session_id)
         fields.session_begins[row], fields.session_lengths[row] = len(records.raw) + len(text), len(session)

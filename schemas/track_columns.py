@@ -46,17 +46,10 @@ def numbers_of(texts: Sequence[str]) -> Ints:
 
 def labels_of(tracks: Iterable[Track]) -> Ints:
     """Return the labels of tracks as numbers, shape (n, len(LABELS))."""
-    texts = [
-        text
-        for one in tracks
-        for text in (
-            one.artist,
-            one.genre or "",
-            one.mood or "",
-            one.country or "",
-            "" if one.year is None else str(one.year // PERIOD_YEARS),
-        )
-    ]
+    texts: list[str] = []
+    for one in tracks:
+        period = "" if one.year is None else str(one.year // PERIOD_YEARS)
+        texts += (one.artist, one.genre or "", one.mood or "", one.country or "", period)
     return numbers_of(texts).reshape(-1, len(LABELS))
 
 

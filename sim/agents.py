@@ -181,13 +181,9 @@ class ConsoleAgent:
     def _table(self, offers: list[int]) -> Table:
         table = Table("track", "title", "artist", "genre")
         for track in offers:
-            genre = int(self._catalogue.genre_of[track])
-            table.add_row(
-                str(track),
-                self._catalogue.titles[track],
-                self._catalogue.artists[self._catalogue.artist_of[track]],
-                self._catalogue.genres[genre] if genre >= 0 else "",
-            )
+            artist, genre = self._catalogue.artist_of[track], int(self._catalogue.genre_of[track])
+            named = self._catalogue.titles[track], self._catalogue.artists[artist]
+            table.add_row(str(track), *named, self._catalogue.genres[genre] if genre >= 0 else "")
         return table
 
     def _ask(self, offers: list[int]) -> int:

@@ -101,13 +101,8 @@ def join_slates(slates: pd.DataFrame, listens: pd.DataFrame) -> Slates:
         }
     )
     heard = listens.loc[listens["propensity"].notna(), [*by, "timestamp_ms", "fraction"]]
-    found = pd.merge_asof(
-        heard.sort_values("timestamp_ms", kind="stable"),
-        shown.sort_values("timestamp_ms", kind="stable"),
-        on="timestamp_ms",
-        by=by,
-        tolerance=SHOWN_MS,
-    )
+    heard, shown = (listed.sort_values("timestamp_ms", kind="stable") for listed in (heard, shown))
+    found = pd.merge_asof(heard, shown, on="timestamp_ms", by=by, tolerance=SHOWN_MS)
     found = found[found["row"].notna()].drop_duplicates(["row", "place"])
     rewards[found["row"].to_numpy(np.int64), found["place"].to_numpy(np.int64)] = found["fraction"]
     return Slates(users, times, tracks, propensities, rewards)

@@ -103,14 +103,8 @@ class Section(NamedTuple):
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("botify.analytics.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html")
+    loader, blocks = PackageLoader("botify.analytics.report"), {"trim_blocks": True, "lstrip_blocks": True}
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks).get_template("page.html")
 
 
 def render_page(source: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:

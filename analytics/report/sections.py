@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -26,24 +28,11 @@ def session_section(listens: pd.DataFrame, sessions: pd.DataFrame, experiment: s
     curves = still_listening(sessions.assign(arm=sessions["user"].map(arm_of)), by="arm")
     last = max(int((curves.max(axis=1) >= _REACHED).sum()), 1)
     heard = fraction_by_position(listens.assign(arm=listens["user"].map(arm_of)), by="arm", most=last)
-    lengths = line_chart(
-        curves.iloc[: last + 1],
-        "How long sessions last",
-        "share of sessions that continue after this number of tracks (Kaplan–Meier)",
-        "tracks heard",
-        "still listening",
-        control=control,
-        percent=True,
-    )
-    fractions = line_chart(
-        heard,
-        "How much of a recommended track is heard",
-        "mean fraction at each position, over the sessions that reach it",
-        "position in the session",
-        "fraction heard",
-        control=control,
-        percent=True,
-    )
+    draw = partial(line_chart, control=control, percent=True)
+    about = "share of sessions that continue after this number of tracks (Kaplan–Meier)"
+    lengths = draw(curves.iloc[: last + 1], "How long sessions last", about, "tracks heard", "still listening")
+    about, place = "mean fraction at each position, over the sessions that reach it", "position in the session"
+    fractions = draw(heard, "How much of a recommended track is heard", about, place, "fraction heard")
     parts: list[Part] = [
         Picture.of(lengths, "still-listening", "share of sessions that continue, by number of tracks"),
         Picture.of(fractions, "heard", "mean fraction heard, by position"),
@@ -96,12 +85,9 @@ def popularity_section(data: ReportData) -> Section:
     top = popularity.max().nlargest(_SHOWN).index
     shown = popularity[top[np.argsort(-popularity[top].iloc[-1].to_numpy(), kind="stable")]]
     titles = {track: data.title_of(int(track)) for track in shown.columns}
+    about = f"sum of the fractions heard, each halved every {name}; the tracks with the highest peaks"
     chart = line_chart(
-        shown.rename(columns=titles),
-        "Popularity over time",
-        f"sum of the fractions heard, each halved every {name}; the tracks with the highest peaks",
-        "event time (UTC)",
-        "decayed listens",
+        shown.rename(columns=titles), "Popularity over time", about, "event time (UTC)", "decayed listens"
     )
     parts: list[Part] = [
         Picture.of(chart, "popularity", "popularity of the most popular tracks over event time"),
@@ -193,20 +179,11 @@ def health_section(data: ReportData) -> Section:
 
 def _latency(answers: pd.DataFrame) -> list[Picture]:
     step = f"{_step_s(answers)}s"
-    latency = line_chart(
-        latency_over_time(answers, step).dropna(),
-        "Latency over time",
-        f"from request to answer, as Kafka took them; percentiles of every {step}",
-        "wall clock (UTC)",
-        "ms",
-    )
-    rate = line_chart(
-        answered_per_s(answers, step).to_frame("answers"),
-        "Answers a second",
-        f"mean of every {step}",
-        "wall clock (UTC)",
-        "answers a second",
-    )
+    about = f"from request to answer, as Kafka took them; percentiles of every {step}"
+    percentiles = latency_over_time(answers, step).dropna()
+    latency = line_chart(percentiles, "Latency over time", about, "wall clock (UTC)", "ms")
+    answered, unit = answered_per_s(answers, step).to_frame("answers"), "answers a second"
+    rate = line_chart(answered, "Answers a second", f"mean of every {step}", "wall clock (UTC)", unit)
     return [
         Picture.of(latency, "latency", "latency percentiles over wall time"),
         Picture.of(rate, "rate", "answers a second over wall time"),

@@ -158,19 +158,12 @@ def table_of(about: Mapping[str, Any], graded: Sequence[Graded]) -> Table:
         f"{about['episodes']:,} episodes, seed {about['seed']}"
     )
     headings = ("run", "metric", "control", "treated", "effect %", "95 % interval", "sig.", "regret %", "closed %")
-    rows = [
-        (
-            str(number),
-            effect.metric,
-            f"{effect.control_mean:.3f}",
-            f"{effect.treatment_mean:.3f}",
-            f"{effect.effect:+.1f}",
-            f"{effect.lower:+.1f} … {effect.upper:+.1f}",
-            "yes" if effect.significant else "no",
-            *(one.gap(about["yardsticks"]).cells() if effect.metric == PRIMARY else ("", "")),
-        )
-        for number, one in enumerate(graded, 1)
-        for effect in one.results.effects
-        if effect.metric in (PRIMARY, "mean_tracks_per_session")
-    ]
+    rows = []
+    for number, one in enumerate(graded, 1):
+        for effect in one.results.effects:
+            if effect.metric in (PRIMARY, "mean_tracks_per_session"):
+                means = f"{effect.control_mean:.3f}", f"{effect.treatment_mean:.3f}"
+                shown = f"{effect.effect:+.1f}", f"{effect.lower:+.1f} … {effect.upper:+.1f}"
+                gap = one.gap(about["yardsticks"]).cells() if effect.metric == PRIMARY else ("", "")
+                rows.append((str(number), effect.metric, *means, *shown, "yes" if effect.significant else "no", *gap))
     return table(title, headings, rows, words=("metric", "sig."))

@@ -62,15 +62,14 @@ AGREE_WITHIN = 10.0  # points by which the effects of two runs may differ
 AB_RESULT, REPRODUCIBILITY = "ab_result.json", "repro_result.json"
 
 EXPERIMENT, TREATMENT = "HOMEWORK", "T1"
-EXPERIMENTS = """\
-default = "{control}"
-
+EXPERIMENTS = f"""\
+default = "{{control}}"
 [[experiment]]
-name = "{experiment}"
+name = "{EXPERIMENT}"
 split = 2
 treatments = [
-    {{ name = "{c}", recommender = "{control}" }},
-    {{ name = "{t}", recommender = "{recommender}" }},
+    {{{{ name = "{CONTROL}", recommender = "{{control}}" }}}},
+    {{{{ name = "{TREATMENT}", recommender = "{{recommender}}" }}}},
 ]
 """
 
@@ -142,9 +141,7 @@ def grade_once(
     Models may learn from `log_episodes` sessions of another seed under the control, which are not compared. Raises
     `KeyboardInterrupt` after Ctrl-C, and `CourseError` if more sessions timed out than ended.
     """
-    experiments = EXPERIMENTS.format(
-        control=control, recommender=recommender, experiment=EXPERIMENT, c=CONTROL, t=TREATMENT
-    )
+    experiments = EXPERIMENTS.format(control=control, recommender=recommender)
     with fresh_stack(world, models, notify) as stack:
         if log_episodes:
             log = replace(options, sessions=log_episodes, seed=options.seed + 1)
@@ -223,14 +220,8 @@ def reproducibility(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
         verdict = f"too far apart: delta={delta:.2f}% > {AGREE_WITHIN}%"
     else:
         verdict = f"reproducible: equal signs, delta={delta:.2f}% ≤ {AGREE_WITHIN}%"
-    return {
-        "ok": have_one_sign and are_close,
-        "run1_effect": one,
-        "run2_effect": other,
-        "delta": delta,
-        "threshold": AGREE_WITHIN,
-        "verdict": verdict,
-    }
+    effects = {"run1_effect": one, "run2_effect": other, "delta": delta}
+    return {"ok": have_one_sign and are_close, **effects, "threshold": AGREE_WITHIN, "verdict": verdict}
 
 
 def prepare(folder: Path, runs: int) -> None:

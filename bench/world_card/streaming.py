@@ -79,17 +79,11 @@ def points_of(shares: Mapping[str, Floats]) -> list[Point]:
 
 
 def streaming_table(points: Sequence[Point]) -> Table:
-    cells = [
-        (
-            f"{point.group} {point.name}",
-            f"{point.target:.3f}",
-            f"{point.measured:.3f}",
-            f"{point.measured - point.target:+.3f}",
-            "yes" if point.is_fitted else "no",
-            "yes" if point.holds else "[red]no[/]",
-        )
-        for point in points
-    ]
+    cells = []
+    for point in points:
+        shares = f"{point.target:.3f}", f"{point.measured:.3f}", f"{point.measured - point.target:+.3f}"
+        marks = "yes" if point.is_fitted else "no", "yes" if point.holds else "[red]no[/]"
+        cells.append((f"{point.group} {point.name}", *shares, *marks))
     title = f"Share of skipped tracks: {sum(point.holds for point in points)} of {len(points)} within tolerance"
     headings = ("", "published", "here", "difference", "fitted", "within")
     return table(title, headings, cells, words=("", "fitted", "within"), caption=SOURCE)

@@ -194,22 +194,13 @@ def is_closed(error: KafkaError) -> bool:
 
 def alter_topics(settings: Settings, changes: Mapping[str, Mapping[str, str | None]]) -> None:
     """Set options of topics; None sets an option back to the brokers' default. Raises `TopicError`."""
-    admin = AdminClient(common_config(settings))
-    resources = [
-        ConfigResource(
-            ResourceType.TOPIC,
-            topic,
-            incremental_configs=[
-                ConfigEntry(
-                    name,
-                    value,
-                    incremental_operation=AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET,
-                )
-                for name, value in options.items()
-            ],
-        )
-        for topic, options in changes.items()
-    ]
+    admin, resources = AdminClient(common_config(settings)), []
+    for topic, options in changes.items():
+        entries = []
+        for name, value in options.items():
+            change = AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
+            entries.append(ConfigEntry(name, value, incremental_operation=change))
+        resources.append(ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries))
     for resource, future in admin.incremental_alter_configs(resources).items():
         try:
             future.result(ANSWER_TIMEOUT_S)

@@ -181,9 +181,8 @@ class TopicReader:
         wait_ms: int = TO_END_MS,
         **config: Any,
     ) -> None:
-        self._settings = settings
-        self._topic = topic
-        self._batch, self._gather_s, self._only = batch, gather_s, partitions
+        self._settings, self._topic, self._only = settings, topic, partitions
+        self._batch, self._gather_s = batch, gather_s
         begin = start or {}
         chosen = end_offsets(settings, topic) if partitions is None else partitions
         # not OFFSET_BEGINNING, which librdkafka takes half a second to look up; `auto.offset.reset` skips records that
@@ -261,15 +260,8 @@ class LogRecord(NamedTuple):
 
 def log_record(message: Message) -> LogRecord:
     """Return a record of confluent-kafka with aiokafka's attributes."""
-    return LogRecord(
-        message.topic(),
-        message.partition(),
-        message.offset(),
-        message.timestamp()[1],
-        message.key(),
-        message.value(),
-        headers_of(message),
-    )
+    place = message.topic(), message.partition(), message.offset()
+    return LogRecord(*place, message.timestamp()[1], message.key(), message.value(), headers_of(message))
 
 
 class PartitionLog(TopicReader):

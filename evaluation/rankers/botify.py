@@ -271,15 +271,9 @@ def batch_of(first: int, after: int) -> TrainingBatch:
 
 def columns_of(events: Events) -> TrainingColumns:
     """Return events as a learner takes them."""
-    return TrainingColumns(
-        np.arange(events.size, dtype=np.uint32),
-        events.users,
-        events.items.astype(np.int32),
-        events.fractions,
-        events.times_ms,
-        events.sessions.astype(np.uint64),
-        events.ended,
-    )
+    offsets, sessions = np.arange(events.size, dtype=np.uint32), events.sessions.astype(np.uint64)
+    heard = events.users, events.items.astype(np.int32), events.fractions, events.times_ms
+    return TrainingColumns(offsets, *heard, sessions, events.ended)
 
 
 LISTS = 50, 50  # neighbours of a track, and tracks of a listener's list: as `botify models publish` makes them

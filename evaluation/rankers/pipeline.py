@@ -68,14 +68,8 @@ class PipelineRanker:
         self.note = "; ".join(filter(None, (note_of(name, setup), "through Kafka: costs are those of the client")))
         self._name, self._setup = name, setup
         prefix = f"{settings.topic_prefix}-evaluation-{uuid.uuid4().hex[:12]}"
-        self._settings = settings.with_(
-            topic_prefix=prefix,
-            partitions=1,
-            learner_shards=1,
-            snapshot_listens=setup.refresh,
-            metrics_port=None,
-            training="on",
-        )
+        alone = {"partitions": 1, "learner_shards": 1, "metrics_port": None, "training": "on"}
+        self._settings = settings.with_(topic_prefix=prefix, snapshot_listens=setup.refresh, **alone)
         self._topics, self._codec = Topics.of(self._settings), codec_of(self._settings)
         self._models = RECOMMENDERS[name].models
         self._listeners = Listeners(setup)
