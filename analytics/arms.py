@@ -47,15 +47,12 @@ def effect_rows(
 ) -> pd.DataFrame:
     """Return effects as rows of `botify.analytics.charts.forest_plot`; a single metric does not name its rows."""
     shown = [effect for effect in effects if effect.metric in metrics]
-    return pd.DataFrame(
-        [(effect.effect, effect.lower, effect.upper, effect.better) for effect in shown],
-        columns=["estimate", "lower", "upper", "better"],
-        index=[
-            arm_name(effect.treatment, recommenders)
-            + ("" if len(metrics) == 1 else f" · {METRIC_WORDS.get(effect.metric, effect.metric)}")
-            for effect in shown
-        ],
-    )
+    rows = [(effect.effect, effect.lower, effect.upper, effect.better) for effect in shown]
+    names = [arm_name(effect.treatment, recommenders) for effect in shown]
+    if len(metrics) > 1:
+        words = [METRIC_WORDS.get(effect.metric, effect.metric) for effect in shown]
+        names = [f"{name} · {word}" for name, word in zip(names, words, strict=True)]
+    return pd.DataFrame(rows, names, ["estimate", "lower", "upper", "better"])
 
 
 def effect_table(effects: Iterable[Effect], recommenders: Mapping[str, str]) -> pd.DataFrame:

@@ -36,18 +36,10 @@ def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
         raise unknown_experiment(experiment, {name for treatments in declared for name in treatments})
     code_of_text = [names.index(one[experiment]) if experiment in one else -1 for one in declared]
     codes = np.array(code_of_text)[texts.codes]
-    seen = (
-        listens[["user", "timestamp_ms"]]
-        .assign(code=codes)[codes >= 0]
-        .groupby("user")
-        .agg(
-            lowest=("code", "min"),
-            highest=("code", "max"),
-            since_ms=("timestamp_ms", "min"),
-            until_ms=("timestamp_ms", "max"),
-        )
-    )
-    return assignment_of(seen, names)
+    of_user = listens[["user", "timestamp_ms"]].assign(code=codes)[codes >= 0].groupby("user")
+    codes_of = {"lowest": ("code", "min"), "highest": ("code", "max")}
+    times_of = {"since_ms": ("timestamp_ms", "min"), "until_ms": ("timestamp_ms", "max")}
+    return assignment_of(of_user.agg(**codes_of, **times_of), names)
 
 
 def assignment_of(seen: pd.DataFrame, treatments: Sequence[str]) -> Assignment:
@@ -57,13 +49,8 @@ def assignment_of(seen: pd.DataFrame, treatments: Sequence[str]) -> Assignment:
     and `until_ms` the times of the first and last treated listen.
     """
     pure = seen[seen["lowest"] == seen["highest"]]
-    users = pd.DataFrame(
-        {
-            "treatment": pd.Categorical.from_codes(pure["lowest"].to_numpy(), categories=pd.Index(treatments)),
-            "since_ms": pure["since_ms"],
-        },
-        index=pure.index,
-    )
+    treatment = pd.Categorical.from_codes(pure["lowest"].to_numpy(), categories=pd.Index(treatments))
+    users = pd.DataFrame({"treatment": treatment, "since_ms": pure["since_ms"]}, index=pure.index)
     return Assignment(users, int(seen["until_ms"].max()), mixed=len(seen) - len(pure))
 
 
@@ -105,17 +92,8 @@ def metrics_before(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFra
 def per_user(sessions: pd.DataFrame) -> pd.DataFrame:
     """Compute `METRICS` of each user from all sessions, indexed by user."""
     # a join that finds nothing names the index after the user, too
-    totals = (
-        sessions.reset_index(drop=True)
-        .groupby("user")
-        .agg(
-            time=("time", "sum"),
-            sessions=("time", "size"),
-            tracks=("tracks", "sum"),
-            requests=("requests", "sum"),
-            latency_ms=("latency_ms", "sum"),
-        )
-    )
+    of_user = sessions.reset_index(drop=True).groupby("user")
+    totals = of_user[["time", "tracks", "requests", "latency_ms"]].sum().assign(sessions=of_user.size())
     return totals.assign(
         mean_time_per_session=totals["time"] / totals["sessions"],
         mean_tracks_per_session=totals["tracks"] / totals["sessions"],

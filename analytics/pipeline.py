@@ -24,21 +24,17 @@ def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
     are missing without an answer. Raises `TopicError` if a topic does not exist or the broker stops answering.
     """
     topics = Topics.of(settings)
-    requests = pd.DataFrame(
-        (
-            (request.request_id, request.position, at_ms)
-            for at_ms, request in read_events(settings, topics.recommendation_requests.name, RecommendationRequest)
-            if run_id is None or request.session_id.rsplit("-", 2)[0] == run_id
-        ),
-        columns=["request_id", "position", "asked_ms"],
+    asked = (
+        (request.request_id, request.position, at_ms)
+        for at_ms, request in read_events(settings, topics.recommendation_requests.name, RecommendationRequest)
+        if run_id is None or request.session_id.rsplit("-", 2)[0] == run_id
     )
-    answers = pd.DataFrame(
-        (
-            (answer.request_id, at_ms, answer.recommender, answer.state_freshness)
-            for at_ms, answer in read_events(settings, topics.recommendations.name, Recommendation)
-        ),
-        columns=["request_id", "answered_ms", "recommender", "seen"],
+    requests = pd.DataFrame(asked, columns=["request_id", "position", "asked_ms"])
+    answered = (
+        (answer.request_id, at_ms, answer.recommender, answer.state_freshness)
+        for at_ms, answer in read_events(settings, topics.recommendations.name, Recommendation)
     )
+    answers = pd.DataFrame(answered, columns=["request_id", "answered_ms", "recommender", "seen"])
     return match_answers(requests, answers)
 
 

@@ -21,19 +21,16 @@ def sessions_of(listens: pd.DataFrame, cut_off: CutOff = "keep") -> pd.DataFrame
     Dropping it would bias the comparison: long sessions are cut off by the end of the data more often, and a
     recommender that loses answers would be judged without them. Botify's notebook does `drop`.
     """
-    sessions = (
-        listens.groupby(["user", "session_id"], observed=True, sort=False)
-        .agg(
-            started_ms=("timestamp_ms", "min"),
-            ended_ms=("timestamp_ms", "max"),
-            tracks=("fraction", "size"),
-            time=("fraction", "sum"),
-            ended=("ended_session", "max"),
-            requests=("latency_ms", "count"),
-            latency_ms=("latency_ms", "sum"),
-        )
-        .reset_index()
-    )
+    by_session = listens.groupby(["user", "session_id"], observed=True, sort=False)
+    sessions = by_session.agg(
+        started_ms=("timestamp_ms", "min"),
+        ended_ms=("timestamp_ms", "max"),
+        tracks=("fraction", "size"),
+        time=("fraction", "sum"),
+        ended=("ended_session", "max"),
+        requests=("latency_ms", "count"),
+        latency_ms=("latency_ms", "sum"),
+    ).reset_index()
     return sessions if cut_off == "keep" else sessions[sessions["ended"]].reset_index(drop=True)
 
 

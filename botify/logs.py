@@ -94,14 +94,9 @@ class Log:
     def events(self) -> pd.DataFrame:
         """The events in order of time: user, item, value (0 to 1), session, and time if the log has it."""
         events = self._columns.events
-        frame = pd.DataFrame(
-            {
-                "user": pd.Series(self._users, dtype="str").take(events.users).array,
-                "item": pd.Series(self.items.index, dtype="str").take(events.items).array,
-                "value": events.fractions,
-                "session": events.sessions,
-            }
-        )
+        users = pd.Series(self._users, dtype="str").take(events.users).array
+        items = pd.Series(self.items.index, dtype="str").take(events.items).array
+        frame = pd.DataFrame({"user": users, "item": items, "value": events.fractions, "session": events.sessions})
         if self._columns.has_time:
             frame["time"] = pd.to_datetime(events.times_ms, unit="ms", utc=True)
         return frame

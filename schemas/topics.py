@@ -225,20 +225,10 @@ def _check_partitions(definitions: Iterable[TopicDefinition], counts: Mapping[st
 
 def _make(admin: AdminClient, missing: Iterable[TopicDefinition], settings: Settings) -> list[str]:
     """Create topics, and return the names of those that no other process has created meanwhile."""
-    asked = admin.create_topics(
-        [
-            NewTopic(
-                d.name,
-                num_partitions=d.partitions or settings.partitions,
-                replication_factor=settings.replication_factor,
-                config=dict(d.config),
-            )
-            for d in missing
-        ],
-        operation_timeout=TIMEOUT_S,
-    )
+    replicas = settings.replication_factor
+    topics = [NewTopic(d.name, d.partitions or settings.partitions, replicas, config=dict(d.config)) for d in missing]
     made = []
-    for name, future in asked.items():
+    for name, future in admin.create_topics(topics, operation_timeout=TIMEOUT_S).items():
         try:
             future.result(TIMEOUT_S)
             made.append(name)

@@ -44,15 +44,9 @@ def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
         & (before["position"] + 1 == ordered["position"])
     )
     decided = ordered[follows & ordered["propensity"].notna()]
-    return pd.DataFrame(
-        {
-            **{name: decided[name] for name in ("user", "session_id", "position", "timestamp_ms")},
-            "previous": before["track"][decided.index].astype(np.int64),
-            "track": decided["track"],
-            "reward": decided["fraction"],
-            "propensity": decided["propensity"],
-        }
-    ).reset_index(drop=True)
+    decided = decided.assign(previous=before["track"][decided.index].astype(np.int64), reward=decided["fraction"])
+    names = ["user", "session_id", "position", "timestamp_ms", "previous", "track", "reward", "propensity"]
+    return decided[names].reset_index(drop=True)
 
 
 def probability(lists: Lists, tracks: ArrayLike, otherwise: float) -> Floats:

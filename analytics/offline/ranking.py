@@ -158,13 +158,10 @@ def diversity_of(recommended: ArrayLike, heard: NDArray[np.float64], popularity:
     [1.0, 0.0, 1.08, 3.0]
     """
     tracks = len(popularity)
+    of_catalogue = {"coverage": coverage(recommended, tracks), "Gini": gini(recommended, tracks)}
+    bits, bias = novelty(recommended, popularity), popularity_bias(recommended, heard, popularity)
     return pd.Series(
-        {
-            "coverage": coverage(recommended, tracks),
-            "Gini": gini(recommended, tracks),
-            "novelty, bits": float(np.nanmean(novelty(recommended, popularity))),
-            "popularity bias": float(np.nanmean(popularity_bias(recommended, heard, popularity))),
-        }
+        {**of_catalogue, "novelty, bits": float(np.nanmean(bits)), "popularity bias": float(np.nanmean(bias))}
     )
 
 

@@ -90,16 +90,8 @@ def join_slates(slates: pd.DataFrame, listens: pd.DataFrame) -> Slates:
     propensities[rows, places] = np.concatenate([*slates["propensities"], []])
     users, times = slates["user"].to_numpy(np.int64), slates["timestamp_ms"].to_numpy(np.int64)
     by = ["user", "track", "propensity"]
-    shown = pd.DataFrame(
-        {
-            "user": users[rows],
-            "track": tracks[rows, places],
-            "propensity": propensities[rows, places],
-            "timestamp_ms": times[rows],
-            "row": rows,
-            "place": places,
-        }
-    )
+    known = {"user": users[rows], "track": tracks[rows, places], "propensity": propensities[rows, places]}
+    shown = pd.DataFrame({**known, "timestamp_ms": times[rows], "row": rows, "place": places})
     heard = listens.loc[listens["propensity"].notna(), [*by, "timestamp_ms", "fraction"]]
     heard, shown = (listed.sort_values("timestamp_ms", kind="stable") for listed in (heard, shown))
     found = pd.merge_asof(heard, shown, on="timestamp_ms", by=by, tolerance=SHOWN_MS)

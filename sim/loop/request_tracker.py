@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -68,18 +68,8 @@ class RequestTracker:
         """Return the event of each finished listen, and a request for each session that continues."""
         deadline_ms = self._deadline_ms()
         listens, requests = [], []
-        rows = zip(
-            heard.slots.tolist(),
-            heard.users.tolist(),
-            heard.ordinals.tolist(),
-            heard.positions.tolist(),
-            heard.tracks.tolist(),
-            heard.fractions.tolist(),
-            heard.time_ms.tolist(),
-            heard.ended.tolist(),
-            self._latency_ms[heard.slots].tolist(),
-            strict=True,
-        )
+        columns = (getattr(heard, column.name) for column in fields(heard))  # as `FinishedListens` has them
+        rows = zip(*(column.tolist() for column in (*columns, self._latency_ms[heard.slots])), strict=True)
         for slot, user, ordinal, position, track, fraction, time_ms, ended, latency_ms in rows:
             if position == 0:
                 self._session_ids[slot] = f"{self._run_id}-{user}-{ordinal}"
@@ -89,14 +79,8 @@ class RequestTracker:
             if attribution is None:
                 led: tuple[Any, ...] = (None, {}, None, None, None, None)
             else:
-                led = (
-                    attribution.recommender,
-                    attribution.treatments,
-                    attribution.propensity,
-                    latency_ms,
-                    attribution.policy,
-                    attribution.candidates,
-                )
+                why = attribution.recommender, attribution.treatments, attribution.propensity
+                led = *why, latency_ms, attribution.policy, attribution.candidates
             listens.append(Listen(id_, user, track, fraction, time_ms, session_id, position, ended, *led))
             if not ended:
                 asked = id_, user, session_id, position, track, fraction, time_ms, deadline_ms, None
