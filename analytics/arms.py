@@ -1,7 +1,5 @@
 """Names of treatments and metrics in reports, and verdicts in words."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """The users of an experiment: their treatments, metrics and segments, and whether an effect lasts."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -105,13 +103,13 @@ Segmentation = Literal["returning", "genre"]
 FEWEST = 100  # listeners of a segment that is shown
 
 
-def returning(users: pd.DataFrame, before: pd.DataFrame) -> pd.Series[str]:
+def returning(users: pd.DataFrame, before: pd.DataFrame) -> "pd.Series[str]":
     """Return for each user whether they had sessions before they took part: `returning` or `new`."""
     known = users.index.isin(before.index)
     return pd.Series(known, index=users.index).map({True: "returning", False: "new"})
 
 
-def favourite_genres(listens: pd.DataFrame, genre_of: Mapping[int, str | None]) -> pd.Series[str]:
+def favourite_genres(listens: pd.DataFrame, genre_of: Mapping[int, str | None]) -> "pd.Series[str]":
     """Return each user's genre: the most frequent one of the tracks that they chose themselves.
 
     Examples
@@ -125,7 +123,7 @@ def favourite_genres(listens: pd.DataFrame, genre_of: Mapping[int, str | None]) 
     return genres.groupby(chosen["user"].loc[genres.index]).agg(lambda names: names.mode().iloc[0])
 
 
-def by_segment(users: pd.DataFrame, segment_of: pd.Series[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+def by_segment(users: pd.DataFrame, segment_of: "pd.Series[str]") -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the segments with at least `FEWEST` users, the largest first; each is a chance of a false finding."""
     segments = segment_of.reindex(users.index)
     for name, count in segments.value_counts().items():

@@ -5,8 +5,6 @@ Grey is the control or the background, blue the most important series, green is 
 can distinguish the palette (after Okabe and Ito, "Color universal design", 2008).
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable, Sequence

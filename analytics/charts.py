@@ -1,7 +1,5 @@
 """Charts: lines, distributions, points, intervals and heat maps."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
@@ -205,7 +203,7 @@ def heat_map(table: pd.DataFrame, title: str, subtitle: str, x: str, y: str, val
 
 
 @styled
-def map_of_groups(places: ArrayLike, groups: pd.Series[str], title: str, subtitle: str, named: int = 6) -> Figure:
+def map_of_groups(places: ArrayLike, groups: "pd.Series[str]", title: str, subtitle: str, named: int = 6) -> Figure:
     """Draw points, shape (n, 2), as a map without axes; the `named` largest groups have a colour and a name.
 
     Examples

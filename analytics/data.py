@@ -1,7 +1,5 @@
 """Listens as a data frame: one row a listen, one column a field of `botify.schemas.events.Listen`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache

@@ -17,8 +17,6 @@ Beyond the rule, a success metric that is worse, or a guardrail whose loss excee
 the experiment at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

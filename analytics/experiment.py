@@ -1,7 +1,5 @@
 """From listens to Botify's table: which treatment kept listeners longer, and how certain that is."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The folder of an export: events as columns, Parquet files by day, and the manifest that names them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Exported listens in DuckDB or Spark, which aggregate them to sessions with little memory."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A running experiment: CUPED, interactions with another experiment, and intervals under repeated looks."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -17,7 +15,7 @@ class AdjustedUsers(NamedTuple):
     """Users with adjusted metrics."""
 
     users: pd.DataFrame  # for `botify.analytics.experiment.effects_of`
-    variance_reduction: pd.Series[float]  # share of the variance that is removed, by metric
+    variance_reduction: "pd.Series[float]"  # share of the variance that is removed, by metric
 
 
 def adjust(users: pd.DataFrame, before: pd.DataFrame) -> AdjustedUsers:

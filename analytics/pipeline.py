@@ -1,7 +1,5 @@
 """Health of the pipeline from Kafka: requests with their answers, latency, and lag of the consumer groups."""
 
-from __future__ import annotations
-
 import pandas as pd
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -68,7 +66,7 @@ def latency_over_time(answers: pd.DataFrame, step: str = "1s") -> pd.DataFrame:
     return pd.DataFrame({f"p{percent}": latency.quantile(percent / 100) for percent in PERCENTILES})
 
 
-def answered_per_s(answers: pd.DataFrame, step: str = "1s") -> pd.Series[float]:
+def answered_per_s(answers: pd.DataFrame, step: str = "1s") -> "pd.Series[float]":
     """Return recommendations a second by steps of wall time."""
     counts = answers.dropna(subset="answered_at").set_index("answered_at").resample(step).size()
     return (counts / pd.Timedelta(step).total_seconds()).rename("answered_per_s")

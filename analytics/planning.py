@@ -1,7 +1,5 @@
 """Planning: how many listeners, and how many days, an experiment needs, from what listeners did before."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 The stream processor (`streams/folds/popularity.py`) keeps the same sum at the last moment only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,7 +56,7 @@ def rising(fast: pd.DataFrame, slow: pd.DataFrame, fast_ms: float, slow_ms: floa
     return (fast - expected) / (expected.clip(lower=1.0) / 2) ** 0.5
 
 
-def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Series[float]:
+def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> "pd.Series[float]":
     """Return for each moment the share of the wanted tracks among the best scores; NaN without wanted tracks.
 
     Examples
@@ -102,7 +100,7 @@ def among_best(scores: pd.DataFrame, count: int) -> pd.DataFrame:
     return pd.DataFrame(among, index=scores.index, columns=scores.columns)
 
 
-def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -> pd.Series[float]:
+def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -> "pd.Series[float]":
     """Return for each moment the share of the choices until the next moment that are among its most popular tracks.
 
     The last moment is left out; NaN if nothing was chosen.

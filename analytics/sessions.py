@@ -1,7 +1,5 @@
 """Sessions of listens: their metrics, retention and curves."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

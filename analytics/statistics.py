@@ -4,8 +4,6 @@ Ratios and quantiles become means: a smooth statistic is, but for small terms, a
 as a column, every comparison of means in this package (Welch, Holm, confidence sequences) holds for them too.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Both run in turn on the same machine, with the same packages, each from its own 
 every second round the other commit is first. The other one is a git worktree in a temporary folder, removed at the end.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

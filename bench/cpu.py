@@ -1,7 +1,5 @@
 """CPU time of each process an event, which other work on a machine changes less than rates: `cpu_us` of figures."""
 
-from __future__ import annotations
-
 import os
 import resource
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Learn from and serve a catalogue of a million tracks: memory of all programs, latency of an answer, and a restart."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack

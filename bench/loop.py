@@ -1,7 +1,5 @@
 """Botify's programs as child processes, and the closed loop of listeners through them."""
 
-from __future__ import annotations
-
 import sys
 import threading
 import time

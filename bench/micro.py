@@ -1,7 +1,5 @@
 """Parts of the pipeline on one core, without servers: codec, listener models, retrieval."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable

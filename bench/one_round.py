@@ -3,8 +3,6 @@
 `bench/against.py` runs this file for both commits, so it imports benchmarks of the other commit and nothing else.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

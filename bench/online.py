@@ -5,8 +5,6 @@ are compared: each listener's first one, then the second ones, and so on. In the
 last sessions would be those of listeners who listen long.
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ It has every advantage: no duplicate window is persisted with a checkpoint, noth
 events go to Redis together. The rest is Faust's own cost for an event.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator

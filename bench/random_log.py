@@ -1,7 +1,5 @@
 """A log of random recommendations, and the lists that are learned from it before a recommender serves."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -35,12 +33,12 @@ class RandomLog(NamedTuple):
     time_ms: Ints
 
     @classmethod
-    def of(cls, world: World, sessions: int, seed: int) -> RandomLog:
+    def of(cls, world: World, sessions: int, seed: int) -> "RandomLog":
         options = RunOptions(sessions=sessions, seed=seed, start_ms=0)
         heard = play_listens(world, DummyAgent(world.catalogue, seed), options)
         return cls(*(getattr(heard, name) for name in cls._fields))
 
-    def liked(self) -> RandomLog:
+    def liked(self) -> "RandomLog":
         """Return the liked listens; their fractions are what was heard more than the listener's average."""
         average = np.bincount(self.users, self.fractions) / np.maximum(np.bincount(self.users), 1)
         more = self.fractions - average[self.users]

@@ -1,7 +1,5 @@
 """Tables of recommenders on the same sessions; and of one through a sudden drift, still learning or stopped."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@
 CPU time and bytes to Kafka and Redis; and a user and a track give bytes in Redis, and of a track in each process.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -176,7 +174,7 @@ class Used(NamedTuple):
     kafka_bytes: float
     redis_bytes: float
 
-    def without(self, other: Used) -> Used:
+    def without(self, other: "Used") -> "Used":
         """Return what it took in addition to another event."""
         roles = {role: us - other.cpu_us.get(role, 0.0) for role, us in self.cpu_us.items() if role != ALL}
         kafka_bytes, redis_bytes = self.kafka_bytes - other.kafka_bytes, self.redis_bytes - other.redis_bytes

@@ -1,7 +1,5 @@
 """Runs of recommenders and yardsticks on the same sessions; several at the same time, in processes of their own."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +44,7 @@ class Measured:
     coverage: float
     repeats: float
 
-    def after(self, sessions: int) -> Measured:
+    def after(self, sessions: int) -> "Measured":
         """Return the run without its first sessions; coverage, repeats and cost remain those of the whole run."""
         left = {name: getattr(self, name)[sessions:] for name in ("users", "times", "tracks", "ended_ms")}
         return replace(self, **left)

@@ -9,8 +9,6 @@ peaks, restarts and machines that are gone. What one machine cannot show is left
 what Kafka's followers cost in CPU time.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Workers on a backlog of listens, and a replay and a verification of it."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -8,8 +8,6 @@ given in logs too: ``closed = log(time / control) / log(oracle / control)`` is t
 the oracle.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -128,7 +126,7 @@ class Gap(NamedTuple):
     closed: Mean
 
     @classmethod
-    def of(cls, effect_percent: Mean, control: float, oracle: float) -> Gap:
+    def of(cls, effect_percent: Mean, control: float, oracle: float) -> "Gap":
         """Compute the gap of a recommender from its effect on the control's time.
 
         Examples

@@ -1,7 +1,5 @@
 """Logs of one's own, and recommenders judged on them: `botify.load` and `Log.evaluate`."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Recommenders played to simulated listeners, and a service that runs: `botify.simulate` and `botify.connect`."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from copy import deepcopy

@@ -3,8 +3,6 @@
 Messages are printed as they are, so they name the thing, the value and the remedy.
 """
 
-from __future__ import annotations
-
 
 class BotifyError(Exception):
     """Base of all errors raised on purpose; the command line prints it and exits with status 1."""

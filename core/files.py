@@ -1,7 +1,5 @@
 """Files: written so that they survive a power cut, and bytes that lie in a file without a name instead of in memory."""
 
-from __future__ import annotations
-
 import fcntl
 import mmap
 import os

@@ -1,7 +1,5 @@
 """What an experiment is judged by: Botify's metrics, their directions, and the goals that a declaration gives them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType

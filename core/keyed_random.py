@@ -7,8 +7,6 @@ The mixing function is SplitMix64's finaliser (Steele, Lea and Flood, "Fast spli
 generators", OOPSLA 2014), which passes BigCrush when fed a counter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import mmh3

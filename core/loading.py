@@ -1,7 +1,5 @@
 """Load a class of the user's own, named `module:Class`."""
 
-from __future__ import annotations
-
 import inspect
 import pkgutil
 import sys

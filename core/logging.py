@@ -3,8 +3,6 @@
 Fields of an event are passed as `extra`, so they can be searched for: `log.info("claimed", extra={"partition": 3})`.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterable

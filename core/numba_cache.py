@@ -5,8 +5,6 @@ folder of its own. numba also uses a cache only where it can write, so one that 
 copied. A cache is for one type of processor: on another one the code is compiled when the process starts.
 """
 
-from __future__ import annotations
-
 import atexit
 import ctypes
 import mmap

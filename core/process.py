@@ -1,7 +1,5 @@
 """Concerns of a whole process: signals, the garbage collector, background tasks, and the Java that it starts."""
 
-from __future__ import annotations
-
 import asyncio
 import ctypes
 import faulthandler

@@ -4,8 +4,6 @@ pydantic validates, and the error names the variable. pydantic-settings would ad
 process, pydantic alone adds 50 to 75, and it reads from any mapping, not only from the process's own environment.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Histograms, health probes, and the server of /metrics, /healthz and /readyz."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import threading

@@ -4,8 +4,6 @@ The interpreter runs one thread at a time, and they share a processor. So the wo
 only afterwards: a request waits for a few milliseconds of work, never for all of it.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time

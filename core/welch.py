@@ -1,7 +1,5 @@
 """Means with their intervals: Student's for one sample, Welch's for two, clustered for values that come in groups."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -31,7 +29,7 @@ class Sample(NamedTuple):
     variance: float
 
     @classmethod
-    def of(cls, values: ArrayLike) -> Sample:
+    def of(cls, values: ArrayLike) -> "Sample":
         """Summarise values, without NaN."""
         array = np.asarray(values, dtype=np.float64)
         array = array[~np.isnan(array)]
@@ -63,7 +61,7 @@ class Difference(NamedTuple):
         """Return the difference and its interval by name."""
         return {"effect": self.estimate, "lower": self.lower, "upper": self.upper}
 
-    def in_percent_of(self, mean: float) -> Difference:
+    def in_percent_of(self, mean: float) -> "Difference":
         """Return the difference in % of a mean that is taken as known; NaN where the mean is zero.
 
         Examples

@@ -1,7 +1,5 @@
 """The pipeline as an agent of the simulator: the worker's folds, the learner and a recommender, on state in memory."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from operator import attrgetter

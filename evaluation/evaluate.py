@@ -1,7 +1,5 @@
 """Recommenders over replays: the same replays for each, each recommender in a process of its own."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import os

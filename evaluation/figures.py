@@ -1,7 +1,5 @@
 """Figures of a recommender over its replays, and how sure they are: users are what is independent, not events."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -44,7 +42,7 @@ class UserSums:
     sums: dict[str, Floats]
 
     @classmethod
-    def of(cls, outcomes: Sequence[Outcome], users: int) -> UserSums:
+    def of(cls, outcomes: Sequence[Outcome], users: int) -> "UserSums":
         """Add up the reported targets."""
         counts = np.zeros(users)
         sums = {metric: np.zeros(users) for metric in METRICS}

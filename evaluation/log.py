@@ -6,8 +6,6 @@ of the users of the Last.fm sequences). Events of one user in one second have no
 drawn by the seed, and `botify.evaluation.protocols` predicts all of them before any is learned.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +46,7 @@ class Events(NamedTuple):
         """Return which fractions are at least a threshold, shape (n,); they have single precision, it has double."""
         return np.asarray(self.fractions >= threshold - 1e-6)
 
-    def rows(self, chosen: slice | Ints | Bools) -> Events:
+    def rows(self, chosen: slice | Ints | Bools) -> "Events":
         """Return some of the events."""
         return Events._make([column[chosen] for column in self])
 

@@ -11,8 +11,6 @@ The sample is inside the wheel `obp`, which is read as the archive it is: `pip d
 `python -m botify.evaluation.open_bandit obp-0.4.1-py3-none-any.whl`.
 """
 
-from __future__ import annotations
-
 import sys
 import zipfile
 from collections.abc import Iterator

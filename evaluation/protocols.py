@@ -12,8 +12,6 @@ All of them come to one `Plan`, so that every recommender is run by one loop (`b
 the events before the moment. So a setting that is chosen there has not seen what is reported.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple

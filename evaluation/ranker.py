@@ -1,7 +1,5 @@
 """The interface of what is evaluated, and what it is built from."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

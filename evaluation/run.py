@@ -1,7 +1,5 @@
 """One recommender run through one plan, and the result for each target."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The results for a terminal, as JSON and as pictures."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Columns of texts to columns of events: what can be an event, and why the rest cannot."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ Each step writes files next to the dataset and then a mark. An import that was k
 mark; every step is a function of its input alone, so the dataset has the same bytes.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Mapping

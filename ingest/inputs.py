@@ -1,7 +1,5 @@
 """The files of a source, wherever they lie: a file, a folder, an archive, or a place inside an archive."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import lzma

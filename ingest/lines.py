@@ -4,8 +4,6 @@ A row is one line, so that its number is the line's in the file and a damaged ro
 quotes is not read: both lines are rejected.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """What a dataset is made of: its files, its columns, the values that they hold, and its card."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields

@@ -1,7 +1,5 @@
 """Publish a dataset: its catalogue and its events as listens, each once, however often the publisher is killed."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable
@@ -109,9 +107,9 @@ def _publish_window(
     publisher: RecordPublisher,
     codec: Codec,
     topic: str,
-    listens: DatasetListens,
+    listens: "DatasetListens",
     row: int,
-    clock: Clock,
+    clock: "Clock",
     stopping: StopRequested,
 ) -> int:
     """Publish some listens, and return the first that is not published once all before are acknowledged."""

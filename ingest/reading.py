@@ -1,7 +1,5 @@
 """Datasets on disk, as evaluation and publishing read them."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import cached_property

@@ -5,8 +5,6 @@ one of them, now and then to any of its items. Some events share their user's se
 once.
 """
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

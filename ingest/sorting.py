@@ -1,7 +1,5 @@
 """From staged rows to a dataset's files: ids, order, sessions, figures. DuckDB sorts on the disk what needs room."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +36,7 @@ Progress = Callable[[int, int], None]  # told how many events are done, and of h
 class Figures(NamedTuple):
     """What the card says of the events."""
 
-    tally: Tally
+    tally: "Tally"
     pairs: int  # different pairs of a user and an item
     items: int  # items that have an event
 

@@ -1,7 +1,5 @@
 """The catalogue: followed on its topic, read once, and the tracks sent that the topic lacks."""
 
-from __future__ import annotations
-
 import fcntl
 import logging
 import mmap

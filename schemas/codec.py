@@ -7,8 +7,6 @@ The files are append-only. A new version is a new file `avro/<event>-<version>.a
 and every newer reader must be able to read it (Confluent's BACKWARD_TRANSITIVE): a new field needs a default.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

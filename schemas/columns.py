@@ -9,8 +9,6 @@ looked at once, and each field becomes a list of bytes, which are joined to reco
 value that is not plainly of its type are left to fastavro: a number of numpy's, an array or a record that is not null.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from collections.abc import Callable, Sequence
@@ -50,7 +48,7 @@ class Cursors:
         some.at, some.end, some.good = self.at[rows], self.end[rows], self.good[rows]
         return some
 
-    def put(self, rows: NDArray[np.intp], some: Cursors) -> None:
+    def put(self, rows: NDArray[np.intp], some: "Cursors") -> None:
         """Continue where the cursors of some records have stopped."""
         self.at, self.good = self.at.copy(), self.good.copy()
         self.at[rows], self.good[rows] = some.at, some.good

@@ -1,7 +1,5 @@
 """Dead letters: rejected records with headers that name origin and reason; and the table of all of them."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress

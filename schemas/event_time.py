@@ -4,8 +4,6 @@ A listen's time comes from its producer. Popularity decays by it and sessions cl
 both. `EventTime` bounds how far a listen may lead; docs/adr/0007-event-time-is-bounded.md gives the reasons.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial

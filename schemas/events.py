@@ -4,8 +4,6 @@ They are `NamedTuple`s because the worker makes fifty thousand a second, and a t
 object.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypedDict
 

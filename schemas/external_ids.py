@@ -8,8 +8,6 @@ digits are a number and other text is an external id; in quotes, as in JSON, dig
 number; with a dataset, always an external id.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path

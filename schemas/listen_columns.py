@@ -1,7 +1,5 @@
 """Listens as columns: accepted or rejected like `decode_and_validate` does it, without an object a listen."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self

@@ -4,8 +4,6 @@ Only what is plainly a good listen of the newest schema is read here: text is AS
 maps have one block. The compiled code is cached, see `botify.core.numba_cache`.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

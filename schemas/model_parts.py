@@ -12,8 +12,6 @@ Earlier versions sent increments in between: parts of a step above 0 have what t
 They are still read.
 """
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 import struct

@@ -6,8 +6,6 @@ Compaction keeps the last snapshot of each name, and readers use the last one to
 agrees with all others.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ It takes three requests. Confluent's `SchemaRegistryClient` would bring ten pack
 and cryptography.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -55,7 +53,7 @@ def _registered(url: str, address: str, subjects: tuple[tuple[str, str], ...]) -
         ) from error
 
 
-def _id_of(client: httpx.Client, address: str, subject: str, schema: CommittedSchema) -> int:
+def _id_of(client: "httpx.Client", address: str, subject: str, schema: CommittedSchema) -> int:
     wanted = {"schema": schema.text, "schemaType": "AVRO"}
     answer = client.post(f"/subjects/{subject}", json=wanted)
     if answer.status_code == _NOT_FOUND:

@@ -1,7 +1,5 @@
 """The topics: names, events, configuration, creation; and the names of consumer groups."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +54,7 @@ class Topics:
     dead_letters: TopicDefinition
 
     @classmethod
-    def of(cls, settings: Settings) -> Topics:
+    def of(cls, settings: Settings) -> "Topics":
         """Return the definitions under the settings' prefix."""
 
         def topic(

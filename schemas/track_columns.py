@@ -6,8 +6,6 @@ used. Artists and genres are numbers next to it, for those who need them of all 
 catalogue says of a track, as numbers that are equal where the words are, in any process.
 """
 
-from __future__ import annotations
-
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -141,7 +139,7 @@ class TrackColumns:
         """Return the names of genres by number."""
         return _names(self.genre_names, self.genre_ends)
 
-    def merged(self, tracks: Sequence[Track], records: Sequence[bytes]) -> TrackColumns:
+    def merged(self, tracks: Sequence[Track], records: Sequence[bytes]) -> "TrackColumns":
         """Return columns with more tracks, each given once; those that are there already get their new record."""
         added = np.array([track.track for track in tracks], dtype=np.int64)
         kept = np.ones(len(self), dtype=np.bool_)

@@ -1,7 +1,5 @@
 """The tracks of the catalogue as a mapping whose values are made when they are asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Container, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from typing import NamedTuple
 
@@ -89,7 +87,7 @@ class TrackTable(Mapping[int, Track]):
         """Use equal columns that lie in another file."""
         self._parts = self._parts._replace(columns=columns)
 
-    def copy(self) -> TrackTable:
+    def copy(self) -> "TrackTable":
         """Return a point-in-time copy, which shares the columns."""
         made, (columns, recent, external, added, deleted) = TrackTable(self._codec), self._parts
         names = {name: list(ids) for name, ids in external.items()}

@@ -7,8 +7,6 @@ of a listener are learned by one. Each shard trains models of its own; what serv
 are published under names of their own, such as `fism@0of2`. A lone shard has the plain name.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -94,7 +92,7 @@ def training_batches_of(
 
 
 def training_batches_of_columns(
-    source_topic_id: str, source_partition: int, first_offset: int, next_offset: int, listens: ListenColumns
+    source_topic_id: str, source_partition: int, first_offset: int, next_offset: int, listens: "ListenColumns"
 ) -> list[TrainingBatch]:
     """Return the batches of a stretch whose listens are columns; see `training_batches_of`."""
     begins = range(0, len(listens) or 1, BATCH_LISTENS)

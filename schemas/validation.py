@@ -1,7 +1,5 @@
 """Decode and validate records where they enter; inside, events are trusted."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat

@@ -1,7 +1,5 @@
 """Agents: what recommends tracks to the listeners of a simulation, without Kafka."""
 
-from __future__ import annotations
-
 import http.client
 import itertools
 import json

@@ -1,7 +1,5 @@
 """The options of a run, and the schedule and the pace that follow from them."""
 
-from __future__ import annotations
-
 import math
 import time
 from abc import ABC, abstractmethod

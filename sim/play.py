@@ -1,7 +1,5 @@
 """A run without Kafka: an agent recommends in the same process. `Progress` counts what a run has done."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields

@@ -1,7 +1,5 @@
 """The sessions of a world, side by side in columns, each at its own event time."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -36,7 +34,7 @@ class FinishedListens:
     def __len__(self) -> int:
         return len(self.slots)
 
-    def where(self, chosen: NDArray[np.bool_ | np.integer]) -> FinishedListens:
+    def where(self, chosen: NDArray[np.bool_ | np.integer]) -> "FinishedListens":
         """Return the rows selected by a mask or by indices."""
         return FinishedListens(*(getattr(self, column.name)[chosen] for column in fields(self)))
 

@@ -1,7 +1,5 @@
 """Solutions of the exercises in notebooks 09 and 10."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 

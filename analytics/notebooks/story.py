@@ -4,8 +4,6 @@ A few days of random tracks for all listeners, then an experiment with the same 
 then some seconds at an even pace, for latencies.
 """
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path

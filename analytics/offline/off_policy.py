@@ -8,8 +8,6 @@ The target policies here draw uniformly from a list (popular tracks, an artist's
 own), which gives their probability of any track.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from enum import StrEnum

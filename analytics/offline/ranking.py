@@ -1,7 +1,5 @@
 """Recommended lists against later listens: accuracy for each user, and diversity over the catalogue."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -149,7 +147,7 @@ def gini(recommended: ArrayLike, tracks: int) -> float:
     return float(((2 * ranks - tracks - 1) * counts).sum() / (tracks * counts.sum()))
 
 
-def diversity_of(recommended: ArrayLike, heard: NDArray[np.float64], popularity: Popularity) -> pd.Series[float]:
+def diversity_of(recommended: ArrayLike, heard: NDArray[np.float64], popularity: Popularity) -> "pd.Series[float]":
     """Return coverage, Gini, and the mean novelty and popularity bias over users.
 
     Examples

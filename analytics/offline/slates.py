@@ -13,8 +13,6 @@ The pseudo-inverse (Swaminathan et al., NeurIPS 2017) and independent IPS (Li et
 of a track at a place whatever is before it. It is not logged, and cannot be had from what is, so they are not here.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The data of a report, read from the topics or from an export."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

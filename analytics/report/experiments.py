@@ -1,7 +1,5 @@
 """Sections of experiments: each one's effects, and whether experiments on the same listeners interact."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations

@@ -1,7 +1,5 @@
 """The parts of a report, and their page: one self-contained file without scripts and external resources."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -74,7 +72,7 @@ class Picture:
     block: ClassVar[str] = "picture"
 
     @classmethod
-    def of(cls, figure: Figure, name: str, description: str) -> Picture:
+    def of(cls, figure: Figure, name: str, description: str) -> "Picture":
         """Draw a figure, and take its titles and names out of it; the name is unique on the page."""
         axes = figure.axes[0]
         title, subtitle = figure.get_suptitle(), axes.get_title(loc="left")

@@ -1,7 +1,5 @@
 """Sections of listening and of the pipeline, and the report with all sections."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

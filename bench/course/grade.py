@@ -10,8 +10,6 @@ anokhin/recsys-course-spring-2026: means per listener, effects and their 95 % We
 control's mean, and whether the interval excludes zero. The names of experiment and treatments are the course's, too.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What the course and its participants published, compared with what a world gives."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,7 +93,7 @@ class Means(NamedTuple):
     time: float
     tracks: float
 
-    def over(self, other: Means) -> float:
+    def over(self, other: "Means") -> float:
         return 100 * (self.time / other.time - 1)
 
 

@@ -4,8 +4,6 @@ They are agents of the simulator without Kafka. They see what a recommender sees
 the hidden scene.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse

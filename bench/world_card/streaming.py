@@ -1,7 +1,5 @@
 """Skips of listeners of the model `streaming` and those in Spotify's sample, by position, hour and context."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Each call as a request and how its answer is read, for both clients."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

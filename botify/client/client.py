@@ -4,8 +4,6 @@ A call is tried again, at most three times, while the service cannot serve (429,
 ids, so a retry counts once. `botify.client.calls` has the parameters of each call.
 """
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import inspect
@@ -41,15 +39,15 @@ def _as(make: Callable[..., Any], method: F) -> F:
     return method
 
 
-def _blocking(make: Callable[P, Call[T]]) -> Callable[Concatenate[Botify, P], T]:
-    def method(self: Botify, /, *args: P.args, **kwargs: P.kwargs) -> T:
+def _blocking(make: Callable[P, Call[T]]) -> "Callable[Concatenate[Botify, P], T]":
+    def method(self: "Botify", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._do(make(*args, **kwargs))
 
     return _as(make, method)
 
 
-def _awaited(make: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncBotify, P], Coroutine[Any, Any, T]]:
-    async def method(self: AsyncBotify, /, *args: P.args, **kwargs: P.kwargs) -> T:
+def _awaited(make: Callable[P, Call[T]]) -> "Callable[Concatenate[AsyncBotify, P], Coroutine[Any, Any, T]]":
+    async def method(self: "AsyncBotify", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._do(make(*args, **kwargs))
 
     return _as(make, method)

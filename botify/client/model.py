@@ -1,7 +1,5 @@
 """What is sent and received, as frozen data classes, and what a call may raise."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +76,7 @@ class Reason:
     policy: str
     score: float
     text: str
-    because: Item | None = None
+    because: "Item | None" = None
     features: Mapping[str, bool] = field(default_factory=dict)
     model_versions: Mapping[str, int] = field(default_factory=dict)
 

@@ -1,7 +1,5 @@
 """Requests to brokers: whether they answer, topics, offsets of topics and groups, and positions in words."""
 
-from __future__ import annotations
-
 import re
 import socket
 import time

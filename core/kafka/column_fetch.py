@@ -6,8 +6,6 @@ batches are of an earlier version, records are objects.
 `tests/unit/streams/worker/test_faust_contract.py` holds this to aiokafka 0.14.0.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any

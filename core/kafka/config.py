@@ -1,7 +1,5 @@
 """Configuration of all Kafka clients, and the partition of a user."""
 
-from __future__ import annotations
-
 import logging
 from functools import lru_cache
 from typing import Any

@@ -5,8 +5,6 @@ null pointer when it is asked again, which end the process when they are read. S
 surrogate. Nothing but this module calls `Message.headers`.
 """
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Iterable
 from operator import methodcaller

@@ -13,8 +13,6 @@ its `max.message.bytes` is less than any record has. So a producer that has not 
 | moved | 0 | |
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Publish records to Kafka topics: the one producer of all packages."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ up to an end and stops, `PartitionLog` does so for one partition in batches, and
 the background.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import threading

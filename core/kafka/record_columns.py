@@ -3,8 +3,6 @@
 Batches are decompressed within a bound: one of a kilobyte may unpack to gigabytes.
 """
 
-from __future__ import annotations
-
 import io
 import sys
 import zlib

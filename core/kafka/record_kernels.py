@@ -4,8 +4,6 @@ https://kafka.apache.org/documentation/#messageformat has the layout. Only plain
 no control batches, no earlier version. The compiled code is cached next to this file, or under `NUMBA_CACHE_DIR`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

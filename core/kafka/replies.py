@@ -7,8 +7,6 @@ filter by their requests' ids, so sharing costs only time. A requester that find
 moves: an idle one leaves a busy partition after a second, whichever it has chosen.
 """
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable, Sequence

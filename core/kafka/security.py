@@ -4,8 +4,6 @@ Kept as librdkafka's properties. Only what both Kafka clients (librdkafka and ai
 it is checked at start: a misspelt name must not lead to a connection in plain text.
 """
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Mapping
 from pathlib import Path

@@ -9,8 +9,6 @@ In the pipeline a listener asks after a listen, and is never offered a track of 
 out all that the user has heard, so longer lists are asked for, and what was heard is taken out of them.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Sequence
 

@@ -4,8 +4,6 @@ A package is imported when a ranker is built, so this module can be read and che
 as everything in a table runs on one core. `Setup.settings` are arguments of the model; others keep their defaults.
 """
 
-from __future__ import annotations
-
 import logging
 import warnings
 from abc import ABC, abstractmethod

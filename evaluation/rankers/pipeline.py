@@ -10,8 +10,6 @@ recommender serves the snapshot of the last multiple of `Setup.refresh` listens:
 lists are those of `botify.evaluation.rankers.botify`.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 import time

@@ -1,7 +1,5 @@
 """Every name that can be evaluated, and how its ranker is made."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The formats by name: what reads each, which rules it follows, and what its publisher asks for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 

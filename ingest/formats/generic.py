@@ -1,7 +1,5 @@
 """Files of anybody's: CSV, Parquet and JSON lines, with `--map` to say which column is what; and sequences."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Published logs: MovieLens, RecBole's files, Last.fm, ListenBrainz, Yandex's Yambda, and Botify's own data log."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any

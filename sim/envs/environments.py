@@ -1,7 +1,5 @@
 """Gymnasium environments: one listener, and many at a time without a loop over them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

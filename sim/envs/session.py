@@ -1,7 +1,5 @@
 """Worlds, spaces and sessions of the environments."""
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Gymnasium environments of slates: a listener chooses one of several tracks, or leaves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Listener models: how listeners open sessions and react to tracks. One protocol, and its implementations by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from botify.core.loading import load_object

@@ -1,7 +1,5 @@
 """The listeners of Botify's course, and those of a streaming service, who skip as in Spotify's published sample."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Listeners who change with time: interests that drift, tracks that trend or shift, artists that tire."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

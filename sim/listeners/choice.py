@@ -5,8 +5,6 @@ a slate of one track: it is played with the probability of its appeal. Further d
 the weight of place k, from 1, is ``k ** -EXAMINATION``, as in Joachims, Swaminathan and Schnabel (WSDM 2017).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The contract of listener models, and the random streams of the simulator."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final, Protocol
 

@@ -1,7 +1,5 @@
 """The closed loop over Kafka: finish listens, publish them, receive recommendations, play them."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """What a run reads from Kafka before and while it plays, and the catalogue that it publishes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """The open requests of a run: listens become events and requests, answers are matched to their slots."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields

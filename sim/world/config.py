@@ -1,7 +1,5 @@
 """The settings of generated worlds: those that have a name, and what a TOML file may override."""
 
-from __future__ import annotations
-
 import math
 import tomllib
 from collections.abc import Mapping
@@ -76,7 +74,7 @@ artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget,
             self._require(name, getattr(self, name) <= self.tracks, f"at most the number of tracks, {self.tracks}")
 
     @classmethod
-    def from_toml(cls, path: Path) -> WorldConfig:
+    def from_toml(cls, path: Path) -> "WorldConfig":
         """Read a TOML file; missing settings are the default world's. Raises `WorldError`, also for unknown ones."""
         try:
             return cls.from_mapping(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -84,7 +82,7 @@ artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget,
             raise WorldError(f"{path}: {error}") from error
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> WorldConfig:
+    def from_mapping(cls, values: Mapping[str, Any]) -> "WorldConfig":
         """Check settings given by name, others being those of the default world; raises WorldError on a bad one."""
         kinds: dict[str, type] = {field.name: type(field.default) for field in fields(cls)}
         checked: dict[str, Any] = {}

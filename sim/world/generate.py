@@ -1,7 +1,5 @@
 """Generate worlds: names, a catalogue with vectors, and listeners."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A world in memory: arrays that were checked when they were read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Read and import worlds in Botify's formats; every value is checked, and an error names file, row and value."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Worlds on disk: one directory per world, named by the hash of its sources, in Botify's own formats."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Fit a world to a log: vectors, popularity, tastes and session lengths; the log's own listens are not kept."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
@@ -52,7 +50,7 @@ class Groups(NamedTuple):
     genre_of: NDArray[np.int32]
 
     @classmethod
-    def of(cls, artists: Sequence[str | None], genres: Sequence[str | None]) -> Groups:
+    def of(cls, artists: Sequence[str | None], genres: Sequence[str | None]) -> "Groups":
         """Return the groups of named artists and genres; a track without an artist has one of its own."""
         number: dict[object, int] = {}
         artist_of = [

@@ -1,7 +1,5 @@
 """What a fit estimates: tracks' vectors (ALS), tastes (a mixture of normals), and how long listeners stay."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

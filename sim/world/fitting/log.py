@@ -1,7 +1,5 @@
 """A log of listens as arrays, what one can say of it, and the synthetic log of a fitted world."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +75,7 @@ class ListeningLog:
         heard.data[:] = 1.0
         return heard
 
-    def of_users(self, chosen: NDArray[np.bool_]) -> ListeningLog:
+    def of_users(self, chosen: NDArray[np.bool_]) -> "ListeningLog":
         """Return the listens of some users, numbered again; `chosen` has a value for each user."""
         rows = np.flatnonzero(chosen[self.users])
         users = np.unique(self.users[rows], return_inverse=True)[1]
