@@ -28,11 +28,10 @@ from botify.evaluation.protocols import Terms
 from botify.evaluation.ranker import Setup
 from botify.evaluation.rankers.registry import check_name
 from botify.evaluation.run import Outcome
+from botify.ingest.dataset import DatasetError, dataset_names, open_dataset
 from botify.ingest.formats import FORMATS
 from botify.ingest.importing import ROLES, Request, import_dataset
 from botify.ingest.inputs import UNREADABLE, Source
-from botify.ingest.model import DatasetError
-from botify.ingest.reading import dataset_names, open_dataset
 from botify.services.experiments.declaration import DEFAULT
 
 BOTIFY = "botify"  # the name of the recommender that everybody gets by default

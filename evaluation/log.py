@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from botify.core.keyed_random import earlier_of_key
 from botify.evaluation import EvaluationError
-from botify.ingest.model import KINDS, SESSION_GAP_MS
-from botify.ingest.reading import open_dataset
+from botify.ingest.dataset import KINDS, SESSION_GAP_MS, open_dataset
 from botify.schemas.events import Track
 from botify.streams.folds.users import HISTORY_LISTENS
 

@@ -17,11 +17,10 @@ from botify.core.cli import Json, print_json, progress
 from botify.core.kafka.admin import require_kafka
 from botify.core.process import stop_requested
 from botify.core.settings import Settings
+from botify.ingest.dataset import EVENTS, KINDS, Card, Dataset, DatasetError, dataset_names, open_dataset
 from botify.ingest.formats import FORMATS
 from botify.ingest.importing import Request, import_dataset, parse_map
-from botify.ingest.model import EVENTS, KINDS, Card, DatasetError
 from botify.ingest.publishing import publish_dataset
-from botify.ingest.reading import Dataset, dataset_names, open_dataset
 from botify.ingest.sample import write_sample
 from botify.schemas.event_time import parse_speed
 from botify.schemas.external_ids import datasets_directory

@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from botify.core.keyed_random import keys_of_texts
-from botify.ingest.lines import Rows
-from botify.ingest.model import (
+from botify.ingest.dataset import (
     DISLIKE,
     EVENT_SCHEMA,
     LIKE,
@@ -23,6 +22,7 @@ from botify.ingest.model import (
     UNDISLIKE,
     UNLIKE,
 )
+from botify.ingest.lines import Rows
 from botify.schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS
 
 MAX_RAW = 500  # characters that are kept of a rejected row

@@ -19,10 +19,22 @@ import pyarrow.parquet as pq
 
 from botify.core.files import held, sync, write_durably
 from botify.ingest.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
+from botify.ingest.dataset import (
+    CARD,
+    FORMAT,
+    ITEMS,
+    KINDS,
+    REJECTED,
+    REJECTED_SCHEMA,
+    Card,
+    Dataset,
+    DatasetError,
+    dataset_directory,
+    open_dataset,
+    write_card,
+)
 from botify.ingest.formats import Format, find_format
 from botify.ingest.inputs import BLOCK_BYTES, UNREADABLE, Source
-from botify.ingest.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, Card, DatasetError, write_card
-from botify.ingest.reading import Dataset, dataset_directory, open_dataset
 from botify.ingest.sorting import Sorter, Tally, content_hash
 from botify.schemas.external_ids import USERS
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from botify.ingest.model import DatasetError
+from botify.ingest.dataset import DatasetError
 
 BLOCK_BYTES = 8 * 1024 * 1024  # how much of a file is read at a time
 ZIPS = (".zip", ".whl")

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from botify.ingest.dataset import DatasetError
 from botify.ingest.inputs import Member, Source
-from botify.ingest.model import DatasetError
 
 MAX_LINE_BYTES = 256 * 1024 * 1024
 

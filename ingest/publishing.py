@@ -19,8 +19,7 @@ from botify.core.kafka.publisher import RecordPublisher
 from botify.core.keyed_random import earlier_of_key
 from botify.core.process import StopRequested
 from botify.core.settings import Settings
-from botify.ingest.model import DatasetError, Events
-from botify.ingest.reading import Dataset
+from botify.ingest.dataset import Dataset, DatasetError, Events
 from botify.schemas.catalogue import read_catalogue, send_missing_tracks
 from botify.schemas.codec import Codec
 from botify.schemas.event_time import LEAD_MS

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from botify.core.keyed_random import keys_of_texts, mix
-from botify.ingest.model import (
+from botify.ingest.dataset import (
     CATALOGUE,
     CATALOGUE_SCHEMA,
     EVENT_SCHEMA,

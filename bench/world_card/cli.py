@@ -18,7 +18,7 @@ from botify.bench.world_card.streaming import draw_skips, measure_skips, points_
 from botify.core.cli import Json, print_json, progress
 from botify.core.errors import BotifyError
 from botify.core.settings import Settings
-from botify.ingest.reading import open_dataset
+from botify.ingest.dataset import open_dataset
 from botify.sim.world import find_world
 from botify.sim.world.config import DEFAULT_NAME
 

@@ -15,7 +15,7 @@ from botify.analytics.chart_style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH,
 from botify.bench.figures import table
 from botify.core.cli import Json, print_json, progress
 from botify.core.settings import Settings
-from botify.ingest.reading import Dataset, open_dataset
+from botify.ingest.dataset import Dataset, open_dataset
 from botify.sim import WorldError
 from botify.sim.world.fitting import FitSettings, Groups, fit_world
 from botify.sim.world.fitting.log import ListeningLog, halves, hit_rate, overlap, synthetic_log

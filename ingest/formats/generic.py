@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from botify.ingest.dataset import DatasetError
 from botify.ingest.inputs import Member, Source
 from botify.ingest.lines import Rejected, Rows, Table, iter_blocks, iter_table, places_of
-from botify.ingest.model import DatasetError
 
 DELIMITERS = (",", "\t", ";", "|")
 

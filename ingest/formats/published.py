@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from botify.ingest.dataset import DatasetError
 from botify.ingest.formats.generic import json_rows, parquet_rows, value_at
 from botify.ingest.inputs import Member, Source
 from botify.ingest.lines import Rows, Table, iter_table, places_of
-from botify.ingest.model import DatasetError
 
 _GENRES_100K = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",

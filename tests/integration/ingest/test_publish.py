@@ -12,9 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from botify.core.settings import Settings
+from botify.ingest.dataset import Dataset, DatasetError
 from botify.ingest.importing import Request, import_dataset
-from botify.ingest.model import DatasetError
-from botify.ingest.reading import Dataset
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen
@@ -31,7 +30,7 @@ KILLED_BEFORE_ITS_THIRD_MARK = """
 import os, signal
 from botify.core.settings import Settings
 from botify.ingest import publishing
-from botify.ingest.reading import open_dataset
+from botify.ingest.dataset import open_dataset
 
 marked = []
 write = publishing._Marks.write

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 import botify.bench.world_card.cli
 from botify.bench.world_card.fit import fit, fit_dataset
 from botify.core.errors import BotifyError
+from botify.ingest.dataset import open_dataset
 from botify.ingest.importing import Request, import_dataset
-from botify.ingest.reading import open_dataset
 from botify.sim.world import find_world
 from botify.sim.world.fitting import FitSettings
 

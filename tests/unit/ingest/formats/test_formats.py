@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from botify.ingest.dataset import KINDS, Dataset, DatasetError
 from botify.ingest.formats import FORMATS
 from botify.ingest.importing import Request, import_dataset
-from botify.ingest.model import KINDS, DatasetError
-from botify.ingest.reading import Dataset
 
 LASTFM = Path(__file__).parents[5] / "shared/real-data/lastfm.txt"
 
