@@ -18,8 +18,7 @@ from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
 from botify.schemas.validation import iter_valid
 
-CATEGORIES = ("session_id", "recommender", "treatments", "policy")
-"""Categorical columns, so that ten million rows fit in memory."""
+CATEGORIES = ("session_id", "recommender", "treatments", "policy")  # categorical columns, so that ten million rows fit
 _NUMBERS: Mapping[str, type[np.generic]] = {
     "user": np.int64,
     "track": np.int64,

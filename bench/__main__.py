@@ -1,7 +1,7 @@
 """`python -m botify.bench [NAMES] [--record]`: run all or the named measurements, and print a table.
 
-With `--record` the figures go to `docs/figures.json`, and from there to the pages that quote them. With `--against REV`
-another commit is measured in turn with this one, and the table has the ratios.
+With `--record` the figures go to `docs/figures.json` and the pages that quote them; with `--against REV` another commit
+is measured in turn with this one.
 """
 
 from __future__ import annotations

@@ -92,5 +92,4 @@ class WarmMeter:
 
 
 def load_average() -> float:
-    """Return the mean number of processes that wanted to run in the last minute: Linux's first figure."""
     return round(os.getloadavg()[0], 2)

@@ -127,7 +127,6 @@ def record(
 
 
 def record_command(groups: Mapping[str, Mapping[str, Any]]) -> None:
-    """Record groups of figures of the `botify` command that runs, and fill them into the pages."""
     for group, values in groups.items():
         record(group, shlex.join([_program(), *sys.argv[1:]]), values)
     fill_pages()

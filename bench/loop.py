@@ -82,7 +82,6 @@ def wait_until(done: Callable[[], bool], seconds: float, late: str, every_s: flo
 
 
 def is_ready(port: int) -> bool:
-    """Say whether the program with this port for metrics answers that it is ready."""
     try:
         with urlopen(f"http://{HOST}:{port}/readyz", timeout=1.0) as answer:
             return bool(answer.status == HTTPStatus.OK)
@@ -98,8 +97,7 @@ LISTENERS = 2_000
 SECONDS = 60.0
 OFFERED_PER_S = 1_000.0
 WARM_UP_S = 5.0
-MEMORY_AT, MEMORY_UNTIL = 200_000, 1_000_000
-"""Numbers of listens between which the memory of the processes must not grow."""
+MEMORY_AT, MEMORY_UNTIL = 200_000, 1_000_000  # listens between which the memory must not grow
 
 
 def measure_loop(settings: Settings, world: World) -> tuple[dict[str, Any], dict[str, Any]]:

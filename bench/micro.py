@@ -157,7 +157,6 @@ def _sessions(rng: np.random.Generator, catalogue: Catalogue, scene_of: Ints, se
 
 
 def _ranked(fism: Fism, batch: Batch, table: FactorTable, cells: int) -> Ints:
-    """Return each session's best tracks of this number of clusters."""
     offered, at_once = table.offered, table.sessions_at_once
     table.offered, table.sessions_at_once = cells, 1
     try:

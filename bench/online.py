@@ -157,7 +157,6 @@ class Window(NamedTuple):
         return None if self.oracle is None else Gap.of(effect, self.control, self.oracle)
 
     def figures(self) -> Figures:
-        """Return the comparison by name, as the documentation quotes it."""
         times = {"time": self.treatment, "control_time": self.control}
         return {**times, **self.effect.figures(), **(self.gap.figures() if self.gap else {})}
 
@@ -216,17 +215,12 @@ def measure_online(
     with fresh_stack(world) as stack, serving(stack, experiments_of(control, treatments)) as settings:
         run = run_loop(settings, world, options, progress)
         closed = Topics.of(settings).sessions.name
-        wait_until(
-            lambda: sum(end_offsets(settings, closed).values()) >= run.sessions,
-            CLOSING_S,
-            f"{closed} does not hold all {run.sessions:,} sessions",
-            every_s=0.5,
-        )
+        late = f"{closed} does not hold all {run.sessions:,} sessions"
+        wait_until(lambda: sum(end_offsets(settings, closed).values()) >= run.sessions, CLOSING_S, late, every_s=0.5)
         return Online(run, control, treatments, _closed_sessions(settings), yardsticks)
 
 
 def experiments_of(control: str, treatments: Sequence[str]) -> str:
-    """Return the experiments file; each treatment has the name of its recommender."""
     shares = {control: 1, **dict.fromkeys(treatments, SHARE)}
     lines = [f'    {{ name = "{name}", recommender = "{name}", share = {count} }},\n' for name, count in shares.items()]
     return EXPERIMENTS.format(control=control, split=sum(shares.values()), treatments="".join(lines))
@@ -259,7 +253,6 @@ def table_of(windows: Sequence[Window], title: str, control: str) -> Table:
 
 
 def _closed_sessions(settings: Settings) -> pd.DataFrame:
-    """Read the sessions topic without copies; columns as of `Online`."""
     (experiment,) = load_policy(settings).experiments
     read = read_events(settings, Topics.of(settings).sessions.name, Session)
     closed = list({session.event_id: session for _, session in read}.values())

@@ -47,7 +47,6 @@ app = typer.Typer(help=(__doc__ or "").splitlines()[0], no_args_is_help=True)
 
 
 def command_of(group: str) -> list[str]:
-    """Return the arguments of Python that record a group of quality."""
     if group not in COMMANDS:
         raise FigureError(f"unknown group {group!r}; choose from {', '.join(COMMANDS)}")
     arguments = shlex.split(COMMANDS[group])
@@ -82,7 +81,6 @@ def record_evaluation(group: str, file: Path) -> None:
 
 
 def evaluate_command_of(evaluation: Mapping[str, Any]) -> str:
-    """Return the command that gave the figures of an evaluation."""
     names = ",".join(row["name"] for row in evaluation["recommenders"])
     settings = evaluation["settings"].items()
     chosen = [f"--set {peer}.{name}={value:g}" for peer, of_peer in settings for name, value in of_peer.items()]

@@ -162,8 +162,7 @@ def rows_of(grid: Grid) -> dict[str, dict[str, Any]]:
 
 PARTITIONS, PER_S = 4, 4_000.0  # a thousand listens a second for each partition, which leaves half of two cores idle
 LISTENERS = 2_000
-COMPILE_S, WARM_UP_S, SECONDS, NEXT_S = 10.0, 3.0, 12.0, 8.0
-"""Within `COMPILE_S` worker and recommender have read their compiled loops, whose CPU time is not that of events."""
+COMPILE_S, WARM_UP_S, SECONDS, NEXT_S = 10.0, 3.0, 12.0, 8.0  # until `COMPILE_S`, programs read compiled loops
 TICK_S = 0.004
 
 
@@ -175,15 +174,12 @@ class Used(NamedTuple):
     redis_bytes: float
 
     def without(self, other: "Used") -> "Used":
-        """Return what it took in addition to another event."""
         roles = {role: us - other.cpu_us.get(role, 0.0) for role, us in self.cpu_us.items() if role != ALL}
         kafka_bytes, redis_bytes = self.kafka_bytes - other.kafka_bytes, self.redis_bytes - other.redis_bytes
         return Used({**roles, ALL: sum(roles.values())}, kafka_bytes, redis_bytes)
 
 
 class UsageMeter:
-    """Measures what events take, from its start on."""
-
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._bytes = _kafka_bytes(settings), _redis_bytes(settings)
@@ -196,7 +192,6 @@ class UsageMeter:
 
 
 def _kafka_bytes(settings: Settings) -> int:
-    """Return the bytes of all records of our topics, as the embedded broker has them on its disk."""
     return sum(log.stat().st_size for log in (settings.home / "kafka").glob(f"{settings.topic_prefix}.*/*.log"))
 
 

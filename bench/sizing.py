@@ -1,12 +1,9 @@
 """Workers, machines, shards and partitions of a service, from what a listen and a request cost.
 
-How fast workers fold a backlog: a partition alternates between its worker's core, Kafka and Redis, so one worker uses
-only a part of a core, and the more partitions it has, the more of its waiting overlaps. That part is measured, for one
-worker alone on n partitions. Workers meet at Redis, which has one core, and at the cores of the machine.
-
-The size of a service: each listen comes with a request for the next track. Machines are used to `USED`: the rest is for
-peaks, restarts and machines that are gone. What one machine cannot show is left out: the network between machines, and
-what Kafka's followers cost in CPU time.
+A partition alternates between its worker's core, Kafka and Redis: the more partitions a worker has, the more of its
+waiting overlaps. Workers meet at Redis, which has one core, and at the cores of the machine. Each listen comes with a
+request for the next track. Machines are used to `USED`: the rest is for peaks, restarts and machines that are gone. The
+network between machines, and what Kafka's followers cost in CPU time, are left out.
 """
 
 import math
@@ -71,8 +68,6 @@ PARTITIONED = ("worker", "recommender")  # roles whose processes share partition
 
 
 class Service(NamedTuple):
-    """Users, tracks and load of a service."""
-
     users: float
     tracks: float
     listens_per_s: float
@@ -119,7 +114,6 @@ class Need(NamedTuple):
     network_bits_per_s: float = 0.0
 
     def shares(self, machine: Machine) -> dict[str, float]:
-        """Return the number of machines that would be used up, by resource."""
         return {
             "CPU": self.cores / machine.cores,
             "memory": self.memory_bytes / machine.memory_bytes,
@@ -161,18 +155,12 @@ def needs_of(costs: Costs, service: Service) -> dict[str, Need]:
             memory_bytes += partitions * min(service.users / partitions, MOST_ROWS) * ROW_BYTES
             memory_bytes += partitions * service.tracks * SCORE_BYTES
         needs[role] = Need(processes, cores, memory_bytes)
-    needs["kafka"] = Need(
-        0,
-        service.listens_per_s * costs.cpu_us["kafka"] / 1e6,
-        network_bits_per_s=service.listens_per_s * costs.kafka_bytes * REPLICAS * 8,
-    )
+    sent_bits = service.listens_per_s * costs.kafka_bytes * REPLICAS * 8
+    needs["kafka"] = Need(0, service.listens_per_s * costs.cpu_us["kafka"] / 1e6, network_bits_per_s=sent_bits)
     redis_cores = service.listens_per_s * costs.cpu_us["valkey"] / 1e6
-    needs["redis"] = Need(
-        math.ceil(redis_cores / USED),
-        redis_cores,
-        service.users * costs.user_bytes + service.tracks * partitions * costs.track_bytes,
-        service.listens_per_s * costs.redis_bytes * 8,
-    )
+    held_bytes = service.users * costs.user_bytes + service.tracks * partitions * costs.track_bytes
+    moved_bits = service.listens_per_s * costs.redis_bytes * 8
+    needs["redis"] = Need(math.ceil(redis_cores / USED), redis_cores, held_bytes, moved_bits)
     return needs
 
 

@@ -80,7 +80,6 @@ class Drained(NamedTuple):
     memory: list[tuple[int, float]]
 
     def growth(self) -> dict[str, float]:
-        """Return how much memory the workers have after a fifth of the backlog and at its end, and the ratio."""
         early = next(rss for done, rss in self.memory if done >= BACKLOG // 5)
         last = self.memory[-1][1]
         return {"rss_mib_at_200k": early, "rss_mib_at_end": last, "rss_ratio": last / early}

@@ -1,11 +1,9 @@
 """What a recommender is measured against: agents that know what is hidden.
 
-`oracle` knows each session's interest. `scene` knows only its scene, and plays any unheard track of it: what a perfect
-classifier of sessions would reach without knowing any track.
-
-The *regret* is the distance to the oracle's time. Times are products of many good tracks in a row, so the distance is
-given in logs too: ``closed = log(time / control) / log(oracle / control)`` is the share of the way from the control to
-the oracle.
+`oracle` knows each session's interest, `scene` only its scene: what a perfect classifier of sessions would reach
+without knowing any track. The *regret* is the distance to the oracle's time; ``closed = log(time / control) /
+log(oracle / control)`` is the share of the way from the control to the oracle, in logs as times are products of many
+good tracks in a row.
 """
 
 import math

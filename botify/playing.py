@@ -24,8 +24,7 @@ from botify.sim.simulation import FinishedListens
 from botify.sim.world import World, WorldConfig, find_world
 from botify.sim.world.generate import generate
 
-SMALL = WorldConfig(tracks=1_000, artists=100, genres=10, users=500)
-"""The world of who names none: made in a second, and learned in a few thousand sessions."""
+SMALL = WorldConfig(tracks=1_000, artists=100, genres=10, users=500)  # made in a second
 
 
 def simulate(

@@ -13,8 +13,7 @@ from botify.core.errors import BotifyError
 
 T = TypeVar("T")
 
-UNFINISHED = ".unfinished"
-"""Suffix of a file that is being written; its name begins with a dot, so that readers of the folder skip it."""
+UNFINISHED = ".unfinished"  # suffix of a file that is being written; its name begins with a dot: readers skip it
 
 
 def write_durably(path: Path, write: Callable[[Path], T]) -> T:

@@ -22,8 +22,7 @@ from botify.streams.learner.model import MODELS
 TOP = 100
 BATCH = 64
 TOP_EVERY_LISTENS = 5_000
-LISTENS_PER_S = 7_000.0
-"""Speed of the clock, about that of the real loop; it replaces the wall clock, so that runs can be repeated."""
+LISTENS_PER_S = 7_000.0  # speed of a clock in place of the wall clock, about that of the real loop
 
 
 class Pipeline:

@@ -218,16 +218,7 @@ def _asked_at_end(log: Log, learned: Events, held: Ints, terms: Terms) -> Plan:
     batches, _ = _micro_batches(rest.ties(), learned, terms.micro_batch)
     asks = np.arange(len(held))
     users = events.users[held]
-    return Plan(
-        rest,
-        batches,
-        users,
-        events.times_ms[held],
-        np.append(np.zeros(len(batches) - 1, dtype=np.int64), len(held)),
-        np.full(len(held), learned.size),
-        asks,
-        events.items[held],
-        held / events.size,
-        np.bincount(learned.users, minlength=log.users)[users],
-        np.ones(len(held), dtype=bool),
-    )
+    asked_before = np.append(np.zeros(len(batches) - 1, dtype=np.int64), len(held))
+    questions = users, events.times_ms[held], asked_before, np.full(len(held), learned.size)
+    histories, reported = np.bincount(learned.users, minlength=log.users)[users], np.ones(len(held), dtype=bool)
+    return Plan(rest, batches, *questions, asks, events.items[held], held / events.size, histories, reported)

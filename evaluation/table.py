@@ -47,22 +47,12 @@ def render(
     rest = _table("", ("", "NDCG − baseline", "cov.", "nov.", "pop.", "learn", "serve", "MiB"))
     for row in rows:
         figures, name = row.figures, f"{row.name}*" if row.note == UNTUNED else row.name
-        quality.add_row(
-            name,
-            *(f"{row.metrics[metric].mean:.4f} {row.metrics[metric].error:.4f}" for metric in METRICS[:2]),
-            f"{row.metrics[METRICS[2]].mean:.4f}",
-            _difference(row.differences.get(METRICS[0])),
-        )
-        rest.add_row(
-            name,
-            _difference(row.differences.get(METRICS[1])),
-            f"{figures['coverage']:.0%}",
-            f"{figures['novelty_bits']:.1f}",
-            f"{figures['popularity_percentile']:.0f}",
-            f"{figures['learn_us']:,.0f}",
-            f"{figures['serve_us']:,.0f}",
-            f"{figures['memory_mb']:,.0f}",
-        )
+        better, better_ndcg = (_difference(row.differences.get(metric)) for metric in METRICS[:2])
+        sure = (f"{row.metrics[metric].mean:.4f} {row.metrics[metric].error:.4f}" for metric in METRICS[:2])
+        quality.add_row(name, *sure, f"{row.metrics[METRICS[2]].mean:.4f}", better)
+        popularity = f"{figures['novelty_bits']:.1f}", f"{figures['popularity_percentile']:.0f}"
+        costs = (f"{figures[cost]:,.0f}" for cost in ("learn_us", "serve_us", "memory_mb"))
+        rest.add_row(name, better_ndcg, f"{figures['coverage']:.0%}", *popularity, *costs)
     for name in left_out:
         quality.add_row(name, "left out")
     of_rows = [f"{row.name}: {row.note}" for row in rows if row.note not in ("", UNTUNED)]
@@ -74,14 +64,8 @@ def render(
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
-    table = Table(
-        title=title or None,
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        title_justify="left",
-        caption_justify="left",
-    )
+    table = Table(title=title or None, title_justify="left", caption_justify="left")
+    table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
     for place, heading in enumerate(headings):
         # figures keep their width: where the terminal is narrow, the names are folded
         table.add_column(heading, justify="right" if place else "left", no_wrap=place > 0, overflow="fold")

@@ -30,8 +30,7 @@ STAGED_SCHEMA = pa.schema(
     [("ordinal", pa.int64()), ("user", pa.string()), ("item", pa.string()), *list(EVENT_SCHEMA)[2:]]
 )
 """The columns of `EVENT_SCHEMA`, but with the source's own ids."""
-ABOUT = ("title", "artist", "genre", "release", "mood", "year", "country")
-"""What may be known of an item; several genres stand in one text, with | between them."""
+ABOUT = ("title", "artist", "genre", "release", "mood", "year", "country")  # genres with | between
 ABOUT_SCHEMA = pa.schema([("item", pa.string()), *((name, pa.string()) for name in ABOUT), ("ordinal", pa.int64())])
 
 VALUES: Mapping[str, tuple[int, float]] = {

@@ -30,8 +30,7 @@ KINDS = ("play", "skip", "like", "unlike", "rating", "dislike", "undislike")
 PLAY, SKIP, LIKE, UNLIKE, RATING, DISLIKE, UNDISLIKE = range(len(KINDS))
 
 SKIP_BELOW = 0.5  # A play of which less was heard is a skip
-SESSION_GAP_MS = 30 * 60 * 1000
-"""Where the log names no sessions, one ends when its user does nothing for longer than this."""
+SESSION_GAP_MS = 30 * 60 * 1000  # a pause that ends a session where the log names none
 
 EVENT_SCHEMA = pa.schema(
     [

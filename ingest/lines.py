@@ -108,8 +108,7 @@ class Table(NamedTuple):
     encoding: str = "utf-8"
 
 
-ChooseColumns = Callable[[Sequence[str]], Mapping[str, int]]
-"""Given the names of the columns, says which column is for what."""
+ChooseColumns = Callable[[Sequence[str]], Mapping[str, int]]  # column names -> role -> place
 
 
 def places_of(file: str, columns: Mapping[str, str], names: Sequence[str]) -> dict[str, int]:

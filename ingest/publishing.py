@@ -28,8 +28,7 @@ from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
 
 WINDOW = 10_000  # listens between two marks, at most
-OF_A_USER = 25
-"""… and of one user: a worker knows a user's last 50 listens, so it drops each that a resumed publisher sends again."""
+OF_A_USER = 25  # … and of one user: a worker knows a user's last 50 listens, and drops those sent again
 MARK_S = 1.0  # how long listens may be without a mark while the publisher waits for their time
 PAUSE_S = 0.05
 MARKS = "publishing.json"  # marks of versions up to 0.2, in the dataset's folder, which an import replaces

@@ -12,8 +12,7 @@ import numpy as np
 
 USERS, GROUPS, GROUP_SIZE = 300, 20, 20
 SESSIONS, SESSION_EVENTS = 6, 6  # A user's, on average
-NEXT, TIED = 0.6, 0.3
-"""Shares of the events that are the next item of the group, and that share their second with the one before."""
+NEXT, TIED = 0.6, 0.3  # shares of events: the next item of the group; in the second of the one before
 START_S = 1_767_225_600  # 2026-01-01, UTC
 DAYS = 60
 

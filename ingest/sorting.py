@@ -27,8 +27,7 @@ from botify.schemas.external_ids import USERS
 
 MEMORY = "700MB"  # what DuckDB may use before it continues on the disk
 ROWS = 1024 * 1024  # of a row group
-ID_KEY = 0x1D5
-"""Numbers are ranks of ids mixed with this key, so that a number says nothing about when or how often an id came."""
+ID_KEY = 0x1D5  # numbers are ranks of ids mixed with this key, so they do not say when or how often an id came
 
 Progress = Callable[[int, int], None]  # told how many events are done, and of how many
 

@@ -25,8 +25,7 @@ PREFIX = "__connect.errors."  # Kafka Connect's names, which its users and tools
 
 
 LARGEST_KEY = 64 * 1024
-LARGEST = MAX_DEAD_LETTER_BYTES - 256 * 1024
-"""Bytes of a letter's key and value; the rest is for headers. Only a record that came compressed can have more."""
+LARGEST = MAX_DEAD_LETTER_BYTES - 256 * 1024  # of key and value; the rest is for headers
 
 
 def dead_letter(

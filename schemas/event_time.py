@@ -22,8 +22,7 @@ LEAD_MS = 10 * 60 * 1000
 
 Less than the gap that closes sessions, so a wrong clock within the bound closes no active session.
 """
-SIMULATED_TIME = ("botify.event-time", b"simulated")
-"""Header with which earlier versions declared a listen's time to be simulated."""
+SIMULATED_TIME = ("botify.event-time", b"simulated")  # header of earlier versions
 
 SPREAD_MS = 24 * 60 * 60 * 1000  # how far a partition's event time may lead the others' and still count for a service
 

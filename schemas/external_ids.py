@@ -18,8 +18,7 @@ from botify.core.settings import Settings
 from botify.schemas.validation import MAX_USER
 
 USERS = "users.parquet"  # the id table of a dataset's users: `id` and `external_id`, in the order of the numbers
-NEWCOMERS_FROM = 2**52
-"""Numbers of users who are not in the table begin here; the other half of all numbers is the tables'."""
+NEWCOMERS_FROM = 2**52  # numbers of users who are not in the table; those below are the tables'
 
 
 class UserIdError(BotifyError):

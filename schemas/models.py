@@ -31,8 +31,7 @@ T = TypeVar("T")
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
 """Of any model. A reader has a body and the next one in files, and in memory what it makes of them."""
-LEARNED_BODY_BYTES = 16 * 1024 * 1024 - 64 * 1024
-"""Of a snapshot that the learner makes, if `Settings.model_mb` is not set."""
+LEARNED_BODY_BYTES = 16 * 1024 * 1024 - 64 * 1024  # of the learner's, without `Settings.model_mb`
 TIMEOUT_S = 30.0
 MOST_WAITING = 1_000  # records that a reader takes at most before it serves the newest of them
 REST, MOST_REST_S = 4.0, 30.0  # how many times as long as it takes to prepare what came the reader rests, and at most
@@ -96,8 +95,7 @@ class _Arrived(NamedTuple):
     published_s: float
 
 
-Merge = Callable[[Sequence[bytes]], bytes]
-"""Returns the body of a model from those of its shards, in their order; a ValueError says that they are unusable."""
+Merge = Callable[[Sequence[bytes]], bytes]  # body of a model from its shards'; ValueError: they are unusable
 
 
 class _Shards:

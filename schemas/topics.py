@@ -16,8 +16,7 @@ from botify.schemas import events
 from botify.schemas.event_time import LEAD_MS
 
 MAX_MODEL_BYTES = 16 * 1024 * 1024
-MAX_DEAD_LETTER_BYTES = 2 * 1024 * 1024
-"""Twice a topic's default limit: the largest record that can arrive, and the headers of a dead letter."""
+MAX_DEAD_LETTER_BYTES = 2 * 1024 * 1024  # twice a topic's default: the largest record, and a dead letter's headers
 _DAY_MS = 24 * 60 * 60 * 1000
 
 

@@ -24,8 +24,7 @@ Ints = NDArray[np.int64]
 
 FORMAT = 2
 ALIGNED = 64
-_MULTIPLIER = 0x9E3779B97F4A7C15
-"""2^64 divided by the golden ratio: multiplying by it spreads neighbouring ids (Knuth, volume 3, section 6.4)."""
+_MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: spreads neighbouring ids (Knuth, volume 3, section 6.4)
 _MASK = (1 << 64) - 1
 NO_GENRE = -1
 

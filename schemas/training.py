@@ -71,8 +71,7 @@ class TrainingColumns:
         return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
-BATCH_LISTENS = 16_000
-"""Most listens in a batch, so that its record, 37 bytes a listen, stays below the brokers' limit of 1 MB."""
+BATCH_LISTENS = 16_000  # 37 bytes a listen: the record stays below the brokers' limit of 1 MB
 
 
 def training_batches_of(

@@ -27,12 +27,10 @@ from botify.schemas.events import (
 
 MAX_ID_BYTES = 255
 MAX_USER = 2**53
-MAX_TRACK = 2**31 - 1
-"""The largest id that fits into a listener's history; a larger one in the catalogue must not stop the worker."""
+MAX_TRACK = 2**31 - 1  # the largest id that fits into a listener's history, so that a larger one stops no worker
 MAX_LIST = 10_000  # tracks of one answer at most
 MAX_SLATE = 100  # tracks of a slate at most
-MAX_TIMESTAMP_MS = 7_258_118_400_000
-"""The year 2200. The bound on a listen's lead is `EventTime`'s."""
+MAX_TIMESTAMP_MS = 7_258_118_400_000  # the year 2200; the bound on a listen's lead is `EventTime`'s
 
 
 def check(event: Listen | RecommendationRequest, key: bytes | None, raw: bytes) -> None:
@@ -127,8 +125,7 @@ class Intake:
     lead: Lead = field(default_factory=Lead)
 
 
-ERASURE = "botify-erasure"
-"""Header of a tombstone. A record that merely has no value is somebody's mistake, and erases nobody."""
+ERASURE = "botify-erasure"  # header of a tombstone; a record that merely has no value is a mistake, and erases nobody
 
 
 def erased_user(record: Any) -> int | None:

@@ -27,11 +27,9 @@ class Agent(Protocol):
 
     def recommend(self, heard: FinishedListens) -> Ints:
         """Return a track for each listen just made, in the same order; none of them ended its session."""
-        ...
 
     def finish(self, heard: FinishedListens) -> None:
         """Process the listens that ended their sessions."""
-        ...
 
 
 class DummyAgent:

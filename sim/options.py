@@ -54,10 +54,8 @@ class RunOptions:
             raise SimulationError(f"run id {self.run_id!r} must have 1 to 100 bytes")
 
 
-LOOKAHEAD_MS = 10 * 60 * 1000
-"""Event time by which a listener may lead the one furthest behind: well below the sessions' gap of 30 minutes."""
-_LEAST_WAIT_S, _MOST_WAIT_S = 0.002, 0.1
-"""Shorter waits would make the loop spin, longer ones would make it slow to stop."""
+LOOKAHEAD_MS = 10 * 60 * 1000  # by which a listener may lead: well below the sessions' gap of 30 minutes
+_LEAST_WAIT_S, _MOST_WAIT_S = 0.002, 0.1  # shorter ones would spin, longer ones be slow to stop
 _TICK_S = 0.004  # interval at which an offered load is sent: to wake for a single request costs more than to send it
 _SLACK_S = 0.25  # longest stall of an offered load that is caught up
 
@@ -151,14 +149,9 @@ def schedule_of(world: World, options: RunOptions, start_ms: int) -> Schedule:
         return DailySchedule(
             np.arange(users), seed=options.seed, start_ms=start_ms, days=options.days, shard=options.shard
         )
-    return RelaySchedule(
-        np.argsort(mix(options.seed, np.arange(users)), kind="stable"),
-        options.in_flight,
-        sessions=options.sessions,
-        start_ms=start_ms,
-        spread_ms=SPREAD_MS,
-        shard=options.shard,
-    )
+    order = np.argsort(mix(options.seed, np.arange(users)), kind="stable")
+    times, sessions = {"start_ms": start_ms, "spread_ms": SPREAD_MS}, options.sessions
+    return RelaySchedule(order, options.in_flight, sessions=sessions, **times, shard=options.shard)
 
 
 def pace_of(options: RunOptions, start_ms: int) -> Pace:

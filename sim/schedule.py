@@ -28,11 +28,9 @@ class Schedule(Protocol):
     @property
     def slots(self) -> int:
         """Number of slots: sessions at the same time."""
-        ...
 
     def arrivals(self, slots: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
         """Return each slot's session number `turns`; the one before it ended at `after_ms`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

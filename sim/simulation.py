@@ -122,16 +122,8 @@ class Simulation:
         slots = slots[np.argsort(self._due_ms[slots], kind="stable")]
         positions = self._position[slots]
         ended = (self._budget[slots] <= 0) | (positions + 1 >= self._length[slots])
-        listens = FinishedListens(
-            slots=slots,
-            users=self._user[slots],
-            ordinals=self._ordinal[slots],
-            positions=positions,
-            tracks=self._tracks[slots, positions].astype(np.int64),
-            fractions=self._fraction[slots],
-            time_ms=self._due_ms[slots],
-            ended=ended,
-        )
+        heard = self._tracks[slots, positions].astype(np.int64), self._fraction[slots], self._due_ms[slots]
+        listens = FinishedListens(slots, self._user[slots], self._ordinal[slots], positions, *heard, ended)
         self._state[slots[~ended]] = _ASKING
         self._fill_slots(slots[ended], listens.time_ms[ended])
         return listens

@@ -37,8 +37,7 @@ BEFORE = Period("before", HERE / "before.toml", seed=11, start="2027-01-04")
 DURING = Period("during", HERE / "during.toml", seed=12, start="2027-01-11")
 PERIODS = (BEFORE, DURING)
 PACED = Period("paced", DURING.experiments, seed=13, start="2027-01-20")
-MINE = Period("mine", DURING.experiments, seed=14, start="2027-01-24")
-"""The run of notebook 10, which makes it: the same experiment, with the lists of notebook 09."""
+MINE = Period("mine", DURING.experiments, seed=14, start="2027-01-24")  # run of notebook 10
 REQUESTS_PER_S = 200  # of the paced run
 _WAY_OUT = (
     "This notebook tells of a simulated run: `python -m botify.analytics.notebooks.run --prepare` makes it here, "

@@ -22,8 +22,7 @@ from botify.analytics import AnalyticsError
 from botify.analytics.offline.ranking import NO_TRACK
 
 Floats = NDArray[np.float64]
-Lists = NDArray[np.int64]
-"""(decisions, k): the tracks from which each decision is drawn; `NO_TRACK` after the end of a list."""
+Lists = NDArray[np.int64]  # (decisions, k): tracks from which each is drawn; `NO_TRACK` after the end of a list
 
 
 def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:

@@ -50,8 +50,7 @@ _HOW_SURE = (
     "number of comparisons (Holm)."
 )
 _ALPHA = 0.05
-_DECISIVE = ("mean_time_per_session", "mean_tracks_per_session", "sessions")
-"""Metrics in the picture if there are several treatments; the table has all metrics."""
+_DECISIVE = ("mean_time_per_session", "mean_tracks_per_session", "sessions")  # in the picture of several treatments
 
 
 def experiments_of(listens: pd.DataFrame) -> list[str]:

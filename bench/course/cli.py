@@ -115,7 +115,6 @@ def _run_all(
 def figures_of(
     graded: Sequence[Graded], yardsticks: Mapping[str, float], agreement: Mapping[str, Any]
 ) -> dict[str, float | str | None]:
-    """Return the figures that the documentation quotes: those of the first run, which the course scores."""
     effects = {effect.metric: effect for effect in graded[0].results.effects}
     time, tracks = effects[PRIMARY], effects["mean_tracks_per_session"]
     return {

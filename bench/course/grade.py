@@ -1,13 +1,12 @@
 """Two runs of the homework on new stacks, and the files of the course's checker.
 
-In 2022 to 2024 the homework was to beat `sticky_artist`. In 2026 it was to beat SasRec-I2I: the first unheard
-neighbour of one of the last ten tracks, in lists that SASRec had learned from a log. Neither log nor lists are public.
-The control here is the same recommender, `i2i`, with item-to-item lists that give the published time (`botify world
-card`).
+In 2022 to 2024 the homework was to beat `sticky_artist`. In 2026 it was to beat SasRec-I2I: the first unheard neighbour
+of one of the last ten tracks, in lists that SASRec had learned from a log. Neither is public, so the control here is
+`i2i` with item-to-item lists that give the published time (`botify world card`).
 
-The fields of the files are those of `analyze_ab.py` and `check_reproducibility.py` of
-anokhin/recsys-course-spring-2026: means per listener, effects and their 95 % Welch intervals in percent of the
-control's mean, and whether the interval excludes zero. The names of experiment and treatments are the course's, too.
+The fields of the files, and the names of experiment and treatments, are those of `analyze_ab.py` and
+`check_reproducibility.py` of anokhin/recsys-course-spring-2026: means per listener, effects and 95 % Welch intervals in
+percent of the control's mean.
 """
 
 import json
@@ -22,7 +21,7 @@ import pandas as pd
 from botify.analytics.data import read_listens
 from botify.analytics.experiment import CONTROL, Effect, ExperimentResults, experiment_results
 from botify.bench.online import fresh_stack, serving
-from botify.bench.random_log import CARD_SEED, RandomLog
+from botify.bench.simulated import CARD_SEED, RandomLog
 from botify.bench.yardsticks import ORACLE, Gap
 from botify.core.errors import BotifyError
 from botify.core.settings import Settings
@@ -89,7 +88,6 @@ class Graded:
         return Gap.of(Mean(time.effect, time.lower, time.upper), time.control_mean, yardsticks[ORACLE])
 
     def to_json(self, yardsticks: Mapping[str, float]) -> dict[str, Any]:
-        """Return the content of `ab_result.json`, and what the course does not ask for."""
         return {
             **ab_result(self.results),
             **self.gap(yardsticks).figures(),

@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from botify.bench.figures import table
-from botify.bench.random_log import CARD_SEED, RandomLog
+from botify.bench.simulated import CARD_SEED, RandomLog
 from botify.bench.world_card.policies import (
     BestAnchor,
     ByGenre,
@@ -29,12 +29,10 @@ from botify.sim.world.model import World
 
 SESSIONS = 20_000
 WITHIN = 0.10  # share of a published value by which a measured one may differ
-WITHIN_POINTS = 15.0
-"""Points by which the effect of a homework may differ: participants measured 1,000 sessions or a few thousand."""
+WITHIN_POINTS = 15.0  # points by which the effect of a homework may differ, of 1,000 sessions or a few thousand
 COURSE_LOG = 142_000  # sessions of `random` that make a million listens, the size of the log that the course gave out
 LOG_2026 = 100_000  # sessions of `random` from which the control of 2026 learns; its own log is not public
-HOMEWORK_LOG = 300_000
-"""Sessions of `random` in the log of the homeworks: participants gathered a million listens to 1.3 million sessions."""
+HOMEWORK_LOG = 300_000  # sessions of `random`: participants gathered a million listens to 1.3 million sessions
 PER_USER = 100  # length of a listener's list
 
 FROM_COURSE = "the course: anokhin/recsys-course-spring-2024"
@@ -57,13 +55,11 @@ class Row:
 
 
 def value(name: str, title: str, source: str, target: float, unit: str = "") -> Row:
-    """Return a row that may differ by a share of its value."""
     shown = f"{target:+.1f} %" if unit else f"{target:.2f}"
     return Row(name, title, source, shown, target * (1 - WITHIN), target * (1 + WITHIN), unit)
 
 
 def homework(name: str, title: str, source: str, target: float) -> Row:
-    """Return a row that may differ by some points."""
     return Row(name, title, source, f"{target:+.0f} %", target - WITHIN_POINTS, target + WITHIN_POINTS)
 
 
@@ -88,8 +84,6 @@ EDITION_2026 = (
 
 
 class Means(NamedTuple):
-    """Means over the sessions of a policy."""
-
     time: float
     tracks: float
 

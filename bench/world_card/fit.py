@@ -166,7 +166,6 @@ def fitted_figures(rows: Sequence[FittedRow]) -> Mapping[str, Any]:
 
 @styled
 def draw_fitted(logs: Logs, world: World) -> Figure:
-    """Draw popularity by rank and lengths of sessions of the held-out half and of the first synthetic log."""
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     title = f"A synthetic log of the world fitted to {world.about['fitted']['dataset']}"
     figure.suptitle(title, x=0.01, ha="left", weight="bold", color=PALETTE[0])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from botify.bench.random_log import CARD_SEED, COUNT, RandomLog
+from botify.bench.simulated import CARD_SEED, COUNT, RandomLog
 from botify.services.lists.build import Neighbours
 from botify.services.recommender.lists import NO_TRACK
 from botify.sim.listeners.model import Ints
@@ -47,8 +47,6 @@ class ByGroup(_Stateless):
 
 
 class TopPop(_Stateless):
-    """Any of the tracks that were heard most."""
-
     def __init__(self, time_of_track: NDArray[np.float64], seed: int, count: int = 100) -> None:
         self._top = np.argsort(-time_of_track)[:count]
         self._rng = np.random.default_rng(seed)
@@ -162,7 +160,6 @@ PER_GENRE, GENRES = 25, 8  # length of a listener's list in a genre, and the gen
 
 
 def by_track(found: Neighbours, tracks: int) -> Ints:
-    """Return a list for each track, shape (tracks, COUNT)."""
     lists = np.full((tracks, COUNT), NO_TRACK, dtype=np.int64)
     lists[found.tracks] = found.lists
     return lists

@@ -107,7 +107,6 @@ def streaming_figures(points: Sequence[Point]) -> Mapping[str, Any]:
 
 @styled
 def draw_skips(points: Sequence[Point]) -> Figure:
-    """Draw the published and the measured shares, by position, hour and context."""
     figure = Figure(figsize=(WIDTH, 2 * HEIGHT), layout="constrained")
     figure.suptitle("Listeners skip as in Spotify's sample", x=0.01, ha="left", weight="bold", color=PALETTE[0])
     for place, (group, axes) in enumerate(zip(WITHIN, figure.subplots(3), strict=True)):

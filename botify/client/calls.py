@@ -23,11 +23,9 @@ from botify.client.model import (
 
 T = TypeVar("T")
 
-RETRIED = frozenset({202, 429, 503})
-"""202 says that an erasure takes longer: the same call asks for it again, and waits."""
+RETRIED = frozenset({202, 429, 503})  # 202: an erasure takes longer, the same call asks for it again, and waits
 RETRIES = 3
-MAX_EVENTS, MAX_LISTENS = 1_000, 50
-"""Of a request; listens are those of one listener, so that a retry counts none twice."""
+MAX_EVENTS, MAX_LISTENS = 1_000, 50  # of a request; listens of one listener, so that a retry counts none twice
 
 
 @dataclass(frozen=True, slots=True)

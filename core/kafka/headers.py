@@ -12,8 +12,7 @@ from typing import Any
 
 Headers = tuple[tuple[str, bytes], ...]
 
-_read = methodcaller("headers")
-"""Not a plain call: a specialized one would not see the error that confluent-kafka leaves behind."""
+_read = methodcaller("headers")  # not a plain call: specialized, it would not see the error that is left behind
 UNREADABLE = "(not UTF-8)"  # stands for a name that confluent-kafka cannot return
 CUT = "botify.cut"  # header that says what was left out of a record
 MAX_HEADERS = 128

@@ -220,8 +220,7 @@ LOG_END, LATEST = -2, -1
 """Asked by this replica id (the debugging replica's), a leader says where its log ends. Consumers get the end of what
 all in-sync replicas have; the rest may be acknowledged a moment later."""
 
-ClosedEnds = Callable[[], Awaitable[dict[int, int]]]
-"""Returns the end of the log of each partition whose leader refuses records; leaves out the others."""
+ClosedEnds = Callable[[], Awaitable[dict[int, int]]]  # of the partitions whose leaders refuse records
 
 
 def corrupt_batch() -> bytes:

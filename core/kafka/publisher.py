@@ -14,11 +14,9 @@ QUEUE_RECORDS = 100_000
 FULL_QUEUE_S = 30.0  # how long a full queue may accept no record
 FLUSH_S = 30.0
 WAIT_FOR_ROOM_S = 0.05
-TRANSACTION_S = 10.0
-"""How long a broker may take for each part of a transaction; one of a killed program is dropped after that."""
+TRANSACTION_S = 10.0  # for each part of a transaction; one of a killed program is dropped after that
 
-Record = dict[str, Any]
-"""A record of a batch: `key` and `value`, bytes. A `partition` in it would be ignored (confluent-kafka 2.16)."""
+Record = dict[str, Any]  # of a batch: `key` and `value`; a `partition` would be ignored (confluent-kafka 2.16)
 OnDelivery = Callable[[KafkaError | None, Message], None]
 Headers = Sequence[tuple[str, bytes]]
 

@@ -207,8 +207,7 @@ def _record(delta: int, value: bytes) -> bytes:
     return bytes(length + record)
 
 
-MOST_BYTES = 64 * 1024 * 1024
-"""Most bytes that a batch may unpack to. Brokers take 1 MiB packed; listens pack to about a tenth."""
+MOST_BYTES = 64 * 1024 * 1024  # that a batch may unpack to; brokers take 1 MiB packed, a tenth of the listens
 USUAL_RATIO = 30  # bytes of the first buffer for each packed one: 64 MiB at once would cost 40 µs a batch
 
 _GZIP, _XERIAL, _XERIAL_HEADER = 31, b"\x82SNAPPY\0", 16

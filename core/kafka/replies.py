@@ -18,8 +18,7 @@ from botify.core.settings import Settings
 
 WINDOW_S = 1.0  # how often a requester decides whether to move
 CROWDED_PER_S = 100.0  # replies to others that are worth a move
-LONGEST_WINDOW_S = 64.0
-"""Each move doubles the window up to this, so that requesters on a topic that is busy everywhere come to rest."""
+LONGEST_WINDOW_S = 64.0  # each move doubles the window up to this: on a topic that is busy everywhere, all come to rest
 
 
 class ReplyReader:

@@ -105,10 +105,8 @@ SKIPPED_BELOW: Final = 0.3  # A track of which less was heard was skipped
 
 CONTEXTS: Final = ("catalog", "charts", "editorial_playlist", "personalized_playlist", "radio", "user_collection")
 """Where in the application a session is played; a session has one, and each is as likely."""
-LIKING: Final = 2.0
-"""What a track that is liked completely takes from the logit of the skip, against one that is not liked at all."""
-PATIENCE: Final = 3
-"""Times the listener's `session_budget`: a skip is less of a disappointment than in the course's model."""
+LIKING: Final = 2.0  # what a track that is liked completely takes from the logit of the skip
+PATIENCE: Final = 3  # times the `session_budget`: a skip disappoints less than in the course's model
 MEAN_LENGTH: Final = 20.0  # mean number of tracks after which a session ends for reasons of its own
 
 # Terms of the logit of a skip. They are fitted so that the shares of skips come out as published while `sticky_artist`

@@ -16,8 +16,7 @@ from botify.sim.listeners.model import CHOICE, Floats, Ints
 EXAMINATION = 1.0  # 0: all places are noticed alike; more: the first places are noticed most
 _MOST = 1 - 1e-9  # greatest appeal, so that odds are finite
 
-ChoiceModel = Callable[[Floats], Floats]
-"""From appeals to the probability that each place is chosen, both (n, places); what a row lacks to 1 is no choice."""
+ChoiceModel = Callable[[Floats], Floats]  # appeals to probabilities of places, (n, places); the rest to 1 is no choice
 
 
 def logit(appeals: Floats) -> Floats:

@@ -63,11 +63,9 @@ class ListenerModel(Protocol):
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Begin sessions; `keys` has a key for each session."""
-        ...
 
     def fractions(self, exposure: Exposure) -> Floats:
         """Return the share of each track that is heard, 0 to 1, with two decimals; a listener is in one row only."""
-        ...
 
 
 class ComparingListenerModel(ListenerModel, Protocol):
@@ -75,4 +73,3 @@ class ComparingListenerModel(ListenerModel, Protocol):
 
     def appeal(self, exposure: Exposure) -> Floats:
         """Return the share of each track that its listener expects to hear, 0 to 1; remembers nothing."""
-        ...

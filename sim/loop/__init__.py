@@ -116,15 +116,11 @@ class SimulatorMetrics(Collector):
         ):
             yield CounterMetricFamily(f"botify_simulator_{name}", documentation, value=value)
         if isinstance(done, RunResult):
-            latency = Metric(
-                "botify_simulator_request_duration_seconds",
-                "Time from sending a request to receiving its answer.",
-                "summary",
-            )
+            about = "Time from sending a request to receiving its answer."
+            latency = Metric("botify_simulator_request_duration_seconds", about, "summary")
             for quantile in QUANTILES:
-                latency.add_sample(
-                    latency.name, {"quantile": str(quantile)}, done.latency.percentile(quantile * 100) / 1000
-                )
+                seconds = done.latency.percentile(quantile * 100) / 1000
+                latency.add_sample(latency.name, {"quantile": str(quantile)}, seconds)
             latency.add_sample(f"{latency.name}_count", {}, done.latency.count)
             yield latency
 
@@ -136,8 +132,7 @@ GATHER_S = 0.1
 # At full speed, a step takes this share of the open requests, or what is answered within `GATHER_S` of the first: a
 # fuller batch costs all programs less an answer, and the other requests are on their way meanwhile.
 SHARE = 4  # a quarter
-LINGER_MS = 2.0
-"""At full speed. At a rate, the records of a step are sent at once: lingering for more would only delay the answers."""
+LINGER_MS = 2.0  # at full speed; at a rate, lingering for more would only delay the answers
 
 
 def run_loop(

@@ -71,8 +71,7 @@ class World:
 
 _BLOCK = 256
 _GROUP = 128
-_SCORES = 1 << 25
-"""Inner products that are in memory at a time, 128 MB; fewer than `_BLOCK` vectors are compared with many tracks."""
+_SCORES = 1 << 25  # inner products in memory at a time, 128 MB
 
 
 def nearest(embeddings: NDArray[np.float32], to: NDArray[np.float32], count: int) -> NDArray[np.int32]:

@@ -19,8 +19,7 @@ from botify.sim.world.model import Listeners, World, WorldCatalogue
 from botify.sim.world.reading import read_array, read_catalogue, read_listeners
 
 TASTES = "tastes.npy"  # the file of the tastes that are no track's vector
-GENERATOR_VERSION = 1
-"""Increases when the same settings generate another world, so that a stored one is not used for it."""
+GENERATOR_VERSION = 1  # increases when the same settings generate another world
 
 
 def worlds_directory(home: Path) -> Path:
