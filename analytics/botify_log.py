@@ -213,7 +213,7 @@ def import_log(
     settings = require_kafka(Settings.from_env())
     run_id = run or f"log{_digest(file)[:8]}"
     with progress("reading"):  # completely, so that nothing is published of a log with an invalid line
-        known = _known_tracks(settings)
+        known = set(read_catalogue(settings, codec_of(settings)))
         unknown = sum(listen.track not in known for listen in _read(file, run_id))
     with progress("publishing"):
         count = publish_listens(settings, _read(file, run_id))
@@ -234,7 +234,3 @@ def _read(file: Path, run_id: str) -> Iterator[Listen]:
 def _digest(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _known_tracks(settings: Settings) -> set[int]:
-    return set(read_catalogue(settings, codec_of(settings)))

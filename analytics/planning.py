@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from botify.analytics import AnalyticsError
@@ -158,10 +158,6 @@ def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
     effect = abs(wanted.effect / 100 * sample.mean)
     each, _ = users_needed(effect, deviation, wanted.wanted_power, wanted.alpha)
     shown = smallest_effect(deviation, sample.n // arms, sample.n // arms, wanted.wanted_power, wanted.alpha)
-    days = days_needed(each * arms, _new_users_by_day(sessions))
-    return Plan(sample.mean, deviation, sample.n, each, days, shown / abs(sample.mean) * 100)
-
-
-def _new_users_by_day(sessions: pd.DataFrame) -> NDArray[np.int64]:
     first_ms = sessions.groupby("user")["started_ms"].min()
-    return np.bincount((first_ms - first_ms.min()) // DAY_MS).astype(np.int64)
+    days = days_needed(each * arms, np.bincount((first_ms - first_ms.min()) // DAY_MS))
+    return Plan(sample.mean, deviation, sample.n, each, days, shown / abs(sample.mean) * 100)

@@ -261,11 +261,6 @@ def quantile_values(values: ArrayLike, level: float) -> Floats:
     return np.asarray(q + influence - np.nanmean(influence))
 
 
-def quantile_name(metric: str, level: float) -> str:
-    """Return the name of a quantile of a metric."""
-    return f"p{100 * level:g}_{metric}"
-
-
 def add_linearised(
     users: pd.DataFrame, levels: Sequence[float], metrics: Sequence[str], *, ratio: bool = True
 ) -> pd.DataFrame:
@@ -274,6 +269,6 @@ def add_linearised(
     for _, arm in users.groupby("treatment", observed=True):
         columns = {"time_per_session": ratio_values(arm["time"], arm["sessions"])} if ratio else {}
         for level in levels:
-            columns |= {quantile_name(metric, level): quantile_values(arm[metric], level) for metric in metrics}
+            columns |= {f"p{100 * level:g}_{metric}": quantile_values(arm[metric], level) for metric in metrics}
         parts.append(arm.assign(**columns))
     return pd.concat(parts).reindex(users.index) if parts else users

@@ -261,14 +261,9 @@ class Ramp:
         entered = assignment.users["since_ms"] >= self.last.event_ms
         first = first_sessions(sessions, assignment)
         new = first[entered.reindex(first.index)]
-        return Known(
-            decisions[0], next(iter(early), None), _smaller_arm(new, list(self._judge.shares)), self.observed.event_ms
-        )
-
-
-def _smaller_arm(users: pd.DataFrame, arms: list[str]) -> int:
-    counts = users["treatment"].value_counts()
-    return min(int(counts.get(arm, 0)) for arm in arms)
+        counts = new["treatment"].value_counts()
+        smaller = min(int(counts.get(arm, 0)) for arm in self._judge.shares)
+        return Known(decisions[0], next(iter(early), None), smaller, self.observed.event_ms)
 
 
 def ramp(

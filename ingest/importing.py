@@ -53,10 +53,6 @@ SHARED_RULES = (
 Progress = Callable[[str, int, int], None]  # told what is done now, how much of it, and of how much
 
 
-def _untold(what: str, done: int, total: int) -> None:
-    """Show no progress."""
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is imported."""
@@ -86,7 +82,7 @@ def import_dataset(
     request: Request,
     *,
     force: bool = False,
-    progress: Progress = _untold,
+    progress: Progress = lambda what, done, total: None,
     block_bytes: int = BLOCK_BYTES,
 ) -> Dataset:
     """Import a source as a dataset, or finish an import that was killed.

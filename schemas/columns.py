@@ -120,9 +120,9 @@ def _reader_of(schema: Any) -> Read:
         case "bytes":
             return _read_bytes
         case "int" | "long":
-            return _read_longs
+            return lambda cursors: list(cursors.longs().tolist())
         case "double":
-            return _read_doubles
+            return lambda cursors: list(cursors.take(8).view("<f8")[:, 0].tolist())
         case "boolean":
             return _read_booleans
         case ["null", other]:
@@ -153,14 +153,6 @@ def _read_bytes(cursors: Cursors) -> list[Any]:
     begins, ends = cursors.skip_counted()
     raw = cursors.raw
     return [raw[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
-
-
-def _read_longs(cursors: Cursors) -> list[Any]:
-    return list(cursors.longs().tolist())
-
-
-def _read_doubles(cursors: Cursors) -> list[Any]:
-    return list(cursors.take(8).view("<f8")[:, 0].tolist())
 
 
 def _read_booleans(cursors: Cursors) -> list[Any]:

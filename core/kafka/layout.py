@@ -117,7 +117,8 @@ def read_phases(settings: Settings, admin: AdminClient | None = None) -> dict[st
     except KafkaException as error:
         raise NoBrokerError(error.args[0].str()) from error
     first = listens_topic(settings.topic_prefix)
-    counts = {name: len(topic.partitions) for name, topic in topics.items() if name == first or _is_later(name, first)}
+    is_listens = re.compile(rf"{re.escape(first)}(-[0-9]+)?").fullmatch
+    counts = {name: len(topic.partitions) for name, topic in topics.items() if is_listens(name)}
     if counts.keys() <= {first}:  # nothing was ever moved, so programs need no right to read the configuration
         return {"": (TopicPhase.OPEN, counts[first])} if counts else {}
     found = {}
@@ -204,10 +205,6 @@ def alter_topics(settings: Settings, changes: Mapping[str, Mapping[str, str | No
             future.result(ANSWER_TIMEOUT_S)
         except (KafkaException, TimeoutError) as error:
             raise TopicError(f"{resource.name}: its configuration cannot be changed: {error}") from error
-
-
-def _is_later(name: str, first: str) -> bool:
-    return name.startswith(f"{first}-") and name[len(first) + 1 :].isdigit()
 
 
 # Proof that a topic is closed: the leader of each partition refuses records and says where its log ends. The controller

@@ -100,7 +100,8 @@ class RecordPublisher:
             queued = self._producer.produce_batch(topic, records, partition=partition, on_delivery=report)
             self.poll()
             # those that found the queue full are marked
-            records = [_unmarked(record) for record in records if "_error" in record] if queued < len(records) else []
+            full = [record for record in records if "_error" in record] if queued < len(records) else []
+            records = [{"key": record["key"], "value": record["value"]} for record in full]
             if records:
                 self._wait_for_room(topic, give_up)
 
@@ -178,7 +179,3 @@ def append_if(
             return False
         raise PublishError(topic, error.args[0].str()) from error
     return True
-
-
-def _unmarked(record: Record) -> Record:
-    return {"key": record["key"], "value": record["value"]}
