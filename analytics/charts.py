@@ -116,13 +116,7 @@ def spread(places: Sequence[float], apart: float) -> list[float]:
 
 @styled
 def histograms(
-    samples: Mapping[str, ArrayLike],
-    title: str,
-    subtitle: str,
-    x: str,
-    *,
-    bins: int = 60,
-    upper: float | None = None,
+    samples: Mapping[str, ArrayLike], title: str, subtitle: str, x: str, *, bins: int = 60, upper: float | None = None
 ) -> Figure:
     """Draw the share of each sample by bins of equal width, as overlaid steps."""
     figure, axes = new_figure(title)

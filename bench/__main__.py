@@ -19,16 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from botify.bench import micro, worker
-from botify.bench.against import (
-    THIS,
-    Run,
-    checked_out,
-    flat,
-    missing_of,
-    ratios_of,
-    run_rounds,
-    table_of,
-)
+from botify.bench.against import THIS, Run, checked_out, flat, missing_of, ratios_of, run_rounds, table_of
 from botify.bench.cpu import CPU_US, load_average
 from botify.bench.figures import fill_pages, provenance, record, table
 from botify.bench.gateway import measure_gateway
@@ -48,7 +39,7 @@ from botify.sim.world.model import World
 Figures = Mapping[str, Any]
 Measurement = Callable[[Settings, World], Mapping[str, Figures]]
 
-MEASUREMENTS: dict[str, Measurement] = {
+MEASUREMENTS: dict[str, Measurement] = {  # each on its own topics; one after another, as they share the cores
     "codec": lambda _settings, _world: {"codec": micro.measure_codec()},
     "user_model": lambda _settings, world: {"user_model": micro.measure_user_model(world)},
     "retrieval": lambda _settings, _world: {"retrieval": micro.measure_retrieval()},
@@ -61,9 +52,8 @@ MEASUREMENTS: dict[str, Measurement] = {
     "large_catalogue": lambda settings, _world: {"large_catalogue": measure_large_catalogue(settings)},
     "scale": measure_scale,
 }
-"""Measurements, each on its own topics; they run one after another, as they share the cores."""
 
-AT_LEAST = {
+AT_LEAST = {  # targets; the table shows what misses one in red
     **{
         f"user_model.{model}listens_per_s": 500_000.0
         for model in ("", "drifting_", "trending_", "shifting_", "fatigue_", "streaming_")
@@ -94,7 +84,6 @@ AT_MOST = {
     "gateway_v1.half_p99_ms": 60.0,
     "scale.worst_error_percent": 10.0,
 }
-"""Targets; the table shows what misses one in red."""
 
 console = Console()
 

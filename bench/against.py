@@ -31,8 +31,7 @@ THIS = "this"
 RUNNER = Path(__file__).with_name("one_round.py")
 LIMIT_S = 3_600.0  # time that one measurement may take
 GRACE_S = 60.0  # time that a measurement has to stop its servers when it is interrupted
-DISTRIBUTION = "botify_streams"
-"""Also for commits that had another name: entry points of two names would be there twice."""
+DISTRIBUTION = "botify_streams"  # also for commits of another name: entry points of two would be there twice
 
 
 class AgainstError(BotifyError):

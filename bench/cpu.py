@@ -11,7 +11,7 @@ from botify.sim.play import Progress
 
 CPU_US = "cpu_us"
 ALL = "all"
-ROLES = {
+ROLES = {  # word of a command line -> the process's name in the figures
     "botify.streams.worker": "worker",
     "botify.streams.learner": "learner",
     "botify.services.recommender": "recommender",
@@ -20,7 +20,6 @@ ROLES = {
     "kafka.Kafka": "kafka",
     "valkey-server": "valkey",
 }
-"""Word of a command line -> the process's name in the figures."""
 
 
 def role_of(command: Sequence[str]) -> str | None:

@@ -17,7 +17,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any
@@ -32,19 +32,14 @@ from botify.core.errors import BotifyError
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs/figures.json"
 
+# Group to the record of a measurement: `command`, `machine`, `python`, `date`, `commit`, `values`, and for those of
+# `python -m botify.bench` `load`, the machine's load average `before` and `after`. The values are numbers by name, or
+# rows of a table by name, each with numbers by name.
 Figures = Mapping[str, Any]
-"""Group to the record of a measurement: `command`, `machine`, `python`, `date`, `commit`, `values`, and for those of
-`python -m botify.bench` `load`, the machine's load average `before` and `after`.
-
-The values are numbers by name, or rows of a table by name, each with numbers by name.
-"""
-
-Record = Annotated[
+Record = Annotated[  # option of the commands whose figures are recorded
     str | None,
     typer.Option("--record", help="Write the figures to docs/figures.json under this name, and into the pages."),
 ]
-"""Option of the commands whose figures are recorded."""
-
 TEXT = re.compile(r"<!-- (?P<template>[^\n]*?\{[^\n]*?) -->(?P<quoted>[^\n]*?)<!-- -->")
 TABLE = re.compile(
     r"<!-- rows of (?P<group>\w+): (?P<row>[^\n]*) -->\n\n(?P<head>\|[^\n]*\n\|[-:| ]+\n)(?P<rows>(?:\|[^\n]*\n)*)"
@@ -127,15 +122,11 @@ def record(
 
 
 def record_command(groups: Mapping[str, Mapping[str, Any]]) -> None:
-    for group, values in groups.items():
-        record(group, shlex.join([_program(), *sys.argv[1:]]), values)
-    fill_pages()
-
-
-def _program() -> str:
-    """Return how the running program is called."""
     module = getattr(sys.modules["__main__"].__spec__, "name", "botify.services.cli").removesuffix(".__main__")
-    return "botify" if module == "botify.services.cli" else f"python -m {module}"
+    program = "botify" if module == "botify.services.cli" else f"python -m {module}"
+    for group, values in groups.items():
+        record(group, shlex.join([program, *sys.argv[1:]]), values)
+    fill_pages()
 
 
 def provenance() -> dict[str, str]:
@@ -180,11 +171,7 @@ def fill_pages(root: Path = ROOT) -> None:
 
 
 def table(
-    title: str,
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    words: Collection[str] = ("",),
-    caption: str = "",
+    title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[str] = ("",), caption: str = ""
 ) -> Table:
     """Return a table for the terminal: columns of words are aligned to the left, those of numbers to the right."""
     made = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

@@ -74,8 +74,6 @@ class Listener(asyncio.Protocol):
         self._when_due(self._ask)
 
     def _when_due(self, ask: Callable[[], None]) -> None:
-        """Send the next request when it is due."""
-
         def ask_if_open() -> None:
             if not self._transport.is_closing():
                 ask()
@@ -173,12 +171,11 @@ def main(
 CONNECTIONS = 32  # each waits for its answer before it asks again, so at n a second the mean latency is 32 / n seconds
 SECONDS = 15.0  # of each of five measurements; with starting and compiling all of it takes two and a half minutes
 READY_S = 60.0
-WITHOUT_DASHBOARD = {
+WITHOUT_DASHBOARD = {  # of a gateway on any port, which serves listeners only
     "BOTIFY_GATEWAY_PORT": "0",
     "BOTIFY_GATEWAY_DASHBOARD": "off",
     "BOTIFY_GATEWAY_RATE_PER_S": "1000000",
 }
-"""Settings of a gateway on any port, which serves listeners only."""
 LATE_S = 60.0  # by how much the listeners may exceed their time
 COMPILE_S = 30.0  # while worker and recommender compile their loops, they compete with what is measured
 

@@ -27,13 +27,12 @@ LISTENERS = 2_000
 EXPERIMENTS = 'default = "mix"\n'
 READY_S = 180.0
 LOOK_EVERY_S = 0.1
-PROGRAMS = {
+PROGRAMS = {  # to its module, and what its log says once it works
     "worker": ("botify.streams.worker", "claimed partitions"),
     "learner": ("botify.streams.learner", "claimed partitions"),
     "gateway": ("botify.services.gateway", ": ready"),
     "recommender": ("botify.services.recommender", ": ready"),
 }
-"""Program to its module, and what its log says once it works."""
 
 
 def measure_large_catalogue(settings: Settings) -> dict[str, Any]:

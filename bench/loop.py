@@ -130,9 +130,8 @@ def measure_loop(settings: Settings, world: World) -> tuple[dict[str, Any], dict
                 closed_loop[f"{name}_rss_ratio"] = rss_mib(process) / early[name]
         # after the full load, so that the broker's code is compiled just in time, as in a service that runs for days
         meter = Meter("simulator")
-        latency = run_loop(
-            settings, world, RunOptions(rate=OFFERED_PER_S, seconds=30.0, warm_up_s=WARM_UP_S, in_flight=LISTENERS)
-        )
+        options = RunOptions(rate=OFFERED_PER_S, seconds=30.0, warm_up_s=WARM_UP_S, in_flight=LISTENERS)
+        latency = run_loop(settings, world, options)
         spent_us = meter.us_per(latency.recommendations)
     return closed_loop, {
         CPU_US: {"offered_per_s": spent_us},

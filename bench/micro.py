@@ -148,9 +148,8 @@ def _sessions(rng: np.random.Generator, catalogue: Catalogue, scene_of: Ints, se
         state, session = UserState(), f"s{at}"
         for position, (track, fraction) in enumerate(zip(tracks, fractions, strict=True)):
             listen_id, is_last = f"{session}-{position}", False
-            state.fold(
-                Listen(listen_id, at, track, fraction, position, session, position, is_last, None, {}, None, None)
-            )
+            heard = Listen(listen_id, at, track, fraction, position, session, position, is_last, None, {}, None, None)
+            state.fold(heard)
         states.append(state)
         requests.append(RecommendationRequest(f"r{at}", at, session, LISTENS - 1, tracks[-1], fractions[-1], 0, 0))
     return Batch.of(requests, states)

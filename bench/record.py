@@ -21,9 +21,8 @@ import typer
 from botify.bench.figures import FigureError, fill_pages, record
 
 LEARNERS = "bench sticky_norepeat,memory,i2i_stream,next_track,rerank,mix --sessions 60000 --skip 40000"
-FITTED = "404ceffc856a"
-"""The world that `botify world fit` makes of Last.fm's sequences; it must be there."""
-COMMANDS = {
+FITTED = "404ceffc856a"  # of `botify world fit` on Last.fm's sequences; it must be there
+COMMANDS = {  # group of figures -> arguments of `botify` (`bench`), or of `python -m botify.bench.studies` (the others)
     "quality_recommenders": "bench random,toppop,sticky_norepeat,memory,i2i_stream,next_track,rerank,mix,scene,oracle "
     "--sessions 10000",
     "quality_online_1": "bench --online --sessions 100000 --rate 2000 --seed 1",
@@ -41,7 +40,6 @@ COMMANDS = {
     "quality_grade_2022": "grade --recommender mix --edition 2022",
     "quality_grade_2026": "grade --recommender mix --edition 2026",
 }
-"""Group of figures to the arguments of `botify` (`bench`) or of `python -m botify.bench.studies` (the others)."""
 
 app = typer.Typer(help=(__doc__ or "").splitlines()[0], no_args_is_help=True)
 

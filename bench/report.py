@@ -131,10 +131,8 @@ def windows_since(measured: Measured) -> list[Since]:
     before = Sample.of(times[max(shift - WINDOW, 0) : shift])
     begins = range(shift % WINDOW, len(times) - WINDOW + 1, WINDOW)
     samples = {begin: Sample.of(times[begin : begin + WINDOW]) for begin in begins}
-    return [
-        Since(begin + WINDOW - shift, here, welch(before, here).in_percent_of(before.mean))
-        for begin, here in samples.items()
-    ]
+    changes = {begin: welch(before, here).in_percent_of(before.mean) for begin, here in samples.items()}
+    return [Since(begin + WINDOW - shift, here, changes[begin]) for begin, here in samples.items()]
 
 
 def drift_table(learning: list[Since], stopped: list[Since], title: str) -> Table:

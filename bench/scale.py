@@ -7,7 +7,7 @@ CPU time and bytes to Kafka and Redis; and a user and a track give bytes in Redi
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -182,26 +182,22 @@ class Used(NamedTuple):
 class UsageMeter:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._bytes = _kafka_bytes(settings), _redis_bytes(settings)
+        self._bytes = _bytes(settings)
         self._cpu = Meter()
 
     def per(self, count: float) -> Used:
         cpu_us = self._cpu.us_per(count)
-        now = _kafka_bytes(self._settings), _redis_bytes(self._settings)
-        return Used(cpu_us, *((after - before) / count for before, after in zip(self._bytes, now, strict=True)))
+        kafka_bytes, redis_bytes = _bytes(self._settings)
+        return Used(cpu_us, (kafka_bytes - self._bytes[0]) / count, (redis_bytes - self._bytes[1]) / count)
 
 
-def _kafka_bytes(settings: Settings) -> int:
-    return sum(log.stat().st_size for log in (settings.home / "kafka").glob(f"{settings.topic_prefix}.*/*.log"))
-
-
-def _redis_bytes(settings: Settings) -> int:
-    redis = connect(settings)
-    try:
+def _bytes(settings: Settings) -> tuple[int, int]:
+    """Return the bytes of Kafka's logs, and those that Redis has received and sent."""
+    logs = (settings.home / "kafka").glob(f"{settings.topic_prefix}.*/*.log")
+    with closing(connect(settings)) as redis:
         stats = redis.info("stats")
-    finally:
-        redis.close()
-    return int(stats["total_net_input_bytes"]) + int(stats["total_net_output_bytes"])
+    received_bytes, sent_bytes = int(stats["total_net_input_bytes"]), int(stats["total_net_output_bytes"])
+    return sum(log.stat().st_size for log in logs), received_bytes + sent_bytes
 
 
 def measure_live(settings: Settings, world: World) -> tuple[Used, Used, dict[str, Any]]:
@@ -294,10 +290,10 @@ def _bytes_with(settings: Settings, tracks: int) -> dict[str, float]:
             port = find_free()
             process = programs.enter_context(running(own.with_(metrics_port=port), module))
             wait_until(partial(is_ready, port), READY_S, f"the {role} is not ready")
-            found[role] = _uss(process)
+            found[role] = float(process.memory_full_info().uss)
         gateway = programs.enter_context(running(own, "botify.services.gateway", environ=WITHOUT_DASHBOARD))
         port_of(own)
-        found["gateway"] = _uss(gateway)
+        found["gateway"] = float(gateway.memory_full_info().uss)
     files = (own.home / "cache").glob(f"{Topics.of(own).catalogue.name}.*")
     found["shared"] = float(sum(path.stat().st_size for path in files))
     return found
@@ -307,7 +303,3 @@ def _tracks(count: int) -> Iterator[Track]:
     for track in range(count):
         number = track // ARTIST_TRACKS
         yield Track(track, f"artist {number}", f"album {number}", "rock", f"track {track}")
-
-
-def _uss(process: psutil.Process) -> float:
-    return float(process.memory_full_info().uss)

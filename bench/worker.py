@@ -160,9 +160,8 @@ def _folded(settings: Settings, tracks: int) -> Iterator[None]:
     fill(settings, listens(BACKLOG, USERS, tracks))
     with running(settings, "botify.streams.worker"):
         checkpoints = StateReader(connect(settings), settings).checkpoints
-        wait_until(
-            lambda: sum(checkpoints().values()) >= BACKLOG, DEADLINE_S, f"not all {BACKLOG:,} listens are folded"
-        )
+        late = f"not all {BACKLOG:,} listens are folded"
+        wait_until(lambda: sum(checkpoints().values()) >= BACKLOG, DEADLINE_S, late)
         yield
 
 

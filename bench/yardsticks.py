@@ -125,14 +125,7 @@ class Gap(NamedTuple):
 
     @classmethod
     def of(cls, effect_percent: Mean, control: float, oracle: float) -> "Gap":
-        """Compute the gap of a recommender from its effect on the control's time.
-
-        Examples
-        --------
-        >>> gap = Gap.of(Mean(100.0, 0.0, 300.0), control=2.0, oracle=8.0)
-        >>> gap.regret_percent, gap.closed
-        (50.0, Mean(estimate=50.0, lower=0.0, upper=100.0))
-        """
+        """Compute the gap of a recommender from its effect on the control's time."""
         whole = math.log(oracle / control) if oracle > control else math.nan
         shares = (100 * math.log(1 + effect / 100) / whole if effect > -100 else -math.inf for effect in effect_percent)
         time = control * (1 + effect_percent.estimate / 100)

@@ -5,13 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 BETTER: Mapping[str, int] = MappingProxyType(
-    {
-        "mean_time_per_session": 1,
-        "mean_tracks_per_session": 1,
-        "time": 1,
-        "sessions": 1,
-        "mean_request_latency": -1,
-    }
+    {"mean_time_per_session": 1, "mean_tracks_per_session": 1, "time": 1, "sessions": 1, "mean_request_latency": -1}
 )
 """Botify's metrics, by its names: 1 if more is better, -1 if less is."""
 

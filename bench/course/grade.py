@@ -46,11 +46,10 @@ class Edition(NamedTuple):
     log_sessions: int
 
 
-EDITIONS: Mapping[int, Edition] = {
+EDITIONS: Mapping[int, Edition] = {  # with the logs of `botify.bench.world_card`, of the course's 10,000 listeners
     2022: Edition("course", StickyArtist.name, 30),
     2026: Edition("course-2026", I2I.name, 10),
 }
-"""With the logs of `botify.bench.world_card`: 300,000 and 100,000 sessions of the course's 10,000 listeners."""
 PER_USER = 100  # length of a listener's list
 
 PRIMARY = "mean_time_per_session"

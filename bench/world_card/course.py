@@ -171,11 +171,11 @@ class Measured(NamedTuple):
         return self.row.low <= self.mean <= self.row.high
 
 
+# name of the world, rows, and how they are measured
 EDITIONS: Mapping[int, tuple[str, Sequence[Row], Callable[[World, int], dict[str, float]]]] = {
     2022: ("course", EDITION_2022, measure_2022),
     2026: ("course-2026", EDITION_2026, measure_2026),
 }
-"""Name of the world, rows, and how they are measured."""
 
 
 def measure_course(world: World, edition: int, seeds: Sequence[int]) -> list[Measured]:

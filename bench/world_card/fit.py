@@ -110,7 +110,7 @@ def logs_of(world: World, dataset: Dataset, seeds: Sequence[int]) -> Logs:
 def fitted_rows(logs: Logs) -> list[FittedRow]:
     """Compare the synthetic logs with the held-out half, and its neighbours with those of the fitted half."""
     held_out, synthetic = logs.held_out, logs.synthetic
-    in_common = overlap(logs.fitted, held_out)
+    in_common, found = overlap(logs.fitted, held_out), tuple(overlap(log, held_out) for log in synthetic)
 
     def row(title: str, of: Any, relative: float = 0.0, absolute: float = 0.0) -> FittedRow:
         target = float(of(held_out))
@@ -125,12 +125,7 @@ def fitted_rows(logs: Logs) -> list[FittedRow]:
         row("Gini coefficient of the tracks' listens", lambda log: log.gini(), relative=0.1),
         row("share of repeats", lambda log: log.repeats(), absolute=0.02),
         row("item-kNN, HR@10, leave last out", hit_rate, relative=0.2),
-        FittedRow(
-            "tracks' neighbours in common with the held-out half",
-            in_common,
-            tuple(overlap(log, held_out) for log in synthetic),
-            0.2 * in_common,
-        ),
+        FittedRow("tracks' neighbours in common with the held-out half", in_common, found, 0.2 * in_common),
         row("length of sessions, median", length(0.5), relative=0.15),
         row("length of sessions, mean", lambda log: log.session_lengths().mean(), relative=0.15),
         row("length of sessions, nine in ten are shorter", length(0.9), relative=0.15),

@@ -18,16 +18,14 @@ from botify.sim.play import play_listens
 from botify.sim.world.model import World
 
 SOURCE = "Spotify, Music Streaming Sessions Dataset (Brost et al., WWW 2019), published sample: share of skipped tracks"
-BY_POSITION = (
+BY_POSITION = (  # 1 to 20
     0.3773, 0.4760, 0.5054, 0.5297, 0.5315, 0.5427, 0.5397, 0.5405, 0.5318, 0.5164,
     0.5079, 0.5295, 0.5292, 0.5344, 0.5293, 0.5295, 0.5299, 0.5325, 0.5357, 0.5464,
 )  # fmt: skip
-"""Of the positions 1 to 20."""
-BY_HOUR = (
+BY_HOUR = (  # 0 to 23
     0.5183, 0.5207, 0.5489, 0.5390, 0.5189, 0.5027, 0.4668, 0.4996, 0.5013, 0.4794, 0.4939, 0.5162,
     0.5237, 0.5135, 0.5135, 0.5027, 0.5122, 0.5307, 0.5258, 0.5171, 0.5316, 0.5244, 0.5311, 0.5314,
 )  # fmt: skip
-"""Of the hours 0 to 23."""
 BY_CONTEXT = dict(zip(CONTEXTS, (0.4565, 0.5551, 0.5082, 0.4523, 0.5537, 0.5464), strict=True))
 
 WITHIN = {"position": 0.02, "hour": 0.03, "context": 0.03}

@@ -48,6 +48,10 @@ def test_who_knows_more_has_more_time() -> None:
     assert times[ORACLE] > times[SCENE] > 1
 
 
+def test_the_gap_is_a_share_of_the_way_in_logs() -> None:
+    assert Gap.of(Mean(100.0, 0.0, 300.0), control=2.0, oracle=8.0) == (50.0, Mean(50.0, 0.0, 100.0))
+
+
 def test_the_gap_is_undefined_where_the_oracle_is_not_ahead() -> None:
     gap = Gap.of(Mean(10.0, 5.0, 15.0), control=2.0, oracle=2.0)
     assert math.isnan(gap.closed.estimate)
