@@ -207,14 +207,6 @@ def decide(
     `users`, in the order in which they entered, each once with final values
     (`botify.analytics.monitoring.settled_users`), have `treatment` and the metrics, adjusted by CUPED if wanted. The
     split is equal by default. Raises `AnalyticsError` if a metric of the rule is missing.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(1)
-    >>> users = pd.DataFrame({"treatment": ["C", "T1"] * 500, "time": rng.gamma(9.0, size=1_000), "sessions": 2.0})
-    >>> users.loc[users["treatment"] == "T1", "time"] *= 1.2
-    >>> decide(users, "T1", Rule(Goals(("time",)), horizon=1_000)).sentence
-    'Ship T1: time in all is 23.4 % higher than with C.'
     """
     if missing := [name for name in (*rule.goals.success, *rule.goals.guardrails) if name not in users]:
         raise AnalyticsError(f"the users have no {missing[0]!r}; choose from {', '.join(users.columns)}")

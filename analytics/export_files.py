@@ -113,16 +113,7 @@ class ExportedFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The state of an export: every record from `begin` up to `next_offsets` is in exactly one of the files.
-
-    Examples
-    --------
-    >>> manifest = Manifest(Source("botify.listens", "an-id", "Listen"), {0: 0}, {0: 0})
-    >>> file = ExportedFile("day=2026-01-31/part-000000.parquet", 9, {0: (0, 9)})
-    >>> manifest = manifest.with_commit([file], {0: 10}, rejected=1)
-    >>> manifest.rows, manifest.next_offsets, manifest.rejected
-    (9, {0: 10}, 1)
-    """
+    """The state of an export: every record from `begin` up to `next_offsets` is in exactly one of the files."""
 
     source: Source
     begin: Mapping[int, int]  # first record of the export, and first record that it has not read

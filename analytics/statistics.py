@@ -165,13 +165,6 @@ class ConfidenceSequence:
     difference and n the users of both samples.
 
     Each user must count once, with a final value, such as that of the first session or the first day.
-
-    Examples
-    --------
-    >>> sequence = ConfidenceSequence(tuned_for=200)
-    >>> difference = sequence.difference(Sample(100, 1.0, 4.0), Sample(100, 2.0, 4.0))
-    >>> round(difference.lower, 3), round(difference.upper, 3), difference.significant
-    (0.142, 1.858, True)
     """
 
     alpha: float = 0.05  # one minus the confidence

@@ -19,11 +19,6 @@ class Goals:
     At least one metric of `success` must be significantly better. `guardrails` maps metrics to non-inferiority margins:
     the accepted loss as a share of the control's mean. `ramp` has ascending shares of the listeners; empty begins with
     all.
-
-    Examples
-    --------
-    >>> Goals(("time",), {"sessions": 0.02}).watched
-    ('mean_time_per_session', 'mean_tracks_per_session', 'mean_request_latency')
     """
 
     success: tuple[str, ...] = ("mean_time_per_session",)

@@ -36,13 +36,7 @@ def uniform(key: Keys, draw: ArrayLike) -> NDArray[np.float64]:
 
 
 def integers(key: Keys, draw: ArrayLike, below: ArrayLike) -> NDArray[np.int64]:
-    """Draw a whole number in [0, below) for each key; `below` must be 1 or more.
-
-    Examples
-    --------
-    >>> integers(mix(7, [0, 1, 2]), 0, 1).tolist()
-    [0, 0, 0]
-    """
+    """Draw a whole number in [0, below) for each key; `below` must be 1 or more."""
     return np.asarray((uniform(key, draw) * np.asarray(below)).astype(np.int64))
 
 

@@ -13,14 +13,6 @@ def load_object(name: str, wanted: str, **arguments: Any) -> Any:
 
     `wanted` completes the message "... is not ...". The values are passed by position; their names are for the message.
     Raises `LoadError` if the name has another form, cannot be imported, or takes other arguments.
-
-    Examples
-    --------
-    >>> load_object("collections:Counter", "a counter", letters="aab")["a"]
-    2
-    >>> load_object("collections:Counter", "a counter", letters="aab", seed=1)
-    Traceback (most recent call last):
-    botify.core.errors.LoadError: 'collections:Counter' does not take letters, seed: too many positional arguments
     """
     _, colon, attribute = name.partition(":")
     if not (colon and attribute):

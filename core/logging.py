@@ -68,14 +68,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    r"""One JSON object a line, a traceback included.
-
-    Examples
-    --------
-    >>> record = logging.makeLogRecord({"name": "a", "levelname": "INFO", "msg": "two\nlines", "created": 0.0, "n": 3})
-    >>> JsonFormatter().format(record)
-    '{"time": "1970-01-01T00:00:00.000Z", "level": "INFO", "logger": "a", "message": "two\\nlines", "n": 3}'
-    """
+    r"""One JSON object a line, a traceback included."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""

@@ -52,19 +52,7 @@ def stop_requested(*signals: signal.Signals) -> Iterator[StopRequested]:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM take effect at the end of the block; one that is ignored stays so, for children too.
-
-    Examples
-    --------
-    >>> try:
-    ...     with signals_held():
-    ...         signal.raise_signal(signal.SIGINT)
-    ...         print("in the block")
-    ... except KeyboardInterrupt:
-    ...     print("after it")
-    in the block
-    after it
-    """
+    """Let Ctrl-C and SIGTERM take effect at the end of the block; one that is ignored stays so, for children too."""
     came: list[int] = []
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():  # others run no handlers

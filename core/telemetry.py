@@ -28,13 +28,6 @@ class DurationHistogram:
 
     `prometheus_client.Histogram` takes a lock and searches the buckets one by one, 1 µs a value. This takes a seventh,
     because only one thread writes; a reading thread may see the value before the last.
-
-    Examples
-    --------
-    >>> histogram = DurationHistogram(bounds_s=(0.01, 0.1))
-    >>> histogram.update([0.002, 0.05, 0.06, 3.0])
-    >>> histogram.counts, round(histogram.sum_s, 3)
-    ([1, 2, 1], 3.112)
     """
 
     def __init__(self, bounds_s: Sequence[float] = BOUNDS_S) -> None:
@@ -62,21 +55,7 @@ SILENCE_S = 60.0  # longer than any single wait: a flush gives up after 30 s, a 
 
 
 class Heartbeat:
-    """Updated by the loop that does the work, so that a loop that hangs for `silence_s` is detected.
-
-    Examples
-    --------
-    >>> now = [0.0]
-    >>> heartbeat = Heartbeat(silence_s=60.0, clock=lambda: now[0])
-    >>> heartbeat.probe() is None
-    True
-    >>> now[0] = 61.0
-    >>> heartbeat.probe()
-    'the loop has not run for 61 s'
-    >>> heartbeat.beat()
-    >>> heartbeat.probe() is None
-    True
-    """
+    """Updated by the loop that does the work, so that a loop that hangs for `silence_s` is detected."""
 
     def __init__(self, silence_s: float = SILENCE_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._silence_s = silence_s

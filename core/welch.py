@@ -62,13 +62,7 @@ class Difference(NamedTuple):
         return {"effect": self.estimate, "lower": self.lower, "upper": self.upper}
 
     def in_percent_of(self, mean: float) -> "Difference":
-        """Return the difference in % of a mean that is taken as known; NaN where the mean is zero.
-
-        Examples
-        --------
-        >>> Difference(1.0, 0.5, 1.5, 0.01).in_percent_of(-2.0)
-        Difference(estimate=-50.0, lower=-75.0, upper=-25.0, p_value=0.01)
-        """
+        """Return the difference in % of a mean that is taken as known; NaN where the mean is zero."""
         percent = 100 / mean if mean else math.nan
         lower, upper = sorted((self.lower * percent, self.upper * percent))  # a negative mean reverses the interval
         return Difference(self.estimate * percent, lower, upper, self.p_value)

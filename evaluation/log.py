@@ -96,11 +96,6 @@ class Log:
         `SESSION_GAP_MS` ends a session; a log without times starts one after `SESSION_LISTENS`. `item_count` is for a
         catalogue with more items than the events. Raises `EvaluationError` if there are no events, or the columns
         differ in length.
-
-        Examples
-        --------
-        >>> Log.of("tiny", np.array([0, 0]), np.array([3, 1]), times_ms=np.array([5, 9])).events.sessions.tolist()
-        [0, 0]
         """
         n = len(users)
         fractions = np.ones(n, dtype=np.float32) if fractions is None else fractions.astype(np.float32)

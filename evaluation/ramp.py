@@ -56,15 +56,6 @@ class Observed:
     """Sessions and treatments of the listens so far, as `sessions_of` and `assign` return them.
 
     A copy of a listen has its session and position, and changes nothing. Memory grows with sessions, not with listens.
-
-    Examples
-    --------
-    >>> observed = Observed("A")
-    >>> observed.add([Listen("a-1", 7, 1, 0.5, 9, "a", 1, True, "random", {"A": "C"}, 0.1, 2.0)] * 2)
-    >>> observed.sessions()[["tracks", "time", "latency_ms"]].to_dict("list")
-    {'tracks': [1], 'time': [0.5], 'latency_ms': [2.0]}
-    >>> observed.assignment().users.to_dict("list")
-    {'treatment': ['C'], 'since_ms': [9]}
     """
 
     def __init__(self, experiment: str) -> None:

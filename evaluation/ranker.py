@@ -53,15 +53,7 @@ class Setup:
 
 
 class Histories:
-    """Items that each user has heard, in order.
-
-    Examples
-    --------
-    >>> histories = Histories()
-    >>> histories.learn(np.array([7, 8, 7]), np.array([1, 2, 3]))
-    >>> [part.tolist() for part in histories.of(np.array([8, 7]))]
-    [[0, 1, 1], [2, 1, 3]]
-    """
+    """Items that each user has heard, in order."""
 
     def __init__(self) -> None:
         self._items: defaultdict[int, list[int]] = defaultdict(list)
@@ -88,13 +80,7 @@ class Histories:
 
 
 def best_of_scores(scores: NDArray[np.floating], excluded: tuple[Ints, Ints], k: int) -> Ints:
-    """Return the k best items of each row; `scores`, shape (n, items), change; -inf and `excluded` are left out.
-
-    Examples
-    --------
-    >>> best_of_scores(np.array([[0.1, 0.3, 0.2]]), (np.array([0]), np.array([1])), 3).tolist()
-    [[2, 0, -1]]
-    """
+    """Return the k best items of each row; `scores`, shape (n, items), change; -inf and `excluded` are left out."""
     scores[excluded] = -np.inf
     width = min(k, scores.shape[1])
     best = np.argpartition(-scores, width - 1, axis=1)[:, :width]
@@ -105,13 +91,7 @@ def best_of_scores(scores: NDArray[np.floating], excluded: tuple[Ints, Ints], k:
 
 
 def without(lists: Ints, excluded: tuple[Ints, Ints], items: int, k: int) -> Ints:
-    """Return the first k entries of each row that are not excluded.
-
-    Examples
-    --------
-    >>> without(np.array([[4, 2, 3]]), (np.array([0]), np.array([2])), items=10, k=2).tolist()
-    [[4, 3]]
-    """
+    """Return the first k entries of each row that are not excluded."""
     keys = np.arange(len(lists))[:, None] * items + lists
     rows, heard = excluded
     return compressed((lists != NO_TRACK) & ~np.isin(keys, rows * items + heard), lists, k)

@@ -92,15 +92,7 @@ class ItemColumns(NamedTuple):
     countries: list[str | None]
 
     def tracks(self) -> Iterator[Track]:
-        """Yield the items as tracks; one of an unknown artist has an artist of its own, so that no artist has them all.
-
-        Examples
-        --------
-        >>> catalogue = ItemColumns(["b-7"], ["Stronger"], [None], [("rap", "pop")], [None], [None], [2007], [None])
-        >>> [track] = catalogue.tracks()
-        >>> track.artist, track.genre, track.genres, track.year
-        ('b-7', 'rap', ['rap', 'pop'], 2007)
-        """
+        """Yield the items as tracks; those of unknown artists have one each, so that no artist has them all."""
         for number, (external, title, artist, genres, release, mood, year, country) in enumerate(
             zip(*self, strict=True)
         ):

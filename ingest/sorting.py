@@ -45,14 +45,6 @@ class Tally:
 
     `has_time`: without times, no two events share one.
     `sessions_given`: whether the source names sessions.
-
-    Examples
-    --------
-    >>> tally = Tally(users=1, has_time=True)
-    >>> tally.pass_events(np.array([0, 0, 0]), np.array([0, 5, 9_000_000]), None, np.array([0, 0, 1])).tolist()
-    [0, 0, 2]
-    >>> tally.events, tally.ties, tally.kinds[:2].tolist()
-    (3, 1, [2, 1])
     """
 
     def __init__(self, users: int, *, has_time: bool) -> None:

@@ -129,17 +129,6 @@ class Codec:
     """Encodes with the newest version of each event, decodes every version.
 
     By default with the committed schemas. Their ids are on the wire: schemas with a registry's ids make it use those.
-
-    Examples
-    --------
-    >>> from botify.schemas.events import Track
-    >>> codec = Codec()
-    >>> track = Track(7, "Kanye West", None, None, "Stronger")
-    >>> codec.decode(codec.encode(track), Track) == track
-    True
-    >>> codec.decode(b"", Track)
-    Traceback (most recent call last):
-    botify.core.errors.DecodeError: the value is empty; a Track was expected
     """
 
     def __init__(self, schemas: Iterable[CommittedSchema] | None = None) -> None:

@@ -251,14 +251,7 @@ Write = Callable[[Sequence[Any]], list[bytes]]
 
 
 class ColumnWriter:
-    r"""Writes records of one schema, of the types that `ColumnReader` knows; each value begins with `header`.
-
-    Examples
-    --------
-    >>> fields = [{"name": "a", "type": "long"}, {"name": "b", "type": ["null", "string"]}]
-    >>> ColumnWriter(b"!", {"type": "record", "fields": fields}).write([[1, -65], [None, "x"]])
-    [b'!\x02\x00', b'!\x81\x01\x02\x02x']
-    """
+    r"""Writes records of one schema, of the types that `ColumnReader` knows; each value begins with `header`."""
 
     def __init__(self, header: bytes, schema: Any) -> None:
         self._header = header

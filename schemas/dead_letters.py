@@ -62,13 +62,7 @@ def dead_letter_headers(
 
 
 class Origin(NamedTuple):
-    """The record that a dead letter was; copies of a letter have the same origin.
-
-    Examples
-    --------
-    >>> Origin.parse("botify.listens/3/17") == Origin("botify.listens", 3, 17)
-    True
-    """
+    """The record that a dead letter was; copies of a letter have the same origin."""
 
     topic: str
     partition: int

@@ -60,15 +60,6 @@ class EventTime:
 
     Which listens are accepted is a function of the topic: of its declared lead, and of the records' bytes and Kafka
     timestamps. So every replay decides alike. A topic declares once, and what was refused before stays a dead letter.
-
-    Examples
-    --------
-    >>> time = EventTime()
-    >>> time.advance(1_500_000, 900_000, (), Lead())
-    >>> time.advance(1_500_001, 900_000, (), Lead())
-    Traceback (most recent call last):
-    botify.core.errors.ValidationError: timestamp_ms 1500001 (1970-01-01 00:25:00 UTC) leads by more than 10 minutes: \
-the broker took the record at 1970-01-01 00:15:00; look at the producer's clock and unit
     """
 
     __slots__ = ("newest_ms",)

@@ -43,14 +43,6 @@ class UserIds:
     Without, the numbers are the names. A user who is not in the table gets a number from the hash of the name. So
     newcomers are served at once, every process gives them the same number without asking another, and it stays the same
     after a restart. Of a million newcomers, two share a number with a probability of 1 in 9,000.
-
-    Examples
-    --------
-    >>> users = UserIds(["alice", "42"])
-    >>> users.number_of("42"), users.number_of("bob") == users.number_of("bob") >= NEWCOMERS_FROM
-    (1, True)
-    >>> UserIds().number_of("42")
-    42
     """
 
     def __init__(self, external: Sequence[str] | None = None) -> None:

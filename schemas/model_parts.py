@@ -115,13 +115,6 @@ class ModelParts:
     """The parts that were read and the bodies made of them; none of them stays in memory.
 
     A body is complete or it is not returned: all parts have come, and its digest is that of the manifest.
-
-    Examples
-    --------
-    >>> parts, digest = ModelParts(), hashlib.sha256(b"body").hexdigest()
-    >>> parts.take("fism", f"5e6f/0/{digest}", b"body")
-    >>> parts.whole(Model("fism", 1, b"", digest, 0, [f"5e6f/0/{digest}"])).body[:]
-    b'body'
     """
 
     def __init__(self) -> None:

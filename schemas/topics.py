@@ -33,13 +33,7 @@ class TopicDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """All topics, by their purpose.
-
-    Examples
-    --------
-    >>> Topics.of(Settings()).listens.name
-    'botify.listens'
-    """
+    """All topics, by their purpose."""
 
     listens: TopicDefinition
     recommendation_requests: TopicDefinition

@@ -56,16 +56,7 @@ class ColumnsError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackColumns:
-    """Columns of n tracks, ordered by id.
-
-    Examples
-    --------
-    >>> columns = EMPTY.merged([Track(7, "a", None, "jazz", "x"), Track(3, "b", None, None, "y")], [b"seven", b"three"])
-    >>> columns.rows_of(np.array([7, 3, 5])).tolist(), columns.row_of(7), columns.record(0)
-    ([1, 0, -1], 1, b'three')
-    >>> columns.artists(), columns.artist_of.tolist(), columns.genres(), columns.genre_of.tolist()
-    (['a', 'b'], [1, 0], ['jazz'], [-1, 0])
-    """
+    """Columns of n tracks, ordered by id."""
 
     ids: Ints  # shape (n,)
     # begins, lengths: shape (n,): where each track's record is in `records`

@@ -38,16 +38,6 @@ class TrackTable(Mapping[int, Track]):
     """Tracks by id: columns, and the records that came since these were made.
 
     One thread adds tracks; others may read at the same time.
-
-    Examples
-    --------
-    >>> codec, track = Codec(), Track(7, "a", None, None, "x", external_id="seven")
-    >>> table = TrackTable(codec)
-    >>> table.add([track], [codec.encode(track)])
-    >>> table[7] == track, 8 in table, len(table), table.with_external_id("seven") == track
-    (True, False, 1, True)
-    >>> len(table.columns()), table[7] == track, table.holds(np.array([7, 8])).tolist()
-    (1, True, [True, False])
     """
 
     def __init__(self, codec: Codec, columns: TrackColumns = EMPTY) -> None:

@@ -167,19 +167,13 @@ _NAME = re.compile(r"(?P<name>.+)@(?P<number>\d+)of(?P<count>\d+)", re.DOTALL)
 
 
 class Shard(NamedTuple):
-    """One of several shards.
-
-    Examples
-    --------
-    >>> Shard(1, 2).name_of("fism"), ALONE.name_of("fism")
-    ('fism@1of2', 'fism')
-    """
+    """One of several shards."""
 
     number: int
     of: int
 
     def name_of(self, model: str) -> str:
-        """Return the name under which the shard publishes its snapshots of a model."""
+        """Return the name under which the shard publishes its snapshots of a model, such as `fism@1of2`."""
         return model if self.of == 1 else f"{model}@{self.number}of{self.of}"
 
 
@@ -187,13 +181,7 @@ ALONE = Shard(0, 1)
 
 
 def model_and_shard(name: str) -> tuple[str, Shard]:
-    """Return the model and the shard of which a snapshot has this name; the inverse of `Shard.name_of`.
-
-    Examples
-    --------
-    >>> model_and_shard("fism@1of2"), model_and_shard("fism")
-    (('fism', Shard(number=1, of=2)), ('fism', Shard(number=0, of=1)))
-    """
+    """Return the model and the shard of which a snapshot has this name; the inverse of `Shard.name_of`."""
     found = _NAME.fullmatch(name)
     if found is None or int(found["number"]) >= int(found["count"]) or int(found["count"]) < 2:
         return name, ALONE

@@ -129,14 +129,7 @@ ERASURE = "botify-erasure"  # header of a tombstone; a record that merely has no
 
 
 def erased_user(record: Any) -> int | None:
-    """Return the listener whom a record erases, or None: a tombstone has a key, no value, and the header `ERASURE`.
-
-    Examples
-    --------
-    >>> from botify.core.kafka.reader import LogRecord
-    >>> erased_user(LogRecord("botify.listens", 0, 17, 0, b"42", None, ((ERASURE, b""),)))
-    42
-    """
+    """Return the listener whom a record erases, or None: a tombstone has a key, no value, and the header `ERASURE`."""
     key = record.key
     if record.value is not None or key is None or len(key) > len(b"%d" % MAX_USER) or not key.isdigit():
         return None

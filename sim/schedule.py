@@ -35,13 +35,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A part of the slots, for several processes that share a simulation.
-
-    Examples
-    --------
-    >>> Shard.parse("1/4")
-    Shard(index=1, count=4)
-    """
+    """A part of the slots, for several processes that share a simulation."""
 
     index: int = 0
     count: int = 1
@@ -68,12 +62,6 @@ class RelaySchedule:
     Each listener belongs to one slot, and each slot takes its listeners in turn, round after round, so its sessions do
     not depend on other slots. There are at most as many slots as listeners; the first session of a slot starts at
     `start_ms` in event time or up to `spread_ms` later.
-
-    Examples
-    --------
-    >>> schedule = RelaySchedule(np.array([5, 6, 7]), slots=2, sessions=4, start_ms=0)
-    >>> schedule.arrivals(np.array([0, 0]), np.array([1, 2]), np.array([0, 0])).users.tolist()
-    [7, 5]
     """
 
     def __init__(
@@ -126,13 +114,6 @@ class DailySchedule:
     With Λ(t) the cumulative rate, the next session after `t` starts at ``Λ⁻¹(Λ(t) + E / rate)``, E exponential: the
     time change that turns a homogeneous Poisson process into an inhomogeneous one (Çinlar, "Introduction to Stochastic
     Processes", 1975). No session starts later than a number of `days` after the beginning.
-
-    Examples
-    --------
-    >>> schedule = DailySchedule(np.arange(3), seed=7, start_ms=0, days=30.0)
-    >>> slots, turns = np.arange(3), np.zeros(3, dtype=np.int64)
-    >>> bool((schedule.arrivals(slots, turns, turns).start_ms > 0).all())
-    True
     """
 
     def __init__(

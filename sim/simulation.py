@@ -44,19 +44,6 @@ class Simulation:
 
     `finish_listens` and `answer` alternate. A listener's results depend on the seed, the world and the answers, and
     never on the order in which the slots are served.
-
-    Examples
-    --------
-    >>> from botify.sim.listeners.botify import BotifyListeners
-    >>> from botify.sim.schedule import RelaySchedule
-    >>> from botify.sim.world.config import WorldConfig
-    >>> from botify.sim.world.generate import generate
-    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
-    >>> simulation = Simulation(world, BotifyListeners(world, 7), RelaySchedule(np.arange(3), 2, sessions=3), seed=7)
-    >>> first = simulation.finish_listens(simulation.earliest_ms())
-    >>> len(first), first.fractions.tolist()
-    (1, [1.0])
-    >>> simulation.answer(first.slots, np.array([42]))
     """
 
     def __init__(self, world: World, model: ListenerModel, schedule: Schedule, seed: int) -> None:

@@ -72,13 +72,7 @@ def settings_of_run(*periods: Period) -> Settings:
 
 
 def declared_arms() -> dict[str, str]:
-    """Return the recommender that each treatment of the experiment names.
-
-    Examples
-    --------
-    >>> declared_arms()["C"]
-    'random'
-    """
+    """Return the recommender that each treatment of the experiment names."""
     (experiment,) = tomllib.loads(DURING.experiments.read_text(encoding="utf-8"))["experiment"]
     return {treatment["name"]: treatment["recommender"] for treatment in experiment["treatments"]}
 

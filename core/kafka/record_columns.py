@@ -37,12 +37,6 @@ class RecordColumns(Sequence[Any]):
 
     `offsets` and `timestamps` are int64 of shape (n,); `keys` and `values`, int64 of shape (2, n), are begins and ends
     in `raw` (`bytes` as an array); -1 where there is none.
-
-    Examples
-    --------
-    >>> some = RecordColumns.of([LogRecord("t", 0, 5, 0, b"k", b"value", ()), LogRecord("t", 0, 7, 0, None, b"", ())])
-    >>> some.offsets.tolist(), some.keys.tolist(), some[0].value
-    ([5, 7], [[0, -1], [1, -1]], b'value')
     """
 
     def __init__(

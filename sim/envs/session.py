@@ -51,15 +51,7 @@ _USER_STREAM = 0  # random stream of the keys of arrivals
 
 
 class WalkInSchedule:
-    """Draws a listener for each session of a slot, as Botify's environment does.
-
-    Examples
-    --------
-    >>> schedule = WalkInSchedule(users=10, slots=1, seed=7)
-    >>> arrivals = schedule.arrivals(np.array([0]), np.array([0]), np.array([0]))
-    >>> bool(0 <= arrivals.users[0] < 10)
-    True
-    """
+    """Draws a listener for each session of a slot, as Botify's environment does."""
 
     def __init__(self, users: int, slots: int, seed: int) -> None:
         self.slots = slots

@@ -136,16 +136,6 @@ class StreamingListeners(BotifyListeners):
 
     Skips by position, hour and context come from Spotify's sample (Brost et al., "The Music Streaming Sessions
     Dataset", WWW 2019); how much liking counts, patience and length are ours.
-
-    Examples
-    --------
-    >>> from botify.sim.world.config import WorldConfig
-    >>> from botify.sim.world.generate import generate
-    >>> from botify.sim.world.model import World
-    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
-    >>> start = StreamingListeners(world, seed=7).open(np.arange(3), mix(7, np.arange(3)), np.zeros(3, dtype=np.int64))
-    >>> start.budgets.tolist()
-    [15, 15, 15]
     """
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:

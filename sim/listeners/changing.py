@@ -29,16 +29,6 @@ class DriftingListeners(BotifyListeners):
 
     That taste is a function of time, user by user, is what Koren, "Collaborative filtering with temporal dynamics"
     (KDD 2009), found in ratings; the curve is ours.
-
-    Examples
-    --------
-    >>> from botify.sim.world.config import WorldConfig
-    >>> from botify.sim.world.generate import generate
-    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
-    >>> model, users, times = DriftingListeners(world, seed=7), np.array([0]), np.array([0])
-    >>> now, later = (model.open(users, mix(7, users), times + days * DAY_MS).tastes for days in (0, 7))
-    >>> bool(np.allclose(now, later))
-    False
     """
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
@@ -80,16 +70,6 @@ class ShiftingListeners(BotifyListeners):
     learn as before.
 
     A sudden drift in the words of Gama et al., "A survey on concept drift adaptation" (ACM Computing Surveys, 2014).
-
-    Examples
-    --------
-    >>> from botify.sim.world.config import WorldConfig
-    >>> from botify.sim.world.generate import generate
-    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
-    >>> model = ShiftingListeners(world, seed=7)
-    >>> sounds = model.sounds_like(0)
-    >>> sorted(sounds.tolist()) == list(range(100)), bool((sounds == model.sounds_like(1)).all())
-    (True, False)
     """
 
     def __init__(self, world: World, seed: int) -> None:
@@ -149,16 +129,6 @@ class TrendingListeners(BotifyListeners):
 
     Bursts of attention that relax are described by Crane and Sornette, "Robust dynamic classes revealed by measuring
     the response function of a social system" (PNAS 2008); the curve, an alpha function, is ours.
-
-    Examples
-    --------
-    >>> from botify.sim.world.config import WorldConfig
-    >>> from botify.sim.world.generate import generate
-    >>> world = World("small", *generate(WorldConfig(tracks=1000, artists=20, genres=5, users=3, dimensions=8)), {})
-    >>> model = TrendingListeners(world, seed=7)
-    >>> curve = model.popularity(np.repeat(np.arange(1000), 14), np.tile(np.arange(14) * DAY_MS, 1000))
-    >>> bool(curve.max() > 0.5), bool(np.median(curve) == 0.0)
-    (True, True)
     """
 
     def __init__(self, world: World, seed: int) -> None:
@@ -228,17 +198,6 @@ class FatiguedListeners(BotifyListeners):
 
     Boredom that grows with exposure and wears off is what Kapoor et al., "Just in time recommendations: modeling the
     dynamics of boredom in activity streams" (WSDM 2015), found in listening histories; the formula is ours.
-
-    Examples
-    --------
-    >>> from botify.sim.world.config import WorldConfig
-    >>> from botify.sim.world.generate import generate
-    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
-    >>> model, users = FatiguedListeners(world, seed=7), np.array([0])
-    >>> opening = model.open(users, mix(7, users), np.array([0]))
-    >>> artists = world.catalogue.artist_of[opening.tracks]
-    >>> [model.boredom(users, artists, np.array([t])).tolist() for t in (0, HALF_LIFE_MS)]
-    [[1.0], [0.5]]
     """
 
     def __init__(self, world: World, seed: int) -> None:

@@ -27,18 +27,6 @@ class RequestTracker:
 
     A second answer to a request is dropped. A request without an answer is sent once more under the same id; after
     another timeout its session ends.
-
-    Examples
-    --------
-    >>> talk = RequestTracker("run", slots=1, tracks=10, timeout_s=5.0)
-    >>> one = np.array([0])
-    >>> heard = FinishedListens(one, one + 3, one, one, one + 7, np.array([1.0]), one + 1000, np.array([False]))
-    >>> listens, requests = talk.tell(heard, now_s=0.0)
-    >>> listens[0].event_id, requests[0].request_id
-    ('run-3-0-0', 'run-3-0-0')
-    >>> answer = Recommendation("run-3-0-0", 3, 8, "random", {}, 0.1, 0, 1.0, 1000)
-    >>> talk.match([answer, answer], now_s=0.004).tracks.tolist(), talk.dropped
-    ([8], 1)
     """
 
     def __init__(self, run_id: str, slots: int, tracks: int, timeout_s: float) -> None:

@@ -20,16 +20,6 @@ class WorldConfig:
     scenes, or genres. The probability that the track of rank r is an interest is proportional to
     ``(r + offset * tracks) ** -exponent`` (Zipf–Mandelbrot). The norms are the expected lengths of the parts of a
     track's vector. A session follows one of a listener's interests, whose `consume_bias` is uniform in [0, bias_max).
-
-    Examples
-    --------
-    >>> WorldConfig.from_mapping({"tracks": 500, "artists": 100}).tracks
-    500
-    >>> WorldConfig.from_mapping({"track": 500})
-    Traceback (most recent call last):
-    botify.sim.WorldError: world: 'track' is not a setting; choose from seed, tracks, artists, genres, users, \
-scenes, countries, dimensions, clusters, popularity_exponent, popularity_offset, common_norm, genre_norm, scene_norm, \
-artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
     """
 
     seed: int = 2

@@ -65,13 +65,6 @@ def fit_mixture(vectors: Floats, components: int, rng: np.random.Generator) -> M
     """Fit a mixture by expectation and maximisation, from random vectors as means.
 
     A component stands for 25 users or more on average, so that no parameter is one user's taste.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(1)
-    >>> far_apart = np.concatenate([rng.normal(-5, 1, size=(500, 1)), rng.normal(5, 1, size=(500, 1))])
-    >>> fit_mixture(far_apart, 2, rng).means.round().ravel().tolist() in ([-5.0, 5.0], [5.0, -5.0])
-    True
     """
     components = max(1, min(components, len(vectors) // USERS_A_COMPONENT))
     means = vectors[rng.choice(len(vectors), size=components, replace=False)]
@@ -117,11 +110,6 @@ def budgets_of(lengths: Floats) -> tuple[NDArray[np.int32], Floats]:
 
     A session has its first track and then ``budget / (1 − fraction)`` more on average. Their number is negative
     binomial, with a median that is below the mean by about its share ``1 / (3 · budget)``.
-
-    Examples
-    --------
-    >>> [part.round(2).tolist() for part in budgets_of(np.array([2.0, 11.0, 101.0]))]
-    [[1, 3, 5], [0.33, 0.73, 0.95]]
     """
     budgets = np.clip(np.round((lengths - 1) / 3), 1, MOST_BUDGET)
     means = (lengths - 1) / (1 - 1 / (3 * budgets))

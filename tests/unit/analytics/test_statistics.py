@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 
 from botify.analytics import AnalyticsError
 from botify.analytics.assignment import Assignment, by_segment, novelty
-from botify.analytics.sequential import horizon_bound, horizon_power, mixture_bound, split_p_value
+from botify.analytics.decision import horizon_bound, horizon_power, mixture_bound, split_p_value
 from botify.analytics.statistics import (
     ALARM,
     ConfidenceSequence,

@@ -12,9 +12,8 @@ from typer.testing import CliRunner
 
 import botify.bench.cli
 from botify.bench import micro
-from botify.bench.random_log import lists_for
 from botify.bench.report import CONTROL, Since, draw_drift, drift_figures, drift_table, rows_of, windows_since
-from botify.bench.simulated import Measured, measure
+from botify.bench.simulated import Measured, lists_for, measure
 from botify.bench.yardsticks import ORACLE, SCENE
 from botify.services.cli.main import build_cli
 from botify.services.recommender import clusters

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from botify.core.errors import JavaMissingError
-from botify.core.process import find_java, gather_or_cancel, in_daemon_thread, java_major, stop_requested
+from botify.core.process import find_java, gather_or_cancel, in_daemon_thread, java_major, signals_held, stop_requested
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -18,6 +18,14 @@ def test_a_signal_asks_to_stop_and_the_next_one_does_what_it_did_before(number: 
         assert stopping()
         assert signal.getsignal(number) is before
     assert signal.getsignal(number) is before
+
+
+def test_a_held_signal_takes_effect_at_the_end_of_the_block() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), signals_held():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        done.append("in the block")
+    assert done
 
 
 def ended(program: str) -> subprocess.CompletedProcess[str]:

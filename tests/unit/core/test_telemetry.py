@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from botify.core.errors import SettingsError
 from botify.core.logging import JsonFormatter
 from botify.core.settings import Settings
-from botify.core.telemetry import MOST_AT_ONCE, new_registry, observed
+from botify.core.telemetry import MOST_AT_ONCE, DurationHistogram, Heartbeat, new_registry, observed
 
 
 class Probes:
@@ -85,6 +85,21 @@ def test_a_taken_port_names_its_variable() -> None:
 def test_a_new_registry_has_what_any_process_has() -> None:
     names = {family.name for family in new_registry().collect()}
     assert {"process_cpu_seconds", "process_resident_memory_bytes", "python_gc_collections"} <= names
+
+
+def test_a_loop_that_is_silent_is_not_well() -> None:
+    times_s = iter([0.0, 60.0, 61.0, 62.0, 63.0])
+    heartbeat = Heartbeat(silence_s=60.0, clock=lambda: next(times_s))
+    assert heartbeat.probe() is None
+    assert heartbeat.probe() == "the loop has not run for 61 s"
+    heartbeat.beat()
+    assert heartbeat.probe() is None
+
+
+def test_durations_are_counted_up_to_their_bounds() -> None:
+    histogram = DurationHistogram(bounds_s=(0.01, 0.1))
+    histogram.update([0.002, 0.05, 0.06, 3.0])
+    assert (histogram.counts, histogram.sum_s) == ([1, 2, 1], pytest.approx(3.112))
 
 
 PROGRAM = """

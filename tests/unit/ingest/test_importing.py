@@ -15,11 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from botify.ingest.columns import convert
+from botify.ingest.dataset import (
+    PLAY,
+    SESSION_GAP_MS,
+    SKIP,
+    Dataset,
+    DatasetError,
+    dataset_directory,
+    dataset_names,
+    open_dataset,
+)
 from botify.ingest.formats.generic import read_csv
 from botify.ingest.importing import Request, import_dataset, parse_map
 from botify.ingest.inputs import Source
-from botify.ingest.model import PLAY, SESSION_GAP_MS, SKIP, DatasetError
-from botify.ingest.reading import Dataset, dataset_directory, dataset_names, open_dataset
 from botify.ingest.sorting import Tally
 
 MAPPED = {"user": "uid", "item": "track", "time": "ts", "played": "share"}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from botify.core.kafka.config import key_of
-from botify.ingest.model import DatasetError, Events
+from botify.ingest.dataset import DatasetError, Events
 from botify.ingest.publishing import OF_A_USER, WINDOW, DatasetListens
 from botify.schemas.validation import check
 from botify.services.cli.main import build_cli

@@ -179,3 +179,10 @@ def test_a_topic_of_an_earlier_version_is_judged_as_that_version_did(claim: tupl
         time.advance(NOW_MS + 5 * LEAD_MS, NOW_MS, headers=(), lead=UNDECLARED)
     time.advance(NOW_MS + 5 * LEAD_MS, NOW_MS, headers=[claim], lead=UNDECLARED)
     assert time.newest_ms == NOW_MS + 5 * LEAD_MS
+
+
+def test_who_leads_too_far_learns_where_to_look() -> None:
+    time = EventTime()
+    time.advance(1_500_000, 900_000, (), Lead())
+    with pytest.raises(ValidationError, match=r"leads by more than 10 minutes: .* look at the producer's clock"):
+        time.advance(1_500_001, 900_000, (), Lead())
