@@ -229,12 +229,6 @@ def dots(frame: pd.DataFrame, title: str, subtitle: str, x: str, y: str) -> Figu
     """Draw a point for each row, with its name, the index.
 
     `frame` has x and y; optionally x_lower, x_upper, y_lower and y_upper.
-
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"x": [0.1], "y": [2.0]}, index=["random"])
-    >>> dots(frame, "Offline predicts online", "a point is a recommender", "hit rate", "time").axes[0].get_xlabel()
-    'hit rate'
     """
     figure, axes = new_figure(title)
     for place, (name, row) in enumerate(zip(frame.index.astype(str), frame.to_dict("records"), strict=True)):

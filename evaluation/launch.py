@@ -30,7 +30,7 @@ from botify.core.cli import Alpha, Data, Json, Run, console, print_json, progres
 from botify.core.goals import Goals
 from botify.core.kafka.admin import require_kafka
 from botify.core.settings import Settings
-from botify.core.welch import Difference, Sample
+from botify.core.welch import Sample
 from botify.services.experiments import Experiment, load_policy
 from botify.streams.folds.sessions import GAP_MS
 
@@ -166,26 +166,18 @@ def decide(
     decisions = judge.decisions(sessions, assignment)
     changes = {one.treatment: novelty(sessions, assignment, judge.control, one.treatment) for one in decisions}
     if as_json:
-        print_json(
-            [
-                {
-                    **one._asdict(),
-                    "metrics": [row._asdict() for row in one.metrics],
-                    "novelty": {**changes[one.treatment]._asdict()},
-                }
-                for one in decisions
-            ]
-        )
+        shown = []
+        for one in decisions:
+            metrics, novelty = [row._asdict() for row in one.metrics], changes[one.treatment]._asdict()
+            shown.append({**one._asdict(), "metrics": metrics, "novelty": novelty})
+        print_json(shown)
         return
     for one in decisions:
         console.print(render_decision(name, one))
         say(one.sentence)
-        if changes[one.treatment].significant:
-            say(f"the effect on the time per session {_trend(changes[one.treatment])} over each listener's sessions")
-
-
-def _trend(change: Difference) -> str:
-    return f"{'grows' if change.estimate > 0 else 'falls'} by {abs(change.estimate):.2f} (later less earlier half)"
+        if (change := changes[one.treatment]).significant:
+            trend = f"{'grows' if change.estimate > 0 else 'falls'} by {abs(change.estimate):.2f}"
+            say(f"the effect on the time per session {trend} (later less earlier half) over each listener's sessions")
 
 
 def declared_experiment(settings: Settings, name: str) -> Experiment:

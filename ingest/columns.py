@@ -71,7 +71,8 @@ def convert(rows: Rows, first: int, scale: tuple[float, float]) -> Chunk:
         columns["organic"] = _organic(fields.get("organic"), verdict)
     good = np.flatnonzero(verdict.codes == 0)
     ordinals = pa.array(np.arange(first, first + len(good), dtype=np.int64))
-    kept = {name: _arrow(values).take(pa.array(good)) for name, values in columns.items()}
+    arrays = {name: pa.array(of) if isinstance(of, np.ndarray) else of for name, of in columns.items()}
+    kept = {name: values.take(pa.array(good)) for name, values in arrays.items()}
     events = STAGED_SCHEMA.empty_table()
     if not rows.about_items:
         events = pa.table({**kept, "ordinal": ordinals}).select(STAGED_SCHEMA.names).cast(STAGED_SCHEMA)
@@ -116,10 +117,6 @@ def _text(values: pa.Array) -> pa.Array:
     """Return texts without blanks around them; what is empty is unknown."""
     trimmed = pc.utf8_trim_whitespace(values.cast(pa.string()))
     return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
-
-
-def _arrow(values: pa.Array | NDArray[Any]) -> pa.Array:
-    return pa.array(values) if isinstance(values, np.ndarray) else values
 
 
 def _plain(values: pa.Array | pa.ChunkedArray) -> pa.Array:

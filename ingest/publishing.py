@@ -78,7 +78,7 @@ def publish_dataset(
     busy = DatasetError(f"dataset {dataset.card.name!r} is being published; wait for it or stop it")
     with held(dataset.directory / LOCK, busy):
         marks = _Marks(dataset, topic_id)
-        if marks.has_other_import and not append:
+        if {*marks.of_topic} - {dataset.card.sha256} and not append:  # another import of it
             raise DatasetError(
                 f"{topics.listens.name} holds dataset {dataset.card.name!r} as it was imported before, and its events "
                 "would count in addition: `botify down --delete` empties the topics, `botify up --prefix NAME` takes "
@@ -216,17 +216,13 @@ class _Marks:
         self._path = dataset.directory.with_name(f".{dataset.directory.name}.published.json")
         self._all, self._import = _json_of(self._path), dataset.card.sha256
         former = _json_of(dataset.directory / MARKS).get(topic_id, 0)
-        self._of_topic: dict[str, int] = self._all.setdefault(topic_id, {self._import: former} if former else {})
-
-    @property
-    def has_other_import(self) -> bool:
-        return bool({*self._of_topic} - {self._import})
+        self.of_topic: dict[str, int] = self._all.setdefault(topic_id, {self._import: former} if former else {})
 
     def read(self) -> int:
-        return self._of_topic.get(self._import, 0)
+        return self.of_topic.get(self._import, 0)
 
     def write(self, row: int) -> None:
-        self._of_topic[self._import] = row
+        self.of_topic[self._import] = row
         write_durably(self._path, lambda new: new.write_text(json.dumps(self._all), encoding="utf-8"))
 
 

@@ -75,12 +75,10 @@ class UserIds:
             if not name:
                 raise UserIdError("a user's id must not be empty")
             known = self._numbers.get(name)
-            return _newcomer(name) if known is None else known
+            if known is None:
+                digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+                return NEWCOMERS_FROM + int.from_bytes(digest, "big") % NEWCOMERS_FROM
+            return known
         if name.isascii() and name.isdecimal() and len(name) <= len(str(MAX_USER)) and int(name) <= MAX_USER:
             return int(name)
         raise UserIdError(f"{name!r} is not a listener's id: enter a whole number from 0 to {MAX_USER:,}")
-
-
-def _newcomer(name: str) -> int:
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return NEWCOMERS_FROM + int.from_bytes(digest, "big") % NEWCOMERS_FROM

@@ -171,7 +171,9 @@ class Simulation:
         slots, users, ordinals = slots[there], arrivals.users[there], arrivals.ordinals[there]
         keys = mix(self._seed, users, ordinals)
         start = self._model.open(users, keys, arrivals.start_ms[there])
-        self._forget_tracks(slots)
+        for heard in (self._tracks, self._artists):  # what the sessions before have heard
+            heard[slots, :_FIRST_CAPACITY] = -1
+            heard[slots[self._position[slots] >= _FIRST_CAPACITY]] = -1
         self._turn[slots] += 1
         self._user[slots], self._ordinal[slots], self._key[slots] = users, ordinals, keys
         self._position[slots] = 0
@@ -184,12 +186,6 @@ class Simulation:
         self._artists[slots, 0] = self._world.catalogue.artist_of[start.tracks]
         self._due_ms[slots] = arrivals.start_ms[there]
         self._play(slots, start.tracks, self._fraction[slots])
-
-    def _forget_tracks(self, slots: Ints) -> None:
-        """Clear what the sessions before have heard."""
-        for heard in (self._tracks, self._artists):
-            heard[slots, :_FIRST_CAPACITY] = -1
-            heard[slots[self._position[slots] >= _FIRST_CAPACITY]] = -1
 
     def _make_room(self, position: int) -> None:
         capacity = self._tracks.shape[1]

@@ -222,7 +222,9 @@ def render_report(data: ReportData) -> str:
         popularity_section(data),
         health_section(data),
     ]
-    return render_page(f"{data.source}; event time {_span(listens)} (UTC)", _facts(listens), sections)
+    first, last = (pd.Timestamp(listens["timestamp_ms"].agg(end), unit="ms") for end in ("min", "max"))
+    span = f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
+    return render_page(f"{data.source}; event time {span} (UTC)", _facts(listens), sections)
 
 
 def _facts(listens: pd.DataFrame) -> dict[str, str]:
@@ -234,8 +236,3 @@ def _facts(listens: pd.DataFrame) -> dict[str, str]:
         "tracks heard": f"{listens['track'].nunique():,}",
         "time per session": f"{listens['fraction'].sum() / sessions:.2f}",
     }
-
-
-def _span(listens: pd.DataFrame) -> str:
-    first, last = (pd.Timestamp(listens["timestamp_ms"].agg(end), unit="ms") for end in ("min", "max"))
-    return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
