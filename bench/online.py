@@ -257,8 +257,8 @@ def _closed_sessions(settings: Settings) -> pd.DataFrame:
     read = read_events(settings, Topics.of(settings).sessions.name, Session)
     closed = list({session.event_id: session for _, session in read}.values())
     arms = [experiment.treatment_of(session.user) for session in closed]
-    sessions = pd.DataFrame(closed)[["user", "time", "started_ms"]]
-    return in_turn(sessions.assign(recommender=[arm.name if arm else None for arm in arms]))
+    names = pd.Series([arm.name if arm else None for arm in arms], dtype=object)
+    return in_turn(pd.DataFrame(closed)[["user", "time", "started_ms"]].assign(recommender=names))
 
 
 def in_turn(sessions: pd.DataFrame) -> pd.DataFrame:

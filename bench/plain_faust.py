@@ -26,9 +26,9 @@ WRITE_EVERY = 1_000
 
 def build_app(settings: Settings) -> faust.App:
     broker = [f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")]
-    plain = {"topic_disable_leader": True, "web_enabled": False, "consumer_auto_offset_reset": "earliest"}
-    datadir = settings.home / "faust-plain"
-    app = faust.App(f"{settings.topic_prefix}-plain", broker=broker, datadir=datadir, value_serializer="raw", **plain)
+    plain: dict[str, Any] = {"topic_disable_leader": True, "web_enabled": False}
+    plain |= {"consumer_auto_offset_reset": "earliest", "datadir": settings.home / "faust-plain"}
+    app = faust.App(f"{settings.topic_prefix}-plain", broker=broker, value_serializer="raw", **plain)
     topic = app.topic(Topics.of(settings).listens.name, value_type=bytes, value_serializer="raw", key_serializer="raw")
     codec, folds = codec_of(settings), {p: ReferenceFold(p) for p in range(settings.partitions)}
     counts = dict.fromkeys(folds, 0)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,8 +66,12 @@ class Pipeline:
     def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
         """Fold the listens, learn from them, and answer their listeners."""
         listens = self._take(heard)
-        heard_last = attrgetter("event_id", "user", "session_id", "position", "track", "fraction", "timestamp_ms")
-        requests = [RecommendationRequest(*heard_last(listen), deadline_ms=0) for listen in listens]
+        requests = [
+            RecommendationRequest(
+                one.event_id, one.user, one.session_id, one.position, one.track, one.fraction, one.timestamp_ms, 0
+            )
+            for one in listens
+        ]
         tracks = [self._answer(requests[at : at + BATCH]) for at in range(0, len(requests), BATCH)]
         return np.concatenate(tracks)
 

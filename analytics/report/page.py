@@ -101,8 +101,9 @@ class Section(NamedTuple):
 
 @cache
 def _template() -> Template:
-    loader, blocks = PackageLoader("botify.analytics.report"), {"trim_blocks": True, "lstrip_blocks": True}
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks).get_template("page.html")
+    place = PackageLoader("botify.analytics.report")
+    made = Environment(loader=place, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return made.get_template("page.html")
 
 
 def render_page(source: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
