@@ -168,15 +168,15 @@ def decide(
     if as_json:
         shown = []
         for one in decisions:
-            metrics, novelty = [row._asdict() for row in one.metrics], changes[one.treatment]._asdict()
-            shown.append({**one._asdict(), "metrics": metrics, "novelty": novelty})
+            metrics, change = [row._asdict() for row in one.metrics], changes[one.treatment]._asdict()
+            shown.append({**one._asdict(), "metrics": metrics, "novelty": change})
         print_json(shown)
         return
     for one in decisions:
         console.print(render_decision(name, one))
         say(one.sentence)
-        if (change := changes[one.treatment]).significant:
-            trend = f"{'grows' if change.estimate > 0 else 'falls'} by {abs(change.estimate):.2f}"
+        if (later := changes[one.treatment]).significant:
+            trend = f"{'grows' if later.estimate > 0 else 'falls'} by {abs(later.estimate):.2f}"
             say(f"the effect on the time per session {trend} (later less earlier half) over each listener's sessions")
 
 
