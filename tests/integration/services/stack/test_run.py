@@ -20,7 +20,7 @@ from tests.support import eventually
 pytestmark = pytest.mark.integration
 
 FOREGROUND = (
-    "from botify.services.cli.stack import up; up(workers=0, recommenders=0, learners=0, detach=False, gateway=False)"
+    "from botify.services.cli.stack import up; up(workers=0, recommenders=0, learners=0, detach=False, gateways=0)"
 )
 # a child that ignores SIGTERM must be killed in the end
 STUBBORN = (
