@@ -118,7 +118,7 @@ class RecommenderShare(NamedTuple):
 
 
 class PolicyShare(NamedTuple):
-    """A policy's share of the last recommended listens; of it fallbacks gave a share, and the gateway one, too late."""
+    """A policy's share of the last listens; its fallbacks answered `fallbacks` of that share, the gateway `late`."""
 
     policy: str
     share: float

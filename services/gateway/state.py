@@ -171,7 +171,7 @@ class KnownTracks:
                 raise self._problem
 
     async def follow(self) -> None:
-        """Take what has arrived; only without tracks is the topic read to its end, 50 ms of CPU to ask for."""
+        """Take what has arrived. Only without tracks is the topic read to its end, which takes 50 ms to ask for."""
         async with self._reading:
             await self._read(self._reader.take_arrived if len(self) else self._reader.refresh)
             if self._problem is not None:

@@ -87,7 +87,7 @@ def stop_groups(identities: Sequence[Identity], grace_s: float = STOP_GRACE_S) -
 
 
 def wait_until_gone(identities: Sequence[Identity], deadline_s: float) -> bool:
-    """Wait until all have ended, as a zombie has, which without an init process stays; return whether they have."""
+    """Wait until all have ended; a zombie has, too. Return whether they have."""
     give_up = time.monotonic() + deadline_s
     while any(identity.is_alive() for identity in identities):
         if time.monotonic() > give_up:

@@ -71,7 +71,7 @@ def _wait_until_ready(home: Path, process: subprocess.Popen[bytes], log_path: Pa
 
 
 def wait_for_gateway(port: int, deadline_s: float, running: Callable[[], bool] = lambda: True) -> list[str]:
-    """Wait until a gateway of this machine is ready, or lacks only a catalogue, which a user publishes; return that.
+    """Wait until a gateway of this machine is ready; a missing catalogue, which a user has to publish, is returned.
 
     Raises `StackError` if it is not ready in time, or its stack is no longer `running`.
     """
