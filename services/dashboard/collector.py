@@ -233,7 +233,8 @@ class Collector:
         )
         self._history.add(at_s, _moment(snapshot) if whole else GAP)
         snapshot = replace(snapshot, history=self._history.moments(at_s))
-        if not _serves(snapshot):  # figures of answers that were given long ago say nothing
+        # figures of answers that were given more than two minutes ago say nothing
+        if not any(moment.recommendations_per_s > 0 for moment in snapshot.history["2 min"]):
             snapshot = replace(snapshot, policies=(), latency=None)
         return replace(snapshot, troubles=self._history.lasting(at_s, troubles_of(snapshot)))
 
@@ -264,11 +265,6 @@ def _moment(snapshot: Snapshot) -> Moment:
         snapshot.replaced if answers else math.nan,
         responses.errors / responses.all if responses and responses.all else math.nan,
     )
-
-
-def _serves(snapshot: Snapshot) -> bool:
-    """Return whether recommendations were given in the last two minutes."""
-    return any(moment.recommendations_per_s > 0 for moment in snapshot.history["2 min"])
 
 
 def _is_reachable(check: Callable[[Settings], None], settings: Settings, problems: list[str]) -> bool:

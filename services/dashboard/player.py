@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -143,10 +143,13 @@ class Player:
             response = await self._client.request(method, path, **content)
         except httpx.HTTPError as error:
             raise PlayerError(f"the gateway does not answer ({error!r}); try again in a moment") from error
-        if not response.is_success:
-            raise PlayerError(f"the gateway answers with status {response.status_code}: {_detail(response)}")
-        answer: dict[str, Any] = response.json()
-        return answer
+        if response.is_success:
+            answer: dict[str, Any] = response.json()
+            return answer
+        detail = response.text[:200]
+        with suppress(ValueError, KeyError, TypeError):
+            detail = str(response.json()["detail"])
+        raise PlayerError(f"the gateway answers with status {response.status_code}: {detail}")
 
     async def _attribution(self, user: str) -> Attribution | None:
         try:
@@ -154,13 +157,6 @@ class Player:
             return None if record is None else Attribution.from_bytes(record, self._codec)
         except (RedisError, DecodeError):
             return None  # the track plays without it
-
-
-def _detail(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        return response.text[:200]
 
 
 class Stage:

@@ -195,8 +195,9 @@ def _thousandths(name: str, entry: Table, *, alone: bool) -> int:
 
 def _only(entry: Table, keys: Sequence[str], where: str) -> None:
     """Refuse unknown keys: a misspelt `recommender` must not mean that there is none."""
-    if unknown := [key for key in entry if key not in keys]:
-        raise ExperimentError(f"{where}: key {unknown[0]!r} is not one of {', '.join(keys)}")
+    for key in entry:
+        if key not in keys:
+            raise ExperimentError(f"{where}: key {key!r} is not one of {', '.join(keys)}")
 
 
 def _text(entry: Table, key: str, where: str) -> str:

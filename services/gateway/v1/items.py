@@ -107,18 +107,9 @@ class Items:
         if number > MAX_TRACK:
             raise UnknownItemError(f"the highest number of an item is {MAX_TRACK}")
         genres = body.genres or None
-        return Track(
-            number,
-            body.artist,
-            body.album,
-            body.genre or (genres[0] if genres else None),
-            body.title,
-            external_id,
-            genres,
-            body.mood,
-            body.year,
-            body.country,
-        )
+        genre = body.genre or (genres[0] if genres else None)
+        more = (body.title, external_id, genres, body.mood, body.year, body.country)
+        return Track(number, body.artist, body.album, genre, *more)
 
     async def delete(self, name: int | str, request_id: RequestId) -> Track:
         """Delete an item, and return what it was; raises `UnknownItemError`.

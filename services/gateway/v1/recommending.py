@@ -48,16 +48,14 @@ class Recommending:
         known = [*reversed(opinions.disliked), *reversed(opinions.liked)]
         excluded = dict.fromkeys([*self._numbers_of(query.exclude), *known])
         session = query.session or current or request_id.id_
-        now_ms = self.service.clock.now_ms(user)
+        deadline_ms = int(time.time() * 1000) + self.service.deadline_ms
+        nothing_heard = (0, 0, 0.0, self.service.clock.now_ms(user))  # position, track, fraction, and when
         request = RecommendationRequest(
             request_id.id_,
             user,
             session,
-            0,
-            0,
-            0.0,
-            now_ms,
-            int(time.time() * 1000) + self.service.deadline_ms,
+            *nothing_heard,
+            deadline_ms,
             slate={
                 "size": query.n,
                 "without_listen": True,
@@ -105,16 +103,14 @@ class Recommending:
             "because": [Because.POPULAR if popular else Because.EXPLORED] * size,
             "versions": {},
         }
+        chosen = (request.request_id, request.user, tracks[0] if tracks else -1, name)
         return Recommendation(
-            request.request_id,
-            request.user,
-            tracks[0] if tracks else -1,
-            name,
+            *chosen,
             self.service.fallback.treatments_of(request.user),
             math.prod(propensities),
-            0,
-            waited_ms,
-            request.timestamp_ms,
+            state_freshness=0,
+            latency_ms=waited_ms,
+            timestamp_ms=request.timestamp_ms,
             candidates=len(top),
             slate=made if tracks else None,
         )
