@@ -83,16 +83,16 @@ class DuckDb:
         for macro in _MACROS:
             connection.execute(f"CREATE TEMP MACRO {macro}")
 
-    def read(self, name: str, files: Sequence[Path]) -> None:  # noqa: D102
+    def read(self, name: str, files: Sequence[Path]) -> None:
         self._connection.read_parquet([str(file) for file in files], union_by_name=True).create_view(name)
 
-    def view(self, name: str, query: str, /, **parameters: str) -> None:  # noqa: D102
+    def view(self, name: str, query: str, /, **parameters: str) -> None:
         self._connection.sql(query, params=parameters or None).create_view(name)
 
-    def keep(self, name: str, query: str, /, **parameters: str) -> None:  # noqa: D102
+    def keep(self, name: str, query: str, /, **parameters: str) -> None:
         self._connection.execute(f"CREATE TEMP TABLE {name} AS {query}", parameters or None)
 
-    def frame(self, query: str, /, **parameters: str) -> pd.DataFrame:  # noqa: D102
+    def frame(self, query: str, /, **parameters: str) -> pd.DataFrame:
         return self._connection.execute(query, parameters or None).df()
 
     def write_json(self, query: str, path: Path) -> int:
@@ -117,17 +117,17 @@ class Spark:
     def __init__(self, session: SparkSession) -> None:
         self._session = session
 
-    def read(self, name: str, files: Sequence[Path]) -> None:  # noqa: D102
+    def read(self, name: str, files: Sequence[Path]) -> None:
         paths = [f"file://{file.resolve()}" for file in files]
         self._session.read.option("mergeSchema", value=True).parquet(*paths).createOrReplaceTempView(name)
 
-    def view(self, name: str, query: str, /, **parameters: str) -> None:  # noqa: D102
+    def view(self, name: str, query: str, /, **parameters: str) -> None:
         self._run(query, parameters).createOrReplaceTempView(name)
 
-    def keep(self, name: str, query: str, /, **parameters: str) -> None:  # noqa: D102
+    def keep(self, name: str, query: str, /, **parameters: str) -> None:
         self._run(query, parameters).persist().createOrReplaceTempView(name)
 
-    def frame(self, query: str, /, **parameters: str) -> pd.DataFrame:  # noqa: D102
+    def frame(self, query: str, /, **parameters: str) -> pd.DataFrame:
         frame: pd.DataFrame = self._run(query, parameters).toArrow().to_pandas()
         return frame
 

@@ -71,8 +71,8 @@ class Due(NamedTuple):
 class Clocks(Protocol):
     """The clocks of a simulation that a pace reads; see `Simulation`."""
 
-    def earliest_ms(self) -> int: ...  # noqa: D102
-    def next_ms(self) -> int | None: ...  # noqa: D102
+    def earliest_ms(self) -> int: ...
+    def next_ms(self) -> int | None: ...
 
 
 class Pace(ABC):

@@ -63,7 +63,10 @@ class StateReader:
             pointer = self._redis.get(self._pointer)
             namespace = pointer.decode() if pointer else self._default_namespace
             if namespace != self._namespace or self._pointer_read_at < 0:
-                self._partitions, self._namespace = self._partitions_of(namespace), namespace
+                # its record has the number of partitions if the listens were moved
+                raw = self._redis.hget(namespace_records(self._prefix), id_of(self._prefix, namespace))
+                self._partitions = (json.loads(raw).get("partitions") if raw else None) or self._default_partitions
+                self._namespace = namespace
             self._pointer_read_at = now
         return self._namespace
 
@@ -74,14 +77,8 @@ class StateReader:
 
     @property
     def partitions(self) -> int:
-        """Number of partitions of the live namespace."""
         _ = self.namespace
         return self._partitions
-
-    def _partitions_of(self, namespace: str) -> int:
-        """Return the number of partitions of a namespace, which its record has if the listens were moved."""
-        raw = self._redis.hget(namespace_records(self._prefix), id_of(self._prefix, namespace))
-        return (json.loads(raw).get("partitions") if raw else None) or self._default_partitions
 
     def users(self, users: Sequence[int]) -> list[UserState | None]:
         """Return the states of listeners, in their order, None for unknown ones; one round trip a node."""
@@ -91,10 +88,8 @@ class StateReader:
     def users_and_likes(self, users: Sequence[int]) -> tuple[list[UserState | None], list[Likes | None]]:
         """Return the states and the likes of listeners, both as `users` does; one round trip a node for both."""
         states, likes = self._records(users, USERS, LIKES_OF_USERS)
-        return (
-            [None if record is None else UserState.from_bytes(record) for record in states],
-            [None if record is None else Likes.from_bytes(record) for record in likes],
-        )
+        read = [None if record is None else UserState.from_bytes(record) for record in states]
+        return read, [None if record is None else Likes.from_bytes(record) for record in likes]
 
     def liked_ms(self, users: Sequence[int]) -> list[dict[int, int]]:
         """Return the tracks that each listener said to like, and the event time of that; one round trip a node."""
@@ -106,7 +101,6 @@ class StateReader:
         return [{track: at_ms for at_ms, track, kind in one if kind == "like"} for one in said]
 
     def _records(self, users: Sequence[int], *collections: str) -> list[list[bytes | None]]:
-        """Return for each hash, which is keyed by user, the records in the users' order."""
         namespace = self.namespace
         by_partition: dict[int, list[int]] = {}
         for user in users:
@@ -165,7 +159,6 @@ class StateReader:
         return {partition: int(offset) for partition, offset in enumerate(replies) if offset is not None}
 
     def _of_partitions(self, collection: str, ask: Callable[[Any, str], object]) -> list[Any]:
-        """Return the reply to a command on a collection of each partition; one round trip a node."""
         namespace = self.namespace
         pipeline = self._redis.pipeline(transaction=False)
         for partition in range(self._partitions):

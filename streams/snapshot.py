@@ -72,25 +72,21 @@ class SnapshotWriter:
         self._write(MAGIC)
 
     def about(self, kind: Kind, about: Mapping[str, Any]) -> None:
-        """Write a HEADER or PARTITION."""
         self._frame(kind, json.dumps(about).encode())
 
     def fields(self, collection: str, items: Mapping[bytes, bytes]) -> None:
-        """Write some fields of a hash."""
         parts = [_name(collection)]
         for field, value in items.items():
             parts += (_LENGTH.pack(len(field)), field, _LENGTH.pack(len(value)), value)
         self._frame(Kind.FIELDS, b"".join(parts))
 
     def scores(self, collection: str, items: Mapping[bytes, float]) -> None:
-        """Write some members of a sorted set."""
         parts = [_name(collection)]
         for member, score in items.items():
             parts += (_LENGTH.pack(len(member)), member, _SCORE.pack(score))
         self._frame(Kind.SCORES, b"".join(parts))
 
     def end(self) -> None:
-        """Write the checksum and finish the compression."""
         self._frame(Kind.END, self._sha.digest())
         self._zip.close()
 
@@ -103,10 +99,9 @@ class SnapshotWriter:
 
 
 def read_frames(path: Path) -> Iterator[Frame]:
-    """Yield the frames before END, and verify the checksum.
+    """Yield the frames before END, and verify the checksum at the end: until then, frames may be damaged.
 
-    Raises `SnapshotError` if the file is no snapshot, of an unknown version, truncated, or damaged. Frames that were
-    yielded before may be damaged too, so read the file to its end before using it.
+    Raises `SnapshotError` if the file is no snapshot, of an unknown version, truncated, or damaged.
     """
     try:
         with gzip.open(path, "rb") as file:
@@ -179,8 +174,7 @@ def _name(collection: str) -> bytes:
 async def save(sources: ReplaySources, path: Path, namespace: str | None = None) -> dict[int, int]:
     """Write the file of a namespace, by default the live one, atomically; return the checkpoint of each partition.
 
-    Each partition is copied in Redis at one checkpoint, and the copy is read page by page. Raises `SnapshotError` if
-    the namespace has no state, or is of another topic.
+    Raises `SnapshotError` if the namespace has no state, or is of another topic.
     """
     prefix = sources.settings.topic_prefix
     chosen = namespace or await live_namespace(sources.redis, prefix)
@@ -227,7 +221,6 @@ async def _write(
 async def _write_partition(
     writer: SnapshotWriter, sources: ReplaySources, namespace: str, partition: int, *, of_feedback: bool = False
 ) -> int:
-    """Write a partition, and return its checkpoint."""
     async with point_in_time_copy(sources.redis, namespace, partition) as state:
         if state.topic_id not in (None, sources.state.topic_id):
             raise SnapshotError(f"namespace {namespace} is of topic id {state.topic_id}, not of {sources.topic}")
@@ -245,8 +238,8 @@ async def _write_partition(
 async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False) -> NamespaceRecord:
     """Check the whole file, then load it; `botify replay swap` makes the namespace live.
 
-    `other_topic` accepts the state of a topic that is gone: the listens of the current topic then follow it, from the
-    first. Raises `SnapshotError` if the file is damaged, of another topic, or of another number of partitions.
+    `other_topic` accepts the state of a topic that is gone, which the listens of the current topic then follow. Raises
+    `SnapshotError` if the file is damaged, of another topic, or of another number of partitions.
     """
     header, found, said = _check(path)
     offsets = _fitting(sources, path, header["topic_id"], found, other_topic=other_topic)
@@ -273,7 +266,6 @@ Offsets = Mapping[int, tuple[int | None, int]]  # partition -> (next offset, fir
 
 
 def _check(path: Path) -> tuple[Mapping[str, Any], Offsets, Offsets]:
-    """Read the file to its end, so that no part of a damaged file is used; the last offsets are of the feedback."""
     header: Mapping[str, Any] = {}
     offsets: dict[bool, dict[int, tuple[int | None, int]]] = {False: {}, True: {}}
     for frame in read_frames(path):
@@ -289,7 +281,6 @@ def _check(path: Path) -> tuple[Mapping[str, Any], Offsets, Offsets]:
 
 
 def _fitting(sources: ReplaySources, path: Path, topic_id: str, offsets: Offsets, *, other_topic: bool) -> Offsets:
-    """Return the offsets at which a state continues with the topic that is there; raises as `load`."""
     topic, state = sources.topic, sources.state
     if len(offsets) != len(state.end):
         raise SnapshotError(
@@ -312,9 +303,8 @@ async def _load(sources: ReplaySources, path: Path, namespace: str, offsets: Off
         if frame.kind is Kind.PARTITION:
             partition = frame.about["partition"]
             into = feedback_of(namespace) if frame.about.get("of_feedback") else namespace
-            if (letters := frame.about.get("letters")) is not None and (
-                said if frame.about.get("of_feedback") else offsets
-            )[partition][1] != NOT_OF_THIS_TOPIC:
+            letters, begun = frame.about.get("letters"), said if frame.about.get("of_feedback") else offsets
+            if letters is not None and begun[partition][1] != NOT_OF_THIS_TOPIC:
                 await sources.redis.hset(checkpoint_key(into, partition), "letters", json.dumps(letters))
         elif frame.kind is not Kind.HEADER:
             await _put(sources.redis, partition_key(into, partition, frame.collection), frame)

@@ -81,30 +81,26 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether the state equals the fold."""
         return not self.differing and (self.feedback is None or self.feedback.ok)
 
     @property
     def records(self) -> int:
-        """Records of the topic that were folded."""
         return self.listens + self.dead_letters
 
     def count(self, collection: str, items: int, differences: list[Difference]) -> None:
-        """Add the result of a collection of a partition."""
         self.compared[collection] = self.compared.get(collection, 0) + items
         self.differing += len(differences)
         self.differences += differences[: FIRST_DIFFERENCES - len(self.differences)]
 
     def add(self, other: Report) -> None:
-        """Add the report on other partitions."""
         self.checkpoints |= other.checkpoints
         self.listens += other.listens
         self.duplicates += other.duplicates
         self.dead_letters += other.dead_letters
-        for collection, items in other.compared.items():
-            self.compared[collection] = self.compared.get(collection, 0) + items
-        self.differing += other.differing
         self.excluded_since += other.excluded_since
+        for collection, items in other.compared.items():
+            self.count(collection, items, [])
+        self.differing += other.differing
         self.differences += other.differences[: FIRST_DIFFERENCES - len(self.differences)]
 
 
@@ -150,37 +146,30 @@ def verify(
     Memory is bounded by the state of two partitions. `one_by_one` folds without the code that folds in columns. Raises
     `VerifyError` if the state is of another topic, or the topic has lost records of the state.
     """
-    return asyncio.run(_verify(settings, namespace, partitions, progress, one_by_one=one_by_one))
 
+    async def work() -> Report:
+        started = time.monotonic()
+        if not one_by_one:
+            columns_when_compiled(0)  # its code is read from the cache while the sources are opened
+        async with open_sources(settings) as sources:
+            report = Report(namespace or await live_namespace(sources.redis, settings.topic_prefix))
+            record = await NamespaceRecords(sources.redis, settings.topic_prefix).find(report.namespace)
+            folded = record.projections if record else PROJECTIONS
+            report.excluded_since = sum(excluded_since(record, sources.excluded).values())
+            chosen = sorted(sources.state.end if partitions is None else partitions)
+            total = sum(sources.state.end[partition] for partition in chosen)
+            folding = by_listen if one_by_one else await asyncio.to_thread(columns_when_compiled, total)
+            await _verify_topic(sources, chosen, folded, report, folding, lambda records: progress(records, total))
+            live = report.namespace == await live_namespace(sources.redis, settings.topic_prefix)
+            await _watch_end(sources, report, live=live)
+            if sources.feedback is not None and partitions is None:
+                said = report.feedback = Report(feedback_of(report.namespace))
+                await _verify_topic(sources.feedback, sorted(sources.feedback.state.end), (), said, by_feedback)
+                await _watch_end(sources.feedback, said, live=live)
+        report.seconds = time.monotonic() - started
+        return report
 
-async def _verify(
-    settings: Settings,
-    namespace: str | None,
-    partitions: Collection[int] | None,
-    progress: Progress,
-    *,
-    one_by_one: bool,
-) -> Report:
-    started = time.monotonic()
-    if not one_by_one:
-        columns_when_compiled(0)  # its code is read from the cache while the sources are opened
-    async with open_sources(settings) as sources:
-        report = Report(namespace or await live_namespace(sources.redis, settings.topic_prefix))
-        record = await NamespaceRecords(sources.redis, settings.topic_prefix).find(report.namespace)
-        folded = record.projections if record else PROJECTIONS
-        report.excluded_since = sum(excluded_since(record, sources.excluded).values())
-        chosen = sorted(sources.state.end if partitions is None else partitions)
-        total = sum(sources.state.end[partition] for partition in chosen)
-        folding = by_listen if one_by_one else await asyncio.to_thread(columns_when_compiled, total)
-        await _verify_topic(sources, chosen, folded, report, folding, lambda records: progress(records, total))
-        live = report.namespace == await live_namespace(sources.redis, settings.topic_prefix)
-        await _watch_end(sources, report, live=live)
-        if sources.feedback is not None and partitions is None:
-            said = report.feedback = Report(feedback_of(report.namespace))
-            await _verify_topic(sources.feedback, sorted(sources.feedback.state.end), (), said, by_feedback)
-            await _watch_end(sources.feedback, said, live=live)
-    report.seconds = time.monotonic() - started
-    return report
+    return asyncio.run(work())
 
 
 async def _verify_topic(
@@ -216,34 +205,21 @@ class OfflineFold:
         store: MemoryStore | None = None,
         folding: Callable[[], Folding] = by_listen,
     ) -> None:
-        self.store = MemoryStore() if store is None else store
-        self.counters = WorkerCounters()
-        self._publisher = NullPublisher() if publisher is None else publisher
-        self._partition = partition
-        self._intake = intake
-        self._projections = projections
-        self._folding = folding
+        self.store, self.counters = store or MemoryStore(), WorkerCounters()
+        self._publisher: Publisher = publisher or NullPublisher()
+        self._partition, self._intake = partition, intake
+        self._projections, self._folding = projections, folding
         self._claimed: WorkerPartition | None = None
 
     async def advance(self, records: Sequence[LogRecord]) -> None:
         """Fold records that follow those of the last call."""
         if self._claimed is None:
             claim = await self.store.claim(self._partition, "offline", "")
-            self._claimed = WorkerPartition(
-                self._partition,
-                claim,
-                records[0].offset,
-                self.store,
-                self._intake,
-                self._publisher,
-                self.counters,
-                self._projections,
-                folding=self._folding,
-            )
+            opening = (self._partition, claim, records[0].offset, self.store, self._intake, self._publisher)
+            self._claimed = WorkerPartition(*opening, self.counters, self._projections, folding=self._folding)
         await self._claimed.process(records)
 
     async def advance_to(self, log: ColumnLog, end: int) -> None:
-        """Fold the log up to an offset (exclusive)."""
         async with aclosing(log.read_ahead(end)) as batches:
             async for batch in batches:
                 await self.advance(batch)
@@ -258,8 +234,7 @@ async def _verify_partition(
         begin, reached = first.first_offset, _checked(sources.topic, partition, first, sources.state)
     sources.leave_out(partition, first.letters)
     offline = OfflineFold(partition, sources.intake, projections, folding=folding)
-    log = ColumnLog(sources.settings, sources.topic, partition, begin, BATCH_BYTES)
-    try:
+    async with aclosing(ColumnLog(sources.settings, sources.topic, partition, begin, BATCH_BYTES)) as log:
         await offline.advance_to(log, reached)
         async with point_in_time_copy(sources.redis, report.namespace, partition) as last:
             reached = _checked(sources.topic, partition, last, sources.state)
@@ -270,8 +245,6 @@ async def _verify_partition(
                 )
             await offline.advance_to(log, reached)
             await _compare_all(offline, last, partition, report)
-    finally:
-        await log.close()
     report.checkpoints[partition] = reached
     if last.letters is None:  # it was begun by an earlier version, and may have some of them
         report.excluded_since += len(sources.erased(partition, None))
@@ -301,13 +274,12 @@ async def _watch_end(sources: ReplaySources, report: Report, *, live: bool) -> N
     if not live:
         return
     for partition, at in reached.items():
-        log = ColumnLog(sources.settings, sources.topic, partition, at)
-        try:
-            async with aclosing(log.read_ahead(ends[partition])) as batches:
-                if await anext(batches, None) is not None:  # otherwise there are markers of transactions only
-                    report.standing.append(partition)
-        finally:
-            await log.close()
+        async with (
+            aclosing(ColumnLog(sources.settings, sources.topic, partition, at)) as log,
+            aclosing(log.read_ahead(ends[partition])) as batches,
+        ):
+            if await anext(batches, None) is not None:  # otherwise there are markers of transactions only
+                report.standing.append(partition)
     give_up = time.monotonic() + MOVE_S
     while report.standing and time.monotonic() < give_up:
         await asyncio.sleep(POLL_S)

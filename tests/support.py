@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
@@ -18,7 +18,7 @@ from confluent_kafka import Message, Producer
 
 from botify.core.kafka.admin import end_offsets, start_offsets
 from botify.core.kafka.config import key_of, partition_of, producer_config
-from botify.core.kafka.reader import PartitionLog, TopicReader
+from botify.core.kafka.reader import LogRecord, TopicReader, log_record
 from botify.core.settings import Settings
 from botify.schemas.event_time import Lead
 from botify.schemas.events import Event, Feedback, Listen, Session, Track
@@ -217,6 +217,12 @@ class TopicFold:
         return _without_empty({**self.store.hashes, **self.store.scores})
 
 
+def read_partition(settings: Settings, topic: str, partition: int, start: int, end: int) -> list[LogRecord]:
+    """Read a stretch of a partition."""
+    with closing(TopicReader(settings, topic, {partition: start}, [partition])) as reader:
+        return [log_record(message) for messages in reader.read_to_end({partition: end}) for message in messages]
+
+
 def offline_fold(settings: Settings, without: Container[tuple[int, int]] = ()) -> TopicFold:
     """Fold the whole topic, each partition in one batch, in memory; `without` names (partition, offset) of records."""
     codec, topics = codec_of(settings), Topics.of(settings)
@@ -224,9 +230,8 @@ def offline_fold(settings: Settings, without: Container[tuple[int, int]] = ()) -
     listens, result = topics.listens.name, TopicFold()
     start = start_offsets(settings, listens)
     for partition, end in end_offsets(settings, listens).items():
-        log = PartitionLog(settings, listens, partition, start[partition])
-        records = [one for batch in log.read_to(end) for one in batch if (partition, one.offset) not in without]
-        log.close()
+        stretch = read_partition(settings, listens, partition, start[partition], end)
+        records = [record for record in stretch if (partition, record.offset) not in without]
         if records:
             intake = Intake(codec, tracks, lead=Lead.of(settings))
             fold = OfflineFold(partition, intake, publisher=result, store=result.store)

@@ -17,13 +17,15 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from botify.core.errors import TopicError
 from botify.core.kafka.headers import safe_headers
-from botify.core.kafka.reader import IDLE_TIMEOUT_S, PARTITION_BATCH, LogRecord
+from botify.core.kafka.reader import IDLE_TIMEOUT_S, LogRecord
 from botify.core.kafka.record_columns import CompressionError, RecordColumns, bound_aiokafka, read_batches
 from botify.core.kafka.security import aiokafka_security
 from botify.core.settings import Settings
 
 FETCH_BYTES = 4 * 1024 * 1024  # most bytes of a fetch of `ColumnLog`, by default: about 32,000 listens
 POLL_MS = 1_000
+PARTITION_BATCH = 12_000
+"""Most records of a batch; of objects, as a batch is one script in Redis, which blocks others for some 10 ms."""
 
 
 class KeptRecords:
@@ -149,7 +151,7 @@ class ColumnLog:
         except KafkaError as error:
             raise TopicError(f"{self._name} cannot be read at offset {self.next_offset}: {error!r}") from error
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the consumer."""
         await self._consumer.stop()
 

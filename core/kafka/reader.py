@@ -1,16 +1,14 @@
 """The only place where partitions are polled without a consumer group. Nothing is committed.
 
 `AssignedConsumer` polls: it drops retriable errors, raises others, and knows its position. `TopicReader` reads with it
-up to an end and stops, `PartitionLog` does so for one partition in batches, and `TopicFollower` reads a small topic in
-the background.
+up to an end and stops, and `TopicFollower` reads a small topic in the background.
 """
 
-import asyncio
 import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -239,11 +237,6 @@ class TopicReader:
         return within
 
 
-PARTITION_BATCH = 12_000
-"""Records of one batch of a `PartitionLog`; a batch is one script in Redis, which blocks others for some 10 ms."""
-PREFETCH_KB = 32 * 1024
-
-
 class LogRecord(NamedTuple):
     """A record with the attributes of `aiokafka.ConsumerRecord`."""
 
@@ -260,47 +253,6 @@ def log_record(message: Message) -> LogRecord:
     """Return a record of confluent-kafka with aiokafka's attributes."""
     place = message.topic(), message.partition(), message.offset()
     return LogRecord(*place, message.timestamp()[1], message.key(), message.value(), headers_of(message))
-
-
-class PartitionLog(TopicReader):
-    """Reads a partition in order from an offset up to another, and continues as it grows."""
-
-    def __init__(
-        self, settings: Settings, topic: str, partition: int, start: int, batch: int = PARTITION_BATCH
-    ) -> None:
-        super().__init__(
-            settings,
-            topic,
-            {partition: start},
-            [partition],
-            batch,
-            gather_s=WAIT_S,
-            group="botify-offline",
-            queued_max_messages_kbytes=PREFETCH_KB,
-            auto_offset_reset="error",
-        )
-        self._partition = partition
-
-    @property
-    def next_offset(self) -> int:
-        """The offset of the next record."""
-        return self.next_offsets[self._partition]
-
-    def read_to(self, end: int) -> Iterator[list[LogRecord]]:
-        """Yield batches up to an offset (exclusive), which must exist already; blocks. Raises `TopicError`."""
-        for messages in self.read_to_end({self._partition: end}):
-            yield [log_record(message) for message in messages]
-
-    async def read_ahead(self, end: int) -> AsyncGenerator[list[LogRecord], None]:
-        """Yield as `read_to`, and fetch the next batch in a thread meanwhile; close the generator before the log."""
-        batches = self.read_to(end)
-        fetched = asyncio.create_task(asyncio.to_thread(next, batches, None))
-        try:
-            while (batch := await fetched) is not None:
-                fetched = asyncio.create_task(asyncio.to_thread(next, batches, None))
-                yield batch
-        finally:
-            await asyncio.wait([fetched])  # a thread cannot be cancelled, and the caller closes the log
 
 
 POLL_S = 0.5

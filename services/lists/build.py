@@ -20,7 +20,7 @@ depend on the order of adding: `services/lists/sql.py` makes the same ones in Du
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pyarrow import dataset
 from scipy import sparse
 
@@ -62,24 +62,11 @@ class ListenColumns(NamedTuple):
     timestamps_ms: NDArray[np.int64]
 
     @classmethod
-    def of(
-        cls,
-        event_ids: Sequence[str],
-        session_ids: Sequence[str],
-        users: Sequence[int],
-        tracks: Sequence[int],
-        fractions: Sequence[float],
-        timestamps_ms: Sequence[int],
-    ) -> ListenColumns:
-        """Return columns as arrays; the texts become 64-bit hashes."""
-        return cls(
-            _hashes(event_ids),
-            _hashes(session_ids),
-            np.asarray(users, dtype=np.int64),
-            np.asarray(tracks, dtype=np.int64),
-            np.asarray(fractions, dtype=np.float64),
-            np.asarray(timestamps_ms, dtype=np.int64),
-        )
+    def of(cls, event_ids: Sequence[str], session_ids: Sequence[str], *numbers: ArrayLike) -> ListenColumns:
+        """Return columns as arrays; the ids become 64-bit hashes."""
+        kinds = (np.int64, np.int64, np.float64, np.int64)
+        columns: Any = (np.asarray(column, dtype=kind) for column, kind in zip(numbers, kinds, strict=True))
+        return cls(_hashes(event_ids), _hashes(session_ids), *columns)
 
     @classmethod
     def join(cls, parts: Iterable[ListenColumns]) -> ListenColumns:
@@ -198,7 +185,7 @@ def make_user_lists(heard: ListenColumns, neighbours: Neighbours, count: int) ->
     scores = (likes @ _similarities(neighbours, ids)).tocsr()
     scores.eliminate_zeros()
     known = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
-    popular = _by_popularity(columns, shares, len(ids))
+    popular = np.argsort(-np.bincount(columns, weights=shares, minlength=len(ids)), kind="stable")
     lists = np.full((len(users), count), NO_TRACK, dtype=np.int32)
     for row in range(len(users)):
         already = known.indices[known.indptr[row] : known.indptr[row + 1]]
@@ -216,10 +203,6 @@ def _similarities(neighbours: Neighbours, ids: NDArray[np.int64]) -> sparse.csr_
     return sparse.csr_array((similarities, at), shape=(len(ids), len(ids)))
 
 
-def _by_popularity(columns: NDArray[np.int64], shares: NDArray[np.int64], tracks: int) -> NDArray[np.int64]:
-    return np.argsort(-np.bincount(columns, weights=shares, minlength=tracks), kind="stable")
-
-
 def _pick(
     scored: NDArray[np.integer],
     scores: NDArray[np.int64],
@@ -227,7 +210,6 @@ def _pick(
     popular: NDArray[np.int64],
     count: int,
 ) -> Sequence[int]:
-    """Return the tracks with the best scores, then the most popular, without those heard already."""
     best = scored[np.lexsort((scored, -scores))].tolist()
     taken = set(already.tolist())
     picked: list[int] = []
@@ -252,16 +234,12 @@ def heard_of_topic(settings: Settings) -> ListenColumns:
     Raises `TopicError` if the topic is missing, or the broker stops answering.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
-    reader, rejected = TopicReader(settings, topic), RejectedBefore(settings, topic)
-    try:
+    with closing(TopicReader(settings, topic)) as reader, closing(RejectedBefore(settings, topic)) as rejected:
         rejected.refresh()
         return ListenColumns.join(
             _part([_FIELDS(listen) for _, listen in iter_valid(batch, Listen, codec, rejected.offsets)])
             for batch in reader.read_to_end()
         )
-    finally:
-        reader.close()
-        rejected.close()
 
 
 def _part(rows: list[Any]) -> ListenColumns:
@@ -311,12 +289,6 @@ def build_models(heard: ListenColumns, neighbours: int, per_user: int) -> list[M
 
     A track has at most `neighbours`, a listener's list at most `per_user` tracks. Raises `RecommenderError` without
     listens, `TopicError` if a model is larger than a record of its topic may be.
-
-    Examples
-    --------
-    >>> heard = ListenColumns.of("abc", "sst", [1, 1, 2], [7, 8, 7], [1.0, 0.2, 1.0], [0, 1, 2])
-    >>> [(model.name, model.version, model.timestamp_ms) for model in build_models(heard, 5, 5)]
-    [('neighbours', 3, 2), ('user-lists', 3, 2)]
     """
     if not len(heard.events):
         raise RecommenderError(NO_LISTENS)

@@ -126,7 +126,6 @@ def build_models_in(engine: Engine, files: Sequence[Path], neighbours: int, per_
 
 
 def _lists(keys: ArrayLike, rows: pd.DataFrame, count: int) -> Lists:
-    """Return lists from rows of key, track and place, from 1."""
     ordered = np.sort(np.asarray(keys, dtype=np.int64))
     tracks = np.full((len(ordered), count), NO_TRACK, dtype=np.int32)
     at = np.searchsorted(ordered, rows["key"].to_numpy()), rows["place"].to_numpy() - 1

@@ -10,8 +10,9 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from types import FrameType
+from typing import Any
 
 from confluent_kafka.admin import AdminClient
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -99,6 +100,10 @@ def build_service(settings: Settings) -> RecommenderService:
     return RecommenderService(settings, codec, reader, live, experiments, models, guards.breakers)
 
 
+_WITHOUT_STATE = "Requests answered without the listener's state, because Redis did not answer."
+_LEFT_OUT = "1 while the recommender is skipped after repeated failures, else 0."
+
+
 class RecommenderMetrics(Collector):
     """The counters of a service, its breakers and its models."""
 
@@ -106,39 +111,31 @@ class RecommenderMetrics(Collector):
         self._service = service
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics as they are now."""
-        service = self._service
-        yield _counted("answers", "Answered requests, by answering recommender.", "recommender", service.answers)
-        yield _counted("asked", "Answered requests, by assigned policy.", "policy", service.asked)
-        yield _counted(
-            "fallbacks", "Requests that a fallback answered, by assigned policy.", "policy", service.fallbacks
-        )
+        service, done, counter = self._service, self._service.counters, CounterMetricFamily
         failures = {name: breaker.failures for name, breaker in service.breakers.items()}
-        yield _counted("failures", "Calls of a recommender that raised.", "recommender", failures)
-        left_out = GaugeMetricFamily(
-            "botify_recommender_left_out",
-            "1 while the recommender is skipped after repeated failures, else 0.",
-            labels=["recommender"],
-        )
-        for name, breaker in service.breakers.items():
-            left_out.add_metric([name], breaker.left_out)
-        yield left_out
+        left_out = {name: breaker.left_out for name, breaker in service.breakers.items()}
+        for name, text, label, values in (
+            ("answers", "Answered requests, by answering recommender.", "recommender", service.answers),
+            ("asked", "Answered requests, by assigned policy.", "policy", service.asked),
+            ("fallbacks", "Requests that a fallback answered, by assigned policy.", "policy", service.fallbacks),
+            ("failures", "Calls of a recommender that raised.", "recommender", failures),
+            ("left_out", _LEFT_OUT, "recommender", left_out),
+        ):
+            kind = GaugeMetricFamily if name == "left_out" else counter
+            family: Any = kind(f"botify_recommender_{name}", text, labels=[label])
+            for of, value in dict(values).items():
+                family.add_metric([of], value)
+            yield family
         yield from self._models()
-        done = service.counters
-        for name, documentation, value in (
+        for name, text, count in (
             ("expired", "Requests that were past their deadline and are not answered.", done.expired),
             ("unanswerable", "Requests that no recommender of the fallback chain could answer.", done.unanswerable),
-            (
-                "without_state",
-                "Requests answered without the listener's state, because Redis did not answer.",
-                done.without_state,
-            ),
+            ("without_state", _WITHOUT_STATE, done.without_state),
             ("dead_letters", "Requests written to the dead-letter topic.", done.dead_letters),
         ):
-            yield CounterMetricFamily(f"botify_recommender_{name}", documentation, value=value)
-        yield service.durations.family(
-            "botify_recommender_request_duration_seconds", "Time from the production of a request to its answer."
-        )
+            yield counter(f"botify_recommender_{name}", text, value=count)
+        text = "Time from the production of a request to its answer."
+        yield service.durations.family("botify_recommender_request_duration_seconds", text)
 
     def _models(self) -> Iterable[Metric]:
         served, version, age = (
@@ -155,13 +152,6 @@ class RecommenderMetrics(Collector):
                 version.add_metric([name], model.version)
                 age.add_metric([name], time.time() - model.published_s)
         return served, version, age
-
-
-def _counted(name: str, documentation: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
-    family = CounterMetricFamily(f"botify_recommender_{name}", documentation, labels=[label])
-    for of, count in dict(counts).items():
-        family.add_metric([of], count)
-    return family
 
 
 def main() -> None:

@@ -6,15 +6,13 @@ sampling (Biometrika, 1933) chooses a policy as often as it is best among draws 
 computed once a second from `DRAWS` draws, so a session's choice needs one random number and its probability is exact.
 
 A model learns most where it serves, so at first the policies with models keep a share of `TRIAL` of the sessions
-together, however they do; one with fewer than `ENOUGH` finished sessions gets no more. That share shrinks with what
-is known of the policy: half of it is left after `JUDGED` finished sessions. As results fade, it grows again for one
-that is rarely tried. The first policy, which needs no model, keeps at least `FLOOR`.
+together; one with fewer than `ENOUGH` finished sessions gets no more. Half of that share is left after `JUDGED`
+finished sessions. As results fade, it grows again for one that is rarely tried. The first policy, which needs no model,
+keeps at least `FLOOR`.
 
-The policy is drawn by session, so a session keeps its policy while the shares do not change. If a policy has no answer,
-its fallback chain answers, and the answer names both: `rerank/sticky_norepeat`. The session counts for the policy that
-was drawn; otherwise a policy that answers only easy requests would look better than it is.
-
-The propensity is the share of the drawn policy times the probability with which that policy chose the track.
+If a policy has no answer, its fallback chain answers, and the answer names both: `rerank/sticky_norepeat`. The session
+counts for the policy that was drawn. The propensity is the share of the drawn policy times the probability with which
+that policy chose the track.
 """
 
 from __future__ import annotations
@@ -82,13 +80,7 @@ class Bandit:
 
 
 def shares(results: Sequence[PolicyResult]) -> Floats:
-    """Compute the shares; equal results give equal shares.
-
-    Examples
-    --------
-    >>> shares([PolicyResult(time=3000.0, ends=1000.0), PolicyResult(time=9000.0, ends=1000.0)]).round(3).tolist()
-    [0.01, 0.99]
-    """
+    """Compute the shares; equal results give equal shares."""
     times = np.array([result.time for result in results])
     ends = np.array([result.ends for result in results])
     known = ends >= ENOUGH
@@ -119,7 +111,6 @@ class Mix:
         self._bandit = bandit
 
     def recommend(self, batch: Batch) -> Answers:
-        """Answer each request with the policy of its session."""
         wanted, shares = self.policies_of(batch)
         answered = answer(batch, wanted, self._recommenders)
         candidates = np.array([count or 0 for count in answered.candidates], dtype=np.int64)

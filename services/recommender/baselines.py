@@ -1,21 +1,16 @@
-"""Recommenders without a model: `random`, `toppop` and sticky artists.
+"""Recommenders without a model: `random`, `toppop` and sticky artists. All but the last are Botify's.
 
-`random`: a track of the catalogue, drawn uniformly (Botify's `Random`); the end of every fallback chain.
+`random`: a track of the catalogue, drawn uniformly; the end of every fallback chain.
 
-`toppop`: one of the most popular tracks, drawn uniformly (Botify's `TopPop`, on the live, decayed popularity). The top
-is read from Redis once a second.
+`toppop`: one of the most popular tracks, drawn uniformly from the live, decayed popularity, read once a second.
 
-`sticky_artist`: a track of the artist just heard, drawn uniformly; it may be the track just heard, as in Botify's
-`StickyArtist`.
+`sticky_artist`: a track of the artist just heard, drawn uniformly; it may be the track just heard.
 
-`sticky_artist_mixed`: stay with the artist if the last track was liked, else any track (Botify's `StickyArtistMixed`).
-After a fraction below 0.3 the answer is a random track, otherwise another track of the artist: the one just heard is
-not drawn again unless it is the artist's only one.
+`sticky_artist_mixed`: after a fraction below 0.3 a random track, otherwise another track of the artist: the one just
+heard is not drawn again unless it is the artist's only one.
 
-`sticky_norepeat`: an unheard track of the session's best artist. `sticky_artist` draws with replacement, and stays with
-an artist of whom the session has had enough. Here the answer is drawn uniformly from the unheard tracks of the artist
-whose listens the session heard most of on average, among those that have any. It needs no model, and is the fallback of
-all learned recommenders.
+`sticky_norepeat`: drawn uniformly from the unheard tracks of the artist whose listens the session heard most of on
+average, among those that have any. It needs no model, and is the fallback of all learned recommenders.
 """
 
 from __future__ import annotations
@@ -31,8 +26,8 @@ from numpy.typing import NDArray
 from botify.core.keyed_random import earlier_of_key, integers, mix
 from botify.services.recommender.candidates import (
     Candidates,
+    DrawnFromBest,
     best_of_candidates,
-    draw_from_best,
     most_of,
     tracks_of,
     unheard,
@@ -62,7 +57,6 @@ class RandomTracks:
         self._catalogue = catalogue
 
     def recommend(self, batch: Batch) -> Answers:
-        """Draw a row for each request; no answer while the catalogue is empty."""
         count = len(self._catalogue)
         if count == 0:
             return no_answers(len(batch))
@@ -71,10 +65,7 @@ class RandomTracks:
         return Answers(self._catalogue.tracks[rows], np.full(size, 1.0 / count), np.full(size, count))
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return k rows for each request: from a drawn one on in steps of a drawn size, around a prime circle.
-
-        No row comes twice, as no step but a whole turn leads back; places of the circle without a row are left out.
-        """
+        """Return k different rows: from a drawn one on in steps of a drawn size, around a circle of a prime length."""
         count, ranking = len(self._catalogue), no_ranking(len(batch), k)
         circle = _prime_from(count)
         places = np.arange(min(k + circle - count, circle))
@@ -88,7 +79,6 @@ class RandomTracks:
 
 
 def _prime_from(least: int) -> int:
-    """Return the smallest prime that is `least` or more."""
     candidate = max(least, 2)
     while any(candidate % divisor == 0 for divisor in range(2, isqrt(candidate) + 1)):
         candidate += 1
@@ -112,7 +102,6 @@ class TopPop:
         self._longer_top = longer_top or (lambda k: top()[:k])
 
     def recommend(self, batch: Batch) -> Answers:
-        """Draw one of the top for each request."""
         top, size = self._top(), len(batch)
         if len(top) == 0:
             return no_answers(size)
@@ -136,10 +125,8 @@ class PopularTracks:
     def __init__(
         self, reader: StateReader, clock: Callable[[], float], half_life: str = "1d", count: int = 100
     ) -> None:
-        self._reader = reader
-        self._clock = clock
-        self._half_life = half_life
-        self._count = count
+        self._reader, self._clock = reader, clock
+        self._half_life, self._count = half_life, count
         self._top = np.empty(0, dtype=np.int64)
         self._read_at = -math.inf
 
@@ -190,14 +177,12 @@ class StickyArtist:
         return Answers(np.where(known, catalogue.tracks[drawn], NO_ANSWER), np.where(known, 1.0 / sizes, 0.0), sizes)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the tracks of the artist, in their order."""
         rows = self._catalogue.rows_of(batch.tracks)
         known = np.flatnonzero(rows >= 0)
         of_artist = tracks_of(known, self._catalogue.artist_of[rows[known]], np.zeros(len(known)), self._catalogue)
         return best_of_candidates(of_artist, len(batch), k, self._catalogue)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
-        """Return the track just heard for each."""
         return np.full(len(tracks), batch.tracks[0])
 
 
@@ -251,7 +236,7 @@ class StickyArtistMixed:
 ARTISTS = 4  # how many of the best artists are considered; all tracks of the first may have been heard
 
 
-class StickyNoRepeat:
+class StickyNoRepeat(DrawnFromBest):
     """An unheard track of the session's best artist.
 
     Examples
@@ -265,22 +250,10 @@ class StickyNoRepeat:
 
     name = "sticky_norepeat"
     fallback: str | None = "random"
+    random_stream = RandomStream.STICKY_NOREPEAT
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-
-    def recommend(self, batch: Batch) -> Answers:
-        """Draw for each request; no answer if all tracks of the session's artists were heard."""
-        if not len(self._catalogue):
-            return no_answers(len(batch))
-        so_far = sessions_so_far(batch, self._catalogue)
-        best, catalogue = best_of_artists(so_far, self._catalogue), self._catalogue
-        return draw_from_best(best, batch.keys, RandomStream.STICKY_NOREPEAT, len(catalogue), catalogue)
-
-    def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the unheard tracks of the session's best artist."""
-        best = best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
-        return best_of_candidates(best, len(batch), k, self._catalogue)
+    def candidates(self, batch: Batch) -> Candidates:
+        return best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return the listen of the artist that the session heard most of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from botify.core.keyed_random import Keys, uniform
 from botify.services.recommender.catalogue import Catalogue, Integers
-from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, no_ranking
+from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, no_answers, no_ranking
 from botify.services.recommender.sessions import SessionsSoFar
 from botify.streams.folds.likes import LIKE
 from botify.streams.learner.models.item_graph import LIKED, neighbours_of
@@ -35,7 +36,6 @@ class Candidates(NamedTuple):
 
     @classmethod
     def together(cls, *parts: Candidates) -> Candidates:
-        """Concatenate several lists."""
         return cls(*map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -67,17 +67,7 @@ def unheard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue)
 
 
 def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, catalogue: Catalogue) -> Answers:
-    """Draw one of each session's `most` best candidates uniformly; they have no duplicates in a session.
-
-    Examples
-    --------
-    >>> from botify.schemas.events import Track
-    >>> from botify.core.keyed_random import mix
-    >>> catalogue = Catalogue([Track(id_, "a", None, None, "x") for id_ in (7, 8, 9)])
-    >>> some = Candidates(np.array([1, 1]), np.array([0, 2]), np.array([0.1, 0.9]))
-    >>> draw_from_best(some, mix(1, [0, 1]), 0, 1, catalogue).tracks.tolist()
-    [-1, 9]
-    """
+    """Draw one of each session's `most` best candidates uniformly; they have no duplicates in a session."""
     b = len(keys)
     order = np.lexsort((candidates.rows, -candidates.scores, candidates.sessions))
     sizes = np.bincount(candidates.sessions, minlength=b)
@@ -92,16 +82,7 @@ def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, c
 
 
 def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Catalogue) -> Ranking:
-    """Return the k best candidates of `size` sessions, which have no duplicates; ties go to the lowest row.
-
-    Examples
-    --------
-    >>> from botify.schemas.events import Track
-    >>> catalogue = Catalogue([Track(id_, "a", None, None, "x") for id_ in (7, 8, 9)])
-    >>> some = Candidates(np.array([1, 1]), np.array([0, 2]), np.array([0.1, 0.9]))
-    >>> best_of_candidates(some, 2, 2, catalogue).tracks.tolist()
-    [[-1, -1], [9, 7]]
-    """
+    """Return the k best candidates of `size` sessions, which have no duplicates; ties go to the lowest row."""
     ranking = no_ranking(size, k)
     order = np.lexsort((candidates.rows, -candidates.scores, candidates.sessions))
     sessions = candidates.sessions[order]
@@ -112,6 +93,34 @@ def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Cat
     ranking.tracks[at] = catalogue.tracks[candidates.rows[order[first]]]
     ranking.scores[at] = candidates.scores[order[first]]
     return ranking
+
+
+class DrawnFromBest(ABC):
+    """A recommender that draws uniformly from the `best` candidates of each session, by default from all."""
+
+    fallback: str | None = "sticky_norepeat"
+    random_stream: int
+    best: int | None = None
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    @abstractmethod
+    def candidates(self, batch: Batch) -> Candidates:
+        """Return unheard tracks, none twice in a session; the catalogue is not empty."""
+
+    def recommend(self, batch: Batch) -> Answers:
+        """Draw for each request; no answer without a candidate."""
+        if not len(self._catalogue):
+            return no_answers(len(batch))
+        best = len(self._catalogue) if self.best is None else self.best
+        return draw_from_best(self.candidates(batch), batch.keys, self.random_stream, best, self._catalogue)
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return the best candidates, without exploring."""
+        if not len(self._catalogue):
+            return no_ranking(len(batch), k)
+        return best_of_candidates(self.candidates(batch), len(batch), k, self._catalogue)
 
 
 SAME_TRACK, SAME_ARTIST, OTHER = 1.0, 0.9, 0.3  # the match of a like with the session; see `memory`
@@ -158,9 +167,8 @@ class ServedGraph:
         places, near = self.prepare(catalogue)
         at = places[rows]
         if not len(near):
-            return np.full((len(rows), near.shape[1]), -1, dtype=np.int64), np.zeros(
-                (len(rows), near.shape[1]), np.float32
-            )
+            shape = len(rows), near.shape[1]
+            return np.full(shape, -1, dtype=np.int64), np.zeros(shape, np.float32)
         neighbours = np.where(at[:, None] >= 0, near[at], -1).astype(np.int64)
         return neighbours, self._weights[at].astype(np.float32)
 
@@ -193,20 +201,13 @@ def nearest_liked(so_far: SessionsSoFar, tracks: Ints, catalogue: Catalogue, gra
 
 
 def _seeds(so_far: SessionsSoFar) -> tuple[Ints, Ints]:
-    """Return the session and the column of each listen whose neighbours are candidates."""
     age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])
     session, column = np.nonzero(so_far.valid & (so_far.fractions >= LIKED) & (age < STREAM_SEED_TRACKS))
     return session, column
 
 
 def most_of(shares: Floats, tracks: Ints) -> Ints:
-    """Return which of m tracks has the largest share in each of n others, `NO_ANSWER` where none has any.
-
-    Examples
-    --------
-    >>> most_of(np.array([[0.0, 0.1, 0.0], [0.0, 0.2, 0.3]]), np.array([7, 8])).tolist()
-    [-1, 8, 8]
-    """
+    """Return which of m tracks has the largest share in each of n others, `NO_ANSWER` where none has any."""
     if not len(tracks):
         return np.full(shares.shape[1], NO_ANSWER)
     return np.where(shares.max(axis=0) > 0, tracks[shares.argmax(axis=0)], NO_ANSWER)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -65,12 +65,13 @@ class Catalogue:
         True
         """
         catalogue = cls.__new__(cls)
-        kept = ~columns.deleted
+        kept, genres = ~columns.deleted, numbers_of([*columns.genres(), ""])[columns.genre_of]
+        labels = (genres, columns.mood_of, columns.country_of, columns.period_of)  # see `labels_of`
         catalogue._fill(
             columns.ids[kept],
             _renumbered(columns.artists(), columns.artist_of[kept]),
             _renumbered([*columns.genres(), None], columns.genre_of[kept]),  # the number of no genre is -1
-            (label[kept] for label in _labels_of_columns(columns)),
+            (label[kept] for label in labels),
         )
         columns.release()
         return catalogue
@@ -85,7 +86,8 @@ class Catalogue:
         self.tracks = tracks
         self.artists, self.artist_of = artists
         self.genres, self.genre_of = genres
-        self.labels = [_label_values(label) for label in labels]
+        found = [np.unique(label, return_inverse=True) for label in labels]
+        self.labels = [LabelValues(values, number_of.astype(np.int32)) for values, number_of in found]
         self.by_artist: Numbers = np.argsort(self.artist_of, kind="stable").astype(np.int32)
         self.artist_size: Ints = np.bincount(self.artist_of, minlength=len(self.artists)).astype(np.int64)
         self.artist_start: Ints = np.concatenate([[0], np.cumsum(self.artist_size)[:-1]]).astype(np.int64)
@@ -111,17 +113,6 @@ class Catalogue:
         return self.tracks[self.by_artist[start : start + self.artist_size[artist]]]
 
 
-def _labels_of_columns(columns: TrackColumns) -> Iterator[Ints]:
-    """Yield what `labels_of` says of the tracks, label by label, without the artist."""
-    yield numbers_of([*columns.genres(), ""])[columns.genre_of]
-    yield from (columns.mood_of, columns.country_of, columns.period_of)
-
-
-def _label_values(label: Ints) -> LabelValues:
-    values, number_of = np.unique(label, return_inverse=True)
-    return LabelValues(values, number_of.astype(np.int32))
-
-
 def _lookup(tracks: Ints) -> Numbers | None:
     """Return the row of every id up to the largest, and -1 behind it; None if the ids are too sparse."""
     if not len(tracks) or tracks[0] < 0 or tracks[-1] > _SPARSE * len(tracks):
@@ -141,7 +132,6 @@ def _renumbered(names: Sequence[T], numbers: Numbers) -> tuple[list[T], Numbers]
 
 
 def _numbered(names: Sequence[T]) -> tuple[list[T], Numbers]:
-    """Return the distinct names in order of appearance, and the number of each name given."""
     numbers: dict[T, int] = {}
     numbered = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int32)
     return list(numbers), numbered

@@ -1,8 +1,4 @@
-"""Clusters of similar rows of a table, by k-means.
-
-They are the lists of an inverted file, as in Jégou, Douze and Schmid, "Product quantization for nearest neighbor
-search" (PAMI 2011).
-"""
+"""Clusters of similar rows of a table, by k-means: the lists of an inverted file (Jégou et al., PAMI 2011)."""
 
 from __future__ import annotations
 
@@ -55,9 +51,9 @@ class Clusters:
     """Rows of a table in clusters of similar rows.
 
     `order`, shape (n,), has the rows cluster by cluster; `start` and `size`, shape (clusters,), say where each begins
-    in `order` and its number of rows; `cluster_of` and `place_of`, shape (n,), are the cluster of each row and its
-    place in `order`. Of `measured` clusters, `centres`, shape (clusters, d), are the means of their vectors and
-    `variance` the mean square of the distance from them, a dimension of the vectors.
+    in `order` and its number of rows; `cluster_of` and `place_of`, shape (n,), the cluster of each row and its place in
+    `order`. Of `measured` clusters, `centres`, shape (clusters, d), are the means of their vectors and `variance` the
+    mean square of the distance from them, a dimension of the vectors.
 
     Examples
     --------
@@ -156,7 +152,6 @@ def _nearest(rows: Coded, centres: Floats) -> Ints:
 
 
 def _means(rows: Coded, group: Integers, groups: int) -> Floats:
-    """Return the mean row of each group, shape (groups, d); none is empty."""
     order = np.argsort(group, kind="stable")
     sums = np.zeros((groups, rows[:0].shape[1]), dtype=np.float32)
     for block in blocks(len(rows)):

@@ -33,8 +33,7 @@ T = TypeVar("T")
 class Dispatched:
     """The answers to a batch: the columns of `Answers`, and the recommender that gave each.
 
-    `tracks` is `NO_ANSWER` if the whole fallback chain had none. `rankings` and `slates` are those of the requests that
-    ask for them.
+    `tracks` is `NO_ANSWER` if the whole fallback chain had none; `rankings` and `slates` are of requests for them.
     """
 
     def __init__(self, size: int) -> None:
@@ -80,10 +79,7 @@ class Dispatched:
         self.recommenders[row], self.candidates[row], self.policies[row] = slate["sources"][0], candidates, policy
 
     def asked(self, wanted: Sequence[str]) -> list[tuple[str, bool]]:
-        """Return the policy that each request was assigned to, and whether a fallback answered instead.
-
-        Policies are named as in `botify.streams.folds.sessions`: `sticky_artist`, `mix/rerank`.
-        """
+        """Return for each request what `asked_policy` does."""
         return list(map(asked_policy, wanted, self.recommenders, self.policies))
 
 
@@ -93,10 +89,9 @@ def answer(
     recommenders: Mapping[str, Recommender],
     deleted: NDArray[np.int64] | None = None,
 ) -> Dispatched:
-    """Answer a batch, all but requests for slates, by the recommenders that are wanted.
+    """Answer a batch, all but requests for slates, by the recommenders that are wanted; none has a track of `deleted`.
 
-    A request with a `list_size` gets a list, from the first of the fallback chain that has one. No answer has a track
-    of `deleted`, which popularity and lists may still name.
+    A request with a `list_size` gets a list, from the first of the fallback chain that has one.
     """
     answered = Dispatched(len(batch))
     groups: dict[tuple[str, int | None], list[int]] = {}
@@ -112,24 +107,22 @@ def answer(
             if list_size is None:
                 answers = recommender.recommend(some)
                 if deleted is not None:
-                    answers = answers._replace(
-                        tracks=np.where(np.isin(answers.tracks, deleted), NO_ANSWER, answers.tracks)
-                    )
+                    left = np.where(np.isin(answers.tracks, deleted), NO_ANSWER, answers.tracks)
+                    answers = answers._replace(tracks=left)
                 rows = answered.put(rows, name, answers)
             else:
                 tracks = rank(recommender, some, list_size).tracks
-                rows = answered.put_rankings(
-                    rows, name, tracks if deleted is None else _without(tracks, np.isin(tracks, deleted))
-                )
+                if deleted is not None:
+                    tracks = _without(tracks, np.isin(tracks, deleted))
+                rows = answered.put_rankings(rows, name, tracks)
             name = recommender.fallback
     return answered
 
 
 def _without(tracks: NDArray[np.int64], out: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Remove tracks from lists, both of shape (n, k); what is behind them moves up."""
-    moved: NDArray[np.int64] = np.take_along_axis(
-        np.where(out, NO_ANSWER, tracks), np.argsort(out, axis=1, kind="stable"), axis=1
-    )
+    order = np.argsort(out, axis=1, kind="stable")
+    moved: NDArray[np.int64] = np.take_along_axis(np.where(out, NO_ANSWER, tracks), order, axis=1)
     return moved
 
 
@@ -177,24 +170,12 @@ def answer_slates(
 
 
 def drawn_policy(drawn: str, answered: str) -> str:
-    """Name the policy that was drawn, and the fallback that answered for it.
-
-    Examples
-    --------
-    >>> drawn_policy("memory", "memory"), drawn_policy("memory", "sticky_norepeat")
-    ('memory', 'memory/sticky_norepeat')
-    """
+    """Name the policy that was drawn, and the fallback that answered for it: `memory`, `memory/sticky_norepeat`."""
     return drawn if answered == drawn else f"{drawn}/{answered}"
 
 
 def asked_policy(wanted: str, answered: str, policy: str | None) -> tuple[str, bool]:
-    """Return the policy that a request was assigned to, and whether a fallback answered instead.
-
-    Examples
-    --------
-    >>> asked_policy("mix", "mix", "rerank/random"), asked_policy("toppop", "random", None)
-    (('mix/rerank', True), ('toppop', True))
-    """
+    """Return the policy that a request was assigned to, and whether a fallback answered instead."""
     if answered != wanted or policy is None:
         return wanted, answered != wanted
     drawn, _, stand_in = policy.partition("/")
@@ -222,8 +203,8 @@ BROKEN_S = 10.0  # interval between attempts to rebuild after an error
 class LiveRecommenders:
     """The recommenders that serve, by name; rebuilt when the catalogue has grown.
 
-    If `build` raises for a catalogue that has grown, the recommenders of the last one keep serving. Without
-    `build_slates`, requests for slates are not answered. `catalogue` is the one for which they were built.
+    If `build` raises for it, the recommenders of the last catalogue keep serving. Without `build_slates`, requests for
+    slates are not answered.
     """
 
     def __init__(
@@ -232,9 +213,7 @@ class LiveRecommenders:
         build: Callable[[Catalogue], list[Recommender]],
         build_slates: Callable[[Catalogue, Mapping[int, Track]], Slates] | None = None,
     ) -> None:
-        self._reader = reader
-        self._build = build
-        self._build_slates = build_slates
+        self._reader, self._build, self._build_slates = reader, build, build_slates
         self._slates: Slates | None = None
         self._deleted: NDArray[np.int64] | None = None
         self._refreshed_at_s = self._rebuild_from_s = -math.inf
@@ -324,13 +303,9 @@ class Breaker:
     """
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._name = name
-        self._clock = clock
-        self._in_a_row = 0
-        self._left_out_until_s = -math.inf
-        self._logged_at_s = -math.inf
-        self._unlogged = 0
-        self.failures = 0
+        self._name, self._clock = name, clock
+        self._left_out_until_s = self._logged_at_s = -math.inf
+        self._in_a_row = self._unlogged = self.failures = 0
 
     @property
     def left_out(self) -> bool:
@@ -338,7 +313,6 @@ class Breaker:
         return self._clock() < self._left_out_until_s
 
     def succeeded(self) -> None:
-        """Record a call that gave answers."""
         self._in_a_row = 0
 
     def failed(self, error: Exception) -> None:
@@ -373,10 +347,8 @@ class Guarded:
     """
 
     def __init__(self, recommender: Recommender, breaker: Breaker) -> None:
-        self.name = recommender.name
-        self.fallback = recommender.fallback
-        self._recommender = recommender
-        self._breaker = breaker
+        self.name, self.fallback = recommender.name, recommender.fallback
+        self._recommender, self._breaker = recommender, breaker
 
     def recommend(self, batch: Batch) -> Answers:
         """Return the recommender's answers; no answers if it raises or its circuit is open."""
@@ -434,7 +406,6 @@ class Guards:
 
 
 def _check(answers: Answers, size: int) -> None:
-    """Check what would fail later, when answers are merged or when listens with these propensities are validated."""
     for field, values in answers._asdict().items():
         if values is None and field in ("candidates", "policies"):
             continue

@@ -3,13 +3,11 @@
 Scoring the whole catalogue for each request would cost several times what all else does. The catalogue is therefore cut
 into clusters of tracks with similar vectors and labels whenever a snapshot arrives. A session is offered all tracks of
 the artists that it heard, and those of the `OFFERED_CLUSTERS` clusters that it values most on average (of many tracks,
-`OFFERED_OF_MANY`). Which tracks are similar, and which labels say so, is learned from listening; a catalogue may have
-genres or none. Labels with few values become one table for each session, so that thousands of tracks are valued by
+`OFFERED_OF_MANY`). Labels with few values become one table for each session, so that thousands of tracks are valued by
 looking their values up; artists are many, and a session has heard few of them.
 
 A track's logit is l = ⟨z, x⟩ + b + Σ v_l m_l, see `streams.learner.models.factors`; that of a track whose artist the
-session has heard is logit(ρ_k σ(l + u)) − u. So the user bias u matters for these only: it is computed from all listens
-of the window after the last of them.
+session has heard is logit(ρ_k σ(l + u)) − u. So the user bias u matters for these only.
 """
 
 from __future__ import annotations
@@ -49,10 +47,10 @@ MOST_VALUES = 2_000  # a label with more values is not looked at, nor one with a
 
 
 class LabelTable:
-    """The labels of a catalogue other than the artist, all in one numbering of values.
+    """The labels of a catalogue other than the artist, all in one numbering of `values` values.
 
-    `value_of`, shape (used labels, n), is the number of each row's value, the last of the `values` numbers for one that
-    is unknown. `worth`, shape (used labels,), and `artist` are what a match is worth.
+    `value_of`, shape (used labels, n), is the number of each row's value, the last number for one that is unknown.
+    `worth`, shape (used labels,), and `artist` are what a match is worth.
     """
 
     def __init__(self, catalogue: Catalogue, matches: Floats) -> None:
@@ -84,9 +82,8 @@ class LabelTable:
 class Matches:
     """What labels add to the logits of tracks of b sessions, and what hearing their artists again leaves of them.
 
-    The sessions have likings in place of fractions; `kept`, shape (MOST_EARLIER + 1,), is the share of a track's
-    fraction that each number of earlier listens of its artist leaves. `by_value`, shape (b, values), is what each value
-    of a label is worth; `bias`, shape (b,), that of each session's listener, 0 until it is set.
+    The sessions have likings in place of fractions. `by_value`, shape (b, values), is what each value of a label is
+    worth; `bias`, shape (b,), that of each session's listener, 0 until it is set.
     """
 
     def __init__(self, so_far: SessionsSoFar, labels: LabelTable, kept: Floats, catalogue: Catalogue) -> None:
@@ -152,7 +149,6 @@ class Matches:
 def _vectors(
     factors: Factors, catalogue: Catalogue, rows: Integers | slice, dtype: type[np.floating[Any]] = np.float32
 ) -> NDArray[Any]:
-    """Return the vectors and biases of some rows of a catalogue, shape (m, d + 1)."""
     artist_of, genre_of = catalogue.artist_of[rows], catalogue.genre_of[rows]
     return factors.of(catalogue.tracks[rows], catalogue.artists, artist_of, catalogue.genres, genre_of, dtype)
 
@@ -160,11 +156,10 @@ def _vectors(
 class FactorTable:
     """Vectors and biases of the catalogue's rows in the order of their clusters, which sessions are offered.
 
-    Cutting a million tracks into clusters takes ten times as long as all else, so those of `before`, the table of an
-    earlier snapshot, are kept for as long as they hold what is alike, if the catalogue is the same. `sessions_at_once`
-    sessions are valued together. `spread`, shape (clusters,), is how far above its mean the best of a cluster is
-    expected, for a taste of length 1; `shares`, shape (clusters, values), the share of each cluster's tracks that has
-    each value of a label.
+    Cutting a million tracks into clusters takes ten times as long as all else, so those of `before`, an earlier table
+    of the same catalogue, are kept for as long as they hold what is alike. `spread`, shape (clusters,), is how far
+    above its mean the best of a cluster is expected, for a taste of length 1; `shares`, shape (clusters, values), the
+    share of each cluster's tracks that has each value of a label.
     """
 
     def __init__(self, factors: Factors, catalogue: Catalogue, before: FactorTable | None = None) -> None:
@@ -213,10 +208,7 @@ class FactorTable:
 
 
 class ServedFactors:
-    """A snapshot and its table for the catalogue; the table is rebuilt when the catalogue has grown.
-
-    The clusters of an earlier snapshot, `before`, are kept if they can be.
-    """
+    """A snapshot and its table for the catalogue, rebuilt when that has grown; `before` may lend its clusters."""
 
     def __init__(self, factors: Factors, before: ServedFactors | None = None) -> None:
         self._factors = factors
@@ -224,7 +216,6 @@ class ServedFactors:
         self._table: FactorTable | None = None
 
     def table(self, catalogue: Catalogue) -> FactorTable:
-        """Return the table for a catalogue."""
         table = self._table
         if table is None or table.catalogue is not catalogue:
             table = self._table = FactorTable(self._factors, catalogue, table or self._before)
@@ -275,7 +266,8 @@ class OfferedTracks:
         self._shifts = self._ends - stops.ravel()
         np.put_along_axis(self._shift, cluster, self._shifts.reshape(cluster.shape), axis=1)
         self._logits = table.tracks.of_cells(self._taste, self._matches.by_value, starts, stops)
-        self._of_artists = self._mark_heard(so_far, catalogue)
+        # the unheard tracks of the artists heard that are in no cluster offered, and their logits
+        self.of_artists = self._mark_heard(so_far, catalogue)
 
     def best(self) -> tuple[Ints, Floats, Ints]:
         """Return each session's best track as a row, its logit, and the number of unheard tracks."""
@@ -323,10 +315,6 @@ class OfferedTracks:
         evidence = kept.copy()
         evidence[:, :1] = 0
         return user_biases(logits, liked.fractions, evidence)[:, -1]
-
-    def of_artists(self) -> Candidates:
-        """Return the unheard tracks of the artists heard that are in no cluster offered, and their logits."""
-        return self._of_artists
 
     def _mark_heard(self, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
         """Value tracks of artists heard, and mark heard tracks; return these artists' tracks of other clusters."""

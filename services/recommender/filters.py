@@ -21,8 +21,6 @@ KEPT, KEPT_BYTES = 256, 32 * 1024 * 1024
 
 
 class _Field(NamedTuple):
-    """The values of a field: the number of each, and the pairs of row and number."""
-
     numbers: dict[str, int]
     rows: NDArray[np.int32]
     values: NDArray[np.int32]
@@ -75,13 +73,7 @@ class Filters:
 
 
 def by_field(filters: Sequence[str]) -> dict[str, set[str]]:
-    """Return the values of each field, in lower case.
-
-    Examples
-    --------
-    >>> by_field(["genre:Pop", "artist:b"])
-    {'genre': {'pop'}, 'artist': {'b'}}
-    """
+    """Return the values of each field, in lower case."""
     wanted: dict[str, set[str]] = {}
     for one in filters:
         field, _, value = one.partition(":")

@@ -1,27 +1,20 @@
 """Lists of tracks from a batch job (see `botify.services.lists`), and the recommenders that draw from them.
 
-`contextual`: a neighbour of the last track, drawn uniformly (Botify's `Contextual`).
+`contextual`: a neighbour of the last track, drawn uniformly. `indexed`: a track of the listener's own list, drawn
+uniformly. Both are Botify's.
 
-`indexed`: a track of the listener's own list, drawn uniformly (Botify's `Indexed`).
-
-`similar_users`: sticky artist that switches to neighbours after five bad listens (a participant's `SimilarUsers`).
-
-As a participant of Botify's course published it: a streak counts the last listens of 0.2 or less in a row. Its fifth,
-tenth etc. listen is answered by `contextual`, all others by `sticky_artist`, unless the listener dislikes the drawn
-track: then `contextual` answers too. `contextual` falls back to a random track.
-
-Two things differ, because a recommender stores no state: a streak ends with its session, and a listener dislikes the
-tracks heard to 0.2 or less among their last 50 listens.
-
-With d of the artist's s tracks disliked, a track t has the propensity ::
+`similar_users`: sticky artist that switches to neighbours after five bad listens, as a participant of Botify's course
+published it: a streak counts the last listens of 0.2 or less in a row. Its fifth, tenth etc. listen is answered by
+`contextual`, all others by `sticky_artist`, unless the listener dislikes the drawn track: then `contextual` answers
+too, or a random track. As a recommender stores no state, a streak ends with its session, and a listener dislikes the
+tracks heard to 0.2 or less among their last 50 listens. With d of the artist's s tracks disliked, a track t has the
+propensity ::
 
     [t by the artist, not disliked] / s  +  (d / s) · contextual(t)          contextual(t) alone after a bad streak
 
-`i2i`: the best unseen neighbour of a recent track, chosen by how much of it was heard (Botify's `I2IRecommender`).
-
-One of the last ten listens is drawn as the seed track, with a probability proportional to its fraction; the answer is
-the seed track's first neighbour that is not among the ten. A seed track without such a neighbour is rejected and
-another one drawn, which is the same as drawing among the others only. So the answer t has the propensity ::
+`i2i`: the best unseen neighbour of a recent track, chosen by how much of it was heard (Botify's `I2IRecommender`). One
+of the last ten listens is drawn as the seed track, with a probability proportional to its fraction, of those with a
+neighbour that is not among the ten; the answer is the first such neighbour. So t has the propensity ::
 
     Σ fraction(s), over seed tracks s whose first unseen neighbour is t   /   Σ fraction(s), over all that have one
 """
@@ -35,7 +28,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.core.keyed_random import Keys, integers, uniform
+from botify.core.keyed_random import integers, uniform
 from botify.schemas.events import Model, RecommendationRequest
 from botify.schemas.models import ModelHandle
 from botify.services.errors import RecommenderError
@@ -82,9 +75,9 @@ class Lists:
         return len(self._keys)
 
     def of(self, keys: Ints, most: int | None = None) -> tuple[Ints, Ints]:
-        """Return the first `most` tracks of each key's list, shape (m, min(k, most)), and the length of the whole list.
+        """Return the first `most` tracks of each key's list, and the length of the whole list, 0 without one.
 
-        A key without a list has the length 0.
+        Shapes are (m, min(k, most)) and (m,).
         """
         if not len(self):
             return np.full((len(keys), 1), NO_TRACK), np.zeros(len(keys), dtype=np.int64)
@@ -92,7 +85,6 @@ class Lists:
         return self._tracks[at, :most].astype(np.int64), np.where(self._keys[at] == keys, self._sizes[at], 0)
 
     def to_bytes(self) -> bytes:
-        """Return the bytes; equal lists give equal bytes."""
         header = _HEADER.pack(_MAGIC, *self._tracks.shape)
         return header + self._keys.astype("<i8").tobytes() + self._tracks.astype("<i4").tobytes()
 
@@ -145,11 +137,12 @@ class Contextual:
         self._lists = lists
 
     def recommend(self, batch: Batch) -> Answers:
-        """Draw one of the list; no answer where it is empty."""
-        return draw_evenly(*self._lists().of(self.keys_of(batch)), batch.keys, self.random_stream)
+        tracks, sizes = self._lists().of(self.keys_of(batch))
+        some, listed = np.maximum(sizes, 1), sizes > 0
+        drawn = tracks[np.arange(len(tracks)), integers(batch.keys, self.random_stream, some)]
+        return Answers(np.where(listed, drawn, NO_ANSWER), np.where(listed, 1.0 / some, 0.0), sizes)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the lists in their order."""
         tracks, sizes = self._lists().of(self.keys_of(batch))
         ranking, width = no_ranking(len(tracks), k), min(k, tracks.shape[1])
         listed = np.arange(width) < sizes[:, None]
@@ -162,7 +155,6 @@ class Contextual:
         return batch.tracks
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
-        """Return the track just heard for each."""
         return np.full(len(tracks), batch.tracks[0])
 
 
@@ -181,25 +173,11 @@ class Indexed(Contextual):
     random_stream = RandomStream.INDEXED
 
     def keys_of(self, batch: Batch) -> Ints:
-        """Return the listeners."""
-        return users_of(batch)
+        return np.array([request.user for request in batch.requests], dtype=np.int64)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return nothing: the list says no reason."""
         return np.full(len(tracks), NO_ANSWER)
-
-
-def users_of(batch: Batch) -> Ints:
-    """Return the listeners, shape (n,)."""
-    return np.array([request.user for request in batch.requests], dtype=np.int64)
-
-
-def draw_evenly(tracks: Ints, sizes: Ints, keys: Keys, stream: int) -> Answers:
-    """Draw one of each list of `Lists.of` uniformly; no answer from an empty list."""
-    some = np.maximum(sizes, 1)
-    drawn = tracks[np.arange(len(tracks)), integers(keys, stream, some)]
-    listed = sizes > 0
-    return Answers(np.where(listed, drawn, NO_ANSWER), np.where(listed, 1.0 / some, 0.0), sizes)
 
 
 BAD_STREAK = 5
@@ -245,12 +223,9 @@ class SimilarUsers:
                 batch.requests, batch.states, rows, drawn, strict=True
             )
         ]
-        return Answers(
-            np.array([choice.track for choice in choices], dtype=np.int64),
-            np.array([choice.propensity for choice in choices], dtype=np.float64),
-            np.array([choice.candidates for choice in choices], dtype=np.int64),
-            [choice.policy for choice in choices],
-        )
+        tracks, propensities, candidates, policies = zip(*choices, strict=True) if choices else ((), (), (), ())
+        numbers = np.array(tracks, dtype=np.int64), np.array(propensities), np.array(candidates, dtype=np.int64)
+        return Answers(*numbers, list(policies))
 
     def _choose(
         self,
@@ -278,7 +253,6 @@ class SimilarUsers:
         return chosen._replace(propensity=propensity, candidates=candidates)
 
     def _other(self, neighbours: list[int], draw: float) -> _Choice:
-        """Answer as `contextual`, or its fallback."""
         if neighbours:
             count = len(neighbours)
             return _Choice(neighbours[int(draw * count)], 1 / count, count, "contextual")
@@ -287,7 +261,6 @@ class SimilarUsers:
 
 
 def _bad_streak(request: RecommendationRequest, state: UserState | None) -> bool:
-    """Return whether the request's listen completes a streak of five bad ones."""
     if request.fraction > POOR_FRACTION:
         return False
     streak = state.poor_streak if state is not None and state.session_id == request.session_id else 0
@@ -295,7 +268,6 @@ def _bad_streak(request: RecommendationRequest, state: UserState | None) -> bool
 
 
 def _disliked(request: RecommendationRequest, state: UserState | None) -> set[int]:
-    """Return the tracks that the listener disliked, of all listens in the state."""
     disliked: set[int] = set()
     if state is not None:
         listens = state.last_listens()

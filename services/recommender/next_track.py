@@ -5,13 +5,12 @@ track on (as far as the state has it), and the listen of the request. Nothing of
 other recommenders this one does not repeat what earlier sessions heard.
 
 The answer is the first of the `BEST` best candidates, or with probability `EXPLORE` one of them drawn uniformly. A
-listener of whom the model knows no track gets what is popular: popular tracks are always candidates. The newest tracks
-of the catalogue that the model does not know yet are ranked by their artist and genre. Without a snapshot
-there is no answer.
+listener of whom the model knows no track gets what is popular. Without a snapshot there is no answer.
 
-They are ranked by the tracks that share these. The scores of the model's best tracks are logarithms of chances, up to a
-constant; a track that the model does not know gets the mean chance of the tracks of its artist, or of its genre if that
-is more. Tracks that are not among the best count as 0, so a large genre says little.
+The newest tracks of the catalogue that the model does not know yet are ranked by the tracks that share their artist or
+genre. The scores of the model's best tracks are logarithms of chances, up to a constant; a track that the model does
+not know gets the mean chance of the tracks of its artist, or of its genre if that is more. Tracks that are not among
+the best count as 0, so a large genre says little.
 """
 
 from __future__ import annotations
@@ -51,16 +50,11 @@ EVIDENCE = 20  # best tracks of a ranking whose chances count
 
 
 class Groups(NamedTuple):
-    """What n tracks have in common with those of a ranking: their artists, or their genres, of which m are different.
+    """The artists, or the genres, of n tracks, of which m are different."""
 
-    `column_of`, shape (all groups,), is the column of each group that one of the tracks has, and m for the others;
-    `columns`, shape (n,), that of each track; `sizes`, shape (n,), the number of tracks of its group, infinite where it
-    is of no group.
-    """
-
-    column_of: Ints
-    columns: Ints
-    sizes: Floats
+    column_of: Ints  # shape (all groups,): the column of each group that one of the tracks has, and m for the others
+    columns: Ints  # shape (n,): that of each track
+    sizes: Floats  # shape (n,): the number of tracks of its group, infinite where it is of no group
 
     @classmethod
     def of(cls, groups: Integers, sizes: Floats) -> Self:
@@ -123,10 +117,9 @@ class FreshTracks:
         return self._unknown
 
     def insert(self, ranking: Ranking, unknown: Unknown, excluded: NDArray[np.bool_], k: int) -> Ranking:
-        """Rank some of the n unknown tracks among those of a ranking, and return the k best.
+        """Rank some of the n unknown tracks among those of a ranking, shape (b, w), and return the k best.
 
-        The ranking of shape (b, w), w >= k, has no fresh track; its first `EVIDENCE` count. `excluded`, shape (b, n),
-        marks tracks that a request must not get.
+        The first `EVIDENCE` of the ranking count. `excluded`, shape (b, n), marks tracks that a request must not get.
         """
         best = ranking.scores[:, :1]
         best = np.where(np.isfinite(best), best, 0.0)
@@ -162,16 +155,13 @@ _LISTEN = struct.Struct("<8xqdi")  # the layout of `LISTEN`, of which time, frac
 
 
 class Histories(NamedTuple):
-    """What each listener of a batch of b requests heard, oldest first, one after another; m listens in all.
-
-    `fractions` and `times_ms` are 0 where the state has the track of a listen and no longer the rest. `lengths` and
-    `asked_ms` have the shape (b,).
-    """
+    """What each listener of a batch of b requests heard, oldest first, one after another; m listens in all."""
 
     tracks: NDArray[np.int64]
+    # fractions, times_ms: 0 where the state has the track of a listen and no longer the rest
     fractions: NDArray[np.float64]
     times_ms: NDArray[np.int64]
-    lengths: NDArray[np.int64]
+    lengths: NDArray[np.int64]  # shape (b,), as `asked_ms`
     asked_ms: NDArray[np.int64]
 
     def contain(self, tracks: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -227,7 +217,6 @@ class NextTrackRecommender:
         self._ranked_by: NextTrack | None = None
 
     def recommend(self, batch: Batch) -> Answers:
-        """Choose for each request; no answer before the first snapshot."""
         ranking = self.rank(batch, BEST)
         found: NDArray[np.int64] = (ranking.tracks != NO_ANSWER).sum(axis=1)
         if not found.any():
@@ -240,7 +229,6 @@ class NextTrackRecommender:
         return Answers(ranking.tracks[np.arange(len(batch)), places], np.where(found > 0, propensities, 0.0), found)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the best candidates of each history."""
         model = self._ranked_by = self._model()
         if model is None or not len(batch):
             return no_ranking(len(batch), k)

@@ -21,8 +21,8 @@ NO_ANSWER = -1
 class RandomStream(IntEnum):
     """Which random stream of a request's key a recommender draws from; equal streams draw equal numbers.
 
-    The numbers are part of every logged answer and never change: a replayed request must get the same answer. A
-    recommender of your own takes a number from 16 on in its registry entry.
+    The numbers never change: a replayed request must get the same answer. A recommender of your own takes a number from
+    16 on in its registry entry.
     """
 
     RANDOM = 0
@@ -45,10 +45,7 @@ class RandomStream(IntEnum):
 
 
 class Because(IntEnum):
-    """What led to a track of a slate where no track did, from the optional `because` of recommenders.
-
-    `NO_ANSWER` says nothing.
-    """
+    """What led to a track of a slate where no track did; `NO_ANSWER` says nothing."""
 
     EXPLORED = -2
     POPULAR = -3
@@ -57,18 +54,14 @@ class Because(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests that are answered in one call; the columns have the length n.
-
-    A listener without listens has no state, one without likes None. `tracks` are those just heard. `keys`, those of all
-    randomness, follow from the request ids: a replayed request gets the same answer from the same state. `allowed`,
-    shape (tracks of the catalogue,), marks rows that pass the filters of a slate, whose request is then the only one.
-    """
+    """Requests that are answered in one call; the columns have the length n."""
 
     requests: Sequence[RecommendationRequest]
-    states: Sequence[UserState | None]
-    tracks: NDArray[np.int64]
-    keys: Keys
+    states: Sequence[UserState | None]  # None for a listener without listens
+    tracks: NDArray[np.int64]  # those just heard
+    keys: Keys  # those of all randomness, from the request ids
     likes: Sequence[Likes | None]
+    # shape (tracks of the catalogue,): rows that pass the filters of a slate, whose request is then the only one
     allowed: NDArray[np.bool_] | None = None
 
     @classmethod
@@ -87,7 +80,6 @@ class Batch:
         return len(self.requests)
 
     def select(self, rows: NDArray[np.int64]) -> Batch:
-        """Return a batch of some of the requests."""
         picked = rows.tolist()
         return Batch(
             [self.requests[row] for row in picked],
@@ -99,17 +91,12 @@ class Batch:
 
 
 class Answers(NamedTuple):
-    """One answer for each request.
+    """One answer for each request."""
 
-    `tracks` is `NO_ANSWER` where there is none; `propensities` are the probabilities with which each was chosen, given
-    the request and the state, `candidates` the numbers of tracks it was chosen from, if the recommender reports them.
-    `policies` are those that chose, for a recommender that mixes several.
-    """
-
-    tracks: NDArray[np.int64]
-    propensities: NDArray[np.float64]
-    candidates: NDArray[np.int64] | None = None
-    policies: Sequence[str] | None = None
+    tracks: NDArray[np.int64]  # `NO_ANSWER` where there is none
+    propensities: NDArray[np.float64]  # probability with which each was chosen, given the request and the state
+    candidates: NDArray[np.int64] | None = None  # numbers of tracks that it was chosen from, if reported
+    policies: Sequence[str] | None = None  # those that chose, for a recommender that mixes several
 
 
 def no_ranking(size: int, k: int) -> Ranking:
@@ -125,8 +112,7 @@ def no_answers(size: int) -> Answers:
 class Recommender(Protocol):
     """A policy. It stores no listener state: the state is in the batch.
 
-    It may have a method `rank(batch, k) -> Ranking` for lists, slates and evaluations: the k tracks that it would
-    answer with first, without exploring. Without one its list is what it draws, see `dispatch.rank`.
+    It may have a method `rank(batch, k) -> Ranking`: the k tracks that it would answer with first, without exploring.
     """
 
     name: str

@@ -39,12 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RecommenderInputs:
-    """What recommenders read in addition to the request: each callable returns the newest value.
-
-    `top` are the most popular tracks, `longer_top` a given number of them. `neighbours` and `user_lists` come from the
-    batch job. `policy_results` are time and ended sessions by policy, which `mix` reads again by the clock of monotonic
-    seconds.
-    """
+    """What recommenders read in addition to the request: each callable returns the newest value."""
 
     top: Callable[[], NDArray[np.int64]]
     neighbours: LatestLists
@@ -58,7 +53,7 @@ class RecommenderInputs:
 
 
 class Parts(NamedTuple):
-    """What a recommender is built from; `others` are those listed before it, `random_streams` those of its entry."""
+    """What a recommender is built from; `others` are those listed before it."""
 
     catalogue: Catalogue
     sources: RecommenderInputs
@@ -68,26 +63,20 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RegistryEntry:
-    """One recommender, as the service, the experiments file and the benchmark know it.
-
-    Its class has its name and its fallback. New `random_streams` have numbers from 16. With `needs_lists`, benchmark
-    and evaluation run the batch job first. `models` are those of the learner that it serves from.
-    """
+    """One recommender, as the service, the experiments file and the benchmark know it."""
 
     recommender: type[Recommender]
     factory: Callable[[Parts], Recommender]
-    random_streams: tuple[int, ...] = ()
-    needs_lists: bool = False
-    models: tuple[str, ...] = ()
+    random_streams: tuple[int, ...] = ()  # new ones have numbers from 16
+    needs_lists: bool = False  # benchmark and evaluation run the batch job first
+    models: tuple[str, ...] = ()  # those of the learner that it serves from
 
     @property
     def name(self) -> str:
-        """Name in experiments and in logged answers."""
         return self.recommender.name
 
     @property
     def fallback(self) -> str | None:
-        """Name of the recommender that answers where this one cannot."""
         return self.recommender.fallback
 
     @property
@@ -97,7 +86,6 @@ class RegistryEntry:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the models and the lists that it serves from."""
         return (*self.models, "lists") if self.needs_lists else self.models
 
 
@@ -162,19 +150,19 @@ def entry_of(found: Any, entries: Mapping[str, RegistryEntry]) -> RegistryEntry:
 
     Raises `RecommenderError` if it is neither, or does not fit the other entries.
     """
-    entry = found if isinstance(found, RegistryEntry) else _entry_of_class(found)
+    entry: RegistryEntry
+    if isinstance(found, RegistryEntry):
+        entry = found
+    elif isinstance(found, type) and hasattr(found, "recommend") and isinstance(getattr(found, "name", None), str):
+        kind: Any = found
+        entry = RegistryEntry(kind, lambda of: kind(of.catalogue))
+    else:
+        raise RecommenderError(f"{found!r} is neither a RegistryEntry nor a class with `name` and `recommend`")
     if entry.name in entries:
         raise RecommenderError(f"there is a recommender {entry.name!r} already")
     if entry.fallback is not None and entry.fallback not in entries:
         raise RecommenderError(f"its fallback {entry.fallback!r} is not a recommender")
     return entry
-
-
-def _entry_of_class(found: Any) -> RegistryEntry:
-    if not (isinstance(found, type) and hasattr(found, "recommend") and isinstance(getattr(found, "name", None), str)):
-        raise RecommenderError(f"{found!r} is neither a RegistryEntry nor a class with `name` and `recommend`")
-    kind: Any = found
-    return RegistryEntry(kind, lambda of: kind(of.catalogue))
 
 
 def with_installed(own: Iterable[RegistryEntry], installed: Iterable[Any]) -> dict[str, RegistryEntry]:
@@ -198,8 +186,7 @@ RECOMMENDERS: dict[str, RegistryEntry] = with_installed(_ENTRIES, entry_points(g
 class OnDemand(Generic[T]):
     """Prepares the snapshots of a model from the first time on that one is asked for.
 
-    `next_track` takes 100 MB of a million tracks, and only experiments that name it ask for it. The first caller waits
-    until it is prepared, for up to half a second; the thread that reads snapshots prepares later ones.
+    `next_track` takes 100 MB of a million tracks, and only experiments that name it ask for it.
 
     Examples
     --------
@@ -232,7 +219,7 @@ class OnDemand(Generic[T]):
 class RecommenderFactory:
     """Builds all recommenders for a catalogue, and prepares snapshots for it before they are served.
 
-    `guard` wraps each recommender, including those that `mix` calls; see `Guards`.
+    The latter is done in the thread that reads the models, and raises `ValueError` for another body.
     """
 
     def __init__(self, guard: Callable[[Recommender], Recommender] = lambda recommender: recommender) -> None:
@@ -241,7 +228,6 @@ class RecommenderFactory:
         self._newest_factors: ServedFactors | None = None
 
     def make(self, catalogue: Catalogue, sources: RecommenderInputs) -> list[Recommender]:
-        """Return every recommender."""
         self._served = catalogue
         made: dict[str, Recommender] = {}
         for name, entry in RECOMMENDERS.items():
@@ -250,18 +236,15 @@ class RecommenderFactory:
         return list(made.values())
 
     def factors(self, model: Model) -> ServedFactors:
-        """Read a snapshot of the factors, in the thread that reads the models; raises ValueError on another body."""
         served = ServedFactors(read_factors(model.body), self._newest_factors)
         served.table(self._served)
         self._newest_factors = served
         return served
 
     def graph(self, model: Model) -> ServedGraph:
-        """Read a snapshot of the item graph, in the thread that reads the models; raises ValueError on another body."""
         served = ServedGraph(model.body)
         served.prepare(self._served)
         return served
 
     def next_track(self, model: Model) -> NextTrack:
-        """Read a snapshot of `next_track`, in the thread that reads the models; raises ValueError on another body."""
         return model_of_snapshot(model.body)

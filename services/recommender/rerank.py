@@ -1,27 +1,19 @@
-"""`fism`: the unheard track with the highest predicted fraction, of those that the session is offered.
+"""Recommenders of learned models, and of what the listener liked.
 
-The tracks offered are those of the clusters of similar tracks that fit the session's taste best, see `factors`. The
-answer is the one with the highest logit, or with probability `EXPLORE` one of them drawn uniformly: a track that is
-never recommended is never learned.
+`fism`: of the tracks of the clusters that fit the session's taste best (see `factors`), the unheard one with the best
+logit, or with probability `EXPLORE` one of them drawn uniformly: what is never recommended is never learned.
 
-`memory`: a track that the listener liked in a similar earlier session.
-
-A like (see `streams.folds.likes`) knows its track, how much of it was heard, and the first track of its session. Its
-score is ::
-
-    fraction · match
-
-where the match is 1 if its session began with the same track as this one, 0.9 with the same artist, and 0.3 otherwise.
-The answer is drawn uniformly from the `BEST_LIKED` best that this session has not heard.
+`memory`: a track that the listener liked in a similar earlier session. A like (see `streams.folds.likes`) has the score
+fraction · match, where the match is 1 if its session began with the same track as this one, 0.9 with the same artist,
+and 0.3 otherwise. Drawn uniformly from the `BEST_LIKED` best that this session has not heard.
 
 `i2i_stream`: unheard neighbours of what the session liked recently, in the graph that the learner maintains. Each of
 the last `STREAM_SEED_TRACKS` liked listens passes its fraction on to its neighbours, in proportion to their weight; a
-candidate's score is the highest that it receives. The answer is drawn uniformly from the `BEST_NEAR` best.
+candidate's score is the highest that it receives. Drawn uniformly from the `BEST_NEAR` best.
 
-`rerank`: the best of the candidates of `fism`, `memory` and `i2i_stream`, ranked by one value: the logit of the
-factors, and for a track that the listener liked before `LIKED_AGAIN` times its score more. The answer is the candidate
-with the highest value, or with probability `EXPLORE` any that the session is offered. Without a snapshot of the factors
-there is no answer.
+`rerank`: the best of the candidates of all three, ranked by one value: the logit of the factors, and for a track that
+the listener liked before `LIKED_AGAIN` times its score more; or with probability `EXPLORE` any that the session is
+offered. Without a snapshot of the factors there is no answer.
 """
 
 from __future__ import annotations
@@ -35,9 +27,9 @@ from numpy.typing import NDArray
 from botify.core.keyed_random import integers, uniform
 from botify.services.recommender.candidates import (
     Candidates,
+    DrawnFromBest,
     LatestGraph,
     best_of_candidates,
-    draw_from_best,
     liked_before,
     liked_together,
     nearest_liked,
@@ -99,7 +91,6 @@ class Fism:
         return Answers(tracks, propensities, free)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the best of each session's candidates."""
         parts = [
             best_of_candidates(self._top(*part, k), len(part[0]), k, self._catalogue) for part in self._scored(batch)
         ]
@@ -132,18 +123,13 @@ class Fism:
             at = np.zeros_like(passing)
             best = Candidates(at, passing, offered.logits(at, passing).astype(np.float64)).where(so_far.valid[at, 0])
         else:
-            best = top_of_offered(so_far, offered, k)
+            at, rows, values = offered.top(k)
+            best = Candidates(at, rows, values.astype(np.float64)).where(so_far.valid[at, 0])
         return unheard(Candidates.together(best, self._others(batch, so_far, offered)), so_far, self._catalogue)
 
     def _others(self, _batch: Batch, _so_far: SessionsSoFar, offered: OfferedTracks) -> Candidates:
         """Return unheard tracks that no cluster offers, and their values; may contain duplicates."""
-        return offered.of_artists()
-
-
-def top_of_offered(so_far: SessionsSoFar, offered: OfferedTracks, k: int) -> Candidates:
-    """Return the k best tracks that each session is offered; none for a session that has heard nothing."""
-    sessions, rows, values = offered.top(k)
-    return Candidates(sessions, rows, values.astype(np.float64)).where(so_far.valid[sessions, 0])
+        return offered.of_artists
 
 
 def best_of_offered(batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Best:
@@ -185,7 +171,7 @@ class Rerank(Fism):
         near = near._replace(scores=np.zeros(len(near.rows)))
         liked = not_heard(Candidates.together(liked_before(batch, so_far, catalogue), near), so_far, catalogue)
         liked = liked._replace(scores=offered.logits(liked.sessions, liked.rows) + LIKED_AGAIN * liked.scores)
-        return Candidates.together(liked, offered.of_artists())
+        return Candidates.together(liked, offered.of_artists)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return of tracks liked before themselves, and of those that only the graph offers the listen that is near."""
@@ -210,64 +196,39 @@ BEST_LIKED = 3
 LEAST_SCORE = 0.25  # candidates with a lower score are dropped; without any, the fallback answers
 
 
-class Memory:
+class Memory(DrawnFromBest):
     """A track that the listener liked in a similar session."""
 
     name = "memory"
-    fallback: str | None = "sticky_norepeat"
+    random_stream, best = RandomStream.MEMORY, BEST_LIKED
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-
-    def recommend(self, batch: Batch) -> Answers:
-        """Draw for each request; no answer without a candidate of at least `LEAST_SCORE`."""
-        if not len(self._catalogue):
-            return no_answers(len(batch))
-        return draw_from_best(self._good(batch), batch.keys, RandomStream.MEMORY, BEST_LIKED, self._catalogue)
-
-    def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the tracks that the listener liked before, and that this session has not heard."""
-        return best_of_candidates(self._good(batch), len(batch), k, self._catalogue)
+    def candidates(self, batch: Batch) -> Candidates:
+        so_far = sessions_so_far(batch, self._catalogue)
+        remembered = unheard(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
+        return remembered.where(remembered.scores >= LEAST_SCORE)
 
     def because(self, _batch: Batch, tracks: Ints) -> Ints:
         """Return the tracks: they were heard before."""
         return tracks
 
-    def _good(self, batch: Batch) -> Candidates:
-        so_far = sessions_so_far(batch, self._catalogue)
-        remembered = unheard(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
-        return remembered.where(remembered.scores >= LEAST_SCORE)
-
 
 BEST_NEAR = 5
 
 
-class I2IStream:
+class I2IStream(DrawnFromBest):
     """An unheard neighbour of what the session liked, in the live graph."""
 
     name = "i2i_stream"
-    fallback: str | None = "sticky_norepeat"
+    random_stream, best = RandomStream.I2I_STREAM, BEST_NEAR
 
     def __init__(self, catalogue: Catalogue, graph: LatestGraph) -> None:
-        self._catalogue = catalogue
+        super().__init__(catalogue)
         self._graph = graph
 
-    def recommend(self, batch: Batch) -> Answers:
-        """Draw for each request; no answer if the graph has no unheard neighbour."""
-        if not len(self._catalogue):
-            return no_answers(len(batch))
-        return draw_from_best(self._near(batch), batch.keys, RandomStream.I2I_STREAM, BEST_NEAR, self._catalogue)
-
-    def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the best of the graph's unheard neighbours."""
-        if not len(self._catalogue):
-            return no_ranking(len(batch), k)
-        return best_of_candidates(self._near(batch), len(batch), k, self._catalogue)
+    def candidates(self, batch: Batch) -> Candidates:
+        so_far = sessions_so_far(batch, self._catalogue)
+        return unheard(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return the listen that each track is offered for."""
         return nearest_liked(sessions_so_far(batch, self._catalogue), tracks, self._catalogue, self._graph())
-
-    def _near(self, batch: Batch) -> Candidates:
-        so_far = sessions_so_far(batch, self._catalogue)
-        return unheard(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)

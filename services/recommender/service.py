@@ -2,7 +2,7 @@
 
     requests ──decode, deadline──► Batch ──experiments──► recommenders ──► recommendations, keyed by user
 
-An answer goes to the partition that its request names, or else to the user's own. The key is the user in either case.
+An answer goes to the partition that its request names, or else to the user's own.
 
 Delivery is at least once: a request's offset is committed only after the broker has acknowledged the answer. After a
 crash some requests are answered twice; the client drops the copy by its request id. A request past its deadline is
@@ -63,10 +63,8 @@ class Delivery:
     """
 
     def __init__(self, consumer: Consumer, publisher: RecordPublisher, topic: str, dead_letters: str) -> None:
-        self._consumer = consumer
-        self._publisher = publisher
-        self._topic = topic
-        self._dead_letters = dead_letters
+        self._consumer, self._publisher = consumer, publisher
+        self._topic, self._dead_letters = topic, dead_letters
         self._batches: deque[_Batch] = deque()
         self._unacknowledged = 0
         self._committable: dict[tuple[str, int], int] = {}
@@ -77,8 +75,7 @@ class Delivery:
     ) -> None:
         """Send the answers to a batch of requests, by partition (-1 is the key's), and its dead letters.
 
-        Waits while more than `MAX_UNACKNOWLEDGED` records are unacknowledged. Raises `RecommenderError` if a broker
-        refused an answer; requests since the last commit are answered again after a restart.
+        Waits while more than `MAX_UNACKNOWLEDGED` records are unacknowledged. Raises as `poll`.
         """
         if rejected:
             self._publisher.drain()  # they may be large, and `produce` does not wait while the queue is full
@@ -114,10 +111,9 @@ class Delivery:
             self._committable.update(self._batches.popleft().offsets)
 
     def commit(self, *, wait: bool = False) -> None:
-        """Commit acknowledged requests.
+        """Commit acknowledged requests; with `wait`, as the partitions are given up, flush everything first.
 
-        With `wait`, as the partitions are given up: first flush everything, and wait for the broker. What is not
-        acknowledged then is left to the next owner, whose commit a later one would undo.
+        What is not acknowledged then is left to the next owner, whose commit a later one would undo.
         """
         if wait:
             self._publisher.drain()
@@ -159,9 +155,8 @@ class RecommenderCounters:
 class RecommenderService:
     """One member of the recommenders' group; closes the models, and live experiments.
 
-    `answers` counts by recommender, `asked` and `fallbacks` by assigned policy; policies of `mix` count separately:
-    `mix/rerank`. `durations` are from the request's record timestamp to its answer. `assigned` says whether the group
-    has assigned partitions to this member, perhaps none; `redis_problem` is the error of the last read of states.
+    `answers` counts by recommender, `asked` and `fallbacks` by assigned policy. `durations` are from the request's
+    record timestamp to its answer. `redis_problem` is the error of the last read of states.
     """
 
     def __init__(
@@ -176,12 +171,9 @@ class RecommenderService:
     ) -> None:
         topics = Topics.of(settings)
         self._codec, self._intake = codec, Intake(codec)
-        self._partitions = settings.partitions
-        self._reader = reader
-        self._recommenders = recommenders
-        self._experiments = experiments
-        self.models = models
-        self.breakers = breakers
+        self._partitions, self._reader = settings.partitions, reader
+        self._recommenders, self._experiments = recommenders, experiments
+        self.models, self.breakers = models, breakers
         self._pending = PendingListens()
         self._consumer = Consumer(consumer_config(settings, f"{settings.topic_prefix}-{GROUP}"))
         publisher = RecordPublisher(
@@ -199,9 +191,7 @@ class RecommenderService:
             on_lost=self._on_lost,
         )
         self.counters = RecommenderCounters()
-        self.answers: Counter[str] = Counter()
-        self.asked: Counter[str] = Counter()
-        self.fallbacks: Counter[str] = Counter()
+        self.answers, self.asked, self.fallbacks = Counter[str](), Counter[str](), Counter[str]()
         self.durations = DurationHistogram()
         self.assigned = False
         self.redis_problem: str | None = None
@@ -231,7 +221,6 @@ class RecommenderService:
         return len(messages)
 
     def close(self) -> None:
-        """Wait for acknowledgements, commit and leave the group."""
         try:
             self._delivery.commit(wait=True)
         finally:
@@ -250,13 +239,11 @@ class RecommenderService:
         self.assigned = True
 
     def _on_revoke(self, *_: object) -> None:
-        self.assigned = False
-        self._revocations += 1
+        self.assigned, self._revocations = False, self._revocations + 1
         self._delivery.commit(wait=True)
 
     def _on_lost(self, *_: object) -> None:
-        self.assigned = False
-        self._revocations += 1
+        self.assigned, self._revocations = False, self._revocations + 1
         self._delivery.forget()
 
     def _receive(self, wait_s: float) -> list[Message]:
@@ -276,7 +263,6 @@ class RecommenderService:
         return [message for message in messages if _is_data(message.error())]
 
     def _take(self, messages: Sequence[Message]) -> tuple[list[RecommendationRequest], list[Message], list[Rejected]]:
-        """Decode and validate; separate invalid and expired requests."""
         requests, taken, rejected, expired = [], [], [], []
         now_ms = time.time() * 1000
         for message, request in zip(messages, accept_requests(messages, self._intake, self._partitions), strict=True):
@@ -383,7 +369,6 @@ class RecommenderService:
 
 
 def _freshness(request: RecommendationRequest, state: UserState | None) -> int:
-    """Return how many listens of the request's session the state has."""
     return state.session_listens if state is not None and state.session_id == request.session_id else 0
 
 

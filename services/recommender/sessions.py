@@ -1,12 +1,9 @@
 """The listens of the requesting sessions: from Redis, and from requests that the worker has not folded yet.
 
-`sessions_so_far` returns them as arrays: all tracks heard, and fractions of the first and the last listens.
-
 A request carries the last listen. The state has it and those before it only if the worker was faster than the
-listener; without them, a session would be offered tracks that it has just heard. All requests of a listener arrive at
-the same member of the group, so `PendingListens` completes the state from the session's earlier requests, and an
-answer does not depend on the worker's lag. After a rebalance the new member has no earlier requests and uses the state
-alone.
+listener. All requests of a listener arrive at the same member of the group, so `PendingListens` completes the state
+from the session's earlier requests, and an answer does not depend on the worker's lag. After a rebalance the new member
+has no earlier requests and uses the state alone.
 """
 
 from __future__ import annotations
@@ -39,17 +36,13 @@ def has_seen(state: UserState | None, request: RecommendationRequest) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SessionsSoFar:
-    """Sessions of a batch of b requests; m listens in all of them together.
+    """Sessions of a batch of b requests; m listens in all of them together, of tracks that are in the catalogue."""
 
-    `session_of` and `heard`, shape (m,), are all listens by session and in order: the session's index, and the track's
-    row. `seed_tracks`, shape (b,), is the row of the first track. `rows`, `fractions` and `valid`, shape (b, WINDOW),
-    are the first listen and the last ones, from column 0 on, and 0 where `valid` is False. Tracks that are not in the
-    catalogue are dropped.
-    """
-
+    # session_of, heard: shape (m,): all listens by session and in order: the session's index, and the track's row
     session_of: Ints
     heard: Ints
-    seed_tracks: Ints
+    seed_tracks: Ints  # shape (b,): the row of the first track
+    # rows, fractions, valid: shape (b, WINDOW): the first listen and the last ones; 0 where not valid
     rows: Ints
     fractions: Floats
     valid: NDArray[np.bool_]
@@ -91,7 +84,6 @@ def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
 
 
 def _concatenated(batch: Batch) -> tuple[Ints, Floats, Ints]:
-    """Concatenate the listens of all sessions: track ids, fractions, and the sessions' lengths."""
     heard, histories, lengths, of_state, current = [], [], [], [], []
     for request, state in zip(batch.requests, batch.states, strict=True):
         tracks = b""

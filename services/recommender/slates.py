@@ -2,21 +2,19 @@
 
     ranking of the policy, of its fallbacks, of what is popular ──► pool ──► one track after another ──► slate
 
-The pool has the best tracks that the request allows: those of the catalogue that pass its filters, and that it does not
-exclude, and that the session has not heard. Each place of the slate takes the track of the highest maximal marginal
-relevance (Carbonell and Goldstein, SIGIR 1998) ::
+The pool has the best tracks that pass the request's filters, are not excluded, and were not heard in the session. Each
+place of the slate takes the track of the highest maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) ::
 
     (1 − λ) · relevance − λ · greatest similarity to a track before it
 
 or, with probability `EXPLORE`, any track of the pool. Relevance falls evenly with the place in the ranking, because
 scores of different recommenders have no common scale; the policy's tracks come before those of its fallbacks. A track
 of the same artist has similarity 1, one of the same genre `SAME_GENRE`. An artist has at most a fifth of the places, or
-two if that is more; the cap is lifted when nothing else is left. If the pool is used up, the rest is drawn uniformly
-from all that is allowed. A recommender that can (`Batch.allowed`) ranks what passes the filters and nothing else.
+two if that is more, while others are left. If the pool is used up, the rest is drawn uniformly from all that is
+allowed. A recommender that can (`Batch.allowed`) ranks what passes the filters and nothing else.
 
-The probability of a track is that given the request and the tracks before it. Their product is the probability of the
-slate; off-policy estimators weight by it, or by that of the slate up to a place (`analytics/offline/slates.py`). That
-of one track is what a listen of it is attributed with.
+The probability of a track is that given the request and the tracks before it, and what a listen of it is attributed
+with. Their product is that of the slate, by which off-policy estimators weight (`analytics/offline/slates.py`).
 """
 
 from __future__ import annotations
@@ -89,20 +87,15 @@ def with_liked(request: RecommendationRequest, state: UserState | None, liked_ms
 
 @dataclass(slots=True)
 class Pool:
-    """What one slate is chosen from, best first; all lists have a value a track.
+    """What one slate is chosen from, best first; all lists have a value a track."""
 
-    `blocked` rows are excluded, heard, or in the pool. `mask`, shape (n,), marks rows that pass the filters; None
-    without.
-    """
-
-    blocked: set[int]
-    mask: NDArray[np.bool_] | None
+    blocked: set[int]  # rows that are excluded, heard, or in the pool
+    mask: NDArray[np.bool_] | None  # shape (n,): rows that pass the filters; None without
     rows: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
 
     def add(self, rows: Sequence[int], scores: Sequence[float], source: str, most: int) -> None:
-        """Add the first tracks that are allowed, until there are `most`."""
         for row, score in zip(rows, scores, strict=True):
             if len(self.rows) >= most:
                 return
@@ -126,8 +119,7 @@ class Pick(NamedTuple):
 class MmrSelector:
     """Selects the tracks of a pool by maximal marginal relevance; lists, because a pool has a few dozen tracks.
 
-    `free` are the places in the pool of tracks that may be next: left, and not of an artist who has as many places as
-    allowed. All that are left, if there are no others.
+    `free` are the places in the pool of tracks that may be next; those of an artist with `cap` places only at the end.
     """
 
     def __init__(self, pool: Pool, catalogue: Catalogue, cap: float) -> None:
@@ -166,10 +158,7 @@ class MmrSelector:
 
 
 class Slates:
-    """Makes slates from the recommenders of one catalogue, and the most popular tracks, best first.
-
-    `versions_of` returns the versions of the models of a recommender.
-    """
+    """Makes slates from the recommenders of one catalogue; `versions_of` returns the models' of a recommender."""
 
     def __init__(
         self,
@@ -202,40 +191,28 @@ class Slates:
     def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer) -> list[Pool]:
         pools = [self._empty_pool(request, state) for request, state in zip(batch.requests, batch.states, strict=True)]
         sizes = [_slate_of(request)["size"] for request in batch.requests]
+
+        def add(name: str, rows: list[int], k: int) -> None:
+            """Add the k best of a recommender; a request with filters is ranked for on its own."""
+            filtered = [[row] for row in rows if pools[row].mask is not None]
+            for part in filter(None, ([row for row in rows if pools[row].mask is None], *filtered)):
+                some = batch if len(part) == len(batch) else batch.select(np.array(part, dtype=np.int64))
+                some = replace(some, allowed=pools[part[0]].mask)
+                ranking = self._popular.rank(some, k) if name == POPULAR else offer(recommenders[name], some, k)
+                found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
+                for row, tracks, scores in zip(part, found.tolist(), ranking.scores.tolist(), strict=True):
+                    pools[row].add(tracks, scores, name, POOL * sizes[row])
+
         for name in _chain(wanted, recommenders):
             lacking = [row for row, (pool, size) in enumerate(zip(pools, sizes, strict=True)) if len(pool.rows) < size]
             if not lacking:
                 break
             k = max(POOL * sizes[row] + len(_slate_of(batch.requests[row])["exclude"]) for row in lacking)
-            self._add(batch, lacking, name, k, recommenders, offer, pools, sizes)
+            add(name, lacking, k)
             deep = [row for row in lacking if pools[row].mask is not None and len(pools[row].rows) < sizes[row]]
-            if deep and k < min(DEEP, len(self._catalogue)):
-                k = min(DEEP, len(self._catalogue))
-                self._add(batch, deep, name, k, recommenders, offer, pools, sizes)
+            if deep and k < (most := min(DEEP, len(self._catalogue))):
+                add(name, deep, most)
         return pools
-
-    def _add(
-        self,
-        batch: Batch,
-        rows: list[int],
-        name: str,
-        k: int,
-        recommenders: Mapping[str, Recommender],
-        offer: Offer,
-        pools: list[Pool],
-        sizes: list[int],
-    ) -> None:
-        filtered = [[row] for row in rows if pools[row].mask is not None]
-        for part in ([row for row in rows if pools[row].mask is None], *filtered):
-            if not part:
-                continue
-            some = batch if len(part) == len(batch) else batch.select(np.array(part, dtype=np.int64))
-            some = replace(some, allowed=pools[part[0]].mask)
-            ranking = self._popular.rank(some, k) if name == POPULAR else offer(recommenders[name], some, k)
-            found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
-            scored: Any = ranking.scores
-            for row, tracks, scores in zip(part, found.tolist(), scored.tolist(), strict=True):
-                pools[row].add(tracks, scores, name, POOL * sizes[row])
 
     def _empty_pool(self, request: RecommendationRequest, state: UserState | None) -> Pool:
         asked = _slate_of(request)

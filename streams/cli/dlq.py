@@ -179,7 +179,6 @@ def drop(
 
 
 def _oldest(letters: Iterable[DeadLetter], limit: int) -> tuple[list[DeadLetter], int]:
-    """Return the oldest letters in their order, and how many there are in all."""
     found = 0
 
     def counted() -> Iterator[DeadLetter]:

@@ -28,7 +28,7 @@ from botify.streams.replay.sources import Pacer, Plan, ReplayError, ReplaySource
 from botify.streams.replay.swap import NamespaceStatus, begin_namespace, collect, fold_into_namespace, read_status
 from botify.streams.replay.swap import rollback as roll_back
 from botify.streams.replay.swap import swap as swap_to
-from botify.streams.replay.targets import LinesTarget, TopicTarget, run_lanes
+from botify.streams.replay.targets import LinesTarget, TopicTarget, write_partitions
 from botify.streams.store.connect import require_redis
 from botify.streams.store.namespaces import NamespaceRecord, NamespaceRecords, excluded_since
 
@@ -281,13 +281,13 @@ async def _copy(sources: ReplaySources, planned: Plan, target: str, pacer: Pacer
     if target == "stdout":
         try:
             lines = LinesTarget(sys.stdout, codec_of(sources.settings))
-            await run_lanes(sources, lines, planned.start, planned.end, pacer)
+            await write_partitions(sources, lines, planned.start, planned.end, pacer)
         except BrokenPipeError:  # the reader has closed the pipe; nothing may be flushed at exit
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open until the process ends
     elif kind == "topic" and name:
         with progress("copying", planned.records) as bar:
             copy = TopicTarget(sources.settings, sources.topic, name)
-            await run_lanes(sources, copy, planned.start, planned.end, pacer, bar.advance)
+            await write_partitions(sources, copy, planned.start, planned.end, pacer, bar.advance)
         say(f"copied {planned.records:,} records to {name}")
     else:
         raise ReplayError(f"target {target!r} is none of namespace, topic:NAME and stdout")

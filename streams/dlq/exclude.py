@@ -8,11 +8,10 @@ To erase a listener is more: nothing of the past listens stays in state, and no 
     tombstone on listens ──► letters for the listens before it ──► the worker passes it ──► tombstone on feedback
 
 A tombstone has the listener's key, no value, and a header of its own. On the listens it lies in the listener's own
-partition, so that every worker and replay removes the listener between the listens before it and those after it; a
-worker that has the listener in memory cannot write the state back. The letters keep the listens out of every later fold
-and model. What the worker made of them (sessions) is on its topics by the time of the tombstone on the feedback, which
-tells exports until when records of the listener are left out. The topics themselves keep the records, because offsets
-never change.
+partition, so every worker and replay removes the listener between the listens before it and those after it. The letters
+keep the listens out of every later fold and model. What the worker made of them (sessions) is on its topics by the time
+of the tombstone on the feedback, which tells exports until when records of the listener are left out. The topics
+themselves keep the records, because offsets never change.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -68,11 +68,9 @@ class Selection:
 
     @property
     def by_content(self) -> bool:
-        """Whether the choice depends on a record's content."""
         return any(one is not None for one in (self.user, self.event_id, self.after_ms, self.before_ms))
 
     def takes(self, origin: Origin, listen: Listen | None) -> bool:
-        """Say whether a record is chosen; `listen` is None if it is unreadable."""
         if self.origins is not None and origin not in self.origins:
             return False
         if not self.by_content:
@@ -118,8 +116,8 @@ class Excluded:
 def exclude(settings: Settings, selection: Selection, why: str, *, dry_run: bool = False) -> Excluded:
     """Write a dead letter for each chosen record up to the topic's current end; return when all are acknowledged.
 
-    Delivery is at least once. Existing dead letters are skipped, so an interrupted command can be run again. `why` is
-    the operator's reason. Raises `DeadLetterError` if a record does not exist, or a letter was not acknowledged.
+    Delivery is at least once. Existing dead letters are skipped. `why` is the operator's reason. Raises
+    `DeadLetterError` if a record does not exist, or a letter was not acknowledged.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     begin, end = _range(settings, topic, selection)
@@ -158,9 +156,10 @@ def _write(
 ) -> Excluded:
     """Write letters for what is chosen of a stretch; without `letters`, count."""
     topic, outcome = Topics.of(settings).listens.name, Excluded()
-    rejected = RejectedBefore(settings, topic, partitions=end)  # a letter has the partition of its record
-    reader = TopicReader(settings, topic, begin, end, queued_max_messages_kbytes=READ_AHEAD_KB)
-    try:
+    with (
+        closing(RejectedBefore(settings, topic, partitions=end)) as rejected,  # a letter has its record's partition
+        closing(TopicReader(settings, topic, begin, end, queued_max_messages_kbytes=READ_AHEAD_KB)) as reader,
+    ):
         rejected.refresh()
         for batch in reader.read_to_end(end):
             new = []
@@ -174,11 +173,8 @@ def _write(
             if letters is not None:
                 letters.send(new)
             outcome.count += len(new)
-        if letters is not None and letters.claims:
-            log.warning("%s: the header %s of %d records that are no copies is ignored", topic, COPIED, letters.claims)
-    finally:
-        reader.close()
-        rejected.close()
+    if letters is not None and letters.claims:
+        log.warning("%s: the header %s of %d records that are no copies is ignored", topic, COPIED, letters.claims)
     return outcome
 
 
@@ -212,8 +208,6 @@ def _chosen(batch: Sequence[Message], topic: str, selection: Selection, codec: C
 
 
 class _Letters:
-    """Publishes letters, and waits for their acknowledgement."""
-
     def __init__(self, settings: Settings, why: str, *, keep_bytes: bool = True) -> None:
         self._topic = Topics.of(settings).dead_letters.name
         self._why, self._keep_bytes = why, keep_bytes
@@ -268,8 +262,7 @@ def erase_listener(
 
     `checkpoint` returns the next offset that a partition's worker will fold, None if the partition has no state.
     `known` says whether there may be listens that were folded and not yet erased: if not, none of them is read. Raises
-    `ErasureError` if Kafka took not all of it, or the worker is not running or too far behind, and `DeadLetterError` as
-    `exclude`.
+    `ErasureError` if Kafka took not all of it, or the worker is too far behind, and `DeadLetterError` as `exclude`.
     """
     settings = live_layout(settings)
     topics, partition = Topics.of(settings), partition_of(user, settings.partitions)
@@ -290,7 +283,6 @@ def erase_listener(
 
 
 def _tombstone(settings: Settings, topic: str, user: int) -> int:
-    """Publish a tombstone, and return its offset."""
     offsets: list[int] = []
 
     def on_delivery(error: KafkaError | None, message: Message) -> None:

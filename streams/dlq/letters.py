@@ -3,10 +3,10 @@
 Single records cannot be removed from a Kafka topic, so resolutions are in a Redis hash by the letter's origin, about
 150 bytes each. A letter without a resolution is open.
 
-To redrive letters is to send them back to their topic, each at most once. Publishing a record and noting it cannot be
-one step. So the intent is noted first, with the end of the partition. If an intent has no outcome, because the process
-was killed, the letter is searched in the topic from that offset before anything is sent. One process redrives at a
-time. Should all that fail, the second copy has the same event id, which the listener's history recognises.
+To redrive letters is to send them back to their topic, each at most once. The intent is noted first, with the end of
+the partition. If an intent has no outcome, because the process was killed, the letter is searched in the topic from
+that offset before anything is sent. One process redrives at a time. Should all that fail, the second copy has the same
+event id, which the listener's history recognises.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, Message
@@ -26,7 +27,7 @@ from botify.core.errors import BotifyError, ExcludedError, RejectedMessageError
 from botify.core.kafka.admin import end_offsets
 from botify.core.kafka.headers import headers_of
 from botify.core.kafka.publisher import RecordPublisher
-from botify.core.kafka.reader import LogRecord, PartitionLog, TopicReader
+from botify.core.kafka.reader import LogRecord, TopicReader
 from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.dead_letters import PREFIX, Origin, origin_of
@@ -68,7 +69,6 @@ class DeadLetter(NamedTuple):
         return self.reason == ExcludedError.__name__
 
     def as_record(self) -> LogRecord:
-        """Return the rejected record."""
         topic, partition, offset = self.origin
         return LogRecord(topic, partition, offset, self.at_ms, self.key, self.value, self.headers)
 
@@ -92,7 +92,6 @@ class LetterFilter:
     origin: str | None = None  # `topic/partition/offset`
 
     def takes(self, letter: DeadLetter) -> bool:
-        """Say whether a letter is chosen."""
         return (
             (self.reason is None or self.reason.lower() in f"{letter.reason} {letter.message}".lower())
             and (self.topic is None or self.topic == letter.origin.topic)
@@ -108,18 +107,14 @@ def read_letters(settings: Settings, choice: LetterFilter | None = None) -> Iter
     A restarted worker may publish a letter again. Records without Kafka Connect's headers are skipped.
     """
     wanted = choice or LetterFilter()
-    reader = TopicReader(settings, Topics.of(settings).dead_letters.name)
     seen: set[Origin] = set()
-    try:
-        for batch in reader.read_to_end():
-            for message in batch:
-                letter = _letter(message)
-                if letter is not None and letter.origin not in seen:
-                    seen.add(letter.origin)
-                    if wanted.takes(letter):
-                        yield letter
-    finally:
-        reader.close()
+    with closing(TopicReader(settings, Topics.of(settings).dead_letters.name)) as reader:
+        for message in chain.from_iterable(reader.read_to_end()):
+            letter = _letter(message)
+            if letter is not None and letter.origin not in seen:
+                seen.add(letter.origin)
+                if wanted.takes(letter):
+                    yield letter
 
 
 def _letter(message: Message) -> DeadLetter | None:
@@ -170,7 +165,6 @@ class Resolutions:
         self._key = dead_letter_resolutions(prefix)
 
     def all(self) -> dict[str, Resolution]:
-        """Return all, by the text of the origin."""
         found = {}
         for origin, text in self._redis.hscan_iter(self._key, count=1000):
             fields = json.loads(text)
@@ -213,8 +207,8 @@ def redrive(
 ) -> RedriveResult:
     """Send open letters back with their own key, value and headers, and count the attempts.
 
-    `force` sends letters that would be rejected again, `exclusions` excluded records, which would be accepted again.
-    Raises `DeadLetterError` if another process redrives, or a letter is not of the listens topic.
+    `force` sends letters that would be rejected again, `exclusions` excluded records. Raises `DeadLetterError` if
+    another process redrives, or a letter is not of the listens topic.
     """
     topic, resolutions = Topics.of(settings).listens.name, Resolutions(redis, settings.topic_prefix)
     outcome = RedriveResult()
@@ -267,30 +261,26 @@ def _is_open(letter: DeadLetter, topic: str, known: dict[str, Resolution]) -> bo
 
 
 def _find_sent(settings: Settings, topic: str, in_doubt: dict[Origin, Resolution]) -> set[Origin]:
-    """Return which of the letters were sent."""
-    found = set()
-    end = end_offsets(settings, topic)
+    found, end = set[Origin](), end_offsets(settings, topic)
     for partition in {origin.partition for origin in in_doubt}:
         wanted = {str(origin).encode(): origin for origin in in_doubt if origin.partition == partition}
         start = min(in_doubt[origin].from_offset for origin in wanted.values())
-        log = PartitionLog(settings, topic, partition, start)
-        try:
-            for batch in log.read_to(end[partition]):
-                of = (dict(record.headers).get(REDRIVE_OF) for record in batch)
-                found |= {wanted[origin] for origin in of if origin in wanted}
-        finally:
-            log.close()
+        with closing(
+            TopicReader(settings, topic, {partition: start}, [partition], auto_offset_reset="error")
+        ) as reader:
+            for message in chain.from_iterable(reader.read_to_end({partition: end[partition]})):
+                origin = dict(headers_of(message)).get(REDRIVE_OF)
+                if origin in wanted:
+                    found.add(wanted[origin])
     return found
 
 
 def _only_fit(
     settings: Settings, redis: Any, letters: Sequence[DeadLetter], outcome: RedriveResult
 ) -> list[DeadLetter]:
-    """Return the letters that would be accepted now; the others are noted as hopeless."""
     codec, now_ms = codec_of(settings), int(time.time() * 1000)
     reached_ms = StateReader(redis, settings).event_times()
-    catalogue = CatalogueReader(settings, codec)
-    try:
+    with closing(CatalogueReader(settings, codec)) as catalogue:
         catalogue.refresh()
         intake = Intake(codec, catalogue.tracks, catalogue.refresh, lead=Lead.of(settings))
         fit = []
@@ -302,9 +292,7 @@ def _only_fit(
                 outcome.hopeless.append((letter.origin, str(one)))
             else:
                 fit.append(letter)
-        return fit
-    finally:
-        catalogue.close()
+    return fit
 
 
 def _send(

@@ -39,13 +39,7 @@ def read_said(record: bytes | None) -> list[Said]:
 
 
 def merged(said: Iterable[Said], more: Iterable[Said]) -> list[Said]:
-    """Return opinions together with more, the oldest first.
-
-    Examples
-    --------
-    >>> merged([(1_000, 8, "dislike"), (2_000, 7, "like")], [(1_000, 7, "unlike")])  # older than the like
-    [(1000, 8, 'dislike'), (2000, 7, 'like')]
-    """
+    """Return opinions together with more, the oldest first."""
     newest: dict[int, Said] = {}
     for one in (*said, *more):
         newest[one[1]] = max(newest.get(one[1], one), one)
@@ -74,7 +68,6 @@ class FeedbackFold(UserRecords[bytes]):
         """Do nothing: there are none."""
 
     def fold(self, batch: Sequence[tuple[int, Any]]) -> Sequence[tuple[int, Any]]:
-        """Fold the batch."""
         of_users: dict[int, list[Said]] = {}
         for _, said in batch:
             of_users.setdefault(said.user, []).append((said.timestamp_ms, said.track, said.kind))
@@ -83,10 +76,8 @@ class FeedbackFold(UserRecords[bytes]):
         return batch
 
     def take_changes(self) -> Changes:
-        """Return the records of the listeners of the batch."""
         fields = {b"%d" % user: record for user, record in self.take_batch().items()}
         return Changes(hashes={OPINIONS: fields} if fields else {})
 
     def take_closed_sessions(self) -> list[Session]:
-        """Return nothing: feedback is no listening."""
         return []

@@ -13,6 +13,7 @@ The record's layout, little-endian, version 1::
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ _HEADER = struct.Struct("<BBiB")
 _LIKE = struct.Struct("<iif")
 
 
+@dataclass(slots=True, eq=False)
 class Likes:
     """One listener's likes; only `fold` changes them.
 
@@ -47,13 +49,10 @@ class Likes:
     ([7, 8], [7, 7])
     """
 
-    __slots__ = ("_likes", "of_session", "seed_track", "session_id")
-
-    def __init__(self) -> None:
-        self.session_id = ""
-        self.seed_track = -1
-        self.of_session = 0
-        self._likes = b""
+    session_id: str = ""
+    seed_track: int = -1
+    of_session: int = 0
+    packed: bytes = b""
 
     def fold(self, listen: Listen) -> bool:
         """Fold a listen; return whether anything has changed."""
@@ -63,18 +62,17 @@ class Likes:
         if listen.fraction < LIKED_FRACTION or self.of_session >= SESSION_LIKES:
             return changed
         self.of_session += 1
-        self._likes += _LIKE.pack(listen.track, self.seed_track, listen.fraction)
-        self._likes = self._likes[-LIKES * _LIKE.size :]
+        self.packed += _LIKE.pack(listen.track, self.seed_track, listen.fraction)
+        self.packed = self.packed[-LIKES * _LIKE.size :]
         return True
 
     def all(self) -> NDArray[np.void]:
         """Return the likes, shape (n,) of dtype `LIKE`, oldest first, read-only; a track may come twice."""
-        return np.frombuffer(self._likes, dtype=LIKE)
+        return np.frombuffer(self.packed, dtype=LIKE)
 
     def to_bytes(self) -> bytes:
-        """Return the record; equal likes give equal bytes."""
         session_id = self.session_id.encode()
-        return _HEADER.pack(VERSION, self.of_session, self.seed_track, len(session_id)) + session_id + self._likes
+        return _HEADER.pack(VERSION, self.of_session, self.seed_track, len(session_id)) + session_id + self.packed
 
     @classmethod
     def from_bytes(cls, record: bytes) -> Likes:
@@ -82,9 +80,5 @@ class Likes:
         version, of_session, seed_track, id_bytes = _HEADER.unpack_from(record)
         if version != VERSION:
             raise ValueError(f"likes of version {version}; this code reads version {VERSION}, replay the topic")
-        likes = cls()
         session_end = _HEADER.size + id_bytes
-        likes.session_id = record[_HEADER.size : session_end].decode()
-        likes.seed_track, likes.of_session = seed_track, of_session
-        likes._likes = record[session_end:]
-        return likes
+        return cls(record[_HEADER.size : session_end].decode(), seed_track, of_session, record[session_end:])

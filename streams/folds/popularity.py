@@ -7,12 +7,12 @@ passes. We keep the logarithm of that sum,
 
     score = log2 Σ fraction · 2^(tᵢ/h)        popularity(t) = 2^(score − t/h)
 
-which orders tracks alike, never overflows, and so needs no landmark that moves: after fifty years of a one-hour
-half-life a score is about 440,000, and a double still resolves a relative change of 4e-11.
+which orders tracks alike, and needs no landmark that moves: after fifty years of a one-hour half-life a score is about
+440,000, and a double still resolves a relative change of 4e-11.
 
 In the store a hash has all scores of each track, and one sorted set for each half-life has the `TOP_TRACKS` best of the
 partition, for readers. Scores only grow, so a track can enter the top only when it is heard, and only the tracks of the
-batch must be checked. A sorted set of *all* tracks would cost Redis fifteen times as much (measured: 5 µs a listen).
+batch must be checked. A sorted set of *all* tracks would cost Redis fifteen times as much.
 """
 
 from __future__ import annotations

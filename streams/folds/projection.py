@@ -26,15 +26,12 @@ class Bulk:
 
     @classmethod
     def of(cls, strings: Sequence[bytes]) -> Bulk:
-        """Return strings that are objects."""
         return cls(len(strings), b"".join([b"$%d\r\n%b\r\n" % (len(string), string) for string in strings]))
 
     def followed_by(self, other: Bulk) -> Bulk:
-        """Return these strings and others."""
         return Bulk(self.count + other.count, self.packed + other.packed)
 
     def strings(self) -> list[bytes]:
-        """Return the strings as objects."""
         reader = hiredis.Reader()
         reader.feed(b"*%d\r\n%b" % (self.count, self.packed))
         strings: list[bytes] = reader.gets()

@@ -62,12 +62,10 @@ class ReferenceFold:
         self.score_sets: Sequence[str] = TOPS if self._popularity else ()
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
-        """See `Fold.missing`."""
         of = (self._users, self._likes, self._popularity)
         return {name: fields for one in of if one is not None for name, fields in one.missing(batch).items()}
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """See `Fold.load_fields`."""
         if collection == USERS:
             self._users.load_fields(collection, values)
         elif collection in self.hashes_read_at_claim:
@@ -78,7 +76,6 @@ class ReferenceFold:
             self._popularity.load_fields(values)
 
     def load_scores(self, collection: str, values: Scores) -> None:
-        """See `Fold.load_scores`."""
         if self._popularity is not None:
             self._popularity.tops[collection].scores = {int(member): score for member, score in values.items()}
 
@@ -98,7 +95,6 @@ class ReferenceFold:
         return kept
 
     def take_changes(self) -> Changes:
-        """See `Fold.take_changes`."""
         changes = Changes({USERS: {b"%d" % user: state.to_bytes() for user, state in self._users.take_batch().items()}})
         if self._likes is not None:
             likes, changed, self._changed_likes = self._likes.take_batch(), self._changed_likes, set()
@@ -113,7 +109,6 @@ class ReferenceFold:
         return Changes.merged(one.erase(user) for one in of if one is not None)
 
     def take_closed_sessions(self) -> list[Session]:
-        """See `Fold.take_closed_sessions`."""
         closed, self._sessions.closed = self._sessions.closed, []
         return closed
 
@@ -141,14 +136,12 @@ class Popularity:
         return {POPULARITY: [b"%d" % track for track in sorted(missing)]} if missing else {}
 
     def load_fields(self, values: Fields) -> None:
-        """Load the scores of tracks; a new track has none."""
         for field, record in values.items():
             scores = self._scores[int(field)]
             if record is not None:
                 scores[:] = np.frombuffer(record, dtype="<f8")
 
     def fold(self, listen: Listen) -> None:
-        """Add a listen."""
         if listen.fraction > 0:
             scores, weight = self._scores[listen.track], np.log2(listen.fraction)
             for at, half_life_ms in enumerate(HALF_LIVES_MS.values()):
@@ -176,7 +169,6 @@ class Top:
         self.scores: dict[int, float] = {}
 
     def update(self, heard: Mapping[int, float]) -> ScoreChanges:
-        """Update scores; return the changes, None for a track that left the top."""
         before, every = self.scores, {**self.scores, **heard}
         self.scores = dict(sorted(every.items(), key=lambda item: (-item[1], item[0]))[: self._size])
         changed: dict[bytes, float | None] = {b"%d" % t: score for t, score in heard.items() if t in self.scores}
@@ -202,7 +194,6 @@ class PolicyResults:
         self._changed: set[str] = set()
 
     def load(self, values: Fields) -> None:
-        """Load stored results."""
         self._results.update({n.decode(): PolicyResult.from_bytes(record) for n, record in values.items() if record})
 
     def heard(self, policy: str, time: float) -> None:
@@ -242,7 +233,6 @@ class Sessions:
         self.closed: list[Session] = []
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Load open sessions and the watermark, or the policies' results."""
         if collection == POLICY_RESULTS:
             self._results.load(values)
             return

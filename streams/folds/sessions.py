@@ -5,16 +5,13 @@ partition's event time, the highest timestamp so far, has passed its last listen
 used, so the sessions are a function of the topic.
 
 With them goes what sessions under each policy came to. A policy is the recommender that answered the session's first
-request, with the choice it made if it mixes several: `sticky_artist`, `mix/rerank`; if another one substituted for the
-choice (`memory/sticky_norepeat`), it is still the choice.
+request, with the choice it made if it mixes several (`sticky_artist`, `mix/rerank`), also where another one substituted
+for the choice.
 
 Open sessions count with what was heard of them so far. The mean time of a session is the time of all divided by the
 number of those that ended: the maximum-likelihood mean if listeners leave at a constant rate (Epstein and Sobel, "Life
-testing", JASA 1953). A mean of ended sessions alone would learn of good policies last: their sessions are the longest.
-
-Each end discounts the past of all policies that the recommender mixes (Raj and Kalyani, "Taming non-stationary
-bandits", 2017). So a policy that is rarely used is not judged for ever by what it was before its model had learned: its
-evidence fades until it is tried again.
+testing", JASA 1953). Each end discounts the past of all policies that the recommender mixes (Raj and Kalyani, "Taming
+non-stationary bandits", 2017), so that the evidence on a rarely used policy fades until it is tried again.
 """
 
 from __future__ import annotations
@@ -49,13 +46,7 @@ def policy_of(listen: Listen) -> str:
 
 
 def policy_name(recommender: str | None, policy: str | None) -> str:
-    """Return the name of the policy that a recommender's answer names.
-
-    Examples
-    --------
-    >>> policy_name("mix", "fism/popular"), policy_name("toppop", None)
-    ('mix/fism', 'toppop')
-    """
+    """Return the name of the policy that a recommender's answer names."""
     recommender, choice = recommender or "", (policy or "").partition("/")[0]
     return f"{recommender}/{choice}" if choice and choice != recommender else recommender
 
@@ -81,7 +72,6 @@ class PolicyResult:
         return self.time / self.ends if self.ends else 0.0
 
     def to_bytes(self) -> bytes:
-        """Return the record: two doubles."""
         return _RESULT.pack(self.time, self.ends)
 
     @classmethod
@@ -122,7 +112,6 @@ class OpenSession:
 
     @classmethod
     def from_bytes(cls, record: bytes) -> OpenSession:
-        """Read a record."""
         first_offset, started_ms, last_ms, tracks, time, policy_bytes = _OPEN.unpack_from(record)
         id_at = _OPEN.size + policy_bytes
         policy = record[_OPEN.size : id_at].decode()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import mmh3
@@ -48,11 +49,9 @@ def hash_of(event_id: str) -> bytes:
     return mmh3.hash_bytes(event_id)[:8]
 
 
+@dataclass(slots=True)
 class UserState:
     """A listener's counts, current session and last listens; only `fold` changes them.
-
-    `poor_streak` counts poor listens in a row in the current session, `session_listens` all of it. `session_id` and
-    `last_timestamp_ms` are of the last listen. `heard` and `history` are packed: see `session_tracks`, `last_listens`.
 
     Examples
     --------
@@ -66,26 +65,14 @@ class UserState:
     True
     """
 
-    __slots__ = (
-        "heard",
-        "history",
-        "last_timestamp_ms",
-        "listens",
-        "poor_streak",
-        "session_id",
-        "session_listens",
-        "sessions",
-    )
-
-    def __init__(self) -> None:
-        self.listens = 0
-        self.sessions = 0
-        self.poor_streak = 0
-        self.session_id = ""
-        self.session_listens = 0
-        self.last_timestamp_ms = 0
-        self.heard = b""
-        self.history = b""
+    listens: int = 0
+    sessions: int = 0
+    poor_streak: int = 0  # poor listens in a row in the current session
+    session_listens: int = 0
+    last_timestamp_ms: int = 0
+    session_id: str = ""  # of the last listen
+    heard: bytes = b""  # see `session_tracks`
+    history: bytes = b""  # see `last_listens`
 
     def fold(self, listen: Listen) -> bool:
         """Fold a listen; return False, and change nothing, if the history has its event id."""
@@ -125,40 +112,23 @@ class UserState:
         return np.frombuffer(self.heard, dtype="<i4")
 
     def to_bytes(self) -> bytes:
-        """Return the record; equal states give equal bytes."""
         session_id = self.session_id.encode()
-        header = _HEADER.pack(
-            VERSION,
-            self.listens,
-            self.sessions,
-            self.poor_streak,
-            self.session_listens,
-            self.last_timestamp_ms,
-            len(session_id),
-        )
+        counts = self.listens, self.sessions, self.poor_streak, self.session_listens, self.last_timestamp_ms
+        header = _HEADER.pack(VERSION, *counts, len(session_id))
         return header + session_id + _LENGTH.pack(len(self.heard)) + self.heard + self.history
 
     @classmethod
     def from_bytes(cls, record: bytes) -> UserState:
         """Read a record; raises `ValueError` for an unknown version."""
-        state = cls.__new__(cls)
-        version, *counts, last_timestamp_ms, id_bytes = _HEADER.unpack_from(record)
+        version, listens, sessions, poor_streak, in_session, last_ms, id_bytes = _HEADER.unpack_from(record)
         if version != VERSION:
             raise ValueError(f"user state of version {version}; this code reads version {VERSION}, replay the topic")
-        state.listens, state.sessions, state.poor_streak, state.session_listens = counts
-        state.last_timestamp_ms = last_timestamp_ms
         session_end = _HEADER.size + id_bytes
-        state.session_id = record[_HEADER.size : session_end].decode()
         heard_at = session_end + _LENGTH.size
         heard_end = heard_at + _LENGTH.unpack_from(record, session_end)[0]
-        state.heard = record[heard_at:heard_end]
-        state.history = record[heard_end:]
-        return state
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, UserState) and self.to_bytes() == other.to_bytes()
-
-    __hash__ = None  # type: ignore[assignment]  # it changes
+        session_id = record[_HEADER.size : session_end].decode()
+        heard, history = record[heard_at:heard_end], record[heard_end:]
+        return cls(listens, sessions, poor_streak, in_session, last_ms, session_id, heard, history)
 
 
 USERS = "users"
@@ -190,7 +160,6 @@ class UserRecords(Generic[V]):
             self.batch[int(user)] = self._cache[int(user)] = self._new() if value is None else self._read(value)
 
     def put(self, user: int, record: V) -> None:
-        """Replace a record."""
         self.batch[user] = self._cache[user] = record
 
     def take_batch(self) -> dict[int, V]:
@@ -202,6 +171,5 @@ class UserRecords(Generic[V]):
         return batch
 
     def erase(self, user: int) -> Changes:
-        """Forget a listener, between two batches."""
         self._cache[user] = self._new()
         return Changes({self._collection: {b"%d" % user: None}})

@@ -40,7 +40,6 @@ class LearnerApp(FoldingApp):
         self._opened_in: dict[int, Store] = {}
 
     def open_sources(self) -> None:
-        """Compile, read the catalogue and open the publisher."""
         warm_up()
         give_back_compiler()
         check_training(self.settings)
@@ -49,15 +48,12 @@ class LearnerApp(FoldingApp):
         self.publisher = KafkaPublisher(self.settings, codec)
 
     def refresh_sources(self) -> None:
-        """Read which records were dead-lettered."""
         self.sources.refresh()
 
     def letters(self) -> Letters:
-        """See `FoldingApp.letters`."""
         return self.sources.letters
 
     def close_sources(self) -> None:
-        """Close what was opened; see `FoldingApp.close_sources`."""
         self.publisher.close()
         self.sources.close()
 
@@ -73,21 +69,14 @@ class LearnerApp(FoldingApp):
     async def _publish_again(self, partition: int, store: Store) -> None:
         """Publish the snapshots of the namespace that is live now: others may have been published since the swap."""
         (snapshots,) = (await store.read_whole(partition, [SNAPSHOTS], []))[0].values()
-        await self.publisher.emit(
-            [self.sources.intake.codec.decode(snapshot, Model) for snapshot in snapshots.values()], ()
-        )
+        decode = self.sources.intake.codec.decode
+        await self.publisher.emit([decode(snapshot, Model) for snapshot in snapshots.values()], ())
 
 
 def build_app(settings: Settings) -> LearnerApp:
     """Return the app, ready to be started."""
-    folding = FoldingConfig(
-        program="learner",
-        topic=Topics.of(settings).training.name,
-        group=learner_group_of(settings),
-        prefix=learner_prefix(settings.topic_prefix),
-        batch_records=BATCH_RECORDS,
-        checkpoint_s=TICK_S,
-    )
+    topic, prefix = Topics.of(settings).training.name, learner_prefix(settings.topic_prefix)
+    folding = FoldingConfig("learner", topic, learner_group_of(settings), prefix, BATCH_RECORDS, TICK_S)
     app = make_app(LearnerApp, settings, folding)
     app.registry.register(ModelMetrics(app.counters, [kind.name for kind in MODELS], learned_body_bytes(settings)))
     return app

@@ -26,16 +26,11 @@ SNAPSHOT_LISTENS = 20_000
 
 It is counted in listens, not in time: a simulation plays a day in a minute, and a snapshot has 10 MB.
 """
-SOON_LISTENS = 2_500
-"""The most while there is time for it: many sessions that are served from one snapshot explore the same tracks."""
+SOON_LISTENS = 2_500  # the most while there is time: many sessions served from one snapshot explore the same tracks
 SNAPSHOT_BYTES_PER_S = 2_000_000
-"""There is time once the last snapshots have had a second for these bytes: making, sending and preparing 10 MB takes
-about half a second of CPU time. The clock is that of the training topic's records, so that it can be replayed."""
+"""There is time once the last snapshots have had a second for these bytes. The clock is that of the topic's records."""
 LISTEN_SNAPSHOT_LISTENS = 60_000
-"""A snapshot of a model of listens is due after a quarter more, and at most this many.
-
-They are ten times as dear as those of sessions, to make and to prepare, and made the others wait: they come less often.
-"""
+"""A snapshot of a model of listens, ten times as dear, is due after a quarter more, and at most this many."""
 
 ROOM_TO_MERGE = 15
 """Sixteenths of the room that a shard's model has: what is needed to merge its snapshot takes less than the rest."""
@@ -65,15 +60,13 @@ class OutdatedStateError(BotifyError):
 class Learner:
     """The models, the open sessions, and the next offset of each partition of the listens.
 
-    A batch may repeat an earlier one or overlap with it: workers send batches at least once. Listens that were already
-    learned from are dropped by their offsets.
+    A batch may repeat an earlier one or overlap with it: listens that were already learned from are dropped by their
+    offsets. `catalogue` has every track that is learned from, and grows. `most_bytes` bounds a snapshot; state of
+    another bound is outdated, because its models have forgotten other tracks. With `snapshot_listens` snapshots are
+    taken at the last multiple of that number in each batch.
 
-    `catalogue` has every track that is learned from, and grows. `most_bytes` bounds a snapshot; state of another bound
-    is outdated, because its models have forgotten other tracks. With `snapshot_listens` snapshots are taken at the last
-    multiple of that number in each batch, so that the newest one is a function of the number of listens.
-
-    `listens` counts those learned from, the version of a snapshot. `missed` counts offsets that no batch contains:
-    their listens were folded while `BOTIFY_TRAINING` was off, or by a replay, which sends no batches.
+    `listens` counts those learned from, the version of a snapshot; `missed` counts offsets that no batch contains: they
+    were folded while `BOTIFY_TRAINING` was off, or by a replay.
 
     Examples
     --------
@@ -97,22 +90,17 @@ class Learner:
         shard: Shard = ALONE,
     ) -> None:
         self._use([kind(catalogue) for kind in kinds])
-        self._most_bytes = most_bytes or LEARNED_BODY_BYTES
-        self._shard = shard
-        self._every = snapshot_listens
+        self._most_bytes, self._shard, self._every = most_bytes or LEARNED_BODY_BYTES, shard, snapshot_listens
         self._open = OpenSessions()
         self._waiting: list[FinishedSession] = []
         self._next_offsets: dict[str, int] = {}
-        self._newest_ms = 0
-        self._snapshot_listens = 0
-        self._listen_snapshot_listens = 0
+        self._newest_ms = self._snapshot_listens = self._listen_snapshot_listens = 0
         self._at_ms: int | None = None  # of the batch
         self._snapshot_ms = self._snapshot_bytes = 0  # when the last snapshots were taken, and their size
         self._snapshots: list[Model] = []
         self._taken_at: dict[str, int] = {}  # by model, by this object
         self._evictions = Evictions.nothing()
-        self.listens = 0
-        self.missed = 0
+        self.listens = self.missed = 0
 
     def _use(self, models: Sequence[OnlineModel]) -> None:
         """Train these models; to ask each time what they learn from would take a tenth of the learner's time."""
@@ -121,10 +109,7 @@ class Learner:
         self._of_sessions = [model for model in models if isinstance(model, SessionModel)]
 
     def fold(self, batch: TrainingBatch, listens: TrainingColumns, at_ms: int | None = None) -> int:
-        """Learn from a batch, and return how many of its listens were new.
-
-        `at_ms` is the timestamp of the batch's record; without it there is time for a snapshot after `SOON_LISTENS`.
-        """
+        """Learn from a batch, and return how many of its listens were new; `at_ms` is the timestamp of its record."""
         return sum(self.fold_in_steps(batch, listens, at_ms))
 
     def fold_in_steps(self, batch: TrainingBatch, listens: TrainingColumns, at_ms: int | None = None) -> Iterator[int]:
@@ -180,7 +165,6 @@ class Learner:
             yield 0
 
     def _fitting(self, model: OnlineModel, body: bytes) -> list[Model]:
-        """Return a snapshot; nothing if it is too large: the last one that fitted keeps serving."""
         self._taken_at[model.name] = self.listens
         if len(body) <= self._most_bytes:
             return [model_of(self._shard.name_of(model.name), self.listens, body, self._newest_ms)]
@@ -188,12 +172,10 @@ class Learner:
         return []
 
     def take_models(self) -> list[Model]:
-        """Return the snapshots taken since the last call."""
         taken, self._snapshots = self._snapshots, []
         return taken
 
     def take_evictions(self) -> Evictions:
-        """Return what did not fit since the last call."""
         taken, self._evictions = self._evictions, Evictions.nothing()
         return taken
 
@@ -250,7 +232,6 @@ class Learner:
         return learner
 
     def _learn_sessions(self, sessions: Sequence[FinishedSession]) -> None:
-        """Hand finished sessions to the models that learn from them, `LEARN_SESSIONS` at a time."""
         self._waiting += sessions
         while len(self._waiting) >= LEARN_SESSIONS:
             some, self._waiting = self._waiting[:LEARN_SESSIONS], self._waiting[LEARN_SESSIONS:]
@@ -259,7 +240,6 @@ class Learner:
                 self._make_room(model)
 
     def _learn_listens(self, listens: TrainingColumns) -> None:
-        """Hand listens to the models that learn from them, cut at each multiple of `LEARN_LISTENS`."""
         begin = 0
         while self._of_listens and begin < len(listens):
             end = begin + LEARN_LISTENS - (self.listens + begin) % LEARN_LISTENS
@@ -301,7 +281,6 @@ class Learner:
 
 
 def _kind_of_state(models: Sequence[str], most_bytes: int) -> dict[str, Any]:
-    """Return what a state must have in common with the code and its settings; a usual room is not named."""
     room = {} if most_bytes == LEARNED_BODY_BYTES else {"most_bytes": most_bytes}
     return {"format": FORMAT, "models": list(models), **room}
 

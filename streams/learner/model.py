@@ -16,9 +16,8 @@ from botify.streams.learner.sessions import FinishedSession
 class OnlineModel(Protocol):
     """Learns from finished sessions (`SessionModel`) or from listens (`ListenModel`).
 
-    Snapshots are published as `name`. Its state must be a function of what it learned from: no clock, only keyed
-    randomness, and nothing that depends on the process. Then training it again on the same batches gives the same
-    bytes. The catalogue grows during training.
+    Snapshots are published as `name`. The state must be a function of what it learned from: no clock, only keyed
+    randomness, and nothing that depends on the process. The catalogue grows during training.
     """
 
     name: str

@@ -65,27 +65,22 @@ class LearnerSources:
         self.letters = self._rejected.reached  # the others have read as far in a moment
         admin = AdminClient(common_config(self._settings))
         for layout in read_phases(self._settings, admin):
-            self._refresh_listens(listens_topic(self._settings.topic_prefix, layout), admin)
+            topic = listens_topic(self._settings.topic_prefix, layout)
+            if topic not in self._listens:
+                begun = lambda p: self._begun.get(shard_of(p, self._settings.learner_shards))  # noqa: E731 - of its shard
+                self._listens[topic] = RejectedBefore(self._settings, topic, begun=begun)
+            self._listens[topic].refresh()
+            if self._listens[topic].offsets:
+                self._topic_ids[topic] = read_topic_id(admin, topic)  # batches of an earlier topic have other offsets
+                self._leave_out(topic)
         counts: Counter[int] = Counter()
         for listens in self._listens.values():
             counts.update(listens.excluded)
         self.excluded.update(counts)
 
-    def _refresh_listens(self, topic: str, admin: AdminClient) -> None:
-        if topic not in self._listens:
-            self._listens[topic] = RejectedBefore(self._settings, topic, begun=self._begun_with)
-        self._listens[topic].refresh()
-        if self._listens[topic].offsets:
-            self._topic_ids[topic] = read_topic_id(admin, topic)  # batches of an earlier topic have other offsets
-            self._leave_out(topic)
-
     def _leave_out(self, topic: str) -> None:
         for partition, offsets in self._listens[topic].offsets.items():
             self.left_out[self._topic_ids[topic], partition] = np.sort(np.fromiter(offsets, np.int64, len(offsets)))
-
-    def _begun_with(self, partition: int) -> Letters | None:
-        """Return the letters with which the shard was begun that learns from a partition of the listens."""
-        return self._begun.get(shard_of(partition, self._settings.learner_shards))
 
     def open(
         self, partition: int, claim: Claim, start: int, store: Store, publisher: Publisher, counters: LearnerCounters
@@ -96,14 +91,11 @@ class LearnerSources:
             for of_listens in list(self._listens[topic].offsets):
                 self._listens[topic].count(of_listens)
             self._leave_out(topic)
-        known, left_out, every = self.catalogue, self.left_out, self._settings.snapshot_listens
-        room, shards = learned_body_bytes(self._settings), self._settings.learner_shards
-        return LearnerPartition(
-            partition, claim, start, store, self.intake, publisher, counters, known, left_out, every, room, shards
-        )
+        opening = (partition, claim, start, store, self.intake, publisher, counters, self.catalogue, self.left_out)
+        most_bytes, shards = learned_body_bytes(self._settings), self._settings.learner_shards
+        return LearnerPartition(*opening, self._settings.snapshot_listens, most_bytes, shards)
 
     def close(self) -> None:
-        """Close the consumers."""
         self._reader.close()
         self._rejected.close()
         for listens in self._listens.values():
@@ -115,9 +107,9 @@ SNAPSHOTS = "snapshots"
 """The collection that holds the last snapshot of each model up to the checkpoint, as it was sent to the topic."""
 
 CHECKPOINT_LISTENS = 500_000
-"""The state may have tens of MB, so it is written after this number of listens, in a pause, or after `MOST_PUT_OFF`
-ticks. Writing takes up to a second of CPU time. After a crash, at most this number of listens are learned from again,
-which takes about ten seconds.
+"""The state is written after this number of listens, in a pause, or after `MOST_PUT_OFF` ticks.
+
+Writing takes up to a second of CPU time. After a crash, so many listens are learned from again, in ten seconds.
 """
 TICK_S = 0.5
 PAUSE_TICKS = 4  # the topic pauses when no record has arrived for this time
@@ -129,9 +121,8 @@ RELEASE_LISTENS = 50
 class LearnerPartition(ClaimedPartition):
     """Learns from batches of records, starting at the claimed offset.
 
-    Delivery to the store is exactly once. Delivery to the models topic is at least once; a duplicate has the same
-    version and the same bytes. What is learned does not depend on when the state is written. `left_out` and `catalogue`
-    are those of `LearnerSources`.
+    Delivery to the store is exactly once, to the models topic at least once; a duplicate has the same version and
+    bytes. What is learned does not depend on when the state is written.
     """
 
     def __init__(
@@ -153,8 +144,9 @@ class LearnerPartition(ClaimedPartition):
         self._counters = counters
         self._catalogue = catalogue
         self._left_out = left_out
-        self._snapshot_listens, self._most_bytes, self._shard = snapshot_listens, most_bytes, Shard(partition, shards)
-        self._learner = Learner(catalogue, snapshot_listens=snapshot_listens, most_bytes=most_bytes, shard=self._shard)
+        shard = Shard(partition, shards)
+        self._options: Any = {"snapshot_listens": snapshot_listens, "most_bytes": most_bytes, "shard": shard}
+        self._learner = Learner(catalogue, **self._options)
         self._loaded = False
         self._unwritten_listens = 0
         self._unwritten_snapshots: dict[bytes, bytes | None] = {}
@@ -165,7 +157,6 @@ class LearnerPartition(ClaimedPartition):
 
     @property
     def checkpoint(self) -> int:
-        """The next offset in the store."""
         return self._position.checkpoint or 0
 
     async def process(self, records: Sequence[Any]) -> Outcome:
@@ -185,10 +176,7 @@ class LearnerPartition(ClaimedPartition):
         return outcome
 
     async def write_checkpoint(self) -> Outcome:
-        """Publish what has no snapshot and write the state if it has changed, in a pause of the topic.
-
-        Called each `TICK_S`.
-        """
+        """Each `TICK_S`; in a pause of the topic, publish what has no snapshot, and write a state that has changed."""
         self._paused = self._paused + 1 if self.next_offset == self._seen_offset else 0
         self._seen_offset, self._wait = self.next_offset, max(self._wait - 1, 0)
         if self._paused < PAUSE_TICKS and self._put_off < MOST_PUT_OFF:
@@ -204,28 +192,18 @@ class LearnerPartition(ClaimedPartition):
             return self._counters.count(lost.outcome)
 
     async def write(self) -> Outcome:
-        """Write the state if it has changed.
-
-        Raises `ClaimLostError` if another learner has claimed it, or the store rolled back.
-        """
+        """Write the state if it has changed; raises `ClaimLostError`."""
         if self.next_offset == self.checkpoint:
             return Outcome.ALREADY
         return await self._write_at(self.next_offset)
 
     async def _load(self) -> bool:
-        """Load the learner's state once; False if learning restarts, so that all records are read again."""
         if self._loaded:
             return True
         (fields,) = (await self._store.read_whole(self.partition, [LEARNER], [], self._position))[0].values()
         try:
             if fields:
-                self._learner = Learner.restore(
-                    fields,
-                    self._catalogue,
-                    snapshot_listens=self._snapshot_listens,
-                    most_bytes=self._most_bytes,
-                    shard=self._shard,
-                )
+                self._learner = Learner.restore(fields, self._catalogue, **self._options)
         except OutdatedStateError as outdated:
             log.warning("%s: retraining from offset 0", outdated)
             self._gone = fields
@@ -294,7 +272,6 @@ class LearnerPartition(ClaimedPartition):
             log.error("%s is larger than BOTIFY_MODEL_MB allows: recommenders keep its last snapshot", name)
 
     async def _publish_newest(self) -> None:
-        """Publish snapshots of the last listen, which are not due yet."""
         models = []
         for model in self._learner.newest():
             models.append(model)

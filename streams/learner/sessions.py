@@ -53,16 +53,7 @@ def pad(sessions: Sequence[FinishedSession]) -> Padded:
 
 
 def joined(sessions: Sequence[tuple[Sequence[int], Sequence[float]]]) -> dict[str, NDArray[Any]]:
-    """Return the sessions' lengths, and all their tracks and fractions in order.
-
-    Examples
-    --------
-    >>> arrays = joined([([7, 8], [1.0, 0.5]), ([9], [0.0])])
-    >>> arrays["lengths"].tolist(), arrays["tracks"].tolist()
-    ([2, 1], [7, 8, 9])
-    >>> [session.tracks.tolist() for session in cut(arrays)]
-    [[7, 8], [9]]
-    """
+    """Return the sessions' lengths, and all their tracks and fractions in order; `cut` is the inverse."""
     return {
         "lengths": np.array([len(tracks) for tracks, _ in sessions], dtype=np.int32),
         "tracks": np.array([track for tracks, _ in sessions for track in tracks], dtype=np.int32),
@@ -85,15 +76,12 @@ MOST_SESSIONS = 200_000  # open at a time; beyond it, a tenth of them is finishe
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """An open session."""
-
     session: int
     last_ms: int
     tracks: array[int]
     fractions: array[float]
 
     def finished(self) -> FinishedSession:
-        """Return what was heard."""
         return FinishedSession(np.array(self.tracks, dtype=np.int64), np.array(self.fractions, dtype=np.float32))
 
 
@@ -122,15 +110,8 @@ class OpenSessions:
         """Take listens in, and return the sessions that are over, in the order of their ends."""
         over: list[FinishedSession] = []
         opened = self._open
-        columns = (
-            listens.users,
-            listens.sessions,
-            listens.tracks,
-            listens.fractions,
-            listens.timestamps_ms,
-            listens.ended,
-        )
-        rows = zip(*(column.tolist() for column in columns), strict=True)
+        names = ("users", "sessions", "tracks", "fractions", "timestamps_ms", "ended")
+        rows = zip(*(getattr(listens, name).tolist() for name in names), strict=True)
         for user, session, track, fraction, timestamp_ms, ended in rows:
             heard = opened.get(user)
             if heard is not None and heard.session != session:
@@ -169,7 +150,6 @@ class OpenSessions:
 
     @classmethod
     def from_bytes(cls, state: bytes) -> OpenSessions:
-        """Read what `to_bytes` wrote."""
         _, arrays = unpack(state)
         restored = cls()
         rows = zip(*(arrays[name].tolist() for name in ("users", "sessions", "last_ms")), cut(arrays), strict=True)

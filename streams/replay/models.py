@@ -12,8 +12,9 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from confluent_kafka import ConsumerGroupState, KafkaException
@@ -21,9 +22,10 @@ from confluent_kafka.admin import AdminClient
 
 from botify.core.errors import DecodeError, TopicError
 from botify.core.kafka.admin import TIMEOUT_S, TopicState, describe_topic, end_offsets
+from botify.core.kafka.column_fetch import ColumnLog
 from botify.core.kafka.config import common_config
 from botify.core.kafka.publisher import RecordPublisher
-from botify.core.kafka.reader import PartitionLog, TopicReader
+from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model, TrainingBatch
@@ -35,12 +37,7 @@ from botify.streams.replay.sources import ReplayError
 from botify.streams.replay.swap import former_and_live, swap_pointer
 from botify.streams.store.connect import connect_async
 from botify.streams.store.keys import learner_prefix
-from botify.streams.store.namespaces import (
-    NamespaceRecord,
-    NamespaceRecords,
-    excluded_since,
-    live_namespace,
-)
+from botify.streams.store.namespaces import NamespaceRecord, NamespaceRecords, excluded_since, live_namespace
 from botify.streams.store.protocol import ClaimLostError, MemoryStore, Outcome, offset_to_start_at
 from botify.streams.store.redis_store import RedisStore
 from botify.streams.worker.metrics import LearnerCounters
@@ -72,30 +69,18 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
 
     Raises `ReplayError` if the learner's state is of another topic, or the topic's first records are gone.
     """
-    started_s, codec, topic = time.monotonic(), codec_of(settings), Topics.of(settings).training.name
-    topic_state = await asyncio.to_thread(describe_topic, settings, topic, learner_group_of(settings))
-    redis = connect_async(settings)
-    try:
-        prefix = learner_prefix(settings.topic_prefix)
-        live = await live_namespace(redis, prefix)
-        learned = {shard: await read_learned(redis, live, shard) for shard in topic_state.end}
-        record = await NamespaceRecords(redis, prefix).find(live)
-    finally:
-        await redis.aclose()
-    end = {shard: _end(topic, topic_state, shard, found) for shard, found in learned.items()}
-    sources = await asyncio.to_thread(LearnerSources, settings, codec)
-    store, counters = MemoryStore(), LearnerCounters()
-    try:
+    started_s, store, counters = time.monotonic(), MemoryStore(), LearnerCounters()
+    async with _open(settings) as opened:
+        live = await live_namespace(opened.redis, opened.prefix)
+        learned = {shard: await read_learned(opened.redis, live, shard) for shard in opened.state.end}
+        record = await opened.records.find(live)
+        await asyncio.to_thread(opened.sources.refresh)  # after the state: it is without letters of before
+        end = {shard: _end(opened.topic, opened.state, shard, found) for shard, found in learned.items()}
         for shard in end:
             claim = replace(await store.claim(shard, "offline", ""), letters=learned[shard].letters)
-            partition = sources.open(shard, claim, 0, store, NullPublisher(), counters)
-            log = PartitionLog(settings, topic, shard, 0, BATCH)
-            try:
+            partition = opened.sources.open(shard, claim, 0, store, NullPublisher(), counters)
+            async with aclosing(ColumnLog(settings, opened.topic, shard, 0)) as log:
                 await learn(partition, log, end[shard], lambda records: progress(records, sum(end.values())))
-            finally:
-                log.close()
-    finally:
-        sources.close()
     equal = [
         (store.hashes[shard, LEARNER], store.hashes[shard, SNAPSHOTS]) == (found.state, found.snapshots)
         for shard, found in learned.items()
@@ -105,10 +90,10 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
         next_offset=sum(end.values()),
         listens=counters.listens,
         missed=counters.missed,
-        models=_decoded(codec, *(store.hashes[shard, SNAPSHOTS] for shard in end)),
-        live=_decoded(codec, *(found.snapshots for found in learned.values())),
+        models=_decoded(opened.codec, *(store.hashes[shard, SNAPSHOTS] for shard in end)),
+        live=_decoded(opened.codec, *(found.snapshots for found in learned.values())),
         equals_live=all(equal) if equal else None,
-        excluded_since=sum(excluded_since(record, sources.excluded).values()),
+        excluded_since=sum(excluded_since(record, opened.sources.excluded).values()),
         seconds=time.monotonic() - started_s,
     )
 
@@ -133,7 +118,7 @@ def _decoded(codec: Codec, *snapshots: Mapping[bytes, bytes]) -> dict[str, Model
 
 
 async def learn(
-    partition: LearnerPartition, log: PartitionLog, end: int, progress: Callable[[int], None] = lambda records: None
+    partition: LearnerPartition, log: ColumnLog, end: int, progress: Callable[[int], None] = lambda records: None
 ) -> Outcome:
     """Learn from the log up to an offset (exclusive), and write the state; raises `ClaimLostError`.
 
@@ -214,33 +199,32 @@ class _Rebuilding:
     def prefix(self) -> str:
         return learner_prefix(self.settings.topic_prefix)
 
+    @property
+    def topic(self) -> str:
+        return Topics.of(self.settings).training.name
+
     async def learn(self, record: NamespaceRecord, progress: Progress) -> NamespaceRecord:
         """Learn up to the topic's end at the start of this process, from the namespace's checkpoints."""
-        for shard in self.state.end:
-            await self._learn(record, shard, progress)
+        total = sum(self.state.end.values())
+        store = RedisStore(self.redis, record.namespace, letters=lambda: self.sources.letters)
+        for shard, end in self.state.end.items():
+            claim = await store.claim(shard, f"rebuild-{uuid.uuid4().hex}", self.state.topic_id)
+            start = offset_to_start_at(shard, claim, self.state, rebuild_missing=True)
+            learning = self.sources.open(shard, claim, start, store, NullPublisher(), LearnerCounters())
+            progress(start, total)
+            async with aclosing(ColumnLog(self.settings, self.topic, shard, start)) as log:
+                try:
+                    outcome = await learn(learning, log, end, lambda records: progress(records, total))
+                except ClaimLostError as lost:
+                    outcome = lost.outcome
+            if outcome.lost:
+                raise ReplayError(
+                    f"{record.namespace} was claimed by another process, or Redis lost writes to it ({outcome.name}); "
+                    "rebuild the models: `botify replay models --rebuild`"
+                )
         done = record.with_(done=True)
         await self.records.put(done)
         return done
-
-    async def _learn(self, record: NamespaceRecord, shard: int, progress: Progress) -> None:
-        topic, end, total = Topics.of(self.settings).training.name, self.state.end[shard], sum(self.state.end.values())
-        store = RedisStore(self.redis, record.namespace, letters=lambda: self.sources.letters)
-        claim = await store.claim(shard, f"rebuild-{uuid.uuid4().hex}", self.state.topic_id)
-        start = offset_to_start_at(shard, claim, self.state, rebuild_missing=True)
-        learning = self.sources.open(shard, claim, start, store, NullPublisher(), LearnerCounters())
-        progress(start, total)
-        log = PartitionLog(self.settings, topic, shard, start, BATCH)
-        try:
-            outcome = await learn(learning, log, end, lambda records: progress(records, total))
-        except ClaimLostError as lost:
-            outcome = lost.outcome
-        finally:
-            log.close()
-        if outcome.lost:
-            raise ReplayError(
-                f"{record.namespace} was claimed by another process, or Redis lost writes to it ({outcome.name}); "
-                "rebuild the models: `botify replay models --rebuild`"
-            )
 
     async def go_live(self, live: str, new: str, *, back: bool = False) -> Swapped:
         """Publish, then move the pointer: a learner that follows at once publishes later models."""
@@ -261,21 +245,13 @@ class _Rebuilding:
 async def _open(settings: Settings) -> AsyncIterator[_Rebuilding]:
     codec, topic = codec_of(settings), Topics.of(settings).training.name
     state = await asyncio.to_thread(describe_topic, settings, topic, learner_group_of(settings))
-    redis = connect_async(settings)
-    try:
-        sources = await asyncio.to_thread(LearnerSources, settings, codec)
-        try:
+    async with aclosing(connect_async(settings)) as redis:
+        with closing(await asyncio.to_thread(LearnerSources, settings, codec)) as sources:
             records = NamespaceRecords(redis, learner_prefix(settings.topic_prefix))
             yield _Rebuilding(settings, codec, redis, sources, state, records)
-        finally:
-            sources.close()
-    finally:
-        await redis.aclose()
 
 
 _WITHOUT_MEMBERS = (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
-
-Sources = dict[tuple[str, int], int]  # (topic id, partition) of the listens -> next offset
 
 
 def copy_training(settings: Settings, shards: int, progress: Callable[[int, int], None]) -> Settings:
@@ -294,22 +270,18 @@ def copy_training(settings: Settings, shards: int, progress: Callable[[int, int]
     publisher = RecordPublisher(settings, linger_ms=20, message_max_bytes=MAX_MODEL_BYTES)
     before = Topics.of(settings).training.name
     ends = end_offsets(settings, before)
-    for partition, end in sorted(ends.items()):
-        log = PartitionLog(settings, before, partition, 0, BATCH)
-        try:
-            for records in log.read_to(end):
-                for record in records:
-                    value = record.value or b""
-                    try:
-                        batch = codec.decode(value, TrainingBatch)
-                    except DecodeError:
-                        continue  # a dead letter, of which nothing is learned
-                    if batch.next_offset > copied.get((batch.source_topic_id, batch.source_partition), -1):
-                        send_training(publisher, topic, shards, batch, value)
-                progress(len(records), sum(ends.values()))
-                publisher.poll()
-        finally:
-            log.close()
+    with closing(TopicReader(settings, before, batch=BATCH, auto_offset_reset="error")) as reader:
+        for messages in reader.read_to_end(ends):
+            for message in messages:
+                value = message.value() or b""
+                try:
+                    batch = codec.decode(value, TrainingBatch)
+                except DecodeError:
+                    continue  # a dead letter, of which nothing is learned
+                if batch.next_offset > copied.get((batch.source_topic_id, batch.source_partition), -1):
+                    send_training(publisher, topic, shards, batch, value)
+            progress(len(messages), sum(ends.values()))
+            publisher.poll()
     publisher.flush()
     return new
 
@@ -328,19 +300,14 @@ def require_no_workers(settings: Settings) -> None:
         )
 
 
-def _copied(settings: Settings, codec: Codec) -> Sources:
-    """Return up to where each partition of the listens is in the topic."""
-    found: Sources = {}
-    reader = TopicReader(settings, Topics.of(settings).training.name, batch=BATCH)
-    try:
-        for messages in reader.read_to_end():
-            for message in messages:
-                try:
-                    batch = codec.decode(message.value(), TrainingBatch)
-                except DecodeError:
-                    continue
-                source = batch.source_topic_id, batch.source_partition
-                found[source] = max(found.get(source, 0), batch.next_offset)
-    finally:
-        reader.close()
+def _copied(settings: Settings, codec: Codec) -> dict[tuple[str, int], int]:
+    found: dict[tuple[str, int], int] = {}
+    with closing(TopicReader(settings, Topics.of(settings).training.name, batch=BATCH)) as reader:
+        for message in chain.from_iterable(reader.read_to_end()):
+            try:
+                batch = codec.decode(message.value(), TrainingBatch)
+            except DecodeError:
+                continue
+            source = batch.source_topic_id, batch.source_partition
+            found[source] = max(found.get(source, 0), batch.next_offset)
     return found

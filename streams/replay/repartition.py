@@ -8,15 +8,14 @@
 Exactly once, in three parts:
 
 - **The copy.** Each new partition is filled from one old partition, in its order, and each copy carries the offset of
-  its original. So the topic itself says how far the copy is: a copier that was killed reads it, and continues after the
-  last copy of each partition. Offsets that do not rise betray a second copier, and the move is refused.
+  its original. A copier that was killed reads there how far the copy is. Offsets that do not rise betray a second
+  copier, and the move is refused.
 - **Decisions.** Only what a worker has folded is copied, without its dead letters: the copies are the accepted listens.
 - **Effects.** Before the new topic is opened, its records are exactly the copies, and the workers have published the
   sessions and training batches of all originals. The workers that take over begin after the copies. Empty training
   batches over the offsets of the copies tell the learner that nothing is missing there.
 
-The state of a listener is that of before; sums over listeners (popularity, results of policies) are of fewer listeners
-each, and equal a fold of the new topic.
+Sums over listeners (popularity, results of policies) are of fewer listeners each, and equal a fold of the new topic.
 """
 
 from __future__ import annotations
@@ -25,8 +24,9 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaException, Message
@@ -139,7 +139,6 @@ class CopyPosition:
         self.last[partition], self.ends[partition] = original, offset + 1
 
     def has(self, partition: int, original: int) -> bool:
-        """Say whether a record was copied."""
         return original <= self.last.get(partition, -1)
 
     def begin(self, source: int, partitions: int, wanted: int) -> int:
@@ -152,19 +151,16 @@ def read_position(settings: Settings, topic: str, rejected: RejectedBefore) -> C
 
     Raises `ReplayError` if it is not what one copier has written, or an operator has excluded some originals since.
     """
-    position, reader = CopyPosition(), TopicReader(settings, topic)
-    try:
-        for batch in reader.read_to_end():
-            for message in batch:
-                originals = originals_of(message)
-                if not originals:
-                    raise ReplayError(f"{topic} has records that are not copies; delete it, and begin again")
-                _, source, original = originals[-1]
-                if original in rejected.offsets.get(source, ()) and original not in rejected.erased.get(source, ()):
-                    raise _excluded_late(topic)
-                position.add(message.partition(), message.offset(), original)
-    finally:
-        reader.close()
+    position = CopyPosition()
+    with closing(TopicReader(settings, topic)) as reader:
+        for message in chain.from_iterable(reader.read_to_end()):
+            originals = originals_of(message)
+            if not originals:
+                raise ReplayError(f"{topic} has records that are not copies; delete it, and begin again")
+            _, source, original = originals[-1]
+            if original in rejected.offsets.get(source, ()) and original not in rejected.erased.get(source, ()):
+                raise _excluded_late(topic)
+            position.add(message.partition(), message.offset(), original)
     return position
 
 
@@ -176,8 +172,7 @@ class Copier:
     """Copies accepted listens, with key, value, headers and time, to the partition of their listener.
 
     Delivery is exactly once as long as one copier runs at a time; each `copy` detects another one. `rate` is in records
-    a second; `force` begins with what is left, where the first records are gone. This process has `copied` and
-    `left_out`.
+    a second; `force` begins with what is left, where the first records are gone.
     """
 
     def __init__(self, old: Settings, new: Settings, rate: float | None = None, force: bool = False) -> None:
@@ -198,12 +193,10 @@ class Copier:
 
     @property
     def reached(self) -> Mapping[int, int]:
-        """The next offset of each old partition."""
         return self._reader.next_offsets
 
     @property
     def ends(self) -> dict[int, int]:
-        """The next offset of each new partition."""
         return {partition: self._position.ends.get(partition, 0) for partition in range(self._new.partitions)}
 
     def copy(self, folded: Mapping[int, int], progress: Progress) -> None:
@@ -240,7 +233,6 @@ class Copier:
             raise ReplayError(f"another process writes to {self._target}; let one command run at a time")
 
     def close(self) -> None:
-        """Close the connections."""
         self._reader.close()
         self._rejected.close()
         self.publisher.drop()
@@ -283,8 +275,8 @@ async def repartition(
     """Move the listens of the live layout to a topic of `wanted` partitions; a move that was interrupted is resumed.
 
     At most `rate` records a second are copied. `force` moves what is left where the old topic has lost records. Raises
-    `ReplayError` if it is not possible, or the workers do not keep up; the message names the remedy, and the old topic
-    is open. If a server fails, the old topic may be closed: run the command again.
+    `ReplayError` if it is not possible, or the workers do not keep up; then the old topic is open. If a server fails,
+    it may be closed: run the command again.
     """
     began_s = time.monotonic()
     if old.layout == str(wanted):
@@ -317,8 +309,6 @@ async def repartition(
 
 
 class _Move:
-    """A move in progress: the copier, the fold of the copies, and the namespace that it goes to."""
-
     def __init__(self, sources: ReplaySources, old: Settings, live: str, progress: Progress) -> None:
         self._sources, self._old, self._live, self._progress = sources, old, live, progress
         self._topic = Topics.of(old).listens.name
@@ -334,7 +324,6 @@ class _Move:
             await self._target.open(partition, 0)
 
     async def catch_up(self) -> None:
-        """Copy and fold until little is left."""
         give_up = time.monotonic() + PATIENCE_S
         while True:
             before = sum(self.copier.reached.values())
@@ -375,13 +364,11 @@ class _Move:
         return closed_s
 
     async def close(self) -> None:
-        """Close the connections."""
         for log in self._logs.values():
-            await log.close()
+            await log.aclose()
         await asyncio.to_thread(self.copier.close)
 
     async def _round(self) -> Mapping[int, int]:
-        """Copy what the workers have folded, fold the copies, and return the workers' checkpoints."""
         folded = await checkpoints(self._sources.redis, self._live, range(self._old.partitions))
         await asyncio.to_thread(self.copier.copy, folded, self._progress)
         await gather_or_cancel(self._fold(partition, end) for partition, end in self.copier.ends.items())
@@ -394,9 +381,9 @@ class _Move:
         if (log := self._logs.get(partition)) is None:
             settings, topic = self._sources.settings, self._sources.topic
             log = self._logs[partition] = ColumnLog(settings, topic, partition, begin)
-        async with aclosing(log.read_ahead(end)) as runs:
-            async for run in runs:
-                await self._target.write(partition, run)
+        async with aclosing(log.read_ahead(end)) as batches:
+            async for batch in batches:
+                await self._target.write(partition, batch)
 
     async def _check_topic(self) -> None:
         """Refuse a topic that was deleted and made again, whose state is of other listens, and copies that are gone."""
@@ -433,8 +420,8 @@ async def folded_to_the_end(
 ) -> Mapping[int, int]:
     """Wait until the leaders of all partitions refuse records and the workers have folded all; return the end.
 
-    `follow` copies what the workers have folded, and returns how far that is. Raises `ReplayError` if it is not so in
-    time, or if folded listens are gone.
+    `follow` copies what the workers have folded, and returns how far that is. Raises `ReplayError` if it takes too
+    long, or if folded listens are gone.
     """
     while True:
         end = await closed_ends()
@@ -520,7 +507,6 @@ def _carried(old: Settings) -> dict[str, str]:
 
 
 def _open(old: Settings, new: Settings) -> None:
-    """Open the new topic with the options of the old one, then mark that as moved."""
     before, after = Topics.of(old).listens.name, Topics.of(new).listens.name
     alter_topics(new, {after: {"retention.bytes": None, **LISTENS_CONFIG, **_carried(old)}})
     alter_topics(old, {before: {MAX_BYTES: "0"}})
@@ -529,12 +515,8 @@ def _open(old: Settings, new: Settings) -> None:
 def _leave_out_erased(new: Settings) -> None:
     """Write letters for the copies of listeners who were erased after they were copied: the copies have none yet."""
     topic, erased = Topics.of(new).listens.name, defaultdict[int, dict[int, int]](dict)
-    reader = TopicReader(new, topic)
-    try:
-        for batch in reader.read_to_end():
-            for message in batch:
-                if message.value() is None and (user := erased_user(log_record(message))) is not None:
-                    erased[message.partition()][user] = message.offset()
-    finally:
-        reader.close()
+    with closing(TopicReader(new, topic)) as reader:
+        for message in chain.from_iterable(reader.read_to_end()):
+            if message.value() is None and (user := erased_user(log_record(message))) is not None:
+                erased[message.partition()][user] = message.offset()
     exclude_erased(new, erased)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +44,6 @@ class ReplaySources:
     begun: dict[int, Letters | None] = field(default_factory=dict)
 
     def letters(self) -> Letters:
-        """Return up to where dead letters were read; see `Claim.letters`."""
         return {} if self.rejected is None else self.rejected.reached
 
     def leave_out(self, partition: int, letters: Letters | None) -> None:
@@ -66,20 +65,18 @@ async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
     state = await asyncio.to_thread(describe_topic, settings, topic, worker_group_of(settings))
     begun: dict[int, Letters | None] = {}
     said_state = await asyncio.to_thread(describe_topic, settings, said, feedback_group_of(settings))
-    catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings, topic, said, begun=begun.get)
-    redis = connect_async(settings)
-    try:
-        await asyncio.to_thread(catalogue.refresh)
-        await asyncio.to_thread(rejected.refresh)
-        lead = await asyncio.to_thread(Lead.of, settings)
-        intake = Intake(codec, catalogue.tracks, catalogue.refresh, rejected.offsets, lead)
-        of_said = Intake(codec, rejected_before=rejected.offsets_of[said], lead=lead)
-        feedback = ReplaySources(settings, said, said_state, of_said, {}, redis)
-        yield ReplaySources(settings, topic, state, intake, rejected.excluded, redis, feedback, rejected, begun)
-    finally:
-        await redis.aclose()
-        catalogue.close()
-        rejected.close()
+    with (
+        closing(CatalogueReader(settings, codec)) as catalogue,
+        closing(RejectedBefore(settings, topic, said, begun=begun.get)) as rejected,
+    ):
+        async with aclosing(connect_async(settings)) as redis:
+            await asyncio.to_thread(catalogue.refresh)
+            await asyncio.to_thread(rejected.refresh)
+            lead = await asyncio.to_thread(Lead.of, settings)
+            intake = Intake(codec, catalogue.tracks, catalogue.refresh, rejected.offsets, lead)
+            of_said = Intake(codec, rejected_before=rejected.offsets_of[said], lead=lead)
+            feedback = ReplaySources(settings, said, said_state, of_said, {}, redis)
+            yield ReplaySources(settings, topic, state, intake, rejected.excluded, redis, feedback, rejected, begun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +93,6 @@ class Plan:
 
     @property
     def records(self) -> int:
-        """Number of offsets between start and end."""
         return sum(self.end[partition] - offset for partition, offset in self.start.items())
 
 
@@ -161,17 +157,13 @@ class Pacer:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._rate = rate
-        self._speed = speed
-        self._clock = clock
-        self._sleep = sleep
+        self._rate, self._speed = rate, speed
+        self._clock, self._sleep = clock, sleep
         self._started: float | None = None
-        self._first_ms = 0
-        self._sent = 0
+        self._first_ms = self._sent = 0
 
     @property
     def by_time(self) -> bool:
-        """Whether records are due by their own times."""
         return self._speed is not None
 
     def parts(self, batch: Sequence[LogRecord]) -> Iterator[Sequence[LogRecord]]:
@@ -189,7 +181,6 @@ class Pacer:
         yield batch[first:]
 
     async def wait(self, part: Sequence[LogRecord]) -> None:
-        """Return when the part is due."""
         now = self._clock()
         if self._started is None:
             self._started, self._first_ms = now, part[0].timestamp

@@ -15,7 +15,13 @@ from botify.schemas.topics import Topics
 from botify.streams.folds.partition import HASHES, SCORE_SETS
 from botify.streams.learner.partition import LEARNER, SNAPSHOTS
 from botify.streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources
-from botify.streams.replay.targets import NamespaceTarget, Progress, check_sessions_topic, run_lanes, sessions_sent_to
+from botify.streams.replay.targets import (
+    NamespaceTarget,
+    Progress,
+    check_sessions_topic,
+    sessions_sent_to,
+    write_partitions,
+)
 from botify.streams.store.keys import default_namespace, feedback_of, learner_prefix
 from botify.streams.store.namespaces import (
     NamespaceRecord,
@@ -27,7 +33,7 @@ from botify.streams.store.namespaces import (
     make_live,
     remove,
 )
-from botify.streams.store.redis_store import PartitionCopy, RedisContents, have_same_items, point_in_time_copy
+from botify.streams.store.redis_store import RedisContents, have_same_items, point_in_time_copy
 from botify.streams.worker.folding import by_feedback
 
 LIVE_TIMEOUT_S = 10.0
@@ -47,10 +53,9 @@ class Compared(NamedTuple):
 async def compare_with_live(
     sources: ReplaySources, target: NamespaceTarget, namespace: str, live: str, may_differ: Mapping[int, int]
 ) -> Compared:
-    """Compare all items of each partition at one and the same checkpoint.
+    """Compare all items of each partition at one and the same checkpoint of the live one.
 
-    The live partition is copied at its checkpoint; the other, which only this process writes, is folded up to it. The
-    live namespace may have the excluded listens of `may_differ`. `equal` is None if it is of another topic, began
+    The live namespace may have the excluded listens of `may_differ`. `equal` is None if it is of another topic, began
     later, stays behind, or has folded records that the topic has lost, or if only excused partitions differ.
     """
     excused = {}
@@ -60,9 +65,10 @@ async def compare_with_live(
             return Compared(None)
         async with point_in_time_copy(sources.redis, live, partition) as state:
             end = {partition: state.next_offset or 0}
-            if not _comparable(state, sources) or await within_topic(sources, end) != end:
+            is_of_topic = state.topic_id in (None, sources.state.topic_id) and state.first_offset == 0
+            if not is_of_topic or await within_topic(sources, end) != end:
                 return Compared(None)
-            await run_lanes(sources, target, {partition: reached}, end)
+            await write_partitions(sources, target, {partition: reached}, end)
             replayed = RedisContents(sources.redis, namespace)
             equal = await have_same_items(state.contents, replayed, partition)
         if not equal:
@@ -81,10 +87,6 @@ async def within_topic(sources: ReplaySources, checkpoints: Mapping[int, int]) -
     return {partition: min(offset, ends[partition]) for partition, offset in checkpoints.items()}
 
 
-def _comparable(state: PartitionCopy, sources: ReplaySources) -> bool:
-    return state.topic_id in (None, sources.state.topic_id) and state.first_offset == 0
-
-
 async def _live_reaches(sources: ReplaySources, live: str, partition: int, offset: int) -> bool:
     give_up = time.monotonic() + LIVE_TIMEOUT_S
     while (await checkpoints(sources.redis, live, [partition]))[partition] < offset:
@@ -95,10 +97,7 @@ async def _live_reaches(sources: ReplaySources, live: str, partition: int, offse
 
 
 async def begin_namespace(sources: ReplaySources, plan: Plan, sessions_to: str | None = None) -> NamespaceRecord:
-    """Write the record of a replay, so that it can be resumed.
-
-    Closed sessions are published to `sessions_to`; raises `ReplayError` if that topic is not suitable.
-    """
+    """Write the record of a replay; raises `ReplayError` if the topic of its closed sessions is not suitable."""
     if sessions_to is not None:
         await asyncio.to_thread(check_sessions_topic, sources.settings, sessions_to)
     records = NamespaceRecords(sources.redis, sources.settings.topic_prefix)
@@ -116,10 +115,7 @@ async def begin_namespace(sources: ReplaySources, plan: Plan, sessions_to: str |
 
 
 async def fold_feedback(sources: ReplaySources, namespace: str, live: str) -> None:
-    """Fold the feedback into the opinions of a namespace, as far as the workers have folded it.
-
-    No further, since only workers publish its dead letters. It continues what is there, so it can be called again.
-    """
+    """Fold the feedback into the opinions of a namespace, as far as the workers have folded it; can be called again."""
     if (feedback := sources.feedback) is None:
         return
     start, committed = feedback.state.start, feedback.state.committed
@@ -129,7 +125,7 @@ async def fold_feedback(sources: ReplaySources, namespace: str, live: str) -> No
     target = NamespaceTarget(feedback, feedback_of(namespace), folding=by_feedback)
     for partition, offset in start.items():
         await target.prepare(partition, offset, even_at_0=True)  # the first feedback may come before a swap
-    await run_lanes(feedback, target, start, end)
+    await write_partitions(feedback, target, start, end)
 
 
 async def fold_into_namespace(
@@ -156,7 +152,7 @@ async def fold_into_namespace(
         target = NamespaceTarget(sources, record.namespace, record.projections, publisher)
         for partition, offset in record.start.items():
             await target.prepare(partition, offset)
-        await run_lanes(sources, target, record.start, record.end, pacer, progress)
+        await write_partitions(sources, target, record.start, record.end, pacer, progress)
         await fold_feedback(sources, record.namespace, live)
         if not record.partial:
             left_out = excluded_since(await records.find(live), record.excluded)
@@ -171,8 +167,8 @@ async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
     """Let a namespace catch up with the live one, then make it live; return the former live namespace.
 
     Within a second, workers claim their partitions in it at its own checkpoints, so no record is lost or folded twice.
-    `force` accepts one that began late, differs from the live one, has listens excluded since, or has folded records
-    that no worker has. Raises `ReplayError` if it is not suitable, cannot catch up, or another swap came first.
+    `force` accepts one that is partial, differs from the live one, has listens excluded since, or is ahead of workers.
+    Raises `ReplayError` if it is not suitable, cannot catch up, or another swap came first.
     """
     prefix = sources.settings.topic_prefix
     record = await NamespaceRecords(sources.redis, prefix).get(id_)
@@ -191,10 +187,7 @@ async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
 
 
 async def rollback(sources: ReplaySources) -> str:
-    """Make the former live namespace live again, after it has caught up; return it.
-
-    Raises `ReplayError` if there is none, it cannot catch up, or another swap came first.
-    """
+    """Make the former live namespace live again, after it has caught up; return it. Raises as `swap`."""
     prefix = sources.settings.topic_prefix
     former, live = await former_and_live(sources.redis, prefix)
     record = await NamespaceRecords(sources.redis, prefix).find(former)
@@ -232,19 +225,17 @@ def validate_swap(record: NamespaceRecord, live: str, *, force: bool, excluded: 
 
 
 async def _catch_up(sources: ReplaySources, target: NamespaceTarget, namespace: str, live: str) -> Mapping[int, int]:
-    """Fold until the namespace has almost the live one's checkpoints; return its own."""
     partitions = sources.state.end.keys()
     for _ in range(_ROUNDS):
         own = {partition: await target.open(partition, 0) for partition in partitions}
         end = await within_topic(sources, await checkpoints(sources.redis, live, partitions))
-        await run_lanes(sources, target, own, end)
+        await write_partitions(sources, target, own, end)
         if sum(max(0, end[partition] - own[partition]) for partition in partitions) <= CLOSE_ENOUGH:
             return {partition: max(own[partition], end[partition]) for partition in partitions}
     raise ReplayError(f"{namespace} does not catch up with {live}, which advances too fast; slow the producers down")
 
 
 async def _wait_for_workers(sources: ReplaySources, live: str, folded: Mapping[int, int]) -> None:
-    """Wait until the workers have folded what a new namespace has."""
     give_up = time.monotonic() + LIVE_TIMEOUT_S
     while True:
         reached = await checkpoints(sources.redis, live, folded)
@@ -341,10 +332,7 @@ def _role(namespace: str, live: str, former: list[str], record: NamespaceRecord 
 
 
 async def collect(sources: ReplaySources, *, everything: bool = False) -> list[str]:
-    """Delete namespaces that are not live, unfinished or the target of a rollback, or all but the live one.
-
-    Return them.
-    """
+    """Delete namespaces that are not live, unfinished or the target of a rollback, or all but the live one."""
     prefix = sources.settings.topic_prefix
     gone = await _collect(sources.redis, prefix, sources.state.end, (*HASHES, *SCORE_SETS), everything=everything)
     models = await _collect(
@@ -374,13 +362,7 @@ async def _collect(
 def removable(
     live: str, former: list[str], known: list[NamespaceRecord], default: str, *, everything: bool
 ) -> list[str]:
-    """Return which namespaces may be deleted. Pure.
-
-    Examples
-    --------
-    >>> removable("b.r2", ["b.live", "b.r1"], [], "b.live", everything=False)
-    ['b.live']
-    """
+    """Return which namespaces may be deleted. Pure."""
     keep = {live}
     if not everything:
         keep |= set(former[-1:]) | {record.namespace for record in known if not record.done}

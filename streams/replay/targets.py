@@ -34,7 +34,7 @@ from botify.streams.worker.folding import Folding, columns_when_compiled
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import KafkaPublisher, NullPublisher, Publishable, Publisher, WorkerPartition
 
-LANES = 4  # partitions that are read at a time; each has a consumer with prefetched records
+AT_ONCE = 4  # partitions that are read at a time; each has a consumer with prefetched records
 
 Progress = Callable[[int], None]  # told how many offsets were processed since the last call
 
@@ -49,7 +49,7 @@ class Target(Protocol):
         """Write records, and return when they are durable."""
 
 
-async def run_lanes(
+async def write_partitions(
     sources: ReplaySources,
     target: Target,
     start: Mapping[int, int],
@@ -60,41 +60,40 @@ async def run_lanes(
     """Write the records between start and end to the target, each partition in order."""
     pace = pacer or Pacer()
     # paced by the records' times, all partitions run together
-    free = asyncio.Semaphore(len(end) if pace.by_time else LANES)
+    free = asyncio.Semaphore(len(end) if pace.by_time else AT_ONCE)
 
-    async def lane(partition: int) -> None:
+    async def copy(partition: int) -> None:
         async with free:
-            await _run_lane(sources, target, partition, start[partition], end[partition], pace, progress)
+            await _copy_partition(sources, target, partition, start[partition], end[partition], pace, progress)
 
-    await gather_or_cancel(map(lane, end))
+    await gather_or_cancel(map(copy, end))
 
 
-async def _run_lane(
+async def _copy_partition(
     sources: ReplaySources, target: Target, partition: int, start: int, end: int, pacer: Pacer, progress: Progress
 ) -> None:
     begin = await target.open(partition, start)
     progress(min(begin, end) - start)
     if begin >= end:
         return
-    log, reached = ColumnLog(sources.settings, sources.topic, partition, begin), begin
-    try:
-        async with aclosing(log.read_ahead(end)) as batches:
-            async for batch in batches:
-                for part in pacer.parts(batch):
-                    await pacer.wait(part)
-                    await target.write(partition, part)
-                    progress(part[-1].offset + 1 - reached)
-                    reached = part[-1].offset + 1
-    finally:
-        await log.close()
+    reached = begin
+    async with (
+        aclosing(ColumnLog(sources.settings, sources.topic, partition, begin)) as log,
+        aclosing(log.read_ahead(end)) as batches,
+    ):
+        async for batch in batches:
+            for part in pacer.parts(batch):
+                await pacer.wait(part)
+                await target.write(partition, part)
+                progress(part[-1].offset + 1 - reached)
+                reached = part[-1].offset + 1
     progress(end - reached)
 
 
 class NamespaceTarget:
     """Writes state. Delivery is exactly once: the checkpoint moves with the state, so a replay can be resumed.
 
-    Without `publisher` nothing is published: sessions and dead letters were published when the records were first
-    folded. Without `folding`, listens are folded.
+    Without `publisher` nothing is published: that was done when the records were first folded.
     """
 
     def __init__(
@@ -105,10 +104,8 @@ class NamespaceTarget:
         publisher: Publisher | None = None,
         folding: Callable[[], Folding] | None = None,
     ) -> None:
-        self._folding = folding
-        self._sources = sources
-        self._namespace = namespace
-        self._projections = projections
+        self._sources, self._namespace = sources, namespace
+        self._projections, self._folding = projections, folding
         self._publisher = publisher or NullPublisher()
         self._store = RedisStore(sources.redis, namespace, letters=sources.letters)
         self._owner = f"replay-{uuid.uuid4().hex}"
@@ -145,37 +142,20 @@ class NamespaceTarget:
         begin = offset_to_start_at(partition, claim, state, rebuild_missing=True)
         if (folding := self._folding) is None:
             folding = await asyncio.to_thread(columns_when_compiled, sum(state.end.values()))
-        claimed = WorkerPartition(
-            partition,
-            claim,
-            begin,
-            self._store,
-            sources.intake,
-            self._publisher,
-            self.counters,
-            self._projections,
-            self._rows,
-            folding=folding,
-        )
-        self._claimed[partition] = claimed
+        opening = (partition, claim, begin, self._store, sources.intake, self._publisher, self.counters)
+        self._claimed[partition] = WorkerPartition(*opening, self._projections, self._rows, folding=folding)
         return begin
 
     async def write(self, partition: int, records: Sequence[LogRecord]) -> None:
         """Fold the records; raises `ReplayError` if another process writes the namespace, or Redis lost writes."""
-        outcome = await self._claimed[partition].process(records)
+        outcome, where = await self._claimed[partition].process(records), f"partition {partition} of {self._namespace}"
         if outcome is Outcome.FENCED:
-            raise ReplayError(
-                f"another process has claimed partition {partition} of {self._namespace}; only one process may write it"
-            )
+            raise ReplayError(f"another process has claimed {where}; only one process may write it")
         if outcome is Outcome.ROLLED_BACK:
-            raise ReplayError(
-                f"Redis lost writes to partition {partition} of {self._namespace}; run it again to resume"
-            )
+            raise ReplayError(f"Redis lost writes to {where}; run it again to resume")
 
 
 class _SessionsOnly:
-    """Publishes sessions, at least once: a resumed replay publishes some again, with the same event ids."""
-
     def __init__(self, publisher: KafkaPublisher) -> None:
         self._publisher = publisher
 
@@ -209,10 +189,9 @@ def check_sessions_topic(settings: Settings, topic: str) -> None:
 
 
 class TopicTarget:
-    """Copies key, value, headers and timestamp to another topic.
+    """Copies key, value, headers and timestamp to another topic; raises `ReplayError` if that is not suitable.
 
-    Raises `ReplayError` if that is missing or the one read. Delivery is at least once: an interrupted copy starts
-    again, and a second copy of a listen has the same event id. If both topics have the same number of partitions, a
+    Delivery is at least once: an interrupted copy starts again. If both topics have the same number of partitions, a
     record keeps its partition; otherwise its key decides.
     """
 
@@ -257,7 +236,6 @@ class LinesTarget:
         self._codec = codec
 
     async def open(self, partition: int, start: int) -> int:
-        """Return the start."""
         return start
 
     async def write(self, partition: int, records: Sequence[LogRecord]) -> None:

@@ -1,11 +1,10 @@
 """Connections to Redis, standalone or Cluster, and how long a call is repeated.
 
-In a cluster another node may have a slot at any time: slots are migrated, and replicas take the place of their masters.
-A node that is asked in vain says so (MOVED, ASK), or is gone, or hangs without closing its connections. Only a command
-that times out reveals the latter, and only a client that then asks the other nodes finds the replica that took over.
-redis-py asks them after single commands, but not after commands on a connection of our own (`streams/store/node.py`),
-or a call that was cancelled. Callers of those bound them by `timeout_s`, below their own callers' bound, and call
-`find_slot` or `find_masters` after a failure.
+In a cluster another node may have a slot at any time. A node that is asked in vain says so (MOVED, ASK), or is gone, or
+hangs without closing its connections. Only a command that times out reveals the latter, and only a client that then
+asks the other nodes finds the replica that took over. redis-py does so after single commands, but not after commands on
+a connection of our own (`streams/store/node.py`), or a call that was cancelled: callers of those bound them by
+`timeout_s`, and call `find_slot` or `find_masters` after a failure.
 
 Redis may also refuse writes while it answers: out of memory, out of disk, or no primary. `patiently` repeats both kinds
 of calls for `PATIENCE_S`; then the process ends, and the next one starts with its claim.
@@ -105,8 +104,6 @@ class _Nodes(redis.cluster.NodesManager):
 
 
 class _AsyncNodes(redis_asyncio.cluster.NodesManager):
-    """Does the same with asyncio."""
-
     __slots__ = ()  # or an object could not become one
 
     def get_node(self, host: Any = None, port: Any = None, node_name: str | None = None) -> Any:
@@ -174,21 +171,14 @@ def master_of(redis: Any, key: str) -> str:
 
 
 async def find_masters(redis: Any, failed: str = "") -> None:
-    """Ask a cluster which nodes have which slots, `failed` last, and drop connections to nodes without any.
-
-    Does nothing if Redis is no cluster or no node answers: then the next call fails too.
-    """
+    """Ask a cluster which nodes have which slots, `failed` last; if no node answers, the next call fails too."""
     if isinstance(redis, redis_asyncio.RedisCluster):
         with contextlib.suppress(*REDIS_ERRORS):
             await redis.nodes_manager.initialize(last_failed_node_name=failed or None)
 
 
 async def find_slot(redis: Any, error: BaseException) -> None:
-    """Find out where a slot is now, after one of the errors `AWAY`.
-
-    Who redirects a command (MOVED) names the master; other nodes may not know yet. While a slot is migrated (ASK,
-    TRYAGAIN) it stays where it is.
-    """
+    """Find out where a slot is now, after one of the errors `AWAY`; during a migration (ASK, TRYAGAIN) it stays."""
     if isinstance(error, MovedError):
         await redis.nodes_manager.move_slot(error)
     elif not isinstance(error, MIGRATING):
@@ -221,7 +211,6 @@ class Writes:
         self._why: dict[int, str] = {}
 
     def refuse(self, partition: int, why: str) -> None:
-        """Count a refusal, and log the first."""
         if not self._why:
             log.error("%s; retrying for %.0f s", why, PATIENCE_S, extra={"partition": partition})
         self.refused += 1
@@ -248,9 +237,8 @@ async def patiently(
 ) -> T:
     """Repeat a call, for `PATIENCE_S`, while a cluster fails over or Redis refuses writes.
 
-    The client of a single server has retried for as long itself when it raises; and a refused script has written
-    nothing, so it may be repeated. `writes` is told of refusals, after which `WritesRefusedError` is raised; without it
-    they are raised at once.
+    The client of a single server has retried for as long itself when it raises; a refused script has written nothing.
+    `writes` counts refusals, after which `WritesRefusedError` is raised; without it they are raised at once.
     """
     since_s: float | None = None
     pause_s = FIRST_PAUSE_S
@@ -285,10 +273,7 @@ async def patiently(
 
 
 async def probe_writes(redis: Any, prefix: str, partitions: Iterable[int]) -> str | None:
-    """Make writes that change nothing and create no key, and return why Redis refuses one; None if it accepts all.
-
-    Each partition has its own slot, so on Redis Cluster all of their nodes are probed.
-    """
+    """Make writes that change nothing, one in each partition's slot; return why Redis refuses one, else None."""
     of_masters: dict[str, list[str]] = {}
     for partition in partitions:
         key = write_probe(prefix, partition)

@@ -9,10 +9,7 @@ CHECKPOINT = "checkpoint"  # collection of a partition: a hash with `epoch`, `ow
 
 
 def namespace_pointer(prefix: str) -> str:
-    """Return the key of the string that names the live namespace; without it, that is `default_namespace`.
-
-    `prefix` is the settings' `topic_prefix`, which separates deployments that share a Redis.
-    """
+    """Return the key of the string that names the live namespace of a deployment; by default `default_namespace`."""
     return f"{{{prefix}}}:namespace"
 
 
@@ -87,13 +84,7 @@ def feedback_of(namespace: str) -> str:
 
 
 def partition_key(namespace: str, partition: int, collection: str) -> str:
-    """Return the key of a partition's collection.
-
-    Examples
-    --------
-    >>> partition_key("botify.live", 3, "users")
-    '{botify.live:3}:users'
-    """
+    """Return the key of a partition's collection: `{botify.live:3}:users`."""
     return f"{{{namespace}:{partition}}}:{collection}"
 
 

@@ -51,10 +51,9 @@ async def former_namespaces(redis: Any, prefix: str) -> list[str]:
 
 
 async def make_live(redis: Any, prefix: str, expected: str, new: str, *, back: bool = False) -> str:
-    """Make another namespace live, if the live one is still the expected one; return the live one.
+    """Make another namespace live if the live one is still the expected one; return the live one.
 
-    With `back`, `new` is the last of the history, and is removed from it. The live one is not `new` if another swap
-    came first.
+    With `back`, `new` is the last of the history, and is removed from it.
     """
     swap = redis.register_script(_SWAP.read_text(encoding="utf-8"))
     keys = [namespace_pointer(prefix), namespace_history(prefix)]
@@ -77,10 +76,7 @@ async def remove(
     partitions: Iterable[int],
     collections: Sequence[str] = (*HASHES, *SCORE_SETS),
 ) -> int:
-    """Delete a namespace from Redis, with its opinions, and from the history; return the number of deleted keys.
-
-    Redis frees the memory in a background thread (UNLINK).
-    """
+    """Delete a namespace, with its opinions, also from the history; return the number of deleted keys."""
     removed = 0
     for name, partition in product((namespace, feedback_of(namespace)), partitions):
         keys = [partition_key(name, partition, collection) for collection in collections]
@@ -95,45 +91,34 @@ class UnknownNamespaceError(BotifyError):
 
 @dataclass(frozen=True, slots=True)
 class NamespaceRecord:
-    """A namespace of a replay, a snapshot or rebuilt models.
+    """A namespace of a replay, a snapshot or rebuilt models."""
 
-    - `id`: `r…` of a replay, `s…` of a snapshot, `m…` of models; the namespace is `<prefix>.<id>`.
-    - `created_ms`: wall clock.
-    - `start`, `end`: offsets by partition of the planned stretch; once live, the namespace continues with the topic.
-    - `partial`: why it is not the complete state; empty if it is. `done`: whether it has reached `end`.
-    - `equals_live`: None if that was not compared, or they may differ.
-    - `excluded`: number of listens excluded when it was begun, by partition (`RejectedBefore.excluded`); `left_out` of
-      those the live namespace may have, so that the two may differ.
-    - `sessions_to`: topic of the sessions that close in it before it is live.
-    - `layout`, `partitions`: of the listens topic that it is the fold of; None for as many as the settings say.
-    """
-
-    id: str
-    namespace: str
-    created_ms: int
+    id: str  # `r…` of a replay, `s…` of a snapshot, `m…` of models
+    namespace: str  # `<prefix>.<id>`
+    created_ms: int  # wall clock
+    # start, end: the planned stretch by partition; once live, the namespace continues with the topic
     start: Mapping[int, int]
     end: Mapping[int, int]
     projections: Sequence[str]
-    partial: Sequence[str] = ()
-    done: bool = False
-    equals_live: bool | None = None
+    partial: Sequence[str] = ()  # why it is not the complete state; empty if it is
+    done: bool = False  # whether it has reached `end`
+    equals_live: bool | None = None  # None if that was not compared, or they may differ
+    # excluded: listens excluded when it was begun, by partition; left_out: of these, the live namespace may have them
     excluded: Mapping[int, int] = field(default_factory=dict)
     left_out: int = 0
-    sessions_to: str | None = None
+    sessions_to: str | None = None  # topic of the sessions that close in it before it is live
+    # layout, partitions: of the listens topic that it is the fold of; None for as many as the settings say
     layout: str = ""
     partitions: int | None = None
 
     def with_(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed."""
         return replace(self, **changes)
 
     def to_json(self) -> str:
-        """Return the record as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Parse a record."""
         fields = json.loads(text)
         for name in ("start", "end", "excluded"):  # JSON's names are strings
             fields[name] = {int(partition): offset for partition, offset in fields.get(name, {}).items()}
@@ -158,7 +143,6 @@ class NamespaceRecords:
         self._key = namespace_records(prefix)
 
     async def all(self) -> list[NamespaceRecord]:
-        """Return all, oldest first."""
         found = [NamespaceRecord.from_json(text) for text in (await self._redis.hgetall(self._key)).values()]
         return sorted(found, key=lambda record: (record.created_ms, record.id))
 
@@ -177,11 +161,9 @@ class NamespaceRecords:
         return None if text is None else NamespaceRecord.from_json(text)
 
     async def put(self, record: NamespaceRecord) -> None:
-        """Write the record."""
         await self._redis.hset(self._key, record.id, record.to_json())
 
     async def remove(self, id_: str) -> None:
-        """Delete the record."""
         await self._redis.hdel(self._key, id_)
 
     async def begin(self, kind: str, **fields: Any) -> NamespaceRecord:

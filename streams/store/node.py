@@ -1,9 +1,8 @@
 """Commands to the node that has a key, together on one connection.
 
-redis-py's asyncio client of a cluster does not do where several calls are under way. After a redirection (ASK) it sends
-ASKING on one connection and the command on another; when it is redirected often (MOVED), or the cluster is down, it
-closes all connections, those in use too; and it queues each command of a transaction in a thread with an event loop of
-its own.
+redis-py's asyncio client of a cluster does not do where several calls are in progress. After a redirection (ASK) it
+sends ASKING on one connection and the command on another; when it is redirected often (MOVED) it closes all
+connections, those in use too; and it queues each command of a transaction in a thread with an event loop of its own.
 """
 
 from __future__ import annotations
@@ -148,7 +147,6 @@ async def _reply_or_error(connection: Any) -> Any:
 
 
 def _bulks(args: Sequence[Any]) -> Iterable[Bulk]:
-    """Yield arguments packed, those between two packed ones together."""
     loose: list[bytes] = []
     for arg in args:
         if isinstance(arg, Bulk):
@@ -181,7 +179,6 @@ async def connection_to(redis: Any, key: str) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def _connection_of(node: Any) -> AsyncIterator[Any]:
-    """Take a connection to a node of a cluster, as `connection_to` does."""
     connection = node.acquire_connection()
     try:
         await node.disconnect_if_needed(connection)
@@ -206,11 +203,10 @@ async def write_guarded(
 ) -> Outcome:
     """Make writes in the checkpoint's slot and move the checkpoint, if `judge` says APPLIED of its position.
 
-    One apply as a transaction: WATCH and a look at the checkpoint, then MULTI, the writes and EXEC. A script would do
-    the same in one round trip, but Redis hands each of its arguments to Lua, which costs more than the writes. Fencing
-    rests on WATCH: EXEC writes nothing if the checkpoint's key has changed since it was looked at, or if it vanished.
-    All of it is one connection's: a new connection watches nothing, so a lost one ends the try, and the next try looks
-    at the checkpoint again. Raises `ResponseError` if Redis refuses the writes; none was made.
+    One apply as a transaction: WATCH and a look at the checkpoint, then MULTI, the writes and EXEC. A script would need
+    one round trip, but Redis hands each of its arguments to Lua, which costs more than the writes. Fencing rests on
+    WATCH: EXEC writes nothing if the checkpoint's key has changed or vanished. A new connection watches nothing, so a
+    lost one ends the try. Raises `ResponseError` if Redis refuses the writes; none was made.
     """
     packed = [pack("MULTI"), *(part for command in writes for part in _parts(command))]
     packed += [pack("HSET", key, "next_offset", new_next), pack("EXEC")]

@@ -1,8 +1,8 @@
 """The contract of a store, claim, read, apply, and the store in memory that states it plainly.
 
 A partition's state and its checkpoint (the next offset to be folded) change together or not at all. A worker *claims* a
-partition, which raises its epoch and returns the checkpoint; *applies* batches under that epoch; and learns from the
-outcome of an apply whether it still owns the partition. Exactly-once delivery rests on this (docs/exactly-once.md).
+partition, which raises its epoch; *applies* batches under that epoch; and learns from the outcome whether it still owns
+the partition. Exactly-once delivery rests on this (docs/exactly-once.md).
 """
 
 from __future__ import annotations
@@ -30,25 +30,18 @@ class Outcome(Enum):
 
     @property
     def lost(self) -> bool:
-        """Whether the worker's memory no longer matches the store."""
         return self in (Outcome.FENCED, Outcome.ROLLED_BACK)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's right to write a partition.
+    """A worker's right to write a partition."""
 
-    `epoch` grows with every claim. After the store was rolled back, two workers may have the same epoch, but never the
-    same `owner`. `next_offset` is the checkpoint, None without state; `topic_id` is of the topic that the state was
-    folded from. `letters` are the dead letters that there were when the state was begun; None if the store does not
-    say.
-    """
-
-    epoch: int
-    owner: str
-    next_offset: int | None
-    topic_id: str | None
-    letters: Letters | None = None
+    epoch: int  # grows with every claim
+    owner: str  # after the store was rolled back, two workers may have the same epoch, but never the same owner
+    next_offset: int | None  # the checkpoint, None without state
+    topic_id: str | None  # of the topic that the state was folded from
+    letters: Letters | None = None  # the dead letters when the state was begun; None if the store does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +52,6 @@ class ClaimPosition:
     checkpoint: int | None
 
     def check(self, epoch: int, owner: str, checkpoint: int | None) -> None:
-        """Raise `ClaimLostError` unless the store has this position."""
         if (epoch, owner) != (self.claim.epoch, self.claim.owner):
             raise ClaimLostError(Outcome.FENCED)
         if checkpoint != self.checkpoint:
@@ -95,18 +87,14 @@ class Store(Protocol):
     """State of the partitions of one namespace."""
 
     async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
-        """Raise the partition's epoch and return the claim.
-
-        `topic_id` is recorded if the partition has none; otherwise the caller compares it.
-        """
+        """Raise the partition's epoch; a topic id that the partition has already stays, and the caller compares it."""
 
     async def read_whole(
         self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: ClaimPosition | None = None
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
         """Return whole collections, in one round trip.
 
-        A worker reads `under` its position: content of another position would not match its memory, and raises
-        `ClaimLostError`.
+        A worker reads `under` its position; raises `ClaimLostError` if the store has another one.
         """
 
     async def read_fields(
@@ -119,8 +107,7 @@ class Store(Protocol):
     ) -> Outcome:
         """Write the changes and move the checkpoint from `expected_next` to `new_next`, or do neither.
 
-        `expected_next` is None only for the first apply to a partition without state: a store that was rolled back to
-        before its first apply must not be accepted.
+        `expected_next` is None only for the first apply to a partition without state.
         """
 
 
@@ -130,19 +117,14 @@ UNCLAIMED = Claim(0, "", None, None)
 
 
 class MemoryStore:
-    """A `Store` in memory, for unit tests and offline folds: the same contract, nothing survives.
-
-    Collections are by (partition, collection). `checkpoints` has the newest claims, with the checkpoint as
-    `next_offset`.
-    """
+    """A `Store` in memory, for unit tests and offline folds; collections are by (partition, collection)."""
 
     def __init__(self) -> None:
         self.hashes: dict[tuple[int, str], dict[bytes, bytes]] = defaultdict(dict)
         self.scores: dict[tuple[int, str], dict[bytes, float]] = defaultdict(dict)
-        self.checkpoints: dict[int, Claim] = {}
+        self.checkpoints: dict[int, Claim] = {}  # the newest claims, with the checkpoint as `next_offset`
 
     async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
-        """Raise the epoch; see `Store.claim`."""
         last = self.checkpoints.get(partition, UNCLAIMED)
         claim = Claim(last.epoch + 1, owner, last.next_offset, last.topic_id or topic_id)
         self.checkpoints[partition] = claim
@@ -151,7 +133,6 @@ class MemoryStore:
     async def read_whole(
         self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: ClaimPosition | None = None
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
-        """Return copies; see `Store.read_whole`."""
         self._check(partition, under)
         return (
             {name: dict(self.hashes[partition, name]) for name in hashes},
@@ -161,14 +142,12 @@ class MemoryStore:
     async def read_fields(
         self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: ClaimPosition | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
-        """Look the fields up; see `Store.read_fields`."""
         self._check(partition, under)
         return {name: {f: self.hashes[partition, name].get(f) for f in fields} for name, fields in wanted.items()}
 
     async def apply(
         self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
     ) -> Outcome:
-        """Write under the claim; see `Store.apply`."""
         last = self.checkpoints.get(partition, UNCLAIMED)
         outcome = ClaimPosition(claim, expected_next).judge(last.epoch, last.owner, last.next_offset, new_next)
         if outcome is not Outcome.APPLIED:
@@ -181,11 +160,9 @@ class MemoryStore:
         return outcome
 
     async def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
-        """Yield the hash as one page; see `Contents`."""
         yield self.hashes[partition, collection]
 
     async def score_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, float]]:
-        """Yield the sorted set as one page; see `Contents`."""
         yield self.scores[partition, collection]
 
     def _check(self, partition: int, under: ClaimPosition | None) -> None:
@@ -218,12 +195,11 @@ def another_topic(topic: str, found: str, expected: str | None) -> TopicMismatch
 
 
 def offset_to_start_at(partition: int, claim: Claim, state: TopicState, *, rebuild_missing: bool = False) -> int:
-    """Return the offset at which folding continues. Pure; decided at every claim.
+    """Return the offset at which folding continues; decided at every claim.
 
     The group's committed offset is the only evidence of state that the store has lost. Raises `TopicMismatchError` if
-    the topic is not the one that the state was folded from, or events that the state lacks are gone, and
-    `MissingStateError` if the store has no state although the group has committed offsets, and `rebuild_missing` is not
-    set.
+    the topic is another one, or events that the state lacks are gone, and `MissingStateError` if the store has lost the
+    state and `rebuild_missing` is not set.
     """
     topic, start, end = state.topic, state.start[partition], state.end[partition]
     if claim.topic_id != state.topic_id:

@@ -1,23 +1,20 @@
 """The store in Redis: claims are scripts, applies scripts or transactions, reads one round trip; copies of partitions.
 
 Reading all of a partition page by page takes longer than a worker takes to change it. So Redis copies the partition
-first, in one script with its checkpoint (measured: 6 to 20 ms for 10,000 listeners), and the copy is read.
+first, in one script with its checkpoint (6 to 20 ms for 10,000 listeners), and the copy is read.
 
-The cursor of a scan means something to one server process only: each orders items by a random seed of its own. After a
-failover, a migration or a restart it would skip items without an error, so a scan is one connection's, and begins again
-with another one.
+The cursor of a scan means something to one server process only. After a failover, a migration or a restart it would
+skip items without an error, so a scan is one connection's, and begins again with another one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import math
-import struct
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,16 +61,12 @@ class RedisStore:
         script_arguments: int = SCRIPT_ARGUMENTS,
         letters: Callable[[], Letters] | None = None,
     ) -> None:
-        self._letters = letters
-        self._writes = writes
-        self._script_arguments = script_arguments
-        self._redis = redis
-        self._namespace = namespace
+        self._redis, self._namespace = redis, namespace
+        self._writes, self._script_arguments, self._letters = writes, script_arguments, letters
         self._claim = redis.register_script((_HERE / "claim.lua").read_text(encoding="utf-8"))
         self._apply = redis.register_script((_HERE / "apply.lua").read_text(encoding="utf-8"))
 
     async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
-        """Raise the epoch; see `Store.claim`."""
         key = checkpoint_key(self._namespace, partition)
         now = json.dumps(self._letters()) if self._letters else ""
         epoch, next_offset, stored_id, letters = await patiently(
@@ -93,7 +86,6 @@ class RedisStore:
     async def read_whole(
         self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: ClaimPosition | None = None
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
-        """Read whole collections in one transaction; see `Store.read_whole`."""
         commands: list[Command] = [("HGETALL", self._key(partition, name)) for name in hashes]
         commands += [("ZRANGE", self._key(partition, name), 0, -1, "WITHSCORES") for name in score_sets]
         replies = iter(await self._read(partition, commands, under))
@@ -105,7 +97,6 @@ class RedisStore:
     async def read_fields(
         self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: ClaimPosition | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
-        """Read fields of hashes in one transaction; see `Store.read_fields`."""
         commands = [("HMGET", self._key(partition, name), *fields) for name, fields in wanted.items()]
         replies = await self._read(partition, commands, under)
         return {
@@ -139,7 +130,6 @@ class RedisStore:
         return await patiently(self._redis, script if small else transaction, writes=self._writes, partition=partition)
 
     def _writes_of(self, partition: int, changes: Changes) -> Iterator[Command]:
-        """Yield the commands that make the changes."""
         for collection, fields in changes.hashes.items():
             key = self._key(partition, collection)
             if isinstance(fields, PackedFields):
@@ -215,17 +205,13 @@ class RedisContents:
     """A namespace in Redis, or the copy of one of its partitions that a token names; see `point_in_time_copy`."""
 
     def __init__(self, redis: Any, namespace: str, copy: str | None = None) -> None:
-        self._redis = redis
-        self._namespace = namespace
-        self._copy = copy
+        self._redis, self._namespace, self._copy = redis, namespace, copy
 
     async def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
-        """Yield pages of a hash; see `Contents`."""
         async for page in self._pages("HSCAN", partition, collection):
             yield page
 
     async def score_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, float]]:
-        """Yield pages of a sorted set; see `Contents`."""
         async for page in self._pages("ZSCAN", partition, collection):
             yield {member: float(score) for member, score in page.items()}
 
@@ -259,25 +245,8 @@ async def _scan(connection: Any, command: str, key: str) -> AsyncIterator[dict[b
             return
 
 
-async def digest(contents: Contents, partition: int) -> dict[str, str]:
-    """Return a SHA-256 of each collection, in hex, independent of the store's order of items.
-
-    The checkpoint is not included: compare partitions at the same one. Memory is bounded by the largest collection,
-    about 150 bytes an item.
-    """
-    digests = {}
-    for name in HASHES:
-        digests[name] = await _of_hash(contents.hash_pages(partition, name))
-    for name in SCORE_SETS:
-        digests[name] = await _of_scores(contents.score_pages(partition, name))
-    return digests
-
-
 async def have_same_items(one: Contents, other: Contents, partition: int) -> bool:
-    """Say whether two states of a partition are equal; several times faster than two digests.
-
-    Memory is bounded by the largest collection.
-    """
+    """Say whether two states of a partition are equal; memory is bounded by the largest collection."""
     for name in HASHES:
         if not await _have_same(one.hash_pages(partition, name), other.hash_pages(partition, name)):
             return False
@@ -297,28 +266,6 @@ async def _have_same(ones: AsyncIterator[Mapping[bytes, V]], others: AsyncIterat
             return False
         found.update(page)
     return len(found) == len(items)
-
-
-async def _of_hash(pages: AsyncIterator[Mapping[bytes, bytes]]) -> str:
-    items = {}
-    async for page in pages:
-        # values may be large: only their hashes are kept for sorting
-        items.update({field: hashlib.sha256(value).digest() for field, value in page.items()})
-    return _of_sorted(items.items())
-
-
-async def _of_scores(pages: AsyncIterator[Mapping[bytes, float]]) -> str:
-    items = {}
-    async for page in pages:
-        items.update({member: struct.pack("<d", score) for member, score in page.items()})
-    return _of_sorted(items.items())
-
-
-def _of_sorted(items: Iterable[tuple[bytes, bytes]]) -> str:
-    whole = hashlib.sha256()
-    for name, value in sorted(items):
-        whole.update(struct.pack("<I", len(name)) + name + value)
-    return whole.hexdigest()
 
 
 COPY_TTL_S = 900  # when a copy expires: how long a reader may take

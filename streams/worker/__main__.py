@@ -6,6 +6,8 @@ It runs until SIGTERM; several workers share the partitions.
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from botify.core.kafka.column_fetch import fetch_columns
@@ -44,11 +46,9 @@ class WorkerApp(FoldingApp):
         self._begun: dict[int, Letters | None] = {}
 
     def event_times(self) -> dict[int, int]:
-        """Return the event time of each partition; see `FoldingApp.event_times`."""
         return {partition: opened.event_time.newest_ms for partition, opened in dict(self._opened).items()}
 
     def open_sources(self) -> None:
-        """Read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
         settings, codec = self.settings, codec_of(self.settings)
         check_training(settings)
         self._catalogue = CatalogueReader(settings, codec)
@@ -58,23 +58,18 @@ class WorkerApp(FoldingApp):
         self._rejected = RejectedBefore(settings, self.folding.topic, feedback, begun=self._begun.get)
         tracks, lead = self._catalogue.tracks, Lead.of(settings)
         self._intake = Intake(codec, tracks, self._catalogue.refresh, self._rejected.offsets, lead)
-        self.of_feedback = (
-            Intake(codec, rejected_before=self._rejected.offsets_of[feedback], lead=lead),
-            self._publisher,
-        )
+        of_feedback = Intake(codec, rejected_before=self._rejected.offsets_of[feedback], lead=lead)
+        self.of_feedback = of_feedback, self._publisher
         self._rows = TrackRows()
         self._folding = ColumnsWhenCompiled(on_ready=fetch_columns)
 
     def refresh_sources(self) -> None:
-        """Read which records were dead-lettered; see `FoldingApp.refresh_sources`."""
         self._rejected.refresh()
 
     def letters(self) -> Letters:
-        """See `FoldingApp.letters`."""
         return self._rejected.reached
 
     def close_sources(self) -> None:
-        """Close what was opened; see `FoldingApp.close_sources`."""
         self._publisher.close()
         self._catalogue.close()
         self._rejected.close()
@@ -83,17 +78,9 @@ class WorkerApp(FoldingApp):
         """Return the partition; it reads its state with its first batch."""
         self._begun[partition] = claim.letters
         await asyncio.to_thread(self._rejected.count, partition)
+        opening = (partition, claim, start, store, self._intake, self._publisher, self.counters)
         claimed = self._opened[partition] = WorkerPartition(
-            partition,
-            claim,
-            start,
-            store,
-            self._intake,
-            self._publisher,
-            self.counters,
-            rows=self._rows,
-            training=self.settings.training == "on",
-            folding=self._folding,
+            *opening, rows=self._rows, training=self.settings.training == "on", folding=self._folding
         )
         return claimed
 
@@ -112,37 +99,23 @@ class FeedbackApp(FoldingApp):
         """Do nothing: the worker starts first."""
 
     def refresh_sources(self) -> None:
-        """Read which records were dead-lettered; see `FoldingApp.refresh_sources`."""
         self.worker.refresh_sources()
 
     def close_sources(self) -> None:
         """Do nothing: the worker stops last."""
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
-        """Return the partition."""
         intake, publisher = self.worker.of_feedback
         return WorkerPartition(partition, claim, start, store, intake, publisher, self.counters, folding=by_feedback)
 
 
 def build_app(settings: Settings) -> WorkerApp:
     """Return the app, ready to be started."""
-    folding = FoldingConfig(
-        program="worker",
-        topic=Topics.of(settings).listens.name,
-        group=worker_group_of(settings),
-        prefix=settings.topic_prefix,
-        batch_records=BATCH_RECORDS,
-    )
-    app = make_app(WorkerApp, settings, folding)
-    of_feedback = FoldingConfig(
-        program="feedback",
-        topic=Topics.of(settings).feedback.name,
-        group=feedback_group_of(settings),
-        prefix=settings.topic_prefix,
-        batch_records=FEEDBACK_RECORDS,
-        state_in=feedback_of,
-    )
-    feedback = make_app(FeedbackApp, settings, of_feedback)
+    topics, prefix = Topics.of(settings), settings.topic_prefix
+    listens = FoldingConfig("worker", topics.listens.name, worker_group_of(settings), prefix, BATCH_RECORDS)
+    app = make_app(WorkerApp, settings, listens)
+    said = FoldingConfig("feedback", topics.feedback.name, feedback_group_of(settings), prefix, FEEDBACK_RECORDS)
+    feedback = make_app(FeedbackApp, settings, replace(said, state_in=feedback_of))
     feedback.worker = app
     app.run_with(feedback)
     return app
@@ -154,12 +127,8 @@ def main() -> None:
 
 
 async def _of_live_state(settings: Settings) -> Settings:
-    """Return the settings with the layout of the live state: a worker folds that topic."""
-    redis = connect_async(settings, FOLDING_TIMEOUT_S)
-    try:
+    async with aclosing(connect_async(settings, FOLDING_TIMEOUT_S)) as redis:
         return await with_live_layout(redis, settings)
-    finally:
-        await redis.aclose()
 
 
 if __name__ == "__main__":

@@ -25,28 +25,23 @@ class ByColumns(ByListen):
     """Folds columns of listens."""
 
     def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
-        """Return the fold of a partition, to be loaded."""
         return ColumnFold(partition, only, rows, nothing_stored=nothing_stored)
 
     def since(self, records: Sequence[Any], offset: int) -> Sequence[Any]:
-        """Return the records from an offset on, as columns."""
         return _columns_of(records).since(offset)
 
     def without_value(self, records: Sequence[Any]) -> Sequence[int]:
-        """Return the places of the records that have no value, in order."""
         places: list[int] = np.flatnonzero(_columns_of(records).values[0] < 0).tolist()
         return places
 
     def accept(
         self, records: Sequence[Any], intake: Intake, event_time: EventTime
     ) -> tuple[ListenColumns, list[Rejected]]:
-        """Return the accepted listens as columns, and the rejected records."""
         return accept_listens(_columns_of(records), intake, event_time)
 
     def batches(
         self, topic_id: str, partition: int, first_offset: int, next_offset: int, kept: ListenColumns
     ) -> list[TrainingBatch]:
-        """Return the training batches of a stretch."""
         return training_batches_of_columns(topic_id, partition, first_offset, next_offset, kept)
 
 

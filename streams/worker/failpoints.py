@@ -41,10 +41,7 @@ def with_failpoints(store: Store, environ: Mapping[str, str] | None = None) -> S
 
 
 class Failpoints:
-    """Signals that the process sends to itself, as `point:value[:signal]`, separated by commas.
-
-    A whole number counts visits, a fraction is a probability; the signal is `kill` (the default) or `stop`. By default
-    it is sent to the calling thread, so that it acts before the next instruction.
+    """Signals that the process sends to itself, by default to the calling thread, so that it acts at once.
 
     Examples
     --------
@@ -61,7 +58,6 @@ class Failpoints:
         self._send = send
 
     def reach(self, point: str) -> None:
-        """Pass a point, or send its signal."""
         if point not in self._plan:
             return
         self._visits[point] += 1
@@ -80,7 +76,6 @@ class FailpointStore:
         self.read_fields = store.read_fields
 
     async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
-        """Claim; see `Store.claim`."""
         claim = await self._store.claim(partition, owner, topic_id)
         self._reach(DURING_CLAIM)
         return claim
@@ -88,7 +83,6 @@ class FailpointStore:
     async def apply(
         self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
     ) -> Outcome:
-        """Apply; see `Store.apply`."""
         self._reach(BEFORE_APPLY)
         outcome = await self._store.apply(partition, claim, expected_next, new_next, changes)
         self._reach(AFTER_APPLY)

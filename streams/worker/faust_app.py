@@ -54,20 +54,15 @@ STOP_S = 6.0  # time to stop after a signal; then the process ends wherever it i
 
 @dataclass(frozen=True, slots=True)
 class FoldingConfig:
-    """What an app folds, and into which namespaces.
+    """What an app folds, and into which namespaces."""
 
-    `program` is its name in metrics, `group` the consumer group that shares the partitions, `prefix` of its namespaces,
-    of which `state_in` returns that of the state. Checkpoints are written each `checkpoint_s`; None if each batch does
-    so.
-    """
-
-    program: str
+    program: str  # its name in metrics
     topic: str
-    group: str
-    prefix: str
+    group: str  # the consumer group that shares the partitions
+    prefix: str  # of its namespaces
     batch_records: int
-    checkpoint_s: float | None = None
-    state_in: Callable[[str], str] = str
+    checkpoint_s: float | None = None  # how often checkpoints are written; None if each batch does so
+    state_in: Callable[[str], str] = str  # returns the namespace of the state
 
 
 class FoldingApp(BatchApp, ABC):
@@ -103,7 +98,6 @@ class FoldingApp(BatchApp, ABC):
         """Update the sources before a claim; blocking."""
 
     def letters(self) -> Letters:
-        """Return up to where dead letters were read; see `Claim.letters`."""
         return {}
 
     @abstractmethod
@@ -135,17 +129,8 @@ class FoldingApp(BatchApp, ABC):
             reclaim_after_s=settings.session_timeout_s,
             rebuild_missing=settings.on_missing_state == "rebuild",
         )
-        self.registry.register(
-            PartitionMetrics(
-                folding.program,
-                self.partitions,
-                self.counters,
-                self._applies,
-                self._ends,
-                self.event_times,
-                self._writes,
-            )
-        )
+        observing = (self.partitions, self.counters, self._applies, self._ends, self.event_times, self._writes)
+        self.registry.register(PartitionMetrics(folding.program, *observing))
         self._claims.push_async_callback(self.partitions.release)
         if self._observed:
             self._claims.enter_context(
@@ -160,7 +145,6 @@ class FoldingApp(BatchApp, ABC):
         await super().on_stop()
 
     async def on_shutdown(self) -> None:
-        """Close what was opened; all tasks have ended."""
         await self._connections.aclose()
         await super().on_shutdown()
         log.info("stopped: %s dead_letters=%d", self.counters, sum(self.counters.rejected.values()))
@@ -185,16 +169,11 @@ class FoldingApp(BatchApp, ABC):
         return self._store_of(live)
 
     async def probe_writes(self) -> None:
-        """Probe writes to the owned partitions."""
         self._writes.probed = await probe_writes(self._redis, self.folding.prefix, self.partitions.applied())
 
     def _store_of(self, namespace: str) -> Store:
-        return TimedStore(
-            with_failpoints(
-                RedisStore(self._redis, self.folding.state_in(namespace), self._writes, letters=self.letters)
-            ),
-            self._applies,
-        )
+        store = RedisStore(self._redis, self.folding.state_in(namespace), self._writes, letters=self.letters)
+        return TimedStore(with_failpoints(store), self._applies)
 
     def _missing_for_ready(self) -> str | None:
         claimed = hasattr(self, "partitions") and self.partitions.claimed  # a second one starts later than the probes
@@ -239,26 +218,21 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
         stream_wait_empty=False,
     )
     app.settings, app.folding = settings, folding
-    _add_agent(app)
-    _follow_assignments(app)
-    _add_tasks(app)
-    return app
 
-
-def _add_agent(app: FoldingApp) -> None:
-    @app.agent(app.topic(app.folding.topic, schema=BatchSchema()))
+    @app.agent(app.topic(folding.topic, schema=BatchSchema()))
     async def fold(fetches: Any) -> AsyncIterator[None]:
         async for batches in fetches.noack():
             for batch in batches:
                 await app.partitions.submit(batch)
             yield
 
-
-def _follow_assignments(app: FoldingApp) -> None:
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]  # of all signals, with any number of arguments
     async def release_all(_: Any, assigned: set[TP], **__: Any) -> None:
         if not assigned:  # then Faust does not seek, which is where partitions are claimed and released
             await app.partitions.claim(set())
+
+    _add_tasks(app)
+    return app
 
 
 def _add_tasks(app: FoldingApp) -> None:
@@ -327,12 +301,10 @@ def run(build_app: Callable[[Settings], FoldingApp]) -> None:
     except SystemExit:
         reason = app.crash_reason  # logged again, after the tracebacks
         where = "".join(f" ({note})" for note in getattr(reason, "__notes__", ()))
-        if isinstance(reason, BotifyError):
-            log.critical("%s%s", reason, where)
-        elif isinstance(reason, RedisError):
+        if isinstance(reason, RedisError):
             log.critical("Redis at %s fails: %s", settings.redis_address, reason)
         elif reason is not None:
-            log.critical("%r%s", reason, where)
+            log.critical("%s%s", reason if isinstance(reason, BotifyError) else repr(reason), where)
         starts_again = app.starts_again or (app.second is not None and app.second.starts_again)
         if starts_again and reason is None:
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this program, which its supervisor keeps watching

@@ -1,7 +1,7 @@
-"""Two ways to fold a batch: listen by listen, which states what is right, and in columns, which is fast.
+"""Ways to fold a batch: listen by listen, which states what is right, and in columns, which is fast.
 
-Both give the same state, the same events and the same dead letters. Columns need numba, whose code is compiled once and
-then cached; until then, and where it cannot be compiled, listens are folded one by one.
+Both give the same state, events and dead letters. Columns need compiled code; until it is in the cache, and where it
+cannot be compiled, listens are folded one by one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from botify.schemas.validation import Intake, Rejected, decode_and_validate
 from botify.streams.folds.feedback import FeedbackFold
 from botify.streams.folds.partition import Fold
 from botify.streams.folds.popularity import TrackRows
-from botify.streams.folds.projection import Record
 from botify.streams.folds.reference import ReferenceFold
 
 log = logging.getLogger(__name__)
@@ -48,31 +47,16 @@ class ByListen:
 
     def accept(self, records: Sequence[Any], intake: Intake, event_time: EventTime) -> tuple[Any, list[Rejected]]:
         """Return the accepted events, and the rejected records; see `decode_and_validate`."""
-        good: list[Record] = []
-        rejected: list[Rejected] = []
-        for record, listen in decode_and_validate(
-            records, self.event, intake, event_time=event_time if self.checks_time else None
-        ):
-            if isinstance(listen, RejectedMessageError):
-                rejected.append(Rejected(record, listen))
-            else:
-                good.append((record.offset, listen))
-        return good, rejected
+        checked = event_time if self.checks_time else None
+        decoded = list(decode_and_validate(records, self.event, intake, event_time=checked))
+        good = [(record.offset, event) for record, event in decoded if not isinstance(event, RejectedMessageError)]
+        return good, [Rejected(record, why) for record, why in decoded if isinstance(why, RejectedMessageError)]
 
     def batches(
         self, topic_id: str, partition: int, first_offset: int, next_offset: int, kept: Any
     ) -> list[TrainingBatch]:
         """Return the training batches of a stretch; see `training_batches_of`."""
         return training_batches_of(topic_id, partition, first_offset, next_offset, kept)
-
-
-Folding = ByListen
-BY_LISTEN: Folding = ByListen()
-
-
-def by_listen() -> Folding:
-    """Return `BY_LISTEN`, always."""
-    return BY_LISTEN
 
 
 class ByFeedback(ByListen):
@@ -82,21 +66,25 @@ class ByFeedback(ByListen):
     checks_time = False
 
     def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
-        """Return the fold of a partition."""
         return FeedbackFold()
 
 
-@cache
+Folding = ByListen
+BY_LISTEN, BY_FEEDBACK = ByListen(), ByFeedback()
+
+
+def by_listen() -> Folding:
+    """Return `BY_LISTEN`, always."""
+    return BY_LISTEN
+
+
 def by_feedback() -> Folding:
-    """Return the one `ByFeedback`."""
-    return ByFeedback()
+    """Return `BY_FEEDBACK`, always."""
+    return BY_FEEDBACK
 
 
 class ColumnsWhenCompiled:
-    """Returns the folding in columns once its code is compiled, which a thread does, and then calls `on_ready`.
-
-    Before it, `BY_LISTEN`.
-    """
+    """Returns `BY_LISTEN` until a thread has compiled the code; then calls `on_ready`, and returns columns."""
 
     def __init__(self, on_ready: Callable[[], object] = int) -> None:
         self._folding = BY_LISTEN

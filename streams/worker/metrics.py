@@ -33,7 +33,6 @@ class Counters:
 
     @property
     def dead_letters(self) -> int:
-        """The sum of `rejected`."""
         return sum(self.rejected.values())
 
     def described(self) -> Iterable[tuple[str, str, int]]:
@@ -55,13 +54,10 @@ class WorkerCounters(Counters):
     sessions: int = 0
 
     def described(self) -> Iterable[tuple[str, str, int]]:
-        """Return the worker's counters; see `Counters`."""
-        return (
-            ("listens", "Listens that were folded, duplicates included.", self.listens),
-            ("batches", "Batches that were applied to the store.", self.batches),
-            ("duplicates", "Listens that were dropped because their event id had been met.", self.duplicates),
-            ("sessions_closed", "Sessions that were closed.", self.sessions),
-        )
+        yield "listens", "Listens that were folded, duplicates included.", self.listens
+        yield "batches", "Batches that were applied to the store.", self.batches
+        yield "duplicates", "Listens that were dropped because their event id had been met.", self.duplicates
+        yield "sessions_closed", "Sessions that were closed.", self.sessions
 
 
 @dataclass(slots=True)
@@ -69,8 +65,7 @@ class FeedbackCounters(WorkerCounters):
     """What a worker has counted of the feedback since it started."""
 
     def described(self) -> Iterable[tuple[str, str, int]]:
-        """Return the counters; see `Counters`."""
-        return (("records", "Likes, dislikes and what withdraws them that were folded.", self.listens),)
+        yield "records", "Likes, dislikes and what withdraws them that were folded.", self.listens
 
 
 @dataclass(slots=True)
@@ -85,13 +80,10 @@ class LearnerCounters(Counters):
     cut: dict[str, int] = field(default_factory=dict)
 
     def described(self) -> Iterable[tuple[str, str, int]]:
-        """Return the learner's counters; see `Counters`."""
-        return (
-            ("listens", "Listens that were learned from.", self.listens),
-            ("batches", "Training batches that were folded, copies included.", self.batches),
-            ("snapshots", "Snapshots of models that were published.", self.snapshots),
-            ("missed", "Offsets of the listens topic that no training batch has brought.", self.missed),
-        )
+        yield "listens", "Listens that were learned from.", self.listens
+        yield "batches", "Training batches that were folded, copies included.", self.batches
+        yield "snapshots", "Snapshots of models that were published.", self.snapshots
+        yield "missed", "Offsets of the listens topic that no training batch has brought.", self.missed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,39 +102,24 @@ class PartitionMetrics(Collector):
     writes: Writes
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics as they are now."""
-        prefix = f"botify_{self.program}"
-        for name, documentation, value in self.counters.described():
-            yield CounterMetricFamily(f"{prefix}_{name}", documentation, value=value)
-        yield _labelled(
-            CounterMetricFamily,
-            f"{prefix}_dead_letters",
-            "Records that went to the dead-letter topic, by the class of the reason.",
-            "reason",
-            self.counters.rejected,
-        )
-        yield _labelled(
-            CounterMetricFamily,
-            f"{prefix}_claims_lost",
-            "Applies that the store refused: another had claimed the partition, or the store had lost writes.",
-            "reason",
-            {Outcome.FENCED.value: self.counters.fenced, Outcome.ROLLED_BACK.value: self.counters.rolled_back},
-        )
-        yield CounterMetricFamily(
-            f"{prefix}_refused_writes", "Tries of writes that Redis refused.", value=self.writes.refused
-        )
-        yield GaugeMetricFamily(
-            f"{prefix}_store_writable", "Whether Redis takes writes.", value=float(self.writes.problem() is None)
-        )
+        prefix, counters, writes = f"botify_{self.program}", self.counters, self.writes
+        for name, text, value in counters.described():
+            yield CounterMetricFamily(f"{prefix}_{name}", text, value=value)
+        text = "Records that went to the dead-letter topic, by the class of the reason."
+        yield _labelled(CounterMetricFamily, f"{prefix}_dead_letters", text, "reason", counters.rejected)
+        text = "Applies that the store refused: another had claimed the partition, or the store had lost writes."
+        lost = {Outcome.FENCED.value: counters.fenced, Outcome.ROLLED_BACK.value: counters.rolled_back}
+        yield _labelled(CounterMetricFamily, f"{prefix}_claims_lost", text, "reason", lost)
+        text = "Tries of writes that Redis refused."
+        yield CounterMetricFamily(f"{prefix}_refused_writes", text, value=writes.refused)
+        writable = float(writes.problem() is None)
+        yield GaugeMetricFamily(f"{prefix}_store_writable", "Whether Redis takes writes.", value=writable)
         yield from self._by_partition()
         yield self.applies.family(f"{prefix}_apply_duration_seconds", "From sending a batch to its outcome.")
 
     def _by_partition(self) -> Iterable[Metric]:
-        prefix, checkpoints, ends = (
-            f"botify_{self.program}",
-            dict(sorted(self.partitions.applied().items())),
-            self.ends(),
-        )
+        prefix, ends = f"botify_{self.program}", self.ends()
+        checkpoints = dict(sorted(self.partitions.applied().items()))
         yield GaugeMetricFamily(f"{prefix}_partitions", "Partitions that are claimed.", value=len(checkpoints))
         lags = {partition: max(0, ends.get(partition, offset) - offset) for partition, offset in checkpoints.items()}
         times = self.event_times().items()
@@ -158,7 +135,6 @@ class PartitionMetrics(Collector):
 def _labelled(
     kind: Callable[..., Metric], name: str, documentation: str, label: str, values: Mapping[Any, float]
 ) -> Metric:
-    """Return a metric with a value for each value of its label."""
     family: Any = kind(name, documentation, labels=[label])
     for of, value in values.items():
         family.add_metric([str(of)], value)
@@ -179,7 +155,6 @@ class TimedStore:
     async def apply(
         self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
     ) -> Outcome:
-        """Apply; see `Store.apply`."""
         began_s = time.perf_counter()
         outcome = await self._store.apply(partition, claim, expected_next, new_next, changes)
         self._applies.update((time.perf_counter() - began_s,))
@@ -194,30 +169,16 @@ class ModelMetrics(Collector):
         self._models = tuple(models)
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics as they are now."""
-        counters = self._counters
-        yield _labelled(
-            GaugeMetricFamily,
-            "botify_learner_snapshot_bytes",
-            "Size of the newest snapshot that was published.",
-            "model",
-            counters.snapshot_bytes.copy(),
-        )
-        yield _labelled(
-            GaugeMetricFamily,
-            "botify_learner_snapshot_cut",
-            "Entries, such as neighbours, that the newest snapshot left out to fit; only of models that do so.",
-            "model",
-            counters.cut.copy(),
-        )
-        yield GaugeMetricFamily(
-            "botify_learner_snapshot_limit_bytes",
-            "Size of the largest snapshot that a model makes.",
-            value=self._most_bytes,
-        )
-        for what, documentation, counted in (
+        counters, gauge = self._counters, GaugeMetricFamily
+        text = "Size of the newest snapshot that was published."
+        yield _labelled(gauge, "botify_learner_snapshot_bytes", text, "model", counters.snapshot_bytes.copy())
+        text = "Entries, such as neighbours, that the newest snapshot left out to fit; only of models that do so."
+        yield _labelled(gauge, "botify_learner_snapshot_cut", text, "model", counters.cut.copy())
+        text = "Size of the largest snapshot that a model makes."
+        yield gauge("botify_learner_snapshot_limit_bytes", text, value=self._most_bytes)
+        for what, text, counted in (
             ("forgotten_tracks", "Tracks that a model forgot to make room for others.", counters.forgotten),
             ("snapshots_too_large", "Snapshots that had no room and were left out.", counters.too_large),
         ):
             values = {name: counted[name] for name in self._models}
-            yield _labelled(CounterMetricFamily, f"botify_learner_{what}", documentation, "model", values)
+            yield _labelled(CounterMetricFamily, f"botify_learner_{what}", text, "model", values)

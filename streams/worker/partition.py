@@ -56,10 +56,9 @@ ACKNOWLEDGE_TIMEOUT_S = BROKER_AWAY_S + 10.0
 class KafkaPublisher:
     """Publishes in a thread of its own, so that the worker folds other partitions meanwhile.
 
-    What several partitions publish while a flush is in progress is sent together after it. At least once: a worker that
-    dies between the acknowledgement and the checkpoint publishes again. Readers drop the copies: a session carries the
-    same id every time, a training batch its offsets, a model its version, and a dead letter names its record.
-    `sessions_to` is another topic for the sessions.
+    What several partitions publish during a flush is sent together after it. At least once: a worker that dies between
+    the acknowledgement and the checkpoint publishes again, and readers drop the copies by session id, offsets, model
+    version, or the record that a dead letter names. `sessions_to` is another topic for the sessions.
     """
 
     def __init__(self, settings: Settings, codec: Codec, sessions_to: str | None = None) -> None:
@@ -83,9 +82,8 @@ class KafkaPublisher:
     async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         """Publish, and return when the brokers have acknowledged everything.
 
-        Raises `PublishError` if a record of the flush was refused, or not acknowledged for `ACKNOWLEDGE_TIMEOUT_S` (the
-        worker stops, and a new one continues from the checkpoint), and `TopicError` if the topic of models cannot be
-        read.
+        Raises `PublishError` if a record of the flush was refused, or not acknowledged for `ACKNOWLEDGE_TIMEOUT_S`, and
+        `TopicError` if the topic of models cannot be read.
         """
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((events, rejected, acknowledged))
@@ -155,20 +153,11 @@ class ClaimedPartition(ABC):
     """A partition under a claim: its position in the store, and `next_offset`, of the record that is processed next."""
 
     def __init__(
-        self,
-        partition: int,
-        claim: Claim,
-        start: int,
-        store: Store,
-        intake: Intake,
-        publisher: Publisher,
+        self, partition: int, claim: Claim, start: int, store: Store, intake: Intake, publisher: Publisher
     ) -> None:
-        self.partition = partition
-        self.next_offset = start
+        self.partition, self.next_offset = partition, start
         self._position = ClaimPosition(claim, claim.next_offset)
-        self._store = store
-        self._intake = intake
-        self._publisher = publisher
+        self._store, self._intake, self._publisher = store, intake, publisher
 
     @property
     @abstractmethod
@@ -184,7 +173,6 @@ class ClaimedPartition(ABC):
         """Move the checkpoint to `next_offset`; outcomes as of `process`."""
 
     async def _apply(self, next_offset: int, changes: Changes) -> Outcome:
-        """Write changes and move the checkpoint, unless the claim is lost."""
         claim, checkpoint = self._position.claim, self._position.checkpoint
         outcome = await self._store.apply(self.partition, claim, checkpoint, next_offset, changes)
         if not outcome.lost:
@@ -217,11 +205,9 @@ class WorkerPartition(ClaimedPartition):
         folding: Callable[[], Folding] = by_listen,
     ) -> None:
         super().__init__(partition, claim, start, store, intake, publisher)
-        self._counters = counters
-        self._training = training
+        self._counters, self._training = counters, training
         self._projections, self._rows = projections, rows
-        self._choose_folding = folding
-        self._folding = folding()
+        self._choose_folding, self._folding = folding, folding()
         self._fold = self._open_fold()
 
     @property
@@ -239,7 +225,6 @@ class WorkerPartition(ClaimedPartition):
         return Outcome.ALREADY
 
     async def process(self, records: Sequence[Any]) -> Outcome:
-        """Fold a batch; see `ClaimedPartition.process`."""
         if (folding := self._choose_folding()) is not self._folding:
             self._folding = folding
             self._fold = self._open_fold()
@@ -295,9 +280,8 @@ class WorkerPartition(ClaimedPartition):
         """Remove a listener from memory and store, in the order of the partition, so nothing can be written back."""
         if self._training:  # the topic covers every offset
             topic_id = self._position.claim.topic_id or ""
-            await self._publisher.emit(
-                training_batches_of(topic_id, self.partition, self.next_offset, offset + 1, ()), ()
-            )
+            covering = training_batches_of(topic_id, self.partition, self.next_offset, offset + 1, ())
+            await self._publisher.emit(covering, ())
         outcome = await self._apply(offset + 1, self._fold.erase(user))
         if not outcome.lost:
             self.next_offset = offset + 1

@@ -24,11 +24,9 @@ log = logging.getLogger(__name__)
 
 WAITING_BATCHES = 1  # runs that wait for a task before fetching is delayed
 HELD_BYTES = 8 * 1024 * 1024
-"""Bytes of all records in the tasks before fetching is delayed.
+"""Bytes of all records in the tasks before fetching is delayed; as an object a record takes up to ten times as many.
 
-As an object a record takes four times its bytes while it waits, and ten times while it is folded. Without this bound
-every task would hold two batches whenever Redis is slower than Kafka, and memory would grow with the number of
-partitions.
+Otherwise every task would hold two batches whenever Redis is slower than Kafka.
 """
 
 
@@ -51,8 +49,6 @@ OpenPartition = Callable[[int, Claim, int, Store], Awaitable[ClaimedPartition]]
 
 
 class _Order(Enum):
-    """An instruction to a task between batches."""
-
     CLAIM_AGAIN = auto()
     CHECKPOINT = auto()
 
@@ -62,8 +58,8 @@ class PartitionTask:
     """A claimed partition with its short queue of batches, and the asyncio task that processes it."""
 
     claimed: ClaimedPartition
+    # not bounded itself, so that orders never wait; `PartitionManager.submit` waits before it adds a batch
     batches: asyncio.Queue[Batch | _Order] = field(default_factory=asyncio.Queue)
-    """Not bounded itself, so that orders never wait; `PartitionManager.submit` waits before it adds a batch."""
     waiting_batches: int = 0  # of `batches`; at most `WAITING_BATCHES`
     checkpoint_ordered: bool = False  # whether an order to checkpoint waits; there is no second one
     held_bytes: int = 0  # of submitted batches that are not processed yet
@@ -91,13 +87,9 @@ class PartitionManager:
         *,
         rebuild_missing: bool = False,
     ) -> None:
-        self._store = store
-        self._open_partition = open_partition
-        self._describe_topic = describe_topic
-        self._seek = seek
-        self._reclaim_after_s = reclaim_after_s
-        self._rebuild_missing = rebuild_missing
-        self._owner = uuid.uuid4().hex
+        self._store, self._owner = store, uuid.uuid4().hex
+        self._open_partition, self._describe_topic, self._seek = open_partition, describe_topic, seek
+        self._reclaim_after_s, self._rebuild_missing = reclaim_after_s, rebuild_missing
         self._topic: TopicState | None = None
         self._claiming = asyncio.Lock()
         self._owned: dict[int, PartitionTask] = {}
@@ -152,7 +144,6 @@ class PartitionManager:
                     owned.batches.put_nowait(_Order.CLAIM_AGAIN)
 
     async def checkpoint_regularly(self, every_s: float) -> None:
-        """Let all partitions write their checkpoints regularly."""
         while True:
             await asyncio.sleep(every_s)
             for owned in list(self._owned.values()):
@@ -162,7 +153,6 @@ class PartitionManager:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the records in all tasks, waiting or in progress."""
         return sum(owned.held_bytes for owned in self._owned.values())
 
     async def submit(self, batch: Batch) -> None:
@@ -190,7 +180,9 @@ class PartitionManager:
         # a claim that continued after another one has failed would fence the next owner
         claimed = await gather_or_cancel(self._claim(partition, state) for partition in sorted(partitions))
         for one in claimed:
-            self._open_task(one)
+            owned = self._owned[one.partition] = PartitionTask(one)
+            owned.task = asyncio.create_task(self._work(owned), name=f"partition-{one.partition}")
+            owned.task.add_done_callback(partial(self._on_task_done, owned))
         offsets = {one.partition: one.next_offset for one in claimed}
         log.info("claimed partitions at offsets %s", offsets, extra={"topic": state.topic})
         return offsets
@@ -202,11 +194,6 @@ class PartitionManager:
             state = await self._describe_topic()  # it has grown since, and another worker has folded the new records
         start = offset_to_start_at(partition, claim, state, rebuild_missing=self._rebuild_missing)
         return await self._open_partition(partition, claim, start, store)
-
-    def _open_task(self, claimed: ClaimedPartition) -> None:
-        owned = self._owned[claimed.partition] = PartitionTask(claimed)
-        owned.task = asyncio.create_task(self._work(owned), name=f"partition-{claimed.partition}")
-        owned.task.add_done_callback(partial(self._on_task_done, owned))
 
     def _on_task_done(self, owned: PartitionTask, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) and not self.failed.done():
@@ -236,7 +223,6 @@ class PartitionManager:
             await self._claim_again(owned, outcome.name, wait_s)
 
     async def _follows(self, owned: PartitionTask, batch: Batch) -> bool:
-        """Say whether a batch may be processed; seek back if not."""
         first, expected = batch.records[0].offset, owned.claimed.next_offset
         if first <= expected or first == owned.doubtful_gap_at:
             owned.doubtful_gap_at = None
@@ -257,7 +243,6 @@ class PartitionManager:
         await self._seek(partition, owned.claimed.next_offset)
 
     def _empty(self, owned: PartitionTask) -> None:
-        """Drop the waiting batches, so that `submit` continues."""
         while not owned.batches.empty():
             if isinstance(batch := owned.batches.get_nowait(), Batch):
                 owned.waiting_batches -= 1

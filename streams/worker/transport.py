@@ -1,10 +1,9 @@
 """A Faust transport whose messages are whole fetches, and whose offsets come from the store.
 
 Faust makes four asyncio tasks a message, about 100 µs. Here a message is all that a fetch returned, a batch of records
-of each partition, so thousands of events share this cost. Redis owns the offsets: instead of seeking to the group's
-committed offsets, the consumer claims its partitions in the store and seeks to their checkpoints.
-
-A worker that folds in columns also fetches columns (`botify.core.kafka.column_fetch`): no object is made for a record.
+of each partition. Redis owns the offsets: instead of seeking to the group's committed offsets, the consumer claims its
+partitions in the store and seeks to their checkpoints. A worker that folds in columns also fetches columns
+(`botify.core.kafka.column_fetch`).
 
 `tests/unit/streams/worker/test_faust_contract.py` checks every override against Faust 0.15.3 and aiokafka 0.14.0.
 """
@@ -45,7 +44,6 @@ class BatchScheduler(DefaultSchedulingStrategy):
         """Create a scheduler; Faust's own keeps state that is not needed."""
 
     def iterate(self, records: Mapping[TP, Any]) -> Iterator[tuple[TP, Any]]:
-        """Yield all records by partition, under the first partition."""
         for first in records:
             yield first, records
             return
@@ -58,7 +56,6 @@ class BatchSchema(faust.Schema[Any, Any]):
         """Return None: the records have their own keys."""
 
     def loads_value(self, app: Any, message: Any, **_: Any) -> Sequence[Batch]:
-        """Return the batches as they are."""
         batches: Sequence[Batch] = message.value
         return batches
 
@@ -129,11 +126,7 @@ class ClaimingThread(driver.AIOKafkaConsumerThread):
         return records
 
     async def _fetch_records(
-        self,
-        consumer: Any,
-        active_partitions: set[TP],
-        timeout: float | None = None,
-        max_records: int | None = None,
+        self, consumer: Any, active_partitions: set[TP], timeout: float | None = None, max_records: int | None = None
     ) -> Mapping[TP, Any]:
         """Take what was fetched; the next fetch, which is sent after this, gathers by what the last ones cost."""
         records: Mapping[TP, Any] = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
@@ -196,16 +189,15 @@ class BatchConsumer(driver.Consumer):
         )
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Note the assignment, and let Faust continue."""
         self._assigned_in = self.app.rebalancing_count
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Claim the assigned partitions once, and seek to their checkpoints; raises `ClaimTimeoutError`.
 
-        Faust calls this for each assignment, and again if a fetch of before the rebalance ends after it: the records
-        are dropped, so that the consumer must go back. A second claim would end the tasks that have just begun. Faust
-        may also call it after the next rebalance has begun. Then a claim would fence the next owner.
+        Faust calls this for each assignment, and again if a fetch of before the rebalance ends after it: then the
+        consumer only goes back, as a second claim would end the tasks that have just begun. It may also call it after
+        the next rebalance has begun: a claim would then fence the next owner.
         """
         try:
             async with asyncio.timeout(CLAIM_S), self._seeking:
@@ -235,10 +227,9 @@ class BatchConsumer(driver.Consumer):
             await self.seek_wait({tp: offset})
 
     def on_buffer_full(self, tp: TP) -> None:
-        """Go on fetching; a full queue delays the next message, and that is enough.
+        """Continue fetching; a full queue delays the next message, and that is enough.
 
-        Faust would leave the partition out until the queue is empty. A queue of one is full with each message, and
-        where all partitions are left out, as a learner's only one, Faust sleeps for a second.
+        Faust would leave the partition out until the queue is empty, and sleep where all partitions are left out.
         """
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:

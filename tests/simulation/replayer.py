@@ -128,7 +128,7 @@ def replay_patches(
                 await asyncio.sleep(0)
                 yield list(records[at : at + 5])
 
-        async def close(self) -> None:
+        async def aclose(self) -> None:
             """Do nothing."""
 
     clock = SimpleNamespace(time=lambda: BASE_MS / 1000 + loop.time(), monotonic=loop.time)

@@ -43,7 +43,6 @@ def _home(slots: Slots, number: int) -> Any:
 
 @njit(cache=True)
 def _slot(slots: Slots, number: int) -> Any:
-    """Return the slot of an id, or the empty one that it would take."""
     at = _home(slots, number)
     while slots.ids[at] != _EMPTY and slots.ids[at] != number:
         at = (at + 1) & (len(slots.ids) - 1)
@@ -139,7 +138,6 @@ class RowsOfIds:
         return rows, new[:news]
 
     def remove(self, numbers: Ints, rows: Ints) -> None:
-        """Remove ids; their rows are free."""
         remove(self._slots, numbers)
         frees = self._frees + len(rows)
         if frees > len(self._free):

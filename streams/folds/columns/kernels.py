@@ -185,7 +185,6 @@ def fold_likes(likes: LikeRows, rows: np.ndarray, listens: Listens, changed: np.
 
 @njit(cache=True)
 def _before(heap: np.ndarray, one: int, other: int) -> Any:
-    """Compare (last_ms, user, first offset)."""
     for column in range(3):
         if heap[one, column] != heap[other, column]:
             return heap[one, column] < heap[other, column]

@@ -75,13 +75,11 @@ class Listeners:
         return kept
 
     def fold_likes(self, listens: Listens, kept: NDArray[np.bool_]) -> None:
-        """Fold the listens that were kept."""
         changed = np.zeros(len(self._used), dtype=np.bool_)
         fold_likes(self._likes, self._rows[kept], listens, changed)
         self._changed_likes = np.flatnonzero(changed[self._batch_rows])
 
     def changes(self) -> Changes:
-        """Return the records of the batch's listeners."""
         numbers, likes = self._batch_users, self._changed_likes
         hashes: dict[str, Fields] = {}
         if len(numbers):
@@ -113,12 +111,9 @@ class Listeners:
             width = min(at_least(len(heard), self._users.heard.shape[1]), SESSION_TRACKS)
             self._users = resized(self._users, len(self._used), heard=width)
         table, count = self._users, len(history)
-        table.listens[row], table.sessions[row], table.poor_streak[row] = (
-            state.listens,
-            state.sessions,
-            state.poor_streak,
-        )
-        table.session_listens[row], table.last_ms[row] = state.session_listens, state.last_timestamp_ms
+        table.listens[row], table.sessions[row] = state.listens, state.sessions
+        table.poor_streak[row], table.session_listens[row] = state.poor_streak, state.session_listens
+        table.last_ms[row] = state.last_timestamp_ms
         table.session[row, : len(session)], table.session_length[row] = np.frombuffer(session, np.uint8), len(session)
         table.heard[row, : len(heard)], table.heard_count[row] = heard, len(heard)
         table.history[row, :count], table.kept[row] = history, count
@@ -160,7 +155,6 @@ class Listeners:
         return min(self._most_rows, self._most_rows * ROW_BYTES // row_bytes)
 
     def _forget(self) -> None:
-        """Keep the rows that were used last."""
         count = self._row_of.count
         kept = np.sort(np.argsort(self._used[:count], kind="stable")[-(self._bounded_rows() // 2) :])
         rows = at_least(len(kept), FEW_ROWS)
@@ -175,25 +169,14 @@ class Listeners:
 
 
 def _bytes_of(column: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the rows of a table as bytes, without a copy."""
     return column.view(np.uint8).reshape(len(column), -1)
 
 
 def _no_users(rows: int) -> Users:
-    return zeros(
-        Users,
-        rows,
-        session=np.zeros((rows, ID_BYTES), dtype=np.uint8),
-        heard=np.zeros((rows, _HEARD), dtype=np.int32),
-        history=np.zeros((rows, HISTORY_LISTENS), dtype=LISTEN),
-    )
+    session, heard = np.zeros((rows, ID_BYTES), dtype=np.uint8), np.zeros((rows, _HEARD), dtype=np.int32)
+    return zeros(Users, rows, session=session, heard=heard, history=np.zeros((rows, HISTORY_LISTENS), dtype=LISTEN))
 
 
 def _no_likes(rows: int) -> LikeRows:
-    return zeros(
-        LikeRows,
-        rows,
-        session=np.zeros((rows, ID_BYTES), dtype=np.uint8),
-        seed_track=np.full(rows, -1, dtype=np.int64),
-        likes=np.zeros((rows, LIKES), dtype=LIKE),
-    )
+    session, seed_track = np.zeros((rows, ID_BYTES), dtype=np.uint8), np.full(rows, -1, dtype=np.int64)
+    return zeros(LikeRows, rows, session=session, seed_track=seed_track, likes=np.zeros((rows, LIKES), dtype=LIKE))

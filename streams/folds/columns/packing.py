@@ -28,7 +28,6 @@ def _digits(number: int) -> int:
 
 @njit(cache=True)
 def _line(out: np.ndarray, at: int, number: int) -> int:
-    """Write a number in decimal and the end of the line; return the place after it."""
     end = at + _digits(number)
     for place in range(end - 1, at - 1, -1):
         out[place] = _ZERO + number % 10
@@ -50,7 +49,6 @@ def _field(out: np.ndarray, at: int, number: int) -> int:
 
 @njit(cache=True)
 def _integer(out: np.ndarray, at: int, number: int, size: int) -> int:
-    """Write a number in `size` bytes, the lowest first."""
     for one in range(size):
         out[at + one] = (number >> (8 * one)) & 255
     return at + size
@@ -65,7 +63,6 @@ def _bytes(out: np.ndarray, at: int, row: np.ndarray, begin: int, end: int) -> i
 
 @njit(cache=True)
 def _ring(out: np.ndarray, at: int, row: np.ndarray, first: int, kept: int) -> int:
-    """Write a ring of bytes, the oldest first."""
     at = _bytes(out, at, row, first, kept)
     return _bytes(out, at, row, 0, first)
 

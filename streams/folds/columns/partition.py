@@ -39,14 +39,12 @@ class ColumnFold:
         self.score_sets: Sequence[str] = TOPS if self._popularity else ()
 
     def missing(self, listens: ListenColumns) -> dict[str, list[bytes]]:
-        """See `Fold.missing`."""
         missing = self._users.missing(listens.users)
         if self._popularity is not None:
             missing.update(self._popularity.missing(listens.tracks))
         return missing
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """See `Fold.load_fields`."""
         if collection in SessionColumns.hashes:
             self._sessions.load_fields(collection, values)
         elif collection == POPULARITY and self._popularity is not None:
@@ -55,12 +53,10 @@ class ColumnFold:
             self._users.load_fields(collection, values)
 
     def load_scores(self, collection: str, values: Scores) -> None:
-        """See `Fold.load_scores`."""
         if self._popularity is not None:
             self._popularity.load_scores(collection, values)
 
     def fold(self, listens: ListenColumns) -> ListenColumns:
-        """See `Fold.fold`; the listens are those that `missing` was given."""
         kept = self._users.fold(_for_kernels(listens))
         self.duplicates += len(kept) - int(kept.sum())
         if not kept.all():
@@ -74,16 +70,13 @@ class ColumnFold:
         return listens
 
     def take_changes(self) -> Changes:
-        """See `Fold.take_changes`."""
         of = (self._users, self._popularity, self._sessions)
         return Changes.merged(one.changes() for one in of if one is not None)
 
     def erase(self, user: int) -> Changes:
-        """See `Fold.erase`."""
         return Changes.merged([self._users.erase(user), self._sessions.erase(user)])
 
     def take_closed_sessions(self) -> list[Session]:
-        """See `Fold.take_closed_sessions`."""
         closed, self._sessions.closed = self._sessions.closed, []
         return closed
 

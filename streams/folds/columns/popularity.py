@@ -188,7 +188,6 @@ class Popularity:
         return {POPULARITY: [b"%d" % track for track in missing]} if missing else {}
 
     def load_fields(self, values: Fields) -> None:
-        """Load the scores of tracks; a new track has none."""
         rows = self._rows(np.array([int(field) for field in values], dtype=np.int64))
         self._loaded[rows] = True
         for row, record in zip(rows.tolist(), values.values(), strict=True):
@@ -196,7 +195,6 @@ class Popularity:
                 self._scores[row] = np.frombuffer(record, dtype="<f8")
 
     def load_scores(self, collection: str, values: Scores) -> None:
-        """Load the top of a half-life."""
         tracks = np.array([int(member) for member in values], dtype=np.int64)
         self._tops[collection].update(self._rows(tracks), tracks, np.array([*values.values()], dtype=np.float64))
 
@@ -229,7 +227,6 @@ class Popularity:
         )
 
     def _rows(self, tracks: Ints) -> Ints:
-        """Return the rows of tracks, the next ones of new tracks, and make room for them."""
         rows, _ = self._row_of.of(tracks)
         size = len(self._loaded)
         if (more := at_least(self._row_of.count, size) - size) > 0:

@@ -41,17 +41,14 @@ class SessionColumns:
     def __init__(self, partition: int, policy_half_life_sessions: float = HALF_LIFE_SESSIONS) -> None:
         self._partition = partition
         self._watermark = Watermark()
-        self._row_of = RowsOfIds()
-        self._open = _no_rows(FEW_ROWS)
-        self._heap = np.zeros((FEW_ROWS, 4), dtype=np.int64)
-        self._heap_size = 0
+        self._row_of, self._open = RowsOfIds(), _no_rows(FEW_ROWS)
+        self._heap, self._heap_size = np.zeros((FEW_ROWS, 4), dtype=np.int64), 0
         self._policies = PolicyRows(policy_half_life_sessions)
         self._touched = False
         self.event_time = self._watermark.event_time
         self.closed: list[Session] = []
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Load open sessions and the watermark, or the policies' results."""
         if collection == POLICY_RESULTS:
             self._policies.load(values)
             return
@@ -113,7 +110,6 @@ class SessionColumns:
         return Changes(hashes={OPEN_SESSIONS: {b"%d" % user: None}})
 
     def _take_touched(self) -> tuple[Bulk, Bulk]:
-        """Return the records of touched sessions that are open, and the listeners of closed ones; free their rows."""
         table, policies = self._open, self._policies
         rows = np.flatnonzero(table.touched)
         table.touched[rows] = False
@@ -127,12 +123,8 @@ class SessionColumns:
     def _add_closed(self, closed: Closed, count: int) -> None:
         width = closed.session.shape[1]
         ids = closed.session[:count].tobytes()
-        rows = zip(
-            closed.numbers[:count].tolist(),
-            closed.time[:count].tolist(),
-            closed.session_length[:count].tolist(),
-            strict=True,
-        )
+        columns = (closed.numbers, closed.time, closed.session_length)
+        rows = zip(*(column[:count].tolist() for column in columns), strict=True)
         for at, ((user, first_offset, started_ms, ended_ms, tracks, code), time, length) in enumerate(rows):
             id_ = ids[at * width : at * width + length].decode()
             event_id, reason = f"{self._partition}-{first_offset}", _REASONS[code]
@@ -152,7 +144,6 @@ class SessionColumns:
         self._heap_size = push(self._heap, self._heap_size, table, row)
 
     def _rows_of(self, users: Ints) -> Ints:
-        """Return each listen's row, a new one where a listener has none."""
         rows, _ = self._row_of.of(users)
         if self._row_of.count > len(self._open.user):
             self._open = resized(self._open, at_least(self._row_of.count, len(self._open.user)))
@@ -187,7 +178,6 @@ class PolicyRows:
         self._recommenders: dict[str, int] = {}
 
     def row_of(self, policy: str) -> int:
-        """Return the row of a policy, a new one if it has none."""
         row = self._row_of.get(policy)
         if row is None:
             row = self._row_of[policy] = len(self.names)
@@ -206,7 +196,6 @@ class PolicyRows:
         return np.array(rows, dtype=np.int64)[columns.causes]
 
     def load(self, values: Fields) -> None:
-        """Load stored results."""
         for name, record in values.items():
             if record:
                 row, result = self.row_of(name.decode()), PolicyResult.from_bytes(record)
@@ -224,11 +213,6 @@ class PolicyRows:
 
 
 def _no_rows(rows: int) -> OpenRows:
-    return zeros(
-        OpenRows,
-        rows,
-        opened=np.zeros(rows, dtype=np.bool_),
-        touched=np.zeros(rows, dtype=np.bool_),
-        time=np.zeros(rows, dtype=np.float64),
-        session=np.zeros((rows, ID_BYTES), dtype=np.uint8),
-    )
+    opened, touched = np.zeros(rows, dtype=np.bool_), np.zeros(rows, dtype=np.bool_)
+    session = np.zeros((rows, ID_BYTES), dtype=np.uint8)
+    return zeros(OpenRows, rows, opened=opened, touched=touched, time=np.zeros(rows), session=session)

@@ -6,22 +6,17 @@ track without listens. The predicted fraction of track j after a session with th
     ρ_k · σ(b_j + u + ⟨z, x_j⟩ + Σ v_l m_l)        x_j = own_j + artist_j + genre_j
 
 where u is the user bias (see `taste`), k the number of the session's listens of j's artist, and ρ_k the share that they
-leave: one number for each count, learned as least squares, and 1 for the first. It is a factor, not a term of the
-logit: a term would hardly lower what is liked most, and sessions would stay with one artist. m_l says how far label l
-of the track matches the session (see `labels`), and v_l what that is worth. The loss is the cross-entropy of σ with the
-liking, which is the fraction without the effect of ρ_k; a listen has the weight ρ_k. SGD with Adagrad's rates, one for
-each row (Duchi, Hazan and Singer, JMLR 2011), over `SESSIONS_AT_ONCE` sessions at a time, through both the target's
-vector and those in z. After Kabbur et al. (KDD 2013), see `taste`; the hierarchy is that of Koenigstein, Dror and
-Koren, "Yahoo! music recommendations: modeling music ratings with temporal dynamics and item taxonomy" (RecSys 2011).
+leave: one number for each count, learned as least squares, and 1 for the first. It is a factor, because a term of the
+logit would hardly lower what is liked most. m_l says how far label l of the track matches the session (see `labels`),
+and v_l what that is worth. The loss is the cross-entropy of σ with the liking, which is the fraction without the effect
+of ρ_k; a listen has the weight ρ_k. SGD with Adagrad's rates, one for each row (Duchi, Hazan and Singer, JMLR 2011),
+over `SESSIONS_AT_ONCE` sessions at a time, through both the target's vector and those in z. After Kabbur et al. (KDD
+2013), see `taste`; the hierarchy is that of Koenigstein, Dror and Koren (RecSys 2011).
 
 Negative evidence is forgotten: a track that is worse than its artist and genre (its own part of b is negative) loses
-half of its own part in `FORGET_SESSIONS` sessions of the service. It is no longer recommended, so no listen would show
-that it has become better; forgetting lets it be explored again.
-
-If another track does not fit, those of which least was learned are forgotten: their own part is nearest to its initial
-noise. They are then predicted from their artist and genre. Artists and genres are removed with their last track.
-
-Cost: about 4 µs a listen.
+half of its own part in `FORGET_SESSIONS` sessions, so that it is explored again. If another track does not fit, those
+of which least was learned are forgotten: their own part is nearest to its initial noise. Artists and genres are removed
+with their last track.
 """
 
 from __future__ import annotations
@@ -124,7 +119,8 @@ class FactorModel:
         """Learn from finished sessions; the result depends on how they are split into calls."""
         for at in range(0, len(sessions), SESSIONS_AT_ONCE):
             self._step(sessions[at : at + SESSIONS_AT_ONCE])
-        self._forget_the_bad(len(sessions))
+        own, kept = self._tracks.values, np.float32(0.5 ** (len(sessions) / FORGET_SESSIONS))
+        own[:, :SQUARES] *= np.where(own[:, BIAS] < 0, kept, np.float32(1))[:, None]
 
     def make_room(self, most_bytes: int) -> int:
         """Forget the tracks of which least was learned; see `OnlineModel.make_room`."""
@@ -134,20 +130,13 @@ class FactorModel:
         return before - len(self._tracks.names)
 
     def to_bytes(self) -> bytes:
-        """Return the whole state."""
         return self._packed(np.float32, DIMENSIONS + 2, labels=self._labels.rows)
 
     def snapshot(self, *, to_merge: bool = False) -> bytes:
-        """Return what recommenders need: the state in half precision; see `botify.services.recommender.rerank`.
-
-        With `to_merge` also the sum of squares of each row, which says how much it has learned.
-        """
-        squares = {
-            "tracks_squares": self._tracks.values[:, SQUARES],
-            "artists_squares": self._artists.values[:, SQUARES],
-            "genres_squares": self._genres.values[:, SQUARES],
-        }
-        return self._packed(np.float16, DIMENSIONS + 1, **(squares if to_merge else {}))
+        """Return what recommenders need: the state in half precision, to merge also what each row has learned."""
+        tables: dict[str, Table[Any]] = {"tracks": self._tracks, "artists": self._artists, "genres": self._genres}
+        squares = {f"{name}_squares": table.values[:, SQUARES] for name, table in tables.items()} if to_merge else {}
+        return self._packed(np.float16, DIMENSIONS + 1, **squares)
 
     @staticmethod
     def merged(snapshots: Sequence[bytes]) -> bytes:
@@ -179,7 +168,6 @@ class FactorModel:
         return LAYOUT_BYTES + TRACK_BYTES * len(self._tracks.names) + VECTOR_BYTES * vectors + self._names_bytes
 
     def _keep(self, rows: Ints) -> None:
-        """Keep some tracks, and the artists and genres that they have."""
         self._tracks.keep(rows)
         self._labels = Growing(self._labels.rows[rows])
         artists, artist_of = np.unique(self._artist_of.rows[rows], return_inverse=True)
@@ -219,7 +207,6 @@ class FactorModel:
         return Rows(track, self._artist_of.rows[track], self._genre_of.rows[track])
 
     def _step(self, sessions: Sequence[FinishedSession]) -> None:
-        """Move the factors down the gradient of some sessions' loss."""
         heard = pad(sessions)
         valid = heard.valid
         rows = self._rows(heard.tracks[valid])
@@ -245,7 +232,9 @@ class FactorModel:
             _descend(table.values, at, gradient, rate)
         predicted = liking[valid] + gradient[:, BIAS] / kept[valid]
         self._learn_kept(earlier[valid], gradient[:, BIAS], predicted.astype(np.float32))
-        self._learn_matches(matches[valid], gradient[:, BIAS])
+        of_matches = gradient[:, BIAS] @ matches[valid]
+        self._matches[:, 1] += np.square(of_matches)
+        self._matches[:, 0] -= np.float32(MATCH_RATE) * of_matches / np.sqrt(self._matches[:, 1])
 
     def _learn_kept(self, earlier: Ints, errors: Floats, predicted: Floats) -> None:
         """Move the shares down the squared error of the fractions; the first listen of an artist keeps all."""
@@ -255,20 +244,8 @@ class FactorModel:
         self._kept[:, 0] -= np.float32(REPEAT_RATE) * gradient / np.sqrt(self._kept[:, 1])
         np.clip(self._kept[:, 0], LEAST_KEPT, 1, out=self._kept[:, 0])
 
-    def _learn_matches(self, matches: Floats, errors: Floats) -> None:
-        """Move what a match of each label is worth."""
-        gradient = errors @ matches
-        self._matches[:, 1] += np.square(gradient)
-        self._matches[:, 0] -= np.float32(MATCH_RATE) * gradient / np.sqrt(self._matches[:, 1])
-
-    def _forget_the_bad(self, sessions: int) -> None:
-        own = self._tracks.values
-        kept = np.float32(0.5 ** (sessions / FORGET_SESSIONS))
-        own[:, :SQUARES] *= np.where(own[:, BIAS] < 0, kept, np.float32(1))[:, None]
-
 
 def _descend(values: Floats, rows: Ints, gradient: Floats, rate: float) -> None:
-    """Move rows down the sums of their gradients, shape (n, DIMENSIONS + 1); a row may come twice."""
     order = np.argsort(rows, kind="stable")
     first = np.flatnonzero(np.diff(rows[order], prepend=-1))
     summed, moved = np.add.reduceat(gradient[order], first, axis=0), rows[order[first]]
@@ -282,8 +259,8 @@ def _descend(values: Floats, rows: Ints, gradient: Floats, rate: float) -> None:
 def session_gradient(parts: Floats, known: Floats, liking: Floats, kept: Floats) -> Floats:
     """Return the gradient of the sessions' loss by each listen's vector and bias, shape (b, n, DIMENSIONS + 1).
 
-    `parts` has that shape; the others have shape (b, n). `known` is what matching labels add to each logit, `kept` the
-    ρ_k of each listen, 0 where a session has none.
+    `parts` has that shape. Of shape (b, n): what matching labels add to each logit, and `kept`, the ρ_k, 0 where a
+    session has no listen.
     """
     vectors, valid = parts[..., :BIAS], kept > 0
     weight = weights(liking, valid)
@@ -354,10 +331,9 @@ class Factors:
         genre_of: NDArray[np.int32],
         dtype: type[np.floating[Any]] = np.float32,
     ) -> NDArray[Any]:
-        """Return vectors and biases of tracks, shape (n, DIMENSIONS + 1).
+        """Return vectors and biases of tracks, shape (n, DIMENSIONS + 1), computed in single precision.
 
-        An unheard track is worth its artist and genre. `artist_of` and `genre_of` are numbers of names, shape (n,). The
-        sum is computed in single precision.
+        An unheard track is worth its artist and genre; `artist_of` and `genre_of`, shape (n,), are numbers of names.
         """
         of_artists = self._artists.rows(artists, np.zeros(DIMENSIONS + 1))
         of_genres = self._genres.rows([name or NO_GENRE for name in genres], self._genres.mean())
@@ -378,8 +354,6 @@ def read_factors(snapshot: bytes) -> Factors:
 
 
 class _ShardFactors(NamedTuple):
-    """The snapshot of a shard."""
-
     artists: list[str]
     genres: list[str]
     arrays: Arrays
@@ -437,7 +411,6 @@ def _merged(shards: Sequence[_ShardFactors]) -> bytes:
 
 
 def _in_all(names: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], list[Ints]]:
-    """Return all names in order, and the rows there of those of each shard."""
     every, rows = np.unique(np.concatenate(names), return_inverse=True)
     return every, np.split(rows, np.cumsum([len(some) for some in names])[:-1])
 
@@ -453,7 +426,6 @@ def _mean(size: int, rows: Sequence[Ints], learned: Sequence[tuple[Floats, Float
 
 
 def _written_bytes(names: Sequence[str]) -> int:
-    """Return how many bytes names have in a snapshot's line of JSON."""
     return sum(len(json.dumps(name)) + 1 for name in names)
 
 

@@ -1,15 +1,11 @@
 """`i2i_stream`: which tracks are liked together, as a bounded list of neighbours for every track.
 
 Two tracks that one session liked, at most `WINDOW` listens apart, or a track and the session's first, are neighbours:
-their weight grows by the product of both fractions.
-A track keeps `NEIGHBOURS`: one that is new takes the place of the lightest, as in Space-Saving (Metwally, Agrawal and
-El Abbadi, ICDT 2005), but starts from its own weight. Weights decay forward in time counted in listens (Cormode et al.,
-"Forward decay", ICDE 2009): a new one counts twice as much as one `HALF_LIFE_LISTENS` earlier.
-
-If another track does not fit, those with the least weight are forgotten, as in lossy counting (Manku and Motwani,
-VLDB 2002). With forward decay these are the ones liked least, or longest ago.
-
-Cost: about 3 µs a listen.
+their weight grows by the product of both fractions. A track keeps `NEIGHBOURS`: one that is new takes the place of the
+lightest, as in Space-Saving (Metwally, Agrawal and El Abbadi, ICDT 2005), but starts from its own weight. Weights decay
+forward in time counted in listens (Cormode et al., ICDE 2009): a new one counts twice as much as one
+`HALF_LIFE_LISTENS` earlier. If another track does not fit, those with the least weight are forgotten, as in lossy
+counting (Manku and Motwani, VLDB 2002).
 """
 
 from __future__ import annotations
@@ -67,7 +63,6 @@ class ItemGraph:
         self._add(*liked_pairs(heard), worth)
 
     def make_room(self, most_bytes: int) -> int:
-        """Forget the lightest tracks; see `OnlineModel.make_room`."""
         before = len(self._rows)
         while (used := len(self._rows)) and LAYOUT_BYTES + used * ROW_BYTES > most_bytes:
             rows = all_but_an_eighth(self._weights[:used].sum(axis=1))
@@ -76,15 +71,9 @@ class ItemGraph:
         return before - used
 
     def to_bytes(self) -> bytes:
-        """Return the whole state."""
-        return pack(
-            {"listens": self._listens},
-            {
-                "ids": self._ids(),
-                "neighbours": self._neighbours[: len(self._rows)],
-                "weights": self._weights[: len(self._rows)],
-            },
-        )
+        used = len(self._rows)
+        arrays: Arrays = {"ids": self._ids(), "neighbours": self._neighbours[:used], "weights": self._weights[:used]}
+        return pack({"listens": self._listens}, arrays)
 
     def snapshot(self, *, to_merge: bool = False) -> bytes:
         """Return what serves: neighbours, heaviest first, with weights relative to the track's heaviest.
@@ -96,9 +85,8 @@ class ItemGraph:
         order = np.argsort(-weights, axis=1, kind="stable")
         ordered = np.take_along_axis(weights, order, axis=1)
         scales = (ordered[:, 0] / 2.0 ** (self._listens / HALF_LIFE_LISTENS)).astype(np.float32)
-        return _packed(
-            self._ids(), np.take_along_axis(neighbours, order, axis=1), ordered, {"scales": scales} if to_merge else {}
-        )
+        more = {"scales": scales} if to_merge else {}
+        return _packed(self._ids(), np.take_along_axis(neighbours, order, axis=1), ordered, more)
 
     @staticmethod
     def merged(snapshots: Sequence[bytes]) -> bytes:
@@ -141,21 +129,18 @@ class ItemGraph:
         return np.array(list(self._rows), dtype=np.int32)
 
     def _add(self, tracks: Ints, others: Ints, weights: NDArray[np.float64], worth: float) -> None:
-        """Add weights to pairs; each (track, other) is there once, ordered by track."""
         # Pairs of one track are added one after another, those of different tracks at once.
         _, first, turns = np.unique(tracks, return_index=True, return_inverse=True)
         turn = np.arange(len(tracks)) - first[turns]
         rows = self._rows_of(tracks)
         for now in range(int(turn.max(initial=-1)) + 1):
             chosen = turn == now
-            self._add_to_different(rows[chosen], others[chosen], weights[chosen] * worth)
-
-    def _add_to_different(self, rows: Ints, others: Ints, weights: NDArray[np.float64]) -> None:
-        known = self._neighbours[rows] == others[:, None]
-        found = known.any(axis=1)
-        slots = np.where(found, np.argmax(known, axis=1), np.argmin(self._weights[rows], axis=1))
-        self._weights[rows, slots] = np.where(found, self._weights[rows, slots], 0.0) + weights
-        self._neighbours[rows, slots] = others
+            at, other, weight = rows[chosen], others[chosen], weights[chosen] * worth
+            known = self._neighbours[at] == other[:, None]
+            found = known.any(axis=1)
+            slots = np.where(found, np.argmax(known, axis=1), np.argmin(self._weights[at], axis=1))
+            self._weights[at, slots] = np.where(found, self._weights[at, slots], 0.0) + weight
+            self._neighbours[at, slots] = other
 
     def _rows_of(self, tracks: Ints) -> Ints:
         rows = self._rows

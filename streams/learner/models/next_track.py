@@ -10,17 +10,13 @@ a softmax over the candidates, learns online which features say what is played, 
 JMLR 2011): linear weights, shared and by length of the history, and a layer of hidden units. Most features are
 logarithms of sums over the history, so the stacker also learns how much popularity is divided out. One says how much
 of a sum is the present session's, which ends after a pause of `SESSION_GAP_MS`; two are of sums over the last skips,
-events with a value below `SKIP_BELOW`. They are constant in a log without pauses or skips, and stay without effect.
-
-Events of one user at the same instant have no order: none of them predicts another. The stacker learns from the first.
-A time of 0 is unknown.
+events with a value below `SKIP_BELOW`. Events of one user at the same instant have no order: none of them predicts
+another. A time of 0 is unknown.
 
 Memory is bounded: `neighbours` an item, in sets as in a processor's cache, so that one cache line says whether an item
 is there; the lightest of a set makes place, as in Space-Saving (Metwally, Agrawal and El Abbadi, ICDT 2005), and a
 newcomer starts from its own weight. When all items have more than `most_links` neighbours, each keeps half as many. The
 lightest items and the users longest away are forgotten.
-
-The loops are compiled by numba; their statement in numpy is their test's.
 """
 
 from __future__ import annotations
@@ -78,9 +74,7 @@ def loops() -> ModuleType:
 
 
 class NextTrack:
-    """Item graph, histories and stacker.
-
-    The seed chooses the events that the stacker learns from; tests may give other loops.
+    """Item graph, histories and stacker; the seed chooses the events that the stacker learns from.
 
     Examples
     --------
@@ -105,12 +99,10 @@ class NextTrack:
 
     @property
     def events(self) -> int:
-        """Number of events learned."""
         return int(self._state.clock[0])
 
     @property
     def items(self) -> int:
-        """Number of items known."""
         return len(self._items)
 
     def knows(self, tracks: ArrayLike) -> NDArray[np.bool_]:
@@ -120,8 +112,7 @@ class NextTrack:
     def learn(self, users: ArrayLike, tracks: ArrayLike, values: ArrayLike, times_ms: ArrayLike) -> None:
         """Learn from events in order, all of shape (n,); the result does not depend on how they are cut into calls.
 
-        A value of more than 0, at most 1, attracts, any other only excludes. A time of 0 is unknown, and a user's
-        events of equal time have no order.
+        A value of more than 0, at most 1, attracts, any other only excludes.
         """
         whose, what = np.asarray(users, dtype=np.int64), np.asarray(tracks, dtype=np.int64)
         liked, when = plain_array(values, np.float32), plain_array(times_ms, np.int64)
@@ -136,16 +127,10 @@ class NextTrack:
     def rank(
         self, users: ArrayLike, k: int, exclude_history: bool = True, asked_ms: ArrayLike | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rank for n users by their own kept events.
+        """Rank for n users by their own kept events, best first; both results have the shape (n, k).
 
-        `asked_ms` tells whether the last event's session is over; it is not where this is 0 or missing.
-
-        Returns
-        -------
-        tracks : ndarray of int64, shape (n, k)
-            Best first; -1 where there are fewer.
-        scores : ndarray of float32, shape (n, k)
-            Logarithms, up to a constant for each user.
+        `asked_ms` tells whether the last event's session is over; it is not where this is 0 or missing. A track is -1
+        where there are fewer; scores are logarithms, up to a constant for each user.
         """
         rows = self._users.rows_of(np.asarray(users, dtype=np.int64))
         asked = Questions(rows, _moments(asked_ms, len(rows)), exclude_history)
@@ -165,10 +150,10 @@ class NextTrack:
         asked_ms: ArrayLike | None = None,
         among: ArrayLike | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rank for n histories, one after another in `tracks` and `values`, oldest event first, shape (m,).
+        """Rank for n histories as `rank`, one after another in `tracks` and `values`, oldest event first, shape (m,).
 
         `lengths`, shape (n,), add up to m. `times_ms` of events may be 0 or missing where unknown. For a single
-        history, `among` ranks as if there were no other tracks than these and those of the history. Returns as `rank`.
+        history, `among` ranks as if there were no other tracks than these and those of the history.
         """
         rows = self._items.rows_of(np.asarray(tracks, dtype=np.int64)).astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])
@@ -183,7 +168,6 @@ class NextTrack:
         return self._tracks(items), scores
 
     def _limited_to(self, tracks: Ints) -> State:
-        """Exclude all other items, as the loops exclude a history, and return a state whose pool has none of them."""
         rows, place_of = np.sort(self._items.rows_of(tracks)), self._scratch.place_of
         rows = rows[rows >= 0]
         place_of[:-1] = len(place_of) - 1
@@ -194,10 +178,7 @@ class NextTrack:
         return self._state._replace(pool=pool, clock=clock)
 
     def evidence(self, tracks: ArrayLike, values: ArrayLike, candidates: ArrayLike) -> NDArray[np.float64]:
-        """Return how much each of m events, oldest first, speaks for each of n candidates, shape (m, n).
-
-        That is its part of the sum by which candidates are cut; 0 where the item graph has no link.
-        """
+        """Return each of m events' part, oldest first, of the sum by which n candidates are cut, shape (m, n)."""
         rows, wanted = (self._items.rows_of(np.asarray(ids, dtype=np.int64)) for ids in (tracks, candidates))
         liked, cells, state = np.asarray(values), self._cells(), self._state
         anchors = np.flatnonzero((rows >= 0) & (liked > 0))[::-1][: len(cells.near_ranks)]
@@ -278,7 +259,6 @@ class NextTrack:
         )
 
     def _renew(self) -> None:
-        """Rescale, forget, and choose the pool; at each start of a chunk."""
         self._narrow()
         state, settings = self._state, self._settings
         cells = self._cells()
@@ -319,7 +299,6 @@ class NextTrack:
         self._items.free(np.flatnonzero(gone))
 
     def _forget_users(self) -> None:
-        """Forget the users whose last event is longest ago, so that room is left for an eighth."""
         used = self._users.places
         gone = all_but(self._state.user_last[:used], self._settings.most_users * 7 // 8)
         self._state.user_last[:used][gone] = -1

@@ -1,8 +1,6 @@
-"""The inner loops of `next_track`, compiled by numba.
+"""The inner loops of `next_track`, compiled by numba; tests have the same functions as array operations.
 
-The tests' reference has the same functions as array operations. All arithmetic on the graph and on the features is
-float32 in a fixed order, so both forms give the same bytes there.
-The compiled code is cached, see `botify.core.numba_cache`. Only `next_track` imports this module.
+All arithmetic on the graph and on the features is float32 in a fixed order, so both forms give the same bytes there.
 """
 
 from __future__ import annotations
@@ -174,7 +172,6 @@ def _add(
     near: np.float32,
     wide: np.float32,
 ) -> None:
-    """Add to a neighbour's weights; one that is new takes the place of the lightest of its set."""
     # Unsigned indices need no check for negative ones, and a state as an argument is copied: half the cost.
     row, column, both = np.uint64(item), np.uint64(direction), np.uint64(WIDE)
     begin = np.uint64((neighbour * 40503 >> 4) % (neighbours.shape[1] // WAYS) * WAYS)
@@ -215,7 +212,6 @@ def _clear(scratch: Scratch, found: int, known: int) -> None:
 
 @njit(cache=True)
 def _candidates(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
-    """Gather the candidates of a history, newest first, and compute their features; return how many there are."""
     found = _gather(state, known, cells, scratch)
     for at in range(state.clock[1]):
         item = state.pool[at]
@@ -292,7 +288,6 @@ def _end_session(sums: np.ndarray, found: int) -> int:
 
 @njit(cache=True)
 def _find_skips(state: State, found: int, known: int, cells: Cells, scratch: Scratch) -> None:
-    """Sum up how near the candidates are to what was skipped."""
     sums, place_of, neighbours, weights = scratch.sums, scratch.place_of, state.neighbours, state.weights
     for place in range(found):
         sums[place, SKIPS_NEAR] = 0.0
@@ -410,7 +405,6 @@ def _log2(values: np.ndarray, mantissas: np.ndarray, between: np.ndarray) -> Non
 
 @njit(cache=True)
 def _insert(items: np.ndarray, scores: np.ndarray, item: int, score: np.float32) -> None:
-    """Put a candidate into a list that is ordered by score, then by item."""
     place = len(items) - 1
     if score < scores[place] or (score == scores[place] and item > items[place] >= 0):
         return

@@ -1,15 +1,12 @@
 """`next_track` as a projection: it learns from each listen, in the order of the training topic.
 
-The value of a listen is the fraction heard, see `values_of`. Its bounds are those of a checkpoint: 2^23 neighbours,
-which are 256 a track up to 32,768 tracks and then 128; the last 2^20 listens and 200,000 listeners; as many tracks as
-a snapshot has room for.
-
-Cost: 10 to 25 µs a listen, without snapshots.
+The value of a listen is the fraction heard. Its bounds are those of a checkpoint: 2^23 neighbours, which are 256 a
+track up to 32,768 tracks and then 128; the last 2^20 listens and 200,000 listeners; as many tracks as a snapshot has
+room for.
 
 A snapshot has all that ranking needs, without listeners and their events. As long as it fits, it is lossless: the model
 that is read from it ranks as the one that was written. Beyond that, weights have half precision, relative to the
-heaviest of their track, and each track keeps its heaviest neighbours, as many as fit. Neighbours stay in their order,
-so ties are broken as before.
+heaviest of their track, and each track keeps its heaviest neighbours, as many as fit, in their order.
 """
 
 from __future__ import annotations
@@ -55,16 +52,7 @@ def most_items(most_bytes: int) -> int:
 
 
 def snapshot_of(model: NextTrack, most_bytes: int) -> Snapshot:
-    """Return the snapshot of a model of at most `MOST_ROWS` rows; it fits if the model has at most `most_items`.
-
-    Examples
-    --------
-    >>> model = NextTrack()
-    >>> model.learn([1, 1, 2, 2, 3], [7, 8, 7, 8, 7], [1, 1, 1, 1, 1], [1, 2, 3, 4, 5])
-    >>> body, cut = snapshot_of(model, 1 << 20)
-    >>> cut, model_of_snapshot(body).rank_histories([7], [1.0], [1], 1)[0].tolist()
-    (0, [[8]])
-    """
+    """Return the snapshot of a model of at most `MOST_ROWS` rows; it fits if the model has at most `most_items`."""
     arrays = model.arrays()
     for name in ("user_ids", *BY_USER, *BY_EVENT):
         del arrays[name]
@@ -99,7 +87,6 @@ def model_of_snapshot(body: bytes) -> NextTrack:
 
 
 def _dense(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Put each track's neighbours into a row again."""
     counts = arrays.pop("counts").astype(np.int64)
     entries, entry_weights = arrays.pop("entries"), arrays.pop("entry_weights").astype(np.float32)
     if len(entries) != counts.sum() or len(counts) != len(arrays["item_ids"]):
@@ -132,8 +119,6 @@ def _heaviest(there: Mask, wide: NDArray[np.float32], most: int) -> Mask:
 
 
 class _ShardModel(NamedTuple):
-    """The snapshot of a shard; ids, and for each item its row in the snapshot."""
-
     about: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
     ids: Ints
@@ -157,9 +142,8 @@ class _ShardModel(NamedTuple):
 def merged(bodies: Sequence[bytes]) -> bytes:
     """Return the snapshot of all shards, a model that ranks; raises `ValueError` for bytes that are not a snapshot.
 
-    Weights, plays and popularity of late are added as of now; each track keeps as many of its heaviest neighbours as a
-    track has at most in a snapshot. The stacker is the mean of those of the shards, weighted by the events that trained
-    them; all begin from the same weights.
+    Weights, plays and popularity of late are added as of now; each track keeps its heaviest neighbours. The stacker is
+    the mean of those of the shards, weighted by the events that trained them.
     """
     try:
         return _merged([_ShardModel.read(body) for body in bodies])
@@ -236,15 +220,7 @@ def _mean_stacker(shards: Sequence[_ShardModel]) -> dict[str, NDArray[Any]]:
 
 
 def values_of(fractions: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return how much each listen was liked: the fraction heard; one of which nothing was heard only excludes.
-
-    Ratings have a fraction too, from 0 for the lowest to 1 for the highest (`ingest/columns.py`).
-
-    Examples
-    --------
-    >>> values_of(np.array([0.0, 0.5, 1.0])).tolist()
-    [0.0, 0.5, 1.0]
-    """
+    """Return how much each listen was liked: the fraction heard, also of ratings, see `ingest/columns.py`."""
     return fractions.astype(np.float32)
 
 
@@ -272,7 +248,6 @@ class NextTrackProjection:
 
     @property
     def model(self) -> NextTrack:
-        """What has learned."""
         return self._model
 
     def learn_listens(self, listens: TrainingColumns) -> None:
@@ -288,17 +263,14 @@ class NextTrackProjection:
         return known - self._model.items
 
     def to_bytes(self) -> bytes:
-        """Return the whole state."""
         return self._model.to_bytes()
 
     def snapshot(self, *, to_merge: bool = False) -> bytes:
-        """Return all that ranking needs."""
         body, self.cut = snapshot_of(self._model, LEARNED_BODY_BYTES)
         return body
 
     @staticmethod
     def merged(snapshots: Sequence[bytes]) -> bytes:
-        """Return the snapshot of all shards; see the function `merged`."""
         return merged(snapshots)
 
     @classmethod

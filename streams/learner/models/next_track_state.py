@@ -56,8 +56,7 @@ class NextTrackSettings:
     # half_life, recent_half_life: in events, of weights and of what is popular of late
     half_life: int = 300_000
     recent_half_life: int = 3_000
-    # near_lag, wide_lag, near_rank, wide_rank: exponents of the kernels over lags (when learning) and ranks (when
-    # serving)
+    # near_lag, wide_lag, near_rank, wide_rank: exponents of the kernels over lags (learning) and ranks (serving)
     near_lag: float = 1.0
     wide_lag: float = 0.3
     near_rank: float = 1.2
@@ -284,7 +283,6 @@ def narrowed(state: State, used: int) -> State:
 
 
 def _in_one(sets: NDArray[Any]) -> NDArray[Any]:
-    """Return two halves of sets, shape (n, 2, sets, WAYS, ...), as sets of twice the size."""
     n, _, count, ways, *rest = sets.shape
     return np.moveaxis(sets, 1, 2).reshape(n, count, 2 * ways, *rest)
 
@@ -306,7 +304,6 @@ def popular(plays: NDArray[np.float64], recent: NDArray[np.float64]) -> Rows:
 
 
 def _best(worth: NDArray[np.float64], n: int) -> Ints:
-    """Return the n best, best first; of equals the earlier one."""
     threshold = np.partition(worth, len(worth) - n)[len(worth) - n]
     rows = np.flatnonzero(worth >= threshold)
     return rows[np.argsort(-worth[rows], kind="stable")][:n]

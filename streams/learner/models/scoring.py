@@ -1,7 +1,6 @@
 """Logits of many tracks for many sessions, by the vectors, biases and labels of `factors`.
 
-A session is offered thousands of tracks, so this is most of what serving the factors costs. The loops are compiled by
-numba; their statement in numpy is their test's.
+A session is offered thousands of tracks, so this is most of what serving the factors costs.
 """
 
 from __future__ import annotations

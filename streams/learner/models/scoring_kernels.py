@@ -1,8 +1,6 @@
-"""The loops of `scoring`, compiled by numba.
+"""The loops of `scoring`, compiled by numba; tests have the same functions as array operations.
 
-The tests' reference has the same functions as array operations. A sum may be taken in another order than numpy's, so
-that it runs in vector registers: the last bits may differ.
-The compiled code is cached, see `botify.core.numba_cache`. Only `scoring` imports this module.
+A sum may be taken in another order than numpy's, so that it runs in vector registers: the last bits may differ.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ _ANY_ORDER = {"reassoc", "nsz", "contract"}
 
 @njit(cache=True, fastmath=_ANY_ORDER)
 def _product(taste: np.ndarray, vectors: np.ndarray, place: int) -> np.float32:
-    """Return ⟨z, x⟩ + b of the track at a place."""
     product: np.float32 = vectors[place, BIAS]
     for at in range(BIAS):
         product += taste[at] * vectors[place, at]

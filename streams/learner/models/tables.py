@@ -21,14 +21,7 @@ LAYOUT_BYTES = 1024  # most bytes of the line of JSON without what it says about
 
 
 def pack(about: Mapping[str, Any], arrays: Arrays) -> bytes:
-    """Return the bytes of arrays of numbers, and of what JSON can say about them; equal values give equal bytes.
-
-    Examples
-    --------
-    >>> about, arrays = unpack(pack({"version": 1}, {"a": np.arange(3)}))
-    >>> about["version"], arrays["a"].tolist()
-    (1, [0, 1, 2])
-    """
+    """Return the bytes of arrays of numbers, and of what JSON can say about them; equal values give equal bytes."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     layout = [[name, array.dtype.str, list(array.shape)] for name, array in contiguous.items()]
     header = json.dumps({"about": about, "arrays": layout}, separators=(",", ":")).encode()
@@ -59,16 +52,7 @@ def unpack_to_merge(packed: bytes, names: Iterable[str]) -> tuple[dict[str, Any]
 
 
 def compressed(packed: bytes) -> bytes:
-    """Return large bytes compressed: tables have room for more than most of their rows need.
-
-    Examples
-    --------
-    >>> large = pack({}, {"rows": np.zeros(100_000)})
-    >>> len(large) > 800_000, len(compressed(large)) < 8_000, expanded(compressed(large)) == large
-    (True, True, True)
-    >>> expanded(compressed(b"{} small")), expanded(b"{} of before")
-    (b'{} small', b'{} of before')
-    """
+    """Return large bytes compressed: tables have room for more than most of their rows need."""
     return zlib.compress(packed, 1) if len(packed) > COMPRESSED_BYTES else packed
 
 
@@ -86,13 +70,7 @@ AT_ONCE = 1 << 12  # rows of a large table that are computed together, so that w
 
 
 def blocks(n: int, size: int = AT_ONCE) -> Iterator[slice]:
-    """Cut n rows into slices; a thread that is to rest does so between them, see `botify.core.throttle`.
-
-    Examples
-    --------
-    >>> list(blocks(5, 3))
-    [slice(0, 3, None), slice(3, 5, None)]
-    """
+    """Cut n rows into slices; a thread of low priority rests between them, see `botify.core.throttle`."""
     for at in range(0, n, size):
         throttle()
         yield slice(at, min(at + size, n))
@@ -122,7 +100,6 @@ class Growing(Generic[S]):
         return self._room[: self._used]
 
     def extend(self, more: ArrayLike) -> None:
-        """Add rows."""
         added = np.asarray(more, dtype=self._room.dtype)
         end = self._used + len(added)
         if end > len(self._room):
@@ -139,8 +116,7 @@ K = TypeVar("K", bound=Hashable)
 class Table(Generic[K]):
     """Rows of float32 by name; `names` is in the order of the rows.
 
-    `first` makes the rows of new names, shape (n, width), from the names alone, so that a table does not depend on when
-    it was saved and read again.
+    `first` makes the rows of new names, shape (n, width), from the names alone.
 
     Examples
     --------
@@ -212,7 +188,6 @@ class RowTable:
 
     @property
     def places(self) -> int:
-        """Number of rows, free ones included."""
         return len(self._ids)
 
     @property

@@ -6,10 +6,8 @@ n**-0.5 as its normalisation ::
 
     z = n**-0.5 · Σ w_i x_i        w_0 = 1, w_i = liking_i − 0.4        liking = min(1, fraction / ρ_k)
 
-where ρ_k is the share of a fraction that k earlier listens of the track's artist leave (see `factors`): a track that
-was heard less because its artist is played again is not liked less.
-
-The first track is the listener's own choice and was heard to its end, so its fraction says nothing and its weight is 1.
+where ρ_k is the share of a fraction that k earlier listens of the track's artist leave (see `factors`). The first track
+is the listener's own choice, so its fraction says nothing and its weight is 1.
 
 A label (see `schemas.track_columns`) matches a track as far as the session liked what has it. With the same weights,
 after n listens, label l of track j ::
@@ -17,8 +15,7 @@ after n listens, label l of track j ::
     m_l = n**-0.5 · Σ w_i · [track i has the same value of l]
 
 That is the inner product of the taste with the track, if each value of the label were a dimension of its own. How much
-a match is worth is learned, one weight for each label: a few sessions tell it, where vectors of 32 dimensions need many
-listens of each track, and would mistake one of thousands of artists for another.
+a match is worth is learned, one weight for each label: a few sessions tell it, where vectors need many listens.
 """
 
 from __future__ import annotations
@@ -44,11 +41,6 @@ def earlier_of_artist(artists: NDArray[np.integer[Any]], valid: NDArray[np.bool_
     """Count, for each listen, the session's earlier ones of the same artist, up to `MOST_EARLIER`; all of shape (b, n).
 
     `valid` says where a session has a listen; sessions begin at column 0.
-
-    Examples
-    --------
-    >>> earlier_of_artist(np.array([[5, 6, 5, 5]]), np.ones((1, 4), dtype=bool)).tolist()
-    [[0, 0, 1, 2]]
     """
     b, n = artists.shape
     if not n:
@@ -69,12 +61,6 @@ def liking_of(fractions: Floats, kept: Floats) -> Floats:
     """Return what would have been heard without the earlier listens of the artist; all of shape (b, n).
 
     `kept` is the share that the earlier listens leave; it and `fractions` are 0 where there is no listen.
-
-    Examples
-    --------
-    >>> half = np.array([[0.5, 0.5, 0.0]], dtype=np.float32)
-    >>> liking_of(half, np.array([[1.0, 0.5, 0.0]], dtype=np.float32)).tolist()
-    [[0.5, 1.0, 0.0]]
     """
     liking: Floats = np.minimum(fractions / np.where(kept > 0, kept, np.float32(1)), np.float32(1))
     return liking
@@ -125,14 +111,6 @@ def matches_before(labels: Ints, weight: Floats) -> Floats:
     """Return how each listen's labels match the listens before it, shape (b, n, len(LABELS)) like `labels`.
 
     `labels` are `UNKNOWN` where a session has no listen; `weight`, shape (b, n), is that of `weights`.
-
-    Examples
-    --------
-    >>> labels = np.full((1, 3, len(LABELS)), UNKNOWN)
-    >>> labels[0, :, 1] = 6, 7, 6
-    >>> matches = matches_before(labels, np.array([[1.0, -0.4, 0.6]], dtype=np.float32))
-    >>> [round(float(match), 2) for match in matches[0, :, 1]]
-    [0.0, 0.0, 0.71]
     """
     n = weight.shape[1]
     found = np.zeros(labels.shape, dtype=np.float32)

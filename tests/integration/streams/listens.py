@@ -8,7 +8,6 @@ from confluent_kafka import Producer
 
 from botify.core.kafka.admin import describe_topic, end_offsets
 from botify.core.kafka.config import key_of, partition_of, producer_config
-from botify.core.kafka.reader import PartitionLog
 from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
@@ -21,6 +20,7 @@ from botify.streams.store.namespaces import live_namespace
 from botify.streams.store.redis_store import RedisStore
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import KafkaPublisher, NullPublisher, WorkerPartition
+from tests.support import read_partition
 
 USERS, TRACKS = 300, 500
 BASE_MS = 1_700_000_000_000
@@ -90,10 +90,8 @@ async def _fold_live(settings: Settings, emit: bool, training: bool) -> None:
         claimed = WorkerPartition(
             partition, claim, start, store, intake, publisher, WorkerCounters(), training=training
         )
-        log = PartitionLog(settings, topic, partition, start)
-        for batch in log.read_to(end):
-            await claimed.process(batch)
-        log.close()
+        if records := read_partition(settings, topic, partition, start, end):
+            await claimed.process(records)
     if isinstance(publisher, KafkaPublisher):
         publisher.close()
     catalogue.close()

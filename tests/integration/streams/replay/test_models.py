@@ -12,7 +12,6 @@ from typer.testing import CliRunner, Result
 
 from botify.core.kafka.admin import describe_topic
 from botify.core.kafka.config import common_config
-from botify.core.kafka.reader import PartitionLog
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model
@@ -33,7 +32,7 @@ from botify.streams.worker.metrics import LearnerCounters
 from botify.streams.worker.partition import NullPublisher
 from tests.integration.streams.conftest import with_sources
 from tests.learning import learner_namespace, plain_learner
-from tests.support import make_listens, produce, produce_raw, read_topic, write_catalogue
+from tests.support import make_listens, produce, produce_raw, read_partition, read_topic, write_catalogue
 from tests.unit.streams.learner.training import TRACKS, batches
 
 CODEC = Codec()
@@ -54,14 +53,12 @@ def trained(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 async def _learn(settings: Settings) -> None:
     topic, redis = Topics.of(settings).training.name, connect_async(settings)
-    sources, log = LearnerSources(settings, CODEC), PartitionLog(settings, topic, 0, 0)
+    sources = LearnerSources(settings, CODEC)
     store = RedisStore(redis, default_namespace(learner_prefix(settings.topic_prefix)))
     claim = await store.claim(0, "test", describe_topic(settings, topic, learner_group_of(settings)).topic_id)
     learning = sources.open(0, claim, 0, store, NullPublisher(), LearnerCounters())
-    for batch in log.read_to(LEARNED):
-        await learning.process(batch)
+    await learning.process(read_partition(settings, topic, 0, 0, LEARNED))
     await learning.write()
-    log.close()
     sources.close()
     await redis.aclose()
 

@@ -70,7 +70,7 @@ def values(log: ColumnLog, *ends: int) -> list[bytes]:
             async with aclosing(log.read_ahead(end)) as runs:
                 found += [record.value async for run in runs for record in run]
             assert log.next_offset == end
-        await log.close()
+        await log.aclose()
         return found
 
     return asyncio.run(read())

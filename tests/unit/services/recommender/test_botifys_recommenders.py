@@ -185,5 +185,5 @@ def test_recent_listens_are_the_newest_first_and_hold_the_requests_own_once() ->
 
 @pytest.mark.parametrize("raw", [b"", b"BLS1", NEIGHBOURS.to_bytes()[:-1], b"x" + NEIGHBOURS.to_bytes()[1:]])
 def test_bytes_that_are_no_lists_are_refused(raw: bytes) -> None:
-    with pytest.raises(RecommenderError, match="are not lists; build them again with `botify models publish`"):
+    with pytest.raises(RecommenderError, match="are not lists; `botify models publish` makes new ones"):
         Lists.from_bytes(raw)
