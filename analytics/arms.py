@@ -19,16 +19,7 @@ METRIC_WORDS: Mapping[str, str] = {
 
 
 def recommender_of_arm(listens: pd.DataFrame, experiment: str) -> dict[str, str]:
-    """Return the recommender that answered most in each treatment, for its name.
-
-    Examples
-    --------
-    >>> from botify.analytics.data import listens_frame
-    >>> from botify.schemas.events import Listen
-    >>> listen = Listen("a-1", 7, 1, 1.0, 0, "a", 1, False, "random", {"demo": "C"}, 0.1, 2.0)
-    >>> recommender_of_arm(listens_frame([listen]), "demo")
-    {'C': 'random'}
-    """
+    """Return the recommender that answered most in each treatment, for its name."""
     users = assign(listens, experiment).users["treatment"]
     answered = listens[["user", "recommender"]].dropna().join(users, on="user", how="inner")
     most = answered.groupby("treatment", observed=True)["recommender"].agg(lambda names: names.mode().iloc[0])

@@ -60,13 +60,7 @@ def _finalise(z: Keys) -> Keys:
 
 
 def earlier_of_key(keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Count, for each entry, the earlier ones with the same key.
-
-    Examples
-    --------
-    >>> earlier_of_key(np.array([7, 8, 7, 7])).tolist()
-    [0, 0, 1, 2]
-    """
+    """Count, for each entry, the earlier ones with the same key."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     first = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))
