@@ -229,10 +229,7 @@ NO_LISTENS = "there are no listens to build lists from; run `botify sim` first"
 
 
 def heard_of_topic(settings: Settings) -> ListenColumns:
-    """Read the listens topic to its end, without copies and dead letters.
-
-    Raises `TopicError` if the topic is missing, or the broker stops answering.
-    """
+    """Read the listens topic to its end, without copies and dead letters; raises `TopicError`."""
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     with closing(TopicReader(settings, topic)) as reader, closing(RejectedBefore(settings, topic)) as rejected:
         rejected.refresh()
@@ -247,10 +244,7 @@ def _part(rows: list[Any]) -> ListenColumns:
 
 
 def heard_of_parquet(folder: Path) -> ListenColumns:
-    """Read all Parquet files of a folder, without the copies that a killed export may leave.
-
-    Raises `RecommenderError` if the folder holds no listens.
-    """
+    """Read all Parquet files of a folder, without copies; raises `RecommenderError` if it holds no listens."""
     with _refused(folder):
         return ListenColumns.join(_columns(batch) for batch in _dataset(folder).to_batches(columns=list(COLUMNS)))
 

@@ -28,9 +28,9 @@ class LabelValues(NamedTuple):
 class Catalogue:
     """Tracks in rows, ordered by track id; artists as row ranges.
 
-    Of each row: `tracks` is the id, `artist_of` and `genre_of` are numbers of `artists` and `genres`; tracks without a
-    genre share a number. `labels` are those of `LABELS` but the artist. `by_artist` has the rows grouped by artist:
-    those of one begin at `artist_start` and are `artist_size`.
+    Of each row: `tracks` is the id, `artist_of` and `genre_of` are numbers of `artists` and `genres` (None for no
+    genre). `labels` are those of `LABELS` but the artist. `by_artist` has the rows grouped by artist: those of one
+    begin at `artist_start` and are `artist_size`.
 
     Examples
     --------
@@ -91,7 +91,6 @@ class Catalogue:
         self.by_artist: Numbers = np.argsort(self.artist_of, kind="stable").astype(np.int32)
         self.artist_size: Ints = np.bincount(self.artist_of, minlength=len(self.artists)).astype(np.int64)
         self.artist_start: Ints = np.concatenate([[0], np.cumsum(self.artist_size)[:-1]]).astype(np.int64)
-
         self._row_of = _lookup(self.tracks)
 
     def __len__(self) -> int:

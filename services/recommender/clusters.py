@@ -18,8 +18,7 @@ Floats = NDArray[np.float32]
 
 CLUSTER_TRACKS = 200  # mean number of tracks in a cluster; one of more than twice as many is cut
 MOST_CLUSTERS = 1024
-"""With more than this many times `CLUSTER_TRACKS` tracks, larger clusters are made first and each is then cut by
-itself: the work grows with the number of centres that a track is compared with."""
+"""With more than so many times `CLUSTER_TRACKS` tracks, larger clusters are made first, and each is cut by itself."""
 LOOSE = 1.1
 """Clusters of many tracks are cut again when this many times more of the variance is inside them than at the cut."""
 ROUNDS = 4  # rounds of k-means; further ones hardly change the answers
@@ -29,13 +28,10 @@ BLOCK = 256  # tracks that are compared with all centres at a time: what they ar
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """Rows of a table, each followed by a code of each of its labels' values; made when they are asked for.
+    """Rows of a table, each followed by a code of each of its labels' values; made when they are asked for."""
 
-    `rows` has the shape (n, d). `codes` has for each label the codes of its values, shape (values, c), and the value of
-    each row, shape (n,).
-    """
-
-    rows: NDArray[Any]
+    rows: NDArray[Any]  # shape (n, d)
+    # for each label the codes of its values, shape (values, c), and the value of each row, shape (n,)
     codes: tuple[tuple[Floats, Integers], ...] = ()
 
     def __len__(self) -> int:
@@ -86,10 +82,7 @@ class Clusters:
         self.start: Ints = np.cumsum(self.size) - self.size
 
     def measured(self, vectors: Floats) -> Clusters:
-        """Return the same clusters for vectors, shape (n, d), which are in the clusters' order.
-
-        The first ones that follow from a cut say how much of the variance has to be inside clusters, see `is_loose`.
-        """
+        """Return the same clusters for vectors, shape (n, d), in the clusters' order; see `is_loose`."""
         clusters, cluster_of = copy(self), np.repeat(np.arange(len(self.size)), self.size)
         clusters.centres = _means(Coded(vectors), cluster_of, len(self.size))
         squares = np.zeros(len(self.size))

@@ -175,7 +175,7 @@ def drawn_policy(drawn: str, answered: str) -> str:
 
 
 def asked_policy(wanted: str, answered: str, policy: str | None) -> tuple[str, bool]:
-    """Return the policy that a request was assigned to, and whether a fallback answered instead."""
+    """Return the policy that a request was assigned to, as `mix/rerank`, and whether a fallback answered instead."""
     if answered != wanted or policy is None:
         return wanted, answered != wanted
     drawn, _, stand_in = policy.partition("/")
@@ -286,8 +286,7 @@ LOG_EVERY_S = 60.0
 class Breaker:
     """The circuit breaker of one recommender; `failures` counts the calls that raised since the start.
 
-    After `FAILURES_IN_A_ROW` calls that raised it is open for `LEFT_OUT_S`: the recommender is not called. Then one
-    call is tried, and another failure opens it again.
+    After `FAILURES_IN_A_ROW` calls that raised it is open for `LEFT_OUT_S`; then one call is tried.
 
     Examples
     --------

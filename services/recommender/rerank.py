@@ -59,17 +59,12 @@ MOST_VALUED = 20_000
 
 
 class Best(NamedTuple):
-    """The best track of each session; all of shape (b,).
+    """The best track of each session; all of shape (b,)."""
 
-    `rows` is -1 for a session that has heard nothing, or all that it is offered; `values` are logits, `free` the number
-    of unheard tracks that it is offered. `explored` is a row drawn uniformly from these if the session explores, else
-    -1.
-    """
-
-    rows: Ints
-    values: Floats
-    free: Ints
-    explored: Ints
+    rows: Ints  # -1 for a session that has heard nothing, or all that it is offered
+    values: Floats  # logits
+    free: Ints  # number of unheard tracks that it is offered
+    explored: Ints  # a row drawn uniformly from these if the session explores, else -1
 
 
 class Fism:
@@ -149,9 +144,8 @@ def answers_of(best: Best, offered: OfferedTracks, catalogue: Catalogue) -> Answ
     there = chosen >= 0
     by_exploring = offered.offers(np.arange(len(chosen)), chosen) * (EXPLORE / np.maximum(best.free, 1))
     by_value = (chosen == best.rows) * np.where(best.free > 0, 1 - EXPLORE, 1.0)
-    return Answers(
-        np.where(there, catalogue.tracks[chosen], NO_ANSWER), np.where(there, by_exploring + by_value, 0.0), best.free
-    )
+    tracks = np.where(there, catalogue.tracks[chosen], NO_ANSWER)
+    return Answers(tracks, np.where(there, by_exploring + by_value, 0.0), best.free)
 
 
 class Rerank(Fism):

@@ -201,10 +201,7 @@ class RecommenderService:
         self._committed_at = time.monotonic()
 
     def step(self, wait_s: float = 0.2) -> int:
-        """Answer one batch of requests; return how many messages it had.
-
-        Raises `RecommenderError` if Kafka can no longer be read from or written to.
-        """
+        """Answer one batch of requests; return how many messages it had. Raises `RecommenderError` if Kafka fails."""
         messages = self._receive(wait_s)
         if messages:
             requests, taken, rejected = self._take(messages)
@@ -291,10 +288,8 @@ class RecommenderService:
         known = list(states)
         for row, times_ms in zip(liking, liked_ms, strict=True):
             states[row] = with_liked(requests[row], states[row], times_ms)
-        requests = [
-            request if request.has_listen else from_state(request, state)
-            for request, state in zip(requests, states, strict=True)
-        ]
+        pairs = zip(requests, states, strict=True)
+        requests = [request if request.has_listen else from_state(request, state) for request, state in pairs]
         assigned = [self._experiments.assign(request.user) for request in requests]
         wanted = [assignment.recommender for assignment in assigned]
         freshness = [_freshness(request, state) for request, state in zip(requests, known, strict=True)]
@@ -303,11 +298,8 @@ class RecommenderService:
         self._count(answered, wanted)
         now_ms = time.time() * 1000
         latencies_ms = [now_ms - message.timestamp()[1] for message in messages]
-        rows = [
-            row
-            for row, (track, slate) in enumerate(zip(answered.tracks.tolist(), answered.slates, strict=True))
-            if track != NO_ANSWER or slate is not None
-        ]
+        found = enumerate(zip(answered.tracks.tolist(), answered.slates, strict=True))
+        rows = [row for row, (track, slate) in found if track != NO_ANSWER or slate is not None]
         self.durations.update([latencies_ms[row] / 1000 for row in rows])
         columns: list[list[Any]] = [
             [request.request_id for request in requests],

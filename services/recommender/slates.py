@@ -175,10 +175,7 @@ class Slates:
     def make(
         self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer
     ) -> list[tuple[Slate, int] | None]:
-        """Return the slate of each request, empty if it allows no track, and the size of its pool.
-
-        None while the catalogue is empty.
-        """
+        """Return each slate, empty if its request allows no track, and pool size; None while the catalogue is empty."""
         if not len(self._catalogue):
             return [None] * len(batch)
         pools = self._pools(batch, wanted, recommenders, offer)
