@@ -1,5 +1,6 @@
 """What DuckDB computes from files is what the frames compute from memory."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,6 +52,19 @@ def test_sessions_and_treatments_are_those_of_the_frames(tmp_path: Path, run_id:
     plain = assign(expected, "demo")
     pd.testing.assert_frame_equal(assignment.users, plain.users, check_dtype=False)
     assert assignment[1:] == plain[1:]
+
+
+def test_the_listens_come_back_as_they_were(tmp_path: Path) -> None:
+    listens = drawn(20, np.random.default_rng(6))
+    with open_listens(write(tmp_path, [*listens, listens[3]])) as exported:
+        frame = exported.frame().sort_values("event_id", ignore_index=True)
+    expected = listens_frame(listens).sort_values("event_id", ignore_index=True)
+    for column in expected.columns:
+        read = json.loads if column == "treatments" else str  # JSON either way
+        one, other = (
+            [read(value) for value in table[column].astype(object).fillna("none")] for table in (frame, expected)
+        )
+        assert one == other
 
 
 def test_who_was_seen_in_two_treatments_is_counted(tmp_path: Path) -> None:

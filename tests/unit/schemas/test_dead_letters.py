@@ -187,3 +187,8 @@ def test_what_is_rejected_or_excluded_as_well_as_erased_stays_out_of_every_fold(
     rejected.refresh()
     assert rejected.offsets == {0: {1, 2, 3, 4, 5}}
     assert rejected.excluded == {0: 3}
+
+
+def test_a_reason_that_quotes_a_huge_key_is_cut_short() -> None:
+    headers = dict(dead_letter_headers("t", 0, 1, None, ValueError(repr(b"\xff" * 1_000_000))))
+    assert len(headers["__connect.errors.exception.message"]) == 1_000

@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 import pytest
+from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from botify.core.errors import DecodeError, IgnoredHeaderError, RejectedMessageE
 from botify.core.kafka.layout import ANY_LEAD_MS, COPIED
 from botify.schemas.event_time import LEAD_MS, SIMULATED_TIME, EventTime, Lead
 from botify.schemas.events import Listen
-from botify.schemas.validation import MAX_TIMESTAMP_MS, Intake, Rejected, decode_and_validate
+from botify.schemas.validation import MAX_TIMESTAMP_MS, Intake, Rejected, decode_and_validate, iter_valid
 from botify.streams.folds.projection import Record
 from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record
 
@@ -186,3 +187,9 @@ def test_who_leads_too_far_learns_where_to_look() -> None:
     time.advance(1_500_000, 900_000, (), Lead())
     with pytest.raises(ValidationError, match=r"leads by more than 10 minutes: .* look at the producer's clock"):
         time.advance(1_500_001, 900_000, (), Lead())
+
+
+def test_dead_letters_stay_out_of_what_is_read_again() -> None:
+    messages = [Message("t", 0, at, b"42", CODEC.encode(listen("x"))) for at in range(3)]
+    found = iter_valid(messages, Listen, CODEC, {3: {1}, 0: {2}})
+    assert [message.offset() for message, _ in found] == [0, 1]

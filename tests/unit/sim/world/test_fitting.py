@@ -100,6 +100,9 @@ def test_neighbours_are_those_of_the_group_and_the_overlap_of_a_log_with_itself_
     assert overlap(log, log) == 1.0
     fitted, held_out = halves(log, seed=1)
     assert NEIGHBOURS / TRACKS < overlap(fitted, held_out) < 1.0
+    assert len(fitted) + len(held_out) == len(log)
+    assert not set(fitted.sessions) & set(held_out.sessions)
+    assert fitted.user_count == pytest.approx(USERS / 2, rel=0.2)
 
 
 def test_the_world_plays_like_the_log(log: ListeningLog, world: World) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,18 @@ def test_the_same_settings_give_the_same_world_and_it_is_found_again(tmp_path: P
     assert_same(world, open_world(tmp_path / "elsewhere", SMALL))
     assert_same(world, find_world(tmp_path, world.name[:5]))
     assert_same(world, find_world(tmp_path, str(manifest.parent)))
+
+
+def test_another_seed_is_another_world(tmp_path: Path) -> None:
+    assert open_world(tmp_path, SMALL).name != open_world(tmp_path, replace(SMALL, seed=3)).name
+
+
+def test_embeddings_without_a_file_fit_the_artists(files: Files) -> None:
+    files.config = WorldConfig(genres=3, artists=10, dimensions=64, genre_norm=0.0, artist_norm=3.0, own_norm=0.1)
+    vectors = files.load().catalogue.embeddings
+    products = vectors @ vectors.T
+    by_one_artist = np.kron(np.eye(10), np.ones((3, 3))).astype(bool)
+    assert products[by_one_artist].min() > products[~by_one_artist].max()
 
 
 def test_a_world_on_disk_equals_the_one_in_memory(tmp_path: Path, small_world: World) -> None:
