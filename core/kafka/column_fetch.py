@@ -130,7 +130,8 @@ class ColumnLog:
     async def read_ahead(self, end: int) -> AsyncGenerator[Sequence[Any], None]:
         """Yield batches up to an offset (exclusive), while the next is fetched; raises `TopicError` if missing."""
         try:
-            await self._start()
+            if self.next_offset < end:  # a consumer that stops as soon as it has started raises CancelledError
+                await self._start()
             give_up = time.monotonic() + IDLE_TIMEOUT_S
             while self.next_offset < end:
                 fetched = await self._consumer.getmany(self._at, timeout_ms=POLL_MS, max_records=PARTITION_BATCH)

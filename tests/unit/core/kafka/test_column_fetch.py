@@ -94,3 +94,8 @@ def test_a_partition_that_does_not_get_that_far_is_said_so(log_of: Any) -> None:
 def test_a_partition_that_does_not_begin_there_is_said_so(log_of: Any) -> None:
     with pytest.raises(TopicError, match=r"t\[0\] cannot be read at offset -1: .*OutOfRange"):
         values(log_of([0, 1], end=2, start=-1), 2)
+
+
+def test_a_log_with_nothing_to_read_does_not_connect(log_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeConsumer, "start", None)
+    assert values(log_of([], end=0), 0) == []
