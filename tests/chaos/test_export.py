@@ -20,11 +20,11 @@ from botify.schemas.topics import Topics
 from tests.chaos.conftest import TRACKS
 from tests.support import make_listens, produce
 
-LISTENS = 12_000
-COMMIT_ROWS = (400, 80)
+LISTENS = 40_000
+COMMIT_ROWS = (4_000, 400)
 """In turn: what was half written by one export must not be written over, by luck, by the next."""
 
-KILLS = 4
+KILLS = 5
 DEADLINE_S = 60.0
 
 Write = Callable[[Path], object]
