@@ -27,7 +27,7 @@ GROUPS = {
     "dlq": "Inspect and resolve dead letters: messages that were rejected or excluded.",
     "experiment": "Plan A/B experiments, analyse and decide them.",
     "models": "The recommenders, and the lists that some of them serve.",
-    "world": "Make worlds: the tracks and listeners of a simulation.",
+    "world": "Make the world of a simulation: its tracks and listeners.",
 }
 FORMER = {
     "bench drift": "python -m botify.bench.studies drift",

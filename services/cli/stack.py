@@ -182,7 +182,7 @@ def up(
 
 def down(
     delete: Annotated[
-        bool, typer.Option("--delete", help="Delete topics and state too; datasets and worlds are kept.")
+        bool, typer.Option("--delete", help="Delete topics and state too, not what was imported.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --delete: do not ask.")] = False,
 ) -> None:
