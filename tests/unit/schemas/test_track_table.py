@@ -69,6 +69,15 @@ def test_a_track_is_found_by_its_present_external_id_only(some: list[Track], cut
         assert found in having if having else found is None
 
 
+def test_a_copy_stays_as_it_is() -> None:
+    table = TrackTable(CODEC)
+    one, other = Track(1, "a", None, None, "x"), Track(1, "b", None, None, "y")
+    table.add([one], [CODEC.encode(one)])
+    copy = table.copy()
+    table.add([other], [CODEC.encode(other)])
+    assert (copy[1], table[1]) == (one, other)
+
+
 def test_replaced_records_do_not_pile_up() -> None:
     columns, track = EMPTY, Track(1, "a", None, None, "x" * 100)
     for _ in range(10):
