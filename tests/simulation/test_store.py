@@ -1,5 +1,6 @@
 """The simulated store keeps the contract of every store, and breaks what faults break."""
 
+import asyncio
 from collections.abc import Iterator
 from contextvars import copy_context
 from random import Random
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from botify.streams.store.protocol import Store
+from botify.streams.store.protocol import Changes, Outcome, Store
 from tests.simulation import faults
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.history import History
@@ -73,3 +74,17 @@ class TestSimulatedRedis(StoreContract):
     @pytest.fixture
     def store(self, simulated: SimulatedLoop, script_arguments: int, kind: str | None) -> Store:
         return redis_with(simulated, script_arguments, *([kind] if kind else [])).store("botify.live")
+
+
+def test_a_late_copy_of_a_claim_fences_its_own_owner(simulated: SimulatedLoop) -> None:
+    store = store_with(simulated, faults.STORE_DUPLICATES)
+
+    async def claims() -> Outcome:
+        for partition in range(10):
+            claim = await store.claim(partition, "a", "t")
+            await asyncio.sleep(20)
+            if (outcome := await store.apply(partition, claim, None, 1, Changes())) is Outcome.FENCED:
+                return outcome
+        return Outcome.APPLIED
+
+    assert simulated.run_until_complete(claims()) is Outcome.FENCED

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from mkdocs.exceptions import PluginError
 
 from botify.core.settings import Settings
 from botify.services.gateway.options import GatewayOptions
@@ -58,3 +59,8 @@ def test_every_page_is_in_the_navigation(page: str) -> None:
     pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / page).glob("*.md")]
     assert pages
     assert not [path for path in pages if f"- {path}\n" not in navigation]
+
+
+def test_a_link_that_leads_nowhere_is_refused() -> None:
+    with pytest.raises(PluginError, match=r"README.md: the link to docs/no.md leads nowhere"):
+        _module("hooks").in_site("[x](docs/no.md)", "README.md", ROOT)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from botify.core import throttle as throttling
-from botify.core.throttle import AT_ONCE_S, NICE, lower_priority, throttle, throttled
+from botify.core.throttle import AT_ONCE_S, LEAST_S, NICE, lower_priority, throttle, throttled
 
 
 class Clock:
@@ -80,3 +80,13 @@ def test_one_thread_steps_back_and_no_other() -> None:
     thread.join()
     assert found == [max(before, NICE)]
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+def test_short_work_rests_only_at_the_end(clock: Any) -> None:
+    with throttled(4.0, most_s=100.0, stopping=clock):
+        clock.worked_s += AT_ONCE_S
+        throttle()
+        clock.worked_s += LEAST_S / 8  # too short a rest
+        throttle()
+        assert clock.rests == []
+    assert clock.rests == pytest.approx([4 * AT_ONCE_S + LEAST_S / 2])

@@ -211,3 +211,8 @@ def test_scoring_ties_one_after_another_would_flatter() -> None:
     together = run(Companions(), without_permutation(tied, Terms()), Terms())
     assert reported(sequential) > 0.7
     assert reported(together) == 0.0
+
+
+def test_columns_of_other_lengths_are_refused() -> None:
+    with pytest.raises(EvaluationError, match="must be equal"):
+        Log.of("odd", np.zeros(3, int), np.zeros(2, int))

@@ -161,3 +161,15 @@ def test_a_step_that_came_too_late_is_given_up(cluster: Cluster, monkeypatch: py
     monkeypatch.setattr(Steps, "append", late)
     assert ramp.step() is None
     assert ramp.step() == ramp.last == back
+
+
+def test_the_steps_of_another_ramp_are_seen_and_not_undone(cluster: Cluster) -> None:
+    one, other = ramp_of(cluster), ramp_of(cluster)
+    begun = one.step()
+    assert begun is not None
+    assert other.step() == other.last == begun
+    back = begun._replace(share=1.0, arm="C", reason="worse")
+    cluster.steps["A"] = back
+    assert one.step() == one.last == back
+    assert one.step() is None
+    assert cluster.steps["A"] == back

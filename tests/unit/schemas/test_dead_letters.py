@@ -192,3 +192,7 @@ def test_what_is_rejected_or_excluded_as_well_as_erased_stays_out_of_every_fold(
 def test_a_reason_that_quotes_a_huge_key_is_cut_short() -> None:
     headers = dict(dead_letter_headers("t", 0, 1, None, ValueError(repr(b"\xff" * 1_000_000))))
     assert len(headers["__connect.errors.exception.message"]) == 1_000
+
+
+def test_what_the_producer_of_an_original_claimed_is_not_before_it() -> None:
+    assert originals(b"botify.listens/0/5", b"botify.listens/3/17") == ["botify.listens/3/17"]

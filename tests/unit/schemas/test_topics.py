@@ -35,3 +35,9 @@ def test_every_producer_partitions_as_kafkas_own_clients_do() -> None:
 
 def test_no_consumer_commits_by_a_timer() -> None:
     assert consumer_config(Settings(), "group")["enable.auto.commit"] is False
+
+
+def test_security_reaches_every_client() -> None:
+    settings = Settings(kafka_security={"security.protocol": "SSL"})
+    for config in (producer_config(settings), consumer_config(settings, "group")):
+        assert config["security.protocol"] == "SSL"

@@ -315,3 +315,43 @@ def test_network_policies_allow_what_the_processes_use(case: str) -> None:
 
 def _port_names(pod: Object) -> set[str]:
     return {one["name"] for one in container(pod).get("ports", [])}
+
+
+def test_kafka_of_strimzi_is_reached_by_password_and_trusted_by_its_authority(tmp_path: Path) -> None:
+    settings = settings_of(pods("production, strimzi, valkey")["worker"], tmp_path)
+    assert settings.kafka_security == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": "botify",
+        "sasl.password": "from-a-secret",
+        "ssl.ca.location": str(tmp_path / "etc/botify/kafka-ca/ca.crt"),
+    }
+    assert settings.redis_url == SECRETS["REDIS_URL"]
+    assert settings.partitions == 32
+
+
+def test_client_certificates_are_files_of_a_secret(tmp_path: Path) -> None:
+    pod = pods("client certificates")["recommender"]
+    settings = settings_of(pod, tmp_path)
+    assert settings.kafka_security["ssl.certificate.location"].endswith("etc/botify/kafka-client/user.crt")
+    assert settings.kafka_security["ssl.key.location"].endswith("etc/botify/kafka-client/user.key")
+    assert settings.kafka_security["ssl.key.password"] == "from-a-secret"
+    assert settings.redis_ssl_ca_location is not None
+    secrets = {one["name"]: one["secret"]["secretName"] for one in pod["spec"]["volumes"] if "secret" in one}
+    assert secrets == {"kafka-ca": "ca", "kafka-client": "client", "redis-ca": "redis-ca"}
+
+
+def test_keda_authenticates_as_the_processes_do() -> None:
+    (trigger,) = of_kind(ALL_ON, "ScaledObject")["worker"]["spec"]["triggers"]
+    assert (trigger["metadata"]["sasl"], trigger["metadata"]["tls"]) == ("scram_sha512", "enable")
+    authentication = of_kind(ALL_ON, "TriggerAuthentication")["kafka"]
+    assert trigger["authenticationRef"]["name"] == authentication["metadata"]["name"]
+    variables = {one["name"] for one in container(pods(ALL_ON)["worker"])["env"]}
+    assert {one["name"] for one in authentication["spec"]["env"]} <= variables
+    assert authentication["spec"]["secretTargetRef"] == [
+        {"parameter": "ca", "name": "events-cluster-ca-cert", "key": "ca.crt"}
+    ]
+    certificates = of_kind("client certificates", "TriggerAuthentication")["kafka"]["spec"]
+    assert {one["parameter"] for one in certificates["secretTargetRef"]} == {"ca", "cert", "key", "keyPassword"}
+    assert "env" not in certificates
+    assert of_kind("lasting names", "TriggerAuthentication") == {}
