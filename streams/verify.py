@@ -22,7 +22,8 @@ from botify.streams.store.keys import feedback_of
 from botify.streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
 from botify.streams.store.protocol import MemoryStore
 from botify.streams.store.redis_store import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
-from botify.streams.worker.folding import Folding, by_feedback, by_listen, columns_when_compiled
+from botify.streams.worker.compiling import columns_when_compiled
+from botify.streams.worker.folding import Folding, by_feedback, by_listen
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import NullPublisher, Publisher, WorkerPartition
 

@@ -30,7 +30,8 @@ from botify.streams.replay.sources import Pacer, ReplayError, ReplaySources
 from botify.streams.store.keys import checkpoint_key
 from botify.streams.store.protocol import Outcome, offset_to_start_at
 from botify.streams.store.redis_store import RedisStore
-from botify.streams.worker.folding import Folding, columns_when_compiled
+from botify.streams.worker.compiling import columns_when_compiled
+from botify.streams.worker.folding import Folding
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import KafkaPublisher, NullPublisher, Publishable, Publisher, WorkerPartition
 

@@ -23,8 +23,9 @@ from botify.streams.store.connect import FOLDING_TIMEOUT_S, connect_async
 from botify.streams.store.keys import feedback_of
 from botify.streams.store.namespaces import with_live_layout
 from botify.streams.store.protocol import Claim, Store
+from botify.streams.worker.compiling import ColumnsWhenCompiled
 from botify.streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
-from botify.streams.worker.folding import ColumnsWhenCompiled, by_feedback
+from botify.streams.worker.folding import by_feedback
 from botify.streams.worker.metrics import FeedbackCounters, WorkerCounters
 from botify.streams.worker.partition import KafkaPublisher, WorkerPartition
 

@@ -129,7 +129,7 @@ class FoldingApp(BatchApp, ABC):
             reclaim_after_s=settings.session_timeout_s,
             rebuild_missing=settings.on_missing_state == "rebuild",
         )
-        observing = (self.partitions, self.counters, self._applies, self._ends, self.event_times, self._writes)
+        observing = (self.partitions.applied, self.counters, self._applies, self._ends, self.event_times, self._writes)
         self.registry.register(PartitionMetrics(folding.program, *observing))
         self._claims.push_async_callback(self.partitions.release)
         if self._observed:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -16,9 +16,6 @@ from botify.core.telemetry import DurationHistogram
 from botify.streams.folds.projection import Changes
 from botify.streams.store.connect import Writes
 from botify.streams.store.protocol import Claim, Outcome, Store
-
-if TYPE_CHECKING:  # at run time it would load Faust into every process that folds
-    from botify.streams.worker.partition_manager import PartitionManager
 
 
 @dataclass(slots=True)
@@ -90,11 +87,12 @@ class LearnerCounters(Counters):
 class PartitionMetrics(Collector):
     """The metrics of the owned partitions, whose names contain `program`.
 
-    `ends` returns end offsets as of the last fetch, `event_times` event times in ms, if the program has one.
+    `checkpoints` returns those of the partitions, `ends` end offsets as of the last fetch, `event_times` event times in
+    ms, if the program has one.
     """
 
     program: str
-    partitions: PartitionManager
+    checkpoints: Callable[[], Mapping[int, int]]
     counters: Counters
     applies: DurationHistogram
     ends: Callable[[], Mapping[int, int]]
@@ -119,7 +117,7 @@ class PartitionMetrics(Collector):
 
     def _by_partition(self) -> Iterable[Metric]:
         prefix, ends = f"botify_{self.program}", self.ends()
-        checkpoints = dict(sorted(self.partitions.applied().items()))
+        checkpoints = dict(sorted(self.checkpoints().items()))
         yield GaugeMetricFamily(f"{prefix}_partitions", "Partitions that are claimed.", value=len(checkpoints))
         lags = {partition: max(0, ends.get(partition, offset) - offset) for partition, offset in checkpoints.items()}
         times = self.event_times().items()

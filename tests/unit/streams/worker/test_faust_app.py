@@ -17,8 +17,9 @@ from botify.streams.learner.__main__ import build_app as build_learner
 from botify.streams.worker import folding, transport
 from botify.streams.worker.__main__ import build_app as build_worker
 from botify.streams.worker.by_columns import BY_COLUMNS
+from botify.streams.worker.compiling import ColumnsWhenCompiled
 from botify.streams.worker.faust_app import FoldingApp
-from botify.streams.worker.folding import BY_LISTEN, ColumnsWhenCompiled
+from botify.streams.worker.folding import BY_LISTEN
 from botify.streams.worker.transport import BatchConsumer, broker_credentials
 from tests.support import eventually
 
