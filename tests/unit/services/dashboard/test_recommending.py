@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import Collection
 from pathlib import Path
+from random import Random
 
 import gymnasium
 import pytest
@@ -32,6 +33,11 @@ from botify.sim.world.model import World
 WORLD = World("w", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
 MAKE = functools.partial(gymnasium.make, "botify.sim.envs:Botify-v0", world=WORLD, disable_env_checker=True)
 BOTH = Experiments((Experiment("A", "A", (Treatment("C", "next"), Treatment("T1", "same"))),), "next")
+
+
+@pytest.fixture(autouse=True)
+def same_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botify.services.dashboard.recommending.secrets.randbelow", Random(5).randrange)
 
 
 class Gateway:
