@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_used_is_one_message_and_status_1(
     assert capsys.readouterr().err == "error: nowhere/[at all]: No such file or directory\n"
 
 
-@pytest.mark.parametrize("arguments", [("-h",), ("group", "-h"), ("group", "one", "-h")])
+@pytest.mark.parametrize("arguments", [("-h",), ("data", "-h"), ("data", "one", "-h")])
 def test_short_help_is_help(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
 ) -> None:
