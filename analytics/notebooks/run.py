@@ -72,7 +72,7 @@ def simulate(home: Path, size: Size) -> None:
         environment = _environment(home, period)
         _botify(["down"], environment)
         _botify(["up", "--gateways=0", f"--prefix={PREFIX}"], environment)
-        world = _botify(["world", "generate", f"--config={WORLD}"], environment).split()[1].rstrip(":")
+        world = _botify(["world", "make", f"--config={WORLD}"], environment).split()[1].rstrip(":")
         there = runs_of(require_kafka(Settings.from_env({**os.environ, **environment})))
         if period.run_id in there:
             continue
@@ -84,8 +84,11 @@ def simulate(home: Path, size: Size) -> None:
 
 
 def _listen(home: Path, period: Period, **options: object) -> None:
-    of_period = {"model": MODEL, "seed": period.seed, "start": period.start, "run-id": period.run_id}
-    arguments = [f"--{name}={value}" for name, value in {**options, **of_period}.items()]
+    of_period = {"model": MODEL, "seed": period.seed, "start": period.start, "run_id": period.run_id}
+    arguments = [
+        f"--set={name}={value}" if name in ("users", "seconds", "run_id") else f"--{name}={value}"
+        for name, value in {**options, **of_period}.items()
+    ]
     _botify(["sim", *arguments], _environment(home, period))
 
 

@@ -51,15 +51,15 @@ def make(
     if as_json:
         print_json([_about(one) for one in _stored(settings.home)])
         return
-    table = Table("world", "tracks", "listeners", "made of")
-    for one in _stored(settings.home):
-        table.add_row(one.name, f"{len(one.catalogue):,}", f"{len(one.listeners):,}", _made_of(one))
-    console.print(table)
     catalogue = world.catalogue
     console.print(
         f"World [bold]{world.name}[/bold]: {len(catalogue):,} tracks of {len(catalogue.artists):,} artists, "
         f"{len(world.listeners):,} listeners. Use it with `botify sim --world {world.name}`."
     )
+    table = Table("world", "tracks", "listeners", "made of")
+    for one in _stored(settings.home):
+        table.add_row(one.name, f"{len(one.catalogue):,}", f"{len(one.listeners):,}", _made_of(one))
+    console.print(table)
     if written is not None:
         console.print(f"published {written:,} tracks" if written else "the topic holds this catalogue already")
 

@@ -20,7 +20,9 @@ def test_a_signal_asks_to_stop_and_the_next_one_does_what_it_did_before(number: 
     assert signal.getsignal(number) is before
 
 
-def test_a_held_signal_takes_effect_at_the_end_of_the_block() -> None:
+def test_a_held_signal_takes_effect_at_the_end_of_the_block(request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     done = []
     with pytest.raises(KeyboardInterrupt), signals_held():  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
