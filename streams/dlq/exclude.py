@@ -246,6 +246,7 @@ def _event_time_ms(text: str | None) -> int | None:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+LOOK_S = 1.0  # between looks at whether the listens have moved
 PASS_S = 600.0
 """How long the worker may take to reach a tombstone, such as while it is restarted; after that the erasure fails."""
 POLL_S = 0.05
@@ -270,9 +271,13 @@ def erase_listener(
     begin = 0 if known() else begin
     offset = _tombstone(settings, topics.listens.name, user)
     done = exclude_erased(settings, {partition: {user: offset}}, begin)
-    give_up = time.monotonic() + PASS_S
+    give_up, look = time.monotonic() + PASS_S, time.monotonic() + LOOK_S
     while (reached := checkpoint(partition)) is not None and reached <= offset:
-        if time.monotonic() > give_up:
+        if (now := time.monotonic()) > look:
+            if live_layout(settings).layout != settings.layout:  # the checkpoint is another topic's now
+                raise ErasureError("the listens have moved to more partitions meanwhile; ask for the erasure again")
+            look = now + LOOK_S
+        if now > give_up:
             raise ErasureError(
                 f"the worker has folded partition {partition} up to offset {reached}, and the erasure is at {offset}: "
                 "it takes effect when the worker reaches it; ask for it again"

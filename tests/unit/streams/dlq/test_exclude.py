@@ -3,8 +3,10 @@
 import pytest
 
 from botify.core.errors import ExcludedError, ValidationError
+from botify.core.settings import Settings
 from botify.schemas.dead_letters import Origin, dead_letter_headers, is_exclusion
 from botify.schemas.events import Listen
+from botify.streams.dlq import exclude as module
 from botify.streams.dlq.exclude import Selection, select
 from botify.streams.dlq.letters import DeadLetterError
 
@@ -49,3 +51,13 @@ def test_an_exclusion_is_told_from_other_letters_by_its_reason() -> None:
     assert is_exclusion(dead_letter_headers(*ORIGIN, None, ExcludedError("a bot", b"")))
     assert not is_exclusion(dead_letter_headers(*ORIGIN, None, ValidationError("ExcludedError", b"")))
     assert not is_exclusion(None)
+
+
+def test_an_erasure_whose_listens_move_meanwhile_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts = iter(["", "16"])
+    monkeypatch.setattr(module, "live_layout", lambda settings: settings.with_(layout=next(layouts)))
+    monkeypatch.setattr(module, "_tombstone", lambda *_: 7)
+    monkeypatch.setattr(module, "exclude_erased", lambda *_: None)
+    monkeypatch.setattr(module, "LOOK_S", 0.0)
+    with pytest.raises(module.ErasureError, match="moved to more partitions meanwhile; ask for the erasure again"):
+        module.erase_listener(Settings(), 42, lambda partition: 3)
