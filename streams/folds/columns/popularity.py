@@ -183,8 +183,10 @@ class Popularity:
 
     def missing(self, tracks: Ints) -> dict[str, list[bytes]]:
         """Return those of the tracks that are not in memory."""
-        loaded = self._loaded[self._rows(tracks)] if not self._nothing_stored else ()
-        missing = () if np.all(loaded) else np.unique(tracks[~np.asarray(loaded)]).tolist()
+        if self._nothing_stored:
+            return {}
+        rows = self._rows(tracks)  # may make room for more, so before what it makes room in is looked at
+        missing = np.unique(tracks[~self._loaded[rows]]).tolist()
         return {POPULARITY: [b"%d" % track for track in missing]} if missing else {}
 
     def load_fields(self, values: Fields) -> None:

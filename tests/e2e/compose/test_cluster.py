@@ -46,7 +46,7 @@ def test_a_worker_and_a_broker_die_and_nothing_is_lost(tmp_path: Path) -> None:
         with _client(botify) as listener:
             _wait_for_listens(botify, STEP)
             docker("kill", botify.containers("worker")[0]["Name"])
-            eventually(lambda: botify.metrics("worker").get("botify_worker_partitions") == 8, 90, "the heirs' claims")
+            eventually(lambda: botify.metrics("worker")["botify_worker_partitions"] == 8, 90, "the heirs' claims")
             _wait_for_listens(botify, STEP)
             docker("kill", botify.containers("kafka-2")[0]["Name"])
             _wait_for_listens(botify, STEP)
@@ -74,10 +74,7 @@ def _wait_for_listens(botify: Deployment, more: int) -> None:
 
 
 def _lag(botify: Deployment) -> float:
-    found = botify.metrics("worker")
-    if found.get("botify_worker_partitions") != 8:
-        return -1  # not all workers answer
-    return sum(lag for name, lag in found.items() if name.startswith("botify_worker_lag_records"))
+    return sum(lag for name, lag in botify.metrics("worker").items() if name.startswith("botify_worker_lag_records"))
 
 
 def _run(botify: Deployment, *command: str) -> str:

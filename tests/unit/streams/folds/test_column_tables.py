@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from botify.streams.folds.columns.ids import RowsOfIds
-from botify.streams.folds.columns.popularity import TopHeap
+from botify.streams.folds.columns.popularity import Popularity, TopHeap
+from botify.streams.folds.popularity import POPULARITY
 from botify.streams.folds.projection import Bulk, PackedFields
 from botify.streams.folds.reference import Top
 
@@ -59,3 +60,11 @@ def test_packed_fields_are_the_fields(fields: dict[bytes, bytes | None]) -> None
     packed = PackedFields(Bulk.of(kept), Bulk.of([field for field, value in fields.items() if value is None]))
     assert packed == fields
     assert len(packed) == len(fields)
+
+
+def test_tracks_that_need_more_room_are_missing_like_others() -> None:
+    popularity = Popularity()
+    for some in (np.arange(900), np.arange(900, 1_200), np.arange(5_000)):  # there is room for 1,024 at first
+        assert len(popularity.missing(some)[POPULARITY]) == len(some)
+    popularity.load_fields({b"%d" % track: None for track in range(5_000)})
+    assert popularity.missing(np.arange(5_000)) == {}
