@@ -14,7 +14,7 @@ from faust.types import TP
 
 from botify.core.settings import Settings
 from botify.streams.learner.__main__ import build_app as build_learner
-from botify.streams.worker import folding, transport
+from botify.streams.worker import compiling, transport
 from botify.streams.worker.__main__ import build_app as build_worker
 from botify.streams.worker.by_columns import BY_COLUMNS
 from botify.streams.worker.compiling import ColumnsWhenCompiled
@@ -214,7 +214,7 @@ def test_without_numba_or_its_cache_listens_are_folded_one_by_one(
     if missing == "numba":
         monkeypatch.setitem(sys.modules, "botify.streams.worker.by_columns", None)
     else:
-        monkeypatch.setattr(folding, "use_own_cache", _no_folder)
+        monkeypatch.setattr(compiling, "use_own_cache", _no_folder)
     with caplog.at_level(logging.WARNING):
         choose = ColumnsWhenCompiled()
         choose.wait(60.0)
