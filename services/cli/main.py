@@ -66,8 +66,8 @@ EXIT_STATUSES = (
 )
 
 
-def build_cli(only: str | None = None) -> typer.Typer:
-    """Return the command line; if `only` is a command or a group, no other is imported, which would take longer."""
+def build_cli(*words: str) -> typer.Typer:
+    """Return the command line; if the words begin with a command or a group, no other is imported: all take longer."""
     cli = typer.Typer(
         name="botify",
         help="Run and inspect a music recommendation pipeline on Apache Kafka, with simulated listeners.",
@@ -78,8 +78,10 @@ def build_cli(only: str | None = None) -> typer.Typer:
     )
     cli.callback()(_botify)
     entries = sorted(entry_points(group=GROUP), key=lambda found: found.name)
+    asked = [found for found in entries if found.name in (".".join(words[:2]), *words[:1])]
+    of_group = [found for found in entries if found.name.partition(".")[0] in words[:1]]
     groups: dict[str, typer.Typer] = {}
-    for entry in [found for found in entries if found.name.partition(".")[0] == only] or entries:
+    for entry in asked or of_group or entries:
         group, _, command = entry.name.rpartition(".")
         if group and group not in groups:
             groups[group] = typer.Typer(help=GROUPS[group], no_args_is_help=True)
@@ -110,7 +112,7 @@ def main() -> None:
     """Run a command."""
     with report_errors():
         _refuse_former(sys.argv[1:])
-        cli = build_cli(next(iter(sys.argv[1:]), None))
+        cli = build_cli(*sys.argv[1:3])
         tune_gc()
         cli(prog_name="botify")
 
