@@ -113,6 +113,9 @@ class ReferenceFold:
         return closed
 
 
+_HALF_LIVES_MS = np.array([*HALF_LIVES_MS.values()], dtype=np.float64)
+
+
 class Popularity:
     """Scores of the tracks heard, for all half-lives at once; see `botify.streams.folds.popularity`.
 
@@ -144,8 +147,7 @@ class Popularity:
     def fold(self, listen: Listen) -> None:
         if listen.fraction > 0:
             scores, weight = self._scores[listen.track], np.log2(listen.fraction)
-            for at, half_life_ms in enumerate(HALF_LIVES_MS.values()):
-                scores[at] = np.logaddexp2(scores[at], weight + listen.timestamp_ms / half_life_ms)
+            np.logaddexp2(scores, weight + listen.timestamp_ms / _HALF_LIVES_MS, out=scores)
             self._touched.add(listen.track)
 
     def changes(self) -> Changes:
