@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import HOURLY, MINUTELY, MONTHLY, SECONDLY, AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
 from botify.analytics.chart_style import DOWN, INK, MUTED, PALETTE, UP, colours, new_figure, styled
 
+_NEXT_UNIT = {SECONDLY: 60, MINUTELY: 60, HOURLY: 24, MONTHLY: 12}
 _FEW = 12  # largest number of points that each get a tick on a logarithmic axis
 _APART = 0.055  # smallest distance of two names, as a share of the picture's height
 
@@ -70,6 +71,8 @@ def draw_lines(
             axes.fill_between(frame.index, *bands[name], color=colour_of[name], alpha=0.16, linewidth=0)
     if isinstance(frame.index, pd.DatetimeIndex):
         locator = AutoDateLocator(minticks=3, maxticks=5)  # type: ignore[no-untyped-call]
+        for unit, next_unit in _NEXT_UNIT.items():
+            locator.intervald[unit].append(next_unit)  # else five ticks do not reach over nearly three of the next
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     elif pd.api.types.is_integer_dtype(frame.index):

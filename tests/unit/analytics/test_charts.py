@@ -1,5 +1,6 @@
 """What pictures promise: names that can be read, colours that mean something, and the same bytes for the same data."""
 
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -46,3 +47,12 @@ def test_equal_data_give_equal_bytes_and_nobody_elses_settings_change() -> None:
 
 def test_a_title_is_drawn_as_it_is_written() -> None:
     assert svg(line_chart(FRAME, "<b> & $x", "s", "x", "y"), "a").startswith("<svg")
+
+
+@pytest.mark.parametrize("span", ["160s", "160min", "70h", "1060D"])
+def test_a_span_of_nearly_three_units_has_ticks_and_no_warning(span: str) -> None:
+    index = pd.date_range("2027-01-01", periods=50, freq=pd.Timedelta(span) / 49)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chart = line_chart(pd.DataFrame({"a": range(50)}, index=index), "A title", "about", "time", "value")
+        assert 2 <= len(chart.axes[0].get_xticks()) <= 6
