@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -78,7 +79,6 @@ def results(
         _interaction(name, other, data, run, engine, alpha, as_json=as_json)
         return
     window_ms = None if always_valid is None else round(always_valid * HOUR_MS)
-    shares = _weights(split)
     analysis = replace(
         _with_metrics(metrics or ()),
         control=control,
@@ -86,7 +86,7 @@ def results(
         cuped=cuped,
         holm=holm,
         window_ms=window_ms,
-        split=shares,
+        split=_weights(split),
     )
     sessions, (assignment,) = _sessions_and_assignments([name], data, run, engine)
     segments = {"": assignment} if segment is None else _segments(segment, sessions, assignment, data, run, engine)
@@ -193,16 +193,13 @@ def _with_metrics(texts: Sequence[str]) -> Analysis:
     quantiles: list[float] = []
     for text in texts:
         kind, _, number = text.partition(":")
-        try:
-            if kind == "retention" and int(number) >= 1:
+        is_known = text == "ratio"
+        with suppress(ValueError):
+            if kind == "retention" and (is_known := int(number) >= 1):
                 days.append(int(number))
-                continue
-            if kind == "quantile" and 0.01 <= float(number) <= 0.99:
+            elif kind == "quantile" and (is_known := 0.01 <= float(number) <= 0.99):
                 quantiles.append(float(number))
-                continue
-        except ValueError:
-            pass
-        if text != "ratio":
+        if not is_known:
             raise AnalyticsError(f"metric {text!r} is none of retention:DAYS, quantile:0.01 to 0.99, and ratio")
     return Analysis(retention_days=days, quantiles=quantiles, ratio="ratio" in texts)
 

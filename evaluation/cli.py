@@ -193,8 +193,8 @@ def _settings(texts: Sequence[str], names: Sequence[str]) -> dict[str, dict[str,
             raise EvaluationError(
                 f"setting {text!r} is of none of the recommenders {', '.join(names)}, nor one of {', '.join(RUN)}"
             )
-        least = 0 if peer or name in ("positive", "peer_minutes") else 1
-        if not (number >= least or peer):
+        least = 0 if name in ("positive", "peer_minutes") else 1
+        if not peer and not number >= least:
             raise EvaluationError(f"setting {text!r} must be at least {least}")
         settings[peer][name] = number
     return dict(settings)
