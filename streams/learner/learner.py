@@ -137,7 +137,7 @@ class Learner:
             self._learn_sessions(self._open.fold(step))
             self.listens += len(step)
             if self.listens % STEP_LISTENS == 0:  # not at the ends of batches, so that these make no difference
-                self._learn_sessions(self._open.end_oldest())
+                self._learn_sessions(self._open.end_idle())
             self._newest_ms = max(self._newest_ms, int(step.timestamps_ms.max()))
             yield len(step)
 

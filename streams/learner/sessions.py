@@ -1,7 +1,8 @@
 """Sessions as the learner sees them: open ones, finished ones, and finished ones padded to one length.
 
-A session is finished when a listen ends it, or when its listener's next listen belongs to another session. Of sessions
-without further listens, the oldest are finished once there are more than `MOST_SESSIONS`.
+A session is finished when a listen ends it, when its listener's next listen belongs to another session, or after
+`GAP_MS` of event time without a listen: a listener who comes once ends nothing. Of the others, the oldest are finished
+once there are more than `MOST_SESSIONS`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.schemas.training import TrainingColumns
+from botify.streams.folds.sessions import GAP_MS
 from botify.streams.learner.models.tables import pack, unpack
 
 
@@ -72,6 +74,7 @@ def cut(arrays: Mapping[str, NDArray[Any]]) -> list[FinishedSession]:
 
 MOST_LISTENS = 64  # kept of a session; later listens are not learned from
 MOST_SESSIONS = 200_000  # open at a time; beyond it, a tenth of them is finished
+LOOK_MS = GAP_MS // 10  # of event time between two looks for idle sessions: each costs a pass over all
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +89,9 @@ class _Open:
 
 
 class OpenSessions:
-    """One session a listener; `end_oldest` leaves at most `most`.
+    """One session a listener; `end_idle` leaves at most `most`.
+
+    A session that continues after its end is two; so may be one of a partition that lags behind others by `GAP_MS`.
 
     Examples
     --------
@@ -102,6 +107,7 @@ class OpenSessions:
     def __init__(self, most: int = MOST_SESSIONS) -> None:
         self._most = most
         self._open: dict[int, _Open] = {}
+        self._newest_ms = self._looked_ms = 0  # of all listens; at the last look for idle sessions
 
     def __len__(self) -> int:
         return len(self._open)
@@ -127,15 +133,22 @@ class OpenSessions:
                     heard.last_ms = timestamp_ms
             if ended:
                 over.append(opened.pop(user).finished())
+        self._newest_ms = max(self._newest_ms, int(listens.timestamps_ms.max(initial=0)))
         return over
 
-    def end_oldest(self) -> list[FinishedSession]:
-        """Finish the oldest sessions if there are too many, so that nine tenths of `most` are left."""
-        if len(self) <= self._most:
-            return []
-        by_age = sorted(self._open.items(), key=lambda item: (item[1].last_ms, item[0]))
-        oldest = by_age[: len(by_age) - self._most * 9 // 10]
-        return [self._open.pop(user).finished() for user, _ in oldest]
+    def end_idle(self) -> list[FinishedSession]:
+        """Finish idle sessions, and if there are too many still, the oldest but nine tenths of `most`; by age."""
+        over: list[FinishedSession] = []
+        if self._newest_ms - self._looked_ms >= LOOK_MS:
+            self._looked_ms = self._newest_ms
+            over = self._end([user for user, one in self._open.items() if one.last_ms + GAP_MS < self._newest_ms])
+        if len(self) > self._most:
+            over += self._end(list(self._open), len(self) - self._most * 9 // 10)
+        return over
+
+    def _end(self, users: list[int], most: int | None = None) -> list[FinishedSession]:
+        users.sort(key=lambda user: (self._open[user].last_ms, user))
+        return [self._open.pop(user).finished() for user in users[:most]]
 
     def to_bytes(self) -> bytes:
         """Return the sessions, in the order in which they began."""
@@ -146,12 +159,13 @@ class OpenSessions:
             "last_ms": np.array([one.last_ms for one in sessions], dtype=np.int64),
             **joined([(one.tracks, one.fractions) for one in sessions]),
         }
-        return pack({}, arrays)
+        return pack({"newest_ms": self._newest_ms, "looked_ms": self._looked_ms}, arrays)
 
     @classmethod
     def from_bytes(cls, state: bytes) -> OpenSessions:
-        _, arrays = unpack(state)
+        about, arrays = unpack(state)
         restored = cls()
+        restored._newest_ms, restored._looked_ms = about["newest_ms"], about["looked_ms"]
         rows = zip(*(arrays[name].tolist() for name in ("users", "sessions", "last_ms")), cut(arrays), strict=True)
         for user, session, last_ms, (tracks, fractions) in rows:
             restored._open[user] = _Open(session, last_ms, array("i", tracks.tolist()), array("f", fractions.tolist()))

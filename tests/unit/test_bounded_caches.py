@@ -99,7 +99,7 @@ def fill_open_sessions(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
         columns |= {"tracks": np.arange(users) + at, "timestamps_ms": np.arange(users) + 10**12 + at}
         columns |= {"fractions": np.full(users, 0.3), "ended": np.zeros(users, dtype=np.bool_)}
         opened.fold(SimpleNamespace(**columns))  # type: ignore[arg-type]
-    opened.end_oldest()
+    opened.end_idle()
     return opened, 1_100 * MANY
 
 

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from botify.schemas.events import Listen, Model
 from botify.schemas.training import TrainingColumns, listens_of, training_batch_of
+from botify.streams.folds.sessions import GAP_MS
 from botify.streams.learner import learner as module
 from botify.streams.learner.learner import Learner, OutdatedStateError
 from botify.streams.learner.model import MODELS
 from botify.streams.learner.models import next_track_projection, tables
 from botify.streams.learner.models.item_graph import ItemGraph
-from botify.streams.learner.sessions import MOST_LISTENS, OpenSessions
+from botify.streams.learner.sessions import LOOK_MS, MOST_LISTENS, OpenSessions
 from tests.support import BASE_MS, make_listens
 from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches, fold
 
@@ -38,12 +39,13 @@ def test_how_listens_are_cut_into_batches_makes_no_difference(size: int) -> None
     assert without_snapshots(learned(size)) == without_snapshots(learned(3_000))
 
 
-def test_nor_where_sessions_end_because_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = without_snapshots(learned(500))
+def test_nor_where_sessions_end_because_they_are_idle_or_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = without_snapshots(learned(500))
     monkeypatch.setattr(module, "STEP_LISTENS", 64)
-    assert without_snapshots(learned(500)) == before
+    idle = without_snapshots(learned(500))
+    assert without_snapshots(learned(7)) == idle != whole
     monkeypatch.setattr(module, "OpenSessions", partial(OpenSessions, 10))
-    assert without_snapshots(learned(7)) == without_snapshots(learned(500)) != before
+    assert without_snapshots(learned(7)) == without_snapshots(learned(500)) != idle
 
 
 def test_a_learner_that_restarts_after_every_batch_learns_the_same() -> None:
@@ -260,12 +262,26 @@ def test_of_a_long_session_the_first_listens_are_kept() -> None:
     assert tracks(sessions.fold(columns(heard))) == [list(range(MOST_LISTENS))]
 
 
+def test_idle_sessions_end_by_event_time() -> None:
+    sessions, last_ms = OpenSessions(), 1_500 + GAP_MS
+    heard = [heard_of(1, "a", 7), heard_of(2, "b", 8), heard_of(3, "c", 9, timestamp_ms=2_000)]
+    assert sessions.fold(columns(heard)) == []
+    sessions.fold(columns([heard_of(2, "b", 8, timestamp_ms=1_500), heard_of(4, "d", 9, timestamp_ms=last_ms)]))
+    sessions = OpenSessions.from_bytes(sessions.to_bytes())
+    assert tracks(sessions.end_idle()) == [[7]]
+    sessions.fold(columns([heard_of(4, "d", 9, timestamp_ms=last_ms + LOOK_MS - 1)]))
+    assert sessions.end_idle() == [], "too soon to look again"
+    sessions.fold(columns([heard_of(4, "d", 9, timestamp_ms=last_ms + LOOK_MS)]))
+    assert tracks(sessions.end_idle()) == [[8, 8], [9]]
+    assert len(sessions) == 1
+
+
 def test_the_oldest_end_when_there_are_too_many() -> None:
     sessions = OpenSessions(most=10)
     heard = [heard_of(user, "a", user, timestamp_ms=1_000 - user) for user in range(11)]
-    assert sessions.fold(columns(heard[:10])) == sessions.end_oldest() == []
+    assert sessions.fold(columns(heard[:10])) == sessions.end_idle() == []
     assert sessions.fold(columns(heard[10:])) == []
-    assert tracks(sessions.end_oldest()) == [[10], [9]]
+    assert tracks(sessions.end_idle()) == [[10], [9]]
     assert len(sessions) == 9
 
 
