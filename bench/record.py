@@ -85,7 +85,9 @@ def evaluate_command_of(evaluation: Mapping[str, Any]) -> str:
     what = f"botify evaluate {evaluation['dataset']['name']} --protocol {evaluation['protocol']}"
     how = f"--recommenders {names} --baseline {evaluation['baseline']} --seeds {evaluation['seeds']}"
     through = [f"--through {evaluation['through']}"] if evaluation.get("through") else []
-    return " ".join([what, how, *through, *chosen])
+    of_run = ("shuffle_sittings", "tune", "new_plays")
+    run = [f"--set {one}={evaluation[one]:g}" for one in of_run if evaluation.get(one)]
+    return " ".join([what, how, *through, *chosen, *run])
 
 
 def values_of(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float | str]]:

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,13 +19,13 @@ from botify.core.kafka.admin import require_kafka
 from botify.core.settings import Settings
 from botify.evaluation import EvaluationError, MissingPeerError
 from botify.evaluation.evaluate import REFRESH, Job, evaluate_all
-from botify.evaluation.figures import rows_of
+from botify.evaluation.figures import new_rows, questions_of, rows_of
 from botify.evaluation.log import log_of_dataset, positive_of
 from botify.evaluation.protocols import MICRO_BATCH, Terms
-from botify.evaluation.rankers.registry import PEERS, check_name, check_served, require_peer
+from botify.evaluation.rankers.registry import PEERS, check_name, check_served, require_peer, trials_of
 from botify.evaluation.run import Outcome
+from botify.evaluation.table import LEAST_QUESTIONS, line_of, notes_of, render, save_plots
 from botify.evaluation.table import as_json as figures_of
-from botify.evaluation.table import line_of, notes_of, render, save_plots
 from botify.streams.store.connect import require_redis
 
 DEFAULT = "toppop, random, i2i_stream, fism, next_track"  # with spaces, where help may break the line
@@ -54,6 +55,9 @@ RUN: Mapping[str, float | None] = {
     "trainings": 10,
     "peer_minutes": 10,
     "processes": 1,
+    "shuffle_sittings": None,
+    "tune": None,
+    "new_plays": None,
 }
 """Settings of a run and their defaults."""
 
@@ -98,7 +102,10 @@ def evaluate(
     Settings of a run: the smallest fraction heard or rating that counts as liked (positive); events that are predicted
     before they are learned (micro_batch) and events of a block (block) in the prequential protocol; listens between two
     refreshes of served models (refresh); how often batch peers are trained along the log (trainings), and for how many
-    minutes at most (peer_minutes); recommenders to run at a time (processes).
+    minutes at most (peer_minutes); recommenders to run at a time (processes); minutes between two events of a user that
+    make a sitting, whose items are shuffled (shuffle_sittings); settings of each peer to try on the validation part, of
+    which the best are tested (tune); the number of earlier plays below which an item is new, for a table of new items
+    alone (new_plays).
     """
     console, warnings = Console(), Console(stderr=True)
     if json_file is not None and not as_json:
@@ -108,19 +115,23 @@ def evaluate(
     settings = _settings(setting or (), names)
     run: dict[str, Any] = {**RUN, **settings.pop("", {})}
     least = default if run["positive"] is None else positive_of(run["positive"])
-    refresh, trainings, block = int(run["refresh"]), int(run["trainings"]), run["block"]
+    refresh, trainings, block, tune = (int(run[one] or 0) for one in ("refresh", "trainings", "block", "tune"))
+    if tune and validation:
+        raise EvaluationError("tune chooses on the validation part and reports on the test; leave --validation out")
     if through is Through.KAFKA:
         for one in names:
             check_served(one)
         block = block or refresh  # a round trip a micro-batch would take hours
     terms = Terms(
-        protocol.value, k, least, repeats, validation, int(run["micro_batch"]), None if block is None else int(block)
-    )
+        protocol.value, k, least, repeats, validation, int(run["micro_batch"]), block or None,
+        run["shuffle_sittings"] or 0.0,
+    )  # fmt: skip
     kafka = require_kafka(require_redis(Settings.from_env())) if through is Through.KAFKA else None
     as_served = through is Through.SNAPSHOTS
     jobs = [
         Job(one, log, terms, range(seeds), refresh, trainings, settings.get(one, {}), kafka, as_served) for one in names
     ]
+    jobs = [one if one.settings else replace(one, trials=trials_of(one.name, tune)) for one in jobs]
     outcomes: dict[str, Sequence[Outcome]] = {}
     left_out: dict[str, str] = {}
     with progress(f"Running {', '.join(names)}", len(jobs)) as bar, suppress(KeyboardInterrupt):
@@ -135,21 +146,35 @@ def evaluate(
     left_out |= dict.fromkeys(stopped, "stopped")
     if against not in outcomes:
         raise EvaluationError(f"{against}, the baseline, was not evaluated: {left_out[against]}")
-    rows = rows_of({one: outcomes[one] for one in names if one in outcomes}, against, log.users)
-    notes = notes_of(terms, seeds)
+    outcomes = {one: outcomes[one] for one in names if one in outcomes}
+    rows, questions = rows_of(outcomes, against, log.users), questions_of(outcomes[against])
+    notes = notes_of(terms, seeds, questions)
     title = f"{name}: {log.events.size:,} events, {log.users:,} users, {log.items:,} items"
+    tables = render(rows, title, against, notes, k, left_out)
+    new = new_rows(outcomes, against, log.users, run["new_plays"]) if run["new_plays"] else []
+    if new:
+        asked = new[0].by_history["count"].sum() // seeds
+        title = f"{asked:,} questions of items with fewer than {run['new_plays']:g} earlier plays"
+        tables.insert(1, render(new, title, against, [], k)[0])
+    elif run["new_plays"]:
+        warnings.print("warning: all items that are asked for have more than new_plays earlier plays")
     printed = as_json and json_file is None
-    for table in () if printed else render(rows, title, against, notes, k, left_out):
+    for table in () if printed else tables:
         console.print(table, width=None if console.is_terminal else WIDE)
+    if questions.targets < LEAST_QUESTIONS:
+        warnings.print(f"warning: {questions.targets} questions are too few to tell recommenders apart")
     if as_json:
         about = {
             "dataset": {"name": name, "sha256": log.digest, "events": log.events.size, "has_time": log.has_time},
             "protocol": terms.protocol, "figures": "validation" if validation else "test", "k": k, "positive": least,
             "repeats": repeats, "seeds": seeds, "micro_batch": terms.micro_batch, "block": terms.block,
             "refresh": refresh, "through": through, "trainings": trainings, "settings": settings, "baseline": against,
-            "left_out": left_out,
+            "left_out": left_out, "questions": questions.targets, "shuffle_sittings": terms.shuffle_sittings,
+            "tune": tune, "new_plays": run["new_plays"],
         }  # fmt: skip
         figures = figures_of(rows, about)
+        if new:
+            figures["new_items"] = figures_of(new, {})["recommenders"]
         if json_file is None:
             print_json(figures)
         else:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ class Job:
     """One recommender over all replays, with `kafka` through the topics and state of these servers.
 
     For refresh, trainings and settings see `Setup`, for served `ranker_of`. `own` makes a ranker not in the registry.
+    `evaluate_all` takes the best of `trials`, settings, on the validation part; `tried` is their number when it has.
     """
 
     name: str
@@ -42,11 +43,30 @@ class Job:
     kafka: Settings | None = None
     served: bool = False
     own: Callable[[Setup], OnlineRanker] | None = None
+    trials: Sequence[Mapping[str, float]] = ()
+    tried: int = 0
 
 
 def replays(job: Job, tell: Callable[[float], None] = lambda share: None) -> list[Outcome]:
     """Run a recommender through each replay, and tell the share that is done; raises `EvaluationError`."""
-    return [_replay(job, number, tell) for number in range(len(job.seeds))]
+    outcomes = [_replay(job, number, tell) for number in range(len(job.seeds))]
+    if not job.tried:
+        return outcomes
+    chosen = ", ".join(f"{name}={value:g}" for name, value in job.settings.items())
+    note = f"best of {job.tried} on validation ({chosen})"
+    return [replace(one, note="; ".join(filter(None, (note, one.note)))) for one in outcomes]
+
+
+def best_settings(job: Job, tell: Callable[[float], None] = lambda share: None) -> Mapping[str, float]:
+    """Return the trial with the best NDCG on the validation part of the first replay."""
+    job = replace(job, terms=replace(job.terms, validation=True), seeds=job.seeds[:1])
+    count = len(job.trials)
+
+    def ndcg_of(trial: int) -> float:
+        outcome = _replay(replace(job, settings=job.trials[trial]), 0, lambda share: tell((trial + share) / count))
+        return float(outcome.metrics["NDCG"][outcome.reported].mean())
+
+    return job.trials[max(range(count), key=ndcg_of)]
 
 
 def _replay(job: Job, number: int, tell: Callable[[float], None]) -> Outcome:
@@ -111,9 +131,13 @@ def evaluate_all(
                 until_s = time.monotonic() + (limit_s if job.name in PEERS else math.inf)
                 running[received] = _Running(job, received, process, until_s)
             for ready in wait([*running], TICK_S):
-                name, got = running[ready].job.name, _received(running[ready])
-                shares[name] = got if isinstance(got, float) else 1.0
-                if not isinstance(got, float):
+                job, got = running[ready].job, _received(running[ready])
+                name, part = job.name, 0.5 if job.trials or job.tried else 1.0
+                shares[name] = (got if isinstance(got, float) else 1.0) * part + (0.5 if job.tried else 0.0)
+                if isinstance(got, dict):  # settings, for a fresh process
+                    del running[ready]
+                    waiting.appendleft(replace(job, settings=got, trials=(), tried=len(job.trials)))
+                elif not isinstance(got, float):
                     if isinstance(got, str) and name not in PEERS:
                         raise EvaluationError(got)
                     del running[ready]
@@ -130,7 +154,7 @@ def evaluate_all(
 
 
 def _work(job: Job, sender: Connection) -> None:
-    """Send the shares that are done, then the outcomes, or why there are none."""
+    """Send the shares that are done, then the best settings, the outcomes, or why there are none."""
     told_s = 0.0
 
     def tell(share: float) -> None:
@@ -141,14 +165,14 @@ def _work(job: Job, sender: Connection) -> None:
 
     with suppress(KeyboardInterrupt):
         try:
-            sender.send(replays(job, tell))
+            sender.send(dict(best_settings(job, tell)) if job.trials else replays(job, tell))
         except BotifyError as error:
             sender.send(str(error))
 
 
-def _received(running: _Running) -> float | list[Outcome] | str:
+def _received(running: _Running) -> float | list[Outcome] | dict[str, float] | str:
     try:
-        got: float | list[Outcome] | str = running.received.recv()
+        got: float | list[Outcome] | dict[str, float] | str = running.received.recv()
     except EOFError:
         running.process.join()
         return f"its process ended with exit code {running.process.exitcode}"

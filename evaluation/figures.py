@@ -1,7 +1,7 @@
 """Figures of a recommender over its replays, and how sure they are: users are what is independent, not events."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -122,6 +122,27 @@ def rows_of(outcomes: dict[str, Sequence[Outcome]], baseline: str, users: int) -
     ]
 
 
+def new_rows(outcomes: dict[str, Sequence[Outcome]], baseline: str, users: int, plays: float) -> list[Row]:
+    """Return the rows for targets with fewer earlier plays of their item; none if there is no such target."""
+    of_new: dict[str, Sequence[Outcome]] = {
+        name: [replace(one, reported=one.reported & (one.plays < plays)) for one in of] for name, of in outcomes.items()
+    }
+    return rows_of(of_new, baseline, users) if all(one.reported.any() for one in of_new[baseline]) else []
+
+
+class Questions(NamedTuple):
+    """What a replay asks for: items that would have been right, and users."""
+
+    targets: int
+    users: int
+
+
+def questions_of(outcomes: Sequence[Outcome]) -> Questions:
+    """Return what the first replay reports on."""
+    users = outcomes[0].users[outcomes[0].reported]
+    return Questions(len(users), len(np.unique(users)))
+
+
 def _spread(values: list[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
@@ -129,8 +150,9 @@ def _spread(values: list[float]) -> float:
 def _reported(outcome: Outcome) -> Outcome:
     chosen = outcome.reported
     metrics = {name: values[chosen] for name, values in outcome.metrics.items()}
-    users, positions, histories = outcome.users[chosen], outcome.positions[chosen], outcome.histories[chosen]
-    return Outcome(users, positions, histories, chosen[chosen], metrics, outcome.figures, outcome.note)
+    names = ("users", "positions", "histories", "plays", "reported")
+    columns = {name: getattr(outcome, name)[chosen] for name in names}
+    return replace(outcome, metrics=metrics, **columns)
 
 
 def _history_bins(outcome: Outcome) -> Ints:

@@ -118,12 +118,17 @@ class Log:
         """Return the tracks; without a catalogue, each is by an artist of its own."""
         return self.tracks or [Track(item, f"artist {item}", None, None, f"track {item}") for item in range(self.items)]
 
-    def replayed(self, seed: int) -> Self:
-        """Return the log as a seed sees it: item ids permuted, ties in time and users without times in random order."""
+    def replayed(self, seed: int, sitting_ms: int = 0) -> Self:
+        """Return the log as a seed sees it: item ids permuted, ties in time and users without times in random order.
+
+        With `sitting_ms`, so are the items of a sitting: events of a user that are at most that far apart.
+        """
         generator = np.random.default_rng(seed)
         new_id = generator.permutation(self.items)
         events = self.events.rows(self._order(generator))
         times = events.times_ms if self.has_time else np.arange(events.size, dtype=np.int64) * SLOT_MS
+        if sitting_ms:
+            events = _shuffled(events, sitting_ms, generator)
         tracks = sorted((one._replace(track=int(new_id[one.track])) for one in self.tracks), key=lambda one: one.track)
         return replace(self, events=events._replace(items=new_id[events.items], times_ms=times), tracks=tracks)
 
@@ -146,14 +151,23 @@ class Log:
         return np.flatnonzero(new)
 
 
-def _sessions_of(users: Ints, times_ms: Ints | None) -> Ints:
+def _shuffled(events: Events, sitting_ms: int, generator: np.random.Generator) -> Events:
+    """Permute what was heard in a sitting among its times."""
+    sittings = _sessions_of(events.users, events.times_ms, sitting_ms)
+    place, drawn = np.argsort(sittings, kind="stable"), np.lexsort((generator.random(events.size), sittings))
+    items, fractions = events.items.copy(), events.fractions.copy()
+    items[place], fractions[place] = items[drawn], fractions[drawn]
+    return events._replace(items=items, fractions=fractions)
+
+
+def _sessions_of(users: Ints, times_ms: Ints | None, gap_ms: int = SESSION_GAP_MS) -> Ints:
     """Return the number of each event's session: one ends by a pause, or without times after `SESSION_LISTENS`."""
     order = np.argsort(users, kind="stable")
     new = np.diff(users[order], prepend=-1) != 0
     if times_ms is None:
         new |= earlier_of_key(users[order]) % SESSION_LISTENS == 0
     else:
-        new |= np.diff(times_ms[order], prepend=0) > SESSION_GAP_MS
+        new |= np.diff(times_ms[order], prepend=0) > gap_ms
     sessions = np.empty(len(users), dtype=np.int64)
     sessions[order] = np.cumsum(new) - 1
     return sessions

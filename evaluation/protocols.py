@@ -39,6 +39,7 @@ class Terms:
     recommended, and is right when it is heard again. At most `micro_batch` events are predicted before the first of
     them is learned; a longer tie stays together. With `block`, `prequential` learns blocks of that number of events, or
     a few more that are tied: a user may be in a block several times, and is always predicted from what came before it.
+    With `shuffle_sittings`, a number of minutes, items that a user heard at most that far apart are permuted.
     """
 
     protocol: str = "prequential"
@@ -48,6 +49,7 @@ class Terms:
     validation: bool = False
     micro_batch: int = MICRO_BATCH
     block: int | None = None
+    shuffle_sittings: float = 0.0
 
 
 class Plan(NamedTuple):
@@ -77,6 +79,12 @@ class Plan(NamedTuple):
     histories: Ints
     reported: Bools
 
+    def earlier_plays(self) -> Ints:
+        """Return how many events of each target's item are learned before its question, shape (t,)."""
+        events, most = self.log.events, self.log.events.size + 1
+        keys, begin = np.sort(events.items * most + np.arange(events.size)), self.targets * most
+        return np.searchsorted(keys, begin + self.learned[self.asks]) - np.searchsorted(keys, begin)
+
     def questions_before(self, batch: int) -> tuple[int, int]:
         """Return where the questions before a micro-batch begin and end."""
         return int(self.asked_before[batch - 1]) if batch else 0, int(self.asked_before[batch])
@@ -88,7 +96,10 @@ def plan_of(log: Log, terms: Terms, seed: int) -> Plan:
         planned = PROTOCOLS[terms.protocol]
     except KeyError:
         raise EvaluationError(f"protocol {terms.protocol!r} is none of {', '.join(PROTOCOLS)}") from None
-    plan = planned(log.replayed(seed), terms)
+    sitting_ms = int(terms.shuffle_sittings * 60_000)
+    if sitting_ms and not log.has_time:
+        raise EvaluationError(f"{log.name} has no times, and so no sittings; leave shuffle_sittings out")
+    plan = planned(log.replayed(seed, sitting_ms), terms)
     if not plan.reported.any():
         raise EvaluationError(f"{log.name} has no item to ask for by {terms.protocol} from {terms.positive} on")
     return plan

@@ -32,11 +32,15 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one run; each of `METRICS` has an array with an entry for each target, see `Plan`."""
+    """The result of one run; each of `METRICS` has an array with an entry for each target, see `Plan`.
+
+    `plays` are those of the target's item that were learned before the question.
+    """
 
     users: Ints
     positions: Floats
     histories: Ints
+    plays: Ints
     reported: Bools
     metrics: dict[str, Floats]
     figures: dict[str, float]
@@ -142,7 +146,7 @@ def judged(lists: NDArray[np.int32], plan: Plan, terms: Terms, costs: dict[str, 
     }
     metrics = {name: one.astype(np.float32) for name, one in zip(METRICS, values, strict=True)}
     positions = plan.positions.astype(np.float32)
-    return Outcome(users, positions, plan.histories, plan.reported, metrics, figures, note)
+    return Outcome(users, positions, plan.histories, plan.earlier_plays(), plan.reported, metrics, figures, note)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

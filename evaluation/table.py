@@ -15,7 +15,7 @@ from rich.text import Text
 
 from botify.analytics.chart_style import png
 from botify.analytics.charts import line_chart
-from botify.evaluation.figures import CONFIDENCE, Difference, Row
+from botify.evaluation.figures import CONFIDENCE, Difference, Questions, Row
 from botify.evaluation.protocols import Terms
 from botify.evaluation.ranker import UNTUNED
 from botify.evaluation.run import METRICS
@@ -26,6 +26,7 @@ LEGEND = (
     "learn, serve: µs of CPU an event and a list",
 )
 LEAST_TARGETS = 100  # a point of a curve with fewer is left out
+LEAST_QUESTIONS = 200  # of a table; intervals of fewer are wide, and not to be trusted
 
 
 def line_of(row: Row, k: int) -> str:
@@ -72,17 +73,24 @@ def _table(title: str, headings: Sequence[str]) -> Table:
     return table
 
 
-def notes_of(terms: Terms, seeds: int) -> list[str]:
+def notes_of(terms: Terms, seeds: int, questions: Questions) -> list[str]:
     """Return what a reader must know of all figures of a table."""
     part = "validation" if terms.validation else "test"
     shown = "" if terms.protocol != "prequential" else ", second half"
+    shuffled = (
+        [f"items of a sitting, up to {terms.shuffle_sittings:g} minutes apart, shuffled"]
+        if terms.shuffle_sittings
+        else []
+    )
     return [
         f"{part} figures by {terms.protocol}{shown}; mean of {seeds} {'replay' if seeds == 1 else 'replays'}",
+        f"{questions.targets:,} questions of {questions.users:,} users in a replay",
         f"±: standard error by user; brackets: {CONFIDENCE:.0%} interval, paired bootstrap by user",
         f"right: fraction ≥ {terms.positive:g}{'' if terms.repeats else ' and new to the user'}; full ranking",
         f"micro-batches of up to {terms.micro_batch} events"
         if terms.block is None or terms.protocol != "prequential"
         else f"blocks of {terms.block} events, predicted from what came before them",
+        *shuffled,
     ]
 
 

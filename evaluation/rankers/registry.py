@@ -1,38 +1,56 @@
 """Every name that can be evaluated, and how its ranker is made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import product
+from types import MappingProxyType
 from typing import NamedTuple
+
+import numpy as np
 
 from botify.evaluation import EvaluationError, MissingPeerError
 from botify.evaluation.ranker import OnlineRanker, Setup
 from botify.evaluation.rankers.botify import BotifyRanker, NextTrackRanker
 from botify.evaluation.rankers.peers import Als, Bpr, Ease, ItemKnn, RiverFactors, RtrecSlim, Sasrec
+from botify.evaluation.rankers.session_peers import Personal, VSknn
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.streams.learner.models.next_track import NextTrack
 
 
 class Peer(NamedTuple):
-    """A recommender of others: its ranker, the packages that it imports, and how they are installed."""
+    """A recommender of others: its ranker, the values of its settings to choose among, packages and their install."""
 
     ranker: Callable[[Setup], OnlineRanker]
+    grid: Mapping[str, Sequence[float]] = MappingProxyType({})
     packages: tuple[str, ...] = ()
     install: str = "pip install 'botify-streams[peers]'"
 
 
 PEERS: dict[str, Peer] = {
-    "ease": Peer(Ease),
-    "item_knn": Peer(ItemKnn, ("implicit",)),
-    "als": Peer(Als, ("implicit",)),
-    "bpr": Peer(Bpr, ("implicit",)),
-    "river_mf": Peer(RiverFactors, ("river",)),
-    "rtrec_slim": Peer(RtrecSlim, ("rtrec",), "pip install --no-deps rtrec, and what it needs"),
+    "vsknn": Peer(VSknn, {"k": (50, 100, 200, 500), "sample": (500, 1000, 2500)}),
+    "personal": Peer(Personal, {"half_life": (0, 3, 5, 10, 20, 50, 100, 200)}),
+    "ease": Peer(Ease, {"l2": (10, 30, 100, 250, 500, 1000, 2500)}),
+    "item_knn": Peer(ItemKnn, {"K": (5, 10, 20, 50, 100, 200, 500)}, ("implicit",)),
+    "als": Peer(Als, {"factors": (32, 64, 128), "regularization": (0.01, 0.1, 1), "alpha": (1, 10)}, ("implicit",)),
+    "bpr": Peer(
+        Bpr, {"factors": (32, 64, 100), "learning_rate": (0.01, 0.05), "iterations": (100, 300)}, ("implicit",)
+    ),
+    "river_mf": Peer(RiverFactors, {"factors": (5, 10, 20, 50)}, ("river",)),
+    "rtrec_slim": Peer(RtrecSlim, {}, ("rtrec",), "pip install --no-deps rtrec, and what it needs"),
     "sasrec": Peer(
         Sasrec,
+        {"epochs": (3, 5, 10, 20), "n_factors": (64, 128), "session_max_len": (50, 100)},
         ("torch", "pytorch_lightning", "rectools"),
         "pip install 'botify-streams[sasrec]', then pip install --no-deps rectools==0.19.0",
     ),
 }
+
+
+def trials_of(name: str, most: int) -> list[dict[str, float]]:
+    """Return the settings of a peer's grid, or `most` of them, drawn alike in every run; none without a grid."""
+    grid = PEERS[name].grid if name in PEERS else {}
+    settings = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] if grid else []
+    return [settings[at] for at in sorted(np.random.default_rng(0).permutation(len(settings))[:most].tolist())]
 
 
 def check_name(name: str) -> None:

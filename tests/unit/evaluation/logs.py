@@ -89,6 +89,33 @@ class Companions:
         return items
 
 
+class Follows:
+    """Recommends what others had right after the user's last item."""
+
+    note = ""
+
+    def __init__(self) -> None:
+        self._after: dict[int, dict[int, int]] = {}
+        self._heard: dict[int, list[int]] = {}
+
+    def learn(self, events: Events) -> None:
+        for user, item in zip(events.users.tolist(), events.items.tolist(), strict=True):
+            heard = self._heard.setdefault(user, [])
+            if heard:
+                counts = self._after.setdefault(heard[-1], {})
+                counts[item] = counts.get(item, 0) + 1
+            heard.append(item)
+
+    def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
+        lists = np.full((len(users), k), NO_TRACK)
+        for row, user in enumerate(users.tolist()):
+            heard = self._heard.get(user, [])
+            counts = self._after.get(heard[-1], {}) if heard else {}
+            found = [item for item in sorted(counts, key=lambda item: -counts[item]) if item not in heard][:k]
+            lists[row, : len(found)] = found
+        return lists
+
+
 def recall_of(ranker: object, log: Log, terms: Terms, seed: int = 0) -> float:
     """Run a ranker and return the mean recall of what is reported."""
     outcome = run(ranker, plan_of(log, terms, seed), terms)  # type: ignore[arg-type]

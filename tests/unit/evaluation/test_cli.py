@@ -1,7 +1,9 @@
 """The command, from a CSV file to table, JSON and pictures."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -9,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from botify.evaluation import EvaluationError
 from botify.evaluation.cli import evaluate
+from botify.evaluation.table import LEAST_QUESTIONS
 from botify.ingest.importing import Request, import_dataset
 from tests.unit.evaluation.logs import random_log
 
@@ -100,6 +103,33 @@ def test_validation_figures_say_so_and_settings_take_untuned_away(home: Path) ->
     assert all("-validation-" in path.name for path in (home / "plots").iterdir())
 
 
+def test_peers_are_tuned_and_new_items_have_a_table_of_their_own(home: Path) -> None:
+    file = home / "figures.json"
+    chosen = "--recommenders", "toppop,ease,personal", "--seeds", "1", "--json", str(file), "--set", "ease.l2=10"
+    result = run("ratings", *chosen, "--set", "tune=3", "--set", "new_plays=5", "--set", "shuffle_sittings=30")
+    assert result.exit_code == 0, result.output
+    figures = json.loads(file.read_text())
+    rows, new = ({one["name"]: one for one in figures[part]} for part in ("recommenders", "new_items"))
+    assert rows["personal"]["note"].startswith("best of 3 on validation (half_life=")
+    assert rows["ease"]["note"] == "", "its setting was given"
+    assert 0 < asked(new["ease"]) < asked(rows["ease"]) == figures["questions"]
+    assert re.search(rf"{figures['questions']} questions of \d+ users in a replay", result.stdout)
+    assert "items of a sitting, up to 30 minutes apart, shuffled" in result.stdout
+    assert f"{asked(new['ease'])} questions of items with fewer than 5 earlier plays" in result.stdout
+    assert ("too few" in result.stderr) == (figures["questions"] < LEAST_QUESTIONS)
+
+
+def asked(row: dict[str, Any]) -> int:
+    return sum(step["count"] for step in row["by_history"])
+
+
+def test_few_questions_are_warned_of(home: Path) -> None:
+    result = run("ratings", "--recommenders", "toppop", "--seeds", "1", "--protocol", "temporal-split")
+    assert result.exit_code == 0, result.output
+    assert "questions of " in result.stdout
+    assert re.search(r"warning: \d+ questions are too few", result.stderr)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -107,6 +137,7 @@ def test_validation_figures_say_so_and_settings_take_untuned_away(home: Path) ->
         (["--recommenders", ","], "name at least one"),
         (["--recommenders", "toppop,ease", "--through", "kafka"], "'ease' is not served"),
         (["--recommenders", "toppop", "--set", "ease.l2=1"], "is of none of the recommenders toppop"),
+        (["--recommenders", "ease", "--set", "tune=3", "--validation"], "leave --validation out"),
         (["--recommenders", "ease", "--set", "ease.l2=x"], "is not NAME=NUMBER"),
     ],
 )

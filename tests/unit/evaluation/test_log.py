@@ -1,6 +1,7 @@
 """A replay changes what carries no meaning, and nothing else."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from botify.evaluation.run import run
 from botify.schemas.events import Track
 from tests.unit.evaluation.logs import (
     Companions,
+    Follows,
     NextId,
     Spy,
     planned,
@@ -211,6 +213,28 @@ def test_scoring_ties_one_after_another_would_flatter() -> None:
     together = run(Companions(), without_permutation(tied, Terms()), Terms())
     assert reported(sequential) > 0.7
     assert reported(together) == 0.0
+
+
+def test_the_order_of_a_page_would_flatter() -> None:
+    """Each user reads a page of twenty items from its top, one a minute, after an item of no page."""
+    pages = np.random.default_rng(2).integers(0, 10, USERS)
+    users, minutes = np.repeat(np.arange(USERS), 21), np.tile(np.arange(21), USERS)
+    items = np.where(minutes, np.repeat(pages, 21) * 20 + minutes, 0)
+    times_ms = (users * 60 + minutes + 30 * (minutes == 20)) * 60_000  # the last comes half an hour later
+    log = Log.of("pages", users, items, times_ms=times_ms)
+    replayed, shuffled = log.replayed(0).events, log.replayed(0, sitting_ms=20 * 60_000).events
+    for column in ("users", "times_ms", "sessions"):
+        assert getattr(shuffled, column).tolist() == getattr(replayed, column).tolist()
+    for user in range(USERS):
+        before, after = (one.items[one.users == user].tolist() for one in (replayed, shuffled))
+        assert before != after
+        assert sorted(before[:20]) == sorted(after[:20])
+        assert before[20] == after[20], "another sitting"
+    terms = Terms(k=1)
+    assert recall_of(Follows(), log, terms) > 0.8  # the trap is real
+    assert recall_of(Follows(), log, replace(terms, shuffle_sittings=20)) < 0.3
+    with pytest.raises(EvaluationError, match="no sittings"):
+        planned(random_log(timed=False), shuffle_sittings=30)
 
 
 def test_columns_of_other_lengths_are_refused() -> None:

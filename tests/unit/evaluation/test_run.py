@@ -9,11 +9,12 @@ import pytest
 from rich.console import Console
 
 from botify.evaluation import EvaluationError
-from botify.evaluation.evaluate import Job, evaluate_all
-from botify.evaluation.figures import Clustered, Difference, Row, UserSums, paired_bootstrap, rows_of
+from botify.evaluation.evaluate import Job, evaluate_all, replays
+from botify.evaluation.figures import Clustered, Difference, Row, UserSums, new_rows, paired_bootstrap, rows_of
 from botify.evaluation.log import Events, Ints
 from botify.evaluation.protocols import Terms
 from botify.evaluation.rankers.peers import MOST_ITEMS
+from botify.evaluation.rankers.registry import trials_of
 from botify.evaluation.run import METRICS, Outcome, run
 from botify.evaluation.table import render
 from tests.unit.evaluation.logs import Companions, Spy, planned, random_log
@@ -73,10 +74,50 @@ def test_a_peer_is_stopped_at_its_time_limit() -> None:
     assert not isinstance(found["toppop"], str)  # only peers have a limit
 
 
+def test_the_settings_that_are_best_on_validation_are_tested() -> None:
+    log, told = random_log(), list[float]()
+    trials = [{"half_life": 1.0}, {"half_life": 30.0}, {"half_life": 0.0}]
+    job = Job("personal", log, Terms(repeats=True), range(2), trials=trials)
+    ((name, outcomes),) = evaluate_all([job], processes=1, tell=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1
+    validated = replace(job, terms=replace(job.terms, validation=True), seeds=range(1), trials=())
+    found = [replays(replace(validated, settings=one))[0] for one in trials]
+    best = max(zip([one.metrics["NDCG"][one.reported].mean() for one in found], trials, strict=True))[1]
+    tested = replays(replace(job, settings=best, trials=()))
+    assert name == "personal"
+    assert not isinstance(outcomes, str)
+    assert [one.note for one in outcomes] == [f"best of 3 on validation (half_life={best['half_life']:g})"] * 2
+    assert [one.metrics["NDCG"].tolist() for one in outcomes] == [one.metrics["NDCG"].tolist() for one in tested]
+
+
+def test_of_a_large_grid_some_settings_are_tried_and_each_once() -> None:
+    whole = trials_of("als", 1_000)
+    assert len(whole) == 18
+    some = trials_of("als", 5)
+    assert len(some) == len({tuple(one.items()) for one in some}) == 5
+    assert all(one in whole for one in some)
+    assert trials_of("als", 0) == trials_of("rtrec_slim", 9) == trials_of("toppop", 9) == []
+
+
+def test_new_items_are_judged_alone() -> None:
+    plan = planned(random_log())
+    outcome, events = run(Companions(), plan, Terms()), plan.log.events
+    for target, ask, plays in zip(plan.targets, plan.asks, outcome.plays, strict=True):
+        assert plays == np.count_nonzero(events.items[: plan.learned[ask]] == target)
+    most = int(np.median(outcome.plays[outcome.reported]))
+    (row,) = new_rows({"companions": [outcome]}, "companions", 30, most)
+    chosen = outcome.reported & (outcome.plays < most)
+    assert 0 < row.by_history["count"].sum() == chosen.sum() < outcome.reported.sum()
+    assert row.metrics["recall"].mean == pytest.approx(outcome.metrics["recall"][chosen].mean())
+    assert new_rows({"companions": [outcome]}, "companions", 30, 0) == []
+
+
 def outcome_of(users: np.ndarray, recall: np.ndarray) -> Outcome:
     n = len(users)
     metrics = {name: recall.astype(np.float32) for name in ("recall", "NDCG", "MRR")}
-    return Outcome(users, np.linspace(0, 0.99, n), np.arange(n), np.ones(n, bool), metrics, {"coverage": 0.5}, "")
+    columns = np.linspace(0, 0.99, n), np.arange(n), np.zeros(n, int), np.ones(n, bool)
+    return Outcome(users, *columns, metrics, {"coverage": 0.5}, "")
 
 
 def test_copies_of_a_users_events_do_not_make_the_error_smaller() -> None:

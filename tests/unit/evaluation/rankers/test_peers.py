@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from botify.analytics.offline.ranking import NO_TRACK
 from botify.evaluation import MissingPeerError
 from botify.evaluation.evaluate import Job, replays
-from botify.evaluation.log import Log
+from botify.evaluation.log import Events, Log
 from botify.evaluation.protocols import Terms
 from botify.evaluation.ranker import UNTUNED, Setup
 from botify.evaluation.rankers.peers import Ease
 from botify.evaluation.rankers.registry import PEERS, require_peer
+from botify.evaluation.rankers.session_peers import LENGTH, Personal, VSknn
 from tests.unit.evaluation.logs import random_log, reported
 
 
@@ -31,7 +33,7 @@ def test_a_peer_keeps_the_rules(name: str) -> None:
         assert outcome.note == UNTUNED
 
 
-@pytest.mark.parametrize("name", ["ease", "item_knn", "als", "rtrec_slim"])
+@pytest.mark.parametrize("name", ["vsknn", "ease", "item_knn", "als", "rtrec_slim"])
 def test_a_peer_finds_the_rest_of_a_block(name: str) -> None:
     _skip_without_package(name)
     terms = Terms(protocol="leave-last-out", k=3)
@@ -50,6 +52,76 @@ def test_ease_has_the_weights_of_its_formula() -> None:
     weights = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0.0)
     np.testing.assert_allclose(ease.scores_of(np.arange(80), heard), dense @ weights, atol=1e-5)
+
+
+def votes_of_similar_sessions(events: Events, user: int, k: int, sample: int) -> dict[int, float]:
+    """V-SKNN from the events so far, stated plainly."""
+    sessions: dict[tuple[int, int], dict[int, int]] = {}  # when each item was first heard in each
+    heard_at: dict[tuple[int, int], int] = {}
+    rows = zip(events.users.tolist(), events.items.tolist(), events.sessions.tolist(), strict=True)
+    for at, (user_, item, number) in enumerate(rows):
+        sessions.setdefault((user_, number), {}).setdefault(item, at)
+        heard_at[user_, number] = at
+    own = events.rows(events.users == user)
+    asked = list(dict.fromkeys(own.items.tolist()[::-1][:LENGTH]))
+    similarity: dict[tuple[int, int], float] = {}
+    places: dict[tuple[int, int], int] = {}
+    for place, item in enumerate(asked):
+        others = [key for key in sessions if item in sessions[key] and key != (user, int(own.sessions[-1]))]
+        for key in sorted(others, key=lambda key: sessions[key][item])[-sample:]:
+            similarity[key] = similarity.get(key, 0) + (len(asked) - place) / len(asked)
+            places.setdefault(key, place + 1)
+    recent = sorted(similarity, key=lambda key: heard_at[key])[-sample:]
+    scores: dict[int, float] = {}
+    for key in sorted(recent, key=lambda key: similarity[key])[-k:]:
+        for item in sessions[key]:
+            scores[item] = scores.get(item, 0) + similarity[key] / places[key]
+    for item in scores:
+        scores[item] *= np.log(len(sessions) / sum(item in other for other in sessions.values()))
+    return scores
+
+
+@pytest.mark.parametrize(("k", "sample"), [(5, 1_000), (1_000, 1_000), (4, 12)])
+def test_vsknn_votes_as_its_formula(k: int, sample: int) -> None:
+    log = random_log(users=20, items=200, events=900)
+    sessions = log.events.sessions * 0 + np.arange(900) // 150  # all users number theirs alike
+    events = log.events._replace(sessions=sessions, fractions=np.ones(900, np.float32))
+    ranker = VSknn(Setup(20, 200, (), 900, repeats=True, settings={"k": k, "sample": sample}))
+    for end in range(300, 901, 100):
+        ranker.learn(events.rows(slice(end - 100 if end > 300 else 0, end)))
+        lists = ranker.rank(np.arange(20), np.zeros(20, dtype=np.int64), 30)
+        for user, ranked in enumerate(lists.tolist()):
+            scores = votes_of_similar_sessions(events.rows(slice(end)), user, k, sample)
+            found = [item for item in ranked if item in scores]
+            assert len(set(found)) == min(30, len(scores))
+            assert [scores[item] for item in found] == pytest.approx(sorted(scores.values(), reverse=True)[:30])
+
+
+@pytest.mark.parametrize("half_life", [0.0, 1.0, 10.0])
+def test_what_a_user_plays_most_comes_first_then_what_all_play(half_life: float) -> None:
+    users, items = np.repeat([0, 1], 400), np.concatenate([np.arange(400) % 7 % 5, np.arange(400) % 3 + 10])
+    log = Log.of("plays", users, items, times_ms=np.arange(800) * 1000)
+    ranker = Personal(Setup(3, 20, (), 800, repeats=True, settings={"half_life": half_life}))
+    for begin in range(0, 800, 50):
+        ranker.learn(log.events.rows(slice(begin, begin + 50)))
+    expected = []
+    for user in (0, 1):
+        heard = items[users == user]
+        ages = len(heard) - 1 - np.arange(len(heard))
+        weights = np.bincount(heard, 0.5 ** (ages / half_life) if half_life else None, 20)
+        expected.append(np.lexsort((-np.arange(20), -weights))[: np.count_nonzero(weights)].tolist())
+    lists = ranker.rank(np.arange(3), np.zeros(3, dtype=np.int64), 10).tolist()
+    for user in (0, 1):
+        assert lists[user][: len(expected[user])] == expected[user]
+        assert sorted(lists[user]) == [NO_TRACK, NO_TRACK, 0, 1, 2, 3, 4, 10, 11, 12]
+    popularity = np.bincount(items, minlength=20)
+    assert (np.diff(popularity[lists[2][:8]]) <= 0).all(), "who has played nothing gets what is popular"
+
+
+@pytest.mark.parametrize("name", ["vsknn", "personal"])
+def test_a_peer_of_sessions_recommends_what_was_heard_where_it_may_be_repeated(name: str) -> None:
+    (outcome,) = replays(Job(name, random_log(), Terms(repeats=True), range(1)))
+    assert reported(outcome) > 0.3
 
 
 @pytest.mark.parametrize("protocol", ["prequential", "leave-last-out"])
