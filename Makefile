@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := botify examples
 
-# Tests mostly wait for servers, so two processes share the files even where there are two cores only. They keep the
+# Tests mostly wait for servers, so three processes share the files even where there are two cores only. They keep the
 # order of tests/conftest.py: by itself, xdist would leave files with one long test to the end.
-PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PROCESSES ?= 3
+PARALLEL := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit universes mutants nightly bench notebooks screenshots docs audit fmt lint type check requirements clean
+.PHONY: help install demo test unit compile universes mutants nightly bench notebooks screenshots docs audit fmt lint type check requirements clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,11 +20,14 @@ install: $(VENV)/.run ## Install into .venv, without what the tests need
 demo: $(VENV)/.run ## Run an experiment on a new stack and print its results
 	@$(BIN)/botify demo
 
-test: $(VENV)/.test ## All tests but the nightly ones, the fast ones first; those with real servers start their own
+test: compile ## All tests but the nightly ones, the fast ones first; those with real servers start their own
 	@$(BIN)/pytest $(PARALLEL) -m "not nightly" --doctest-modules tests $(PACKAGES)
 
-unit: $(VENV)/.test ## The tests that need no server, and the examples in the docstrings
+unit: compile ## The tests that need no server, and the examples in the docstrings
 	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests/unit tests/simulation tests/soak $(PACKAGES)
+
+compile: $(VENV)/.test ## Fill the cache of what numba compiles, once for all processes
+	@$(BIN)/python -m botify.streams.compiled
 
 universes: $(VENV)/.test ## Run 10,000 simulated universes on two processes, with other seeds each day (docs/simulation.md)
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation --seeds 10000 --processes 2
@@ -31,7 +35,7 @@ universes: $(VENV)/.test ## Run 10,000 simulated universes on two processes, wit
 mutants: $(VENV)/.test ## Remove conditions of the shipped code one by one; some universe must fail without each
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation.mutants --processes 2
 
-nightly: $(VENV)/.test ## Run what takes too long for each change: Compose, notebooks, course, upgrade, Spark, clients on containers
+nightly: compile ## Run what takes too long for each change: Compose, notebooks, course, upgrade, Spark, clients on containers
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[spark]'
 	@BOTIFY_TEST_SERVERS=embedded $(BIN)/pytest $(PARALLEL) -m nightly tests
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core schemas security streams/store)

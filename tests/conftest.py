@@ -24,8 +24,8 @@ from botify.streams.compiled import fill_cache
 use_own_cache()  # before any test imports numba; programs under test inherit the folder
 
 TESTS = Path(__file__).parent
-FOLDERS = ("unit", "simulation", "soak", "e2e", "integration", "chaos")
-"""In this order: the fast ones first, and no long file of e2e at the end, when the other process has nothing to do."""
+FOLDERS = ("unit", "simulation", "soak", "chaos", "e2e", "integration")
+"""In this order: the fast ones first, and no long file at the end, when other processes have nothing to do."""
 NIGHTLY = (
     "chaos/test_redis_cluster.py",
     "chaos/test_upgrade.py",

@@ -37,13 +37,13 @@ class Wall:
         return self.ms / 1000
 
 
-def latest_accepted(publisher: EventPublisher, user: int, wall_ms: int) -> int:
+async def latest_accepted(publisher: EventPublisher, user: int, wall_ms: int) -> int:
     """Return the latest time that the gateway takes of a client, searched in halves."""
     low, high = wall_ms, wall_ms + 10**9
     while low < high:
         middle = (low + high + 1) // 2
         try:
-            asyncio.run(publisher._resolve(event_at(user, middle), 0, RequestId("g", None, None)))
+            await publisher._resolve(event_at(user, middle), 0, RequestId("g", None, None))
             low = middle
         except WrongEventError:
             high = middle - 1
@@ -54,7 +54,7 @@ def event_at(user: int, time_ms: int) -> Event:
     return Event(kind="listen", user=user, item=1, time=datetime.fromtimestamp(time_ms / 1000, UTC).isoformat())  # type: ignore[arg-type]
 
 
-def test_a_thousand_clients_move_event_time_by_no_more_than_the_skew() -> None:
+async def test_a_thousand_clients_move_event_time_by_no_more_than_the_skew() -> None:
     wall, gateway = Wall(), FakeGateway()
     clock = EventClock(PARTITIONS, wall)
     gateway.service = replace(gateway.service, clock=clock)
@@ -63,7 +63,7 @@ def test_a_thousand_clients_move_event_time_by_no_more_than_the_skew() -> None:
     users = range(CLIENTS)
     one_of = {partition_of(user, PARTITIONS): user for user in users}
     for _ in range(ROUNDS):
-        latest_ms = {partition: latest_accepted(publisher, user, wall.ms) for partition, user in one_of.items()}
+        latest_ms = {partition: await latest_accepted(publisher, user, wall.ms) for partition, user in one_of.items()}
         for user in users:
             partition = partition_of(user, PARTITIONS)
             times[partition].advance(latest_ms[partition], taken_ms=wall.ms, headers=(), lead=Lead())

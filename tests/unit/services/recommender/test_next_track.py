@@ -25,7 +25,9 @@ CATALOGUE = Catalogue([Track(track, f"artist of {track}", None, None, "x") for t
 HEARD: Heard = [(10, 1.0), (12, 0.9), (14, 0.8)]
 
 
-def learned() -> NextTrack:
+@pytest.fixture(scope="module")
+def model() -> NextTrack:
+    """Learned that listeners keep to groups of 20 tracks."""
     rng = np.random.default_rng(2)
     users = rng.integers(0, 30, 3_000)
     tracks = users % 3 * 20 + rng.integers(0, 20, 3_000)
@@ -34,9 +36,14 @@ def learned() -> NextTrack:
     return model
 
 
-MODEL = learned()
-SERVED = model_of_snapshot(snapshot_of(MODEL, 1 << 24).body)
-RECOMMENDER = NextTrackRecommender(CATALOGUE, lambda: SERVED)
+@pytest.fixture(scope="module")
+def served(model: NextTrack) -> NextTrack:
+    return model_of_snapshot(snapshot_of(model, 1 << 24).body)
+
+
+@pytest.fixture(scope="module")
+def recommender(served: NextTrack) -> NextTrackRecommender:
+    return NextTrackRecommender(CATALOGUE, lambda: served)
 
 
 def asked(heard: Heard, folded: int | None = None, n: int = 1, session: str = "s") -> Batch:
@@ -61,27 +68,29 @@ def test_the_history_goes_beyond_the_session() -> None:
     assert asked_ms.tolist() == [9_000_000]
 
 
-def test_what_a_long_session_heard_first_only_excludes() -> None:
+def test_what_a_long_session_heard_first_only_excludes(recommender: NextTrackRecommender) -> None:
     heard = [(track % TRACKS, 1.0) for track in range(HISTORY_LISTENS + 7)]
     tracks, fractions, times_ms, lengths, _ = histories_of(asked(heard))
     assert times_ms[:7].tolist() == [0] * 7
     assert lengths.tolist() == [HISTORY_LISTENS + 7]
     assert tracks.tolist() == [track for track, _ in heard]
     assert fractions.tolist() == [0.0] * 7 + [1.0] * HISTORY_LISTENS
-    assert not {track for track, _ in heard} & set(RECOMMENDER.rank(asked(heard), TRACKS).tracks[0].tolist())
+    assert not {track for track, _ in heard} & set(recommender.rank(asked(heard), TRACKS).tracks[0].tolist())
 
 
-def test_it_ranks_exactly_as_the_learners_model_does_for_that_history() -> None:
-    expected, scores = MODEL.rank_histories(*map(np.array, zip(*HEARD, strict=True)), [3], 10)
-    ranking = RECOMMENDER.rank(asked(HEARD), 10)
+def test_it_ranks_exactly_as_the_learners_model_does_for_that_history(
+    model: NextTrack, recommender: NextTrackRecommender
+) -> None:
+    expected, scores = model.rank_histories(*map(np.array, zip(*HEARD, strict=True)), [3], 10)
+    ranking = recommender.rank(asked(HEARD), 10)
     assert ranking.tracks.tolist() == expected.tolist()
     assert ranking.scores.tolist() == scores.tolist()
 
 
-def test_answers_are_drawn_as_often_as_is_logged() -> None:
+def test_answers_are_drawn_as_often_as_is_logged(recommender: NextTrackRecommender) -> None:
     n = 40_000
-    best = RECOMMENDER.rank(asked(HEARD), BEST).tracks[0].tolist()
-    answers = RECOMMENDER.recommend(asked(HEARD, n=n))
+    best = recommender.rank(asked(HEARD), BEST).tracks[0].tolist()
+    answers = recommender.recommend(asked(HEARD, n=n))
     counts = Counter(answers.tracks.tolist())
     assert counts.keys() == set(best)
     expected = [1 - EXPLORE + EXPLORE / BEST, *[EXPLORE / BEST] * (BEST - 1)]
@@ -102,12 +111,14 @@ def test_a_listener_of_unknown_tracks_gets_what_is_popular() -> None:
     assert ranking.tracks[0, 3:].tolist() in ([11, 12, NO_ANSWER], [12, 11, NO_ANSWER])
 
 
-def test_a_track_that_is_not_in_the_catalogue_is_left_out() -> None:
-    first, second = RECOMMENDER.rank(asked(HEARD), 2).tracks[0].tolist()
+def test_a_track_that_is_not_in_the_catalogue_is_left_out(
+    served: NextTrack, recommender: NextTrackRecommender
+) -> None:
+    first, second = recommender.rank(asked(HEARD), 2).tracks[0].tolist()
     smaller = Catalogue(
         [Track(track, f"artist of {track}", None, None, "x") for track in range(TRACKS) if track != first]
     )
-    ranking = NextTrackRecommender(smaller, lambda: SERVED).rank(asked(HEARD), 2)
+    ranking = NextTrackRecommender(smaller, lambda: served).rank(asked(HEARD), 2)
     assert ranking.tracks[0].tolist() == [second, NO_ANSWER]
     assert np.isinf(ranking.scores[0]).tolist() == [False, True]
 
@@ -116,14 +127,14 @@ NEW = TRACKS
 """Comes into the catalogue after all that the model learned."""
 
 
-def with_new(artist: str, genre: str | None) -> NextTrackRecommender:
+def with_new(served: NextTrack, artist: str, genre: str | None) -> NextTrackRecommender:
     """A recommender whose catalogue tells groups of 20 tracks by their artist, as listeners keep to them."""
     tracks = [Track(track, f"artist {track // 20}", None, None, "x") for track in range(TRACKS)]
-    return NextTrackRecommender(Catalogue([*tracks, Track(NEW, artist, None, genre, "new")]), lambda: SERVED)
+    return NextTrackRecommender(Catalogue([*tracks, Track(NEW, artist, None, genre, "new")]), lambda: served)
 
 
-def test_a_new_track_is_recommended_before_its_first_play_to_who_hears_its_artist() -> None:
-    recommender = with_new("artist 0", None)
+def test_a_new_track_is_recommended_before_its_first_play_to_who_hears_its_artist(served: NextTrack) -> None:
+    recommender = with_new(served, "artist 0", None)
     near, far = asked(HEARD), asked([(50, 1.0), (52, 0.9), (54, 0.8)])
     answered = recommender.recommend(asked(HEARD, n=4_000)).tracks
     assert NEW in answered
@@ -131,16 +142,20 @@ def test_a_new_track_is_recommended_before_its_first_play_to_who_hears_its_artis
     assert ranks[0].index(NEW) < BEST < ranks[1].index(NEW)
 
 
-def test_a_new_track_leaves_the_others_in_their_order() -> None:
-    ranking, expected = with_new("artist 0", None).rank(asked(HEARD), TRACKS), RECOMMENDER.rank(asked(HEARD), TRACKS)
+def test_a_new_track_leaves_the_others_in_their_order(served: NextTrack, recommender: NextTrackRecommender) -> None:
+    ranking = with_new(served, "artist 0", None).rank(asked(HEARD), TRACKS)
+    expected = recommender.rank(asked(HEARD), TRACKS)
     others = ranking.tracks[0] != NEW
     assert ranking.tracks[0][others].tolist() == expected.tracks[0, : others.sum()].tolist()
     assert ranking.scores[0][others].tolist() == expected.scores[0, : others.sum()].tolist()
 
 
 @pytest.mark.parametrize("genre", [None, "genre"])
-def test_a_catalogue_without_content_ranks_as_before(genre: str | None) -> None:
-    ranking, expected = with_new("artist of its own", genre).rank(asked(HEARD), 30), RECOMMENDER.rank(asked(HEARD), 30)
+def test_a_catalogue_without_content_ranks_as_before(
+    served: NextTrack, recommender: NextTrackRecommender, genre: str | None
+) -> None:
+    ranking = with_new(served, "artist of its own", genre).rank(asked(HEARD), 30)
+    expected = recommender.rank(asked(HEARD), 30)
     assert ranking.tracks.tolist() == expected.tracks.tolist()
     assert ranking.scores.tolist() == expected.scores.tolist()
 
