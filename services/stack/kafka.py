@@ -249,7 +249,12 @@ class Kafka(Server):
         """Return whether the broker has joined its cluster and lists itself."""
         admin = AdminClient(
             # refused connections are normal while the broker starts: do not log them
-            {"bootstrap.servers": self.bootstrap_servers, "broker.address.family": "v4", "log_level": 0}
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "broker.address.family": "v4",
+                "log_level": 0,
+                "reconnect.backoff.max.ms": "100",
+            }
         )
         try:
             return bool(admin.list_topics(timeout=_ANSWER_TIMEOUT_S).brokers)

@@ -18,6 +18,7 @@ from botify.streams.folds.users import USERS, UserState
 from tests.integration.services.gateway.conftest import ready, start
 from tests.support import eventually, offline_fold, read_topic, running
 
+CODEC = Codec()
 DEADLINE_S = 2.0
 USER = 42
 
@@ -50,7 +51,7 @@ class Listener:
     def assert_counted_once(self, settings: Settings) -> None:
         """Make sure that each call that was served is one listen at a place of its own, however often it was made."""
         messages = read_topic(settings, Topics.of(settings).listens.name)
-        listens = [Codec().decode(message.value(), Listen) for message in messages]
+        listens = [CODEC.decode(message.value(), Listen) for message in messages]
         places = {(listen.event_id, listen.session_id, listen.position) for listen in listens}
         assert len(self.served) == len(set(self.served))
         assert {event_id for event_id, _, _ in places} == set(self.served)

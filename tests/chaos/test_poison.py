@@ -29,6 +29,7 @@ from tests.support import (
     running,
 )
 
+CODEC = Codec()
 USERS = 500
 GOOD = int(os.environ.get("BOTIFY_TEST_POISON_LISTENS", "2000"))
 OF_EACH = 25
@@ -43,7 +44,7 @@ YEAR_100000_MS = 3_093_527_980_800_000
 
 def is_poison(message: Message) -> bool:
     try:
-        return Codec().decode(message.value(), Listen).event_id.startswith("poison")
+        return CODEC.decode(message.value(), Listen).event_id.startswith("poison")
     except DecodeError:
         return False
 
@@ -65,16 +66,16 @@ class Traffic(Background):
 
 def test_wrong_clocks_become_dead_letters_and_change_nothing(settings: Settings, start_worker: StartWorker) -> None:
     """Invariant: state, sessions and answers are those of a topic that never had the wrong listens."""
-    rng, codec, topics = np.random.default_rng(12), Codec(), Topics.of(settings)
+    rng, topics = np.random.default_rng(12), Topics.of(settings)
     first_ms = int(time.time() * 1000) - GOOD * STEP_MS
     made = make_listens(GOOD, USERS, TRACKS, seed=12)
     base_ms = made[0].timestamp_ms
     good = [listen._replace(timestamp_ms=listen.timestamp_ms - base_ms + first_ms) for listen in made]
     wrong = [YEAR_100000_MS, first_ms * 1000, 2**52, int(time.time() * 1000) + DAY_MS]
-    records = [(key_of(listen.user), codec.encode(listen)) for listen in good]
+    records = [(key_of(listen.user), CODEC.encode(listen)) for listen in good]
     for number, place in enumerate(np.sort(rng.integers(GOOD, size=OF_EACH * len(wrong)))[::-1].tolist()):
         poison = good[place]._replace(event_id=f"poison-{number}", timestamp_ms=wrong[number % len(wrong)])
-        records.insert(place, (key_of(poison.user), codec.encode(poison)))
+        records.insert(place, (key_of(poison.user), CODEC.encode(poison)))
     worker = start_worker("worker")
     with running(settings, "botify.services.recommender"), ExitStack() as programs:
         client = start(programs, settings, "gateway", DEADLINE_MS=10_000)
@@ -88,12 +89,12 @@ def test_wrong_clocks_become_dead_letters_and_change_nothing(settings: Settings,
         caught_up(settings)
     assert set(traffic.statuses) == {200}
     listens = read_topic(settings, topics.listens.name)
-    told = [codec.decode(message.value(), Listen) for message in listens if int(message.key()) >= GATEWAY_USERS]
+    told = [CODEC.decode(message.value(), Listen) for message in listens if int(message.key()) >= GATEWAY_USERS]
     assert max(listen.timestamp_ms for listen in told) <= time.time() * 1000
     clean = offline_fold(settings, without={(m.partition(), m.offset()) for m in listens if is_poison(m)})
     assert clean.rejected == []
     assert redis_contents(settings) == clean.contents()
-    sent = {codec.decode(m.value(), Session) for m in read_topic(settings, topics.sessions.name)}
+    sent = {CODEC.decode(m.value(), Session) for m in read_topic(settings, topics.sessions.name)}
     assert sent == set(clean.sessions)
     letters = read_topic(settings, topics.dead_letters.name)
     assert len(letters) == OF_EACH * len(wrong)

@@ -20,6 +20,7 @@ from tests.chaos.programs import Program
 from tests.learning import publish_learned
 from tests.support import eventually, make_tracks, read_topic
 
+CODEC = Codec()
 USERS = 50
 PER_S = 50
 BACK_S = 10.0
@@ -53,20 +54,19 @@ class Requests:
         assert self._producer.flush(30) == 0
 
     def _ask(self) -> None:
-        codec = Codec()
         while not self._stopping.wait(1 / PER_S):
             user, now_ms = self.asked % USERS, int(time.time() * 1000)
             request = RecommendationRequest(
                 f"r{self.asked}", user, f"s{user}", 0, self.asked % TRACKS, 0.5, now_ms, now_ms + PATIENCE_MS
             )
-            self._producer.produce(self._topic, codec.encode(request), key_of(user))
+            self._producer.produce(self._topic, CODEC.encode(request), key_of(user))
             self._producer.poll(0)
             self.asked += 1
 
 
 def answered(settings: Settings) -> set[str]:
     messages = read_topic(settings, Topics.of(settings).recommendations.name)
-    return {Codec().decode(message.value(), Recommendation).request_id for message in messages}
+    return {CODEC.decode(message.value(), Recommendation).request_id for message in messages}
 
 
 def test_no_request_waits_long_for_a_recommender_that_is_back(settings: Settings) -> None:
@@ -93,7 +93,7 @@ def test_no_request_waits_long_for_a_recommender_that_is_back(settings: Settings
 def policies_of(settings: Settings, skip: dict[int, int]) -> Counter[tuple[int, str, str | None]]:
     """Count the answers behind some offsets by listener, by who gave them and by which policy."""
     messages = read_topic(settings, Topics.of(settings).recommendations.name)
-    replies = [Codec().decode(one.value(), Recommendation) for one in messages if one.offset() >= skip[one.partition()]]
+    replies = [CODEC.decode(one.value(), Recommendation) for one in messages if one.offset() >= skip[one.partition()]]
     return Counter((reply.user, reply.recommender, reply.policy) for reply in replies)
 
 

@@ -35,6 +35,7 @@ from tests.support import (
     redis_contents,
 )
 
+CODEC = Codec()
 KILLS_OF_EACH = 2
 WORKERS = 3
 USERS = 200
@@ -176,7 +177,7 @@ def copies_from(settings: Settings, offsets: Mapping[int, int]) -> int:
     seen: set[str] = set()
     copies = 0
     for message in read_topic(settings, Topics.of(settings).listens.name):
-        event_id = Codec().decode(message.value(), Listen).event_id
+        event_id = CODEC.decode(message.value(), Listen).event_id
         copies += event_id in seen and message.offset() >= offsets[message.partition()]
         seen.add(event_id)
     return copies

@@ -45,6 +45,7 @@ from tests.support import (
     write_catalogue,
 )
 
+CODEC = Codec()
 RECOMMENDER = "botify.services.recommender"
 PARTITIONS = 4
 DAY_MS = 24 * 60 * 60 * 1000
@@ -56,9 +57,7 @@ def settings(settings: Settings) -> Settings:
 
 
 def listens(settings: Settings) -> list[Listen]:
-    return [
-        Codec().decode(message.value(), Listen) for message in read_topic(settings, Topics.of(settings).listens.name)
-    ]
+    return [CODEC.decode(message.value(), Listen) for message in read_topic(settings, Topics.of(settings).listens.name)]
 
 
 def of_user(settings: Settings, user: int) -> list[Listen]:
@@ -100,12 +99,12 @@ def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGat
     answers = {
         answer.request_id: answer
         for message in read_topic(settings, topics.recommendations.name)
-        for answer in [Codec().decode(message.value(), Recommendation)]
+        for answer in [CODEC.decode(message.value(), Recommendation)]
     }
     request_at = {
         (request.session_id, request.position): request.request_id
         for message in read_topic(settings, topics.recommendation_requests.name)
-        for request in [Codec().decode(message.value(), RecommendationRequest)]
+        for request in [CODEC.decode(message.value(), RecommendationRequest)]
     }
     for session in sessions.values():
         for before, listen in pairwise(session):
@@ -165,7 +164,7 @@ def test_listens_at_the_gateway_follow_event_time(settings: Settings, gateway: S
     ahead_ms = int(time.time() * 1000) + 30 * DAY_MS
     listens_of = {partition_of(listen.user, PARTITIONS): listen for listen in make_listens(100, users=50, tracks=3)}
     records = [
-        (key_of(listen.user), Codec().encode(listen._replace(timestamp_ms=ahead_ms))) for listen in listens_of.values()
+        (key_of(listen.user), CODEC.encode(listen._replace(timestamp_ms=ahead_ms))) for listen in listens_of.values()
     ]
     declare_simulated(settings)
     produce_raw(settings, Topics.of(settings).listens.name, records)

@@ -111,9 +111,7 @@ def test_a_listener_of_unknown_tracks_gets_what_is_popular() -> None:
     assert ranking.tracks[0, 3:].tolist() in ([11, 12, NO_ANSWER], [12, 11, NO_ANSWER])
 
 
-def test_a_track_that_is_not_in_the_catalogue_is_left_out(
-    served: NextTrack, recommender: NextTrackRecommender
-) -> None:
+def test_a_track_that_is_not_in_the_catalogue_is_left_out(served: NextTrack, recommender: NextTrackRecommender) -> None:
     first, second = recommender.rank(asked(HEARD), 2).tracks[0].tolist()
     smaller = Catalogue(
         [Track(track, f"artist of {track}", None, None, "x") for track in range(TRACKS) if track != first]
