@@ -40,7 +40,7 @@ def write_through(settings: Settings) -> None:
 
 def test_valkey_is_killed_under_load(settings: Settings, start_worker: StartWorker, stack: EmbeddedStack) -> None:
     workers = [start_worker("worker-1"), start_worker("worker-2")]
-    with Load(settings, listens_for_ever(300, TRACKS, seed=56), per_s=1_000) as load:
+    with Load(settings, listens_for_ever(300, TRACKS, seed=56), per_s=500) as load:
         progresses(settings)
         eventually(lambda: feedback_begun(settings))
         write_through(settings)
@@ -79,7 +79,7 @@ def test_valkey_is_out_of_memory_under_load(settings: Settings, start_worker: St
             probes.append((answer.status_code, answer.text))
             return all(status == 503 and "out of memory" in text for status, text in probes)
 
-        with Load(settings, listens_for_ever(300, TRACKS, seed=59), per_s=1_000) as load:
+        with Load(settings, listens_for_ever(300, TRACKS, seed=59), per_s=500) as load:
             progresses(settings)
             eventually(lambda: all(map(is_ready, ports)) and ready(gateway))
             with out_of_memory(settings):
@@ -154,7 +154,7 @@ def test_a_store_that_goes_back_is_noticed(
 ) -> None:
     names = ("worker-1", "worker-2")
     workers = [start_worker(name, session_timeout_s=PATIENT_S) for name in names[:workers_before]]
-    with Load(settings, listens_for_ever(300, TRACKS, seed=57), per_s=1_000) as load:
+    with Load(settings, listens_for_ever(300, TRACKS, seed=57), per_s=500) as load:
         eventually(lambda: len(owners(settings)) == workers_before)  # a worker that joins later makes all claim again
         progresses(settings)
         eventually(lambda: feedback_begun(settings))

@@ -16,6 +16,7 @@ from botify.core.errors import TopicError
 from botify.core.settings import Settings
 from botify.schemas.events import Listen
 from botify.services.dashboard import collector
+from botify.services.dashboard import history as history_module
 from botify.services.dashboard.collector import Collector, Part
 from botify.services.dashboard.figures import GAP, RANGES, ListenSample, Traffic, Trouble, Verdict
 from botify.services.dashboard.history import POINTS, History
@@ -152,7 +153,8 @@ def a_day(history: History, end_s: int, every_s: int = 30) -> None:
         history.add(at_s, GAP._replace(listens_per_s=10.0, worker_lag=float(at_s == end_s - DAY_S // 2)))
 
 
-def test_a_day_is_kept_over_a_restart_and_takes_no_more(tmp_path: Path) -> None:
+def test_a_day_is_kept_over_a_restart_and_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_module, "WRITE_EVERY_S", 3_600)
     file, end_s = tmp_path / "cache" / "history.json", 1_800_000_000
     history = History(file)
     a_day(history, end_s)

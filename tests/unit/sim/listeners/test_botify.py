@@ -18,7 +18,7 @@ from botify.sim.simulation import FinishedListens, Simulation
 from botify.sim.world.model import World
 
 SEED = 11
-LISTENERS, SESSIONS = 1000, 2000
+LISTENERS, SESSIONS = 300, 600
 
 
 def draw(key: np.ndarray, what: int) -> float:
