@@ -57,23 +57,21 @@ def test_ease_has_the_weights_of_its_formula() -> None:
 def votes_of_similar_sessions(events: Events, user: int, k: int, sample: int) -> dict[int, float]:
     """V-SKNN from the events so far, stated plainly."""
     sessions: dict[tuple[int, int], dict[int, int]] = {}  # when each item was first heard in each
-    heard_at: dict[tuple[int, int], int] = {}
     rows = zip(events.users.tolist(), events.items.tolist(), events.sessions.tolist(), strict=True)
     for at, (user_, item, number) in enumerate(rows):
         sessions.setdefault((user_, number), {}).setdefault(item, at)
-        heard_at[user_, number] = at
     own = events.rows(events.users == user)
-    asked = list(dict.fromkeys(own.items.tolist()[::-1][:LENGTH]))
+    asked = list(dict.fromkeys(own.items.tolist()[::-1]))[:LENGTH]
     similarity: dict[tuple[int, int], float] = {}
     places: dict[tuple[int, int], int] = {}
     for place, item in enumerate(asked):
-        others = [key for key in sessions if item in sessions[key] and key != (user, int(own.sessions[-1]))]
-        for key in sorted(others, key=lambda key: sessions[key][item])[-sample:]:
+        having = [key for key in sessions if item in sessions[key]]
+        for key in sorted(having, key=lambda key: sessions[key][item])[-sample:]:
             similarity[key] = similarity.get(key, 0) + (len(asked) - place) / len(asked)
             places.setdefault(key, place + 1)
-    recent = sorted(similarity, key=lambda key: heard_at[key])[-sample:]
+    newest = [key for key in sessions if key in similarity and key != (user, int(own.sessions[-1]))][-sample:]
     scores: dict[int, float] = {}
-    for key in sorted(recent, key=lambda key: similarity[key])[-k:]:
+    for key in sorted(newest, key=lambda key: similarity[key])[-k:]:
         for item in sessions[key]:
             scores[item] = scores.get(item, 0) + similarity[key] / places[key]
     for item in scores:
