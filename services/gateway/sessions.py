@@ -75,17 +75,7 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint_of(report: ListenReport, request_id: RequestId, *, ends: bool) -> Fingerprint:
-    """Return the fingerprint of a call. A key that is reused with another track gives another listen, not a retry.
-
-    Examples
-    --------
-    >>> fingerprint_of(ListenReport(42, 7, 0.5), RequestId("g-1"), ends=False)
-    Fingerprint(event_id='g-1', text='next 7 0.5', keyed=False, ends=False)
-    >>> ids = RequestId("g-1", None, "mine"), RequestId("g-2", None, "mine")
-    >>> first, retry = (fingerprint_of(ListenReport(42, 7, 0.5), id_, ends=True) for id_ in ids)
-    >>> first == retry
-    True
-    """
+    """Return the fingerprint of a call. A key that is reused with another track gives another listen, not a retry."""
     text = f"{'last' if ends else 'next'} {report.track} {report.fraction!r}"
     if request_id.key is None:
         return Fingerprint(request_id.id_, text, keyed=False, ends=ends)

@@ -181,18 +181,7 @@ class EventPublisher:
 
 
 def attributed_to(found: Attribution, track: int) -> Attribution | None:
-    """Return the part of a recommendation that offered a track; None if it did not.
-
-    Examples
-    --------
-    >>> from botify.schemas.events import Recommendation
-    >>> slate = {"tracks": [7, 8], "propensities": [0.5, 0.25], "scores": [0.0, 0.0], "sources": ["a", "b"]}
-    >>> shown = Recommendation("g", 42, 7, "a", {}, 0.125, 0, 1.0, 0, slate={**slate, "because": [], "versions": {}})
-    >>> attributed_to(Attribution(shown, 4.0), 8).recommendation.propensity
-    0.25
-    >>> attributed_to(Attribution(shown, 4.0), 9) is None
-    True
-    """
+    """Return the part of a recommendation that offered a track; None if it did not."""
     whole = found.recommendation
     if whole.slate is None:
         return found if whole.track == track else None
