@@ -103,9 +103,8 @@ def evaluate(
     before they are learned (micro_batch) and events of a block (block) in the prequential protocol; listens between two
     refreshes of served models (refresh); how often batch peers are trained along the log (trainings), and for how many
     minutes at most (peer_minutes); recommenders to run at a time (processes); minutes between two events of a user that
-    make a sitting, whose items are shuffled (shuffle_sittings); settings of each peer to try on the validation part, of
-    which the best are tested (tune); the number of earlier plays below which an item is new, for a table of new items
-    alone (new_plays).
+    make a sitting, whose items are shuffled (shuffle_sittings); settings of each peer to choose among on the validation
+    part (tune); the number of earlier plays from which an item is new no more, for a table of new items (new_plays).
     """
     console, warnings = Console(), Console(stderr=True)
     if json_file is not None and not as_json:
@@ -161,15 +160,15 @@ def evaluate(
     printed = as_json and json_file is None
     for table in () if printed else tables:
         console.print(table, width=None if console.is_terminal else WIDE)
-    if questions.targets < LEAST_QUESTIONS:
-        warnings.print(f"warning: {questions.targets} questions are too few to tell recommenders apart")
+    if questions[0] < LEAST_QUESTIONS:
+        warnings.print(f"warning: {questions[0]} questions are too few to tell recommenders apart")
     if as_json:
         about = {
             "dataset": {"name": name, "sha256": log.digest, "events": log.events.size, "has_time": log.has_time},
             "protocol": terms.protocol, "figures": "validation" if validation else "test", "k": k, "positive": least,
             "repeats": repeats, "seeds": seeds, "micro_batch": terms.micro_batch, "block": terms.block,
             "refresh": refresh, "through": through, "trainings": trainings, "settings": settings, "baseline": against,
-            "left_out": left_out, "questions": questions.targets, "shuffle_sittings": terms.shuffle_sittings,
+            "left_out": left_out, "questions": questions[0], "shuffle_sittings": terms.shuffle_sittings,
             "tune": tune, "new_plays": run["new_plays"],
         }  # fmt: skip
         figures = figures_of(rows, about)

@@ -130,17 +130,10 @@ def new_rows(outcomes: dict[str, Sequence[Outcome]], baseline: str, users: int, 
     return rows_of(of_new, baseline, users) if all(one.reported.any() for one in of_new[baseline]) else []
 
 
-class Questions(NamedTuple):
-    """What a replay asks for: items that would have been right, and users."""
-
-    targets: int
-    users: int
-
-
-def questions_of(outcomes: Sequence[Outcome]) -> Questions:
-    """Return what the first replay reports on."""
+def questions_of(outcomes: Sequence[Outcome]) -> tuple[int, int]:
+    """Return how many targets the first replay reports on, and of how many users."""
     users = outcomes[0].users[outcomes[0].reported]
-    return Questions(len(users), len(np.unique(users)))
+    return len(users), len(np.unique(users))
 
 
 def _spread(values: list[float]) -> float:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from botify.analytics.chart_style import png
 from botify.analytics.charts import line_chart
-from botify.evaluation.figures import CONFIDENCE, Difference, Questions, Row
+from botify.evaluation.figures import CONFIDENCE, Difference, Row
 from botify.evaluation.protocols import Terms
 from botify.evaluation.ranker import UNTUNED
 from botify.evaluation.run import METRICS
@@ -73,7 +73,7 @@ def _table(title: str, headings: Sequence[str]) -> Table:
     return table
 
 
-def notes_of(terms: Terms, seeds: int, questions: Questions) -> list[str]:
+def notes_of(terms: Terms, seeds: int, questions: tuple[int, int]) -> list[str]:
     """Return what a reader must know of all figures of a table."""
     part = "validation" if terms.validation else "test"
     shown = "" if terms.protocol != "prequential" else ", second half"
@@ -84,7 +84,7 @@ def notes_of(terms: Terms, seeds: int, questions: Questions) -> list[str]:
     )
     return [
         f"{part} figures by {terms.protocol}{shown}; mean of {seeds} {'replay' if seeds == 1 else 'replays'}",
-        f"{questions.targets:,} questions of {questions.users:,} users in a replay",
+        f"{questions[0]:,} questions of {questions[1]:,} users in a replay",
         f"±: standard error by user; brackets: {CONFIDENCE:.0%} interval, paired bootstrap by user",
         f"right: fraction ≥ {terms.positive:g}{'' if terms.repeats else ' and new to the user'}; full ranking",
         f"micro-batches of up to {terms.micro_batch} events"

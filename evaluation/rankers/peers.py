@@ -52,7 +52,6 @@ class TrainedRanker(ABC):
         """
 
     def learn(self, events: Events) -> None:
-        """Collect events."""
         positive = events.rows(events.are_positive(self.setup.positive))
         self._all.learn(events.users, events.items)
         self._positive.learn(positive.users, positive.items)
@@ -87,11 +86,9 @@ class MatrixRanker(TrainedRanker):
         """Return the score of each item, shape (n, items), for users and their rows."""
 
     def train(self, learned: Events) -> None:
-        """Train on the matrix of all users."""
         self.fit(self._matrix(learned.users, learned.items, self.setup.users))
 
     def scores(self, users: Ints, rows: Ints, items: Ints) -> Scores:
-        """Return the score of each item, shape (n, items)."""
         return self.scores_of(users, self._matrix(rows, items, len(users)))
 
     def _matrix(self, rows: Ints, items: Ints, count: int) -> sparse.csr_matrix:
@@ -161,7 +158,6 @@ class ImplicitRanker(MatrixRanker):
         """Return an untrained model."""
 
     def fit(self, heard: sparse.csr_matrix) -> None:
-        """Train a new model."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about threads of BLAS, which cost time only
             self.model = self.make(**self._arguments())
@@ -172,7 +168,6 @@ class Als(ImplicitRanker):
     """Alternating least squares (Hu, Koren and Volinsky, ICDM 2008); folds a user's newest items in."""
 
     def make(self, **settings: float) -> Any:
-        """Return an untrained model."""
         from implicit.als import AlternatingLeastSquares
 
         return AlternatingLeastSquares(num_threads=1, random_state=self.setup.seed, **settings)
@@ -187,7 +182,6 @@ class Bpr(ImplicitRanker):
     """Bayesian personalised ranking (Rendle et al., UAI 2009); users keep the vectors of the last training."""
 
     def make(self, **settings: float) -> Any:
-        """Return an untrained model."""
         from implicit.bpr import BayesianPersonalizedRanking
 
         return BayesianPersonalizedRanking(num_threads=1, random_state=self.setup.seed, **settings)
@@ -201,7 +195,6 @@ class ItemKnn(ImplicitRanker):
     """The nearest items by cosine (Sarwar et al., WWW 2001); the setting is the number of neighbours, `K`."""
 
     def make(self, **settings: float) -> Any:
-        """Return an untrained model."""
         from implicit.nearest_neighbours import CosineRecommender
 
         return CosineRecommender(num_threads=1, **settings)
@@ -304,7 +297,6 @@ class RiverFactors:
         self._bias = np.full(setup.items, -np.inf)
 
     def learn(self, events: Events) -> None:
-        """Learn each event's value."""
         model = self._model
         rows = zip(events.users.tolist(), events.items.tolist(), events.fractions.tolist(), strict=True)
         for user, item, fraction in rows:
@@ -314,7 +306,6 @@ class RiverFactors:
         self._histories.learn(events.users, events.items)
 
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
-        """Rank the learned items by their predicted value."""
         if np.isneginf(self._bias).all():
             return np.full((len(users), k), NO_TRACK, dtype=np.int64)
         excluded = self._histories.excluded(users, repeats=self._repeats)
@@ -341,7 +332,6 @@ class RtrecSlim:
         self._is_fitted = False
 
     def learn(self, events: Events) -> None:
-        """Add positive interactions."""
         good = events.rows(events.are_positive(self._setup.positive))
         seconds = (good.times_ms / 1000).tolist()
         new = list(zip(good.users.tolist(), good.items.tolist(), seconds, good.fractions.tolist(), strict=True))
@@ -351,7 +341,6 @@ class RtrecSlim:
         self._histories.learn(events.users, events.items)
 
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
-        """Fit if it is due, and rank."""
         if self._learned >= self._due and self._new:
             self._due = self._learned + self._every
             self._model.fit(self._new, update_interaction=True, progress_bar=False)

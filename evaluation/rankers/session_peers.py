@@ -32,7 +32,6 @@ class FilledRanker(ABC):
         """Return up to `most` items for a user, best first."""
 
     def learn(self, events: Events) -> None:
-        """Learn the positive ones of the events."""
         positive = events.rows(events.are_positive(self._setup.positive))
         self.add(positive)
         np.add.at(self._plays, positive.items, 1)
@@ -79,7 +78,6 @@ class VSknn(FilledRanker):
         self._recent: defaultdict[int, dict[int, None]] = defaultdict(dict)  # last items of each user, the newest last
 
     def add(self, events: Events) -> None:
-        """Add events to their sessions."""
         rows = zip(events.users.tolist(), events.items.tolist(), events.sessions.tolist(), strict=True)
         for user, item, number in rows:
             session, present = self._present.get(user, NO_SESSION)
@@ -98,7 +96,6 @@ class VSknn(FilledRanker):
                 del recent[next(iter(recent))]
 
     def own(self, user: int, most: int) -> list[int]:
-        """Return the items of the most similar sessions."""
         asked = list(reversed(self._recent.get(user, {})))
         having = [self._having[item][-self._sample :] for item in asked]
         places = np.repeat(np.arange(len(asked)), [len(one) for one in having])
@@ -128,7 +125,6 @@ class Personal(FilledRanker):
         self._played: defaultdict[int, int] = defaultdict(int)
 
     def add(self, events: Events) -> None:
-        """Count events."""
         for user, item in zip(events.users.tolist(), events.items.tolist(), strict=True):
             counts = self._counts[user]
             if self._half_life:
