@@ -72,4 +72,4 @@ class ListenModel(OnlineModel, Protocol):
 MODELS: Sequence[type[OnlineModel]] = (ItemGraph, FactorModel, NextTrackProjection)
 """All models that the learner trains."""
 
-FORMAT = 7  # raise it when the same batches give other bytes than before: learning then restarts at the topic's start
+FORMAT = 8  # raise it when the same batches give other bytes than before: learning then restarts at the topic's start

@@ -5,11 +5,12 @@ One pass, event by event. An *item graph* keeps for every item its neighbours: w
 
     near += value · value' / l        wide += value · value' / l ** 0.3
 
-`near` is kept by direction. *Candidates* are the neighbours of the user's last items, and what is popular. A *stacker*,
-a softmax over the candidates, learns online which features say what is played, by Adagrad (Duchi, Hazan and Singer,
-JMLR 2011): linear weights, shared and by length of the history, and a layer of hidden units. Most features are
-logarithms of sums over the history, so the stacker also learns how much popularity is divided out. One says how much
-of a sum is the present session's, which ends after a pause of `SESSION_GAP_MS`; two are of sums over the last skips,
+`near` is kept by direction. *Vectors* of items are learned beside it (`next_track_vectors`). *Candidates* are the
+neighbours of the user's last items, what is popular, and, where users play items again, their own last ones. A
+*stacker*, a softmax over the candidates, learns online which features say what is played, by Adagrad (Duchi, Hazan and
+Singer, JMLR 2011): linear weights, shared and by length of the history, and a layer of hidden units. Most features are
+logarithms of sums over the history, so the stacker also learns how much popularity is divided out. One says how much of
+a sum is the present session's, which ends after a pause of `SESSION_GAP_MS`; two are of sums over the last skips,
 events with a value below `SKIP_BELOW`. Events of one user at the same instant have no order: none of them predicts
 another. A time of 0 is unknown.
 
@@ -38,6 +39,8 @@ from botify.streams.learner.models.next_track_state import (
     BY_USER,
     CUT_WIDE,
     DEFAULTS,
+    DIMENSIONS,
+    FIRST_SPREAD,
     WAYS,
     Cells,
     Events,
@@ -55,7 +58,7 @@ from botify.streams.learner.models.next_track_state import (
     popular,
     scratch_for,
 )
-from botify.streams.learner.models.tables import RowTable, pack, unpack
+from botify.streams.learner.models.tables import RowTable, pack, small_noise, unpack
 
 log = logging.getLogger(__name__)
 
@@ -87,15 +90,15 @@ class NextTrack:
 
     name = "next_track"
 
-    def __init__(self, settings: NextTrackSettings = DEFAULTS, seed: int = 0, run: ModuleType | None = None) -> None:
+    def __init__(self, settings: NextTrackSettings = DEFAULTS, seed: int = 0) -> None:
         self._settings = settings
         self._seed = seed
-        self._run = loops() if run is None else run
+        self._run = loops()
         self._items = RowTable()
         self._users = RowTable()
         self._state = empty_state(settings, seed=seed)
         self._scratch = scratch_for(0, settings)
-        self._constants = cells_of(settings)
+        self._constants = cells_of(settings, seed)
 
     @property
     def events(self) -> int:
@@ -121,6 +124,8 @@ class NextTrack:
                 self._renew()
             people, items = self._users.rows_for(whose[part]), self._items.rows_for(what[part])
             self._make_room()
+            fresh = np.unique(items[~self._state.inputs[items].any(axis=1)])
+            self._state.inputs[fresh] = small_noise(mix(self._seed, self._items.ids[fresh]), DIMENSIONS, FIRST_SPREAD)
             events = Events(people, items.astype(np.int32), liked[part], when[part], self._trains(len(items)))
             self._run.learn_events(self._state, events, self._cells(), self._scratch)
 
@@ -210,21 +215,19 @@ class NextTrack:
         return ids | {name: array[: sizes.get(name)] for name, array in self._state._asdict().items()}
 
     @classmethod
-    def from_bytes(cls, state: bytes, run: ModuleType | None = None) -> Self:
+    def from_bytes(cls, state: bytes) -> Self:
         """Read what `to_bytes` wrote. Raises `ValueError`: the bytes are not that."""
         about, arrays = unpack(state)
         if "taken" in arrays:  # earlier versions wrote the whole room
             shape = len(arrays["plays"]), about["settings"]["neighbours"]
             taken = np.unpackbits(arrays.pop("taken"), count=shape[0] * shape[1]).reshape(shape) > 0
             arrays |= with_room(taken, arrays.pop("entries"), arrays.pop("entry_weights"))
-        return cls.from_arrays(about, arrays, run)
+        return cls.from_arrays(about, arrays)
 
     @classmethod
-    def from_arrays(
-        cls, about: Mapping[str, Any], arrays: dict[str, NDArray[Any]], run: ModuleType | None = None
-    ) -> Self:
+    def from_arrays(cls, about: Mapping[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """Return the model that `about` and `arrays` describe; those of users and events may be missing."""
-        model = cls(NextTrackSettings(**about["settings"]), about["seed"], run)
+        model = cls(NextTrackSettings(**about["settings"]), about["seed"])
         model._items = RowTable(arrays.pop("item_ids"))
         model._users = RowTable(arrays.pop("user_ids", None))
         model._state.clock[:] = arrays["clock"]
@@ -295,6 +298,8 @@ class NextTrack:
         state.weights[:used][lost] = 0
         state.plays[:used][gone] = 0
         state.recent[:used][gone] = 0
+        for vectors in (state.inputs, state.outputs, state.vector_squares):
+            vectors[:used][gone] = 0
         state.ring_items[gone[state.ring_items] & (state.ring_items >= 0)] = -1
         self._items.free(np.flatnonzero(gone))
 

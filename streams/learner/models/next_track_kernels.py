@@ -1,6 +1,7 @@
-"""The inner loops of `next_track`, compiled by numba; tests have the same functions as array operations.
+"""The inner loops of `next_track`, compiled by numba.
 
-All arithmetic on the graph and on the features is float32 in a fixed order, so both forms give the same bytes there.
+All arithmetic on the graph, the vectors and the features is float32 in a fixed order, so that every machine has the
+same bytes there.
 """
 
 from __future__ import annotations
@@ -23,14 +24,23 @@ from botify.streams.learner.models.next_track_state import (
     BACKWARD,
     CUT_WIDE,
     FORWARD,
+    HEARD,
     LOG_OFFSET,
     LOGARITHMS,
+    ONE_REPEAT_IN,
+    OWN,
+    OWN_CANDIDATES,
+    OWN_LATE,
+    OWN_RANK,
+    REPEATED,
     SESSION,
     SESSION_GAP_MS,
     SKIP_BELOW,
     SKIPS,
     SKIPS_NEAR,
     SKIPS_WIDE,
+    TRAINED,
+    VECTOR,
     WAYS,
     WIDE,
     Cells,
@@ -40,6 +50,7 @@ from botify.streams.learner.models.next_track_state import (
     Scratch,
     State,
 )
+from botify.streams.learner.models.next_track_vectors import dot, learn_vectors, sum_history
 
 _ABSENT = -1
 
@@ -50,10 +61,12 @@ def learn_events(state: State, events: Events, cells: Cells, scratch: Scratch) -
     for at in range(len(events.items)):
         user, item, value, now_ms = events.users[at], events.items[at], events.values[at], events.times_ms[at]
         if value > 0:
-            trains = events.trains[at] and not _is_tied(state, user, now_ms)
+            tied = _is_tied(state, user, now_ms)
+            trains = events.trains[at] and not tied
             known = _recall(state, user, now_ms, len(scratch.items) if trains else len(cells.near_lags), scratch)
             if trains:
                 _train(state, item, value, known, cells, scratch)
+            learn_vectors(state, item, value, known, cells, scratch)
             _link(state, item, value, min(known, len(cells.near_lags)), cells, scratch)
             state.plays[item] += cells.growth * value
             state.recent[item] += cells.recent_growth * value
@@ -213,6 +226,7 @@ def _clear(scratch: Scratch, found: int, known: int) -> None:
 @njit(cache=True)
 def _candidates(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
     found = _gather(state, known, cells, scratch)
+    found = _recount(found, known, cells, scratch)
     for at in range(state.clock[1]):
         item = state.pool[at]
         if scratch.place_of[item] == _ABSENT:
@@ -279,6 +293,31 @@ def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
 
 
 @njit(cache=True)
+def _recount(found: int, known: int, cells: Cells, scratch: Scratch) -> int:
+    """Count the listener's own plays of each candidate; what was played last is one."""
+    sums, place_of, distinct, positive = scratch.sums, scratch.place_of, 0, 0
+    sums[:found, OWN_LATE:] = 0.0
+    for at in range(min(known, len(cells.fades))):
+        if scratch.values[at] <= 0:
+            continue
+        item = scratch.items[at]
+        place = place_of[item]
+        if place == _ABSENT and distinct < OWN_CANDIDATES:
+            place = place_of[item] = found
+            scratch.candidates[found] = item
+            sums[found] = 0.0
+            found += 1
+        if 0 <= place < found:
+            if sums[place, OWN] == 0:
+                sums[place, OWN_RANK] = np.float32(positive)
+                distinct += 1
+            sums[place, OWN_LATE] += cells.fades[at] * scratch.values[at]
+            sums[place, OWN] += scratch.values[at]
+        positive += 1
+    return found
+
+
+@njit(cache=True)
 def _end_session(sums: np.ndarray, found: int) -> int:
     """Note what the present session's events alone come to: they are the newest, and so the first."""
     for place in range(found):
@@ -323,6 +362,8 @@ def _cut(state: State, found: int, most: int, scratch: Scratch) -> int:
         sums = scratch.sums[place]
         near = sums[0] + np.float32(0.5) * sums[1]
         rough[place] = (near + np.float32(CUT_WIDE) * sums[2]) * state.damped[scratch.candidates[place]]
+        if sums[OWN] > 0 and sums[OWN_RANK] < OWN_CANDIDATES:
+            rough[place] += np.float32(1e6)
     bits = rough.view(np.int32)
     histogram = scratch.histogram
     histogram[:] = 0
@@ -368,10 +409,17 @@ def _describe(state: State, found: int, known: int, cells: Cells, scratch: Scrat
         features[10, place] = sums[SESSION] + offset
         features[11, place] = sums[SKIPS_NEAR] + offset
         features[12, place] = sums[SKIPS_WIDE] + offset
-        features[13, place] = (sums[0] + np.float32(0.5) * sums[1]) * root
-        features[14, place] = sums[2] * root
-        features[15, place] = sums[4] * root
-        features[16, place] = one if sums[5] == 0 else np.float32(0.0)
+        features[13, place] = sums[OWN_LATE] + offset
+        features[14, place] = sums[OWN] + one
+        features[15, place] = sums[OWN_RANK] + one
+        features[16, place] = (sums[0] + np.float32(0.5) * sums[1]) * root
+        features[17, place] = sums[2] * root
+        features[18, place] = sums[4] * root
+        features[19, place] = one if sums[5] == 0 else np.float32(0.0)
+        features[HEARD, place] = one if sums[OWN] > 0 else np.float32(0.0)
+    sum_history(state, known, cells, scratch)
+    for place in range(found):
+        features[VECTOR, place] = dot(scratch.history, state.outputs[scratch.candidates[place]])
     for row in range(LOGARITHMS):
         _log2(features[row, :found], scratch.mantissas[:found], scratch.mantissas[:found].view(np.float32))
     is_split = 0 < scratch.session[0] < known
@@ -385,7 +433,7 @@ def _describe(state: State, found: int, known: int, cells: Cells, scratch: Scrat
     if counted:
         usual = usual / np.float32(counted)
     for place in range(found):
-        features[17, place] = abs(features[8, place] - usual)
+        features[20, place] = abs(features[8, place] - usual)
 
 
 @njit(cache=True)
@@ -419,9 +467,14 @@ def _insert(items: np.ndarray, scores: np.ndarray, item: int, score: np.float32)
 @njit(cache=True)
 def _train(state: State, item: int, value: np.float32, known: int, cells: Cells, scratch: Scratch) -> None:
     """Take one step towards the item that was played, among those that would have been served."""
-    _exclude(scratch, known)
+    is_repeat = _is_heard(scratch, item, known)
+    state.clock[TRAINED] += 1
+    state.clock[REPEATED] += is_repeat
+    repeats = state.clock[REPEATED] * ONE_REPEAT_IN > state.clock[TRAINED]
+    if not repeats:
+        _exclude(scratch, known)
     found = 0
-    if scratch.place_of[item] == _ABSENT:
+    if repeats or not is_repeat:
         found = _candidates(state, known, cells, scratch)
         target = scratch.place_of[item]
         if target >= 0 and found > 1:
@@ -431,3 +484,11 @@ def _train(state: State, item: int, value: np.float32, known: int, cells: Cells,
             step(state, group_of(known), found, cells.learning_rate, scratch)
             step_hidden(state, context_of(known), found, np.float32(cells.learning_rate), scratch)
     _clear(scratch, found, known)
+
+
+@njit(cache=True)
+def _is_heard(scratch: Scratch, item: int, known: int) -> bool:
+    for at in range(known):  # noqa: SIM110 - numba compiles no generator here
+        if scratch.items[at] == item:
+            return True
+    return False

@@ -22,7 +22,15 @@ from botify.schemas.events import Track
 from botify.schemas.models import LEARNED_BODY_BYTES
 from botify.schemas.training import TrainingColumns
 from botify.streams.learner.models.next_track import CHUNK, NextTrack, with_room
-from botify.streams.learner.models.next_track_state import BY_EVENT, BY_USER, DEFAULTS, WAYS, WIDE, popular
+from botify.streams.learner.models.next_track_state import (
+    BY_EVENT,
+    BY_USER,
+    DEFAULTS,
+    DIMENSIONS,
+    WAYS,
+    WIDE,
+    popular,
+)
 from botify.streams.learner.models.tables import LAYOUT_BYTES, pack, unpack, unpack_to_merge
 
 Ints = NDArray[np.int64]
@@ -32,9 +40,13 @@ SETTINGS = replace(DEFAULTS, most_links=1 << 23, most_users=200_000, most_events
 LEAST_NEIGHBOURS = 24  # kept of a track in any snapshot; a model that has no room for them forgets tracks
 MOST_ROWS = 1 << 16  # rows are written as 16-bit numbers
 _OTHER_BYTES = 1 << 15  # of a snapshot without its tracks: the stacker, and what describes the arrays
-_ITEM_BYTES = 8 + 8 + 8 + 4 + 2 + 4
-"""Of a track without its neighbours: id, two counts, a root, the number of neighbours, and the scale of the weights."""
-_TO_MERGE = ("item_ids", "plays", "recent", "clock", "stacker", "scales", "hidden", "output", "counts", "entries")
+_ITEM_BYTES = 8 + 8 + 8 + 4 + 2 + 4 + 2 * (2 * DIMENSIONS + 4)
+"""Of a track without its neighbours: id, two counts, a root, the number of neighbours, the scale of the weights, and
+two vectors with their sums."""
+_TO_MERGE = (
+    "item_ids", "plays", "recent", "clock", "stacker", "scales", "hidden", "output", "counts", "entries", "inputs",
+    "outputs", "vector_squares",
+)  # fmt: skip
 _ENTRY_BYTES, _HALF_ENTRY_BYTES = 2 + 3 * 4, 2 + 3 * 2
 
 
@@ -62,6 +74,8 @@ def snapshot_of(model: NextTrack, most_bytes: int) -> Snapshot:
     rest = 2 * LAYOUT_BYTES + sum(array.nbytes for array in arrays.values()) + 2 * len(neighbours)
     is_whole = rest + _ENTRY_BYTES * present <= most_bytes
     if not is_whole:
+        arrays |= {name: arrays[name].astype(np.float16) for name in ("inputs", "outputs")}
+        rest -= 2 * arrays["inputs"].nbytes
         kept = _heaviest(kept, weights[:, :, WIDE], (most_bytes - rest - 4 * len(neighbours)) // _HALF_ENTRY_BYTES)
     places, counts = np.flatnonzero(kept), kept.sum(axis=1)
     entry_weights = weights.reshape(-1, 3).take(places, axis=0)
@@ -96,6 +110,7 @@ def _dense(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[dict
     width = -(-int(counts.max(initial=1)) // WAYS) * WAYS
     filled = np.arange(width) < counts[:, None]
     settings = about["settings"] | {"neighbours": width, "most_events": CHUNK}
+    arrays |= {name: arrays[name].astype(np.float32) for name in ("inputs", "outputs")}
     return about | {"settings": settings}, arrays | with_room(filled, entries, entry_weights)
 
 
@@ -183,7 +198,10 @@ def _merged(shards: Sequence[_ShardModel]) -> bytes:
         "recent": recent,
         "damped": ((plays + 2.0) ** -0.5).astype(np.float32),
         "pool": pool,
-        "clock": np.array([events, len(pool), now, now, sum(int(shard.arrays["clock"][4]) for shard in shards)]),
+        "clock": np.array(
+            [events, len(pool), now, now, *np.sum([shard.arrays["clock"][4:] for shard in shards], axis=0)]
+        ),
+        **_mean_vectors(shards, ids),
         **_mean_stacker(shards),
         "counts": np.bincount(links >> 32, minlength=len(ids)).astype(np.uint16),
         "entries": (links & 0xFFFFFFFF).astype(np.uint16 if len(ids) <= MOST_ROWS else np.uint32),
@@ -204,6 +222,21 @@ def _heaviest_links(links: Ints, weights: NDArray[np.float32], most: int) -> tup
     np.put_along_axis(marked, np.argsort(-wide, axis=1, kind="stable")[:, :most], values=True, axis=1)
     kept = marked[rows, columns]
     return links[kept], weights[kept]
+
+
+def _mean_vectors(shards: Sequence[_ShardModel], ids: Ints) -> dict[str, NDArray[Any]]:
+    """Return the mean of each item's vectors, weighted by what each shard learned of them; they begin as the same."""
+    squares, weight = np.zeros((len(ids), 2), dtype=np.float32), np.full((len(ids), 2), 1e-12)
+    sums = {name: np.zeros((len(ids), DIMENSIONS)) for name in ("inputs", "outputs")}
+    for shard in shards:
+        rows = np.searchsorted(ids, shard.ids)
+        learned = shard.arrays["vector_squares"][shard.rows]
+        squares[rows] += learned
+        weight[rows] += learned + 1e-12
+        for column, name in enumerate(sums):
+            sums[name][rows] += (learned[:, column, None] + 1e-12) * shard.arrays[name][shard.rows]
+    means = {name: (sums[name] / weight[:, column, None]).astype(np.float32) for column, name in enumerate(sums)}
+    return {"vector_squares": squares, **means}
 
 
 def _mean_stacker(shards: Sequence[_ShardModel]) -> dict[str, NDArray[Any]]:

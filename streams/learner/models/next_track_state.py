@@ -1,4 +1,4 @@
-"""The arrays of `next_track`, shared by its loops and their numpy reference, and how they stay within their bounds.
+"""The arrays of `next_track`, and how they stay within their bounds.
 
 Constants are compiled in; a change of one compiles the loops again (`botify.core.numba_cache`).
 """
@@ -21,11 +21,15 @@ Doubles = NDArray[np.float64]
 WAYS = 16  # places of a row in which a neighbour can be; their ids fill one cache line
 FORWARD, BACKWARD, WIDE = 0, 1, 2
 """Columns of weights: played after the item, played before it, both with the wide lag kernel."""
-SUMS = 11  # sums over the history's neighbours that a candidate collects
+SUMS = 14  # sums over the history's neighbours that a candidate collects
 SESSION, SKIPS_NEAR, SKIPS_WIDE = 8, 9, 10  # those over the present session alone, and those over what was skipped
-FEATURES = 18
-LOGARITHMS = 13  # the first features are logarithms
-QUIET = (10, 11, 12)  # features that are constant in a log without pauses or without skips: they begin without effect
+OWN_LATE, OWN, OWN_RANK = 11, 12, 13
+"""The listener's own plays of the candidate: faded, all, and how many others came after the last one."""
+FEATURES = 23
+VECTOR, HEARD = 21, 22
+LOGARITHMS = 16  # the first features are logarithms
+QUIET = (10, 11, 12, 13, 14, 15, 22)
+"""Features that are constant in a log without pauses, skips or repeats: they begin without effect."""
 LEAST_VARIANCE, LEAST_VARIANCE_OF_QUIET = 1e-4, 1.0  # bounds of the variance by which a feature is standardised
 LOG_OFFSET = 1e-3
 CUT_WIDE = 0.3
@@ -37,11 +41,24 @@ ADAGRAD_START = 1e-3
 ADAGRAD_START_HIDDEN = 1e-2
 NEGLIGIBLE = 1e-4  # a candidate whose error is smaller does not move the hidden units
 NEWEST = 4096  # events of a history that are read at most
-FIRST_WEIGHTS = np.array([0.3, 0.1, 0.3, 0.2, 0.1, 0, 0, 0.1, -0.3, 0.1, 0, 0, 0, 0.1, 0.2, 0.1, 0, 0])
+FIRST_WEIGHTS = np.array([0.3, 0.1, 0.3, 0.2, 0.1, 0, 0, 0.1, -0.3, 0.1, 0, 0, 0, 0, 0, 0, 0.1, 0.2, 0.1, 0, 0, 0.1, 0])
 """Of the features in units of their standard deviation, before anything is learned."""
 SESSION_GAP_MS = 30 * 60 * 1000  # a session ends when its user does nothing for longer than this
 SKIP_BELOW = 0.5
 SKIPS = 8  # most events of a history with a value below `SKIP_BELOW` that count as skips, the last ones
+DIMENSIONS = 64  # of an item's vectors
+VECTOR_ITEMS = 15  # last liked items of a history whose vectors count, the newest most
+VECTOR_RANK = 0.5
+VECTOR_START = 1e-3  # where Adagrad's sums begin
+FIRST_SPREAD = 0.1  # of vectors in histories; as what is next, vectors begin as 0
+NEGATIVES = 64  # items drawn from the last `DRAWN_FROM` events, against which vectors are learned
+DRAWN_FROM = 1 << 16
+TRAINED, REPEATED = 4, 5  # of `State.clock`
+ONE_REPEAT_IN = 50
+"""With fewer repeats the stacker learns as if there were none: what was heard is no candidate."""
+OWN_EVENTS = 512  # events of a history in which the listener's own plays of a candidate are counted
+OWN_HALF_LIFE = 20.0  # events after which a play of one's own counts half as much
+OWN_CANDIDATES = 64  # items played last that are candidates whatever the graph says
 POOL = 40  # popular items, and items popular of late, that are always candidates
 
 
@@ -52,7 +69,7 @@ class NextTrackSettings:
     neighbours: int = 256  # kept of an item at most; `WAYS` or a power of two times it, so that it can be halved
     lags: int = 20  # how many earlier events an event links to
     anchors: int = 30  # how many of a history's last liked items bring candidates
-    candidates: int = 96  # left for the stacker
+    candidates: int = 192  # left for the stacker
     # half_life, recent_half_life: in events, of weights and of what is popular of late
     half_life: int = 300_000
     recent_half_life: int = 3_000
@@ -62,9 +79,10 @@ class NextTrackSettings:
     near_rank: float = 1.2
     wide_rank: float = 0.3
     learning_rate: float = 0.1
+    vector_rate: float = 0.1
     # events that the stacker all learns from; then its share falls with the square of their number
     trained_fully: int = 25_000
-    least_share: float = 0.025  # of the events that the stacker learns from in the end
+    least_share: float = 0.5  # of the events that the stacker learns from in the end
     most_links: int = 1 << 26  # neighbours of all items together; when there are more items, each keeps half as many
     # most_items, most_users, most_events: kept; the lightest items and the users longest away are forgotten first
     most_items: int = 200_000
@@ -85,6 +103,11 @@ class State(NamedTuple):
     recent: Doubles
     damped: Floats  # shape (n,): (plays + 2) ** -0.5 when the item was last played
     pool: Rows  # shape (2 * POOL,)
+    # inputs, outputs: shape (n, DIMENSIONS): an item's vector as part of a history, and as what is played next
+    inputs: Floats
+    outputs: Floats
+    # shape (n, 2): Adagrad's sums of both
+    vector_squares: Floats
     # ring_items, ring_values, ring_times, ring_previous: shape (e,): the last events, and the user's event before each
     ring_items: Rows
     ring_values: Floats
@@ -105,11 +128,12 @@ class State(NamedTuple):
     # output, output_squares: shape (HIDDEN,)
     output: Floats
     output_squares: Floats
-    # shape (5,): events learned, items in the pool, where slow and fast decay begin, events that trained the stacker
+    # shape (6,): events learned, items in the pool, where slow and fast decay begin; events that trained the stacker,
+    # and how many of these were of an item that the user had heard
     clock: Ints
 
 
-BY_ITEM = ("neighbours", "weights", "plays", "recent", "damped")
+BY_ITEM = ("neighbours", "weights", "plays", "recent", "damped", "inputs", "outputs", "vector_squares")
 BY_USER = ("user_last", "user_events")
 BY_EVENT = ("ring_items", "ring_values", "ring_times", "ring_previous")
 
@@ -154,6 +178,10 @@ class Cells(NamedTuple):
     wide_ranks: Floats
     most: int
     learning_rate: float
+    vector_rate: float
+    seed: int
+    fades: Floats
+    ranks: Floats
 
 
 class Scratch(NamedTuple):
@@ -177,9 +205,13 @@ class Scratch(NamedTuple):
     items: Rows
     values: Floats
     session: Ints
+    history: Floats
+    slope: Floats
+    drawn: Rows
+    drawn_errors: Floats
 
 
-def cells_of(settings: NextTrackSettings) -> Cells:
+def cells_of(settings: NextTrackSettings, seed: int) -> Cells:
     """Return the constants of the first chunk."""
     lags, ranks = np.arange(1, settings.lags + 1), np.arange(1, settings.anchors + 1)
     return Cells(
@@ -191,6 +223,10 @@ def cells_of(settings: NextTrackSettings) -> Cells:
         wide_ranks=(ranks**-settings.wide_rank).astype(np.float32),
         most=settings.candidates,
         learning_rate=settings.learning_rate,
+        vector_rate=settings.vector_rate,
+        seed=seed,
+        fades=(0.5 ** (np.arange(OWN_EVENTS) / OWN_HALF_LIFE)).astype(np.float32),
+        ranks=(np.arange(1, VECTOR_ITEMS + 1) ** -VECTOR_RANK).astype(np.float32),
     )
 
 
@@ -212,6 +248,10 @@ def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
         items=np.zeros(NEWEST, dtype=np.int32),
         values=np.zeros(NEWEST, dtype=np.float32),
         session=np.zeros(1, dtype=np.int64),
+        history=np.zeros(DIMENSIONS, dtype=np.float32),
+        slope=np.zeros(DIMENSIONS, dtype=np.float32),
+        drawn=np.zeros(1 + NEGATIVES, dtype=np.int32),
+        drawn_errors=np.zeros(1 + NEGATIVES, dtype=np.float32),
     )
 
 
@@ -226,6 +266,9 @@ def empty_state(settings: NextTrackSettings, items: int = 0, seed: int = 0) -> S
         recent=np.zeros(items),
         damped=np.zeros(items, dtype=np.float32),
         pool=np.zeros(2 * POOL, dtype=np.int32),
+        inputs=np.zeros((items, DIMENSIONS), dtype=np.float32),
+        outputs=np.zeros((items, DIMENSIONS), dtype=np.float32),
+        vector_squares=np.zeros((items, 2), dtype=np.float32),
         ring_items=np.zeros(0, dtype=np.int32),
         ring_values=np.zeros(0, dtype=np.float32),
         ring_times=np.zeros(0, dtype=np.int64),
@@ -239,7 +282,7 @@ def empty_state(settings: NextTrackSettings, items: int = 0, seed: int = 0) -> S
         hidden_squares=np.zeros((FEATURES + 2, HIDDEN), dtype=np.float32),
         output=_first_hidden(seed + 1, 1, 0.1)[0],
         output_squares=np.zeros(HIDDEN, dtype=np.float32),
-        clock=np.zeros(5, dtype=np.int64),
+        clock=np.zeros(6, dtype=np.int64),
     )
 
 

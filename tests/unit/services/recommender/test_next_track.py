@@ -18,7 +18,6 @@ from botify.streams.folds.users import HISTORY_LISTENS
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import model_of_snapshot, snapshot_of
 from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
-from tests.unit.streams.learner.models import next_track_reference
 
 TRACKS = 60
 CATALOGUE = Catalogue([Track(track, f"artist of {track}", None, None, "x") for track in range(TRACKS)])
@@ -194,7 +193,7 @@ NONE_EXCLUDED = np.zeros((2, 2), dtype=np.bool_)
 
 
 def knowing(*tracks: int) -> NextTrack:
-    model = NextTrack(run=next_track_reference)
+    model = NextTrack()
     model.learn([1] * len(tracks), tracks, [1.0] * len(tracks), range(len(tracks)))
     return model
 

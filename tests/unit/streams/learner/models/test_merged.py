@@ -170,3 +170,15 @@ def test_merging_gives_the_same_bytes_and_a_shard_without_listens_adds_nothing(k
     shards = shards_of(kind, sessions(60, seed=6), 2)
     assert kind.merged(shards) == kind.merged(shards)
     assert len(kind.merged([*shards, kind({}).snapshot(to_merge=True)])) == len(kind.merged(shards))
+
+
+def test_vectors_are_means_by_what_each_shard_learned() -> None:
+    _, snapshots = next_tracks(sessions(400, seed=3), 2)
+    merged, shards = unpack(NextTrackProjection.merged(snapshots))[1], [unpack(body)[1] for body in snapshots]
+    for row, track in enumerate(merged["item_ids"].tolist()):
+        rows = [int(np.flatnonzero(arrays["item_ids"] == track)[0]) for arrays in shards]
+        for column, name in enumerate(("inputs", "outputs")):
+            learned = [float(one["vector_squares"][at, column]) for one, at in zip(shards, rows, strict=True)]
+            mean = np.average([one[name][at] for one, at in zip(shards, rows, strict=True)], axis=0, weights=learned)
+            np.testing.assert_allclose(merged[name][row], mean, rtol=1e-3, atol=1e-5)
+    assert merged["outputs"].any()

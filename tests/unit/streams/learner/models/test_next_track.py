@@ -1,21 +1,17 @@
-"""`next_track`: the compiled loops against numpy, continuation, bounds, and quality on streams with structure."""
+"""`next_track`: continuation, bounds, and quality on streams with structure; its loops have a file of their own."""
 
 import hashlib
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from botify.streams.learner.models import next_track_kernels as compiled
 from botify.streams.learner.models.next_track import CHUNK, NextTrack, NextTrackSettings
+from botify.streams.learner.models.next_track_state import ONE_REPEAT_IN, REPEATED, TRAINED
 from botify.streams.learner.models.tables import RowTable, pack
-from tests.unit.streams.learner.models import next_track_reference
 
 SMALL = NextTrackSettings(neighbours=32, candidates=48, lags=6, anchors=8, half_life=500, recent_half_life=20)
 FORGETFUL = NextTrackSettings(neighbours=16, candidates=32, most_items=60, most_users=20, most_events=700)
@@ -36,48 +32,14 @@ def part(events: Columns, begin: int, end: int) -> Columns:
     return tuple(column[begin:end] for column in events)  # type: ignore[return-value]
 
 
-def learned(events: Columns, chosen: NextTrackSettings = SMALL, run: ModuleType | None = None) -> NextTrack:
-    model = NextTrack(chosen, seed=3, run=run)
+def learned(events: Columns, chosen: NextTrackSettings = SMALL) -> NextTrack:
+    model = NextTrack(chosen, seed=3)
     model.learn(*events)
     return model
 
 
 def arrays(model: NextTrack) -> dict[str, Any]:
     return {name: array.copy() for name, array in model.arrays().items()}
-
-
-def assert_equal_forms(events: Columns, chosen: NextTrackSettings) -> None:
-    fast, plain = learned(events, chosen, compiled), learned(events, chosen, next_track_reference)
-    found, expected = arrays(fast), arrays(plain)
-    for name in ("neighbours", "weights", "plays", "recent", "damped", "ring_items", "user_last", "pool", "clock"):
-        assert np.array_equal(found[name], expected[name]), name
-    for name in ("stacker", "hidden", "output", "scales"):
-        np.testing.assert_allclose(found[name], expected[name], atol=2e-3, err_msg=name)
-    users = np.unique(events[0])
-    for exclude in (True, False):
-        for asked_ms in (None, np.full(len(users), events[3][-1] + 1)):
-            scores, others = (model.rank(users, 5, exclude, asked_ms)[1] for model in (fast, plain))
-            np.testing.assert_allclose(scores, others, atol=1e-2)
-
-
-@pytest.mark.parametrize("chosen", [SMALL, FORGETFUL, NARROWING], ids=["small", "forgetful", "narrowing"])
-def test_compiled_loops_equal_numpy(chosen: NextTrackSettings) -> None:
-    assert_equal_forms(stream(1300, seed=1, users=60, tracks=300), chosen)
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.integers(0, 3), st.integers(0, 12), st.sampled_from([-0.4, 0.25, 1.0]), st.sampled_from([0, 1, 4_000])
-        ),
-        min_size=1,
-        max_size=60,
-    )
-)
-def test_compiled_loops_equal_numpy_on_any_short_stream(rows: list[tuple[int, int, float, int]]) -> None:
-    users, tracks, values, steps = (np.array(column) for column in zip(*rows, strict=True))
-    assert_equal_forms((users, tracks, values, np.cumsum(steps) * 1000), SMALL)
 
 
 @pytest.mark.parametrize("chosen", [SMALL, FORGETFUL, NARROWING], ids=["small", "forgetful", "narrowing"])
@@ -98,20 +60,19 @@ def test_a_state_with_all_of_the_room_for_neighbours_is_read() -> None:
     assert NextTrack.from_bytes(of_before).to_bytes() == written
 
 
-@pytest.mark.parametrize("run", [compiled, next_track_reference], ids=["compiled", "numpy"])
 @pytest.mark.parametrize("exclude", [True, False])
-def test_learns_at_once_as_between_questions(run: ModuleType, exclude: bool) -> None:
+def test_learns_at_once_as_between_questions(exclude: bool) -> None:
     events = stream(1300, seed=10, users=60, tracks=300)
     rng = np.random.default_rng(0)
     starts = np.cumsum(np.append(0, rng.choice([0, 0, 1, 3], 1300)))
     asked = rng.integers(0, 70, starts[-1])
     asked_ms = np.repeat(events[3], np.diff(starts))
-    model = NextTrack(FORGETFUL, run=run)
+    model = NextTrack(FORGETFUL)
     for at in range(1300):
         now = slice(starts[at], starts[at + 1])
         model.rank(asked[now], 4, exclude, asked_ms[now])
         model.learn(*part(events, at, at + 1))
-    at_once = NextTrack(FORGETFUL, run=run)
+    at_once = NextTrack(FORGETFUL)
     at_once.learn(*events)
     assert at_once.to_bytes() == model.to_bytes()
 
@@ -237,3 +198,19 @@ def test_learns_transitions_that_popularity_cannot_see() -> None:
     popular = np.argsort(-np.bincount(walks[:, :-1].ravel(), minlength=400))[:10]
     assert hits(model, np.arange(300), walks[:, -1]).mean() > 0.4
     assert np.isin(walks[:, -1], popular).mean() < 0.1
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_what_is_heard_again_is_recommended_where_listeners_hear_tracks_again(again: bool) -> None:
+    rng = np.random.default_rng(3)
+    users, n = np.tile(np.arange(60), 50), 3_000
+    own = rng.permutation(3_000).reshape(60, 50)  # each user's own tracks, in an order that no neighbour knows
+    tracks = own[users, np.arange(n) // 60]
+    if again:  # one of the user's first eight tracks
+        tracks = np.where(rng.random(n) < 0.7, own[users, rng.integers(0, 8, n)], tracks)
+    model = NextTrack()
+    model.learn(users, tracks, np.ones(n), np.arange(1, n + 1) * 1_000)
+    best = model.rank(np.arange(60), 5, exclude_history=False)[0]
+    assert ((best[:, :, None] == own[:, None, :8]).any(axis=2).mean() > 0.8) == again
+    clock = model.arrays()["clock"]
+    assert (clock[REPEATED] * ONE_REPEAT_IN > clock[TRAINED]) == again
