@@ -82,7 +82,7 @@ class NextTrackSettings:
     vector_rate: float = 0.1
     # events that the stacker all learns from; then its share falls with the square of their number
     trained_fully: int = 25_000
-    least_share: float = 0.5  # of the events that the stacker learns from in the end
+    least_share: float = 0.1  # of the events that the stacker learns from in the end
     most_links: int = 1 << 26  # neighbours of all items together; when there are more items, each keeps half as many
     # most_items, most_users, most_events: kept; the lightest items and the users longest away are forgotten first
     most_items: int = 200_000
