@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from botify.analytics.export import TIME_COLUMNS, export_topic
 from botify.core.kafka.config import key_of, producer_config
+from botify.core.kafka.layout import alter_topics
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation
@@ -44,6 +45,8 @@ def botify(settings: Settings, *arguments: str, status: int = 0) -> str:
 
 
 def write_hostile(settings: Settings) -> None:
+    # their times are old: brokers would delete them as soon as they look, which is every five minutes
+    alter_topics(settings, {one.name: {"retention.ms": "-1"} for one in Topics.of(settings).all()})
     for definition in Topics.of(settings).all():
         batches = hostile_batches(definition, definition.partitions or settings.partitions, TRACKS, HOSTILE)
         codes = produce_batches(settings, definition.name, batches)
