@@ -1,5 +1,6 @@
 """The whole loop behind TLS and passwords, and what a mistake leads to."""
 
+import re
 from contextlib import ExitStack
 from io import StringIO
 from urllib.parse import quote
@@ -47,7 +48,9 @@ def test_the_loop_runs_behind_tls_and_passwords_and_tells_none(secured: Secured)
     with ExitStack() as programs:
         programs.enter_context(running(settings, "botify.streams.worker"))
         programs.enter_context(running(settings, "botify.services.recommender"))
-        result = run_loop(settings, world, RunOptions(sessions=SESSIONS, in_flight=20, seed=5, timeout_s=60.0))
+        log = settings.home / "botify.services.recommender.log"
+        eventually(lambda: re.search(r"\bready\b", log.read_text()), 60)
+        result = run_loop(settings, world, RunOptions(sessions=SESSIONS, in_flight=20, seed=5))
         assert (result.sessions, result.timed_out, result.dropped) == (SESSIONS, 0, 0)
         client = start(programs, settings, "botify.services.gateway", TOKEN=TOKEN, DEADLINE_MS=10_000)
         eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)

@@ -25,7 +25,7 @@ from tests.unit.services.made_up import (
     made_up_log,
 )
 
-ANSWERS = 160
+ANSWERS = 170  # of six tracks each: more than a thousand reasons
 FILTERS = ([], [], ["genre:genre 1"], ["artist:artist 3", "artist:artist 4"])
 NOW_MS = made_up_log().now_ms
 
