@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Keys = NDArray[np.uint64]
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _M1 = np.uint64(0xBF58476D1CE4E5B9)
 _M2 = np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
@@ -24,9 +24,9 @@ _TO_UNIT = 2.0**-53
 
 def mix(key: ArrayLike, *parts: ArrayLike) -> Keys:
     """Derive a key (uint64) for each combination of a key and parts, whole numbers that are broadcast."""
-    mixed = _finalise(_as_keys(key) + _GOLDEN)
+    mixed = finalise(_as_keys(key) + GOLDEN)
     for part in parts:
-        mixed = _finalise((mixed ^ _as_keys(part)) * _M1 + _GOLDEN)
+        mixed = finalise((mixed ^ _as_keys(part)) * _M1 + GOLDEN)
     return mixed
 
 
@@ -50,8 +50,8 @@ def _as_keys(value: ArrayLike) -> Keys:
     return array if array.dtype == np.uint64 else array.astype(np.int64, copy=False).view(np.uint64)
 
 
-def _finalise(z: Keys) -> Keys:
-    """Mix in place: `z` belongs to the caller."""
+def finalise(z: Keys) -> Keys:
+    """Mix an array in place, which belongs to the caller, and return it; numba compiles it for a number."""
     for shift, factor in ((_S30, _M1), (_S27, _M2)):
         z ^= z >> shift
         z *= factor

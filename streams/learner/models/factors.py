@@ -39,6 +39,7 @@ from botify.streams.learner.models.tables import (
     Table,
     all_but_an_eighth,
     blocks,
+    mean_by_evidence,
     pack,
     small_noise,
     unpack,
@@ -67,7 +68,6 @@ RATE, ARTIST_RATE, GENRE_RATE, REPEAT_RATE, MATCH_RATE = 0.1, 0.1, 0.05, 0.1, 0.
 FIRST_MATCH = 1.0  # what a match of any label is worth before anything was learned
 LEAST_KEPT = 0.05  # bound of ρ_k; it divides
 FIRST_SQUARES = 0.05  # where the sums begin
-LEAST_EVIDENCE = 1e-9  # of a row of which nothing was learned: of such rows in all shards, the plain mean counts
 DECAY = 0.002
 FORGET_SESSIONS = 5_000
 MOST_GRADIENT = 1.0
@@ -383,7 +383,7 @@ def _merged(shards: Sequence[_ShardFactors]) -> bytes:
         artist_of[tracks] = of_artist[shard.arrays["artist_of"]]
         genre_of[tracks] = of_genre[shard.arrays["genre_of"]]
     means = {
-        table: _mean(len(names), rows, [shard.rows(table) for shard in shards]).astype(np.float16)
+        table: mean_by_evidence(len(names), rows, [shard.rows(table) for shard in shards]).astype(np.float16)
         for table, names, rows in (
             ("tracks", ids, rows_of_tracks),
             ("artists", artists, rows_of_artists),
@@ -396,7 +396,7 @@ def _merged(shards: Sequence[_ShardFactors]) -> bytes:
         each = np.arange(len(numbers[0]))
         learned = [(one[:, :1], one[:, 1] - np.float32(FIRST_SQUARES)) for one in numbers]
         effects[name] = np.column_stack(
-            [_mean(len(each), [each] * len(shards), learned), sum(one[:, 1] for one in numbers)]
+            [mean_by_evidence(len(each), [each] * len(shards), learned), sum(one[:, 1] for one in numbers)]
         )
     return pack(
         {"artists": artists.tolist(), "genres": genres.tolist()},
@@ -413,16 +413,6 @@ def _merged(shards: Sequence[_ShardFactors]) -> bytes:
 def _in_all(names: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], list[Ints]]:
     every, rows = np.unique(np.concatenate(names), return_inverse=True)
     return every, np.split(rows, np.cumsum([len(some) for some in names])[:-1])
-
-
-def _mean(size: int, rows: Sequence[Ints], learned: Sequence[tuple[Floats, Floats]]) -> NDArray[np.float64]:
-    """Return the means of rows that shards have, weighted by what they have learned of them."""
-    total, weight = np.zeros((size, learned[0][0].shape[1])), np.zeros((size, 1))
-    for at, (values, evidence) in zip(rows, learned, strict=True):
-        share = np.maximum(evidence.astype(np.float64), LEAST_EVIDENCE)[:, None]
-        total[at] += share * values
-        weight[at] += share
-    return total / weight
 
 
 def _written_bytes(names: Sequence[str]) -> int:

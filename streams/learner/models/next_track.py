@@ -11,8 +11,8 @@ neighbours of the user's last items, what is popular, and, where users play item
 Singer, JMLR 2011): linear weights, shared and by length of the history, and a layer of hidden units. Most features are
 logarithms of sums over the history, so the stacker also learns how much popularity is divided out. One says how much of
 a sum is the present session's, which ends after a pause of `SESSION_GAP_MS`; two are of sums over the last skips,
-events with a value below `SKIP_BELOW`. Events of one user at the same instant have no order: none of them predicts
-another. A time of 0 is unknown.
+events with a value below `SKIP_BELOW`. Events of one user at the same instant have no order: the stacker
+learns from none of them what predicts another. A time of 0 is unknown.
 
 Memory is bounded: `neighbours` an item, in sets as in a processor's cache, so that one cache line says whether an item
 is there; the lightest of a set makes place, as in Space-Saving (Metwally, Agrawal and El Abbadi, ICDT 2005), and a

@@ -53,6 +53,7 @@ from botify.streams.learner.models.next_track_state import (
 from botify.streams.learner.models.next_track_vectors import dot, learn_vectors, sum_history
 
 _ABSENT = -1
+KEPT = np.float32(1e6)  # more than any sum of products
 
 
 @njit(cache=True)
@@ -61,8 +62,7 @@ def learn_events(state: State, events: Events, cells: Cells, scratch: Scratch) -
     for at in range(len(events.items)):
         user, item, value, now_ms = events.users[at], events.items[at], events.values[at], events.times_ms[at]
         if value > 0:
-            tied = _is_tied(state, user, now_ms)
-            trains = events.trains[at] and not tied
+            trains = events.trains[at] and not _is_tied(state, user, now_ms)
             known = _recall(state, user, now_ms, len(scratch.items) if trains else len(cells.near_lags), scratch)
             if trains:
                 _train(state, item, value, known, cells, scratch)
@@ -226,7 +226,7 @@ def _clear(scratch: Scratch, found: int, known: int) -> None:
 @njit(cache=True)
 def _candidates(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
     found = _gather(state, known, cells, scratch)
-    found = _recount(found, known, cells, scratch)
+    found = _count_own_plays(found, known, cells, scratch)
     for at in range(state.clock[1]):
         item = state.pool[at]
         if scratch.place_of[item] == _ABSENT:
@@ -293,7 +293,7 @@ def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
 
 
 @njit(cache=True)
-def _recount(found: int, known: int, cells: Cells, scratch: Scratch) -> int:
+def _count_own_plays(found: int, known: int, cells: Cells, scratch: Scratch) -> int:
     """Count the listener's own plays of each candidate; what was played last is one."""
     sums, place_of, distinct, positive = scratch.sums, scratch.place_of, 0, 0
     sums[:found, OWN_LATE:] = 0.0
@@ -363,7 +363,7 @@ def _cut(state: State, found: int, most: int, scratch: Scratch) -> int:
         near = sums[0] + np.float32(0.5) * sums[1]
         rough[place] = (near + np.float32(CUT_WIDE) * sums[2]) * state.damped[scratch.candidates[place]]
         if sums[OWN] > 0 and sums[OWN_RANK] < OWN_CANDIDATES:
-            rough[place] += np.float32(1e6)
+            rough[place] += KEPT
     bits = rough.view(np.int32)
     histogram = scratch.histogram
     histogram[:] = 0

@@ -31,7 +31,7 @@ from botify.streams.learner.models.next_track_state import (
     WIDE,
     popular,
 )
-from botify.streams.learner.models.tables import LAYOUT_BYTES, pack, unpack, unpack_to_merge
+from botify.streams.learner.models.tables import LAYOUT_BYTES, mean_by_evidence, pack, unpack, unpack_to_merge
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -226,17 +226,16 @@ def _heaviest_links(links: Ints, weights: NDArray[np.float32], most: int) -> tup
 
 def _mean_vectors(shards: Sequence[_ShardModel], ids: Ints) -> dict[str, NDArray[Any]]:
     """Return the mean of each item's vectors, weighted by what each shard learned of them; they begin as the same."""
-    squares, weight = np.zeros((len(ids), 2), dtype=np.float32), np.full((len(ids), 2), 1e-12)
-    sums = {name: np.zeros((len(ids), DIMENSIONS)) for name in ("inputs", "outputs")}
-    for shard in shards:
-        rows = np.searchsorted(ids, shard.ids)
-        learned = shard.arrays["vector_squares"][shard.rows]
-        squares[rows] += learned
-        weight[rows] += learned + 1e-12
-        for column, name in enumerate(sums):
-            sums[name][rows] += (learned[:, column, None] + 1e-12) * shard.arrays[name][shard.rows]
-    means = {name: (sums[name] / weight[:, column, None]).astype(np.float32) for column, name in enumerate(sums)}
-    return {"vector_squares": squares, **means}
+    rows = [np.searchsorted(ids, shard.ids) for shard in shards]
+    learned = [shard.arrays["vector_squares"][shard.rows] for shard in shards]
+    squares = np.zeros((len(ids), 2), dtype=np.float32)
+    for at, of_shard in zip(rows, learned, strict=True):
+        squares[at] += of_shard
+    found = {"vector_squares": squares}
+    for column, name in enumerate(("inputs", "outputs")):
+        of_shards = [(one.arrays[name][one.rows], own[:, column]) for one, own in zip(shards, learned, strict=True)]
+        found[name] = mean_by_evidence(len(ids), rows, of_shards).astype(np.float32)
+    return found
 
 
 def _mean_stacker(shards: Sequence[_ShardModel]) -> dict[str, NDArray[Any]]:

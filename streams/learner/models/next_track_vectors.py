@@ -8,10 +8,12 @@ and `NEGATIVES` items of recent events, as in word2vec (Mikolov et al., NIPS 201
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 
+from botify.core.keyed_random import GOLDEN, finalise
 from botify.streams.learner.models.next_track_state import (
     DIMENSIONS,
     DRAWN_FROM,
@@ -58,12 +60,7 @@ def sum_history(state: State, known: int, cells: Cells, scratch: Scratch) -> int
     return used
 
 
-@njit(cache=True)
-def _keyed(key: np.uint64) -> np.uint64:
-    """Return bits that look random, by the finaliser of splitmix64."""
-    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return key ^ (key >> np.uint64(31))
+_mixed: Any = njit(cache=True)(finalise)
 
 
 @njit(cache=True)
@@ -74,9 +71,9 @@ def _draw(state: State, item: int, cells: Cells, scratch: Scratch) -> int:
     recent = np.uint64(min(event, size, DRAWN_FROM))
     if recent == 0:
         return 1
-    key = _keyed(np.uint64(cells.seed) + np.uint64(event) * np.uint64(0x9E3779B97F4A7C15))
+    key = _mixed(np.uint64(cells.seed) + np.uint64(event) * GOLDEN)
     for at in range(NEGATIVES):
-        back = np.int64(_keyed(key + np.uint64(at)) % recent)
+        back = np.int64(_mixed(key + np.uint64(at)) % recent)
         other = state.ring_items[(event - 1 - back) % size]
         if other >= 0 and other != item:
             scratch.drawn[found] = other

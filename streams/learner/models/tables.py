@@ -244,3 +244,18 @@ def small_noise(keys: Keys, width: int, deviation: float) -> NDArray[np.float32]
     drawn = uniform(keys[:, None], np.arange(width))
     noise: NDArray[np.float32] = ((drawn - 0.5) * (12.0**0.5 * deviation)).astype(np.float32)
     return noise
+
+
+LEAST_EVIDENCE = 1e-9  # of a row of which nothing was learned: of such rows in all shards, the plain mean counts
+
+
+def mean_by_evidence(
+    size: int, rows: Sequence[NDArray[np.int64]], learned: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
+) -> NDArray[np.float64]:
+    """Return the means of rows that shards have, weighted by what they have learned of them."""
+    total, weight = np.zeros((size, learned[0][0].shape[1])), np.zeros((size, 1))
+    for at, (values, evidence) in zip(rows, learned, strict=True):
+        share = np.maximum(evidence.astype(np.float64), LEAST_EVIDENCE)[:, None]
+        total[at] += share * values
+        weight[at] += share
+    return total / weight
