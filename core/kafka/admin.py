@@ -22,6 +22,7 @@ TIMEOUT_S = 30.0
 METADATA_TIMEOUT_S = 10.0
 TOPIC_ID_TIMEOUT_S = 10.0
 GRACE_S = 1.0  # added where the client has a timeout of its own, whose error says more
+ASK_TIMEOUT_S = 5.0  # of one try: a client that waits for a broker to come back asks it with what was true before
 RETRY_PAUSE_S = 0.05
 CONNECT_TIMEOUT_S = 2.0
 _WAY_OUT = "start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"
@@ -137,7 +138,7 @@ def list_offsets(
     def ask() -> dict[tuple[str, int], int]:
         # then a new client each time: one that asked before leaders were elected never finds them
         admin = at_hand.pop() if at_hand else AdminClient(dict(config))  # has a name: answers die with their client
-        asked = admin.list_offsets(wanted, isolation_level=isolation)
+        asked = admin.list_offsets(wanted, isolation_level=isolation, request_timeout=ASK_TIMEOUT_S)
         return {(at.topic, at.partition): future.result(TIMEOUT_S).offset for at, future in asked.items()}
 
     return retry_brokers(ask) if wanted else {}

@@ -91,7 +91,7 @@ class Answer(NamedTuple):
 class GatewayService:
     """Serves listeners. All methods belong in the event loop's thread."""
 
-    deadline_ms: int  # how long the recommender may take
+    deadline_ms: int  # how long the recommender may take, or workers to fold what was said
     codec: Codec
     rpc: RpcClient
     sessions: SessionStore

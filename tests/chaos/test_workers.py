@@ -108,6 +108,7 @@ def test_workers_from_one_to_three_and_back(settings: Settings, start_worker: St
 
 def test_the_broker_restarts_under_load(settings: Settings, start_worker: StartWorker, stack: EmbeddedStack) -> None:
     workers = [start_worker("worker-1"), start_worker("worker-2")]
+    eventually(lambda: all(worker.claimed for worker in workers))  # one that starts gives up after half a minute
     with Load(settings, listens_for_ever(300, TRACKS, seed=54), per_s=500) as load:
         progresses(settings)
         stack.kafka.stop()

@@ -39,9 +39,6 @@ from botify.streams.folds.feedback import Said, merged
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.folds.users import HISTORY_LISTENS
 
-SETTLE_S = 1.0
-"""How long a call waits for workers to fold what it said, so that the next one finds it; they take milliseconds."""
-
 
 class ResolvedEvent(NamedTuple):
     """An event in numbers."""
@@ -169,10 +166,10 @@ class EventPublisher:
         return await self.settle(said[0].user, lambda found: merged(found, more) == found)
 
     async def settle(self, user: int, settled: Callable[[list[Said]], bool]) -> bool:
-        """Return whether the opinions of a listener settle, which workers may take `SETTLE_S` for."""
+        """Return whether workers fold what was said before the deadline, so that the next call finds it."""
         pause_s = 0.01
         with suppress(TimeoutError, UnavailableError):  # it is on the topic, and so in the state later
-            async with asyncio.timeout(SETTLE_S):
+            async with asyncio.timeout(self.service.deadline_ms / 1000):
                 while not settled(await self.listeners.said(user)):
                     await asyncio.sleep(pause_s)
                     pause_s *= 1.5  # where workers are away, many calls wait
