@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from botify.bench.yardsticks import YARDSTICKS
 from botify.core.keyed_random import mix
+from botify.core.sql import open_duckdb
 from botify.evaluation.agent import Pipeline
 from botify.playing import sessions_of
 from botify.schemas.events import Track
-from botify.services.lists.build import ListenColumns, Neighbours, build_models, find_neighbours, make_user_lists
+from botify.services.lists.build import build_models, find_neighbours, keep_listens, make_user_lists
 from botify.services.recommender.lists import Lists, lists_of
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.sim.agents import Agent, DummyAgent
@@ -40,7 +41,6 @@ class RandomLog(NamedTuple):
 
     users: Ints
     ordinals: Ints
-    positions: Ints
     tracks: Ints
     fractions: NDArray[np.float64]
     time_ms: Ints
@@ -58,15 +58,26 @@ class RandomLog(NamedTuple):
         liked = more > LIKED_MORE
         return RandomLog._make(column[liked] for column in self._replace(fractions=more))
 
-    def neighbours(self) -> Neighbours:
-        """Find the tracks that the same listeners heard, by cosine (`botify.services.lists`)."""
-        return find_neighbours(self.users.astype(np.uint64), self.tracks, self.fractions, COUNT)
+    def frame(self, sessions: Ints) -> pd.DataFrame:
+        """Return the listens as `botify.services.lists` takes them."""
+        numbers = np.arange(len(self.users))
+        columns = {"event_id": numbers, "session_id": sessions, "user": self.users, "track": self.tracks}
+        return pd.DataFrame(columns | {"fraction": self.fractions, "timestamp_ms": self.time_ms})
 
-    def user_lists(self, found: Neighbours, length: int) -> Lists:
-        """Make a list for each listener, as the batch job of `botify.services.lists` does."""
-        numbers = np.arange(len(self.users), dtype=np.uint64)
-        columns = ListenColumns(numbers, numbers, self.users, self.tracks, self.fractions, self.time_ms)
-        return make_user_lists(columns, found, length)
+    def neighbours(self) -> pd.DataFrame:
+        """Find the tracks that the same listeners heard, by cosine; see `find_neighbours`."""
+        with open_duckdb() as engine:
+            engine.load("files", self.frame(self.users))
+            keep_listens(engine)
+            return find_neighbours(engine, COUNT)
+
+    def user_lists(self, found: pd.DataFrame, length: int) -> Lists:
+        """Make a list for each listener of these neighbours, as the batch job does."""
+        with open_duckdb() as engine:
+            engine.load("files", self.frame(self.users))
+            engine.load("neighbours", found)
+            keep_listens(engine)
+            return make_user_lists(engine, length)
 
 
 def lists_for(name: str, world: World) -> dict[str, Lists]:
@@ -74,11 +85,7 @@ def lists_for(name: str, world: World) -> dict[str, Lists]:
     if name not in RECOMMENDERS or not RECOMMENDERS[name].needs_lists:
         return {}
     log = RandomLog.of(world, SESSIONS * len(world.listeners), SEED)
-    sessions = [f"{user}-{ordinal}" for user, ordinal in zip(log.users.tolist(), log.ordinals.tolist(), strict=True)]
-    events = [f"{session}-{position}" for session, position in zip(sessions, log.positions.tolist(), strict=True)]
-    heard = ListenColumns.of(
-        events, sessions, log.users.tolist(), log.tracks.tolist(), log.fractions.tolist(), log.time_ms.tolist()
-    )
+    heard = log.frame(log.users * (log.ordinals.max() + 1) + log.ordinals)
     return {model.name: lists_of(model) for model in build_models(heard, COUNT, PER_USER)}
 
 

@@ -95,6 +95,10 @@ class DuckDb:
     def frame(self, query: str, /, **parameters: str) -> pd.DataFrame:
         return self._connection.execute(query, parameters or None).df()
 
+    def load(self, name: str, frame: pd.DataFrame) -> None:
+        """Name the rows of a frame."""
+        self._connection.register(name, frame)
+
     def write_json(self, query: str, path: Path) -> int:
         """Write the rows of a query as JSON, an object a line, and return their number."""
         rows = self._connection.execute(f"COPY ({query}) TO $path (FORMAT json)", {"path": str(path)}).fetchone()

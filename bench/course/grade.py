@@ -21,15 +21,16 @@ import pandas as pd
 from botify.analytics.data import read_listens
 from botify.analytics.experiment import CONTROL, Effect, ExperimentResults, experiment_results
 from botify.bench.online import fresh_stack, serving
-from botify.bench.simulated import CARD_SEED, RandomLog
+from botify.bench.simulated import CARD_SEED, COUNT, RandomLog
 from botify.bench.yardsticks import ORACLE, Gap
 from botify.core.errors import BotifyError
 from botify.core.settings import Settings
 from botify.core.welch import Mean
 from botify.schemas.events import Model
 from botify.schemas.models import model_of
+from botify.services.lists.build import listed
 from botify.services.recommender.baselines import StickyArtist
-from botify.services.recommender.lists import I2I, NEIGHBOURS, USER_LISTS, Lists
+from botify.services.recommender.lists import I2I, NEIGHBOURS, USER_LISTS
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.services.stack.kafka import Notify
 from botify.sim.loop import RunResult, run_loop
@@ -116,7 +117,7 @@ def models_for(world: World, edition: Edition, recommender: str, notify: Notify)
 def lists_of(world: World, log_sessions: int) -> list[Model]:
     log = RandomLog.of(world, log_sessions * len(world.listeners), CARD_SEED)
     found = log.liked().neighbours()
-    lists = {NEIGHBOURS: Lists(found.tracks, found.lists), USER_LISTS: log.user_lists(found, PER_USER)}
+    lists = {NEIGHBOURS: listed(found, found["key"], COUNT), USER_LISTS: log.user_lists(found, PER_USER)}
     until_ms = int(log.time_ms.max())
     return [model_of(name, len(log.users), made.to_bytes(), until_ms) for name, made in lists.items()]
 

@@ -5,11 +5,12 @@ the hidden scene.
 """
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
 from botify.bench.simulated import CARD_SEED, COUNT, RandomLog
-from botify.services.lists.build import Neighbours
+from botify.services.lists.build import SIMILARITY_STEPS
 from botify.services.recommender.lists import NO_TRACK
 from botify.sim.listeners.model import Ints
 from botify.sim.simulation import FinishedListens
@@ -159,20 +160,19 @@ class BestAnchor(_Remembering):
 PER_GENRE, GENRES = 25, 8  # length of a listener's list in a genre, and the genres that a listener switches among
 
 
-def by_track(found: Neighbours, tracks: int) -> Ints:
+def by_track(found: pd.DataFrame, tracks: int) -> Ints:
     lists = np.full((tracks, COUNT), NO_TRACK, dtype=np.int64)
-    lists[found.tracks] = found.lists
+    lists[found["key"], found["place"] - 1] = found["track"]
     return lists
 
 
 def by_user_and_genre(
-    liked: RandomLog, found: Neighbours, users: int, genre_of: NDArray[np.integer]
+    liked: RandomLog, found: pd.DataFrame, users: int, genre_of: NDArray[np.integer]
 ) -> tuple[Ints, Ints]:
     """Return lists, (users, genres, PER_GENRE), and each listener's genres, best first: a step of a factorisation."""
     tracks, genres = len(genre_of), int(genre_of.max()) + 1
-    listed = found.lists != NO_TRACK
-    of = np.broadcast_to(found.tracks[:, None], listed.shape)[listed]
-    similar = sparse.csr_array((found.similarities[listed], (of, found.lists[listed])), shape=(tracks, tracks))
+    similarities = found["similarity"] / SIMILARITY_STEPS
+    similar = sparse.csr_array((similarities, (found["key"], found["track"])), shape=(tracks, tracks))
     likes = sparse.csr_array((liked.fractions, (liked.users, liked.tracks)), shape=(users, tracks))
     scores = (likes @ similar + likes).tocoo()
     rows = scores.row * genres + genre_of[scores.col]

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from botify.analytics.offline.ranking import NO_TRACK
@@ -22,7 +23,7 @@ from botify.evaluation.ranker import Histories, Setup, compressed, without
 from botify.schemas.events import Listen, Model, RecommendationRequest, TrainingBatch
 from botify.schemas.training import TrainingColumns
 from botify.schemas.validation import MAX_LIST, MAX_TRACK
-from botify.services.lists.build import ListenColumns, build_models
+from botify.services.lists.build import build_models
 from botify.services.recommender.candidates import ServedGraph
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import rank
@@ -277,8 +278,8 @@ def columns_of(events: Events) -> TrainingColumns:
 LISTS = 50, 50  # neighbours of a track, and tracks of a listener's list: as `botify models publish` makes them
 
 
-def heard_of(events: Events) -> ListenColumns:
+def heard_of(events: Events) -> pd.DataFrame:
     """Return events as the batch job takes them; users of a log may number their sessions alike."""
-    numbers, sessions = np.arange(events.size, dtype=np.uint64), mix(events.users, events.sessions)
-    fractions = events.fractions.astype(np.float64)
-    return ListenColumns(numbers, sessions, events.users, events.items, fractions, events.times_ms)
+    columns = {"event_id": np.arange(events.size), "session_id": mix(events.users, events.sessions)}
+    columns |= {"user": events.users, "track": events.items, "timestamp_ms": events.times_ms}
+    return pd.DataFrame(columns | {"fraction": events.fractions.astype(np.float64)})

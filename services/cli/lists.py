@@ -11,15 +11,14 @@ import typer
 from botify.core.cli import Json, console, print_json, progress
 from botify.core.kafka.admin import require_kafka
 from botify.core.settings import Settings
-from botify.core.sql import EngineName, needs_files, open_engine
+from botify.core.sql import EngineName, EngineOption, needs_files, open_engine
 from botify.schemas.catalogue import read_catalogue
 from botify.schemas.external_ids import UserIds
 from botify.schemas.models import publish_models
 from botify.schemas.registry import codec_of
 from botify.services.errors import RecommenderError
-from botify.services.lists.build import build_models, files_of, heard_of_parquet, heard_of_topic
+from botify.services.lists.build import build_models, build_models_in, files_of, listens_of_topic
 from botify.services.lists.publish import read_lists
-from botify.services.lists.sql import build_models_in
 
 
 def publish(
@@ -30,12 +29,7 @@ def publish(
     data: Annotated[
         Path | None, typer.Option(help="Build them of the Parquet files in this folder (see `botify data export`).")
     ] = None,
-    engine: Annotated[
-        EngineName | None,
-        typer.Option(
-            help="With --data: build in DuckDB or Spark, for listens larger than memory; the lists are the same."
-        ),
-    ] = None,
+    engine: EngineOption = EngineName.DUCKDB,
     neighbours: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of neighbours of a track.")] = 50,
     per_user: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of tracks in a listener's list.")] = 50,
     as_json: Json = False,
@@ -46,17 +40,17 @@ def publish(
     """
     if sum((file is not None, from_topic, data is not None)) != 1:
         raise RecommenderError("choose one source: a FILE with lists, --from-topic, or --data with Parquet files")
-    if engine is not None and data is None:
+    if engine is not EngineName.DUCKDB and data is None:
         raise RecommenderError(needs_files(engine))
     settings = require_kafka(Settings.from_env())
     if file is not None:
         _publish_file(settings, file, as_json=as_json)
         return
-    if engine is None or data is None:
+    if data is None:
         with progress("Reading listens"):
-            heard = heard_of_topic(settings) if data is None else heard_of_parquet(data)
-        with progress(f"Building lists from {len(heard.events):,} listens"):
-            models = build_models(heard, neighbours, per_user)
+            listens = listens_of_topic(settings)
+        with progress(f"Building lists from {len(listens):,} listens"):
+            models = build_models(listens, neighbours, per_user)
     else:
         with progress(f"Building lists in {engine}"), open_engine(engine) as opened:
             models = build_models_in(opened, files_of(data), neighbours, per_user)

@@ -16,7 +16,7 @@ from botify.schemas.events import Listen, Recommendation, RecommendationRequest,
 from botify.schemas.models import ModelReader
 from botify.schemas.topics import Topics
 from botify.services.cli.main import build_cli
-from botify.services.lists.build import heard_of_parquet, heard_of_topic
+from botify.services.lists.build import listens_of_topic
 from botify.services.recommender.__main__ import build_service
 from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, lists_of
 from tests.support import (
@@ -95,21 +95,19 @@ def test_the_topic_and_its_export_give_the_same_lists(settings: Settings, tmp_pa
     produce(settings, topic.name, [*listens, *listens[:20]])
     produce_raw(settings, topic.name, [(b"1", b"rubbish")])
     export_topic(settings, topic, tmp_path / "export")
-    heard = heard_of_topic(settings)
-    assert len(heard.events) == 400
-    for one, other in zip(heard, heard_of_parquet(tmp_path / "export"), strict=True):
-        assert one.tolist() == other.tolist()
-    data = "--data", str(tmp_path / "export"), "--json"
-    plain, in_duckdb = build(settings, *data), build(settings, *data, "--engine", "duckdb")
-    assert plain.exit_code == in_duckdb.exit_code == 0
-    assert plain.output == in_duckdb.output != ""
+    heard = listens_of_topic(settings)
+    assert (len(heard), heard["event_id"].nunique()) == (420, 400)
+    of_topic = build(settings, "--from-topic", "--json")
+    of_files = build(settings, "--data", str(tmp_path / "export"), "--json")
+    assert of_topic.exit_code == of_files.exit_code == 0
+    assert json.loads(of_topic.stdout) == json.loads(of_files.stdout) != []
     reader = ModelReader(settings, CODEC)
     neighbours, user_lists = reader.follow(NEIGHBOURS, lists_of), reader.follow(USER_LISTS, lists_of)
     reader.refresh()
     reader.close()
     assert neighbours.version == user_lists.version == 400
     assert user_lists.current is not None
-    assert len(user_lists.current) == len(set(heard.users.tolist()))
+    assert len(user_lists.current) == heard["user"].nunique()
 
 
 def test_an_engine_wants_files(settings: Settings) -> None:

@@ -15,7 +15,7 @@ from botify.schemas.dead_letters import Origin, RejectedBefore
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
 from botify.schemas.topics import Topics
 from botify.services.dashboard.readers import ListenerReader
-from botify.services.lists.build import build_models, heard_of_topic
+from botify.services.lists.build import build_models, listens_of_topic
 from botify.services.recommender.lists import USER_LISTS, lists_of
 from botify.streams.dlq.exclude import erase_listener
 from botify.streams.dlq.letters import read_letters, redrive
@@ -118,7 +118,7 @@ def test_an_erased_listener_leaves_no_trace(settings: Settings, tmp_path: Path) 
         redis = connect(settings)
         assert redrive(settings, redis, letters, exclusions=True, force=True).sent == []
 
-        user_lists = next(m for m in build_models(heard_of_topic(settings), 5, 5) if m.name == USER_LISTS)
+        user_lists = next(m for m in build_models(listens_of_topic(settings), 5, 5) if m.name == USER_LISTS)
         _, sizes = lists_of(user_lists).of(np.array([others[0].user, ERASED]))
         assert (sizes[0] > 0, sizes[1]) == (True, 0)
         botify(settings, "replay", "swap", as_json(settings, "replay", "run")["id"])

@@ -13,10 +13,11 @@ from botify.evaluation.ranker import Setup
 from botify.evaluation.rankers.botify import BotifyRanker, heard_of
 from botify.evaluation.rankers.registry import check_name, check_served, ranker_of
 from botify.schemas.events import Track
-from botify.services.lists.build import ListenColumns, Neighbours, find_neighbours, make_user_lists
+from botify.services.lists.build import build_models
 from botify.services.recommender.bandit import POLICIES
 from botify.services.recommender.baselines import RandomTracks
 from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.lists import USER_LISTS, lists_of
 from botify.services.recommender.protocol import Answers, Batch
 from botify.services.recommender.registry import RECOMMENDERS, entry_of
 from botify.streams.folds.users import HISTORY_LISTENS
@@ -72,13 +73,10 @@ def test_lists_are_built_along_the_log() -> None:
     ranker.learn(log.events.rows(slice(399)))
     assert (ranker.rank(everyone, times_ms, 5) < 0).all()
     ranker.learn(log.events.rows(slice(399, 400)))
-    expected = make_user_lists(heard := heard_of(log.events.rows(slice(400))), found_of(heard), 50).of(everyone)[0]
+    built = {model.name: lists_of(model) for model in build_models(heard_of(log.events.rows(slice(400))), 50, 50)}
+    expected = built[USER_LISTS].of(everyone)[0]
     assert ranker.rank(everyone, times_ms, 5).tolist() == expected[:, :5].tolist()
     assert (expected[:, :5] >= 0).any()
-
-
-def found_of(heard: ListenColumns) -> Neighbours:
-    return find_neighbours(heard.sessions, heard.tracks, heard.fractions, 50)
 
 
 def test_a_bandit_ranks_as_the_policy_that_it_would_choose() -> None:

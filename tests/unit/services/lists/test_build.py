@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -14,124 +15,101 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from botify.core.sql import open_duckdb
-from botify.schemas.events import Track
+from botify.schemas.events import Model, Track
 from botify.schemas.external_ids import UserIds
 from botify.services.errors import RecommenderError
-from botify.services.lists import build
 from botify.services.lists.build import (
     COLUMNS,
+    LIKED,
+    MAX_SESSION_TRACKS,
     SHARE_STEPS,
+    SHRINKAGE,
     SIMILARITY_STEPS,
-    ListenColumns,
-    Neighbours,
     build_models,
+    build_models_in,
     files_of,
-    find_neighbours,
-    heard_of_parquet,
+    keep_listens,
     make_user_lists,
 )
 from botify.services.lists.publish import ReadLists, read_lists
-from botify.services.lists.sql import build_models_in
-from botify.services.recommender.lists import NO_TRACK, Lists
+from botify.services.recommender.lists import NEIGHBOURS, NO_TRACK, USER_LISTS, Lists, lists_of
 
 Row = tuple[int, int, int, float]
 """(session, user, track, fraction)."""
+Plain = dict[int, list[int]]
 
 
-def heard_of(rows: list[Row]) -> ListenColumns:
-    ids = [f"e{at}" for at in range(len(rows))]
-    sessions, users, tracks, fractions = zip(*rows, strict=True)
-    return ListenColumns.of(ids, [str(session) for session in sessions], users, tracks, fractions, range(len(rows)))
+def frame_of(rows: list[Row]) -> pd.DataFrame:
+    listens = [(f"e{at}", f"s{s}", user, track, fraction, at) for at, (s, user, track, fraction) in enumerate(rows)]
+    return pd.DataFrame(listens, columns=list(COLUMNS))
 
 
-def plain_similarities(rows: list[Row], shrinkage: float) -> dict[int, dict[int, float]]:
-    """The formula of the module's docstring, pair by pair."""
-    weights: dict[int, dict[int, int]] = defaultdict(dict)
+def plain_neighbours(rows: list[Row], most: int = MAX_SESSION_TRACKS) -> dict[int, dict[int, int]]:
+    """The similarities of the module's docstring in steps, pair by pair."""
+    heard: dict[int, dict[int, int]] = defaultdict(dict)
     for session, _, track, fraction in rows:
-        if fraction > 0:
-            share = math.floor(fraction * SHARE_STEPS + 0.5)
-            weights[track][session] = max(share, weights[track].get(session, 0))
+        if share := _steps(fraction, SHARE_STEPS):
+            heard[session][track] = max(share, heard[session].get(track, 0))
+    weights: dict[int, dict[int, int]] = defaultdict(dict)
+    for session, shares in heard.items():
+        for track in sorted(shares)[:most]:
+            weights[track][session] = shares[track]
     norm = {track: math.sqrt(sum(w * w for w in of.values())) for track, of in weights.items()}
-    found: dict[int, dict[int, float]] = defaultdict(dict)
+    found: dict[int, dict[int, int]] = defaultdict(dict)
     for i, of_i in weights.items():
         for j, of_j in weights.items():
             both = of_i.keys() & of_j.keys()
             if i != j and both:
                 cosine = sum(of_i[s] * of_j[s] for s in both) / (norm[i] * norm[j])
-                found[i][j] = _steps(cosine * (len(both) / (len(both) + shrinkage)))
+                if similarity := _steps(cosine * (len(both) / (len(both) + SHRINKAGE)), SIMILARITY_STEPS):
+                    found[i][j] = similarity
     return found
 
 
-def _steps(similarity: float) -> float:
-    return math.floor(similarity * SIMILARITY_STEPS + 0.5) / SIMILARITY_STEPS
+def _steps(value: float, per_unit: int) -> int:
+    return math.floor(value * per_unit + 0.5)
 
 
-rows = st.lists(
-    st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(0, 6), st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0])),
-    min_size=1,
-    max_size=40,
-)
+def best(scores: dict[int, int], count: int) -> dict[int, int]:
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:count])
 
 
-@settings(deadline=None)
-@given(rows)
-def test_similarities_are_those_of_the_formula(rows: list[Row]) -> None:
-    heard = heard_of(rows)
-    found = find_neighbours(heard.sessions, heard.tracks, heard.fractions, count=10, shrinkage=1.5)
-    expected = plain_similarities(rows, 1.5)
-    assert found.tracks.tolist() == sorted(expected)
-    for track, listed, similarities in zip(found.tracks.tolist(), found.lists, found.similarities, strict=True):
-        size = len(expected[track])
-        got = dict(zip(listed[:size].tolist(), similarities[:size].tolist(), strict=True))
-        assert got == expected[track]
-        assert (np.diff(similarities) <= 0).all()
-        assert (listed[size:] == NO_TRACK).all()
+def plain_lists(rows: list[Row], neighbours: int, per_user: int) -> tuple[Plain, Plain]:
+    similar = {track: best(of, neighbours) for track, of in plain_neighbours(rows).items()}
+    popular: Counter[int] = Counter()
+    heard: dict[int, set[int]] = defaultdict(set)
+    scores: dict[int, Counter[int]] = defaultdict(Counter)
+    for _, user, track, fraction in rows:
+        share = _steps(fraction, SHARE_STEPS)
+        popular[track] += share
+        heard[user].add(track)
+        if fraction >= LIKED:
+            scores[user].update({t: share * similarity for t, similarity in similar.get(track, {}).items()})
+    users: Plain = {}
+    for user, already in heard.items():
+        ranked = [*best(scores[user], len(popular)), *best(popular, len(popular))]
+        users[user] = [track for track in dict.fromkeys(ranked) if track not in already][:per_user]
+    return {track: list(of) for track, of in similar.items()}, users
 
 
-def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(3)
-    columns = rng.integers(0, 40, 500).astype(np.uint64), rng.integers(0, 60, 500), rng.random(500)
-    whole = find_neighbours(*columns, count=5)
-    monkeypatch.setattr(build, "_BLOCK", 7)
-    for one, other in zip(whole, find_neighbours(*columns, count=5), strict=True):
-        np.testing.assert_array_equal(one, other)
+def plain_of(models: list[Model], rows: list[Row]) -> tuple[Plain, Plain]:
+    found = {}
+    for model in models:
+        assert model.version == len(rows)
+        lists, keys = lists_of(model), np.arange(200)
+        tracks, sizes = lists.of(keys)
+        listed = zip(keys.tolist(), tracks.tolist(), sizes.tolist(), strict=True)
+        found[model.name] = {key: row[:size] for key, row, size in listed if size}
+    return found[NEIGHBOURS], found[USER_LISTS]
 
 
-def test_a_listener_gets_what_is_similar_to_what_they_liked_and_then_what_is_popular() -> None:
-    heard = heard_of(
-        [(0, 1, 10, 1.0), (0, 1, 11, 0.4), (1, 1, 12, 0.5), (2, 2, 13, 1.0), (2, 2, 14, 0.9), (3, 3, 11, 0.1)]
-    )
-    neighbours = Neighbours(
-        np.array([10, 11, 12]),
-        np.array([[14, 13, 12], [15, -1, -1], [13, 15, -1]], dtype=np.int32),
-        np.array([[0.5, 0.4, 0.3], [0.9, 0.0, 0.0], [0.4, 0.1, 0.0]]),
-    )
-    # of listener 1: 13 has 1.0 · 0.4 + 0.5 · 0.4, 14 has 0.5, 15 has 0.05 (11 was not liked); 12 was heard
-    # of 2 and 3 nothing is known but what is popular: 10 and 13 (1.0), 14 (0.9), 11 and 12 (0.5), 15 never heard
-    lists, sizes = make_user_lists(heard, neighbours, 4).of(np.array([1, 2, 3]))
-    assert lists.tolist() == [[13, 14, 15, -1], [10, 11, 12, 15], [10, 13, 14, 12]]
-    assert sizes.tolist() == [3, 4, 4]
-
-
-def test_the_order_of_reading_and_copies_make_no_difference() -> None:
-    rng = np.random.default_rng(4)
-    rows = [(int(s), int(s) % 5, int(rng.integers(20)), float(rng.random())) for s in rng.integers(0, 30, 200)]
-    heard = heard_of(rows)
-    order = np.concatenate([rng.permutation(200), rng.integers(0, 200, 50)])
-    parts = [ListenColumns._make(column[rows_of] for column in heard) for rows_of in (order[:120], order[120:])]
-    again = ListenColumns.join(parts)
-    assert build_models(ListenColumns.join([heard]), 5, 5) == build_models(again, 5, 5)
-
-
-def write(folder: Path, logs: list[Row]) -> Path:
+def write(folder: Path, rows: list[Row]) -> Path:
     """Write listens as two files of two days, the last ten of the first a second time in the second."""
     folder.mkdir(exist_ok=True)
-    listens = [(f"e{at}", f"s{s}", user, track, fraction, at) for at, (s, user, track, fraction) in enumerate(logs)]
-    half = (len(listens) + 1) // 2
+    listens, half = frame_of(rows), (len(rows) + 1) // 2
     for day, part in ("2026-01-01", listens[:half]), ("2026-01-02", listens[max(0, half - 10) :]):
         (folder / f"day={day}").mkdir(exist_ok=True)
-        table = pa.table(dict(zip(COLUMNS, map(list, zip(*part, strict=True)), strict=True)))
-        parquet.write_table(table, folder / f"day={day}" / "part-000000.parquet")
+        parquet.write_table(pa.Table.from_pandas(part), folder / f"day={day}" / "part-000000.parquet")
     return folder
 
 
@@ -140,24 +118,42 @@ logs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.integers(0, 9
 
 
 @settings(deadline=None, max_examples=60)
-@given(logs, st.integers(1, 4), st.integers(1, 6))
-def test_the_lists_are_those_of_numpy(
-    tmp_path_factory: pytest.TempPathFactory, logs: list[Row], neighbours: int, per_user: int
+@given(logs, st.integers(1, 4), st.integers(1, 6), st.randoms(use_true_random=False))
+def test_the_lists_are_those_of_the_formulas_in_any_order_and_with_copies(
+    rows: list[Row], neighbours: int, per_user: int, random: Any
 ) -> None:
-    folder = write(tmp_path_factory.mktemp("export"), logs)
-    expected = build_models(heard_of_parquet(folder), neighbours, per_user)
-    with open_duckdb() as engine:
-        assert build_models_in(engine, files_of(folder), neighbours, per_user) == expected
+    order = [*range(len(rows)), *random.choices(range(len(rows)), k=10)]
+    random.shuffle(order)
+    models = build_models(frame_of(rows).iloc[order], neighbours, per_user)
+    similar, users = plain_lists(rows, neighbours, per_user)
+    assert plain_of(models, rows) == (similar, {user: tracks for user, tracks in users.items() if tracks})
+    assert len(lists_of(models[1])) == len(users)
+    assert {model.timestamp_ms for model in models} == {len(rows) - 1}
 
 
-def test_long_sessions_are_cut_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write(tmp_path, [(at % 2, 1, at // 2 % 109, 1.0) for at in range(320)])
-    assert build.MAX_SESSION_TRACKS == 100  # a session here has 109 tracks
-    expected = build_models(heard_of_parquet(folder), 120, 120)
+def test_long_sessions_are_cut_and_files_give_the_same_bytes(tmp_path: Path) -> None:
+    rows = [(at % 2, 1, at // 2 % 109, 1.0) for at in range(320)]  # a session has 109 tracks
+    folder = write(tmp_path, rows)
     with open_duckdb() as engine:
-        assert build_models_in(engine, files_of(folder), 120, 120) == expected
-    monkeypatch.setattr(build, "MAX_SESSION_TRACKS", 109)
-    assert build_models(heard_of_parquet(folder), 120, 120) != expected
+        models = build_models_in(engine, files_of(folder), 120, 120)
+    assert models == build_models(frame_of(rows), 120, 120)
+    assert plain_of(models, rows)[0] == plain_lists(rows, 120, 120)[0]
+    assert plain_neighbours(rows) != plain_neighbours(rows, most=109)
+
+
+def test_a_listener_gets_what_is_similar_to_what_they_liked_and_then_what_is_popular() -> None:
+    rows = [(0, 1, 10, 1.0), (0, 1, 11, 0.4), (1, 1, 12, 0.5), (2, 2, 13, 1.0), (2, 2, 14, 0.9), (3, 3, 11, 0.1)]
+    similar = {10: {14: 0.5, 13: 0.4, 12: 0.3}, 11: {15: 0.9}, 12: {13: 0.4, 15: 0.1}}
+    neighbours = [(i, j, _steps(value, SIMILARITY_STEPS)) for i, of in similar.items() for j, value in of.items()]
+    # of listener 1: 13 has 1.0 · 0.4 + 0.5 · 0.4, 14 has 0.5, 15 has 0.05 (11 was not liked); 12 was heard
+    # of 2 and 3 nothing is known but what is popular: 10 and 13 (1.0), 14 (0.9), 11 and 12 (0.5); 15 was never heard
+    with open_duckdb() as engine:
+        engine.load("files", frame_of(rows))
+        engine.load("neighbours", pd.DataFrame(neighbours, columns=["key", "track", "similarity"]))
+        keep_listens(engine)
+        lists, sizes = make_user_lists(engine, 4).of(np.array([1, 2, 3]))
+    assert lists.tolist() == [[13, 14, 15, NO_TRACK], [10, 11, 12, NO_TRACK], [10, 13, 14, 12]]
+    assert sizes.tolist() == [3, 3, 4]
 
 
 def test_a_folder_without_listens_is_refused(tmp_path: Path) -> None:
@@ -170,6 +166,11 @@ def test_a_folder_without_listens_is_refused(tmp_path: Path) -> None:
         parquet.write_table(parquet.read_table(file)[:0], file)
     with open_duckdb() as engine, pytest.raises(RecommenderError, match="there are no listens"):
         build_models_in(engine, files_of(folder), 5, 5)
+    with pytest.raises(RecommenderError, match="there are no listens"):
+        build_models(frame_of([]), 5, 5)
+    files_of(folder)[1].write_bytes(b"half a file")
+    with pytest.raises(RecommenderError, match="is not an export of listens"):
+        files_of(folder)
     (tmp_path / "other").mkdir()
     parquet.write_table(pa.table({"user": [1]}), tmp_path / "other" / "users.parquet")
     with pytest.raises(RecommenderError, match="is not an export of listens"):
