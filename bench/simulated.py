@@ -18,7 +18,7 @@ from botify.core.sql import open_duckdb
 from botify.evaluation.agent import Pipeline
 from botify.playing import sessions_of
 from botify.schemas.events import Track
-from botify.services.lists.build import build_models, find_neighbours, keep_listens, make_user_lists
+from botify.services.lists.build import COLUMNS, build_models, find_neighbours, keep_listens, make_user_lists
 from botify.services.recommender.lists import Lists, lists_of
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.sim.agents import Agent, DummyAgent
@@ -60,9 +60,8 @@ class RandomLog(NamedTuple):
 
     def frame(self, sessions: Ints) -> pd.DataFrame:
         """Return the listens as `botify.services.lists` takes them."""
-        numbers = np.arange(len(self.users))
-        columns = {"event_id": numbers, "session_id": sessions, "user": self.users, "track": self.tracks}
-        return pd.DataFrame(columns | {"fraction": self.fractions, "timestamp_ms": self.time_ms})
+        columns = np.arange(len(self.users)), sessions, self.users, self.tracks, self.fractions, self.time_ms
+        return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
     def neighbours(self) -> pd.DataFrame:
         """Find the tracks that the same listeners heard, by cosine; see `find_neighbours`."""

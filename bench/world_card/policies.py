@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from botify.bench.simulated import CARD_SEED, COUNT, RandomLog
-from botify.services.lists.build import SIMILARITY_STEPS
+from botify.services.lists.build import SIMILARITY_STEPS, listed
 from botify.services.recommender.lists import NO_TRACK
 from botify.sim.listeners.model import Ints
 from botify.sim.simulation import FinishedListens
@@ -161,9 +161,7 @@ PER_GENRE, GENRES = 25, 8  # length of a listener's list in a genre, and the gen
 
 
 def by_track(found: pd.DataFrame, tracks: int) -> Ints:
-    lists = np.full((tracks, COUNT), NO_TRACK, dtype=np.int64)
-    lists[found["key"], found["place"] - 1] = found["track"]
-    return lists
+    return listed(found, every := np.arange(tracks), COUNT).of(every)[0]
 
 
 def by_user_and_genre(
