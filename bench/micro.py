@@ -14,7 +14,7 @@ from botify.schemas.track_columns import LABELS
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.factors import FactorTable, ServedFactors
 from botify.services.recommender.protocol import Batch
-from botify.services.recommender.rerank import Fism
+from botify.services.recommender.rerank import Rerank
 from botify.sim.agents import DummyAgent
 from botify.sim.listeners import MODELS
 from botify.sim.options import RunOptions
@@ -86,13 +86,13 @@ def measure_retrieval(tracks: int = TRACKS, sessions: int = SESSIONS, seconds: f
     table = served.table(catalogue)
     built_s = time.process_time() - began_s
     batch = _sessions(rng, catalogue, scene_of, sessions)
-    fism = Fism(catalogue, lambda: served)
-    offered, exact = table.offered, _ranked(fism, batch, table, len(table.clusters.size))
-    found = _ranked(fism, batch, table, offered)
-    of_four = _ranked(fism, batch, table, min(4, offered))
+    rerank = Rerank(catalogue, lambda: served, lambda: None)
+    offered, exact = table.offered, _ranked(rerank, batch, table, len(table.clusters.size))
+    found = _ranked(rerank, batch, table, offered)
+    of_four = _ranked(rerank, batch, table, min(4, offered))
     arrivals_s = np.cumsum(rng.exponential(1 / PER_S, int(PER_S * seconds)))
     cpu_s = time.process_time()
-    waited_s = _answered(fism.recommend, batch, arrivals_s)
+    waited_s = _answered(rerank.recommend, batch, arrivals_s)
     arrays = [one for of in (table, table.clusters, table.labels, table.tracks) for one in vars(of).values()]
     return {
         "recall": _recall(found, exact),
@@ -155,11 +155,11 @@ def _sessions(rng: np.random.Generator, catalogue: Catalogue, scene_of: Ints, se
     return Batch.of(requests, states)
 
 
-def _ranked(fism: Fism, batch: Batch, table: FactorTable, cells: int) -> Ints:
+def _ranked(rerank: Rerank, batch: Batch, table: FactorTable, cells: int) -> Ints:
     offered, at_once = table.offered, table.sessions_at_once
     table.offered, table.sessions_at_once = cells, 1
     try:
-        return fism.rank(batch, BEST).tracks
+        return rerank.rank(batch, BEST).tracks
     finally:
         table.offered, table.sessions_at_once = offered, at_once
 

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from botify.core.keyed_random import earlier_of_key, integers, mix
 from botify.services.recommender.candidates import (
     Candidates,
-    DrawnFromBest,
     best_of_candidates,
     most_of,
     tracks_of,
@@ -236,7 +235,7 @@ class StickyArtistMixed:
 ARTISTS = 4  # how many of the best artists are considered; all tracks of the first may have been heard
 
 
-class StickyNoRepeat(DrawnFromBest):
+class StickyNoRepeat:
     """An unheard track of the session's best artist.
 
     Examples
@@ -250,10 +249,29 @@ class StickyNoRepeat(DrawnFromBest):
 
     name = "sticky_norepeat"
     fallback: str | None = "random"
-    random_stream = RandomStream.STICKY_NOREPEAT
 
-    def candidates(self, batch: Batch) -> Candidates:
-        return best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def recommend(self, batch: Batch) -> Answers:
+        """Draw for each request; no answer if all tracks of the session's artists were heard."""
+        catalogue, size = self._catalogue, len(batch)
+        if not len(catalogue):
+            return no_answers(size)
+        offered = best_of_artists(sessions_so_far(batch, catalogue), catalogue)
+        sizes = np.bincount(offered.sessions, minlength=size)
+        there = sizes > 0
+        starts = (np.cumsum(sizes) - sizes)[there]
+        drawn = starts + integers(batch.keys[there], RandomStream.STICKY_NOREPEAT, sizes[there])
+        tracks = np.full(size, NO_ANSWER)
+        tracks[there] = catalogue.tracks[offered.rows[drawn]]
+        return Answers(tracks, np.divide(1.0, sizes, out=np.zeros(size), where=there), sizes)
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        if not len(self._catalogue):
+            return no_ranking(len(batch), k)
+        offered = best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
+        return best_of_candidates(offered, len(batch), k, self._catalogue)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return the listen of the artist that the session heard most of."""
@@ -264,7 +282,7 @@ class StickyNoRepeat(DrawnFromBest):
 
 
 def best_of_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Return the unheard tracks of each session's best artist that has any; all with the artist's value."""
+    """Return the unheard tracks of each session's best artist that has any, by session and row; each has its value."""
     session, column = np.nonzero(so_far.valid)
     rows = so_far.rows[session, column]
     artists = len(catalogue.artists)

@@ -1,17 +1,15 @@
-"""Candidates of many sessions in one flat list: their sources, and how they are filtered and drawn."""
+"""Candidates of many sessions in one flat list: their sources, and how they are filtered and ranked."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.core.keyed_random import Keys, uniform
 from botify.services.recommender.catalogue import Catalogue, Integers
-from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, no_answers, no_ranking
+from botify.services.recommender.protocol import NO_ANSWER, Batch, Ranking, no_ranking
 from botify.services.recommender.sessions import SessionsSoFar
 from botify.streams.folds.likes import LIKE
 from botify.streams.learner.models.item_graph import LIKED, neighbours_of
@@ -66,21 +64,6 @@ def unheard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue)
     return candidates.where(order[np.diff(wanted[order], prepend=-1) != 0])
 
 
-def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, catalogue: Catalogue) -> Answers:
-    """Draw one of each session's `most` best candidates uniformly; they have no duplicates in a session."""
-    b = len(keys)
-    order = np.lexsort((candidates.rows, -candidates.scores, candidates.sessions))
-    sizes = np.bincount(candidates.sessions, minlength=b)
-    starts = np.cumsum(sizes) - sizes
-    free = np.minimum(sizes, most)
-    drawn = starts + (uniform(keys, stream) * free).astype(np.int64)
-    tracks = np.full(b, NO_ANSWER, dtype=np.int64)
-    there = free > 0
-    tracks[there] = catalogue.tracks[candidates.rows[order[drawn[there]]]]
-    propensities = np.divide(1.0, free, out=np.zeros(b), where=there)
-    return Answers(tracks, propensities, sizes)
-
-
 def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Catalogue) -> Ranking:
     """Return the k best candidates of `size` sessions, which have no duplicates; ties go to the lowest row."""
     ranking = no_ranking(size, k)
@@ -95,35 +78,7 @@ def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Cat
     return ranking
 
 
-class DrawnFromBest(ABC):
-    """A recommender that draws uniformly from the `best` candidates of each session, by default from all."""
-
-    fallback: str | None = "sticky_norepeat"
-    random_stream: int
-    best: int | None = None
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-
-    @abstractmethod
-    def candidates(self, batch: Batch) -> Candidates:
-        """Return unheard tracks, none twice in a session; the catalogue is not empty."""
-
-    def recommend(self, batch: Batch) -> Answers:
-        """Draw for each request; no answer without a candidate."""
-        if not len(self._catalogue):
-            return no_answers(len(batch))
-        best = len(self._catalogue) if self.best is None else self.best
-        return draw_from_best(self.candidates(batch), batch.keys, self.random_stream, best, self._catalogue)
-
-    def rank(self, batch: Batch, k: int) -> Ranking:
-        """Return the best candidates, without exploring."""
-        if not len(self._catalogue):
-            return no_ranking(len(batch), k)
-        return best_of_candidates(self.candidates(batch), len(batch), k, self._catalogue)
-
-
-SAME_TRACK, SAME_ARTIST, OTHER = 1.0, 0.9, 0.3  # the match of a like with the session; see `memory`
+SAME_TRACK, SAME_ARTIST, OTHER = 1.0, 0.9, 0.3  # the match: what a like's session began with
 _NO_LIKES = np.zeros(0, dtype=LIKE)
 STREAM_SEED_TRACKS = 8  # number of a session's last liked listens whose neighbours are candidates
 

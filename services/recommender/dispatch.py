@@ -170,7 +170,7 @@ def answer_slates(
 
 
 def drawn_policy(drawn: str, answered: str) -> str:
-    """Name the policy that was drawn, and the fallback that answered for it: `memory`, `memory/sticky_norepeat`."""
+    """Name the policy that was drawn, and the fallback that answered for it: `rerank`, `rerank/sticky_norepeat`."""
     return drawn if answered == drawn else f"{drawn}/{answered}"
 
 

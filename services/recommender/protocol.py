@@ -21,8 +21,8 @@ NO_ANSWER = -1
 class RandomStream(IntEnum):
     """Which random stream of a request's key a recommender draws from; equal streams draw equal numbers.
 
-    The numbers never change: a replayed request must get the same answer. A recommender of your own takes a number from
-    16 on in its registry entry.
+    The numbers never change, and those of removed recommenders (13, 14) are not used again: a replayed request must get
+    the same answer. A recommender of your own takes a number from 16 on in its registry entry.
     """
 
     RANDOM = 0
@@ -36,11 +36,9 @@ class RandomStream(IntEnum):
     SLATE_EXPLORE = 8
     SLATE_TRACK = 9
     """Whether a place of a slate explores, and the track that it gets then; the key is that of request and place."""
-    EXPLORE = 10  # whether `fism`, `rerank` and `next_track` explore
+    EXPLORE = 10  # whether `rerank` and `next_track` explore
     EXPLORED_TRACK = 11  # the track that they explore, of the pool or of the first ones
     STICKY_NOREPEAT = 12
-    MEMORY = 13
-    I2I_STREAM = 14
     MIX = 15  # the policy of a session; the key is that of the session, not of the request
 
 

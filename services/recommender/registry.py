@@ -26,7 +26,7 @@ from botify.services.recommender.factors import LatestFactors, ServedFactors
 from botify.services.recommender.lists import I2I, Contextual, Indexed, LatestLists, SimilarUsers
 from botify.services.recommender.next_track import LatestNextTrack, NextTrackRecommender
 from botify.services.recommender.protocol import RandomStream, Recommender
-from botify.services.recommender.rerank import Fism, I2IStream, Memory, Rerank
+from botify.services.recommender.rerank import Rerank
 from botify.streams.learner.models.factors import FactorModel, read_factors
 from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track import NextTrack
@@ -110,19 +110,6 @@ _ENTRIES = (
     ),
     RegistryEntry(I2I, lambda of: I2I(of.sources.neighbours), (RandomStream.I2I,), needs_lists=True),
     RegistryEntry(StickyNoRepeat, lambda of: StickyNoRepeat(of.catalogue), (RandomStream.STICKY_NOREPEAT,)),
-    RegistryEntry(Memory, lambda of: Memory(of.catalogue), (RandomStream.MEMORY,)),
-    RegistryEntry(
-        I2IStream,
-        lambda of: I2IStream(of.catalogue, of.sources.graph),
-        (RandomStream.I2I_STREAM,),
-        models=(ItemGraph.name,),
-    ),
-    RegistryEntry(
-        Fism,
-        lambda of: Fism(of.catalogue, of.sources.factors),
-        (RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
-        models=(FactorModel.name,),
-    ),
     RegistryEntry(
         Rerank,
         lambda of: Rerank(of.catalogue, of.sources.factors, of.sources.graph),

@@ -1,19 +1,13 @@
-"""Recommenders of learned models, and of what the listener liked.
+"""`rerank`: the best unheard track of three sources, ranked by one value.
 
-`fism`: of the tracks of the clusters that fit the session's taste best (see `factors`), the unheard one with the best
-logit, or with probability `EXPLORE` one of them drawn uniformly: what is never recommended is never learned.
+- The tracks of the clusters that fit the session's taste best, and all of the artists that it heard (see `factors`).
+- What the listener liked before. A like (see `streams.folds.likes`) has the score fraction · match, where the match is
+  1 if its session began with the same track as this one, 0.9 with the same artist, and 0.3 otherwise.
+- The neighbours of what the session liked recently, in the graph that the learner maintains.
 
-`memory`: a track that the listener liked in a similar earlier session. A like (see `streams.folds.likes`) has the score
-fraction · match, where the match is 1 if its session began with the same track as this one, 0.9 with the same artist,
-and 0.3 otherwise. Drawn uniformly from the `BEST_LIKED` best that this session has not heard.
-
-`i2i_stream`: unheard neighbours of what the session liked recently, in the graph that the learner maintains. Each of
-the last `STREAM_SEED_TRACKS` liked listens passes its fraction on to its neighbours, in proportion to their weight; a
-candidate's score is the highest that it receives. Drawn uniformly from the `BEST_NEAR` best.
-
-`rerank`: the best of the candidates of all three, ranked by one value: the logit of the factors, and for a track that
-the listener liked before `LIKED_AGAIN` times its score more; or with probability `EXPLORE` any that the session is
-offered. Without a snapshot of the factors there is no answer.
+The value is the logit of the factors, plus `LIKED_AGAIN` times the score of a track that the listener liked before.
+With probability `EXPLORE` the answer is any track of the clusters, drawn uniformly: what is never recommended is never
+learned. Without a snapshot of the factors there is no answer, and without one of the graph there are no neighbours.
 """
 
 from __future__ import annotations
@@ -27,7 +21,6 @@ from numpy.typing import NDArray
 from botify.core.keyed_random import integers, uniform
 from botify.services.recommender.candidates import (
     Candidates,
-    DrawnFromBest,
     LatestGraph,
     best_of_candidates,
     liked_before,
@@ -67,15 +60,16 @@ class Best(NamedTuple):
     explored: Ints  # a row drawn uniformly from these if the session explores, else -1
 
 
-class Fism:
-    """The unheard track of which the factors expect the most to be heard."""
+class Rerank:
+    """The track valued most of what fits the session, was liked before or is near what was liked."""
 
-    name = "fism"
+    name = "rerank"
     fallback: str | None = "sticky_norepeat"
 
-    def __init__(self, catalogue: Catalogue, factors: LatestFactors) -> None:
+    def __init__(self, catalogue: Catalogue, factors: LatestFactors, graph: LatestGraph) -> None:
         self._catalogue = catalogue
         self._factors = factors
+        self._graph = graph
 
     def recommend(self, batch: Batch) -> Answers:
         """Choose for each request; no answer before the first snapshot, or if all that is offered was heard."""
@@ -90,6 +84,15 @@ class Fism:
             best_of_candidates(self._top(*part, k), len(part[0]), k, self._catalogue) for part in self._scored(batch)
         ]
         return Ranking(*map(np.concatenate, zip(*parts, strict=True))) if parts else no_ranking(len(batch), k)
+
+    def because(self, batch: Batch, tracks: Ints) -> Ints:
+        """Return of tracks liked before themselves, and of those that only the graph offers the listen that is near."""
+        found, rows = np.full(len(tracks), NO_ANSWER), self._catalogue.rows_of(tracks)
+        for _, so_far, offered in self._scored(batch):
+            near = nearest_liked(so_far, tracks, self._catalogue, self._graph())
+            found = np.where(offered.offers(np.zeros_like(rows), rows), found, near)
+            found = np.where(np.isin(rows, liked_before(batch, so_far, self._catalogue).rows), tracks, found)
+        return found
 
     def _scored(self, batch: Batch) -> Iterator[tuple[Batch, SessionsSoFar, OfferedTracks]]:
         """Yield the batch, in parts if it is large, with what each is offered; nothing before the first snapshot."""
@@ -122,9 +125,15 @@ class Fism:
             best = Candidates(at, rows, values.astype(np.float64)).where(so_far.valid[at, 0])
         return unheard(Candidates.together(best, self._others(batch, so_far, offered)), so_far, self._catalogue)
 
-    def _others(self, _batch: Batch, _so_far: SessionsSoFar, offered: OfferedTracks) -> Candidates:
-        """Return unheard tracks that no cluster offers, and their values; may contain duplicates."""
-        return offered.of_artists
+    def _others(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Candidates:
+        """Value what the listener liked before, and what is liked together with what this session liked."""
+        catalogue = self._catalogue
+        near = liked_together(so_far, catalogue, self._graph())
+        near = near.where(~offered.offers(near.sessions, near.rows))  # those offered have a value
+        near = near._replace(scores=np.zeros(len(near.rows)))
+        liked = not_heard(Candidates.together(liked_before(batch, so_far, catalogue), near), so_far, catalogue)
+        liked = liked._replace(scores=offered.logits(liked.sessions, liked.rows) + LIKED_AGAIN * liked.scores)
+        return Candidates.together(liked, offered.of_artists)
 
 
 def best_of_offered(batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Best:
@@ -148,35 +157,6 @@ def answers_of(best: Best, offered: OfferedTracks, catalogue: Catalogue) -> Answ
     return Answers(tracks, np.where(there, by_exploring + by_value, 0.0), best.free)
 
 
-class Rerank(Fism):
-    """The best of the candidates of fism, memory and i2i_stream, by one value."""
-
-    name = "rerank"
-
-    def __init__(self, catalogue: Catalogue, factors: LatestFactors, graph: LatestGraph) -> None:
-        super().__init__(catalogue, factors)
-        self._graph = graph
-
-    def _others(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Candidates:
-        """Value what the listener liked before, and what is liked together with what this session liked."""
-        catalogue = self._catalogue
-        near = liked_together(so_far, catalogue, self._graph())
-        near = near.where(~offered.offers(near.sessions, near.rows))  # those offered have a value
-        near = near._replace(scores=np.zeros(len(near.rows)))
-        liked = not_heard(Candidates.together(liked_before(batch, so_far, catalogue), near), so_far, catalogue)
-        liked = liked._replace(scores=offered.logits(liked.sessions, liked.rows) + LIKED_AGAIN * liked.scores)
-        return Candidates.together(liked, offered.of_artists)
-
-    def because(self, batch: Batch, tracks: Ints) -> Ints:
-        """Return of tracks liked before themselves, and of those that only the graph offers the listen that is near."""
-        found, rows = np.full(len(tracks), NO_ANSWER), self._catalogue.rows_of(tracks)
-        for _, so_far, offered in self._scored(batch):
-            near = nearest_liked(so_far, tracks, self._catalogue, self._graph())
-            found = np.where(offered.offers(np.zeros_like(rows), rows), found, near)
-            found = np.where(np.isin(rows, liked_before(batch, so_far, self._catalogue).rows), tracks, found)
-        return found
-
-
 def best_of_sessions(candidates: Candidates) -> Candidates:
     """Return each session's best candidate; ties go to the lowest row."""
     best = np.full(candidates.sessions.max(initial=-1) + 1, -np.inf)
@@ -184,45 +164,3 @@ def best_of_sessions(candidates: Candidates) -> Candidates:
     candidates = candidates.where(candidates.scores == best[candidates.sessions])
     order = np.lexsort((candidates.rows, candidates.sessions))
     return candidates.where(order[np.diff(candidates.sessions[order], prepend=-1) != 0])
-
-
-BEST_LIKED = 3
-LEAST_SCORE = 0.25  # candidates with a lower score are dropped; without any, the fallback answers
-
-
-class Memory(DrawnFromBest):
-    """A track that the listener liked in a similar session."""
-
-    name = "memory"
-    random_stream, best = RandomStream.MEMORY, BEST_LIKED
-
-    def candidates(self, batch: Batch) -> Candidates:
-        so_far = sessions_so_far(batch, self._catalogue)
-        remembered = unheard(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
-        return remembered.where(remembered.scores >= LEAST_SCORE)
-
-    def because(self, _batch: Batch, tracks: Ints) -> Ints:
-        """Return the tracks: they were heard before."""
-        return tracks
-
-
-BEST_NEAR = 5
-
-
-class I2IStream(DrawnFromBest):
-    """An unheard neighbour of what the session liked, in the live graph."""
-
-    name = "i2i_stream"
-    random_stream, best = RandomStream.I2I_STREAM, BEST_NEAR
-
-    def __init__(self, catalogue: Catalogue, graph: LatestGraph) -> None:
-        super().__init__(catalogue)
-        self._graph = graph
-
-    def candidates(self, batch: Batch) -> Candidates:
-        so_far = sessions_so_far(batch, self._catalogue)
-        return unheard(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)
-
-    def because(self, batch: Batch, tracks: Ints) -> Ints:
-        """Return the listen that each track is offered for."""
-        return nearest_liked(sessions_so_far(batch, self._catalogue), tracks, self._catalogue, self._graph())

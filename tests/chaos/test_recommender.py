@@ -30,9 +30,8 @@ LEARNED = """
 [[experiment]]
 name = "LEARNED"
 treatments = [
-    { name = "C", recommender = "fism" },
-    { name = "T1", recommender = "rerank" },
-    { name = "T2", recommender = "mix" },
+    { name = "C", recommender = "rerank" },
+    { name = "T1", recommender = "mix" },
 ]
 """
 
@@ -99,11 +98,7 @@ def policies_of(settings: Settings, skip: dict[int, int]) -> Counter[tuple[int, 
 
 def learned_share(answers: Counter[tuple[int, str, str | None]]) -> float:
     """Return the share of answers by the factors, alone or as the policy of `mix`."""
-    learned = sum(
-        count
-        for (_, recommender, policy), count in answers.items()
-        if recommender in ("fism", "rerank") or policy == "rerank"
-    )
+    learned = sum(count for (_, recommender, policy), count in answers.items() if "rerank" in (recommender, policy))
     return learned / answers.total()
 
 

@@ -38,7 +38,7 @@ def evaluated(name: str, log: Log, protocol: str, kafka: Settings | None) -> Out
     return outcome
 
 
-@pytest.mark.parametrize(("name", "protocol"), [("i2i_stream", "prequential"), ("next_track", "prequential")])
+@pytest.mark.parametrize(("name", "protocol"), [("rerank", "prequential"), ("next_track", "prequential")])
 def test_the_figures_are_those_of_the_evaluation_in_process(
     settings: Settings, log: Log, name: str, protocol: str
 ) -> None:

@@ -67,7 +67,7 @@ def test_nobody_is_above_the_oracle_and_what_never_repeats_does_not(runs: dict[s
 
 def test_a_model_that_stopped_learning_goes_another_way() -> None:
     options = replace(OPTIONS, sessions=400)
-    online, frozen = measured("fism", options), measured("fism", options, learn_until_ms=1)
+    online, frozen = measured("rerank", options), measured("rerank", options, learn_until_ms=1)
     assert online.times.tolist() != frozen.times.tolist()
 
 

@@ -51,7 +51,7 @@ def test_what_was_liked_first_counts_less_than_what_was_heard_since() -> None:
     assert len(plain & after_old) > len(plain & after_new)
 
 
-@pytest.mark.parametrize("wanted", ["next_track", "rerank", "fism", "memory", "i2i_stream", "sticky_artist", "mix"])
+@pytest.mark.parametrize("wanted", ["next_track", "rerank", "sticky_artist", "mix"])
 def test_neither_what_is_liked_nor_what_is_disliked_is_recommended(wanted: str) -> None:
     said = [(NOW_MS, 41, "like"), (NOW_MS - 1, 40, "like"), (NOW_MS - 1, 42, "dislike"), (NOW_MS - 1, 43, "dislike")]
     service = MadeUp(wanted, [Listener(heard_by(0, 10), said), Listener([], said)])
@@ -115,13 +115,10 @@ def test_next_track_ranks_within_what_passes_as_it_ranks_all(user: int | None, f
 
 
 @pytest.mark.parametrize("filters", FILTERS)
-@pytest.mark.parametrize("name", ["fism", "rerank", "i2i_stream"])
-def test_others_rank_within_what_passes_as_they_rank_all(
-    name: str, filters: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rerank_ranks_within_what_passes_as_it_ranks_all(filters: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     listener = Listener(heard_by(3))
-    service = MadeUp("fism", [listener])
-    recommender, filtered = service.recommenders[name], asked(listener, filters)
+    service = MadeUp("rerank", [listener])
+    recommender, filtered = service.recommenders["rerank"], asked(listener, filters)
     assert filtered.allowed is not None
     passing = set(CATALOGUE.tracks[filtered.allowed].tolist())
     everything = rank(recommender, asked(listener, []), 406).tracks[0].tolist()

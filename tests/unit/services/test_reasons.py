@@ -86,9 +86,9 @@ class Judge:
         if text == "new":
             return cause is None and reason.policy == "next_track" and not self.model.knows([track])[0]
         if text == "you heard it before":
-            return track in likes_of_listens(listener.heard).all()["track"] and reason.policy in ("memory", "rerank")
+            return track in likes_of_listens(listener.heard).all()["track"] and reason.policy == "rerank"
         if cause is None:
-            silent = ("indexed", "fism", "rerank", "sticky_artist_mixed", "similar_users", "i2i")
+            silent = ("indexed", "rerank", "sticky_artist_mixed", "similar_users", "i2i")
             return text == f"offered by {reason.policy}" and reason.policy in silent
         one = cause.number
         listens = [(listen.timestamp_ms, listen.track) for listen in listener.heard]
@@ -103,7 +103,6 @@ class Judge:
             and (one in heard or one in liked)
             and {
                 "next_track": self.is_linked(one, track) and (one in liked or heard[one] > 0),
-                "i2i_stream": self.is_near(one, track),
                 "rerank": self.is_near(one, track),
                 "contextual": track in NEIGHBOURS.get(one, []) and one == newest,
                 "sticky_artist": TRACKS[one].artist == item.artist and one == newest,
@@ -133,7 +132,7 @@ def test_no_reason_is_false(name: str) -> None:
             if not judge.is_true(item, everybody[user], filters, draws):
                 false.append((user, filters, item.number, item.reason.policy, item.reason.text))
     assert not false, (len(false), false[:10])
-    assert kinds[f"{name}: explored at random"] or name not in ("next_track", "toppop", "fism"), kinds
+    assert kinds[f"{name}: explored at random"] or name not in ("next_track", "toppop", "rerank"), kinds
 
 
 def test_reasons_are_as_different_as_what_is_known() -> None:

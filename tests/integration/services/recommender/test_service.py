@@ -300,13 +300,13 @@ def figures(service: RecommenderService) -> dict[tuple[str, str], float]:
 
 def test_models_that_came_before_the_catalogue_serve_from_the_first_answer_on(settings: Settings) -> None:
     publish_learned(settings, make_tracks(TRACKS))
-    with in_this_process(settings, 'default = "fism"') as service:
+    with in_this_process(settings, 'default = "rerank"') as service:
         assert "the catalogue is empty; fill it with `botify world make --publish`" in (service.problem() or "")
         write_catalogue(settings, TRACKS)
         steps_until(service, lambda: service.problem() is None)
         ask(settings, requests(200))
         steps_until(service, lambda: service.counters.answered == 200)
-        assert service.answers == {"fism": 200}
+        assert service.answers == {"rerank": 200}
         publish_learned(settings, make_tracks(TRACKS), version=2_000)
         produce_raw(settings, Topics.of(settings).models.name, [(b"i2i_stream", b"rubbish")])
         wanted = {("model_served", "fism"): 1, ("model_served", "i2i_stream"): 0, ("model_version", "fism"): 2_000}
@@ -314,7 +314,7 @@ def test_models_that_came_before_the_catalogue_serve_from_the_first_answer_on(se
         found = figures(service)
     assert found["model_version", "i2i_stream"] == 2_000
     assert 0 <= found["model_age_seconds", "fism"] < 60
-    assert (found["asked_total", "fism"], found["fallbacks_total", "fism"]) == (200, 0)
+    assert (found["asked_total", "rerank"], found["fallbacks_total", "rerank"]) == (200, 0)
     assert ("model_served", "neighbours") not in found
 
 

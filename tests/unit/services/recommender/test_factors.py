@@ -13,14 +13,16 @@ import botify.services.recommender.factors as serving
 from botify.core.keyed_random import keys_of_texts
 from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.schemas.track_columns import labels_of
+from botify.services.recommender.candidates import ServedGraph
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.clusters import Clusters, Coded
 from botify.services.recommender.factors import OfferedTracks, ServedFactors
-from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from botify.services.recommender.rerank import Fism, Memory, Rerank
+from botify.services.recommender.protocol import NO_ANSWER, Batch
+from botify.services.recommender.rerank import Rerank
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 from botify.streams.folds.likes import Likes
 from botify.streams.learner.models.factors import FactorModel, Factors, read_factors
+from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.taste import MOST_EARLIER, matches_before, user_biases, weights
 from botify.streams.learner.sessions import FinishedSession
 from tests.unit.services.recommender.recommending import state_of
@@ -131,17 +133,11 @@ def test_a_session_that_has_had_all_that_it_is_offered_gets_no_answer(factors: S
     whole = [(id_, 0.9) for id_ in TRACKS]
     request = RecommendationRequest("r", 42, "s", len(whole) - 1, *whole[-1], 0, 0)
     batch = Batch.of([request], [state_of(whole)])
-    assert Fism(CATALOGUE, lambda: factors).recommend(batch).tracks.tolist() == [NO_ANSWER]
+    assert Rerank(CATALOGUE, lambda: factors, lambda: None).recommend(batch).tracks.tolist() == [NO_ANSWER]
 
 
-@pytest.mark.parametrize("name", ["fism", "rerank", "memory"])
-def test_nothing_is_offered_twice_and_company_makes_no_difference(factors: ServedFactors, name: str) -> None:
-    recommenders: dict[str, Recommender] = {
-        "fism": Fism(CATALOGUE, lambda: factors),
-        "rerank": Rerank(CATALOGUE, lambda: factors, lambda: None),
-        "memory": Memory(CATALOGUE),
-    }
-    recommender = recommenders[name]
+def test_nothing_is_offered_twice_and_company_makes_no_difference(factors: ServedFactors) -> None:
+    recommender = Rerank(CATALOGUE, lambda: factors, lambda: None)
     batch = batch_of_sessions(60)
     answers = recommender.recommend(batch)
     for session, state in enumerate(batch.states):
@@ -206,3 +202,20 @@ def test_rerank_prefers_what_was_liked_before_where_the_factors_say_no_more(fact
         for one in (batch, without)
     ]
     assert hits[0] > hits[1]
+
+
+def test_rerank_adds_the_neighbours_of_what_was_liked_to_what_the_clusters_offer(
+    learned: Factors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clustering, "CLUSTER_TRACKS", 4)
+    monkeypatch.setattr(serving, "OFFERED_CLUSTERS", 1)
+    factors, request = ServedFactors(learned), RecommendationRequest("r", 42, "s", 0, 5, 1.0, 0, 0)
+    batch = Batch.of([request], [None])
+    offered = set(Rerank(CATALOGUE, lambda: factors, lambda: None).rank(batch, len(TRACKS)).tracks[0].tolist())
+    far = next(track for track in TRACKS if track not in offered | {5})
+    model = ItemGraph(TRACKS)
+    model.learn([FinishedSession(np.array([5, far]), np.ones(2, dtype=np.float32))])
+    graph = ServedGraph(model.snapshot())
+    rerank = Rerank(CATALOGUE, lambda: factors, lambda: graph)
+    assert set(rerank.rank(batch, len(TRACKS)).tracks[0].tolist()) == offered | {far}
+    assert rerank.because(batch, np.array([far])).tolist() == [5]

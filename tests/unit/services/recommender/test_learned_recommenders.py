@@ -11,12 +11,11 @@ from scipy import stats
 from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.services.recommender.bandit import POLICIES, TRIAL
 from botify.services.recommender.baselines import StickyNoRepeat
-from botify.services.recommender.candidates import ServedGraph
+from botify.services.recommender.candidates import Candidates, ServedGraph, liked_before, liked_together
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import answer
-from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from botify.services.recommender.protocol import Batch, Recommender
 from botify.services.recommender.registry import RecommenderFactory
-from botify.services.recommender.rerank import I2IStream, Memory
 from botify.services.recommender.sessions import WINDOW, sessions_so_far
 from botify.streams.folds.likes import Likes
 from botify.streams.folds.sessions import PolicyResult
@@ -78,26 +77,32 @@ def test_sticky_norepeat_leaves_an_artist_for_a_better_one() -> None:
     check_even(StickyNoRepeat(CATALOGUE), batch_after(heard, N), {31, 32, 33, 34, 35})
 
 
-def test_memory_prefers_what_was_liked_in_sessions_that_began_alike() -> None:
-    likes = likes_of([[(30, 1.0), (31, 0.9), (12, 0.8), (32, 0.2)], [(10, 1.0), (33, 0.9)]])
-    # now: begins with 30, so 12 (0.8) and 31 (0.9 · 0.9) match whole; 10 and 33 are from another artist (0.3)
-    check_even(Memory(CATALOGUE), batch_after([(30, 1.0)], N, likes), {31, 12, 10})
+def test_likes_of_sessions_that_began_alike_count_more() -> None:
+    likes = likes_of([[(30, 1.0), (31, 0.9), (12, 0.8), (32, 0.2)], [(10, 1.0), (33, 0.6)]])
+
+    def scores(begins_with: int) -> dict[int, float]:
+        batch = batch_after([(begins_with, 1.0)], likes=likes)
+        return scores_of(liked_before(batch, sessions_so_far(batch, CATALOGUE), CATALOGUE))
+
+    assert scores(30) == pytest.approx({30: 1.0, 31: 0.9, 12: 0.8, 10: 0.3, 33: 0.18})
+    assert scores(35) == pytest.approx({30: 0.9, 31: 0.81, 12: 0.72, 10: 0.3, 33: 0.18})
+    assert scores(20) == pytest.approx({30: 0.3, 31: 0.27, 12: 0.24, 10: 0.3, 33: 0.18})
 
 
-def test_memory_of_nothing_alike_is_no_answer() -> None:
-    likes = likes_of([[(10, 1.0), (33, 0.6)]])
-    assert Memory(CATALOGUE).recommend(batch_after([(10, 1.0)], 1, likes)).tracks.tolist() == [33]
-    assert Memory(CATALOGUE).recommend(batch_after([(20, 1.0)], 1, likes_of([[(10, 0.6)]]))).tracks.tolist() == [-1]
-    assert Memory(CATALOGUE).recommend(batch_after([(10, 1.0)])).tracks.tolist() == [NO_ANSWER]
+def test_neighbours_are_those_of_what_was_liked() -> None:
+    graph = served_graph([(10, 1.0), (30, 0.9)], [(10, 1.0), (31, 0.8)], [(11, 1.0), (32, 0.9)])()
+
+    def near(heard: Heard, graph: ServedGraph | None = graph) -> dict[int, float]:
+        return scores_of(liked_together(sessions_so_far(batch_after(heard), CATALOGUE), CATALOGUE, graph))
+
+    assert near([(10, 1.0)]).keys() == {30, 31}
+    assert near([(10, 0.5)])[30] == pytest.approx(near([(10, 1.0)])[30] / 2)
+    assert near([(10, 1.0), (11, 0.1)]).keys() == {30, 31}
+    assert near([(12, 1.0)]) == near([(10, 1.0)], None) == {}
 
 
-def test_i2i_stream_draws_from_the_neighbours_of_what_was_liked() -> None:
-    graph = served_graph([(10, 1.0), (30, 0.9)], [(10, 1.0), (31, 0.8)], [(11, 1.0), (32, 0.9)])
-    recommender = I2IStream(CATALOGUE, graph)
-    check_even(recommender, batch_after([(10, 1.0)], N), {30, 31})
-    check_even(recommender, batch_after([(10, 1.0), (30, 0.9)], N), {31})
-    assert recommender.recommend(batch_after([(12, 1.0)])).tracks.tolist() == [NO_ANSWER]
-    assert I2IStream(CATALOGUE, lambda: None).recommend(batch_after([(10, 1.0)])).tracks.tolist() == [NO_ANSWER]
+def scores_of(found: Candidates) -> dict[int, float]:
+    return dict(zip(CATALOGUE.tracks[found.rows].tolist(), found.scores.tolist(), strict=True))
 
 
 def recommenders_with(results: dict[str, PolicyResult]) -> dict[str, Recommender]:
@@ -129,9 +134,8 @@ def test_a_snapshot_of_another_shape_is_refused_when_it_is_read(read, about, arr
         read(pack(about, arrays))
 
 
-@pytest.mark.parametrize("name", [*POLICIES[1:], "fism"])
-def test_before_there_is_a_model_the_fallback_sticks_to_the_artist(name: str) -> None:
-    answered = answer(batch_after([(10, 1.0)]), [name], recommenders_with({}))
+def test_before_there_is_a_model_the_fallback_sticks_to_the_artist() -> None:
+    answered = answer(batch_after([(10, 1.0)]), ["rerank"], recommenders_with({}))
     assert answered.recommenders == ["sticky_norepeat"]
 
 

@@ -14,7 +14,6 @@ from botify.services.recommender.dispatch import rank
 from botify.services.recommender.factors import ServedFactors
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from botify.services.recommender.registry import RecommenderFactory
-from botify.services.recommender.rerank import BEST_NEAR
 from botify.streams.learner.models.factors import FactorModel, read_factors
 from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track_projection import NextTrackProjection, model_of_snapshot
@@ -54,7 +53,7 @@ def asked(n: int = N) -> Batch:
     return batch_of(n, *HEARD[-1], state_of(HEARD), position=len(HEARD) - 1)
 
 
-@pytest.mark.parametrize("name", ["fism", "rerank", "next_track"])
+@pytest.mark.parametrize("name", ["rerank", "next_track"])
 def test_the_first_is_what_is_answered_without_exploring(rankers: dict[str, Recommender], name: str) -> None:
     answered = Counter(rankers[name].recommend(asked()).tracks.tolist())
     ranking = rank(rankers[name], asked(1), 5)
@@ -63,12 +62,7 @@ def test_the_first_is_what_is_answered_without_exploring(rankers: dict[str, Reco
     assert (np.diff(ranking.scores[0]) <= 0).all()
 
 
-def test_i2i_stream_answers_with_its_first(rankers: dict[str, Recommender]) -> None:
-    ranking = rank(rankers["i2i_stream"], asked(1), BEST_NEAR)
-    assert set(rankers["i2i_stream"].recommend(asked()).tracks.tolist()) == set(ranking.tracks[0].tolist())
-
-
-@pytest.mark.parametrize("name", ["i2i_stream", "fism", "rerank", "next_track"])
+@pytest.mark.parametrize("name", ["rerank", "next_track"])
 def test_nothing_heard_and_nothing_twice(rankers: dict[str, Recommender], name: str) -> None:
     tracks = rank(rankers[name], asked(3), 40).tracks
     there = tracks[0][tracks[0] != NO_ANSWER].tolist()

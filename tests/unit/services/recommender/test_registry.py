@@ -148,8 +148,6 @@ def test_random_streams_keep_their_numbers() -> None:
         "EXPLORE": 10,
         "EXPLORED_TRACK": 11,
         "STICKY_NOREPEAT": 12,
-        "MEMORY": 13,
-        "I2I_STREAM": 14,
         "MIX": 15,
     }
 
