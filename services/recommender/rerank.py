@@ -13,7 +13,6 @@ learned. Without a snapshot of the factors there is no answer, and without one o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,21 +42,11 @@ from botify.services.recommender.protocol import (
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 EXPLORE = 0.02
 LIKED_AGAIN = 1.0  # what a like's score adds to the logit of its track
 MOST_VALUED = 20_000
 """Tracks that pass a filter and are all valued, in about 3 ms; of more, only those of the clusters offered."""
-
-
-class Best(NamedTuple):
-    """The best track of each session; all of shape (b,)."""
-
-    rows: Ints  # -1 for a session that has heard nothing, or all that it is offered
-    values: Floats  # logits
-    free: Ints  # number of unheard tracks that it is offered
-    explored: Ints  # a row drawn uniformly from these if the session explores, else -1
 
 
 class Rerank:
@@ -73,7 +62,7 @@ class Rerank:
 
     def recommend(self, batch: Batch) -> Answers:
         """Choose for each request; no answer before the first snapshot, or if all that is offered was heard."""
-        parts = [answers_of(self._best(*part), part[-1], self._catalogue) for part in self._scored(batch)]
+        parts = [self._answers(*part) for part in self._scored(batch)]
         if not parts:
             return no_answers(len(batch))
         tracks, propensities, free = map(np.concatenate, zip(*(part[:3] for part in parts), strict=True))
@@ -106,13 +95,22 @@ class Rerank:
             so_far = sessions_so_far(part, self._catalogue)
             yield part, so_far, OfferedTracks(so_far, table, self._catalogue)
 
-    def _best(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Best:
-        best = best_of_offered(batch, so_far, offered)
+    def _answers(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Answers:
+        begun = so_far.valid[:, 0]
+        rows, values, free = offered.best()
+        best, free = np.where(begun, rows, -1), np.where(begun, free, 0)
         others = best_of_sessions(self._others(batch, so_far, offered))
-        better = others.where(others.scores > best.values[others.sessions])
-        best.rows[better.sessions] = better.rows
-        best.values[better.sessions] = better.scores
-        return best
+        better = others.where(others.scores > values[others.sessions])
+        best[better.sessions] = better.rows
+        chosen, explores = best.copy(), (uniform(batch.keys, RandomStream.EXPLORE) < EXPLORE) & (free > 0)
+        for session in np.flatnonzero(explores).tolist():
+            drawn = integers(batch.keys[session : session + 1], RandomStream.EXPLORED_TRACK, int(free[session]))
+            chosen[session] = offered.free_rows(session)[drawn[0]]
+        by_exploring = offered.offers(np.arange(len(chosen)), chosen) * (EXPLORE / np.maximum(free, 1))
+        by_value = (chosen == best) * np.where(free > 0, 1 - EXPLORE, 1.0)
+        there = chosen >= 0
+        tracks = np.where(there, self._catalogue.tracks[chosen], NO_ANSWER)
+        return Answers(tracks, np.where(there, by_exploring + by_value, 0.0), free)
 
     def _top(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks, k: int) -> Candidates:
         """Return the candidates of all sources; if few tracks pass a filter, all that do are of those offered."""
@@ -134,27 +132,6 @@ class Rerank:
         liked = not_heard(Candidates.together(liked_before(batch, so_far, catalogue), near), so_far, catalogue)
         liked = liked._replace(scores=offered.logits(liked.sessions, liked.rows) + LIKED_AGAIN * liked.scores)
         return Candidates.together(liked, offered.of_artists)
-
-
-def best_of_offered(batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Best:
-    """Return the best track that each session is offered, and a random one for sessions that explore."""
-    rows, values, free = offered.best()
-    begun = so_far.valid[:, 0]
-    best = Best(np.where(begun, rows, -1), values, np.where(begun, free, 0), np.full(len(so_far), -1))
-    for session in np.flatnonzero((uniform(batch.keys, RandomStream.EXPLORE) < EXPLORE) & (best.free > 0)).tolist():
-        chosen = integers(batch.keys[session : session + 1], RandomStream.EXPLORED_TRACK, int(best.free[session]))
-        best.explored[session] = offered.free_rows(session)[chosen[0]]
-    return best
-
-
-def answers_of(best: Best, offered: OfferedTracks, catalogue: Catalogue) -> Answers:
-    """Answer with the explored track if there is one, else with the best."""
-    chosen = np.where(best.explored >= 0, best.explored, best.rows)
-    there = chosen >= 0
-    by_exploring = offered.offers(np.arange(len(chosen)), chosen) * (EXPLORE / np.maximum(best.free, 1))
-    by_value = (chosen == best.rows) * np.where(best.free > 0, 1 - EXPLORE, 1.0)
-    tracks = np.where(there, catalogue.tracks[chosen], NO_ANSWER)
-    return Answers(tracks, np.where(there, by_exploring + by_value, 0.0), best.free)
 
 
 def best_of_sessions(candidates: Candidates) -> Candidates:

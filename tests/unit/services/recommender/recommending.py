@@ -1,15 +1,27 @@
-"""Requests and states as recommenders get them."""
+"""Requests and states as recommenders get them, and how often they draw what."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
+from scipy import stats
 
-from botify.schemas.events import Listen, RecommendationRequest
+from botify.schemas.events import Listen, RecommendationRequest, Track
+from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.lists import NO_LISTS
-from botify.services.recommender.protocol import Batch
+from botify.services.recommender.protocol import Batch, Recommender
 from botify.services.recommender.registry import RecommenderInputs
 from botify.streams.folds.users import UserState
 
+# artist a has 10, 11, 12 and 13, artist b only 20, artist c 30 to 35
+CATALOGUE = Catalogue(
+    [
+        Track(t, artist, None, None, "x")
+        for artist, tracks in (("c", range(30, 36)), ("a", range(10, 14)), ("b", [20]))
+        for t in tracks
+    ]
+)
 NO_INPUTS = RecommenderInputs(
     top=lambda: np.zeros(0, dtype=np.int64),
     neighbours=lambda: NO_LISTS,
@@ -40,3 +52,21 @@ def batch_of(n: int, track: int, fraction: float, state: UserState | None = None
 def batch_of_listeners(n: int) -> Batch:
     """The first requests of n listeners without a state, after tracks 0 to 49."""
     return Batch.of([RecommendationRequest(f"r{i}", i, f"s{i}", 0, i % 50, 1.0, 0, 0) for i in range(n)], [None] * n)
+
+
+def check_frequencies(recommender: Recommender, batch: Batch, expected: dict[int, float]) -> None:
+    """Hold what is drawn, what is logged, and what was worked out by hand against each other."""
+    answers = recommender.recommend(batch)
+    logged = dict(zip(answers.tracks.tolist(), answers.propensities.tolist(), strict=True))
+    assert logged == pytest.approx(expected)
+    counts = Counter(answers.tracks.tolist())
+    observed = [counts[track] for track in expected]
+    assert sum(observed) == len(batch)
+    if len(expected) > 1:
+        assert stats.chisquare(observed, [p * len(batch) for p in expected.values()]).pvalue > 1e-3
+    assert answers.candidates is not None
+    assert set(answers.candidates.tolist()) == {len(expected)}
+
+
+def evenly(*tracks: int) -> dict[int, float]:
+    return dict.fromkeys(tracks, 1 / len(tracks))

@@ -1,49 +1,34 @@
 """Each of Botify's recommenders against an example worked out by hand."""
 
-from collections import Counter
-
 import numpy as np
 import pytest
-from scipy import stats
 
-from botify.schemas.events import RecommendationRequest, Track
+from botify.schemas.events import RecommendationRequest
 from botify.services.errors import RecommenderError
-from botify.services.recommender.baselines import RandomTracks, StickyArtist, StickyArtistMixed, TopPop
+from botify.services.recommender.baselines import (
+    RandomTracks,
+    StickyArtist,
+    StickyArtistMixed,
+    StickyNoRepeat,
+    TopPop,
+)
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.lists import I2I, NO_LISTS, Contextual, Indexed, Lists, SimilarUsers, recent_listens
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from botify.streams.folds.users import UserState
-from tests.unit.services.recommender.recommending import batch_of, state_of
+from tests.unit.services.recommender.recommending import CATALOGUE, batch_of, check_frequencies, evenly, state_of
 
-# artist a has 10, 11, 12 and 13, artist b only 20, artist c 30 to 35
-CATALOGUE = Catalogue(
-    [
-        Track(t, artist, None, None, "x")
-        for artist, tracks in (("c", range(30, 36)), ("a", range(10, 14)), ("b", [20]))
-        for t in tracks
-    ]
-)
 EVERYTHING = set(CATALOGUE.tracks.tolist())
 NEIGHBOURS = Lists(np.array([10, 11, 30]), np.array([[30, 31, 12], [31, -1, -1], [10, 11, 33]], dtype=np.int32))
 N = 6_000
 
 
-def check_frequencies(recommender: Recommender, batch: Batch, expected: dict[int, float]) -> None:
-    """Hold what is drawn, what is logged, and what was worked out by hand against each other."""
-    answers = recommender.recommend(batch)
-    logged = dict(zip(answers.tracks.tolist(), answers.propensities.tolist(), strict=True))
-    assert logged == pytest.approx(expected)
-    counts = Counter(answers.tracks.tolist())
-    observed = [counts[track] for track in expected]
-    assert sum(observed) == len(batch)
-    if len(expected) > 1:
-        assert stats.chisquare(observed, [p * len(batch) for p in expected.values()]).pvalue > 1e-3
-    assert answers.candidates is not None
-    assert set(answers.candidates.tolist()) == {len(expected)}
-
-
-def evenly(*tracks: int) -> dict[int, float]:
-    return dict.fromkeys(tracks, 1 / len(tracks))
+def test_random_toppop_and_sticky_artist_draw_evenly() -> None:
+    batch, top = batch_of(N, 10, 0.5), np.array([16, 13, 61])
+    check_frequencies(RandomTracks(CATALOGUE), batch, evenly(*EVERYTHING))
+    check_frequencies(TopPop(lambda: top), batch, evenly(*top.tolist()))
+    check_frequencies(StickyArtist(CATALOGUE), batch, evenly(10, 11, 12, 13))
+    assert StickyArtist(CATALOGUE).recommend(batch_of(3, 99, 1.0)).tracks.tolist() == [NO_ANSWER] * 3
 
 
 def test_contextual_draws_a_neighbour_whatever_was_thought_of_the_track() -> None:
@@ -60,13 +45,6 @@ def test_indexed_draws_from_the_listeners_own_list() -> None:
 
 
 @pytest.mark.parametrize(
-    "recommender", [Contextual(lambda: NO_LISTS), Indexed(lambda: NO_LISTS), I2I(lambda: NO_LISTS)]
-)
-def test_before_the_first_lists_there_is_no_answer(recommender: Recommender) -> None:
-    assert recommender.recommend(batch_of(2, 10, 1.0)).tracks.tolist() == [NO_ANSWER] * 2
-
-
-@pytest.mark.parametrize(
     ("track", "fraction", "expected", "policy"),
     [
         (10, 0.3, evenly(11, 12, 13), "sticky_artist"),
@@ -80,11 +58,35 @@ def test_mixed_sticks_while_it_pleases(track: int, fraction: float, expected: di
     assert StickyArtistMixed(CATALOGUE).recommend(batch_of(2, track, fraction)).policies == [policy] * 2
 
 
+NOTHING = Catalogue([])
+
+
 @pytest.mark.parametrize(
-    "recommender", [StickyArtistMixed(Catalogue([])), SimilarUsers(Catalogue([]), lambda: NEIGHBOURS)]
+    "recommender",
+    [
+        RandomTracks(NOTHING),
+        StickyArtist(NOTHING),
+        StickyArtistMixed(NOTHING),
+        StickyNoRepeat(NOTHING),
+        SimilarUsers(NOTHING, lambda: NEIGHBOURS),
+        TopPop(lambda: np.zeros(0, dtype=np.int64)),
+        Contextual(lambda: NO_LISTS),
+        Indexed(lambda: NO_LISTS),
+        I2I(lambda: NO_LISTS),
+    ],
+    ids=lambda recommender: recommender.name,
 )
-def test_without_a_catalogue_there_is_no_answer(recommender: Recommender) -> None:
+def test_with_nothing_to_choose_from_there_is_no_answer(recommender: Recommender) -> None:
     assert recommender.recommend(batch_of(2, 10, 1.0)).tracks.tolist() == [NO_ANSWER] * 2
+
+
+def test_sticky_norepeat_stays_with_the_artist_but_not_with_the_track() -> None:
+    check_frequencies(StickyNoRepeat(CATALOGUE), batch_of(N, 10, 1.0), evenly(11, 12, 13))
+
+
+def test_sticky_norepeat_leaves_an_artist_for_a_better_one() -> None:
+    heard = state_of([(10, 1.0), (30, 0.9)])  # with 11, of a 0.65 was heard on average, of c 0.9
+    check_frequencies(StickyNoRepeat(CATALOGUE), batch_of(N, 11, 0.3, heard, position=2), evenly(31, 32, 33, 34, 35))
 
 
 def test_i2i_draws_the_anchor_by_its_fraction_and_answers_its_first_unseen_neighbour() -> None:
@@ -152,6 +154,7 @@ ALL = [
     I2I(lambda: NEIGHBOURS),
     StickyArtistMixed(CATALOGUE),
     SimilarUsers(CATALOGUE, lambda: NEIGHBOURS),
+    StickyNoRepeat(CATALOGUE),
 ]
 
 

@@ -2,38 +2,23 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from botify.schemas.events import Listen, RecommendationRequest, Track
+from botify.schemas.events import Listen, RecommendationRequest
 from botify.services.recommender.bandit import POLICIES, TRIAL
-from botify.services.recommender.baselines import StickyNoRepeat
 from botify.services.recommender.candidates import Candidates, ServedGraph, liked_before, liked_together
-from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import answer
 from botify.services.recommender.protocol import Batch, Recommender
 from botify.services.recommender.registry import RecommenderFactory
 from botify.services.recommender.sessions import WINDOW, sessions_so_far
 from botify.streams.folds.likes import Likes
-from botify.streams.folds.sessions import PolicyResult
 from botify.streams.learner.models.factors import read_factors
 from botify.streams.learner.models.item_graph import ItemGraph, neighbours_of
 from botify.streams.learner.models.tables import pack
 from botify.streams.learner.sessions import FinishedSession
-from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
-
-# artist a has 10 to 13, b only 20, c 30 to 35; b and c are of one genre
-CATALOGUE = Catalogue(
-    [
-        Track(t, artist, None, "jazz" if artist == "a" else "rock", "x")
-        for artist, tracks in (("a", range(10, 14)), ("b", [20]), ("c", range(30, 36)))
-        for t in tracks
-    ]
-)
-N = 4_000
+from tests.unit.services.recommender.recommending import CATALOGUE, NO_INPUTS, Heard, state_of
 
 
 def batch_after(heard: Heard, n: int = 1, likes: Likes | None = None) -> Batch:
@@ -57,24 +42,6 @@ def served_graph(*sessions: Heard):
         graph.learn([FinishedSession(np.array([t for t, _ in heard]), np.array([f for _, f in heard], np.float32))])
     snapshot = ServedGraph(graph.snapshot())
     return lambda: snapshot
-
-
-def check_even(recommender: Recommender, batch: Batch, expected: set[int]) -> None:
-    answers = recommender.recommend(batch)
-    counts = Counter(answers.tracks.tolist())
-    assert counts.keys() == expected
-    assert answers.propensities.tolist() == pytest.approx([1 / len(expected)] * len(batch))
-    if len(expected) > 1:
-        assert stats.chisquare(list(counts.values())).pvalue > 1e-3
-
-
-def test_sticky_norepeat_stays_with_the_artist_but_not_with_the_track() -> None:
-    check_even(StickyNoRepeat(CATALOGUE), batch_after([(10, 1.0)], N), {11, 12, 13})
-
-
-def test_sticky_norepeat_leaves_an_artist_for_a_better_one() -> None:
-    heard = [(10, 1.0), (30, 0.9), (11, 0.3)]  # of a 0.65 was heard on average, of c 0.9
-    check_even(StickyNoRepeat(CATALOGUE), batch_after(heard, N), {31, 32, 33, 34, 35})
 
 
 def test_likes_of_sessions_that_began_alike_count_more() -> None:
@@ -105,11 +72,8 @@ def scores_of(found: Candidates) -> dict[int, float]:
     return dict(zip(CATALOGUE.tracks[found.rows].tolist(), found.scores.tolist(), strict=True))
 
 
-def recommenders_with(results: dict[str, PolicyResult]) -> dict[str, Recommender]:
-    return {
-        one.name: one
-        for one in RecommenderFactory().make(CATALOGUE, replace(NO_INPUTS, policy_results=lambda: results))
-    }
+def recommenders() -> dict[str, Recommender]:
+    return {one.name: one for one in RecommenderFactory().make(CATALOGUE, NO_INPUTS)}
 
 
 @pytest.mark.parametrize(
@@ -135,12 +99,12 @@ def test_a_snapshot_of_another_shape_is_refused_when_it_is_read(read, about, arr
 
 
 def test_before_there_is_a_model_the_fallback_sticks_to_the_artist() -> None:
-    answered = answer(batch_after([(10, 1.0)]), ["rerank"], recommenders_with({}))
+    answered = answer(batch_after([(10, 1.0)]), ["rerank"], recommenders())
     assert answered.recommenders == ["sticky_norepeat"]
 
 
 def test_mix_draws_a_policy_a_session_and_says_who_stood_in() -> None:
-    mix = recommenders_with({})["mix"]
+    mix = recommenders()["mix"]
     requests = [RecommendationRequest(f"r{i}", i, f"s{i % 500}", 0, 10, 1.0, 0, 0) for i in range(2_000)]
     answers = mix.recommend(Batch.of(requests, [None] * 2_000))
     assert answers.policies is not None

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-import botify.bench.cli
-import botify.core.keyed_random
+from botify.core import keyed_random
+from botify.core.keyed_random import Keys
 from botify.schemas.events import Track
 from botify.services.experiments import load_experiments
 from botify.services.recommender.bandit import POLICIES
@@ -97,32 +97,31 @@ def test_names_and_fallbacks_are_those_of_the_recommenders() -> None:
     }
 
 
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[int, Keys]:
+    """The keys of the first draw from each random stream."""
+    first, mix = dict[int, Keys](), keyed_random.mix
+
+    def recording(key: Keys, *parts: int) -> Keys:
+        for part in parts:
+            first.setdefault(part, key)
+        return mix(key, *parts)
+
+    monkeypatch.setattr(keyed_random, "mix", recording)
+    return first
+
+
 @pytest.mark.parametrize("name", [name for name in RECOMMENDERS if name != "mix"])
-def test_a_recommender_draws_from_the_streams_of_its_entry(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender, requests, drawn = made()[name], batch_of_listeners(400), set()
-    mix = botify.core.keyed_random.mix
-
-    def recording(key: botify.core.keyed_random.Keys, *parts: RandomStream) -> botify.core.keyed_random.Keys:
-        drawn.update(parts)
-        return mix(key, *parts)
-
-    monkeypatch.setattr(botify.core.keyed_random, "mix", recording)
-    recommender.recommend(requests)
-    assert drawn == set(RECOMMENDERS[name].random_streams)
+def test_a_recommender_draws_from_the_streams_of_its_entry(name: str, drawn: dict[int, Keys]) -> None:
+    made()[name].recommend(batch_of_listeners(400))
+    assert drawn.keys() == set(RECOMMENDERS[name].random_streams)
 
 
-def test_mix_draws_by_session_from_its_own_stream_and_lets_its_policies_draw(monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender, requests, drawn = made()["mix"], batch_of_listeners(400), {}
-    mix = botify.core.keyed_random.mix
-
-    def recording(key: botify.core.keyed_random.Keys, *parts: RandomStream) -> botify.core.keyed_random.Keys:
-        drawn.setdefault(parts[0], key)
-        return mix(key, *parts)
-
-    monkeypatch.setattr(botify.core.keyed_random, "mix", recording)
-    recommender.recommend(requests)
+def test_mix_draws_by_session_from_its_own_stream_and_lets_its_policies_draw(drawn: dict[int, Keys]) -> None:
+    requests = batch_of_listeners(400)
+    made()["mix"].recommend(requests)
     (own,) = RECOMMENDERS["mix"].random_streams
-    sessions = botify.core.keyed_random.keys_of_texts([request.session_id for request in requests.requests])
+    sessions = keyed_random.keys_of_texts([request.session_id for request in requests.requests])
     assert drawn[own].tolist() == sessions.tolist()
     others = {stream for name in (*POLICIES, "random") for stream in RECOMMENDERS[name].random_streams}
     assert drawn.keys() - {own} <= others
