@@ -1,5 +1,6 @@
 """Invariant: what is found in logits is what valuing every offered track would find."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,6 @@ from scipy.special import expit, logit
 
 import botify.services.recommender.clusters as clustering
 import botify.services.recommender.factors as serving
-from botify.core.keyed_random import keys_of_texts
 from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.schemas.track_columns import labels_of
 from botify.services.recommender.candidates import ServedGraph
@@ -194,7 +194,7 @@ def moved(learned: Factors, far: float) -> Any:
 
 def test_rerank_prefers_what_was_liked_before_where_the_factors_say_no_more(factors: ServedFactors) -> None:
     batch = batch_of_sessions(200)
-    without = Batch(batch.requests, batch.states, batch.tracks, keys_of_texts(["x"] * 200), [None] * 200)
+    without = replace(batch, likes=[None] * 200)
     rerank = Rerank(CATALOGUE, lambda: factors, lambda: None)
     liked = [set(likes.all()["track"].tolist()) for likes in batch.likes if likes is not None]
     hits = [
