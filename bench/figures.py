@@ -67,9 +67,13 @@ class _Quoted(Formatter):
         return found, group
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        """Format a number with a true minus sign, and nothing where nothing could be measured."""
+        """Format a number with a true minus sign, none for 0, and nothing where nothing could be measured."""
         shown = "" if value is None else format(value, format_spec)
-        return shown.replace("-", "−") if isinstance(value, int | float) else shown
+        return (
+            shown.replace("-", "−" if set(shown) & set("123456789") else "")
+            if isinstance(value, int | float)
+            else shown
+        )
 
 
 def fill(page: str, figures: Figures) -> str:

@@ -51,6 +51,11 @@ def test_a_page_that_was_edited_differs(changed: str) -> None:
     assert fill(template % changed, recorded) == template % "62,035"
 
 
+@pytest.mark.parametrize(("value", "shown"), [(-0.04, "0.0"), (-0.05001, "−0.1"), (-10.0, "−10.0"), (0.0, "0.0")])
+def test_no_zero_is_negative(value: float, shown: str) -> None:
+    assert fill("<!-- {one.it:.1f} -->?<!-- -->", {"one": {"values": {"it": value}}}).endswith(f"-->{shown}<!-- -->")
+
+
 @pytest.mark.parametrize(
     "page", ["<!-- {worker.gone} -->1<!-- -->", "<!-- rows of gone: | {*} | -->\n\n| |\n| --- |\n"]
 )
