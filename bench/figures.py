@@ -69,11 +69,9 @@ class _Quoted(Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
         """Format a number with a true minus sign, none for 0, and nothing where nothing could be measured."""
         shown = "" if value is None else format(value, format_spec)
-        return (
-            shown.replace("-", "−" if set(shown) & set("123456789") else "")
-            if isinstance(value, int | float)
-            else shown
-        )
+        if not isinstance(value, int | float):
+            return shown
+        return shown.replace("-", "−" if set(shown) & set("123456789") else "")
 
 
 def fill(page: str, figures: Figures) -> str:
