@@ -7,7 +7,7 @@ cache, so that no process compiles when it starts.
 from __future__ import annotations
 
 from botify.core.numba_cache import use_own_cache
-from botify.streams.learner.models import next_track, scoring
+from botify.streams.learner.models import factors, next_track, scoring
 
 
 def fill_cache() -> None:
@@ -15,6 +15,7 @@ def fill_cache() -> None:
     use_own_cache()
     from botify.streams.worker.by_columns import compile_all  # loads numba
 
+    factors.warm_up()
     next_track.warm_up()
     scoring.warm_up()
     compile_all()

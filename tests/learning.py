@@ -2,8 +2,10 @@
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from botify.core.errors import RejectedMessageError
 from botify.core.kafka.admin import end_offsets
@@ -14,15 +16,21 @@ from botify.schemas.models import model_of, publish_models
 from botify.schemas.topics import Topics
 from botify.schemas.training import Shard, TrainingColumns, listens_of
 from botify.streams.learner.learner import Learner
-from botify.streams.learner.model import MODELS, ListenModel, OnlineModel, SessionModel
+from botify.streams.learner.model import MODELS, OnlineModel
 from botify.streams.learner.partition import LEARNER, SNAPSHOTS
-from botify.streams.learner.sessions import FinishedSession
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, learner_prefix, partition_key
 from tests.support import all_folded, read_topic
 
 CODEC = Codec()
+
+
+class FinishedSession(NamedTuple):
+    """The tracks of a session in order, and how much of each was heard."""
+
+    tracks: NDArray[np.int64]
+    fractions: NDArray[np.float32]
 
 
 @dataclass
@@ -110,23 +118,23 @@ def publish_learned(settings: Settings, tracks: Sequence[Track], version: int = 
 
 
 def learn_sessions(model: OnlineModel, sessions: Sequence[FinishedSession]) -> None:
-    if isinstance(model, SessionModel):
-        model.learn(sessions)
-    if isinstance(model, ListenModel):
-        model.learn_listens(listens_of_sessions(sessions))
+    model.learn_listens(listens_of_sessions(sessions))
 
 
 def listens_of_sessions(sessions: Sequence[FinishedSession]) -> TrainingColumns:
-    lengths = [len(session.tracks) for session in sessions]
-    total = sum(lengths)
+    """Return the listens of one session after another, each of a listener of its own, who ends it."""
+    lengths = np.array([len(session.tracks) for session in sessions])
+    total = int(lengths.sum())
+    ended = np.zeros(total, dtype=np.bool_)
+    ended[np.cumsum(lengths) - 1] = True
     return TrainingColumns(
         np.arange(total, dtype=np.uint32),
         np.repeat(np.arange(len(sessions)), lengths),
         np.concatenate([session.tracks for session in sessions]).astype(np.int32),
-        np.concatenate([session.fractions for session in sessions]),
+        np.concatenate([session.fractions for session in sessions]).astype(np.float32),
         np.arange(1, total + 1) * 1_000,
         np.repeat(np.arange(len(sessions)), lengths).astype(np.uint64),
-        np.zeros(total, dtype=np.bool_),
+        ended,
     )
 
 

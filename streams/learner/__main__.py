@@ -16,7 +16,7 @@ from botify.schemas.models import learned_body_bytes
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, check_training, learner_group_of
 from botify.streams.learner.model import MODELS
-from botify.streams.learner.models.next_track import warm_up
+from botify.streams.learner.models import factors, next_track
 from botify.streams.learner.partition import SNAPSHOTS, TICK_S, LearnerPartition, LearnerSources
 from botify.streams.store.keys import learner_prefix
 from botify.streams.store.protocol import Claim, Store
@@ -40,7 +40,8 @@ class LearnerApp(FoldingApp):
         self._opened_in: dict[int, Store] = {}
 
     def open_sources(self) -> None:
-        warm_up()
+        factors.warm_up()
+        next_track.warm_up()
         give_back_compiler()
         check_training(self.settings)
         codec = codec_of(self.settings)

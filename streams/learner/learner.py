@@ -11,14 +11,11 @@ from botify.core.errors import BotifyError
 from botify.schemas.events import Model, Track, TrainingBatch
 from botify.schemas.models import LEARNED_BODY_BYTES, model_of
 from botify.schemas.training import ALONE, Shard, TrainingColumns
-from botify.streams.learner.model import FORMAT, MODELS, ListenModel, OnlineModel, SessionModel
+from botify.streams.learner.model import FORMAT, MODELS, OnlineModel
 from botify.streams.learner.models.next_track import CHUNK
-from botify.streams.learner.models.tables import compressed, expanded, pack, unpack
-from botify.streams.learner.sessions import FinishedSession, OpenSessions, cut, joined
+from botify.streams.learner.models.tables import compressed, expanded
 
-LEARN_SESSIONS = 64
-"""Models learn from this number at a time: few calls, and the same calls however listens were batched."""
-LEARN_LISTENS = CHUNK  # models of listens make room after each multiple of this number, however listens were batched
+LEARN_LISTENS = CHUNK  # models make room after each multiple of this number, however listens were batched
 STEP_LISTENS = 4 * LEARN_LISTENS  # most listens in a step of `fold_in_steps`: about 0.1 s
 SNAPSHOT_LEAST = 1_000
 SNAPSHOT_LISTENS = 20_000
@@ -29,15 +26,13 @@ It is counted in listens, not in time: a simulation plays a day in a minute, and
 SOON_LISTENS = 2_500  # the most while there is time: many sessions served from one snapshot explore the same tracks
 SNAPSHOT_BYTES_PER_S = 2_000_000
 """There is time once the last snapshots have had a second for these bytes. The clock is that of the topic's records."""
-LISTEN_SNAPSHOT_LISTENS = 60_000
-"""A snapshot of a model of listens, ten times as dear, is due after a quarter more, and at most this many."""
+DEAR_SNAPSHOT_LISTENS = 60_000
+"""A snapshot that is dear, about ten times as much, is due after a quarter more, and at most this many."""
 
 ROOM_TO_MERGE = 15
 """Sixteenths of the room that a shard's model has: what is needed to merge its snapshot takes less than the rest."""
 
 _PROGRESS = b"progress"
-_OPEN = b"open-sessions"
-_WAITING = b"waiting-sessions"
 
 
 class Evictions(NamedTuple):
@@ -58,7 +53,7 @@ class OutdatedStateError(BotifyError):
 
 
 class Learner:
-    """The models, the open sessions, and the next offset of each partition of the listens.
+    """The models, and the next offset of each partition of the listens.
 
     A batch may repeat an earlier one or overlap with it: listens that were already learned from are dropped by their
     offsets. `catalogue` has every track that is learned from, and grows. `most_bytes` bounds a snapshot; state of
@@ -89,24 +84,17 @@ class Learner:
         most_bytes: int | None = None,
         shard: Shard = ALONE,
     ) -> None:
-        self._use([kind(catalogue) for kind in kinds])
+        self._models: Sequence[OnlineModel] = [kind(catalogue) for kind in kinds]
         self._most_bytes, self._shard, self._every = most_bytes or LEARNED_BODY_BYTES, shard, snapshot_listens
-        self._open = OpenSessions()
-        self._waiting: list[FinishedSession] = []
         self._next_offsets: dict[str, int] = {}
-        self._newest_ms = self._snapshot_listens = self._listen_snapshot_listens = 0
+        self._newest_ms = 0
+        self._snapshot_listens: dict[str, int] = {}  # by model, at the last snapshot that was due
         self._at_ms: int | None = None  # of the batch
         self._snapshot_ms = self._snapshot_bytes = 0  # when the last snapshots were taken, and their size
         self._snapshots: list[Model] = []
         self._taken_at: dict[str, int] = {}  # by model, by this object
         self._evictions = Evictions.nothing()
         self.listens = self.missed = 0
-
-    def _use(self, models: Sequence[OnlineModel]) -> None:
-        """Train these models; to ask each time what they learn from would take a tenth of the learner's time."""
-        self._models = models
-        self._of_listens = [model for model in models if isinstance(model, ListenModel)]
-        self._of_sessions = [model for model in models if isinstance(model, SessionModel)]
 
     def fold(self, batch: TrainingBatch, listens: TrainingColumns, at_ms: int | None = None) -> int:
         """Learn from a batch, and return how many of its listens were new; `at_ms` is the timestamp of its record."""
@@ -133,11 +121,8 @@ class Learner:
     def _learn(self, listens: TrainingColumns) -> Iterator[int]:
         while len(listens):
             step, listens = listens.split(STEP_LISTENS - self.listens % STEP_LISTENS)
-            self._learn_listens(step)
-            self._learn_sessions(self._open.fold(step))
+            self._learn_step(step)
             self.listens += len(step)
-            if self.listens % STEP_LISTENS == 0:  # not at the ends of batches, so that these make no difference
-                self._learn_sessions(self._open.end_idle())
             self._newest_ms = max(self._newest_ms, int(step.timestamps_ms.max()))
             yield len(step)
 
@@ -156,11 +141,8 @@ class Learner:
         for model in models:
             body = model.snapshot(to_merge=self._shard != ALONE)
             self._snapshot_bytes += len(body)
-            if model in self._of_listens:
-                self._evictions.cut[model.name] = model.cut
-                self._listen_snapshot_listens = self.listens
-            else:
-                self._snapshot_listens = self.listens
+            self._evictions.cut[model.name] = model.cut
+            self._snapshot_listens[model.name] = self.listens
             self._snapshots += self._fitting(model, body)
             yield 0
 
@@ -188,14 +170,11 @@ class Learner:
             "newest_ms": self._newest_ms,
             "next_offsets": self._next_offsets,
             "snapshot_listens": self._snapshot_listens,
-            "listen_snapshot_listens": self._listen_snapshot_listens,
             "snapshot_ms": self._snapshot_ms,
             "snapshot_bytes": self._snapshot_bytes,
         }
         return {
             _PROGRESS: json.dumps(progress, sort_keys=True).encode(),
-            _OPEN: self._open.to_bytes(),
-            _WAITING: pack({}, joined([(s.tracks.tolist(), s.fractions.tolist()) for s in self._waiting])),
             **{_field(model): compressed(model.to_bytes()) for model in self._models},
         }
 
@@ -217,33 +196,21 @@ class Learner:
         ) != expected:
             raise OutdatedStateError(f"the learner's state is of {found}, the code has {expected}")
         learner = cls(catalogue, (), snapshot_listens, most_bytes, shard)
-        learner._use([kind.from_bytes(expanded(fields[_field(kind)]), catalogue) for kind in kinds])
-        learner._open = OpenSessions.from_bytes(fields[_OPEN])
-        learner._waiting = cut(unpack(fields[_WAITING])[1])
+        learner._models = [kind.from_bytes(expanded(fields[_field(kind)]), catalogue) for kind in kinds]
         learner._next_offsets = progress["next_offsets"]
         learner._newest_ms = progress["newest_ms"]
         learner._snapshot_listens = progress["snapshot_listens"]
-        # earlier versions counted for all models at once
-        learner._listen_snapshot_listens = progress.get("listen_snapshot_listens", learner._snapshot_listens)
-        learner._snapshot_ms = progress.get("snapshot_ms", 0)
-        learner._snapshot_bytes = progress.get("snapshot_bytes", 0)
+        learner._snapshot_ms = progress["snapshot_ms"]
+        learner._snapshot_bytes = progress["snapshot_bytes"]
         learner.listens = progress["listens"]
         learner.missed = progress["missed"]
         return learner
 
-    def _learn_sessions(self, sessions: Sequence[FinishedSession]) -> None:
-        self._waiting += sessions
-        while len(self._waiting) >= LEARN_SESSIONS:
-            some, self._waiting = self._waiting[:LEARN_SESSIONS], self._waiting[LEARN_SESSIONS:]
-            for model in self._of_sessions:
-                model.learn(some)
-                self._make_room(model)
-
-    def _learn_listens(self, listens: TrainingColumns) -> None:
+    def _learn_step(self, listens: TrainingColumns) -> None:
         begin = 0
-        while self._of_listens and begin < len(listens):
+        while begin < len(listens):
             end = begin + LEARN_LISTENS - (self.listens + begin) % LEARN_LISTENS
-            for model in self._of_listens:
+            for model in self._models:
                 model.learn_listens(listens.rows(slice(begin, end)))
                 if end <= len(listens):
                     self._make_room(model)
@@ -272,11 +239,11 @@ class Learner:
         return not 0 <= self._at_ms - self._snapshot_ms < self._snapshot_bytes * 1000 / SNAPSHOT_BYTES_PER_S
 
     def _is_due(self, model: OnlineModel) -> bool:
-        if model in self._of_listens:
-            last, due = self._listen_snapshot_listens, min(LISTEN_SNAPSHOT_LISTENS, self._listen_snapshot_listens // 4)
+        last = self._snapshot_listens.get(model.name, 0)
+        if model.is_dear:
+            due = min(DEAR_SNAPSHOT_LISTENS, last // 4)
         else:
-            most = SOON_LISTENS if self._has_time() else SNAPSHOT_LISTENS
-            last, due = self._snapshot_listens, min(most, self._snapshot_listens // 10)
+            due = min(SOON_LISTENS if self._has_time() else SNAPSHOT_LISTENS, last // 10)
         return self.listens - last >= max(SNAPSHOT_LEAST, due)
 
 

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self
 
 from botify.schemas.events import Track
 from botify.schemas.training import TrainingColumns
 from botify.streams.learner.models.factors import FactorModel
-from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track_projection import NextTrackProjection
-from botify.streams.learner.sessions import FinishedSession
 
 
 class OnlineModel(Protocol):
-    """Learns from finished sessions (`SessionModel`) or from listens (`ListenModel`).
+    """Learns from each listen in order.
 
-    Snapshots are published as `name`. The state must be a function of what it learned from: no clock, only keyed
-    randomness, and nothing that depends on the process. The catalogue grows during training.
+    Snapshots are published as `name`, and less often where one `is_dear`. The state must be a function of what it
+    learned from: no clock, only keyed randomness, and nothing that depends on the process. The catalogue grows during
+    training. `cut` counts entries, such as neighbours, that the last snapshot left out to fit.
     """
 
     name: str
+    is_dear: bool
+    cut: int
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None: ...
+
+    def learn_listens(self, listens: TrainingColumns) -> None:
+        """Learn from listens; the result does not depend on how they are cut into calls."""
 
     def make_room(self, most_bytes: int) -> int:
         """Forget the least important tracks if a snapshot would be larger; return how many were forgotten.
 
-        Called after the same sessions or listens however they were batched, so state is bounded for any catalogue.
+        Called after the same listens however they were batched, so state is bounded for any catalogue.
         """
 
     def to_bytes(self) -> bytes:
@@ -48,28 +52,7 @@ class OnlineModel(Protocol):
         """
 
 
-@runtime_checkable
-class SessionModel(OnlineModel, Protocol):
-    """Learns from sessions when they are over."""
-
-    def learn(self, sessions: Sequence[FinishedSession]) -> None:
-        """Learn from at least one session; room is made after each call."""
-
-
-@runtime_checkable
-class ListenModel(OnlineModel, Protocol):
-    """Learns from each listen in order.
-
-    `cut` counts entries, such as neighbours, that the last snapshot left out to fit.
-    """
-
-    cut: int
-
-    def learn_listens(self, listens: TrainingColumns) -> None:
-        """Learn from listens; the result does not depend on how they are cut into calls."""
-
-
-MODELS: Sequence[type[OnlineModel]] = (ItemGraph, FactorModel, NextTrackProjection)
+MODELS: Sequence[type[OnlineModel]] = (FactorModel, NextTrackProjection)
 """All models that the learner trains."""
 
-FORMAT = 8  # raise it when the same batches give other bytes than before: learning then restarts at the topic's start
+FORMAT = 9  # raise it when the same batches give other bytes than before: learning then restarts at the topic's start

@@ -13,7 +13,6 @@ from botify.schemas.events import Model, Track, TrainingBatch
 from botify.schemas.training import ALONE, Shard, TrainingColumns, listens_of
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import OnlineModel
-from botify.streams.learner.sessions import FinishedSession
 from tests.simulation.history import History
 from tests.simulation.kafka import Record
 from tests.simulation.topic import BASE_MS, CODEC, TRACKS, PartitionLog
@@ -24,7 +23,7 @@ CHECKPOINT_LISTENS = 10
 """Listens after which the state is written at the latest."""
 POISON_EVERY = 7
 """One record of so many of the training topic is no batch."""
-SMALL = {"SNAPSHOT_LEAST": 8, "LEARN_SESSIONS": 2, "LEARN_LISTENS": 4, "STEP_LISTENS": 8}
+SMALL = {"SNAPSHOT_LEAST": 8, "LEARN_LISTENS": 4, "STEP_LISTENS": 8}
 """Constants of `botify.streams.learner.learner`, whose shipped values are too large for a universe."""
 ROOM_BYTES, FORMER_ROOM_BYTES = 260, 261
 """Room of a snapshot; most of the tracks do not fit. Snapshots have an even number of bytes, so both hold the same."""
@@ -32,6 +31,9 @@ ROOM_BYTES, FORMER_ROOM_BYTES = 260, 261
 
 class Counts:
     """What a model of counts is: they are its state, and with an even number of bytes its snapshot."""
+
+    is_dear = False
+    cut = 0
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None:
         self._counts: dict[str, Any] = {}
@@ -56,10 +58,9 @@ class Counts:
 
 
 class Heard(Counts):
-    """A model of listens: how often and how long each track was heard, by whom last."""
+    """How often and how long each track was heard, by whom last."""
 
     name = "heard"
-    cut = 0
 
     def learn_listens(self, listens: TrainingColumns) -> None:
         for user, track, fraction in zip(listens.users, listens.tracks, listens.fractions, strict=True):
@@ -71,26 +72,26 @@ class Heard(Counts):
         return 0
 
 
-class Finished(Counts):
-    """A model of sessions: how many of each length have ended; it has room for a few lengths."""
+class Ended(Counts):
+    """Which of the last listeners ended how many sessions; it has room for a few, and its snapshots are dear."""
 
-    name = "finished"
+    name = "ended"
+    is_dear = True
     room = 3
 
-    def learn(self, sessions: Sequence[FinishedSession]) -> None:
-        for session in sessions:
-            length = str(len(session.tracks))
-            self._counts[length] = self._counts.pop(length, 0) + 1
+    def learn_listens(self, listens: TrainingColumns) -> None:
+        for user in listens.users[listens.ended].tolist():
+            self._counts[str(user)] = self._counts.pop(str(user), 0) + 1
 
     def make_room(self, most_bytes: int) -> int:
         forgotten = list(self._counts)[: -self.room]
-        for length in forgotten:
-            del self._counts[length]
+        for user in forgotten:
+            del self._counts[user]
         return len(forgotten)
 
 
 _ROOM, _FORMER_ROOM = (b'"most_bytes": %d' % room for room in (ROOM_BYTES, FORMER_ROOM_BYTES))
-KINDS: Sequence[type[OnlineModel]] = (Heard, Finished)
+KINDS: Sequence[type[OnlineModel]] = (Heard, Ended)
 
 
 class SmallLearner(Learner):

@@ -4,7 +4,6 @@ import gc
 import tracemalloc
 from collections.abc import Callable
 from functools import lru_cache, partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from botify.core.kafka.config import consumer_config, partition_of, producer_config
 from botify.core.settings import Settings
 from botify.schemas.events import Listen, RecommendationRequest, Track
+from botify.schemas.training import TrainingColumns
 from botify.schemas.validation import MAX_ID_BYTES
 from botify.services.experiments import Experiments, assignment
 from botify.services.experiments.assignment import Experiment, Treatment
@@ -22,7 +22,7 @@ from botify.services.recommender.filters import Filters
 from botify.services.recommender.sessions import PendingListens
 from botify.streams.folds.columns.listeners import ROW_BYTES, Listeners
 from botify.streams.folds.users import HISTORY_LISTENS, SESSION_TRACKS, USERS, UserRecords, UserState
-from botify.streams.learner.sessions import MOST_LISTENS, OpenSessions
+from botify.streams.learner.models import factors
 
 MANY = 500
 """Entries that a cache may have here; five times as many come."""
@@ -93,14 +93,16 @@ def fill_users(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
 
 
 def fill_open_sessions(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
-    opened, users = OpenSessions(most=MANY), 5 * MANY
-    for at in range(MOST_LISTENS):
-        columns = {"users": np.arange(users) + 10**9, "sessions": np.arange(users) + 10**15}
-        columns |= {"tracks": np.arange(users) + at, "timestamps_ms": np.arange(users) + 10**12 + at}
-        columns |= {"fractions": np.full(users, 0.3), "ended": np.zeros(users, dtype=np.bool_)}
-        opened.fold(SimpleNamespace(**columns))  # type: ignore[arg-type]
-    opened.end_idle()
-    return opened, 1_100 * MANY
+    monkeypatch.setattr(factors, "MOST_SESSIONS", MANY)
+    monkeypatch.setattr(factors, "CLOSE_EVERY", factors.CHUNK)
+    model, users = factors.FactorModel({7: Track(7, "a", None, None, "x")}), 5 * MANY
+    everybody, nobody = np.arange(users) + 10**9, np.zeros(users, dtype=np.bool_)
+    sevens, third, times = np.full(users, 7, np.int32), np.full(users, 0.3, np.float32), np.arange(users) + 10**12
+    listens = TrainingColumns(everybody.astype(np.uint32), everybody, sevens, third, times, times.astype(np.uint64), nobody)
+    for _ in range(factors.MOST_LISTENS):
+        model.learn_listens(listens)
+    row_bytes = sum(array[:1].nbytes for array in factors.OpenSessions.empty(1))
+    return model, 2 * (MANY + factors.CHUNK) * (row_bytes + 200)
 
 
 def fill_rates(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:

@@ -1,4 +1,4 @@
-"""`fism`: vectors of genres, artists and tracks, learned from sessions as they end.
+"""`fism`: vectors of genres, artists and tracks, learned from every listen.
 
 A track's vector is the sum of its own, its artist's and its genre's: what is learned of a genre holds at once for a
 track without listens. The predicted fraction of track j after a session with the taste z (see `taste`) is ::
@@ -10,32 +10,36 @@ leave: one number for each count, learned as least squares, and 1 for the first.
 logit would hardly lower what is liked most. m_l says how far label l of the track matches the session (see `labels`),
 and v_l what that is worth. The loss is the cross-entropy of σ with the liking, which is the fraction without the effect
 of ρ_k; a listen has the weight ρ_k. SGD with Adagrad's rates, one for each row (Duchi, Hazan and Singer, JMLR 2011),
-over `SESSIONS_AT_ONCE` sessions at a time, through both the target's vector and those in z. After Kabbur et al. (KDD
-2013), see `taste`; the hierarchy is that of Koenigstein, Dror and Koren (RecSys 2011).
+one listen at a time, through both the target's vector and those in z, which counts each vector as it was when it was
+heard. After Kabbur et al. (KDD 2013), see `taste`; the hierarchy is that of Koenigstein, Dror and Koren (RecSys 2011).
 
 Negative evidence is forgotten: a track that is worse than its artist and genre (its own part of b is negative) loses
 half of its own part in `FORGET_SESSIONS` sessions, so that it is explored again. If another track does not fit, those
 of which least was learned are forgotten: their own part is nearest to its initial noise. Artists and genres are removed
-with their last track.
+with their last track. Of more than `MOST_SESSIONS` open sessions the eighth that is longest without a listen is.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
+from types import ModuleType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from botify.core.keyed_random import Keys, keys_of_texts, mix
+from botify.core.numba_cache import plain_array, use_own_cache
 from botify.schemas.events import Track
-from botify.schemas.track_columns import LABELS, UNKNOWN, labels_of
+from botify.schemas.track_columns import LABELS, labels_of
+from botify.schemas.training import TrainingColumns
 from botify.streams.learner.models.tables import (
     LAYOUT_BYTES,
     Arrays,
     Growing,
+    RowTable,
     Table,
     all_but_an_eighth,
     blocks,
@@ -45,49 +49,101 @@ from botify.streams.learner.models.tables import (
     unpack,
     unpack_to_merge,
 )
-from botify.streams.learner.models.taste import (
-    MOST_EARLIER,
-    earlier_of_artist,
-    liking_of,
-    matches_before,
-    root_lengths,
-    tastes,
-    user_biases,
-    weights,
-)
-from botify.streams.learner.sessions import FinishedSession, pad
+from botify.streams.learner.models.taste import MOST_EARLIER
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-DIMENSIONS = 32
+DIMENSIONS = 64
 BIAS = DIMENSIONS  # column of the bias b, behind the vector
 SQUARES = DIMENSIONS + 1
 """Column of the sum of the row's mean squared gradients, behind the bias; snapshots leave it out."""
-RATE, ARTIST_RATE, GENRE_RATE, REPEAT_RATE, MATCH_RATE = 0.1, 0.1, 0.05, 0.1, 0.1
+RATE, ARTIST_RATE, GENRE_RATE, REPEAT_RATE, MATCH_RATE = 0.2, 0.2, 0.06, 0.1, 0.1
 FIRST_MATCH = 1.0  # what a match of any label is worth before anything was learned
 LEAST_KEPT = 0.05  # bound of ρ_k; it divides
-FIRST_SQUARES = 0.05  # where the sums begin
+FIRST_SQUARES = 0.5  # where the sums begin
 DECAY = 0.002
 FORGET_SESSIONS = 5_000
-MOST_GRADIENT = 1.0
-SESSIONS_AT_ONCE = 32
+MOST_LISTENS = 64  # kept of a session; later listens are not learned from
+MOST_SESSIONS = 100_000  # open at a time: 80 MB
+CHUNK = 512  # listens between two moments at which negative evidence is forgotten
+CLOSE_EVERY = 32 * CHUNK  # listens between two moments at which ended sessions, and too many open ones, are forgotten
 _SEED = 0x66697374
 _ARTIST_STREAM, _GENRE_STREAM = 1, 2  # keep an artist and a genre of one name apart
 _FIRST_BIAS = -2.0
-_TRACK_NOISE, _ARTIST_NOISE, _GENRE_NOISE = 0.05, 0.1, 0.1
+_TRACK_NOISE, _ARTIST_NOISE, _GENRE_NOISE = 0.035, 0.07, 0.07
 NO_GENRE = ""
 VECTOR_BYTES = 2 * (DIMENSIONS + 1)
 TRACK_BYTES = 4 + 4 + 2 + VECTOR_BYTES
 """Of a track in a snapshot: its id, where its artist and genre are, and its own part."""
 
 
-class Rows(NamedTuple):
-    """Indices of the tracks' three parts; all of shape (n,)."""
+class Listens(NamedTuple):
+    """Listens as columns of shape (n,), rows instead of ids; `first` is the number of those before them."""
 
-    track: Ints
+    users: Ints
+    tracks: Ints
+    fractions: Floats
+    sessions: NDArray[np.uint64]
+    ended: NDArray[np.bool_]
+    first: int
+
+
+class Learned(NamedTuple):
+    """What a step moves: the parts of vectors, shape (rows, DIMENSIONS + 2), ρ_k and v_l, each with their squares."""
+
+    tracks: Floats
+    artists: Floats
+    genres: Floats
+    kept: Floats
+    matches: Floats
+
+
+class Catalogued(NamedTuple):
+    """Of each track the rows of its artist and its genre, shape (n,), and its labels, shape (n, len(LABELS))."""
+
     artist: Ints
     genre: Ints
+    labels: Ints
+
+
+class OpenSessions(NamedTuple):
+    """The session of each of u users, shape (u,) or (u, width); its length is 0 where none is open."""
+
+    lengths: Ints
+    sessions: NDArray[np.uint64]
+    last: Ints  # number of the last listen
+    surprise: Floats  # numerator and denominator of the user bias, see `taste`
+    slope: Floats
+    tastes: Floats  # sums of weighted vectors, not yet divided
+    tracks: NDArray[np.int32]  # rows of the first `lengths`; -1 where the track was forgotten
+    weights: Floats
+
+    @classmethod
+    def empty(cls, users: int) -> Self:
+        """Return room for this number of users."""
+        wide = {"tastes": DIMENSIONS, "tracks": MOST_LISTENS, "weights": MOST_LISTENS}
+        kinds = {"lengths": np.int64, "sessions": np.uint64, "last": np.int64, "tracks": np.int32}
+        shapes = {name: (users, wide[name]) if name in wide else (users,) for name in cls._fields}
+        return cls(**{name: np.zeros(shapes[name], kinds.get(name, np.float32)) for name in cls._fields})
+
+    def with_room(self, users: int) -> OpenSessions:
+        """Return the sessions with room for at least this number of users."""
+        if users <= len(self.lengths):
+            return self
+        larger = OpenSessions.empty(max(1024, 2 * users))
+        for old, new in zip(self, larger, strict=True):
+            new[: len(old)] = old
+        return larger
+
+
+@cache
+def loops() -> ModuleType:
+    """Return the compiled loop, `factors_kernels`; importing it loads numba."""
+    use_own_cache()
+    from botify.streams.learner.models import factors_kernels
+
+    return factors_kernels
 
 
 class FactorModel:
@@ -95,13 +151,17 @@ class FactorModel:
 
     Examples
     --------
+    >>> from botify.schemas.events import Listen
+    >>> from botify.schemas.training import listens_of, training_batch_of
+    >>> heard = [Listen(f"{at}", 42, 7 + at, 0.9, at, "a", at, False, None, {}, None, None) for at in range(2)]
     >>> model = FactorModel({7: Track(7, "a", None, "jazz", "x"), 8: Track(8, "a", None, "jazz", "y")})
-    >>> model.learn([FinishedSession(np.array([7, 8]), np.array([1.0, 0.9], dtype=np.float32))])
+    >>> model.learn_listens(listens_of(training_batch_of("id", 0, 0, 2, list(enumerate(heard))), b""))
     >>> FactorModel.from_bytes(model.to_bytes(), {}).snapshot() == model.snapshot()
     True
     """
 
     name = "fism"
+    is_dear = False
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None:
         self._catalogue = catalogue
@@ -114,13 +174,44 @@ class FactorModel:
         self._artist_of = Growing(np.zeros(0, dtype=np.int64))
         self._genre_of = Growing(np.zeros(0, dtype=np.int64))
         self._names_bytes = 0
+        self._users = RowTable()
+        self._open = OpenSessions.empty(0)
+        self._listens = self._began = 0  # listens learned from; sessions since negative evidence was forgotten
+        self.cut = 0
 
-    def learn(self, sessions: Sequence[FinishedSession]) -> None:
-        """Learn from finished sessions; the result depends on how they are split into calls."""
-        for at in range(0, len(sessions), SESSIONS_AT_ONCE):
-            self._step(sessions[at : at + SESSIONS_AT_ONCE])
-        own, kept = self._tracks.values, np.float32(0.5 ** (len(sessions) / FORGET_SESSIONS))
-        own[:, :SQUARES] *= np.where(own[:, BIAS] < 0, kept, np.float32(1))[:, None]
+    def learn_listens(self, listens: TrainingColumns) -> None:
+        """Learn from each listen; the result does not depend on how they are cut into calls."""
+        while len(listens):
+            chunk, listens = listens.split(CHUNK - self._listens % CHUNK)
+            self._learn(chunk)
+            if self._listens % CHUNK == 0:
+                own, kept = self._tracks.values, np.float32(0.5 ** (self._began / FORGET_SESSIONS))
+                own[:, :SQUARES] *= np.where(own[:, BIAS] < 0, kept, np.float32(1))[:, None]
+                self._began = 0
+            if self._listens % CLOSE_EVERY == 0:
+                self._close()
+
+    def _learn(self, listens: TrainingColumns) -> None:
+        tracks, users = self._rows(listens.tracks.astype(np.int64)), self._users.rows_for(listens.users)
+        self._open = self._open.with_room(self._users.places)
+        fractions, ended = plain_array(listens.fractions, np.float32), plain_array(listens.ended, np.bool_)
+        sessions = plain_array(listens.sessions, np.uint64)
+        self._began += loops().learn(
+            Listens(users, tracks, fractions, sessions, ended, self._listens),
+            Learned(self._tracks.values, self._artists.values, self._genres.values, self._kept, self._matches),
+            Catalogued(self._artist_of.rows, self._genre_of.rows, self._labels.rows),
+            self._open,
+        )
+        self._listens += len(listens)
+
+    def _close(self) -> None:
+        lengths, ids = self._open.lengths[: self._users.places], self._users.ids
+        self._users.free(np.flatnonzero((lengths == 0) & (ids >= 0)))
+        if len(self._users) > MOST_SESSIONS:
+            rows = np.flatnonzero(ids >= 0)
+            oldest = rows[np.argsort(self._open.last[rows])[: len(rows) - MOST_SESSIONS * 7 // 8]]
+            lengths[oldest] = 0
+            self._users.free(oldest)
 
     def make_room(self, most_bytes: int) -> int:
         """Forget the tracks of which least was learned; see `OnlineModel.make_room`."""
@@ -130,7 +221,14 @@ class FactorModel:
         return before - len(self._tracks.names)
 
     def to_bytes(self) -> bytes:
-        return self._packed(np.float32, DIMENSIONS + 2, labels=self._labels.rows)
+        used = self._users.places
+        opened = {f"open_{name}": array[:used] for name, array in self._open._asdict().items()}
+        is_used = np.arange(MOST_LISTENS) < opened["open_lengths"][:, None]
+        opened |= {name: opened[name][is_used] for name in ("open_tracks", "open_weights")}
+        counts = np.array([self._listens, self._began])
+        return self._packed(
+            np.float32, DIMENSIONS + 2, labels=self._labels.rows, users=self._users.ids, counts=counts, **opened
+        )
 
     def snapshot(self, *, to_merge: bool = False) -> bytes:
         """Return what recommenders need: the state in half precision, to merge also what each row has learned."""
@@ -161,6 +259,13 @@ class FactorModel:
         model._artist_of = Growing(arrays["artist_of"].astype(np.int64))
         model._genre_of = Growing(arrays["genre_of"].astype(np.int64))
         model._names_bytes = _written_bytes(about["artists"]) + _written_bytes(about["genres"])
+        model._users = RowTable(arrays["users"])
+        model._listens, model._began = arrays["counts"].tolist()
+        model._open = OpenSessions.empty(0).with_room(model._users.places)
+        is_used = np.arange(MOST_LISTENS) < arrays["open_lengths"][:, None]
+        for name, array in model._open._asdict().items():
+            here = array[: len(is_used)]
+            here[is_used if name in ("tracks", "weights") else slice(None)] = arrays[f"open_{name}"]
         return model
 
     def _snapshot_bytes(self) -> int:
@@ -168,6 +273,9 @@ class FactorModel:
         return LAYOUT_BYTES + TRACK_BYTES * len(self._tracks.names) + VECTOR_BYTES * vectors + self._names_bytes
 
     def _keep(self, rows: Ints) -> None:
+        row_of = np.full(len(self._tracks.names) + 1, -1, dtype=np.int32)  # the last one is of those forgotten before
+        row_of[rows] = np.arange(len(rows))
+        self._open.tracks[:] = row_of[self._open.tracks]
         self._tracks.keep(rows)
         self._labels = Growing(self._labels.rows[rows])
         artists, artist_of = np.unique(self._artist_of.rows[rows], return_inverse=True)
@@ -193,7 +301,7 @@ class FactorModel:
             },
         )
 
-    def _rows(self, tracks: Ints) -> Rows:
+    def _rows(self, tracks: Ints) -> Ints:
         known, artists_known, genres_known = (len(table.names) for table in (self._tracks, self._artists, self._genres))
         track = self._tracks.rows_of(tracks.tolist())
         if new := [self._catalogue[id_] for id_ in self._tracks.names[known:]]:
@@ -204,84 +312,7 @@ class FactorModel:
             self._artist_of.extend(artists)
             self._genre_of.extend(genres)
             self._labels.extend(labels_of(new))
-        return Rows(track, self._artist_of.rows[track], self._genre_of.rows[track])
-
-    def _step(self, sessions: Sequence[FinishedSession]) -> None:
-        heard = pad(sessions)
-        valid = heard.valid
-        rows = self._rows(heard.tracks[valid])
-        parts = np.zeros((*valid.shape, DIMENSIONS + 1), dtype=np.float32)
-        whole = self._tracks.values.take(rows.track, axis=0)
-        whole += self._artists.values.take(rows.artist, axis=0)
-        whole += self._genres.values.take(rows.genre, axis=0)
-        parts[valid] = whole[:, :SQUARES]
-        artists = np.full(valid.shape, -1, dtype=np.int64)
-        artists[valid] = rows.artist
-        earlier = earlier_of_artist(artists, valid)
-        labels = np.full((*valid.shape, len(LABELS)), UNKNOWN)
-        labels[valid] = self._labels.rows[rows.track]
-        kept: Floats = np.where(valid, self._kept[:, 0][earlier], np.float32(0))
-        liking = liking_of(heard.fractions, kept)
-        matches = matches_before(labels, weights(liking, valid))
-        gradient = session_gradient(parts, matches @ self._matches[:, 0], liking, kept)[valid]
-        for table, at, rate in (
-            (self._tracks, rows.track, RATE),
-            (self._artists, rows.artist, ARTIST_RATE),
-            (self._genres, rows.genre, GENRE_RATE),
-        ):
-            _descend(table.values, at, gradient, rate)
-        predicted = liking[valid] + gradient[:, BIAS] / kept[valid]
-        self._learn_kept(earlier[valid], gradient[:, BIAS], predicted.astype(np.float32))
-        of_matches = gradient[:, BIAS] @ matches[valid]
-        self._matches[:, 1] += np.square(of_matches)
-        self._matches[:, 0] -= np.float32(MATCH_RATE) * of_matches / np.sqrt(self._matches[:, 1])
-
-    def _learn_kept(self, earlier: Ints, errors: Floats, predicted: Floats) -> None:
-        """Move the shares down the squared error of the fractions; the first listen of an artist keeps all."""
-        gradient = np.bincount(earlier, errors * predicted, MOST_EARLIER + 1).astype(np.float32)
-        gradient[0] = 0
-        self._kept[:, 1] += np.square(gradient)
-        self._kept[:, 0] -= np.float32(REPEAT_RATE) * gradient / np.sqrt(self._kept[:, 1])
-        np.clip(self._kept[:, 0], LEAST_KEPT, 1, out=self._kept[:, 0])
-
-
-def _descend(values: Floats, rows: Ints, gradient: Floats, rate: float) -> None:
-    order = np.argsort(rows, kind="stable")
-    first = np.flatnonzero(np.diff(rows[order], prepend=-1))
-    summed, moved = np.add.reduceat(gradient[order], first, axis=0), rows[order[first]]
-    moving = values.take(moved, axis=0)
-    squares = moving[:, SQUARES]
-    squares += np.vecdot(summed, summed) / np.float32(SQUARES)
-    moving[:, :SQUARES] -= summed * (np.float32(rate) / np.sqrt(squares))[:, None]
-    values[moved] = moving
-
-
-def session_gradient(parts: Floats, known: Floats, liking: Floats, kept: Floats) -> Floats:
-    """Return the gradient of the sessions' loss by each listen's vector and bias, shape (b, n, DIMENSIONS + 1).
-
-    `parts` has that shape. Of shape (b, n): what matching labels add to each logit, and `kept`, the ρ_k, 0 where a
-    session has no listen.
-    """
-    vectors, valid = parts[..., :BIAS], kept > 0
-    weight = weights(liking, valid)
-    evidence = kept.copy()
-    evidence[:, 0] = 0  # nobody recommended the first
-    before = np.zeros_like(vectors)
-    before[:, 1:] = tastes(vectors, weight)[:, :-1]
-    logits = parts[..., BIAS] + known + np.vecdot(before, vectors)
-    logits[:, 1:] += user_biases(logits, liking, evidence)[:, :-1]
-    error = evidence * (expit(logits) - liking)
-    gradient = np.empty_like(parts)
-    gradient[..., BIAS] = error
-    # A vector takes part twice: as the target, and in the taste before every later listen.
-    gradient[..., :BIAS] = error[..., None] * before
-    scaled = vectors[:, 1:] * (error[:, 1:] / root_lengths(valid.shape[1] - 1))[..., None]
-    later = np.cumsum(scaled[:, ::-1], axis=1)[:, ::-1]
-    gradient[:, :-1, :BIAS] += weight[:, :-1, None] * later
-    np.clip(gradient, -MOST_GRADIENT, MOST_GRADIENT, out=gradient)
-    gradient += np.float32(DECAY) * parts
-    return gradient
-
+        return track
 
 class _Named:
     """Rows of a table by name; nothing here holds the interpreter for long, as arrays made of long lists would."""
@@ -438,3 +469,10 @@ def _first(keys: Keys, deviation: float) -> Floats:
     rows = small_noise(keys, DIMENSIONS + 2, deviation)
     rows[:, SQUARES] = FIRST_SQUARES
     return rows
+
+
+def warm_up() -> None:
+    """Compile the loop, or read it from the cache; the learner does so before it is ready."""
+    one = np.zeros(1, dtype=np.int64)
+    listens = one.astype(np.uint32), one, one.astype(np.int32), one.astype(np.float32), one, one.astype(np.uint64)
+    FactorModel({0: Track(0, "", None, None, "")}).learn_listens(TrainingColumns(*listens, one > 0))

@@ -257,7 +257,7 @@ def values_of(fractions: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 class NextTrackProjection:
-    """The model that the learner trains, a `ListenModel`; the catalogue is not used.
+    """The model that the learner trains, an `OnlineModel`; the catalogue is not used.
 
     Examples
     --------
@@ -273,6 +273,7 @@ class NextTrackProjection:
     """
 
     name = NextTrack.name
+    is_dear = True
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None:
         self._model = NextTrack(SETTINGS)

@@ -1,4 +1,4 @@
-"""What a session so far says about the next track: one implementation for learning and serving.
+"""What a session so far says about the next track, as recommenders compute it; `factors_kernels` learns by the same.
 
 The session's taste after n listens with track vectors x is the sum of what was liked, less what was not, as in FISM
 (Kabbur, Ning and Karypis, "FISM: factored item similarity models for top-N recommender systems", KDD 2013) with
@@ -25,8 +25,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-
-from botify.schemas.track_columns import LABELS, UNKNOWN
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -73,24 +71,6 @@ def weights(liking: Floats, valid: NDArray[np.bool_]) -> Floats:
     return weighted
 
 
-def tastes(vectors: Floats, weight: Floats) -> Floats:
-    """Return the taste after each listen, shape (b, n, d) like `vectors`.
-
-    `weight`, shape (b, n), is 0 where there is no listen. Past a session's end the sum is still divided: take the taste
-    at its last listen.
-    """
-    summed = vectors * weight[..., None]
-    for n in range(1, summed.shape[1]):  # as np.cumsum, in a third of its time
-        summed[:, n] += summed[:, n - 1]
-    summed /= root_lengths(vectors.shape[1])[:, None]
-    return summed
-
-
-def root_lengths(n: int) -> Floats:
-    """Return the square roots of 1 to n."""
-    return np.sqrt(np.arange(1, n + 1, dtype=np.float32))
-
-
 def user_biases(logits: Floats, liking: Floats, evidence: Floats) -> Floats:
     """Return the user bias after each listen, shape (b, n): how much more was liked than predicted.
 
@@ -105,23 +85,3 @@ def user_biases(logits: Floats, liking: Floats, evidence: Floats) -> Floats:
     surprise = np.cumsum(evidence * (liking - predicted), axis=1)
     slope = np.cumsum(evidence * predicted * (1 - predicted), axis=1)
     return np.clip(surprise / (slope + np.float32(USER_BIAS_PRIOR)), -MOST_USER_BIAS, MOST_USER_BIAS)
-
-
-def matches_before(labels: Ints, weight: Floats) -> Floats:
-    """Return how each listen's labels match the listens before it, shape (b, n, len(LABELS)) like `labels`.
-
-    `labels` are `UNKNOWN` where a session has no listen; `weight`, shape (b, n), is that of `weights`.
-    """
-    n = weight.shape[1]
-    found = np.zeros(labels.shape, dtype=np.float32)
-    if n < 2:
-        return found
-    earlier = np.tri(n, k=-1, dtype=bool)
-    for at in range(len(LABELS)):
-        values = labels[..., at]
-        if (values == UNKNOWN).all():
-            continue
-        same = (values[:, :, None] == values[:, None, :]) & (values != UNKNOWN)[:, :, None] & earlier
-        found[..., at] = np.matmul(same.astype(np.float32), weight[..., None])[..., 0]
-    found[:, 1:] /= root_lengths(n - 1)[:, None]
-    return found

@@ -1,7 +1,6 @@
 """Invariant: models are a function of the listens in their order, whatever copies, overlaps and restarts there are."""
 
 from collections import Counter
-from functools import partial
 
 import numpy as np
 import pytest
@@ -9,14 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from botify.schemas.events import Listen, Model
-from botify.schemas.training import TrainingColumns, listens_of, training_batch_of
-from botify.streams.folds.sessions import GAP_MS
+from botify.schemas.training import listens_of, training_batch_of
 from botify.streams.learner import learner as module
 from botify.streams.learner.learner import Learner, OutdatedStateError
 from botify.streams.learner.model import MODELS
-from botify.streams.learner.models import next_track_projection, tables
+from botify.streams.learner.models import factors, next_track_projection, tables
 from botify.streams.learner.models.item_graph import ItemGraph
-from botify.streams.learner.sessions import LOOK_MS, MOST_LISTENS, OpenSessions
 from tests.support import BASE_MS, make_listens
 from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches, fold
 
@@ -39,13 +36,12 @@ def test_how_listens_are_cut_into_batches_makes_no_difference(size: int) -> None
     assert without_snapshots(learned(size)) == without_snapshots(learned(3_000))
 
 
-def test_nor_where_sessions_end_because_they_are_idle_or_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nor_where_sessions_are_forgotten_because_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = without_snapshots(learned(500))
-    monkeypatch.setattr(module, "STEP_LISTENS", 64)
-    idle = without_snapshots(learned(500))
-    assert without_snapshots(learned(7)) == idle != whole
-    monkeypatch.setattr(module, "OpenSessions", partial(OpenSessions, 10))
-    assert without_snapshots(learned(7)) == without_snapshots(learned(500)) != idle
+    monkeypatch.setattr(factors, "CLOSE_EVERY", factors.CHUNK)
+    assert without_snapshots(learned(500)) != whole, "users without a session are forgotten"
+    monkeypatch.setattr(factors, "MOST_SESSIONS", 10)
+    assert without_snapshots(learned(7)) == without_snapshots(learned(500))
 
 
 def test_a_learner_that_restarts_after_every_batch_learns_the_same() -> None:
@@ -192,7 +188,7 @@ def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(m
 
 
 def test_what_a_snapshot_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert learned(3_000).take_evictions().cut == {"next_track": 0}
+    assert learned(3_000).take_evictions().cut == {"fism": 0, "next_track": 0}
     monkeypatch.setattr(next_track_projection, "LEARNED_BODY_BYTES", 18_000)
     learner = learned(3_000)
     assert 0 < len(learner.take_models()[-1].body) <= 18_000
@@ -223,73 +219,3 @@ def test_a_state_with_another_room_is_outdated() -> None:
     for other in (None, 4_000):
         with pytest.raises(OutdatedStateError, match="most_bytes"):
             Learner.restore(learner.state(), CATALOGUE, most_bytes=other)
-
-
-def columns(listens: list[Listen]) -> TrainingColumns:
-    return listens_of(training_batch_of("t", 0, 0, len(listens), list(enumerate(listens))), b"")
-
-
-def heard_of(user: int, session: str, track: int, *, ended: bool = False, timestamp_ms: int = 1_000) -> Listen:
-    return Listen("e", user, track, 0.5, timestamp_ms, session, 0, ended, None, {}, None, None)
-
-
-def tracks(over: list) -> list[list[int]]:
-    return [session.tracks.tolist() for session in over]
-
-
-def test_a_session_is_over_when_it_says_so_or_when_the_next_begins() -> None:
-    sessions = OpenSessions()
-    heard = [heard_of(1, "a", 7), heard_of(2, "b", 8), heard_of(1, "a", 9, ended=True), heard_of(2, "c", 7)]
-    assert tracks(sessions.fold(columns(heard))) == [[7, 9], [8]]
-    assert len(sessions) == 1
-
-
-def test_it_is_what_a_plain_grouping_gives() -> None:
-    listens = make_listens(2_000, users=30, tracks=50, seed=5)
-    sessions = OpenSessions()
-    over = tracks(sessions.fold(columns(listens)))
-    grouped: dict[str, list[int]] = {}
-    for one in listens:
-        grouped.setdefault(one.session_id, []).append(one.track)
-    still_open = {next(reversed([one.session_id for one in listens if one.user == user])) for user in range(30)}
-    ended = {one.session_id for one in listens if one.ended_session}
-    assert sorted(over) == sorted(grouped[id_] for id_ in grouped if id_ in ended or id_ not in still_open)
-
-
-def test_of_a_long_session_the_first_listens_are_kept() -> None:
-    sessions = OpenSessions()
-    heard = [heard_of(1, "a", at, ended=at == 99) for at in range(100)]
-    assert tracks(sessions.fold(columns(heard))) == [list(range(MOST_LISTENS))]
-
-
-def test_idle_sessions_end_by_event_time() -> None:
-    sessions, last_ms = OpenSessions(), 1_500 + GAP_MS
-    heard = [heard_of(1, "a", 7), heard_of(2, "b", 8), heard_of(3, "c", 9, timestamp_ms=2_000)]
-    assert sessions.fold(columns(heard)) == []
-    sessions.fold(columns([heard_of(2, "b", 8, timestamp_ms=1_500), heard_of(4, "d", 9, timestamp_ms=last_ms)]))
-    sessions = OpenSessions.from_bytes(sessions.to_bytes())
-    assert tracks(sessions.end_idle()) == [[7]]
-    sessions.fold(columns([heard_of(4, "d", 9, timestamp_ms=last_ms + LOOK_MS - 1)]))
-    assert sessions.end_idle() == [], "too soon to look again"
-    sessions.fold(columns([heard_of(4, "d", 9, timestamp_ms=last_ms + LOOK_MS)]))
-    assert tracks(sessions.end_idle()) == [[8, 8], [9]]
-    assert len(sessions) == 1
-
-
-def test_the_oldest_end_when_there_are_too_many() -> None:
-    sessions = OpenSessions(most=10)
-    heard = [heard_of(user, "a", user, timestamp_ms=1_000 - user) for user in range(11)]
-    assert sessions.fold(columns(heard[:10])) == sessions.end_idle() == []
-    assert sessions.fold(columns(heard[10:])) == []
-    assert tracks(sessions.end_idle()) == [[10], [9]]
-    assert len(sessions) == 9
-
-
-def test_bytes_bring_them_back() -> None:
-    sessions = OpenSessions()
-    sessions.fold(columns(make_listens(500, users=30, tracks=50, seed=6)))
-    again = OpenSessions.from_bytes(sessions.to_bytes())
-    assert again.to_bytes() == sessions.to_bytes()
-    more = columns(make_listens(500, users=30, tracks=50, seed=6, first=500))
-    assert tracks(again.fold(more)) == tracks(sessions.fold(more))
-    assert OpenSessions.from_bytes(OpenSessions().to_bytes()).to_bytes() == OpenSessions().to_bytes()

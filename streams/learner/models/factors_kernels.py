@@ -1,0 +1,162 @@
+"""The loop by which `fism` learns, compiled by numba: one listen after another."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from botify.schemas.track_columns import LABELS, UNKNOWN
+from botify.streams.learner.models.factors import (
+    ARTIST_RATE,
+    BIAS,
+    DECAY,
+    DIMENSIONS,
+    GENRE_RATE,
+    LEAST_KEPT,
+    MATCH_RATE,
+    MOST_LISTENS,
+    RATE,
+    REPEAT_RATE,
+    SQUARES,
+    Catalogued,
+    Learned,
+    Listens,
+    OpenSessions,
+)
+from botify.streams.learner.models.taste import INDIFFERENT, MOST_EARLIER, MOST_USER_BIAS, USER_BIAS_PRIOR
+
+_ANY_ORDER = {"reassoc", "nsz", "contract"}
+_ONE = np.float32(1.0)
+_KEPT_RATE, _MATCH_RATE = np.float32(REPEAT_RATE), np.float32(MATCH_RATE)
+
+
+@njit(cache=True)
+def learn(listens: Listens, learned: Learned, of: Catalogued, heard: OpenSessions) -> int:
+    """Learn from listens in order; return how many sessions began."""
+    began = 0
+    target, slope = np.empty(SQUARES, dtype=np.float32), np.empty(SQUARES, dtype=np.float32)
+    matches = np.empty(len(LABELS), dtype=np.float32)
+    for at in range(len(listens.tracks)):
+        user, track = listens.users[at], listens.tracks[at]
+        heard.last[user] = listens.first + at
+        if heard.lengths[user] == 0 or heard.sessions[user] != listens.sessions[at]:
+            heard.sessions[user], heard.lengths[user] = listens.sessions[at], 0
+            heard.surprise[user], heard.slope[user] = 0.0, 0.0
+            heard.tastes[user] = 0.0
+            began += 1
+        n = heard.lengths[user]
+        if n < MOST_LISTENS:
+            _sum_parts(track, learned, of, target)
+            weight = _ONE  # of the first: nobody recommended it
+            if n > 0:
+                liking = _learn_listen(user, track, listens.fractions[at], learned, of, heard, target, slope, matches)
+                weight = liking - np.float32(INDIFFERENT)
+            for column in range(DIMENSIONS):
+                heard.tastes[user, column] += weight * target[column]
+            heard.tracks[user, n], heard.weights[user, n], heard.lengths[user] = track, weight, n + 1
+        if listens.ended[at]:
+            heard.lengths[user] = 0
+    return began
+
+
+@njit(cache=True)
+def _sum_parts(track: int, learned: Learned, of: Catalogued, vector: np.ndarray) -> None:
+    own, artist, genre = learned.tracks[track], learned.artists[of.artist[track]], learned.genres[of.genre[track]]
+    for column in range(SQUARES):
+        vector[column] = own[column] + artist[column] + genre[column]
+
+
+@njit(cache=True)
+def _sigma(logit: np.float32) -> np.float32:
+    return np.float32(1.0 / (1.0 + math.exp(-logit)))
+
+
+@njit(cache=True, fastmath=_ANY_ORDER)
+def _learn_listen(
+    user: int,
+    track: int,
+    fraction: np.float32,
+    learned: Learned,
+    of: Catalogued,
+    heard: OpenSessions,
+    target: np.ndarray,
+    slope: np.ndarray,
+    matches: np.ndarray,
+) -> np.float32:
+    """Take one step for a listen that is not its session's first; return how much it was liked."""
+    n = heard.lengths[user]
+    root, artist = np.float32(1.0 / math.sqrt(n)), of.artist[track]
+    earlier = 0
+    matches[:] = 0.0
+    for at in range(n):
+        other = heard.tracks[user, at]
+        if other < 0:  # forgotten
+            continue
+        earlier += of.artist[other] == artist
+        for label in range(len(LABELS)):
+            value = of.labels[track, label]
+            if value != UNKNOWN and of.labels[other, label] == value:
+                matches[label] += root * heard.weights[user, at]
+    earlier = min(earlier, MOST_EARLIER)
+    taste, logit = heard.tastes[user], target[BIAS]
+    for column in range(DIMENSIONS):
+        logit += root * taste[column] * target[column]
+    for label in range(len(LABELS)):
+        logit += matches[label] * learned.matches[label, 0]
+    bias = heard.surprise[user] / (heard.slope[user] + np.float32(USER_BIAS_PRIOR))
+    predicted = _sigma(logit + min(max(bias, np.float32(-MOST_USER_BIAS)), np.float32(MOST_USER_BIAS)))
+    kept = learned.kept[earlier, 0]
+    liking = min(fraction / kept, _ONE)
+    error, without_bias = kept * (predicted - liking), _sigma(logit)
+    heard.surprise[user] += kept * (liking - without_bias)
+    heard.slope[user] += kept * without_bias * (_ONE - without_bias)
+    # a vector takes part twice: as the target ...
+    squares = np.float32(0.0)
+    for column in range(SQUARES):
+        known = root * taste[column] if column < BIAS else _ONE
+        slope[column] = error * known + np.float32(DECAY) * target[column]
+        squares += slope[column] * slope[column]
+    _descend(track, slope, _ONE, squares / np.float32(SQUARES), learned, of)
+    # ... and in the taste before every later listen
+    squares = np.float32(0.0)
+    for column in range(DIMENSIONS):
+        slope[column] = error * root * target[column]
+        squares += slope[column] * slope[column]
+    slope[BIAS] = 0.0
+    for at in range(n):
+        if heard.tracks[user, at] >= 0:
+            _descend(heard.tracks[user, at], slope, heard.weights[user, at], squares / np.float32(SQUARES), learned, of)
+    if earlier > 0:
+        _descend_one(learned.kept[earlier], error * predicted, _KEPT_RATE)
+        learned.kept[earlier, 0] = min(max(learned.kept[earlier, 0], np.float32(LEAST_KEPT)), _ONE)
+    for label in range(len(LABELS)):
+        _descend_one(learned.matches[label], error * matches[label], _MATCH_RATE)
+    return liking
+
+
+@njit(cache=True)
+def _descend(
+    track: int, slope: np.ndarray, weight: np.float32, squares: np.float32, learned: Learned, of: Catalogued
+) -> None:
+    """Move a track's three parts down the slope times a weight; `squares` is the mean of the slope's squares."""
+    squares *= weight * weight
+    _move(learned.tracks[track], slope, np.float32(RATE) * weight, squares)
+    _move(learned.artists[of.artist[track]], slope, np.float32(ARTIST_RATE) * weight, squares)
+    _move(learned.genres[of.genre[track]], slope, np.float32(GENRE_RATE) * weight, squares)
+
+
+@njit(cache=True, fastmath=_ANY_ORDER)
+def _move(row: np.ndarray, slope: np.ndarray, rate: np.float32, squares: np.float32) -> None:
+    row[SQUARES] += squares
+    step = rate / np.sqrt(row[SQUARES])
+    for column in range(SQUARES):
+        row[column] -= step * slope[column]
+
+
+@njit(cache=True)
+def _descend_one(number: np.ndarray, slope: np.float32, rate: np.float32) -> None:
+    """Move a number that has its sum of squares beside it."""
+    number[1] += slope * slope
+    number[0] -= rate * slope / np.sqrt(number[1])
