@@ -200,7 +200,7 @@ def costs_of(figures: Mapping[str, Any]) -> Costs:
         track_bytes=scale["track_bytes"],
         private_bytes={role: scale[f"{role}_track_bytes"] for role in ("gateway", "recommender", "worker")},
         shared_bytes=scale["shared_track_bytes"],
-        model_tracks={name: profile[f"{name}_tracks"] for name in ("i2i_stream", "fism", "next_track")},
+        model_tracks={name: profile[f"{name}_tracks"] for name in ("fism", "next_track")},
     )
 
 

@@ -51,7 +51,6 @@ class Pipeline:
             neighbours=lambda: lists.get(NEIGHBOURS, NO_LISTS),
             user_lists=lambda: lists.get(USER_LISTS, NO_LISTS),
             factors=lambda: models.factors,
-            graph=lambda: models.graph,
             next_track=lambda: models.next_track,
             policy_results=self._state.policy_results,
             clock=lambda: self._folded / LISTENS_PER_S,

@@ -107,7 +107,7 @@ def valid_records(definition: TopicDefinition, tracks: int) -> dict[bytes | None
         Recommendation: [Recommendation("r:0", 7, 1, "random", {}, 1.0, 0, 0.5, 1_000)],
         Session: [Session("0-1", "s", 7, 0, 1, 1, 0.5, "end")],
         Feedback: [Feedback("f", 7, 1, "like", 1_000)],
-        Model: [Model("i2i_stream", 1, body, hashlib.sha256(body).hexdigest(), 1_000)],
+        Model: [Model("fism", 1, body, hashlib.sha256(body).hexdigest(), 1_000)],
         RampStep: [RampStep("ramp", 0.1, None, 0, 1_000, "begins")],
         TrainingBatch: training_batches_of("id", 0, 0, 20, list(enumerate(listens))),
     }

@@ -24,7 +24,6 @@ from botify.schemas.events import Listen, Model, RecommendationRequest, Training
 from botify.schemas.training import TrainingColumns
 from botify.schemas.validation import MAX_LIST, MAX_TRACK
 from botify.services.lists.build import build_models
-from botify.services.recommender.candidates import ServedGraph
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import rank
 from botify.services.recommender.factors import ServedFactors
@@ -41,7 +40,6 @@ from botify.streams.folds.users import USERS, UserState
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import MODELS
 from botify.streams.learner.models.factors import FactorModel
-from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import values_of
 
@@ -96,15 +94,12 @@ class MemoryModels:
     def __init__(self, factory: RecommenderFactory) -> None:
         self._factory = factory
         self.factors: ServedFactors | None = None
-        self.graph: ServedGraph | None = None
         self.next_track: NextTrack | None = None
 
     def serve(self, model: Model) -> None:
         """Replace the last snapshot of the model."""
         if model.name == FactorModel.name:
             self.factors = self._factory.factors(model)
-        elif model.name == ItemGraph.name:
-            self.graph = self._factory.graph(model)
         elif model.name == NextTrack.name:
             self.next_track = self._factory.next_track(model)
 
@@ -197,7 +192,6 @@ class BotifyRanker:
             neighbours=lambda: self._lists.get(NEIGHBOURS, NO_LISTS),
             user_lists=lambda: self._lists.get(USER_LISTS, NO_LISTS),
             factors=lambda: models.factors,
-            graph=lambda: models.graph,
             next_track=lambda: models.next_track,
             policy_results=dict,
         )

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 from confluent_kafka.admin import AdminClient
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -46,7 +45,8 @@ from botify.services.gateway.v1.items import Charts, Items, Scores
 from botify.services.gateway.v1.recommending import Recommending
 from botify.services.gateway.v1.users import Erasures, Users
 from botify.streams.dlq.exclude import erase_listener
-from botify.streams.learner.models.item_graph import ItemGraph, neighbours_of
+from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track_projection import SimilarTracks, merged
 from botify.streams.read import StateReader
 from botify.streams.store.connect import SERVING_TIMEOUT_S, connect, connect_async, probe_writes_blocking
 
@@ -177,13 +177,13 @@ async def _connect_v1(
     users: UserIds,
     stack: AsyncExitStack,
 ) -> V1:
-    """Follow the graph of items liked together, and return what serves `/v1`; raises `BotifyError`."""
+    """Follow the graph of `next_track` for similar items, and return what serves `/v1`; raises `BotifyError`."""
     topics = Topics.of(settings)
     counts = await asyncio.to_thread(partition_counts, AdminClient(common_config(settings)))
     partitions = counts.get(topics.feedback.name, settings.partitions)  # they do not grow with those of the listens
     listeners = ListenerStore(batcher, settings.topic_prefix, lambda: reader.last_namespace, partitions)
     models = await asyncio.to_thread(ModelReader, settings, codec)
-    graph = models.follow(ItemGraph.name, lambda model: neighbours_of(model.body), ItemGraph.merged)
+    similar = models.follow(NextTrack.name, lambda model: SimilarTracks(model.body), merged)
     await asyncio.to_thread(models.start)
     stack.push_async_callback(asyncio.to_thread, models.close)
     events = EventPublisher(service, listeners, users, topics.feedback.name)
@@ -195,12 +195,8 @@ async def _connect_v1(
     )
 
     def neighbours(track: int) -> Scores:
-        if graph.current is None:
-            return []
-        ids, near, weights = graph.current
-        found = np.flatnonzero(ids == track)[:1]
-        pairs = zip(near[found].ravel().tolist(), weights[found].ravel().tolist(), strict=True)
-        return [(other, weight) for other, weight in pairs if other >= 0]
+        newest = similar.current
+        return [] if newest is None else newest.of(track)
 
     return V1(
         Recommending(service, listeners),

@@ -40,7 +40,6 @@ from botify.services.recommender.slates import Slates
 from botify.streams.learner.models import next_track as next_track_model
 from botify.streams.learner.models import scoring
 from botify.streams.learner.models.factors import FactorModel
-from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import merged
 from botify.streams.read import StateReader
@@ -65,14 +64,12 @@ def build_service(settings: Settings) -> RecommenderService:
     guards = Guards()
     factory = RecommenderFactory(guards)
     factors = models.follow(FactorModel.name, factory.factors, FactorModel.merged)
-    graph = models.follow(ItemGraph.name, factory.graph, ItemGraph.merged)
     next_track = models.follow(NextTrack.name, OnDemand(factory.next_track), merged)
     inputs = RecommenderInputs(
         top=PopularTracks(reader, time.monotonic),
         neighbours=latest(models.follow(NEIGHBOURS, lists_of)),
         user_lists=latest(models.follow(USER_LISTS, lists_of)),
         factors=lambda: factors.current,
-        graph=lambda: graph.current,
         next_track=lambda: None if next_track.current is None else next_track.current(),
         policy_results=reader.policy_results,
         clock=time.monotonic,

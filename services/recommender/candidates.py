@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,6 @@ from botify.services.recommender.catalogue import Catalogue, Integers
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Ranking, no_ranking
 from botify.services.recommender.sessions import SessionsSoFar
 from botify.streams.folds.likes import LIKE
-from botify.streams.learner.models.item_graph import LIKED, neighbours_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -80,7 +78,6 @@ def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Cat
 
 SAME_TRACK, SAME_ARTIST, OTHER = 1.0, 0.9, 0.3  # the match: what a like's session began with
 _NO_LIKES = np.zeros(0, dtype=LIKE)
-STREAM_SEED_TRACKS = 8  # number of a session's last liked listens whose neighbours are candidates
 
 
 def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
@@ -96,69 +93,6 @@ def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> C
     of_artist = catalogue.artist_of[then] == catalogue.artist_of[now]
     match = np.select([then == now, of_artist], [SAME_TRACK, SAME_ARTIST], OTHER)
     return Candidates(sessions[known], rows, likes["fraction"][known] * match)
-
-
-class ServedGraph:
-    """A snapshot of the graph, for rows of the catalogue; it is matched again when the catalogue has grown."""
-
-    def __init__(self, snapshot: bytes) -> None:
-        self._ids, self._neighbours, self._weights = neighbours_of(snapshot)
-        self._made: tuple[Catalogue, NDArray[np.int32], NDArray[np.int32]] | None = None
-
-    def prepare(self, catalogue: Catalogue) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return each catalogue row's place in the snapshot (-1 for none), and the snapshot's neighbours as rows."""
-        made = self._made
-        if made is None or made[0] is not catalogue:
-            rows = catalogue.rows_of(self._ids.astype(np.int64))
-            known = np.flatnonzero(rows >= 0)
-            places = np.full(len(catalogue), -1, dtype=np.int32)
-            places[rows[known]] = known
-            near = catalogue.rows_of(self._neighbours.astype(np.int64).ravel()).astype(np.int32)
-            made = self._made = (catalogue, places, near.reshape(self._neighbours.shape))
-        return made[1], made[2]
-
-    def of(self, catalogue: Catalogue, rows: Ints) -> tuple[Ints, NDArray[np.float32]]:
-        """Return the neighbours of m rows, shape (m, k), as rows (-1 for none), and their weights."""
-        places, near = self.prepare(catalogue)
-        at = places[rows]
-        if not len(near):
-            shape = len(rows), near.shape[1]
-            return np.full(shape, -1, dtype=np.int64), np.zeros(shape, np.float32)
-        neighbours = np.where(at[:, None] >= 0, near[at], -1).astype(np.int64)
-        return neighbours, self._weights[at].astype(np.float32)
-
-
-LatestGraph = Callable[[], ServedGraph | None]  # returns the newest snapshot; None before the first
-
-
-def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGraph | None) -> Candidates:
-    """Return neighbours of the tracks each session liked last, scored by fraction · weight; may contain duplicates."""
-    if graph is None:
-        return Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
-    session, column = _seeds(so_far)
-    near, weights = graph.of(catalogue, so_far.rows[session, column])
-    scores = weights * so_far.fractions[session, column][:, None]
-    known = near >= 0
-    sessions = np.broadcast_to(session[:, None], near.shape)
-    return Candidates(sessions[known], near[known], scores[known].astype(np.float64))
-
-
-def nearest_liked(so_far: SessionsSoFar, tracks: Ints, catalogue: Catalogue, graph: ServedGraph | None) -> Ints:
-    """Return the liked track of one session from which each track has its score; `NO_ANSWER` where none is near."""
-    if graph is None:
-        return most_of(np.zeros((0, len(tracks))), tracks[:0])
-    session, column = _seeds(so_far)
-    rows = so_far.rows[session, column]
-    near, weights = graph.of(catalogue, rows)
-    is_near = near[:, :, None] == catalogue.rows_of(tracks)
-    scores = (is_near * weights[:, :, None]).sum(axis=1) * so_far.fractions[session, column][:, None]
-    return most_of(scores, catalogue.tracks[rows])
-
-
-def _seeds(so_far: SessionsSoFar) -> tuple[Ints, Ints]:
-    age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])
-    session, column = np.nonzero(so_far.valid & (so_far.fractions >= LIKED) & (age < STREAM_SEED_TRACKS))
-    return session, column
 
 
 def most_of(shares: Floats, tracks: Ints) -> Ints:

@@ -20,7 +20,6 @@ from botify.schemas.events import Model
 from botify.services.errors import RecommenderError
 from botify.services.recommender.bandit import POLICIES, Bandit, Mix, Results
 from botify.services.recommender.baselines import RandomTracks, StickyArtist, StickyArtistMixed, StickyNoRepeat, TopPop
-from botify.services.recommender.candidates import LatestGraph, ServedGraph
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.factors import LatestFactors, ServedFactors
 from botify.services.recommender.lists import I2I, Contextual, Indexed, LatestLists, SimilarUsers
@@ -28,7 +27,6 @@ from botify.services.recommender.next_track import LatestNextTrack, NextTrackRec
 from botify.services.recommender.protocol import RandomStream, Recommender
 from botify.services.recommender.rerank import Rerank
 from botify.streams.learner.models.factors import FactorModel, read_factors
-from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import model_of_snapshot
 
@@ -45,7 +43,6 @@ class RecommenderInputs:
     neighbours: LatestLists
     user_lists: LatestLists
     factors: LatestFactors
-    graph: LatestGraph
     next_track: LatestNextTrack
     policy_results: Results
     clock: Callable[[], float] = time.monotonic
@@ -112,9 +109,9 @@ _ENTRIES = (
     RegistryEntry(StickyNoRepeat, lambda of: StickyNoRepeat(of.catalogue), (RandomStream.STICKY_NOREPEAT,)),
     RegistryEntry(
         Rerank,
-        lambda of: Rerank(of.catalogue, of.sources.factors, of.sources.graph),
+        lambda of: Rerank(of.catalogue, of.sources.factors),
         (RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
-        models=(FactorModel.name, ItemGraph.name),
+        models=(FactorModel.name,),
     ),
     RegistryEntry(
         NextTrackRecommender,
@@ -126,7 +123,7 @@ _ENTRIES = (
         Mix,
         lambda of: Mix(of.others, Bandit(Mix.name, POLICIES, of.sources.policy_results, of.sources.clock)),
         (RandomStream.MIX,),
-        models=(FactorModel.name, ItemGraph.name),
+        models=(FactorModel.name,),
     ),
 )
 GROUP = "botify.recommenders"  # the group of entry points of installed recommenders
@@ -226,11 +223,6 @@ class RecommenderFactory:
         served = ServedFactors(read_factors(model.body), self._newest_factors)
         served.table(self._served)
         self._newest_factors = served
-        return served
-
-    def graph(self, model: Model) -> ServedGraph:
-        served = ServedGraph(model.body)
-        served.prepare(self._served)
         return served
 
     def next_track(self, model: Model) -> NextTrack:

@@ -1,13 +1,12 @@
-"""`rerank`: the best unheard track of three sources, ranked by one value.
+"""`rerank`: the best unheard track of two sources, ranked by one value.
 
 - The tracks of the clusters that fit the session's taste best, and all of the artists that it heard (see `factors`).
 - What the listener liked before. A like (see `streams.folds.likes`) has the score fraction · match, where the match is
   1 if its session began with the same track as this one, 0.9 with the same artist, and 0.3 otherwise.
-- The neighbours of what the session liked recently, in the graph that the learner maintains.
 
 The value is the logit of the factors, plus `LIKED_AGAIN` times the score of a track that the listener liked before.
 With probability `EXPLORE` the answer is any track of the clusters, drawn uniformly: what is never recommended is never
-learned. Without a snapshot of the factors there is no answer, and without one of the graph there are no neighbours.
+learned. Without a snapshot of the factors there is no answer.
 """
 
 from __future__ import annotations
@@ -20,11 +19,8 @@ from numpy.typing import NDArray
 from botify.core.keyed_random import integers, uniform
 from botify.services.recommender.candidates import (
     Candidates,
-    LatestGraph,
     best_of_candidates,
     liked_before,
-    liked_together,
-    nearest_liked,
     not_heard,
     unheard,
 )
@@ -50,15 +46,14 @@ MOST_VALUED = 20_000
 
 
 class Rerank:
-    """The track valued most of what fits the session, was liked before or is near what was liked."""
+    """The track valued most of what fits the session or was liked before."""
 
     name = "rerank"
     fallback: str | None = "sticky_norepeat"
 
-    def __init__(self, catalogue: Catalogue, factors: LatestFactors, graph: LatestGraph) -> None:
+    def __init__(self, catalogue: Catalogue, factors: LatestFactors) -> None:
         self._catalogue = catalogue
         self._factors = factors
-        self._graph = graph
 
     def recommend(self, batch: Batch) -> Answers:
         """Choose for each request; no answer before the first snapshot, or if all that is offered was heard."""
@@ -75,13 +70,9 @@ class Rerank:
         return Ranking(*map(np.concatenate, zip(*parts, strict=True))) if parts else no_ranking(len(batch), k)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
-        """Return of tracks liked before themselves, and of those that only the graph offers the listen that is near."""
-        found, rows = np.full(len(tracks), NO_ANSWER), self._catalogue.rows_of(tracks)
-        for _, so_far, offered in self._scored(batch):
-            near = nearest_liked(so_far, tracks, self._catalogue, self._graph())
-            found = np.where(offered.offers(np.zeros_like(rows), rows), found, near)
-            found = np.where(np.isin(rows, liked_before(batch, so_far, self._catalogue).rows), tracks, found)
-        return found
+        """Return of tracks liked before themselves; the value of others has no single cause."""
+        liked = liked_before(batch, sessions_so_far(batch, self._catalogue), self._catalogue)
+        return np.where(np.isin(self._catalogue.rows_of(tracks), liked.rows), tracks, NO_ANSWER)
 
     def _scored(self, batch: Batch) -> Iterator[tuple[Batch, SessionsSoFar, OfferedTracks]]:
         """Yield the batch, in parts if it is large, with what each is offered; nothing before the first snapshot."""
@@ -124,12 +115,8 @@ class Rerank:
         return unheard(Candidates.together(best, self._others(batch, so_far, offered)), so_far, self._catalogue)
 
     def _others(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Candidates:
-        """Value what the listener liked before, and what is liked together with what this session liked."""
-        catalogue = self._catalogue
-        near = liked_together(so_far, catalogue, self._graph())
-        near = near.where(~offered.offers(near.sessions, near.rows))  # those offered have a value
-        near = near._replace(scores=np.zeros(len(near.rows)))
-        liked = not_heard(Candidates.together(liked_before(batch, so_far, catalogue), near), so_far, catalogue)
+        """Value what the listener liked before, and add the tracks of artists heard that no cluster offers."""
+        liked = not_heard(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
         liked = liked._replace(scores=offered.logits(liked.sessions, liked.rows) + LIKED_AGAIN * liked.scores)
         return Candidates.together(liked, offered.of_artists)
 

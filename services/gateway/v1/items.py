@@ -27,7 +27,7 @@ CHART = 1_000
 CHART_S = 5.0
 Scores = list[tuple[int, float]]
 Neighbours = Callable[[int], Scores]
-"""Returns the neighbours of an item, the nearest first; none before the first snapshot of the graph."""
+"""Returns the neighbours of an item, the nearest first; none before the first snapshot of `next_track`."""
 
 
 class Charts:
@@ -128,7 +128,7 @@ class Items:
         await self.service.tracks.refresh()
 
     async def similar(self, name: int | str, query: PageQuery) -> ItemPage:
-        """Return the items liked together with one, then those of its artist, then of its genre."""
+        """Return the items heard near one, then those of its artist, then of its genre."""
         item = await self.get(name)
         of_artist, of_genre = self.service.tracks.sharing(item)
         found = dict.fromkeys(of_genre, -1.0) | dict.fromkeys(of_artist, 0.0)

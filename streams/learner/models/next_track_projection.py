@@ -25,6 +25,7 @@ from botify.streams.learner.models.next_track import CHUNK, NextTrack, with_room
 from botify.streams.learner.models.next_track_state import (
     BY_EVENT,
     BY_USER,
+    CUT_WIDE,
     DEFAULTS,
     DIMENSIONS,
     WAYS,
@@ -38,6 +39,7 @@ Mask = NDArray[np.bool_]
 
 SETTINGS = replace(DEFAULTS, most_links=1 << 23, most_users=200_000, most_events=1 << 20)
 LEAST_NEIGHBOURS = 24  # kept of a track in any snapshot; a model that has no room for them forgets tracks
+SIMILAR = 24  # most tracks that are called similar to one
 MOST_ROWS = 1 << 16  # rows are written as 16-bit numbers
 _OTHER_BYTES = 1 << 15  # of a snapshot without its tracks: the stacker, and what describes the arrays
 _ITEM_BYTES = 8 + 8 + 8 + 4 + 2 + 4 + 2 * (2 * DIMENSIONS + 4)
@@ -98,6 +100,44 @@ def model_of_snapshot(body: bytes) -> NextTrack:
         return NextTrack.from_arrays(*_dense(about, arrays))
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{len(body)} bytes are not a snapshot of next_track: {error!r}") from error
+
+
+class SimilarTracks:
+    """The neighbours of each track in a snapshot; needs neither the rest of the model nor the compiled loops.
+
+    Their score is that by which candidates are cut for a history of this track alone. Raises `ValueError` for other
+    bytes.
+
+    Examples
+    --------
+    >>> model = NextTrack()
+    >>> model.learn([1, 1, 2, 2, 2], [7, 8, 7, 8, 9], [1, 1, 1, 1, 1], [1, 2, 3, 4, 5])
+    >>> similar = SimilarTracks(snapshot_of(model, 1 << 20).body)
+    >>> [track for track, _ in similar.of(7)], similar.of(10)
+    ([8, 9], [])
+    """
+
+    def __init__(self, body: bytes) -> None:
+        _, arrays = unpack(body)
+        try:
+            self._ids, counts, self._entries = (arrays[name] for name in ("item_ids", "counts", "entries"))
+            weights = arrays["entry_weights"] @ np.array([1.0, 0.5, CUT_WIDE], dtype=np.float32)
+            self._scores = weights * arrays["damped"][self._entries]
+        except (KeyError, ValueError, IndexError) as error:
+            raise ValueError(f"{len(body)} bytes are not a snapshot of next_track: {error!r}") from error
+        if len(self._entries) != counts.sum() or len(counts) != len(self._ids):
+            raise ValueError(f"{len(self._entries)} neighbours of {len(self._ids)} tracks, expected {counts.sum()}")
+        self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+    def of(self, track: int) -> list[tuple[int, float]]:
+        """Return up to `SIMILAR` tracks, the most similar first, and their scores, of which the first is 1."""
+        found: list[tuple[int, float]] = []
+        for row in np.flatnonzero(self._ids == track).tolist():
+            own = slice(self._starts[row], self._starts[row + 1])
+            best = np.argsort(-self._scores[own], kind="stable")[:SIMILAR]
+            near, scores = self._ids[self._entries[own][best]], self._scores[own][best]
+            found += zip(near.tolist(), (scores / scores[:1]).tolist(), strict=True)
+        return found
 
 
 def _dense(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

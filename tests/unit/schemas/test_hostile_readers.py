@@ -95,7 +95,7 @@ def test_every_record_is_accepted_or_a_dead_letter(hostile: Settings, event: Any
 
 def read_models(settings: Settings) -> Any:
     with closing(ModelReader(settings, CODEC)) as models:
-        followed = models.follow("i2i_stream", lambda model: model)
+        followed = models.follow("fism", lambda model: model)
         models.refresh()
         return followed.newest_offset
 

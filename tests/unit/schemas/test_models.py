@@ -107,6 +107,19 @@ def served(models: list[Model], monkeypatch: pytest.MonkeyPatch, at_start: int |
     return made
 
 
+def test_a_model_that_nobody_follows_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = [model_of("gone", 1, b"rubbish", 0), *sharded(("gone@0of2", 2), ("gone@1of2", 3))]
+    (reader, records), made = reader_and_records([*gone, model_of("m", 4, b"4", 0), *gone], monkeypatch, 4), list[str]()
+    followed = reader.follow("m", lambda model: made.append(text_of(model)), added)
+    reader.refresh()
+    while records.is_behind:
+        reader.refresh()
+    assert (made, reader.on_topic()) == (["4"], [("m", followed)])
+    assert not caplog.records
+
+
 def test_shards_are_served_when_the_last_of_them_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     assert served(sharded(("m@0of2", 1), ("m@0of2", 2)), monkeypatch) == []
     late = sharded(("m@1of2", 1), ("m@1of2", 2), ("m@0of2", 5))

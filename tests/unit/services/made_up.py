@@ -23,7 +23,6 @@ from botify.services.gateway.sessions import RequestId
 from botify.services.gateway.state import EventClock, KnownTracks
 from botify.services.gateway.v1.models import Recommendations, RecommendationsQuery, Recommended
 from botify.services.gateway.v1.recommending import Recommending
-from botify.services.recommender.candidates import ServedGraph
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Dispatched, Guards, answer_slates
 from botify.services.recommender.factors import ServedFactors
@@ -35,7 +34,6 @@ from botify.streams.folds.feedback import Said
 from botify.streams.folds.likes import Likes
 from botify.streams.folds.users import UserState
 from botify.streams.learner.models.factors import FactorModel, read_factors
-from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import model_of_snapshot, snapshot_of
 from botify.streams.learner.sessions import FinishedSession
@@ -96,24 +94,22 @@ class Learned(NamedTuple):
     """Models, as the learner and as recommenders have them."""
 
     next_track: NextTrack
-    graph: ServedGraph
     factors: ServedFactors
 
 
 @cache
 def learned(seed: int = 0) -> Learned:
     log = made_up_log(seed)
-    next_track, graph, factors = NextTrack(), ItemGraph(TRACKS), FactorModel(TRACKS)
+    next_track, factors = NextTrack(), FactorModel(TRACKS)
     next_track.learn(
         [one.user for one in log.listens],
         [one.track for one in log.listens],
         [one.fraction for one in log.listens],
         [one.timestamp_ms for one in log.listens],
     )
-    graph.learn(log.sessions)
     factors.learn(log.sessions)
     served = ServedFactors(read_factors(factors.snapshot()))
-    return Learned(model_of_snapshot(snapshot_of(next_track, 1 << 24).body), ServedGraph(graph.snapshot()), served)
+    return Learned(model_of_snapshot(snapshot_of(next_track, 1 << 24).body), served)
 
 
 class Listener(NamedTuple):
@@ -140,7 +136,6 @@ class MadeUp:
             neighbours=lambda: Lists(np.arange(ITEMS), np.array(list(NEIGHBOURS.values()))),
             user_lists=lambda: Lists(np.arange(len(listeners)), own),
             factors=lambda: self.models.factors,
-            graph=lambda: self.models.graph,
             next_track=lambda: self.models.next_track,
         )
         own = np.array([rng.permutation(ITEMS)[:20] for _ in listeners])

@@ -13,7 +13,6 @@ from botify.services.recommender.registry import RECOMMENDERS
 from botify.services.recommender.slates import EXPLORE
 from botify.streams.learner.models.next_track_state import POOL
 from tests.unit.services.made_up import (
-    CATALOGUE,
     ITEMS,
     NEIGHBOURS,
     TOP,
@@ -61,11 +60,6 @@ class Judge:
             return False
         return self.links[self.rows[one]].get(self.rows[other], 0.0) > 0
 
-    def is_near(self, one: int, other: int) -> bool:
-        rows = CATALOGUE.rows_of(np.array([one, other]))
-        near, weights = self.service.models.graph.of(CATALOGUE, rows[:1])
-        return bool(((near == rows[1]) & (weights > 0)).any())
-
     def is_popular(self, item: int, filters: list[str]) -> bool:
         if not filters:
             return self.rows[item] in self.pool
@@ -103,7 +97,6 @@ class Judge:
             and (one in heard or one in liked)
             and {
                 "next_track": self.is_linked(one, track) and (one in liked or heard[one] > 0),
-                "rerank": self.is_near(one, track),
                 "contextual": track in NEIGHBOURS.get(one, []) and one == newest,
                 "sticky_artist": TRACKS[one].artist == item.artist and one == newest,
                 "sticky_norepeat": TRACKS[one].artist == item.artist,

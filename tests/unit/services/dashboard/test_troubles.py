@@ -18,7 +18,7 @@ from botify.services.dashboard.troubles import RUNBOOKS, troubles_of
 from botify.services.stack.supervisor import ProcessStatus
 
 WELL = Snapshot(at_s=9_000.0, traffic=Traffic(100, 90, 10.0, 9.0, (3,), (0,), 0, learner_lag=12))
-STALE = LearnedModel("i2i_stream", 9_000, 1_000.0, 1_000_000, 0.1)
+STALE = LearnedModel("fism", 9_000, 1_000.0, 1_000_000, 0.1)
 BUSY = {"1 h": (GAP._replace(listens_per_s=20.0),) * 120}
 
 
@@ -42,8 +42,8 @@ def lagging(**lags: object) -> dict[str, object]:
         ({"policies": (PolicyShare("mix", 1.0, 0.0, 0.2),)}, "BotifyGatewayFallsBack", "20.0%"),
         ({"responses": Responses(200, 3)}, "BotifyGatewayRefuses", "1.5%"),
         ({"letters": (Letter("t/0/1", 1, "r", "m", b"", ""),)}, "BotifyDeadLetters", "1 of the newest"),
-        ({"models": (STALE,), "history": BUSY}, "BotifyModelStale", "i2i_stream"),
-        ({"models": (STALE._replace(filled=0.9),)}, "BotifyModelFull", "i2i_stream"),
+        ({"models": (STALE,), "history": BUSY}, "BotifyModelStale", "fism"),
+        ({"models": (STALE._replace(filled=0.9),)}, "BotifyModelFull", "fism"),
         ({"processes": (ProcessStatus("worker-1", 7, "given up"),)}, "BotifyProcessDown", "worker-1"),
         (
             {"processes": (ProcessStatus("worker-1", 7, "running", 9.0, restarts=4),)},
@@ -60,6 +60,11 @@ def test_what_is_wrong_is_named_as_its_alert(changes: dict[str, object], alert: 
     assert trouble.alert == alert
     assert said in trouble.text
     assert trouble.pages == RUNBOOKS[alert].pages
+
+
+def test_a_model_that_no_learner_keeps_is_not_stale() -> None:
+    gone = STALE._replace(name="i2i_stream", filled=None)
+    assert list(troubles_of(replace(WELL, models=(gone,), history=BUSY))) == []
 
 
 @pytest.mark.parametrize("lags", [[9_000.0] * 59, [9_000.0] * 100 + [12.0] + [9_000.0] * 19], ids=["new", "caught up"])

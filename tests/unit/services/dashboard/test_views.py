@@ -115,7 +115,7 @@ FULL = Snapshot(
     replays=(Replay("r1", "under way", 1, 25, 100, EVIL),),
     models=(
         LearnedModel(EVIL, 9_000, 0.5, 1_000_000, 0.1),
-        LearnedModel("i2i_stream", 9_000, 0.5, 16_000_000, 0.95),
+        LearnedModel("fism", 9_000, 0.5, 16_000_000, 0.95),
         LearnedModel("lists", 1, 0.5, 2_000, None),
     ),
     policies=(PolicyShare(EVIL, 0.75, 0.02, 0.0), PolicyShare("toppop", 0.25, 0.0, 0.5)),

@@ -247,7 +247,7 @@ class FakeGateway:
             clock=EventClock(1, lambda: NOW_MS / 1000),
         )
         self.users = UserIds()
-        self.graph: dict[int, list[tuple[int, float]]] | None = None
+        self.similar: dict[int, list[tuple[int, float]]] | None = None
 
     def v1(self) -> V1:
         reader: Any = self.reader
@@ -259,7 +259,7 @@ class FakeGateway:
                 self.service,
                 self.listeners,
                 Charts(reader),
-                lambda track: (self.graph or {}).get(track, []),
+                lambda track: (self.similar or {}).get(track, []),
                 "catalogue",
             ),
             Users(self.service, self.listeners, reader, self.reader.erase, events),

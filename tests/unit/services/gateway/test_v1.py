@@ -224,10 +224,8 @@ def test_errors_are_problems(client: TestClient, gateway: FakeGateway) -> None:
     assert client.get("/track/none").headers["content-type"] == "application/json"
 
 
-def test_similar_items_are_those_liked_together_then_of_artist_and_genre(
-    client: TestClient, gateway: FakeGateway
-) -> None:
-    gateway.graph = {1: [(9, 0.9), (8, 0.5)]}
+def test_similar_items_are_neighbours_then_those_of_artist_and_genre(client: TestClient, gateway: FakeGateway) -> None:
+    gateway.similar = {1: [(9, 0.9), (8, 0.5)]}
     found = items(client.get("/v1/items/t1/similar?limit=100"))
     assert found[:2] == ["t9", "t8"]
     assert "t1" not in found

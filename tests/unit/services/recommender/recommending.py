@@ -27,7 +27,6 @@ NO_INPUTS = RecommenderInputs(
     neighbours=lambda: NO_LISTS,
     user_lists=lambda: NO_LISTS,
     factors=lambda: None,
-    graph=lambda: None,
     next_track=lambda: None,
     policy_results=dict,
 )

@@ -13,7 +13,6 @@ import botify.services.recommender.clusters as clustering
 import botify.services.recommender.factors as serving
 from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.schemas.track_columns import labels_of
-from botify.services.recommender.candidates import ServedGraph
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.clusters import Clusters, Coded
 from botify.services.recommender.factors import OfferedTracks, ServedFactors
@@ -22,7 +21,6 @@ from botify.services.recommender.rerank import Rerank
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 from botify.streams.folds.likes import Likes
 from botify.streams.learner.models.factors import FactorModel, Factors, read_factors
-from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.taste import MOST_EARLIER, matches_before, user_biases, weights
 from botify.streams.learner.sessions import FinishedSession
 from tests.unit.services.recommender.recommending import state_of
@@ -133,11 +131,11 @@ def test_a_session_that_has_had_all_that_it_is_offered_gets_no_answer(factors: S
     whole = [(id_, 0.9) for id_ in TRACKS]
     request = RecommendationRequest("r", 42, "s", len(whole) - 1, *whole[-1], 0, 0)
     batch = Batch.of([request], [state_of(whole)])
-    assert Rerank(CATALOGUE, lambda: factors, lambda: None).recommend(batch).tracks.tolist() == [NO_ANSWER]
+    assert Rerank(CATALOGUE, lambda: factors).recommend(batch).tracks.tolist() == [NO_ANSWER]
 
 
 def test_nothing_is_offered_twice_and_company_makes_no_difference(factors: ServedFactors) -> None:
-    recommender = Rerank(CATALOGUE, lambda: factors, lambda: None)
+    recommender = Rerank(CATALOGUE, lambda: factors)
     batch = batch_of_sessions(60)
     answers = recommender.recommend(batch)
     for session, state in enumerate(batch.states):
@@ -152,7 +150,7 @@ def test_a_large_batch_is_valued_in_parts(
     learned: Factors, factors: ServedFactors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = batch_of_sessions(60)
-    whole = Rerank(CATALOGUE, lambda: factors, lambda: None)
+    whole = Rerank(CATALOGUE, lambda: factors)
     monkeypatch.setattr(serving, "ROWS_AT_ONCE", 7 * len(CATALOGUE))
     in_parts = Rerank(CATALOGUE, lambda: small, lambda: None)
     small = ServedFactors(learned)
@@ -195,7 +193,7 @@ def moved(learned: Factors, far: float) -> Any:
 def test_rerank_prefers_what_was_liked_before_where_the_factors_say_no_more(factors: ServedFactors) -> None:
     batch = batch_of_sessions(200)
     without = replace(batch, likes=[None] * 200)
-    rerank = Rerank(CATALOGUE, lambda: factors, lambda: None)
+    rerank = Rerank(CATALOGUE, lambda: factors)
     liked = [set(likes.all()["track"].tolist()) for likes in batch.likes if likes is not None]
     hits = [
         sum(track in tracks for track, tracks in zip(rerank.recommend(one).tracks.tolist(), liked, strict=True))
@@ -204,18 +202,18 @@ def test_rerank_prefers_what_was_liked_before_where_the_factors_say_no_more(fact
     assert hits[0] > hits[1]
 
 
-def test_rerank_adds_the_neighbours_of_what_was_liked_to_what_the_clusters_offer(
+def test_rerank_adds_what_was_liked_before_to_what_the_clusters_offer(
     learned: Factors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clustering, "CLUSTER_TRACKS", 4)
     monkeypatch.setattr(serving, "OFFERED_CLUSTERS", 1)
     factors, request = ServedFactors(learned), RecommendationRequest("r", 42, "s", 0, 5, 1.0, 0, 0)
-    batch = Batch.of([request], [None])
-    offered = set(Rerank(CATALOGUE, lambda: factors, lambda: None).rank(batch, len(TRACKS)).tracks[0].tolist())
+    rerank = Rerank(CATALOGUE, lambda: factors)
+    offered = set(rerank.rank(Batch.of([request], [None]), len(TRACKS)).tracks[0].tolist())
     far = next(track for track in TRACKS if track not in offered | {5})
-    model = ItemGraph(TRACKS)
-    model.learn([FinishedSession(np.array([5, far]), np.ones(2, dtype=np.float32))])
-    graph = ServedGraph(model.snapshot())
-    rerank = Rerank(CATALOGUE, lambda: factors, lambda: graph)
+    likes = Likes()
+    likes.fold(Listen("e", 42, far, 1.0, 0, "before", 0, False, None, {}, None, None))
+    batch = Batch.of([request], [None], [likes])
     assert set(rerank.rank(batch, len(TRACKS)).tracks[0].tolist()) == offered | {far}
-    assert rerank.because(batch, np.array([far])).tolist() == [5]
+    near = (offered - {NO_ANSWER}).pop()
+    assert rerank.because(batch, np.array([far, near])).tolist() == [far, NO_ANSWER]

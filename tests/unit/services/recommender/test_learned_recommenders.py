@@ -8,16 +8,14 @@ import pytest
 
 from botify.schemas.events import Listen, RecommendationRequest
 from botify.services.recommender.bandit import POLICIES, TRIAL
-from botify.services.recommender.candidates import Candidates, ServedGraph, liked_before, liked_together
+from botify.services.recommender.candidates import Candidates, liked_before
 from botify.services.recommender.dispatch import answer
 from botify.services.recommender.protocol import Batch, Recommender
 from botify.services.recommender.registry import RecommenderFactory
 from botify.services.recommender.sessions import WINDOW, sessions_so_far
 from botify.streams.folds.likes import Likes
 from botify.streams.learner.models.factors import read_factors
-from botify.streams.learner.models.item_graph import ItemGraph, neighbours_of
 from botify.streams.learner.models.tables import pack
-from botify.streams.learner.sessions import FinishedSession
 from tests.unit.services.recommender.recommending import CATALOGUE, NO_INPUTS, Heard, state_of
 
 
@@ -36,14 +34,6 @@ def likes_of(sessions: Sequence[Heard]) -> Likes:
     return likes
 
 
-def served_graph(*sessions: Heard):
-    graph = ItemGraph({})
-    for heard in sessions:
-        graph.learn([FinishedSession(np.array([t for t, _ in heard]), np.array([f for _, f in heard], np.float32))])
-    snapshot = ServedGraph(graph.snapshot())
-    return lambda: snapshot
-
-
 def test_likes_of_sessions_that_began_alike_count_more() -> None:
     likes = likes_of([[(30, 1.0), (31, 0.9), (12, 0.8), (32, 0.2)], [(10, 1.0), (33, 0.6)]])
 
@@ -56,18 +46,6 @@ def test_likes_of_sessions_that_began_alike_count_more() -> None:
     assert scores(20) == pytest.approx({30: 0.3, 31: 0.27, 12: 0.24, 10: 0.3, 33: 0.18})
 
 
-def test_neighbours_are_those_of_what_was_liked() -> None:
-    graph = served_graph([(10, 1.0), (30, 0.9)], [(10, 1.0), (31, 0.8)], [(11, 1.0), (32, 0.9)])()
-
-    def near(heard: Heard, graph: ServedGraph | None = graph) -> dict[int, float]:
-        return scores_of(liked_together(sessions_so_far(batch_after(heard), CATALOGUE), CATALOGUE, graph))
-
-    assert near([(10, 1.0)]).keys() == {30, 31}
-    assert near([(10, 0.5)])[30] == pytest.approx(near([(10, 1.0)])[30] / 2)
-    assert near([(10, 1.0), (11, 0.1)]).keys() == {30, 31}
-    assert near([(12, 1.0)]) == near([(10, 1.0)], None) == {}
-
-
 def scores_of(found: Candidates) -> dict[int, float]:
     return dict(zip(CATALOGUE.tracks[found.rows].tolist(), found.scores.tolist(), strict=True))
 
@@ -76,26 +54,11 @@ def recommenders() -> dict[str, Recommender]:
     return {one.name: one for one in RecommenderFactory().make(CATALOGUE, NO_INPUTS)}
 
 
-@pytest.mark.parametrize(
-    ("read", "about", "arrays"),
-    [
-        (
-            read_factors,
-            {"artists": ["a"], "genres": []},
-            {
-                "ids": np.arange(2),
-                "tracks": np.zeros((2, 33)),
-                "artists": np.zeros((1, 20)),
-                "genres": np.zeros((0, 33)),
-                "kept": np.zeros((17, 2)),
-            },
-        ),
-        (neighbours_of, {}, {"ids": np.arange(2), "neighbours": np.zeros((2, 3)), "weights": np.zeros((2, 4))}),
-    ],
-)
-def test_a_snapshot_of_another_shape_is_refused_when_it_is_read(read, about, arrays) -> None:
-    with pytest.raises(ValueError, match=r"\(1, 20\)|\(2, 4\)"):
-        read(pack(about, arrays))
+def test_a_snapshot_of_another_shape_is_refused_when_it_is_read() -> None:
+    shapes = {"ids": 2, "tracks": (2, 33), "artists": (1, 20), "genres": (0, 33), "kept": (17, 2)}
+    arrays = {name: np.zeros(shape) for name, shape in shapes.items()}
+    with pytest.raises(ValueError, match=r"\(1, 20\)"):
+        read_factors(pack({"artists": ["a"], "genres": []}, arrays))
 
 
 def test_before_there_is_a_model_the_fallback_sticks_to_the_artist() -> None:

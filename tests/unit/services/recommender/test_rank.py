@@ -8,14 +8,12 @@ import pytest
 
 from botify.schemas.events import Track
 from botify.services.recommender.baselines import RandomTracks
-from botify.services.recommender.candidates import ServedGraph
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import rank
 from botify.services.recommender.factors import ServedFactors
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from botify.services.recommender.registry import RecommenderFactory
 from botify.streams.learner.models.factors import FactorModel, read_factors
-from botify.streams.learner.models.item_graph import ItemGraph
 from botify.streams.learner.models.next_track_projection import NextTrackProjection, model_of_snapshot
 from botify.streams.learner.sessions import FinishedSession
 from tests.learning import learn_sessions
@@ -32,17 +30,15 @@ def rankers() -> dict[str, Recommender]:
     sessions = [
         FinishedSession(generator.permutation(30)[:8] + 10, generator.random(8).astype(np.float32)) for _ in range(300)
     ]
-    graph, factors, next_track = ItemGraph(TRACKS), FactorModel(TRACKS), NextTrackProjection(TRACKS)
-    for model in (graph, factors, next_track):
+    factors, next_track = FactorModel(TRACKS), NextTrackProjection(TRACKS)
+    for model in (factors, next_track):
         learn_sessions(model, sessions)
-    served_graph = ServedGraph(graph.snapshot())
     served_factors = ServedFactors(read_factors(factors.snapshot()))
     served_next_track = model_of_snapshot(next_track.snapshot())
     inputs = replace(
         NO_INPUTS,
         top=lambda: np.array([11, 13, 10]),
         factors=lambda: served_factors,
-        graph=lambda: served_graph,
         next_track=lambda: served_next_track,
     )
     made = RecommenderFactory().make(Catalogue(TRACKS.values()), inputs)

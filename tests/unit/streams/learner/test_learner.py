@@ -13,7 +13,7 @@ from botify.streams.learner import learner as module
 from botify.streams.learner.learner import Learner, OutdatedStateError
 from botify.streams.learner.model import MODELS
 from botify.streams.learner.models import factors, next_track_projection, tables
-from botify.streams.learner.models.item_graph import ItemGraph
+from botify.streams.learner.models.factors import FactorModel
 from tests.support import BASE_MS, make_listens
 from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches, fold
 
@@ -166,8 +166,8 @@ def test_large_models_are_compressed_and_those_of_earlier_versions_are_read(monk
 
 
 def test_state_of_other_models_is_refused() -> None:
-    with pytest.raises(OutdatedStateError, match="i2i_stream"):
-        Learner.restore(Learner(CATALOGUE, [ItemGraph]).state(), CATALOGUE)
+    with pytest.raises(OutdatedStateError, match=r"is of .*\['fism'\]"):
+        Learner.restore(Learner(CATALOGUE, [FactorModel]).state(), CATALOGUE)
 
 
 def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(m
         forgotten += evicted.forgotten
         restarted = Learner.restore(restarted.state(), CATALOGUE)
     assert restarted.state() == whole.state()
-    assert min(forgotten[name] for name in ("i2i_stream", "fism", "next_track")) > 0
+    assert min(forgotten[name] for name in ("fism", "next_track")) > 0
 
 
 def test_what_a_snapshot_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,7 @@ def test_what_a_snapshot_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) 
     assert learner.take_evictions().cut == {}
 
 
-class Boundless(ItemGraph):
+class Boundless(FactorModel):
     name = "boundless"
 
     def make_room(self, most_bytes: int) -> int:
@@ -205,9 +205,9 @@ class Boundless(ItemGraph):
 
 def test_a_snapshot_without_room_is_left_out_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LEARNED_BODY_BYTES", 3_000)
-    learner = Learner(CATALOGUE, [Boundless, ItemGraph])
+    learner = Learner(CATALOGUE, [Boundless, FactorModel])
     fold(learner, *batches(LISTENS, 3_000))
-    assert [model.name for model in learner.take_models()] == ["i2i_stream"]
+    assert [model.name for model in learner.take_models()] == ["fism"]
     assert learner.take_evictions().too_large == {"boundless": 1}
 
 

@@ -19,7 +19,7 @@ from botify.streams.learner import learner as fold
 from botify.streams.learner import partition as module
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import MODELS
-from botify.streams.learner.models.item_graph import ItemGraph
+from botify.streams.learner.models.factors import FactorModel
 from botify.streams.learner.partition import LEARNER, PAUSE_TICKS, SNAPSHOTS, TICK_S, LearnerPartition
 from botify.streams.store.protocol import MemoryStore, Outcome
 from botify.streams.worker.metrics import LearnerCounters
@@ -173,7 +173,7 @@ async def test_one_that_was_overtaken_publishes_nothing_and_writes_nothing(monke
 
 async def test_state_of_other_models_is_dropped_and_all_comes_again() -> None:
     harness = Harness()
-    others = Changes(hashes={LEARNER: {**Learner(CATALOGUE, [ItemGraph]).state(), b"model:another": b""}})
+    others = Changes(hashes={LEARNER: {**Learner(CATALOGUE, [FactorModel]).state(), b"model:another": b""}})
     await harness.store.apply(0, await harness.store.claim(0, "older", "id"), None, 5, others)
     assert await pause(await harness.claim()) is Outcome.ROLLED_BACK
     partition = await harness.claim()

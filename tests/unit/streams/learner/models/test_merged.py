@@ -7,7 +7,6 @@ import pytest
 
 from botify.streams.learner.model import MODELS, OnlineModel
 from botify.streams.learner.models.factors import FIRST_SQUARES, FactorModel, read_factors
-from botify.streams.learner.models.item_graph import HALF_LIFE_LISTENS, NOBODY, ItemGraph, neighbours_of
 from botify.streams.learner.models.next_track import CHUNK, NextTrack
 from botify.streams.learner.models.next_track_projection import NextTrackProjection, _heaviest_links, model_of_snapshot
 from botify.streams.learner.models.next_track_state import WIDE, NextTrackSettings
@@ -36,39 +35,6 @@ def trained(kind: type[OnlineModel], some: Sequence[FinishedSession]) -> OnlineM
 
 def shards_of(kind: type[OnlineModel], some: Sequence[FinishedSession], shards: int) -> list[bytes]:
     return [trained(kind, some[number::shards]).snapshot(to_merge=True) for number in range(shards)]
-
-
-def weights_of(body: bytes) -> dict[tuple[int, int], float]:
-    ids, neighbours, weights = neighbours_of(body)
-    at, column = np.nonzero(neighbours != NOBODY)
-    pairs = zip(ids[at].tolist(), neighbours[at, column].tolist(), strict=True)
-    return dict(zip(pairs, weights[at, column].tolist(), strict=True))
-
-
-@pytest.mark.parametrize("shards", [1, 2, 3])
-def test_the_graph_of_items_is_the_sum(shards: int) -> None:
-    some = sessions(300, seed=1, tracks=20)  # fewer than neighbours: none takes the place of another
-    merged, whole = ItemGraph.merged(shards_of(ItemGraph, some, shards)), trained(ItemGraph, some).snapshot()
-    expected = weights_of(whole)
-    assert weights_of(merged) == pytest.approx(expected, rel=3e-3, abs=1e-3)  # weights have half precision
-    _, arrays = unpack(merged)
-    assert (np.diff(arrays["weights"].astype(np.float64), axis=1) <= 0).all()
-
-
-def test_the_graph_keeps_the_heaviest_and_adds_weights_as_of_now() -> None:
-    rare, often = ItemGraph({}), ItemGraph({})
-    ones = np.ones(2, dtype=np.float32)
-    learn_sessions(rare, [FinishedSession(np.array([7, other]), ones) for other in range(100, 120)])
-    learn_sessions(often, [FinishedSession(np.array([7, other]), ones) for other in range(200, 220)] * 3)
-    # its clock is ahead: all weights are twice as high, and worth the same
-    about, arrays = unpack(often.to_bytes())
-    later = {"listens": about["listens"] + HALF_LIFE_LISTENS}, dict(arrays) | {"weights": arrays["weights"] * 2}
-    often = ItemGraph.from_bytes(pack(*later), {})
-    ids, neighbours, weights = neighbours_of(ItemGraph.merged([m.snapshot(to_merge=True) for m in (rare, often)]))
-    (row,) = np.flatnonzero(ids == 7)
-    assert set(neighbours[row, :20].tolist()) == set(range(200, 220))
-    assert neighbours[row, 20:].tolist() == [100, 101, 102, 103]  # of equals, the lowest
-    assert weights[row, 20:] == pytest.approx(1 / 3, rel=1e-3)
 
 
 def test_factors_are_means_by_evidence() -> None:
@@ -159,10 +125,9 @@ def test_other_bytes_are_refused(kind: type[OnlineModel]) -> None:
             kind.merged([good, bad])
 
 
-@pytest.mark.parametrize("kind", [ItemGraph, FactorModel])
-def test_a_snapshot_of_no_shard_is_refused(kind: type[OnlineModel]) -> None:
+def test_a_snapshot_of_no_shard_is_refused() -> None:
     with pytest.raises(ValueError, match="was not made to be merged"):
-        kind.merged([trained(kind, sessions(5, seed=5)).snapshot()])
+        FactorModel.merged([trained(FactorModel, sessions(5, seed=5)).snapshot()])
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)

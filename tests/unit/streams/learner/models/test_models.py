@@ -1,6 +1,4 @@
-"""The models' mathematics: the gradient against differences of the loss, the graph against a dictionary."""
-
-from collections import defaultdict
+"""The mathematics of the factors: the gradient against differences of the loss, and what is learned."""
 
 import numpy as np
 import pytest
@@ -20,9 +18,8 @@ from botify.streams.learner.models.factors import (
     read_factors,
     session_gradient,
 )
-from botify.streams.learner.models.item_graph import LIKED, WINDOW, ItemGraph, neighbours_of
 from botify.streams.learner.models.scoring import TrackScorer
-from botify.streams.learner.models.tables import pack, unpack
+from botify.streams.learner.models.tables import unpack
 from botify.streams.learner.models.taste import matches_before, tastes, user_biases, weights
 from botify.streams.learner.sessions import FinishedSession
 from tests.unit.streams.learner.models import scoring_reference
@@ -145,47 +142,14 @@ def test_a_track_never_heard_is_what_its_artist_and_genre_are() -> None:
     assert np.isfinite(of([39], "nobody", "polka")).all()
 
 
-@pytest.mark.parametrize("kind", [FactorModel, ItemGraph])
-def test_a_model_put_back_goes_on_to_the_same_bytes(kind: type[FactorModel | ItemGraph]) -> None:
+def test_factors_put_back_go_on_to_the_same_bytes() -> None:
     catalogue = {id_: Track(id_, f"a{id_ % 7}", None, f"g{id_ % 3}", "x") for id_ in range(40)}
-    whole = kind(catalogue)
+    whole = FactorModel(catalogue)
     whole.learn(sessions_of(50, 1))
-    other = kind.from_bytes(whole.to_bytes(), catalogue)
+    other = FactorModel.from_bytes(whole.to_bytes(), catalogue)
     for model in (whole, other):
         model.learn(sessions_of(50, 2))
     assert whole.to_bytes() == other.to_bytes()
-
-
-def test_the_graph_adds_up_what_was_liked_together() -> None:
-    sessions = sessions_of(30, 5, tracks=12)
-    graph = ItemGraph({})
-    graph.learn(sessions)
-    expected: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
-    for tracks, fractions in sessions:
-        affinity = np.where(fractions >= LIKED, fractions, 0.0)
-        pairs = [(at, at - back) for back in range(1, WINDOW + 1) for at in range(back, len(tracks))]
-        for one, another in [*pairs, *((at, 0) for at in range(len(tracks)))]:
-            if tracks[one] != tracks[another] and affinity[one] * affinity[another] > 0:
-                for here, there in ((one, another), (another, one)):
-                    expected[int(tracks[here])][int(tracks[there])] += float(affinity[one]) * float(affinity[another])
-    ids, neighbours, relative = neighbours_of(graph.snapshot())
-    for track, row, weights_of_row in zip(ids.tolist(), neighbours.tolist(), relative, strict=True):
-        found = {other: weight for other, weight in zip(row, weights_of_row.tolist(), strict=True) if other >= 0}
-        heaviest = max(expected[track].values())
-        assert found == pytest.approx({other: w / heaviest for other, w in expected[track].items()}, rel=2e-3)
-
-
-def test_the_graph_forgets_what_was_liked_least() -> None:
-    graph = ItemGraph({})
-    liked = np.ones(2, dtype=np.float32)
-    for track in range(0, 800, 2):
-        graph.learn([FinishedSession(np.array([track, track + 1]), liked)] * (2 if track < 600 else 1))
-    most_bytes = len(graph.snapshot()) - 1
-    assert graph.make_room(most_bytes) == 100
-    assert graph.make_room(most_bytes) == 0
-    ids, _, _ = neighbours_of(graph.snapshot())
-    assert set(range(600)) <= set(ids.tolist())
-    assert len(graph.snapshot()) <= most_bytes
 
 
 def test_factors_forget_tracks_of_which_little_was_learned_and_artists_without_tracks() -> None:
@@ -205,17 +169,6 @@ def test_factors_forget_tracks_of_which_little_was_learned_and_artists_without_t
     assert (after.of(*arguments) == before.of(*arguments)).all()
     assert set(names["artists"]) == {f"исполнитель {id_ // 4}" for id_ in arrays["ids"].tolist()}
     assert FactorModel.from_bytes(model.to_bytes(), catalogue).make_room(len(snapshot) - 1) > 0
-
-
-def test_what_was_liked_long_ago_counts_for_less() -> None:
-    graph, liked = ItemGraph({}), np.array([1.0, 1.0], dtype=np.float32)
-    graph.learn([FinishedSession(np.array([1, 2]), liked)])
-    about, arrays = unpack(graph.to_bytes())
-    graph = ItemGraph.from_bytes(pack({"listens": about["listens"] + 2_000_000}, arrays), {})
-    graph.learn([FinishedSession(np.array([1, 3]), liked)])
-    _, neighbours, weights_ = neighbours_of(graph.snapshot())
-    assert neighbours[0, :2].tolist() == [3, 2]
-    assert weights_[0, :2].tolist() == pytest.approx([1.0, 0.5], rel=1e-2)
 
 
 def test_matches_are_those_of_a_loop_over_the_listens_before() -> None:

@@ -1,5 +1,7 @@
 """Invariant: the model of a snapshot ranks as the model that was written, or, where that has no room, nearly so."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,7 +11,10 @@ from botify.streams.learner.learner import LEARN_LISTENS
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import (
     LEAST_NEIGHBOURS,
+    SIMILAR,
     NextTrackProjection,
+    SimilarTracks,
+    merged,
     model_of_snapshot,
     most_items,
     snapshot_of,
@@ -112,9 +117,31 @@ def test_a_model_that_has_forgotten_tracks_is_read_with_its_free_rows() -> None:
         pack({"settings": {}, "seed": 0}, {"item_ids": np.arange(2), "counts": np.ones(2), "entries": np.zeros(1)}),
     ],
 )
-def test_other_bytes_are_refused(body: bytes) -> None:
+@pytest.mark.parametrize("read", [model_of_snapshot, SimilarTracks], ids=["model", "similar"])
+def test_other_bytes_are_refused(body: bytes, read: Callable[[bytes], object]) -> None:
     with pytest.raises(ValueError, match=r"header|not a snapshot|neighbours of"):
-        model_of_snapshot(body)
+        read(body)
+
+
+WHOLE = snapshot_of(MODEL, 1 << 24).body
+
+
+@pytest.mark.parametrize(
+    ("body", "exact"),
+    [(WHOLE, True), (merged([WHOLE]), True), (snapshot_of(MODEL, len(WHOLE) // 2).body, False)],
+    ids=["whole", "merged", "cut"],
+)
+def test_similar_tracks_are_those_to_which_the_model_cuts_the_candidates_of_one(body: bytes, exact: bool) -> None:
+    similar, arrays = SimilarTracks(body), MODEL.arrays()
+    ids = arrays["item_ids"].tolist()
+    for track in ids[::10]:
+        worth = MODEL.evidence([track], [1.0], ids)[0] * arrays["damped"]
+        found, scores = zip(*similar.of(track), strict=True)
+        of_found = worth[[ids.index(other) for other in found]]
+        assert track not in found
+        assert scores == pytest.approx(of_found / of_found[0], rel=0.01, abs=1e-3)
+        if exact:
+            assert of_found == pytest.approx(-np.sort(-worth)[:SIMILAR], rel=0.01)
 
 
 ITEMS, N = 300, 3_000
