@@ -10,8 +10,7 @@ leave: one number for each count, learned as least squares, and 1 for the first.
 logit would hardly lower what is liked most. m_l says how far label l of the track matches the session (see `labels`),
 and v_l what that is worth. The loss is the cross-entropy of σ with the liking, which is the fraction without the effect
 of ρ_k; a listen has the weight ρ_k. SGD with Adagrad's rates, one for each row (Duchi, Hazan and Singer, JMLR 2011),
-one listen at a time, through both the target's vector and those in z, which counts each vector as it was when it was
-heard. After Kabbur et al. (KDD 2013), see `taste`; the hierarchy is that of Koenigstein, Dror and Koren (RecSys 2011).
+one listen at a time, through both the target's vector and those in z. After Kabbur et al. (KDD 2013), see `taste`; the hierarchy is that of Koenigstein, Dror and Koren (RecSys 2011).
 
 Negative evidence is forgotten: a track that is worse than its artist and genre (its own part of b is negative) loses
 half of its own part in `FORGET_SESSIONS` sessions, so that it is explored again. If another track does not fit, those
@@ -65,7 +64,7 @@ FIRST_SQUARES = 0.5  # where the sums begin
 DECAY = 0.002
 FORGET_SESSIONS = 5_000
 MOST_LISTENS = 64  # kept of a session; later listens are not learned from
-MOST_SESSIONS = 100_000  # open at a time: 80 MB
+MOST_SESSIONS = 100_000  # open at a time: 56 MB
 CHUNK = 512  # listens between two moments at which negative evidence is forgotten
 CLOSE_EVERY = 32 * CHUNK  # listens between two moments at which ended sessions, and too many open ones, are forgotten
 _SEED = 0x66697374
@@ -115,14 +114,13 @@ class OpenSessions(NamedTuple):
     last: Ints  # number of the last listen
     surprise: Floats  # numerator and denominator of the user bias, see `taste`
     slope: Floats
-    tastes: Floats  # sums of weighted vectors, not yet divided
     tracks: NDArray[np.int32]  # rows of the first `lengths`; -1 where the track was forgotten
     weights: Floats
 
     @classmethod
     def empty(cls, users: int) -> Self:
         """Return room for this number of users."""
-        wide = {"tastes": DIMENSIONS, "tracks": MOST_LISTENS, "weights": MOST_LISTENS}
+        wide = {"tracks": MOST_LISTENS, "weights": MOST_LISTENS}
         kinds = {"lengths": np.int64, "sessions": np.uint64, "last": np.int64, "tracks": np.int32}
         shapes = {name: (users, wide[name]) if name in wide else (users,) for name in cls._fields}
         return cls(**{name: np.zeros(shapes[name], kinds.get(name, np.float32)) for name in cls._fields})

@@ -37,6 +37,7 @@ def learn(listens: Listens, learned: Learned, of: Catalogued, heard: OpenSession
     """Learn from listens in order; return how many sessions began."""
     began = 0
     target, slope = np.empty(SQUARES, dtype=np.float32), np.empty(SQUARES, dtype=np.float32)
+    taste = np.empty(SQUARES, dtype=np.float32)
     matches = np.empty(len(LABELS), dtype=np.float32)
     for at in range(len(listens.tracks)):
         user, track = listens.users[at], listens.tracks[at]
@@ -44,28 +45,26 @@ def learn(listens: Listens, learned: Learned, of: Catalogued, heard: OpenSession
         if heard.lengths[user] == 0 or heard.sessions[user] != listens.sessions[at]:
             heard.sessions[user], heard.lengths[user] = listens.sessions[at], 0
             heard.surprise[user], heard.slope[user] = 0.0, 0.0
-            heard.tastes[user] = 0.0
             began += 1
         n = heard.lengths[user]
         if n < MOST_LISTENS:
-            _sum_parts(track, learned, of, target)
+            target[:] = 0.0
+            _add_parts(track, _ONE, learned, of, target)
             weight = _ONE  # of the first: nobody recommended it
             if n > 0:
-                liking = _learn_listen(user, track, listens.fractions[at], learned, of, heard, target, slope, matches)
+                liking = _learn_listen(user, track, listens.fractions[at], learned, of, heard, target, taste, slope, matches)
                 weight = liking - np.float32(INDIFFERENT)
-            for column in range(DIMENSIONS):
-                heard.tastes[user, column] += weight * target[column]
             heard.tracks[user, n], heard.weights[user, n], heard.lengths[user] = track, weight, n + 1
         if listens.ended[at]:
             heard.lengths[user] = 0
     return began
 
 
-@njit(cache=True)
-def _sum_parts(track: int, learned: Learned, of: Catalogued, vector: np.ndarray) -> None:
+@njit(cache=True, fastmath=_ANY_ORDER)
+def _add_parts(track: int, weight: np.float32, learned: Learned, of: Catalogued, sums: np.ndarray) -> None:
     own, artist, genre = learned.tracks[track], learned.artists[of.artist[track]], learned.genres[of.genre[track]]
     for column in range(SQUARES):
-        vector[column] = own[column] + artist[column] + genre[column]
+        sums[column] += weight * (own[column] + artist[column] + genre[column])
 
 
 @njit(cache=True)
@@ -82,6 +81,7 @@ def _learn_listen(
     of: Catalogued,
     heard: OpenSessions,
     target: np.ndarray,
+    taste: np.ndarray,
     slope: np.ndarray,
     matches: np.ndarray,
 ) -> np.float32:
@@ -89,20 +89,22 @@ def _learn_listen(
     n = heard.lengths[user]
     root, artist = np.float32(1.0 / math.sqrt(n)), of.artist[track]
     earlier = 0
-    matches[:] = 0.0
+    taste[:], matches[:] = 0.0, 0.0
     for at in range(n):
-        other = heard.tracks[user, at]
+        other, weight = heard.tracks[user, at], root * heard.weights[user, at]
         if other < 0:  # forgotten
             continue
+        _add_parts(other, weight, learned, of, taste)
         earlier += of.artist[other] == artist
         for label in range(len(LABELS)):
             value = of.labels[track, label]
             if value != UNKNOWN and of.labels[other, label] == value:
-                matches[label] += root * heard.weights[user, at]
+                matches[label] += weight
     earlier = min(earlier, MOST_EARLIER)
-    taste, logit = heard.tastes[user], target[BIAS]
-    for column in range(DIMENSIONS):
-        logit += root * taste[column] * target[column]
+    taste[BIAS] = 1.0
+    logit = np.float32(0.0)
+    for column in range(SQUARES):
+        logit += taste[column] * target[column]
     for label in range(len(LABELS)):
         logit += matches[label] * learned.matches[label, 0]
     bias = heard.surprise[user] / (heard.slope[user] + np.float32(USER_BIAS_PRIOR))
@@ -115,8 +117,7 @@ def _learn_listen(
     # a vector takes part twice: as the target ...
     squares = np.float32(0.0)
     for column in range(SQUARES):
-        known = root * taste[column] if column < BIAS else _ONE
-        slope[column] = error * known + np.float32(DECAY) * target[column]
+        slope[column] = error * taste[column] + np.float32(DECAY) * target[column]
         squares += slope[column] * slope[column]
     _descend(track, slope, _ONE, squares / np.float32(SQUARES), learned, of)
     # ... and in the taste before every later listen

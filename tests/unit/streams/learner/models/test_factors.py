@@ -86,12 +86,12 @@ class Plain:
         if n:
             weight = self._learn(session, track, fraction, whole) - INDIFFERENT
         session["tracks"].append(track)
-        session["vectors"].append(whole[:BIAS])
         session["weights"].append(weight)
 
     def _learn(self, session: Any, track: int, fraction: float, whole: np.ndarray) -> float:
         n, weights = len(session["tracks"]), np.array(session["weights"])
-        taste = weights @ np.array(session["vectors"]) / n**0.5
+        vectors = [sum(row[:BIAS] for row in self._rows(other)) for other in session["tracks"]]
+        taste = weights @ np.array(vectors) / n**0.5
         before, own = np.array([self._labels[other] for other in session["tracks"]]), self._labels[track]
         matches = weights @ ((before == own) & (own != UNKNOWN)) / n**0.5
         logit = whole[BIAS] + taste @ whole[:BIAS] + matches @ self.matches[:, 0]
