@@ -86,7 +86,7 @@ def measure_retrieval(tracks: int = TRACKS, sessions: int = SESSIONS, seconds: f
     table = served.table(catalogue)
     built_s = time.process_time() - began_s
     batch = _sessions(rng, catalogue, scene_of, sessions)
-    rerank = Rerank(catalogue, lambda: served, lambda: None)
+    rerank = Rerank(catalogue, lambda: served)
     offered, exact = table.offered, _ranked(rerank, batch, table, len(table.clusters.size))
     found = _ranked(rerank, batch, table, offered)
     of_four = _ranked(rerank, batch, table, min(4, offered))

@@ -152,7 +152,7 @@ def test_a_large_batch_is_valued_in_parts(
     batch = batch_of_sessions(60)
     whole = Rerank(CATALOGUE, lambda: factors)
     monkeypatch.setattr(serving, "ROWS_AT_ONCE", 7 * len(CATALOGUE))
-    in_parts = Rerank(CATALOGUE, lambda: small, lambda: None)
+    in_parts = Rerank(CATALOGUE, lambda: small)
     small = ServedFactors(learned)
     assert small.table(CATALOGUE).sessions_at_once == 7
     for one, other in zip(whole.recommend(batch)[:3], in_parts.recommend(batch)[:3], strict=True):
