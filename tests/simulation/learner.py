@@ -61,6 +61,7 @@ class Heard(Counts):
     """How often and how long each track was heard, by whom last."""
 
     name = "heard"
+    is_dear = True
 
     def learn_listens(self, listens: TrainingColumns) -> None:
         for user, track, fraction in zip(listens.users, listens.tracks, listens.fractions, strict=True):
@@ -72,11 +73,10 @@ class Heard(Counts):
         return 0
 
 
-class Ended(Counts):
-    """Which of the last listeners ended how many sessions; it has room for a few, and its snapshots are dear."""
+class Finished(Counts):
+    """How many sessions each of the last listeners has ended; it has room for a few listeners."""
 
-    name = "ended"
-    is_dear = True
+    name = "finished"
     room = 3
 
     def learn_listens(self, listens: TrainingColumns) -> None:
@@ -91,7 +91,7 @@ class Ended(Counts):
 
 
 _ROOM, _FORMER_ROOM = (b'"most_bytes": %d' % room for room in (ROOM_BYTES, FORMER_ROOM_BYTES))
-KINDS: Sequence[type[OnlineModel]] = (Heard, Ended)
+KINDS: Sequence[type[OnlineModel]] = (Heard, Finished)
 
 
 class SmallLearner(Learner):

@@ -98,11 +98,13 @@ def fill_open_sessions(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
     model, users = factors.FactorModel({7: Track(7, "a", None, None, "x")}), 5 * MANY
     everybody, nobody = np.arange(users) + 10**9, np.zeros(users, dtype=np.bool_)
     sevens, third, times = np.full(users, 7, np.int32), np.full(users, 0.3, np.float32), np.arange(users) + 10**12
-    listens = TrainingColumns(everybody.astype(np.uint32), everybody, sevens, third, times, times.astype(np.uint64), nobody)
+    listens = TrainingColumns(
+        everybody.astype(np.uint32), everybody, sevens, third, times, times.astype(np.uint64), nobody
+    )
     for _ in range(factors.MOST_LISTENS):
         model.learn_listens(listens)
     row_bytes = sum(array[:1].nbytes for array in factors.OpenSessions.empty(1))
-    return model, 2 * (MANY + factors.CHUNK) * (row_bytes + 200)
+    return model, 2 * (MANY + factors.CHUNK) * (row_bytes + 300)
 
 
 def fill_rates(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:

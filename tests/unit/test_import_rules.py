@@ -19,7 +19,6 @@ PURE = (
     "streams/folds",
     "streams/learner/models",
     "streams/learner/learner.py",
-    "streams/learner/sessions.py",
     "sim/listeners",
     "analytics/statistics.py",
     "analytics/decision.py",

@@ -10,7 +10,8 @@ leave: one number for each count, learned as least squares, and 1 for the first.
 logit would hardly lower what is liked most. m_l says how far label l of the track matches the session (see `labels`),
 and v_l what that is worth. The loss is the cross-entropy of σ with the liking, which is the fraction without the effect
 of ρ_k; a listen has the weight ρ_k. SGD with Adagrad's rates, one for each row (Duchi, Hazan and Singer, JMLR 2011),
-one listen at a time, through both the target's vector and those in z. After Kabbur et al. (KDD 2013), see `taste`; the hierarchy is that of Koenigstein, Dror and Koren (RecSys 2011).
+one listen at a time, through both the target's vector and those in z. After Kabbur et al. (KDD 2013), see `taste`; the
+hierarchy is that of Koenigstein, Dror and Koren (RecSys 2011).
 
 Negative evidence is forgotten: a track that is worse than its artist and genre (its own part of b is negative) loses
 half of its own part in `FORGET_SESSIONS` sessions, so that it is explored again. If another track does not fit, those
@@ -75,6 +76,7 @@ NO_GENRE = ""
 VECTOR_BYTES = 2 * (DIMENSIONS + 1)
 TRACK_BYTES = 4 + 4 + 2 + VECTOR_BYTES
 """Of a track in a snapshot: its id, where its artist and genre are, and its own part."""
+NEW_TRACK_BYTES = TRACK_BYTES + 2 * (VECTOR_BYTES + 50)  # with an artist and a genre that are new, too
 
 
 class Listens(NamedTuple):
@@ -130,8 +132,8 @@ class OpenSessions(NamedTuple):
         if users <= len(self.lengths):
             return self
         larger = OpenSessions.empty(max(1024, 2 * users))
-        for old, new in zip(self, larger, strict=True):
-            new[: len(old)] = old
+        for name, array in self._asdict().items():
+            getattr(larger, name)[: len(array)] = array
         return larger
 
 
@@ -214,6 +216,7 @@ class FactorModel:
     def make_room(self, most_bytes: int) -> int:
         """Forget the tracks of which least was learned; see `OnlineModel.make_room`."""
         before = len(self._tracks.names)
+        most_bytes -= min(most_bytes // 16, CHUNK * NEW_TRACK_BYTES)  # for what is met until room is made again
         while self._tracks.names and self._snapshot_bytes() > most_bytes:
             self._keep(all_but_an_eighth(np.square(self._tracks.learned()[:, :SQUARES]).sum(axis=1)))
         return before - len(self._tracks.names)
@@ -311,6 +314,7 @@ class FactorModel:
             self._genre_of.extend(genres)
             self._labels.extend(labels_of(new))
         return track
+
 
 class _Named:
     """Rows of a table by name; nothing here holds the interpreter for long, as arrays made of long lists would."""

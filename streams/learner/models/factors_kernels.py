@@ -36,9 +36,6 @@ _KEPT_RATE, _MATCH_RATE = np.float32(REPEAT_RATE), np.float32(MATCH_RATE)
 def learn(listens: Listens, learned: Learned, of: Catalogued, heard: OpenSessions) -> int:
     """Learn from listens in order; return how many sessions began."""
     began = 0
-    target, slope = np.empty(SQUARES, dtype=np.float32), np.empty(SQUARES, dtype=np.float32)
-    taste = np.empty(SQUARES, dtype=np.float32)
-    matches = np.empty(len(LABELS), dtype=np.float32)
     for at in range(len(listens.tracks)):
         user, track = listens.users[at], listens.tracks[at]
         heard.last[user] = listens.first + at
@@ -48,12 +45,10 @@ def learn(listens: Listens, learned: Learned, of: Catalogued, heard: OpenSession
             began += 1
         n = heard.lengths[user]
         if n < MOST_LISTENS:
-            target[:] = 0.0
-            _add_parts(track, _ONE, learned, of, target)
             weight = _ONE  # of the first: nobody recommended it
             if n > 0:
-                liking = _learn_listen(user, track, listens.fractions[at], learned, of, heard, target, taste, slope, matches)
-                weight = liking - np.float32(INDIFFERENT)
+                weight = _learn_listen(user, track, listens.fractions[at], learned, of, heard)
+                weight -= np.float32(INDIFFERENT)
             heard.tracks[user, n], heard.weights[user, n], heard.lengths[user] = track, weight, n + 1
         if listens.ended[at]:
             heard.lengths[user] = 0
@@ -74,22 +69,15 @@ def _sigma(logit: np.float32) -> np.float32:
 
 @njit(cache=True, fastmath=_ANY_ORDER)
 def _learn_listen(
-    user: int,
-    track: int,
-    fraction: np.float32,
-    learned: Learned,
-    of: Catalogued,
-    heard: OpenSessions,
-    target: np.ndarray,
-    taste: np.ndarray,
-    slope: np.ndarray,
-    matches: np.ndarray,
+    user: int, track: int, fraction: np.float32, learned: Learned, of: Catalogued, heard: OpenSessions
 ) -> np.float32:
     """Take one step for a listen that is not its session's first; return how much it was liked."""
     n = heard.lengths[user]
     root, artist = np.float32(1.0 / math.sqrt(n)), of.artist[track]
-    earlier = 0
-    taste[:], matches[:] = 0.0, 0.0
+    vectors = np.zeros((3, SQUARES), dtype=np.float32)
+    target, taste, slope = vectors[0], vectors[1], vectors[2]
+    _add_parts(track, _ONE, learned, of, target)
+    matches, earlier = np.zeros(len(LABELS), dtype=np.float32), 0
     for at in range(n):
         other, weight = heard.tracks[user, at], root * heard.weights[user, at]
         if other < 0:  # forgotten
@@ -134,7 +122,8 @@ def _learn_listen(
         learned.kept[earlier, 0] = min(max(learned.kept[earlier, 0], np.float32(LEAST_KEPT)), _ONE)
     for label in range(len(LABELS)):
         _descend_one(learned.matches[label], error * matches[label], _MATCH_RATE)
-    return liking
+    liked: np.float32 = liking
+    return liked
 
 
 @njit(cache=True)

@@ -36,7 +36,7 @@ from botify.streams.folds.users import UserState
 from botify.streams.learner.models.factors import FactorModel, read_factors
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import model_of_snapshot, snapshot_of
-from botify.streams.learner.sessions import FinishedSession
+from tests.learning import FinishedSession, learn_sessions
 from tests.unit.services.gateway.fakes import MemoryListenerStore
 from tests.unit.services.recommender.recommending import NO_INPUTS
 
@@ -107,7 +107,7 @@ def learned(seed: int = 0) -> Learned:
         [one.fraction for one in log.listens],
         [one.timestamp_ms for one in log.listens],
     )
-    factors.learn(log.sessions)
+    learn_sessions(factors, log.sessions)
     served = ServedFactors(read_factors(factors.snapshot()))
     return Learned(model_of_snapshot(snapshot_of(next_track, 1 << 24).body), served)
 

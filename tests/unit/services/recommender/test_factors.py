@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 import botify.services.recommender.clusters as clustering
 import botify.services.recommender.factors as serving
 from botify.schemas.events import Listen, RecommendationRequest, Track
-from botify.schemas.track_columns import labels_of
+from botify.schemas.track_columns import UNKNOWN, labels_of
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.clusters import Clusters, Coded
 from botify.services.recommender.factors import OfferedTracks, ServedFactors
@@ -21,8 +21,8 @@ from botify.services.recommender.rerank import Rerank
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 from botify.streams.folds.likes import Likes
 from botify.streams.learner.models.factors import FactorModel, Factors, read_factors
-from botify.streams.learner.models.taste import MOST_EARLIER, matches_before, user_biases, weights
-from botify.streams.learner.sessions import FinishedSession
+from botify.streams.learner.models.taste import MOST_EARLIER, user_biases, weights
+from tests.learning import FinishedSession, learn_sessions
 from tests.unit.services.recommender.recommending import state_of
 
 TRACKS = {
@@ -38,11 +38,12 @@ def learned() -> Factors:
     rng = np.random.default_rng(5)
     model = FactorModel(TRACKS)
     for _ in range(20):
-        model.learn(
+        learn_sessions(
+            model,
             [
                 FinishedSession(rng.integers(5, 125, size=8), rng.random(8, dtype=np.float32).clip(0.01))
                 for _ in range(32)
-            ]
+            ],
         )
     return read_factors(model.snapshot())
 
@@ -55,10 +56,9 @@ def factors(learned: Factors) -> ServedFactors:
 def matches_of(so_far: SessionsSoFar, session: int) -> NDArray[np.float32]:
     """How labels of every track would match, were it the session's next listen; shape (tracks, labels)."""
     heard = so_far.rows[session, so_far.valid[session]]
-    labels = np.stack([LABELS_OF_ROWS[[*heard, row]] for row in range(len(CATALOGUE))])
-    weight = np.zeros(labels.shape[:2], dtype=np.float32)
-    weight[:, :-1] = weights(so_far.fractions, so_far.valid)[session, : len(heard)]
-    return matches_before(labels, weight)[:, -1]
+    weight = weights(so_far.fractions, so_far.valid)[session, : len(heard)]
+    same = (LABELS_OF_ROWS[:, None] == LABELS_OF_ROWS[heard]) & (LABELS_OF_ROWS != UNKNOWN)[:, None]
+    return (same * weight[:, None]).sum(axis=1) / np.sqrt(len(heard))
 
 
 def batch_of_sessions(n: int, seed: int = 3) -> Batch:

@@ -14,7 +14,7 @@ from botify.services.recommender.protocol import Batch, Recommender
 from botify.services.recommender.registry import RecommenderFactory
 from botify.services.recommender.sessions import WINDOW, sessions_so_far
 from botify.streams.folds.likes import Likes
-from botify.streams.learner.models.factors import read_factors
+from botify.streams.learner.models.factors import DIMENSIONS, read_factors
 from botify.streams.learner.models.tables import pack
 from tests.unit.services.recommender.recommending import CATALOGUE, NO_INPUTS, Heard, state_of
 
@@ -55,7 +55,8 @@ def recommenders() -> dict[str, Recommender]:
 
 
 def test_a_snapshot_of_another_shape_is_refused_when_it_is_read() -> None:
-    shapes = {"ids": 2, "tracks": (2, 33), "artists": (1, 20), "genres": (0, 33), "kept": (17, 2)}
+    width = DIMENSIONS + 1
+    shapes = {"ids": 2, "tracks": (2, width), "artists": (1, 20), "genres": (0, width), "kept": (17, 2)}
     arrays = {name: np.zeros(shape) for name, shape in shapes.items()}
     with pytest.raises(ValueError, match=r"\(1, 20\)"):
         read_factors(pack({"artists": ["a"], "genres": []}, arrays))

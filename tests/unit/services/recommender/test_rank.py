@@ -15,8 +15,7 @@ from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from botify.services.recommender.registry import RecommenderFactory
 from botify.streams.learner.models.factors import FactorModel, read_factors
 from botify.streams.learner.models.next_track_projection import NextTrackProjection, model_of_snapshot
-from botify.streams.learner.sessions import FinishedSession
-from tests.learning import learn_sessions
+from tests.learning import FinishedSession, learn_sessions
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of, state_of
 
 TRACKS = {id_: Track(id_, f"artist {id_ % 5}", None, "jazz" if id_ % 2 else "rock", "x") for id_ in range(10, 40)}

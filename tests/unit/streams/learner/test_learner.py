@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from botify.schemas.events import Listen, Model
+from botify.schemas.events import Model
 from botify.schemas.training import listens_of, training_batch_of
 from botify.streams.learner import learner as module
 from botify.streams.learner.learner import Learner, OutdatedStateError
@@ -204,9 +204,9 @@ class Boundless(FactorModel):
 
 
 def test_a_snapshot_without_room_is_left_out_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LEARNED_BODY_BYTES", 3_000)
+    monkeypatch.setattr(module, "LEARNED_BODY_BYTES", 4_000)
     learner = Learner(CATALOGUE, [Boundless, FactorModel])
-    fold(learner, *batches(LISTENS, 3_000))
+    fold(learner, *batches(LISTENS[: 5 * factors.CHUNK], 3_000))
     assert [model.name for model in learner.take_models()] == ["fism"]
     assert learner.take_evictions().too_large == {"boundless": 1}
 

@@ -61,7 +61,7 @@ def compile_for_ever():
     print("compiling", flush=True)
     threading.Event().wait()
 
-program.warm_up = compile_for_ever
+program.factors.warm_up = compile_for_ever
 """
 STUCK = """
 async def never(self):

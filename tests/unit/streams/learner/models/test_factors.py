@@ -95,7 +95,9 @@ class Plain:
         before, own = np.array([self._labels[other] for other in session["tracks"]]), self._labels[track]
         matches = weights @ ((before == own) & (own != UNKNOWN)) / n**0.5
         logit = whole[BIAS] + taste @ whole[:BIAS] + matches @ self.matches[:, 0]
-        earlier = min(sum(CATALOGUE[other].artist == CATALOGUE[track].artist for other in session["tracks"]), MOST_EARLIER)
+        earlier = min(
+            sum(CATALOGUE[other].artist == CATALOGUE[track].artist for other in session["tracks"]), MOST_EARLIER
+        )
         kept = self.kept[earlier, 0]
         liking = min(fraction / kept, 1.0)
         bias = 0.0

@@ -11,8 +11,7 @@ from botify.streams.learner.models.next_track import CHUNK, NextTrack
 from botify.streams.learner.models.next_track_projection import NextTrackProjection, _heaviest_links, model_of_snapshot
 from botify.streams.learner.models.next_track_state import WIDE, NextTrackSettings
 from botify.streams.learner.models.tables import pack, unpack
-from botify.streams.learner.sessions import FinishedSession
-from tests.learning import learn_sessions, listens_of_sessions
+from tests.learning import FinishedSession, learn_sessions, listens_of_sessions
 from tests.support import make_tracks
 
 TRACKS = 40

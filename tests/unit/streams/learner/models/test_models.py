@@ -5,23 +5,19 @@ import pytest
 from scipy.special import expit
 
 from botify.schemas.events import Track
-from botify.schemas.track_columns import LABELS, UNKNOWN
+from botify.schemas.track_columns import LABELS
 from botify.streams.learner.models import scoring_kernels
 from botify.streams.learner.models.factors import (
     BIAS,
-    DECAY,
-    DIMENSIONS,
+    CHUNK,
     FIRST_MATCH,
     FORGET_SESSIONS,
-    MOST_GRADIENT,
     FactorModel,
     read_factors,
-    session_gradient,
 )
 from botify.streams.learner.models.scoring import TrackScorer
 from botify.streams.learner.models.tables import unpack
-from botify.streams.learner.models.taste import matches_before, tastes, user_biases, weights
-from botify.streams.learner.sessions import FinishedSession
+from tests.learning import FinishedSession, learn_sessions
 from tests.unit.streams.learner.models import scoring_reference
 
 RNG = np.random.default_rng
@@ -35,40 +31,6 @@ def sessions_of(n: int, seed: int, tracks: int = 40) -> list[FinishedSession]:
     ]
 
 
-def test_the_gradient_is_that_of_the_loss() -> None:
-    rng = RNG(4)
-    b, n, step = 2, 6, 1e-5
-    valid = np.arange(n) < np.array([[6], [4]])
-    liking = (rng.random((b, n)) * valid).astype(np.float32)
-    parts = rng.normal(0, 0.3, size=(b, n, DIMENSIONS + 1)) * valid[..., None]
-    labels = rng.normal(0, 0.3, size=(b, n)).astype(np.float32)
-    kept = (rng.uniform(0.5, 1, size=(b, n)) * valid).astype(np.float32)
-    evidence = kept * (np.arange(n) > 0)
-    weight = weights(liking, valid)
-
-    def logits_of(parts: np.ndarray) -> np.ndarray:
-        logits = parts[..., BIAS] + labels
-        before = tastes(parts[..., :BIAS], weight)[:, :-1]
-        logits[:, 1:] += (before * parts[:, 1:, :BIAS]).sum(axis=-1)
-        return logits
-
-    # taken as given, see the docstring of `factors`
-    user_bias = np.zeros((b, n))
-    user_bias[:, 1:] = user_biases(logits_of(parts), liking, evidence)[:, :-1]
-
-    def loss(parts: np.ndarray) -> float:
-        expected = expit(logits_of(parts) + user_bias)
-        return -float((evidence * (liking * np.log(expected) + (1 - liking) * np.log(1 - expected))).sum())
-
-    found = session_gradient(parts.astype(np.float32), labels, liking, kept) - DECAY * parts
-    assert np.abs(found).max() < MOST_GRADIENT  # nothing was clipped
-    for at in zip(*(rng.integers(0, size, size=60) for size in parts.shape), strict=True):
-        up, down = parts.copy(), parts.copy()
-        up[at] += step
-        down[at] -= step
-        assert found[at] == pytest.approx((loss(up) - loss(down)) / (2 * step), abs=2e-4)
-
-
 @pytest.mark.parametrize("share", [0.6, 0.9, 1.0])
 def test_factors_learn_what_hearing_an_artist_again_leaves(share: float) -> None:
     """Every second track of a session is by one artist, the others by artists of their own; all are liked alike."""
@@ -79,7 +41,7 @@ def test_factors_learn_what_hearing_an_artist_again_leaves(share: float) -> None
     for _ in range(60):
         tracks = np.empty((32, 10), dtype=np.int64)
         tracks[:, ::2], tracks[:, 1::2] = rng.integers(50, 100, (32, 5)), rng.integers(0, 50, (32, 5))
-        model.learn([FinishedSession(row, fractions) for row in tracks])
+        learn_sessions(model, [FinishedSession(row, fractions) for row in tracks])
     assert read_factors(model.snapshot()).kept[:4] == pytest.approx(share ** np.arange(4), abs=0.13)
 
 
@@ -94,7 +56,7 @@ def test_factors_learn_which_tracks_go_together() -> None:
             fractions = np.where(tracks % 2 == tracks[0] % 2, 0.9, 0.1).astype(np.float32)
             fractions[0] = 1.0
             batch.append(FinishedSession(tracks, fractions))
-        model.learn(batch)
+        learn_sessions(model, batch)
     ids = np.arange(20)
     artists = [f"a{id_}" for id_ in range(20)]
     vectors = read_factors(model.snapshot()).of(ids, artists, ids, [None], np.zeros(20, dtype=np.int64))
@@ -116,20 +78,19 @@ def test_a_bad_track_is_forgotten_and_a_good_one_is_not() -> None:
         _, arrays = unpack(model.to_bytes())
         return float(arrays["tracks"][arrays["ids"].tolist().index(track), BIAS])
 
-    for _ in range(100):
-        model.learn([heard])
+    learn_sessions(model, [heard] * CHUNK)
     good, bad = own_bias(1), own_bias(2)
     assert good > 0 > bad
-    for _ in range(20):
-        model.learn([elsewhere] * (FORGET_SESSIONS // 20))
+    sessions = 10 * CHUNK
+    learn_sessions(model, [elsewhere] * sessions)
     assert own_bias(1) == good
-    assert own_bias(2) == pytest.approx(bad / 2, rel=1e-3)
+    assert own_bias(2) == pytest.approx(bad * 0.5 ** (sessions / FORGET_SESSIONS), rel=1e-3)
 
 
 def test_a_track_never_heard_is_what_its_artist_and_genre_are() -> None:
     catalogue = {id_: Track(id_, "a", None, "jazz", "x") for id_ in range(40)}
     model = FactorModel(catalogue)
-    model.learn(sessions_of(20, 1, tracks=30))
+    learn_sessions(model, sessions_of(20, 1, tracks=30))
     factors = read_factors(model.snapshot())
 
     def of(ids: list[int], artist: str, genre: str) -> np.ndarray:
@@ -145,19 +106,21 @@ def test_a_track_never_heard_is_what_its_artist_and_genre_are() -> None:
 def test_factors_put_back_go_on_to_the_same_bytes() -> None:
     catalogue = {id_: Track(id_, f"a{id_ % 7}", None, f"g{id_ % 3}", "x") for id_ in range(40)}
     whole = FactorModel(catalogue)
-    whole.learn(sessions_of(50, 1))
+    learn_sessions(whole, sessions_of(50, 1))
     other = FactorModel.from_bytes(whole.to_bytes(), catalogue)
     for model in (whole, other):
-        model.learn(sessions_of(50, 2))
+        learn_sessions(model, sessions_of(50, 2))
     assert whole.to_bytes() == other.to_bytes()
 
 
 def test_factors_forget_tracks_of_which_little_was_learned_and_artists_without_tracks() -> None:
     catalogue = {id_: Track(id_, f"исполнитель {id_ // 4}", None, f"g{id_ % 3}", "x") for id_ in range(400)}
     model = FactorModel(catalogue)
-    model.learn([FinishedSession(np.arange(400), np.ones(400, dtype=np.float32))])
+    learn_sessions(model, [FinishedSession(np.arange(400), np.ones(400, dtype=np.float32))])
     for track in range(40):  # ten artists whose tracks were liked again and again
-        model.learn([FinishedSession(np.array([track, (track + 1) % 40]), np.array([1, 1], dtype=np.float32))] * 30)
+        learn_sessions(
+            model, [FinishedSession(np.array([track, (track + 1) % 40]), np.array([1, 1], dtype=np.float32))] * 30
+        )
     before, most_bytes = read_factors(model.snapshot()), len(model.snapshot()) // 2
     assert model.make_room(most_bytes) > 150
     snapshot = model.snapshot()
@@ -169,21 +132,6 @@ def test_factors_forget_tracks_of_which_little_was_learned_and_artists_without_t
     assert (after.of(*arguments) == before.of(*arguments)).all()
     assert set(names["artists"]) == {f"исполнитель {id_ // 4}" for id_ in arrays["ids"].tolist()}
     assert FactorModel.from_bytes(model.to_bytes(), catalogue).make_room(len(snapshot) - 1) > 0
-
-
-def test_matches_are_those_of_a_loop_over_the_listens_before() -> None:
-    rng = np.random.default_rng(3)
-    labels = rng.integers(UNKNOWN, 3, size=(5, 9, len(LABELS)))
-    weight = rng.normal(size=(5, 9)).astype(np.float32)
-    found = matches_before(labels, weight)
-    for session, at, label in np.ndindex(labels.shape):
-        value = labels[session, at, label]
-        same = [
-            weight[session, before]
-            for before in range(at)
-            if labels[session, before, label] == value and value != UNKNOWN
-        ]
-        assert found[session, at, label] == pytest.approx(sum(same) / max(at, 1) ** 0.5, abs=1e-5)
 
 
 def test_a_label_that_tells_gains_and_one_that_does_not_loses() -> None:
@@ -198,7 +146,7 @@ def test_a_label_that_tells_gains_and_one_that_does_not_loses() -> None:
             tracks = rng.choice(400, size=8, replace=False)
             liked = [catalogue[track].mood == catalogue[tracks[0]].mood for track in tracks.tolist()]
             sessions.append(FinishedSession(tracks, np.where(liked, 0.95, 0.05).astype(np.float32)))
-        model.learn(sessions)
+        learn_sessions(model, sessions)
     matches = dict(zip(LABELS, read_factors(model.snapshot()).matches.tolist(), strict=True))
     assert matches["genre"] < FIRST_MATCH < matches["mood"]
     assert matches["country"] == matches["period"] == FIRST_MATCH
