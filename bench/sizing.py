@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from botify.core.settings import MOST_SHARDS
+from botify.schemas.models import LEARNED_BODY_BYTES
 from botify.streams.folds.columns.listeners import MOST_ROWS
+from botify.streams.learner.models.factors import TRACK_BYTES
 
 ROUNDS = 50  # more than it takes until the rate no longer changes
 
@@ -200,7 +202,7 @@ def costs_of(figures: Mapping[str, Any]) -> Costs:
         track_bytes=scale["track_bytes"],
         private_bytes={role: scale[f"{role}_track_bytes"] for role in ("gateway", "recommender", "worker")},
         shared_bytes=scale["shared_track_bytes"],
-        model_tracks={name: profile[f"{name}_tracks"] for name in ("fism", "next_track")},
+        model_tracks={"fism": LEARNED_BODY_BYTES / TRACK_BYTES, "next_track": profile["next_track_tracks"]},
     )
 
 

@@ -72,7 +72,7 @@ def test_sizes_come_from_recorded_figures() -> None:
         "shared_track_bytes": 40.0,
         "cpu_us": rates,
     }
-    profile = {"learner_listens_per_s": 20_000, "fism_tracks": 1e5, "next_track_tracks": 1e4}
+    profile = {"learner_listens_per_s": 20_000, "next_track_tracks": 1e4}
     sizes = sizes_of({"scale": {"values": scale}, "profile": {"values": profile}}, SERVICE)
     assert sizes["scale_sizes"]["values"]["kafka"] == needs_of(COSTS, SERVICE)["kafka"].row()
     total = sizes["scale_total"]["values"]
