@@ -114,7 +114,7 @@ def favourite_genres(listens: pd.DataFrame, genre_of: Mapping[int, str | None]) 
 
     Examples
     --------
-    >>> listens = pd.DataFrame({"user": [1, 1, 1, 2], "track": [7, 7, 8, 9], "recommender": [None, None, None, "mix"]})
+    >>> listens = pd.DataFrame({"user": [1, 1, 1, 2], "track": [7, 7, 8, 9], "recommender": [None] * 3 + ["rerank"]})
     >>> favourite_genres(listens, {7: "rock", 8: "pop", 9: "pop"}).to_dict()
     {1: 'rock'}
     """

@@ -145,16 +145,16 @@ def measure_loop(settings: Settings, world: World) -> tuple[dict[str, Any], dict
 EXPERIMENT = """
 default = "sticky_artist"
 [[experiment]]
-name = "MIX"
+name = "LEARNED"
 split = 2
-treatments = [{ name = "C", recommender = "sticky_artist" }, { name = "T1", recommender = "mix" }]
+treatments = [{ name = "C", recommender = "sticky_artist" }, { name = "T1", recommender = "rerank" }]
 """
 CATCH_UP_S = 120.0
 
 
-def measure_mix_loop(settings: Settings, world: World) -> dict[str, Any]:
-    """Run the loop from empty models, with half of the listeners on `mix`; `*_behind_s` is the time to catch up."""
-    path = Path(settings.home) / "mix-loop.toml"
+def measure_learned_loop(settings: Settings, world: World) -> dict[str, Any]:
+    """Run the loop from empty models, with half of the listeners on `rerank`; `*_behind_s` is the time to catch up."""
+    path = Path(settings.home) / "learned-loop.toml"
     path.write_text(EXPERIMENT, encoding="utf-8")
     own = settings.with_(experiments=path)
     with ExitStack() as programs:

@@ -231,8 +231,8 @@ def window_of(sessions: pd.DataFrame, first: int, end: int, control: str, treatm
 
     Examples
     --------
-    >>> sessions = pd.DataFrame({"user": range(6), "recommender": ["random", "mix"] * 3, "time": [1, 3, 2, 6, 3, 9]})
-    >>> window = window_of(sessions, 0, 6, "random", "mix")
+    >>> sessions = pd.DataFrame({"user": range(6), "recommender": ["random", "rerank"] * 3, "time": [1, 3, 2, 6, 3, 9]})
+    >>> window = window_of(sessions, 0, 6, "random", "rerank")
     >>> window.control, window.treatment, round(window.effect.estimate)
     (2.0, 6.0, 200)
     """

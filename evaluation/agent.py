@@ -21,7 +21,6 @@ from botify.streams.learner.model import MODELS
 TOP = 100
 BATCH = 64
 TOP_EVERY_LISTENS = 5_000
-LISTENS_PER_S = 7_000.0  # speed of a clock in place of the wall clock, about that of the real loop
 
 
 class Pipeline:
@@ -52,8 +51,6 @@ class Pipeline:
             user_lists=lambda: lists.get(USER_LISTS, NO_LISTS),
             factors=lambda: models.factors,
             next_track=lambda: models.next_track,
-            policy_results=self._state.policy_results,
-            clock=lambda: self._folded / LISTENS_PER_S,
         )
         self._recommenders = {one.name: one for one in factory.make(Catalogue(tracks.values()), sources)}
         self._answered_by: dict[int, tuple[str, str | None]] = {}

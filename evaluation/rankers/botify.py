@@ -35,7 +35,6 @@ from botify.streams.folds.partition import PROJECTIONS
 from botify.streams.folds.popularity import TOP_TRACKS, top_collection
 from botify.streams.folds.projection import Record
 from botify.streams.folds.reference import ReferenceFold
-from botify.streams.folds.sessions import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
 from botify.streams.folds.users import USERS, UserState
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import MODELS
@@ -48,8 +47,7 @@ class MemoryState:
     """The state of all listeners in memory, as a worker folds it: one partition, with the projections in `only`."""
 
     def __init__(self, only: Collection[str] = PROJECTIONS) -> None:
-        # as long as that of eight partitions together
-        self._fold = ReferenceFold(0, only, policy_half_life_sessions=8 * HALF_LIFE_SESSIONS)
+        self._fold = ReferenceFold(0, only)
         self._hashes: dict[str, dict[bytes, bytes | None]] = {}
         self._scores: dict[str, dict[bytes, float | None]] = {}
 
@@ -81,11 +79,6 @@ class MemoryState:
         scores = self._scores.get(top_collection("1d"), {})
         ranked = sorted((-score, int(track)) for track, score in scores.items() if score is not None)
         return np.array([track for _, track in ranked[:count]], dtype=np.int64)
-
-    def policy_results(self) -> dict[str, PolicyResult]:
-        """Return the results of the sessions under each policy."""
-        found = self._hashes.get(POLICY_RESULTS, {})
-        return {policy.decode(): PolicyResult.from_bytes(record) for policy, record in found.items() if record}
 
 
 class MemoryModels:
@@ -193,7 +186,6 @@ class BotifyRanker:
             user_lists=lambda: self._lists.get(USER_LISTS, NO_LISTS),
             factors=lambda: models.factors,
             next_track=lambda: models.next_track,
-            policy_results=dict,
         )
         made = {one.name: one for one in factory.make(Catalogue(setup.tracks), inputs)}
         self._recommender = made[name]

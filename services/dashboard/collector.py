@@ -224,7 +224,6 @@ class Collector:
             replays=stored.replays if stored else (),
             models=self._models.value or (),
             policies=policies,
-            bandit=stored.bandit if stored else (),
             processes=self._processes.value or (),
             responses=self._history.add_responses(at_s, self._responses()),
             ramps=declared.steps if declared else None,

@@ -297,15 +297,6 @@ class LearnedModel(NamedTuple):
     filled: float | None
 
 
-class BanditShare(NamedTuple):
-    """A policy that the bandit mixes: its share of sessions from now on, and those that led to it, older ones less."""
-
-    policy: str
-    share: float
-    mean_time: float
-    ends: float
-
-
 class Verdict(NamedTuple):
     """What `botify experiment results` and `decide` say of an experiment, as JSON; None where it is not known yet."""
 
@@ -361,7 +352,6 @@ class Snapshot:
     replays: tuple[Replay, ...] = ()
     models: tuple[LearnedModel, ...] = ()
     policies: tuple[PolicyShare, ...] = ()
-    bandit: tuple[BanditShare, ...] = ()
     processes: tuple[ProcessStatus, ...] = ()
     responses: Responses | None = None
     ramps: Mapping[str, RampStep] | None = None

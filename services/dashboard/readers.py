@@ -39,7 +39,6 @@ from botify.schemas.training import model_and_shard
 from botify.schemas.validation import erased_user, iter_valid
 from botify.services.dashboard.figures import (
     SCANNED,
-    BanditShare,
     LearnedModel,
     Letter,
     ListenerReading,
@@ -54,13 +53,11 @@ from botify.services.dashboard.figures import (
     track_of,
 )
 from botify.services.experiments import Experiments, LiveExperiments, load_policy
-from botify.services.recommender.bandit import POLICIES, Mix, shares
 from botify.services.recommender.service import GROUP
 from botify.services.stack.record import StackRecord
 from botify.services.stack.status import OffsetReader, Offsets, rates, totals
 from botify.services.stack.supervisor import ProcessReader, ProcessStatus
 from botify.streams.folds.popularity import TOP_TRACKS
-from botify.streams.folds.sessions import PolicyResult
 from botify.streams.learner.model import MODELS
 from botify.streams.learner.partition import SNAPSHOTS
 from botify.streams.read import StateReader
@@ -280,14 +277,13 @@ class Stored(NamedTuple):
 
     rankings: Rankings
     replays: tuple[Replay, ...]
-    bandit: tuple[BanditShare, ...]
 
 
 def store_reader(settings: Settings, redis: Any, catalogue: Callable[[], TracksById]) -> Reader[Stored]:
-    """Read rankings, with names of the newest catalogue, replays, and what the bandit knows."""
+    """Read rankings, with names of the newest catalogue, and replays."""
     state = StateReader(redis, settings)
     while True:
-        yield Stored(_rankings(state, catalogue()), _replays(redis, settings.topic_prefix), _bandit(state))
+        yield Stored(_rankings(state, catalogue()), _replays(redis, settings.topic_prefix))
 
 
 def _rankings(state: StateReader, catalogue: TracksById) -> Rankings:
@@ -312,16 +308,6 @@ def _rankings(state: StateReader, catalogue: TracksById) -> Rankings:
         month=named(month.tracks, month.listens),
         event_time_ms=now_ms,
     )
-
-
-def _bandit(state: StateReader) -> tuple[BanditShare, ...]:
-    """Return a share for each policy of `mix`, as recommenders compute it; nothing before its first session."""
-    found = state.policy_results()
-    results = [found.get(f"{Mix.name}/{policy}", PolicyResult()) for policy in POLICIES]
-    if not any(result.time for result in results):
-        return ()
-    each = zip(POLICIES, shares(results).tolist(), results, strict=True)
-    return tuple(BanditShare(policy, share, result.mean, result.ends) for policy, share, result in each)
 
 
 def _replays(redis: Any, prefix: str) -> tuple[Replay, ...]:

@@ -152,8 +152,8 @@ class Experiments:
         --------
         >>> print(Experiments((), "next_track"))
         recommender next_track for everybody
-        >>> print(Experiments((Experiment("A", "A", (Treatment("C", "random"), Treatment("T1", "mix"))),), "toppop"))
-        experiment A: C 50% random, T1 50% mix; recommender toppop for everybody else
+        >>> print(Experiments((Experiment("A", "A", (Treatment("C", "random"), Treatment("T1", "rerank"))),), "toppop"))
+        experiment A: C 50% random, T1 50% rerank; recommender toppop for everybody else
         """
         rest = " else" if self.experiments else ""
         said = [f"experiment {one.name}: {one.arms}" for one in self.experiments]

@@ -71,8 +71,6 @@ def build_service(settings: Settings) -> RecommenderService:
         user_lists=latest(models.follow(USER_LISTS, lists_of)),
         factors=lambda: factors.current,
         next_track=lambda: None if next_track.current is None else next_track.current(),
-        policy_results=reader.policy_results,
-        clock=time.monotonic,
         longer_top=lambda count: reader.top_tracks("1d", count).tracks,
     )
 

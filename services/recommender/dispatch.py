@@ -68,15 +68,12 @@ class Dispatched:
             self.rankings[row] = ranked[ranked != NO_ANSWER].tolist()
         return self.put(rows, name, Answers(tracks[:, 0], np.ones(len(rows))))
 
-    def put_slate(self, row: int, slate: Slate, candidates: int, policy: str | None, share: float) -> None:
-        """Store a slate, of a policy that was drawn with a probability of `share`; an empty one has no `track`."""
-        self.slates[row] = slate
-        if not slate["tracks"]:
-            return
-        slate["propensities"][0] *= share
-        self.tracks[row] = slate["tracks"][0]
-        self.propensities[row] = math.prod(slate["propensities"])
-        self.recommenders[row], self.candidates[row], self.policies[row] = slate["sources"][0], candidates, policy
+    def put_slate(self, row: int, name: str, slate: Slate, candidates: int) -> None:
+        """Store a slate that a recommender was asked for; an empty one has no `track`."""
+        self.slates[row], self.recommenders[row] = slate, name
+        if slate["tracks"]:
+            self.tracks[row], self.propensities[row] = slate["tracks"][0], math.prod(slate["propensities"])
+            self.recommenders[row], self.candidates[row] = slate["sources"][0], candidates
 
     def asked(self, wanted: Sequence[str]) -> list[tuple[str, bool]]:
         """Return for each request what `asked_policy` does."""
@@ -146,36 +143,24 @@ def rank(recommender: Recommender, batch: Batch, k: int) -> Ranking:
 def answer_slates(
     batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender], slates: Slates, answered: Dispatched
 ) -> None:
-    """Answer the requests for slates; a recommender that mixes others leaves them to the policy of the session."""
+    """Answer the requests for slates."""
     groups: dict[str, list[int]] = {}
     for row, (name, request) in enumerate(zip(wanted, batch.requests, strict=True)):
         if request.slate is not None:
             groups.setdefault(name, []).append(row)
     for name, members in groups.items():
-        some = batch.select(np.array(members, dtype=np.int64))
-        mixed = getattr(recommenders[name], "policies_of", lambda _: None)(some)
-        policies, shares = ([name] * len(members), [1.0] * len(members)) if mixed is None else mixed
-        for policy in set(policies):
-            rows = [row for row, one in enumerate(policies) if one == policy]
-            made = slates.make(some.select(np.array(rows, dtype=np.int64)), policy, recommenders, rank)
-            for row, one in zip(rows, made, strict=True):
-                if one is None:
-                    continue
-                slate, candidates = one
-                source = slate["sources"][0] if slate["tracks"] else policy
-                named = None if mixed is None else drawn_policy(policy, source)
-                answered.put_slate(members[row], slate, candidates, named, shares[row])
-                if mixed is not None or not slate["tracks"]:
-                    answered.recommenders[members[row]] = name
-
-
-def drawn_policy(drawn: str, answered: str) -> str:
-    """Name the policy that was drawn, and the fallback that answered for it: `rerank`, `rerank/sticky_norepeat`."""
-    return drawn if answered == drawn else f"{drawn}/{answered}"
+        made = slates.make(batch.select(np.array(members, dtype=np.int64)), name, recommenders, rank)
+        for row, one in zip(members, made, strict=True):
+            if one is not None:
+                answered.put_slate(row, name, *one)
 
 
 def asked_policy(wanted: str, answered: str, policy: str | None) -> tuple[str, bool]:
-    """Return the policy that a request was assigned to, as `mix/rerank`, and whether a fallback answered instead."""
+    """Return the policy that a request was assigned to, and whether a fallback answered instead.
+
+    That of a recommender that mixes several is named with its choice: `similar_users/contextual`. A choice that another
+    one substituted for names both, as `rerank/random`.
+    """
     if answered != wanted or policy is None:
         return wanted, answered != wanted
     drawn, _, stand_in = policy.partition("/")
@@ -373,11 +358,6 @@ class Guarded:
     def because(self, batch: Batch, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return what the recommender says led to tracks that it offered; guarded as `rank`."""
         return self._call(lambda: said_by(self._recommender, batch, tracks), np.full(len(tracks), NO_ANSWER))
-
-    def policies_of(self, batch: Batch) -> tuple[list[str], list[float]] | None:
-        """Return the policy of each session and its share, for a recommender that mixes several."""
-        mixes = getattr(self._recommender, "policies_of", None)
-        return None if mixes is None else self._call(lambda: mixes(batch), None)
 
     def _call(self, call: Callable[[], T], otherwise: T) -> T:
         if self._breaker.left_out:

@@ -6,7 +6,6 @@ The service rebuilds them when the catalogue has grown; see `LiveRecommenders` i
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from botify.schemas.events import Model
 from botify.services.errors import RecommenderError
-from botify.services.recommender.bandit import POLICIES, Bandit, Mix, Results
 from botify.services.recommender.baselines import RandomTracks, StickyArtist, StickyArtistMixed, StickyNoRepeat, TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.factors import LatestFactors, ServedFactors
@@ -44,8 +42,6 @@ class RecommenderInputs:
     user_lists: LatestLists
     factors: LatestFactors
     next_track: LatestNextTrack
-    policy_results: Results
-    clock: Callable[[], float] = time.monotonic
     longer_top: Callable[[int], NDArray[np.int64]] | None = None
 
 
@@ -118,12 +114,6 @@ _ENTRIES = (
         lambda of: NextTrackRecommender(of.catalogue, of.sources.next_track),
         (RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
         models=(NextTrack.name,),
-    ),
-    RegistryEntry(
-        Mix,
-        lambda of: Mix(of.others, Bandit(Mix.name, POLICIES, of.sources.policy_results, of.sources.clock)),
-        (RandomStream.MIX,),
-        models=(FactorModel.name,),
     ),
 )
 GROUP = "botify.recommenders"  # the group of entry points of installed recommenders

@@ -12,9 +12,6 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Recommendation, RecommendationRequest
 from botify.schemas.topics import Topics
-from botify.streams.folds.sessions import POLICY_RESULTS, PolicyResult
-from botify.streams.store.connect import connect
-from botify.streams.store.keys import default_namespace, partition_key
 from tests.chaos.conftest import TRACKS
 from tests.chaos.programs import Program
 from tests.learning import publish_learned
@@ -31,7 +28,7 @@ LEARNED = """
 name = "LEARNED"
 treatments = [
     { name = "C", recommender = "rerank" },
-    { name = "T1", recommender = "mix" },
+    { name = "T1", recommender = "next_track" },
 ]
 """
 
@@ -89,25 +86,16 @@ def test_no_request_waits_long_for_a_recommender_that_is_back(settings: Settings
         killed.stop()
 
 
-def policies_of(settings: Settings, skip: dict[int, int]) -> Counter[tuple[int, str, str | None]]:
-    """Count the answers behind some offsets by listener, by who gave them and by which policy."""
+def answers_behind(settings: Settings, skip: dict[int, int]) -> Counter[tuple[int, str]]:
+    """Count the answers behind some offsets by listener, and by who gave them."""
     messages = read_topic(settings, Topics.of(settings).recommendations.name)
     replies = [CODEC.decode(one.value(), Recommendation) for one in messages if one.offset() >= skip[one.partition()]]
-    return Counter((reply.user, reply.recommender, reply.policy) for reply in replies)
+    return Counter((reply.user, reply.recommender) for reply in replies)
 
 
-def learned_share(answers: Counter[tuple[int, str, str | None]]) -> float:
-    """Return the share of answers by the factors, alone or as the policy of `mix`."""
-    learned = sum(count for (_, recommender, policy), count in answers.items() if "rerank" in (recommender, policy))
-    return learned / answers.total()
-
-
-def prefer_rerank(settings: Settings) -> None:
-    """Leave results behind by which the gate of `mix` gives nearly all sessions to `rerank`."""
-    redis, key = connect(settings), partition_key(default_namespace(settings.topic_prefix), 0, POLICY_RESULTS)
-    for policy, time_a_session in (("sticky_norepeat", 3.0), ("rerank", 30.0)):
-        redis.hset(key, f"mix/{policy}", PolicyResult(time_a_session * 500, 500.0).to_bytes())
-    redis.close()
+def learned_share(answers: Counter[tuple[int, str]]) -> float:
+    """Return the share of answers from a model, and not by a fallback."""
+    return sum(count for (_, by), count in answers.items() if by in ("rerank", "next_track")) / answers.total()
 
 
 def test_from_its_first_answer_on_a_recommender_that_was_killed_serves_what_was_learned(settings: Settings) -> None:
@@ -115,7 +103,6 @@ def test_from_its_first_answer_on_a_recommender_that_was_killed_serves_what_was_
     experiments.write_text(LEARNED)
     own, topic = settings.with_(experiments=experiments), Topics.of(settings).recommendations.name
     publish_learned(settings, make_tracks(TRACKS))
-    prefer_rerank(settings)
     serving = Program(own, "botify.services.recommender", "recommender-0")
     requests = Requests(settings)
 
@@ -125,15 +112,15 @@ def test_from_its_first_answer_on_a_recommender_that_was_killed_serves_what_was_
     try:
         beginning = dict.fromkeys(range(settings.partitions), 0)
         eventually(lambda: answers_since(beginning) > 3 * USERS)
-        before = policies_of(settings, beginning)
+        before = answers_behind(settings, beginning)
         for kill in range(1, KILLS + 1):
             serving.kill()
             killed_at = end_offsets(settings, topic)
             serving = Program(own, "botify.services.recommender", f"recommender-{kill}")
             eventually(lambda killed_at=killed_at: answers_since(killed_at) > 3 * USERS)
-            after = policies_of(settings, killed_at)
+            after = answers_behind(settings, killed_at)
             print(f"kill {kill}: {after.total()} answers, {learned_share(after):.4f} learned")
-            # a listener's session, and with it the policy, is the same in all requests
+            # a listener's treatment is the same in all requests, and so is the model that answers
             assert after.keys() == before.keys(), after.keys() ^ before.keys()
         assert learned_share(before) > 0.9
     finally:

@@ -23,7 +23,6 @@ PURE = (
     "analytics/statistics.py",
     "analytics/decision.py",
     "analytics/offline",
-    "services/recommender/bandit.py",
     "services/recommender/candidates.py",
     "services/recommender/factors.py",
     "services/recommender/filters.py",

@@ -27,13 +27,13 @@ def users(seed: int = 1, n: int = N, treated: float = 0.5, **effects: float) -> 
 
 
 def decided(frame: pd.DataFrame, horizon: int = N, goals: Goals = GOALS) -> Decision:
-    return decide(frame, "T1", Rule(goals, horizon), recommenders={"T1": "mix", "C": "random"})
+    return decide(frame, "T1", Rule(goals, horizon), recommenders={"T1": "rerank", "C": "random"})
 
 
 def test_an_improvement_without_a_loss_ships() -> None:
     found = decided(users(mean_time_per_session=0.05))
     assert found.outcome == SHIP
-    assert found.sentence.startswith("Ship T1 mix: time per session is ")
+    assert found.sentence.startswith("Ship T1 rerank: time per session is ")
     assert found.sentence.endswith("% higher than with C random.")
 
 
@@ -48,7 +48,7 @@ def test_an_improvement_without_a_loss_ships() -> None:
 def test_a_loss_beyond_what_is_accepted_is_rolled_back_and_named(effects: dict[str, float], told: str) -> None:
     found = decided(users(**effects))
     assert found.outcome == ROLL_BACK
-    assert found.sentence.startswith(f"Roll back T1 mix: {told}")
+    assert found.sentence.startswith(f"Roll back T1 rerank: {told}")
     assert ("although time per session is" in found.sentence) == (effects["mean_time_per_session"] > 0)
 
 

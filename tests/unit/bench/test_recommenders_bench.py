@@ -38,7 +38,7 @@ def measured(name: str, options: RunOptions = OPTIONS, learn_until_ms: int | Non
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, list[Measured]]:
-    return {name: [measured(name)] for name in (CONTROL, "sticky_norepeat", "contextual", "mix", SCENE, ORACLE)}
+    return {name: [measured(name)] for name in (CONTROL, "sticky_norepeat", "contextual", "rerank", SCENE, ORACLE)}
 
 
 def test_all_are_measured_on_the_same_sessions(runs: dict[str, list[Measured]]) -> None:
@@ -61,7 +61,7 @@ def test_nobody_is_above_the_oracle_and_what_never_repeats_does_not(runs: dict[s
     assert rows[SCENE].repeats == 0
     assert rows["sticky_norepeat"].repeats == 0 < rows[CONTROL].repeats
     assert rows[CONTROL].effect.estimate == rows[CONTROL].effect.lower == 0
-    assert rows["mix"].effect.estimate > 0
+    assert rows["rerank"].effect.estimate > 0
     assert all(row.us_per_recommendation > 0 for name, row in rows.items() if name not in (ORACLE, SCENE))
 
 
@@ -75,7 +75,7 @@ def test_windows_since_a_shift_end_at_it() -> None:
     n = 9_500
     ended_ms = np.linspace(SHIFT_PERIOD_MS - 4_500, SHIFT_PERIOD_MS + 4_999, n).astype(np.int64)
     times = np.where(ended_ms < SHIFT_PERIOD_MS, 10.0, 5.0) + np.tile([0.0, 0.2], n // 2)
-    run = Measured("mix", np.arange(n), times, times, ended_ms, 1.0, 1.0, 0.0)
+    run = Measured("rerank", np.arange(n), times, times, ended_ms, 1.0, 1.0, 0.0)
     found = windows_since(run)
     assert [one.until for one in found] == [-2_000, 0, 2_000, 4_000]
     assert [round(one.change.estimate) for one in found] == [0, 0, -50, -50]
@@ -107,7 +107,7 @@ def test_the_command_records_figures(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_recommender_that_is_none_is_named() -> None:
-    run = CliRunner().invoke(build_cli("bench"), ["bench", "mix,sticky"])
+    run = CliRunner().invoke(build_cli("bench"), ["bench", "rerank,sticky"])
     assert isinstance(run.exception, botify.bench.cli.BenchError)
     assert str(run.exception).startswith("unknown recommender 'sticky'; choose from random, ")
     online = CliRunner().invoke(build_cli("bench"), ["bench", ORACLE, "--online"])

@@ -47,7 +47,9 @@ def test_the_commands_exist(group: str) -> None:
     cli = build_cli("bench") if module == "botify.services.cli" else studies
     command = get_command(cli).commands[name]  # type: ignore[attr-defined]
     given, _, _ = command.make_parser(command.context_class(command)).parse_args(list(options))
-    assert {*(given.get("recommenders") or "mix").split(","), given.get("recommender", "mix")} <= set(measurable())
+    assert {*(given.get("recommenders") or "rerank").split(","), given.get("recommender", "rerank")} <= set(
+        measurable()
+    )
 
 
 def test_a_failure_does_not_keep_the_others_from_running(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +63,8 @@ def test_a_failure_does_not_keep_the_others_from_running(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(
-        FigureError, match=r"ended with an error: python -m botify.bench.studies grade --recommender mix --edition 2022"
+        FigureError,
+        match=r"ended with an error: python -m botify.bench.studies grade --recommender rerank --edition 2022",
     ):
         quality()
     assert ran == [command_of(group) for group in COMMANDS]

@@ -23,7 +23,7 @@ from botify.schemas.events import Listen, RampStep
 from botify.services.experiments import Experiment, Treatment
 from tests.unit.analytics.test_exported import write
 
-ARMS = (Treatment("C", "random"), Treatment("T1", "mix"))
+ARMS = (Treatment("C", "random"), Treatment("T1", "rerank"))
 GOALS = Goals(("mean_time_per_session",), {"sessions": 0.2})
 SHARES = (0.01, 0.1, 1.0)
 
@@ -144,7 +144,7 @@ APP.command("results")(results)
 DECLARED = """
 [[experiment]]
 name = "A"
-treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "mix" }]
+treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "rerank" }]
 success = ["mean_time_per_session"]
 guardrails = { sessions = 0.2 }
 [[experiment]]
@@ -167,7 +167,7 @@ def run(data: Path, *arguments: str) -> Result:
 def test_the_verdict_is_one_sentence_below_the_table(ran: Path) -> None:
     lines = run(ran, "decide", "A").stdout.splitlines()
     assert any(line.split()[:2] == ["sessions", "guardrail"] for line in lines)
-    assert lines[-1].startswith("Ship T1 mix: time per session is ")
+    assert lines[-1].startswith("Ship T1 rerank: time per session is ")
     (found,) = json.loads(run(ran, "decide", "A", "--json").stdout)
     assert (found["outcome"], found["sentence"]) == ("ship", lines[-1])
     assert [row["goal"] for row in found["metrics"]][:2] == ["success", "guardrail 20.0%"]

@@ -51,7 +51,7 @@ def test_what_was_liked_first_counts_less_than_what_was_heard_since() -> None:
     assert len(plain & after_old) > len(plain & after_new)
 
 
-@pytest.mark.parametrize("wanted", ["next_track", "rerank", "sticky_artist", "mix"])
+@pytest.mark.parametrize("wanted", ["next_track", "rerank", "sticky_artist"])
 def test_neither_what_is_liked_nor_what_is_disliked_is_recommended(wanted: str) -> None:
     said = [(NOW_MS, 41, "like"), (NOW_MS - 1, 40, "like"), (NOW_MS - 1, 42, "dislike"), (NOW_MS - 1, 43, "dislike")]
     service = MadeUp(wanted, [Listener(heard_by(0, 10), said), Listener([], said)])

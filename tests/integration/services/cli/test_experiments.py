@@ -21,7 +21,7 @@ DECLARED = """
 name = "MIX"
 layer = "ranking"
 traffic = 0.4
-treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "mix", share = 3 }]
+treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "rerank", share = 3 }]
 [[experiment]]
 name = "AA"
 aa = true
@@ -62,7 +62,7 @@ def cells(result: Result, first: str) -> list[str]:
 
 def test_experiments_are_listed_as_they_are_declared(declared: Settings) -> None:
     listed = run(declared, "list")
-    assert cells(listed, "MIX") == ["MIX", "ranking", "40.0%", "C", "25%", "random,", "T1", "75%", "mix", "MIX"]
+    assert cells(listed, "MIX") == ["MIX", "ranking", "40.0%", "C", "25%", "random,", "T1", "75%", "rerank", "MIX"]
     assert cells(listed, "AA") == ["AA", "-", "all", "C", "50%", "-,", "T1", "50%", "-", "AA"]
     assert "mine.toml: listeners without a recommender from an experiment get next_track" in listed.output
     assert "warning: NEVER: its recommenders never serve" in listed.output
@@ -78,7 +78,7 @@ def test_an_experiment_is_shown_with_the_listeners_it_had(declared: Settings) ->
     shown = run(declared, "list", "MIX")
     assert "MIX: salt 'MIX', 4 buckets, layer ranking, traffic 40.0%" in shown.output
     assert cells(shown, "C") == ["C", "random", "25.0%", "2", "50.0%", str(counts["C"])]
-    assert cells(shown, "T1") == ["T1", "mix", "75.0%", "1", "25.0%", str(counts["T1"])]
+    assert cells(shown, "T1") == ["T1", "rerank", "75.0%", "1", "25.0%", str(counts["T1"])]
     assert cells(shown, "GONE") == ["GONE", "not", "declared", "-", "1", "25.0%", str(counts["GONE"])]
 
 

@@ -64,9 +64,9 @@ def test_an_unknown_recommender_is_named_with_the_known_ones() -> None:
     ("arguments", "message"),
     [
         (["--recommender", "mine"], "unknown recommender 'mine'; choose from random"),
-        (["--recommender", "mix", "--edition", "2023"], "edition 2023: choose 2022 or 2026"),
-        (["--recommender", "mix", "--out", "file/results"], "cannot have the results"),
-        (["--recommender", "mix", "--world", "moon"], "world 'moon': no world has such a name"),
+        (["--recommender", "rerank", "--edition", "2023"], "edition 2023: choose 2022 or 2026"),
+        (["--recommender", "rerank", "--out", "file/results"], "cannot have the results"),
+        (["--recommender", "rerank", "--world", "moon"], "world 'moon': no world has such a name"),
     ],
 )
 def test_what_cannot_be_graded_is_refused_before_anything_starts(
@@ -90,7 +90,7 @@ def test_a_disk_without_room_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_lists_are_learned_where_control_or_recommender_serve_them() -> None:
     told: list[str] = []
-    assert models_for(WORLD, EDITIONS[2022], "mix", told.append) == told == []
+    assert models_for(WORLD, EDITIONS[2022], "rerank", told.append) == told == []
     models = {model.name: decoded(model) for model in lists_of(WORLD, log_sessions=20)}
     tracks, sizes = models["neighbours"].of(np.arange(len(WORLD.catalogue)))
     assert (sizes > 0).sum() > 100
@@ -100,12 +100,12 @@ def test_lists_are_learned_where_control_or_recommender_serve_them() -> None:
 
 def test_the_table_has_both_runs_with_regret_and_the_figures_those_of_the_first() -> None:
     graded = [
-        Graded(RunResult(sessions=100, wall_s=5.0), results_of("HOMEWORK", users(uplift=uplift), 0), {"mix": 1.0})
+        Graded(RunResult(sessions=100, wall_s=5.0), results_of("HOMEWORK", users(uplift=uplift), 0), {"rerank": 1.0})
         for uplift in (2.0, 2.5)
     ]
     yardsticks = {"oracle": 40.0, "scene": 12.0}
     about = {
-        "recommender": "mix", "control": "i2i", "edition": 2026, "world": "small", "episodes": 100, "seed": 1,
+        "recommender": "rerank", "control": "i2i", "edition": 2026, "world": "small", "episodes": 100, "seed": 1,
         "yardsticks": yardsticks,
     }  # fmt: skip
     assert table_of(about, graded).row_count == 4
@@ -123,9 +123,9 @@ def test_listens_without_a_recommendation_are_nobodys_answers() -> None:
             f"r-1-0-{position}", 1, 5, 0.5, position, "r-1-0", position, False, recommender, treatments, None, None
         )
 
-    rows = [(0, None, None), (1, "mix", "T1"), (2, "mix", "T1"), (3, "mix", "T1"), (4, "random", "T1")]
+    rows = [(0, None, None), (1, "rerank", "T1"), (2, "rerank", "T1"), (3, "rerank", "T1"), (4, "random", "T1")]
     listens = listens_frame([listen(*row) for row in rows] + [listen(5, "i2i", "C")])
-    assert answered_by(listens) == {"mix": 0.75, "random": 0.25}
+    assert answered_by(listens) == {"rerank": 0.75, "random": 0.25}
 
 
 FIELDS = [

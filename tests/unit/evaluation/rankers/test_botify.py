@@ -14,7 +14,6 @@ from botify.evaluation.rankers.botify import BotifyRanker, heard_of
 from botify.evaluation.rankers.registry import check_name, check_served, ranker_of
 from botify.schemas.events import Track
 from botify.services.lists.build import build_models
-from botify.services.recommender.bandit import POLICIES
 from botify.services.recommender.baselines import RandomTracks
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.lists import USER_LISTS, lists_of
@@ -76,19 +75,6 @@ def test_lists_are_built_along_the_log() -> None:
     expected = built[USER_LISTS].of(everyone)[0]
     assert ranker.rank(everyone, times_ms, 5).tolist() == expected[:, :5].tolist()
     assert (expected[:, :5] >= 0).any()
-
-
-def test_a_bandit_ranks_as_the_policy_that_it_would_choose() -> None:
-    log = songs(random_log(users=40, items=100, events=1_200))
-    setup = Setup(log.users, log.items, log.catalogue(), log.events.size)
-    rankers = {name: BotifyRanker(name, setup) for name in ("mix", *POLICIES)}
-    everyone, times_ms, lists = np.arange(log.users), np.zeros(log.users, dtype=np.int64), {}
-    for name, ranker in rankers.items():
-        ranker.learn(log.events)
-        lists[name] = ranker.rank(everyone, times_ms, 10)
-    of_policy = [(lists[policy] == lists["mix"]).all(axis=1) for policy in POLICIES]
-    assert np.any(of_policy, axis=0).all()
-    assert all(some.any() for some in of_policy)
 
 
 def test_prequential_lists_come_from_models_as_old_as_the_refresh_allows() -> None:

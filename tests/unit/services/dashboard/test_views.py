@@ -16,7 +16,6 @@ from botify.schemas.events import Listen, RampStep, Track
 from botify.services.dashboard.figures import (
     GAP,
     RANGES,
-    BanditShare,
     Latency,
     LearnedModel,
     Letter,
@@ -119,7 +118,6 @@ FULL = Snapshot(
         LearnedModel("lists", 1, 0.5, 2_000, None),
     ),
     policies=(PolicyShare(EVIL, 0.75, 0.02, 0.0), PolicyShare("toppop", 0.25, 0.0, 0.5)),
-    bandit=(BanditShare(EVIL, 0.95, 3.5, 40.0),),
     processes=(ProcessStatus("learner-1", 7, "given up", restarts=5), ProcessStatus(EVIL, 8, "running", 60.0)),
     responses=Responses(100, 3),
     ramps={EVIL: RampStep(EVIL, 0.1, None, 1, 1, EVIL)},

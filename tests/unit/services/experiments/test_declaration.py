@@ -27,11 +27,11 @@ def test_without_settings_everybody_gets_next_track() -> None:
 
 
 def test_the_recommender_of_the_settings_goes_before_the_files_and_after_the_experiments(tmp_path: Path) -> None:
-    assert load_policy(Settings(recommender="mix"), ALL).assign(1) == ({}, "mix")
+    assert load_policy(Settings(recommender="rerank"), ALL).assign(1) == ({}, "rerank")
     path = tmp_path / "mine.toml"
     path.write_text(f'default = "random"\n[[experiment]]\nname = "A"\nlayer = "l"\ntraffic = 0.5\ntreatments = [{ARM}]')
-    assigned = [load_policy(Settings(recommender="mix", experiments=path), ALL).assign(user) for user in range(50)]
-    assert {(*one.treatments, one.recommender) for one in assigned} == {("A", "random"), ("mix",)}
+    assigned = [load_policy(Settings(recommender="rerank", experiments=path), ALL).assign(user) for user in range(50)]
+    assert {(*one.treatments, one.recommender) for one in assigned} == {("A", "random"), ("rerank",)}
     with pytest.raises(ExperimentError, match="BOTIFY_RECOMMENDER: recommender 'mxi' is not one of contextual"):
         load_policy(Settings(recommender="mxi"), ALL)
 

@@ -28,7 +28,6 @@ NO_INPUTS = RecommenderInputs(
     user_lists=lambda: NO_LISTS,
     factors=lambda: None,
     next_track=lambda: None,
-    policy_results=dict,
 )
 
 Heard = Sequence[tuple[int, float]]

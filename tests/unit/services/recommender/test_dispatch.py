@@ -1,4 +1,4 @@
-"""Invariant: a recommender that raises costs nobody an answer but itself, alone and as a policy of `mix`."""
+"""Invariant: a recommender that raises costs nobody an answer but itself."""
 
 import logging
 from dataclasses import replace
@@ -12,8 +12,7 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import RecommendationRequest, Track
 from botify.schemas.track_table import TrackTable
 from botify.services.recommender import dispatch
-from botify.services.recommender.bandit import POLICIES
-from botify.services.recommender.baselines import RandomTracks, StickyNoRepeat, TopPop
+from botify.services.recommender.baselines import RandomTracks, TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import (
     FAILURES_IN_A_ROW,
@@ -22,11 +21,11 @@ from botify.services.recommender.dispatch import (
     Guards,
     LiveRecommenders,
     answer,
+    asked_policy,
     rank,
 )
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream
 from botify.services.recommender.registry import RecommenderFactory
-from botify.services.recommender.rerank import Rerank
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of, batch_of_listeners
 
 CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])
@@ -70,14 +69,27 @@ def test_who_raises_is_stood_in_for_and_all_others_answer_themselves(
     assert {name: one.failures for name, one in guards.breakers.items() if one.failures} == {"toppop": 1}
 
 
-def test_a_policy_of_mix_that_raises_is_stood_in_for_too(guards: Guards, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Rerank, "recommend", broken)
-    monkeypatch.setattr(StickyNoRepeat, "recommend", broken)
-    answered = answer(batch_of_listeners(500), ["mix"] * 500, made(guards))
-    assert answered.recommenders == ["mix"] * 500
-    assert set(answered.policies) == {f"{policy}/random" for policy in POLICIES}
-    assert set(answered.asked(["mix"] * 500)) == {(f"mix/{policy}", True) for policy in POLICIES}
-    assert guards.breakers["rerank"].failures == 1
+def test_one_that_mixes_several_is_named_with_its_choice(guards: Guards) -> None:
+    wanted = ["sticky_artist_mixed"] * 20
+    batch = batch_of_listeners(20)
+    bored = [one._replace(fraction=0.1 if at % 2 else 1.0) for at, one in enumerate(batch.requests)]
+    answered = answer(replace(batch, requests=bored), wanted, made(guards))
+    assert answered.policies == ["sticky_artist", "random"] * 10
+    assert answered.asked(wanted) == [(f"sticky_artist_mixed/{policy}", False) for policy in answered.policies]
+
+
+@pytest.mark.parametrize(
+    ("answered", "policy", "asked"),
+    [
+        ("mine", "rerank", ("mine/rerank", False)),
+        ("mine", "rerank/random", ("mine/rerank", True)),
+        ("random", None, ("mine", True)),
+    ],
+)
+def test_a_choice_that_another_one_substituted_for_is_named_by_what_was_chosen(
+    answered: str, policy: str | None, asked: tuple[str, bool]
+) -> None:
+    assert asked_policy("mine", answered, policy) == asked
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,11 @@
 """The recommenders that learn from the stream, each against what its formula says of a small example."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from botify.schemas.events import Listen, RecommendationRequest
-from botify.services.recommender.bandit import POLICIES, TRIAL
 from botify.services.recommender.candidates import Candidates, liked_before
 from botify.services.recommender.dispatch import answer
 from botify.services.recommender.protocol import Batch, Recommender
@@ -65,22 +63,6 @@ def test_a_snapshot_of_another_shape_is_refused_when_it_is_read() -> None:
 def test_before_there_is_a_model_the_fallback_sticks_to_the_artist() -> None:
     answered = answer(batch_after([(10, 1.0)]), ["rerank"], recommenders())
     assert answered.recommenders == ["sticky_norepeat"]
-
-
-def test_mix_draws_a_policy_a_session_and_says_who_stood_in() -> None:
-    mix = recommenders()["mix"]
-    requests = [RecommendationRequest(f"r{i}", i, f"s{i % 500}", 0, 10, 1.0, 0, 0) for i in range(2_000)]
-    answers = mix.recommend(Batch.of(requests, [None] * 2_000))
-    assert answers.policies is not None
-    counts = Counter(answers.policies)
-    assert counts.keys() == {"sticky_norepeat", *(f"{policy}/sticky_norepeat" for policy in POLICIES[1:])}
-    of_session = {request.session_id: set() for request in requests}
-    for request, policy in zip(requests, answers.policies, strict=True):
-        of_session[request.session_id].add(policy)
-    assert max(len(policies) for policies in of_session.values()) == 1
-    share = {policy: 1 - TRIAL if policy == "sticky_norepeat" else TRIAL for policy in counts}
-    assert answers.propensities == pytest.approx([share[policy] / 3 for policy in answers.policies])
-    assert counts["sticky_norepeat"] / 2_000 == pytest.approx(1 - TRIAL, abs=0.06)
 
 
 @pytest.mark.parametrize("seen", [True, False])

@@ -13,7 +13,6 @@ from botify.core import keyed_random
 from botify.core.keyed_random import Keys
 from botify.schemas.events import Track
 from botify.services.experiments import load_experiments
-from botify.services.recommender.bandit import POLICIES
 from botify.services.recommender.baselines import RandomTracks
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Guards, answer, check_chains
@@ -111,25 +110,14 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[int, Keys]:
     return first
 
 
-@pytest.mark.parametrize("name", [name for name in RECOMMENDERS if name != "mix"])
+@pytest.mark.parametrize("name", RECOMMENDERS)
 def test_a_recommender_draws_from_the_streams_of_its_entry(name: str, drawn: dict[int, Keys]) -> None:
     made()[name].recommend(batch_of_listeners(400))
     assert drawn.keys() == set(RECOMMENDERS[name].random_streams)
 
 
-def test_mix_draws_by_session_from_its_own_stream_and_lets_its_policies_draw(drawn: dict[int, Keys]) -> None:
-    requests = batch_of_listeners(400)
-    made()["mix"].recommend(requests)
-    (own,) = RECOMMENDERS["mix"].random_streams
-    sessions = keyed_random.keys_of_texts([request.session_id for request in requests.requests])
-    assert drawn[own].tolist() == sessions.tolist()
-    others = {stream for name in (*POLICIES, "random") for stream in RECOMMENDERS[name].random_streams}
-    assert drawn.keys() - {own} <= others
-
-
-def test_entries_name_models_that_are_learned_and_mix_those_of_its_policies() -> None:
+def test_entries_name_models_that_are_learned() -> None:
     assert {name for entry in RECOMMENDERS.values() for name in entry.models} == {kind.name for kind in MODELS}
-    assert set(RECOMMENDERS["mix"].models) == {name for policy in POLICIES for name in RECOMMENDERS[policy].models}
 
 
 def test_random_streams_keep_their_numbers() -> None:
@@ -147,7 +135,6 @@ def test_random_streams_keep_their_numbers() -> None:
         "EXPLORE": 10,
         "EXPLORED_TRACK": 11,
         "STICKY_NOREPEAT": 12,
-        "MIX": 15,
     }
 
 

@@ -16,10 +16,9 @@ from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Dispatched, answer_slates
 from botify.services.recommender.lists import Indexed, Lists
 from botify.services.recommender.protocol import Batch, Recommender
-from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory
 from botify.services.recommender.slates import EXPLORE, Slates, from_state, with_liked
 from botify.streams.folds.users import UserState
-from tests.unit.services.recommender.recommending import NO_INPUTS, state_of
+from tests.unit.services.recommender.recommending import state_of
 
 TRACKS = {
     track: Track(track, f"artist {track // 5}", None, "rock" if track % 2 else "pop", f"track {track}")
@@ -119,16 +118,6 @@ def test_propensities_are_frequencies() -> None:
     for track, propensity in said.items():
         assert abs(firsts[track] - n * propensity) < 5 * math.sqrt(n * propensity)
     assert min(said.values()) == pytest.approx(EXPLORE / 8)
-
-
-def test_a_mix_names_the_policy_of_the_session_and_multiplies_its_share() -> None:
-    built = RecommenderFactory().make(CATALOGUE, NO_INPUTS)
-    by = {one.name: one for one in built}
-    assert by.keys() == RECOMMENDERS.keys()
-    found = answered([asked(size=2)], "mix", state_of([(7, 0.9)]), by)
-    assert found.recommenders == ["mix"]
-    assert (found.policies[0] or "").partition("/")[0] in ("sticky_norepeat", "rerank")
-    assert found.propensities[0] < 1
 
 
 def liked_in(state: UserState | None, times_ms: dict[int, int]) -> UserState:

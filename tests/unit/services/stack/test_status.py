@@ -110,9 +110,9 @@ def test_lag_is_by_group_topic_and_partition():
 
 
 def test_the_policy_is_that_of_the_stack_and_not_of_this_terminal(tmp_path):
-    StackRecord(GONE, ready=True, settings={"recommender": "mix"}).write(tmp_path)
+    StackRecord(GONE, ready=True, settings={"recommender": "rerank"}).write(tmp_path)
     status = read_status(without_servers(tmp_path).with_(recommender="toppop"), interval_s=0.0)
-    assert status.policy == "recommender mix for everybody"
+    assert status.policy == "recommender rerank for everybody"
     assert status.policy in rendered(status)
 
 
@@ -126,12 +126,12 @@ def test_other_terminals_know_who_recommends_until_the_stack_ends(tmp_path, monk
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
     with monkeypatch.context() as given:
         given.setenv("BOTIFY_EXPERIMENTS", "course")
-        given.setenv("BOTIFY_RECOMMENDER", "mix")
+        given.setenv("BOTIFY_RECOMMENDER", "rerank")
         with stack():
             assert policy().startswith("experiment STICKY_ARTIST: C 50% random, T1 50% sticky_artist")
-            assert policy().endswith("recommender mix for everybody else")
+            assert policy().endswith("recommender rerank for everybody else")
     assert policy() == "recommender next_track for everybody"
-    StackRecord(GONE, ready=True, settings={"recommender": "mix"}).write(tmp_path)
+    StackRecord(GONE, ready=True, settings={"recommender": "rerank"}).write(tmp_path)
     with stack():
         assert policy() == "recommender next_track for everybody", "that of a stack that was killed is forgotten"
 
