@@ -15,7 +15,7 @@ from botify.core.settings import Settings
 from botify.streams.folds.feedback import OPINIONS, read_said
 from botify.streams.folds.likes import LIKES_OF_USERS, Likes
 from botify.streams.folds.popularity import popularity_at, top_collection
-from botify.streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, POLICY_RESULTS, WATERMARK, PolicyResult, merged
+from botify.streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, WATERMARK
 from botify.streams.folds.users import USERS, UserState
 from botify.streams.store.keys import (
     CHECKPOINT,
@@ -135,14 +135,6 @@ class StateReader:
         np.logaddexp2.at(scores, rows, np.array([score for _, score in pairs]))
         best = np.argsort(-scores, kind="stable")[:count]
         return TopTracks(tracks[best], popularity_at(scores[best], half_life, now_ms), now_ms)
-
-    def policy_results(self) -> dict[str, PolicyResult]:
-        """Return the results of each policy, over all partitions."""
-        found: dict[str, list[PolicyResult]] = {}
-        for reply in self._of_partitions(POLICY_RESULTS, lambda pipeline, key: pipeline.hgetall(key)):
-            for policy, record in reply.items():
-                found.setdefault(policy.decode(), []).append(PolicyResult.from_bytes(record))
-        return {policy: merged(results) for policy, results in found.items()}
 
     def event_times(self) -> dict[int, int]:
         """Return the event time of each partition that has one, in ms."""

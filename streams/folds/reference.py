@@ -21,15 +21,11 @@ from botify.streams.folds.projection import Changes, Fields, Record, ScoreChange
 from botify.streams.folds.sessions import (
     EVENT_TIME,
     GAP_MS,
-    HALF_LIFE_SESSIONS,
     OPEN_SESSIONS,
-    POLICY_RESULTS,
     WATERMARK,
     OpenSession,
-    PolicyResult,
     Watermark,
     policy_of,
-    recommender_of,
 )
 from botify.streams.folds.users import CACHED, USERS, UserRecords, UserState
 
@@ -41,7 +37,7 @@ class ReferenceFold:
     because memory forgets them.
     """
 
-    hashes_read_at_claim: Sequence[str] = (OPEN_SESSIONS, POLICY_RESULTS)
+    hashes_read_at_claim: Sequence[str] = (OPEN_SESSIONS,)
 
     def __init__(
         self,
@@ -49,14 +45,13 @@ class ReferenceFold:
         only: Collection[str] = PROJECTIONS,
         *,
         nothing_stored: bool = False,
-        policy_half_life_sessions: float = HALF_LIFE_SESSIONS,
         cache_size: int = CACHED,
     ) -> None:
         self.duplicates = 0
         self._users = UserRecords(USERS, UserState, UserState.from_bytes, cache_size)
         self._likes = UserRecords(LIKES_OF_USERS, Likes, Likes.from_bytes, cache_size) if "likes" in only else None
         self._popularity = Popularity(nothing_stored=nothing_stored) if "popularity" in only else None
-        self._sessions = Sessions(partition, policy_half_life_sessions)
+        self._sessions = Sessions(partition)
         self._changed_likes: set[int] = set()
         self.event_time = self._sessions.watermark.event_time
         self.score_sets: Sequence[str] = TOPS if self._popularity else ()
@@ -68,8 +63,8 @@ class ReferenceFold:
     def load_fields(self, collection: str, values: Fields) -> None:
         if collection == USERS:
             self._users.load_fields(collection, values)
-        elif collection in self.hashes_read_at_claim:
-            self._sessions.load_fields(collection, values)
+        elif collection == OPEN_SESSIONS:
+            self._sessions.load_fields(values)
         elif collection == LIKES_OF_USERS and self._likes is not None:
             self._likes.load_fields(collection, values)
         elif self._popularity is not None:
@@ -177,67 +172,22 @@ class Top:
         return changed | {b"%d" % track: None for track in before.keys() - self.scores.keys()}
 
 
-class PolicyResults:
-    """The results of one partition; each end discounts them by a half-life in sessions of the recommender.
-
-    Examples
-    --------
-    >>> results = PolicyResults(half_life_sessions=1)
-    >>> results.heard("mix/fism", 3.0), results.heard("mix/memory", 2.0)
-    (None, None)
-    >>> results.end("mix/fism")
-    >>> {name.decode(): PolicyResult.from_bytes(record).time for name, record in results.take_changes().items()}
-    {'mix/fism': 1.5, 'mix/memory': 1.0}
-    """
-
-    def __init__(self, half_life_sessions: float = HALF_LIFE_SESSIONS) -> None:
-        self._keep = 0.5 ** (1 / half_life_sessions)
-        self._results: dict[str, PolicyResult] = defaultdict(PolicyResult)
-        self._changed: set[str] = set()
-
-    def load(self, values: Fields) -> None:
-        self._results.update({n.decode(): PolicyResult.from_bytes(record) for n, record in values.items() if record})
-
-    def heard(self, policy: str, time: float) -> None:
-        """Add listening time under a policy."""
-        self._results[policy].time += time
-        self._changed.add(policy)
-
-    def end(self, policy: str) -> None:
-        """Count the end of a session of a policy; its time was `heard`."""
-        self._results[policy].ends += 1.0
-        for other, result in self._results.items():
-            if recommender_of(other) == recommender_of(policy):
-                result.time *= self._keep
-                result.ends *= self._keep
-                self._changed.add(other)
-
-    def take_changes(self) -> dict[bytes, bytes]:
-        """Return the records that have changed since the last call, by policy."""
-        changed, self._changed = sorted(self._changed), set()
-        return {policy.encode(): self._results[policy].to_bytes() for policy in changed}
-
-
 class Sessions:
     """The open sessions of one partition, all in memory, and those that have `closed`, in a fixed order.
 
     `watermark` has the event time, which is stored with the open sessions.
     """
 
-    def __init__(self, partition: int, policy_half_life_sessions: float = HALF_LIFE_SESSIONS) -> None:
+    def __init__(self, partition: int) -> None:
         self._partition = partition
         self._open: dict[int, OpenSession] = {}
         # (last_ms, user, first offset) of each open session, brought up to date when it comes up
         self._by_age: list[tuple[int, int, int]] = []
         self._touched: set[int] = set()
-        self._results = PolicyResults(policy_half_life_sessions)
         self.watermark = Watermark()
         self.closed: list[Session] = []
 
-    def load_fields(self, collection: str, values: Fields) -> None:
-        if collection == POLICY_RESULTS:
-            self._results.load(values)
-            return
+    def load_fields(self, values: Fields) -> None:
         for field, record in values.items():
             if record is not None and field in (WATERMARK, EVENT_TIME):
                 self.watermark.load(field, record)
@@ -258,11 +208,8 @@ class Sessions:
             self._start(user, session)
         session.tracks += 1
         session.time += listen.fraction
-        if session.policy:
-            self._results.heard(session.policy, listen.fraction)
-        elif listen.recommender:
+        if not session.policy and listen.recommender:
             session.policy = policy_of(listen)
-            self._results.heard(session.policy, session.time)
         session.last_ms = max(session.last_ms, listen.timestamp_ms)
         if listen.ended_session:
             self._close(user, session, "end")
@@ -275,11 +222,10 @@ class Sessions:
             session = self._open.get(user)
             fields[b"%d" % user] = session.to_bytes() if session else None
         self._touched = set()
-        results = self._results.take_changes()
-        return Changes({OPEN_SESSIONS: fields, **({POLICY_RESULTS: results} if results else {})})
+        return Changes({OPEN_SESSIONS: fields})
 
     def erase(self, user: int) -> Changes:
-        """Drop a listener's open session, between two batches: it never closes, and its policy keeps its time."""
+        """Drop a listener's open session, between two batches: it never closes."""
         self._open.pop(user, None)
         return Changes({OPEN_SESSIONS: {b"%d" % user: None}})
 
@@ -302,7 +248,5 @@ class Sessions:
 
     def _close(self, user: int, session: OpenSession, closed_by: str) -> None:
         del self._open[user]
-        if session.policy:
-            self._results.end(session.policy)
         id_, times_ms = f"{self._partition}-{session.first_offset}", (session.started_ms, session.last_ms)
         self.closed.append(Session(id_, session.session_id, user, *times_ms, session.tracks, session.time, closed_by))

@@ -4,20 +4,14 @@ A session closes when its listener leaves (`end`), when the listener's next sess
 partition's event time, the highest timestamp so far, has passed its last listen by the gap (`gap`). No wall clock is
 used, so the sessions are a function of the topic.
 
-With them goes what sessions under each policy came to. A policy is the recommender that answered the session's first
-request, with the choice it made if it mixes several (`sticky_artist`, `mix/rerank`), also where another one substituted
-for the choice.
-
-Open sessions count with what was heard of them so far. The mean time of a session is the time of all divided by the
-number of those that ended: the maximum-likelihood mean if listeners leave at a constant rate (Epstein and Sobel, "Life
-testing", JASA 1953). Each end discounts the past of all policies that the recommender mixes (Raj and Kalyani, "Taming
-non-stationary bandits", 2017), so that the evidence on a rarely used policy fades until it is tried again.
+The record of an open session names its policy: the recommender that answered the session's first request, with the
+choice it made if it mixes several (`rerank`, `similar_users/contextual`), also where another one substituted for the
+choice.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from botify.schemas.event_time import EventTime
@@ -33,13 +27,6 @@ GAP_MS = 30 * 60 * 1000
 _OPEN = struct.Struct("<qqqIdB")
 
 
-POLICY_RESULTS = "policy-results"
-
-HALF_LIFE_SESSIONS = 500  # of the recommender's sessions, in one partition
-
-_RESULT = struct.Struct("<dd")
-
-
 def policy_of(listen: Listen) -> str:
     """Name the policy that led to a listen; the empty text if it was not recommended."""
     return policy_name(listen.recommender, listen.policy)
@@ -49,47 +36,6 @@ def policy_name(recommender: str | None, policy: str | None) -> str:
     """Return the name of the policy that a recommender's answer names."""
     recommender, choice = recommender or "", (policy or "").partition("/")[0]
     return f"{recommender}/{choice}" if choice and choice != recommender else recommender
-
-
-@dataclass(slots=True, eq=False)
-class PolicyResult:
-    """Time and ends of sessions, the older ones counting less; open sessions count in `time` (a sum of fractions).
-
-    Examples
-    --------
-    >>> result = PolicyResult(time=4.0, ends=1.0)
-    >>> result.time += 6.0  # of an open session
-    >>> result.mean
-    10.0
-    """
-
-    time: float = 0.0
-    ends: float = 0.0
-
-    @property
-    def mean(self) -> float:
-        """Time of a session; 0 before the first has ended."""
-        return self.time / self.ends if self.ends else 0.0
-
-    def to_bytes(self) -> bytes:
-        return _RESULT.pack(self.time, self.ends)
-
-    @classmethod
-    def from_bytes(cls, record: bytes) -> PolicyResult:
-        """Read a record; raises `ValueError` for an unknown version."""
-        if len(record) != _RESULT.size:
-            raise ValueError(f"a policy's result of {len(record)} bytes is of another version, replay the topic")
-        return cls(*_RESULT.unpack(record))
-
-
-def recommender_of(policy: str) -> str:
-    """Return the recommender of a policy's name."""
-    return policy.partition("/")[0]
-
-
-def merged(results: Sequence[PolicyResult]) -> PolicyResult:
-    """Return the results of several partitions as one."""
-    return PolicyResult(sum(result.time for result in results), sum(result.ends for result in results))
 
 
 @dataclass(slots=True, eq=False)

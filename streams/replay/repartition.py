@@ -15,7 +15,7 @@ Exactly once, in three parts:
   sessions and training batches of all originals. The workers that take over begin after the copies. Empty training
   batches over the offsets of the copies tell the learner that nothing is missing there.
 
-Sums over listeners (popularity, results of policies) are of fewer listeners each, and equal a fold of the new topic.
+Popularity, a sum over listeners, is of fewer listeners each, and equals a fold of the new topic.
 """
 
 from __future__ import annotations

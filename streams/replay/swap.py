@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import MOST_SHARDS
 from botify.schemas.topics import Topics
-from botify.streams.folds.partition import HASHES, SCORE_SETS
+from botify.streams.folds.partition import FORMER_HASHES, HASHES, SCORE_SETS
 from botify.streams.learner.partition import LEARNER, SNAPSHOTS
 from botify.streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources
 from botify.streams.replay.targets import (
@@ -334,7 +334,9 @@ def _role(namespace: str, live: str, former: list[str], record: NamespaceRecord 
 async def collect(sources: ReplaySources, *, everything: bool = False) -> list[str]:
     """Delete namespaces that are not live, unfinished or the target of a rollback, or all but the live one."""
     prefix = sources.settings.topic_prefix
-    gone = await _collect(sources.redis, prefix, sources.state.end, (*HASHES, *SCORE_SETS), everything=everything)
+    gone = await _collect(
+        sources.redis, prefix, sources.state.end, (*HASHES, *FORMER_HASHES, *SCORE_SETS), everything=everything
+    )
     models = await _collect(
         sources.redis, learner_prefix(prefix), range(MOST_SHARDS), (LEARNER, SNAPSHOTS), everything=everything
     )

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from botify.core.errors import BotifyError
 from botify.core.settings import Settings
-from botify.streams.folds.partition import HASHES, SCORE_SETS
+from botify.streams.folds.partition import FORMER_HASHES, HASHES, SCORE_SETS
 from botify.streams.store.connect import patiently
 from botify.streams.store.keys import (
     checkpoint_key,
@@ -74,7 +74,7 @@ async def remove(
     prefix: str,
     namespace: str,
     partitions: Iterable[int],
-    collections: Sequence[str] = (*HASHES, *SCORE_SETS),
+    collections: Sequence[str] = (*HASHES, *FORMER_HASHES, *SCORE_SETS),
 ) -> int:
     """Delete a namespace, with its opinions, also from the history; return the number of deleted keys."""
     removed = 0

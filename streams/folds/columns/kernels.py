@@ -77,16 +77,6 @@ class OpenRows(NamedTuple):
     session_length: Ints
 
 
-class Results(NamedTuple):
-    """`PolicyResult`, a row a policy; `recommender` numbers those that mix."""
-
-    recommender: Ints
-    met: NDArray[np.bool_]
-    changed: NDArray[np.bool_]
-    time: NDArray[np.float64]
-    ends: NDArray[np.float64]
-
-
 class Closed(NamedTuple):
     """Sessions that a batch has closed, in order: copies of their rows, and why (0 `end`, 1 `next`, 2 `gap`)."""
 
@@ -227,22 +217,8 @@ def _pop(heap: np.ndarray, size: int) -> int:
 
 
 @njit(cache=True)
-def _heard(results: Results, policy: int, time: float) -> None:
-    results.met[policy] = results.changed[policy] = True
-    results.time[policy] += time
-
-
-@njit(cache=True)
-def _close(opened: OpenRows, row: int, reason: int, results: Results, keep: float, closed: Closed, count: int) -> int:
+def _close(opened: OpenRows, row: int, reason: int, closed: Closed, count: int) -> int:
     opened.opened[row] = False
-    policy = opened.policy[row]
-    if policy >= 0:
-        results.ends[policy] += 1.0
-        for other in range(len(results.time)):
-            if results.met[other] and results.recommender[other] == results.recommender[policy]:
-                results.time[other] *= keep
-                results.ends[other] *= keep
-                results.changed[other] = True
     closed.numbers[count, 0], closed.numbers[count, 1] = opened.user[row], opened.first_offset[row]
     closed.numbers[count, 2], closed.numbers[count, 3] = opened.started_ms[row], opened.last_ms[row]
     closed.numbers[count, 4], closed.numbers[count, 5] = opened.tracks[row], reason
@@ -260,8 +236,6 @@ def fold_sessions(
     offsets: np.ndarray,
     policies: np.ndarray,
     listens: Listens,
-    results: Results,
-    keep: float,
     watermark_ms: int,
     gap_ms: int,
     closed: Closed,
@@ -282,13 +256,13 @@ def fold_sessions(
             if opened.last_ms[old] > heap[size, 0]:
                 size = push(heap, size, opened, old)
             else:
-                count = _close(opened, old, GAP, results, keep, closed, count)
+                count = _close(opened, old, GAP, closed, count)
                 opened.touched[old] = True
         opened.touched[row] = True
         same = opened.opened[row] and _same_session(opened.session[row], opened.session_length[row], listens, at)
         if not same:
             if opened.opened[row]:
-                count = _close(opened, row, NEXT, results, keep, closed, count)
+                count = _close(opened, row, NEXT, closed, count)
             opened.opened[row], opened.policy[row] = True, -1
             opened.first_offset[row], opened.tracks[row], opened.time[row] = offsets[at], 0, 0.0
             opened.started_ms[row] = opened.last_ms[row] = time_ms
@@ -296,12 +270,9 @@ def fold_sessions(
             size = push(heap, size, opened, row)
         opened.tracks[row] += 1
         opened.time[row] += fraction
-        if opened.policy[row] >= 0:
-            _heard(results, opened.policy[row], fraction)
-        elif policies[at] >= 0:
+        if opened.policy[row] < 0:
             opened.policy[row] = policies[at]
-            _heard(results, policies[at], opened.time[row])
         opened.last_ms[row] = max(opened.last_ms[row], time_ms)
         if listens.ended[at]:
-            count = _close(opened, row, END, results, keep, closed, count)
+            count = _close(opened, row, END, closed, count)
     return size, watermark_ms, count

@@ -13,13 +13,13 @@ from botify.streams.folds.columns.sessions import SessionColumns
 from botify.streams.folds.partition import PROJECTIONS
 from botify.streams.folds.popularity import POPULARITY, TOPS, TrackRows
 from botify.streams.folds.projection import Changes, Fields, Scores
-from botify.streams.folds.sessions import HALF_LIFE_SESSIONS
+from botify.streams.folds.sessions import OPEN_SESSIONS
 
 
 class ColumnFold:
     """A `Fold` of columns of listens. If the store has `nothing_stored` of this partition, tracks are not read."""
 
-    hashes_read_at_claim: Sequence[str] = SessionColumns.hashes
+    hashes_read_at_claim: Sequence[str] = (OPEN_SESSIONS,)
 
     def __init__(
         self,
@@ -28,11 +28,10 @@ class ColumnFold:
         rows: TrackRows | None = None,
         *,
         nothing_stored: bool = False,
-        policy_half_life_sessions: float = HALF_LIFE_SESSIONS,
     ) -> None:
         self.duplicates = 0
         self._users = Listeners(with_likes="likes" in only)
-        self._sessions = SessionColumns(partition, policy_half_life_sessions)
+        self._sessions = SessionColumns(partition)
         self._with_likes = "likes" in only
         self._popularity = Popularity(rows, nothing_stored=nothing_stored) if "popularity" in only else None
         self.event_time = self._sessions.event_time
@@ -45,8 +44,8 @@ class ColumnFold:
         return missing
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        if collection in SessionColumns.hashes:
-            self._sessions.load_fields(collection, values)
+        if collection == OPEN_SESSIONS:
+            self._sessions.load_fields(values)
         elif collection == POPULARITY and self._popularity is not None:
             self._popularity.load_fields(values)
         else:

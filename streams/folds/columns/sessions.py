@@ -1,8 +1,6 @@
-"""Projection `sessions` over columns: the open sessions and the results of policies, a row each."""
+"""Projection `sessions` over columns: the open sessions, a row each."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,48 +8,38 @@ from numpy.typing import NDArray
 from botify.schemas.events import Session
 from botify.schemas.listen_columns import ListenColumns
 from botify.streams.folds.columns.ids import FEW_ROWS, ID_BYTES, RowsOfIds, at_least, resized, zeros
-from botify.streams.folds.columns.kernels import END, GAP, NEXT, Closed, Listens, OpenRows, Results, fold_sessions, push
+from botify.streams.folds.columns.kernels import END, GAP, NEXT, Closed, Listens, OpenRows, fold_sessions, push
 from botify.streams.folds.columns.packing import pack_numbers, pack_sessions
 from botify.streams.folds.projection import Bulk, Changes, Fields, PackedFields
 from botify.streams.folds.sessions import (
     EVENT_TIME,
     GAP_MS,
-    HALF_LIFE_SESSIONS,
     OPEN_SESSIONS,
-    POLICY_RESULTS,
     WATERMARK,
     OpenSession,
-    PolicyResult,
     Watermark,
     policy_name,
-    recommender_of,
 )
 
 Ints = NDArray[np.int64]
 
 _REASONS = {END: "end", NEXT: "next", GAP: "gap"}
-_FEW_POLICIES = 16
 
 
 class SessionColumns:
     """Sessions of one partition; the caller takes those that have `closed`."""
 
-    hashes: Sequence[str] = (OPEN_SESSIONS, POLICY_RESULTS)
-
-    def __init__(self, partition: int, policy_half_life_sessions: float = HALF_LIFE_SESSIONS) -> None:
+    def __init__(self, partition: int) -> None:
         self._partition = partition
         self._watermark = Watermark()
         self._row_of, self._open = RowsOfIds(), _no_rows(FEW_ROWS)
         self._heap, self._heap_size = np.zeros((FEW_ROWS, 4), dtype=np.int64), 0
-        self._policies = PolicyRows(policy_half_life_sessions)
+        self._policies = PolicyRows()
         self._touched = False
         self.event_time = self._watermark.event_time
         self.closed: list[Session] = []
 
-    def load_fields(self, collection: str, values: Fields) -> None:
-        if collection == POLICY_RESULTS:
-            self._policies.load(values)
-            return
+    def load_fields(self, values: Fields) -> None:
         for field, record in values.items():
             if record is None:
                 continue
@@ -81,8 +69,6 @@ class SessionColumns:
             columns.offsets,
             self._policies.rows_of(columns),
             listens,
-            self._policies.results,
-            self._policies.keep,
             self._watermark.ms,
             GAP_MS,
             closed,
@@ -98,11 +84,10 @@ class SessionColumns:
         no_longer = [field for field, value in times.items() if value is None]
         kept, removed = self._take_touched()
         fields = PackedFields(Bulk.of(new).followed_by(kept), Bulk.of(no_longer).followed_by(removed))
-        results = self._policies.take_changes()
-        return Changes(hashes={OPEN_SESSIONS: fields, **({POLICY_RESULTS: results} if results else {})})
+        return Changes(hashes={OPEN_SESSIONS: fields})
 
     def erase(self, user: int) -> Changes:
-        """Drop a listener's open session, between two batches: it never closes, and its policy keeps its time."""
+        """Drop a listener's open session, between two batches: it never closes."""
         number = np.array([user])
         row = self._rows_of(number)
         self._open.opened[row] = False
@@ -162,54 +147,24 @@ class SessionColumns:
 
 
 class PolicyRows:
-    """The results of one partition, a row a policy. An end leaves `keep` of earlier results.
+    """The names of policies, a row each: `text` has them, one after another, and `ends` where each ends, after a 0."""
 
-    `text` has the names, one after another, and `ends` where each ends, after a 0.
-    """
-
-    def __init__(self, half_life_sessions: float) -> None:
-        self.keep = 0.5 ** (1 / half_life_sessions)
-        self.names: list[bytes] = []
-        bools, doubles = np.zeros(_FEW_POLICIES, dtype=np.bool_), np.zeros(_FEW_POLICIES)
-        numbers = np.zeros(_FEW_POLICIES, dtype=np.int64)
-        self.results = Results(numbers, bools, bools.copy(), doubles, doubles.copy())
+    def __init__(self) -> None:
         self.text, self.ends = np.zeros(0, dtype=np.uint8), np.zeros(1, dtype=np.int64)
         self._row_of: dict[str, int] = {}
-        self._recommenders: dict[str, int] = {}
 
     def row_of(self, policy: str) -> int:
         row = self._row_of.get(policy)
         if row is None:
-            row = self._row_of[policy] = len(self.names)
-            self.names.append(policy.encode())
-            self.text = np.array(bytearray(b"".join(self.names)), dtype=np.uint8)
+            row = self._row_of[policy] = len(self._row_of)
+            self.text = np.append(self.text, np.frombuffer(policy.encode(), dtype=np.uint8))
             self.ends = np.append(self.ends, len(self.text))
-            if row == len(self.results.time):
-                self.results = resized(self.results, 2 * row)
-            number = self._recommenders.setdefault(recommender_of(policy), len(self._recommenders))
-            self.results.recommender[row] = number
         return row
 
     def rows_of(self, columns: ListenColumns) -> Ints:
         """Return the row of each listen's policy; -1 if it was not recommended."""
         rows = [self.row_of(policy_name(*cause)) if cause[0] else -1 for cause in columns.cause_names]
         return np.array(rows, dtype=np.int64)[columns.causes]
-
-    def load(self, values: Fields) -> None:
-        for name, record in values.items():
-            if record:
-                row, result = self.row_of(name.decode()), PolicyResult.from_bytes(record)
-                self.results.met[row] = True
-                self.results.time[row], self.results.ends[row] = result.time, result.ends
-
-    def take_changes(self) -> dict[bytes, bytes]:
-        """Return the records that have changed since the last call, by policy."""
-        rows = np.flatnonzero(self.results.changed).tolist()
-        self.results.changed[:] = False
-        return {
-            self.names[row]: PolicyResult(self.results.time[row], self.results.ends[row]).to_bytes()
-            for row in sorted(rows, key=self.names.__getitem__)
-        }
 
 
 def _no_rows(rows: int) -> OpenRows:

@@ -10,6 +10,7 @@ from botify.core.settings import Settings
 from botify.schemas.dead_letters import Origin
 from botify.schemas.topics import Topics
 from botify.streams.dlq.exclude import Selection, exclude
+from botify.streams.folds.partition import FORMER_HASHES
 from botify.streams.read import POINTER_TTL_S, StateReader
 from botify.streams.replay import swap as swapping
 from botify.streams.replay.sources import ReplayError, ReplaySources, make_plan
@@ -183,7 +184,11 @@ def test_gc_removes_what_nobody_needs(folded: Settings) -> None:
     async def ids(sources: ReplaySources) -> list[str]:
         return [record.id for record in await NamespaceRecords(sources.redis, folded.topic_prefix).all()]
 
+    of_earlier_version = partition_key(default_namespace(folded.topic_prefix), 1, *FORMER_HASHES)
+    connect(folded).hset(of_earlier_version, "mix/rerank", bytes(16))
+    assert verify(folded).ok, "nothing reads it"
     first, second, waiting = replayed(folded), replayed(folded), replayed(folded)
+    assert first.equals_live
     for record in (first, second):
         with_sources(folded, lambda sources, id_=record.id: swap(sources, id_))
     assert with_sources(folded, collect) == [default_namespace(folded.topic_prefix)]
