@@ -143,7 +143,7 @@ class Settings:
     - `training`: whether workers publish training batches.
     - `experiments`: the file that declares the experiments, or `course`; None for no experiment.
     - `recommender`: of everybody who has none from an experiment; None for the `default` of the experiments file, or
-      else `next_track`.
+      else `botify`.
     - `dataset`: the imported dataset whose users are served: they are then named by their external ids.
     - `metrics_host`, `metrics_port`: where a process serves `/metrics`, `/healthz` and `/readyz`; port 0 takes any free
       one, None serves nothing.

@@ -172,6 +172,7 @@ class TrainingBatch(NamedTuple):
     timestamps_ms: bytes
     sessions: bytes  # u8: hash of the session id
     ended: bytes  # u1: whether the listen ended its session
+    served: bytes = b""  # u1: whether a recommender chose the track; empty in batches of version 1, which do not say
 
 
 class RampStep(NamedTuple):

@@ -34,7 +34,7 @@ MAX_BODY_BYTES = 256 * 1024 * 1024
 LEARNED_BODY_BYTES = 16 * 1024 * 1024 - 64 * 1024  # of the learner's, without `Settings.model_mb`
 TIMEOUT_S = 30.0
 MOST_WAITING = 1_000  # records that a reader takes at most before it serves the newest of them
-REST, MOST_REST_S = 4.0, 30.0  # how many times as long as it takes to prepare what came the reader rests, and at most
+REST, MOST_REST_S = 2.0, 30.0  # how many times as long as it takes to prepare what came the reader rests, and at most
 
 
 def learned_body_bytes(settings: Settings) -> int:

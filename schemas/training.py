@@ -32,6 +32,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "timestamps_ms": np.dtype("<i8"),
     "sessions": np.dtype("<u8"),
     "ended": np.dtype("?"),
+    "served": np.dtype("?"),
 }
 # batches are kept for ever, and those of earlier versions may contain a listen of the year 100,000
 _HIGHEST = {"users": MAX_USER, "tracks": MAX_TRACK, "fractions": 1, "timestamps_ms": 2**52}
@@ -48,6 +49,7 @@ class TrainingColumns:
     timestamps_ms: NDArray[np.int64]
     sessions: NDArray[np.uint64]  # hash of the session id
     ended: NDArray[np.bool_]  # whether the listen ended its session
+    served: NDArray[np.bool_]  # whether a recommender chose the track; false where that is not known
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -71,7 +73,7 @@ class TrainingColumns:
         return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
-BATCH_LISTENS = 16_000  # 37 bytes a listen: the record stays below the brokers' limit of 1 MB
+BATCH_LISTENS = 16_000  # 38 bytes a listen: the record stays below the brokers' limit of 1 MB
 
 
 def training_batches_of(
@@ -124,6 +126,7 @@ def training_batch_of(
         "fractions": [listen.fraction for listen in listens],
         "timestamps_ms": [listen.timestamp_ms for listen in listens],
         "ended": [listen.ended_session for listen in listens],
+        "served": [listen.recommender is not None for listen in listens],
     }
     raw = {name: np.array(values, dtype=_DTYPES[name]).tobytes() for name, values in columns.items()}
     sessions = b"".join([mmh3.hash_bytes(listen.session_id)[:8] for listen in listens])
@@ -140,6 +143,8 @@ def listens_of(batch: TrainingBatch, raw: bytes, left_out: NDArray[np.int64] | N
     columns: dict[str, Any] = {}
     for name, dtype in _DTYPES.items():
         column: bytes = getattr(batch, name)
+        if name == "served" and not column:
+            column = bytes(count)
         if len(column) != count * dtype.itemsize:
             raise ValidationError(f"column {name} has {len(column)} bytes, not those of {count} listens", raw)
         columns[name] = np.frombuffer(column, dtype)

@@ -135,6 +135,7 @@ def listens_of_sessions(sessions: Sequence[FinishedSession]) -> TrainingColumns:
         np.arange(1, total + 1) * 1_000,
         np.repeat(np.arange(len(sessions)), lengths).astype(np.uint64),
         ended,
+        np.arange(total) % 3 == 1,
     )
 
 

@@ -134,7 +134,7 @@ def up(
         str | None,
         typer.Option(
             help="For everybody, or for listeners without one from an experiment; see `botify models list`. "
-            "Default: BOTIFY_RECOMMENDER, the default of the experiments, or next_track."
+            "Default: BOTIFY_RECOMMENDER, the default of the experiments, or botify."
         ),
     ] = None,
     experiments: Annotated[

@@ -150,8 +150,8 @@ class Experiments:
 
         Examples
         --------
-        >>> print(Experiments((), "next_track"))
-        recommender next_track for everybody
+        >>> print(Experiments((), "botify"))
+        recommender botify for everybody
         >>> print(Experiments((Experiment("A", "A", (Treatment("C", "random"), Treatment("T1", "rerank"))),), "toppop"))
         experiment A: C 50% random, T1 50% rerank; recommender toppop for everybody else
         """

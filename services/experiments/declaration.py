@@ -13,7 +13,7 @@ from botify.core.settings import Settings
 from botify.services.errors import ExperimentError
 from botify.services.experiments.assignment import LAYER_BUCKETS, Experiment, Experiments, Slice, Treatment
 
-DEFAULT = "next_track"
+DEFAULT = "botify"
 """The best on real logs, see docs/evaluation.md; `toppop` answers before it has a model."""
 COURSE = Path(__file__).with_name("course.toml")
 AA_ARMS = ("C", "T1")

@@ -177,7 +177,7 @@ class FactorTable:
     def _clusters_and_vectors(self, factors: Factors, before: FactorTable | None) -> tuple[Clusters, Floats]:
         """Keep the clusters or cut new ones; the vectors are made in their order, so that there is no second copy."""
         catalogue, many = self.catalogue, is_many(len(self.catalogue))
-        if many and before is not None and before.catalogue is catalogue:
+        if before is not None and before.catalogue is catalogue:
             vectors = _vectors(factors, catalogue, before.clusters.order)
             clusters = before.clusters.measured(vectors)
             if not clusters.is_loose:
@@ -212,6 +212,7 @@ class ServedFactors:
 
     def __init__(self, factors: Factors, before: ServedFactors | None = None) -> None:
         self._factors = factors
+        self.by_value = factors.by_value  # see `Factors`
         self._before = None if before is None else before._table
         self._table: FactorTable | None = None
 

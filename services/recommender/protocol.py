@@ -21,8 +21,8 @@ NO_ANSWER = -1
 class RandomStream(IntEnum):
     """Which random stream of a request's key a recommender draws from; equal streams draw equal numbers.
 
-    The numbers never change, and those of removed recommenders (13, 14, 15) are not used again: a replayed request must
-    get the same answer. A recommender of your own takes a number from 16 on in its registry entry.
+    The numbers never change, and those of removed recommenders (13, 14) are not used again: a replayed request must get
+    the same answer. A recommender of your own takes a number from 16 on in its registry entry.
     """
 
     RANDOM = 0
@@ -39,6 +39,7 @@ class RandomStream(IntEnum):
     EXPLORE = 10  # whether `rerank` and `next_track` explore
     EXPLORED_TRACK = 11  # the track that they explore, of the pool or of the first ones
     STICKY_NOREPEAT = 12
+    HEAD = 15  # the head of `botify` (before, the policy of `mix`); the key is that of the session
 
 
 class Because(IntEnum):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from botify.schemas.events import Model
 from botify.services.errors import RecommenderError
 from botify.services.recommender.baselines import RandomTracks, StickyArtist, StickyArtistMixed, StickyNoRepeat, TopPop
+from botify.services.recommender.botify import Botify
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.factors import LatestFactors, ServedFactors
 from botify.services.recommender.lists import I2I, Contextual, Indexed, LatestLists, SimilarUsers
@@ -114,6 +115,12 @@ _ENTRIES = (
         lambda of: NextTrackRecommender(of.catalogue, of.sources.next_track),
         (RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
         models=(NextTrack.name,),
+    ),
+    RegistryEntry(
+        Botify,
+        lambda of: Botify(of.others, of.sources.factors),
+        (RandomStream.HEAD, RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
+        models=(FactorModel.name, NextTrack.name),
     ),
 )
 GROUP = "botify.recommenders"  # the group of entry points of installed recommenders

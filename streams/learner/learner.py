@@ -25,7 +25,7 @@ It is counted in listens, not in time: a simulation plays a day in a minute, and
 """
 SOON_LISTENS = 2_500  # the most while there is time: many sessions served from one snapshot explore the same tracks
 SNAPSHOT_BYTES_PER_S = 2_000_000
-"""There is time once the last snapshots have had a second for these bytes. The clock is that of the topic's records."""
+"""There is time once a model's last snapshot has had a second for these bytes, by the clock of the topic's records."""
 DEAR_SNAPSHOT_LISTENS = 60_000
 """A snapshot that is dear, about ten times as much, is due after a quarter more, and at most this many."""
 
@@ -90,7 +90,8 @@ class Learner:
         self._newest_ms = 0
         self._snapshot_listens: dict[str, int] = {}  # by model, at the last snapshot that was due
         self._at_ms: int | None = None  # of the batch
-        self._snapshot_ms = self._snapshot_bytes = 0  # when the last snapshots were taken, and their size
+        self._snapshot_ms: dict[str, int] = {}  # by model, when that snapshot was taken
+        self._snapshot_bytes: dict[str, int] = {}
         self._snapshots: list[Model] = []
         self._taken_at: dict[str, int] = {}  # by model, by this object
         self._evictions = Evictions.nothing()
@@ -136,11 +137,9 @@ class Learner:
                 yield from self._fitting(model, model.snapshot(to_merge=self._shard != ALONE))
 
     def _take_snapshots(self, models: Sequence[OnlineModel]) -> Iterator[int]:
-        if models:
-            self._snapshot_ms, self._snapshot_bytes = self._at_ms or 0, 0
         for model in models:
             body = model.snapshot(to_merge=self._shard != ALONE)
-            self._snapshot_bytes += len(body)
+            self._snapshot_ms[model.name], self._snapshot_bytes[model.name] = self._at_ms or 0, len(body)
             self._evictions.cut[model.name] = model.cut
             self._snapshot_listens[model.name] = self.listens
             self._snapshots += self._fitting(model, body)
@@ -232,18 +231,19 @@ class Learner:
             return listens
         return listens.since(expected - batch.first_offset)
 
-    def _has_time(self) -> bool:
-        """Say whether the last snapshots have had their time; also if the clock was set back."""
-        if self._at_ms is None:
+    def _has_time(self, model: OnlineModel) -> bool:
+        """Say whether the model's last snapshot has had its time; also if the clock was set back."""
+        if self._at_ms is None or model.name not in self._snapshot_ms:
             return True
-        return not 0 <= self._at_ms - self._snapshot_ms < self._snapshot_bytes * 1000 / SNAPSHOT_BYTES_PER_S
+        since_ms = self._at_ms - self._snapshot_ms[model.name]
+        return not 0 <= since_ms < self._snapshot_bytes[model.name] * 1000 / SNAPSHOT_BYTES_PER_S
 
     def _is_due(self, model: OnlineModel) -> bool:
         last = self._snapshot_listens.get(model.name, 0)
         if model.is_dear:
             due = min(DEAR_SNAPSHOT_LISTENS, last // 4)
         else:
-            due = min(SOON_LISTENS if self._has_time() else SNAPSHOT_LISTENS, last // 10)
+            due = min(SOON_LISTENS if self._has_time(model) else SNAPSHOT_LISTENS, last // 10)
         return self.listens - last >= max(SNAPSHOT_LEAST, due)
 
 

@@ -55,4 +55,4 @@ class OnlineModel(Protocol):
 MODELS: Sequence[type[OnlineModel]] = (FactorModel, NextTrackProjection)
 """All models that the learner trains."""
 
-FORMAT = 9  # raise it when the same batches give other bytes than before: learning then restarts at the topic's start
+FORMAT = 10  # raise it when the same batches give other bytes than before: learning then restarts at the topic's start

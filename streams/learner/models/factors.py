@@ -17,6 +17,9 @@ Negative evidence is forgotten: a track that is worse than its artist and genre 
 half of its own part in `FORGET_SESSIONS` sessions, so that it is explored again. If another track does not fit, those
 of which least was learned are forgotten: their own part is nearest to its initial noise. Artists and genres are removed
 with their last track. Of more than `MOST_SESSIONS` open sessions the eighth that is longest without a listen is.
+
+What a recommender chose and the listener cut short tells what tracks are worth to a listener; what listeners choose
+themselves tells what they play next, which is learned by `next_track`. The model counts both, older listens less.
 """
 
 from __future__ import annotations
@@ -64,6 +67,7 @@ LEAST_KEPT = 0.05  # bound of ρ_k; it divides
 FIRST_SQUARES = 0.5  # where the sums begin
 DECAY = 0.002
 FORGET_SESSIONS = 5_000
+TOLD_LISTENS = 100_000  # after which a listen counts half
 MOST_LISTENS = 64  # kept of a session; later listens are not learned from
 MOST_SESSIONS = 100_000  # open at a time: 56 MB
 CHUNK = 512  # listens between two moments at which negative evidence is forgotten
@@ -87,17 +91,22 @@ class Listens(NamedTuple):
     fractions: Floats
     sessions: NDArray[np.uint64]
     ended: NDArray[np.bool_]
+    served: NDArray[np.bool_]  # whether a recommender chose the track
     first: int
 
 
 class Learned(NamedTuple):
-    """What a step moves: the parts of vectors, shape (rows, DIMENSIONS + 2), ρ_k and v_l, each with their squares."""
+    """What a step moves: the parts of vectors, shape (rows, DIMENSIONS + 2), ρ_k and v_l, each with their squares.
+
+    `told` counts the listens that a recommender chose and the listener cut short, and those that listeners chose.
+    """
 
     tracks: Floats
     artists: Floats
     genres: Floats
     kept: Floats
     matches: Floats
+    told: Floats
 
 
 class Catalogued(NamedTuple):
@@ -170,6 +179,7 @@ class FactorModel:
         self._genres = Table[str](DIMENSIONS + 2, _new_genres)
         self._kept = np.tile(np.array([1, FIRST_SQUARES], dtype=np.float32), (MOST_EARLIER + 1, 1))  # ρ_k, its squares
         self._matches = np.tile(np.array([FIRST_MATCH, FIRST_SQUARES], dtype=np.float32), (len(LABELS), 1))  # v_l, too
+        self._told = np.zeros(2, dtype=np.float32)
         self._labels = Growing(np.zeros((0, len(LABELS)), dtype=np.int64))
         self._artist_of = Growing(np.zeros(0, dtype=np.int64))
         self._genre_of = Growing(np.zeros(0, dtype=np.int64))
@@ -188,17 +198,20 @@ class FactorModel:
                 own, kept = self._tracks.values, np.float32(0.5 ** (self._began / FORGET_SESSIONS))
                 own[:, :SQUARES] *= np.where(own[:, BIAS] < 0, kept, np.float32(1))[:, None]
                 self._began = 0
+                self._told *= np.float32(0.5 ** (CHUNK / TOLD_LISTENS))
             if self._listens % CLOSE_EVERY == 0:
                 self._close()
 
     def _learn(self, listens: TrainingColumns) -> None:
         tracks, users = self._rows(listens.tracks.astype(np.int64)), self._users.rows_for(listens.users)
         self._open = self._open.with_room(self._users.places)
-        fractions, ended = plain_array(listens.fractions, np.float32), plain_array(listens.ended, np.bool_)
-        sessions = plain_array(listens.sessions, np.uint64)
+        fractions, sessions = plain_array(listens.fractions, np.float32), plain_array(listens.sessions, np.uint64)
+        ended, served = (plain_array(column, np.bool_) for column in (listens.ended, listens.served))
         self._began += loops().learn(
-            Listens(users, tracks, fractions, sessions, ended, self._listens),
-            Learned(self._tracks.values, self._artists.values, self._genres.values, self._kept, self._matches),
+            Listens(users, tracks, fractions, sessions, ended, served, self._listens),
+            Learned(
+                self._tracks.values, self._artists.values, self._genres.values, self._kept, self._matches, self._told
+            ),
             Catalogued(self._artist_of.rows, self._genre_of.rows, self._labels.rows),
             self._open,
         )
@@ -256,6 +269,7 @@ class FactorModel:
         model._genres.restore(about["genres"], arrays["genres"])
         model._kept = arrays["kept"].copy()
         model._matches = arrays["matches"].copy()
+        model._told = arrays["told"].copy()
         model._labels = Growing(arrays["labels"])
         model._artist_of = Growing(arrays["artist_of"].astype(np.int64))
         model._genre_of = Growing(arrays["genre_of"].astype(np.int64))
@@ -298,6 +312,7 @@ class FactorModel:
                 "genres": self._genres.values[:, :width].astype(kind),
                 "kept": self._kept,
                 "matches": self._matches,
+                "told": self._told,
                 **more,
             },
         )
@@ -348,6 +363,9 @@ class Factors:
         # by number of earlier listens of the artist in the session, the share of a fraction that they leave
         self.kept: Floats = kept[:, 0].copy()
         self.matches: Floats = matches[:, 0].copy()  # what a match of each label is worth
+        served, chosen = arrays.get("told", np.ones(2)).tolist()
+        # of what listens tell, the share that tells what a track is worth; see `Learned.told`
+        self.by_value: float = served / (served + chosen) if served else 0.0
         ids = arrays["ids"].astype(np.int64)
         self._order = np.argsort(ids)
         self._ids = ids[self._order]
@@ -396,7 +414,7 @@ class _ShardFactors(NamedTuple):
         tables = ("tracks", "artists", "genres")
         squares = [f"{table}_squares" for table in tables]
         about, arrays = unpack_to_merge(
-            snapshot, ("ids", "artist_of", "genre_of", "kept", "matches", *tables, *squares)
+            snapshot, ("ids", "artist_of", "genre_of", "kept", "matches", "told", *tables, *squares)
         )
         Factors(about, arrays)  # which checks the shapes
         return cls(about["artists"], about["genres"], arrays)
@@ -439,6 +457,7 @@ def _merged(shards: Sequence[_ShardFactors]) -> bytes:
             "genre_of": genre_of,
             **means,
             **{name: effect.astype(np.float32) for name, effect in effects.items()},
+            "told": np.sum([shard.arrays["told"] for shard in shards], axis=0),
         },
     )
 
@@ -477,4 +496,4 @@ def warm_up() -> None:
     """Compile the loop, or read it from the cache; the learner does so before it is ready."""
     one = np.zeros(1, dtype=np.int64)
     listens = one.astype(np.uint32), one, one.astype(np.int32), one.astype(np.float32), one, one.astype(np.uint64)
-    FactorModel({0: Track(0, "", None, None, "")}).learn_listens(TrainingColumns(*listens, one > 0))
+    FactorModel({0: Track(0, "", None, None, "")}).learn_listens(TrainingColumns(*listens, one > 0, one > 0))

@@ -49,6 +49,10 @@ def learn(listens: Listens, learned: Learned, of: Catalogued, heard: OpenSession
             if n > 0:
                 weight = _learn_listen(user, track, listens.fractions[at], learned, of, heard)
                 weight -= np.float32(INDIFFERENT)
+                if not listens.served[at]:
+                    learned.told[1] += _ONE
+                elif listens.fractions[at] < _ONE:
+                    learned.told[0] += _ONE
             heard.tracks[user, n], heard.weights[user, n], heard.lengths[user] = track, weight, n + 1
         if listens.ended[at]:
             heard.lengths[user] = 0

@@ -62,6 +62,7 @@ from botify.streams.learner.models.tables import RowTable, pack, small_noise, un
 
 log = logging.getLogger(__name__)
 
+ONE_SERVED_IN = 8
 CHUNK = 512  # events between two renewals of what changes slowly: decay, popular items, what is forgotten
 POOL_EVERY = 2048
 _RESCALE_AT = 40.0  # doublings after which forward decay starts again from 1
@@ -112,13 +113,22 @@ class NextTrack:
         """Return which tracks are known, shape as `tracks`: those that were learned from and not forgotten."""
         return self._items.rows_of(np.asarray(tracks, dtype=np.int64)) >= 0
 
-    def learn(self, users: ArrayLike, tracks: ArrayLike, values: ArrayLike, times_ms: ArrayLike) -> None:
+    def learn(
+        self,
+        users: ArrayLike,
+        tracks: ArrayLike,
+        values: ArrayLike,
+        times_ms: ArrayLike,
+        served: ArrayLike | None = None,
+    ) -> None:
         """Learn from events in order, all of shape (n,); the result does not depend on how they are cut into calls.
 
-        A value of more than 0, at most 1, attracts, any other only excludes.
+        A value of more than 0, at most 1, attracts, any other only excludes. Of those `served`, which a recommender
+        chose, one in `ONE_SERVED_IN` teaches the vectors and the stacker: what is played there is what was served.
         """
         whose, what = np.asarray(users, dtype=np.int64), np.asarray(tracks, dtype=np.int64)
         liked, when = plain_array(values, np.float32), plain_array(times_ms, np.int64)
+        chosen = np.ones(len(whose), dtype=np.bool_) if served is None else ~np.asarray(served, dtype=np.bool_)
         for part in self._chunks(len(whose)):
             if self.events % CHUNK == 0:
                 self._renew()
@@ -126,7 +136,9 @@ class NextTrack:
             self._make_room()
             fresh = np.unique(items[~self._state.inputs[items].any(axis=1)])
             self._state.inputs[fresh] = small_noise(mix(self._seed, self._items.ids[fresh]), DIMENSIONS, FIRST_SPREAD)
-            events = Events(people, items.astype(np.int32), liked[part], when[part], self._trains(len(items)))
+            teaches = self._teaches(chosen[part])
+            trains = teaches & self._trains(len(items))
+            events = Events(people, items.astype(np.int32), liked[part], when[part], teaches, trains)
             self._run.learn_events(self._state, events, self._cells(), self._scratch)
 
     def rank(
@@ -245,6 +257,12 @@ class NextTrack:
             end = min(n, begin + CHUNK - self.events % CHUNK)
             yield slice(begin, end)
             begin = end
+
+    def _teaches(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if chosen.all():
+            return chosen
+        keys = mix(self._seed, np.arange(self.events, self.events + len(chosen)))
+        return chosen | (uniform(keys, 1) < 1 / ONE_SERVED_IN)
 
     def _trains(self, n: int) -> NDArray[np.bool_]:
         """Choose events for the stacker, by their place in the stream."""

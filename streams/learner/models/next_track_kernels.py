@@ -66,7 +66,8 @@ def learn_events(state: State, events: Events, cells: Cells, scratch: Scratch) -
             known = _recall(state, user, now_ms, len(scratch.items) if trains else len(cells.near_lags), scratch)
             if trains:
                 _train(state, item, value, known, cells, scratch)
-            learn_vectors(state, item, value, known, cells, scratch)
+            if events.teaches[at]:
+                learn_vectors(state, item, value, known, cells, scratch)
             _link(state, item, value, min(known, len(cells.near_lags)), cells, scratch)
             state.plays[item] += cells.growth * value
             state.recent[item] += cells.recent_growth * value

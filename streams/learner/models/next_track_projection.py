@@ -325,7 +325,8 @@ class NextTrackProjection:
 
     def learn_listens(self, listens: TrainingColumns) -> None:
         """Learn from each listen; the result does not depend on how they are cut into calls."""
-        self._model.learn(listens.users, listens.tracks, values_of(listens.fractions), listens.timestamps_ms)
+        values = values_of(listens.fractions)
+        self._model.learn(listens.users, listens.tracks, values, listens.timestamps_ms, listens.served)
 
     def make_room(self, most_bytes: int) -> int:
         """Forget the tracks played least, so that an eighth has room."""

@@ -145,7 +145,8 @@ class Events(NamedTuple):
     items: Rows
     values: Floats
     times_ms: Ints
-    trains: NDArray[np.bool_]
+    teaches: NDArray[np.bool_]  # the vectors
+    trains: NDArray[np.bool_]  # the stacker
 
 
 class Histories(NamedTuple):

@@ -51,7 +51,13 @@ def test_a_batch_holds_its_listens(listens: list[Listen]) -> None:
             2 * at,
         )
         assert found.fractions[at] == np.float32(one.fraction)
+        assert found.served[at] == (one.recommender is not None)
         assert found.sessions[at] == mmh3.hash64(one.session_id, signed=False)[0]
+
+
+def test_a_batch_of_version_1_does_not_say_what_was_served() -> None:
+    batch = batch_of(2, 3)._replace(served=b"")
+    assert listens_of(CODEC.decode(CODEC.encode(batch), TrainingBatch), b"").served.tolist() == [False, False]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +65,7 @@ def test_a_batch_holds_its_listens(listens: list[Listen]) -> None:
     [
         ({"tracks": b""}, "column tracks has 0 bytes, not those of 2 listens"),
         ({"ended": b"\0"}, "column offsets has 8 bytes"),
+        ({"served": b"\0"}, "column served has 1 bytes, not those of 2 listens"),
         ({"next_offset": FIRST + 3}, "offsets do not rise within the stretch of 3"),
         ({"offsets": np.array([3, 3], "<u4").tobytes()}, "offsets do not rise"),
         ({"next_offset": FIRST - 1}, "are no stretch"),

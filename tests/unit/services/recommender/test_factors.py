@@ -184,6 +184,7 @@ def moved(learned: Factors, far: float) -> Any:
     """Factors after every track has moved so far, each on its own way."""
     ways = np.random.default_rng(2).normal(scale=far, size=(len(CATALOGUE), 1))
     return SimpleNamespace(
+        by_value=1.0,
         of=lambda tracks, *labels: (learned.of(tracks, *labels) + ways[CATALOGUE.rows_of(tracks)]).astype(np.float32),
         kept=learned.kept,
         matches=learned.matches,

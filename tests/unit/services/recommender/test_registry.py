@@ -135,6 +135,7 @@ def test_random_streams_keep_their_numbers() -> None:
         "EXPLORE": 10,
         "EXPLORED_TRACK": 11,
         "STICKY_NOREPEAT": 12,
+        "HEAD": 15,
     }
 
 

@@ -41,9 +41,9 @@ def listens_of(count: int, seed: int, users: int = 8) -> TrainingColumns:
     sessions = np.cumsum(rng.random(count) < 0.02).astype(np.uint64)  # some begin without an end
     numbers = np.arange(count)
     tracks, fractions = rng.integers(0, TRACKS, count).astype(np.int32), rng.random(count, dtype=np.float32)
-    return TrainingColumns(
-        numbers.astype(np.uint32), rng.integers(0, users, count), tracks, fractions, numbers, sessions, ended
-    )
+    whose, served = rng.integers(0, users, count), rng.random(count) < 0.5
+    fractions[rng.random(count) < 0.2] = 1
+    return TrainingColumns(numbers.astype(np.uint32), whose, tracks, fractions, numbers, sessions, ended, served)
 
 
 class Plain:
@@ -55,16 +55,19 @@ class Plain:
         self._first = first
         self.kept = np.tile([1.0, FIRST_SQUARES], (MOST_EARLIER + 1, 1))
         self.matches = np.tile([factors.FIRST_MATCH, FIRST_SQUARES], (len(LABELS), 1))
+        self.told = np.zeros(2)
         self._labels = dict(zip(CATALOGUE, labels_of(CATALOGUE.values()), strict=True))
         self._open: dict[int, Any] = {}
 
     def learn(self, listens: TrainingColumns) -> None:
-        names = ("users", "tracks", "fractions", "sessions", "ended")
-        for user, track, fraction, session, ended in zip(
+        names = ("users", "tracks", "fractions", "sessions", "ended", "served")
+        for user, track, fraction, session, ended, served in zip(
             *(getattr(listens, name).tolist() for name in names), strict=True
         ):
             if user not in self._open or self._open[user]["id"] != session:
                 self._open[user] = defaultdict(list, id=session)
+            if 0 < len(self._open[user]["tracks"]) < MOST_LISTENS:
+                self.told += [served and fraction < 1, not served]
             self._hear(self._open[user], track, fraction)
             if ended:
                 del self._open[user]
@@ -147,6 +150,8 @@ def test_the_compiled_loop_learns_what_the_rules_say(ending: bool) -> None:
         assert np.abs(arrays[name] - [getattr(factors, f"_new_{name}")([key])[0] for key in keys]).max() > 0.05
     assert arrays["kept"] == pytest.approx(plain.kept, abs=1e-4)
     assert arrays["matches"] == pytest.approx(plain.matches, abs=1e-3)
+    assert arrays["told"].tolist() == plain.told.tolist()
+    assert factors.read_factors(model.snapshot()).by_value == pytest.approx(plain.told[0] / plain.told.sum())
     assert (arrays["kept"][1:4, 0] < 1).all()
 
 

@@ -1,6 +1,7 @@
 """Invariant: the model of a snapshot ranks as the model that was written, or, where that has no room, nearly so."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -156,6 +157,7 @@ LISTENS = TrainingColumns(
     np.arange(1, N + 1) * 1_000,
     np.zeros(N, dtype=np.uint64),
     np.zeros(N, dtype=np.bool_),
+    np.zeros(N, dtype=np.bool_),
 )
 
 
@@ -197,13 +199,25 @@ def test_the_tracks_played_least_are_forgotten() -> None:
     assert len(np.setdiff1d(order[: len(kept)], kept)) <= 5
 
 
+def test_of_what_was_served_one_listen_in_eight_teaches() -> None:
+    taught = []
+    for served in (False, True):
+        model = NextTrackProjection({})
+        model.learn_listens(replace(LISTENS, served=np.full(N, served)))
+        arrays = model.model.arrays()
+        assert (arrays["neighbours"] >= 0).any()
+        taught.append([arrays["vector_squares"][:, 1].sum(), arrays["clock"][4]])
+    for by_choice, by_serving in zip(*taught, strict=True):
+        assert 0.05 < by_serving / by_choice < 0.2
+
+
 def test_a_track_of_which_nothing_was_heard_is_left_out_and_brings_nothing() -> None:
     assert values_of(np.array([0.0, 1.0])).tolist() == [0.0, 1.0]
     model = NextTrackProjection({})
     heard = LISTENS.rows(slice(0, 600))
     skipped = TrainingColumns(
         heard.offsets, heard.users, heard.tracks, np.zeros(600, np.float32), heard.timestamps_ms, heard.sessions,
-        heard.ended,
+        heard.ended, heard.served,
     )  # fmt: skip
     model.learn_listens(skipped)
     assert (model.model.arrays()["neighbours"] < 0).all()
