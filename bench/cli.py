@@ -42,7 +42,7 @@ from botify.sim.world.config import DEFAULT_NAME
 console = Console()
 if not console.is_terminal:
     console.width = WIDTH
-FLAGSHIP = "rerank"
+FLAGSHIP = "botify"
 WorldOption = Annotated[
     str | None,
     typer.Option(

@@ -24,7 +24,7 @@ TRACKS = 1_000_000
 OFFERED_PER_S = 500.0
 SECONDS, WARM_UP_S = 90.0, 30.0
 LISTENERS = 2_000
-EXPERIMENTS = 'default = "rerank"\n'
+EXPERIMENTS = 'default = "botify"\n'
 READY_S = 180.0
 LOOK_EVERY_S = 0.1
 PROGRAMS = {  # to its module, and what its log says once it works
@@ -36,7 +36,7 @@ PROGRAMS = {  # to its module, and what its log says once it works
 
 
 def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
-    """Make the world, serve its listeners with `rerank` at a fixed rate, and start the recommender again.
+    """Make the world, serve its listeners with `botify` at a fixed rate, and start the recommender again.
 
     Memory is that at the end, `pss` with what programs share divided by their number; `peak_rss_mib` is the largest
     sum.

@@ -147,13 +147,13 @@ default = "sticky_artist"
 [[experiment]]
 name = "LEARNED"
 split = 2
-treatments = [{ name = "C", recommender = "sticky_artist" }, { name = "T1", recommender = "rerank" }]
+treatments = [{ name = "C", recommender = "sticky_artist" }, { name = "T1", recommender = "botify" }]
 """
 CATCH_UP_S = 120.0
 
 
 def measure_learned_loop(settings: Settings, world: World) -> dict[str, Any]:
-    """Run the loop from empty models, with half of the listeners on `rerank`; `*_behind_s` is the time to catch up."""
+    """Run the loop from empty models, with half of the listeners on `botify`; `*_behind_s` is the time to catch up."""
     path = Path(settings.home) / "learned-loop.toml"
     path.write_text(EXPERIMENT, encoding="utf-8")
     own = settings.with_(experiments=path)

@@ -64,7 +64,7 @@ def test_experiments_are_listed_as_they_are_declared(declared: Settings) -> None
     listed = run(declared, "list")
     assert cells(listed, "MIX") == ["MIX", "ranking", "40.0%", "C", "25%", "random,", "T1", "75%", "rerank", "MIX"]
     assert cells(listed, "AA") == ["AA", "-", "all", "C", "50%", "-,", "T1", "50%", "-", "AA"]
-    assert "mine.toml: listeners without a recommender from an experiment get next_track" in listed.output
+    assert "mine.toml: listeners without a recommender from an experiment get botify" in listed.output
     assert "warning: NEVER: its recommenders never serve" in listed.output
 
 

@@ -20,10 +20,10 @@ def test_an_aa_run_is_one_line(tmp_path: Path) -> None:
     assert {named.assign(user).recommender for user in range(50)} == {"sticky_artist"}
 
 
-def test_without_settings_everybody_gets_next_track() -> None:
+def test_without_settings_everybody_gets_botify() -> None:
     policy = load_policy(Settings(), ALL)
-    assert [policy.assign(user) for user in range(50)] == [({}, "next_track")] * 50
-    assert str(policy) == "recommender next_track for everybody"
+    assert [policy.assign(user) for user in range(50)] == [({}, "botify")] * 50
+    assert str(policy) == "recommender botify for everybody"
 
 
 def test_the_recommender_of_the_settings_goes_before_the_files_and_after_the_experiments(tmp_path: Path) -> None:

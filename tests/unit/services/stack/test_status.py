@@ -130,16 +130,16 @@ def test_other_terminals_know_who_recommends_until_the_stack_ends(tmp_path, monk
         with stack():
             assert policy().startswith("experiment STICKY_ARTIST: C 50% random, T1 50% sticky_artist")
             assert policy().endswith("recommender rerank for everybody else")
-    assert policy() == "recommender next_track for everybody"
+    assert policy() == "recommender botify for everybody"
     StackRecord(GONE, ready=True, settings={"recommender": "rerank"}).write(tmp_path)
     with stack():
-        assert policy() == "recommender next_track for everybody", "that of a stack that was killed is forgotten"
+        assert policy() == "recommender botify for everybody", "that of a stack that was killed is forgotten"
 
 
 @pytest.mark.parametrize(
     ("options", "policy"),
     [
-        ([], "recommender next_track for everybody"),
+        ([], "recommender botify for everybody"),
         (["--recommender", "toppop"], "recommender toppop for everybody"),
         (["--experiments", "course"], "experiment STICKY_ARTIST: C 50% random, T1 50% sticky_artist; "),
     ],
