@@ -34,7 +34,6 @@ from botify.ingest.importing import ROLES, Request, import_dataset
 from botify.ingest.inputs import UNREADABLE, Source
 from botify.services.experiments.declaration import DEFAULT
 
-BOTIFY = "botify"  # the name of the recommender that everybody gets by default
 ENDINGS = {"csv": (".csv", ".tsv", ".txt"), "parquet": (".parquet",), "jsonl": (".jsonl", ".ndjson", ".json")}
 ALIASES = {
     "user": ("user", "user_id", "userid", "uid"),
@@ -106,7 +105,7 @@ class Log:
 
     def evaluate(
         self,
-        rankers: Sequence[str | Ranker] = (BOTIFY,),
+        rankers: Sequence[str | Ranker] = (DEFAULT,),
         *,
         protocol: str = "prequential",
         k: int = 10,
@@ -292,11 +291,8 @@ class _OneByOne:
 
 
 def by_name(rankers: Sequence[str | Ranker]) -> dict[str, str | Ranker]:
-    """Return rankers by how a table calls them: those of Botify as the registry has them."""
-    found = {
-        one if isinstance(one, str) else getattr(one, "name", type(one).__name__): DEFAULT if one == BOTIFY else one
-        for one in rankers
-    }
+    """Return rankers by how a table calls them."""
+    found = {one if isinstance(one, str) else getattr(one, "name", type(one).__name__): one for one in rankers}
     if not found or len(found) < len(rankers):
         raise EvaluationError(f"rankers are {', '.join(found)}; give one or more, each with a `name` of its own")
     return found

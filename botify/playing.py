@@ -13,7 +13,8 @@ from botify.core.settings import Settings
 from botify.core.welch import ratio_interval
 from botify.evaluation import EvaluationError
 from botify.evaluation.agent import Pipeline
-from botify.logs import BOTIFY, Ranker, by_name
+from botify.logs import Ranker, by_name
+from botify.services.experiments.declaration import DEFAULT
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.sim.agents import Agent
 from botify.sim.listeners.model import Ints
@@ -28,7 +29,7 @@ SMALL = WorldConfig(tracks=1_000, artists=100, genres=10, users=500)  # made in 
 
 
 def simulate(
-    recommenders: Sequence[str | Ranker] = (BOTIFY, "random"),
+    recommenders: Sequence[str | Ranker] = (DEFAULT, "random"),
     world: World | str | None = None,
     *,
     sessions: int = 2_000,

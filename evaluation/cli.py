@@ -28,7 +28,7 @@ from botify.evaluation.table import LEAST_QUESTIONS, line_of, notes_of, render, 
 from botify.evaluation.table import as_json as figures_of
 from botify.streams.store.connect import require_redis
 
-DEFAULT = "toppop, random, rerank, next_track"  # with spaces, where help may break the line
+DEFAULT = "toppop, random, rerank, botify"  # with spaces, where help may break the line
 WIDE = 120
 
 

@@ -13,6 +13,7 @@ from botify.evaluation.ranker import OnlineRanker, Setup
 from botify.evaluation.rankers.botify import BotifyRanker, NextTrackRanker
 from botify.evaluation.rankers.peers import Als, Bpr, Ease, ItemKnn, RiverFactors, RtrecSlim, Sasrec
 from botify.evaluation.rankers.session_peers import Personal, VSknn
+from botify.services.recommender.botify import Botify
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.streams.learner.models.next_track import NextTrack
 
@@ -82,10 +83,11 @@ def require_peer(name: str) -> None:
 def ranker_of(name: str, setup: Setup, *, served: bool = False) -> OnlineRanker:
     """Build a ranker; raises as `check_name`, or if the log does not suit it.
 
-    `served` ranks `next_track` from snapshots and a listener's last listens, as its recommender does. Others always do.
+    `served` ranks `next_track` from snapshots and a listener's last listens, as its recommender does. Others always do,
+    but `botify`: in a log nobody recommended, so it answers by choice, as `next_track`.
     """
     check_name(name)
-    if name == NextTrack.name and not served:
+    if name in (NextTrack.name, Botify.name) and not served:
         return NextTrackRanker(setup)
     if name in RECOMMENDERS:
         return BotifyRanker(name, setup)

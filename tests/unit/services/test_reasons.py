@@ -78,16 +78,17 @@ class Judge:
             from_model = not any(self.is_linked(one, track) for one in causes) and self.is_popular(track, filters)
             return cause is None and (track in TOP if reason.policy == "toppop" else from_model)
         if text == "new":
-            return cause is None and reason.policy == "next_track" and not self.model.knows([track])[0]
+            return cause is None and reason.policy in ("next_track", "botify") and not self.model.knows([track])[0]
         if text == "you heard it before":
-            return track in likes_of_listens(listener.heard).all()["track"] and reason.policy == "rerank"
+            return track in likes_of_listens(listener.heard).all()["track"] and reason.policy in ("rerank", "botify")
         if cause is None:
-            silent = ("indexed", "rerank", "sticky_artist_mixed", "similar_users", "i2i")
+            silent = ("indexed", "rerank", "botify", "sticky_artist_mixed", "similar_users", "i2i")
             return text == f"offered by {reason.policy}" and reason.policy in silent
         one = cause.number
         listens = [(listen.timestamp_ms, listen.track) for listen in listener.heard]
         newest = sorted([*listens, *(said[:2] for said in listener.said)], key=itemgetter(0))[-1][1]
         said = f"you {'liked' if one in liked else 'heard'} {TRACKS[one].title}"
+        by_graph = self.is_linked(one, track) and (one in liked or heard[one] > 0)
         texts = {
             "sticky_artist": f"by {item.artist}, of whom {said}",
             "sticky_norepeat": f"by {item.artist}, of whom {said}",
@@ -96,7 +97,8 @@ class Judge:
             text == texts.get(reason.policy, f"because {said} by {TRACKS[one].artist}")
             and (one in heard or one in liked)
             and {
-                "next_track": self.is_linked(one, track) and (one in liked or heard[one] > 0),
+                "next_track": by_graph,
+                "botify": by_graph,
                 "contextual": track in NEIGHBOURS.get(one, []) and one == newest,
                 "sticky_artist": TRACKS[one].artist == item.artist and one == newest,
                 "sticky_norepeat": TRACKS[one].artist == item.artist,
@@ -125,7 +127,7 @@ def test_no_reason_is_false(name: str) -> None:
             if not judge.is_true(item, everybody[user], filters, draws):
                 false.append((user, filters, item.number, item.reason.policy, item.reason.text))
     assert not false, (len(false), false[:10])
-    assert kinds[f"{name}: explored at random"] or name not in ("next_track", "toppop", "rerank"), kinds
+    assert kinds[f"{name}: explored at random"] or name not in ("botify", "next_track", "toppop", "rerank"), kinds
 
 
 def test_reasons_are_as_different_as_what_is_known() -> None:

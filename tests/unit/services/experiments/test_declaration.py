@@ -32,7 +32,7 @@ def test_the_recommender_of_the_settings_goes_before_the_files_and_after_the_exp
     path.write_text(f'default = "random"\n[[experiment]]\nname = "A"\nlayer = "l"\ntraffic = 0.5\ntreatments = [{ARM}]')
     assigned = [load_policy(Settings(recommender="rerank", experiments=path), ALL).assign(user) for user in range(50)]
     assert {(*one.treatments, one.recommender) for one in assigned} == {("A", "random"), ("rerank",)}
-    with pytest.raises(ExperimentError, match="BOTIFY_RECOMMENDER: recommender 'mxi' is not one of contextual"):
+    with pytest.raises(ExperimentError, match="BOTIFY_RECOMMENDER: recommender 'mxi' is not one of botify, contextual"):
         load_policy(Settings(recommender="mxi"), ALL)
 
 
