@@ -4,7 +4,8 @@ Listens that a recommender chose say by their fractions what tracks are worth; `
 listeners chose themselves say what is played next; `next_track` ranks by that. Each session is answered by one head,
 drawn from the session's id: by value with the share that such listens have of what the learner was told lately (see
 `botify.streams.learner.models.factors`). So a service begins as `next_track` on a log that it imported, and becomes
-`rerank` where it plays its own answers.
+`rerank` where it plays its own answers. While listens tell nothing, what is asked decides: a track to be played is
+answered by value, a list to choose from by what is played next.
 
 Where `next_track` has no answer, `rerank` answers. The propensity is the head's, times the probability of the head.
 """
@@ -47,7 +48,7 @@ class Botify:
         self._factors = factors
 
     def recommend(self, batch: Batch) -> Answers:
-        chooses, probabilities = self._heads_of(batch)
+        chooses, probabilities = self._heads_of(batch, otherwise=1.0)
         tracks, candidates = np.full(len(batch), NO_ANSWER, dtype=np.int64), np.zeros(len(batch), dtype=np.int64)
         propensities = np.zeros(len(batch))
         for head, some, rows in self._parts(batch, chooses, tracks):
@@ -58,7 +59,7 @@ class Botify:
         return Answers(tracks, propensities * probabilities, candidates)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        chooses, _ = self._heads_of(batch)
+        chooses, _ = self._heads_of(batch, otherwise=0.0)
         ranking, first = no_ranking(len(batch), k), np.full(len(batch), NO_ANSWER, dtype=np.int64)
         for head, some, rows in self._parts(batch, chooses, first):
             ranking.tracks[rows], ranking.scores[rows] = found = rank(head, some, k)
@@ -67,13 +68,17 @@ class Botify:
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return what the head of the session of the one request says."""
-        chooses, _ = self._heads_of(batch)
+        chooses, _ = self._heads_of(batch, otherwise=0.0)
         return said_by(self._by_choice if chooses.all() else self._by_value, batch, tracks)
 
-    def _heads_of(self, batch: Batch) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Return whether the session of each request is answered by choice, and the probability of its head."""
+    def _heads_of(self, batch: Batch, otherwise: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Return whether the session of each request is answered by choice, and the probability of its head.
+
+        `otherwise` is the probability of an answer by value while listens tell nothing.
+        """
         factors = self._factors()
-        by_value = 1.0 if factors is None else factors.by_value
+        told = None if factors is None else factors.by_value
+        by_value = otherwise if told is None else told
         sessions = keys_of_texts([request.session_id for request in batch.requests])
         chooses = uniform(sessions, RandomStream.HEAD) >= by_value
         return chooses, np.where(chooses, 1 - by_value, by_value)

@@ -364,8 +364,8 @@ class Factors:
         self.kept: Floats = kept[:, 0].copy()
         self.matches: Floats = matches[:, 0].copy()  # what a match of each label is worth
         served, chosen = arrays.get("told", np.ones(2)).tolist()
-        # of what listens tell, the share that tells what a track is worth; see `Learned.told`
-        self.by_value: float = served / (served + chosen) if served else 0.0
+        # of what listens tell, the share that tells what a track is worth; None where they tell nothing, see `Learned`
+        self.by_value: float | None = served / (served + chosen) if served + chosen else None
         ids = arrays["ids"].astype(np.int64)
         self._order = np.argsort(ids)
         self._ids = ids[self._order]

@@ -36,8 +36,8 @@ class Head:
         return np.full(len(tracks), self._track)
 
 
-def botify(by_value: float | None, *, misses: bool = False) -> Botify:
-    factors: Any = None if by_value is None else SimpleNamespace(by_value=by_value)
+def botify(by_value: float, *, misses: bool = False) -> Botify:
+    factors: Any = SimpleNamespace(by_value=by_value)
     heads = [Head("rerank", VALUE), Head("next_track", CHOICE, misses=misses)]
     return Botify({head.name: head for head in heads}, lambda: factors)
 
@@ -58,11 +58,20 @@ def test_a_session_keeps_its_head_and_the_propensity_is_that_of_both_draws() -> 
     assert set(answers.candidates.tolist()) == {7}
 
 
-@pytest.mark.parametrize(("by_value", "track"), [(None, VALUE), (1.0, VALUE), (0.0, CHOICE)])
-def test_where_all_listens_tell_the_same_the_other_head_is_not_asked(by_value: float | None, track: int) -> None:
+@pytest.mark.parametrize(("by_value", "track"), [(1.0, VALUE), (0.0, CHOICE)])
+def test_where_all_listens_tell_the_same_the_other_head_is_not_asked(by_value: float, track: int) -> None:
     answers = botify(by_value).recommend(batch_of(500, 500))
     assert set(answers.tracks.tolist()) == {track}
     assert set(answers.propensities.tolist()) == {0.5}
+
+
+@pytest.mark.parametrize("factors", [None, SimpleNamespace(by_value=None)])
+def test_while_listens_tell_nothing_a_track_is_chosen_by_value_and_a_list_by_choice(factors: Any) -> None:
+    heads = {head.name: head for head in (Head("rerank", VALUE), Head("next_track", CHOICE))}
+    recommender, batch = Botify(heads, lambda: factors), batch_of(50, 50)
+    assert set(recommender.recommend(batch).tracks.tolist()) == {VALUE}
+    assert set(recommender.rank(batch, 2).tracks[:, 0].tolist()) == {CHOICE}
+    assert recommender.because(batch, np.array([1])).tolist() == [CHOICE]
 
 
 def test_where_the_head_of_choice_has_no_answer_the_other_one_has() -> None:
