@@ -32,6 +32,8 @@ COMMANDS = {  # group of figures -> arguments of `botify` (`bench`), or of `pyth
     "quality_never_tire": f"{LEARNERS} --world bench/worlds/artists-never-tire.toml",
     "quality_no_genres": f"{LEARNERS} --world bench/worlds/no-genres.toml",
     "quality_probit": f"{LEARNERS} --model probit",
+    "quality_threshold": f"{LEARNERS} --model threshold",
+    "quality_recovering": f"{LEARNERS} --model recovering",
     "quality_fitted": f"{LEARNERS} --world {FITTED}",
     "quality_drift_1": "drift --seed 1 --picture docs/drift.png",
     "quality_drift_2": "drift --seed 2",

@@ -60,7 +60,8 @@ def sim(
     model: Annotated[
         str,
         typer.Option(
-            help="Listener model: botify, drifting, trending, shifting, fatigue, streaming, probit, or module:Class."
+            help="Listener model: botify, drifting, trending, shifting, fatigue, streaming, probit, threshold, "
+            "recovering, or module:Class."
         ),
     ] = "botify",
     world: Annotated[str | None, typer.Option(help="Name or directory of a world; default: the default world.")] = None,

@@ -4,8 +4,14 @@ from collections.abc import Callable
 
 from botify.core.loading import load_object
 from botify.sim import SimulationError
-from botify.sim.listeners.botify import BotifyListeners, ProbitListeners, StreamingListeners
-from botify.sim.listeners.changing import DriftingListeners, FatiguedListeners, ShiftingListeners, TrendingListeners
+from botify.sim.listeners.botify import BotifyListeners, ProbitListeners, StreamingListeners, ThresholdListeners
+from botify.sim.listeners.changing import (
+    DriftingListeners,
+    FatiguedListeners,
+    RecoveringListeners,
+    ShiftingListeners,
+    TrendingListeners,
+)
 from botify.sim.listeners.model import ListenerModel
 from botify.sim.world.model import World
 
@@ -17,6 +23,8 @@ MODELS: dict[str, Callable[[World, int], ListenerModel]] = {
     "fatigue": FatiguedListeners,
     "streaming": StreamingListeners,
     "probit": ProbitListeners,
+    "threshold": ThresholdListeners,
+    "recovering": RecoveringListeners,
 }
 
 

@@ -87,9 +87,12 @@ class BotifyListeners:
     def discounted(self, exposure: Exposure, scores: Floats, artist_counts: Ints | Floats) -> Floats:
         """Return the appeal for other scores and artist counts than the model's own."""
         people, users = self._people, exposure.users
-        affinity = self.link((scores - people.consume_bias[users]) * people.consume_sharpness[users])
-        discount = people.artist_discount_gamma[users] ** artist_counts
-        return np.where(exposure.repeated, 0.0, affinity * discount)
+        logits = (scores - people.consume_bias[users]) * people.consume_sharpness[users]
+        return np.where(exposure.repeated, 0.0, self.heard_again(users, logits, artist_counts))
+
+    def heard_again(self, users: Ints, logits: Floats, artist_counts: Ints | Floats) -> Floats:
+        """Return how much of a track is heard after so many listens of its artist."""
+        return np.asarray(self.link(logits) * self._people.artist_discount_gamma[users] ** artist_counts)
 
 
 class ProbitListeners(BotifyListeners):
@@ -98,6 +101,25 @@ class ProbitListeners(BotifyListeners):
     def link(self, scores: Floats) -> Floats:
         """Return Φ of the scores."""
         return np.asarray(ndtr(scores))
+
+
+ENOUGH: Final = 3  # listens of an artist that a session hears as gladly as the first
+TOO_MUCH: Final = 0.4  # of a track, is lost with each further listen of its artist
+
+
+class ThresholdListeners(BotifyListeners):
+    """The course's listeners, whom an artist does not tire up to a threshold, and then at once.
+
+    A track is heard to ::
+
+        max(affinity − 0.4 · max(artist_count − 2, 0), 0)
+
+    with the affinity of `BotifyListeners`; no factor says what hearing an artist again leaves. The formula is ours.
+    """
+
+    def heard_again(self, users: Ints, logits: Floats, artist_counts: Ints | Floats) -> Floats:
+        too_many = np.maximum(artist_counts - np.float64(ENOUGH - 1), 0.0)
+        return np.maximum(self.link(logits) - TOO_MUCH * too_many, 0.0)
 
 
 HOUR_MS = 60 * 60 * 1000

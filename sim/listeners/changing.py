@@ -254,6 +254,20 @@ class FatiguedListeners(BotifyListeners):
         return before
 
 
+class RecoveringListeners(FatiguedListeners):
+    """Botify's listeners, whose liking of an artist falls with each listen and recovers over days.
+
+    A track is heard to ::
+
+        round(expit((⟨track, interest⟩ − consume_bias) · consume_sharpness − boredom), 2)
+
+    with the boredom of `FatiguedListeners`. It is a term of the logit, not a factor: what is liked most is hardly lost.
+    """
+
+    def heard_again(self, users: Ints, logits: Floats, artist_counts: Ints | Floats) -> Floats:
+        return self.link(logits - artist_counts)
+
+
 def _by_period(time_ms: Ints, period_ms: int) -> list[tuple[int, Ints]]:
     """Group times by period: the number of each period, and the indices of its times."""
     periods = time_ms // period_ms

@@ -10,7 +10,7 @@ from botify.core.errors import LoadError
 from botify.core.keyed_random import Keys, mix, uniform
 from botify.sim import SimulationError
 from botify.sim.listeners import load_model
-from botify.sim.listeners.botify import BotifyListeners
+from botify.sim.listeners.botify import BotifyListeners, ThresholdListeners
 from botify.sim.listeners.changing import (
     CYCLE_MS,
     CYCLES_CACHED,
@@ -22,6 +22,7 @@ from botify.sim.listeners.changing import (
     PEAK_AFTER_MS,
     DriftingListeners,
     FatiguedListeners,
+    RecoveringListeners,
     ShiftingListeners,
     TrendingListeners,
 )
@@ -72,6 +73,25 @@ def test_fatigue_adds_up_over_sessions_and_halves_in_three_days(small_world: Wor
         score = float(catalogue.embeddings[track].astype(float) @ heard.tastes[0])
         expected = round(affinity(small_world, 0, score) * gamma**boredom, 2)
         assert model.fractions(heard)[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_three_listens_of_an_artist_are_alike_and_the_next_ones_lose(small_world: World) -> None:
+    heard = exposure(small_world, [5] * 6, NOW_MS, counts=range(6))
+    first = BotifyListeners(small_world, seed=1).appeal(heard)[0]
+    found = ThresholdListeners(small_world, seed=1).fractions(heard)
+    lost = np.array([0, 0, 0, 1, 2, 3]) * 0.4
+    assert found == pytest.approx(np.round(np.maximum(first - lost, 0), 2), abs=1e-12)
+    assert found[2] > found[3]
+
+
+def test_boredom_is_taken_from_the_logit_and_recovers(small_world: World) -> None:
+    model = RecoveringListeners(small_world, seed=1)
+    times = [NOW_MS, NOW_MS + HOUR_MS, NOW_MS + HALF_LIFE_MS, NOW_MS + 5 * HALF_LIFE_MS]
+    first = BotifyListeners(small_world, seed=1).appeal(exposure(small_world, [5], NOW_MS))[0]
+    for n, at_ms in enumerate(times):
+        boredom = sum(2 ** (-(at_ms - earlier) / HALF_LIFE_MS) for earlier in times[:n])
+        expected = round(1 / (1 + math.exp(boredom) * (1 / first - 1)), 2)
+        assert model.fractions(exposure(small_world, [5], at_ms))[0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_hits_popularity_is_added_to_its_score(small_world: World) -> None:
