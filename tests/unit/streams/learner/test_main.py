@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 from typing import Any
 
@@ -78,7 +79,10 @@ def test_a_signal_ends_a_learner_whatever_it_does(tmp_path: Path, stuck: str, st
     environ = {**os.environ, **Settings(home=tmp_path).to_env()}
     with subprocess.Popen(program, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as learner:  # noqa: S603
         assert learner.stdout is not None
+        late = Timer(60, learner.kill)
+        late.start()
         assert learner.stdout.readline() == "compiling\n"
+        late.cancel()
         learner.terminate()
         _, told = learner.communicate(timeout=60)
     assert learner.returncode == status, told
