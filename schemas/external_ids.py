@@ -4,8 +4,8 @@ A track's external id is on the catalogue topic. Users are not on a topic: their
 and a deployment that serves them names it in `BOTIFY_DATASET`.
 
 A track is a number, or its external id. In JSON the type says which: `7` is a number, `"7"` an external id. In a path,
-digits are a number and other text is an external id; in quotes, as in JSON, digits are an external id too. A user is a
-number; with a dataset, always an external id.
+digits are a number and other text is an external id; in quotes, as in JSON, digits are an external id too. A user is
+called as the caller likes; digits are the number, without a dataset.
 """
 
 import hashlib
@@ -40,9 +40,15 @@ def track_named(text: str) -> int | str:
 class UserIds:
     """The names of users and their numbers: external ids in the order of their numbers.
 
-    Without, the numbers are the names. A user who is not in the table gets a number from the hash of the name. So
-    newcomers are served at once, every process gives them the same number without asking another, and it stays the same
-    after a restart. Of a million newcomers, two share a number with a probability of 1 in 9,000.
+    Without an id table, digits name the number. Any other user who is not in the table gets a number from the hash of
+    the name. So newcomers are served at once, every process gives them the same number without asking another, and it
+    stays the same after a restart. Of a million newcomers, two share a number with a probability of 1 in 9,000.
+
+    Examples
+    --------
+    >>> users = UserIds()
+    >>> users.number_of("42"), users.known_as("42"), users.known_as("alice")
+    (42, 42, 'alice')
     """
 
     def __init__(self, external: Sequence[str] | None = None) -> None:
@@ -66,19 +72,26 @@ class UserIds:
 
     @property
     def are_external(self) -> bool:
-        """Whether users have external ids."""
+        """Whether there is an id table, so that digits are a name as any other."""
         return self._numbers is not None
 
     def number_of(self, name: str) -> int:
-        """Return a user's number; raises `UserIdError` for an empty name, or without a table for none to `MAX_USER`."""
-        if self._numbers is not None:
-            if not name:
-                raise UserIdError("a user's id must not be empty")
-            known = self._numbers.get(name)
-            if known is None:
-                digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-                return NEWCOMERS_FROM + int.from_bytes(digest, "big") % NEWCOMERS_FROM
-            return known
-        if name.isascii() and name.isdecimal() and len(name) <= len(str(MAX_USER)) and int(name) <= MAX_USER:
-            return int(name)
-        raise UserIdError(f"{name!r} is not a listener's id: enter a whole number from 0 to {MAX_USER:,}")
+        """Return a user's number; raises `UserIdError` for an empty name."""
+        if not name:
+            raise UserIdError("a user's id must not be empty")
+        known = _number(name) if self._numbers is None else self._numbers.get(name)
+        if known is None:
+            digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+            return NEWCOMERS_FROM + int.from_bytes(digest, "big") % NEWCOMERS_FROM
+        return known
+
+    def known_as(self, name: str) -> int | str:
+        """Return what answers call a user: the name, or the number where the name is one."""
+        number = _number(name) if self._numbers is None else None
+        return name if number is None else number
+
+
+def _number(name: str) -> int | None:
+    if name.isascii() and name.isdecimal() and len(name) <= len(str(MAX_USER)) and int(name) <= MAX_USER:
+        return int(name)
+    return None

@@ -75,7 +75,7 @@ def _show_user(settings: Settings, user: str, *, as_json: bool) -> None:
         )
         return
     console.print(
-        f"listener [bold]{escape(user)}[/]{f' (number {number})' if users.are_external else ''}: "
+        f"listener [bold]{escape(user)}[/]{f' (number {number})' if users.known_as(user) == user else ''}: "
         f"{state.listens:,} listens in {state.sessions:,} sessions; "
         f"session {escape(state.session_id)} with {state.session_listens} listens, "
         f"the last {state.poor_streak} of them poor; "

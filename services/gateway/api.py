@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from botify.schemas.external_ids import UserIds, track_named
-from botify.schemas.validation import MAX_TRACK, MAX_USER
+from botify.schemas.validation import MAX_TRACK
 from botify.services.errors import UnknownTrackError
 from botify.services.gateway.middleware import GatewayMetrics
 from botify.services.gateway.operations import (
@@ -77,13 +77,7 @@ TrackInPath = Annotated[
 class UserPath(BaseModel):
     """Parameters of a path."""
 
-    user: int = Field(ge=0, le=MAX_USER, description="The listener.", examples=[42])
-
-
-class NamedUserPath(BaseModel):
-    """Parameters of a path, where users have external ids."""
-
-    user: str = Field(min_length=1, description="The listener's external id.", examples=["alice"])
+    user: str = Field(min_length=1, description="The listener: any text; digits are a number.", examples=["alice"])
 
 
 class TrackPath(BaseModel):
@@ -111,13 +105,6 @@ class ListenCall(BaseModel):
     """A request with a listen."""
 
     path: UserPath
-    body: HeardBody
-
-
-class NamedListenCall(BaseModel):
-    """A request with a listen, where users have external ids."""
-
-    path: NamedUserPath
     body: HeardBody
 
 
@@ -189,11 +176,10 @@ class BotifyApi:
         following = {200: Reply(_OK, NextBody, _FALLBACK), **of_body}
         over = {200: Reply(_OK, LastBody), **of_body}
         readiness = {200: Reply(_OK, ReadyBody), 503: Reply("Listeners cannot be served.", ReadyBody)}
-        call, rest = (NamedListenCall, ":path") if users.are_external else (ListenCall, "")  # ids may contain a slash
         self.operations = [
-            Operation("POST", f"/next/{{user{rest}}}", self.next_track, following, "serve", call),
-            Operation("POST", f"/last/{{user{rest}}}", self.last_track, over, "serve", call),
-            Operation("GET", f"/track/{{track{rest}}}", self.track, found, "serve", TrackCall),
+            Operation("POST", "/next/{user:path}", self.next_track, following, "serve", ListenCall),
+            Operation("POST", "/last/{user:path}", self.last_track, over, "serve", ListenCall),
+            Operation("GET", "/track/{track:path}", self.track, found, "serve", TrackCall),
             Operation("GET", "/", self.hello, greeting, "serve"),
             Operation("GET", "/healthz", self.alive, {200: plain}, None, tag="Operations"),
             Operation("GET", "/readyz", self.ready, readiness, None, tag="Operations"),
@@ -228,12 +214,12 @@ class BotifyApi:
             del fields["external_id"]
         return Response(TrackBody(**fields).model_dump_json(exclude_unset=True), media_type=JSON)
 
-    async def next_track(self, request: Request, call: ListenCall | NamedListenCall) -> Response:
+    async def next_track(self, request: Request, call: ListenCall) -> Response:
         """Tell what a listener heard, and get what they hear next."""
         report = await self._report_of(call)
         answer = await self._backend.connected.service.next(report, request.scope[REQUEST_ID])
         # `NextBody`; this route is the hot path, and a model takes 1.5 µs
-        user = call.path.user
+        user = self._users.known_as(call.path.user)
         if isinstance(user, int) and answer.external_id is None:
             body = b'{"user":%d,"track":%d}' % (user, answer.track)
         else:
@@ -245,15 +231,14 @@ class BotifyApi:
             response.headers[FALLBACK_HEADER] = "true"
         return response
 
-    async def last_track(self, request: Request, call: ListenCall | NamedListenCall) -> Response:
+    async def last_track(self, request: Request, call: ListenCall) -> Response:
         """Tell the last track that a listener heard: the session is over."""
         report = await self._report_of(call)
         event_id = await self._backend.connected.service.last(report, request.scope[REQUEST_ID])
-        return _json(LastBody(user=call.path.user), headers={EVENT_HEADER: event_id})
+        return _json(LastBody(user=self._users.known_as(call.path.user)), headers={EVENT_HEADER: event_id})
 
-    async def _report_of(self, call: ListenCall | NamedListenCall) -> ListenReport:
-        name, track = call.path.user, call.body.track
-        user = name if isinstance(name, int) else self._users.number_of(name)
+    async def _report_of(self, call: ListenCall) -> ListenReport:
+        user, track = self._users.number_of(call.path.user), call.body.track
         number = track if isinstance(track, int) else (await self._backend.connected.service.track(track)).track
         return ListenReport(user, number, call.body.time)
 

@@ -152,7 +152,7 @@ class V1Api:
             number = self._users.number_of(name)
         except UserIdError as error:
             raise UnknownItemError(str(error)) from error
-        return number, name if self._users.are_external else number
+        return number, self._users.known_as(name)
 
 
 def _json(body: BaseModel, status: int = 200) -> Response:

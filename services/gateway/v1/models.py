@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
 
-from botify.schemas.validation import MAX_SLATE, check_id
+from botify.schemas.validation import MAX_SLATE, MAX_USER, check_id
 from botify.services.gateway.api import TrackInBody, TrackInPath
 from botify.services.recommender.filters import FIELDS
 
@@ -52,9 +52,9 @@ def _flag(value: Any) -> Any:
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Session = Annotated[str, Field(min_length=1), AfterValidator(check_id)]
-Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
+UserNumber = Annotated[int, Field(strict=True, ge=0, le=MAX_USER), BeforeValidator(_whole)]
 Year = Annotated[int, Field(strict=True, ge=0, le=9_999), BeforeValidator(_whole)]
-UserInBody = Whole | Name
+UserInBody = UserNumber | Name
 Time = Annotated[AwareDatetime, BeforeValidator(_text)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_many), Field(max_length=MAX_EXCLUDED)]
 Filter = Annotated[str, Field(max_length=200, pattern=rf"^({'|'.join(FIELDS)}):[\s\S]+$")]
@@ -65,7 +65,7 @@ Cursor = Annotated[str | None, Field(pattern="^o[0-9]{1,8}$", description="`next
 class UserPath(Strict):
     """Parameters of a path."""
 
-    user: Name = Field(description="The listener: a number, or with a dataset an external id.", examples=["42"])
+    user: Name = Field(description="The listener: any name; digits are a number.", examples=["alice"])
 
 
 class ItemPath(Strict):

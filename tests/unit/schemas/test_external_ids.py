@@ -40,11 +40,19 @@ def test_a_dataset_that_is_not_there_is_named(settings: Settings, name: str) -> 
         UserIds.of(settings.with_(dataset=name))
 
 
-@pytest.mark.parametrize("name", ["", "-1", "me", "1.0", str(MAX_USER + 1), "²"])
-def test_without_a_dataset_users_are_numbers(name: str) -> None:
-    with pytest.raises(UserIdError, match="whole number"):
-        UserIds().number_of(name)
-    assert UserIds().number_of(str(MAX_USER)) == MAX_USER
+@pytest.mark.parametrize("name", ["-1", "me", "1.0", str(MAX_USER + 1), "²", "a/b"])
+def test_without_a_dataset_digits_are_the_number_and_all_else_is_a_name(name: str) -> None:
+    users = UserIds()
+    assert users.number_of(name) == UserIds([]).number_of(name) >= NEWCOMERS_FROM
+    assert users.known_as(name) == name
+    assert (users.number_of(str(MAX_USER)), users.known_as("007")) == (MAX_USER, 7)
+    assert UserIds([]).known_as("7") == "7"
+
+
+@pytest.mark.parametrize("users", [UserIds(), UserIds(["alice"])])
+def test_a_user_without_a_name_is_refused(users: UserIds) -> None:
+    with pytest.raises(UserIdError, match="must not be empty"):
+        users.number_of("")
 
 
 @pytest.mark.parametrize(

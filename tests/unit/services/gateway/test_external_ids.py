@@ -57,6 +57,14 @@ def test_a_retry_by_the_other_name_counts_once(gateway: FakeGateway, client: Tes
     assert len(gateway.rpc.listens) == 1
 
 
+@pytest.mark.parametrize("name", ["alice", "a/b", "5d1c0c2e-7b1f-4b8e-9d3a-0e3a4f6b2c11", "-1"])
+def test_without_a_dataset_a_user_has_a_name_too(gateway: FakeGateway, client: TestClient, name: str) -> None:
+    answer = client.post(f"/next/{name}", json={"track": "t8", "time": 0.3}).json()
+    assert answer == {"user": name, "track": 9, "external_id": "t9"}
+    assert client.post(f"/last/{name}", json={"track": "t9", "time": 1}).json() == {"user": name}
+    assert {listen.user for listen in gateway.rpc.listens} == {UserIds().number_of(name)}
+
+
 def test_with_a_dataset_the_user_is_an_external_id(gateway: FakeGateway, named: TestClient) -> None:
     for name in ("alice", "7", "a/b"):
         answer = named.post(f"/next/{name}", json={"track": "t8", "time": 0.3}).json()

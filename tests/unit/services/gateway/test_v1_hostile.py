@@ -110,7 +110,7 @@ filter=rock filter=color:red filter=genre: filter=%00 filter=genre:{LONG} {"&".j
 """.split()
 PATHS = f"""
 users/-1 users/{MAX_USER + 1} users/%00 users/%F0%9F%8E%B5 users/%D9%A3 users/%FF%FE users/%ED%A0%80 users/{LONG} users/
-users/..%2F..%2Fetc%2Fpasswd users//recommendations users/{{user}}/recommendations nothing
+users/..%2F..%2Fetc%2Fpasswd users//recommendations nothing
 items/ items/%00 items/%22%22 items/{"9" * 5_000} items/{MAX_TRACK + 1} items/7?n=1 items/7/similar/similar
 items/7/similar?limit=0 items/7/similar?limit=201 items/7/similar?limit=1e2 items/7/similar?limit=1&limit=2
 popular?cursor=-1 popular?cursor=o999999999 popular?cursor=o%D9%A3 popular?half_life=1w latest?offset=1
