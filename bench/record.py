@@ -38,8 +38,8 @@ COMMANDS = {  # group of figures -> arguments of `botify` (`bench`), or of `pyth
     "quality_drift_1": "drift --seed 1 --picture docs/drift.png",
     "quality_drift_2": "drift --seed 2",
     "quality_drift_3": "drift --seed 3",
-    "quality_grade_2022": "grade --recommender botify --edition 2022",
-    "quality_grade_2026": "grade --recommender botify --edition 2026",
+    "quality_grade_2022": "grade --recommender botify --edition 2022 --rate 1000",
+    "quality_grade_2026": "grade --recommender botify --edition 2026 --rate 1000",
 }
 
 app = typer.Typer(help=(__doc__ or "").splitlines()[0], no_args_is_help=True)

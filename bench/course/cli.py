@@ -51,6 +51,9 @@ def grade(
     log_episodes: Annotated[
         int, typer.Option(min=0, help="Number of sessions under the control before each run, from which models learn.")
     ] = 0,
+    rate: Annotated[
+        float | None, typer.Option(min=1, help="Recommendations a second; default: as many as are answered.")
+    ] = None,
     world: Annotated[
         str | None, typer.Option(help="Name or directory of another world; default: the one of the edition.")
     ] = None,
@@ -68,7 +71,7 @@ def grade(
         raise CourseError(f"edition {edition}: choose {' or '.join(map(str, EDITIONS))}")
     of = EDITIONS[edition]
     require_recommender(recommender, of.control)
-    options = RunOptions(sessions=episodes, seed=seed)
+    options = RunOptions(sessions=episodes, seed=seed, rate=rate)
     require_disk(log_episodes + episodes)
     prepare(out, RUNS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: servers are stopped, data is removed
@@ -81,7 +84,7 @@ def grade(
     agreement = reproducibility(*runs)
     about = {
         "recommender": recommender, "control": of.control, "edition": edition, "world": world or of.world,
-        "log_episodes": log_episodes, "episodes": episodes, "seed": seed, "yardsticks": yardsticks,
+        "log_episodes": log_episodes, "episodes": episodes, "rate": rate, "seed": seed, "yardsticks": yardsticks,
     }  # fmt: skip
     paths = write(out, [ab_result(one.results) for one in graded], agreement)
     if as_json:
