@@ -65,7 +65,7 @@ def test_each_route_takes_its_scope_and_no_other() -> None:
                 assert status in expected, (method, path, token, status)
         for page in ("/docs", "/openapi.json", "/v1/openapi.json"):
             assert [status_of(client, "GET", page, token) for token in (None, "teller", "reader")] == [401, 403, 200]
-        for unknown in ("/nothing", "/ui", "/ui/", "/v1/items", "//next/42", "/next/42/"):
+        for unknown in ("/nothing", "/ui", "/ui/", "/v1/items", "//next/42", "/track"):
             assert [status_of(client, "GET", unknown, token) for token in (None, "reader", "both")] == [401, 403, 403]
             assert status_of(client, "GET", unknown, "keeper") == 404
     assert (len(gateway.rpc.listens), len(gateway.rpc.published), gateway.reader.erased) == (2, 4, [42])
