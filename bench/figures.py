@@ -110,12 +110,20 @@ def quotable(figures: Figures) -> dict[str, Any]:
 
 
 def record(
-    group: str, command: str, values: Mapping[str, Any], path: Path = FIGURES, load: Mapping[str, float] | None = None
+    group: str,
+    command: str,
+    values: Mapping[str, Any],
+    path: Path = FIGURES,
+    load: Mapping[str, float] | None = None,
+    origin: Mapping[str, str] | None = None,
 ) -> None:
-    """Replace a group of figures, and say which command, machine and commit gave them."""
+    """Replace a group of figures, and say which command, machine and commit gave them.
+
+    `origin` is the `provenance` of several groups of one command: the first one written makes the tree dirty.
+    """
     if not path.exists():
         raise FigureError(f"{path} does not exist: figures are recorded in a checkout of the repository only")
-    entry = {"command": command, **provenance(), **({"load": load} if load else {}), "values": _rounded(values)}
+    entry = {"command": command, **(origin or provenance()), **({"load": load} if load else {}), "values": _rounded(values)}
     groups = {**read_figures(path), group: entry}
     text = json.dumps(dict(sorted(groups.items())), indent=1, ensure_ascii=False)
     # numbers that belong together on one line
@@ -126,8 +134,9 @@ def record(
 def record_command(groups: Mapping[str, Mapping[str, Any]]) -> None:
     module = getattr(sys.modules["__main__"].__spec__, "name", "botify.services.cli").removesuffix(".__main__")
     program = "botify" if module == "botify.services.cli" else f"python -m {module}"
+    origin = provenance()
     for group, values in groups.items():
-        record(group, shlex.join([program, *sys.argv[1:]]), values)
+        record(group, shlex.join([program, *sys.argv[1:]]), values, origin=origin)
     fill_pages()
 
 
