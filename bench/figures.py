@@ -123,7 +123,8 @@ def record(
     """
     if not path.exists():
         raise FigureError(f"{path} does not exist: figures are recorded in a checkout of the repository only")
-    entry = {"command": command, **(origin or provenance()), **({"load": load} if load else {}), "values": _rounded(values)}
+    about = {"command": command, **(origin or provenance()), **({"load": load} if load else {})}
+    entry = {**about, "values": _rounded(values)}
     groups = {**read_figures(path), group: entry}
     text = json.dumps(dict(sorted(groups.items())), indent=1, ensure_ascii=False)
     # numbers that belong together on one line
