@@ -177,9 +177,9 @@ class BotifyApi:
         over = {200: Reply(_OK, LastBody), **of_body}
         readiness = {200: Reply(_OK, ReadyBody), 503: Reply("Listeners cannot be served.", ReadyBody)}
         self.operations = [
-            Operation("POST", "/next/{user:path}", self.next_track, following, "serve", ListenCall),
-            Operation("POST", "/last/{user:path}", self.last_track, over, "serve", ListenCall),
-            Operation("GET", "/track/{track:path}", self.track, found, "serve", TrackCall),
+            Operation("POST", "/next/{user:name}", self.next_track, following, "serve", ListenCall),
+            Operation("POST", "/last/{user:name}", self.last_track, over, "serve", ListenCall),
+            Operation("GET", "/track/{track:name}", self.track, found, "serve", TrackCall),
             Operation("GET", "/", self.hello, greeting, "serve"),
             Operation("GET", "/healthz", self.alive, {200: plain}, None, tag="Operations"),
             Operation("GET", "/readyz", self.ready, readiness, None, tag="Operations"),

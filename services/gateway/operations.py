@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -87,6 +88,15 @@ def _parse_json(body: bytes) -> Any:
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, "the body is not text in UTF-8, or is nested too deeply") from error
     raise InvalidRequestError([wrong])
+
+
+class NameConvertor(PathConvertor):
+    """What a user or an item is called in a path: any text, also with slashes, as `path`, and with line breaks."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("name", NameConvertor())
 
 
 class DetailBody(BaseModel):
@@ -244,7 +254,7 @@ class Operation(NamedTuple):
             "tags": [self.tag],
             "summary": name.replace("_", " ").title(),
             "description": self.serve.__doc__,
-            "operationId": re.sub(r"\W", "_", f"{name}{self.path.replace(':path', '')}_{self.method.lower()}"),
+            "operationId": re.sub(r"\W", "_", f"{name}{self.path.replace(':name', '')}_{self.method.lower()}"),
             "responses": {str(status): reply.document() for status, reply in self.replies.items()},
         }
         parameters: list[dict[str, Any]] = []
@@ -334,7 +344,7 @@ def openapi_document(
     paths: dict[str, Any] = {}
     models: dict[str, type[BaseModel]] = {}
     for operation in operations:
-        of_path = paths.setdefault(operation.path.replace(":path", ""), {})
+        of_path = paths.setdefault(operation.path.replace(":name", ""), {})
         of_path[operation.method.lower()] = operation.document(secured=secured)
         contents = [operation.part("body"), *(reply.content for reply in operation.replies.values())]
         models.update({model.__name__: model for content in contents for model in _models_of(content)})

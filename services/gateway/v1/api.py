@@ -60,19 +60,19 @@ class V1Api:
             replies = {200: Reply("Successful Response", body), **(_NOT_FOUND if "{" in path else _REFUSED)}
             return Operation(method, f"/v1/{path}", serve, replies, scope, call, "v1")
 
-        erase = operation("DELETE", "users/{user:path}", self.delete_user, models.Erased, models.UserCall, "admin")
+        erase = operation("DELETE", "users/{user:name}", self.delete_user, models.Erased, models.UserCall, "admin")
         recommendations = (self.recommendations, models.Recommendations, models.RecommendationsCall)
         self.operations = [
-            operation("GET", "users/{user:path}/recommendations", *recommendations),
-            operation("GET", "users/{user:path}/erasure", self.erasure, models.ErasureStatus, models.UserCall),
-            operation("GET", "users/{user:path}", self.user, models.User, models.UserCall),
-            operation("PUT", "users/{user:path}", self.put_user, models.User, models.PutUserCall, "write"),
+            operation("GET", "users/{user:name}/recommendations", *recommendations),
+            operation("GET", "users/{user:name}/erasure", self.erasure, models.ErasureStatus, models.UserCall),
+            operation("GET", "users/{user:name}", self.user, models.User, models.UserCall),
+            operation("PUT", "users/{user:name}", self.put_user, models.User, models.PutUserCall, "write"),
             erase._replace(replies={**erase.replies, **_LATER}),
             operation("POST", "events", self.events, models.Accepted, models.EventsCall, "write"),
-            operation("GET", "items/{item:path}/similar", self.similar, models.ItemPage, models.SimilarCall),
-            operation("GET", "items/{item:path}", self.item, models.Item, models.ItemCall),
-            operation("PUT", "items/{item:path}", self.put_item, models.Item, models.PutItemCall, "admin"),
-            operation("DELETE", "items/{item:path}", self.delete_item, models.Item, models.ItemCall, "admin"),
+            operation("GET", "items/{item:name}/similar", self.similar, models.ItemPage, models.SimilarCall),
+            operation("GET", "items/{item:name}", self.item, models.Item, models.ItemCall),
+            operation("PUT", "items/{item:name}", self.put_item, models.Item, models.PutItemCall, "admin"),
+            operation("DELETE", "items/{item:name}", self.delete_item, models.Item, models.ItemCall, "admin"),
             operation("GET", "popular", self.popular, models.ItemPage, models.PopularCall),
             operation("GET", "rising", self.rising, models.ItemPage, models.PageCall),
             operation("GET", "latest", self.latest, models.ItemPage, models.PageCall),

@@ -148,7 +148,7 @@ def test_a_listeners_page_says_why(deployed: Scene, laptop: Visit) -> None:
     expect(page.locator(".content")).to_contain_text("listens")
     expect(page.locator(".content")).not_to_contain_text("session bad")  # it is a dead letter
     page.goto(f"{deployed.url}/listener/me")
-    expect(page.get_by_role("alert")).to_contain_text("'me' is not a listener")
+    expect(page.locator(".content")).to_contain_text("listener me has no listens")
 
 
 def test_what_is_wrong_is_on_top_with_its_runbook(deployed: Scene, laptop: Visit) -> None:

@@ -1,6 +1,7 @@
 """External ids in Botify's REST API."""
 
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
@@ -57,11 +58,11 @@ def test_a_retry_by_the_other_name_counts_once(gateway: FakeGateway, client: Tes
     assert len(gateway.rpc.listens) == 1
 
 
-@pytest.mark.parametrize("name", ["alice", "a/b", "5d1c0c2e-7b1f-4b8e-9d3a-0e3a4f6b2c11", "-1"])
+@pytest.mark.parametrize("name", ["alice", "a/b", "5d1c0c2e-7b1f-4b8e-9d3a-0e3a4f6b2c11", "-1", "a\nb"])
 def test_without_a_dataset_a_user_has_a_name_too(gateway: FakeGateway, client: TestClient, name: str) -> None:
-    answer = client.post(f"/next/{name}", json={"track": "t8", "time": 0.3}).json()
+    answer = client.post(f"/next/{quote(name)}", json={"track": "t8", "time": 0.3}).json()
     assert answer == {"user": name, "track": 9, "external_id": "t9"}
-    assert client.post(f"/last/{name}", json={"track": "t9", "time": 1}).json() == {"user": name}
+    assert client.post(f"/last/{quote(name)}", json={"track": "t9", "time": 1}).json() == {"user": name}
     assert {listen.user for listen in gateway.rpc.listens} == {UserIds().number_of(name)}
 
 
