@@ -119,8 +119,8 @@ class ImpatientListeners:
         self._client = client
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(len(IMPATIENT_USERS))
-        self._listening = [self._pool.submit(self._listen, user) for user in IMPATIENT_USERS]
         self.calls: list[Call] = []
+        self._listening = [self._pool.submit(self._listen, user) for user in IMPATIENT_USERS]
 
     def served(self) -> bool:
         """Whether some calls were answered that began after this one."""
