@@ -56,7 +56,7 @@ class UserIds:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Read the id table of `Settings.dataset`, or raise `UserIdError`; without a dataset, users are numbers."""
+        """Read the id table of `Settings.dataset`, or raise `UserIdError`; without a dataset there is none."""
         if settings.dataset is None:
             return cls()
         import pyarrow.parquet as pq  # takes memory and time that deployments without a dataset need not spend

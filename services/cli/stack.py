@@ -128,7 +128,7 @@ def up(
         typer.Option(help="Serve the users of an imported dataset, on topics of its name. Remembered, as is --prefix."),
     ] = None,
     prefix: Annotated[
-        str | None, typer.Option(help="First part of all topic names; users are numbers without --dataset.")
+        str | None, typer.Option(help="First part of all topic names; users have any name, or a number.")
     ] = None,
     recommender: Annotated[
         str | None,
@@ -284,5 +284,5 @@ def _say_addresses(settings: Settings, gateway_port: int | None, gateways: int) 
         dashboard = f"the dashboard is at http://127.0.0.1:{gateway_port}/ui, " if gateways == 1 else ""
         say(f"{dashboard}the REST API at http://127.0.0.1:{gateway_port}")
     say(f"Kafka at {settings.kafka_bootstrap_servers}, Redis at {settings.redis_address}, data in {settings.home}")
-    users = f"the users of dataset {settings.dataset}" if settings.dataset else "users are numbers"
+    users = f"the users of dataset {settings.dataset}" if settings.dataset else "users with any name or number"
     say(f"topics {settings.topic_prefix}.*, {users}")
