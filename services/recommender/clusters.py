@@ -20,7 +20,7 @@ CLUSTER_TRACKS = 200  # mean number of tracks in a cluster; one of more than twi
 MOST_CLUSTERS = 1024
 """With more than so many times `CLUSTER_TRACKS` tracks, larger clusters are made first, and each is cut by itself."""
 LOOSE = 1.1
-"""Clusters of many tracks are cut again when this many times more of the variance is inside them than at the cut."""
+"""Clusters are cut again when this many times more of the variance is inside them than at the cut."""
 ROUNDS = 4  # rounds of k-means; further ones hardly change the answers
 SAMPLE = 16_384  # maximum number of tracks that the centres are computed from
 BLOCK = 256  # tracks that are compared with all centres at a time: what they are worth stays in the processor's cache

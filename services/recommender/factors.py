@@ -156,8 +156,8 @@ def _vectors(
 class FactorTable:
     """Vectors and biases of the catalogue's rows in the order of their clusters, which sessions are offered.
 
-    Cutting a million tracks into clusters takes ten times as long as all else, so those of `before`, an earlier table
-    of the same catalogue, are kept for as long as they hold what is alike. `spread`, shape (clusters,), is how far
+    Cutting tracks into clusters takes five to ten times as long as all else, so those of `before`, an earlier table of
+    the same catalogue, are kept for as long as they hold what is alike. `spread`, shape (clusters,), is how far
     above its mean the best of a cluster is expected, for a taste of length 1; `shares`, shape (clusters, values), the
     share of each cluster's tracks that has each value of a label.
     """

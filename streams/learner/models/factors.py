@@ -360,10 +360,13 @@ class Factors:
         kept = arrays.get("kept", np.zeros(0))  # nor one of format 5
         if kept.shape != (MOST_EARLIER + 1, 2) or matches.shape != (len(LABELS), 2):
             raise ValueError(f"the effects of an artist and of labels have the shapes {kept.shape}, {matches.shape}")
+        told = arrays.get("told", np.zeros(0))  # nor one of format 9
+        if told.shape != (2,):
+            raise ValueError(f"the counts of what listens tell have the shape {told.shape}")
         # by number of earlier listens of the artist in the session, the share of a fraction that they leave
         self.kept: Floats = kept[:, 0].copy()
         self.matches: Floats = matches[:, 0].copy()  # what a match of each label is worth
-        served, chosen = arrays.get("told", np.ones(2)).tolist()
+        served, chosen = told.tolist()
         # of what listens tell, the share that tells what a track is worth; None where they tell nothing, see `Learned`
         self.by_value: float | None = served / (served + chosen) if served + chosen else None
         ids = arrays["ids"].astype(np.int64)

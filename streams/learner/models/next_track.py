@@ -136,9 +136,7 @@ class NextTrack:
             self._make_room()
             fresh = np.unique(items[~self._state.inputs[items].any(axis=1)])
             self._state.inputs[fresh] = small_noise(mix(self._seed, self._items.ids[fresh]), DIMENSIONS, FIRST_SPREAD)
-            teaches = self._teaches(chosen[part])
-            trains = teaches & self._trains(len(items))
-            events = Events(people, items.astype(np.int32), liked[part], when[part], teaches, trains)
+            events = Events(people, items.astype(np.int32), liked[part], when[part], *self._lessons(chosen[part]))
             self._run.learn_events(self._state, events, self._cells(), self._scratch)
 
     def rank(
@@ -258,19 +256,14 @@ class NextTrack:
             yield slice(begin, end)
             begin = end
 
-    def _teaches(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        if chosen.all():
-            return chosen
-        keys = mix(self._seed, np.arange(self.events, self.events + len(chosen)))
-        return chosen | (uniform(keys, 1) < 1 / ONE_SERVED_IN)
-
-    def _trains(self, n: int) -> NDArray[np.bool_]:
-        """Choose events for the stacker, by their place in the stream."""
+    def _lessons(self, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Choose the next events for the vectors and of these those for the stacker, by their place in the stream."""
         # Counted at the chunk's start, so that the choice does not depend on the cut into calls.
         begun = self.events - self.events % CHUNK
         share = min(1.0, max(self._settings.least_share, (self._settings.trained_fully / max(begun, 1)) ** 2))
-        drawn = uniform(mix(self._seed, np.arange(self.events, self.events + n)), 0)
-        return np.asarray(drawn < share)
+        keys = mix(self._seed, np.arange(self.events, self.events + len(chosen)))
+        teaches = chosen | (uniform(keys, 1) < 1 / ONE_SERVED_IN)
+        return teaches, teaches & (uniform(keys, 0) < share)
 
     def _cells(self) -> Cells:
         clock, begun = self._state.clock, self.events - self.events % CHUNK

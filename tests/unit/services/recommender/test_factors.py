@@ -160,12 +160,14 @@ def test_a_large_batch_is_valued_in_parts(
     assert np.array_equal(whole.rank(batch, 10).tracks, in_parts.rank(batch, 10).tracks)
 
 
-def test_clusters_of_many_tracks_are_kept_for_as_long_as_they_hold_what_is_alike(
+def test_clusters_are_kept_for_as_long_as_they_hold_what_is_alike(
     learned: Factors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clustering, "CLUSTER_TRACKS", 4)
     few = ServedFactors(learned)
-    assert ServedFactors(learned, few).table(CATALOGUE).clusters.order is not few.table(CATALOGUE).clusters.order
+    of_few = few.table(CATALOGUE)
+    assert ServedFactors(learned, few).table(CATALOGUE).clusters.order is of_few.clusters.order
+    assert ServedFactors(moved(learned, 3.0), few).table(CATALOGUE).clusters.order is not of_few.clusters.order
     monkeypatch.setattr(clustering, "MOST_CLUSTERS", 20)
     first = ServedFactors(learned)
     cut, later = first.table(CATALOGUE), ServedFactors(moved(learned, 0.01), first).table(CATALOGUE)
