@@ -125,6 +125,7 @@ def _million(rng: np.random.Generator, tracks: int, own: float) -> tuple[Catalog
         "genres": np.zeros((1, DIMENSIONS + 1), dtype=np.float32),
         "kept": np.ones((MOST_EARLIER + 1, 2), dtype=np.float32),
         "matches": np.array([[1.0, 1.0]] * len(LABELS), dtype=np.float32),
+        "told": np.zeros(2, dtype=np.float32),
     }
     factors = Factors({"artists": [str(artist) for artist in range(artists)], "genres": [""]}, learned)
     return catalogue, factors, scene_of_artist[artist_of]
