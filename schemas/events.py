@@ -132,13 +132,15 @@ OPINION_KINDS = ("dislike", "like", "unlike")
 
 
 class Feedback(NamedTuple):
-    """A listener said what they think of a track."""
+    """A listener said what they think of a track, was shown tracks, or got a name."""
 
     event_id: str
     user: int
     track: int
     kind: str  # `like`, `dislike`, or `unlike`, which withdraws either
     timestamp_ms: int  # event time. The newest of a listener and a track counts, so copies and any order give the same.
+    name: str | None = None  # of the kind `named`: what the listener is called outside
+    tracks: list[int] | None = None  # of the kind `shown`: those that were on the screen
 
 
 class Model(NamedTuple):
