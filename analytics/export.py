@@ -43,7 +43,7 @@ from botify.core.process import StopRequested, stop_requested, tune_gc
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import RejectedBefore
-from botify.schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
+from botify.schemas.events import Event, Feedback, Listen, Recommendation, RecommendationRequest, Session
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import TopicDefinition, Topics
 from botify.schemas.validation import erased_user, iter_valid
@@ -134,6 +134,7 @@ TIME_COLUMNS: Mapping[type[Event], str] = {
     RecommendationRequest: "timestamp_ms",
     Recommendation: "timestamp_ms",
     Session: "ended_ms",
+    Feedback: "timestamp_ms",
 }
 """Events that can be exported, and the column that gives a row's day."""
 
@@ -237,7 +238,7 @@ class Format(StrEnum):
 def export(
     out: Annotated[Path, typer.Option(help="Output folder; an existing export is resumed.")],
     topic: Annotated[
-        str, typer.Option(help="Topic: listens, recommendation-requests, recommendations or sessions.")
+        str, typer.Option(help="Topic: listens, recommendation-requests, recommendations, sessions or feedback.")
     ] = ("listens"),
     begin: Annotated[
         str, typer.Option("--from", help="First record: earliest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H.")

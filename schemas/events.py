@@ -129,6 +129,7 @@ class Track(NamedTuple):
 
 
 OPINION_KINDS = ("dislike", "like", "unlike")
+NAMED = "named"  # the kind of feedback that says what a listener is called outside
 
 
 class Feedback(NamedTuple):

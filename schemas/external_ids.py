@@ -1,7 +1,8 @@
 """External ids: what users and tracks are called where they come from; inside, both are numbers.
 
-A track's external id is on the catalogue topic. Users are not on a topic: their ids are in the id table of the dataset,
-and a deployment that serves them names it in `BOTIFY_DATASET`.
+A track's external id is on the catalogue topic. The ids of a dataset's users are in its id table, and a deployment that
+serves them names it in `BOTIFY_DATASET`. Any other name is on the feedback topic since its first event, and in the
+state (`streams/folds/feedback.py`).
 
 A track is a number, or its external id. In JSON the type says which: `7` is a number, `"7"` an external id. In a path,
 digits are a number and other text is an external id; in quotes, as in JSON, digits are an external id too. A user is
@@ -9,7 +10,7 @@ called as the caller likes; digits are the number, without a dataset.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +20,7 @@ from botify.schemas.validation import MAX_USER
 
 USERS = "users.parquet"  # the id table of a dataset's users: `id` and `external_id`, in the order of the numbers
 NEWCOMERS_FROM = 2**52  # numbers of users who are not in the table; those below are the tables'
+CANDIDATES = 3  # numbers that a name may have: of a million names, two share one with a probability of 1 in 9,000
 
 
 class UserIdError(BotifyError):
@@ -41,14 +43,16 @@ class UserIds:
     """The names of users and their numbers: external ids in the order of their numbers.
 
     Without an id table, digits name the number. Any other user who is not in the table gets a number from the hash of
-    the name. So newcomers are served at once, every process gives them the same number without asking another, and it
-    stays the same after a restart. Of a million newcomers, two share a number with a probability of 1 in 9,000.
+    the name: the first of its candidates that no other name has. Who has which is in the state.
 
     Examples
     --------
     >>> users = UserIds()
-    >>> users.number_of("42"), users.known_as("42"), users.known_as("alice")
-    (42, 42, 'alice')
+    >>> users.candidates("42"), users.known_as("42"), users.known_as("alice")
+    ((42,), 42, 'alice')
+    >>> first, second, _ = users.candidates("alice")
+    >>> chosen("alice", {first: "bob", second: None}) == second
+    True
     """
 
     def __init__(self, external: Sequence[str] | None = None) -> None:
@@ -76,19 +80,40 @@ class UserIds:
         return self._numbers is not None
 
     def number_of(self, name: str) -> int:
-        """Return a user's number; raises `UserIdError` for an empty name."""
+        """Return the number that a user has unless another name had it first; raises as `candidates`."""
+        return self.candidates(name)[0]
+
+    def candidates(self, name: str) -> tuple[int, ...]:
+        """Return the numbers that a user may have, the likeliest first; raises `UserIdError` for an empty name."""
         if not name:
             raise UserIdError("a user's id must not be empty")
         known = _number(name) if self._numbers is None else self._numbers.get(name)
-        if known is None:
-            digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-            return NEWCOMERS_FROM + int.from_bytes(digest, "big") % NEWCOMERS_FROM
-        return known
+        if known is not None:
+            return (known,)
+        text = name.encode("utf-8", "surrogatepass")
+        return tuple(NEWCOMERS_FROM + digest_of(text, at) % NEWCOMERS_FROM for at in range(CANDIDATES))
 
     def known_as(self, name: str) -> int | str:
         """Return what answers call a user: the name, or the number where the name is one."""
         number = _number(name) if self._numbers is None else None
         return name if number is None else number
+
+
+def chosen(name: str, owners: Mapping[int, str | None]) -> int:
+    """Return the number of a name by who has its candidates, in their order; raises `UserIdError` if all are taken."""
+    for number, owner in owners.items():
+        if owner == name:
+            return number
+    for number, owner in owners.items():
+        if owner is None:
+            return number
+    raise UserIdError(f"the numbers of {name!r} are other listeners'; call this listener otherwise")
+
+
+def digest_of(text: bytes, at: int) -> int:
+    """Return the hash of a name for its candidate at a place, 64 bits."""
+    salt = b"" if at == 0 else b"%d" % at
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8, salt=salt).digest(), "big")
 
 
 def _number(name: str) -> int | None:

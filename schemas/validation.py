@@ -16,6 +16,7 @@ from botify.core.kafka.config import key_of
 from botify.schemas.codec import TOGETHER, Codec
 from botify.schemas.event_time import EventTime, Lead
 from botify.schemas.events import (
+    NAMED,
     OPINION_KINDS,
     Feedback,
     Listen,
@@ -26,6 +27,7 @@ from botify.schemas.events import (
 )
 
 MAX_ID_BYTES = 255
+MAX_NAME = 200  # characters of what a listener is called
 MAX_USER = 2**53
 MAX_TRACK = 2**31 - 1  # the largest id that fits into a listener's history, so that a larger one stops no worker
 MAX_LIST = 10_000  # tracks of one answer at most
@@ -94,8 +96,10 @@ def check_feedback(feedback: Feedback, key: bytes | None, raw: bytes) -> None:
     """Refuse feedback whose fields or key cannot be true; see `check`."""
     if why := _wrong_user_or_track(feedback, key):
         raise ValidationError(why, raw)
-    if feedback.kind not in OPINION_KINDS:
-        raise ValidationError(f"kind {feedback.kind!r} is none of {', '.join(OPINION_KINDS)}", raw)
+    if feedback.kind not in (*OPINION_KINDS, NAMED):
+        raise ValidationError(f"kind {feedback.kind!r} is none of {', '.join(OPINION_KINDS)}, {NAMED}", raw)
+    if feedback.kind == NAMED and not 1 <= len(feedback.name or "") <= MAX_NAME:
+        raise ValidationError(f"the name of a listener must have 1 to {MAX_NAME} characters", raw)
 
 
 E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, TrainingBatch, Feedback)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from botify.core.kafka.config import partition_of
 from botify.core.settings import Settings
-from botify.streams.folds.feedback import OPINIONS, read_said
+from botify.schemas.external_ids import UserIds, chosen
+from botify.streams.folds.feedback import NAMES, OPINIONS, read_name, read_said
 from botify.streams.folds.likes import LIKES_OF_USERS, Likes
 from botify.streams.folds.popularity import popularity_at, top_collection
 from botify.streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, WATERMARK
@@ -99,6 +100,18 @@ class StateReader:
             pipeline.hget(opinions, b"%d" % user)
         said = map(read_said, pipeline.execute())
         return [{track: at_ms for at_ms, track, kind in one if kind == "like"} for one in said]
+
+    def names(self, users: Sequence[int]) -> list[str | None]:
+        """Return what listeners are called, None where the state does not know; one round trip a node."""
+        namespace, pipeline = feedback_of(self.namespace), self._redis.pipeline(transaction=False)
+        for user in users:
+            pipeline.hget(partition_key(namespace, partition_of(user, self._feedback_partitions), NAMES), b"%d" % user)
+        return [read_name(record) for record in pipeline.execute()]
+
+    def number_of(self, users: UserIds, name: str) -> int:
+        """Return the number of a name, or the one that it would get; raises `UserIdError`."""
+        candidates = users.candidates(name)
+        return chosen(name, dict(zip(candidates, self.names(candidates), strict=True)))
 
     def _records(self, users: Sequence[int], *collections: str) -> list[list[bytes | None]]:
         namespace = self.namespace

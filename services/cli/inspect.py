@@ -46,10 +46,9 @@ def inspect(
 
 
 def _show_user(settings: Settings, user: str, *, as_json: bool) -> None:
-    users = UserIds.of(settings)
-    number = users.number_of(user)
     reader = StateReader(connect(settings), settings)
-    (state,) = reader.users([number])
+    number = reader.number_of(UserIds.of(settings), user)
+    (state,), (name,) = reader.users([number]), reader.names([number])
     if state is None:
         raise StateError(f"listener {user} has no listens in namespace {reader.namespace}")
     listens = state.last_listens()[::-1].tolist()
@@ -58,7 +57,7 @@ def _show_user(settings: Settings, user: str, *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "user": user,
+                "user": name or user,
                 "number": number,
                 "namespace": reader.namespace,
                 "partition": partition,
@@ -75,7 +74,7 @@ def _show_user(settings: Settings, user: str, *, as_json: bool) -> None:
         )
         return
     console.print(
-        f"listener [bold]{escape(user)}[/]{f' (number {number})' if users.known_as(user) == user else ''}: "
+        f"listener [bold]{escape(name or user)}[/]{'' if user == str(number) else f' (number {number})'}: "
         f"{state.listens:,} listens in {state.sessions:,} sessions; "
         f"session {escape(state.session_id)} with {state.session_listens} listens, "
         f"the last {state.poor_streak} of them poor; "

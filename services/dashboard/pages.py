@@ -22,7 +22,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from botify.core.errors import BotifyError
-from botify.schemas.external_ids import UserIdError, UserIds
 from botify.services.dashboard import views
 from botify.services.dashboard.figures import ListenerReading, Snapshot, TracksById
 from botify.services.dashboard.views import MOUNT, Fragment, View, laid_out, render
@@ -215,7 +214,7 @@ def add_live_pages(broadcast: Broadcast, snapshot: Callable[[], Snapshot]) -> No
 
 
 def add_listener_page(
-    read: Callable[[int], ListenerReading], catalogue: Callable[[], TracksById], users: UserIds
+    read: Callable[[str], ListenerReading], catalogue: Callable[[], TracksById], *, are_external: bool
 ) -> None:
     """Serve a listener's page; `read` reads a listener, and blocks, so it is called in a thread."""
 
@@ -231,12 +230,7 @@ def add_listener_page(
                 field = ui.input("listener", value=user).props("outlined dense").on("keydown.enter", go)
                 ui.button("show", on_click=go).props("unelevated no-caps")
             if not user:
-                show_html("listener", "hint", are_external=users.are_external)
-                return
-            try:
-                number = users.number_of(user)
-            except UserIdError as error:
-                show_problem(str(error))
+                show_html("listener", "hint", are_external=are_external)
                 return
             waiting = show_html("listener", "reading", user=user)
             # NiceGUI bounds the time to build a page, and a reading may take longer: it begins when the page is shown.
@@ -245,7 +239,7 @@ def add_listener_page(
             if client.is_deleted:  # left before it was shown
                 return
             try:
-                reading = await run.io_bound(read, number)
+                reading = await run.io_bound(read, user)
             except (BotifyError, KafkaException, RedisError) as error:
                 waiting.delete()
                 show_problem(str(error))

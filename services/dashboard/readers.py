@@ -32,6 +32,7 @@ from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import PREFIX, is_exclusion, origin_of
 from botify.schemas.events import Listen, Model, RampStep
+from botify.schemas.external_ids import UserIds
 from botify.schemas.model_parts import name_and_part
 from botify.schemas.models import learned_body_bytes
 from botify.schemas.topics import Topics
@@ -384,19 +385,21 @@ def _behind(ends: Offsets, topic: str, done: Mapping[int, int]) -> tuple[int, ..
 class ListenerReader:
     """Reads listeners, one at a time: a reading costs as much as a second of the collector."""
 
-    def __init__(self, settings: Settings, codec: Codec) -> None:
+    def __init__(self, settings: Settings, codec: Codec, users: UserIds) -> None:
         self._settings = settings
         self._codec = codec
+        self._users = users
         self._state: StateReader | None = None
         self._one_at_a_time = threading.Lock()
 
-    def read(self, user: int) -> ListenerReading:
-        """Return what is known about a listener; blocks, and raises what Kafka's and Redis's clients raise."""
+    def read(self, name: str) -> ListenerReading:
+        """Return what is known about a listener; blocks, and raises `UserIdError` and what the clients raise."""
         with self._one_at_a_time:
             check_kafka(self._settings)
             check_redis(self._settings)
             if self._state is None:
                 self._state = StateReader(connect(self._settings), self._settings)
+            user = self._state.number_of(self._users, name)
             (state,) = self._state.users([user])
             live = live_layout(self._settings)
             partition = partition_of(user, live.partitions)

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from botify.schemas.external_ids import UserIds, track_named
-from botify.schemas.validation import MAX_TRACK
+from botify.schemas.validation import MAX_NAME, MAX_TRACK
 from botify.services.errors import UnknownTrackError
 from botify.services.gateway.middleware import GatewayMetrics
 from botify.services.gateway.operations import (
@@ -77,7 +77,12 @@ TrackInPath = Annotated[
 class UserPath(BaseModel):
     """Parameters of a path."""
 
-    user: str = Field(min_length=1, description="The listener: any text; digits are a number.", examples=["alice"])
+    user: str = Field(
+        min_length=1,
+        max_length=MAX_NAME,
+        description="The listener: any text; digits are a number.",
+        examples=["alice"],
+    )
 
 
 class TrackPath(BaseModel):
@@ -216,7 +221,7 @@ class BotifyApi:
 
     async def next_track(self, request: Request, call: ListenCall) -> Response:
         """Tell what a listener heard, and get what they hear next."""
-        report = await self._report_of(call)
+        report = await self._report_of(request, call)
         answer = await self._backend.connected.service.next(report, request.scope[REQUEST_ID])
         # `NextBody`; this route is the hot path, and a model takes 1.5 µs
         user = self._users.known_as(call.path.user)
@@ -233,13 +238,16 @@ class BotifyApi:
 
     async def last_track(self, request: Request, call: ListenCall) -> Response:
         """Tell the last track that a listener heard: the session is over."""
-        report = await self._report_of(call)
+        report = await self._report_of(request, call)
         event_id = await self._backend.connected.service.last(report, request.scope[REQUEST_ID])
         return _json(LastBody(user=self._users.known_as(call.path.user)), headers={EVENT_HEADER: event_id})
 
-    async def _report_of(self, call: ListenCall) -> ListenReport:
-        user, track = self._users.number_of(call.path.user), call.body.track
-        number = track if isinstance(track, int) else (await self._backend.connected.service.track(track)).track
+    async def _report_of(self, request: Request, call: ListenCall) -> ListenReport:
+        service = self._backend.connected.service
+        number = (
+            await service.track(call.body.track)
+        ).track  # before the name is published: a refused call publishes nothing
+        user = await service.names.number_of(call.path.user, request.scope[REQUEST_ID].id_)
         return ListenReport(user, number, call.body.time)
 
     async def alive(self, _: Request, __: None) -> Response:

@@ -32,6 +32,7 @@ from botify.services.experiments import LiveExperiments, load_policy
 from botify.services.gateway.api import DOCS, PAGES, BotifyApi
 from botify.services.gateway.connections import Connections
 from botify.services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry, TokenRequired
+from botify.services.gateway.names import ListenerNames
 from botify.services.gateway.operations import HANDLED_ERRORS, Guard, Operations, error_response
 from botify.services.gateway.options import ALL_SCOPES, NO_CATALOGUE, Bounds, GatewayOptions, scopes_of_tokens
 from botify.services.gateway.rpc import RpcClient
@@ -140,6 +141,10 @@ async def connect_gateway(
     rpc = await asyncio.to_thread(RpcClient, settings, codec, id_prefix, options.deadline_ms / 1000)
     stack.push_async_callback(rpc.close)
     rpc.start()
+    topic = Topics.of(settings).feedback.name
+    counts = await asyncio.to_thread(partition_counts, AdminClient(common_config(settings)))
+    partitions_of_feedback = counts.get(topic, settings.partitions)  # they do not grow with those of the listens
+    listeners = ListenerStore(batcher, settings.topic_prefix, lambda: reader.last_namespace, partitions_of_feedback)
     _repeat(stack, lambda: STATE_EVERY_S, lambda: asyncio.to_thread(state.refresh))
     _repeat(stack, lambda: CATALOGUE_EVERY_S if len(tracks) else NO_CATALOGUE_EVERY_S, tracks.follow)
     service = GatewayService(
@@ -147,6 +152,7 @@ async def connect_gateway(
         codec=codec,
         rpc=rpc,
         sessions=SessionStore(batcher, settings.topic_prefix),
+        names=ListenerNames(users, listeners, rpc, clock, topic, codec),
         tracks=tracks,
         fallback=Fallback(
             lambda: tracks.offered(state.popular), tracks.ids, lambda user: experiments.assign(user).treatments
@@ -163,7 +169,7 @@ async def connect_gateway(
         ]
         return [problem for problem in found if problem is not None]
 
-    served = await _connect_v1(settings, codec, service, batcher, redis, reader, users, stack)
+    served = await _connect_v1(settings, codec, service, listeners, redis, reader, stack)
     return Connected(service, problems, served)
 
 
@@ -171,22 +177,18 @@ async def _connect_v1(
     settings: Settings,
     codec: Codec,
     service: GatewayService,
-    batcher: ScriptBatcher,
+    listeners: ListenerStore,
     redis: Any,
     reader: StateReader,
-    users: UserIds,
     stack: AsyncExitStack,
 ) -> V1:
     """Follow the graph of `next_track` for similar items, and return what serves `/v1`; raises `BotifyError`."""
     topics = Topics.of(settings)
-    counts = await asyncio.to_thread(partition_counts, AdminClient(common_config(settings)))
-    partitions = counts.get(topics.feedback.name, settings.partitions)  # they do not grow with those of the listens
-    listeners = ListenerStore(batcher, settings.topic_prefix, lambda: reader.last_namespace, partitions)
     models = await asyncio.to_thread(ModelReader, settings, codec)
     similar = models.follow(NextTrack.name, lambda model: SimilarTracks(model.body), merged)
     await asyncio.to_thread(models.start)
     stack.push_async_callback(asyncio.to_thread, models.close)
-    events = EventPublisher(service, listeners, users, topics.feedback.name)
+    events = EventPublisher(service, listeners, topics.feedback.name)
     erasures = Erasures(
         redis,
         settings.topic_prefix,

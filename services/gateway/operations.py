@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from botify.schemas.external_ids import UserIdError
 from botify.services.errors import (
     InvalidRequestError,
     UnavailableError,
@@ -143,6 +144,7 @@ HANDLED_ERRORS = (
     InvalidRequestError,
     UnknownItemError,
     WrongEventError,
+    UserIdError,
 )
 
 
@@ -160,6 +162,8 @@ async def error_response(request: Request, error: Exception) -> Response:
         case InvalidRequestError():
             detail = "the request does not have the form that is asked for"
             return refusal(path, 422, detail, errors=error.args[0])
+        case UserIdError():
+            return refusal(path, 422, str(error), errors=[{"loc": ("path", "user"), "msg": str(error)}])
         case UnknownTrackError() if not path.startswith(V1):
             wrong = {"type": "unknown_track", "loc": ("body", "track"), "msg": str(error)}
             return refusal(path, 422, str(error), errors=[wrong])

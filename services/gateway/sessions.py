@@ -27,7 +27,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,12 +35,13 @@ from botify.core.kafka.config import partition_of
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
 from botify.services.gateway.scripts import ScriptBatcher
-from botify.streams.folds.feedback import OPINIONS, Said, read_said
+from botify.streams.folds.feedback import NAMES, OPINIONS, Said, read_name, read_said
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.store.keys import (
     feedback_of,
     gateway_feedback,
     gateway_items,
+    gateway_name,
     gateway_session,
     gateway_slates,
     partition_key,
@@ -142,6 +143,7 @@ def request_of(listen: Listen, request_id: str, deadline_ms: int) -> Recommendat
 
 
 ENDED_MS = 60_000
+CLAIMED_MS = 24 * 3_600_000  # longer than workers are away
 SLATES = 4  # slates of a listener to which a listen is attributed
 _SESSION = "local session = redis.call('HMGET', KEYS[1], 'id', 'ended') return not session[2] and session[1]"
 _FIELD = "return redis.call('HGET', KEYS[1], ARGV[1])"
@@ -149,6 +151,10 @@ _ALL_SLATES = "return redis.call('LRANGE', KEYS[1], 0, -1)"
 _PUT_SLATE = (
     "redis.call('LPUSH', KEYS[1], ARGV[1]) redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1) "
     "return redis.call('PEXPIRE', KEYS[1], ARGV[3])"
+)
+_CLAIM = (
+    "redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) redis.call('PEXPIRE', KEYS[1], ARGV[2]) "
+    "return redis.call('GET', KEYS[1])"
 )
 _DELETE = "return redis.call('DEL', KEYS[1])"
 
@@ -190,7 +196,7 @@ class Opinions(NamedTuple):
 
 
 class ListenerStore:
-    """Slates, opinions and item numbers, one script call for each operation; raises as `SessionStore`.
+    """Slates, opinions, names and item numbers, one script call for each operation; raises as `SessionStore`.
 
     `namespace` returns the live namespace, without waiting; `partitions` is the number of those of the feedback topic.
     """
@@ -229,9 +235,21 @@ class ListenerStore:
         """Return the number of a new item, at least `lowest`; the same for the same id, at every gateway."""
         return int(await self._batcher.run(self._number, gateway_items(self._prefix), external_id, lowest))
 
+    async def names(self, users: Sequence[int]) -> list[str | None]:
+        """Return what listeners are called by the state, None where it does not know."""
+        namespace = feedback_of(self._namespace())
+        keys = [partition_key(namespace, partition_of(user, self._partitions), NAMES) for user in users]
+        found = [self._batcher.run(_FIELD, key, user) for key, user in zip(keys, users, strict=True)]
+        return [read_name(record) for record in await asyncio.gather(*found)]
+
+    async def claim(self, user: int, name: str) -> str:
+        """Claim a number for a name until the state has it, and return the name that has claimed it."""
+        owner: bytes = await self._batcher.run(_CLAIM, gateway_name(self._prefix, user), name, CLAIMED_MS)
+        return owner.decode()
+
     async def erase(self, user: int) -> None:
         """Forget what the gateways keep of the listener, that of earlier versions included."""
-        for key in (gateway_session, gateway_slates, gateway_feedback):
+        for key in (gateway_session, gateway_slates, gateway_name, gateway_feedback):
             await self._batcher.run(_DELETE, key(self._prefix, user))
 
 

@@ -11,8 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from botify.schemas.external_ids import UserIdError, UserIds
-from botify.services.errors import UnknownItemError
+from botify.schemas.external_ids import UserIds
 from botify.services.gateway.operations import (
     JSON,
     PROBLEM_JSON,
@@ -85,7 +84,7 @@ class V1Api:
 
     async def recommendations(self, request: Request, call: models.RecommendationsCall) -> Response:
         """Recommend items, without a listen."""
-        user, name = self._user(call.path.user)
+        user, name = await self._user(call.path.user)
         found = await self._of().recommending.recommend(user, name, call.query, request.scope[REQUEST_ID])
         if found.fallback:
             self._on_fallback()
@@ -98,21 +97,22 @@ class V1Api:
 
     async def user(self, _: Request, call: models.UserCall) -> Response:
         """Return what is known of a listener."""
-        return _json(await self._of().users.get(*self._user(call.path.user)))
+        return _json(await self._of().users.get(*await self._user(call.path.user)))
 
     async def put_user(self, request: Request, call: models.PutUserCall) -> Response:
         """Replace what a listener likes and dislikes; listens stay."""
-        user, name = self._user(call.path.user)
-        return _json(await self._of().users.put(user, name, call.body, request.scope[REQUEST_ID]))
+        name = self._users.known_as(call.path.user)
+        return _json(await self._of().users.put(call.path.user, name, call.body, request.scope[REQUEST_ID]))
 
     async def delete_user(self, _: Request, call: models.UserCall) -> Response:
         """Erase a listener: the state, likes and dislikes; no replay counts the past listens any more."""
-        done = await self._of().users.delete(*self._user(call.path.user))
+        done = await self._of().users.delete(*await self._user(call.path.user))
+        self._of().users.service.names.forget(call.path.user)
         return _json(done, 200 if isinstance(done, models.Erased) else 202)
 
     async def erasure(self, _: Request, call: models.UserCall) -> Response:
         """Return where a listener's erasure stands."""
-        return _json(await self._of().users.erasure(*self._user(call.path.user)))
+        return _json(await self._of().users.erasure(*await self._user(call.path.user)))
 
     async def item(self, _: Request, call: models.ItemCall) -> Response:
         """Return an item."""
@@ -146,13 +146,9 @@ class V1Api:
         """Return the items that were added last."""
         return _json(self._of().items.latest(call.query))
 
-    def _user(self, name: str) -> tuple[int, int | str]:
-        """Return a listener's number and name; raises `UnknownItemError`."""
-        try:
-            number = self._users.number_of(name)
-        except UserIdError as error:
-            raise UnknownItemError(str(error)) from error
-        return number, self._users.known_as(name)
+    async def _user(self, name: str) -> tuple[int, int | str]:
+        """Return a listener's number and name."""
+        return await self._of().users.service.names.find(name), self._users.known_as(name)
 
 
 def _json(body: BaseModel, status: int = 200) -> Response:

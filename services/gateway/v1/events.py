@@ -21,7 +21,7 @@ from typing import NamedTuple
 from botify.core.errors import DecodeError
 from botify.core.kafka.config import key_of
 from botify.schemas.events import Feedback, Listen
-from botify.schemas.external_ids import UserIdError, UserIds
+from botify.schemas.external_ids import UserIdError
 from botify.services.errors import UnavailableError, UnknownTrackError, WrongEventError
 from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import GatewayService
@@ -56,7 +56,6 @@ class EventPublisher:
 
     service: GatewayService
     listeners: ListenerStore
-    users: UserIds
     feedback_topic: str
 
     async def publish(self, events: Sequence[Event], request_id: RequestId) -> list[str]:
@@ -66,6 +65,10 @@ class EventPublisher:
         retry with ids or a key counts once.
         """
         resolved = [await self._resolve(event, at, request_id) for at, event in enumerate(events)]
+        names = list(dict.fromkeys(str(event.user) for event in events))
+        found = [self.service.names.number_of(name, f"{request_id.id_}:{at}") for at, name in enumerate(names)]
+        numbers = dict(zip(names, await asyncio.gather(*found), strict=True))
+        resolved = [one._replace(user=numbers[str(one.event.user)]) for one in resolved]
         of_users: dict[int, list[int]] = {}
         for at, one in enumerate(resolved):
             of_users.setdefault(one.user, []).append(at)
@@ -87,7 +90,7 @@ class EventPublisher:
             return WrongEventError(("body", "events", at, field), str(why))
 
         try:
-            user = self.users.number_of(str(event.user))
+            user = await self.service.names.find(str(event.user))
         except UserIdError as error:
             raise wrong("user", error) from error
         try:

@@ -11,11 +11,11 @@ import numpy as np
 
 from botify.core.kafka.config import key_of
 from botify.schemas.events import Track
-from botify.schemas.validation import MAX_TRACK
+from botify.schemas.validation import MAX_NAME, MAX_TRACK
 from botify.services.errors import InvalidRequestError, UnavailableError, UnknownItemError
 from botify.services.gateway.service import GatewayService
 from botify.services.gateway.sessions import ListenerStore, RequestId
-from botify.services.gateway.v1.models import MAX_NAME, ItemBody, ItemPage, PageQuery, Scored
+from botify.services.gateway.v1.models import ItemBody, ItemPage, PageQuery, Scored
 from botify.services.gateway.v1.recommending import fields_of
 from botify.streams.folds.popularity import HALF_LIVES_MS
 from botify.streams.read import StateReader

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
 
-from botify.schemas.validation import MAX_SLATE, MAX_USER, check_id
+from botify.schemas.validation import MAX_NAME, MAX_SLATE, MAX_USER, check_id
 from botify.services.gateway.api import TrackInBody, TrackInPath
 from botify.services.recommender.filters import FIELDS
 
@@ -15,7 +15,6 @@ MAX_EVENTS = 1_000
 MAX_PAGE = 200
 MAX_EXCLUDED = 1_000
 MAX_OPINIONS = 1_000
-MAX_NAME = 200
 FeedbackKind = Literal["listen", "skip", "like", "dislike", "unlike"]  # what a listener can do
 LISTENED_KINDS = ("listen", "skip")
 

@@ -51,14 +51,15 @@ class Users:
             raise UnknownItemError(f"nothing is known of {name!r}")
         return found
 
-    async def put(self, user: int, name: int | str, body: UserBody, request_id: RequestId) -> User:
-        """Replace the likes and dislikes of a listener, and return what is known then.
+    async def put(self, called: str, name: int | str, body: UserBody, request_id: RequestId) -> User:
+        """Replace the likes and dislikes of a listener, and return what is known then; answers name it as `name`.
 
         Facts on the topic of feedback are the differences alone, newer than all that the listener has said so far.
         Raises `InvalidRequestError` before any is published, and `UnavailableError` if some may not be, or workers are
         away: the state then has not what was said last, and another put would be compared with it.
         """
         wanted = await self._kinds(body)
+        user = await self.service.names.number_of(called, request_id.id_)
         said = await self.listeners.said(user)
         kinds = {track: kind for _, track, kind in said}
         withdrawn = [track for track, kind in kinds.items() if track not in wanted and kind != "unlike"]

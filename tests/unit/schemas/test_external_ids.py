@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from botify.core.settings import Settings
-from botify.schemas.external_ids import NEWCOMERS_FROM, UserIdError, UserIds, datasets_directory, track_named
+from botify.schemas.external_ids import NEWCOMERS_FROM, UserIdError, UserIds, chosen, datasets_directory, track_named
 from botify.schemas.validation import MAX_USER
 
 
@@ -32,6 +32,15 @@ def test_newcomers_have_numbers_of_their_own_in_every_process(settings: Settings
     assert len(all_of_them) == 1000
     assert min(all_of_them) >= NEWCOMERS_FROM
     assert max(all_of_them) <= MAX_USER
+
+
+def test_a_name_has_the_number_that_it_has_or_the_first_that_is_free() -> None:
+    first, second, third = UserIds().candidates("alice")
+    assert chosen("alice", {first: None, second: None, third: None}) == first
+    assert chosen("alice", {first: "bob", second: None, third: "carol"}) == second
+    assert chosen("alice", {first: None, second: "alice", third: None}) == second  # who had the first one is erased
+    with pytest.raises(UserIdError, match="call this listener otherwise"):
+        chosen("alice", {first: "bob", second: "carol", third: "dave"})
 
 
 @pytest.mark.parametrize("name", ["missing", "../mine", "", "."])

@@ -13,6 +13,7 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import Origin, RejectedBefore
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.schemas.external_ids import UserIds
 from botify.schemas.topics import Topics
 from botify.services.dashboard.readers import ListenerReader
 from botify.services.lists.build import build_models, listens_of_topic
@@ -108,7 +109,9 @@ def test_an_erased_listener_leaves_no_trace(settings: Settings, tmp_path: Path) 
         produce(settings, topics.listens.name, [*others[600:], *heard(50, 5)])
         eventually(all_folded(settings))
         assert UserState.from_bytes(fields_of_erased(settings)[USERS]).listens == 5
-        shown = ListenerReader(settings, CODEC).read(ERASED).listens  # the dashboard's page of the listener
+        shown = (
+            ListenerReader(settings, CODEC, UserIds()).read(str(ERASED)).listens
+        )  # the dashboard's page of the listener
         assert [listen.event_id for listen in shown] == [f"x:{at}" for at in range(50, 55)]
         assert erase(settings) == 60
         assert fields_of_erased(settings) == {}

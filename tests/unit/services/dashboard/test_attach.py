@@ -73,13 +73,13 @@ def modules_stay() -> Iterator[None]:
 async def test_a_slow_reading_does_not_hold_the_page() -> None:
     released = threading.Event()
 
-    def read(user: int) -> ListenerReading:
+    def read(user: str) -> ListenerReading:
         if not released.wait(WAIT_S):
             raise BotifyError("the page waited for the reading")
-        return ListenerReading(user, None, 1, ())
+        return ListenerReading(int(user), None, 1, ())
 
     async with user_simulation() as browser:
-        add_listener_page(read, dict, UserIds())
+        add_listener_page(read, dict, are_external=False)
         await browser.open("/listener/42")
         await browser.should_see("reading listener 42")
         released.set()

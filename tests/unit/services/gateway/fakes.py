@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from botify.schemas.external_ids import UserIds
 from botify.schemas.track_table import TrackTable
 from botify.services.errors import UnavailableError
 from botify.services.gateway.bootstrap import build_app
+from botify.services.gateway.names import ListenerNames
 from botify.services.gateway.options import Bounds, GatewayOptions
 from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import Connected, Fallback, GatewayService
@@ -146,6 +147,8 @@ class MemoryListenerStore:
         self.records: dict[int, bytes] = {}
         self.shown: dict[int, list[bytes]] = {}
         self.numbers: dict[str, int] = {}
+        self.called: dict[int, str] = {}  # by the state
+        self.claimed: dict[int, str] = {}
 
     async def session_and_opinions(self, user: int) -> tuple[str | None, Opinions]:
         return None, await self.opinions(user)
@@ -156,7 +159,16 @@ class MemoryListenerStore:
     async def said(self, user: int) -> list[Said]:
         return read_said(self.records.get(user))
 
+    async def names(self, users: Sequence[int]) -> list[str | None]:
+        return [self.called.get(user) for user in users]
+
+    async def claim(self, user: int, name: str) -> str:
+        return self.claimed.setdefault(user, name)
+
     def fold(self, feedback: Feedback) -> None:
+        if feedback.name is not None:
+            self.called.setdefault(feedback.user, feedback.name)
+            return
         more = [(feedback.timestamp_ms, feedback.track, feedback.kind)]
         self.records[feedback.user] = with_said(self.records.get(feedback.user, b""), more)
 
@@ -170,8 +182,8 @@ class MemoryListenerStore:
         return self.numbers.setdefault(external_id, max([lowest, *[n + 1 for n in self.numbers.values()]]))
 
     async def erase(self, user: int) -> None:
-        self.records.pop(user, None)
-        self.shown.pop(user, None)
+        for kept in (self.records, self.shown, self.called, self.claimed):
+            kept.pop(user, None)
 
 
 class FakeReader:
@@ -237,6 +249,7 @@ class FakeGateway:
         self.catalogue = FakeCatalogue()
         self.popular = list(POPULAR)
         self.found_problems: list[str] = []
+        self.clock = EventClock(1, lambda: NOW_MS / 1000)
         self.service = GatewayService(
             deadline_ms=1000,
             codec=Codec(),
@@ -244,14 +257,17 @@ class FakeGateway:
             sessions=self.sessions,
             tracks=KnownTracks(self.catalogue),  # type: ignore[arg-type]
             fallback=Fallback(lambda: self.popular, lambda: range(TRACKS), lambda _: {"A": "C"}),
-            clock=EventClock(1, lambda: NOW_MS / 1000),
+            clock=self.clock,
+            names=self.names_of(UserIds()),
         )
-        self.users = UserIds()
         self.similar: dict[int, list[tuple[int, float]]] | None = None
+
+    def names_of(self, users: UserIds) -> ListenerNames:
+        return ListenerNames(users, self.listeners, self.rpc, self.clock, "feedback", CODEC)  # type: ignore[arg-type]
 
     def v1(self) -> V1:
         reader: Any = self.reader
-        events = EventPublisher(self.service, self.listeners, self.users, "feedback")
+        events = EventPublisher(self.service, self.listeners, "feedback")
         return V1(
             Recommending(self.service, self.listeners),
             events,
@@ -280,7 +296,8 @@ def serving(
     users: UserIds | None = None,
     bounds: Bounds = Bounds(),  # noqa: B008 - immutable
 ) -> Iterator[TestClient]:
-    gateway.users = users or gateway.users
+    if users is not None:
+        gateway.service = replace(gateway.service, names=gateway.names_of(users))
     app = build_app(Settings(), options, bounds, connect=gateway.connect, users=users)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_started(client)

@@ -6,8 +6,11 @@ from urllib.parse import quote
 import pytest
 from starlette.testclient import TestClient
 
+from botify.schemas import external_ids
+from botify.schemas.events import NAMED, Feedback
 from botify.schemas.external_ids import NEWCOMERS_FROM, UserIds
-from tests.unit.services.gateway.fakes import FakeGateway, serving
+from botify.services.gateway import names
+from tests.unit.services.gateway.fakes import CODEC, FakeGateway, serving
 
 
 @pytest.fixture
@@ -82,3 +85,58 @@ def test_a_newcomer_is_served_under_a_number_that_no_user_of_the_table_has(
     numbers = {listen.user for listen in gateway.rpc.listens}
     assert len(numbers) == 1
     assert numbers.pop() >= NEWCOMERS_FROM
+
+
+def told(gateway: FakeGateway) -> list[tuple[str | None, int]]:
+    """The names on the topic of feedback, and their numbers."""
+    said = [CODEC.decode(value, Feedback) for topic, value in gateway.rpc.published if topic == "feedback"]
+    return [(one.name, one.user) for one in said if one.kind == NAMED]
+
+
+def test_a_name_is_told_once_before_its_first_event_and_not_by_who_only_asks(
+    gateway: FakeGateway, client: TestClient
+) -> None:
+    for path in ("alice/recommendations", "alice/erasure", "alice"):
+        client.get(f"/v1/users/{path}")
+    assert told(gateway) == []
+    for name in ("alice", "alice", "7", "bob", "alice"):
+        client.post(f"/next/{name}", json={"track": "t8", "time": 0.3})
+        client.post("/v1/events", json={"kind": "like", "user": name, "item": "t2"})
+        client.put(f"/v1/users/{name}", json={"likes": ["t1"]})
+    assert told(gateway) == [(name, UserIds().number_of(name)) for name in ("alice", "bob")]
+    assert client.delete("/v1/users/alice").status_code == 200
+    client.post("/v1/events", json={"kind": "like", "user": "alice", "item": "t2"})
+    assert [name for name, _ in told(gateway)] == ["alice", "bob", "alice"]
+
+
+def test_a_name_is_not_forgotten_where_another_gateway_erased_it(
+    gateway: FakeGateway, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.post("/next/alice", json={"track": "t8", "time": 0.3})
+    gateway.listeners.called.clear()
+    monkeypatch.setattr(names, "KEPT_S", -1.0)
+    gateway.service.names._kept.clear()  # as after a minute
+    client.post("/next/alice", json={"track": "t8", "time": 0.3})
+    assert [name for name, _ in told(gateway)] == ["alice", "alice"]
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_names_of_one_hash_have_numbers_of_their_own(
+    gateway: FakeGateway, client: TestClient, monkeypatch: pytest.MonkeyPatch, folded: bool
+) -> None:
+    monkeypatch.setattr(external_ids, "digest_of", lambda text, at: at)
+    if not folded:  # workers are away: the claims decide
+        gateway.rpc.fold = lambda _: None
+    for name in ("alice", "bob", "alice", "bob"):
+        assert client.post(f"/next/{name}", json={"track": "t8", "time": 0.3}).json()["user"] == name
+    first, second = NEWCOMERS_FROM, NEWCOMERS_FROM + 1
+    assert [listen.user for listen in gateway.rpc.listens] == [first, second, first, second]
+    assert told(gateway) == [("alice", first), ("bob", second)]
+    client.delete("/v1/users/alice")
+    client.post("/next/bob", json={"track": "t8", "time": 0.3})
+    assert gateway.rpc.listens[-1].user == second  # not the number that became free
+    client.post("/next/carol", json={"track": "t8", "time": 0.3})
+    client.post("/next/dave", json={"track": "t8", "time": 0.3})
+    assert [listen.user for listen in gateway.rpc.listens[-2:]] == [first, NEWCOMERS_FROM + 2]
+    refused = client.post("/next/eve", json={"track": "t8", "time": 0.3})
+    assert refused.status_code == 422, refused.text

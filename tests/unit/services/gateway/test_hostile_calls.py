@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -172,7 +173,7 @@ def templates_of(app: Starlette) -> list[tuple[str, str]]:
 def test_hostile_calls_are_refused_or_served(users: UserIds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "REFRESH_AGAIN_S", 0.0)
     gateway, codec = FakeGateway(), Codec()
-    gateway.users = users
+    gateway.service = replace(gateway.service, names=gateway.names_of(users))
     app = build_app(Settings(), GatewayOptions(), connect=gateway.connect, users=users)
     statuses: list[int] = []
 

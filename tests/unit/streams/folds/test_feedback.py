@@ -1,4 +1,4 @@
-"""Invariant: opinions are a function of what was said since the last erasure, in any order, copies and batches."""
+"""Invariant: opinions and names are functions of what was said since the last erasure, in any order and batches."""
 
 import asyncio
 import random
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from botify.core.kafka.reader import LogRecord
 from botify.schemas.codec import Codec
-from botify.schemas.events import OPINION_KINDS, Feedback, Listen
+from botify.schemas.events import NAMED, OPINION_KINDS, Feedback, Listen
 from botify.schemas.validation import ERASURE, Intake
 from botify.streams.folds import feedback
-from botify.streams.folds.feedback import OPINIONS, Said, merged, read_said, with_said
+from botify.streams.folds.feedback import NAMES, OPINIONS, Said, merged, read_name, read_said, with_said
 from botify.streams.folds.partition import FORMER_HASHES
 from botify.streams.folds.sessions import OPEN_SESSIONS, OpenSession, policy_of
 from botify.streams.store.protocol import MemoryStore
@@ -59,16 +59,26 @@ def folded(records: list[LogRecord], draw: random.Random) -> tuple[MemoryStore, 
 
 def test_an_erasure_lies_between_what_was_said_before_it_and_after_it() -> None:
     draw = random.Random(5)
-    records, expected, hostile = [], {}, 0
+    records, expected, called, hostile = [], {}, {}, 0
     for offset in range(2_000):
         user, headers, value = draw.randrange(300), (), None
         kind = draw.random()
         if kind < 0.05:
             headers = ((ERASURE, b""),)
             expected.pop(user, None)
+            called.pop(user, None)
         elif kind < 0.1:
             hostile += 1
-            value = draw.choice([None, b"\xff", CODEC.encode(Feedback("x", user, 3, "adore", 1))])
+            wrong = (
+                Feedback("x", user, 3, "adore", 1),
+                Feedback("x", user, 0, NAMED, 1),
+                Feedback("x", user, 0, NAMED, 1, ""),
+            )
+            value = draw.choice([None, b"\xff", *map(CODEC.encode, wrong)])
+        elif kind < 0.3:
+            named = draw.randrange(1_000), draw.choice(["a", "ö", "z" * 200])
+            value = CODEC.encode(Feedback(f"e{offset}", user, 0, NAMED, *named))
+            called[user] = min(called.get(user, named), named)
         else:
             one = (draw.randrange(1_000), draw.randrange(20), draw.choice(OPINION_KINDS))
             value = CODEC.encode(Feedback(f"e{offset}", user, one[1], one[2], one[0]))
@@ -78,6 +88,8 @@ def test_an_erasure_lies_between_what_was_said_before_it_and_after_it() -> None:
         store, dead_letters = folded(records, random.Random(seed))
         found = {int(user): read_said(record) for user, record in store.hashes[0, OPINIONS].items()}
         assert found == expected
+        names = {int(user): read_name(record) for user, record in store.hashes[0, NAMES].items()}
+        assert names == {user: name for user, (_, name) in called.items()}
         assert dead_letters == hostile
 
 

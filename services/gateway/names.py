@@ -1,0 +1,68 @@
+"""Listeners' names and numbers: which number a name has, and the fact that tells it.
+
+A name has the first of its candidates that no other name has (`schemas/external_ids.py`). Before the first event of a
+new name is published, the gateway claims the number in Redis, so that no other gateway gives it to another name, and
+publishes the name on the feedback topic, which workers fold into the state. A copy of that fact changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+
+from botify.core.kafka.config import key_of
+from botify.schemas.codec import Codec
+from botify.schemas.events import NAMED, Feedback
+from botify.schemas.external_ids import UserIds, chosen
+from botify.services.gateway.rpc import RpcClient
+from botify.services.gateway.sessions import ListenerStore
+from botify.services.gateway.state import EventClock
+
+KEPT_S = 60.0  # an erasure at another gateway forgets the name; later the fact is published again
+MOST_KEPT = 50_000  # names of at most 200 characters, so at most 50 MB
+
+
+class ListenerNames:
+    """Resolves names, in the event loop's thread; raises `UserIdError`, and `UnavailableError` without Redis."""
+
+    def __init__(
+        self, users: UserIds, listeners: ListenerStore, rpc: RpcClient, clock: EventClock, topic: str, codec: Codec
+    ) -> None:
+        self._users, self._listeners = users, listeners
+        self._rpc, self._clock, self._topic, self._encode = rpc, clock, topic, codec.encode
+        self._kept: dict[str, tuple[int, float]] = {}  # name -> number, and until when on the monotonic clock
+
+    async def find(self, name: str) -> int:
+        """Return the number of a name, or the one that it would get."""
+        candidates = self._users.candidates(name)
+        if len(candidates) == 1:
+            return candidates[0]
+        number, until_s = self._kept.get(name, (0, 0.0))
+        return number if time.monotonic() < until_s else chosen(name, await self._owners(candidates))
+
+    async def number_of(self, name: str, request_id: str) -> int:
+        """Return the number of a name, which is its own from now on; raises `UnavailableError` without a broker."""
+        candidates = self._users.candidates(name)
+        if len(candidates) == 1:
+            return candidates[0]
+        number, until_s = self._kept.get(name, (0, 0.0))
+        if time.monotonic() < until_s:
+            return number
+        owners = await self._owners(candidates)
+        number = chosen(name, owners)
+        while owners[number] is None:
+            owners[number] = await self._listeners.claim(number, name)
+            if owners[number] == name:
+                said = Feedback(request_id, number, 0, NAMED, self._clock.now_ms(number), name)
+                await self._rpc.publish(f"{request_id}:{number}", self._topic, key_of(number), self._encode(said))
+            number = chosen(name, owners)
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.clear()
+        self._kept[name] = number, time.monotonic() + KEPT_S
+        return number
+
+    def forget(self, name: str) -> None:
+        """Forget a name: its listener is erased."""
+        self._kept.pop(name, None)
+
+    async def _owners(self, numbers: tuple[int, ...]) -> dict[int, str | None]:
+        return dict(zip(numbers, await self._listeners.names(numbers), strict=True))
