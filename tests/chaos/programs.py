@@ -16,7 +16,9 @@ import psutil
 from botify.core.settings import Settings
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_PRELOADED = ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender")
+_PRELOADED = tuple(
+    f"botify.{one}" for one in ("streams.worker", "streams.learner", "services.recommender", "services.gateway")
+)
 _CONTEXT.set_forkserver_preload([*(f"{module}.__main__" for module in _PRELOADED), "tests.chaos.programs"])
 
 CLAIM = re.compile(r"claimed partitions at offsets (\{.+\}).*\.listens")
