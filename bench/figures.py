@@ -1,10 +1,9 @@
 """Measured figures: `docs/figures.json` holds them, README and docs quote them, commands print them as tables.
 
-    python -m botify.bench.figures    # writes the figures into the pages that quote them
+    python -m botify.bench.figures    # makes the pages that quote figures
 
-A quotation in a text is a comment with a format string, the figure, and an empty comment:
-`<!-- {worker.listens_per_s:,.0f} -->62,035<!-- -->`. The rows of a table follow a comment with one row, in which `*`
-stands for the name of each: `<!-- rows of recommenders: | {*} | {recommenders.*.time:.2f} | -->`.
+A page that quotes figures is made of its template in `bench/pages`, where `{{worker.listens_per_s:,.0f}}` is a figure.
+A line `{{rows of recommenders}}| {{*}} | {{recommenders.*.time:.2f}} |` becomes one row for each name in that group.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from botify.core.errors import BotifyError
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs/figures.json"
+TEMPLATES = ROOT / "bench/pages"
 
 # Group to the record of a measurement: `command`, `machine`, `python`, `date`, `commit`, `values`, and for those of
 # `python -m botify.bench` `load`, the machine's load average `before` and `after`. The values are numbers by name, or
@@ -40,10 +40,8 @@ Record = Annotated[  # option of the commands whose figures are recorded
     str | None,
     typer.Option("--record", help="Write the figures to docs/figures.json under this name, and into the pages."),
 ]
-TEXT = re.compile(r"<!-- (?P<template>[^\n]*?\{[^\n]*?) -->(?P<quoted>[^\n]*?)<!-- -->")
-TABLE = re.compile(
-    r"<!-- rows of (?P<group>\w+): (?P<row>[^\n]*) -->\n\n(?P<head>\|[^\n]*\n\|[-:| ]+\n)(?P<rows>(?:\|[^\n]*\n)*)"
-)
+FIELD = re.compile(r"\{\{([^{}\n]+)\}\}")
+ROWS = re.compile(r"^\{\{rows of (?P<group>\w+)\}\}(?P<row>.*)$", re.MULTILINE)
 
 
 class FigureError(BotifyError):
@@ -74,29 +72,24 @@ class _Quoted(Formatter):
         return shown.replace("-", "−" if set(shown) & set("123456789") else "")
 
 
-def fill(page: str, figures: Figures) -> str:
-    r"""Return a page of Markdown with its quotations as recorded; `FigureError` if a figure is not."""
+def fill(template: str, figures: Figures) -> str:
+    """Return the page of a template, with the figures as recorded; `FigureError` if one is not."""
     quoted = _Quoted(figures)
 
-    def text(match: re.Match[str]) -> str:
-        return f"<!-- {match['template']} -->{quoted.format(match['template'])}<!-- -->"
-
-    def table(match: re.Match[str]) -> str:
+    def rows(match: re.Match[str]) -> str:
         if match["group"] not in figures:
             raise FigureError(f"{match['group']} is quoted but not in {FIGURES.name}")
         names = figures[match["group"]]["values"]
-        rows = "".join(
-            quoted.format(match["row"].replace("{*}", name).replace(".*.", f".{name}.")) + "\n" for name in names
-        )
-        return f"<!-- rows of {match['group']}: {match['row']} -->\n\n{match['head']}{rows}"
+        return "\n".join(match["row"].replace("{{*}}", name).replace(".*.", f".{name}.") for name in names)
 
-    return TABLE.sub(table, TEXT.sub(text, page))
+    return FIELD.sub(lambda field: quoted.format(f"{{{field[1]}}}"), ROWS.sub(rows, template))
 
 
-def pages(root: Path = ROOT) -> Iterator[Path]:
-    """Yield the pages that quote figures: README and everything in docs."""
-    yield root / "README.md"
-    yield from sorted((root / "docs").rglob("*.md"))
+def pages(root: Path = ROOT) -> Iterator[tuple[Path, Path]]:
+    """Yield the templates, and the page that is made of each."""
+    folder = root / TEMPLATES.relative_to(ROOT)
+    for template in sorted(folder.rglob("*.md")):
+        yield template, root / template.relative_to(folder)
 
 
 def read_figures(path: Path = FIGURES) -> dict[str, Any]:
@@ -173,12 +166,12 @@ def _rounded(value: Any) -> Any:
 
 
 def fill_pages(root: Path = ROOT) -> None:
-    """Write the recorded figures into the pages, and print the names of those that changed."""
+    """Make the pages of their templates, and print the names of those that changed."""
     figures = quotable(read_figures(root / FIGURES.relative_to(ROOT)))
-    for page in pages(root):
-        before = page.read_text(encoding="utf-8")
-        if (after := fill(before, figures)) != before:
-            page.write_text(after, encoding="utf-8")
+    for template, page in pages(root):
+        made = fill(template.read_text(encoding="utf-8"), figures)
+        if made != page.read_text(encoding="utf-8"):
+            page.write_text(made, encoding="utf-8")
             sys.stdout.write(f"{page.relative_to(root)}\n")
 
 

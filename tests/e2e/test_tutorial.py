@@ -62,4 +62,4 @@ def test_the_commands_of_the_readme_work_in_the_order_of_the_page(tmp_path: Path
     assert "listener 42: " in said
     assert "topics mine.*, the users of dataset mine" in said
     assert "listener user 7 (number " in said
-    assert "rerank" in said
+    assert "botify" in said

@@ -37,7 +37,9 @@ def test_command_and_rows_are_those_of_the_file() -> None:
 
 
 def test_every_quoted_group_has_a_command() -> None:
-    quoted = {group for page in pages() for group in re.findall(r"\bquality_\w+", page.read_text(encoding="utf-8"))}
+    quoted = {
+        group for template, _ in pages() for group in re.findall(r"\bquality_\w+", template.read_text(encoding="utf-8"))
+    }
     assert {group.removesuffix("_run") for group in quoted} == set(COMMANDS)
 
 
