@@ -15,11 +15,13 @@ from rich.table import Table
 
 from botify.core.cli import Json, print_json, progress
 from botify.core.kafka.admin import require_kafka
-from botify.core.process import stop_requested
+from botify.core.process import stop_requested, tune_gc
 from botify.core.settings import Settings
 from botify.ingest.dataset import EVENTS, KINDS, Card, Dataset, DatasetError, dataset_names, open_dataset
+from botify.ingest.following import follow_topic
 from botify.ingest.formats import FORMATS
 from botify.ingest.importing import Request, import_dataset, parse_map
+from botify.ingest.mapping import RecordMapping
 from botify.ingest.publishing import publish_dataset
 from botify.ingest.sample import write_sample
 from botify.schemas.event_time import parse_speed
@@ -136,6 +138,28 @@ def publish(
             "(`botify dlq list`); correct the log, or publish simulated times with --simulated"
         )
         raise typer.Exit(1)
+
+
+def follow(
+    topic: Annotated[str, typer.Argument(help="A topic of somebody else's records.")],
+    map_: Annotated[
+        str,
+        typer.Option(
+            "--map",
+            help="Where records have what: user=PATH,item=PATH, and any of time, fraction (or a number), session, "
+            "kind; or a TOML file of these.",
+        ),
+    ],
+    until_end: Annotated[bool, typer.Option("--until-end", help="Stop at the end of the topic as it is now.")] = False,
+) -> None:
+    """Make listens of another topic's records as they come, each exactly once; those that do not map: dead letters."""
+    mapping, settings = RecordMapping.parse(map_), require_kafka(Settings.from_env())
+    tune_gc()
+    with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, progress(f"following {topic}") as bar:
+        done = follow_topic(settings, topic, mapping, until_end=until_end, progress=bar.to, stopping=stopping)
+    lost = f"; {done.lost:,} records were gone before" if done.lost else ""
+    letters = f", {done.letters:,} dead letters (`botify dlq list --topic {topic}`)" if done.letters else ""
+    _console().print(f"{topic}: {done.listens:,} listens{letters}{lost}; the same command continues")
 
 
 def _scale(text: str) -> tuple[float, float]:

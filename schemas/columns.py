@@ -333,7 +333,9 @@ def _optional_writer(write: Write) -> Write:
     def write_some(column: Sequence[Any]) -> list[bytes]:
         if None not in column:
             return [_VALUE + one for one in write(column)]
-        some = iter(write([value for value in column if value is not None]))
+        if not (given := [value for value in column if value is not None]):
+            return [_NULL] * len(column)
+        some = iter(write(given))
         return [_NULL if value is None else _VALUE + next(some) for value in column]
 
     return write_some

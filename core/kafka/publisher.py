@@ -1,10 +1,10 @@
 """Publish records to Kafka topics: the one producer of all packages."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from botify.core.errors import NoBrokerError, PublishError
 from botify.core.kafka.config import Config, producer_config
@@ -149,6 +149,45 @@ class RecordPublisher:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise PublishError(*self._failure)
+
+
+class TransactionalPublisher(RecordPublisher):
+    """Publishes in transactions that also commit how far the input was read: exactly once for all that read committed.
+
+    One that begins ends those of others of its name: what they had open is dropped, and whatever they do from then on
+    raises `PublishError`. So does any failure; start again from the committed offsets, with another publisher.
+    """
+
+    def __init__(self, settings: Settings, name: str, *, timeout_s: float, **config: Any) -> None:
+        config |= dict.fromkeys(("transaction_timeout_ms", "delivery_timeout_ms"), int(timeout_s * 1000))
+        super().__init__(settings, transactional_id=name, **config)
+        self._name, self._timeout_s = name, timeout_s
+        self._try("begin", lambda: self._producer.init_transactions(timeout_s))
+
+    def begin(self) -> None:
+        """Begin a transaction, to which everything belongs that is sent until `commit`."""
+        self._try("begin", self._producer.begin_transaction)
+
+    def commit(self, topic: str, offsets: Mapping[int, int], group: Any) -> None:
+        """Commit what was sent, and the next offsets to be read of a topic in a consumer group (its metadata)."""
+        places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+        self._try("commit", lambda: self._producer.send_offsets_to_transaction(places, group, self._timeout_s))
+        self._try("commit", lambda: self._producer.commit_transaction(self._timeout_s))
+        self._raise_failure()
+
+    def _try(self, what: str, step: Callable[[], None]) -> None:
+        give_up = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                return step()
+            except KafkaException as failed:
+                error = failed.args[0]
+                if error.retriable() and time.monotonic() < give_up:
+                    continue
+                self._raise_failure()
+                if error.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED):
+                    raise PublishError(self._name, "another process of this name has taken over") from failed
+                raise PublishError(self._name, f"the transaction did not {what}: {error.str()}") from failed
 
 
 def append_if(

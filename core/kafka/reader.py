@@ -131,6 +131,11 @@ class AssignedConsumer:
             for at in self._partitions()
         )
 
+    @property
+    def group_metadata(self) -> Any:
+        """The group, for a transaction that commits the position in it."""
+        return self._consumer.consumer_group_metadata()
+
     def close(self) -> None:
         """Close the consumer."""
         self._consumer.close()

@@ -31,6 +31,7 @@ NEED_NONE = {
 }
 ARGUMENTS = {
     "data publish": ["lastfm"],
+    "data follow": ["orders", "--map", "user=u,item=i"],
     "dlq drop": ["--all"],
     "dlq exclude": ["--user", "1"],
     "experiment power": ["--effect", "5"],
@@ -38,6 +39,7 @@ ARGUMENTS = {
     "experiment ramp": ["STICKY_ARTIST"],
     "data export": ["--out", "exported"],
     "models publish": ["--from-topic"],
+    "recommend": ["--all", "--out", "all.parquet"],
     "replay load": ["saved"],
     "replay save": ["saved"],
     "replay swap": ["r1"],
@@ -46,6 +48,7 @@ ARGUMENTS = {
 
 
 PRINT_LINES = {
+    "data follow",
     "data import",
     "data publish",
     "data sample",
@@ -56,6 +59,7 @@ PRINT_LINES = {
     "down",
     "experiment ramp",
     "data export",
+    "recommend",
     "report",
     "replay load",
     "replay save",
@@ -105,7 +109,7 @@ def test_a_command_without_its_servers_says_so(command: str, tmp_path: Path, mon
 
 def test_there_are_few_commands_with_few_options() -> None:
     found = {*commands(typer.main.get_command(CLI))}
-    assert len(found) <= 36
+    assert len(found) <= 38
     assert {command for command in found if len(options_of(command)) > 12 + len({"--help", "-h"})} == set()
 
 

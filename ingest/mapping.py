@@ -1,0 +1,195 @@
+"""Records of somebody else's topic, read by a mapping: JSON, CloudEvents, and the change events of Debezium."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from botify.core.errors import BotifyError, RejectedMessageError
+from botify.core.kafka.headers import headers_of
+from botify.ingest.columns import VALUES
+from botify.ingest.dataset import SKIP
+from botify.schemas.validation import MAX_ID_BYTES, MAX_NAME, MAX_TIMESTAMP_MS
+
+FIELDS = ("user", "item", "time", "fraction", "session", "kind")
+_ENVELOPE = "ce_"  # what begins a path to an attribute of a CloudEvent, as its headers do in binary mode
+
+
+class MappingError(BotifyError):
+    """A mapping names no field of a listen, or cannot be read."""
+
+
+class UnmappedError(RejectedMessageError):
+    """A record is no listen by the mapping."""
+
+
+Name = str | int
+Mapped = tuple[str, Name, int | None, float, str | None]
+"""What a record says: user, item as it is written, time in ms, fraction and session; None where not mapped."""
+
+
+class RecordMapping:
+    """Where records have what a listen needs: dotted paths by field; `fraction` may be a number that holds for all.
+
+    The fields of a CloudEvent are those of its data, and `ce_` and a name an attribute; those of a change event of
+    Debezium are the row's columns after the change.
+
+    Examples
+    --------
+    >>> mapping = RecordMapping.parse("user=customer.id,item=sku,time=at,fraction=0.5")
+    >>> mapping.read(b'{"customer": {"id": 7}, "sku": "t-1", "at": "2026-01-31T12:00:00Z"}')
+    ('7', 't-1', 1769860800000, 0.5, None)
+    """
+
+    def __init__(self, paths: Mapping[str, Any]) -> None:
+        for field, path in paths.items():
+            if field not in FIELDS:
+                raise MappingError(f"--map: {field!r} is none of {', '.join(FIELDS)}")
+            if not isinstance(path, str | (int | float if field == "fraction" else str)) or path == "":
+                raise MappingError(f"--map: {field} is {path!r}, not the path of a field, such as customer.id")
+        if missing := {"user", "item"} - paths.keys():
+            raise MappingError(f"--map names no {min(missing)}; for example user=customer_id,item=sku")
+        constant = _constant(paths.get("fraction", 1.0))
+        self._fraction = 1.0 if constant is None else constant
+        self._paths = {field: str(path) for field, path in paths.items()}
+        if constant is not None:
+            self._paths.pop("fraction", None)
+        self._of = {field: _reader(path) for field, path in self._paths.items()}
+        self._reads_headers = any(path.startswith(_ENVELOPE) for path in self._paths.values())
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `user=PATH,item=PATH,…`, or a TOML file of such pairs; raises `MappingError`."""
+        if text.endswith(".toml"):
+            try:
+                return cls(tomllib.loads(Path(text).read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                raise MappingError(f"--map {text} cannot be read: {error}") from error
+        pairs = [pair.partition("=") for pair in text.split(",")]
+        for field, equals, _ in pairs:
+            if not equals:
+                raise MappingError(f"--map {field!r} is not FIELD=PATH; for example user=customer_id,item=sku")
+        return cls({field.strip(): path.strip() for field, _, path in pairs})
+
+    def read(self, value: bytes | None, record: Any = None) -> Mapped:
+        """Return what a record says, with its headers; raises `UnmappedError`, which names the field and what to do."""
+        raw = value or b""
+        try:
+            body = _fields_of(orjson.loads(raw))
+            if self._reads_headers:
+                body = {**{name: text.decode("utf-8", "replace") for name, text in headers_of(record)}, **body}
+        except ValueError as error:
+            raise UnmappedError(f"the value is not JSON ({error}); other formats are not read", raw) from error
+        except TypeError as error:
+            raise UnmappedError(str(error), raw) from error
+        of, fraction, time_ms, session = self._of, self._fraction, None, None
+        field = "user"
+        try:
+            if type(user := of[field](body)) is not str or not 0 < len(user) <= MAX_NAME:
+                user = name_of(user)
+            item = of[field := "item"](body)
+            if "time" in of and not (
+                type(time_ms := of[field := "time"](body)) is int and _MS_FROM <= time_ms < _MS_TO
+            ):
+                time_ms = time_ms_of(time_ms)
+            if "fraction" in of:
+                fraction = _share(of[field := "fraction"](body))
+            if "kind" in of and ((kind := _kind(of[field := "kind"](body)))[0] > SKIP or "fraction" not in of):
+                fraction = kind[1]
+            if "session" in of:
+                session = name_of(of[field := "session"](body), MAX_ID_BYTES)
+        except (KeyError, TypeError):
+            why = f"{field}: the record has no field {self._paths[field]!r}, but {_some(body)}; correct --map"
+            raise UnmappedError(why, raw) from None
+        except ValueError as error:
+            raise UnmappedError(f"{field}: {self._paths[field]!r} {error}; correct --map or the sender", raw) from None
+        return user, item, time_ms, fraction, session
+
+
+_MS_FROM, _MS_TO = 100_000_000_000, MAX_TIMESTAMP_MS  # between them a whole number is one of ms
+
+
+def _constant(fraction: Any) -> float | None:
+    """Return the share that a text or a number stands for; None where it is a path."""
+    try:
+        share = float(fraction)
+    except ValueError:
+        return None
+    if not 0 <= share <= 1:
+        raise MappingError(f"--map: fraction {fraction} is not between 0 and 1")
+    return share
+
+
+def _reader(path: str) -> Callable[[Any], Any]:
+    names = path.split(".")
+    if len(names) == 1:
+        return itemgetter(path)
+
+    def read(body: Any) -> Any:
+        if path in body:
+            return body[path]
+        for name in names:
+            body = body[name]
+        return body
+
+    return read
+
+
+def _fields_of(body: Any) -> dict[str, Any]:
+    """Return the fields of a record: of a CloudEvent its data and attributes, of a change event the row."""
+    if type(body) is not dict:
+        raise TypeError("the value is JSON, but no object")
+    if "specversion" in body:
+        if type(data := body.get("data")) is not dict:
+            raise TypeError("the CloudEvent's data is no object")
+        return {**{_ENVELOPE + name: value for name, value in body.items() if name != "data"}, **data}
+    change = payload if type(payload := body.get("payload")) is dict else body
+    if "after" in change and "op" in change:
+        if type(row := change["after"]) is not dict:
+            raise TypeError(f"the change event ({change['op']!r}) has no row after it: a deleted row is no listen")
+        return row
+    return body
+
+
+def name_of(value: Any, most_bytes: int = 4 * MAX_NAME) -> str:
+    """Return what a text or a whole number names; raises ValueError."""
+    text = value if type(value) is str else str(value) if type(value) is int else ""
+    if not 0 < len(text) <= MAX_NAME or len(text.encode()) > most_bytes:
+        raise ValueError(f"is {str(value)[:50]!r}, no text of 1 to {MAX_NAME} characters and no whole number")
+    return text
+
+
+def _kind(value: Any) -> tuple[int, float]:
+    if (kind := VALUES.get(str(value).lower())) is None:
+        raise ValueError(f"is {str(value)[:50]!r}, none of {', '.join(VALUES)}")
+    return kind
+
+
+def _share(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ValueError(f"is {str(value)[:50]!r}, not between 0 and 1")
+    return float(value)
+
+
+def time_ms_of(value: Any) -> int:
+    """Return milliseconds since 1970 of ISO 8601, which is UTC without a zone, or of a number of s, ms, µs or ns."""
+    try:
+        if type(value) is str:
+            moment = datetime.fromisoformat(value)
+            value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        size = abs(value)
+        factor = 1e3 if size < 1e11 else 1.0 if size < 1e14 else 1e-3 if size < 1e17 else 1e-6
+        time_ms: int = round(value * factor)
+    except (ValueError, TypeError, OverflowError):
+        time_ms = -1
+    if not 0 <= time_ms <= MAX_TIMESTAMP_MS or type(value) is bool:
+        raise ValueError(f"is {str(value)[:50]!r}, no time from 1970 to 2200, in ISO 8601 or as s or ms since 1970")
+    return time_ms
+
+
+def _some(body: Mapping[str, Any]) -> str:
+    return ", ".join(repr(name) for name in list(body)[:10]) or "none at all"

@@ -1,0 +1,130 @@
+"""Invariant: a record is read by the mapping, whatever envelope it has, or refused with its field and the way out."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from botify.ingest.mapping import MappingError, RecordMapping, UnmappedError, time_ms_of
+
+ROW = {"who": "ann", "what": "t-1", "at": 1_700_000_000, "deep": {"share": 0.25}, "a.b": 1}
+MAPPING = "user=who,item=what,time=at,fraction=deep.share"
+WANTED = ("ann", "t-1", 1_700_000_000_000, 0.25, None)
+
+
+def read(mapping: str, body: Any, record: Any = None) -> Any:
+    return RecordMapping.parse(mapping).read(orjson.dumps(body), record)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ROW,
+        {"specversion": "1.0", "id": "1", "type": "played", "source": "/app", "data": ROW},
+        {"before": None, "after": ROW, "op": "c", "source": {"db": "shop"}},
+        {"schema": {"type": "struct"}, "payload": {"before": None, "after": ROW, "op": "r"}},
+    ],
+    ids=["plain", "cloud event", "change event", "change event with schema"],
+)
+def test_fields_are_found_in_every_envelope(body: Any) -> None:
+    assert read(MAPPING, body) == WANTED
+
+
+class Record:
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [("ce_subject", b"bob"), ("ce_time", b"2023-11-14T22:13:20Z")]
+
+
+def test_attributes_of_cloud_events_are_fields_in_both_modes() -> None:
+    mapping = "user=ce_subject,item=what,time=ce_time"
+    wanted = ("bob", "t-1", 1_700_000_000_000, 1.0, None)
+    assert read(mapping, {"what": "t-1"}, Record()) == wanted
+    event = {"specversion": "1.0", "subject": "bob", "time": "2023-11-14T22:13:20Z", "data": {"what": "t-1"}}
+    assert read(mapping, event, Record()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("time", "ms"),
+    [
+        (1_700_000_000, 1_700_000_000_000),
+        (1_700_000_000.5, 1_700_000_000_500),
+        (1_700_000_000_123, 1_700_000_000_123),
+        (1_700_000_000_123_456, 1_700_000_000_123),
+        ("2023-11-14T22:13:20", 1_700_000_000_000),
+        ("2023-11-15T00:13:20.250+02:00", 1_700_000_000_250),
+    ],
+)
+def test_times(time: Any, ms: int) -> None:
+    assert time_ms_of(time) == ms
+    assert read("user=who,item=what,time=at", {**ROW, "at": time})[2] == ms
+
+
+def test_kinds_have_values_and_what_was_heard_counts_for_plays() -> None:
+    mapping = "user=who,item=what,kind=event,fraction=deep.share,session=visit"
+    row = {**ROW, "visit": 7}
+    assert read(mapping, {**row, "event": "play"})[3:] == (0.25, "7")
+    assert read(mapping, {**row, "event": "like"})[3:] == (1.0, "7")
+    assert read("user=who,item=what,kind=event", {**ROW, "event": "skip"})[3:] == (0.0, None)
+    assert read("user=who,item=what,fraction=0.5", ROW)[3] == 0.5
+    assert read("user=a.b,item=what", ROW)[0] == "1"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"who": None}, r"user: 'who' is 'None', no text of 1 to 200 characters"),
+        ({"who": ""}, r"user: 'who' is ''"),
+        ({"who": "é" * 201}, r"user: 'who' is 'é+', no text"),
+        ({"who": True}, r"user: 'who' is 'True'"),
+        ({"at": "yesterday"}, r"time: 'at' is 'yesterday', no time from 1970 to 2200.*correct --map or the sender"),
+        ({"at": -5}, "time: 'at' is '-5'"),
+        ({"at": True}, "time: 'at' is 'True'"),
+        ({"at": 9 * 10**18}, "time: 'at' is '9"),
+        ({"deep": {"share": 1.5}}, "fraction: 'deep.share' is '1.5', not between 0 and 1"),
+        ({"deep": "x"}, r"fraction: the record has no field 'deep.share', but 'who', 'what'.*; correct --map"),
+    ],
+)
+def test_what_does_not_map_names_field_value_and_way_out(change: dict[str, Any], why: str) -> None:
+    with pytest.raises(UnmappedError, match=why):
+        read(MAPPING, {**ROW, **change})
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (None, "not JSON"),
+        (b"\x00\x00\x00\x00\x07abc", "not JSON"),
+        (b"[1]", "no object"),
+        (b'{"specversion": "1.0", "data": "x"}', "data is no object"),
+        (b'{"op": "d", "before": {}, "after": null}', "a deleted row is no listen"),
+    ],
+)
+def test_what_is_no_object_is_refused(value: bytes | None, why: str) -> None:
+    with pytest.raises(UnmappedError, match=why):
+        RecordMapping.parse(MAPPING).read(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("user=a", "names no item"),
+        ("user=a,item=b,colour=c", "'colour' is none of user, item, time"),
+        ("user=a,item", "'item' is not FIELD=PATH"),
+        ("user=a,item=", "item is ''"),
+        ("user=a,item=b,fraction=7", "fraction 7 is not between 0 and 1"),
+        ("gone.toml", "gone.toml cannot be read"),
+    ],
+)
+def test_a_wrong_mapping_is_refused(text: str, why: str) -> None:
+    with pytest.raises(MappingError, match=why):
+        RecordMapping.parse(text)
+
+
+def test_a_mapping_may_be_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "map.toml"
+    path.write_text('user = "who"\nitem = "what"\nfraction = 0.5\n')
+    assert read(str(path), ROW)[3] == 0.5
+    path.write_text("user = 3\nitem = 'what'\n")
+    with pytest.raises(MappingError, match="user is 3, not the path"):
+        RecordMapping.parse(str(path))
