@@ -56,6 +56,7 @@ class UserIds:
     """
 
     def __init__(self, external: Sequence[str] | None = None) -> None:
+        self._external = external or ()
         self._numbers = None if external is None else {name: number for number, name in enumerate(external)}
 
     @classmethod
@@ -92,6 +93,10 @@ class UserIds:
             return (known,)
         text = name.encode("utf-8", "surrogatepass")
         return tuple(NEWCOMERS_FROM + digest_of(text, at) % NEWCOMERS_FROM for at in range(CANDIDATES))
+
+    def name_of(self, number: int) -> str | None:
+        """Return the name of a number in the id table, None for others."""
+        return self._external[number] if number < len(self._external) else None
 
     def known_as(self, name: str) -> int | str:
         """Return what answers call a user: the name, or the number where the name is one."""

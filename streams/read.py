@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from botify.core.kafka.config import partition_of
 from botify.core.settings import Settings
 from botify.schemas.external_ids import UserIds, chosen
-from botify.streams.folds.feedback import NAMES, OPINIONS, read_name, read_said
+from botify.streams.folds.feedback import NAMES, OPINIONS, Said, read_name, read_said
 from botify.streams.folds.likes import LIKES_OF_USERS, Likes
 from botify.streams.folds.popularity import popularity_at, top_collection
 from botify.streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, WATERMARK
@@ -92,14 +92,36 @@ class StateReader:
         read = [None if record is None else UserState.from_bytes(record) for record in states]
         return read, [None if record is None else Likes.from_bytes(record) for record in likes]
 
-    def liked_ms(self, users: Sequence[int]) -> list[dict[int, int]]:
-        """Return the tracks that each listener said to like, and the event time of that; one round trip a node."""
+    def everyone(self, count: int) -> Iterator[list[int]]:
+        """Yield the listeners who have state, up to `count` at a time, each once; 60 bytes each of a partition."""
+        namespace = self.namespace
+        for partition in range(self._partitions):
+            seen, waiting = set[int](), list[int]()
+            for user, _ in self._redis.hscan_iter(partition_key(namespace, partition, USERS), count=count):
+                if (number := int(user)) not in seen:  # Redis may yield one twice while the hash grows
+                    seen.add(number)
+                    waiting.append(number)
+                if len(waiting) == count:
+                    yield waiting
+                    waiting = []
+            if waiting:
+                yield waiting
+
+    def count_everyone(self) -> int:
+        """Return how many listeners have state."""
+        return sum(self._of_partitions(USERS, lambda pipeline, key: pipeline.hlen(key)))
+
+    def opinions(self, users: Sequence[int]) -> list[list[Said]]:
+        """Return what listeners said of tracks, oldest first; one round trip a node."""
         namespace, pipeline = feedback_of(self.namespace), self._redis.pipeline(transaction=False)
         for user in users:
             opinions = partition_key(namespace, partition_of(user, self._feedback_partitions), OPINIONS)
             pipeline.hget(opinions, b"%d" % user)
-        said = map(read_said, pipeline.execute())
-        return [{track: at_ms for at_ms, track, kind in one if kind == "like"} for one in said]
+        return [read_said(record) for record in pipeline.execute()]
+
+    def liked_ms(self, users: Sequence[int]) -> list[dict[int, int]]:
+        """Return the tracks that each listener said to like, and the event time of that; one round trip a node."""
+        return [{track: at_ms for at_ms, track, kind in one if kind == "like"} for one in self.opinions(users)]
 
     def names(self, users: Sequence[int]) -> list[str | None]:
         """Return what listeners are called, None where the state does not know; one round trip a node."""

@@ -14,36 +14,19 @@ from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import Any
 
-from confluent_kafka.admin import AdminClient
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from botify.core.errors import BotifyError
-from botify.core.kafka.admin import partition_counts
-from botify.core.kafka.config import common_config
 from botify.core.logging import configure_logging
-from botify.core.numba_cache import give_back_compiler
 from botify.core.process import return_large_blocks, tune_gc
 from botify.core.settings import Settings
 from botify.core.telemetry import Heartbeat, new_registry, observed
-from botify.schemas.catalogue import CatalogueReader
-from botify.schemas.models import ModelReader
 from botify.schemas.registry import codec_of
-from botify.schemas.topics import Topics
 from botify.services.experiments import LiveExperiments, load_policy
-from botify.services.recommender.baselines import PopularTracks
-from botify.services.recommender.dispatch import Guards, LiveRecommenders
-from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
-from botify.services.recommender.registry import RECOMMENDERS, OnDemand, RecommenderFactory, RecommenderInputs
+from botify.services.recommender.bootstrap import connect_recommenders
+from botify.services.recommender.registry import RECOMMENDERS
 from botify.services.recommender.service import RecommenderService
-from botify.services.recommender.slates import Slates
-from botify.streams.learner.models import next_track as next_track_model
-from botify.streams.learner.models import scoring
-from botify.streams.learner.models.factors import FactorModel
-from botify.streams.learner.models.next_track import NextTrack
-from botify.streams.learner.models.next_track_projection import merged
-from botify.streams.read import StateReader
-from botify.streams.store.connect import SERVING_TIMEOUT_S, connect
 
 log = logging.getLogger("botify.services.recommender")
 
@@ -53,46 +36,16 @@ def build_service(settings: Settings) -> RecommenderService:
 
     Raises `BotifyError` if Kafka or Redis cannot be reached, or the experiments file is wrong.
     """
-    next_track_model.warm_up()
-    scoring.warm_up()
-    give_back_compiler()
     codec = codec_of(settings)
-    counts = partition_counts(AdminClient(common_config(settings)))
-    feedback_partitions = counts.get(Topics.of(settings).feedback.name)
-    reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings, feedback_partitions)
-    models = ModelReader(settings, codec)
-    guards = Guards()
-    factory = RecommenderFactory(guards)
-    factors = models.follow(FactorModel.name, factory.factors, FactorModel.merged)
-    next_track = models.follow(NextTrack.name, OnDemand(factory.next_track), merged)
-    inputs = RecommenderInputs(
-        top=PopularTracks(reader, time.monotonic),
-        neighbours=latest(models.follow(NEIGHBOURS, lists_of)),
-        user_lists=latest(models.follow(USER_LISTS, lists_of)),
-        factors=lambda: factors.current,
-        next_track=lambda: None if next_track.current is None else next_track.current(),
-        longer_top=lambda count: reader.top_tracks("1d", count).tracks,
-    )
-
-    popular = PopularTracks(reader, time.monotonic, count=1_000)  # filters leave few of them
-
-    def models_of(recommender: str) -> dict[str, int]:
-        return {name: one.version for name, one in models.on_topic() if name in RECOMMENDERS[recommender].models}
-
     declared = load_policy(settings, RECOMMENDERS)
     log.info("%s", declared)
     for warning in declared.warnings():
         log.warning("%s", warning)
     experiments = LiveExperiments(settings, codec, declared)
     experiments.start()
-    # read the catalogue before the models, so that the snapshots on the topic are prepared for it before serving begins
-    live = LiveRecommenders(
-        CatalogueReader(settings, codec),
-        lambda catalogue: factory.make(catalogue, inputs),
-        lambda catalogue, tracks: Slates(catalogue, tracks, popular, models_of),
-    )
+    reader, live, models, breakers = connect_recommenders(settings, codec)
     models.start()
-    return RecommenderService(settings, codec, reader, live, experiments, models, guards.breakers)
+    return RecommenderService(settings, codec, reader, live, experiments, models, breakers)
 
 
 _WITHOUT_STATE = "Requests answered without the listener's state, because Redis did not answer."

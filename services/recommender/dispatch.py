@@ -219,6 +219,23 @@ class LiveRecommenders:
             answer_slates(batch, wanted, self._recommenders, self._slates, answered)
         return answered
 
+    def rank(self, batch: Batch, first: str, k: int) -> tuple[Ranking, list[str]]:
+        """Return lists with their scores, and who made each: the first of the fallback chain that had one."""
+        ranking, made_by = no_ranking(len(batch), k), [""] * len(batch)
+        name: str | None = first
+        rows = np.arange(len(batch))
+        while name is not None and len(rows):
+            found = rank(self._recommenders[name], batch.select(rows), k)
+            out = found.tracks == NO_ANSWER
+            if self._deleted is not None:
+                out |= np.isin(found.tracks, self._deleted)
+            ranking.tracks[rows] = np.where(out, NO_ANSWER, found.tracks)
+            ranking.scores[rows] = np.where(out, -np.inf, found.scores)
+            for row in rows.tolist():
+                made_by[row] = name
+            rows, name = rows[out.all(axis=1)], self._recommenders[name].fallback
+        return ranking, made_by
+
     def _misses(self, batch: Batch) -> bool:
         """Return whether a track of the requests is unknown, or has arrived since; one that was deleted is neither."""
         unknown, tracks = batch.tracks[self.catalogue.rows_of(batch.tracks) < 0].tolist(), self._reader.tracks

@@ -1,0 +1,73 @@
+"""What recommenders serve from, connected: the state, the catalogue, and the models on their topic."""
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from confluent_kafka.admin import AdminClient
+
+from botify.core.kafka.admin import partition_counts
+from botify.core.kafka.config import common_config
+from botify.core.numba_cache import give_back_compiler
+from botify.core.settings import Settings
+from botify.schemas.catalogue import CatalogueReader
+from botify.schemas.codec import Codec
+from botify.schemas.models import ModelReader
+from botify.schemas.topics import Topics
+from botify.services.recommender.baselines import PopularTracks
+from botify.services.recommender.dispatch import Breaker, Guards, LiveRecommenders
+from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
+from botify.services.recommender.registry import RECOMMENDERS, OnDemand, RecommenderFactory, RecommenderInputs
+from botify.services.recommender.slates import Slates
+from botify.streams.learner.models import next_track as next_track_model
+from botify.streams.learner.models import scoring
+from botify.streams.learner.models.factors import FactorModel
+from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track_projection import merged
+from botify.streams.read import StateReader
+from botify.streams.store.connect import SERVING_TIMEOUT_S, connect
+
+
+class Connected(NamedTuple):
+    """Recommenders and what they serve from; `models` are read when its `start` or `refresh` is called."""
+
+    reader: StateReader
+    live: LiveRecommenders
+    models: ModelReader
+    breakers: Mapping[str, Breaker]
+
+
+def connect_recommenders(settings: Settings, codec: Codec) -> Connected:
+    """Connect, and read the catalogue; raises `BotifyError` if Kafka or Redis cannot be reached."""
+    next_track_model.warm_up()
+    scoring.warm_up()
+    give_back_compiler()
+    counts = partition_counts(AdminClient(common_config(settings)))
+    feedback_partitions = counts.get(Topics.of(settings).feedback.name)
+    reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings, feedback_partitions)
+    models = ModelReader(settings, codec)
+    guards = Guards()
+    factory = RecommenderFactory(guards)
+    factors = models.follow(FactorModel.name, factory.factors, FactorModel.merged)
+    next_track = models.follow(NextTrack.name, OnDemand(factory.next_track), merged)
+    inputs = RecommenderInputs(
+        top=PopularTracks(reader, time.monotonic),
+        neighbours=latest(models.follow(NEIGHBOURS, lists_of)),
+        user_lists=latest(models.follow(USER_LISTS, lists_of)),
+        factors=lambda: factors.current,
+        next_track=lambda: None if next_track.current is None else next_track.current(),
+        longer_top=lambda count: reader.top_tracks("1d", count).tracks,
+    )
+
+    popular = PopularTracks(reader, time.monotonic, count=1_000)  # filters leave few of them
+
+    def models_of(recommender: str) -> dict[str, int]:
+        return {name: one.version for name, one in models.on_topic() if name in RECOMMENDERS[recommender].models}
+
+    # read the catalogue before the models, so that the snapshots on the topic are prepared for it before serving begins
+    live = LiveRecommenders(
+        CatalogueReader(settings, codec),
+        lambda catalogue: factory.make(catalogue, inputs),
+        lambda catalogue, tracks: Slates(catalogue, tracks, popular, models_of),
+    )
+    return Connected(reader, live, models, guards.breakers)
