@@ -46,8 +46,6 @@ ENOUGH = 100  # records none of which maps: then the mapping is wrong, not the r
 Offsets = dict[int, int]
 Place = tuple[int, float, int, str, int]  # user, fraction, time, session, and position in it
 Progress = Callable[[int], None]  # told how many records are followed
-
-
 _Listener = list[Any]  # number, session, its newest time in ms, and the position of the last listen in it
 
 
@@ -83,6 +81,11 @@ def follow_topic(
     )  # first, as it ends others, whose commits are settled then
     found = describe_topic(settings, topic, name)
     begins, start = not found.committed, {**found.start, **found.committed}
+    if any(offset > found.end[partition] for partition, offset in start.items()):
+        raise TopicError(
+            f"{topic} has lost records: it ends before what was followed of it; to follow it from its beginning, delete "
+            f"the consumer group {name}"
+        )
     lost = sum(max(0, offset - start[partition]) for partition, offset in found.start.items())
     names = Names(UserIds.of(settings))
     sessions = Sessions(settings.home / "follow" / f"{name}.json", name, len(ends), names.first_seen)
@@ -161,7 +164,7 @@ class Sessions:
         kept = orjson.dumps({"offsets": offsets, "sessions": self._of}, option=orjson.OPT_NON_STR_KEYS)
         write_durably(self._path, lambda new: new.write_bytes(kept))
 
-    def place(self, partition: int, offset: int, name: str, time_ms: int, named: str | None) -> "_Listener":
+    def place(self, partition: int, offset: int, name: str, time_ms: int, named: str | None) -> _Listener:
         """Return a listener's state after a listen, which has its session, and its position there."""
         newer, older = self._of[partition]
         state = newer.get(name)

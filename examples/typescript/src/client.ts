@@ -13,7 +13,8 @@ export type ItemPage = Schemas["ItemPage"];
 export type Recommendations = Schemas["Recommendations"];
 export type User = Schemas["User"];
 type Asked = Query<"recommendations_v1_users__user__recommendations_get">;
-type Paged = Query<"popular_v1_popular_get">;
+type Page = Query<"latest_v1_latest_get">;
+type Popular = Query<"popular_v1_popular_get">;
 
 const RETRIED = new Set([202, 429, 503]); // 202: an erasure takes longer, and the same call asks for it again
 const RETRIES = 3;
@@ -35,31 +36,18 @@ export class ProblemError extends Error {
   }
 }
 
-export interface Options {
-  token?: string;
-  timeoutMs?: number;
-  fetch?: typeof fetch;
-}
-
 /** A client of the gateway at `url`. Calls are tried again, at most three times, while it cannot serve; events have ids, so
  * that one that is sent again counts once. */
 export class BotifyClient {
-  private readonly base: string;
-  private readonly fetch: typeof fetch;
-  private readonly timeoutMs: number;
-  private readonly headers: Record<string, string>;
-
-  constructor(url: string, options: Options = {}) {
-    this.base = `${url.replace(/\/+$/, "")}/v1/`;
-    this.fetch = options.fetch ?? fetch;
-    this.timeoutMs = options.timeoutMs ?? 10_000;
-    this.headers = options.token === undefined ? {} : { authorization: `Bearer ${options.token}` };
-  }
+  constructor(
+    private readonly url: string,
+    private readonly options: { token?: string | undefined; timeoutMs?: number } = {},
+  ) {}
 
   /** Recommend items to a listener; a filter is `field:value`, as `genre:rock`. */
   recommendations(user: Id, asked: Asked = {}): Promise<Recommendations> {
     const exclude = asked.exclude?.map(inText);
-    return this.call("GET", `users/${inPath(user)}/recommendations`, exclude ? { ...asked, exclude } : asked);
+    return this.call("GET", `${userPath(user)}/recommendations`, exclude ? { ...asked, exclude } : asked);
   }
 
   /** Tell what listeners did, in as many requests as it takes, and return the ids of the events. */
@@ -72,48 +60,19 @@ export class BotifyClient {
     return ids;
   }
 
-  item(item: Id): Promise<Item> {
-    return this.call("GET", `items/${inPath(inText(item))}`);
-  }
-
-  putItem(item: Id, body: Schemas["ItemBody"]): Promise<Item> {
-    return this.call("PUT", `items/${inPath(inText(item))}`, {}, body);
-  }
-
+  item = (item: Id): Promise<Item> => this.call("GET", itemPath(item));
+  putItem = (item: Id, body: Schemas["ItemBody"]): Promise<Item> => this.call("PUT", itemPath(item), {}, body);
   /** Delete an item: it is never recommended again. */
-  deleteItem(item: Id): Promise<Item> {
-    return this.call("DELETE", `items/${inPath(inText(item))}`);
-  }
-
-  similar(item: Id, page: Query<"similar_v1_items__item__similar_get"> = {}): Promise<ItemPage> {
-    return this.call("GET", `items/${inPath(inText(item))}/similar`, page);
-  }
-
-  popular(page: Paged = {}): Promise<ItemPage> {
-    return this.call("GET", "popular", page);
-  }
-
-  rising(page: Query<"rising_v1_rising_get"> = {}): Promise<ItemPage> {
-    return this.call("GET", "rising", page);
-  }
-
-  latest(page: Query<"latest_v1_latest_get"> = {}): Promise<ItemPage> {
-    return this.call("GET", "latest", page);
-  }
-
-  user(user: Id): Promise<User> {
-    return this.call("GET", `users/${inPath(user)}`);
-  }
-
+  deleteItem = (item: Id): Promise<Item> => this.call("DELETE", itemPath(item));
+  similar = (item: Id, page: Page = {}): Promise<ItemPage> => this.call("GET", `${itemPath(item)}/similar`, page);
+  popular = (page: Popular = {}): Promise<ItemPage> => this.call("GET", "popular", page);
+  rising = (page: Page = {}): Promise<ItemPage> => this.call("GET", "rising", page);
+  latest = (page: Page = {}): Promise<ItemPage> => this.call("GET", "latest", page);
+  user = (user: Id): Promise<User> => this.call("GET", userPath(user));
   /** Replace what a listener likes and dislikes. */
-  putUser(user: Id, body: Schemas["UserBody"]): Promise<User> {
-    return this.call("PUT", `users/${inPath(user)}`, {}, body);
-  }
-
-  /** Erase a listener, and return how many listens no replay counts any more. */
-  async erase(user: Id): Promise<number> {
-    return (await this.call<Schemas["Erased"]>("DELETE", `users/${inPath(user)}`)).listens;
-  }
+  putUser = (user: Id, body: Schemas["UserBody"]): Promise<User> => this.call("PUT", userPath(user), {}, body);
+  /** Erase a listener, with all listens. */
+  erase = (user: Id): Promise<Schemas["Erased"]> => this.call("DELETE", userPath(user));
 
   private async call<T>(method: string, path: string, query: object = {}, body?: object): Promise<T> {
     const parameters = new URLSearchParams();
@@ -122,15 +81,16 @@ export class BotifyClient {
         if (one !== undefined && one !== null) parameters.append(name, String(one));
       }
     }
-    const url = `${this.base}${path}${parameters.size ? `?${parameters}` : ""}`;
-    const sent = body === undefined ? {} : { body: JSON.stringify(body) };
-    const headers = body === undefined ? this.headers : { ...this.headers, "content-type": "application/json" };
+    const url = `${this.url.replace(/\/+$/, "")}/v1/${path}${parameters.size ? `?${parameters}` : ""}`;
+    const { token, timeoutMs = 10_000 } = this.options;
+    const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+    if (body !== undefined) headers["content-type"] = "application/json";
+    const sent = { method, headers, body: body === undefined ? null : JSON.stringify(body) };
     let why = "";
     for (let attempt = 0; attempt <= RETRIES; attempt++) {
       let waitMs = 100 * 2 ** attempt;
       try {
-        const signal = AbortSignal.timeout(this.timeoutMs);
-        const answer = await this.fetch(url, { method, headers, signal, ...sent });
+        const answer = await fetch(url, { ...sent, signal: AbortSignal.timeout(timeoutMs) });
         if (answer.ok && !RETRIED.has(answer.status)) return (await answer.json()) as T;
         const problem = (await answer.json().catch(() => ({}))) as Partial<Schemas["Problem"]>;
         why = problem.detail ?? answer.statusText;
@@ -173,6 +133,6 @@ function inText(id: Id): string {
   return typeof id === "string" && /^[-+]?[0-9]+(\.[0-9]*)?$/.test(id) ? `"${id}"` : String(id);
 }
 
-function inPath(id: Id): string {
-  return encodeURIComponent(String(id)).replace(/%2F/g, "/").replace(/%3A/g, ":");
-}
+const inPath = (id: Id): string => encodeURIComponent(String(id)).replace(/%2F/g, "/").replace(/%3A/g, ":");
+const itemPath = (item: Id): string => `items/${inPath(inText(item))}`;
+const userPath = (user: Id): string => `users/${inPath(user)}`;

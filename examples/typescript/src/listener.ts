@@ -5,8 +5,7 @@ import { BotifyClient } from "./client.js";
 declare const process: { argv: string[]; env: Record<string, string | undefined> };
 
 const [, , user = "alice", url = "http://127.0.0.1:8000"] = process.argv;
-const token = process.env["BOTIFY_TOKEN"];
-const botify = new BotifyClient(url, token === undefined ? {} : { token });
+const botify = new BotifyClient(url, { token: process.env["BOTIFY_TOKEN"] });
 const { items } = await botify.recommendations(user, { n: 5 });
 const last = items.at(-1)?.item;
 if (last === undefined) throw new Error("nothing is recommended: there are no items yet");
