@@ -83,8 +83,8 @@ def follow_topic(
     begins, start = not found.committed, {**found.start, **found.committed}
     if any(offset > found.end[partition] for partition, offset in start.items()):
         raise TopicError(
-            f"{topic} has lost records: it ends before what was followed of it; to follow it from its beginning, delete "
-            f"the consumer group {name}"
+            f"{topic} has lost records: it ends before what was followed of it; to follow it from its beginning, "
+            f"delete the consumer group {name}"
         )
     lost = sum(max(0, offset - start[partition]) for partition, offset in found.start.items())
     names = Names(UserIds.of(settings))

@@ -33,7 +33,7 @@ from botify.services.recommender.registry import RECOMMENDERS
 from botify.services.recommender.slates import from_state, with_liked
 from botify.streams.folds.feedback import Said
 from botify.streams.folds.users import HISTORY_LISTENS
-from botify.streams.store.connect import require_redis
+from botify.streams.store.connect import REQUIRED_TIMEOUT_S, require_redis
 
 USERS = 512  # listeners that are answered together
 ROWS = 100_000  # of a row group of Parquet, at least
@@ -80,7 +80,7 @@ def recommend(
         codec = codec_of(settings)
         experiments = LiveExperiments(settings, codec, load_policy(settings, RECOMMENDERS))
         experiments.refresh()
-        recommenders = connect_recommenders(settings, codec)
+        recommenders = connect_recommenders(settings, codec, REQUIRED_TIMEOUT_S)
         recommenders.models.refresh()
         catalogue = CatalogueReader(settings, codec)
         catalogue.refresh()

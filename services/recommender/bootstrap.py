@@ -37,14 +37,17 @@ class Connected(NamedTuple):
     breakers: Mapping[str, Breaker]
 
 
-def connect_recommenders(settings: Settings, codec: Codec) -> Connected:
-    """Connect, and read the catalogue; raises `BotifyError` if Kafka or Redis cannot be reached."""
+def connect_recommenders(settings: Settings, codec: Codec, timeout_s: float = SERVING_TIMEOUT_S) -> Connected:
+    """Connect, and read the catalogue; raises `BotifyError` if Kafka or Redis cannot be reached.
+
+    `timeout_s` is how long a read of the state may take.
+    """
     next_track_model.warm_up()
     scoring.warm_up()
     give_back_compiler()
     counts = partition_counts(AdminClient(common_config(settings)))
     feedback_partitions = counts.get(Topics.of(settings).feedback.name)
-    reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings, feedback_partitions)
+    reader = StateReader(connect(settings, timeout_s), settings, feedback_partitions)
     models = ModelReader(settings, codec)
     guards = Guards()
     factory = RecommenderFactory(guards)
