@@ -142,6 +142,7 @@ class Settings:
       programs; to change it, see `botify replay models --shards`.
     - `training`: whether workers publish training batches.
     - `experiments`: the file that declares the experiments, or `course`; None for no experiment.
+    - `feedback`: the file that declares kinds of feedback of one's own (docs/v1.md); None for none.
     - `recommender`: of everybody who has none from an experiment; None for the `default` of the experiments file, or
       else `botify`.
     - `dataset`: the imported dataset whose users are served: they are then named by their external ids.
@@ -176,6 +177,7 @@ class Settings:
     learner_shards: Annotated[int, whole(1, MOST_SHARDS)] = 1
     training: Literal["on", "off"] = "on"
     experiments: AbsolutePath | None = None
+    feedback: AbsoluteFile | None = None
     recommender: str | None = None
     dataset: str | None = None
     metrics_host: str = "127.0.0.1"

@@ -38,6 +38,14 @@ class SlateRequest(TypedDict):
     filters: list[str]  # `field:value`; values of one field are alternatives, and every field must hold
     liked: list[int]
     explain: bool  # whether to say of each track what led to it
+    # of each of `liked`: when that was said, and how much of a full listen it counts for; just now and 1 where absent
+    liked_ms: list[int]
+    liked_weights: list[float]
+    # tracks that were shown several times; they are pushed down unless they were heard since `shown_since_ms`
+    shown: list[int]
+    shown_since_ms: list[int]  # of each: when the first of its last `IGNORED_AFTER` times was
+    shown_ms: list[int]  # of each: when it was shown last
+    caps: dict[str, int]  # most tracks with the same value of a field
 
 
 class Slate(TypedDict):
@@ -130,6 +138,8 @@ class Track(NamedTuple):
 
 OPINION_KINDS = ("dislike", "like", "unlike")
 NAMED = "named"  # the kind of feedback that says what a listener is called outside
+SHOWN = "shown"
+WITHDRAWS = "un-"  # before a kind of the deployment's own: what withdraws it
 
 
 class Feedback(NamedTuple):
@@ -138,10 +148,23 @@ class Feedback(NamedTuple):
     event_id: str
     user: int
     track: int
-    kind: str  # `like`, `dislike`, or `unlike`, which withdraws either
-    timestamp_ms: int  # event time. The newest of a listener and a track counts, so copies and any order give the same.
+    kind: str  # `like`, `dislike`, or `unlike`, which withdraws either; `shown`; or a kind that the deployment declares
+    timestamp_ms: (
+        int  # event time. The newest of a listener, a track and a `group_of` counts, in any order, with copies.
+    )
     name: str | None = None  # of the kind `named`: what the listener is called outside
     tracks: list[int] | None = None  # of the kind `shown`: those that were on the screen
+
+
+def group_of(kind: str) -> str:
+    """Return what kinds of feedback have in common that replace each other.
+
+    Examples
+    --------
+    >>> group_of("unlike") == group_of("like") == group_of("dislike"), group_of("un-save") == group_of("save")
+    (True, True)
+    """
+    return "like" if kind in OPINION_KINDS else kind.removeprefix(WITHDRAWS)
 
 
 class Model(NamedTuple):

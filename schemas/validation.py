@@ -1,5 +1,6 @@
 """Decode and validate records where they enter; inside, events are trusted."""
 
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -17,12 +18,13 @@ from botify.schemas.codec import TOGETHER, Codec
 from botify.schemas.event_time import EventTime, Lead
 from botify.schemas.events import (
     NAMED,
-    OPINION_KINDS,
+    SHOWN,
     Feedback,
     Listen,
     Recommendation,
     RecommendationRequest,
     Session,
+    SlateRequest,
     TrainingBatch,
 )
 
@@ -32,6 +34,7 @@ MAX_USER = 2**53
 MAX_TRACK = 2**31 - 1  # the largest id that fits into a listener's history, so that a larger one stops no worker
 MAX_LIST = 10_000  # tracks of one answer at most
 MAX_SLATE = 100  # tracks of a slate at most
+KIND = re.compile("[a-z][a-z0-9-]{0,31}")  # of feedback; what one means is declared, and no business of a fold
 MAX_TIMESTAMP_MS = 7_258_118_400_000  # the year 2200; the bound on a listen's lead is `EventTime`'s
 
 
@@ -65,8 +68,12 @@ def _asks_for_little(request: Any) -> bool:
     if request.list_size is None and request.slate is None:
         return True
     return (request.list_size is None or 0 < request.list_size <= MAX_LIST) and (
-        request.slate is None or 0 < request.slate["size"] <= MAX_SLATE
+        request.slate is None or (0 < request.slate["size"] <= MAX_SLATE and not _wrong_weight(request.slate))
     )
+
+
+def _wrong_weight(slate: SlateRequest) -> bool:
+    return not all(0.0 <= weight <= 1.0 for weight in slate["liked_weights"])
 
 
 def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
@@ -80,6 +87,8 @@ def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
         return f"list_size {event.list_size} is not between 1 and {MAX_LIST}"
     if isinstance(event, RecommendationRequest) and event.slate and not 0 < event.slate["size"] <= MAX_SLATE:
         return f"a slate of {event.slate['size']} tracks; it may have 1 to {MAX_SLATE}"
+    if isinstance(event, RecommendationRequest) and event.slate and _wrong_weight(event.slate):
+        return "a weight of what was liked is not between 0 and 1"
     return f"{event._fields[0]} and session_id must have 1 to {MAX_ID_BYTES} bytes"
 
 
@@ -96,10 +105,14 @@ def check_feedback(feedback: Feedback, key: bytes | None, raw: bytes) -> None:
     """Refuse feedback whose fields or key cannot be true; see `check`."""
     if why := _wrong_user_or_track(feedback, key):
         raise ValidationError(why, raw)
-    if feedback.kind not in (*OPINION_KINDS, NAMED):
-        raise ValidationError(f"kind {feedback.kind!r} is none of {', '.join(OPINION_KINDS)}, {NAMED}", raw)
     if feedback.kind == NAMED and not 1 <= len(feedback.name or "") <= MAX_NAME:
         raise ValidationError(f"the name of a listener must have 1 to {MAX_NAME} characters", raw)
+    if not KIND.fullmatch(feedback.kind):
+        raise ValidationError(f"kind {feedback.kind!r} is no word of a-z, 0-9 and -, with at most 32 letters", raw)
+    if feedback.kind == SHOWN:
+        tracks = feedback.tracks or ()
+        if not 0 < len(tracks) <= MAX_SLATE or not all(0 <= track <= MAX_TRACK for track in tracks):
+            raise ValidationError(f"shown are 1 to {MAX_SLATE} tracks, each of 0 to {MAX_TRACK}", raw)
 
 
 E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, TrainingBatch, Feedback)

@@ -119,10 +119,6 @@ class StateReader:
             pipeline.hget(opinions, b"%d" % user)
         return [read_said(record) for record in pipeline.execute()]
 
-    def liked_ms(self, users: Sequence[int]) -> list[dict[int, int]]:
-        """Return the tracks that each listener said to like, and the event time of that; one round trip a node."""
-        return [{track: at_ms for at_ms, track, kind in one if kind == "like"} for one in self.opinions(users)]
-
     def names(self, users: Sequence[int]) -> list[str | None]:
         """Return what listeners are called, None where the state does not know; one round trip a node."""
         namespace, pipeline = feedback_of(self.namespace), self._redis.pipeline(transaction=False)

@@ -21,7 +21,7 @@ from botify.core.kafka.config import key_of, partition_of, producer_config
 from botify.core.kafka.reader import LogRecord, TopicReader, log_record
 from botify.core.settings import Settings
 from botify.schemas.event_time import Lead
-from botify.schemas.events import Event, Feedback, Listen, Session, Track
+from botify.schemas.events import OPINION_KINDS, Event, Feedback, Listen, Session, Track
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
 from botify.schemas.validation import Intake, Rejected
@@ -269,11 +269,15 @@ def opinions_in_redis(settings: Settings) -> dict[int, list[Said]]:
 
 def opinions_of(said: Iterable[Feedback]) -> dict[int, list[Said]]:
     """Fold feedback plainly."""
-    newest: dict[int, dict[int, tuple[int, str]]] = {}
+    newest: dict[tuple[int, int, str], Said] = {}
     for one in said:
-        of_user = newest.setdefault(one.user, {})
-        of_user[one.track] = max(of_user.get(one.track, (-1, "")), (one.timestamp_ms, one.kind))
-    return {user: sorted((time, track, kind) for track, (time, kind) in each.items()) for user, each in newest.items()}
+        group = "opinion" if one.kind in OPINION_KINDS else one.kind.removeprefix("un-")
+        of, found = (one.user, one.track, group), (one.timestamp_ms, one.track, one.kind)
+        newest[of] = max(newest.get(of, found), found)
+    of_users: dict[int, list[Said]] = {}
+    for (user, _, _), found in sorted(newest.items(), key=lambda item: item[1]):
+        of_users.setdefault(user, []).append(found)
+    return of_users
 
 
 def checkpoints(settings: Settings) -> dict[int, int]:

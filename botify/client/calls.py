@@ -45,11 +45,16 @@ def recommendations(
     *,
     exclude: Sequence[Id] = (),
     filters: Sequence[str] = (),
+    caps: Sequence[str] = (),
+    exclude_shown: str | None = None,
     session: str | None = None,
     explain: bool = False,
 ) -> Call[Recommendations]:
-    """Return recommendations; a filter is `field:value`, as `genre:rock`."""
+    """Return recommendations; a filter is as `genre:rock` or `year>=2010`, a cap `artist:2`, a duration `1d`."""
     parameters = [("n", str(n)), *(("exclude", _text(item)) for item in exclude), *(("filter", one) for one in filters)]
+    parameters += [("cap", one) for one in caps]
+    if exclude_shown is not None:
+        parameters.append(("exclude_shown", exclude_shown))
     if session is not None:
         parameters.append(("session", session))
     if explain:

@@ -11,8 +11,9 @@ Id = int | str  # a number, or the external id of a data set
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What a listener did: `listen`, `skip`, `like`, `dislike` or `unlike`; its id lets a retry count once.
+    """What a listener did: `listen`, `skip`, `like`, `dislike`, `unlike`, `shown` or a kind that the service declares.
 
+    Its id lets a retry count once. One that was `shown` has `items`, any other an `item`.
     `fraction` is the share that was heard; `time` has a time zone, and None is now; a `session` of None is the
     listener's current one.
 
@@ -24,7 +25,8 @@ class Event:
 
     kind: str
     user: Id
-    item: Id
+    item: Id | None = None
+    items: Sequence[Id] = ()
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     fraction: float | None = None
     time: datetime | None = None
@@ -56,9 +58,15 @@ class Event:
         """Return what withdraws a like or a dislike."""
         return cls(kind="unlike", user=user, item=item, **more)
 
+    @classmethod
+    def shown(cls, user: Id, items: Sequence[Id], **more: Any) -> Self:
+        """Return that items were on the listener's screen."""
+        return cls(kind="shown", user=user, items=items, **more)
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object."""
-        body: dict[str, Any] = {"kind": self.kind, "user": self.user, "item": self.item, "id": self.id}
+        of: dict[str, Any] = {"items": [*self.items]} if self.kind == "shown" else {"item": self.item}
+        body: dict[str, Any] = {"kind": self.kind, "user": self.user, **of, "id": self.id}
         for name in ("fraction", "session"):
             if getattr(self, name) is not None:
                 body[name] = getattr(self, name)
@@ -152,6 +160,7 @@ class User:
     last_listens: Sequence[Mapping[str, Any]]
     likes: Sequence[Id]
     dislikes: Sequence[Id]
+    said: Mapping[str, Sequence[Id]] = field(default_factory=dict)  # items of each kind that the service declares
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:

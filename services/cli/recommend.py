@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -27,11 +27,11 @@ from botify.schemas.registry import codec_of
 from botify.schemas.validation import MAX_SLATE
 from botify.services.errors import RecommenderError
 from botify.services.experiments import LiveExperiments, load_policy
+from botify.services.gateway.v1.kinds import Kinds, Signal
 from botify.services.recommender.bootstrap import Connected, connect_recommenders
 from botify.services.recommender.protocol import NO_ANSWER, Batch
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.services.recommender.slates import from_state, with_liked
-from botify.streams.folds.feedback import Said
 from botify.streams.folds.users import HISTORY_LISTENS
 from botify.streams.store.connect import REQUIRED_TIMEOUT_S, require_redis
 
@@ -86,7 +86,11 @@ def recommend(
         catalogue.refresh()
         total, begun_s = recommenders.reader.count_everyone(), time.monotonic()
         make = _Maker(
-            recommenders, lambda user: recommender or experiments.assign(user).recommender, k, UserIds.of(settings)
+            recommenders,
+            lambda user: recommender or experiments.assign(user).recommender,
+            k,
+            UserIds.of(settings),
+            Kinds.of(settings.feedback),
         )
         lists = make.lists(lambda done: bar.to(done, total, "recommending"))
 
@@ -106,9 +110,11 @@ def recommend(
 class _Maker:
     """Makes the lists of all listeners; `done` counts these."""
 
-    def __init__(self, connected: Connected, wanted: Callable[[int], str], k: int, users: UserIds) -> None:
+    def __init__(
+        self, connected: Connected, wanted: Callable[[int], str], k: int, users: UserIds, kinds: Kinds
+    ) -> None:
         self._reader, self._live = connected.reader, connected.live
-        self._wanted, self._k, self._users = wanted, k, users
+        self._wanted, self._k, self._users, self._kinds = wanted, k, users, kinds
         self.done = 0
 
     def lists(self, progress: Callable[[int], None]) -> Iterator[Listed]:
@@ -122,12 +128,12 @@ class _Maker:
         states, likes = self._reader.users_and_likes(users)
         said, names = self._reader.opinions(users), self._reader.names(users)
         requests, now_ms = [], int(time.time() * 1000)
+        without = [set(self._kinds.excluded(of_one, now_ms)) for of_one in said]
         for row, user in enumerate(users):
-            request, liked_ms = _request_of(user, said[row], now_ms)
-            if liked_ms:
-                states[row] = with_liked(request, states[row], liked_ms)
+            request = _request_of(user, self._kinds.signals(said[row]), without[row], now_ms)
+            if request.slate and request.slate["liked"]:
+                states[row] = with_liked(request, states[row])
             requests.append(from_state(request, states[row])._replace(slate=None))
-        without = [{track for _, track, kind in of_one if kind != "unlike"} for of_one in said]
         size = self._k + max(map(len, without))  # so that enough are left without those that were liked or disliked
         batch, wanted = Batch.of(requests, states, likes), list(map(self._wanted, users))
         for who in dict.fromkeys(wanted):
@@ -140,12 +146,18 @@ class _Maker:
                 yield Listed(users[row], name, by, kept[: self._k])
 
 
-def _request_of(user: int, said: Sequence[Said], now_ms: int) -> tuple[RecommendationRequest, dict[int, int]]:
-    """Return the request that `/v1` makes for a listener, and the times of the likes in it."""
-    liked = {track: at_ms for at_ms, track, kind in said if kind == "like"}
-    newest = [*liked][-HISTORY_LISTENS:]
-    slate: Any = {"size": 1, "without_listen": True, "exclude": [], "filters": [], "liked": newest, "explain": False}
-    return RecommendationRequest(f"all-{user}", user, f"all-{user}", 0, 0, 0.0, now_ms, now_ms, slate=slate), liked
+def _request_of(user: int, signals: Sequence[Signal], without: Collection[int], now_ms: int) -> RecommendationRequest:
+    """Return the request that `/v1` makes for a listener."""
+    newest = signals[-HISTORY_LISTENS:]
+    slate: Any = {
+        "size": 1,
+        "without_listen": True,
+        "exclude": list(without),
+        "liked": [one.track for one in newest],
+        "liked_ms": [one.time_ms for one in newest],
+        "liked_weights": [one.weight for one in newest],
+    }
+    return RecommendationRequest(f"all-{user}", user, f"all-{user}", 0, 0, 0.0, now_ms, now_ms, slate=slate)
 
 
 def _write_parquet(path: Path, lists: Iterator[Listed], external: Callable[[int], str | None]) -> None:

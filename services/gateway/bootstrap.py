@@ -43,6 +43,7 @@ from botify.services.gateway.state import EventClock, KnownTracks, LiveState
 from botify.services.gateway.v1.api import OPENAPI, V1, V1Api
 from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.items import Charts, Items, Scores
+from botify.services.gateway.v1.kinds import Kinds
 from botify.services.gateway.v1.recommending import Recommending
 from botify.services.gateway.v1.users import Erasures, Users
 from botify.streams.dlq.exclude import erase_listener
@@ -69,11 +70,11 @@ def build_app(
     users: UserIds | None = None,  # those of the settings if not given
     start_wait_s: float = 0.0,  # how long calls may wait until it has connected
 ) -> Starlette:
-    """Return the application; it connects when it is started. Raises `UserIdError` without `Settings.dataset`."""
+    """Return the application; it connects when it is started. Raises `BotifyError` for a wrong setting."""
     options = options or GatewayOptions()
     id_prefix = f"g{secrets.token_hex(6)}"
-    users = users or UserIds.of(settings)
-    backend = Backend(connect or partial(connect_gateway, settings, options, id_prefix, users))
+    users, kinds = users or UserIds.of(settings), Kinds.of(settings.feedback)
+    backend = Backend(connect or partial(connect_gateway, settings, options, id_prefix, users, kinds))
     metrics = GatewayMetrics(backend.problems, connections)
     registry = new_registry()
     registry.register(metrics)
@@ -117,7 +118,7 @@ def build_app(
 
 
 async def connect_gateway(
-    settings: Settings, options: GatewayOptions, id_prefix: str, users: UserIds, stack: AsyncExitStack
+    settings: Settings, options: GatewayOptions, id_prefix: str, users: UserIds, kinds: Kinds, stack: AsyncExitStack
 ) -> Connected:
     """Read the catalogue, connect, and keep what changes up to date; a `Connect` with its first parameters bound.
 
@@ -169,7 +170,7 @@ async def connect_gateway(
         ]
         return [problem for problem in found if problem is not None]
 
-    served = await _connect_v1(settings, codec, service, listeners, redis, reader, stack)
+    served = await _connect_v1(settings, codec, service, listeners, redis, reader, kinds, stack)
     return Connected(service, problems, served)
 
 
@@ -180,6 +181,7 @@ async def _connect_v1(
     listeners: ListenerStore,
     redis: Any,
     reader: StateReader,
+    kinds: Kinds,
     stack: AsyncExitStack,
 ) -> V1:
     """Follow the graph of `next_track` for similar items, and return what serves `/v1`; raises `BotifyError`."""
@@ -188,7 +190,7 @@ async def _connect_v1(
     similar = models.follow(NextTrack.name, lambda model: SimilarTracks(model.body), merged)
     await asyncio.to_thread(models.start)
     stack.push_async_callback(asyncio.to_thread, models.close)
-    events = EventPublisher(service, listeners, topics.feedback.name)
+    events = EventPublisher(service, listeners, topics.feedback.name, kinds)
     erasures = Erasures(
         redis,
         settings.topic_prefix,
@@ -201,7 +203,7 @@ async def _connect_v1(
         return [] if newest is None else newest.of(track)
 
     return V1(
-        Recommending(service, listeners),
+        Recommending(service, listeners, kinds),
         events,
         Items(service, listeners, Charts(reader), neighbours, topics.catalogue.name),
         Users(service, listeners, reader, erasures.erase, events, erasures.status),

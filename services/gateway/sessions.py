@@ -18,8 +18,8 @@ first try, and the worker drops the copy. A call is a retry
 Any other call means that the client has given up on the last one. An ended session is kept for `ENDED_MS`, for the
 retry of its last call.
 
-Likes and dislikes are facts on the topic `feedback`; workers fold them into opinions
-(`botify.streams.folds.feedback`), which the gateways read.
+What listeners say and are shown are facts on the topic `feedback`; workers fold them (`botify.streams.folds.feedback`),
+and the gateways read the result.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import NamedTuple
 
 from botify.core.kafka.config import partition_of
 from botify.schemas.codec import Codec
-from botify.schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.schemas.events import SHOWN, Listen, Recommendation, RecommendationRequest
 from botify.services.gateway.scripts import ScriptBatcher
 from botify.streams.folds.feedback import NAMES, OPINIONS, Said, read_name, read_said
 from botify.streams.folds.sessions import GAP_MS
@@ -188,15 +188,8 @@ class SessionStore:
         await self._batcher.run(self._store_answer, gateway_session(self._prefix, user), event_id, attribution)
 
 
-class Opinions(NamedTuple):
-    """Tracks that a listener said to like and to dislike, the newest last."""
-
-    liked: list[int]
-    disliked: list[int]
-
-
 class ListenerStore:
-    """Slates, opinions, names and item numbers, one script call for each operation; raises as `SessionStore`.
+    """Slates, feedback, names and item numbers, one script call for each operation; raises as `SessionStore`.
 
     `namespace` returns the live namespace, without waiting; `partitions` is the number of those of the feedback topic.
     """
@@ -207,20 +200,23 @@ class ListenerStore:
         self._namespace, self._partitions = namespace, partitions
         self._number = _script("number_item")
 
-    async def session_and_opinions(self, user: int) -> tuple[str | None, Opinions]:
-        """Return the listener's current session, None if there is none, and what the listener likes and dislikes."""
-        asked = self._batcher.run(_SESSION, gateway_session(self._prefix, user))
-        session, opinions = await asyncio.gather(asked, self.opinions(user))
-        return None if session is None else session.decode(), opinions
-
-    async def opinions(self, user: int) -> Opinions:
-        """Return what the listener likes and dislikes."""
-        return opinions_of(await self.said(user))
+    async def session(self, user: int) -> str | None:
+        """Return the listener's current session, None if there is none."""
+        session = await self._batcher.run(_SESSION, gateway_session(self._prefix, user))
+        return None if session is None else session.decode()
 
     async def said(self, user: int) -> list[Said]:
-        """Return what the listener said last of each track, likes and dislikes that were withdrawn included."""
-        opinions = partition_key(feedback_of(self._namespace()), partition_of(user, self._partitions), OPINIONS)
-        return read_said(await self._batcher.run(_FIELD, opinions, user))
+        """Return what the listener said last of each track, in each group of kinds, what was withdrawn included."""
+        return read_said(await self._feedback(user, OPINIONS))
+
+    async def shown(self, user: int) -> bytes:
+        """Return which tracks the listener was shown, as `read_shown` reads it."""
+        return await self._feedback(user, SHOWN) or b""
+
+    async def _feedback(self, user: int, name: str) -> bytes | None:
+        key = partition_key(feedback_of(self._namespace()), partition_of(user, self._partitions), name)
+        found: bytes | None = await self._batcher.run(_FIELD, key, user)
+        return found
 
     async def slates(self, user: int) -> list[bytes]:
         """Return the slates last shown, the newest first."""
@@ -251,16 +247,3 @@ class ListenerStore:
         """Forget what the gateways keep of the listener, that of earlier versions included."""
         for key in (gateway_session, gateway_slates, gateway_name, gateway_feedback):
             await self._batcher.run(_DELETE, key(self._prefix, user))
-
-
-def opinions_of(said: list[Said]) -> Opinions:
-    """Return opinions from (time, track, kind).
-
-    Examples
-    --------
-    >>> opinions_of([(2, 7, "like"), (1, 8, "like"), (3, 9, "dislike"), (4, 5, "unlike")])
-    Opinions(liked=[8, 7], disliked=[9])
-    """
-    ordered = sorted(said)
-    liked = [track for _, track, kind in ordered if kind == "like"]
-    return Opinions(liked, [track for _, track, kind in ordered if kind == "dislike"])

@@ -280,14 +280,12 @@ class RecommenderService:
 
     def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> dict[int, list[Record]]:
         liking = [row for row, one in enumerate(requests) if one.slate and not one.has_listen and one.slate["liked"]]
-        states, likes, liked_ms = self._states_and_likes(
-            [one.user for one in requests], [requests[row].user for row in liking]
-        )
+        states, likes = self._states_and_likes([one.user for one in requests])
         if self.redis_problem is not None:
             self.counters.without_state += len(requests)
         known = list(states)
-        for row, times_ms in zip(liking, liked_ms, strict=True):
-            states[row] = with_liked(requests[row], states[row], times_ms)
+        for row in liking:
+            states[row] = with_liked(requests[row], states[row])
         pairs = zip(requests, states, strict=True)
         requests = [request if request.has_listen else from_state(request, state) for request, state in pairs]
         assigned = [self._experiments.assign(request.user) for request in requests]
@@ -341,23 +339,20 @@ class RecommenderService:
             self.fallbacks[policy] += is_fallback
             self.answers[recommender] += 1
 
-    def _states_and_likes(
-        self, users: list[int], liking: Sequence[int] = ()
-    ) -> tuple[list[UserState | None], list[Likes | None], list[dict[int, int]]]:
+    def _states_and_likes(self, users: list[int]) -> tuple[list[UserState | None], list[Likes | None]]:
         """Read listeners from Redis; None for each if it does not answer: a reply without state beats none."""
         try:
             states, likes = self._reader.users_and_likes(users)
-            liked_ms = self._reader.liked_ms(liking) if liking else []
         except REDIS_ERRORS as error:
             if self.redis_problem is None:
                 log.warning("answering without the listeners' states: Redis does not answer (%r)", error)
             self.redis_problem = f"Redis does not answer ({type(error).__name__})"
             self._unread = users
-            return [None] * len(users), [None] * len(users), [{} for _ in liking]
+            return [None] * len(users), [None] * len(users)
         if self.redis_problem is not None:
             log.warning("Redis answers again")
         self.redis_problem = None
-        return states, likes, liked_ms
+        return states, likes
 
 
 def _freshness(request: RecommendationRequest, state: UserState | None) -> int:

@@ -10,8 +10,12 @@ place of the slate takes the track of the highest maximal marginal relevance (Ca
 or, with probability `EXPLORE`, any track of the pool. Relevance falls evenly with the place in the ranking, because
 scores of different recommenders have no common scale; the policy's tracks come before those of its fallbacks. A track
 of the same artist has similarity 1, one of the same genre `SAME_GENRE`. An artist has at most a fifth of the places, or
-two if that is more, while others are left. If the pool is used up, the rest is drawn uniformly from all that is
-allowed. A recommender that can (`Batch.allowed`) ranks what passes the filters and nothing else.
+two if that is more, while others are left; a request may cap other fields, and artists otherwise. If the pool is used
+up, the rest is drawn uniformly from all that is allowed. A recommender that can (`Batch.allowed`) ranks what passes the
+filters and nothing else.
+
+A track that was shown several times and not heard since is *ignored*: its relevance is lower by `IGNORED`, halved with
+every `FADES_MS` since it was shown last. The pool has at most one a place, in addition to `POOL` others.
 
 The probability of a track is that given the request and the tracks before it, and what a listen of it is attributed
 with. Their product is that of the slate, by which off-policy estimators weight (`analytics/offline/slates.py`).
@@ -20,6 +24,7 @@ with. Their product is that of the slate, by which off-policy estimators weight 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -32,8 +37,9 @@ from botify.core.keyed_random import mix, uniform
 from botify.schemas.events import RecommendationRequest, Slate, SlateRequest, Track
 from botify.services.recommender.baselines import TopPop
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.filters import Filters
+from botify.services.recommender.filters import FIELDS, Filters
 from botify.services.recommender.protocol import Batch, Because, RandomStream, Ranking, Recommender
+from botify.streams.folds.sessions import GAP_MS
 from botify.streams.folds.users import HISTORY_LISTENS, LISTEN, UserState
 
 Ints = NDArray[np.int64]
@@ -43,6 +49,8 @@ LAMBDA = 0.3
 SAME_GENRE = 0.3
 POOL = 4  # tracks of the pool for each place of the slate
 LEAST_CAP = 2
+IGNORED = 4.0  # more than the stages of a chain, so others come first, by what is popular if need be
+FADES_MS = 24 * 60 * 60 * 1000  # a day: after four, an ignored track may be shown again if it is the most relevant
 TRIES = 8  # random draws for a place that the pool leaves
 DEEP = 10_000  # how far a ranking is read for a request whose filters leave too few of its best tracks
 POPULAR, RANDOM = "toppop", "random"
@@ -64,24 +72,33 @@ def from_state(request: RecommendationRequest, state: UserState | None) -> Recom
     )
 
 
-def with_liked(request: RecommendationRequest, state: UserState | None, liked_ms: Mapping[int, int]) -> UserState:
-    """Return a state in which the tracks that the listener said to like are full listens, each at its event time.
+def with_liked(request: RecommendationRequest, state: UserState | None) -> UserState:
+    """Return a state in which the tracks that the listener said to like are listens of a share, at their event times.
 
-    One without a time was liked just now. Likes of somebody without listens are the request's session.
+    One without a time was liked just now, one without a weight is a full listen. Likes of somebody without listens are
+    the request's session.
     """
+    asked = _slate_of(request)
     made = UserState() if state is None else copy(state)
     listens, session_listens = made.last_listens(), made.session_listens
-    said = sorted((liked_ms.get(track, request.timestamp_ms), track) for track in _slate_of(request)["liked"])
-    likes = np.array([(0, at_ms, 1.0, track) for at_ms, track in said], dtype=LISTEN)
+    times_ms = dict(zip(asked["liked"], asked["liked_ms"], strict=False))
+    weights = dict(zip(asked["liked"], asked["liked_weights"], strict=False))
+    said = sorted((times_ms.get(track, request.timestamp_ms), track) for track in asked["liked"])
+    likes = np.array([(0, at_ms, weights.get(track, 1.0), track) for at_ms, track in said], dtype=LISTEN)
     places = np.searchsorted(np.maximum.accumulate(listens["timestamp_ms"]), likes["timestamp_ms"], side="right")
     both = np.insert(listens, places, likes)
     begun = len(listens) - min(session_listens, len(listens))
     before = int((places <= begun).sum()) if len(listens) else 0  # likes that are older than the session
     kept = made.session_tracks()[: session_listens - (len(listens) - begun)]
-    made.heard = np.concatenate([kept, both["track"][begun + before :]]).tobytes()
+    session = both[begun + before :]
+    # what may come again does so half an hour after it was liked, even if no session follows
+    over = (session["event"] == 0) & (session["timestamp_ms"] < request.timestamp_ms - GAP_MS)
+    over &= ~np.isin(session["track"], asked["exclude"])
+    over[-1:] = False
+    made.heard = np.concatenate([kept, session["track"][~over]]).tobytes()
     made.history = both[-HISTORY_LISTENS:].tobytes()
     made.session_id = made.session_id or request.session_id
-    made.session_listens = session_listens + len(likes) - before
+    made.session_listens = session_listens + len(likes) - before - int(over.sum())
     return made
 
 
@@ -91,19 +108,24 @@ class Pool:
 
     blocked: set[int]  # rows that are excluded, heard, or in the pool
     mask: NDArray[np.bool_] | None  # shape (n,): rows that pass the filters; None without
+    ignored: Mapping[int, float]  # rows that were shown and ignored, and how much less relevant they are
+    others: int = 0  # number of rows that were not
     rows: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
 
     def add(self, rows: Sequence[int], scores: Sequence[float], source: str, most: int) -> None:
         for row, score in zip(rows, scores, strict=True):
-            if len(self.rows) >= most:
+            if self.others >= most:
                 return
+            if row in self.ignored and len(self.rows) - self.others >= most // POOL:
+                continue  # one a place is all that can be needed
             if row >= 0 and row not in self.blocked and (self.mask is None or self.mask[row]):
                 self.blocked.add(row)
                 self.rows.append(row)
                 self.scores.append(score)
                 self.sources.append(source)
+                self.others += row not in self.ignored
 
 
 class Pick(NamedTuple):
@@ -119,10 +141,11 @@ class Pick(NamedTuple):
 class MmrSelector:
     """Selects the tracks of a pool by maximal marginal relevance; lists, because a pool has a few dozen tracks.
 
-    `free` are the places in the pool of tracks that may be next; those of an artist with `cap` places only at the end.
+    `free` are the places in the pool of tracks that may be next; those of an artist, or another value, that has as many
+    places as it may have only at the end. `caps` are such values, one a track of the pool, and how many; -1 has no cap.
     """
 
-    def __init__(self, pool: Pool, catalogue: Catalogue, cap: float) -> None:
+    def __init__(self, pool: Pool, catalogue: Catalogue, caps: Sequence[tuple[list[int], int]]) -> None:
         size = len(pool.rows)
         stages = {source: stage for stage, source in enumerate(dict.fromkeys(pool.sources))}
         rows = np.array(pool.rows, dtype=np.int64)
@@ -130,11 +153,13 @@ class MmrSelector:
         self._artists: list[int] = catalogue.artist_of[rows].tolist()
         self._genres: list[int] = catalogue.genre_of[rows].tolist()
         # a stage is more than diversity is worth
-        self._relevance = [(1 - LAMBDA) * (1 - at / size) - stages[source] for at, source in enumerate(pool.sources)]
+        self._relevance = [
+            (1 - LAMBDA) * (1 - at / size) - stages[source] - pool.ignored.get(row, 0.0)
+            for at, (row, source) in enumerate(zip(pool.rows, pool.sources, strict=True))
+        ]
         self._values = self._relevance.copy()
         self._capped: list[int] = []
-        self._taken: dict[int, int] = {}
-        self._cap = cap
+        self._caps = [(values, cap, Counter[int]()) for values, cap in caps]
 
     def best(self) -> int:
         """Return the place in the pool of the best track, the first of equal ones."""
@@ -149,12 +174,14 @@ class MmrSelector:
                 self._values[at] = self._relevance[at] - LAMBDA
             elif self._genres[at] == genre:
                 self._values[at] = min(self._values[at], self._relevance[at] - LAMBDA * SAME_GENRE)
-        of_artist = self._taken[artist] = self._taken.get(artist, 0) + 1
-        if of_artist >= self._cap:
-            self._capped += [at for at in self.free if self._artists[at] == artist]
-            self.free = [at for at in self.free if self._artists[at] != artist]
+        for values, cap, counts in self._caps:
+            value = values[taken]
+            counts[value] += 1
+            if value >= 0 and counts[value] >= cap:
+                self._capped += [at for at in self.free if values[at] == value]
+                self.free = [at for at in self.free if values[at] != value]
         if not self.free:
-            self.free, self._capped, self._cap = sorted(self._capped), [], math.inf
+            self.free, self._capped, self._caps = sorted(self._capped), [], []
 
 
 class Slates:
@@ -181,7 +208,7 @@ class Slates:
         pools = self._pools(batch, wanted, recommenders, offer)
         made: list[tuple[Slate, int] | None] = []
         for row, (request, pool) in enumerate(zip(batch.requests, pools, strict=True)):
-            chosen = self._choose(pool, _slate_of(request)["size"], batch.keys[row : row + 1])
+            chosen = self._choose(pool, _slate_of(request), batch.keys[row : row + 1])
             made.append((self._slate(batch, row, chosen, recommenders), len(pool.rows)))
         return made
 
@@ -201,12 +228,13 @@ class Slates:
                     pools[row].add(tracks, scores, name, POOL * sizes[row])
 
         for name in _chain(wanted, recommenders):
-            lacking = [row for row, (pool, size) in enumerate(zip(pools, sizes, strict=True)) if len(pool.rows) < size]
+            lacking = [row for row, (pool, size) in enumerate(zip(pools, sizes, strict=True)) if pool.others < size]
             if not lacking:
                 break
-            k = max(POOL * sizes[row] + len(_slate_of(batch.requests[row])["exclude"]) for row in lacking)
+            out = [len(_slate_of(batch.requests[row])["exclude"]) + len(pools[row].ignored) for row in lacking]
+            k = max(POOL * sizes[row] + least for row, least in zip(lacking, out, strict=True))
             add(name, lacking, k)
-            deep = [row for row in lacking if pools[row].mask is not None and len(pools[row].rows) < sizes[row]]
+            deep = [row for row in lacking if pools[row].mask is not None and pools[row].others < sizes[row]]
             if deep and k < (most := min(DEEP, len(self._catalogue))):
                 add(name, deep, most)
         return pools
@@ -218,11 +246,17 @@ class Slates:
             out += state.session_tracks().tolist()
         rows = self._catalogue.rows_of(np.array(out, dtype=np.int64))
         mask = self._filters.mask(asked["filters"]) if asked["filters"] else None
-        return Pool(set(rows[rows >= 0].tolist()), mask)
+        return Pool(set(rows[rows >= 0].tolist()), mask, _ignored(request, state, self._catalogue))
 
-    def _choose(self, pool: Pool, size: int, key: NDArray[np.uint64]) -> list[Pick]:
+    def _choose(self, pool: Pool, asked: SlateRequest, key: NDArray[np.uint64]) -> list[Pick]:
         chosen: list[Pick] = []
-        selector = MmrSelector(pool, self._catalogue, max(LEAST_CAP, math.ceil(size / 5)))
+        size, rows = asked["size"], np.array(pool.rows, dtype=np.int64)
+        caps = {"artist": max(LEAST_CAP, math.ceil(size / 5)), **asked["caps"]}
+        selector = MmrSelector(
+            pool,
+            self._catalogue,
+            [(self._values_of(field, rows), cap) for field, cap in caps.items() if field in FIELDS],
+        )
         places = mix(key, np.arange(size))
         explores = (uniform(places, RandomStream.SLATE_EXPLORE) < EXPLORE).tolist()
         drawn = uniform(places, RandomStream.SLATE_TRACK).tolist()
@@ -235,6 +269,12 @@ class Slates:
         if len(chosen) < size:
             self._fill(chosen, pool, size, places)
         return chosen
+
+    def _values_of(self, field: str, rows: Ints) -> list[int]:
+        is_artist = field == "artist"
+        found: Any = self._catalogue.artist_of[rows] if is_artist else self._filters.first_values(field, rows)
+        values: list[int] = found.tolist()
+        return values
 
     def _fill(self, chosen: list[Pick], pool: Pool, size: int, places: NDArray[np.uint64]) -> None:
         """Fill the places that the pool leaves, uniformly from all that is allowed."""
@@ -272,6 +312,21 @@ class Slates:
             "because": because,
             "versions": {name: at for source in set(sources) for name, at in self._versions_of(source).items()},
         }
+
+
+def _ignored(request: RecommendationRequest, state: UserState | None, catalogue: Catalogue) -> dict[int, float]:
+    """Return the rows of the tracks that were shown and ignored, and how much less relevant they are."""
+    asked = _slate_of(request)
+    if not (triples := list(zip(asked["shown"], asked["shown_since_ms"], asked["shown_ms"], strict=False))):
+        return {}
+    tracks, since_ms, last_ms = np.array(triples, dtype=np.int64).T
+    if state is not None:
+        heard = state.last_listens()
+        of_track = tracks[:, None] == heard["track"]
+        ignored = ~(of_track & (heard["timestamp_ms"] >= since_ms[:, None])).any(axis=1)
+        tracks, last_ms = tracks[ignored], last_ms[ignored]
+    costs = IGNORED * 0.5 ** (np.maximum(request.timestamp_ms - last_ms, 0) / FADES_MS)
+    return dict(zip(catalogue.rows_of(tracks).tolist(), costs.tolist(), strict=True))
 
 
 def _because(batch: Batch, tracks: Ints, chosen: list[Pick], recommenders: Mapping[str, Recommender]) -> list[int]:

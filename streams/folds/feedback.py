@@ -1,34 +1,47 @@
-"""The fold of the feedback: what each listener said of tracks, in the hash `opinions`, and names in `names`.
+"""The fold of the feedback: what each listener said of tracks, which tracks were on the screen, and names.
 
-The newest of a listener and a track counts, of equally new ones the last in the alphabet, and of a listener the newest
-`MOST_OPINIONS` are kept, what was withdrawn included. So the state is a function of what was said, whatever its order:
-copies change nothing.
+All are functions of what was told, whatever its order, and copies change nothing.
 
-The record's layout, little-endian, version 1::
+- `opinions`: of a listener, a track and a group of kinds that replace each other (`group_of`) the newest counts, of
+  equally new ones the last in the alphabet. Of a listener the newest `MOST_OPINIONS` are kept, what was withdrawn
+  included. What a kind means is declared where it is read, so a replay does not depend on it.
+- `shown`: of a listener and a track the last `IGNORED_AFTER` times, of a listener the newest `MOST_SHOWN` of these. A
+  track that is shown twice in a millisecond is a copy. Whether it was ignored is known where listens are read.
+- `names`: of a listener the first name counts, of equally old ones the first in the alphabet.
 
-    version u8 | the opinions, oldest first, 13 bytes each: event time in ms i64, track i32, kind u8
+The records' layouts, little-endian::
 
-A listener's name is the first that it got, of equally old ones the first in the alphabet::
+    opinions 1: version u8 | the opinions, oldest first, 13 bytes each: event time in ms i64, track i32, kind u8
+    opinions 2: version u8 | kinds u16, each: length u8, ASCII, in order | as above, 14 bytes each, kind u16
+    shown 1:    version u8 | the times, oldest first, 12 bytes each (`IMPRESSION`)
+    names 1:    version u8 | event time in ms i64 | the name in UTF-8
 
-    version u8 | event time in ms i64 | the name in UTF-8
+Opinions of the built-in kinds alone are written in version 1, with these kinds in the order of the alphabet.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from botify.schemas.event_time import EventTime
-from botify.schemas.events import NAMED, OPINION_KINDS, Feedback, Session
+from botify.schemas.events import NAMED, OPINION_KINDS, SHOWN, Feedback, Session, group_of
 from botify.streams.folds.projection import Changes, Fields, Scores
 from botify.streams.folds.users import UserRecords
 
 OPINIONS, NAMES = "opinions", "names"
-MOST_OPINIONS = 2_000  # of a listener, 26 KB: as many as a put of a listener may name
+MOST_OPINIONS = 2_000  # of a listener, 28 KB: as many as a put of a listener may name
+MOST_SHOWN = 600  # of a listener, 7 KB: the last 200 tracks, if each was shown three times
+IGNORED_AFTER = 3  # times on the screen without a listen; once or twice, a listener may not have looked
 
-VERSION = 1
-_OPINION = struct.Struct("<qiB")
+VERSION = 1  # of impressions and names
+_OPINION, _OPINION_OF_ANY_KIND = struct.Struct("<qiB"), struct.Struct("<qiH")
+_COUNT = struct.Struct("<H")
 _NAME = struct.Struct("<Bq")
+IMPRESSION = np.dtype([("timestamp_ms", "<i8"), ("track", "<i4")])
 
 Record = tuple[int, Feedback]  # offset and event
 Said = tuple[int, int, str]  # what a listener said of a track last: event time in ms, track and kind
@@ -38,24 +51,37 @@ def read_said(record: bytes | None) -> list[Said]:
     """Return what a record says, the oldest first; raises `ValueError` for an unknown version."""
     if not record:
         return []
-    if record[0] != VERSION:
-        raise ValueError(f"opinions of version {record[0]}; this code reads version {VERSION}, replay the topic")
-    return [(time_ms, track, OPINION_KINDS[kind]) for time_ms, track, kind in _OPINION.iter_unpack(record[1:])]
+    kinds, at, layout = list(OPINION_KINDS), 1, _OPINION
+    if record[0] == 2:
+        (count,), kinds, at, layout = _COUNT.unpack_from(record, 1), [], 3, _OPINION_OF_ANY_KIND
+        for _ in range(count):
+            kinds.append(record[at + 1 : at + 1 + record[at]].decode())
+            at += 1 + record[at]
+    elif record[0] != 1:
+        raise ValueError(f"opinions of version {record[0]}; this code reads versions 1 and 2, replay the topic")
+    return [(time_ms, track, kinds[kind]) for time_ms, track, kind in layout.iter_unpack(record[at:])]
 
 
 def merged(said: Iterable[Said], more: Iterable[Said]) -> list[Said]:
     """Return opinions together with more, the oldest first."""
-    newest: dict[int, Said] = {}
+    newest: dict[tuple[int, str], Said] = {}
     for one in (*said, *more):
-        newest[one[1]] = max(newest.get(one[1], one), one)
+        key = one[1], group_of(one[2])
+        newest[key] = max(newest.get(key, one), one)
     return sorted(newest.values())[-MOST_OPINIONS:]
 
 
 def with_said(record: bytes, more: Iterable[Said]) -> bytes:
     """Return a record that has more opinions."""
     said = merged(read_said(record), more)
-    packed = [_OPINION.pack(time_ms, track, OPINION_KINDS.index(kind)) for time_ms, track, kind in said]
-    return bytes([VERSION]) + b"".join(packed)
+    kinds, head, layout = sorted({kind for _, _, kind in said}), b"\x01", _OPINION
+    if set(kinds) <= set(OPINION_KINDS):
+        kinds = list(OPINION_KINDS)
+    else:
+        texts = b"".join(bytes([len(kind)]) + kind.encode() for kind in kinds)
+        head, layout = b"\x02" + _COUNT.pack(len(kinds)) + texts, _OPINION_OF_ANY_KIND
+    numbers = {kind: number for number, kind in enumerate(kinds)}
+    return head + b"".join([layout.pack(time_ms, track, numbers[kind]) for time_ms, track, kind in said])
 
 
 def read_name(record: bytes | None) -> str | None:
@@ -67,64 +93,96 @@ def read_name(record: bytes | None) -> str | None:
     return record[_NAME.size :].decode()
 
 
-def _with_name(record: bytes, one: Feedback) -> bytes:
-    named = one.timestamp_ms, (one.name or "").encode()
-    before = (_NAME.unpack_from(record)[1], record[_NAME.size :]) if record else named
-    at_ms, name = min(before, named)
+def read_shown(record: bytes | None) -> NDArray[np.void]:
+    """Return when which tracks were shown, shape (n,) of dtype `IMPRESSION`, the oldest first."""
+    if record and record[0] != VERSION:
+        raise ValueError(f"impressions of version {record[0]}; this code reads version {VERSION}, replay the topic")
+    return np.frombuffer(record or b"", dtype=IMPRESSION, offset=1 if record else 0)
+
+
+def with_shown(record: bytes, more: Iterable[tuple[int, int]]) -> bytes:
+    """Return a record that has more impressions: each an event time in ms, and a track."""
+    both = np.unique(np.concatenate([read_shown(record), np.array(list(more), dtype=IMPRESSION)]))
+    order = np.lexsort((both["timestamp_ms"], both["track"]))
+    tracks = both["track"][order]
+    later = np.searchsorted(tracks, tracks, side="right") - np.arange(len(tracks))  # times of the track from it on
+    kept = np.sort(order[later <= IGNORED_AFTER])[-MOST_SHOWN:]
+    return bytes([VERSION]) + both[kept].tobytes()
+
+
+def shown_often(shown: NDArray[np.void]) -> list[tuple[int, int, int]]:
+    """Return the tracks that were shown `IGNORED_AFTER` times, with the first and the last of these times in ms."""
+    times: dict[int, list[int]] = {}
+    for time_ms, track in shown.tolist():
+        times.setdefault(track, []).append(time_ms)
+    return [(track, of_track[0], of_track[-1]) for track, of_track in times.items() if len(of_track) >= IGNORED_AFTER]
+
+
+def _said_in(record: bytes, of_user: Sequence[Feedback]) -> bytes:
+    return with_said(record, [(one.timestamp_ms, one.track, one.kind) for one in of_user])
+
+
+def _shown_in(record: bytes, of_user: Sequence[Feedback]) -> bytes:
+    return with_shown(record, [(one.timestamp_ms, track) for one in of_user for track in one.tracks or ()])
+
+
+def _name_in(record: bytes, of_user: Sequence[Feedback]) -> bytes:
+    named = [(one.timestamp_ms, (one.name or "").encode()) for one in of_user]
+    if record:
+        named.append((_NAME.unpack_from(record)[1], record[_NAME.size :]))
+    at_ms, name = min(named)
     return _NAME.pack(VERSION, at_ms) + name
 
 
+_FOLDS = {OPINIONS: _said_in, SHOWN: _shown_in, NAMES: _name_in}
+"""The record of a listener in each hash, with more feedback."""
+
+
+def _hash_of(feedback: Feedback) -> str:
+    return {SHOWN: SHOWN, NAMED: NAMES}.get(feedback.kind, OPINIONS)
+
+
 class FeedbackFold:
-    """What the listeners of one partition of the feedback said and are called; a `Fold` of a worker's partition."""
+    """The feedback of the listeners of one partition; a `Fold` of a worker's partition."""
 
     score_sets: Sequence[str] = ()
     hashes_read_at_claim: Sequence[str] = ()
     duplicates = 0
 
     def __init__(self, cache_size: int = 100) -> None:
-        self._records = {name: UserRecords(name, bytes, bytes, cache_size) for name in (OPINIONS, NAMES)}
+        self._records = {name: UserRecords(name, bytes, bytes, cache_size) for name in _FOLDS}
         self.event_time = EventTime()
 
-    def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
-        missing: dict[str, list[bytes]] = {}
-        for collection, records in self._records.items():
-            missing |= records.missing([one for one in batch if _collection_of(one[1]) == collection])
-        return missing
+    def missing(self, batch: Sequence[Record]) -> dict[str, list[bytes]]:
+        """Return the listeners of each hash that are not in the cache."""
+        found: dict[str, list[bytes]] = {}
+        for name, records in self._records.items():
+            found |= records.missing([one for one in batch if _hash_of(one[1]) == name])
+        return found
 
     def load_fields(self, collection: str, values: Fields) -> None:
+        """Load missing records; a new listener's is empty."""
         self._records[collection].load_fields(collection, values)
 
     def load_scores(self, collection: str, values: Scores) -> None:
         """Do nothing: there are none."""
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
-        opinions, names = self._records[OPINIONS], self._records[NAMES]
-        of_users: dict[int, list[Said]] = {}
-        for _, said in batch:
-            if said.kind == NAMED:
-                names.put(said.user, _with_name(names.batch[said.user], said))
-            else:
-                of_users.setdefault(said.user, []).append((said.timestamp_ms, said.track, said.kind))
-        for user, more in of_users.items():
-            opinions.put(user, with_said(opinions.batch[user], more))
+        of_users: dict[tuple[str, int], list[Feedback]] = {}
+        for _, one in batch:
+            of_users.setdefault((_hash_of(one), one.user), []).append(one)
+        for (name, user), more in of_users.items():
+            records = self._records[name]
+            records.put(user, _FOLDS[name](records.batch[user], more))
         return batch
 
     def take_changes(self) -> Changes:
-        taken = {collection: records.take_batch() for collection, records in self._records.items()}
-        return Changes(
-            {
-                collection: {b"%d" % user: record for user, record in batch.items()}
-                for collection, batch in taken.items()
-                if batch
-            }
-        )
+        batches = {name: records.take_batch() for name, records in self._records.items()}
+        hashes = {name: {b"%d" % user: one for user, one in batch.items()} for name, batch in batches.items() if batch}
+        return Changes(hashes=dict(hashes))
 
     def erase(self, user: int) -> Changes:
-        return Changes.merged(records.erase(user) for records in self._records.values())
+        return Changes.merged([records.erase(user) for records in self._records.values()])
 
     def take_closed_sessions(self) -> list[Session]:
         return []
-
-
-def _collection_of(said: Feedback) -> str:
-    return NAMES if said.kind == NAMED else OPINIONS

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from botify.schemas.event_time import EventTime
-from botify.schemas.events import Session
+from botify.schemas.events import SHOWN, Session
 from botify.streams.folds.feedback import NAMES, OPINIONS
 from botify.streams.folds.likes import LIKES_OF_USERS
 from botify.streams.folds.popularity import POPULARITY, TOPS
@@ -14,8 +14,8 @@ from botify.streams.folds.projection import Changes, Fields, Scores
 from botify.streams.folds.sessions import OPEN_SESSIONS
 from botify.streams.folds.users import USERS
 
-HASHES: Sequence[str] = (USERS, LIKES_OF_USERS, POPULARITY, OPEN_SESSIONS, OPINIONS, NAMES)
-"""Every collection of a partition that is a hash; `OPINIONS` and `NAMES` are of a partition of the feedback."""
+HASHES: Sequence[str] = (USERS, LIKES_OF_USERS, POPULARITY, OPEN_SESSIONS, OPINIONS, SHOWN, NAMES)
+"""Every collection of a partition that is a hash; the last three are of a partition of the feedback."""
 FORMER_HASHES: Sequence[str] = ("policy-results",)  # those of earlier versions: only who deletes a partition names them
 SCORE_SETS: Sequence[str] = TOPS  # every collection of a partition that is a sorted set
 

@@ -31,6 +31,12 @@ slate_requests = st.fixed_dictionaries(
         "filters": st.lists(texts, max_size=2),
         "liked": st.lists(longs, max_size=2),
         "explain": st.booleans(),
+        "liked_ms": st.lists(longs, max_size=2),
+        "liked_weights": st.lists(doubles, max_size=2),
+        "shown": st.lists(longs, max_size=2),
+        "shown_since_ms": st.lists(longs, max_size=2),
+        "shown_ms": st.lists(longs, max_size=2),
+        "caps": st.dictionaries(texts, ints, max_size=2),
     }
 )
 slates = st.fixed_dictionaries(

@@ -1,4 +1,4 @@
-"""Events of listeners: listens go to the topic of listens, likes and dislikes to that of feedback.
+"""Events of listeners: listens go to the topic of listens, all else to that of feedback.
 
 A listen without a time or session of its own is live: it continues the listener's session at the gateways, as `/next`
 does. Any other one is backfill: it leaves that session alone. Without a session of its own, it continues that of the
@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from botify.core.errors import DecodeError
 from botify.core.kafka.config import key_of
-from botify.schemas.events import Feedback, Listen
+from botify.schemas.events import SHOWN, Feedback, Listen
 from botify.schemas.external_ids import UserIdError
 from botify.services.errors import UnavailableError, UnknownTrackError, WrongEventError
 from botify.services.gateway.rpc import PendingReply
@@ -34,8 +34,9 @@ from botify.services.gateway.sessions import (
     fingerprint_of,
     listen_of,
 )
-from botify.services.gateway.v1.models import Event
-from botify.streams.folds.feedback import Said, merged
+from botify.services.gateway.v1.kinds import Kinds
+from botify.services.gateway.v1.models import LISTENED_KINDS, Event, ShownEvent
+from botify.streams.folds.feedback import merged, with_shown
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.folds.users import HISTORY_LISTENS
 
@@ -43,11 +44,16 @@ from botify.streams.folds.users import HISTORY_LISTENS
 class ResolvedEvent(NamedTuple):
     """An event in numbers."""
 
-    event: Event
+    event: Event | ShownEvent
     user: int
-    track: int
+    tracks: list[int]  # one, unless they were shown
     key: str | None  # the same in each retry
     request_id: str
+
+    @property
+    def heard(self) -> Event | None:
+        """The event if it is a listen."""
+        return self.event if isinstance(self.event, Event) and self.event.is_listen else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,9 @@ class EventPublisher:
     service: GatewayService
     listeners: ListenerStore
     feedback_topic: str
+    kinds: Kinds
 
-    async def publish(self, events: Sequence[Event], request_id: RequestId) -> list[str]:
+    async def publish(self, events: Sequence[Event | ShownEvent], request_id: RequestId) -> list[str]:
         """Publish events, and return their ids, when all are acknowledged.
 
         Raises `WrongEventError` before any is published, and `UnavailableError` if some may not be in their topics; a
@@ -73,7 +80,7 @@ class EventPublisher:
         for at, one in enumerate(resolved):
             of_users.setdefault(one.user, []).append(at)
         for members in of_users.values():
-            if beyond := [at for at in members if resolved[at].event.is_listen][HISTORY_LISTENS:]:
+            if beyond := [at for at in members if resolved[at].heard][HISTORY_LISTENS:]:
                 why = f"a call takes {HISTORY_LISTENS} listens of a listener; send others after it"
                 raise WrongEventError(("body", "events", beyond[0], "user"), why)
         ids = [""] * len(resolved)
@@ -85,24 +92,31 @@ class EventPublisher:
         await asyncio.gather(*map(publish_those_of_a_user, of_users.values()))
         return ids
 
-    async def _resolve(self, event: Event, at: int, request_id: RequestId) -> ResolvedEvent:
+    async def _resolve(self, event: Event | ShownEvent, at: int, request_id: RequestId) -> ResolvedEvent:
         def wrong(field: str, why: object) -> WrongEventError:
             return WrongEventError(("body", "events", at, field), str(why))
+
+        if isinstance(event, Event) and not (event.is_listen or event.kind in self.kinds.names):
+            known = ", ".join([*LISTENED_KINDS, SHOWN, *self.kinds.names])
+            raise wrong("kind", f"{event.kind!r} is none of {known}; BOTIFY_FEEDBACK declares others")
 
         try:
             user = await self.service.names.find(str(event.user))
         except UserIdError as error:
             raise wrong("user", error) from error
-        try:
-            track = (await self.service.track(event.item)).track
-        except UnknownTrackError as error:
-            raise wrong("item", error) from error
+        tracks = []
+        for place, item in enumerate([event.item] if isinstance(event, Event) else event.items):
+            try:
+                tracks.append((await self.service.track(item)).track)
+            except UnknownTrackError as error:
+                where = ("item",) if isinstance(event, Event) else ("items", place)
+                raise WrongEventError(("body", "events", at, *where), str(error)) from error
         if event.time_ms is not None and not 0 <= event.time_ms <= self.service.clock.latest_ms(user):
             raise wrong("time", "the time is in the future, or before 1970")
-        if not event.is_listen and (event.fraction is not None or event.ends_session):
+        if isinstance(event, Event) and not event.is_listen and (event.fraction is not None or event.ends_session):
             raise wrong("fraction", f"a {event.kind} has no fraction and ends no session")
         key = event.id or (None if request_id.key is None else f"{request_id.key} {at}")
-        return ResolvedEvent(event, user, track, key, f"{request_id.id_}.{at}")
+        return ResolvedEvent(event, user, tracks, key, f"{request_id.id_}.{at}")
 
     async def _publish(self, resolved: Sequence[ResolvedEvent], request_id: RequestId) -> list[str]:
         ids: list[str] = []
@@ -110,14 +124,13 @@ class EventPublisher:
         said: list[Feedback] = []
         before: tuple[str, int, int] | None = None  # the session, position and time of the last backfilled listen
         for one in resolved:
-            if not one.event.is_listen:
-                time_ms = self.service.clock.now_ms(one.user) if one.event.time_ms is None else one.event.time_ms
-                said.append(Feedback(_id_of(one), one.user, one.track, one.event.kind, time_ms))
+            if (event := one.heard) is None:
+                said.append(self._feedback(one))
                 ids.append(said[-1].event_id)
-            elif one.event.time is None and one.event.session is None:
-                ids.append(await self._listen_now(one, request_id))
+            elif event.time is None and event.session is None:
+                ids.append(await self._listen_now(one, event, request_id))
             else:
-                listen = self._backfilled(one, before)
+                listen = self._backfilled(one, event, before)
                 before = listen.session_id, listen.position, listen.timestamp_ms
                 waiting.append(self.service.rpc.send(one.request_id, listen, None))
                 ids.append(listen.event_id)
@@ -127,10 +140,16 @@ class EventPublisher:
             await future
         return ids
 
-    async def _listen_now(self, one: ResolvedEvent, request_id: RequestId) -> str:
-        report = ListenReport(one.user, one.track, one.event.share)
+    def _feedback(self, one: ResolvedEvent) -> Feedback:
+        time_ms = self.service.clock.now_ms(one.user) if one.event.time_ms is None else one.event.time_ms
+        if isinstance(one.event, ShownEvent):
+            return Feedback(_id_of(one), one.user, 0, SHOWN, time_ms, tracks=one.tracks)
+        return Feedback(_id_of(one), one.user, one.tracks[0], one.event.kind, time_ms)
+
+    async def _listen_now(self, one: ResolvedEvent, event: Event, request_id: RequestId) -> str:
+        report = ListenReport(one.user, one.tracks[0], event.share)
         call = RequestId(one.request_id, request_id.client_id, one.key)
-        ends = one.event.ends_session
+        ends = event.ends_session
         at = await self.service.sessions.next_position(one.user, fingerprint_of(report, call, ends=ends))
         if at.answered:
             return at.event_id
@@ -141,21 +160,21 @@ class EventPublisher:
         await self.service.sessions.store_answer(one.user, at.event_id)
         return at.event_id
 
-    def _backfilled(self, one: ResolvedEvent, before: tuple[str, int, int] | None) -> Listen:
+    def _backfilled(self, one: ResolvedEvent, event: Event, before: tuple[str, int, int] | None) -> Listen:
         event_id = _id_of(one)
-        time_ms = self.service.clock.now_ms(one.user) if one.event.time_ms is None else one.event.time_ms
-        session, position = one.event.session, 0
+        time_ms = self.service.clock.now_ms(one.user) if event.time_ms is None else event.time_ms
+        session, position = event.session, 0
         if before is not None and (session == before[0] or (session is None and 0 <= time_ms - before[2] <= GAP_MS)):
             session, position = before[0], before[1] + 1
-        report = ListenReport(one.user, one.track, one.event.share)
+        report = ListenReport(one.user, one.tracks[0], event.share)
         at = SessionPosition(session or event_id, position, None, event_id)
-        return listen_of(report, at, None, time_ms, ended=one.event.ends_session)
+        return listen_of(report, at, None, time_ms, ended=event.ends_session)
 
     async def _attribution(self, one: ResolvedEvent, at: SessionPosition) -> Attribution | None:
         """Return the recommendation that the listen follows: a slate that has its track, or the answer to a `/next`."""
         for record in filter(None, [*await self.listeners.slates(one.user), at.attribution]):
             with suppress(DecodeError):  # written by a gateway with newer schemas
-                found = attributed_to(Attribution.from_bytes(record, self.service.codec), one.track)
+                found = attributed_to(Attribution.from_bytes(record, self.service.codec), one.tracks[0])
                 if found is not None:
                     return found
         return None
@@ -165,15 +184,22 @@ class EventPublisher:
         publish, topic, encode = self.service.rpc.publish, self.feedback_topic, self.service.codec.encode
         waiting = [publish(f"{request_id}:{at}", topic, key_of(one.user), encode(one)) for at, one in enumerate(said)]
         await asyncio.gather(*waiting)
-        more = [(one.timestamp_ms, one.track, one.kind) for one in said]
-        return await self.settle(said[0].user, lambda found: merged(found, more) == found)
+        user, told = said[0].user, [one for one in said if one.kind != SHOWN]
+        seen = [(one.timestamp_ms, track) for one in said for track in one.tracks or ()]
+        more = [(one.timestamp_ms, one.track, one.kind) for one in told]
 
-    async def settle(self, user: int, settled: Callable[[list[Said]], bool]) -> bool:
+        async def folded() -> bool:
+            has_all = not seen or with_shown(record := await self.listeners.shown(user), seen) == record
+            return has_all and (not more or merged(found := await self.listeners.said(user), more) == found)
+
+        return await self.settle(folded)
+
+    async def settle(self, settled: Callable[[], Awaitable[bool]]) -> bool:
         """Return whether workers fold what was said before the deadline, so that the next call finds it."""
         pause_s = 0.01
         with suppress(TimeoutError, UnavailableError):  # it is on the topic, and so in the state later
             async with asyncio.timeout(self.service.deadline_ms / 1000):
-                while not settled(await self.listeners.said(user)):
+                while not await settled():
                     await asyncio.sleep(pause_s)
                     pause_s *= 1.5  # where workers are away, many calls wait
                 return True
@@ -197,5 +223,5 @@ def attributed_to(found: Attribution, track: int) -> Attribution | None:
 def _id_of(one: ResolvedEvent) -> str:
     if one.key is None:
         return one.request_id
-    said = f"{one.user} {one.track} {one.event.kind} {one.key}"
+    said = f"{one.user} {' '.join(map(str, one.tracks))} {one.event.kind} {one.key}"
     return f"e{hashlib.blake2b(said.encode(), digest_size=16).hexdigest()}"

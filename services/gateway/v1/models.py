@@ -7,15 +7,15 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
 
-from botify.schemas.validation import MAX_NAME, MAX_SLATE, MAX_USER, check_id
+from botify.schemas.validation import KIND, MAX_NAME, MAX_SLATE, MAX_USER, check_id
 from botify.services.gateway.api import TrackInBody, TrackInPath
-from botify.services.recommender.filters import FIELDS
+from botify.services.recommender.filters import FIELDS, PATTERN
 
 MAX_EVENTS = 1_000
 MAX_PAGE = 200
 MAX_EXCLUDED = 1_000
 MAX_OPINIONS = 1_000
-FeedbackKind = Literal["listen", "skip", "like", "dislike", "unlike"]  # what a listener can do
+DURATION = "[1-9][0-9]{0,4}[mhd]"
 LISTENED_KINDS = ("listen", "skip")
 
 
@@ -56,7 +56,8 @@ Year = Annotated[int, Field(strict=True, ge=0, le=9_999), BeforeValidator(_whole
 UserInBody = UserNumber | Name
 Time = Annotated[AwareDatetime, BeforeValidator(_text)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_many), Field(max_length=MAX_EXCLUDED)]
-Filter = Annotated[str, Field(max_length=200, pattern=rf"^({'|'.join(FIELDS)}):[\s\S]+$")]
+Filter = Annotated[str, Field(max_length=200, pattern=PATTERN)]
+Cap = Annotated[str, Field(pattern=rf"^({'|'.join(FIELDS)}):[1-9][0-9]{{0,2}}$")]
 Page = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Items of a page.")]
 Cursor = Annotated[str | None, Field(pattern="^o[0-9]{1,8}$", description="`next` of the page before.")]
 
@@ -80,8 +81,14 @@ class RecommendationsQuery(Strict):
     exclude: Texts = Field(default=(), description="Items that are not wanted: repeated, or separated by commas.")
     filter: Annotated[tuple[Filter, ...], BeforeValidator(_many), Field(max_length=20)] = Field(
         default=(),  # a list would be copied for each request
-        description="`field:value`. Values of one field are alternatives, and every field must hold.",
+        description="`field:value`, `field!:value`, `year>=2010`. Values of a field are alternatives, all else holds.",
         examples=[["genre:rock"]],
+    )
+    cap: Annotated[tuple[Cap, ...], BeforeValidator(_many), Field(max_length=len(FIELDS))] = Field(
+        default=(), description="`field:n`: at most n items with the same value, while others are left."
+    )
+    exclude_shown: str | None = Field(
+        default=None, pattern=rf"^{DURATION}$", description="Leaves out what was shown for as long: `1d`, `12h`, `90m`."
     )
     session: Session | None = Field(default=None, description="The listener's session, if it has a name of yours.")
     explain: Annotated[bool, Field(strict=True), BeforeValidator(_flag)] = Field(
@@ -102,11 +109,35 @@ class PopularQuery(PageQuery):
     half_life: Literal["1h", "1d", "30d"] = Field(default="1d", description="How fast popularity decays.")
 
 
-class Event(Strict):
+class Fact(Strict):
+    """What is said of a listener at a time."""
+
+    user: UserInBody = Field(description="The listener.", examples=["alice"])
+    time: Time | None = Field(default=None, description="When it happened; now by default.")
+    id: Name | None = Field(default=None, description="Names the event, so that it may be sent again and counts once.")
+
+    @property
+    def time_ms(self) -> int | None:
+        """The time in milliseconds since the epoch."""
+        return None if self.time is None else round(datetime.timestamp(self.time) * 1000)
+
+
+class ShownEvent(Fact):
+    """Items were on a listener's screen."""
+
+    kind: Literal["shown"]
+    items: list[TrackInBody] = Field(min_length=1, max_length=MAX_SLATE, description="By number or external id.")
+
+
+class Event(Fact):
     """What a listener did."""
 
-    kind: FeedbackKind = Field(description="`unlike` withdraws a like or a dislike.")
-    user: UserInBody = Field(description="The listener.", examples=["alice"])
+    kind: str = Field(
+        pattern=f"^{KIND.pattern}$",
+        description="`listen`, `skip`, `like`, `dislike`, `unlike`, which withdraws either, or one that is declared.",
+        examples=["like"],
+        json_schema_extra={"not": {"const": "shown"}},
+    )
     item: TrackInBody = Field(description="The item, by number or external id.")
     fraction: float | None = Field(
         default=None,
@@ -116,8 +147,6 @@ class Event(Strict):
         allow_inf_nan=False,
         description="Share that was heard: 1 by default, 0 of a skip.",
     )
-    time: Time | None = Field(default=None, description="When it happened; now by default.")
-    id: Name | None = Field(default=None, description="Names the event, so that it may be sent again and counts once.")
     session: Session | None = Field(default=None, description="Its session; by default the listener's current one.")
     ends_session: bool = Field(default=False, strict=True, description="Whether the listener left after it.")
 
@@ -131,21 +160,25 @@ class Event(Strict):
         """The share that was heard."""
         return self.fraction if self.fraction is not None else float(self.kind == "listen")
 
-    @property
-    def time_ms(self) -> int | None:
-        """The time in milliseconds since the epoch."""
-        return None if self.time is None else round(datetime.timestamp(self.time) * 1000)
+
+def _event(value: Any, _: Any) -> Event | ShownEvent:
+    """Validate the event that is meant: errors of a union name both."""
+    is_shown = isinstance(value, dict) and value.get("kind") == "shown"
+    return (ShownEvent if is_shown else Event).model_validate(value)
+
+
+AnyEvent = Annotated[Event | ShownEvent, WrapValidator(_event)]
 
 
 class Events(Strict):
     """Several events, in their order."""
 
-    events: list[Event] = Field(min_length=1, max_length=MAX_EVENTS)
+    events: list[AnyEvent] = Field(min_length=1, max_length=MAX_EVENTS)
 
 
-def _events(value: Any, _: Any) -> Event | Events:
-    """Validate what is meant, one event or several: errors of a union name both."""
-    return (Events if isinstance(value, dict) and "events" in value else Event).model_validate(value)
+def _events(value: Any, handler: Any) -> Event | ShownEvent | Events:
+    """Validate what is meant, one event or several."""
+    return Events.model_validate(value) if isinstance(value, dict) and "events" in value else _event(value, handler)
 
 
 class ItemBody(Strict):
@@ -193,7 +226,7 @@ class PutCall(PathCall[P], Generic[P, B]):
 class EventsCall(Strict):
     """A request with events."""
 
-    body: Annotated[Event | Events, WrapValidator(_events)]
+    body: Annotated[Event | ShownEvent | Events, WrapValidator(_events)]
 
 
 UserCall = PathCall[UserPath]
@@ -287,6 +320,7 @@ class User(BaseModel):
     last_listens: list[Heard] = Field(description="Newest first.")
     likes: list[int | str]
     dislikes: list[int | str]
+    said: dict[str, list[int | str]] = Field(description="Items of each kind of your own, the newest last.")
 
 
 class Erased(BaseModel):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from botify.core.keyed_random import keys_of_texts, mix, uniform
-from botify.schemas.events import Recommendation, RecommendationRequest, Slate, Track
+from botify.schemas.events import Recommendation, RecommendationRequest, Slate, SlateRequest, Track
 from botify.schemas.external_ids import track_named
 from botify.services.gateway.service import POPULAR, RANDOM, GatewayService
 from botify.services.gateway.sessions import Attribution, ListenerStore, RequestId
+from botify.services.gateway.v1.kinds import Kinds, Signal, duration_ms
 from botify.services.gateway.v1.models import Item, Reason, RecommendationsQuery
-from botify.services.recommender.filters import by_field, values_of
+from botify.services.recommender.filters import passes, wanted_by
 from botify.services.recommender.protocol import Because, RandomStream
+from botify.streams.folds.feedback import read_shown, shown_often
 from botify.streams.folds.users import HISTORY_LISTENS
 
 MOST_EXCLUDED = 2_000
@@ -38,32 +42,25 @@ class Recommending:
 
     service: GatewayService
     listeners: ListenerStore
+    kinds: Kinds
 
     async def recommend(
         self, user: int, name: int | str, query: RecommendationsQuery, request_id: RequestId
     ) -> Answered:
         """Return recommendations for a listener; raises `UnavailableError`."""
         began_s = time.monotonic()
-        current, opinions = await self.listeners.session_and_opinions(user)
-        known = [*reversed(opinions.disliked), *reversed(opinions.liked)]
-        excluded = dict.fromkeys([*self._numbers_of(query.exclude), *known])
-        session = query.session or current or request_id.id_
-        deadline_ms = int(time.time() * 1000) + self.service.deadline_ms
-        nothing_heard = (0, 0, 0.0, self.service.clock.now_ms(user))  # position, track, fraction, and when
+        asked = self.listeners.session(user), self.listeners.said(user), self.listeners.shown(user)
+        current, said, shown = await asyncio.gather(*asked)
+        now_ms = self.service.clock.now_ms(user)
+        signals = self.kinds.signals(said)[-MOST_LIKED:]
+        excluded = dict.fromkeys([*self._numbers_of(query.exclude), *reversed(self.kinds.excluded(said, now_ms))])
         request = RecommendationRequest(
             request_id.id_,
             user,
-            session,
-            *nothing_heard,
-            deadline_ms,
-            slate={
-                "size": query.n,
-                "without_listen": True,
-                "exclude": list(excluded)[:MOST_EXCLUDED],
-                "filters": list(query.filter),
-                "liked": opinions.liked[-MOST_LIKED:],
-                "explain": query.explain,
-            },
+            query.session or current or request_id.id_,
+            *(0, 0, 0.0, now_ms),  # nothing heard: position, track, fraction, and when
+            int(time.time() * 1000) + self.service.deadline_ms,
+            slate=_slate_request(query, excluded, signals, read_shown(shown), now_ms),
         )
         answer = await self.service.rpc.ask(request)
         waited_ms = (time.monotonic() - began_s) * 1000
@@ -73,7 +70,8 @@ class Recommending:
         if answer.slate is not None and answer.slate["tracks"]:
             stored = Attribution(answer, waited_ms).to_bytes(self.service.codec)
             await self.listeners.put_slate(user, stored)
-        return await self._body(answer, name, query, opinions.liked, late=late)
+        did = {one.track: one.kind for one in signals}
+        return await self._body(answer, name, query, did, late=late)
 
     def _numbers_of(self, names: Sequence[str]) -> list[int]:
         """Return the numbers of items by their names, or of a list with commas; unknown ones cannot be recommended."""
@@ -116,18 +114,24 @@ class Recommending:
         )
 
     def _allowed(self, tracks: Iterable[Any], filters: Sequence[str], out: set[int]) -> list[int]:
-        wanted = by_field(filters)
+        wanted = wanted_by(filters)
         found = []
         for number in map(int, tracks):
             track = self.service.tracks.known(number)
             if track is None or track.deleted or number in out:
                 continue
-            if all(values.intersection(values_of(track, field)) for field, values in wanted.items()):
+            if passes(track, wanted):
                 found.append(number)
         return found
 
     async def _body(
-        self, answer: Recommendation, name: int | str, query: RecommendationsQuery, liked: Sequence[int], *, late: bool
+        self,
+        answer: Recommendation,
+        name: int | str,
+        query: RecommendationsQuery,
+        did: Mapping[int, str],
+        *,
+        late: bool,
     ) -> Answered:
         slate, items = answer.slate, []
         for place, number in enumerate(slate["tracks"] if slate is not None else ()):
@@ -137,7 +141,7 @@ class Recommending:
             item = fields_of(track)
             item["propensity"] = slate["propensities"][place]
             if query.explain:
-                item["reason"] = self._reason(track, slate, place, liked).model_dump(exclude_none=True)
+                item["reason"] = self._reason(track, slate, place, did).model_dump(exclude_none=True)
             items.append(item)
         body = {
             "id": answer.request_id,
@@ -150,7 +154,7 @@ class Recommending:
         }
         return Answered(to_json(body), late)
 
-    def _reason(self, track: Track, slate: Slate, place: int, liked: Sequence[int]) -> Reason:
+    def _reason(self, track: Track, slate: Slate, place: int, kinds: Mapping[int, str]) -> Reason:
         source, number = slate["sources"][place], slate["because"][place]
         because = self.service.tracks.known(number) if number >= 0 else None
         features: dict[str, bool] = {}
@@ -161,7 +165,8 @@ class Recommending:
         else:
             same_genre = because.genre is not None and because.genre == track.genre
             features = {"same_artist": because.artist == track.artist, "same_genre": same_genre}
-            did = "liked" if number in liked else "heard"
+            kind = kinds.get(number)
+            did = "heard" if kind is None else "liked" if kind == "like" else f"chose {kind} for"
             if source in _OF_ARTIST:
                 text = f"by {track.artist}, of whom you {did} {because.title}"
             else:
@@ -174,6 +179,35 @@ class Recommending:
             text=text,
             model_versions=slate["versions"],
         )
+
+
+def _slate_request(
+    query: RecommendationsQuery,
+    excluded: Iterable[int],
+    signals: Sequence[Signal],
+    shown: NDArray[np.void],
+    now_ms: int,
+) -> SlateRequest:
+    """Return what is asked of the recommender: all that it needs is in the request."""
+    out, often = list(excluded), shown_often(shown)
+    if query.exclude_shown is not None:
+        recent = shown["timestamp_ms"] >= now_ms - duration_ms(query.exclude_shown)
+        out = [*dict.fromkeys([*shown["track"][recent].tolist(), *out])]
+    caps = [one.rpartition(":") for one in query.cap]
+    return {
+        "size": query.n,
+        "without_listen": True,
+        "exclude": out[:MOST_EXCLUDED],
+        "filters": list(query.filter),
+        "liked": [one.track for one in signals],
+        "explain": query.explain,
+        "liked_ms": [one.time_ms for one in signals],
+        "liked_weights": [one.weight for one in signals],
+        "shown": [track for track, _, _ in often],
+        "shown_since_ms": [since_ms for _, since_ms, _ in often],
+        "shown_ms": [last_ms for _, _, last_ms in often],
+        "caps": {field: int(most) for field, _, most in caps},
+    }
 
 
 _TEXTS: dict[int, str] = {Because.EXPLORED: "explored at random", Because.POPULAR: "popular now", Because.NEW: "new"}

@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 
 from botify.core.errors import BotifyError
 from botify.core.process import in_daemon_thread
-from botify.schemas.events import Feedback
+from botify.schemas.events import OPINION_KINDS, Feedback, group_of
 from botify.services.errors import InvalidRequestError, UnavailableError, UnknownItemError, UnknownTrackError
 from botify.services.gateway.service import GatewayService
 from botify.services.gateway.sessions import ListenerStore, RequestId
 from botify.services.gateway.v1.events import EventPublisher
-from botify.services.gateway.v1.models import Erased, ErasureStatus, FeedbackKind, Heard, User, UserBody
+from botify.services.gateway.v1.models import Erased, ErasureStatus, Heard, User, UserBody
 from botify.services.gateway.v1.recommending import name_of
 from botify.streams.read import StateReader
 from botify.streams.store.connect import REDIS_ERRORS
@@ -60,7 +60,7 @@ class Users:
         """
         wanted = await self._kinds(body)
         user = await self.service.names.number_of(called, request_id.id_)
-        said = await self.listeners.said(user)
+        said = [one for one in await self.listeners.said(user) if one[2] in OPINION_KINDS]
         kinds = {track: kind for _, track, kind in said}
         withdrawn = [track for track, kind in kinds.items() if track not in wanted and kind != "unlike"]
         # first: what is said last is kept, if there is more than the state keeps
@@ -74,14 +74,13 @@ class Users:
         if facts and not await self.events.give(facts, request_id.id_):
             raise UnavailableError("no worker has folded what was put yet")
         return await self._find(user, name) or User(
-            user=name, listens=0, sessions=0, last_listens=[], likes=[], dislikes=[]
+            user=name, listens=0, sessions=0, last_listens=[], likes=[], dislikes=[], said={}
         )
 
-    async def _kinds(self, body: UserBody) -> dict[int, FeedbackKind]:
-        kinds: dict[int, FeedbackKind] = {}
+    async def _kinds(self, body: UserBody) -> dict[int, str]:
+        kinds: dict[int, str] = {}
         wrong = []
-        lists: list[tuple[FeedbackKind, list[int | str]]] = [("like", body.likes), ("dislike", body.dislikes)]
-        for kind, names in lists:
+        for kind, names in (("like", body.likes), ("dislike", body.dislikes)):
             for at, name in enumerate(names):
                 try:
                     track, why = (await self.service.track(name)).track, f"{name!r} is one of the likes, too"
@@ -94,9 +93,13 @@ class Users:
         return kinds
 
     async def _find(self, user: int, name: int | str) -> User | None:
-        opinions = await self.listeners.opinions(user)
+        said = await self.listeners.said(user)
         (state,) = await _answer(asyncio.to_thread(self.reader.users, [user]))
-        if state is None and opinions == ([], []):
+        by_kind: dict[str, list[int | str]] = {}
+        for _, track, kind in said:
+            if kind == "dislike" or (kind == group_of(kind) and kind != "unlike"):  # not what was withdrawn
+                by_kind.setdefault(kind, []).append(self._name(track))
+        if state is None and not by_kind:
             return None
         heard = [] if state is None else state.last_listens()[::-1].tolist()
         return User(
@@ -107,8 +110,9 @@ class Users:
                 Heard(item=self._name(track), fraction=share, time=datetime.fromtimestamp(time_ms / 1000, UTC))
                 for _, time_ms, share, track in heard
             ],
-            likes=list(map(self._name, opinions.liked)),
-            dislikes=list(map(self._name, opinions.disliked)),
+            likes=by_kind.pop("like", []),
+            dislikes=by_kind.pop("dislike", []),
+            said=by_kind,
         )
 
     async def delete(self, user: int, name: int | str) -> Erased | ErasureStatus:
@@ -128,7 +132,11 @@ class Users:
             await self.listeners.erase(user)
             async with self.room:
                 listens = await _answer(in_daemon_thread(lambda: self.erase(user)))
-            await self.events.settle(user, lambda said: not said)
+
+            async def forgotten() -> bool:
+                return not await self.listeners.said(user)
+
+            await self.events.settle(forgotten)
             return listens
         finally:
             del self.erasing[user]

@@ -21,6 +21,7 @@ from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import Fallback
 from botify.services.gateway.sessions import RequestId
 from botify.services.gateway.state import EventClock, KnownTracks
+from botify.services.gateway.v1.kinds import Kinds
 from botify.services.gateway.v1.models import Recommendations, RecommendationsQuery, Recommended
 from botify.services.gateway.v1.recommending import Recommending
 from botify.services.recommender.catalogue import Catalogue
@@ -126,6 +127,7 @@ class MadeUp:
 
     def __init__(self, wanted: str, listeners: Sequence[Listener], seed: int = 0) -> None:
         self.wanted, self.models, self.requests = wanted, learned(seed), list[RecommendationRequest]()
+        self.now_ms = made_up_log(seed).now_ms
         self.listeners, self.store = [Listener(one.heard) for one in listeners], MemoryListenerStore()
         self.folded = [(state_of_listens(one.heard), likes_of_listens(one.heard)) for one in listeners]
         self.runner = asyncio.Runner()
@@ -145,7 +147,7 @@ class MadeUp:
         table = TrackTable(CODEC)
         table.add(list(TRACKS.values()), [CODEC.encode(track) for track in TRACKS.values()])
         service: Any = SimpleNamespace(
-            clock=EventClock(1, lambda: made_up_log(seed).now_ms / 1000),
+            clock=EventClock(1, lambda: self.now_ms / 1000),
             deadline_ms=1_000,
             rpc=self,
             codec=CODEC,
@@ -154,7 +156,7 @@ class MadeUp:
         )
         for user, listener in enumerate(listeners):
             self.say(user, listener.said)
-        self.gateway = Recommending(service, self.store)
+        self.gateway = Recommending(service, self.store, Kinds.of(None))
 
     def say(self, user: int, said: Sequence[Said]) -> None:
         """Let a listener like or dislike something, from the next call on."""
@@ -175,7 +177,7 @@ class MadeUp:
         slate = request.slate
         assert slate is not None
         if slate["liked"]:
-            state = with_liked(request, state, {track: at_ms for at_ms, track, _ in self.listeners[request.user].said})
+            state = with_liked(request, state)
         batch = Batch.of([from_state(request, state)], [state], [likes])
         found = Dispatched(1)
         answer_slates(batch, [self.wanted], self.recommenders, self.slates, found)

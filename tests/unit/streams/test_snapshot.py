@@ -13,9 +13,9 @@ import pytest
 from botify.core.kafka.config import key_of
 from botify.core.kafka.reader import LogRecord
 from botify.schemas.codec import Codec
-from botify.schemas.events import Listen
+from botify.schemas.events import SHOWN, Listen
 from botify.schemas.validation import Intake
-from botify.streams.folds.feedback import NAMES, OPINIONS, with_said
+from botify.streams.folds.feedback import NAMES, OPINIONS, with_said, with_shown
 from botify.streams.folds.partition import HASHES, SCORE_SETS
 from botify.streams.snapshot import MAGIC, VERSION, Frame, Kind, SnapshotError, SnapshotWriter, read_frames
 from botify.streams.store.protocol import MemoryStore
@@ -121,14 +121,14 @@ def folded(batches: list[list[LogRecord]], **rejected: dict[int, set[int]]) -> O
 def store() -> MemoryStore:
     store = folded([records(100)]).store
     store.hashes[0, OPINIONS] = {b"7": with_said(b"", [(1, 7, "like")])}  # in another namespace, with the same code
-    store.hashes[0, NAMES] = {b"7": b"alice"}
+    store.hashes[0, NAMES], store.hashes[0, SHOWN] = {b"7": b"alice"}, {b"7": with_shown(b"", [(1, 7)])}
     return store
 
 
 def test_the_batches_make_no_difference(store: MemoryStore) -> None:
     every = records(100)
     other = folded([every[:1], every[1:37], every[37:]]).store
-    other.hashes |= {(0, one): store.hashes[0, one] for one in (OPINIONS, NAMES)}
+    other.hashes |= {(0, one): store.hashes[0, one] for one in (OPINIONS, NAMES, SHOWN)}
     assert asyncio.run(have_same_items(store, other, 0))
 
 

@@ -1,5 +1,6 @@
 """`/v1` over real Kafka and Redis."""
 
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,8 +15,8 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import Feedback, Listen, Recommendation
 from botify.schemas.topics import Topics
 from botify.services.experiments import COURSE
-from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
+from botify.streams.verify import verify
 from tests.integration.services.gateway.conftest import TRACKS, StartGateway
 from tests.support import all_folded, eventually, make_tracks, offline_fold, produce, read_topic, running
 
@@ -24,7 +25,9 @@ CODEC = Codec()
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.with_(experiments=COURSE)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    (settings.home / "feedback.toml").write_text('[save]\nmeans = "positive"\nweight = 0.5\n', encoding="utf-8")
+    return settings.with_(experiments=COURSE, feedback=settings.home / "feedback.toml")
 
 
 def recommended(client: httpx.Client, user: int, **parameters: object) -> list[str]:
@@ -99,8 +102,6 @@ def test_from_a_first_recommendation_to_erasure(settings: Settings, gateway: Sta
         assert {first[1], *liked}.isdisjoint(again)
 
         redis, of_42 = connect(settings), f"{{{settings.topic_prefix}:gateway:42}}"
-        (times_ms,) = StateReader(redis, settings).liked_ms([42])
-        assert sorted(times_ms) == sorted(int(item[1:]) for item in liked)
         assert f"{of_42}:slates".encode() in set(redis.scan_iter(f"{of_42}*"))
         assert client.delete("/v1/users/42").status_code in (200, 202)
         done = eventually(lambda: _erased(client, 42))
@@ -112,3 +113,41 @@ def test_from_a_first_recommendation_to_erasure(settings: Settings, gateway: Sta
         assert client.get("/v1/users/42").status_code == 404
         eventually(lambda: client.get("/v1/users/43").json()["listens"] == 2)  # of an item that was deleted since
     assert offline_fold(settings).rejected == []
+
+
+def test_what_is_saved_and_shown_changes_the_next_answer(settings: Settings, gateway: StartGateway) -> None:
+    """Invariant: when a call is answered, the next one has what it said; an erasure takes all of it."""
+    settings = settings.with_(experiments=None, recommender="sticky_artist")
+    produce(settings, Topics.of(settings).catalogue.name,
+            [track._replace(external_id=f"t{track.track}") for track in make_tracks(TRACKS)])  # fmt: skip
+    with ExitStack() as programs:
+        for module in ("botify.services.recommender", "botify.streams.worker"):
+            programs.enter_context(running(settings, module))
+        client = gateway(DEADLINE_MS=10_000)
+
+        def tell(**event: object) -> None:
+            assert client.post("/v1/events", json={"user": 7, **event}).status_code == 200
+
+        before, seconds = recommended(client, 7, n=3), []
+        for item in ("t40", "t80"):
+            asked_s = time.monotonic()
+            tell(kind="save", item=item)
+            answer = client.get("/v1/users/7/recommendations?n=3&explain=true").json()["items"]
+            seconds.append(time.monotonic() - asked_s)
+            assert [one["item"] for one in answer] != before
+            assert item not in [one["item"] for one in answer]
+            because = [one["reason"].get("because", {}).get("item") for one in answer]
+            assert item in because, "the next answer starts from what was saved"
+        print(f"from a save to another answer: {[round(one * 1000) for one in seconds]} ms")
+        assert client.get("/v1/users/7").json()["said"] == {"save": ["t40", "t80"]}
+        tell(kind="un-save", item="t40")
+        assert client.get("/v1/users/7").json()["said"] == {"save": ["t80"]}
+
+        shown = recommended(client, 7)
+        tell(kind="shown", items=shown)
+        assert not set(shown) & set(recommended(client, 7, exclude_shown="1h"))
+        assert client.delete("/v1/users/7").status_code in (200, 202)
+        eventually(lambda: _erased(client, 7))
+        assert client.get("/v1/users/7").status_code == 404
+        eventually(lambda: set(shown) & set(recommended(client, 7, n=100, exclude_shown="1h")))
+        assert verify(settings).ok

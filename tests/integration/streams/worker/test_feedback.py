@@ -35,8 +35,8 @@ def feedback(count: int, seed: int) -> list[Feedback]:
     """What listeners said, in any order, every fifth twice."""
     draw = random.Random(seed)
     said = [
-        Feedback(f"{seed}:{at}", draw.randrange(USERS), draw.randrange(TRACKS), draw.choice(OPINION_KINDS),
-                 draw.randrange(1_000_000))
+        Feedback(f"{seed}:{at}", draw.randrange(USERS), draw.randrange(TRACKS),
+                 draw.choice((*OPINION_KINDS, "save", "un-save")), draw.randrange(1_000_000))
         for at in range(count)
     ]  # fmt: skip
     said += said[::5]
@@ -61,7 +61,7 @@ def test_opinions_are_state_like_all_other(settings: Settings, tmp_path: Path) -
         good = CODEC.encode(said[0])
         hostile = [
             (b"7", b"\xff"), (key_of(said[0].user + 1), good), (None, good), (b"7", None),
-            (key_of(7), CODEC.encode(Feedback("x", 7, 3, "adore", 1))),
+            (key_of(7), CODEC.encode(Feedback("x", 7, 3, "Adore!", 1))),
             (key_of(7), CODEC.encode(Feedback("x", 7, -3, "like", 1))),
             (key_of(7), CODEC.encode(Feedback("x", 7, 3, "like", 2**60))),
         ]  # fmt: skip

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from botify.schemas.validation import KIND
+
+KINDS = ("like", "dislike", "unlike", "listen", "skip", "shown")
 TIME = "1970-01-01T00:00:01Z"
 
 
@@ -14,6 +17,8 @@ def make_possible(body: Any, item: Callable[[int], Any], user: Callable[[int], A
     for event in told if isinstance(told, list) else []:
         if isinstance(event, dict):
             _change(event, item, user)
+            if isinstance(event.get("items"), list):
+                event["items"] = [one if (n := number_of(one)) is None else item(n) for one in event["items"]]
 
 
 def make_opinions_possible(body: Any, item: Callable[[int], Any]) -> None:
@@ -44,6 +49,9 @@ def _change(event: dict[str, Any], item: Callable[[int], Any], user: Callable[[i
             event[name] = known(1)
     if isinstance(event.get("time"), str) and "T" in event["time"]:
         event["time"] = TIME
+    kind = event.get("kind")
+    if isinstance(kind, str) and KIND.fullmatch(kind) and kind not in KINDS:
+        event["kind"] = KINDS[len(kind) % len(KINDS)]
     is_of_listens = event.get("fraction") is not None or event.get("ends_session")
     if is_of_listens and event.get("kind") in ("like", "dislike", "unlike"):
         event["kind"] = "listen"

@@ -21,14 +21,15 @@ from botify.services.gateway.names import ListenerNames
 from botify.services.gateway.options import Bounds, GatewayOptions
 from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import Connected, Fallback, GatewayService
-from botify.services.gateway.sessions import Fingerprint, Opinions, SessionPosition, opinions_of
+from botify.services.gateway.sessions import Fingerprint, SessionPosition
 from botify.services.gateway.state import EventClock, KnownTracks
 from botify.services.gateway.v1.api import V1
 from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.items import Charts, Items
+from botify.services.gateway.v1.kinds import Kinds
 from botify.services.gateway.v1.recommending import Recommending
 from botify.services.gateway.v1.users import Users
-from botify.streams.folds.feedback import Said, read_said, with_said
+from botify.streams.folds.feedback import Said, read_said, with_said, with_shown
 from botify.streams.folds.users import UserState
 from botify.streams.read import TopTracks
 from tests.support import eventually, make_tracks
@@ -145,16 +146,14 @@ class MemoryListenerStore:
 
     def __init__(self) -> None:
         self.records: dict[int, bytes] = {}
-        self.shown: dict[int, list[bytes]] = {}
+        self.impressions: dict[int, bytes] = {}
+        self.shown_slates: dict[int, list[bytes]] = {}
         self.numbers: dict[str, int] = {}
         self.called: dict[int, str] = {}  # by the state
         self.claimed: dict[int, str] = {}
 
-    async def session_and_opinions(self, user: int) -> tuple[str | None, Opinions]:
-        return None, await self.opinions(user)
-
-    async def opinions(self, user: int) -> Opinions:
-        return opinions_of(await self.said(user))
+    async def session(self, _: int) -> str | None:
+        return None
 
     async def said(self, user: int) -> list[Said]:
         return read_said(self.records.get(user))
@@ -165,24 +164,31 @@ class MemoryListenerStore:
     async def claim(self, user: int, name: str) -> str:
         return self.claimed.setdefault(user, name)
 
+    async def shown(self, user: int) -> bytes:
+        return self.impressions.get(user, b"")
+
     def fold(self, feedback: Feedback) -> None:
         if feedback.name is not None:
             self.called.setdefault(feedback.user, feedback.name)
+            return
+        if feedback.tracks is not None:
+            seen = [(feedback.timestamp_ms, track) for track in feedback.tracks]
+            self.impressions[feedback.user] = with_shown(self.impressions.get(feedback.user, b""), seen)
             return
         more = [(feedback.timestamp_ms, feedback.track, feedback.kind)]
         self.records[feedback.user] = with_said(self.records.get(feedback.user, b""), more)
 
     async def slates(self, user: int) -> list[bytes]:
-        return self.shown.get(user, [])
+        return self.shown_slates.get(user, [])
 
     async def put_slate(self, user: int, slate: bytes) -> None:
-        self.shown.setdefault(user, []).insert(0, slate)
+        self.shown_slates.setdefault(user, []).insert(0, slate)
 
     async def number_of(self, external_id: str, lowest: int) -> int:
         return self.numbers.setdefault(external_id, max([lowest, *[n + 1 for n in self.numbers.values()]]))
 
     async def erase(self, user: int) -> None:
-        for kept in (self.records, self.shown, self.called, self.claimed):
+        for kept in (self.records, self.impressions, self.shown_slates, self.called, self.claimed):
             kept.pop(user, None)
 
 
@@ -260,6 +266,7 @@ class FakeGateway:
             clock=self.clock,
             names=self.names_of(UserIds()),
         )
+        self.kinds = Kinds.of(None)
         self.similar: dict[int, list[tuple[int, float]]] | None = None
 
     def names_of(self, users: UserIds) -> ListenerNames:
@@ -267,9 +274,9 @@ class FakeGateway:
 
     def v1(self) -> V1:
         reader: Any = self.reader
-        events = EventPublisher(self.service, self.listeners, "feedback")
+        events = EventPublisher(self.service, self.listeners, "feedback", self.kinds)
         return V1(
-            Recommending(self.service, self.listeners),
+            Recommending(self.service, self.listeners, self.kinds),
             events,
             Items(
                 self.service,

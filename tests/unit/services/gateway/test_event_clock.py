@@ -58,7 +58,7 @@ async def test_a_thousand_clients_move_event_time_by_no_more_than_the_skew() -> 
     wall, gateway = Wall(), FakeGateway()
     clock = EventClock(PARTITIONS, wall)
     gateway.service = replace(gateway.service, clock=clock)
-    publisher = EventPublisher(gateway.service, gateway.listeners, "feedback")
+    publisher = EventPublisher(gateway.service, gateway.listeners, "feedback", gateway.kinds)
     times = [EventTime() for _ in range(PARTITIONS)]
     users = range(CLIENTS)
     one_of = {partition_of(user, PARTITIONS): user for user in users}
@@ -132,7 +132,7 @@ def folded(listens: Sequence[Listen]) -> None:
 @example([{"kind": "listen", "user": 42, "item": 7, "session": "𝄞" * 200}], None)
 def test_an_event_that_is_answered_with_200_is_folded(events: list[dict[str, Any]], key: str | None) -> None:
     gateway = FakeGateway()
-    publisher = EventPublisher(gateway.service, gateway.listeners, "feedback")
+    publisher = EventPublisher(gateway.service, gateway.listeners, "feedback", gateway.kinds)
     for body in (events[0], {"events": events}):
         try:
             call = BODIES.validate_python({"body": body})

@@ -1,5 +1,6 @@
 """`/v1` as a client sees it."""
 
+import math
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from botify.schemas.events import Feedback, Track
 from botify.schemas.external_ids import UserIds
 from botify.services.gateway.operations import PROBLEM_JSON
 from botify.services.gateway.v1 import users
+from botify.services.gateway.v1.kinds import Kind, Kinds
 from botify.services.gateway.v1.models import Recommendations
 from botify.services.gateway.v1.users import KEPT_MS, Erasures
 from botify.streams.dlq.exclude import ErasureError
@@ -94,7 +96,8 @@ def test_what_is_asked_reaches_the_recommender(client: TestClient, gateway: Fake
     assert request.session_id == "s1"
     assert request.slate == {
         "size": 2, "without_listen": True, "exclude": [0, 1, 2], "filters": ["genre:rock"], "liked": [],
-        "explain": False,
+        "explain": False, "liked_ms": [], "liked_weights": [], "shown": [], "shown_since_ms": [], "shown_ms": [],
+        "caps": {},
     }  # fmt: skip
 
 
@@ -295,6 +298,84 @@ def test_a_put_replaces_what_a_listener_likes_and_tells_the_differences(
     assert (slate["exclude"], slate["liked"]) == ([2, 3, 8, 9], [9, 8, 3])
     nothing = client.put("/v1/users/alice", json={}).json()
     assert (nothing["likes"], nothing["dislikes"]) == ([], [])
+
+
+@pytest.fixture
+def shop(gateway: FakeGateway) -> FakeGateway:
+    own = {"save": Kind("positive", 0.5), "purchase": Kind("positive", exclude_ms=math.inf), "see": Kind("nothing")}
+    gateway.kinds = Kinds({**gateway.kinds.declared, **own})
+    return gateway
+
+
+def test_kinds_of_ones_own_are_told_read_and_withdrawn(shop: FakeGateway) -> None:
+    with serving(shop) as client:
+
+        def say(kind: str, item: str) -> Any:
+            return client.post("/v1/events", json={"kind": kind, "user": "carol", "item": item})
+
+        for kind, item in (("like", "t1"), ("save", "t1"), ("save", "t2"), ("purchase", "t3"), ("see", "t4")):
+            assert say(kind, item).status_code == 200
+        body = client.get("/v1/users/carol").json()
+        assert (body["likes"], body["said"]) == (["t1"], {"save": ["t1", "t2"], "purchase": ["t3"], "see": ["t4"]})
+        client.get("/v1/users/carol/recommendations")
+        slate = shop.rpc.requests[-1].slate
+        assert slate is not None
+        weights = dict(zip(slate["liked"], slate["liked_weights"], strict=True))
+        assert weights == {1: 1.0, 2: 0.5, 3: 1.0}  # of several of a track, the one of most weight
+        assert slate["liked_ms"] == [NOW_MS] * 3
+        assert sorted(slate["exclude"]) == [1, 3]
+
+        assert say("unlike", "t1").status_code == say("un-purchase", "t3").status_code == 200
+        put = client.put("/v1/users/carol", json={"likes": ["t5"]}).json()  # what was said of other kinds stays
+        assert (put["likes"], put["said"]) == (["t5"], {"save": ["t1", "t2"], "see": ["t4"]})
+        wrong = refused(say("share", "t1"), 422)["errors"]
+        assert [one["pointer"] for one in wrong] == ["/body/events/0/kind"]
+        assert all(kind in wrong[0]["detail"] for kind in ("'share'", "like", "shown", "save", "un-see"))
+        assert pointers(say("Save!", "t1")) == ["/body/kind"]
+        with_share = {"kind": "save", "user": "carol", "item": "t1", "fraction": 0.5}
+        assert pointers(client.post("/v1/events", json=with_share)) == ["/body/events/0/fraction"]
+
+
+def test_what_was_shown_reaches_the_recommender_or_is_left_out(client: TestClient, gateway: FakeGateway) -> None:
+    def show(items: list[str], second: int, **more: Any) -> Any:
+        time = f"1970-01-01T00:{second // 60:02}:{second % 60:02}Z"
+        told = {"kind": "shown", "user": "alice", "items": items, "time": time, **more}
+        return client.post("/v1/events", json={"events": [told]})
+
+    for second in (100, 200, 300, 300, 400):  # a copy is none
+        assert show(["t1", "t2"] if second < 400 else ["t1", "t3"], second).status_code == 200
+    assert (len(gateway.rpc.published), gateway.rpc.listens) == (5, [])
+    assert items(client.get("/v1/users/alice/recommendations?n=2&exclude_shown=11m")) == ["t0", "t2"]  # 660 of 1000 s
+    slate = gateway.rpc.requests[-1].slate
+    assert slate is not None
+    assert sorted(zip(slate["shown"], slate["shown_since_ms"], slate["shown_ms"], strict=True)) == [
+        (1, 200_000, 400_000), (2, 100_000, 300_000),
+    ]  # fmt: skip
+    assert sorted(slate["exclude"]) == [1, 3]
+    assert pointers(show(["t1", "none"], 1)) == ["/body/events/0/items/1"]
+    assert pointers(show(["t1"], 1, item="t1")) == ["/body/events/0/item"]
+    assert pointers(show([], 1)) == ["/body/events/0/items"]
+    assert pointers(show(["t1"] * 101, 1)) == ["/body/events/0/items"]
+    assert pointers(client.post("/v1/events", json={"kind": "shown", "user": 1, "items": ["none"]})) == [
+        "/body/events/0/items/0"
+    ]
+    for wrong in ("1", "1w", "0d", "d"):
+        answer = client.get("/v1/users/alice/recommendations", params={"exclude_shown": wrong})
+        assert pointers(answer) == ["/query/exclude_shown"]
+
+
+def test_filters_and_caps_are_checked(client: TestClient, gateway: FakeGateway) -> None:
+    query = "filter=genre!:rock&filter=year%3E%3D2010&cap=artist:1&cap=genre:3"
+    assert client.get(f"/v1/users/alice/recommendations?{query}").status_code == 200
+    slate = gateway.rpc.requests[-1].slate
+    assert slate is not None
+    assert (slate["filters"], slate["caps"]) == (["genre!:rock", "year>=2010"], {"artist": 1, "genre": 3})
+    for wrong in ("genre>rock", "year>=new", "color!:red", "year>"):
+        assert pointers(client.get("/v1/users/alice/recommendations", params={"filter": wrong})) == ["/query/filter/0"]
+    for wrong in ("artist", "artist:0", "color:1", "artist:1000"):
+        assert pointers(client.get("/v1/users/alice/recommendations", params={"cap": wrong})) == ["/query/cap/0"]
+    gateway.rpc.silent = True
+    assert items(client.get("/v1/users/alice/recommendations?filter=genre!:rock")) == ["t4"]
 
 
 def test_a_put_of_a_listener_is_taken_whole_or_not_at_all(client: TestClient, gateway: FakeGateway) -> None:

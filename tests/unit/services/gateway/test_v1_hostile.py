@@ -64,7 +64,7 @@ def event(**changed: object) -> bytes:
         ("events", event(id=LONG), "/body/id"),
         ("events", event(session=""), "/body/session"),
         ("events", event(kind="like\0"), "/body/kind"),
-        ("events", event(kind="play"), "/body/kind"),
+        ("events", event(kind="play"), "/body/events/0/kind"),
         ("events", event(kind="unlike", ends_session=True), "/body/events/0/fraction"),
         ("events", event(ends_session=1), "/body/ends_session"),
         ("events", event(x=1), "/body/x"),

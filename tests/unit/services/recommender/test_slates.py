@@ -16,7 +16,8 @@ from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Dispatched, answer_slates
 from botify.services.recommender.lists import Indexed, Lists
 from botify.services.recommender.protocol import Batch, Recommender
-from botify.services.recommender.slates import EXPLORE, Slates, from_state, with_liked
+from botify.services.recommender.slates import EXPLORE, FADES_MS, Slates, from_state, with_liked
+from botify.streams.folds.sessions import GAP_MS
 from botify.streams.folds.users import UserState
 from tests.unit.services.recommender.recommending import state_of
 
@@ -31,6 +32,7 @@ POPULAR = np.arange(99, 39, -1)
 def asked(**changed: Any) -> SlateRequest:
     slate: SlateRequest = {
         "size": 10, "without_listen": True, "exclude": [], "filters": [], "liked": [], "explain": False,
+        "liked_ms": [], "liked_weights": [], "shown": [], "shown_since_ms": [], "shown_ms": [], "caps": {},
     }  # fmt: skip
     return {**slate, **changed}  # type: ignore[typeddict-item]
 
@@ -68,12 +70,14 @@ def answered(
     st.lists(st.integers(0, 120), max_size=40),
     st.sampled_from([[], ["genre:rock"], ["genre:ROCK", "genre:pop"], ["artist:artist 3"], ["genre:jazz"]]),
     st.lists(st.integers(0, 99), max_size=8),
+    st.lists(st.integers(0, 120), max_size=60),
 )
 def test_a_slate_has_what_is_allowed_and_nothing_twice(
-    wanted: str, size: int, exclude: list[int], filters: list[str], heard: list[int]
+    wanted: str, size: int, exclude: list[int], filters: list[str], heard: list[int], shown: list[int]
 ) -> None:
     state = state_of([(track, 0.9) for track in heard]) if heard else None
-    found = answered([asked(size=size, exclude=exclude, filters=filters)], wanted, state)
+    seen = {"shown": shown, "shown_since_ms": [0] * len(shown), "shown_ms": [0] * len(shown)}
+    found = answered([asked(size=size, exclude=exclude, filters=filters, **seen)], wanted, state)
     values = {one.partition(":")[2].lower() for one in filters}
     allowed = {
         track.track
@@ -99,6 +103,42 @@ def test_an_artist_has_two_of_ten_places() -> None:
     assert max(Counter(TRACKS[track].artist for track in slate["tracks"]).values()) == 2
 
 
+@pytest.mark.parametrize(("caps", "artists", "genres"), [({}, 2, 10), ({"artist": 1}, 1, 10), ({"genre": 3}, 2, 3)])
+def test_a_request_may_cap_any_field(caps: dict[str, int], artists: int, genres: int) -> None:
+    lists = Lists(np.array([42]), np.random.default_rng(1).permutation(100)[None, :])
+    by = {**recommenders(), "indexed": Indexed(lambda: lists)}
+    # no track has a year, and there is no such field as a colour
+    for slate in answered([asked(size=6, caps={**caps, "colour": 1, "year": 1})] * 20, "indexed", by=by).slates:
+        assert slate is not None
+        found = [TRACKS[track] for track in slate["tracks"]]
+        assert max(Counter(track.artist for track in found).values()) <= artists
+        assert max(Counter(track.genre for track in found).values()) <= genres
+    assert len(found) == 6
+
+
+def shown_to(listener: UserState | None, hours_ago: int, **more: Any) -> list[int]:
+    """Return a slate after the most popular tracks were shown three times, the last time some hours ago."""
+    best, now_ms = [99, 98, 97, 96], 10 * FADES_MS
+    seen_ms = now_ms - hours_ago * 3_600_000
+    asks = asked(shown=best, shown_since_ms=[seen_ms - 10] * 4, shown_ms=[seen_ms] * 4, **more)
+    request = RecommendationRequest("r3", 42, "s", 0, 0, 0.0, now_ms, 0, slate=asks)
+    found, batch = Dispatched(1), Batch.of([from_state(request, listener)], [listener])
+    answer_slates(batch, ["toppop"], recommenders(), slates(), found)
+    assert found.slates[0] is not None
+    return found.slates[0]["tracks"]
+
+
+def test_what_was_shown_and_ignored_is_pushed_down_and_comes_back() -> None:
+    assert {99, 98, 97, 96}.isdisjoint(shown_to(None, 0))
+    assert {99, 98, 97, 96}.isdisjoint(shown_to(None, 24))
+    assert not {99, 98, 97, 96}.isdisjoint(shown_to(None, 24 * 6))
+    assert 99 in shown_to(None, 0, filters=["artist:artist 19"])  # there is little else
+    heard = UserState()
+    heard.fold_listen(b"e" * 8, 98, 1.0, 10 * FADES_MS, "another")
+    heard.fold_listen(b"f" * 8, 1, 1.0, 10 * FADES_MS, "now")
+    assert {98} == {99, 98, 97, 96}.intersection(shown_to(heard, 1))
+
+
 def test_a_known_listener_gets_a_slate_of_the_last_listen() -> None:
     slate = answered([asked(size=3)], "sticky_artist", state_of([(7, 0.9)])).slates[0]
     assert slate is not None
@@ -108,21 +148,24 @@ def test_a_known_listener_gets_a_slate_of_the_last_listen() -> None:
     assert slate["versions"] == {"sticky_artist": 3}
 
 
-def test_propensities_are_frequencies() -> None:
+@pytest.mark.parametrize("ignores", [False, True])
+def test_propensities_are_frequencies(ignores: bool) -> None:
     """Invariant: the first place has each track as often as its propensity says."""
     n = 20_000
-    found = answered([asked(size=2)] * n)
+    ignored = {"shown": [99, 97], "shown_since_ms": [0, 0], "shown_ms": [0, 0]} if ignores else {}
+    found = answered([asked(size=2, **ignored)] * n)
     firsts = Counter(slate["tracks"][0] for slate in found.slates if slate is not None)
     said = {slate["tracks"][0]: slate["propensities"][0] for slate in found.slates if slate is not None}
     assert sum(said.values()) == pytest.approx(1.0)
     for track, propensity in said.items():
         assert abs(firsts[track] - n * propensity) < 5 * math.sqrt(n * propensity)
-    assert min(said.values()) == pytest.approx(EXPLORE / 8)
+    assert min(said.values()) == pytest.approx(EXPLORE / (10 if ignores else 8))
+    assert max(said, key=said.__getitem__) == (98 if ignores else 99)
 
 
 def liked_in(state: UserState | None, times_ms: dict[int, int]) -> UserState:
-    slate = asked(liked=[71, 72])
-    return with_liked(RecommendationRequest("r", 42, "asked", 0, 0, 0.0, 9_000, 0, slate=slate), state, times_ms)
+    slate = asked(liked=sorted([71, 72], key=lambda track: track not in times_ms), liked_ms=list(times_ms.values()))
+    return with_liked(RecommendationRequest("r", 42, "asked", 0, 0, 0.0, 9_000, 0, slate=slate), state)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +194,13 @@ def test_who_only_likes_has_a_session_of_likes() -> None:
     slate = asked(liked=[71, 72])
     request = from_state(RecommendationRequest("r", 42, "asked", 0, 0, 0.0, 9_000, 0, slate=slate), made)
     assert (request.track, request.position, request.fraction) == (72, 1, 1.0)
+
+
+def test_a_signal_has_a_weight_and_what_may_come_again_leaves_the_session() -> None:
+    slate = asked(liked=[71, 72, 73], liked_ms=[1, 2, 3], liked_weights=[0.5, 0.25], exclude=[71])
+    made = with_liked(RecommendationRequest("r", 42, "asked", 0, 0, 0.0, GAP_MS + 10, 0, slate=slate), None)
+    assert made.last_listens()["fraction"].tolist() == [0.5, 0.25, 1.0]
+    assert (made.session_tracks().tolist(), made.session_listens) == ([71, 73], 2)  # the last one stays
 
 
 @pytest.mark.parametrize("listens", [50, 120, 700])

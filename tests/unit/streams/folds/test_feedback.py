@@ -1,7 +1,8 @@
-"""Invariant: opinions and names are functions of what was said since the last erasure, in any order and batches."""
+"""Invariant: the state is a function of what was told since the last erasure, in any order, copies and batches."""
 
 import asyncio
 import random
+import struct
 
 import pytest
 from hypothesis import given
@@ -9,10 +10,21 @@ from hypothesis import strategies as st
 
 from botify.core.kafka.reader import LogRecord
 from botify.schemas.codec import Codec
-from botify.schemas.events import NAMED, OPINION_KINDS, Feedback, Listen
+from botify.schemas.events import NAMED, OPINION_KINDS, SHOWN, Feedback, Listen
 from botify.schemas.validation import ERASURE, Intake
 from botify.streams.folds import feedback
-from botify.streams.folds.feedback import NAMES, OPINIONS, Said, merged, read_name, read_said, with_said
+from botify.streams.folds.feedback import (
+    NAMES,
+    OPINIONS,
+    Said,
+    merged,
+    read_name,
+    read_said,
+    read_shown,
+    shown_often,
+    with_said,
+    with_shown,
+)
 from botify.streams.folds.partition import FORMER_HASHES
 from botify.streams.folds.sessions import OPEN_SESSIONS, OpenSession, policy_of
 from botify.streams.store.protocol import MemoryStore
@@ -22,14 +34,18 @@ from tests.unit.streams.folds.driving import PARTITION, Driven
 from tests.unit.streams.folds.oracles import records_of
 
 CODEC = Codec()
-SAID = st.tuples(st.integers(0, 9), st.integers(0, 7), st.sampled_from(OPINION_KINDS))
+KINDS = (*OPINION_KINDS, "save", "un-save", "purchase")
+SAID = st.tuples(st.integers(0, 9), st.integers(0, 7), st.sampled_from(KINDS))
+IMPRESSION = st.tuples(st.integers(0, 9), st.integers(0, 4))
+GROUPS = {"save": "save", "un-save": "save", "purchase": "purchase"}  # all others are opinions
 
 
 @given(st.lists(SAID), st.randoms(use_true_random=False), st.integers(1, 9))
 def test_no_order_and_no_copy_makes_a_difference(said: list[Said], draw: random.Random, most: int) -> None:
-    newest: dict[int, Said] = {}
+    newest: dict[tuple[int, str], Said] = {}
     for one in said:
-        newest[one[1]] = max(newest.get(one[1], one), one)
+        of = one[1], GROUPS.get(one[2], "opinion")
+        newest[of] = max(newest.get(of, one), one)
     other = [*said, *draw.sample(said, len(said) // 2)]
     draw.shuffle(other)
     cut = draw.randrange(len(other) + 1)
@@ -40,6 +56,41 @@ def test_no_order_and_no_copy_makes_a_difference(said: list[Said], draw: random.
         assert read_said(with_said(with_said(b"", other[:cut]), other[cut:])) == expected
     finally:
         feedback.MOST_OPINIONS = kept
+
+
+@given(st.lists(IMPRESSION, max_size=60), st.randoms(use_true_random=False), st.integers(1, 12))
+def test_of_what_was_shown_the_last_three_times_are_kept(
+    seen: list[tuple[int, int]], draw: random.Random, most: int
+) -> None:
+    of_track = {track: sorted({time for time, one in seen if one == track})[-3:] for _, track in seen}
+    expected = sorted((time, track) for track, times in of_track.items() for time in times)
+    other = [*seen, *draw.sample(seen, len(seen) // 2)]
+    draw.shuffle(other)
+    cut = draw.randrange(len(other) + 1)
+    kept, feedback.MOST_SHOWN = feedback.MOST_SHOWN, most
+    try:
+        record = with_shown(with_shown(b"", other[:cut]), other[cut:])
+    finally:
+        feedback.MOST_SHOWN = kept
+    assert read_shown(record).tolist() == expected[-most:]
+    often = {track: (times[0], times[-1]) for track, times in of_track.items() if len(times) == 3}
+    if len(expected) <= most:
+        assert {track: times for track, *times in shown_often(read_shown(record))} == {
+            track: list(times) for track, times in often.items()
+        }
+
+
+def test_likes_and_dislikes_are_written_as_before() -> None:
+    said = [(1, 7, "like"), (2, 8, "unlike"), (3, 9, "dislike")]
+    record = b"\x01" + b"".join(struct.pack("<qiB", time, track, OPINION_KINDS.index(k)) for time, track, k in said)
+    assert read_said(record) == said
+    assert with_said(b"", said) == record
+    assert read_said(with_said(record, [(4, 7, "save")])) == [*said, (4, 7, "save")]
+    many = [(at, at, f"kind-{at}") for at in range(400)]  # more than a byte counts
+    assert read_said(with_said(b"", many)) == many
+    for read in (read_said, read_shown):
+        with pytest.raises(ValueError, match="version 9"):
+            read(b"\x09")
 
 
 def folded(records: list[LogRecord], draw: random.Random) -> tuple[MemoryStore, int]:
@@ -59,28 +110,34 @@ def folded(records: list[LogRecord], draw: random.Random) -> tuple[MemoryStore, 
 
 def test_an_erasure_lies_between_what_was_said_before_it_and_after_it() -> None:
     draw = random.Random(5)
-    records, expected, called, hostile = [], {}, {}, 0
+    records, hostile = [], 0
+    expected: dict[int, list[Said]] = {}
+    shown: dict[int, bytes] = {}
+    called: dict[int, tuple[int, str]] = {}
     for offset in range(2_000):
         user, headers, value = draw.randrange(300), (), None
         kind = draw.random()
         if kind < 0.05:
             headers = ((ERASURE, b""),)
             expected.pop(user, None)
+            shown.pop(user, None)
             called.pop(user, None)
         elif kind < 0.1:
             hostile += 1
-            wrong = (
-                Feedback("x", user, 3, "adore", 1),
-                Feedback("x", user, 0, NAMED, 1),
-                Feedback("x", user, 0, NAMED, 1, ""),
-            )
-            value = draw.choice([None, b"\xff", *map(CODEC.encode, wrong)])
+            wrong = ("Adore", None), ("", None), ("k" * 33, None), ("shown", None), ("shown", []), ("shown", [1, -1])
+            facts = [Feedback("x", user, 3, kind, 1, None, tracks) for kind, tracks in wrong]
+            facts += [Feedback("x", user, 0, NAMED, 1, name) for name in (None, "")]
+            value = draw.choice([None, b"\xff", *map(CODEC.encode, facts)])
+        elif kind < 0.2:
+            seen = [draw.randrange(20) for _ in range(5)]
+            value = CODEC.encode(Feedback(f"e{offset}", user, 0, "shown", offset, tracks=seen))
+            shown[user] = with_shown(shown.get(user, b""), [(offset, track) for track in seen])
         elif kind < 0.3:
             named = draw.randrange(1_000), draw.choice(["a", "ö", "z" * 200])
             value = CODEC.encode(Feedback(f"e{offset}", user, 0, NAMED, *named))
             called[user] = min(called.get(user, named), named)
         else:
-            one = (draw.randrange(1_000), draw.randrange(20), draw.choice(OPINION_KINDS))
+            one = (draw.randrange(1_000), draw.randrange(20), draw.choice(KINDS))
             value = CODEC.encode(Feedback(f"e{offset}", user, one[1], one[2], one[0]))
             expected[user] = merged(expected.get(user, []), [one])
         records.append(LogRecord("feedback", 0, offset, 0, b"%d" % user, value, headers))
@@ -90,6 +147,7 @@ def test_an_erasure_lies_between_what_was_said_before_it_and_after_it() -> None:
         assert found == expected
         names = {int(user): read_name(record) for user, record in store.hashes[0, NAMES].items()}
         assert names == {user: name for user, (_, name) in called.items()}
+        assert {int(user): record for user, record in store.hashes[0, SHOWN].items()} == shown
         assert dead_letters == hostile
 
 

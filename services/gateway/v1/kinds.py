@@ -1,0 +1,143 @@
+"""Kinds of feedback: what each means for the next answer of its listener, in one table of declarations.
+
+`like`, `dislike` and `unlike` are built in; a deployment declares its own in the file `BOTIFY_FEEDBACK`, a table each::
+
+    [save]
+    means = "positive"   # positive: it counts as a listen; negative and nothing: it does not
+    weight = 0.5         # of a positive one, how much of a full listen it counts for, 1 by default
+    exclude = "30d"      # forever, no, or for how long its items are not recommended; no by default
+
+`un-save` withdraws a `save`, and needs no declaration.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from botify.core.errors import SettingsError
+from botify.schemas.events import OPINION_KINDS, SHOWN, WITHDRAWS
+from botify.schemas.validation import KIND
+from botify.services.gateway.v1.models import DURATION, LISTENED_KINDS
+from botify.streams.folds.feedback import Said
+
+Meaning = Literal["positive", "negative", "nothing"]
+_UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+RESERVED = (*LISTENED_KINDS, *OPINION_KINDS, SHOWN, "named")
+
+
+def duration_ms(text: str) -> int:
+    """Return a duration in ms.
+
+    Examples
+    --------
+    >>> duration_ms("90m"), duration_ms("1d")
+    (5400000, 86400000)
+    """
+    return int(text[:-1]) * _UNITS_MS[text[-1]]
+
+
+class Kind(NamedTuple):
+    """What a kind of feedback means."""
+
+    means: Meaning
+    weight: float = 1.0  # how much of a full listen a positive one counts for
+    exclude_ms: float = 0.0  # for how long its items are not recommended; infinite for ever
+
+
+_BUILT_IN = {
+    "like": Kind("positive", exclude_ms=math.inf),
+    "dislike": Kind("negative", exclude_ms=math.inf),
+    "unlike": Kind("nothing"),
+}
+
+
+class Signal(NamedTuple):
+    """A positive kind of a track, which counts as a listen of a share at a time."""
+
+    time_ms: int
+    track: int
+    weight: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """The declared kinds; those that are not declared any more mean nothing.
+
+    Examples
+    --------
+    >>> kinds = Kinds({**_BUILT_IN, "save": Kind("positive", 0.5)})
+    >>> kinds.signals([(1, 7, "save"), (2, 8, "un-save"), (3, 7, "like"), (4, 9, "dislike")])
+    [Signal(time_ms=3, track=7, weight=1.0, kind='like')]
+    >>> kinds.excluded([(1, 6, "save"), (3, 7, "like"), (4, 9, "dislike")], now_ms=5)
+    [7, 9]
+    """
+
+    declared: Mapping[str, Kind]
+
+    @classmethod
+    def of(cls, file: Path | None) -> Kinds:
+        """Read the file; raises `SettingsError`, which names file, kind and value."""
+        if file is None:
+            return cls(_BUILT_IN)
+        try:
+            tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"BOTIFY_FEEDBACK: {file} cannot be read as TOML: {error}") from error
+        try:
+            return cls({**_BUILT_IN, **{name: _kind_of(name, table) for name, table in tables.items()}})
+        except ValueError as error:
+            raise SettingsError(f"BOTIFY_FEEDBACK: {file}: {error}") from error
+
+    @property
+    def names(self) -> list[str]:
+        """What may be told, what withdraws own kinds included."""
+        own = [WITHDRAWS + name for name in self.declared if name not in OPINION_KINDS]
+        return [*self.declared, *own]
+
+    def signals(self, said: Sequence[Said]) -> list[Signal]:
+        """Return what counts as a listen, the oldest first; of a track the one of most weight, the newest of these."""
+        best: dict[int, Signal] = {}
+        for time_ms, track, kind in said:
+            meant = self.declared.get(kind)
+            if meant is not None and meant.means == "positive" and meant.weight > 0:
+                one = Signal(time_ms, track, meant.weight, kind)
+                best[track] = max(best.get(track, one), one, key=lambda two: (two.weight, two.time_ms))
+        return sorted(best.values())
+
+    def excluded(self, said: Sequence[Said], now_ms: int) -> list[int]:
+        """Return the tracks that are not recommended because of what was said, the oldest first."""
+        found = [(self.declared.get(kind), time_ms, track) for time_ms, track, kind in said]
+        return [track for kind, at_ms, track in found if kind and kind.exclude_ms and now_ms < at_ms + kind.exclude_ms]
+
+
+def _kind_of(name: str, table: Any) -> Kind:
+    """Return a kind as it is declared; raises `ValueError`."""
+    if not KIND.fullmatch(name) or len(WITHDRAWS + name) > 32 or name.startswith(WITHDRAWS) or name in RESERVED:
+        taken = f"none of {', '.join(RESERVED)}, and does not begin with {WITHDRAWS}"
+        raise ValueError(f"kind {name!r}: a kind is a word of a-z, 0-9 and -, of at most 29 letters; it is {taken}")
+    if not isinstance(table, dict):
+        raise ValueError(  # noqa: TRY004 - a wrong file, not a wrong call
+            f"{name} = {table!r} is no table; write [{name}], and below it what it means"
+        )
+    if unknown := sorted(table.keys() - {"means", "weight", "exclude"}):
+        raise ValueError(f"[{name}] {unknown[0]} = {table[unknown[0]]!r} is none of means, weight, exclude")
+    means: Any = table.get("means")
+    weight, exclude = table.get("weight", 1.0), table.get("exclude", "no")
+    if means not in get_args(Meaning):
+        raise ValueError(f"[{name}] means = {means!r} is none of {', '.join(get_args(Meaning))}")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+        raise ValueError(f"[{name}] weight = {weight!r} is not a number from 0 to 1")
+    if "weight" in table and means != "positive":
+        raise ValueError(f"[{name}] weight = {weight!r}: only a positive kind has a weight; leave it out")
+    if exclude in ("forever", "no"):
+        return Kind(means, float(weight), math.inf if exclude == "forever" else 0.0)
+    if not isinstance(exclude, str) or not re.fullmatch(DURATION, exclude):
+        raise ValueError(f"[{name}] exclude = {exclude!r} is neither forever, no, nor a duration such as 30d, 12h, 90m")
+    return Kind(means, float(weight), duration_ms(exclude))
