@@ -84,7 +84,7 @@ class RecommendationsQuery(Strict):
         description="`field:value`, `field!:value`, `year>=2010`. Values of a field are alternatives, all else holds.",
         examples=[["genre:rock"]],
     )
-    cap: Annotated[tuple[Cap, ...], BeforeValidator(_many), Field(max_length=len(FIELDS))] = Field(
+    cap: Annotated[tuple[Cap, ...], BeforeValidator(_many), Field(max_length=20)] = Field(
         default=(), description="`field:n`: at most n items with the same value, while others are left."
     )
     exclude_shown: str | None = Field(
