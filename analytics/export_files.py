@@ -79,11 +79,13 @@ def _array(type_: pa.DataType, values: Sequence[Any]) -> pa.Array:
     if not pa.types.is_map(type_):
         return pa.array(values, type_)
     # three times as fast as pa.array, which needs a list of pairs for each row
+    missing = np.array([mapping is None for mapping in values], dtype=np.bool_)
+    values = [mapping or {} for mapping in values]
     ends = np.zeros(len(values) + 1, dtype=np.int32)
     np.cumsum([len(mapping) for mapping in values], out=ends[1:])
     keys = pa.array([key for mapping in values for key in mapping], type_.key_type)
     items = pa.array([item for mapping in values for item in mapping.values()], type_.item_type)
-    return pa.MapArray.from_arrays(ends, keys, items)
+    return pa.MapArray.from_arrays(pa.array(ends), keys, items, mask=pa.array(missing))
 
 
 class ExportError(AnalyticsError):

@@ -57,6 +57,17 @@ def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
     return Model(name, version, body, hashlib.sha256(body).hexdigest(), timestamp_ms)
 
 
+def label_of(model: Model) -> str:
+    """Return what answers call a snapshot: its version, and 16 digits of its digest.
+
+    Examples
+    --------
+    >>> label_of(model_of("fism", 5000, b"", 0))
+    '5000:e3b0c44298fc1c14'
+    """
+    return f"{model.version}:{model.digest[:16]}"
+
+
 def publish_models(settings: Settings, codec: Codec, models: Iterable[Model]) -> None:
     """Publish models, at least once; raises `PublishError` if a broker refused one, `TopicError` if it cannot read."""
     publisher = RecordPublisher(settings, message_max_bytes=MAX_MODEL_BYTES)
@@ -70,20 +81,26 @@ class ModelHandle(Generic[T]):
     """The newest model of one name, ready for use.
 
     `current` is the result of `prepare`, None before the first. The reader's thread assigns it: read it once into a
-    variable. `version` is that of `current`, `offset` and `published_s` (seconds since the epoch) those of its record.
-    `newest_offset` is that of the newest record of the name, which differs if that one could not be used.
+    variable. `served` is `current` with its `label_of`, assigned together. `version` is that of `current`, `offset` and
+    `published_s` (seconds since the epoch) those of its record. `newest_offset` is that of the newest record of the
+    name, which differs if that one could not be used.
     """
 
     def __init__(self, prepare: Callable[[Model], T]) -> None:
         self._prepare = prepare
-        self.current: T | None = None
+        self.served: tuple[T, str] | None = None
         self.version = -1
         self.published_s = 0.0
         self.offset = self.newest_offset = -1
 
+    @property
+    def current(self) -> T | None:
+        served = self.served
+        return None if served is None else served[0]
+
     def take(self, model: Model, offset: int, published_s: float) -> None:
         """Prepare a snapshot and make it `current`."""
-        self.current = self._prepare(model)
+        self.served = self._prepare(model), label_of(model)
         self.version, self.published_s, self.offset = model.version, published_s, offset
 
 
@@ -171,6 +188,15 @@ class ModelReader(TopicFollower):
     def on_topic(self) -> list[tuple[str, ModelHandle[Any]]]:
         """Return a handle of each followed model that has a snapshot, by name."""
         return [(name, one) for name, all_of in self._followed.items() for one in all_of[:1] if one.newest_offset >= 0]
+
+    def in_use(self) -> dict[str, str]:
+        """Return the label of each model that is served now, and of earlier snapshots that have a part in one."""
+        found: dict[str, str] = {}
+        for name, followed in self.on_topic():
+            if (served := followed.served) is not None:
+                found[name] = served[1]
+                found |= getattr(served[0], "made_of", {})
+        return found
 
     def refresh(self) -> None:
         """Read to the topic's end; after `start` a thread does so. Raises as `start`."""

@@ -48,7 +48,7 @@ class Botify:
         self._factors = factors
 
     def recommend(self, batch: Batch) -> Answers:
-        chooses, probabilities = self._heads_of(batch, otherwise=1.0)
+        chooses, probabilities = self.heads_of(batch, otherwise=1.0)
         tracks, candidates = np.full(len(batch), NO_ANSWER, dtype=np.int64), np.zeros(len(batch), dtype=np.int64)
         propensities = np.zeros(len(batch))
         for head, some, rows in self._parts(batch, chooses, tracks):
@@ -59,7 +59,7 @@ class Botify:
         return Answers(tracks, propensities * probabilities, candidates)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        chooses, _ = self._heads_of(batch, otherwise=0.0)
+        chooses, _ = self.heads_of(batch, otherwise=0.0)
         ranking, first = no_ranking(len(batch), k), np.full(len(batch), NO_ANSWER, dtype=np.int64)
         for head, some, rows in self._parts(batch, chooses, first):
             ranking.tracks[rows], ranking.scores[rows] = found = rank(head, some, k)
@@ -68,10 +68,10 @@ class Botify:
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return what the head of the session of the one request says."""
-        chooses, _ = self._heads_of(batch, otherwise=0.0)
+        chooses, _ = self.heads_of(batch, otherwise=0.0)
         return said_by(self._by_choice if chooses.all() else self._by_value, batch, tracks)
 
-    def _heads_of(self, batch: Batch, otherwise: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    def heads_of(self, batch: Batch, otherwise: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Return whether the session of each request is answered by choice, and the probability of its head.
 
         `otherwise` is the probability of an answer by value while listens tell nothing.

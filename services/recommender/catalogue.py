@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -104,6 +106,17 @@ class Catalogue:
             return self._row_of[np.clip(tracks, -1, len(self._row_of) - 1)].astype(np.int64)
         at = np.minimum(np.searchsorted(self.tracks, tracks), len(self.tracks) - 1)
         return np.where(self.tracks[at] == tracks, at, -1)
+
+    @cached_property
+    def label(self) -> str:
+        """What answers call it: the number of tracks, and a hash of all that recommenders rank by."""
+        arrays: list[NDArray[Any]] = [self.tracks, self.artist_of, self.genre_of]
+        arrays += [array for label in self.labels for array in label]
+        names = "\0".join(self.artists) + "\0\0" + "\0".join(genre or "" for genre in self.genres)
+        digest = hashlib.blake2b(names.encode("utf-8", "surrogatepass"), digest_size=8)
+        for array in arrays:
+            digest.update(array.tobytes())
+        return f"{len(self)}:{digest.hexdigest()}"
 
     def tracks_like(self, row: int) -> Ints:
         """Return the ids of all tracks of a row's artist, the row's own included."""

@@ -38,6 +38,7 @@ OFFERED_CLUSTERS = 4
 OFFERED_OF_MANY = 64
 """Of many tracks, four clusters may lack most of the best; `python -m botify.bench retrieval` compares."""
 ROWS_AT_ONCE = 1 << 20  # offered tracks of all sessions that are valued together: 40 bytes each
+CLUSTERS = "clusters"  # what answers call the snapshot whose clusters they were chosen from
 MAXIMUM_OF_CLUSTER = 2.75
 """Expected maximum of 200 normal numbers, in standard deviations: a cluster is chosen for its best tracks."""
 CODE = 16  # dimensions in which the values of a label lie apart when clusters are made
@@ -162,8 +163,11 @@ class FactorTable:
     share of each cluster's tracks that has each value of a label.
     """
 
-    def __init__(self, factors: Factors, catalogue: Catalogue, before: FactorTable | None = None) -> None:
+    def __init__(
+        self, factors: Factors, catalogue: Catalogue, before: FactorTable | None = None, label: str = ""
+    ) -> None:
         self.catalogue = catalogue
+        self.cut_by = label  # the snapshot of the clusters
         self.labels = LabelTable(catalogue, factors.matches)
         self.kept = factors.kept
         clusters, vectors = self._clusters_and_vectors(factors, before)
@@ -181,6 +185,7 @@ class FactorTable:
             vectors = _vectors(factors, catalogue, before.clusters.order)
             clusters = before.clusters.measured(vectors)
             if not clusters.is_loose:
+                self.cut_by = before.cut_by
                 return clusters, vectors
             del vectors
         # cutting many takes long, and is done with half the memory
@@ -208,10 +213,13 @@ class FactorTable:
 
 
 class ServedFactors:
-    """A snapshot and its table for the catalogue, rebuilt when that has grown; `before` may lend its clusters."""
+    """A snapshot and its table for the catalogue, rebuilt when that has grown; `before` may lend its clusters.
 
-    def __init__(self, factors: Factors, before: ServedFactors | None = None) -> None:
-        self._factors = factors
+    `label` is that of the snapshot.
+    """
+
+    def __init__(self, factors: Factors, before: ServedFactors | None = None, label: str = "") -> None:
+        self._factors, self._label = factors, label
         self.by_value = factors.by_value  # see `Factors`
         self._before = None if before is None else before._table
         self._table: FactorTable | None = None
@@ -219,9 +227,14 @@ class ServedFactors:
     def table(self, catalogue: Catalogue) -> FactorTable:
         table = self._table
         if table is None or table.catalogue is not catalogue:
-            table = self._table = FactorTable(self._factors, catalogue, table or self._before)
+            table = self._table = FactorTable(self._factors, catalogue, table or self._before, self._label)
             self._before = None
         return table
+
+    @property
+    def made_of(self) -> dict[str, str]:
+        """Return the label of the snapshot whose clusters the table has: rankings depend on it too."""
+        return {} if self._table is None else {CLUSTERS: self._table.cut_by}
 
 
 LatestFactors = Callable[[], ServedFactors | None]  # returns the newest snapshot; None before the first

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.schemas.events import Model
+from botify.schemas.models import label_of
 from botify.services.errors import RecommenderError
 from botify.services.recommender.baselines import RandomTracks, StickyArtist, StickyArtistMixed, StickyNoRepeat, TopPop
 from botify.services.recommender.botify import Botify
@@ -217,7 +218,7 @@ class RecommenderFactory:
         return list(made.values())
 
     def factors(self, model: Model) -> ServedFactors:
-        served = ServedFactors(read_factors(model.body), self._newest_factors)
+        served = ServedFactors(read_factors(model.body), self._newest_factors, label_of(model))
         served.table(self._served)
         self._newest_factors = served
         return served

@@ -37,6 +37,7 @@ from botify.services.errors import RecommenderError
 from botify.services.experiments import Experiments, LiveExperiments
 from botify.services.recommender.dispatch import Breaker, Dispatched, LiveRecommenders
 from botify.services.recommender.protocol import NO_ANSWER, Batch
+from botify.services.recommender.seen import CATALOGUE, Seen, listens_of
 from botify.services.recommender.sessions import PendingListens
 from botify.services.recommender.slates import from_state, with_liked
 from botify.streams.folds.likes import Likes
@@ -48,6 +49,7 @@ Rejected = tuple[Message, RejectedMessageError]
 
 MAX_UNACKNOWLEDGED = 20_000
 POLL_S = 0.05
+MOST_TRIES = 3  # a batch takes milliseconds, and snapshots come seconds apart
 
 
 @dataclass(slots=True)
@@ -290,9 +292,10 @@ class RecommenderService:
         requests = [request if request.has_listen else from_state(request, state) for request, state in pairs]
         assigned = [self._experiments.assign(request.user) for request in requests]
         wanted = [assignment.recommender for assignment in assigned]
-        freshness = [_freshness(request, state) for request, state in zip(requests, known, strict=True)]
+        freshness = [freshness_of(request, state) for request, state in zip(requests, known, strict=True)]
+        listens = listens_of(states)
         batch = Batch.of(requests, self._pending.completed(requests, states), likes)
-        answered = self._recommenders.answer(batch, wanted)
+        answered, versions = self._recommend(batch, wanted)
         self._count(answered, wanted)
         now_ms = time.time() * 1000
         latencies_ms = [now_ms - message.timestamp()[1] for message in messages]
@@ -313,6 +316,7 @@ class RecommenderService:
             answered.candidates,
             answered.rankings,
             answered.slates,
+            *map(list, Seen.of(batch, wanted, listens, versions)),
         ]
         if len(rows) < len(requests):
             columns = [[column[row] for row in rows] for column in columns]
@@ -323,6 +327,15 @@ class RecommenderService:
             record = {"key": messages[row].key(), "value": value}
             replies.setdefault(-1 if partition is None else partition, []).append(record)
         return replies
+
+    def _recommend(self, batch: Batch, wanted: Sequence[str]) -> tuple[Dispatched, dict[str, str]]:
+        """Answer from one snapshot of each model, and name what served: again, if a newer one came meanwhile."""
+        versions = self.models.in_use()
+        for _ in range(MOST_TRIES):
+            before, answered = versions, self._recommenders.answer(batch, wanted)
+            if (versions := self.models.in_use()) == before:
+                break
+        return answered, versions | {CATALOGUE: self._recommenders.catalogue.label}
 
     def _count(self, answered: Dispatched, wanted: Sequence[str]) -> None:
         for recommender, slate, (policy, is_fallback) in zip(
@@ -355,7 +368,8 @@ class RecommenderService:
         return states, likes
 
 
-def _freshness(request: RecommendationRequest, state: UserState | None) -> int:
+def freshness_of(request: RecommendationRequest, state: UserState | None) -> int:
+    """Return how many listens of the request's session the state has."""
     return state.session_listens if state is not None and state.session_id == request.session_id else 0
 
 

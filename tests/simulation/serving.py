@@ -69,10 +69,14 @@ CLOCK: ContextVar[Clock] = ContextVar("clock")
 """Of the process whose callback runs."""
 
 
+class Known(list[int]):
+    label = "of the simulation"
+
+
 class Recommenders:
     """Answers most requests at random; stands in for `LiveRecommenders`."""
 
-    catalogue = TRACKS
+    catalogue = Known(TRACKS)
 
     def answer(self, batch: Batch, wanted: Sequence[str]) -> Dispatched:
         tracks = [NO_ANSWER if unanswerable(request) else 1 + request.user % 8 for request in batch.requests]
@@ -117,7 +121,7 @@ class Recommender:
     def _service(self) -> RecommenderService:
         reader: Any = SimpleNamespace(users_and_likes=self._users_and_likes)
         experiments: Any = SimpleNamespace(assign=lambda user: SimpleNamespace(recommender="random", treatments={}))
-        models: Any = SimpleNamespace(close=lambda: None)
+        models: Any = SimpleNamespace(close=lambda: None, in_use=dict)
         recommenders: Any = Recommenders()
         return RecommenderService(SETTINGS, CODEC, reader, recommenders, experiments, models, {})
 

@@ -62,6 +62,7 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
         Recommendation,
         *(texts, longs, longs, texts, treatments, doubles, ints, doubles, longs, text, number),
         *(st.none() | st.lists(longs, max_size=5), st.none() | slates),
+        *(text, number, number, number, number, st.none() | treatments),
     ),
     Session: st.builds(Session, texts, texts, longs, longs, longs, ints, doubles, texts),
     Track: st.builds(

@@ -22,6 +22,7 @@ from botify.services.gateway.v1.kinds import Kinds, Signal, duration_ms
 from botify.services.gateway.v1.models import Item, Reason, RecommendationsQuery
 from botify.services.recommender.filters import passes, wanted_by
 from botify.services.recommender.protocol import Because, RandomStream
+from botify.services.recommender.reasons import reason_text
 from botify.streams.folds.feedback import read_shown, shown_often
 from botify.streams.folds.users import HISTORY_LISTENS
 
@@ -158,25 +159,15 @@ class Recommending:
         source, number = slate["sources"][place], slate["because"][place]
         because = self.service.tracks.known(number) if number >= 0 else None
         features: dict[str, bool] = {}
-        if because is None:
-            text = _TEXTS.get(number, f"offered by {source}")
-        elif number == track.track:
-            text = "you heard it before"
-        else:
+        if because is not None and number != track.track:
             same_genre = because.genre is not None and because.genre == track.genre
             features = {"same_artist": because.artist == track.artist, "same_genre": same_genre}
-            kind = kinds.get(number)
-            did = "heard" if kind is None else "liked" if kind == "like" else f"chose {kind} for"
-            if source in _OF_ARTIST:
-                text = f"by {track.artist}, of whom you {did} {because.title}"
-            else:
-                text = f"because you {did} {because.title} by {because.artist}"
         return Reason(
             policy=source,
             score=slate["scores"][place],
             because=None if because is None else Item(**fields_of(because)),
             features=features,
-            text=text,
+            text=reason_text(track, source, number, because, kinds.get(number)),
             model_versions=slate["versions"],
         )
 
@@ -208,10 +199,6 @@ def _slate_request(
         "shown_ms": [last_ms for _, _, last_ms in often],
         "caps": {field: int(most) for field, _, most in caps},
     }
-
-
-_TEXTS: dict[int, str] = {Because.EXPLORED: "explored at random", Because.POPULAR: "popular now", Because.NEW: "new"}
-_OF_ARTIST = ("sticky_artist", "sticky_norepeat")
 
 
 def fields_of(track: Track) -> dict[str, Any]:
