@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from botify.core.errors import BotifyError
@@ -58,7 +58,7 @@ class Learner:
     A batch may repeat an earlier one or overlap with it: listens that were already learned from are dropped by their
     offsets. `catalogue` has every track that is learned from, and grows. `most_bytes` bounds a snapshot; state of
     another bound is outdated, because its models have forgotten other tracks. With `snapshot_listens` snapshots are
-    taken at the last multiple of that number in each batch.
+    taken at the last multiple of that number in each batch; with `versions` after these numbers of listens.
 
     `listens` counts those learned from, the version of a snapshot; `missed` counts offsets that no batch contains: they
     were folded while `BOTIFY_TRAINING` was off, or by a replay.
@@ -83,8 +83,10 @@ class Learner:
         snapshot_listens: int | None = None,
         most_bytes: int | None = None,
         shard: Shard = ALONE,
+        versions: Collection[int] = (),
     ) -> None:
         self._models: Sequence[OnlineModel] = [kind(catalogue) for kind in kinds]
+        self._versions = sorted(versions)
         self._most_bytes, self._shard, self._every = most_bytes or LEARNED_BODY_BYTES, shard, snapshot_listens
         self._next_offsets: dict[str, int] = {}
         self._newest_ms = 0
@@ -108,16 +110,18 @@ class Learner:
         """
         listens = self._take_new(batch, listens)
         self._at_ms = at_ms
-        if self._every is not None:
-            first, rest = listens.split((self.listens + len(listens)) // self._every * self._every - self.listens)
-            yield from self._learn(first)
-            if len(first):
-                yield from self._take_snapshots(self._models)
-            yield from self._learn(rest)
-        else:
+        if self._every is None and not self._versions:
             yield from self._learn(listens)
             if len(listens):
                 yield from self._take_snapshots([model for model in self._models if self._is_due(model)])
+            return
+        end, every = self.listens + len(listens), self._every
+        for version in self._versions if every is None else [end // every * every]:
+            if self.listens < version <= end:
+                first, listens = listens.split(version - self.listens)
+                yield from self._learn(first)
+                yield from self._take_snapshots(self._models)
+        yield from self._learn(listens)
 
     def _learn(self, listens: TrainingColumns) -> Iterator[int]:
         while len(listens):
