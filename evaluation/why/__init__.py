@@ -1,0 +1,1 @@
+"""`botify why`: any answer, computed again from the topics and compared in every bit."""

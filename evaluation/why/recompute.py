@@ -1,0 +1,193 @@
+"""An answer computed again, by the objects that serve, from what the topics have; and compared in every bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from botify.evaluation.why.evidence import Found, Past
+from botify.evaluation.why.versions import PastCatalogue, PastModels
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.services.recommender import dispatch
+from botify.services.recommender.factors import CLUSTERS, ServedFactors
+from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists, lists_of
+from botify.services.recommender.protocol import Batch, Recommender
+from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
+from botify.services.recommender.seen import CATALOGUE, hash_of_likes, hash_of_state
+from botify.services.recommender.service import freshness_of
+from botify.services.recommender.slates import Slates, from_state, with_liked
+from botify.streams.folds.likes import Likes
+from botify.streams.folds.users import UserState, hash_of
+from botify.streams.learner.models.factors import FactorModel
+from botify.streams.learner.models.next_track import NextTrack
+
+LOOK_AHEAD = 512  # listens that the likes, which are read after the state, may be ahead of it
+POPULARITY = "what was popular at that time: Redis has only what is popular now"
+COMPARED = ("track", "recommender", "policy", "propensity", "candidates", "ranking", "slate", "state_freshness")
+
+
+class Served(NamedTuple):
+    """The recommenders of one catalogue and one snapshot of each model; `lacking` fills as one reads what is gone."""
+
+    of: PastCatalogue
+    recommenders: Mapping[str, Recommender]
+    slates: Slates
+    factors: ServedFactors | None
+    lacking: set[str]
+
+
+def serve(of: PastCatalogue, versions: Mapping[str, str], models: PastModels) -> Served:
+    """Build the recommenders as the service had them when it used these versions."""
+    lacking: set[str] = set()
+
+    def model(name: str) -> Any:
+        """Return the snapshot in use at the time; None if there was none, or if it is gone, which is noted."""
+        if not (label := versions.get(name, "")):
+            return None
+        of = FactorModel.name if name == CLUSTERS else name
+        found = models.found.get((of, label))
+        if found is None:
+            why = models.why_missing.get((of, label), "it was not looked for")
+            lacking.add(f"model {of} {label}: {why}")
+        return found
+
+    def popular(count: int = 0) -> NDArray[np.int64]:
+        lacking.add(POPULARITY)
+        return np.empty(0, dtype=np.int64)
+
+    def lists(name: str) -> Callable[[], Lists]:
+        return lambda: NO_LISTS if (found := model(name)) is None else lists_of(found)
+
+    def factors() -> ServedFactors | None:
+        return served if model(FactorModel.name) and model(CLUSTERS) else None
+
+    def next_track() -> NextTrack | None:
+        if (found := model(NextTrack.name)) is not None and not prepared:
+            prepared.append(factory.next_track(found))
+        return prepared[0] if found is not None else None
+
+    factory, served, prepared = RecommenderFactory(), None, list[NextTrack]()
+    sources = RecommenderInputs(popular, lists(NEIGHBOURS), lists(USER_LISTS), factors, next_track, popular)
+    recommenders = {one.name: one for one in factory.make(of.catalogue, sources)}
+    with_clusters = [versions.get(CLUSTERS), versions.get(FactorModel.name)]
+    for label in dict.fromkeys(label for label in with_clusters if label):
+        one = models.found.get((FactorModel.name, label))
+        served = None if one is None else factory.factors(one)
+
+    def versions_of(recommender: str) -> dict[str, int]:
+        names = [name for name in RECOMMENDERS[recommender].models if name in versions]
+        return {name: int(versions[name].partition(":")[0]) for name in names}
+
+    return Served(of, recommenders, Slates(*of, popular, versions_of), served, lacking)
+
+
+@dataclass(slots=True)
+class Recomputed:
+    """An answer again; `missing` says which inputs are gone, `differs` which fields differ: what was, and what is."""
+
+    answer: Recommendation
+    batch: Batch
+    served: Served
+    missing: list[str] = field(default_factory=list)
+    differs: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def equal(self) -> bool:
+        """Whether the answer could be computed, and is the same in every bit."""
+        return not self.differs
+
+
+def recompute(found: Found, past: Past, served: Served, codec: Codec) -> Recomputed:
+    """Compute an answer again from its request, the past of its listener, and the recommenders of its versions."""
+    was, missing = found.answer, list(past.missing)
+    if was.versions is None:
+        missing.append("what the answer was computed from: it was made by an earlier version of Botify")
+    elif was.versions.get(CATALOGUE) != served.of.catalogue.label:
+        label = was.versions.get(CATALOGUE)
+        missing.append(f"the catalogue of that time: it was {label}, and is {served.of.catalogue.label} now")
+    request, state, likes = _seen(found, past, missing)
+    batch = Batch.of([request], [state], [likes])
+    served.lacking.clear()
+    asked = [was.asked or was.recommender]
+    answered = dispatch.answer(batch, asked, served.recommenders)
+    dispatch.answer_slates(batch, asked, served.recommenders, served.slates, answered)
+    again = was._replace(
+        track=int(answered.tracks[0]),
+        recommender=answered.recommenders[0],
+        policy=answered.policies[0],
+        propensity=float(answered.propensities[0]),
+        candidates=answered.candidates[0],
+        ranking=answered.rankings[0],
+        slate=answered.slates[0],
+        state_freshness=freshness_of(request, _folded(past.listens.get(was.user, ()), was.listens or 0)[0]),
+    )
+    made = Recomputed(again, batch, served, missing + sorted(served.lacking))
+    written = codec.encode(was)
+    for name in COMPARED:  # as bytes: 0.0 equals -0.0, and NaN nothing
+        if codec.encode(was._replace(**{name: getattr(again, name)})) != written:
+            made.differs[name] = getattr(was, name), getattr(again, name)
+    return made
+
+
+def _seen(found: Found, past: Past, missing: list[str]) -> tuple[RecommendationRequest, UserState | None, Likes | None]:
+    """Return request, state and likes as the recommender had them; what is not found so is noted."""
+    request, was = found.request, found.answer
+    heard, count = past.listens.get(was.user, []), was.listens or 0
+    state, ahead = _folded(heard, count)
+    if (0 if state is None else state.listens) != count:
+        gone = "the listener was erased" if was.user in past.erased else "the topic has fewer of them"
+        missing.append(f"listens of the state, {count:,}: {gone}")
+    if request.slate is not None and not request.has_listen and request.slate["liked"]:
+        state = with_liked(request, state)
+    candidates = list(_completed(request, state, found.earlier, was.pending or 0))
+    seen_state = next((one for one in candidates if hash_of_state(one) == was.state_hash), candidates[0])
+    if was.state_hash is not None and hash_of_state(seen_state) != was.state_hash:
+        missing.append("the state that the recommender saw: the fold of what the topics have is another one")
+    likes = next((one for one in ahead if hash_of_likes(one) == was.likes_hash), None)
+    if was.likes_hash is not None and hash_of_likes(likes) != was.likes_hash:
+        missing.append("the likes that the recommender saw: no fold of the listens gives them")
+    return request if request.has_listen else from_state(request, seen_state), seen_state, likes
+
+
+def _folded(heard: Sequence[Listen], count: int) -> tuple[UserState | None, Iterator[Likes]]:
+    """Return the state after a number of listens, None after none, and the likes then and after each later one."""
+    state, likes, at = UserState(), Likes(), 0
+    while state.listens < count and at < len(heard):
+        if state.fold(heard[at]):
+            likes.fold(heard[at])
+        at += 1
+
+    def later(state: UserState, likes: Likes) -> Iterator[Likes]:
+        yield likes
+        for listen in islice(heard, at, at + LOOK_AHEAD):
+            if state.fold(listen):
+                likes.fold(listen)
+            yield likes
+
+    return (state if state.listens else None), later(copy(state), copy(likes))
+
+
+def _completed(
+    request: RecommendationRequest, state: UserState | None, earlier: Sequence[RecommendationRequest], pending: int
+) -> Iterator[UserState | None]:
+    """Yield the state with listens of the session's earlier requests; how many a recommender remembers is unknown."""
+    if not pending:
+        yield state
+        return
+    heard = freshness_of(request, state)
+    candidates: list[RecommendationRequest] = []
+    for one in earlier:
+        if heard <= one.position < request.position and (not candidates or one.position > candidates[-1].position):
+            candidates.append(one)
+    for size in range(min(pending, len(candidates)), len(candidates) + 1):
+        made = UserState() if state is None else copy(state)
+        for one in candidates[len(candidates) - size :]:
+            made.fold_listen(hash_of(one.request_id), one.track, one.fraction, one.timestamp_ms, one.session_id)
+        yield made
