@@ -112,9 +112,9 @@ def test_new_users_are_neither_lost_nor_swapped(
     redis = connect(settings)
     reader = StateReader(redis, settings)
     numbers = [reader.number_of(UserIds(), user) for user in users]
-    states, liked = reader.users(numbers), reader.liked_ms(numbers)
+    states, opinions = reader.users(numbers), reader.opinions(numbers)
     assert len(set(numbers)) == len(users)
     assert reader.names(numbers) == users
     assert [state and state.listens for state in states] == [LISTENS] * len(users)
-    assert [len(one) for one in liked] == [1] * len(users)
+    assert [[kind for _, _, kind in one] for one in opinions] == [["like"]] * len(users)
     redis.close()

@@ -11,7 +11,7 @@ from botify.core.kafka.config import key_of, producer_config
 from botify.core.kafka.layout import alter_topics
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
-from botify.schemas.events import Listen, Recommendation
+from botify.schemas.events import Feedback, Listen, Recommendation
 from botify.schemas.topics import Topics
 from botify.services.cli.main import build_cli
 from botify.streams.dlq.exclude import erase_listener
@@ -60,6 +60,7 @@ def hostile(settings: Settings) -> Settings:
     topics = Topics.of(settings)
     produce(settings, topics.listens.name, make_listens(800, users=50, tracks=TRACKS, seed=8))
     produce(settings, topics.recommendation_requests.name, requests(100, first=50))
+    produce(settings, topics.feedback.name, [Feedback(f"f{at}", at, at % TRACKS, "like", at) for at in range(50)])
     return settings
 
 
