@@ -36,8 +36,8 @@ treatments = [
 class Requests:
     """Asks for recommendations from a thread until it is told to stop."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._topic = Topics.of(settings).recommendation_requests.name
+    def __init__(self, settings: Settings, codec: Codec = CODEC) -> None:
+        self._topic, self._codec = Topics.of(settings).recommendation_requests.name, codec
         self._producer = Producer(producer_config(settings))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
@@ -55,7 +55,7 @@ class Requests:
             request = RecommendationRequest(
                 f"r{self.asked}", user, f"s{user}", 0, self.asked % TRACKS, 0.5, now_ms, now_ms + PATIENCE_MS
             )
-            self._producer.produce(self._topic, CODEC.encode(request), key_of(user))
+            self._producer.produce(self._topic, self._codec.encode(request), key_of(user))
             self._producer.poll(0)
             self.asked += 1
 

@@ -11,6 +11,7 @@ import pytest
 
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
+from botify.schemas.codec import Codec, load
 from botify.schemas.topics import Topics
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.load import Load, listens_for_ever
@@ -22,6 +23,8 @@ from tests.support import eventually, running, stop
 
 EARLIER = os.environ.get("BOTIFY_TEST_UPGRADE_FROM", "92701795")
 """The oldest commit whose programs are promised to work beside today's; docs/kubernetes.md says what that means."""
+OF_EARLIER_GATEWAYS = Codec(one for one in load() if (one.subject, one.version) != ("recommendation-request", 5))
+"""Gateways are replaced with the recommenders: what the earlier recommender reads is of the earlier version."""
 ROOT = Path(__file__).parents[2]
 PER_S = 2_000
 
@@ -58,7 +61,7 @@ def test_workers_and_recommenders_of_two_versions_share_the_work(
         old_worker = programs.enter_context(running(settings, "streams.worker", log="worker-old", cwd=earlier))
         programs.enter_context(running(settings, "services.recommender", log="recommender-old", cwd=earlier))
         load = programs.enter_context(Load(settings, listens_for_ever(300, TRACKS, seed=71), PER_S))
-        requests = Requests(settings)
+        requests = Requests(settings, OF_EARLIER_GATEWAYS)
         programs.callback(requests.stop)
         wait_for_share(settings.home / "worker-old")
         new_worker = start_worker("worker-new")  # beside it
