@@ -159,9 +159,7 @@ class Feedback(NamedTuple):
     user: int
     track: int
     kind: str  # `like`, `dislike`, or `unlike`, which withdraws either; `shown`; or a kind that the deployment declares
-    timestamp_ms: (
-        int  # event time. The newest of a listener, a track and a `group_of` counts, in any order, with copies.
-    )
+    timestamp_ms: int  # event time; the newest of a listener, a track and a `group_of` counts, in any order
     name: str | None = None  # of the kind `named`: what the listener is called outside
     tracks: list[int] | None = None  # of the kind `shown`: those that were on the screen
 

@@ -106,12 +106,10 @@ class UserIds:
 
 def chosen(name: str, owners: Mapping[int, str | None]) -> int:
     """Return the number of a name by who has its candidates, in their order; raises `UserIdError` if all are taken."""
-    for number, owner in owners.items():
-        if owner == name:
-            return number
-    for number, owner in owners.items():
-        if owner is None:
-            return number
+    for wanted in (name, None):
+        for number, owner in owners.items():
+            if owner == wanted:
+                return number
     raise UserIdError(f"the numbers of {name!r} are other listeners'; call this listener otherwise")
 
 

@@ -120,6 +120,12 @@ def worker_group_of(settings: Settings) -> str:
     return f"{settings.topic_prefix}-streams{settings.layout and '-' + settings.layout}"
 
 
+def feedback_partitions(settings: Settings) -> int:
+    """Return the number of partitions of the feedback, which do not grow with those of the listens."""
+    counts = partition_counts(AdminClient(common_config(settings)))
+    return counts.get(Topics.of(settings).feedback.name, settings.partitions)
+
+
 def feedback_group_of(settings: Settings) -> str:
     """Return the name of the group in which workers fold the feedback, whatever the layout of the listens."""
     return f"{settings.topic_prefix}-feedback"

@@ -26,6 +26,7 @@ from botify.evaluation.why.versions import find_catalogue, find_models, labels_o
 from botify.schemas.events import Track
 from botify.schemas.external_ids import UserIds, track_named
 from botify.schemas.registry import codec_of
+from botify.schemas.topics import feedback_partitions
 from botify.schemas.track_table import TrackTable
 from botify.services.recommender.seen import CATALOGUE
 from botify.streams.read import StateReader
@@ -46,7 +47,7 @@ def why(
     settings = require_kafka(require_redis(Settings.from_env()))
     codec = codec_of(settings)
     with closing(connect(settings)) as redis:
-        number = StateReader(redis, settings).number_of(UserIds.of(settings), user)
+        number = StateReader(redis, settings, feedback_partitions(settings)).number_of(UserIds.of(settings), user)
     with progress("reading the listener's past") as bar:
         found = find_answer(settings, codec, number, request, before_ms)
         past = read_past(settings, codec, [number], bar.advance)

@@ -19,7 +19,7 @@ from botify.schemas.catalogue import read_catalogue
 from botify.schemas.event_time import utc
 from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
-from botify.schemas.topics import Topics, create_topics
+from botify.schemas.topics import Topics, create_topics, feedback_partitions
 from botify.services.errors import StateError
 from botify.streams.folds.popularity import HALF_LIVES_MS
 from botify.streams.read import StateReader
@@ -46,7 +46,7 @@ def inspect(
 
 
 def _show_user(settings: Settings, user: str, *, as_json: bool) -> None:
-    reader = StateReader(connect(settings), settings)
+    reader = StateReader(connect(settings), settings, feedback_partitions(settings))
     number = reader.number_of(UserIds.of(settings), user)
     (state,), (name,) = reader.users([number]), reader.names([number])
     if state is None:

@@ -35,7 +35,7 @@ from botify.schemas.events import Listen, Model, RampStep
 from botify.schemas.external_ids import UserIds
 from botify.schemas.model_parts import name_and_part
 from botify.schemas.models import learned_body_bytes
-from botify.schemas.topics import Topics
+from botify.schemas.topics import Topics, feedback_partitions
 from botify.schemas.training import model_and_shard
 from botify.schemas.validation import erased_user, iter_valid
 from botify.services.dashboard.figures import (
@@ -398,7 +398,8 @@ class ListenerReader:
             check_kafka(self._settings)
             check_redis(self._settings)
             if self._state is None:
-                self._state = StateReader(connect(self._settings), self._settings)
+                of_feedback = feedback_partitions(self._settings)
+                self._state = StateReader(connect(self._settings), self._settings, of_feedback)
             user = self._state.number_of(self._users, name)
             (state,) = self._state.users([user])
             live = live_layout(self._settings)

@@ -244,9 +244,8 @@ class BotifyApi:
 
     async def _report_of(self, request: Request, call: ListenCall) -> ListenReport:
         service = self._backend.connected.service
-        number = (
-            await service.track(call.body.track)
-        ).track  # before the name is published: a refused call publishes nothing
+        # before the name is published: a refused call publishes nothing
+        number = (await service.track(call.body.track)).track
         user = await service.names.number_of(call.path.user, request.scope[REQUEST_ID].id_)
         return ListenReport(user, number, call.body.time)
 

@@ -10,13 +10,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
-from confluent_kafka.admin import AdminClient
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import compile_path
 
-from botify.core.kafka.admin import partition_counts
-from botify.core.kafka.config import common_config
 from botify.core.kafka.layout import live_layout
 from botify.core.process import in_background, stop
 from botify.core.settings import Settings
@@ -26,7 +23,7 @@ from botify.schemas.codec import Codec
 from botify.schemas.external_ids import UserIds
 from botify.schemas.models import ModelReader
 from botify.schemas.registry import codec_of
-from botify.schemas.topics import Topics
+from botify.schemas.topics import Topics, feedback_partitions
 from botify.services.errors import UnavailableError
 from botify.services.experiments import LiveExperiments, load_policy
 from botify.services.gateway.api import DOCS, PAGES, BotifyApi
@@ -142,10 +139,8 @@ async def connect_gateway(
     rpc = await asyncio.to_thread(RpcClient, settings, codec, id_prefix, options.deadline_ms / 1000)
     stack.push_async_callback(rpc.close)
     rpc.start()
-    topic = Topics.of(settings).feedback.name
-    counts = await asyncio.to_thread(partition_counts, AdminClient(common_config(settings)))
-    partitions_of_feedback = counts.get(topic, settings.partitions)  # they do not grow with those of the listens
-    listeners = ListenerStore(batcher, settings.topic_prefix, lambda: reader.last_namespace, partitions_of_feedback)
+    topic, of_feedback = Topics.of(settings).feedback.name, await asyncio.to_thread(feedback_partitions, settings)
+    listeners = ListenerStore(batcher, settings.topic_prefix, lambda: reader.last_namespace, of_feedback)
     _repeat(stack, lambda: STATE_EVERY_S, lambda: asyncio.to_thread(state.refresh))
     _repeat(stack, lambda: CATALOGUE_EVERY_S if len(tracks) else NO_CATALOGUE_EVERY_S, tracks.follow)
     service = GatewayService(

@@ -33,22 +33,13 @@ class ListenerNames:
 
     async def find(self, name: str) -> int:
         """Return the number of a name, or the one that it would get."""
-        candidates = self._users.candidates(name)
-        if len(candidates) == 1:
-            return candidates[0]
-        number, until_s = self._kept.get(name, (0, 0.0))
-        return number if time.monotonic() < until_s else chosen(name, await self._owners(candidates))
+        return (await self._resolve(name))[0]
 
     async def number_of(self, name: str, request_id: str) -> int:
         """Return the number of a name, which is its own from now on; raises `UnavailableError` without a broker."""
-        candidates = self._users.candidates(name)
-        if len(candidates) == 1:
-            return candidates[0]
-        number, until_s = self._kept.get(name, (0, 0.0))
-        if time.monotonic() < until_s:
+        number, owners = await self._resolve(name)
+        if not owners:
             return number
-        owners = await self._owners(candidates)
-        number = chosen(name, owners)
         while owners[number] is None:
             owners[number] = await self._listeners.claim(number, name)
             if owners[number] == name:
@@ -64,5 +55,15 @@ class ListenerNames:
         """Forget a name: its listener is erased."""
         self._kept.pop(name, None)
 
-    async def _owners(self, numbers: tuple[int, ...]) -> dict[int, str | None]:
-        return dict(zip(numbers, await self._listeners.names(numbers), strict=True))
+    async def _resolve(self, name: str) -> tuple[int, dict[int, str | None]]:
+        """Return the number of a name, and who has its candidates: nobody is named where the number is its own."""
+        number, until_s = self._kept.get(
+            name, (0, 0.0)
+        )  # first: candidates are hashes, and most calls are of few names
+        if time.monotonic() < until_s:
+            return number, {}
+        candidates = self._users.candidates(name)
+        if len(candidates) == 1:
+            return candidates[0], {}
+        owners = dict(zip(candidates, await self._listeners.names(candidates), strict=True))
+        return chosen(name, owners), owners

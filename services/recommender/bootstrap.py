@@ -4,16 +4,12 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from confluent_kafka.admin import AdminClient
-
-from botify.core.kafka.admin import partition_counts
-from botify.core.kafka.config import common_config
 from botify.core.numba_cache import give_back_compiler
 from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.models import ModelReader
-from botify.schemas.topics import Topics
+from botify.schemas.topics import feedback_partitions
 from botify.services.recommender.baselines import PopularTracks
 from botify.services.recommender.dispatch import Breaker, Guards, LiveRecommenders
 from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
@@ -45,9 +41,7 @@ def connect_recommenders(settings: Settings, codec: Codec, timeout_s: float = SE
     next_track_model.warm_up()
     scoring.warm_up()
     give_back_compiler()
-    counts = partition_counts(AdminClient(common_config(settings)))
-    feedback_partitions = counts.get(Topics.of(settings).feedback.name)
-    reader = StateReader(connect(settings, timeout_s), settings, feedback_partitions)
+    reader = StateReader(connect(settings, timeout_s), settings, feedback_partitions(settings))
     models = ModelReader(settings, codec)
     guards = Guards()
     factory = RecommenderFactory(guards)
