@@ -21,8 +21,8 @@ _PRELOADED = tuple(
 )
 _CONTEXT.set_forkserver_preload([*(f"{module}.__main__" for module in _PRELOADED), "tests.chaos.programs"])
 
-CLAIM = re.compile(r"claimed partitions at offsets (\{.+\}).*\.listens")
-"""In a worker's log: of the listens, not of the feedback, which it folds too."""
+CLAIM = r"claimed partitions at offsets (\{{.+\}}).*\.{topic}"
+"""In a worker's log: of one of the two topics that it folds."""
 SESSION_TIMEOUT_S = 2
 STOP_S = 30.0
 
@@ -53,11 +53,13 @@ class Program:
 
     @property
     def claimed(self) -> bool:
-        return self.log.exists() and CLAIM.search(self.log.read_text(errors="replace")) is not None
+        """Whether a worker has partitions of both topics: each is claimed by an app of its own, at its own time."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return all(re.search(CLAIM.format(topic=topic), text) for topic in ("listens", "feedback"))
 
     def claimed_at(self) -> dict[int, int]:
         """Return the offsets at which a worker went on with its first partitions of listens."""
-        told = CLAIM.search(self.log.read_text(errors="replace"))
+        told = re.search(CLAIM.format(topic="listens"), self.log.read_text(errors="replace"))
         assert told, f"{self.log} tells of no claim"
         offsets: dict[int, int] = ast.literal_eval(told[1])
         return offsets
