@@ -1,4 +1,7 @@
-"""The loop by which `fism` learns, compiled by numba: one listen after another."""
+"""The loop by which `fism` learns, compiled by numba: one listen after another.
+
+Sums are taken in the order that is written, so that no bit of a model depends on the processor or on who compiled them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,6 @@ from botify.streams.learner.models.factors import (
 )
 from botify.streams.learner.models.taste import INDIFFERENT, MOST_EARLIER, MOST_USER_BIAS, USER_BIAS_PRIOR
 
-_ANY_ORDER = {"reassoc", "nsz", "contract"}
 _ONE = np.float32(1.0)
 _KEPT_RATE, _MATCH_RATE = np.float32(REPEAT_RATE), np.float32(MATCH_RATE)
 
@@ -59,7 +61,7 @@ def learn(listens: Listens, learned: Learned, of: Catalogued, heard: OpenSession
     return began
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True)
 def _add_parts(track: int, weight: np.float32, learned: Learned, of: Catalogued, sums: np.ndarray) -> None:
     own, artist, genre = learned.tracks[track], learned.artists[of.artist[track]], learned.genres[of.genre[track]]
     for column in range(SQUARES):
@@ -68,10 +70,19 @@ def _add_parts(track: int, weight: np.float32, learned: Learned, of: Catalogued,
 
 @njit(cache=True)
 def _sigma(logit: np.float32) -> np.float32:
-    return np.float32(1.0 / (1.0 + math.exp(-logit)))
+    return np.float32(1.0 / (1.0 + math.exp(-np.float64(logit))))
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True)
+def _mean_square(slope: np.ndarray) -> np.float32:
+    # not in the loops that compute the slope: those run in vector registers
+    total = np.float32(0.0)
+    for column in range(SQUARES):
+        total += slope[column] * slope[column]
+    return total / np.float32(SQUARES)
+
+
+@njit(cache=True)
 def _learn_listen(
     user: int, track: int, fraction: np.float32, learned: Learned, of: Catalogued, heard: OpenSessions
 ) -> np.float32:
@@ -107,20 +118,17 @@ def _learn_listen(
     heard.surprise[user] += kept * (liking - without_bias)
     heard.slope[user] += kept * without_bias * (_ONE - without_bias)
     # a vector takes part twice: as the target ...
-    squares = np.float32(0.0)
     for column in range(SQUARES):
         slope[column] = error * taste[column] + np.float32(DECAY) * target[column]
-        squares += slope[column] * slope[column]
-    _descend(track, slope, _ONE, squares / np.float32(SQUARES), learned, of)
+    _descend(track, slope, _ONE, _mean_square(slope), learned, of)
     # ... and in the taste before every later listen
-    squares = np.float32(0.0)
     for column in range(DIMENSIONS):
         slope[column] = error * root * target[column]
-        squares += slope[column] * slope[column]
     slope[BIAS] = 0.0
+    squares = _mean_square(slope)
     for at in range(n):
         if heard.tracks[user, at] >= 0:
-            _descend(heard.tracks[user, at], slope, heard.weights[user, at], squares / np.float32(SQUARES), learned, of)
+            _descend(heard.tracks[user, at], slope, heard.weights[user, at], squares, learned, of)
     if earlier > 0:
         _descend_one(learned.kept[earlier], error * predicted, _KEPT_RATE)
         learned.kept[earlier, 0] = min(max(learned.kept[earlier, 0], np.float32(LEAST_KEPT)), _ONE)
@@ -141,7 +149,7 @@ def _descend(
     _move(learned.genres[of.genre[track]], slope, np.float32(GENRE_RATE) * weight, squares)
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True)
 def _move(row: np.ndarray, slope: np.ndarray, rate: np.float32, squares: np.float32) -> None:
     row[SQUARES] += squares
     step = rate / np.sqrt(row[SQUARES])
