@@ -24,6 +24,7 @@ from botify.core.errors import RejectedMessageError
 from botify.core.kafka.config import consumer_config, is_retriable
 from botify.core.kafka.headers import headers_of
 from botify.core.kafka.publisher import Record, RecordPublisher
+from botify.core.kafka.reader import FOLLOW_MS
 from botify.core.settings import Settings
 from botify.core.telemetry import DurationHistogram
 from botify.core.throttle import gather_ms
@@ -177,7 +178,8 @@ class RecommenderService:
         self._recommenders, self._experiments = recommenders, experiments
         self.models, self.breakers = models, breakers
         self._pending = PendingListens()
-        self._consumer = Consumer(consumer_config(settings, f"{settings.topic_prefix}-{GROUP}"))
+        group = f"{settings.topic_prefix}-{GROUP}"
+        self._consumer = Consumer(consumer_config(settings, group, fetch_wait_max_ms=FOLLOW_MS))
         publisher = RecordPublisher(
             settings,
             linger_ms=0,  # batches are gathered already
