@@ -154,8 +154,7 @@ def drift(
         picture.write_bytes(png(draw_drift(learning, stopped, title, subtitle)))
         say(f"written to {picture}", Console(stderr=True))
     if record:
-        before = next(one.times.mean for one in learning if one.until == 0)
-        record_command({record: drift_figures(learning, stopped), f"{record}_run": {"time_before": before}})
+        record_command({record: drift_figures(learning, stopped)})
 
 
 def _bench_online(

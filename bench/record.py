@@ -32,8 +32,6 @@ COMMANDS = {  # group of figures -> arguments of `botify` (`bench`), or of `pyth
     "quality_probit": f"{LEARNERS} --model probit",
     "quality_fitted": f"{LEARNERS} --world {FITTED}",
     "quality_drift_1": "drift --seed 1 --picture docs/drift.png",
-    "quality_drift_2": "drift --seed 2",
-    "quality_drift_3": "drift --seed 3",
     "quality_grade_2022": "grade --recommender botify --edition 2022 --rate 1000",
     "quality_grade_2026": "grade --recommender botify --edition 2026 --rate 1000",
 }
