@@ -1,7 +1,6 @@
 """Columns of texts to columns of events: what can be an event, and why the rest cannot."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from botify.core.keyed_random import keys_of_texts
+from botify.core.times import iso_ms
 from botify.ingest.dataset import (
     DISLIKE,
     EVENT_SCHEMA,
@@ -44,7 +44,6 @@ VALUES: Mapping[str, tuple[int, float]] = {
 """What an event is called, to its kind and, where nothing says how much was heard, its value."""
 
 Mask = NDArray[np.bool_]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 
 
@@ -233,10 +232,9 @@ def _ms_of_numbers(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _ms_of_iso(text: str) -> int:
     try:
-        moment = datetime.fromisoformat(text)
+        return iso_ms(text)
     except ValueError:
         return _NO_TIME
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _sessions(user: pa.Array, session: pa.Array | None) -> pa.Array:

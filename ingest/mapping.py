@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +10,7 @@ import orjson
 
 from botify.core.errors import BotifyError, RejectedMessageError
 from botify.core.kafka.headers import headers_of
+from botify.core.times import iso_ms
 from botify.ingest.columns import VALUES
 from botify.ingest.dataset import SKIP
 from botify.schemas.validation import MAX_ID_BYTES, MAX_NAME, MAX_TIMESTAMP_MS
@@ -179,11 +179,11 @@ def time_ms_of(value: Any) -> int:
     """Return milliseconds since 1970 of ISO 8601, which is UTC without a zone, or of a number of s, ms, µs or ns."""
     try:
         if type(value) is str:
-            moment = datetime.fromisoformat(value)
-            value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        size = abs(value)
-        factor = 1e3 if size < 1e11 else 1.0 if size < 1e14 else 1e-3 if size < 1e17 else 1e-6
-        time_ms: int = round(value * factor)
+            time_ms = iso_ms(value)
+        else:
+            size = abs(value)
+            factor = 1e3 if size < 1e11 else 1.0 if size < 1e14 else 1e-3 if size < 1e17 else 1e-6
+            time_ms = round(value * factor)
     except (ValueError, TypeError, OverflowError):
         time_ms = -1
     if not 0 <= time_ms <= MAX_TIMESTAMP_MS or type(value) is bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +15,7 @@ from botify.core.logging import configure_logging
 from botify.core.process import tune_gc
 from botify.core.settings import Settings
 from botify.core.telemetry import new_registry, observed
+from botify.core.times import iso_ms
 from botify.schemas.event_time import parse_speed, utc
 from botify.sim import SimulationError
 from botify.sim.agents import load_agent
@@ -147,10 +147,9 @@ def parse_start(text: str) -> int:
     (86400000, 3600000)
     """
     try:
-        time = datetime.fromisoformat(text)
+        start_ms = iso_ms(text)
     except ValueError:
         raise SimulationError(f"start {text!r} must be a time such as 2027-01-01 or 2027-01-01T08:00") from None
-    start_ms = int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
     if start_ms < 0:
         raise SimulationError(f"start {text!r} must not be before 1970")
     return start_ms

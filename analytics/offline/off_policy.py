@@ -192,6 +192,53 @@ def doubly_robust(
     return with_interval(value, terms - value, decisions.users, weights, interval)
 
 
+CLIPS = tuple(2.0**power for power in range(1, 13))
+
+
+class Clipped(NamedTuple):
+    """A doubly robust value, its difference to what was logged, and the clip, None for none.
+
+    The intervals hold what clipping can have cost at most. `lost` is the share of the target policy that it cost: its
+    decisions are not corrected by any reward.
+    """
+
+    value: PolicyValue
+    difference: PolicyValue
+    clip: float | None
+    lost: float
+
+
+def doubly_robust_clipped(
+    decisions: Decisions, predicted: Floats, predicted_under_target: Floats, ratios: Floats
+) -> Clipped:
+    """Return the doubly robust value of rewards in [0, 1] with the clip, of `CLIPS` or none, of the narrowest interval.
+
+    `ratios`, shape (n,), are target / logging probability of a decision b that the target policy draws in each
+    situation, infinite where the logging policy never takes it; `predicted_under_target` is b's predicted reward q. A
+    clip c takes away the share l = (1 − c / ratio)₊ of b, all of it if the ratio is infinite. The reward is in [0, 1]
+    and the model says q, so this moves the value by −l (1 − q) at least and l q at most: bounds that hold whatever was
+    matched in the log.
+    """
+    found = []
+    for clip in (None, *CLIPS):
+        weights = decisions.weights(clip)
+        with np.errstate(divide="ignore"):
+            lost = np.isinf(ratios) * 1.0 if clip is None else np.maximum(1 - clip / np.maximum(ratios, 1e-300), 0.0)
+        terms = predicted_under_target + weights * (decisions.rewards - predicted)
+        down, up = float((lost * predicted_under_target).mean()), float((lost * (1 - predicted_under_target)).mean())
+        value, difference = (
+            _widened(of, decisions.users, weights, down, up) for of in (terms, terms - decisions.rewards)
+        )
+        found.append(Clipped(value, difference, clip, float(lost.mean())))
+    return min(found, key=lambda one: one.value.upper - one.value.lower)
+
+
+def _widened(terms: Floats, users: NDArray[np.int64] | None, weights: Floats, down: float, up: float) -> PolicyValue:
+    mean = float(terms.mean())
+    found = with_interval(mean, terms - mean, users, weights, Interval.SKEWED)
+    return found._replace(lower=found.lower - down, upper=found.upper + up)
+
+
 ALPHA = 0.05  # one minus the confidence of all intervals
 
 

@@ -5,7 +5,6 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
@@ -15,6 +14,7 @@ from botify.core.errors import NoBrokerError, PositionError, TopicError
 from botify.core.kafka.config import common_config, consumer_config, is_retriable
 from botify.core.kafka.layout import live_layout
 from botify.core.settings import Settings
+from botify.core.times import iso_ms
 
 T = TypeVar("T")
 
@@ -195,10 +195,7 @@ def parse_position(text: str, now_ms: int) -> TopicPosition:
         if kind == "offset" and (offset := int(value)) >= 0:
             return TopicPosition("offset", offset)
         if kind == "ts":
-            moment = datetime.fromisoformat(value)
-            return TopicPosition(
-                "timestamp", round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e3)
-            )
+            return TopicPosition("timestamp", iso_ms(value))
         if kind == "duration":
             return TopicPosition("timestamp", now_ms - _duration_ms(value))
     except ValueError as error:

@@ -17,6 +17,7 @@ import typer
 from botify.core.cli import Json, console, print_json, progress
 from botify.core.kafka.admin import require_kafka
 from botify.core.settings import Settings
+from botify.core.times import iso_ms
 from botify.evaluation import EvaluationError
 from botify.evaluation.why.evidence import find_answer, read_past
 from botify.evaluation.why.explain import as_json as data_of
@@ -43,7 +44,7 @@ def why(
     as_json: Json = False,
 ) -> None:
     """Explain an answer, by default a listener's newest; exit with 1 if, computed again, it differs in any bit."""
-    before_ms = None if at is None else milliseconds_of(at)
+    before_ms = None if at is None else milliseconds_of(at, "--at")
     settings = require_kafka(require_redis(Settings.from_env()))
     codec = codec_of(settings)
     with closing(connect(settings)) as redis:
@@ -77,16 +78,15 @@ def number_of_track(text: str, tracks: Mapping[int, Track]) -> int:
     return found.track
 
 
-def milliseconds_of(at: str) -> int:
+def milliseconds_of(at: str, option: str) -> int:
     """Return a time in ISO 8601 as milliseconds since the epoch; without a zone it is UTC, and without a date today.
 
     Examples
     --------
-    >>> milliseconds_of("2023-11-14T22:13:20")
+    >>> milliseconds_of("2023-11-14T22:13:20", "--at")
     1700000000000
     """
     try:
-        then = datetime.fromisoformat(at if "-" in at else f"{datetime.now(UTC):%Y-%m-%d}T{at}")
+        return iso_ms(at if "-" in at else f"{datetime.now(UTC):%Y-%m-%d}T{at}")
     except ValueError as error:
-        raise EvaluationError(f"--at {at!r} is no time; write one such as 2026-05-01T14:03, in UTC") from error
-    return int((then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() * 1000)
+        raise EvaluationError(f"{option} {at!r} is no time; write one such as 2026-05-01T14:03, in UTC") from error

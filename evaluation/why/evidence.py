@@ -57,7 +57,7 @@ def find_answer(
     unanswered = 0
     newest_first = _backwards(settings, topic, partition, start, ends[partition])
     for message in newest_first:
-        if message.key() != key or (request := _decoded(codec, message, RecommendationRequest)) is None:
+        if message.key() != key or (request := decoded(codec, message, RecommendationRequest)) is None:
             continue
         if request_id is not None and request.request_id != request_id:
             continue
@@ -85,7 +85,7 @@ def _earlier(
     """Return what the recommender may have remembered of the session."""
     found: list[RecommendationRequest] = []
     for message in newest_first:
-        one = _decoded(codec, message, RecommendationRequest) if message.key() == key else None
+        one = decoded(codec, message, RecommendationRequest) if message.key() == key else None
         if one is None:
             continue
         if one.session_id != request.session_id or len(found) == REQUESTS:
@@ -119,13 +119,14 @@ def _reply_to(
     with closing(TopicReader(settings, topic, {partition: begin[partition]}, [partition])) as reader:
         for batch in reader.read_to_end({partition: stop}):
             for message in batch:
-                answer = _decoded(codec, message, Recommendation) if message.key() == key else None
+                answer = decoded(codec, message, Recommendation) if message.key() == key else None
                 if answer is not None and answer.request_id == request.request_id:
                     return answer, message.timestamp()[1]
     return None
 
 
-def _decoded(codec: Codec, message: Message, event: Any) -> Any:
+def decoded(codec: Codec, message: Message, event: Any) -> Any:
+    """Return the event of a record, None if it is none."""
     try:
         return codec.decode(message.value(), event)
     except DecodeError:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from botify.evaluation.why.evidence import Found, Past
 from botify.evaluation.why.versions import PastCatalogue, PastModels
 from botify.schemas.codec import Codec
-from botify.schemas.events import Listen, Recommendation, RecommendationRequest
+from botify.schemas.events import Recommendation, RecommendationRequest
 from botify.services.recommender import dispatch
 from botify.services.recommender.factors import CLUSTERS, ServedFactors
 from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists, lists_of
@@ -112,7 +112,7 @@ def recompute(found: Found, past: Past, served: Served, codec: Codec) -> Recompu
     elif was.versions.get(CATALOGUE) != served.of.catalogue.label:
         label = was.versions.get(CATALOGUE)
         missing.append(f"the catalogue of that time: it was {label}, and is {served.of.catalogue.label} now")
-    request, state, likes = _seen(found, past, missing)
+    request, state, likes, freshness = seen(found, Folds(past), missing)
     batch = Batch.of([request], [state], [likes])
     served.lacking.clear()
     asked = [was.asked or was.recommender]
@@ -126,7 +126,7 @@ def recompute(found: Found, past: Past, served: Served, codec: Codec) -> Recompu
         candidates=answered.candidates[0],
         ranking=answered.rankings[0],
         slate=answered.slates[0],
-        state_freshness=freshness_of(request, _folded(past.listens.get(was.user, ()), was.listens or 0)[0]),
+        state_freshness=freshness,
     )
     made = Recomputed(again, batch, served, missing + sorted(served.lacking))
     written = codec.encode(was)
@@ -136,13 +136,23 @@ def recompute(found: Found, past: Past, served: Served, codec: Codec) -> Recompu
     return made
 
 
-def _seen(found: Found, past: Past, missing: list[str]) -> tuple[RecommendationRequest, UserState | None, Likes | None]:
-    """Return request, state and likes as the recommender had them; what is not found so is noted."""
+class Seen(NamedTuple):
+    """What a recommender had: the request, with a listen in any case, the listener's state and likes."""
+
+    request: RecommendationRequest
+    state: UserState | None
+    likes: Likes | None
+    freshness: int
+
+
+def seen(found: Found, folds: Folds, missing: list[str]) -> Seen:
+    """Return what the recommender had; what is not found so is noted."""
     request, was = found.request, found.answer
-    heard, count = past.listens.get(was.user, []), was.listens or 0
-    state, ahead = _folded(heard, count)
+    count = was.listens or 0
+    folded, ahead = folds.after(was.user, count)
+    state = folded
     if (0 if state is None else state.listens) != count:
-        gone = "the listener was erased" if was.user in past.erased else "the topic has fewer of them"
+        gone = "the listener was erased" if was.user in folds.past.erased else "the topic has fewer of them"
         missing.append(f"listens of the state, {count:,}: {gone}")
     if request.slate is not None and not request.has_listen and request.slate["liked"]:
         state = with_liked(request, state)
@@ -153,25 +163,37 @@ def _seen(found: Found, past: Past, missing: list[str]) -> tuple[RecommendationR
     likes = next((one for one in ahead if hash_of_likes(one) == was.likes_hash), None)
     if was.likes_hash is not None and hash_of_likes(likes) != was.likes_hash:
         missing.append("the likes that the recommender saw: no fold of the listens gives them")
-    return request if request.has_listen else from_state(request, seen_state), seen_state, likes
+    had = request if request.has_listen else from_state(request, seen_state)
+    return Seen(had, seen_state, likes, freshness_of(had, folded))
 
 
-def _folded(heard: Sequence[Listen], count: int) -> tuple[UserState | None, Iterator[Likes]]:
-    """Return the state after a number of listens, None after none, and the likes then and after each later one."""
-    state, likes, at = UserState(), Likes(), 0
-    while state.listens < count and at < len(heard):
-        if state.fold(heard[at]):
-            likes.fold(heard[at])
-        at += 1
+class Folds:
+    """The states of listeners after so many listens; if the numbers of a listener rise, each listen is folded once."""
 
-    def later(state: UserState, likes: Likes) -> Iterator[Likes]:
-        yield likes
-        for listen in islice(heard, at, at + LOOK_AHEAD):
-            if state.fold(listen):
-                likes.fold(listen)
+    def __init__(self, past: Past) -> None:
+        self.past = past
+        self._folded: dict[int, tuple[UserState, Likes, int]] = {}
+
+    def after(self, user: int, count: int) -> tuple[UserState | None, Iterator[Likes]]:
+        """Return the state after `count` listens, None after none, and the likes then and after each later one."""
+        heard = self.past.listens.get(user, ())
+        state, likes, at = self._folded.get(user, (UserState(), Likes(), 0))
+        if state.listens > count:
+            state, likes, at = UserState(), Likes(), 0
+        while state.listens < count and at < len(heard):
+            if state.fold(heard[at]):
+                likes.fold(heard[at])
+            at += 1
+        self._folded[user] = state, likes, at
+
+        def later(state: UserState, likes: Likes) -> Iterator[Likes]:
             yield likes
+            for listen in islice(heard, at, at + LOOK_AHEAD):
+                if state.fold(listen):
+                    likes.fold(listen)
+                yield likes
 
-    return (state if state.listens else None), later(copy(state), copy(likes))
+        return (copy(state) if state.listens else None), later(copy(state), copy(likes))
 
 
 def _completed(

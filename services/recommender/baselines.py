@@ -45,6 +45,9 @@ from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 from botify.streams.read import StateReader
 from botify.streams.store.connect import REDIS_ERRORS
 
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
 
 class RandomTracks:
     """A track of the catalogue, drawn uniformly; the end of every fallback chain."""
@@ -62,6 +65,9 @@ class RandomTracks:
         rows = integers(batch.keys, RandomStream.RANDOM, count)
         size = len(batch)
         return Answers(self._catalogue.tracks[rows], np.full(size, 1.0 / count), np.full(size, count))
+
+    def probability(self, batch: Batch, tracks: Ints) -> Floats:
+        return (self._catalogue.rows_of(tracks) >= 0) / max(len(self._catalogue), 1)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         """Return k different rows: from a drawn one on in steps of a drawn size, around a circle of a prime length."""
@@ -107,6 +113,10 @@ class TopPop:
         drawn = top[integers(batch.keys, RandomStream.TOPPOP, len(top))]
         return Answers(drawn, np.full(size, 1.0 / len(top)), np.full(size, len(top)))
 
+    def probability(self, batch: Batch, tracks: Ints) -> Floats:
+        top = self._top()
+        return np.isin(tracks, top) / max(len(top), 1)
+
     def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the top in its order, the same for each request."""
         ranking, top = no_ranking(len(batch), k), self._longer_top(k)
@@ -137,9 +147,6 @@ class PopularTracks:
                 self._top = self._reader.top_tracks(self._half_life, self._count).tracks
             self._read_at = now
         return self._top
-
-
-Ints = NDArray[np.int64]
 
 
 class StickyArtist:
@@ -174,6 +181,16 @@ class StickyArtist:
         ]
         known = rows >= 0
         return Answers(np.where(known, catalogue.tracks[drawn], NO_ANSWER), np.where(known, 1.0 / sizes, 0.0), sizes)
+
+    def probability(self, batch: Batch, tracks: Ints) -> Floats:
+        catalogue, rows, others = (
+            self._catalogue,
+            self._catalogue.rows_of(batch.tracks),
+            self._catalogue.rows_of(tracks),
+        )
+        artists = catalogue.artist_of[rows]
+        same = (rows >= 0) & (others >= 0) & (artists == catalogue.artist_of[others])
+        return np.where(same, 1.0 / catalogue.artist_size[artists], 0.0)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         rows = self._catalogue.rows_of(batch.tracks)
@@ -231,6 +248,19 @@ class StickyArtistMixed:
             ["sticky_artist" if stuck else "random" for stuck in sticks.tolist()],
         )
 
+    def probability(self, batch: Batch, tracks: Ints) -> Floats:
+        catalogue, rows, others = (
+            self._catalogue,
+            self._catalogue.rows_of(batch.tracks),
+            self._catalogue.rows_of(tracks),
+        )
+        pleased = np.array([request.fraction >= PLEASED for request in batch.requests], dtype=np.bool_)
+        artists = catalogue.artist_of[rows]
+        other = np.maximum(catalogue.artist_size[artists] - 1, 1)
+        same = (others >= 0) & (artists == catalogue.artist_of[others])
+        of_artist = same & ((others != rows) | (catalogue.artist_size[artists] == 1))
+        return np.where(pleased & (rows >= 0), of_artist * (1.0 / other), self._random.probability(batch, tracks))
+
 
 ARTISTS = 4  # how many of the best artists are considered; all tracks of the first may have been heard
 
@@ -266,6 +296,13 @@ class StickyNoRepeat:
         tracks = np.full(size, NO_ANSWER)
         tracks[there] = catalogue.tracks[offered.rows[drawn]]
         return Answers(tracks, np.divide(1.0, sizes, out=np.zeros(size), where=there), sizes)
+
+    def probability(self, batch: Batch, tracks: Ints) -> Floats:
+        offered = best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
+        sizes = np.bincount(offered.sessions, minlength=len(batch))
+        hits = offered.sessions[self._catalogue.tracks[offered.rows] == tracks[offered.sessions]]
+        there = np.bincount(hits, minlength=len(batch)) > 0
+        return np.divide(1.0, sizes, out=np.zeros(len(batch)), where=there)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         if not len(self._catalogue):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.core.keyed_random import keys_of_texts, uniform
-from botify.services.recommender.dispatch import rank
+from botify.services.recommender.dispatch import probability, rank
 from botify.services.recommender.factors import LatestFactors
 from botify.services.recommender.next_track import NextTrackRecommender
 from botify.services.recommender.protocol import (
@@ -57,6 +57,15 @@ class Botify:
             if answers.candidates is not None:
                 candidates[rows] = answers.candidates
         return Answers(tracks, propensities * probabilities, candidates)
+
+    def probability(self, batch: Batch, tracks: Ints) -> NDArray[np.float64]:
+        """Return the probabilities given the heads of the sessions, which answers' propensities count in."""
+        chooses, _ = self.heads_of(batch, otherwise=1.0)
+        answered, found = np.full(len(batch), NO_ANSWER, dtype=np.int64), np.zeros(len(batch))
+        for head, some, rows in self._parts(batch, chooses, answered):
+            answered[rows] = head.recommend(some).tracks
+            found[rows] = probability(head, some, tracks[rows])
+        return found
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         chooses, _ = self.heads_of(batch, otherwise=0.0)

@@ -140,6 +140,17 @@ def rank(recommender: Recommender, batch: Batch, k: int) -> Ranking:
     return ranking
 
 
+def probability(recommender: Recommender, batch: Batch, tracks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return what `Recommender.probability` would; of one without it, the share of `DRAWS` draws with other keys."""
+    known: Callable[[Batch, NDArray[np.int64]], NDArray[np.float64]] | None = getattr(recommender, "probability", None)
+    if known is not None:
+        return known(batch, tracks)
+    keys = [mix(batch.keys, draw) for draw in range(1, DRAWS + 1)]
+    hits = [recommender.recommend(replace(batch, keys=of)).tracks == tracks for of in keys]
+    shares: NDArray[np.float64] = np.mean(hits, axis=0)
+    return shares
+
+
 def answer_slates(
     batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender], slates: Slates, answered: Dispatched
 ) -> None:

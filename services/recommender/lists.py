@@ -142,6 +142,12 @@ class Contextual:
         drawn = tracks[np.arange(len(tracks)), integers(batch.keys, self.random_stream, some)]
         return Answers(np.where(listed, drawn, NO_ANSWER), np.where(listed, 1.0 / some, 0.0), sizes)
 
+    def probability(self, batch: Batch, tracks: Ints) -> Floats:
+        lists, sizes = self._lists().of(self.keys_of(batch))
+        listed = np.arange(lists.shape[1]) < sizes[:, None]
+        hits = (listed & (lists == tracks[:, None])).any(axis=1)
+        return np.where(hits, 1.0 / np.maximum(sizes, 1), 0.0)
+
     def rank(self, batch: Batch, k: int) -> Ranking:
         tracks, sizes = self._lists().of(self.keys_of(batch))
         ranking, width = no_ranking(len(tracks), k), min(k, tracks.shape[1])
@@ -329,9 +335,7 @@ class I2I:
 
     def recommend(self, batch: Batch) -> Answers:
         """Draw a seed track for each request; no answer if no track heard has an unseen neighbour."""
-        recent = recent_listens(batch, SEED_TRACKS)
-        found = self._first_unseen(recent.tracks)
-        weights = np.where(found != NO_TRACK, recent.fractions, 0.0)
+        found, weights = self._weighted(batch)
         bounds = np.cumsum(weights, axis=1)
         total = bounds[:, -1]
         # rounding could make this the whole total, beyond which there is no seed track
@@ -339,12 +343,20 @@ class I2I:
         seed_tracks = np.argmax(bounds > target[:, None], axis=1)
         tracks = found[np.arange(len(batch)), seed_tracks]
         answered = total > 0
-        same = np.where(found == tracks[:, None], weights, 0.0).sum(axis=1)
         return Answers(
             np.where(answered, tracks, NO_ANSWER),
-            np.divide(same, total, out=np.zeros(len(batch)), where=answered),
+            _share(found, weights, tracks),
             _distinct(np.where(weights > 0, found, NO_TRACK)),
         )
+
+    def probability(self, batch: Batch, tracks: Ints) -> Floats:
+        return _share(*self._weighted(batch), tracks)
+
+    def _weighted(self, batch: Batch) -> tuple[Ints, Floats]:
+        """Return what each recent track leads to, else `NO_TRACK`, and the weight of that; shape (n, SEED_TRACKS)."""
+        recent = recent_listens(batch, SEED_TRACKS)
+        found = self._first_unseen(recent.tracks)
+        return found, np.where(found != NO_TRACK, recent.fractions, 0.0)
 
     def _first_unseen(self, tracks: Ints) -> Ints:
         """Return each track's first neighbour that is not in the same row, else `NO_TRACK`; shape (n, SEED_TRACKS)."""
@@ -357,6 +369,13 @@ class I2I:
         usable = listed & ~seen
         first = np.take_along_axis(neighbours, np.argmax(usable, axis=-1)[..., None], axis=-1)[..., 0]
         return np.where(usable.any(axis=-1), first, NO_TRACK)
+
+
+def _share(found: Ints, weights: Floats, tracks: Ints) -> Floats:
+    """Return the share of each row's weights that its track has, 0 where there are none."""
+    same, total = np.where(found == tracks[:, None], weights, 0.0).sum(axis=1), np.cumsum(weights, axis=1)[:, -1]
+    shares: Floats = np.divide(same, total, out=np.zeros(len(found)), where=total > 0)
+    return shares
 
 
 def _distinct(tracks: Ints) -> Ints:

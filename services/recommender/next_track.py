@@ -224,9 +224,13 @@ class NextTrackRecommender:
         explores = uniform(batch.keys, RandomStream.EXPLORE) < EXPLORE
         drawn = (uniform(batch.keys, RandomStream.EXPLORED_TRACK) * found).astype(np.int64)
         places = np.where(explores, drawn, 0)
-        by_exploring = EXPLORE / np.maximum(found, 1)
-        propensities = by_exploring + np.where(places == 0, 1 - EXPLORE, 0.0)
-        return Answers(ranking.tracks[np.arange(len(batch)), places], np.where(found > 0, propensities, 0.0), found)
+        chances = np.where(found > 0, _propensities(places, found), 0.0)
+        return Answers(ranking.tracks[np.arange(len(batch)), places], chances, found)
+
+    def probability(self, batch: Batch, tracks: Ints) -> Floats:
+        ranked = self.rank(batch, BEST).tracks
+        hits, found = ranked == tracks[:, None], (ranked != NO_ANSWER).sum(axis=1)
+        return np.where(hits.any(axis=1) & (tracks != NO_ANSWER), _propensities(hits.argmax(axis=1), found), 0.0)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         model = self._ranked_by = self._model()
@@ -262,3 +266,9 @@ class NextTrackRecommender:
         found = most_of(model.evidence(heard.tracks, values_of(heard.fractions), tracks), heard.tracks)
         without = np.where(model.knows(tracks), Because.POPULAR, Because.NEW)
         return np.where(found == NO_ANSWER, without, found)
+
+
+def _propensities(places: Ints, found: Ints) -> Floats:
+    """Return the probability of each place of a ranking of so many tracks."""
+    chances: Floats = EXPLORE / np.maximum(found, 1) + np.where(places == 0, 1 - EXPLORE, 0.0)
+    return chances

@@ -111,6 +111,8 @@ class Recommender(Protocol):
     """A policy. It stores no listener state: the state is in the batch.
 
     It may have a method `rank(batch, k) -> Ranking`: the k tracks that it would answer with first, without exploring.
+    And `probability(batch, tracks)`, which `botify whatif` asks for: the probability of each track, shape (n,), to be
+    the answer to its request, 0 where a fallback answers; of one that draws a policy for each session, given that draw.
     """
 
     name: str

@@ -38,6 +38,7 @@ from botify.services.recommender.protocol import (
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 EXPLORE = 0.02
 LIKED_AGAIN = 1.0  # what a like's score adds to the logit of its track
@@ -86,22 +87,36 @@ class Rerank:
             so_far = sessions_so_far(part, self._catalogue)
             yield part, so_far, OfferedTracks(so_far, table, self._catalogue)
 
-    def _answers(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Answers:
+    def probability(self, batch: Batch, tracks: Ints) -> Floats:
+        found, done = np.zeros(len(batch)), 0
+        for part, so_far, offered in self._scored(batch):
+            best, free = self._best(part, so_far, offered)
+            at = np.arange(done, done := done + len(part))
+            rows = self._catalogue.rows_of(tracks[at])
+            heard = np.zeros(len(part), dtype=np.bool_)
+            heard[so_far.session_of[so_far.heard == rows[so_far.session_of]]] = True
+            found[at] = np.where((rows >= 0) & ~heard, _propensities(offered, rows, best, free), 0.0)
+        return found
+
+    def _best(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> tuple[Ints, Ints]:
+        """Return the row of each session's best track, -1 without one, and how many tracks it may explore."""
         begun = so_far.valid[:, 0]
         rows, values, free = offered.best()
         best, free = np.where(begun, rows, -1), np.where(begun, free, 0)
         others = best_of_sessions(self._others(batch, so_far, offered))
         better = others.where(others.scores > values[others.sessions])
         best[better.sessions] = better.rows
+        return best, free
+
+    def _answers(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Answers:
+        best, free = self._best(batch, so_far, offered)
         chosen, explores = best.copy(), (uniform(batch.keys, RandomStream.EXPLORE) < EXPLORE) & (free > 0)
         for session in np.flatnonzero(explores).tolist():
             drawn = integers(batch.keys[session : session + 1], RandomStream.EXPLORED_TRACK, int(free[session]))
             chosen[session] = offered.free_rows(session)[drawn[0]]
-        by_exploring = offered.offers(np.arange(len(chosen)), chosen) * (EXPLORE / np.maximum(free, 1))
-        by_value = (chosen == best) * np.where(free > 0, 1 - EXPLORE, 1.0)
         there = chosen >= 0
         tracks = np.where(there, self._catalogue.tracks[chosen], NO_ANSWER)
-        return Answers(tracks, np.where(there, by_exploring + by_value, 0.0), free)
+        return Answers(tracks, np.where(there, _propensities(offered, chosen, best, free), 0.0), free)
 
     def _top(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks, k: int) -> Candidates:
         """Return the candidates of all sources; if few tracks pass a filter, all that do are of those offered."""
@@ -119,6 +134,13 @@ class Rerank:
         liked = not_heard(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
         liked = liked._replace(scores=offered.logits(liked.sessions, liked.rows) + LIKED_AGAIN * liked.scores)
         return Candidates.together(liked, offered.of_artists)
+
+
+def _propensities(offered: OfferedTracks, rows: Ints, best: Ints, free: Ints) -> Floats:
+    """Return the probability of a row for each session; none of them was heard."""
+    by_exploring = offered.offers(np.arange(len(rows)), rows) * (EXPLORE / np.maximum(free, 1))
+    by_value: Floats = (rows == best) * np.where(free > 0, 1 - EXPLORE, 1.0)
+    return by_exploring + by_value
 
 
 def best_of_sessions(candidates: Candidates) -> Candidates:

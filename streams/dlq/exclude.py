@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from confluent_kafka import KafkaError, Message
 
@@ -33,6 +32,7 @@ from botify.core.kafka.layout import COPIED, live_layout
 from botify.core.kafka.publisher import RecordPublisher
 from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
+from botify.core.times import iso_ms
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import ERASED, EXCLUDED, Origin, RejectedBefore, dead_letter, originals_of
 from botify.schemas.events import Listen
@@ -240,10 +240,9 @@ def _event_time_ms(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        return iso_ms(text)
     except ValueError as error:
         raise DeadLetterError(f"{text!r} is not a time; use the form 2026-01-31T12:00:00Z") from error
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 LOOK_S = 1.0  # between looks at whether the listens have moved
