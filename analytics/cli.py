@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -118,7 +119,12 @@ def _interaction(
 
 
 def power(
-    effect: Annotated[float, typer.Option(help="Smallest relevant effect, in % of the control's mean.")],
+    effect: Annotated[
+        float | None, typer.Option(help="Smallest relevant effect, in % of the control's mean.", show_default=False)
+    ] = None,
+    from_whatif: Annotated[
+        Path | None, typer.Option(help="In its place: the effect that `botify whatif --json` wrote to this file.")
+    ] = None,
     metric: Annotated[str, typer.Option(help="Primary metric.")] = "time",
     wanted_power: Annotated[float, typer.Option("--power", help="Probability of detecting the effect.")] = 0.8,
     alpha: Alpha = 0.05,
@@ -132,13 +138,32 @@ def power(
     as_json: Json = False,
 ) -> None:
     """Estimate the listeners and days that an experiment needs, from existing listens."""
-    wanted = Wanted(metric, effect, wanted_power, alpha, treatments, variance_reduction)
+    if (effect is None) == (from_whatif is None):
+        raise AnalyticsError("give either --effect or --from-whatif")
+    if from_whatif is not None:
+        effect = effect_of_whatif(from_whatif)
+    wanted = Wanted(metric, effect or 0.0, wanted_power, alpha, treatments, variance_reduction)
     sessions, _ = _sessions_and_assignments([], data, run, engine)
     plan = plan_experiment(sessions, wanted)
     if as_json:
         print_json({**wanted._asdict(), **plan._asdict()})
     else:
         console.print(render_plan(wanted, plan))
+
+
+def effect_of_whatif(file: Path) -> float:
+    """Return the difference that a what-if found, in %; raises `AnalyticsError` if it found none that can be tested."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        why_not, percent = said["cannot_tell"], said["percent"]
+        effect = None if percent is None else float(percent[0])
+    except (ValueError, TypeError, LookupError) as error:
+        raise AnalyticsError(f"{file} is not what `botify whatif --json` writes ({error!r})") from error
+    if why_not is not None or effect is None:
+        raise AnalyticsError(f"{file} has no effect to plan for: {why_not}; give one by --effect")
+    if not math.isfinite(effect) or effect == 0:
+        raise AnalyticsError(f"{file} has an effect of {effect:g} %, which no number of listeners shows")
+    return effect
 
 
 def _fields(results: ExperimentResults, notes: Iterable[str]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Studies that few repeat: `python -m botify.bench.studies drift | card | grade | import-log`."""
+"""Studies that few repeat: `python -m botify.bench.studies drift | card | grade | whatif | import-log`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import typer
 from botify.analytics.botify_log import import_log
 from botify.bench.cli import drift
 from botify.bench.course.cli import grade
+from botify.bench.whatif import whatif
 from botify.bench.world_card.cli import card
 from botify.services.cli.main import report_errors
 
@@ -14,6 +15,7 @@ app = typer.Typer(help="Studies of worlds and models, and of the course.", no_ar
 app.command()(drift)
 app.command()(card)
 app.command()(grade)
+app.command()(whatif)
 app.command("import-log")(import_log)
 
 if __name__ == "__main__":

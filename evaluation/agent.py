@@ -1,7 +1,7 @@
 """The pipeline as an agent of the simulator: the worker's folds, the learner and a recommender, on state in memory."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from botify.evaluation.rankers.botify import MemoryModels, MemoryState
 from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.schemas.training import listens_of, training_batch_of
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.dispatch import answer
+from botify.services.recommender.dispatch import Dispatched, answer
 from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists
 from botify.services.recommender.protocol import Batch
 from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
@@ -27,8 +27,10 @@ class Pipeline:
     """An agent that answers all listeners with one recommender, and learns from their listens.
 
     `lists` are those of the batch job, by name. From the event time `learn_until_ms` on, models no longer learn.
-    `serving_s` is the CPU time of all answers, and `answered` their number.
+    `watch` sees each batch with its answers. `serving_s` is the CPU time of all answers, and `answered` their number.
     """
+
+    batch = BATCH
 
     def __init__(
         self,
@@ -36,7 +38,9 @@ class Pipeline:
         recommender: str,
         lists: Mapping[str, Lists],
         learn_until_ms: int | None = None,
+        watch: Callable[[Batch, Dispatched], None] = lambda batch, answered: None,
     ) -> None:
+        self._watch = watch
         self._state = MemoryState()
         served_from = RECOMMENDERS[recommender].models
         self._learner = Learner(tracks, [kind for kind in MODELS if kind.name in served_from])
@@ -44,7 +48,7 @@ class Pipeline:
         factory = RecommenderFactory()
         self._models = models = MemoryModels(factory)
         self._top: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._recommender = recommender
+        self.recommender = recommender
         sources = RecommenderInputs(
             top=lambda: self._top,
             neighbours=lambda: lists.get(NEIGHBOURS, NO_LISTS),
@@ -52,7 +56,7 @@ class Pipeline:
             factors=lambda: models.factors,
             next_track=lambda: models.next_track,
         )
-        self._recommenders = {one.name: one for one in factory.make(Catalogue(tracks.values()), sources)}
+        self.recommenders = {one.name: one for one in factory.make(Catalogue(tracks.values()), sources)}
         self._answered_by: dict[int, tuple[str, str | None]] = {}
         self._folded = 0
         self._top_at = 0
@@ -68,7 +72,7 @@ class Pipeline:
             )
             for one in listens
         ]
-        tracks = [self._answer(requests[at : at + BATCH]) for at in range(0, len(requests), BATCH)]
+        tracks = [self._answer(requests[at : at + self.batch]) for at in range(0, len(requests), self.batch)]
         return np.concatenate(tracks)
 
     def finish(self, heard: FinishedListens) -> None:
@@ -79,9 +83,10 @@ class Pipeline:
         states, likes = self._state.users_and_likes([request.user for request in requests])
         began = time.process_time()
         batch = Batch.of(requests, states, likes)
-        answered = answer(batch, [self._recommender] * len(requests), self._recommenders)
+        answered = answer(batch, [self.recommender] * len(requests), self.recommenders)
         self.serving_s += time.process_time() - began
         self.answered += len(requests)
+        self._watch(batch, answered)
         for request, by, policy in zip(requests, answered.recommenders, answered.policies, strict=True):
             self._answered_by[request.user] = by, policy
         return answered.tracks

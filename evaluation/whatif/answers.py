@@ -78,19 +78,20 @@ def chances(
 
     A recommender that cannot say them has that of its answer, and estimates of all others (`dispatch.probability`).
     """
-    propensities = _probabilities(by, served.recommenders, batch, tracks)
+    propensities = probabilities(by, served.recommenders, batch, tracks)
     says = np.array([hasattr(by.get(name), "probability") for name in served.recommenders], dtype=np.bool_)
     propensities = np.where(says, propensities, served.propensities)
-    targets = _probabilities(others, other.recommenders, batch, tracks)
-    supports = _probabilities(by, served.recommenders, batch, other.tracks)
-    own = _probabilities(others, other.recommenders, batch, other.tracks)
+    targets = probabilities(others, other.recommenders, batch, tracks)
+    supports = probabilities(by, served.recommenders, batch, other.tracks)
+    own = probabilities(others, other.recommenders, batch, other.tracks)
     if by is others:  # the same recommender is the same policy
         same = np.array(served.recommenders, dtype=object) == np.array(other.recommenders, dtype=object)
         targets, own = np.where(same, propensities, targets), np.where(same, supports, own)
     return Chances(propensities, targets, supports, own)
 
 
-def _probabilities(by: Recommenders, names: Sequence[str], batch: Batch, tracks: NDArray[np.int64]) -> Floats:
+def probabilities(by: Recommenders, names: Sequence[str], batch: Batch, tracks: NDArray[np.int64]) -> Floats:
+    """Return the probability of each track by the recommender that answers its request; 0 where none does."""
     found = np.zeros(len(batch))
     for name in set(names) & by.keys():
         rows = np.flatnonzero([one == name for one in names])

@@ -44,7 +44,7 @@ def why(
     as_json: Json = False,
 ) -> None:
     """Explain an answer, by default a listener's newest; exit with 1 if, computed again, it differs in any bit."""
-    before_ms = None if at is None else milliseconds_of(at, "--at")
+    before_ms = None if at is None else milliseconds_of(at)
     settings = require_kafka(require_redis(Settings.from_env()))
     codec = codec_of(settings)
     with closing(connect(settings)) as redis:
@@ -78,12 +78,12 @@ def number_of_track(text: str, tracks: Mapping[int, Track]) -> int:
     return found.track
 
 
-def milliseconds_of(at: str, option: str) -> int:
+def milliseconds_of(at: str, option: str = "--at") -> int:
     """Return a time in ISO 8601 as milliseconds since the epoch; without a zone it is UTC, and without a date today.
 
     Examples
     --------
-    >>> milliseconds_of("2023-11-14T22:13:20", "--at")
+    >>> milliseconds_of("2023-11-14T22:13:20")
     1700000000000
     """
     try:

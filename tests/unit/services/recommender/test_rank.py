@@ -1,4 +1,4 @@
-"""`rank` goes by the same values as `recommend`: its first tracks are those that are answered."""
+"""`rank` and `probability` go by the same values as `recommend`."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,8 +9,9 @@ import pytest
 from botify.schemas.events import Track
 from botify.services.recommender.baselines import RandomTracks
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.dispatch import rank
+from botify.services.recommender.dispatch import probability, rank
 from botify.services.recommender.factors import ServedFactors
+from botify.services.recommender.lists import Lists
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from botify.services.recommender.registry import RecommenderFactory
 from botify.streams.learner.models.factors import FactorModel, read_factors
@@ -19,6 +20,7 @@ from tests.learning import FinishedSession, learn_sessions
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of, state_of
 
 TRACKS = {id_: Track(id_, f"artist {id_ % 5}", None, "jazz" if id_ % 2 else "rock", "x") for id_ in range(10, 40)}
+NEIGHBOURS = Lists(np.arange(10, 40), (np.arange(30)[:, None] + [3, 7, 11]) % 30 + 10)
 HEARD = [(10, 1.0), (12, 0.9), (14, 0.8)]
 N = 500
 
@@ -39,6 +41,8 @@ def rankers() -> dict[str, Recommender]:
         top=lambda: np.array([11, 13, 10]),
         factors=lambda: served_factors,
         next_track=lambda: served_next_track,
+        neighbours=lambda: NEIGHBOURS,
+        user_lists=lambda: Lists(np.array([42]), np.array([[30, 31, 10]])),
     )
     made = RecommenderFactory().make(Catalogue(TRACKS.values()), inputs)
     return {one.name: one for one in made}
@@ -79,3 +83,40 @@ def test_random_ranks_different_tracks_evenly(k: int) -> None:
     counts = np.bincount(there[:, 0])[10:]
     assert counts.min() > 60
     assert len(counts) == len(TRACKS)
+
+
+EXACT = ("random", "toppop", "sticky_artist", "sticky_artist_mixed", "sticky_norepeat", "contextual", "indexed", "i2i")
+
+
+@pytest.mark.parametrize("fraction", [0.8, 0.1])
+@pytest.mark.parametrize("name", [*EXACT, "rerank", "next_track"])
+def test_the_probability_of_an_answer_is_its_propensity_and_that_of_all_tracks_is_one(
+    rankers: dict[str, Recommender], name: str, fraction: float
+) -> None:
+    batch = batch_of(N, 14, fraction, state_of([*HEARD[:2], (14, fraction)]), position=2)
+    answers = rankers[name].recommend(batch)
+    found = probability(rankers[name], batch, answers.tracks)
+    assert found.tobytes() == answers.propensities.tobytes()
+    every = np.array([*TRACKS, 999, NO_ANSWER])
+    each = probability(rankers[name], batch.select(np.zeros(len(every), dtype=np.int64)), every)
+    assert each.sum() == pytest.approx(1.0)
+    assert each[-2:].tolist() == [0.0, 0.0]
+    drawn = set(answers.tracks.tolist())
+    assert drawn <= set(every[each > 0].tolist())
+
+
+def test_a_mixture_has_the_probability_given_the_head_of_the_session(rankers: dict[str, Recommender]) -> None:
+    batch = asked()
+    of = rankers["botify"]
+    answers, found = of.recommend(batch), probability(of, batch, of.recommend(batch).tracks)
+    _, heads = of.heads_of(batch, otherwise=1.0)  # type: ignore[attr-defined]
+    assert (found * heads == answers.propensities).all()
+
+
+def test_a_recommender_that_does_not_say_its_probabilities_is_drawn_from(rankers: dict[str, Recommender]) -> None:
+    batch = batch_of(4_000, 14, 0.1, state_of([*HEARD[:2], (14, 0.1)]), position=2)
+    answers = rankers["similar_users"].recommend(batch)
+    assert not hasattr(rankers["similar_users"], "probability")
+    for track in np.unique(answers.tracks):
+        found = probability(rankers["similar_users"], batch, np.full(len(batch), track))
+        assert found.mean() == pytest.approx(answers.propensities[answers.tracks == track][0], abs=0.01)
