@@ -49,8 +49,9 @@ POLICIES = (
     "rerank",
     "next_track",
 )
-WORLD = WorldConfig(tracks=1_000, artists=200, genres=10, users=3_000, dimensions=16, clusters=5)
-TRAINING, LOGGED, KNOWN = 2_000, 1_500, 4_000  # sessions
+WORLD = WorldConfig(tracks=1_000, artists=200, genres=10, users=1_500, dimensions=16, clusters=5)
+TRAINING, KNOWN = 800, 800  # sessions
+LOGGED = 40  # sessions of a log, divided by the share that explores: so each other policy is matched as often
 LOG_USERS = 1_000
 MODELS = ("botify", "streaming", "probit", "threshold")
 OTHERS = 4  # policies that are explored, and judged
@@ -204,7 +205,7 @@ def pairs_of(number: int, model: str, served: str, epsilons: Sequence[float]) ->
     for at, epsilon in enumerate(epsilons):
         recommenders: dict[str, Recommender] = {**plain, "exploring": Exploring(served, others, epsilon, plain)}
         same = _same_situations(world, tracks, recommenders, others, replace(options, seed=20_000 + number))
-        log = replace(options, sessions=LOGGED, users=LOG_USERS, seed=30_000 + 100 * number + at)
+        log = replace(options, sessions=round(LOGGED / epsilon), users=LOG_USERS, seed=30_000 + 100 * number + at)
         rows = _logged(world, tracks, recommenders, others, log)
         for name in others:
             yield Pair(number, model, epsilon, served, name, value_of(rows[name], catalogue), same[name], online[name])
