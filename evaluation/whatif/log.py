@@ -43,7 +43,7 @@ def read_answered(settings: Settings, codec: Codec, window: Window, tell: Tell =
     Raises `EvaluationError` if there are none, or more than `MOST_ANSWERS`.
     """
     topics, answers = Topics.of(settings), dict[str, tuple[Recommendation, int]]()
-    late = window._replace(from_ms=window.from_ms - SKEW_MS, to_ms=window.to_ms + LATE_MS)
+    late = window._replace(from_ms=max(0, window.from_ms - SKEW_MS), to_ms=window.to_ms + LATE_MS)
     for message in _records(settings, topics.recommendations.name, late, tell):
         answer = decoded(codec, message, Recommendation)
         if answer is None or not window.has(answer.user):
