@@ -19,7 +19,7 @@ import typer
 from numpy.typing import NDArray
 
 from botify.bench.simulated import lists_for
-from botify.core.cli import Json, print_json, say
+from botify.core.cli import say
 from botify.core.keyed_random import integers, uniform
 from botify.evaluation.agent import Pipeline
 from botify.evaluation.whatif.answers import Row, chances, probabilities
@@ -31,7 +31,8 @@ from botify.services.recommender.protocol import Answers, Batch, Recommender
 from botify.sim.listeners import load_model
 from botify.sim.loop.kafka import tracks_of
 from botify.sim.options import FullSpeed, RunOptions, schedule_of
-from botify.sim.simulation import FinishedListens, Simulation
+from botify.sim.play import play_world
+from botify.sim.simulation import Simulation
 from botify.sim.world import World
 from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate
@@ -50,13 +51,15 @@ POLICIES = (
     "next_track",
 )
 WORLD = WorldConfig(tracks=1_000, artists=200, genres=10, users=1_500, dimensions=16, clusters=5)
-TRAINING, KNOWN = 800, 800  # sessions
-LOGGED = 40  # sessions of a log, divided by the share that explores: so each other policy is matched as often
+TRAINING, KNOWN = 500, 400  # sessions
+LOGGED = 20  # sessions of a log, divided by the share that explores: so each other policy is matched as often
 LOG_USERS = 1_000
 MODELS = ("botify", "streaming", "probit", "threshold")
-OTHERS = 4  # policies that are explored, and judged
+OTHERS = 2  # policies that are explored, and judged
 K = TypeVar("K")
 V = TypeVar("V")
+Tracks = Mapping[int, Track]
+Recommenders = Mapping[str, Recommender]
 Watch = Callable[[Batch, Dispatched], None]
 EXPLORES, EXPLORED = 90, 91  # random streams of `Exploring`
 
@@ -118,61 +121,71 @@ class Remembering:
         return known[key]
 
 
-def trained(world: World, tracks: Mapping[int, Track], seed: int) -> Pipeline:
-    """Return recommenders whose models have learned from sessions that `botify` served, and learn no more."""
-    pipeline = Pipeline(tracks, "botify", lists_for("contextual", world))
-    for _ in played(world, pipeline, RunOptions(sessions=TRAINING, seed=seed, start_ms=0)):
-        pass
-    return pipeline
-
-
-class Step(NamedTuple):
-    """What was answered to some listeners, and how much of it was heard; `hear` says it of other tracks."""
-
-    asking: FinishedListens
-    tracks: Ints
-    fractions: Floats
-    hear: Callable[[Ints], Floats]
-
-
-def played(world: World, agent: Pipeline, options: RunOptions) -> Iterator[Step]:
-    """Play as `botify.sim.play.play_world`, and yield each step before its tracks are heard."""
-    model = load_model(options.model, world, options.seed)
-    simulation = Simulation(world, model, schedule_of(world, options, 0), options.seed)
-    while simulation.running:
-        heard = simulation.finish_listens(FullSpeed().due(0.0, simulation).until_ms)
-        asking = heard.where(~heard.ended)
-        if len(asking):
-            tracks = agent.recommend(asking)
-
-            def hear(of: Ints, slots: Ints = asking.slots) -> Floats:
-                return model.fractions(simulation.exposure(slots, of))
-
-            yield Step(asking, tracks, hear(tracks), hear)
-            simulation.answer(asking.slots, tracks)
-        if len(asking) < len(heard):
-            agent.finish(heard.where(heard.ended))
-
-
 class Frozen(Pipeline):
     """Serves with the recommenders of another pipeline, which learn no more; each run has draws of its own."""
 
     batch = 512
 
-    def __init__(
-        self,
-        tracks: Mapping[int, Track],
-        name: str,
-        recommenders: Mapping[str, Recommender],
-        run: int,
-        watch: Watch = lambda batch, answered: None,
-    ) -> None:
+    def __init__(self, tracks: Tracks, name: str, recommenders: Recommenders, run: int, watch: Watch) -> None:
         super().__init__(tracks, "random", {}, watch=watch)
         self.recommenders, self.recommender, self._run = dict(recommenders), name, run
 
     def _listen(self, *heard: Any) -> Listen:
         listen = super()._listen(*heard)
         return listen._replace(event_id=f"{self._run}-{listen.event_id}")
+
+
+class Played(NamedTuple):
+    """A run: the mean of what was heard, that of the answers that others would have given, and rows to judge them."""
+
+    mean: float
+    others: dict[str, float]
+    rows: dict[str, list[Row]]
+
+
+def play(
+    world: World, tracks: Tracks, name: str, recommenders: Recommenders, others: Sequence[str], options: RunOptions
+) -> Played:
+    """Let a recommender serve as `botify.sim.play.play_world` does, and ask listeners what they make of the others."""
+    instead: dict[str, list[tuple[Ints, Floats]]] = {one: [] for one in others}
+    rows: dict[str, list[Row]] = {one: [] for one in others}
+    heard_of: dict[str, list[Floats]] = {one: [] for one in ("", *others)}
+
+    def watch(batch: Batch, answered: Dispatched) -> None:
+        for one in others:
+            other = answer(batch, [one] * len(batch), recommenders)
+            of = chances(batch, answered.tracks, answered, other, recommenders, recommenders)
+            instead[one].append((other.tracks, np.column_stack(of)))
+
+    agent, model = (
+        Frozen(tracks, name, recommenders, options.seed, watch),
+        load_model(options.model, world, options.seed),
+    )
+    simulation = Simulation(world, model, schedule_of(world, options, 0), options.seed)
+    while simulation.running:
+        finished = simulation.finish_listens(FullSpeed().due(0.0, simulation).until_ms)
+        asking = finished.where(~finished.ended)
+        if len(asking):
+            answers = agent.recommend(asking)
+            fractions = model.fractions(simulation.exposure(asking.slots, answers))
+            heard_of[""].append(fractions)
+            columns = asking.users, asking.ordinals, asking.positions, asking.tracks, answers
+            asked = list(zip(*(column.tolist() for column in columns), strict=True))
+            for one in others:
+                chosen, of = (np.concatenate(parts) for parts in zip(*instead[one], strict=True))
+                instead[one].clear()
+                heard_of[one].append(model.fractions(simulation.exposure(asking.slots, chosen)))
+                rows[one] += [
+                    Row._make((*plain, other, *odds, fraction))
+                    for plain, other, odds, fraction in zip(
+                        asked, chosen.tolist(), of.tolist(), fractions.tolist(), strict=True
+                    )
+                ]
+            simulation.answer(asking.slots, answers)
+        if len(asking) < len(finished):
+            agent.finish(finished.where(finished.ended))
+    means = {one: float(np.concatenate(fractions).mean()) for one, fractions in heard_of.items()}
+    return Played(means.pop(""), means, rows)
 
 
 class Pair(NamedTuple):
@@ -196,82 +209,27 @@ def pairs_of(number: int, model: str, served: str, epsilons: Sequence[float]) ->
     """Yield the pairs of one world: a policy that served, for each share that it explores, and each of the others."""
     world = World(f"whatif-{number}", *generate(replace(WORLD, seed=1_000 + number)), {})
     tracks = {track.track: track for track in tracks_of(world.catalogue)}
-    catalogue, learned = Catalogue(tracks.values()), trained(world, tracks, number)
-    drawn = np.random.default_rng(number).permutation([name for name in POLICIES if name != served])
-    others = drawn[:OTHERS].tolist()
-    plain: dict[str, Recommender] = {name: Remembering(of) for name, of in learned.recommenders.items()}
+    learned = Pipeline(tracks, "botify", lists_for("contextual", world))
+    play_world(world, learned, RunOptions(sessions=TRAINING, seed=number, start_ms=0))
+    plain: Recommenders = {name: Remembering(of) for name, of in learned.recommenders.items()}
+    rest = [name for name in POLICIES if name != served]
+    others = np.random.default_rng(number).permutation(rest)[:OTHERS].tolist()
     options = RunOptions(sessions=KNOWN, seed=10_000 + number, start_ms=0, model=model)
-    online = {name: _mean(world, Frozen(tracks, name, plain, options.seed), options) for name in others}
+    online = {name: play(world, tracks, name, plain, (), options).mean for name in others}
     for at, epsilon in enumerate(epsilons):
-        recommenders: dict[str, Recommender] = {**plain, "exploring": Exploring(served, others, epsilon, plain)}
-        same = _same_situations(world, tracks, recommenders, others, replace(options, seed=20_000 + number))
-        log = replace(options, sessions=round(LOGGED / epsilon), users=LOG_USERS, seed=30_000 + 100 * number + at)
-        rows = _logged(world, tracks, recommenders, others, log)
+        recommenders: Recommenders = {**plain, "exploring": Exploring(served, others, epsilon, plain)}
+        known = play(world, tracks, "exploring", recommenders, others, replace(options, seed=20_000 + number))
+        sessions, seed = round(LOGGED / epsilon), 30_000 + 100 * number + at
+        log = replace(options, sessions=sessions, users=LOG_USERS, seed=seed)
+        rows = play(world, tracks, "exploring", recommenders, others, log).rows
         for name in others:
-            yield Pair(number, model, epsilon, served, name, value_of(rows[name], catalogue), same[name], online[name])
-
-
-def _mean(world: World, agent: Pipeline, options: RunOptions) -> float:
-    return float(np.concatenate([step.fractions for step in played(world, agent, options)]).mean())
-
-
-def _same_situations(
-    world: World,
-    tracks: Mapping[int, Track],
-    recommenders: Mapping[str, Recommender],
-    others: Sequence[str],
-    options: RunOptions,
-) -> dict[str, float]:
-    """Return what the answers of the others would have been worth in the situations of a long run of `exploring`."""
-    instead: dict[str, list[Ints]] = {}
-    heard: dict[str, list[Floats]] = {name: [] for name in others}
-
-    def watch(batch: Batch, answered: Dispatched) -> None:
-        for name in others:
-            instead.setdefault(name, []).append(answer(batch, [name] * len(batch), recommenders).tracks)
-
-    for step in played(world, Frozen(tracks, "exploring", recommenders, options.seed, watch), options):
-        for name in others:
-            heard[name].append(step.hear(np.concatenate(instead[name])))
-        instead.clear()
-    return {name: float(np.concatenate(fractions).mean()) for name, fractions in heard.items()}
-
-
-def _logged(
-    world: World,
-    tracks: Mapping[int, Track],
-    recommenders: Mapping[str, Recommender],
-    others: Sequence[str],
-    options: RunOptions,
-) -> dict[str, list[Row]]:
-    """Return the rows of a log of `exploring`, compared with each of the others."""
-    rows: dict[str, list[Row]] = {name: [] for name in others}
-    judged: dict[str, list[tuple[Ints, NDArray[np.float64]]]] = {name: [] for name in others}
-
-    def watch(batch: Batch, answered: Dispatched) -> None:
-        for name in others:
-            instead = answer(batch, [name] * len(batch), recommenders)
-            of = chances(batch, answered.tracks, answered, instead, recommenders, recommenders)
-            judged[name].append((instead.tracks, np.column_stack(of)))
-
-    for step in played(world, Frozen(tracks, "exploring", recommenders, options.seed, watch), options):
-        asking = step.asking
-        columns = (asking.users, asking.ordinals, asking.positions, asking.tracks, step.tracks)
-        asked_by, heard = list(zip(*(column.tolist() for column in columns), strict=True)), step.fractions.tolist()
-        for name in others:
-            chosen, of = (np.concatenate(parts).tolist() for parts in zip(*judged[name], strict=True))
-            rows[name] += [
-                Row._make((*plain, other, *odds, fraction))
-                for plain, other, odds, fraction in zip(asked_by, chosen, of, heard, strict=True)
-            ]
-            judged[name].clear()
-    return rows
+            value = value_of(rows[name], Catalogue(tracks.values()))
+            yield Pair(number, model, epsilon, served, name, value, known.others[name], online[name])
 
 
 def whatif(
-    worlds: Annotated[int, typer.Option(min=1, help="Number of worlds; each has four pairs by exploration.")] = 3,
+    worlds: Annotated[int, typer.Option(min=1, help="Number of worlds; each has two pairs by exploration.")] = 3,
     epsilon: Annotated[list[float] | None, typer.Option(help="Share of exploration; repeat for several.")] = None,
-    as_json: Json = False,
 ) -> None:
     """Count how often the intervals of what-ifs hold the value that policies have."""
     found: list[Pair] = []
@@ -279,21 +237,20 @@ def whatif(
         served, model = POLICIES[-1 - number % len(POLICIES)], MODELS[number % len(MODELS)]
         for pair in pairs_of(number, model, served, epsilon or (0.02, 0.05, 0.1)):
             found.append(pair)
-            if not as_json:
-                say(line_of(pair))
-    if as_json:
-        print_json(coverage(found))
-    else:
-        say(str(coverage(found)))
+            say(line_of(pair))
+    say(str(coverage(found)))
 
 
 def line_of(pair: Pair) -> str:
     value, of = pair.value, pair.value.dr.value
+    truths = ", ".join(
+        f"{name} {truth:.3f} {'in' if pair.covers(truth) else 'OUT'}"
+        for name, truth in (("same", pair.same), ("online", pair.online))
+    )
     return (
-        f"{pair.world:2} {pair.model:9} {pair.epsilon:4.0%} {pair.served:>19} → {pair.policy:19} {of.value:.3f} "
-        f"[{of.lower:.3f}, {of.upper:.3f}] same {pair.same:.3f} {'in' if pair.covers(pair.same) else 'OUT':3} online "
-        f"{pair.online:.3f} {'in' if pair.covers(pair.online) else 'OUT':3} clip {value.dr.clip} effective "
-        f"{value.effective:,.0f} of {value.answers:,}{'' if value.cannot_tell is None else ' cannot tell'}"
+        f"{pair.world} {pair.model} {pair.epsilon:.0%} {pair.served} → {pair.policy} {of.value:.3f} [{of.lower:.3f}, "
+        f"{of.upper:.3f}], {truths}, effective {value.effective:,.0f} of {value.answers:,}, clip {value.dr.clip}"
+        f"{'' if value.cannot_tell is None else ', cannot tell'}"
     )
 
 

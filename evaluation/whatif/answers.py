@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from botify.schemas.events import Recommendation
 from botify.services.recommender import dispatch
 from botify.services.recommender.dispatch import Dispatched
 from botify.services.recommender.protocol import Batch, Recommender
+from botify.services.recommender.seen import CATALOGUE
 
 BATCH = 256
 Floats = NDArray[np.float64]
@@ -118,7 +118,8 @@ def answer_again(
     done, folds = Answered(), Folds(past)
     for versions, members in _by_versions(found):
         by = serve(versions)
-        other = by if frozen is None else serve({**versions, **frozen})
+        now = {name: label for name, label in versions.items() if name == CATALOGUE}
+        other = by if frozen is None else serve({**now, **frozen})
         for at in range(0, len(members), BATCH):
             part = members[at : at + BATCH]
             _answer_part(part, policy, folds, by, other, reward, done)
@@ -128,12 +129,11 @@ def answer_again(
 
 def _by_versions(found: Iterable[Found]) -> Iterator[tuple[dict[str, str], list[Found]]]:
     """Yield the versions of answers with these, in the order of time; answers that name none are one group."""
-
-    def versions(one: Found) -> tuple[tuple[str, str], ...]:
-        return tuple(sorted((one.answer.versions or {}).items()))
-
-    for key, members in groupby(sorted(found, key=versions), versions):
-        yield dict(key), sorted(members, key=lambda one: (one.request.user, one.answer.listens or 0))
+    groups: dict[tuple[tuple[str, str], ...], list[Found]] = {}
+    for one in sorted(found, key=lambda one: one.requested_ms):
+        groups.setdefault(tuple(sorted((one.answer.versions or {}).items())), []).append(one)
+    for versions, members in groups.items():
+        yield dict(versions), members
 
 
 def _answer_part(
@@ -148,7 +148,8 @@ def _answer_part(
     unseen: list[list[str]] = [[] for _ in part]
     inputs = [seen(one, folds, missing) for one, missing in zip(part, unseen, strict=True)]
     batch = Batch.of(*map(list, list(zip(*inputs, strict=True))[:3]))
-    asked = [one.answer.asked or one.answer.recommender for one in part]
+    wanted = [one.answer.asked or one.answer.recommender for one in part]
+    asked = [name if name in by.recommenders else "random" for name in wanted]  # one that is no longer installed
     again, us, _ = _answered(batch, asked, by)
     instead, other_us, lacks = _answered(batch, [policy] * len(part), other)
     done.requests += len(part)
