@@ -30,7 +30,7 @@ from botify.core.throttle import lower_priority
 from botify.evaluation import EvaluationError
 from botify.evaluation.whatif.answers import Answered, answer_again
 from botify.evaluation.whatif.log import Window, heard_in, read_answered, reward_of
-from botify.evaluation.whatif.value import Value, value_of
+from botify.evaluation.whatif.value import FEWEST, Value, value_of
 from botify.evaluation.why.cli import milliseconds_of
 from botify.evaluation.why.evidence import Found, read_past
 from botify.evaluation.why.recompute import Served, serve
@@ -214,8 +214,10 @@ def _values(policy: str, value: Value) -> Table:
         ("its difference", value.dr.difference), ("IPS", value.ips), ("SNIPS", value.snips),
     ]  # fmt: skip
     if value.session_served is not None:
-        rows.append((f"a session's time (served: {value.session_served:.3f})", value.session))
+        is_told = value.session is not None and value.session.effective_decisions >= FEWEST
+        name = f"a session's time (served: {value.session_served:.3f})"
+        rows.append((name, value.session if is_told else None))
     for name, one in rows:
-        shown = ("none", "") if one is None else (f"{one.value:.4f}", f"{one.lower:.4f} … {one.upper:.4f}")
+        shown = ("cannot tell", "") if one is None else (f"{one.value:.4f}", f"{one.lower:.4f} … {one.upper:.4f}")
         table.add_row(escape(name), *shown)
     return table
