@@ -52,7 +52,7 @@ POLICIES = (
 )
 WORLD = WorldConfig(tracks=1_000, artists=200, genres=10, users=1_500, dimensions=16, clusters=5)
 TRAINING, KNOWN = 500, 400  # sessions
-LOGGED = 20  # sessions of a log, divided by the share that explores: so each other policy is matched as often
+LOGGED = 40  # sessions of a log, divided by the share that explores: so each other policy is matched as often
 LOG_USERS = 1_000
 MODELS = ("botify", "streaming", "probit", "threshold")
 OTHERS = 2  # policies that are explored, and judged

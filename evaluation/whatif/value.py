@@ -29,7 +29,7 @@ from botify.services.recommender.catalogue import Catalogue
 
 Floats = NDArray[np.float64]
 
-FEWEST = 100
+FEWEST = 50
 """Answers, by effective number, from which on an interval is believed; of fewer its 95 % are not."""
 MOST_LOST = 0.05  # share of the other recommender's answers that the log may say nothing of
 MOST_PLACES = 50  # answers of a session that are weighted together

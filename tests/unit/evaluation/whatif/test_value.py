@@ -105,12 +105,12 @@ def why_not(value: Value) -> str:
 
 def test_what_the_log_cannot_tell_is_said() -> None:
     few, _ = rows_of(np.random.default_rng(3), 0.02, 100)
-    assert "100 are needed" in why_not(value_of(few, CATALOGUE))
+    assert "50 are needed" in why_not(value_of(few, CATALOGUE))
     unmatched = [row for row in few if row.target == 0]
     value = value_of(unmatched, CATALOGUE)
     assert value.snips is None
     assert value.session is None
-    assert "100 are needed" in why_not(value)
+    assert "50 are needed" in why_not(value)
     beyond, _ = rows_of(np.random.default_rng(4), 0.5, 300, beyond=0.3)
     assert "never gives" in why_not(value_of(beyond, CATALOGUE))
     alone = [row._replace(user=0, other=row.track, target=row.propensity, support=1.0, chance=1.0) for row in few]
