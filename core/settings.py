@@ -142,7 +142,7 @@ class Settings:
       programs; to change it, see `botify replay models --shards`.
     - `training`: whether workers publish training batches.
     - `experiments`: the file that declares the experiments, or `course`; None for no experiment.
-    - `feedback`: the file that declares kinds of feedback of one's own (docs/v1.md); None for none.
+    - `feedback`: the file of one's own kinds of feedback, and of rules (docs/v1.md); None for none.
     - `recommender`: of everybody who has none from an experiment; None for the `default` of the experiments file, or
       else `botify`.
     - `dataset`: the imported dataset whose users are served: they are then named by their external ids.

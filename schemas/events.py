@@ -27,6 +27,15 @@ class Listen(NamedTuple):
     candidates: int | None = None  # number of tracks from which it was chosen, if known
 
 
+class SlateRule(TypedDict):
+    """What is done with tracks of a slate: those that are named, or those that pass the filters."""
+
+    tracks: list[int]
+    filters: list[str]
+    boost: float  # how many times nearer to the top of a ranking they count; 0 leaves them out
+    place: int | None  # of a slate, from 0, to which the tracks are pinned, the first one first
+
+
 class SlateRequest(TypedDict):
     """What a request for a slate, several tracks to be shown together, says in addition to who asks."""
 
@@ -46,6 +55,7 @@ class SlateRequest(TypedDict):
     shown_since_ms: list[int]  # of each: when the first of its last `IGNORED_AFTER` times was
     shown_ms: list[int]  # of each: when it was shown last
     caps: dict[str, int]  # most tracks with the same value of a field
+    rules: list[SlateRule]  # in addition, whatever the ranking
 
 
 class Slate(TypedDict):

@@ -34,6 +34,7 @@ MAX_USER = 2**53
 MAX_TRACK = 2**31 - 1  # the largest id that fits into a listener's history, so that a larger one stops no worker
 MAX_LIST = 10_000  # tracks of one answer at most
 MAX_SLATE = 100  # tracks of a slate at most
+MAX_BOOST = 10  # of a rule, which makes a ranking as many times longer
 KIND = re.compile("[a-z][a-z0-9-]{0,31}")  # of feedback; what one means is declared, and no business of a fold
 MAX_TIMESTAMP_MS = 7_258_118_400_000  # the year 2200; the bound on a listen's lead is `EventTime`'s
 
@@ -68,12 +69,19 @@ def _asks_for_little(request: Any) -> bool:
     if request.list_size is None and request.slate is None:
         return True
     return (request.list_size is None or 0 < request.list_size <= MAX_LIST) and (
-        request.slate is None or (0 < request.slate["size"] <= MAX_SLATE and not _wrong_weight(request.slate))
+        request.slate is None
+        or (
+            0 < request.slate["size"] <= MAX_SLATE and not (_wrong_weight(request.slate) or _wrong_boost(request.slate))
+        )
     )
 
 
 def _wrong_weight(slate: SlateRequest) -> bool:
     return not all(0.0 <= weight <= 1.0 for weight in slate["liked_weights"])
+
+
+def _wrong_boost(slate: SlateRequest) -> bool:
+    return not all(rule["boost"] == 0.0 or 1.0 <= rule["boost"] <= MAX_BOOST for rule in slate["rules"])
 
 
 def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
@@ -89,6 +97,8 @@ def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
         return f"a slate of {event.slate['size']} tracks; it may have 1 to {MAX_SLATE}"
     if isinstance(event, RecommendationRequest) and event.slate and _wrong_weight(event.slate):
         return "a weight of what was liked is not between 0 and 1"
+    if isinstance(event, RecommendationRequest) and event.slate and _wrong_boost(event.slate):
+        return f"a boost of a rule is neither 0 nor between 1 and {MAX_BOOST}"
     return f"{event._fields[0]} and session_id must have 1 to {MAX_ID_BYTES} bytes"
 
 

@@ -108,6 +108,8 @@ def not_answered(track: int, found: Found, made: Recomputed) -> str:
         return "the request excluded it"
     if slate is not None and slate["filters"] and not made.served.slates.allows(slate["filters"], track):
         return f"it does not pass the filters {', '.join(slate['filters'])}"
+    if slate is not None and any(made.served.slates.blocks(rule, track) for rule in slate["rules"]):
+        return "a rule blocked it"
     state, recommender = batch.states[0], _answering(made)[0]
     heard = [] if state is None else state.session_tracks().tolist()
     if track in [*heard, batch.requests[0].track]:

@@ -42,6 +42,7 @@ from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.items import Charts, Items, Scores
 from botify.services.gateway.v1.kinds import Kinds
 from botify.services.gateway.v1.recommending import Recommending
+from botify.services.gateway.v1.rules import Rules, read_rules
 from botify.services.gateway.v1.users import Erasures, Users
 from botify.streams.dlq.exclude import erase_listener
 from botify.streams.learner.models.next_track import NextTrack
@@ -54,6 +55,7 @@ log = logging.getLogger(__name__)
 STATE_EVERY_S = 1.0
 CATALOGUE_EVERY_S = 10.0
 NO_CATALOGUE_EVERY_S = 1.0
+RULES_EVERY_S = 1.0
 
 
 def build_app(
@@ -71,6 +73,7 @@ def build_app(
     options = options or GatewayOptions()
     id_prefix = f"g{secrets.token_hex(6)}"
     users, kinds = users or UserIds.of(settings), Kinds.of(settings.feedback)
+    read_rules(settings.feedback)  # a mistake stops the start
     backend = Backend(connect or partial(connect_gateway, settings, options, id_prefix, users, kinds))
     metrics = GatewayMetrics(backend.problems, connections)
     registry = new_registry()
@@ -197,8 +200,15 @@ async def _connect_v1(
         newest = similar.current
         return [] if newest is None else newest.of(track)
 
+    rules = Rules(settings.feedback, lambda item: None if (one := service.tracks.known(item)) is None else one.track)
+
+    async def refresh_rules() -> None:
+        rules.refresh()
+
+    if settings.feedback is not None:
+        _repeat(stack, lambda: RULES_EVERY_S, refresh_rules)
     return V1(
-        Recommending(service, listeners, kinds),
+        Recommending(service, listeners, kinds, rules.now),
         events,
         Items(service, listeners, Charts(reader), neighbours, topics.catalogue.name),
         Users(service, listeners, reader, erasures.erase, events, erasures.status),

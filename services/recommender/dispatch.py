@@ -23,7 +23,7 @@ from botify.schemas.events import Slate, Track
 from botify.services.errors import RecommenderError
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, Recommender, no_answers, no_ranking
-from botify.services.recommender.slates import Slates, said_by
+from botify.services.recommender.slates import PINNED, Slates, said_by
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,8 @@ class Dispatched:
         self.slates[row], self.recommenders[row] = slate, name
         if slate["tracks"]:
             self.tracks[row], self.propensities[row] = slate["tracks"][0], math.prod(slate["propensities"])
-            self.recommenders[row], self.candidates[row] = slate["sources"][0], candidates
+            self.recommenders[row] = next((one for one in slate["sources"] if one != PINNED), name)
+            self.candidates[row] = candidates
 
     def asked(self, wanted: Sequence[str]) -> list[tuple[str, bool]]:
         """Return for each request what `asked_policy` does."""

@@ -48,6 +48,7 @@ class Because(IntEnum):
     EXPLORED = -2
     POPULAR = -3
     NEW = -4
+    PINNED = -5
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,12 @@
 from botify.schemas.events import Track
 from botify.services.recommender.protocol import Because
 
-_TEXTS: dict[int, str] = {Because.EXPLORED: "explored at random", Because.POPULAR: "popular now", Because.NEW: "new"}
+_TEXTS: dict[int, str] = {
+    Because.EXPLORED: "explored at random",
+    Because.POPULAR: "popular now",
+    Because.NEW: "new",
+    Because.PINNED: "pinned by a rule",
+}
 _OF_ARTIST = ("sticky_artist", "sticky_norepeat")
 
 

@@ -14,6 +14,10 @@ two if that is more, while others are left; a request may cap other fields, and 
 up, the rest is drawn uniformly from all that is allowed. A recommender that can (`Batch.allowed`) ranks what passes the
 filters and nothing else.
 
+Rules of the request pin, boost and block tracks. A pinned one has its place, with probability 1, whatever the policy
+ranks, and counts for diversity and caps. A boosted one counts as many times nearer to the top of the ranking, which is
+read as many times deeper for it. A blocked one is not offered.
+
 A track that was shown several times and not heard since is *ignored*: its relevance is lower by `IGNORED`, halved with
 every `FADES_MS` since it was shown last. The pool has at most one a place, in addition to `POOL` others.
 
@@ -34,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.core.keyed_random import mix, uniform
-from botify.schemas.events import RecommendationRequest, Slate, SlateRequest, Track
+from botify.schemas.events import RecommendationRequest, Slate, SlateRequest, SlateRule, Track
 from botify.services.recommender.baselines import TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.filters import FIELDS, Filters
@@ -54,6 +58,7 @@ FADES_MS = 24 * 60 * 60 * 1000  # a day: after four, an ignored track may be sho
 TRIES = 8  # random draws for a place that the pool leaves
 DEEP = 10_000  # how far a ranking is read for a request whose filters leave too few of its best tracks
 POPULAR, RANDOM = "toppop", "random"
+PINNED = "pinned"  # the source of tracks that a rule pins
 NO_TRACK = -1
 
 Offer = Callable[[Recommender, Batch, int], Ranking]
@@ -109,19 +114,37 @@ class Pool:
     blocked: set[int]  # rows that are excluded, heard, or in the pool
     mask: NDArray[np.bool_] | None  # shape (n,): rows that pass the filters; None without
     ignored: Mapping[int, float]  # rows that were shown and ignored, and how much less relevant they are
-    others: int = 0  # number of rows that were not
+    # what says whether a row is boosted, and how much
+    boosts: list[tuple[Callable[[int], bool], float]] = field(default_factory=list)
+    pins: list[tuple[int, int]] = field(default_factory=list)  # places of the slate, ascending, and rows; not below
+    others: int = 0  # number of rows that were not ignored
+    depth: int = 0  # number of rows that were offered
+    places: list[float] = field(default_factory=list)  # in the ranking, boosts included
     rows: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
 
+    @property
+    def reach(self) -> float:
+        """How many times deeper than without boosts rankings are read."""
+        return max((boost for _, boost in self.boosts), default=1.0)
+
     def add(self, rows: Sequence[int], scores: Sequence[float], source: str, most: int) -> None:
+        deepest = most * self.reach
         for row, score in zip(rows, scores, strict=True):
-            if self.others >= most:
+            if self.others >= most and self.depth >= deepest:
                 return
             if row in self.ignored and len(self.rows) - self.others >= most // POOL:
                 continue  # one a place is all that can be needed
             if row >= 0 and row not in self.blocked and (self.mask is None or self.mask[row]):
+                place: float = self.depth
+                if self.boosts:
+                    place /= max((boost for has, boost in self.boosts if has(row)), default=1.0)
+                self.depth += 1
+                if self.others >= most and place >= most:
+                    continue
                 self.blocked.add(row)
+                self.places.append(place)
                 self.rows.append(row)
                 self.scores.append(score)
                 self.sources.append(source)
@@ -146,7 +169,7 @@ class MmrSelector:
     """
 
     def __init__(self, pool: Pool, catalogue: Catalogue, caps: Sequence[tuple[list[int], int]]) -> None:
-        size = len(pool.rows)
+        size = len(pool.places)
         stages = {source: stage for stage, source in enumerate(dict.fromkeys(pool.sources))}
         rows = np.array(pool.rows, dtype=np.int64)
         self.free = list(range(size))
@@ -154,8 +177,8 @@ class MmrSelector:
         self._genres: list[int] = catalogue.genre_of[rows].tolist()
         # a stage is more than diversity is worth
         self._relevance = [
-            (1 - LAMBDA) * (1 - at / size) - stages[source] - pool.ignored.get(row, 0.0)
-            for at, (row, source) in enumerate(zip(pool.rows, pool.sources, strict=True))
+            (1 - LAMBDA) * (1 - place / size) - stages[source] - pool.ignored.get(row, 0.0)
+            for place, row, source in zip(pool.places, pool.rows, pool.sources, strict=False)  # pinned ones are last
         ]
         self._values = self._relevance.copy()
         self._capped: list[int] = []
@@ -217,6 +240,11 @@ class Slates:
         (row,) = self._catalogue.rows_of(np.array([track]))
         return bool(row >= 0 and self._filters.mask(filters)[row])
 
+    def blocks(self, rule: SlateRule, track: int) -> bool:
+        """Return whether a rule blocks a track of the catalogue."""
+        named = track in rule["tracks"] or (rule["filters"] and self.allows(rule["filters"], track))
+        return rule["boost"] == 0.0 and bool(named)
+
     def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer) -> list[Pool]:
         pools = [self._empty_pool(request, state) for request, state in zip(batch.requests, batch.states, strict=True)]
         sizes = [_slate_of(request)["size"] for request in batch.requests]
@@ -237,7 +265,8 @@ class Slates:
             if not lacking:
                 break
             out = [len(_slate_of(batch.requests[row])["exclude"]) + len(pools[row].ignored) for row in lacking]
-            k = max(POOL * sizes[row] + least for row, least in zip(lacking, out, strict=True))
+            reaches = [math.ceil(POOL * sizes[row] * pools[row].reach) for row in lacking]
+            k = max(map(sum, zip(reaches, out, strict=True)))
             add(name, lacking, k)
             deep = [row for row in lacking if pools[row].mask is not None and pools[row].others < sizes[row]]
             if deep and k < (most := min(DEEP, len(self._catalogue))):
@@ -251,10 +280,34 @@ class Slates:
             out += state.session_tracks().tolist()
         rows = self._catalogue.rows_of(np.array(out, dtype=np.int64))
         mask = self._filters.mask(asked["filters"]) if asked["filters"] else None
-        return Pool(set(rows[rows >= 0].tolist()), mask, _ignored(request, state, self._catalogue))
+        pool = Pool(set(rows[rows >= 0].tolist()), mask, _ignored(request, state, self._catalogue))
+        self._apply(sorted(asked["rules"], key=lambda rule: rule["boost"]), pool, asked["size"])
+        return pool
+
+    def _apply(self, rules: Sequence[SlateRule], pool: Pool, size: int) -> None:
+        """Apply rules, those that block first: what is blocked, heard or excluded is not pinned."""
+        for rule in rules:
+            found: Any = self._catalogue.rows_of(np.array(rule["tracks"], dtype=np.int64))
+            rows = found[found >= 0].tolist()
+            passing = self._filters.mask(rule["filters"]) if rule["filters"] else None
+            if rule["boost"] == 0.0:
+                pool.blocked.update(rows)
+                if passing is not None:
+                    pool.mask = ~passing if pool.mask is None else pool.mask & ~passing
+            elif (place := rule["place"]) is None:
+                pool.boosts.append((set(rows).__contains__ if passing is None else passing.__getitem__, rule["boost"]))
+            elif place < size:
+                free = [row for row in rows if row not in pool.blocked and (pool.mask is None or pool.mask[row])]
+                pool.pins += [(place, row) for row in free]
+                pool.blocked.update(free)
+        pool.pins.sort(key=lambda pin: pin[0])
 
     def _choose(self, pool: Pool, asked: SlateRequest, key: NDArray[np.uint64]) -> list[Pick]:
         chosen: list[Pick] = []
+        pins = [(place, at) for at, (place, _) in enumerate(pool.pins, len(pool.rows))]
+        pool.rows += [row for _, row in pool.pins]
+        pool.scores += [0.0] * len(pins)
+        pool.sources += [PINNED] * len(pins)
         size, rows = asked["size"], np.array(pool.rows, dtype=np.int64)
         caps = {"artist": max(LEAST_CAP, math.ceil(size / 5)), **asked["caps"]}
         selector = MmrSelector(
@@ -265,14 +318,20 @@ class Slates:
         places = mix(key, np.arange(size))
         explores = (uniform(places, RandomStream.SLATE_EXPLORE) < EXPLORE).tolist()
         drawn = uniform(places, RandomStream.SLATE_TRACK).tolist()
-        for place in range(min(size, len(pool.rows))):
-            best, count = selector.best(), len(selector.free)
-            at = selector.free[int(drawn[place] * count)] if explores[place] else best
-            propensity = EXPLORE / count + (1 - EXPLORE if at == best else 0.0)
-            chosen.append(Pick(pool.rows[at], propensity, pool.scores[at], pool.sources[at], explores[place]))
-            selector.take(at)
-        if len(chosen) < size:
-            self._fill(chosen, pool, size, places)
+        for due, pinned in [*pins, (size, None)]:  # what is before each pinned track, and then it
+            while len(chosen) < due and selector.free:
+                place = len(chosen)
+                best, count = selector.best(), len(selector.free)
+                at = selector.free[int(drawn[place] * count)] if explores[place] else best
+                propensity = EXPLORE / count + (1 - EXPLORE if at == best else 0.0)
+                chosen.append(Pick(pool.rows[at], propensity, pool.scores[at], pool.sources[at], explores[place]))
+                selector.take(at)
+            if len(chosen) < due:
+                self._fill(chosen, pool, due, places)
+            if pinned is not None and len(chosen) < size:
+                chosen.append(Pick(pool.rows[pinned], 1.0, 0.0, PINNED, False))
+                selector.free.append(pinned)
+                selector.take(pinned)
         return chosen
 
     def _values_of(self, field: str, rows: Ints) -> list[int]:
@@ -281,13 +340,13 @@ class Slates:
         values: list[int] = found.tolist()
         return values
 
-    def _fill(self, chosen: list[Pick], pool: Pool, size: int, places: NDArray[np.uint64]) -> None:
-        """Fill the places that the pool leaves, uniformly from all that is allowed."""
+    def _fill(self, chosen: list[Pick], pool: Pool, end: int, places: NDArray[np.uint64]) -> None:
+        """Fill the places that the pool leaves before one, uniformly from all that is allowed."""
         count = len(self._catalogue) - len(pool.blocked)
         if pool.mask is not None:
             count = int(pool.mask.sum() - pool.mask[list(pool.blocked)].sum())
         tries: Any = uniform(mix(places[:, None], np.arange(TRIES)), RandomStream.SLATE_TRACK)
-        for draws in tries[len(chosen) : len(chosen) + count].tolist():
+        for draws in tries[len(chosen) : min(end, len(chosen) + count)].tolist():
             row = self._drawn(pool, draws)
             pool.blocked.add(row)
             chosen.append(Pick(row, 1 / count, 0.0, RANDOM, True))
@@ -306,6 +365,7 @@ class Slates:
 
     def _slate(self, batch: Batch, row: int, chosen: list[Pick], recommenders: Mapping[str, Recommender]) -> Slate:
         sources = [one.source for one in chosen]
+        models = [self._versions_of(source) for source in set(sources) if source != PINNED]
         tracks, because = self._catalogue.tracks[[one.row for one in chosen]], []
         if _slate_of(batch.requests[row])["explain"]:
             because = _because(batch.select(np.array([row])), tracks, chosen, recommenders)
@@ -315,7 +375,7 @@ class Slates:
             "scores": [one.score for one in chosen],
             "sources": sources,
             "because": because,
-            "versions": {name: at for source in set(sources) for name, at in self._versions_of(source).items()},
+            "versions": {name: at for versions in models for name, at in versions.items()},
         }
 
 
@@ -339,8 +399,8 @@ def _because(batch: Batch, tracks: Ints, chosen: list[Pick], recommenders: Mappi
     found = np.full(len(tracks), Because.EXPLORED, dtype=np.int64)
     for source in {one.source for one in chosen}:
         at = np.flatnonzero([one.source == source and not one.explored for one in chosen])
-        if source == POPULAR:
-            found[at] = Because.POPULAR
+        if source in (POPULAR, PINNED):
+            found[at] = Because.POPULAR if source == POPULAR else Because.PINNED
         elif len(at):
             found[at] = said_by(recommenders[source], batch, tracks[at])
     return found.tolist()

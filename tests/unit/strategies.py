@@ -23,6 +23,14 @@ treatments = st.dictionaries(texts, texts, max_size=3)
 bools = st.booleans()
 number, double, text = st.none() | ints, st.none() | doubles, st.none() | texts
 
+rules = st.fixed_dictionaries(
+    {
+        "tracks": st.lists(longs, max_size=2),
+        "filters": st.lists(texts, max_size=2),
+        "boost": doubles,
+        "place": number,
+    }
+)
 slate_requests = st.fixed_dictionaries(
     {
         "size": ints,
@@ -37,6 +45,7 @@ slate_requests = st.fixed_dictionaries(
         "shown_since_ms": st.lists(longs, max_size=2),
         "shown_ms": st.lists(longs, max_size=2),
         "caps": st.dictionaries(texts, ints, max_size=2),
+        "rules": st.lists(rules, max_size=2),
     }
 )
 slates = st.fixed_dictionaries(

@@ -28,7 +28,7 @@ from botify.streams.folds.feedback import Said
 
 Meaning = Literal["positive", "negative", "nothing"]
 _UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
-RESERVED = (*LISTENED_KINDS, *OPINION_KINDS, SHOWN, "named")
+RESERVED = (*LISTENED_KINDS, *OPINION_KINDS, SHOWN, "named", "rules")
 
 
 def duration_ms(text: str) -> int:
@@ -90,6 +90,7 @@ class Kinds:
             tables = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError(f"BOTIFY_FEEDBACK: {file} cannot be read as TOML: {error}") from error
+        tables.pop("rules", None)  # `botify.services.gateway.v1.rules`
         try:
             return cls({**_BUILT_IN, **{name: _kind_of(name, table) for name, table in tables.items()}})
         except ValueError as error:

@@ -40,7 +40,7 @@ def _whole(value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    if not isinstance(value, str) or "T" not in value.upper():
+    if not isinstance(value, datetime | str) or (isinstance(value, str) and "T" not in value.upper()):
         raise ValueError("a time has the form 2026-01-31T12:00:00Z")
     return value
 

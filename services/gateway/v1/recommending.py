@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from botify.core.keyed_random import keys_of_texts, mix, uniform
-from botify.schemas.events import Recommendation, RecommendationRequest, Slate, SlateRequest, Track
+from botify.schemas.events import Recommendation, RecommendationRequest, Slate, SlateRequest, SlateRule, Track
 from botify.schemas.external_ids import track_named
 from botify.services.gateway.service import POPULAR, RANDOM, GatewayService
 from botify.services.gateway.sessions import Attribution, ListenerStore, RequestId
 from botify.services.gateway.v1.kinds import Kinds, Signal, duration_ms
 from botify.services.gateway.v1.models import Item, Reason, RecommendationsQuery
+from botify.services.gateway.v1.rules import blocked_by
 from botify.services.recommender.filters import passes, wanted_by
 from botify.services.recommender.protocol import Because, RandomStream
 from botify.services.recommender.reasons import reason_text
@@ -44,6 +45,7 @@ class Recommending:
     service: GatewayService
     listeners: ListenerStore
     kinds: Kinds
+    rules: Callable[[int], list[SlateRule]] = lambda now_ms: []
 
     async def recommend(
         self, user: int, name: int | str, query: RecommendationsQuery, request_id: RequestId
@@ -61,13 +63,13 @@ class Recommending:
             query.session or current or request_id.id_,
             *(0, 0, 0.0, now_ms),  # nothing heard: position, track, fraction, and when
             int(time.time() * 1000) + self.service.deadline_ms,
-            slate=_slate_request(query, excluded, signals, read_shown(shown), now_ms),
+            slate=_slate_request(query, excluded, signals, read_shown(shown), now_ms, self.rules(now_ms)),
         )
         answer = await self.service.rpc.ask(request)
         waited_ms = (time.monotonic() - began_s) * 1000
         late = answer is None or answer.slate is None
         if answer is None or answer.slate is None:
-            answer = self._fallback(request, query.filter, waited_ms)
+            answer = self._fallback(request, waited_ms)
         if answer.slate is not None and answer.slate["tracks"]:
             stored = Attribution(answer, waited_ms).to_bytes(self.service.codec)
             await self.listeners.put_slate(user, stored)
@@ -83,14 +85,13 @@ class Recommending:
             found += [track.track for track in tracks if track is not None]
         return found
 
-    def _fallback(self, request: RecommendationRequest, filters: Sequence[str], waited_ms: float) -> Recommendation:
-        """Return popular tracks in random order, the same for the same request."""
-        slate = request.slate
-        out = set() if slate is None else set(slate["exclude"])
-        popular = self._allowed(self.service.fallback.popular(), filters, out)
+    def _fallback(self, request: RecommendationRequest, waited_ms: float) -> Recommendation:
+        """Return popular tracks in random order, the same for the same request; nothing is pinned or boosted."""
+        slate: Any = request.slate
+        popular = self._allowed(self.service.fallback.popular(), slate)
         name = POPULAR if popular else RANDOM
-        top = np.array(popular or self._allowed(self.service.fallback.tracks(), filters, out), dtype=np.int64)
-        size = min(len(top), 0 if slate is None else slate["size"])
+        top = np.array(popular or self._allowed(self.service.fallback.tracks(), slate), dtype=np.int64)
+        size = min(len(top), slate["size"])
         keys = mix(keys_of_texts([request.request_id]), np.arange(len(top)))
         tracks = top[np.argsort(uniform(keys, RandomStream.TOPPOP), kind="stable")][:size].tolist() if size else []
         propensities = [1.0 / (len(top) - place) for place in range(size)]
@@ -114,14 +115,14 @@ class Recommending:
             slate=made if tracks else None,
         )
 
-    def _allowed(self, tracks: Iterable[Any], filters: Sequence[str], out: set[int]) -> list[int]:
-        wanted = wanted_by(filters)
+    def _allowed(self, tracks: Iterable[Any], slate: SlateRequest) -> list[int]:
+        wanted, blocked, out = wanted_by(slate["filters"]), blocked_by(slate["rules"]), set(slate["exclude"])
         found = []
         for number in map(int, tracks):
             track = self.service.tracks.known(number)
             if track is None or track.deleted or number in out:
                 continue
-            if passes(track, wanted):
+            if passes(track, wanted) and not blocked(track):
                 found.append(number)
         return found
 
@@ -178,6 +179,7 @@ def _slate_request(
     signals: Sequence[Signal],
     shown: NDArray[np.void],
     now_ms: int,
+    rules: list[SlateRule],
 ) -> SlateRequest:
     """Return what is asked of the recommender: all that it needs is in the request."""
     out, often = list(excluded), shown_often(shown)
@@ -198,6 +200,7 @@ def _slate_request(
         "shown_since_ms": [since_ms for _, since_ms, _ in often],
         "shown_ms": [last_ms for _, _, last_ms in often],
         "caps": {field: int(most) for field, _, most in caps},
+        "rules": rules,
     }
 
 

@@ -115,6 +115,27 @@ def test_from_a_first_recommendation_to_erasure(settings: Settings, gateway: Sta
     assert offline_fold(settings).rejected == []
 
 
+def test_rules_groups_rows_and_pages(settings: Settings, gateway: StartGateway) -> None:
+    """Invariant: a changed file holds within seconds, and no answer of any form has what a rule blocks."""
+    settings, file = settings.with_(experiments=None), settings.home / "feedback.toml"
+    produce(settings, Topics.of(settings).catalogue.name,
+            [track._replace(external_id=f"t{track.track}", genre=("pop", "rock")[track.track % 2])
+             for track in make_tracks(TRACKS)])  # fmt: skip
+    with ExitStack() as programs:
+        for module in ("botify.services.recommender", "botify.streams.worker"):
+            programs.enter_context(running(settings, module))
+        client = gateway(DEADLINE_MS=10_000)
+        events = [{"kind": "listen", "user": user, "item": "t8", "fraction": 1.0} for user in ("ann", "bob")]
+        assert client.post("/v1/events", json={"events": events}).status_code == 200
+        written = '[rules.one]\nitems = ["t51"]\npin = 2\n[rules.two]\nfilter = ["genre:pop"]\nblock = true\n'
+        file.write_text(written + "[rules.three]\nitems = ['t53']\nblock = true\nuntil = 2020-01-01T00:00:00Z\n")
+        found = eventually(lambda: (one := recommended(client, 7))[1] == "t51" and one)
+        assert all(int(item[1:]) % 2 for item in [*found, *recommended(client, 7, n=100)])
+        assert "t53" in recommended(client, 7, n=100)
+        answer = client.get("/v1/users/7/recommendations?explain=true").json()["items"][1]
+        assert (answer["propensity"], answer["reason"]["text"]) == (1.0, "pinned by a rule")
+
+
 def test_what_is_saved_and_shown_changes_the_next_answer(settings: Settings, gateway: StartGateway) -> None:
     """Invariant: when a call is answered, the next one has what it said; an erasure takes all of it."""
     settings = settings.with_(experiments=None, recommender="sticky_artist")

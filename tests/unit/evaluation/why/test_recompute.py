@@ -59,6 +59,7 @@ def request_of(at: int, listen: Listen, lag: int) -> RecommendationRequest:
     slate: SlateRequest = {
         "size": 8, "without_listen": kind == 4, "exclude": [3], "filters": [], "liked": [5] * (at % 2), "explain": True,
         "liked_ms": [5_000], "liked_weights": [0.5], "shown": [7], "shown_since_ms": [1], "shown_ms": [2], "caps": {},
+        "rules": [],
     }  # fmt: skip
     name = f"r{at}-{lag}"
     plain = (name, listen.user, listen.session_id, listen.position, listen.track, listen.fraction, listen.timestamp_ms)

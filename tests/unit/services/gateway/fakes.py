@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from botify.core.errors import TopicError
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
-from botify.schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, Slate, Track
+from botify.schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, Slate, SlateRule, Track
 from botify.schemas.external_ids import UserIds
 from botify.schemas.track_table import TrackTable
 from botify.services.errors import UnavailableError
@@ -267,6 +267,7 @@ class FakeGateway:
             names=self.names_of(UserIds()),
         )
         self.kinds = Kinds.of(None)
+        self.rules: list[SlateRule] = []
         self.similar: dict[int, list[tuple[int, float]]] | None = None
 
     def names_of(self, users: UserIds) -> ListenerNames:
@@ -276,7 +277,7 @@ class FakeGateway:
         reader: Any = self.reader
         events = EventPublisher(self.service, self.listeners, "feedback", self.kinds)
         return V1(
-            Recommending(self.service, self.listeners, self.kinds),
+            Recommending(self.service, self.listeners, self.kinds, lambda _: self.rules),
             events,
             Items(
                 self.service,

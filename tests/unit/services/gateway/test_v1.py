@@ -97,7 +97,7 @@ def test_what_is_asked_reaches_the_recommender(client: TestClient, gateway: Fake
     assert request.slate == {
         "size": 2, "without_listen": True, "exclude": [0, 1, 2], "filters": ["genre:rock"], "liked": [],
         "explain": False, "liked_ms": [], "liked_weights": [], "shown": [], "shown_since_ms": [], "shown_ms": [],
-        "caps": {},
+        "caps": {}, "rules": [],
     }  # fmt: skip
 
 
@@ -125,6 +125,20 @@ def test_a_late_recommender_is_replaced_by_what_is_popular(client: TestClient, g
     assert [item["reason"]["text"] for item in explained] == ["popular now", "popular now"]
     assert items(client.get("/v1/users/alice/recommendations?filter=genre:rock")) == ["t3"]
     assert "botify_gateway_fallbacks_total 3.0" in client.get("/metrics").text
+
+
+def test_rules_reach_the_recommender_and_block_without_it(client: TestClient, gateway: FakeGateway) -> None:
+    gateway.rules = [
+        {"tracks": [3], "filters": [], "boost": 0.0, "place": None},
+        {"tracks": [5], "filters": [], "boost": 1.0, "place": 0},
+    ]
+    client.get("/v1/users/alice/recommendations")
+    assert (gateway.rpc.requests[0].slate or {})["rules"] == gateway.rules
+    gateway.rpc.silent = True
+    assert items(client.get("/v1/users/alice/recommendations")) == ["t4"]
+    gateway.rules.append({"tracks": [], "filters": ["genre:pop"], "boost": 0.0, "place": None})
+    found = items(client.get("/v1/users/alice/recommendations?n=20"))
+    assert sorted(found) == sorted(f"t{track}" for track in range(TRACKS) if track % 2 and track != 3)
 
 
 def test_a_listen_of_a_recommended_item_is_attributed_with_its_propensity(

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botify.schemas.events import RecommendationRequest, SlateRequest, Track
+from botify.schemas.events import RecommendationRequest, SlateRequest, SlateRule, Track
 from botify.services.recommender.baselines import RandomTracks, StickyArtist, TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Dispatched, answer_slates
 from botify.services.recommender.lists import Indexed, Lists
-from botify.services.recommender.protocol import Batch, Recommender
+from botify.services.recommender.protocol import Batch, Because, Recommender
 from botify.services.recommender.slates import EXPLORE, FADES_MS, Slates, from_state, with_liked
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.folds.users import UserState
@@ -32,9 +32,15 @@ POPULAR = np.arange(99, 39, -1)
 def asked(**changed: Any) -> SlateRequest:
     slate: SlateRequest = {
         "size": 10, "without_listen": True, "exclude": [], "filters": [], "liked": [], "explain": False,
-        "liked_ms": [], "liked_weights": [], "shown": [], "shown_since_ms": [], "shown_ms": [], "caps": {},
+        "liked_ms": [], "liked_weights": [], "shown": [], "shown_since_ms": [], "shown_ms": [], "caps": {}, "rules": [],
     }  # fmt: skip
     return {**slate, **changed}  # type: ignore[typeddict-item]
+
+
+def rule(*what: int | str, boost: float | None = None, place: int | None = None) -> SlateRule:
+    """Return a rule on tracks or filters; it blocks unless it boosts or pins."""
+    tracks, filters = [one for one in what if isinstance(one, int)], [one for one in what if isinstance(one, str)]
+    return {"tracks": tracks, "filters": filters, "boost": boost or float(place is not None), "place": place}
 
 
 def slates(popular: Callable[[], Any] = lambda: POPULAR) -> Slates:
@@ -148,19 +154,68 @@ def test_a_known_listener_gets_a_slate_of_the_last_listen() -> None:
     assert slate["versions"] == {"sticky_artist": 3}
 
 
-@pytest.mark.parametrize("ignores", [False, True])
-def test_propensities_are_frequencies(ignores: bool) -> None:
+@pytest.mark.parametrize(
+    ("asks", "others", "best"),
+    [
+        ({}, 8, 99),
+        ({"shown": [99, 97], "shown_since_ms": [0, 0], "shown_ms": [0, 0]}, 10, 98),
+        ({"rules": [rule(90, boost=10.0), rule(99), rule("artist:artist 17"), rule(40, place=1)]}, 9, 98),
+    ],
+)
+def test_propensities_are_frequencies(asks: dict[str, Any], others: int, best: int) -> None:
     """Invariant: the first place has each track as often as its propensity says."""
     n = 20_000
-    ignored = {"shown": [99, 97], "shown_since_ms": [0, 0], "shown_ms": [0, 0]} if ignores else {}
-    found = answered([asked(size=2, **ignored)] * n)
+    found = answered([asked(size=2, **asks)] * n)
     firsts = Counter(slate["tracks"][0] for slate in found.slates if slate is not None)
     said = {slate["tracks"][0]: slate["propensities"][0] for slate in found.slates if slate is not None}
     assert sum(said.values()) == pytest.approx(1.0)
     for track, propensity in said.items():
         assert abs(firsts[track] - n * propensity) < 5 * math.sqrt(n * propensity)
-    assert min(said.values()) == pytest.approx(EXPLORE / (10 if ignores else 8))
-    assert max(said, key=said.__getitem__) == (98 if ignores else 99)
+    assert min(said.values()) == pytest.approx(EXPLORE / others)
+    assert max(said, key=said.__getitem__) == best
+
+
+@given(st.integers(1, 30), st.sampled_from(["toppop", "random"]), st.sampled_from([[], ["genre:rock"]]))
+def test_rules_pin_and_block(size: int, wanted: str, filters: list[str]) -> None:
+    pins = [rule(30, 13, place=0), rule(31, place=size), rule(11, place=2), rule(98, 21, 1_000, place=2)]
+    blocks = [rule(21, 99), rule("artist:artist 18", "genre:rock")]
+    found = answered([asked(size=size, filters=filters, exclude=[30], rules=[*pins, *blocks])], wanted)
+    slate = found.slates[0]
+    assert slate is not None
+    pinned = [(0, 13), (2, 11), (3, 98)] if not filters else [(0, 13), (2, 11)]
+    at = [place for place, source in enumerate(slate["sources"]) if source == "pinned"]
+    assert [(place, slate["tracks"][place]) for place in at] == [pin for pin in pinned if pin[0] < size]
+    assert all(slate["propensities"][place] == 1.0 for place in at)
+    assert {21, 99, 91, 93}.isdisjoint(slate["tracks"])
+    assert len(slate["tracks"]) == len(set(slate["tracks"])) == size
+    assert found.recommenders[0] == (wanted if size == 1 else next(s for s in slate["sources"] if s != "pinned"))
+
+
+def test_a_pinned_track_counts_for_caps_and_comes_early_where_there_is_little_else() -> None:
+    slate = answered([asked(size=6, caps={"artist": 1}, rules=[rule(98, place=2)])]).slates[0]
+    assert slate is not None
+    assert Counter(TRACKS[track].artist for track in slate["tracks"])["artist 19"] == (
+        2 if 99 in slate["tracks"] else 1
+    )
+    only = answered([asked(size=5, filters=["artist:artist 19"], rules=[rule(98, place=4)])]).slates[0]
+    assert only is not None
+    assert (sorted(only["tracks"]), only["tracks"].index(98)) == ([95, 96, 97, 98, 99], 4)
+    few = answered([asked(size=9, filters=["artist:artist 19"], rules=[rule(98, place=8)], explain=True)]).slates[0]
+    assert few is not None
+    assert (few["tracks"][-1], few["because"][-1], len(few["tracks"])) == (98, Because.PINNED, 5)
+
+
+def test_a_boosted_track_comes_as_many_times_earlier() -> None:
+    def place(of: str | int, boost: float) -> int:
+        rules = [rule(of, boost=boost)] if boost > 1 else []
+        slate = answered([asked(size=10, rules=rules)] * 3).slates[0]
+        assert slate is not None
+        return slate["tracks"].index(49) if 49 in slate["tracks"] else 99
+
+    # it is the 51st; the pool has 40
+    assert place(49, 1.0) == place(49, 1.2) == 99
+    assert place(49, 10.0) < 10
+    assert place("artist:artist 9", 10.0) < 10
 
 
 def liked_in(state: UserState | None, times_ms: dict[int, int]) -> UserState:

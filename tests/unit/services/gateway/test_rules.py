@@ -1,0 +1,98 @@
+"""Rules as a deployment writes them, and as requests carry them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from botify.core.errors import SettingsError
+from botify.core.settings import Settings
+from botify.schemas.events import Track
+from botify.services.gateway.bootstrap import build_app
+from botify.services.gateway.v1.kinds import Kinds
+from botify.services.gateway.v1.rules import Rules, blocked_by
+
+KNOWN = {"t-1": 1, 7: 7}
+
+
+def rules_of(tmp_path: Path, text: str) -> Rules:
+    (tmp_path / "feedback.toml").write_text(text, encoding="utf-8")
+    return Rules(tmp_path / "feedback.toml", KNOWN.get)
+
+
+def test_what_is_written_is_what_holds(tmp_path: Path) -> None:
+    rules = rules_of(
+        tmp_path,
+        '[save]\nmeans = "positive"\n'
+        '[rules.recall]\nitems = ["t-1", 7, "gone"]\nblock = true\n'
+        '[rules.spring]\nfilter = ["genre:folk", "year>=2010"]\nboost = 3\nuntil = 1970-01-01T00:00:10Z\n'
+        '[rules.single]\nitems = [7]\npin = 2\nuntil = "1970-01-01T02:00:10+02:00"\n',
+    )
+    recall = {"tracks": [1, 7], "filters": [], "boost": 0.0, "place": None}
+    assert rules.now(10_000) == [recall]
+    assert rules.now(9_999) == [
+        recall,
+        {"tracks": [], "filters": ["genre:folk", "year>=2010"], "boost": 3.0, "place": None},
+        {"tracks": [7], "filters": [], "boost": 1.0, "place": 1},
+    ]
+    assert "rules" not in Kinds.of(tmp_path / "feedback.toml").declared
+    assert Rules(None, KNOWN.get).now(0) == []
+
+
+def test_a_changed_file_holds_and_a_wrong_one_does_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rules = rules_of(tmp_path, "[rules.recall]\nitems = [7]\nblock = true")
+    file, before = tmp_path / "feedback.toml", rules.now(0)
+    for text in ("[rules.recall]\nitems = [7]\nblock = false", "[rules"):
+        file.write_text(text, encoding="utf-8")
+        rules.refresh()
+        assert rules.now(0) == before
+        assert "the rules stay as they were" in caplog.text
+    file.unlink()
+    rules.refresh()
+    assert rules.now(0) == before
+    file.write_text("", encoding="utf-8")
+    os.utime(file, (1, 1))
+    rules.refresh()
+    assert rules.now(0) == []
+
+
+def test_what_is_blocked() -> None:
+    track = Track(7, "Bach", None, "baroque", "Air", year=1731)
+    for tracks, filters, boost, blocked in (
+        ([7], [], 0.0, True), ([8], [], 0.0, False), ([7], [], 2.0, False),
+        ([], ["genre:baroque", "year<1800"], 0.0, True), ([], ["genre:baroque", "year<1700"], 0.0, False),
+    ):  # fmt: skip
+        assert blocked_by([{"tracks": tracks, "filters": filters, "boost": boost, "place": None}])(track) == blocked
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("rules = 1", "[rules.NAME] each"),
+        ("[rules]\nx = 1", "[rules.x]"),
+        ("[rules.x]\nitems = [7]", "one of pin, boost and block"),
+        ("[rules.x]\nitems = [7]\npin = 1\nboost = 2", "one of pin, boost and block"),
+        ("[rules.x]\nblock = true", "either items or filter"),
+        ("[rules.x]\nitems = [7]\nfilter = ['genre:a']\nblock = true", "either items or filter"),
+        ("[rules.x]\nfilter = ['genre:a']\npin = 1", "no filter"),
+        ("[rules.x]\nfilter = ['colour:a']\nblock = true", "[rules.x] filter = 'colour:a'"),
+        ("[rules.x]\nitems = [-1]\nblock = true", "[rules.x] items = -1"),
+        ("[rules.x]\nitems = [7]\nboost = 1", "[rules.x] boost = 1: Input should be greater than 1"),
+        ("[rules.x]\nitems = [7]\nboost = nan", "[rules.x] boost = nan"),
+        ("[rules.x]\nitems = [7]\nboost = 11", "less than or equal to 10"),
+        ("[rules.x]\nitems = [7]\nblock = false", "[rules.x] block = False"),
+        ("[rules.x]\nitems = [7]\npin = 0", "[rules.x] pin = 0"),
+        ("[rules.x]\nitems = [7]\npin = 1\nuntil = 2026-01-31", "[rules.x] until ="),
+        ("[rules.x]\nitems = [7]\npin = 1\nuntil = 2026-01-31T12:00:00", "timezone"),
+        ("[rules.x]\nitems = [7]\npin = 1\nfor = '1d'", "[rules.x] for = '1d'"),
+        ("".join(f"[rules.x{at}]\nitems = {list(range(600))}\npin = 1\n" for at in range(2)), "1200 items"),
+        ("".join(f"[rules.x{at}]\nitems = [7]\npin = 1\n" for at in range(101)), "at most 100 tables"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        rules_of(tmp_path, text)
+    assert why in str(error.value)
+    assert str(error.value).startswith("BOTIFY_FEEDBACK: ")
+    with pytest.raises(SettingsError):
+        build_app(Settings(feedback=tmp_path / "feedback.toml"))
