@@ -21,6 +21,9 @@ KEPT_S = 60.0  # an erasure at another gateway forgets the name; later the fact 
 MOST_KEPT = 50_000  # names of at most 200 characters, so at most 50 MB
 
 
+Resolved = tuple[int, dict[int, str | None]]
+
+
 class ListenerNames:
     """Resolves names, in the event loop's thread; raises `UserIdError`, and `UnavailableError` without Redis."""
 
@@ -33,11 +36,14 @@ class ListenerNames:
 
     async def find(self, name: str) -> int:
         """Return the number of a name, or the one that it would get."""
-        return (await self._resolve(name))[0]
+        return (await self.resolve(name))[0]
 
-    async def number_of(self, name: str, request_id: str) -> int:
-        """Return the number of a name, which is its own from now on; raises `UnavailableError` without a broker."""
-        number, owners = await self._resolve(name)
+    async def number_of(self, name: str, request_id: str, resolved: Resolved | None = None) -> int:
+        """Return the number of a name, which is its own from now on; raises `UnavailableError` without a broker.
+
+        `resolved` is what `resolve` has returned for it, if that was just now.
+        """
+        number, owners = resolved or await self.resolve(name)
         if not owners:
             return number
         while owners[number] is None:
@@ -55,7 +61,7 @@ class ListenerNames:
         """Forget a name: its listener is erased."""
         self._kept.pop(name, None)
 
-    async def _resolve(self, name: str) -> tuple[int, dict[int, str | None]]:
+    async def resolve(self, name: str) -> Resolved:
         """Return the number of a name, and who has its candidates: nobody is named where the number is its own."""
         number, until_s = self._kept.get(
             name, (0, 0.0)

@@ -23,6 +23,7 @@ from botify.core.kafka.config import key_of
 from botify.schemas.events import SHOWN, Feedback, Listen
 from botify.schemas.external_ids import UserIdError
 from botify.services.errors import UnavailableError, UnknownTrackError, WrongEventError
+from botify.services.gateway.names import Resolved
 from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import GatewayService
 from botify.services.gateway.sessions import (
@@ -71,9 +72,10 @@ class EventPublisher:
         Raises `WrongEventError` before any is published, and `UnavailableError` if some may not be in their topics; a
         retry with ids or a key counts once.
         """
-        resolved = [await self._resolve(event, at, request_id) for at, event in enumerate(events)]
-        names = list(dict.fromkeys(str(event.user) for event in events))
-        found = [self.service.names.number_of(name, f"{request_id.id_}:{at}") for at, name in enumerate(names)]
+        names: dict[str, Resolved] = {}
+        resolved = [await self._resolve(event, at, request_id, names) for at, event in enumerate(events)]
+        number_of = self.service.names.number_of
+        found = [number_of(name, f"{request_id.id_}:{at}", names[name]) for at, name in enumerate(names)]
         numbers = dict(zip(names, await asyncio.gather(*found), strict=True))
         resolved = [one._replace(user=numbers[str(one.event.user)]) for one in resolved]
         of_users: dict[int, list[int]] = {}
@@ -92,7 +94,11 @@ class EventPublisher:
         await asyncio.gather(*map(publish_those_of_a_user, of_users.values()))
         return ids
 
-    async def _resolve(self, event: Event | ShownEvent, at: int, request_id: RequestId) -> ResolvedEvent:
+    async def _resolve(
+        self, event: Event | ShownEvent, at: int, request_id: RequestId, names: dict[str, Resolved]
+    ) -> ResolvedEvent:
+        """Return an event in numbers; `names` are those of the call that are resolved already, and gets its user's."""
+
         def wrong(field: str, why: object) -> WrongEventError:
             return WrongEventError(("body", "events", at, field), str(why))
 
@@ -101,9 +107,11 @@ class EventPublisher:
             raise wrong("kind", f"{event.kind!r} is none of {known}; BOTIFY_FEEDBACK declares others")
 
         try:
-            user = await self.service.names.find(str(event.user))
+            if (name := str(event.user)) not in names:
+                names[name] = await self.service.names.resolve(name)
         except UserIdError as error:
             raise wrong("user", error) from error
+        user, _ = names[name]
         tracks = []
         for place, item in enumerate([event.item] if isinstance(event, Event) else event.items):
             try:

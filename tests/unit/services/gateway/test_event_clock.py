@@ -43,7 +43,7 @@ async def latest_accepted(publisher: EventPublisher, user: int, wall_ms: int) ->
     while low < high:
         middle = (low + high + 1) // 2
         try:
-            await publisher._resolve(event_at(user, middle), 0, RequestId("g", None, None))
+            await publisher._resolve(event_at(user, middle), 0, RequestId("g", None, None), {})
             low = middle
         except WrongEventError:
             high = middle - 1
