@@ -49,7 +49,7 @@ _SLATES = """
     SELECT "user", timestamp_ms, tracks, propensities FROM (
         SELECT "user", timestamp_ms, request_id, slate.tracks AS tracks, slate.propensities AS propensities,
                row_number() OVER (PARTITION BY request_id ORDER BY kafka_partition, kafka_offset) AS place
-        FROM files WHERE array_size(slate.tracks) > 0
+        FROM files WHERE array_size(slate.tracks) > 0 AND request_id NOT LIKE '%~%'  -- of a group: not shown
     ) WHERE place = 1 ORDER BY "user", timestamp_ms, request_id
 """
 

@@ -39,9 +39,11 @@ from botify.services.gateway.sessions import ListenerStore, SessionStore
 from botify.services.gateway.state import EventClock, KnownTracks, LiveState
 from botify.services.gateway.v1.api import OPENAPI, V1, V1Api
 from botify.services.gateway.v1.events import EventPublisher
+from botify.services.gateway.v1.groups import Groups
 from botify.services.gateway.v1.items import Charts, Items, Scores
 from botify.services.gateway.v1.kinds import Kinds
 from botify.services.gateway.v1.recommending import Recommending
+from botify.services.gateway.v1.rows import Rows
 from botify.services.gateway.v1.rules import Rules, read_rules
 from botify.services.gateway.v1.users import Erasures, Users
 from botify.streams.dlq.exclude import erase_listener
@@ -168,7 +170,7 @@ async def connect_gateway(
         ]
         return [problem for problem in found if problem is not None]
 
-    served = await _connect_v1(settings, codec, service, listeners, redis, reader, kinds, stack)
+    served = await _connect_v1(settings, codec, service, listeners, redis, reader, users, kinds, stack)
     return Connected(service, problems, served)
 
 
@@ -179,6 +181,7 @@ async def _connect_v1(
     listeners: ListenerStore,
     redis: Any,
     reader: StateReader,
+    users: UserIds,
     kinds: Kinds,
     stack: AsyncExitStack,
 ) -> V1:
@@ -207,11 +210,15 @@ async def _connect_v1(
 
     if settings.feedback is not None:
         _repeat(stack, lambda: RULES_EVERY_S, refresh_rules)
+    recommending = Recommending(service, listeners, kinds, rules.now)
+    items = Items(service, listeners, Charts(reader), neighbours, topics.catalogue.name)
     return V1(
-        Recommending(service, listeners, kinds, rules.now),
+        recommending,
         events,
-        Items(service, listeners, Charts(reader), neighbours, topics.catalogue.name),
+        items,
         Users(service, listeners, reader, erasures.erase, events, erasures.status),
+        Rows(recommending, items, reader),
+        Groups(recommending, users),
     )
 
 

@@ -31,6 +31,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from botify.core.kafka.config import partition_of
 from botify.schemas.codec import Codec
 from botify.schemas.events import SHOWN, Listen, Recommendation, RecommendationRequest
@@ -40,6 +42,7 @@ from botify.streams.folds.sessions import GAP_MS
 from botify.streams.store.keys import (
     feedback_of,
     gateway_feedback,
+    gateway_given,
     gateway_items,
     gateway_name,
     gateway_session,
@@ -47,6 +50,7 @@ from botify.streams.store.keys import (
     partition_key,
 )
 
+_TRACK = np.dtype("<i4")
 _LATENCY = struct.Struct("<d")
 
 
@@ -152,6 +156,14 @@ _PUT_SLATE = (
     "redis.call('LPUSH', KEYS[1], ARGV[1]) redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1) "
     "return redis.call('PEXPIRE', KEYS[1], ARGV[3])"
 )
+GIVEN_SESSIONS, MOST_GIVEN = 8, 1_000
+"""Sessions of a listener of which is known what answers gave, and tracks of each, the newest."""
+_PUT_GIVEN = (
+    "if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then "
+    "redis.call('DEL', KEYS[1]) end "
+    "local given = (redis.call('HGET', KEYS[1], ARGV[1]) or '') .. ARGV[2] "
+    "redis.call('HSET', KEYS[1], ARGV[1], string.sub(given, -ARGV[4])) return redis.call('PEXPIRE', KEYS[1], ARGV[5])"
+)
 _CLAIM = (
     "redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) redis.call('PEXPIRE', KEYS[1], ARGV[2]) "
     "return redis.call('GET', KEYS[1])"
@@ -227,6 +239,17 @@ class ListenerStore:
         """Store a slate."""
         await self._batcher.run(_PUT_SLATE, gateway_slates(self._prefix, user), slate, SLATES, GAP_MS)
 
+    async def given(self, user: int, session: str) -> list[int]:
+        """Return which tracks answers gave a listener in a session, oldest first."""
+        record = await self._batcher.run(_FIELD, gateway_given(self._prefix, user), session)
+        found: list[int] = np.frombuffer(record or b"", dtype=_TRACK).tolist()
+        return found
+
+    async def put_given(self, user: int, session: str, tracks: Sequence[int]) -> None:
+        """Add tracks to those that answers gave; they are forgotten half an hour after the last."""
+        packed, bounds = np.array(tracks, dtype=_TRACK).tobytes(), (GIVEN_SESSIONS, MOST_GIVEN * _TRACK.itemsize)
+        await self._batcher.run(_PUT_GIVEN, gateway_given(self._prefix, user), session, packed, *bounds, GAP_MS)
+
     async def number_of(self, external_id: str, lowest: int) -> int:
         """Return the number of a new item, at least `lowest`; the same for the same id, at every gateway."""
         return int(await self._batcher.run(self._number, gateway_items(self._prefix), external_id, lowest))
@@ -245,5 +268,5 @@ class ListenerStore:
 
     async def erase(self, user: int) -> None:
         """Forget what the gateways keep of the listener, that of earlier versions included."""
-        for key in (gateway_session, gateway_slates, gateway_name, gateway_feedback):
+        for key in (gateway_session, gateway_slates, gateway_given, gateway_name, gateway_feedback):
             await self._batcher.run(_DELETE, key(self._prefix, user))

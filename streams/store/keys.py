@@ -43,6 +43,11 @@ def gateway_slates(prefix: str, user: int) -> str:
     return f"{{{prefix}:gateway:{user}}}:slates"
 
 
+def gateway_given(prefix: str, user: int) -> str:
+    """Return the key of the hash with what answers gave a listener, by session; shares the session's slot."""
+    return f"{{{prefix}:gateway:{user}}}:given"
+
+
 def gateway_name(prefix: str, user: int) -> str:
     """Return the key of the name that has claimed a number, until the state has it; shares the session's slot."""
     return f"{{{prefix}:gateway:{user}}}:name"

@@ -25,8 +25,10 @@ from botify.services.gateway.operations import (
 from botify.services.gateway.options import TokenScope
 from botify.services.gateway.v1 import models
 from botify.services.gateway.v1.events import EventPublisher
+from botify.services.gateway.v1.groups import Groups
 from botify.services.gateway.v1.items import Items
 from botify.services.gateway.v1.recommending import Recommending, fields_of
+from botify.services.gateway.v1.rows import Rows
 from botify.services.gateway.v1.users import Users
 
 OPENAPI = "/v1/openapi.json"
@@ -43,6 +45,8 @@ class V1:
     events: EventPublisher
     items: Items
     users: Users
+    rows: Rows
+    groups: Groups
 
 
 class V1Api:
@@ -63,6 +67,8 @@ class V1Api:
         recommendations = (self.recommendations, models.Recommendations, models.RecommendationsCall)
         self.operations = [
             operation("GET", "users/{user:name}/recommendations", *recommendations),
+            operation("GET", "users/{user:name}/rows", self.rows, models.Rows, models.RowsCall),
+            operation("POST", "groups/recommendations", self.group, models.GroupRecommendations, models.GroupCall),
             operation("GET", "users/{user:name}/erasure", self.erasure, models.ErasureStatus, models.UserCall),
             operation("GET", "users/{user:name}", self.user, models.User, models.UserCall),
             operation("PUT", "users/{user:name}", self.put_user, models.User, models.PutUserCall, "write"),
@@ -89,6 +95,17 @@ class V1Api:
         if found.fallback:
             self._on_fallback()
         return Response(found.body, media_type=JSON)
+
+    async def rows(self, _: Request, call: models.RowsCall) -> Response:
+        """Return rows of items: similar to what the listener heard or liked, and popular in their genre."""
+        return _json(await self._of().rows.get(*await self._user(call.path.user), call.query))
+
+    async def group(self, request: Request, call: models.GroupCall) -> Response:
+        """Recommend items to several listeners together."""
+        found = await self._of().groups.recommend(call.body, request.scope[REQUEST_ID])
+        if found.fallback:
+            self._on_fallback()
+        return _json(found)
 
     async def events(self, request: Request, call: models.EventsCall) -> Response:
         """Tell what listeners did: one event, or several as `events`."""

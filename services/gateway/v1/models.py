@@ -15,6 +15,7 @@ MAX_EVENTS = 1_000
 MAX_PAGE = 200
 MAX_EXCLUDED = 1_000
 MAX_OPINIONS = 1_000
+MAX_GROUP = 16
 DURATION = "[1-9][0-9]{0,4}[mhd]"
 LISTENED_KINDS = ("listen", "skip")
 
@@ -88,12 +89,30 @@ class RecommendationsQuery(Strict):
         default=(), description="`field:n`: at most n items with the same value, while others are left."
     )
     exclude_shown: str | None = Field(
-        default=None, pattern=rf"^{DURATION}$", description="Leaves out what was shown for as long: `1d`, `12h`, `90m`."
+        default=None,
+        pattern=rf"^({DURATION}|session)$",
+        description="Leaves out what was shown for so long: `1d`, `90m`; or what answers with `session` gave in it.",
     )
     session: Session | None = Field(default=None, description="The listener's session, if it has a name of yours.")
     explain: Annotated[bool, Field(strict=True), BeforeValidator(_flag)] = Field(
         default=False, description="Whether to give a reason for each item."
     )
+
+
+class RowsQuery(Strict):
+    """How many rows, and how many items each."""
+
+    rows: int = Field(default=5, ge=1, le=10)
+    n: int = Field(default=10, ge=1, le=50, description="Items of a row.")
+
+
+class GroupBody(Strict):
+    """Who listens together, and what to recommend."""
+
+    users: list[UserInBody] = Field(min_length=1, max_length=MAX_GROUP, examples=[["alice", "bob"]])
+    n: int = Field(default=10, ge=1, le=MAX_SLATE, strict=True, description="How many items.")
+    exclude: list[TrackInBody] = Field(default=[], max_length=MAX_EXCLUDED, description="Items that are not wanted.")
+    filter: list[Filter] = Field(default=[], max_length=20, description="As for one listener.")
 
 
 class PageQuery(Strict):
@@ -229,6 +248,12 @@ class EventsCall(Strict):
     body: Annotated[Event | ShownEvent | Events, WrapValidator(_events)]
 
 
+class GroupCall(Strict):
+    """A request of a group."""
+
+    body: GroupBody
+
+
 UserCall = PathCall[UserPath]
 ItemCall = PathCall[ItemPath]
 PutUserCall = PutCall[UserPath, UserBody]
@@ -236,6 +261,7 @@ PutItemCall = PutCall[ItemPath, ItemBody]
 PageCall = QueryCall[PageQuery]
 PopularCall = QueryCall[PopularQuery]
 SimilarCall = PathQueryCall[ItemPath, PageQuery]
+RowsCall = PathQueryCall[UserPath, RowsQuery]
 RecommendationsCall = PathQueryCall[UserPath, RecommendationsQuery]
 
 
@@ -301,6 +327,30 @@ class ItemPage(BaseModel):
 
     items: list[Scored]
     next: str | None = Field(default=None, description="Cursor of the next page; absent on the last one.")
+
+
+class GroupRecommendations(BaseModel):
+    """What is recommended to several listeners, best first."""
+
+    id: str = Field(description="Names this answer.")
+    users: list[int | str]
+    items: list[Scored] = Field(description="The score is the average over the listeners, of 1 for the first place.")
+    fallback: bool = Field(description="Whether the recommender was too late for one of them.")
+
+
+class Row(BaseModel):
+    """Items that have something in common."""
+
+    title: str
+    because: Item | None = Field(default=None, description="What the listener heard or liked.")
+    items: list[Item]
+
+
+class Rows(BaseModel):
+    """Rows of a page; no item is in two."""
+
+    user: int | str
+    rows: list[Row]
 
 
 class Heard(BaseModel):

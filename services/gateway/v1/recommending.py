@@ -27,6 +27,7 @@ from botify.services.recommender.reasons import reason_text
 from botify.streams.folds.feedback import read_shown, shown_often
 from botify.streams.folds.users import HISTORY_LISTENS
 
+SESSION = "session"  # of `exclude_shown`: what answers gave in the session
 MOST_EXCLUDED = 2_000
 MOST_LIKED = HISTORY_LISTENS
 
@@ -52,29 +53,45 @@ class Recommending:
     ) -> Answered:
         """Return recommendations for a listener; raises `UnavailableError`."""
         began_s = time.monotonic()
+        request, signals = await self.request(user, query, request_id.id_)
+        answer, waited_ms, late = await self.answer(request, began_s)
+        if answer.slate is not None and answer.slate["tracks"]:
+            stored = Attribution(answer, waited_ms).to_bytes(self.service.codec)
+            await self.listeners.put_slate(user, stored)
+            if query.exclude_shown == SESSION:
+                await self.listeners.put_given(user, query.session or "", answer.slate["tracks"])
+        did = {one.track: one.kind for one in signals}
+        return await self._body(answer, name, query, did, late=late)
+
+    async def request(
+        self, user: int, query: RecommendationsQuery, id_: str
+    ) -> tuple[RecommendationRequest, list[Signal]]:
+        """Return what is asked of the recommender, and what counts as a listen in it; raises `UnavailableError`."""
         asked = self.listeners.session(user), self.listeners.said(user), self.listeners.shown(user)
         current, said, shown = await asyncio.gather(*asked)
+        given = await self.listeners.given(user, query.session or "") if query.exclude_shown == SESSION else []
         now_ms = self.service.clock.now_ms(user)
         signals = self.kinds.signals(said)[-MOST_LIKED:]
-        excluded = dict.fromkeys([*self._numbers_of(query.exclude), *reversed(self.kinds.excluded(said, now_ms))])
+        said_of = reversed(self.kinds.excluded(said, now_ms))
+        excluded = dict.fromkeys([*self._numbers_of(query.exclude), *reversed(given), *said_of])
         request = RecommendationRequest(
-            request_id.id_,
+            id_,
             user,
-            query.session or current or request_id.id_,
+            query.session or current or id_,
             *(0, 0, 0.0, now_ms),  # nothing heard: position, track, fraction, and when
             int(time.time() * 1000) + self.service.deadline_ms,
             slate=_slate_request(query, excluded, signals, read_shown(shown), now_ms, self.rules(now_ms)),
         )
+        return request, signals
+
+    async def answer(self, request: RecommendationRequest, began_s: float) -> tuple[Recommendation, float, bool]:
+        """Return an answer, how long it took in ms, and whether it is a fallback."""
         answer = await self.service.rpc.ask(request)
         waited_ms = (time.monotonic() - began_s) * 1000
         late = answer is None or answer.slate is None
         if answer is None or answer.slate is None:
             answer = self._fallback(request, waited_ms)
-        if answer.slate is not None and answer.slate["tracks"]:
-            stored = Attribution(answer, waited_ms).to_bytes(self.service.codec)
-            await self.listeners.put_slate(user, stored)
-        did = {one.track: one.kind for one in signals}
-        return await self._body(answer, name, query, did, late=late)
+        return answer, waited_ms, late
 
     def _numbers_of(self, names: Sequence[str]) -> list[int]:
         """Return the numbers of items by their names, or of a list with commas; unknown ones cannot be recommended."""
@@ -183,7 +200,7 @@ def _slate_request(
 ) -> SlateRequest:
     """Return what is asked of the recommender: all that it needs is in the request."""
     out, often = list(excluded), shown_often(shown)
-    if query.exclude_shown is not None:
+    if query.exclude_shown not in (None, SESSION):
         recent = shown["timestamp_ms"] >= now_ms - duration_ms(query.exclude_shown)
         out = [*dict.fromkeys([*shown["track"][recent].tolist(), *out])]
     caps = [one.rpartition(":") for one in query.cap]

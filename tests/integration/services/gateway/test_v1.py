@@ -125,7 +125,7 @@ def test_rules_groups_rows_and_pages(settings: Settings, gateway: StartGateway) 
         for module in ("botify.services.recommender", "botify.streams.worker"):
             programs.enter_context(running(settings, module))
         client = gateway(DEADLINE_MS=10_000)
-        events = [{"kind": "listen", "user": user, "item": "t8", "fraction": 1.0} for user in ("ann", "bob")]
+        events = [{"kind": "listen", "user": user, "item": "t9", "fraction": 1.0} for user in ("ann", "bob")]
         assert client.post("/v1/events", json={"events": events}).status_code == 200
         written = '[rules.one]\nitems = ["t51"]\npin = 2\n[rules.two]\nfilter = ["genre:pop"]\nblock = true\n'
         file.write_text(written + "[rules.three]\nitems = ['t53']\nblock = true\nuntil = 2020-01-01T00:00:00Z\n")
@@ -134,6 +134,24 @@ def test_rules_groups_rows_and_pages(settings: Settings, gateway: StartGateway) 
         assert "t53" in recommended(client, 7, n=100)
         answer = client.get("/v1/users/7/recommendations?explain=true").json()["items"][1]
         assert (answer["propensity"], answer["reason"]["text"]) == (1.0, "pinned by a rule")
+
+        pages = [recommended(client, 7, n=9, exclude_shown="session", session="s") for _ in range(6)]
+        assert sorted(item for page in pages for item in page) == sorted(f"t{track}" for track in range(1, TRACKS, 2))
+        assert [len(page) for page in pages] == [9] * 5 + [5]
+        eventually(all_folded(settings))
+        rows = client.get("/v1/users/ann/rows?n=5").json()["rows"]
+        assert rows[0]["because"]["item"] == "t9"
+        assert all(item["genre"] == "rock" for row in rows for item in row["items"])
+        dislike = {"kind": "dislike", "user": "bob", "item": "t53"}
+        assert client.post("/v1/events", json=dislike).status_code == 200
+        group = client.post("/v1/groups/recommendations", json={"users": ["ann", "bob"], "n": 60}).json()
+        assert (group["users"], group["fallback"]) == (["ann", "bob"], False)
+        assert sorted(item["item"] for item in group["items"]) == sorted(
+            f"t{track}" for track in range(1, TRACKS, 2) if track not in (9, 53)
+        )
+        export_topic(settings, Topics.of(settings).recommendations, settings.home / "slates")
+        slates = exported_slates(settings.home / "slates")
+        assert slates["user"].nunique() == 1, "what a group's members would get was shown to nobody"
 
 
 def test_what_is_saved_and_shown_changes_the_next_answer(settings: Settings, gateway: StartGateway) -> None:

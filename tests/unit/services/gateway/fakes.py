@@ -25,9 +25,11 @@ from botify.services.gateway.sessions import Fingerprint, SessionPosition
 from botify.services.gateway.state import EventClock, KnownTracks
 from botify.services.gateway.v1.api import V1
 from botify.services.gateway.v1.events import EventPublisher
+from botify.services.gateway.v1.groups import Groups
 from botify.services.gateway.v1.items import Charts, Items
 from botify.services.gateway.v1.kinds import Kinds
 from botify.services.gateway.v1.recommending import Recommending
+from botify.services.gateway.v1.rows import Rows
 from botify.services.gateway.v1.users import Users
 from botify.streams.folds.feedback import Said, read_said, with_said, with_shown
 from botify.streams.folds.users import UserState
@@ -148,6 +150,7 @@ class MemoryListenerStore:
         self.records: dict[int, bytes] = {}
         self.impressions: dict[int, bytes] = {}
         self.shown_slates: dict[int, list[bytes]] = {}
+        self.given_to: dict[tuple[int, str], list[int]] = {}
         self.numbers: dict[str, int] = {}
         self.called: dict[int, str] = {}  # by the state
         self.claimed: dict[int, str] = {}
@@ -183,6 +186,12 @@ class MemoryListenerStore:
 
     async def put_slate(self, user: int, slate: bytes) -> None:
         self.shown_slates.setdefault(user, []).insert(0, slate)
+
+    async def given(self, user: int, session: str) -> list[int]:
+        return self.given_to.get((user, session), [])
+
+    async def put_given(self, user: int, session: str, tracks: Sequence[int]) -> None:
+        self.given_to.setdefault((user, session), []).extend(tracks)
 
     async def number_of(self, external_id: str, lowest: int) -> int:
         return self.numbers.setdefault(external_id, max([lowest, *[n + 1 for n in self.numbers.values()]]))
@@ -266,7 +275,7 @@ class FakeGateway:
             clock=self.clock,
             names=self.names_of(UserIds()),
         )
-        self.kinds = Kinds.of(None)
+        self.kinds, self.users = Kinds.of(None), UserIds()
         self.rules: list[SlateRule] = []
         self.similar: dict[int, list[tuple[int, float]]] | None = None
 
@@ -275,18 +284,17 @@ class FakeGateway:
 
     def v1(self) -> V1:
         reader: Any = self.reader
+        recommending = Recommending(self.service, self.listeners, self.kinds, lambda _: self.rules)  # type: ignore[arg-type]
+        near = lambda track: (self.similar or {}).get(track, [])  # noqa: E731
+        items = Items(self.service, self.listeners, Charts(reader), near, "catalogue")  # type: ignore[arg-type]
         events = EventPublisher(self.service, self.listeners, "feedback", self.kinds)
         return V1(
-            Recommending(self.service, self.listeners, self.kinds, lambda _: self.rules),
+            recommending,
             events,
-            Items(
-                self.service,
-                self.listeners,
-                Charts(reader),
-                lambda track: (self.similar or {}).get(track, []),
-                "catalogue",
-            ),
+            items,
             Users(self.service, self.listeners, reader, self.reader.erase, events),
+            Rows(recommending, items, reader),
+            Groups(recommending, self.users),
         )
 
     async def connect(self, _: AsyncExitStack) -> Connected:
@@ -305,7 +313,7 @@ def serving(
     bounds: Bounds = Bounds(),  # noqa: B008 - immutable
 ) -> Iterator[TestClient]:
     if users is not None:
-        gateway.service = replace(gateway.service, names=gateway.names_of(users))
+        gateway.service, gateway.users = replace(gateway.service, names=gateway.names_of(users)), users
     app = build_app(Settings(), options, bounds, connect=gateway.connect, users=users)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_started(client)

@@ -17,7 +17,7 @@ CALLS = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.
 
 
 def test_there_are_calls() -> None:
-    assert len(CALLS) == 16
+    assert len(CALLS) == 19
 
 
 @pytest.fixture

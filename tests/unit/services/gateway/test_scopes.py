@@ -29,6 +29,7 @@ BODIES: dict[str, Any] = {
     "/last/42": {"track": 7, "time": 1.0},
     "/v1/events": {"kind": "like", "user": 42, "item": 7},
     "/v1/users/42": {"likes": [7]},
+    "/v1/groups/recommendations": {"users": [42]},
     "/v1/items/7": {"title": "t", "artist": "a"},
 }
 

@@ -141,6 +141,82 @@ def test_rules_reach_the_recommender_and_block_without_it(client: TestClient, ga
     assert sorted(found) == sorted(f"t{track}" for track in range(TRACKS) if track % 2 and track != 3)
 
 
+def test_pages_of_a_session_do_not_repeat(client: TestClient) -> None:
+    page = "/v1/users/alice/recommendations?n=6&exclude_shown=session&session="
+    pages = [items(client.get(page + session)) for session in ("s1", "s1", "s2", "s1", "s1")]
+    assert pages[0] == pages[2] == [f"t{track}" for track in range(6)]
+    assert pages[0] + pages[1] + pages[3] + pages[4] == [f"t{track}" for track in range(TRACKS)]
+    assert pointers(client.get("/v1/users/alice/recommendations?exclude_shown=sessions")) == ["/query/exclude_shown"]
+
+
+def test_rows_have_titles_causes_and_nothing_twice(client: TestClient, gateway: FakeGateway) -> None:
+    assert client.get("/v1/users/alice/rows").json() == {"user": "alice", "rows": []}
+    gateway.similar = {1: [(2, 1.0), (4, 0.5), (5, 0.5), (7, 0.1)], 3: [(4, 1.0), (5, 0.5)]}
+    gateway.reader.states[0] = state_of([(1, 0.9), (6, 0.1)])
+    tell = [{"kind": kind, "user": "alice", "item": item} for kind, item in (("like", "t3"), ("dislike", "t5"))]
+    assert client.post("/v1/events", json={"events": tell}).status_code == 200
+    gateway.rules = [{"tracks": [2], "filters": [], "boost": 0.0, "place": None}]
+    rows = client.get("/v1/users/alice/rows?rows=3&n=2").json()["rows"]
+    assert [row["title"] for row in rows] == [
+        "because you liked track 3 by artist 0", "because you heard track 1 by artist 0", "popular in rock",
+    ]  # fmt: skip
+    assert [row.get("because", {}).get("item") for row in rows] == ["t3", "t1", None]
+    found = [[item["item"] for item in row["items"]] for row in rows]
+    assert (found[0][0], found[1][0]) == ("t4", "t7")
+    everything = [item for row in found for item in row]
+    assert len(everything) == len(set(everything)) == 6
+    assert {"t1", "t2", "t3", "t5", "t6"}.isdisjoint(everything)
+    assert len(client.get("/v1/users/alice/rows?rows=1&n=2").json()["rows"]) == 1
+
+
+def test_a_group_gets_what_suits_all_and_nothing_that_one_dislikes(client: TestClient, gateway: FakeGateway) -> None:
+    tell = [{"kind": "dislike", "user": user, "item": item} for user, item in (("alice", "t0"), ("bob", "t2"))]
+    assert client.post("/v1/events", json={"events": tell}).status_code == 200
+    body = {"users": ["alice", "bob", "alice"], "n": 3, "exclude": ["t4"], "filter": ["genre:pop"]}
+    answer = client.post("/v1/groups/recommendations", json=body)
+    assert (items(answer), answer.json()["users"], answer.json()["fallback"]) == (
+        ["t1", "t3", "t5"],
+        ["alice", "bob"],
+        False,
+    )
+    assert [set(slate["exclude"]) for one in gateway.rpc.requests if (slate := one.slate)] == [{0, 2, 4}] * 2
+    assert {(one.user, (one.slate or {})["size"]) for one in gateway.rpc.requests} == {(0, 12), (1, 12)}
+    assert gateway.listeners.shown_slates == {}, "no listen is attributed to what has no propensity"
+    gateway.rpc.silent = True
+    assert client.post("/v1/groups/recommendations", json={"users": ["bob"]}).json()["fallback"]
+    wrong = [
+        {"users": []},
+        {"users": ["alice"] * 17},
+        {"users": ["alice"], "n": 0},
+        {"users": ["alice"], "filter": ["x"]},
+    ]
+    assert [pointers(client.post("/v1/groups/recommendations", json=one))[0] for one in wrong] == [
+        "/body/users", "/body/users", "/body/n", "/body/filter/0",
+    ]  # fmt: skip
+
+
+def test_a_session_needs_no_account(gateway: FakeGateway) -> None:
+    """Whatever names the session is a listener, until it is erased; a new name's candidates are read once a call."""
+    reads: list[int] = []
+    names = gateway.listeners.names
+
+    async def counted(users: Any) -> list[str | None]:
+        reads.extend(users)
+        return await names(users)
+
+    gateway.listeners.names = counted  # type: ignore[method-assign]
+    with serving(gateway) as client:
+        events = [{"kind": "listen", "user": "visit-7f3a", "item": number} for number in (1, 2)]
+        assert client.post("/v1/events", json={"events": events}).status_code == 200
+        assert len(reads) == len(set(reads)) > 0
+        assert [listen.position for listen in gateway.rpc.listens] == [0, 1]
+        (user,) = {listen.user for listen in gateway.rpc.listens}
+        client.get("/v1/users/visit-7f3a/recommendations")
+        assert gateway.rpc.requests[-1].user == user
+        assert client.delete("/v1/users/visit-7f3a").status_code == 200
+        assert gateway.reader.erased == [user]
+
+
 def test_a_listen_of_a_recommended_item_is_attributed_with_its_propensity(
     client: TestClient, gateway: FakeGateway
 ) -> None:

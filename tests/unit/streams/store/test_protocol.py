@@ -68,6 +68,7 @@ KEYS = {
     "redrive_lock": keys.redrive_lock(PREFIX),
     "gateway_session": keys.gateway_session(PREFIX, 42),
     "gateway_slates": keys.gateway_slates(PREFIX, 42),
+    "gateway_given": keys.gateway_given(PREFIX, 42),
     "gateway_name": keys.gateway_name(PREFIX, 42),
     "gateway_feedback": keys.gateway_feedback(PREFIX, 42),
     "gateway_erasure": keys.gateway_erasure(PREFIX, 42),
