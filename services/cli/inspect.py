@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 from confluent_kafka.admin import AdminClient
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from botify.core.cli import Json, console, print_json
+from botify.core.cli import Json, console, print_json, say
 from botify.core.kafka.admin import end_offsets, partition_counts, require_kafka, start_offsets
 from botify.core.kafka.config import common_config, partition_of
 from botify.core.settings import Settings
@@ -20,6 +21,7 @@ from botify.schemas.event_time import utc
 from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, create_topics, feedback_partitions
+from botify.services.cli.tenants import add_tenant, tenants_of
 from botify.services.errors import StateError
 from botify.streams.folds.popularity import HALF_LIVES_MS
 from botify.streams.read import StateReader
@@ -106,9 +108,29 @@ def _show_popular(settings: Settings, half_life: str, count: int, *, as_json: bo
     console.print("listens: sum of the fractions heard, each halved with every half-life that has passed since")
 
 
-def create(as_json: Json = False) -> None:
+def create(
+    tenant: Annotated[str | None, typer.Option(help="Add a tenant: its topics, token and settings, in a file.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Of the tenant's gateway; default: a free one.")
+    ] = None,
+    rate: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="The tenant's requests a second.")] = None,
+    tenants: Annotated[bool, typer.Option("--tenants", help="List the tenants, and create nothing.")] = False,
+    as_json: Json = False,
+) -> None:
     """Create missing topics, and list all; existing topics keep their partitions and data."""
+    if tenants:
+        _show_tenants(tenants_of(Settings.from_env().home), as_json=as_json)
+        return
+    if tenant is None and (port or rate):
+        raise typer.BadParameter("--port and --rate are a tenant's; name it with --tenant")
     settings = require_kafka(Settings.from_env())
+    if tenant is not None:
+        file = add_tenant(settings, tenant, port, rate)
+        settings = settings.with_(topic_prefix=tenant)
+        say(
+            f"{file} has the settings and the token of tenant {tenant}: start its programs with them",
+            Console(stderr=True),
+        )
     create_topics(settings)
     counts = partition_counts(AdminClient(common_config(settings)))
     listed = [
@@ -136,6 +158,16 @@ def create(as_json: Json = False) -> None:
     for topic, one in zip(Topics.of(settings).all(), listed, strict=True):
         event = topic.event.__name__ if topic.event else "raw bytes"
         table.add_row(topic.name, event, topic.key, str(one["partitions"]), f"{one['records']:,}")
+    console.print(table)
+
+
+def _show_tenants(tenants: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(tenants)
+        return
+    table = Table("tenant", "prefix", "port", "requests/s", Column("file", overflow="fold"), box=box.SIMPLE_HEAD)
+    for one in tenants:
+        table.add_row(*map(str, one.values()))
     console.print(table)
 
 

@@ -52,6 +52,8 @@ FORMER = {
     "sim run": "botify sim",
     "snapshot load": "botify replay load",
     "snapshot save": "botify replay save",
+    "tenant add": "botify topics create --tenant NAME",
+    "tenant list": "botify topics create --tenants",
     "topics list": "botify topics create",
     "world card": "python -m botify.bench.studies card",
     "world generate": "botify world make",

@@ -8,11 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
+from botify.core.errors import SettingsError
 from botify.core.settings import Settings
 from botify.schemas.external_ids import datasets_directory
 from botify.schemas.topics import Topics, create_topics
 from botify.services.cli.main import build_cli
 from botify.services.errors import StateError
+from botify.services.gateway.options import GatewayOptions
 from botify.streams.store.connect import RedisUnreachableError
 from tests.support import all_folded, eventually, make_listens, make_tracks, produce, running, write_catalogue
 
@@ -41,6 +43,31 @@ def test_topics_are_made_and_listed(settings: Settings) -> None:
         lines = [line for line in listed.output.splitlines() if topic.name in line]
         assert len(lines) == 1, listed.output
         assert lines[0].split()[-2:] == [str(topic.partitions or 4), "7" if "listens" in topic.name else "0"]
+
+
+def test_a_tenant_has_topics_and_a_file(settings: Settings) -> None:
+    name, other = f"t-{uuid.uuid4().hex[:8]}", f"t-{uuid.uuid4().hex[:8]}"
+    added = botify(settings, "topics", "create", "--tenant", name, "--rate", "50")
+    assert added.exit_code == 0, added.output
+    file = settings.home / "tenants" / f"{name}.env"
+    assert file.stat().st_mode & 0o777 == 0o600
+    env = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    theirs, options = Settings.from_env({**settings.to_env(), **env}), GatewayOptions.from_env(env)
+    assert theirs == settings.with_(topic_prefix=name)
+    assert (options.rate_per_s, options.port, len(options.token or "")) == (50, 8001, 64)
+    assert create_topics(theirs) == [], "all topics are there"
+    assert botify(settings, "topics", "create", "--tenant", other).exit_code == 0
+    listed = json.loads(botify(settings, "topics", "create", "--tenants", "--json").stdout)
+    assert {one["tenant"]: (one["prefix"], one["port"]) for one in listed} == {name: (name, 8001), other: (other, 8002)}
+    assert (options.token or "") not in botify(settings, "topics", "create", "--tenants").output
+    (settings.home / "tenants" / f"{other}.env").unlink()
+    for arguments, why in (
+        ([name], "there is a tenant"), ([other], "is the prefix of something else"), (["No!"], "a name is a word"),
+        (["t-new", "--port", "8001"], f"port 8001 is that of tenant {name}"),
+    ):  # fmt: skip
+        refused = botify(settings, "topics", "create", "--tenant", *arguments)
+        assert isinstance(refused.exception, SettingsError)
+        assert why in str(refused.exception)
 
 
 def test_what_is_shown_as_a_table_is_there_as_json(folded: Settings) -> None:
