@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -50,7 +50,10 @@ def recommendations(
     session: str | None = None,
     explain: bool = False,
 ) -> Call[Recommendations]:
-    """Return recommendations; a filter is as `genre:rock` or `year>=2010`, a cap `artist:2`, a duration `1d`."""
+    """Return recommendations; a filter is as `genre:rock` or `year>=2010`, a cap `artist:2`.
+
+    `exclude_shown` is a duration such as `1d`, or `session` for the next page.
+    """
     parameters = [("n", str(n)), *(("exclude", _text(item)) for item in exclude), *(("filter", one) for one in filters)]
     parameters += [("cap", one) for one in caps]
     if exclude_shown is not None:
@@ -60,6 +63,23 @@ def recommendations(
     if explain:
         parameters.append(("explain", "true"))
     return Call("GET", f"{_user_path(user)}/recommendations", Recommendations.of, parameters)
+
+
+def rows(user: Id, rows: int = 5, n: int = 10) -> Call[Mapping[str, Sequence[Item]]]:
+    """Return rows of items by their titles, in the order in which they are shown."""
+
+    def read(answer: Any) -> Mapping[str, Sequence[Item]]:
+        return {row["title"]: [Item.of(item) for item in row["items"]] for row in answer["rows"]}
+
+    return Call("GET", f"{_user_path(user)}/rows", read, [("rows", str(rows)), ("n", str(n))])
+
+
+def group(
+    users: Sequence[Id], n: int = 10, *, exclude: Sequence[Id] = (), filters: Sequence[str] = ()
+) -> Call[ItemPage]:
+    """Return recommendations for up to 16 listeners together."""
+    body = {"users": list(users), "n": n, "exclude": list(exclude), "filter": list(filters)}
+    return Call("POST", "groups/recommendations", ItemPage.of, body=body)
 
 
 def item(item: Id) -> Call[Item]:

@@ -62,6 +62,8 @@ class Botify:
         self._http = httpx.Client(**_options(url, token, timeout_s, transport))
 
     recommendations = _blocking(calls.recommendations)
+    rows = _blocking(calls.rows)
+    group = _blocking(calls.group)
     item = _blocking(calls.item)
     put_item = _blocking(calls.put_item)
     delete_item = _blocking(calls.delete_item)
@@ -121,6 +123,8 @@ class AsyncBotify:
         self._http = httpx.AsyncClient(**_options(url, token, timeout_s, transport))
 
     recommendations = _awaited(calls.recommendations)
+    rows = _awaited(calls.rows)
+    group = _awaited(calls.group)
     item = _awaited(calls.item)
     put_item = _awaited(calls.put_item)
     delete_item = _awaited(calls.delete_item)

@@ -40,6 +40,8 @@ def test_every_call_is_understood() -> None:
         assert first is not None
         assert first.because is not None
         assert (first.policy, first.because.number) == ("next_track", 2)
+        assert [item.number for item in (await botify.group([42, "bob"], 2, exclude=[0])).items] == [1, 2]
+        assert await botify.rows(42, 2, n=3) == {}
         heard = [Event.listen(42, 1, 0.5, time=datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)), Event.skip(42, 2)]
         ids = await botify.send(*heard, Event.like(42, 3), Event.dislike(42, 4), Event.unlike(42, 4))
         assert len(set(ids)) == 5
@@ -48,6 +50,7 @@ def test_every_call_is_understood() -> None:
         assert (known.likes, known.dislikes) == ([3], [])
         known = await botify.put_user(42, likes=[5], dislikes=[3])
         assert (known.likes, known.dislikes) == ([5], [3])
+        assert list(await botify.rows(42)) == ["because you liked track 5 by artist 1"]
         assert await botify.erase(42) == 0
         assert (await botify.item(7)).title == "track 7"
         assert (await botify.put_item("new", title="New", artist="N", year=1999)).number == TRACKS

@@ -11,6 +11,7 @@ from botify.schemas import validation as module
 from botify.schemas.codec import Codec, load
 from botify.schemas.events import Listen, RecommendationRequest
 from botify.schemas.validation import (
+    MAX_BOOST,
     MAX_ID_BYTES,
     MAX_LIST,
     MAX_SLATE,
@@ -206,3 +207,16 @@ def test_each_field_is_checked_in_columns(field: str, value: Any, monkeypatch: p
     assert (found[0], found[2]) == (some[0], some[2])
     assert isinstance(found[1], ValidationError)
     assert field in str(found[1])
+
+
+@pytest.mark.parametrize("boost", [0.5, -1.0, MAX_BOOST + 1.0, float("nan"), float("inf")])
+def test_a_boost_without_a_meaning_is_refused(boost: float) -> None:
+    slate: Any = {
+        "size": 2,
+        "liked_weights": [],
+        "rules": [{"tracks": [], "filters": [], "boost": boost, "place": None}],
+    }
+    with pytest.raises(ValidationError, match="a boost of a rule is neither 0 nor between 1 and 10"):
+        check(REQUEST._replace(slate=slate), b"42", b"")
+    slate["rules"][0]["boost"] = 0.0
+    check(REQUEST._replace(slate=slate), b"42", b"")

@@ -5,7 +5,7 @@ import pytest
 from botify.evaluation import EvaluationError
 from botify.evaluation.why.cli import milliseconds_of, number_of_track
 from botify.evaluation.why.explain import as_json, assignment_lines, explain, heard_of, render, verdict_of
-from botify.schemas.events import Listen, RampStep
+from botify.schemas.events import Listen, RampStep, SlateRule
 from botify.services.experiments import Experiment, Experiments, Treatment
 from tests.unit.evaluation.why.test_recompute import TRACKS, again, answered
 
@@ -35,6 +35,10 @@ def test_why_not_names_the_step() -> None:
     assert "it was not among the candidates of sticky_norepeat" in reasons
     filtered = one._replace(request=one.request._replace(slate={**one.request.slate, "filters": ["artist:artist 0"]}))  # type: ignore[dict-item]
     assert explain(filtered, made, past, [], 700).why_not == "it does not pass the filters artist:artist 0"
+    rule: SlateRule = {"tracks": [], "filters": ["artist:artist 0"], "boost": 0.0, "place": None}
+    ruled = one._replace(request=one.request._replace(slate={**one.request.slate, "rules": [rule]}))  # type: ignore[dict-item]
+    by_artist = next(track for track in range(100) if made.served.of.tracks[track].artist == "artist 0" and track != 3)
+    assert explain(ruled, made, past, [], by_artist).why_not == "a rule blocked it"
 
 
 def test_an_answer_is_said_for_three_readers() -> None:
