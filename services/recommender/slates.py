@@ -112,7 +112,8 @@ class Pool:
     """What one slate is chosen from, best first; all lists have a value a track."""
 
     blocked: set[int]  # rows that are excluded, heard, or in the pool
-    mask: NDArray[np.bool_] | None  # shape (n,): rows that pass the filters; None without
+    mask: NDArray[np.bool_] | None  # shape (n,): rows that pass the filters, and that no rule blocks; None without
+    among: NDArray[np.bool_] | None  # those that recommenders rank on their own; None for all, until too few are left
     ignored: Mapping[int, float]  # rows that were shown and ignored, and how much less relevant they are
     # what says whether a row is boosted, and how much
     boosts: list[tuple[Callable[[int], bool], float]] = field(default_factory=list)
@@ -251,10 +252,10 @@ class Slates:
 
         def add(name: str, rows: list[int], k: int) -> None:
             """Add the k best of a recommender; a request with filters is ranked for on its own."""
-            filtered = [[row] for row in rows if pools[row].mask is not None]
-            for part in filter(None, ([row for row in rows if pools[row].mask is None], *filtered)):
+            filtered = [[row] for row in rows if pools[row].among is not None]
+            for part in filter(None, ([row for row in rows if pools[row].among is None], *filtered)):
                 some = batch if len(part) == len(batch) else batch.select(np.array(part, dtype=np.int64))
-                some = replace(some, allowed=pools[part[0]].mask)
+                some = replace(some, allowed=pools[part[0]].among)
                 ranking = self._popular.rank(some, k) if name == POPULAR else offer(recommenders[name], some, k)
                 found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
                 for row, tracks, scores in zip(part, found.tolist(), ranking.scores.tolist(), strict=True):
@@ -270,6 +271,8 @@ class Slates:
             add(name, lacking, k)
             deep = [row for row in lacking if pools[row].mask is not None and pools[row].others < sizes[row]]
             if deep and k < (most := min(DEEP, len(self._catalogue))):
+                for row in deep:
+                    pools[row].among = pools[row].mask
                 add(name, deep, most)
         return pools
 
@@ -280,7 +283,7 @@ class Slates:
             out += state.session_tracks().tolist()
         rows = self._catalogue.rows_of(np.array(out, dtype=np.int64))
         mask = self._filters.mask(asked["filters"]) if asked["filters"] else None
-        pool = Pool(set(rows[rows >= 0].tolist()), mask, _ignored(request, state, self._catalogue))
+        pool = Pool(set(rows[rows >= 0].tolist()), mask, mask, _ignored(request, state, self._catalogue))
         self._apply(sorted(asked["rules"], key=lambda rule: rule["boost"]), pool, asked["size"])
         return pool
 
