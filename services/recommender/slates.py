@@ -119,8 +119,9 @@ class Pool:
     boosts: list[tuple[Callable[[int], bool], float]] = field(default_factory=list)
     pins: list[tuple[int, int]] = field(default_factory=list)  # places of the slate, ascending, and rows; not below
     others: int = 0  # number of rows that were not ignored
-    depth: int = 0  # number of rows that were offered
-    places: list[float] = field(default_factory=list)  # in the ranking, boosts included
+    # number of rows that were offered, and where those that were taken are in the ranking; only kept with boosts
+    depth: int = 0
+    places: list[float] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
@@ -131,25 +132,29 @@ class Pool:
         return max((boost for _, boost in self.boosts), default=1.0)
 
     def add(self, rows: Sequence[int], scores: Sequence[float], source: str, most: int) -> None:
-        deepest = most * self.reach
+        deepest = most * self.reach if self.boosts else 0
         for row, score in zip(rows, scores, strict=True):
             if self.others >= most and self.depth >= deepest:
                 return
             if row in self.ignored and len(self.rows) - self.others >= most // POOL:
                 continue  # one a place is all that can be needed
             if row >= 0 and row not in self.blocked and (self.mask is None or self.mask[row]):
-                place: float = self.depth
-                if self.boosts:
-                    place /= max((boost for has, boost in self.boosts if has(row)), default=1.0)
-                self.depth += 1
-                if self.others >= most and place >= most:
+                if self.boosts and not self._place(row, most):
                     continue
                 self.blocked.add(row)
-                self.places.append(place)
                 self.rows.append(row)
                 self.scores.append(score)
                 self.sources.append(source)
                 self.others += row not in self.ignored
+
+    def _place(self, row: int, most: int) -> bool:
+        """Keep the place of a row where rows are boosted, and return whether the pool may have it."""
+        place = self.depth / max((boost for has, boost in self.boosts if has(row)), default=1.0)
+        self.depth += 1
+        if self.others >= most and place >= most:
+            return False
+        self.places.append(place)
+        return True
 
 
 class Pick(NamedTuple):
@@ -170,7 +175,7 @@ class MmrSelector:
     """
 
     def __init__(self, pool: Pool, catalogue: Catalogue, caps: Sequence[tuple[list[int], int]]) -> None:
-        size = len(pool.places)
+        size = len(pool.rows) - len(pool.pins)
         stages = {source: stage for stage, source in enumerate(dict.fromkeys(pool.sources))}
         rows = np.array(pool.rows, dtype=np.int64)
         self.free = list(range(size))
@@ -179,7 +184,9 @@ class MmrSelector:
         # a stage is more than diversity is worth
         self._relevance = [
             (1 - LAMBDA) * (1 - place / size) - stages[source] - pool.ignored.get(row, 0.0)
-            for place, row, source in zip(pool.places, pool.rows, pool.sources, strict=False)  # pinned ones are last
+            for place, row, source in zip(
+                pool.places or range(size), pool.rows, pool.sources, strict=False
+            )  # pinned ones are last
         ]
         self._values = self._relevance.copy()
         self._capped: list[int] = []
@@ -284,7 +291,8 @@ class Slates:
         rows = self._catalogue.rows_of(np.array(out, dtype=np.int64))
         mask = self._filters.mask(asked["filters"]) if asked["filters"] else None
         pool = Pool(set(rows[rows >= 0].tolist()), mask, mask, _ignored(request, state, self._catalogue))
-        self._apply(sorted(asked["rules"], key=lambda rule: rule["boost"]), pool, asked["size"])
+        if asked["rules"]:
+            self._apply(sorted(asked["rules"], key=lambda rule: rule["boost"]), pool, asked["size"])
         return pool
 
     def _apply(self, rules: Sequence[SlateRule], pool: Pool, size: int) -> None:
