@@ -46,6 +46,12 @@ def _text(value: Any) -> Any:
     return value
 
 
+def _named(value: int | str) -> int | str:
+    if value == "":
+        raise ValueError("the name of an item must not be empty")
+    return value
+
+
 def _flag(value: Any) -> Any:
     return value == "true" if value in ("true", "false") else value
 
@@ -110,8 +116,12 @@ class GroupBody(Strict):
     """Who listens together, and what to recommend."""
 
     users: list[UserInBody] = Field(min_length=1, max_length=MAX_GROUP, examples=[["alice", "bob"]])
-    n: int = Field(default=10, ge=1, le=MAX_SLATE, strict=True, description="How many items.")
-    exclude: list[TrackInBody] = Field(default=[], max_length=MAX_EXCLUDED, description="Items that are not wanted.")
+    n: Annotated[int, Field(strict=True, ge=1, le=MAX_SLATE), BeforeValidator(_whole)] = Field(
+        default=10, description="How many items."
+    )
+    exclude: list[Annotated[TrackInBody, AfterValidator(_named)]] = Field(
+        default=[], max_length=MAX_EXCLUDED, description="Items that are not wanted."
+    )
     filter: list[Filter] = Field(default=[], max_length=20, description="As for one listener.")
 
 

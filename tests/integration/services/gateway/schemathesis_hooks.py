@@ -27,6 +27,8 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
         make_possible(body, name_of, lambda number: number % LISTENERS)
     elif case.path == "/v1/users/{user}":
         make_opinions_possible(body, name_of)
+    elif case.path == "/v1/groups/recommendations" and isinstance(body, dict) and isinstance(body.get("users"), list):
+        body["users"] = [one if (number := number_of(one)) is None else number % LISTENERS for one in body["users"]]
     elif isinstance(body, dict) and (number := number_of(body.get("track"))) is not None:
         track: str | int = f"id {number % TRACKS}" if isinstance(body["track"], str) else number % TRACKS
         case.body = {**body, "track": track}

@@ -189,9 +189,10 @@ def test_a_group_gets_what_suits_all_and_nothing_that_one_dislikes(client: TestC
         {"users": ["alice"] * 17},
         {"users": ["alice"], "n": 0},
         {"users": ["alice"], "filter": ["x"]},
+        {"users": ["alice"], "exclude": [""]},
     ]
     assert [pointers(client.post("/v1/groups/recommendations", json=one))[0] for one in wrong] == [
-        "/body/users", "/body/users", "/body/n", "/body/filter/0",
+        "/body/users", "/body/users", "/body/n", "/body/filter/0", "/body/exclude/0",
     ]  # fmt: skip
 
 
