@@ -31,7 +31,6 @@ COMMANDS = {  # group of figures -> arguments of `botify` (`bench`), or of `pyth
     "quality_no_genres": f"{LEARNERS} --world bench/worlds/no-genres.toml",
     "quality_probit": f"{LEARNERS} --model probit",
     "quality_fitted": f"{LEARNERS} --world {FITTED}",
-    "quality_drift_1": "drift --seed 1 --picture docs/drift.png",
     "quality_grade_2022": "grade --recommender botify --edition 2022 --rate 1000",
     "quality_grade_2026": "grade --recommender botify --edition 2026 --rate 1000",
 }
