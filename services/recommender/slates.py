@@ -299,7 +299,7 @@ class Slates:
         """Apply rules, those that block first: what is blocked, heard or excluded is not pinned."""
         for rule in rules:
             found: Any = self._catalogue.rows_of(np.array(rule["tracks"], dtype=np.int64))
-            rows = found[found >= 0].tolist()
+            rows = list(dict.fromkeys(found[found >= 0].tolist()))
             passing = self._filters.mask(rule["filters"]) if rule["filters"] else None
             if rule["boost"] == 0.0:
                 pool.blocked.update(rows)

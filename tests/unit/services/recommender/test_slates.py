@@ -177,7 +177,7 @@ def test_propensities_are_frequencies(asks: dict[str, Any], others: int, best: i
 
 @given(st.integers(1, 30), st.sampled_from(["toppop", "random"]), st.sampled_from([[], ["genre:rock"]]))
 def test_rules_pin_and_block(size: int, wanted: str, filters: list[str]) -> None:
-    pins = [rule(30, 13, place=0), rule(31, place=size), rule(11, place=2), rule(98, 21, 1_000, place=2)]
+    pins = [rule(30, 13, 13, place=0), rule(31, place=size), rule(11, place=2), rule(98, 21, 1_000, place=2)]
     blocks = [rule(21, 99), rule("artist:artist 18", "genre:rock")]
     found = answered([asked(size=size, filters=filters, exclude=[30], rules=[*pins, *blocks])], wanted)
     slate = found.slates[0]
