@@ -7,6 +7,7 @@ PACKAGES := botify examples
 # Tests mostly wait for servers, so three processes share the files even where there are two cores only. They keep the
 # order of tests/conftest.py: by itself, xdist would leave files with one long test to the end.
 PROCESSES ?= 3
+UNIVERSES ?= 10000
 PARALLEL := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
@@ -30,12 +31,12 @@ compile: $(VENV)/.test ## Fill the cache of what numba compiles, once for all pr
 	@$(BIN)/python -m botify.streams.compiled
 
 universes: $(VENV)/.test ## Run 10,000 simulated universes on two processes, with other seeds each day (docs/simulation.md)
-	@PYTHONPATH=. $(BIN)/python -m tests.simulation --seeds 10000 --processes 2
+	@PYTHONPATH=. $(BIN)/python -m tests.simulation --seeds $(UNIVERSES) --processes 2
 
 mutants: $(VENV)/.test ## Remove conditions of the shipped code one by one; some universe must fail without each
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation.mutants --processes 2
 
-nightly: compile ## Run what takes too long for each change: Compose, notebooks, course, upgrade, Spark, clients on containers
+nightly: compile universes ## Run what takes too long for each change: universes, Compose, notebooks, course, upgrade, Spark, containers
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[spark]'
 	@BOTIFY_TEST_SERVERS=embedded $(BIN)/pytest $(PARALLEL) -m nightly tests
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core schemas security streams/store)
