@@ -67,8 +67,9 @@ def throttle() -> None:
 def gather_ms(arrived: float, elapsed_ms: float, rate: float, most_ms: float) -> float:
     """Return how long to gather records, at most `most_ms`: ((arrived / elapsed_ms) / rate)².
 
-    A batch costs nearly the same with one record as with ten. So the time grows with the square of the records that
-    arrive in a millisecond: a process with time to spare should be fast, one without it cheap.
+    A batch costs nearly the same with one record as with ten. So the time grows with the square of what arrives in a
+    millisecond: records, or the CPU time that they took. A process with time to spare should be fast, one without it
+    cheap.
 
     Examples
     --------

@@ -11,6 +11,7 @@ partitions in the store and seeks to their checkpoints. A worker that folds in c
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -26,6 +27,7 @@ from botify.core.errors import BotifyError
 from botify.core.kafka.column_fetch import as_batch, reading_safely
 from botify.core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
 from botify.core.settings import Settings
+from botify.core.throttle import gather_ms
 from botify.streams.worker.partition_manager import Batch, PartitionManager
 
 
@@ -79,9 +81,12 @@ CLAIM_S = 80.0
 """How long a claim may take. After its `broker_request_timeout`, 90 s, Faust would end without an error what waits for
 claims, and the process would never fold again."""
 LONG_POLL_MS = 500  # how long a broker waits for a first record
-GATHER_MS = 50
-"""How long it gathers more after that: an apply costs nearly the same with one record as with a hundred, and answers do
-not wait for it, as requests carry what was heard last. A backlog is not waited for: it is `ENOUGH_BYTES`."""
+GATHER_SHARE = 0.07
+"""The share of a core that calls for 1 ms of gathering: a fifth of one calls for 8 ms, half of one for 50."""
+SPARE_SHARE = 0.15  # a smaller share calls for none: there is time to spare
+NEWEST = 0.2  # weight of the last fetch in the mean share
+MOST_GATHER_MS = 50
+"""A backlog is not waited for: the fetch is sent while the last one is folded, and finds `ENOUGH_BYTES`."""
 ENOUGH_BYTES = 1024 * 1024  # a fetch that finds this number of bytes is answered at once
 
 
@@ -99,6 +104,10 @@ class ClaimingThread(driver.AIOKafkaConsumerThread):
     aiokafka needs a committed offset as soon as a partition is assigned, and the claim may take longer. A reset to the
     earliest offset instead would hide the loss of records that were not folded.
     """
+
+    _taken_s = 0.0
+    _cpu_s = 0.0
+    _share = 0.0
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         return reading_safely(super()._create_worker_consumer(transport))
@@ -119,12 +128,20 @@ class ClaimingThread(driver.AIOKafkaConsumerThread):
     async def _fetch_records(
         self, consumer: Any, active_partitions: set[TP], timeout: float | None = None, max_records: int | None = None
     ) -> Mapping[TP, Any]:
-        """Take what was fetched; the next fetch, which is sent after this, gathers."""
+        """Take what was fetched; the next fetch, which is sent after this, gathers by what the last ones cost."""
         records: Mapping[TP, Any] = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
-        if records:
+        if not records:
+            return records
+        loop = asyncio.get_running_loop()
+        before_s, self._taken_s = self._taken_s, loop.time()
+        cpu_before_s, self._cpu_s = self._cpu_s, time.process_time()
+        elapsed_s = max(self._taken_s - before_s, 0.001)
+        self._share += NEWEST * ((self._cpu_s - cpu_before_s) / elapsed_s - self._share)
+        if self._share > SPARE_SHARE:
+            wait_ms = int(gather_ms(self._share, 1.0, GATHER_SHARE, MOST_GATHER_MS))
             fetcher = consumer._fetcher
-            fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = ENOUGH_BYTES, GATHER_MS
-            asyncio.get_running_loop().call_later(GATHER_MS / 1000, _answer_first_record, fetcher)
+            fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = ENOUGH_BYTES, wait_ms
+            loop.call_later(wait_ms / 1000, _answer_first_record, fetcher)
         return records
 
     def _stopped_set(self) -> None:

@@ -20,7 +20,7 @@ from botify.core.kafka.column_fetch import ColumnRecords, KeptRecords
 from botify.streams.worker.faust_app import BoundedWorker
 from botify.streams.worker.transport import (
     ENOUGH_BYTES,
-    GATHER_MS,
+    MOST_GATHER_MS,
     BatchConsumer,
     BatchScheduler,
     BatchSchema,
@@ -82,25 +82,28 @@ def test_a_fetch_of_columns_has_the_records_and_the_next_offset_of_aiokafkas(sta
     assert told(ours[0] if ours else []) == told(theirs)
 
 
-async def test_a_fetch_after_records_gathers_and_one_after_a_pause_takes_the_first(
+async def test_a_fetch_gathers_where_the_last_ones_took_much_of_a_core_and_the_next_takes_the_first_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = SimpleNamespace(_fetch_min_bytes=1, _fetch_max_wait_ms=1500, _fetch_max_bytes=50_000_000)
-    fetches: list[Any] = [{}, {TP("t", 0): ["a record"]}, {}]
+    fetches: list[Any] = [{TP("t", 0): ["a record"]}, {TP("t", 0): ["a record"]}, {}]
+    cpu_s = [0.0]
 
     async def fetch(*_: Any) -> Any:
         return fetches.pop(0)
 
     monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetch)
+    monkeypatch.setattr(time, "process_time", lambda: cpu_s[0])
     thread = ClaimingThread(MagicMock(), loop=asyncio.get_running_loop())
     consumer = SimpleNamespace(_fetcher=options)
     await thread._fetch_records(consumer, set())
     assert options._fetch_min_bytes == 1
+    cpu_s[0] = 1_000.0
     await thread._fetch_records(consumer, set())
-    assert (options._fetch_min_bytes, options._fetch_max_wait_ms) == (ENOUGH_BYTES, GATHER_MS)
+    assert (options._fetch_min_bytes, options._fetch_max_wait_ms) == (ENOUGH_BYTES, MOST_GATHER_MS)
     assert await thread._fetch_records(consumer, set()) == {}  # a poll that found nothing changes nothing
     assert options._fetch_min_bytes == ENOUGH_BYTES
     give_up = time.monotonic() + 5.0
     while options._fetch_min_bytes > 1 and time.monotonic() < give_up:
         await asyncio.sleep(0.001)
-    assert options._fetch_max_wait_ms > GATHER_MS
+    assert options._fetch_max_wait_ms > MOST_GATHER_MS
