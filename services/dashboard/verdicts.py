@@ -57,8 +57,10 @@ class Verdicts:
             self._listen(self._asked, now_s)
         questions = [("results", name) for name in experiments]
         questions += [("decide", name) for name, has_goals in experiments.items() if has_goals]
-        if self._asked is None and questions and now_s >= self._due_s:
-            self._ask(min(questions, key=lambda one: self._known.get(one, _Answer(0.0)).at_s), now_s)
+        if self._asked is None and questions:
+            oldest = min(questions, key=lambda one: self._known.get(one, _Answer(0.0)).at_s)
+            if oldest not in self._known or now_s >= self._due_s:
+                self._ask(oldest, now_s)
         found = {}
         for name, has_goals in experiments.items():
             results, decided = (self._known.get((command, name), _Answer(0.0)) for command in ("results", "decide"))
@@ -99,6 +101,5 @@ class Verdicts:
         else:
             why = (refused or said).strip() or f"`botify experiment` ended with status {asked.process.returncode}"
             answer = _Answer(time.time(), problem=why.splitlines()[-1])
-        first = asked.question not in self._known
         self._known[asked.question] = answer
-        self._due_s = now_s if first else now_s + max(EVERY_S, took_s / AT_MOST)
+        self._due_s = now_s + max(EVERY_S, took_s / AT_MOST)
