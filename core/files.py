@@ -26,6 +26,17 @@ def write_durably(path: Path, write: Callable[[Path], T]) -> T:
     return written
 
 
+def write_secret(path: Path, text: str) -> None:
+    """Write a file in one step, readable by its owner only; where the disk is full, the former one stays."""
+
+    def write(new: Path) -> None:
+        new.unlink(missing_ok=True)  # one that was left unfinished may be readable by others
+        new.touch(mode=0o600)
+        new.write_text(text, encoding="utf-8")
+
+    write_durably(path, write)
+
+
 @contextmanager
 def held(lock: Path, busy: BotifyError) -> Iterator[None]:
     """Hold a lock file while the block runs, or raise `busy` if another process holds it."""

@@ -1,4 +1,4 @@
-"""Times that people and logs write."""
+"""Times as people and logs write them."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,3 +17,19 @@ def iso_ms(text: str) -> int:
     """
     moment = datetime.fromisoformat(text)
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MILLISECOND
+
+
+def utc(timestamp_ms: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Format a time in UTC; any number is accepted.
+
+    Examples
+    --------
+    >>> utc(1_700_000_000_000), utc(1_700_000_000_000, "%b %d, %H:%M")
+    ('2023-11-14 22:13:20', 'Nov 14, 22:13')
+    >>> utc(3_093_527_980_800_000)  # beyond the calendar
+    '3,093,527,980,800,000 ms after 1970'
+    """
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime(pattern)
+    except (ValueError, OverflowError, OSError):
+        return f"{timestamp_ms:,} ms after 1970"

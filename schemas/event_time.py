@@ -5,7 +5,6 @@ both. `EventTime` bounds how far a listen may lead; docs/adr/0007-event-time-is-
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Self
 
@@ -16,6 +15,7 @@ from botify.core.kafka.admin import retry_brokers
 from botify.core.kafka.config import common_config
 from botify.core.kafka.layout import COPIED, declared_lead_ms
 from botify.core.settings import Settings
+from botify.core.times import utc
 
 LEAD_MS = 10 * 60 * 1000
 """How far a listen may lead the time at which the broker took it.
@@ -113,22 +113,6 @@ def event_time_of(partitions: Sequence[int]) -> int:
         return 0
     median_ms = sorted(partitions)[(len(partitions) - 1) // 2]
     return max(newest_ms for newest_ms in partitions if newest_ms <= median_ms + SPREAD_MS)
-
-
-def utc(timestamp_ms: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
-    """Format a time in UTC; any number is accepted.
-
-    Examples
-    --------
-    >>> utc(1_700_000_000_000), utc(1_700_000_000_000, "%b %d, %H:%M")
-    ('2023-11-14 22:13:20', 'Nov 14, 22:13')
-    >>> utc(3_093_527_980_800_000)  # beyond the calendar
-    '3,093,527,980,800,000 ms after 1970'
-    """
-    try:
-        return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime(pattern)
-    except (ValueError, OverflowError, OSError):
-        return f"{timestamp_ms:,} ms after 1970"
 
 
 def parse_speed(text: str) -> float | None:

@@ -15,8 +15,8 @@ from botify.core.logging import configure_logging
 from botify.core.process import tune_gc
 from botify.core.settings import Settings
 from botify.core.telemetry import new_registry, observed
-from botify.core.times import iso_ms
-from botify.schemas.event_time import parse_speed, utc
+from botify.core.times import iso_ms, utc
+from botify.schemas.event_time import parse_speed
 from botify.sim import SimulationError
 from botify.sim.agents import load_agent
 from botify.sim.loop import RunResult, SimulatorMetrics, run_loop

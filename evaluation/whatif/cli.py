@@ -27,6 +27,7 @@ from botify.core.cli import Json, console, print_json, progress
 from botify.core.kafka.admin import require_kafka
 from botify.core.settings import Settings
 from botify.core.throttle import lower_priority
+from botify.core.times import utc
 from botify.evaluation import EvaluationError
 from botify.evaluation.whatif.answers import Answered, answer_again
 from botify.evaluation.whatif.log import Window, heard_in, read_answered, reward_of
@@ -36,7 +37,6 @@ from botify.evaluation.why.evidence import Found, read_past
 from botify.evaluation.why.recompute import Served, serve
 from botify.evaluation.why.versions import PastCatalogue, PastModels, find_catalogue, find_models, labels_of
 from botify.schemas.codec import Codec
-from botify.schemas.event_time import utc
 from botify.schemas.registry import codec_of
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.registry import RECOMMENDERS

@@ -13,16 +13,17 @@ from rich.table import Table
 
 from botify.core.keyed_random import uniform
 from botify.core.settings import Settings
+from botify.core.times import utc
 from botify.evaluation.why.evidence import Found, Past
 from botify.evaluation.why.recompute import Recomputed
 from botify.schemas.codec import Codec
-from botify.schemas.event_time import utc
 from botify.schemas.events import Listen, RampStep, Track
 from botify.services.experiments import Experiments, load_policy
 from botify.services.experiments.assignment import bucket_of, seed_of
 from botify.services.experiments.live import read_steps
 from botify.services.recommender.botify import Botify
 from botify.services.recommender.dispatch import rank
+from botify.services.recommender.filters import blocked_by, passes, wanted_by
 from botify.services.recommender.next_track import histories_of
 from botify.services.recommender.protocol import NO_ANSWER, RandomStream, Recommender
 from botify.services.recommender.reasons import reason_text
@@ -106,9 +107,9 @@ def not_answered(track: int, found: Found, made: Recomputed) -> str:
     slate = request.slate
     if slate is not None and track in slate["exclude"]:
         return "the request excluded it"
-    if slate is not None and slate["filters"] and not made.served.slates.allows(slate["filters"], track):
+    if slate is not None and slate["filters"] and not passes(of.tracks[track], wanted_by(slate["filters"])):
         return f"it does not pass the filters {', '.join(slate['filters'])}"
-    if slate is not None and any(made.served.slates.blocks(rule, track) for rule in slate["rules"]):
+    if slate is not None and blocked_by(slate["rules"])(of.tracks[track]):
         return "a rule blocked it"
     state, recommender = batch.states[0], _answering(made)[0]
     heard = [] if state is None else state.session_tracks().tolist()

@@ -16,8 +16,8 @@ from botify.core.cli import Json, console, print_json, say
 from botify.core.kafka.admin import end_offsets, partition_counts, require_kafka, start_offsets
 from botify.core.kafka.config import common_config, partition_of
 from botify.core.settings import Settings
+from botify.core.times import utc
 from botify.schemas.catalogue import read_catalogue
-from botify.schemas.event_time import utc
 from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, create_topics, feedback_partitions

@@ -6,7 +6,6 @@ A file has what its programs need beside the addresses of the servers; it is for
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from confluent_kafka.admin import AdminClient
 
 from botify.core.errors import SettingsError
-from botify.core.files import write_durably
+from botify.core.files import write_secret
 from botify.core.kafka.admin import partition_counts
 from botify.core.kafka.config import common_config
 from botify.core.settings import Settings
@@ -68,11 +67,5 @@ def add_tenant(settings: Settings, name: str, port: int | None, rate_per_s: int 
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     create_topics(settings.with_(topic_prefix=name))
-    write_durably(file, lambda new: _write_secret(new, "".join(f"{key}={value}\n" for key, value in values.items())))
+    write_secret(file, "".join(f"{key}={value}\n" for key, value in values.items()))
     return file
-
-
-def _write_secret(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)

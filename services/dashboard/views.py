@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from botify.schemas.event_time import utc
+from botify.core.times import utc
 from botify.schemas.events import Track
 from botify.services.dashboard.figures import (
     RANGES,

@@ -63,9 +63,8 @@ class ListenerNames:
 
     async def resolve(self, name: str) -> Resolved:
         """Return the number of a name, and who has its candidates: nobody is named where the number is its own."""
-        number, until_s = self._kept.get(
-            name, (0, 0.0)
-        )  # first: candidates are hashes, and most calls are of few names
+        # first: candidates are hashes, and most calls are of few names
+        number, until_s = self._kept.get(name, (0, 0.0))
         if time.monotonic() < until_s:
             return number, {}
         candidates = self._users.candidates(name)

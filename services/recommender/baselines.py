@@ -183,14 +183,8 @@ class StickyArtist:
         return Answers(np.where(known, catalogue.tracks[drawn], NO_ANSWER), np.where(known, 1.0 / sizes, 0.0), sizes)
 
     def probability(self, batch: Batch, tracks: Ints) -> Floats:
-        catalogue, rows, others = (
-            self._catalogue,
-            self._catalogue.rows_of(batch.tracks),
-            self._catalogue.rows_of(tracks),
-        )
-        artists = catalogue.artist_of[rows]
-        same = (rows >= 0) & (others >= 0) & (artists == catalogue.artist_of[others])
-        return np.where(same, 1.0 / catalogue.artist_size[artists], 0.0)
+        same, sizes = _of_same_artist(batch.tracks, tracks, self._catalogue)
+        return np.where(same, 1.0 / sizes, 0.0)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         rows = self._catalogue.rows_of(batch.tracks)
@@ -200,6 +194,13 @@ class StickyArtist:
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         return np.full(len(tracks), batch.tracks[0])
+
+
+def _of_same_artist(heard: Ints, tracks: Ints, catalogue: Catalogue) -> tuple[NDArray[np.bool_], Ints]:
+    """Return which tracks are of the artist of those heard, all known, and how many tracks that artist has."""
+    rows, others = catalogue.rows_of(heard), catalogue.rows_of(tracks)
+    artists = catalogue.artist_of[rows]
+    return (rows >= 0) & (others >= 0) & (artists == catalogue.artist_of[others]), catalogue.artist_size[artists]
 
 
 PLEASED = 0.3  # fraction from which on the artist is kept
@@ -249,17 +250,11 @@ class StickyArtistMixed:
         )
 
     def probability(self, batch: Batch, tracks: Ints) -> Floats:
-        catalogue, rows, others = (
-            self._catalogue,
-            self._catalogue.rows_of(batch.tracks),
-            self._catalogue.rows_of(tracks),
-        )
         pleased = np.array([request.fraction >= PLEASED for request in batch.requests], dtype=np.bool_)
-        artists = catalogue.artist_of[rows]
-        other = np.maximum(catalogue.artist_size[artists] - 1, 1)
-        same = (others >= 0) & (artists == catalogue.artist_of[others])
-        of_artist = same & ((others != rows) | (catalogue.artist_size[artists] == 1))
-        return np.where(pleased & (rows >= 0), of_artist * (1.0 / other), self._random.probability(batch, tracks))
+        sticks = pleased & (self._catalogue.rows_of(batch.tracks) >= 0)
+        same, sizes = _of_same_artist(batch.tracks, tracks, self._catalogue)
+        of_artist = same & ((tracks != batch.tracks) | (sizes == 1))
+        return np.where(sticks, of_artist / np.maximum(sizes - 1, 1), self._random.probability(batch, tracks))
 
 
 ARTISTS = 4  # how many of the best artists are considered; all tracks of the first may have been heard

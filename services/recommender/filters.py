@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.schemas.events import Track
+from botify.schemas.events import SlateRule, Track
 
 FIELDS = ("artist", "album", "genre", "mood", "year", "country")
 _COMPARE: Mapping[str, Callable[[int, int], bool]] = {
@@ -62,6 +62,14 @@ def wanted_by(filters: Sequence[str]) -> list[Wanted]:
 def passes(track: Track, wanted: Iterable[Wanted]) -> bool:
     """Return whether a track passes."""
     return all(one.holds(values_of(track, one.field)) for one in wanted)
+
+
+def blocked_by(rules: Sequence[SlateRule]) -> Callable[[Track], bool]:
+    """Return what says whether rules block a track."""
+    blocking = [rule for rule in rules if rule["boost"] == 0.0]
+    named = {track for rule in blocking for track in rule["tracks"]}
+    filters = [wanted_by(rule["filters"]) for rule in blocking if rule["filters"]]
+    return lambda track: track.track in named or any(passes(track, wanted) for wanted in filters)
 
 
 class _Field(NamedTuple):

@@ -243,16 +243,6 @@ class Slates:
             made.append((self._slate(batch, row, chosen, recommenders), len(pool.rows)))
         return made
 
-    def allows(self, filters: Sequence[str], track: int) -> bool:
-        """Return whether a track of the catalogue passes the filters."""
-        (row,) = self._catalogue.rows_of(np.array([track]))
-        return bool(row >= 0 and self._filters.mask(filters)[row])
-
-    def blocks(self, rule: SlateRule, track: int) -> bool:
-        """Return whether a rule blocks a track of the catalogue."""
-        named = track in rule["tracks"] or (rule["filters"] and self.allows(rule["filters"], track))
-        return rule["boost"] == 0.0 and bool(named)
-
     def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer) -> list[Pool]:
         pools = [self._empty_pool(request, state) for request, state in zip(batch.requests, batch.states, strict=True)]
         sizes = [_slate_of(request)["size"] for request in batch.requests]

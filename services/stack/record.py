@@ -18,7 +18,7 @@ from typing import IO, Self
 
 import psutil
 
-from botify.core.files import write_durably
+from botify.core.files import write_secret
 from botify.core.settings import STACK_FILE
 from botify.services.errors import StackError
 
@@ -105,13 +105,8 @@ def signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
-    """Write a file atomically, readable by its owner only; where the disk is full, the former one stays."""
-
-    def write(new: Path) -> None:
-        new.touch(mode=0o600)  # the address of Redis may contain its password
-        new.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-    write_durably(path, write)
+    """Write a file by `write_secret`: the address of Redis may contain its password."""
+    write_secret(path, json.dumps(value, indent=2) + "\n")
 
 
 ENDED_FILE = "stack-ended.json"

@@ -17,7 +17,7 @@ from botify.core.kafka.publisher import Record, RecordPublisher
 from botify.core.process import stop_requested
 from botify.core.settings import Settings
 from botify.core.telemetry import Heartbeat
-from botify.schemas.event_time import utc
+from botify.core.times import utc
 from botify.schemas.events import Listen, RecommendationRequest
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics

@@ -17,7 +17,7 @@ from rich.table import Table
 from botify.core.cli import console, print_json, say
 from botify.core.kafka.admin import parse_position, require_kafka
 from botify.core.settings import Settings
-from botify.schemas.event_time import utc
+from botify.core.times import utc
 from botify.schemas.events import Listen
 from botify.streams.dlq.exclude import exclude as keep_out
 from botify.streams.dlq.exclude import select

@@ -20,7 +20,8 @@ from botify.core.cli import Json, console, print_json, progress, say
 from botify.core.kafka.admin import parse_position, require_kafka
 from botify.core.process import tune_gc
 from botify.core.settings import Settings
-from botify.schemas.event_time import parse_speed, utc
+from botify.core.times import utc
+from botify.schemas.event_time import parse_speed
 from botify.schemas.registry import codec_of
 from botify.streams.folds.partition import PROJECTIONS
 from botify.streams.replay.repartition import repartition as repartition_to

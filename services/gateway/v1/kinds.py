@@ -57,6 +57,16 @@ _BUILT_IN = {
 }
 
 
+def read_tables(file: Path | None) -> dict[str, Any]:
+    """Return the tables of `BOTIFY_FEEDBACK`, none without a file; raises `SettingsError` where it cannot be read."""
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"BOTIFY_FEEDBACK: {file} cannot be read as TOML: {error}") from error
+
+
 class Signal(NamedTuple):
     """A positive kind of a track, which counts as a listen of a share at a time."""
 
@@ -84,12 +94,7 @@ class Kinds:
     @classmethod
     def of(cls, file: Path | None) -> Kinds:
         """Read the file; raises `SettingsError`, which names file, kind and value."""
-        if file is None:
-            return cls(_BUILT_IN)
-        try:
-            tables = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SettingsError(f"BOTIFY_FEEDBACK: {file} cannot be read as TOML: {error}") from error
+        tables = read_tables(file)
         tables.pop("rules", None)  # `botify.services.gateway.v1.rules`
         try:
             return cls({**_BUILT_IN, **{name: _kind_of(name, table) for name, table in tables.items()}})

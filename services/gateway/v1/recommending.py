@@ -20,8 +20,7 @@ from botify.services.gateway.service import POPULAR, RANDOM, GatewayService
 from botify.services.gateway.sessions import Attribution, ListenerStore, RequestId
 from botify.services.gateway.v1.kinds import Kinds, Signal, duration_ms
 from botify.services.gateway.v1.models import Item, Reason, RecommendationsQuery
-from botify.services.gateway.v1.rules import blocked_by
-from botify.services.recommender.filters import passes, wanted_by
+from botify.services.recommender.filters import blocked_by, passes, wanted_by
 from botify.services.recommender.protocol import Because, RandomStream
 from botify.services.recommender.reasons import reason_text
 from botify.streams.folds.feedback import read_shown, shown_often

@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import logging
 import math
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from botify.core.errors import SettingsError
-from botify.schemas.events import SlateRule, Track
+from botify.schemas.events import SlateRule
 from botify.schemas.validation import MAX_BOOST, MAX_SLATE
 from botify.services.gateway.api import TrackInBody
+from botify.services.gateway.v1.kinds import read_tables
 from botify.services.gateway.v1.models import Filter, Strict, Time
-from botify.services.recommender.filters import passes, wanted_by
 
 log = logging.getLogger(__name__)
 
@@ -109,12 +108,7 @@ class Rules:
 
 def read_rules(file: Path | None) -> list[RuleTable]:
     """Read the rules of a file; raises `SettingsError`, which names file, rule and value."""
-    if file is None:
-        return []
-    try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8")).get("rules", {})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"BOTIFY_FEEDBACK: {file} cannot be read as TOML: {error}") from error
+    tables = read_tables(file).get("rules", {})
     if not isinstance(tables, dict) or len(tables) > MOST_RULES:
         raise SettingsError(f"BOTIFY_FEEDBACK: {file}: rules are at most {MOST_RULES} tables, [rules.NAME] each")
     rules = []
@@ -130,11 +124,3 @@ def read_rules(file: Path | None) -> list[RuleTable]:
     if (items := sum(len(rule.items) for rule in rules)) > MOST_ITEMS:
         raise SettingsError(f"BOTIFY_FEEDBACK: {file}: the rules name {items} items; they may name {MOST_ITEMS}")
     return rules
-
-
-def blocked_by(rules: Sequence[SlateRule]) -> Callable[[Track], bool]:
-    """Return what says whether a track is blocked."""
-    blocking = [rule for rule in rules if rule["boost"] == 0.0]
-    named = {track for rule in blocking for track in rule["tracks"]}
-    filters = [wanted_by(rule["filters"]) for rule in blocking if rule["filters"]]
-    return lambda track: track.track in named or any(passes(track, wanted) for wanted in filters)
