@@ -11,7 +11,7 @@ UNIVERSES ?= 10000
 PARALLEL := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit compile universes mutants nightly bench notebooks screenshots docs audit fmt lint type check requirements clean
+.PHONY: help install demo test unit compile universes mutants nightly bench figures notebooks screenshots docs audit fmt lint type check requirements clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ nightly: compile universes ## Run what takes too long for each change: universes
 
 bench: $(VENV)/.test ## Measure; writes docs/figures.json and the pages that quote it, or AGAINST=REV compares
 	@$(BIN)/python -m botify.bench $(if $(AGAINST),--against $(AGAINST),--record)
+
+figures: $(VENV)/.test ## Record what pages quote and is not recorded, or older than the code it measures (hours)
+	@$(BIN)/python -m botify.bench.record $(GROUPS)
 
 notebooks: $(VENV)/.test ## Run all notebooks on new data, and write their outputs (about five minutes)
 	@$(BIN)/python -m botify.analytics.notebooks.run

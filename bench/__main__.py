@@ -113,7 +113,7 @@ def main(
 
 
 def _measure(names: Sequence[str], *, keep: bool) -> list[Run]:
-    settings, origin = Settings.from_env(), provenance()
+    settings = Settings.from_env()
     with console.status("opening the world"):
         world = open_world(settings.home, DEFAULT)
     tune_gc()  # as `botify sim`
@@ -133,7 +133,7 @@ def _measure(names: Sequence[str], *, keep: bool) -> list[Run]:
             results.update(measured)
             if keep:
                 for group, figures in measured.items():
-                    record(group, f"python -m botify.bench {name}", figures, load=load, origin=origin)
+                    record(group, f"python -m botify.bench {name}", figures, load=load)
     console.print(_table(results))
     if keep:
         fill_pages()

@@ -99,7 +99,7 @@ def read_figures(path: Path = FIGURES) -> dict[str, Any]:
 
 def quotable(figures: Figures) -> dict[str, Any]:
     """Return the figures that pages may quote: the recorded ones, and the sizes that are computed from them."""
-    return {**figures, **(sizes_of(figures) if "scale" in figures else {})}
+    return {**figures, **(sizes_of(figures) if {"scale", "learned_loop"} <= set(figures) else {})}
 
 
 def record(
@@ -108,15 +108,11 @@ def record(
     values: Mapping[str, Any],
     path: Path = FIGURES,
     load: Mapping[str, float] | None = None,
-    origin: Mapping[str, str] | None = None,
 ) -> None:
-    """Replace a group of figures, and say which command, machine and commit gave them.
-
-    `origin` is the `provenance` of several groups of one command: the first one written makes the tree dirty.
-    """
+    """Replace a group of figures, and say which command, machine and commit gave them."""
     if not path.exists():
         raise FigureError(f"{path} does not exist: figures are recorded in a checkout of the repository only")
-    about = {"command": command, **(origin or provenance()), **({"load": load} if load else {})}
+    about = {"command": command, **provenance(), **({"load": load} if load else {})}
     entry = {**about, "values": _rounded(values)}
     groups = {**read_figures(path), group: entry}
     text = json.dumps(dict(sorted(groups.items())), indent=1, ensure_ascii=False)
@@ -128,9 +124,8 @@ def record(
 def record_command(groups: Mapping[str, Mapping[str, Any]]) -> None:
     module = getattr(sys.modules["__main__"].__spec__, "name", "botify.services.cli").removesuffix(".__main__")
     program = "botify" if module == "botify.services.cli" else f"python -m {module}"
-    origin = provenance()
     for group, values in groups.items():
-        record(group, shlex.join([program, *sys.argv[1:]]), values, origin=origin)
+        record(group, shlex.join([program, *sys.argv[1:]]), values)
     fill_pages()
 
 
@@ -144,12 +139,21 @@ def provenance() -> dict[str, str]:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
+    """Return the commit of the tree, `-dirty` if more was changed since than figures and the pages that quote them."""
+    made = [page.relative_to(ROOT).as_posix() for _, page in pages()]
+    others = [".", *(f":!{path}" for path in (FIGURES.relative_to(ROOT).as_posix(), *made))]
+    found = _git("rev-parse", "--short=8", "HEAD")
+    changed = found and _git("status", "--porcelain", "--", *others)
+    return (f"{found}-dirty" if changed else found) or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    """Return what git prints; nothing where there is no git, as in the image."""
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
-    except OSError:  # there is no git, as in the image
-        return "unknown"
-    return done.stdout.strip() or "unknown"
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603, S607
+    except OSError:
+        return ""
+    return done.stdout.strip()
 
 
 def _cpu() -> str:
@@ -165,14 +169,23 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def fill_pages(root: Path = ROOT) -> None:
-    """Make the pages of their templates, and print the names of those that changed."""
-    figures = quotable(read_figures(root / FIGURES.relative_to(ROOT)))
+def fill_pages(root: Path = ROOT) -> bool:
+    """Make the pages of their templates, and print the names of those that changed.
+
+    Returns False, and says why, if a page quotes a figure that is not recorded yet; that page stays as it is.
+    """
+    figures, complete = quotable(read_figures(root / FIGURES.relative_to(ROOT))), True
     for template, page in pages(root):
-        made = fill(template.read_text(encoding="utf-8"), figures)
+        try:
+            made = fill(template.read_text(encoding="utf-8"), figures)
+        except FigureError as error:
+            sys.stderr.write(f"{page.relative_to(root)} is not made: {error}\n")
+            complete = False
+            continue
         if made != page.read_text(encoding="utf-8"):
             page.write_text(made, encoding="utf-8")
             sys.stdout.write(f"{page.relative_to(root)}\n")
+    return complete
 
 
 def table(
@@ -188,4 +201,4 @@ def table(
 
 
 if __name__ == "__main__":
-    fill_pages()
+    sys.exit(not fill_pages())

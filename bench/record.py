@@ -1,9 +1,10 @@
-"""Record the figures that pages quote of recommenders' quality.
+"""Record the figures that pages quote, in one sitting: `make figures`.
 
-    python -m botify.bench.record quality [GROUP ...]    # on simulated listeners: all groups, or some
-    python -m botify.bench.record evaluation GROUP FILE  # on real logs: what `botify evaluate --json` wrote
+    python -m botify.bench.record [GROUP ...]    # what is not recorded, or older than the code it measures; or these
+    python -m botify.bench.record --list         # say which these are, and run nothing
 
-Each command of `quality` can also be run by hand, with fewer sessions.
+Each command can be run by hand, too. Those of `evaluate` need their datasets (docs/evaluation.md), `quality_fitted` the
+world of `botify world fit lastfm-hetrec`.
 """
 
 from __future__ import annotations
@@ -12,76 +13,165 @@ import json
 import shlex
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from botify.bench.figures import FigureError, fill_pages, record
+from botify.bench.cpu import load_average
+from botify.bench.figures import ROOT, FigureError, fill_pages, read_figures, record
+from botify.core.cli import say
 
-LEARNERS = "bench sticky_norepeat,next_track,rerank --sessions 60000 --skip 40000"
-FITTED = "404ceffc856a"  # of `botify world fit` on Last.fm's sequences; it must be there
-COMMANDS = {  # group of figures -> arguments of `botify` (`bench`), or of `python -m botify.bench.studies` (the others)
-    "quality_recommenders": "bench random,toppop,sticky_norepeat,rerank,botify,scene,oracle --sessions 10000",
-    "quality_online_1": "bench --online --sessions 100000 --rate 2000 --seed 1",
-    "quality_as_in_course": LEARNERS,
-    "quality_tire_soon": f"{LEARNERS} --world bench/worlds/artists-tire-soon.toml",
-    "quality_never_tire": f"{LEARNERS} --world bench/worlds/artists-never-tire.toml",
-    "quality_no_genres": f"{LEARNERS} --world bench/worlds/no-genres.toml",
-    "quality_probit": f"{LEARNERS} --model probit",
-    "quality_fitted": f"{LEARNERS} --world {FITTED}",
-    "quality_grade_2022": "grade --recommender botify --edition 2022 --rate 1000",
-    "quality_grade_2026": "grade --recommender botify --edition 2026 --rate 1000",
-}
-
-app = typer.Typer(help=(__doc__ or "").splitlines()[0], no_args_is_help=True)
+LIVE = ("core", "schemas", "streams", "services", "sim")  # the folders whose code a stack runs
+OFFLINE = ("streams/learner", "services/recommender", "sim", "bench/simulated.py")
+LOGS = ("streams/learner/models", "evaluation")
+LASTFM = "lastfm-hetrec --protocol leave-last-out"
+PEERS = "item_knn,ease,vsknn,als,bpr"
+TUNED = "--set tune=12"
+QUIET_LOAD, WAIT_S, ASK_S = 0.5, 900, 15  # load average above which nothing is timed, and how long to wait for less
 
 
-def command_of(group: str) -> list[str]:
-    if group not in COMMANDS:
-        raise FigureError(f"unknown group {group!r}; choose from {', '.join(COMMANDS)}")
-    arguments = shlex.split(COMMANDS[group])
-    program = "botify.services.cli" if arguments[0] == "bench" else "botify.bench.studies"
-    return ["-m", program, *arguments, "--record", group]
+class Recipe(NamedTuple):
+    """Arguments of a command, the groups of figures it records, and the paths whose change makes them old."""
+
+    command: str
+    groups: tuple[str, ...]
+    paths: tuple[str, ...]
+    timed: bool = False  # on a quiet machine only
 
 
-@app.command()
-def quality(
+def _bench(name: str, groups: tuple[str, ...], paths: tuple[str, ...]) -> Recipe:
+    return Recipe(f"-m botify.bench {name} --record", groups, paths, timed=True)
+
+
+def _quality(group: str, arguments: str, paths: tuple[str, ...] = OFFLINE) -> Recipe:
+    program = "botify.services.cli" if arguments.startswith("bench") else "botify.bench.studies"
+    return Recipe(f"-m {program} {arguments} --record {group}", (group,), paths)
+
+
+def _learners(group: str, world: str = "") -> Recipe:
+    return _quality(group, f"bench sticky_norepeat,rerank,botify --sessions 60000 --skip 40000 {world}".strip())
+
+
+def _evaluate(group: str, arguments: str) -> Recipe:
+    return Recipe(f"-m botify.services.cli evaluate {arguments}", (group,), LOGS)
+
+
+RECIPES = (
+    _bench("retrieval", ("retrieval",), ("services/recommender", "streams/learner/models")),
+    _bench("loop", ("closed_loop", "latency"), LIVE),
+    _bench("worker", ("worker",), ("core", "schemas", "streams")),
+    _bench("replay", ("replay",), ("core", "schemas", "streams")),
+    _bench("verify", ("verify",), ("core", "schemas", "streams")),
+    _bench("learned_loop", ("learned_loop",), LIVE),
+    _bench("gateway", ("gateway", "gateway_v1"), LIVE),
+    _bench("large_catalogue", ("large_catalogue",), LIVE),
+    _bench("scale", ("scale", "scale_runs"), LIVE),
+    _quality(
+        "quality_recommenders",
+        "bench random,toppop,sticky_norepeat,rerank,botify,scene,oracle --sessions 10000",
+    ),
+    _quality("quality_online_1", "bench --online --sessions 100000 --rate 2000 --seed 1", LIVE)._replace(
+        groups=("quality_online_1", "quality_online_1_run"), timed=True
+    ),
+    _quality("quality_grade_2022", "grade --recommender botify --edition 2022 --rate 1000", LIVE)._replace(timed=True),
+    _quality("quality_grade_2026", "grade --recommender botify --edition 2026 --rate 1000", LIVE)._replace(timed=True),
+    _learners("quality_as_in_course"),
+    _learners("quality_tire_soon", "--world bench/worlds/artists-tire-soon.toml"),
+    _learners("quality_never_tire", "--world bench/worlds/artists-never-tire.toml"),
+    _learners("quality_no_genres", "--world bench/worlds/no-genres.toml"),
+    _learners("quality_probit", "--model probit"),
+    _learners("quality_threshold", "--model threshold"),
+    _learners("quality_recovering", "--model recovering"),
+    _learners("quality_fitted", "--world d78bcb2f3c65"),  # the name of `botify world fit lastfm-hetrec`
+    _quality("streaming_card", "card --model streaming --picture docs/skips.png", ("sim", "bench/world_card")),
+    _evaluate("evaluate_lastfm", f"{LASTFM} --recommenders botify,rerank,toppop,{PEERS} --baseline item_knn {TUNED}"),
+    _evaluate("evaluate_lastfm_served", f"{LASTFM} --recommenders botify --through snapshots"),
+    _evaluate(
+        "evaluate_lastfm_sasrec",
+        f"{LASTFM} --recommenders sasrec --seeds 1 --set sasrec.epochs=20 --set sasrec.batch_size=16 "
+        "--set sasrec.n_factors=64 --set sasrec.session_max_len=50",
+    ),
+    _evaluate("evaluate_ml100k", f"ml-100k --recommenders botify,toppop,{PEERS} --baseline ease --seeds 1 {TUNED}"),
+    _evaluate(
+        "evaluate_ml100k_shuffled",
+        f"ml-100k --recommenders botify,{PEERS} --baseline ease --seeds 1 {TUNED} --set shuffle_sittings=30",
+    ),
+    _evaluate("evaluate_shop", f"yoochoose --recommenders botify,toppop,{PEERS} --baseline vsknn --seeds 1 {TUNED}"),
+    _evaluate(
+        "evaluate_listens",
+        f"lastfm-sessions --repeats --recommenders botify,toppop,personal,vsknn --baseline personal --seeds 1 {TUNED}",
+    ),
+)
+
+
+def outdated(recipe: Recipe, figures: Mapping[str, Any]) -> str | None:
+    """Return why the figures of a recipe are to be recorded again; None if they are as new as what they measure."""
+    for group in recipe.groups:
+        commit = figures.get(group, {}).get("commit")
+        if commit is None:
+            return f"{group} is not recorded"
+        if commit.endswith("-dirty"):
+            return f"{group} was recorded with changes that are in no commit"
+        since = ["git", "diff", "--name-only", commit, "--", *recipe.paths]
+        changed = subprocess.run(since, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+        if changed.returncode:
+            return f"{group} was recorded at {commit}, which is not in this repository"
+        if count := len(changed.stdout.splitlines()):
+            return f"{count} files of {', '.join(recipe.paths)} changed since {commit}, which gave {group}"
+    return None
+
+
+def run(recipe: Recipe) -> bool:
+    """Run a recipe, on a quiet machine if it is timed, and return whether its figures are recorded."""
+    if recipe.timed:
+        wait_for_quiet()
+    evaluates = " evaluate " in recipe.command
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "figures.json")
+        command = [sys.executable, *shlex.split(recipe.command), *(["--json", str(file)] if evaluates else [])]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
+            return False
+        if evaluates:
+            values = values_of(json.loads(file.read_text(encoding="utf-8")))
+            record(recipe.groups[0], recipe.command.replace("-m botify.services.cli", "botify"), values)
+            fill_pages()
+    return True
+
+
+def wait_for_quiet() -> None:
+    """Wait until the machine is quiet; `FigureError` if it stays busy."""
+    deadline = time.monotonic() + WAIT_S
+    while (load := load_average()) > QUIET_LOAD:
+        if time.monotonic() > deadline:
+            raise FigureError(f"the load average is {load} for {WAIT_S / 60:.0f} min; end other work, and start again")
+        time.sleep(ASK_S)
+
+
+def main(
     groups: Annotated[
-        list[str] | None,
-        typer.Argument(help=f"{', '.join(COMMANDS)}. Default: all, which takes about two hours on two cores."),
+        list[str] | None, typer.Argument(help="Groups of docs/figures.json; default: the old ones.")
     ] = None,
+    *,
+    only_list: Annotated[bool, typer.Option("--list", help="Say what would be recorded, and why.")] = False,
 ) -> None:
-    """Record how good the recommenders are on simulated listeners; a failure does not stop the other groups."""
-    commands = [command_of(group) for group in groups or COMMANDS]
-    failed = [
-        shlex.join(["python", *command])
-        for command in commands
-        if subprocess.run([sys.executable, *command], check=False).returncode  # noqa: S603
-    ]
+    """Record figures; a failure does not stop the others, and what is recorded stays if this is stopped."""
+    if unknown := set(groups or ()) - {group for recipe in RECIPES for group in recipe.groups}:
+        raise FigureError(f"no command records {', '.join(sorted(unknown))}; see RECIPES in bench/record.py")
+    figures = read_figures()
+    why = {recipe: "asked for" for recipe in RECIPES if set(recipe.groups) & set(groups or ())} or {
+        recipe: reason for recipe in RECIPES if (reason := outdated(recipe, figures))
+    }
+    failed = []
+    for recipe, reason in why.items():
+        say(f"python {recipe.command}\n  {reason}")
+        if not only_list and not run(recipe):
+            failed.append(f"python {recipe.command}")
     if failed:
-        raise FigureError(f"ended with an error: {'; '.join(failed)}")
-
-
-@app.command("evaluation")
-def record_evaluation(group: str, file: Path) -> None:
-    """Record the table that `botify evaluate --json` wrote to a file."""
-    evaluation = json.loads(file.read_text(encoding="utf-8"))
-    record(group, evaluate_command_of(evaluation), values_of(evaluation))
-    fill_pages()
-
-
-def evaluate_command_of(evaluation: Mapping[str, Any]) -> str:
-    names = ",".join(row["name"] for row in evaluation["recommenders"])
-    settings = evaluation["settings"].items()
-    chosen = [f"--set {peer}.{name}={value:g}" for peer, of_peer in settings for name, value in of_peer.items()]
-    what = f"botify evaluate {evaluation['dataset']['name']} --protocol {evaluation['protocol']}"
-    how = f"--recommenders {names} --baseline {evaluation['baseline']} --seeds {evaluation['seeds']}"
-    through = [f"--through {evaluation['through']}"] if evaluation.get("through") else []
-    of_run = ("shuffle_sittings", "tune", "new_plays")
-    run = [f"--set {one}={evaluation[one]:g}" for one in of_run if evaluation.get(one)]
-    return " ".join([what, how, *through, *chosen, *run])
+        raise FigureError("ended with an error:\n" + "\n".join(failed))
 
 
 def values_of(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float | str]]:
@@ -100,6 +190,6 @@ def values_of(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float | str]
 
 if __name__ == "__main__":
     try:
-        app()
+        typer.run(main)
     except FigureError as error:
         sys.exit(f"error: {error}")

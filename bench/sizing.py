@@ -14,6 +14,7 @@ from botify.core.settings import MOST_SHARDS
 from botify.schemas.models import LEARNED_BODY_BYTES
 from botify.streams.folds.columns.listeners import MOST_ROWS
 from botify.streams.learner.models.factors import TRACK_BYTES
+from botify.streams.learner.models.next_track_projection import MOST_ROWS as NEXT_TRACK_ROWS
 
 ROUNDS = 50  # more than it takes until the rate no longer changes
 
@@ -97,7 +98,6 @@ class Costs(NamedTuple):
 
     cpu_us: Mapping[str, float]
     partition_per_s: float
-    learner_per_s: float
     kafka_bytes: float
     redis_bytes: float
     user_bytes: float
@@ -150,7 +150,7 @@ def needs_of(costs: Costs, service: Service) -> dict[str, Need]:
     partitions = partitions_of(costs, service)
     needs = {}
     for role in ("gateway", "recommender", "worker", "learner"):
-        cores = service.listens_per_s * (costs.cpu_us[role] / 1e6 if role != "learner" else 1 / costs.learner_per_s)
+        cores = service.listens_per_s * costs.cpu_us[role] / 1e6
         processes = math.ceil(cores / USED)
         memory_bytes = processes * service.tracks * costs.private_bytes.get(role, 0.0)
         if role == "worker":
@@ -184,25 +184,25 @@ def limits_of(costs: Costs, service: Service) -> dict[str, dict[str, Any]]:
 
 
 def costs_of(figures: Mapping[str, Any]) -> Costs:
-    """Return the costs that `python -m botify.bench scale` has recorded, and the learner's of the profile."""
-    scale, profile = figures["scale"]["values"], figures["profile"]["values"]
+    """Return the costs that `python -m botify.bench scale` has recorded, and those of the learner in the loop."""
+    scale, learned = figures["scale"]["values"], figures["learned_loop"]["values"]
     listen, request = (scale["cpu_us"][rate] for rate in ("listens_per_s", "requests_per_s"))
     return Costs(
         cpu_us={
             "gateway": scale["cpu_us"]["next_per_s"]["gateway"],
             "recommender": request["recommender"],
             "worker": listen["worker"],
+            "learner": learned["cpu_us"]["recommendations_per_s"]["learner"],
             **{server: listen[server] + request[server] for server in ("kafka", "valkey")},
         },
         partition_per_s=scale["partition_per_s"],
-        learner_per_s=profile["learner_listens_per_s"],
         kafka_bytes=scale["listen_kafka_bytes"] + scale["request_kafka_bytes"],
         redis_bytes=scale["listen_redis_bytes"] + scale["request_redis_bytes"],
         user_bytes=scale["user_bytes"],
         track_bytes=scale["track_bytes"],
         private_bytes={role: scale[f"{role}_track_bytes"] for role in ("gateway", "recommender", "worker")},
         shared_bytes=scale["shared_track_bytes"],
-        model_tracks={"fism": LEARNED_BODY_BYTES / TRACK_BYTES, "next_track": profile["next_track_tracks"]},
+        model_tracks={"fism": LEARNED_BODY_BYTES / TRACK_BYTES, "next_track": NEXT_TRACK_ROWS},
     )
 
 

@@ -7,9 +7,8 @@ from botify.bench.sizing import GIB, Costs, Service, limits_of, needs_of, sizes_
 from botify.bench.worker import Drained
 
 COSTS = Costs(
-    cpu_us={"gateway": 200.0, "recommender": 50.0, "worker": 20.0, "kafka": 40.0, "valkey": 10.0},
+    cpu_us={"gateway": 200.0, "recommender": 50.0, "worker": 20.0, "learner": 50.0, "kafka": 40.0, "valkey": 10.0},
     partition_per_s=1_000.0,
-    learner_per_s=20_000.0,
     kafka_bytes=500.0,
     redis_bytes=1_000.0,
     user_bytes=2_000.0,
@@ -72,8 +71,8 @@ def test_sizes_come_from_recorded_figures() -> None:
         "shared_track_bytes": 40.0,
         "cpu_us": rates,
     }
-    profile = {"learner_listens_per_s": 20_000, "next_track_tracks": 1e4}
-    sizes = sizes_of({"scale": {"values": scale}, "profile": {"values": profile}}, SERVICE)
+    learned = {"cpu_us": {"recommendations_per_s": {"learner": 50.0}}}
+    sizes = sizes_of({"scale": {"values": scale}, "learned_loop": {"values": learned}}, SERVICE)
     assert sizes["scale_sizes"]["values"]["kafka"] == needs_of(COSTS, SERVICE)["kafka"].row()
     total = sizes["scale_total"]["values"]
     assert (total["partitions"], total["cores"]) == (128, pytest.approx(37.0))
