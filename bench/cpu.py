@@ -16,7 +16,8 @@ ROLES = {  # word of a command line -> the process's name in the figures
     "botify.streams.learner": "learner",
     "botify.services.recommender": "recommender",
     "botify.services.gateway": "gateway",
-    "botify.bench.plain_faust": "plain_faust",
+    "botify.bench.peers": "peer",
+    "KafkaStreamsPeer.java": "peer",
     "kafka.Kafka": "kafka",
     "valkey-server": "valkey",
 }

@@ -63,7 +63,7 @@ def _evaluate(group: str, arguments: str) -> Recipe:
 RECIPES = (
     _bench("retrieval", ("retrieval",), ("services/recommender", "streams/learner/models")),
     _bench("loop", ("closed_loop", "latency"), LIVE),
-    _bench("worker", ("worker",), ("core", "schemas", "streams")),
+    _bench("peers", ("peers",), ("core", "schemas", "streams", "bench/peers.py", "bench/KafkaStreamsPeer.java")),
     _bench("replay", ("replay",), ("core", "schemas", "streams")),
     _bench("verify", ("verify",), ("core", "schemas", "streams")),
     _bench("learned_loop", ("learned_loop",), LIVE),

@@ -19,7 +19,7 @@ from botify.bench.cpu import ALL, CPU_US, Meter
 from botify.bench.gateway import WITHOUT_DASHBOARD, port_of, run_listeners
 from botify.bench.loop import is_ready, running, wait_until
 from botify.bench.sizing import Folding, predict
-from botify.bench.worker import DEADLINE_S, USERS, WARM, Drained, drain, fill, listens
+from botify.bench.worker import DEADLINE_S, USERS, WARM, Drained, drain, fill, folded, listens
 from botify.core.kafka.config import common_config, key_of
 from botify.core.kafka.publisher import RecordPublisher
 from botify.core.settings import Settings
@@ -101,9 +101,9 @@ def _fold_backlog(settings: Settings, number: int, tracks: int, workers: Sequenc
     since = number * LISTENS
     with _paused(workers):
         fill(settings, listens(LISTENS, USERS, tracks, seed=number + 1, since=since))
-    namespace, redis = default_namespace(settings.topic_prefix), connect(settings)
     # not to the end, where some partitions have none left
-    drained = drain(settings, namespace, int(LISTENS * (1 - WARM)), workers, since)
+    drained = drain(folded(settings), int(LISTENS * (1 - WARM)), workers, since)
+    redis = connect(settings)
     checkpoints = StateReader(redis, settings).checkpoints
     wait_until(lambda: sum(checkpoints().values()) >= since + LISTENS, DEADLINE_S, "not all listens are folded")
     redis.close()

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Event
@@ -16,7 +16,6 @@ import psutil
 
 from botify.bench.cpu import CPU_US, Meter
 from botify.bench.loop import is_alive, meanwhile, rss_mib, running, wait_until
-from botify.bench.plain_faust import NAMESPACE as PLAIN
 from botify.core.kafka.config import key_of
 from botify.core.kafka.publisher import RecordPublisher
 from botify.core.settings import Settings
@@ -32,7 +31,6 @@ START_MS = 1_700_000_000_000
 STEP_MS = 20  # event time between two listens of the whole service
 
 BACKLOG, USERS = 1_000_000, 10_000
-PLAIN_SHARE = 60_000  # listens after which plain Faust is stopped; it is much slower
 WARM = 0.1  # share of the work that is done before the clock starts: imports, claims and cold caches are not measured
 LOOK_S, DEADLINE_S = 0.02, 300.0
 
@@ -85,17 +83,16 @@ class Drained(NamedTuple):
         return {"rss_mib_at_200k": early, "rss_mib_at_end": last, "rss_ratio": last / early}
 
 
-def drain(settings: Settings, namespace: str, until: int, workers: Sequence[psutil.Process], since: int = 0) -> Drained:
-    """Measure workers until this number of listens is done, from `WARM` of them on; may raise `TimeoutError`."""
-    redis = connect(settings)
+def drain(count: Callable[[], int], until: int, workers: Sequence[psutil.Process], since: int = 0) -> Drained:
+    """Measure workers until they have done this number of listens after `since`, from `WARM` of them on.
+
+    Raises `TimeoutError`, also if one has ended.
+    """
     memory: list[tuple[int, float]] = []
     started: tuple[float, int, Meter] | None = None
     give_up = time.monotonic() + DEADLINE_S
     while time.monotonic() < give_up and all(map(is_alive, workers)):
-        pipeline = redis.pipeline(transaction=False)
-        for partition in range(settings.partitions):
-            pipeline.hget(checkpoint_key(namespace, partition), "next_offset")
-        done = sum(int(offset or 0) for offset in pipeline.execute()) - since
+        done = count() - since
         now = time.perf_counter()
         memory.append((done, sum(map(rss_mib, workers))))
         if started is None and done >= WARM * until:
@@ -107,20 +104,25 @@ def drain(settings: Settings, namespace: str, until: int, workers: Sequence[psut
     raise TimeoutError(f"{memory[-1][0]:,} of {until:,} listens were done after {DEADLINE_S:.0f} s, or a process died")
 
 
+def folded(settings: Settings) -> Callable[[], int]:
+    """Return what says how many listens are in the live state."""
+    redis, namespace = connect(settings), default_namespace(settings.topic_prefix)
+
+    def count() -> int:
+        pipeline = redis.pipeline(transaction=False)
+        for partition in range(settings.partitions):
+            pipeline.hget(checkpoint_key(namespace, partition), "next_offset")
+        return sum(int(offset or 0) for offset in pipeline.execute())
+
+    return count
+
+
 def measure_worker(settings: Settings, tracks: int) -> dict[str, Any]:
-    """Fill a topic, let our worker and plain Faust fold it, and return listens a second, their ratio and memory."""
+    """Fill a topic, let a worker fold it, and return listens a second, their CPU time, and memory."""
     fill(settings, listens(BACKLOG, USERS, tracks))
     with running(settings, "botify.streams.worker") as worker:
-        ours = drain(settings, default_namespace(settings.topic_prefix), BACKLOG, [worker])
-    with running(settings, "botify.bench.plain_faust") as plain:
-        theirs = drain(settings, PLAIN, PLAIN_SHARE, [plain])
-    return {
-        "listens_per_s": ours.per_s,
-        "plain_faust_listens_per_s": theirs.per_s,
-        "ratio": ours.per_s / theirs.per_s,
-        **ours.growth(),
-        CPU_US: {"listens_per_s": ours.cpu_us, "plain_faust_listens_per_s": theirs.cpu_us},
-    }
+        ours = drain(folded(settings), BACKLOG, [worker])
+    return {"listens_per_s": ours.per_s, **ours.growth(), CPU_US: {"listens_per_s": ours.cpu_us}}
 
 
 MEANWHILE_PER_S = 500  # listens a second that are sent during the replay
@@ -128,7 +130,7 @@ MEANWHILE_PER_S = 500  # listens a second that are sent during the replay
 
 def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:
     """Let a worker fold a backlog, and replay it into a new namespace while more listens are folded."""
-    with _folded(settings, tracks), meanwhile(partial(_send_listens, settings, tracks)):
+    with _backlog_folded(settings, tracks), meanwhile(partial(_send_listens, settings, tracks)):
         meter = Meter()
         done = botify(settings, "replay", "run", "--json")
         spent_us = meter.us_per(done["records"], ended="replay")
@@ -143,7 +145,7 @@ def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:
 
 def measure_verify(settings: Settings, tracks: int) -> dict[str, Any]:
     """Let a worker fold a backlog, and compare all of its state with the topic, as `botify verify` reports it."""
-    with _folded(settings, tracks):
+    with _backlog_folded(settings, tracks):
         meter = Meter()
         done = botify(settings, "verify", "--json")
         spent_us = meter.us_per(done["listens"], ended="verify")
@@ -156,7 +158,7 @@ def measure_verify(settings: Settings, tracks: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _folded(settings: Settings, tracks: int) -> Iterator[None]:
+def _backlog_folded(settings: Settings, tracks: int) -> Iterator[None]:
     fill(settings, listens(BACKLOG, USERS, tracks))
     with running(settings, "botify.streams.worker"):
         checkpoints = StateReader(connect(settings), settings).checkpoints
