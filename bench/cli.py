@@ -1,4 +1,4 @@
-"""`botify bench`, and `drift` of `python -m botify.bench.studies`: recommenders on simulated listeners."""
+"""`botify bench`: recommenders on simulated listeners."""
 
 from __future__ import annotations
 
@@ -9,24 +9,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from botify.analytics.chart_style import png
 from botify.bench.figures import Record, record_command
 from botify.bench.online import LAST, measure_online
 from botify.bench.online import table_of as table_of_windows
-from botify.bench.report import (
-    CONTROL,
-    LEARNING,
-    STOPPED,
-    WIDTH,
-    WINDOW,
-    draw_drift,
-    drift_figures,
-    drift_table,
-    drift_tasks,
-    rows_of,
-    table_of,
-    windows_since,
-)
+from botify.bench.report import CONTROL, WIDTH, rows_of, table_of
 from botify.bench.simulated import Measured, Task, measure_all
 from botify.bench.yardsticks import YARDSTICKS
 from botify.core.cli import Json, print_json, progress, say
@@ -127,34 +113,6 @@ def _bench_copies(
         console.print(table_of(rows, title))
     if record:
         record_command({record: {row.name: row.figures() for row in rows}})
-
-
-def drift(
-    recommender: Annotated[str, typer.Option(help="A recommender that learns from the stream.")] = FLAGSHIP,
-    users: Annotated[
-        int, typer.Option(min=500, help="Number of listeners; each has one session a day for twenty days.")
-    ] = 2_000,
-    seed: Annotated[int, typer.Option(help="Random seed of the listeners.")] = 1,
-    world: WorldOption = None,
-    picture: Annotated[Path | None, typer.Option(help="PNG file for the curves.")] = None,
-    record: Record = None,
-    as_json: Json = False,
-) -> None:
-    """Compare an online model with a frozen one after half of the catalogue changes overnight."""
-    tasks = drift_tasks(_known(recommender, list(RECOMMENDERS)), _opened(world)[0], users, seed)
-    found = _measured(list(tasks.values()), jobs=2)
-    learning, stopped = (windows_since(found[tasks[name]]) for name in (LEARNING, STOPPED))
-    if as_json:
-        print_json(drift_figures(learning, stopped))
-    else:
-        console.print(drift_table(learning, stopped, f"{recommender}, half of the tracks turn; seed {seed}"))
-    if picture is not None:
-        subtitle = f"time per session of {recommender}, in windows of {WINDOW:,} sessions, with 95 % intervals"
-        title = "A model that keeps learning recovers from a shift"
-        picture.write_bytes(png(draw_drift(learning, stopped, title, subtitle)))
-        say(f"written to {picture}", Console(stderr=True))
-    if record:
-        record_command({record: drift_figures(learning, stopped)})
 
 
 def _bench_online(

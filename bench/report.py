@@ -1,22 +1,17 @@
-"""Tables of recommenders on the same sessions; and of one through a sudden drift, still learning or stopped."""
+"""Tables of recommenders on the same sessions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.table import Table
 
-from botify.analytics.charts import line_chart
 from botify.bench.figures import table
-from botify.bench.simulated import Measured, Task
+from botify.bench.simulated import Measured
 from botify.bench.yardsticks import ORACLE, Gap
-from botify.core.welch import Difference, Mean, Sample, ratio_interval, welch
-from botify.sim.listeners.changing import SHIFT_PERIOD_MS
-from botify.sim.options import RunOptions
+from botify.core.welch import Mean, ratio_interval
 
 CONTROL = "sticky_artist"
 WIDTH = 125  # of the table, in characters
@@ -97,69 +92,3 @@ def _times(runs: Sequence[Measured]) -> NDArray[np.float64]:
 
 def _mean(values: Any) -> float:
     return float(np.mean(list(values)))
-
-
-WINDOW = 2_000
-LEARNING, STOPPED = "keeps learning", "stopped learning"
-
-
-class Since(NamedTuple):
-    """Sessions that ended in turn, `until` of them since the shift, and the change from the last window before it."""
-
-    until: int
-    times: Sample
-    change: Difference
-
-    def cells(self) -> tuple[str, str]:
-        change = self.change
-        shown = f"{change.estimate:+.0f} [{change.lower:+.0f}, {change.upper:+.0f}]" if self.until else ""
-        return f"{self.times.mean:.2f}", shown
-
-
-def drift_tasks(name: str, world: str, users: int, seed: int) -> dict[str, Task]:
-    """Return both runs: two periods with a shift between them; the models of the second run stop learning there."""
-    days = 2 * SHIFT_PERIOD_MS / (24 * 60 * 60 * 1000)
-    options = RunOptions(users=users, days=days, model="shifting", seed=seed, start_ms=0)
-    return {LEARNING: Task(name, world, options), STOPPED: Task(name, world, options, SHIFT_PERIOD_MS)}
-
-
-def windows_since(measured: Measured) -> list[Since]:
-    """Cut the sessions into windows, as they ended, so that one ends at the shift."""
-    order = np.argsort(measured.ended_ms, kind="stable")
-    times = measured.times[order]
-    shift = int(np.searchsorted(measured.ended_ms[order], SHIFT_PERIOD_MS))
-    before = Sample.of(times[max(shift - WINDOW, 0) : shift])
-    begins = range(shift % WINDOW, len(times) - WINDOW + 1, WINDOW)
-    samples = {begin: Sample.of(times[begin : begin + WINDOW]) for begin in begins}
-    changes = {begin: welch(before, here).in_percent_of(before.mean) for begin, here in samples.items()}
-    return [Since(begin + WINDOW - shift, here, changes[begin]) for begin, here in samples.items()]
-
-
-def drift_table(learning: list[Since], stopped: list[Since], title: str) -> Table:
-    """Return the windows from the last before the shift on, with both models in one row."""
-    rows = [
-        (f"{one.until:,}", *one.cells(), *other.cells())
-        for one, other in zip(learning, stopped, strict=False)
-        if one.until >= 0
-    ]
-    return table(title, ("sessions since", LEARNING, "change %", STOPPED, "change %"), rows)
-
-
-def draw_drift(learning: list[Since], stopped: list[Since], title: str, subtitle: str) -> Figure:
-    both = {LEARNING: learning, STOPPED: stopped}
-    frame = pd.DataFrame({name: {one.until: one.times.mean for one in found} for name, found in both.items()})
-    bands = {}
-    for name, found in both.items():
-        _, lower, upper = zip(*(one.times.interval() for one in found), strict=True)
-        bands[name] = (lower, upper)
-    figure = line_chart(frame, title, subtitle, "sessions since the shift", "time per session", bands=bands)
-    figure.axes[0].axvline(0, color="black", linewidth=1, linestyle=":")
-    return figure
-
-
-def drift_figures(learning: list[Since], stopped: list[Since]) -> dict[str, dict[str, dict[str, float]]]:
-    return {
-        f"{one.until:,}": {"learning": one.change.figures(), "stopped": other.change.figures()}
-        for one, other in zip(learning, stopped, strict=False)
-        if one.until > 0
-    }

@@ -92,7 +92,7 @@ def lists_for(name: str, world: World) -> dict[str, Lists]:
 class Measured:
     """The results of a run; every run with the same options has the same sessions in the same order.
 
-    Arrays have shape (sessions,): sums of fractions, numbers of listens, event times of the last ones.
+    Arrays have shape (sessions,): sums of fractions, numbers of listens.
     `us_per_recommendation` is CPU time, `coverage` the share of the catalogue that was recommended, `repeats` the share
     of recommendations that the session had heard.
     """
@@ -101,25 +101,23 @@ class Measured:
     users: NDArray[np.int64]
     times: NDArray[np.float64]
     tracks: NDArray[np.float64]
-    ended_ms: NDArray[np.int64]
     us_per_recommendation: float
     coverage: float
     repeats: float
 
     def after(self, sessions: int) -> "Measured":
         """Return the run without its first sessions; coverage, repeats and cost remain those of the whole run."""
-        left = {name: getattr(self, name)[sessions:] for name in ("users", "times", "tracks", "ended_ms")}
+        left = {name: getattr(self, name)[sessions:] for name in ("users", "times", "tracks")}
         return replace(self, **left)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A recommender or a yardstick on a stored world; models learn until `learn_until_ms` of event time."""
+    """A recommender or a yardstick on a stored world."""
 
     name: str
     world: str
     options: RunOptions
-    learn_until_ms: int | None = None
 
 
 def measure(
@@ -128,7 +126,6 @@ def measure(
     name: str,
     options: RunOptions,
     lists: Mapping[str, Lists],
-    learn_until_ms: int | None = None,
 ) -> Measured:
     """Run a recommender with what the catalogue tells of the tracks and the lists of `lists_for`, or a yardstick."""
     agent: Agent
@@ -136,7 +133,7 @@ def measure(
     if name in YARDSTICKS:
         agent = YARDSTICKS[name](world, options.seed)
     else:
-        agent = pipeline = Pipeline(tracks, name, lists, learn_until_ms)
+        agent = pipeline = Pipeline(tracks, name, lists)
     heard = play_listens(world, agent, options)
     recommended, sessions = heard.positions > 0, sessions_of(heard)
     again = pd.DataFrame({"user": heard.users, "session": heard.ordinals, "track": heard.tracks}).duplicated()
@@ -147,7 +144,6 @@ def measure(
         users=sessions["user"].to_numpy(),
         times=sessions["time"].to_numpy(),
         tracks=sessions["tracks"].to_numpy(np.float64),
-        ended_ms=sessions["ended_ms"].to_numpy(),
         us_per_recommendation=pipeline.serving_s / pipeline.answered * 1e6 if pipeline else 0.0,
         coverage=len(np.unique(heard.tracks[recommended])) / len(world.catalogue),
         repeats=float(again[recommended].mean()),
@@ -169,4 +165,4 @@ def measure_all(home: Path, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[
 def _measure(home: Path, task: Task) -> Measured:
     world = find_world(home, task.world)
     tracks = {track.track: track for track in tracks_of(world.catalogue)}
-    return measure(world, tracks, task.name, task.options, lists_for(task.name, world), task.learn_until_ms)
+    return measure(world, tracks, task.name, task.options, lists_for(task.name, world))

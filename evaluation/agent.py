@@ -26,8 +26,8 @@ TOP_EVERY_LISTENS = 5_000
 class Pipeline:
     """An agent that answers all listeners with one recommender, and learns from their listens.
 
-    `lists` are those of the batch job, by name. From the event time `learn_until_ms` on, models no longer learn.
-    `watch` sees each batch with its answers. `serving_s` is the CPU time of all answers, and `answered` their number.
+    `lists` are those of the batch job, by name. `watch` sees each batch with its answers. `serving_s` is the CPU time
+    of all answers, and `answered` their number.
     """
 
     batch = BATCH
@@ -37,14 +37,12 @@ class Pipeline:
         tracks: Mapping[int, Track],
         recommender: str,
         lists: Mapping[str, Lists],
-        learn_until_ms: int | None = None,
         watch: Callable[[Batch, Dispatched], None] = lambda batch, answered: None,
     ) -> None:
         self._watch = watch
         self._state = MemoryState()
         served_from = RECOMMENDERS[recommender].models
         self._learner = Learner(tracks, [kind for kind in MODELS if kind.name in served_from])
-        self._learn_until_ms = learn_until_ms
         factory = RecommenderFactory()
         self._models = models = MemoryModels(factory)
         self._top: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
@@ -96,11 +94,10 @@ class Pipeline:
         records = list(enumerate(listens, self._folded))
         first, self._folded = self._folded, self._folded + len(records)
         self._state.fold(records)
-        if self._learn_until_ms is None or listens[0].timestamp_ms < self._learn_until_ms:
-            batch = training_batch_of("bench", 0, first, self._folded, records)
-            self._learner.fold(batch, listens_of(batch, b""))
-            for model in self._learner.take_models():
-                self._models.serve(model)
+        batch = training_batch_of("bench", 0, first, self._folded, records)
+        self._learner.fold(batch, listens_of(batch, b""))
+        for model in self._learner.take_models():
+            self._models.serve(model)
         if self._folded - self._top_at >= TOP_EVERY_LISTENS:
             self._top, self._top_at = self._state.top_tracks(TOP), self._folded
         return listens

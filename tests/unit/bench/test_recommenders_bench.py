@@ -2,22 +2,19 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import botify.bench.cli
 from botify.bench import micro
-from botify.bench.report import CONTROL, Since, draw_drift, drift_figures, drift_table, rows_of, windows_since
+from botify.bench.report import CONTROL, rows_of
 from botify.bench.simulated import Measured, lists_for, measure
 from botify.bench.yardsticks import ORACLE, SCENE
 from botify.services.cli.main import build_cli
 from botify.services.recommender import clusters
-from botify.sim.listeners.changing import SHIFT_PERIOD_MS
 from botify.sim.loop.kafka import tracks_of
 from botify.sim.options import RunOptions
 from botify.sim.world.config import WorldConfig
@@ -31,9 +28,9 @@ TRACKS = {track.track: track for track in tracks_of(WORLD.catalogue)}
 OPTIONS = RunOptions(sessions=150, in_flight=30, seed=3, start_ms=0)
 
 
-def measured(name: str, options: RunOptions = OPTIONS, learn_until_ms: int | None = None) -> Measured:
+def measured(name: str, options: RunOptions = OPTIONS) -> Measured:
     lists = lists_for(name, WORLD)
-    return measure(WORLD, TRACKS, name, options, lists, learn_until_ms)
+    return measure(WORLD, TRACKS, name, options, lists)
 
 
 @pytest.fixture(scope="module")
@@ -63,28 +60,6 @@ def test_nobody_is_above_the_oracle_and_what_never_repeats_does_not(runs: dict[s
     assert rows[CONTROL].effect.estimate == rows[CONTROL].effect.lower == 0
     assert rows["rerank"].effect.estimate > 0
     assert all(row.us_per_recommendation > 0 for name, row in rows.items() if name not in (ORACLE, SCENE))
-
-
-def test_a_model_that_stopped_learning_goes_another_way() -> None:
-    options = replace(OPTIONS, sessions=400)
-    online, frozen = measured("rerank", options), measured("rerank", options, learn_until_ms=1)
-    assert online.times.tolist() != frozen.times.tolist()
-
-
-def test_windows_since_a_shift_end_at_it() -> None:
-    n = 9_500
-    ended_ms = np.linspace(SHIFT_PERIOD_MS - 4_500, SHIFT_PERIOD_MS + 4_999, n).astype(np.int64)
-    times = np.where(ended_ms < SHIFT_PERIOD_MS, 10.0, 5.0) + np.tile([0.0, 0.2], n // 2)
-    run = Measured("rerank", np.arange(n), times, times, ended_ms, 1.0, 1.0, 0.0)
-    found = windows_since(run)
-    assert [one.until for one in found] == [-2_000, 0, 2_000, 4_000]
-    assert [round(one.change.estimate) for one in found] == [0, 0, -50, -50]
-    assert drift_table(found, found, "title").row_count == 3
-    figures = drift_figures(found, found)
-    assert figures.keys() == {"2,000", "4,000"}
-    assert figures["2,000"]["stopped"]["effect"] == found[2].change.estimate
-    assert len(draw_drift(found, found, "title", "subtitle").axes[0].lines) == 3
-    assert isinstance(found[0], Since)
 
 
 @pytest.mark.parametrize("kind", ["settings", "name", "directory"])
