@@ -103,7 +103,7 @@ def _wrong(snapshot: Snapshot) -> Iterator[Trouble]:
         if model.filled is None:
             continue
         if model.filled > FULL and model.name not in FILLS:
-            yield Trouble("BotifyModelFull", f"{model.name} fills its record, and forgets tracks", model.name)
+            yield Trouble("BotifyModelFull", f"{model.name} fills its snapshots, and forgets tracks", model.name)
         if snapshot.at_s - model.published_s > STALE_S and listens > STALE_LISTENS:
             yield Trouble(
                 "BotifyModelStale", f"{model.name} has had no snapshot for {STALE_S / 3600:.0f} h", model.name

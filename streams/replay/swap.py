@@ -332,7 +332,7 @@ def _role(namespace: str, live: str, former: list[str], record: NamespaceRecord 
 
 
 async def collect(sources: ReplaySources, *, everything: bool = False) -> list[str]:
-    """Delete namespaces that are not live, unfinished or the target of a rollback, or all but the live one."""
+    """Delete namespaces but the live one, a rollback's target and those that wait for a swap; or all but the live."""
     prefix = sources.settings.topic_prefix
     gone = await _collect(
         sources.redis, prefix, sources.state.end, (*HASHES, *FORMER_HASHES, *SCORE_SETS), everything=everything
