@@ -6,10 +6,10 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from botify.core.cli import Json, print_json, say
+from botify.core.cli import print_json
 from botify.core.drift import Watch
 from botify.evaluation.agent import Pipeline
-from botify.schemas.events import Track
+from botify.playing import SMALL
 from botify.services.experiments.declaration import DEFAULT
 from botify.services.recommender.dispatch import Dispatched
 from botify.services.recommender.protocol import Batch
@@ -18,80 +18,47 @@ from botify.sim.loop.kafka import tracks_of
 from botify.sim.options import RunOptions
 from botify.sim.play import play_world
 from botify.sim.simulation import FinishedListens
-from botify.sim.world import World, WorldConfig
+from botify.sim.world import World
 from botify.sim.world.generate import generate
-
-SMALL = WorldConfig(tracks=1_000, artists=100, genres=10, users=500)
-TURN_MS = SHIFT_PERIOD_MS  # half of the catalogue changes at once
-
-
-class Alarm(NamedTuple):
-    """An alarm, the session that ended when it was given, of how many days, and what was compared."""
-
-    signal: str
-    session: int
-    day: float
-    reference: float
-    recent: float
 
 
 class Watched(NamedTuple):
-    """The alarms of a run, its sessions, and those before the turn of the world."""
+    """The sessions of a run, those before half of the catalogue changes, and alarms: signal, number of sessions."""
 
-    alarms: list[Alarm]
     sessions: int
     before: int
+    alarms: list[tuple[str, int]]
 
 
-def watch_world(model: str, days: float, users: int, seed: int, world: World) -> Watched:
+def watch_world(model: str, days: float, users: int, seed: int) -> Watched:
     """Let the default recommender serve a world for days, in which it learns, and note the alarms."""
-    fallbacks, now_ms, sessions, before = Watch(side=-1), 0, 0, 0
+    world, fallbacks = World("small", *generate(SMALL), {}), Watch(side=-1)
+    now_ms = sessions = before = 0
+    alarms = list[tuple[str, int]]()
 
     def answered(batch: Batch, by: Dispatched) -> None:
         fallbacks.add([is_fallback for _, is_fallback in by.asked([DEFAULT] * len(batch))], now_ms)
 
-    tracks: dict[int, Track] = {track.track: track for track in tracks_of(world.catalogue)}
-    agent = Pipeline(tracks, DEFAULT, {}, watch=answered)
-    watches = {**agent.drift.watches, "fallbacks": fallbacks}
-    counted, alarms = dict.fromkeys(watches, 0), list[Alarm]()
-
     def heard(listens: FinishedListens) -> None:
         nonlocal now_ms, sessions, before
-        if not len(listens):
-            return
-        now_ms, sessions = int(listens.time_ms.max()), sessions + int(listens.ended.sum())
-        before = sessions if now_ms < TURN_MS else before
-        for name, watch in watches.items():
-            if watch.alarms > counted[name]:
-                counted[name] = watch.alarms
-                alarms.append(Alarm(name, sessions, now_ms / DAY_MS, watch.reference, watch.recent))
+        now_ms, sessions = int(listens.time_ms.max(initial=now_ms)), sessions + int(listens.ended.sum())
+        before = sessions if now_ms < SHIFT_PERIOD_MS else before
+        known = [name for name, _ in alarms]
+        alarms.extend((name, sessions) for name, watch in watches.items() if watch.alarms > known.count(name))
 
+    agent = Pipeline({track.track: track for track in tracks_of(world.catalogue)}, DEFAULT, {}, watch=answered)
+    watches = {**agent.drift.watches, "fallbacks": fallbacks}
     options = RunOptions(days=days, users=users, seed=seed, start_ms=0, model=model)
     play_world(world, agent, options, listener=heard)
-    return Watched(alarms, sessions, before)
+    return Watched(sessions, before, alarms)
 
 
 def alarms(
     days: Annotated[float, typer.Option(min=1, help="Days without a turn of the world.")] = 200,
-    users: Annotated[int, typer.Option(min=100, max=SMALL.users, help="Listeners; one session a day each.")] = 500,
-    turns: Annotated[int, typer.Option(min=1, help="Number of worlds that turn on their tenth day.")] = 3,
-    as_json: Json = False,
+    users: Annotated[int, typer.Option(min=100, max=SMALL.users, help="Listeners; one session a day each.")] = 150,
+    turns: Annotated[int, typer.Option(min=1, help="Number of runs in which the world turns on the tenth day.")] = 3,
 ) -> None:
-    """Count the sessions until a turn of the world is reported, and the alarms of days without one."""
-    world = World("small", *generate(SMALL), {})
-    found = [watch_world("shifting", 16, users, seed, world) for seed in range(1, turns + 1)]
-    firsts = [next((one for one in run.alarms if one.session > run.before), None) for run in found]
-    early = [one for run in found for one in run.alarms if one.session <= run.before]
-    calm = watch_world("botify", days, users, 1, world)
-    said = {
-        "sessions_until_reported": [one and one.session - run.before for one, run in zip(firsts, found, strict=True)],
-        "reported_by": [one and one.signal for one in firsts],
-        "alarms_before": [one._asdict() for one in early],
-        "days_without_turn": days,
-        "sessions_without_turn": calm.sessions,
-        "false_alarms": [one._asdict() for one in calm.alarms],
-    }
-    if as_json:
-        print_json(said)
-    else:
-        say("\n".join(f"{name}: {value}" for name, value in said.items()))
+    """Print as JSON the alarms in worlds that turn, and those of days without a turn."""
+    days_turned = SHIFT_PERIOD_MS / DAY_MS + 3
+    turned = [watch_world("shifting", days_turned, SMALL.users, 1 + at)._asdict() for at in range(turns)]
+    print_json({"turned": turned, "calm": watch_world("botify", days, users, 1)._asdict()})

@@ -184,12 +184,16 @@ class Folds:
         self.past = past
         self._folded: dict[int, tuple[UserState, Likes, int]] = {}
 
+    def _first(self, user: int) -> tuple[UserState, Likes, int]:
+        begun = self.past.begun.get(user)
+        return (UserState(), Likes(), 0) if begun is None else (copy(begun.state), copy(begun.likes), 0)
+
     def after(self, user: int, count: int) -> tuple[UserState | None, Iterator[Likes]]:
         """Return the state after `count` listens, None after none, and the likes then and after each later one."""
         heard = self.past.listens.get(user, ())
-        state, likes, at = self._folded.get(user, (UserState(), Likes(), 0))
+        state, likes, at = self._folded.get(user) or self._first(user)
         if state.listens > count:
-            state, likes, at = UserState(), Likes(), 0
+            state, likes, at = self._first(user)
         while state.listens < count and at < len(heard):
             if state.fold(heard[at]):
                 likes.fold(heard[at])
