@@ -1,11 +1,10 @@
-"""Studies that few repeat: `python -m botify.bench.studies drift | alarms | card | grade | whatif | import-log`."""
+"""Studies that few repeat: `python -m botify.bench.studies drift | card | grade | whatif | import-log`."""
 
 from __future__ import annotations
 
 import typer
 
 from botify.analytics.botify_log import import_log
-from botify.bench.alarms import alarms
 from botify.bench.cli import drift
 from botify.bench.course.cli import grade
 from botify.bench.whatif import whatif
@@ -14,7 +13,6 @@ from botify.services.cli.main import report_errors
 
 app = typer.Typer(help="Studies of worlds and models, and of the course.", no_args_is_help=True)
 app.command()(drift)
-app.command()(alarms)
 app.command()(card)
 app.command()(grade)
 app.command()(whatif)

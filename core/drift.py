@@ -46,9 +46,8 @@ class Watch:
         self._sum, self._count = 0.0, 0
         self._began_ms: int | None = None
         self.alarms = 0
-        self.recent = self.reference = (
-            math.nan
-        )  # means of the newest blocks, and of those before, at the likeliest change
+        # means of the newest blocks, and of those before, where a change is likeliest
+        self.recent = self.reference = math.nan
         self.distance = 0.0  # as a share of what is an alarm
 
     def add(self, values: ArrayLike, time_ms: int) -> None:
