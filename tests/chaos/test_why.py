@@ -7,7 +7,6 @@ move twice, while models change every 1,000 listens or so and a ramp takes steps
 import os
 import time
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from botify.core.settings import Settings
 from botify.evaluation.whatif.answers import answer_again
 from botify.evaluation.whatif.log import Window, read_answered
 from botify.evaluation.why.evidence import read_past
-from botify.evaluation.why.recompute import Served, serve
+from botify.evaluation.why.recompute import serve
 from botify.evaluation.why.versions import find_catalogue, find_models, labels_of
 from botify.schemas.codec import Codec
 from botify.schemas.events import RampStep
@@ -94,11 +93,9 @@ def compare(settings: Settings) -> None:
     past = read_past(settings, CODEC, {one.answer.user for one in found})
     labels = set[tuple[str, str]]().union(*(labels_of(one.answer.versions or {}) for one in found))
     models, catalogue = find_models(settings, CODEC, labels), find_catalogue(settings, CODEC, None)
-
-    def served(versions: Mapping[str, str]) -> Served:
-        return serve(catalogue, versions, models)
-
-    again = answer_again(found, past, "random", served, lambda one: None, CODEC)
+    again = answer_again(
+        found, past, "random", lambda versions: serve(catalogue, versions, models), lambda one: None, CODEC
+    )
     arms = {tuple(one.answer.treatments.items()) for one in found}
     print({
         "answers": again.requests, "equal": again.equal, "missing": dict(again.missing), "models": len(labels),
