@@ -36,7 +36,7 @@ ROOM_TO_MERGE = 15
 """Sixteenths of the room that a shard's model has: what is needed to merge its snapshot takes less than the rest."""
 
 _PROGRESS = b"progress"
-Watch = Callable[[TrainingColumns, NDArray[np.float32]], None]
+Watcher = Callable[[TrainingColumns, NDArray[np.float32]], None]
 
 
 class Evictions(NamedTuple):
@@ -89,7 +89,7 @@ class Learner:
         most_bytes: int | None = None,
         shard: Shard = ALONE,
         versions: Collection[int] = (),
-        watch: Watch | None = None,
+        watch: Watcher | None = None,
     ) -> None:
         self._watch = watch
         self._models: Sequence[OnlineModel] = [kind(catalogue) for kind in kinds]
@@ -197,7 +197,7 @@ class Learner:
         snapshot_listens: int | None = None,
         most_bytes: int | None = None,
         shard: Shard = ALONE,
-        watch: Watch | None = None,
+        watch: Watcher | None = None,
     ) -> Learner:
         """Return a learner that continues from the state; raises `OutdatedStateError` for that of other models."""
         progress: dict[str, Any] = json.loads(fields[_PROGRESS])

@@ -77,7 +77,7 @@ class LearnerCounters(Counters):
     too_large: Counter[str] = field(default_factory=Counter)
     snapshot_bytes: dict[str, int] = field(default_factory=dict)
     cut: dict[str, int] = field(default_factory=dict)
-    drift: ListensDrift = field(default_factory=ListensDrift)
+    drift: ListensDrift = field(default_factory=ListensDrift, repr=False)
 
     def described(self) -> Iterable[tuple[str, str, int]]:
         yield "listens", "Listens that were learned from.", self.listens
