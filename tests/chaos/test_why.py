@@ -41,7 +41,8 @@ EXPERIMENTS = """
 default = "sticky_norepeat"
 [[experiment]]
 name = "A"
-goals = { success = ["mean_time_per_session"], ramp = [0.2, 0.5, 1.0] }
+success = ["mean_time_per_session"]
+ramp = [0.2, 0.5, 1.0]
 treatments = [{ name = "C", recommender = "rerank" }, { name = "T1", recommender = "botify" }]
 """
 
@@ -69,7 +70,7 @@ def test_all_answers_of_a_run_with_kills_and_a_ramp_are_equal(stack: EmbeddedSta
     finally:
         for program in programs:
             program.kill()
-    assert done[0].progress.timed_out == 0
+    assert done[0].timed_out == 0
     compare(settings)
 
 
