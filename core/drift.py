@@ -21,9 +21,9 @@ from botify.core.sequential import mixture_bound
 BLOCK_VALUES, BLOCK_MS = 256, 3_600_000
 """A block has at least as many values, and as much event time."""
 MOST_BLOCKS = 504  # three weeks of a busy service
-LEAST_NEW, MOST_NEW, LEAST_OLD = 3, 8, 24
-"""Blocks on both sides of a change: the old ones of a day at least, and new ones so few that a part of the day, or of
-the week, is no alarm. What is slower than the new ones is none, either."""
+LEAST_NEW, MOST_NEW, LEAST_OLD = 3, 16, 24
+"""Blocks on both sides of a change: the old ones of a day at least, and new ones so few that a part of the day is no
+alarm. What is slower than the new ones is none, either."""
 ALPHA, TUNED_FOR = 1e-5, 8
 MARGIN = 0.02  # a change by less is no alarm
 
