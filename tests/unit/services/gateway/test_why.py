@@ -5,7 +5,6 @@ import json
 import sys
 
 import pytest
-from markupsafe import Markup
 
 from botify.core.settings import Settings
 from botify.services.dashboard.views import render
@@ -65,7 +64,6 @@ def test_one_at_a_time_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_dashboard_shows_it() -> None:
     page = render("listener", "why", said=json.loads(json.dumps(SAID)))
-    assert isinstance(page, Markup)
     for text in (
         "You were offered &lt;x&gt;",
         "not equal",
