@@ -28,8 +28,9 @@ from scipy import special, stats
 
 from botify.analytics import AnalyticsError
 from botify.analytics.arms import METRIC_WORDS, arm_name, signed
-from botify.analytics.statistics import ALARM, ConfidenceSequence, RunningSample
+from botify.analytics.statistics import ALARM, RunningSample
 from botify.core.goals import BETTER, Goals
+from botify.core.sequential import mixture_bound
 from botify.core.welch import Sample
 
 Bools = NDArray[np.bool_]
@@ -42,20 +43,6 @@ SHIP, ROLL_BACK, GO_ON, STOP = "ship", "roll back", "go on", "stop undecided"
 # Tests that stay valid under repeated looks, one-sided: how many standard errors an estimate must be from zero. All are
 # asymptotic and need the same: each user counts once, with a final value.
 BURN_IN = 50  # users that each sample needs before it is looked at: the theory is asymptotic
-
-
-def mixture_bound(users: ArrayLike, alpha: float, tuned_for: int) -> Floats:
-    """Return the bound of a one-sided confidence sequence, in standard errors; there is no last look.
-
-    Robbins' mixture over a half-normal prior: sqrt(2 (m + 1) / m · log(1 + sqrt(m + 1) / (2 α))) with m = n ρ²
-    (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Annals of Statistics 52, 2024, one-sided form). It is the
-    two-sided bound at 2 α but for the 1: 8 % closer to zero than the two-sided one at α = 0.05. `tuned_for` is the
-    number of users at which it is lowest.
-    """
-    m = np.asarray(users, dtype=np.float64) * ConfidenceSequence(min(2 * alpha, 0.5), tuned_for).rho_squared
-    with np.errstate(divide="ignore"):
-        bound: Floats = np.sqrt(2 * (m + 1) / m * np.log1p(np.sqrt(m + 1) / (2 * alpha)))
-    return bound
 
 
 def horizon_bound(users: ArrayLike, alpha: float, horizon: int) -> Floats:

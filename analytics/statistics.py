@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from botify.analytics import AnalyticsError
+from botify.core.sequential import rho_squared
 from botify.core.welch import Difference, Sample
 
 
@@ -174,8 +175,7 @@ class ConfidenceSequence:
     @property
     def rho_squared(self) -> float:
         """The mixture's parameter, best at `tuned_for` (the same paper's closed form)."""
-        log_alpha = -2 * math.log(self.alpha)
-        return (log_alpha + math.log(log_alpha + 1)) / self.tuned_for
+        return rho_squared(self.alpha, self.tuned_for)
 
     def half_width(self, control: Sample | RunningSample, treatment: Sample | RunningSample) -> NDArray[np.float64]:
         """Return half the interval's width, at one look or at all of them; infinite during the burn-in."""

@@ -18,7 +18,7 @@ import json
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from enum import IntEnum
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -98,7 +98,7 @@ class SnapshotWriter:
         self._zip.write(raw)
 
 
-def read_frames(path: Path) -> Iterator[Frame]:
+def read_frames(path: Path) -> Generator[Frame]:
     """Yield the frames before END, and verify the checksum at the end: until then, frames may be damaged.
 
     Raises `SnapshotError` if the file is no snapshot, of an unknown version, truncated, or damaged.

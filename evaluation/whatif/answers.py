@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.evaluation.why.evidence import Found, Past, Tell
-from botify.evaluation.why.recompute import POPULARITY, Folds, Served, seen
-from botify.schemas.events import Recommendation
+from botify.evaluation.why.recompute import POPULARITY, Folds, Served, answer_at, differences, seen
+from botify.schemas.codec import Codec
 from botify.services.recommender import dispatch
 from botify.services.recommender.dispatch import Dispatched
 from botify.services.recommender.protocol import Batch, Recommender
@@ -108,6 +108,7 @@ def answer_again(
     policy: str,
     serve: Serve,
     reward: Callable[[Found], float | None],
+    codec: Codec,
     frozen: Mapping[str, str] | None = None,
     tell: Tell = lambda count: None,
 ) -> Answered:
@@ -122,7 +123,7 @@ def answer_again(
         other = by if frozen is None else serve({**now, **frozen})
         for at in range(0, len(members), BATCH):
             part = members[at : at + BATCH]
-            _answer_part(part, policy, folds, by, other, reward, done)
+            _answer_part(part, policy, folds, by, other, reward, codec, done)
             tell(len(part))
     return done
 
@@ -143,6 +144,7 @@ def _answer_part(
     by: Served,
     other: Served,
     reward: Callable[[Found], float | None],
+    codec: Codec,
     done: Answered,
 ) -> None:
     unseen: list[list[str]] = [[] for _ in part]
@@ -158,7 +160,7 @@ def _answer_part(
     tracks = np.array([one.answer.track for one in part], dtype=np.int64)
     of = chances(batch, tracks, again, instead, by.recommenders, other.recommenders)
     for at, one in enumerate(part):
-        if not _is_equal(one.answer, again, at):
+        if differences(one.answer, answer_at(one.answer, again, at, inputs[at].freshness), codec):
             done.missing.update(unseen[at] or ["an answer of what served came out different"])
             continue
         done.equal += 1
@@ -191,13 +193,3 @@ def _answered(batch: Batch, asked: Sequence[str], served: Served) -> tuple[Dispa
     answered = dispatch.answer(batch, asked, served.recommenders)
     dispatch.answer_slates(batch, asked, served.recommenders, served.slates, answered)
     return answered, (time.process_time() - began) / len(batch) * 1e6, set(served.lacking)
-
-
-def _is_equal(was: Recommendation, again: Dispatched, at: int) -> bool:
-    return (was.track, was.recommender, was.propensity, was.ranking, was.slate) == (
-        int(again.tracks[at]),
-        again.recommenders[at],
-        float(again.propensities[at]),
-        again.rankings[at],
-        again.slates[at],
-    )

@@ -89,6 +89,7 @@ def whatif(
             policy,
             _serving(catalogues, models),
             lambda one: reward_of(one, heard, now_ms),
+            codec,
             kept if frozen else None,
             bar.advance,
         )

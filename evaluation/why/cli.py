@@ -10,6 +10,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from botify.evaluation.why.evidence import find_answer, read_past
 from botify.evaluation.why.explain import as_json as data_of
 from botify.evaluation.why.explain import assignment_of, explain, render
 from botify.evaluation.why.recompute import recompute, serve
+from botify.evaluation.why.snapshots import newest_before
 from botify.evaluation.why.versions import find_catalogue, find_models, labels_of
 from botify.schemas.events import Track
 from botify.schemas.external_ids import UserIds, track_named
@@ -33,6 +35,8 @@ from botify.services.recommender.seen import CATALOGUE
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect, require_redis
 
+AFTER_MS = 24 * 60 * 60 * 1000  # how long after an answer listens are looked at for what happened
+
 
 def why(
     user: Annotated[str, typer.Argument(help="A listener: a number, or the external id.")],
@@ -40,6 +44,9 @@ def why(
     request: Annotated[str | None, typer.Option(metavar="ID", help="The answer to this request.")] = None,
     at: Annotated[
         str | None, typer.Option(metavar="TIME", help="The newest answer before this time, 14:03 or 2026-05-01T14:03.")
+    ] = None,
+    snapshots: Annotated[
+        Path | None, typer.Option(help="Folder with files of `botify replay save`; default: snapshots in BOTIFY_HOME.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -51,12 +58,20 @@ def why(
         number = StateReader(redis, settings, feedback_partitions(settings)).number_of(UserIds.of(settings), user)
     with progress("reading the listener's past") as bar:
         found = find_answer(settings, codec, number, request, before_ms)
-        past = read_past(settings, codec, [number], bar.advance)
-    versions = found.answer.versions or {}
+        was, folder = found.answer, snapshots or settings.home / "snapshots"
+        begun = newest_before(folder, number, was.listens or 0, found.answered_ms)
+        until_ms = max(found.answered_ms, was.timestamp_ms) + AFTER_MS
+        past = read_past(settings, codec, [number], bar.advance, {} if begun is None else {number: begun}, until_ms)
+    versions = was.versions or {}
     with progress("learning the models again") as bar:
         models = find_models(settings, codec, labels_of(versions), bar.advance)
     catalogue = find_catalogue(settings, codec, versions.get(CATALOGUE))
-    made = recompute(found, past, serve(catalogue, versions, models), codec)
+    served = serve(catalogue, versions, models)
+    made = recompute(found, past, served, codec)
+    if made.missing:  # listens were taken out since the snapshot, or times are not in the order of the topic
+        with progress("reading the listener's past from the first listen") as bar:
+            past = read_past(settings, codec, [number], bar.advance)
+        made = recompute(found, past, served, codec)
     not_offered = None if track is None else number_of_track(track, catalogue.tracks)
     said = explain(found, made, past, assignment_of(settings, codec, found), not_offered)
     if as_json:

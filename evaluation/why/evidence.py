@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
@@ -16,6 +17,7 @@ from botify.core.kafka.layout import live_layout
 from botify.core.kafka.reader import TopicReader, log_record
 from botify.core.settings import Settings
 from botify.evaluation import EvaluationError
+from botify.evaluation.why.snapshots import Begun
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import RejectedBefore
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
@@ -140,23 +142,38 @@ class Past:
     listens: dict[int, list[Listen]] = field(default_factory=dict)
     erased: set[int] = field(default_factory=set)
     missing: list[str] = field(default_factory=list)  # what retention has taken
+    begun: dict[int, Begun] = field(default_factory=dict)  # states that the listens follow
 
 
-def read_past(settings: Settings, codec: Codec, users: Collection[int], tell: Tell = lambda count: None) -> Past:
-    """Read the listeners' partitions of the listens from the first record on, without dead letters."""
-    live, past = live_layout(settings), Past()
+def read_past(
+    settings: Settings,
+    codec: Codec,
+    users: Collection[int],
+    tell: Tell = lambda count: None,
+    begun: Mapping[int, Begun] = MappingProxyType({}),
+    until_ms: int | None = None,
+) -> Past:
+    """Read the listeners' partitions of the listens, without dead letters.
+
+    They are read from the first record on, or what follows a state, and up to the end or the first record of a time.
+    """
+    live, past = live_layout(settings), Past(begun=dict(begun))
     topic = Topics.of(live).listens.name
     starts, by_key = start_offsets(live, topic), {key_of(user): user for user in users}
     partitions = {partition_of(user, len(starts)) for user in users}
+    follows = {partition_of(user, len(starts)): of.offset for user, of in begun.items()}
     for partition in partitions:
-        if starts[partition] > 0:
+        if starts[partition] > follows.get(partition, 0):
             past.missing.append(f"the first {starts[partition]:,} records of {topic}[{partition}] (retention)")
+    starts = {partition: max(start, follows.get(partition, 0)) for partition, start in starts.items()}
+    ends = end_offsets(live, topic) if until_ms is None else offsets_at(live, topic, until_ms)
+    ends = {partition: ends[partition] for partition in partitions if ends[partition] > starts[partition]}
     with (
         closing(RejectedBefore(live, topic)) as rejected,
         closing(TopicReader(live, topic, starts, partitions)) as reader,
     ):
         rejected.refresh()
-        for batch in reader.read_to_end():
+        for batch in reader.read_to_end(ends) if ends else ():
             for message in batch:
                 if (user := by_key.get(message.key() or b"")) is None:
                     continue
@@ -166,5 +183,6 @@ def read_past(settings: Settings, codec: Codec, users: Collection[int], tell: Te
                 elif erased_user(log_record(message)) == user:
                     past.erased.add(user)
                     past.listens.pop(user, None)  # as the worker: the state begins anew
+                    past.begun.pop(user, None)
             tell(len(batch))
     return past

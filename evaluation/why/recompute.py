@@ -16,6 +16,7 @@ from botify.evaluation.why.versions import PastCatalogue, PastModels
 from botify.schemas.codec import Codec
 from botify.schemas.events import Recommendation, RecommendationRequest
 from botify.services.recommender import dispatch
+from botify.services.recommender.dispatch import Dispatched
 from botify.services.recommender.factors import CLUSTERS, ServedFactors
 from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists, lists_of
 from botify.services.recommender.protocol import Batch, Recommender
@@ -118,22 +119,31 @@ def recompute(found: Found, past: Past, served: Served, codec: Codec) -> Recompu
     asked = [was.asked or was.recommender]
     answered = dispatch.answer(batch, asked, served.recommenders)
     dispatch.answer_slates(batch, asked, served.recommenders, served.slates, answered)
-    again = was._replace(
-        track=int(answered.tracks[0]),
-        recommender=answered.recommenders[0],
-        policy=answered.policies[0],
-        propensity=float(answered.propensities[0]),
-        candidates=answered.candidates[0],
-        ranking=answered.rankings[0],
-        slate=answered.slates[0],
+    again = answer_at(was, answered, 0, freshness)
+    return Recomputed(again, batch, served, missing + sorted(served.lacking), differences(was, again, codec))
+
+
+def answer_at(was: Recommendation, answered: Dispatched, row: int, freshness: int) -> Recommendation:
+    """Return an answer with the fields in `COMPARED` as they were computed again."""
+    return was._replace(
+        track=int(answered.tracks[row]),
+        recommender=answered.recommenders[row],
+        policy=answered.policies[row],
+        propensity=float(answered.propensities[row]),
+        candidates=answered.candidates[row],
+        ranking=answered.rankings[row],
+        slate=answered.slates[row],
         state_freshness=freshness,
     )
-    made = Recomputed(again, batch, served, missing + sorted(served.lacking))
+
+
+def differences(was: Recommendation, again: Recommendation, codec: Codec) -> dict[str, tuple[Any, Any]]:
+    """Return the fields whose bytes differ: what was, and what is; as values 0.0 equals -0.0, and NaN nothing."""
     written = codec.encode(was)
-    for name in COMPARED:  # as bytes: 0.0 equals -0.0, and NaN nothing
-        if codec.encode(was._replace(**{name: getattr(again, name)})) != written:
-            made.differs[name] = getattr(was, name), getattr(again, name)
-    return made
+    if codec.encode(again) == written:
+        return {}
+    pairs = {name: (getattr(was, name), getattr(again, name)) for name in COMPARED}
+    return {name: pair for name, pair in pairs.items() if codec.encode(was._replace(**{name: pair[1]})) != written}
 
 
 class Seen(NamedTuple):
@@ -174,12 +184,16 @@ class Folds:
         self.past = past
         self._folded: dict[int, tuple[UserState, Likes, int]] = {}
 
+    def _first(self, user: int) -> tuple[UserState, Likes, int]:
+        begun = self.past.begun.get(user)
+        return (UserState(), Likes(), 0) if begun is None else (copy(begun.state), copy(begun.likes), 0)
+
     def after(self, user: int, count: int) -> tuple[UserState | None, Iterator[Likes]]:
         """Return the state after `count` listens, None after none, and the likes then and after each later one."""
         heard = self.past.listens.get(user, ())
-        state, likes, at = self._folded.get(user, (UserState(), Likes(), 0))
+        state, likes, at = self._folded.get(user) or self._first(user)
         if state.listens > count:
-            state, likes, at = UserState(), Likes(), 0
+            state, likes, at = self._first(user)
         while state.listens < count and at < len(heard):
             if state.fold(heard[at]):
                 likes.fold(heard[at])

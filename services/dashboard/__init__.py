@@ -17,7 +17,7 @@ from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
 from botify.services.dashboard.collector import Collector
 from botify.services.dashboard.listening import add_listen_page
-from botify.services.dashboard.pages import Broadcast, add_listener_page, add_live_pages, add_missing_page
+from botify.services.dashboard.pages import Broadcast, add_listener_page, add_live_pages, add_missing_page, add_why_page
 from botify.services.dashboard.player import Player
 from botify.services.dashboard.readers import ListenerReader
 from botify.services.dashboard.recommending import add_recommend_page
@@ -39,6 +39,7 @@ def attach(app: Starlette, settings: Settings, users: UserIds) -> None:
     add_missing_page()
     add_live_pages(broadcast, lambda: collector.snapshot)
     add_listener_page(listeners.read, lambda: collector.catalogue, are_external=users.are_external)
+    add_why_page(player.why, are_external=users.are_external)
     add_listen_page(player, collector, users)
     add_recommend_page(settings.home, player, collector, users)
     nicegui_app.add_static_files("/static", STATIC)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from confluent_kafka import KafkaException
@@ -27,6 +27,7 @@ from botify.services.dashboard.figures import ListenerReading, Snapshot, TracksB
 from botify.services.dashboard.views import MOUNT, Fragment, View, laid_out, render
 
 LISTENER = "/listener"
+WHY = "/why"
 LISTEN = "/listen"
 RECOMMEND = "/recommend"
 
@@ -56,6 +57,7 @@ PAGES = (
         views.experiments,
     ),
     Page(LISTENER, "Listeners", "People", "person_search", "State, sessions, and why each track was recommended"),
+    Page(WHY, "Why", "Why", "psychology_alt", "What led to a listener's newest answer, computed again from the topics"),
     Page(
         "/letters",
         "Dead letters",
@@ -213,6 +215,39 @@ def add_live_pages(broadcast: Broadcast, snapshot: Callable[[], Snapshot]) -> No
             add(page.path, {past: broadcast.channel(view) for past, view in of_range.items()})
 
 
+async def show_of_listener(
+    path: str, user: str, are_external: bool, read: Callable[[], Awaitable[Markup | None]]
+) -> None:
+    """Build a page about a listener: who, and what `read` returns, which may take long, None at the end."""
+
+    def go() -> None:
+        if wanted := field.value.strip():
+            ui.navigate.to(f"{path}/{quote(wanted)}")
+
+    with frame(path):
+        with ui.row().classes("search"):
+            field = ui.input("listener", value=user).props("outlined dense").on("keydown.enter", go)
+            ui.button("show", on_click=go).props("unelevated no-caps")
+        if not user:
+            show_html("listener", "hint", are_external=are_external)
+            return
+        waiting = show_html("listener", "reading", user=user)
+        # NiceGUI bounds the time to build a page, and a reading may take longer: it begins when the page is shown.
+        client = ui.context.client
+        await client.connected()
+        if client.is_deleted:  # left before it was shown
+            return
+        try:
+            found = await read()
+        except (BotifyError, KafkaException, RedisError) as error:
+            waiting.delete()
+            show_problem(str(error))
+            return
+        waiting.delete()
+        if found is not None:
+            ui.html(found, sanitize=False)
+
+
 def add_listener_page(
     read: Callable[[str], ListenerReading], catalogue: Callable[[], TracksById], *, are_external: bool
 ) -> None:
@@ -221,29 +256,20 @@ def add_listener_page(
     @ui.page(LISTENER)
     @ui.page(f"{LISTENER}/{{user:path}}")
     async def show(user: str = "", page: int = 1) -> None:
-        def go() -> None:
-            if wanted := field.value.strip():
-                ui.navigate.to(f"{LISTENER}/{quote(wanted)}")
+        async def drawn() -> Markup | None:
+            reading = await run.io_bound(read, user)
+            return None if reading is None else views.listener(user, reading, catalogue(), page)
 
-        with frame(LISTENER):
-            with ui.row().classes("search"):
-                field = ui.input("listener", value=user).props("outlined dense").on("keydown.enter", go)
-                ui.button("show", on_click=go).props("unelevated no-caps")
-            if not user:
-                show_html("listener", "hint", are_external=are_external)
-                return
-            waiting = show_html("listener", "reading", user=user)
-            # NiceGUI bounds the time to build a page, and a reading may take longer: it begins when the page is shown.
-            client = ui.context.client
-            await client.connected()
-            if client.is_deleted:  # left before it was shown
-                return
-            try:
-                reading = await run.io_bound(read, user)
-            except (BotifyError, KafkaException, RedisError) as error:
-                waiting.delete()
-                show_problem(str(error))
-                return
-            waiting.delete()
-            if reading is not None:  # None while the process stops
-                ui.html(views.listener(user, reading, catalogue(), page), sanitize=False)
+        await show_of_listener(LISTENER, user, are_external, drawn)
+
+
+def add_why_page(why: Callable[[str, str], Awaitable[Mapping[str, Any]]], *, are_external: bool) -> None:
+    """Serve what led to an answer: the one to a request of a listener, or the newest where that is empty."""
+
+    @ui.page(WHY)
+    @ui.page(f"{WHY}/{{user:path}}")
+    async def show(user: str = "", of: str = "") -> None:
+        async def drawn() -> Markup:
+            return render("listener", "why", said=await why(user, of))
+
+        await show_of_listener(WHY, user, are_external, drawn)

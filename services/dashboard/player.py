@@ -23,6 +23,7 @@ from botify.services.dashboard.collector import Collector
 from botify.services.dashboard.pages import show_no_catalogue
 from botify.services.gateway.sessions import Attribution
 from botify.services.gateway.v1.models import MAX_PAGE
+from botify.services.gateway.v1.why import MOST_S
 from botify.streams.store.connect import connect_async
 from botify.streams.store.keys import gateway_session
 
@@ -129,6 +130,11 @@ class Player:
         pages = {"similar": similar, "popular": popular}
         others = {name: [item["number"] for item in page["items"]] for name, page in pages.items()}
         return offered(by, others, heard)
+
+    async def why(self, user: str, request: str = "") -> dict[str, Any]:
+        """Return what led to an answer, the newest one by default; raises `PlayerError`."""
+        params = {"request": request} if request else {}
+        return await self._call("GET", f"/v1/users/{quote(user, safe='')}/why", params=params, timeout=MOST_S + 5)
 
     async def close(self) -> None:
         """Close the clients."""

@@ -279,7 +279,7 @@ def listener(name: str, reading: ListenerReading, catalogue: TracksById, page: i
     state = reading.state
     if state is None:
         return render("listener", "unknown", user=name)
-    tiles = render("listener", "tiles", state=state, partition=reading.partition)
+    tiles = render("listener", "tiles", user=name, state=state, partition=reading.partition)
     every = by_session(reading.listens)
     pages = max(1, math.ceil(len(every) / SHOWN_SESSIONS))
     page = min(max(page, 1), pages)

@@ -46,6 +46,7 @@ from botify.services.gateway.v1.recommending import Recommending
 from botify.services.gateway.v1.rows import Rows
 from botify.services.gateway.v1.rules import Rules, read_rules
 from botify.services.gateway.v1.users import Erasures, Users
+from botify.services.gateway.v1.why import Explainer
 from botify.streams.dlq.exclude import erase_listener
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import SimilarTracks, merged
@@ -219,6 +220,7 @@ async def _connect_v1(
         Users(service, listeners, reader, erasures.erase, events, erasures.status),
         Rows(recommending, items, reader),
         Groups(recommending, users),
+        Explainer(settings),
     )
 
 

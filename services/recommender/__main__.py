@@ -17,6 +17,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from botify.core.drift import drift_metrics
 from botify.core.errors import BotifyError
 from botify.core.logging import configure_logging
 from botify.core.process import return_large_blocks, tune_gc
@@ -75,6 +76,7 @@ class RecommenderMetrics(Collector):
                 family.add_metric([of], value)
             yield family
         yield from self._models()
+        yield from drift_metrics(service.drift)
         for name, text, count in (
             ("expired", "Requests that were past their deadline and are not answered.", done.expired),
             ("unanswerable", "Requests that no recommender of the fallback chain could answer.", done.unanswerable),

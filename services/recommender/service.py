@@ -20,6 +20,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from botify.core.drift import Watch
 from botify.core.errors import RejectedMessageError
 from botify.core.kafka.config import consumer_config, is_retriable
 from botify.core.kafka.headers import headers_of
@@ -196,7 +197,7 @@ class RecommenderService:
         )
         self.counters = RecommenderCounters()
         self.answers, self.asked, self.fallbacks = Counter[str](), Counter[str](), Counter[str]()
-        self.durations = DurationHistogram()
+        self.durations, self.drift = DurationHistogram(), {"fallbacks": Watch(side=-1)}
         self.assigned = False
         self.redis_problem: str | None = None
         self._unread: list[int] = []
@@ -298,7 +299,7 @@ class RecommenderService:
         listens = listens_of(states)
         batch = Batch.of(requests, self._pending.completed(requests, states), likes)
         answered, versions = self._recommend(batch, wanted)
-        self._count(answered, wanted)
+        self._count(answered, wanted, max(request.timestamp_ms for request in requests))
         now_ms = time.time() * 1000
         latencies_ms = [now_ms - message.timestamp()[1] for message in messages]
         found = enumerate(zip(answered.tracks.tolist(), answered.slates, strict=True))
@@ -339,7 +340,8 @@ class RecommenderService:
                 break
         return answered, versions | {CATALOGUE: self._recommenders.catalogue.label}
 
-    def _count(self, answered: Dispatched, wanted: Sequence[str]) -> None:
+    def _count(self, answered: Dispatched, wanted: Sequence[str], time_ms: int) -> None:
+        replaced: list[bool] = []
         for recommender, slate, (policy, is_fallback) in zip(
             answered.recommenders, answered.slates, answered.asked(wanted), strict=True
         ):
@@ -353,6 +355,8 @@ class RecommenderService:
             self.asked[policy] += 1
             self.fallbacks[policy] += is_fallback
             self.answers[recommender] += 1
+            replaced.append(is_fallback)
+        self.drift["fallbacks"].add(replaced, time_ms)
 
     def _states_and_likes(self, users: list[int]) -> tuple[list[UserState | None], list[Likes | None]]:
         """Read listeners from Redis; None for each if it does not answer: a reply without state beats none."""

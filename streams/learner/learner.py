@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from botify.core.errors import BotifyError
 from botify.schemas.events import Model, Track, TrainingBatch
@@ -33,6 +36,7 @@ ROOM_TO_MERGE = 15
 """Sixteenths of the room that a shard's model has: what is needed to merge its snapshot takes less than the rest."""
 
 _PROGRESS = b"progress"
+Watcher = Callable[[TrainingColumns, NDArray[np.float32]], None]
 
 
 class Evictions(NamedTuple):
@@ -58,7 +62,8 @@ class Learner:
     A batch may repeat an earlier one or overlap with it: listens that were already learned from are dropped by their
     offsets. `catalogue` has every track that is learned from, and grows. `most_bytes` bounds a snapshot; state of
     another bound is outdated, because its models have forgotten other tracks. With `snapshot_listens` snapshots are
-    taken at the last multiple of that number in each batch; with `versions` after these numbers of listens.
+    taken at the last multiple of that number in each batch; with `versions` after these numbers of listens. `watch` is
+    told of all listens, with what was expected of them.
 
     `listens` counts those learned from, the version of a snapshot; `missed` counts offsets that no batch contains: they
     were folded while `BOTIFY_TRAINING` was off, or by a replay.
@@ -84,7 +89,9 @@ class Learner:
         most_bytes: int | None = None,
         shard: Shard = ALONE,
         versions: Collection[int] = (),
+        watch: Watcher | None = None,
     ) -> None:
+        self._watch = watch
         self._models: Sequence[OnlineModel] = [kind(catalogue) for kind in kinds]
         self._versions = sorted(versions)
         self._most_bytes, self._shard, self._every = most_bytes or LEARNED_BODY_BYTES, shard, snapshot_listens
@@ -190,6 +197,7 @@ class Learner:
         snapshot_listens: int | None = None,
         most_bytes: int | None = None,
         shard: Shard = ALONE,
+        watch: Watcher | None = None,
     ) -> Learner:
         """Return a learner that continues from the state; raises `OutdatedStateError` for that of other models."""
         progress: dict[str, Any] = json.loads(fields[_PROGRESS])
@@ -198,7 +206,7 @@ class Learner:
             found := {name: progress[name] for name in ("format", "models", "most_bytes") if name in progress}
         ) != expected:
             raise OutdatedStateError(f"the learner's state is of {found}, the code has {expected}")
-        learner = cls(catalogue, (), snapshot_listens, most_bytes, shard)
+        learner = cls(catalogue, (), snapshot_listens, most_bytes, shard, watch=watch)
         learner._models = [kind.from_bytes(expanded(fields[_field(kind)]), catalogue) for kind in kinds]
         learner._next_offsets = progress["next_offsets"]
         learner._newest_ms = progress["newest_ms"]
@@ -213,8 +221,11 @@ class Learner:
         begin = 0
         while begin < len(listens):
             end = begin + LEARN_LISTENS - (self.listens + begin) % LEARN_LISTENS
+            some = listens.rows(slice(begin, end))
             for model in self._models:
-                model.learn_listens(listens.rows(slice(begin, end)))
+                model.learn_listens(some)
+                if self._watch is not None and model.expected is not None:
+                    self._watch(some, model.expected)
                 if end <= len(listens):
                     self._make_room(model)
             begin = end

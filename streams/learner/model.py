@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from botify.schemas.events import Track
 from botify.schemas.training import TrainingColumns
 from botify.streams.learner.models.factors import FactorModel
@@ -16,12 +19,14 @@ class OnlineModel(Protocol):
 
     Snapshots are published as `name`, and less often where one `is_dear`. The state must be a function of what it
     learned from: no clock, only keyed randomness, and nothing that depends on the process. The catalogue grows during
-    training. `cut` counts entries, such as neighbours, that the last snapshot left out to fit.
+    training. `cut` counts entries, such as neighbours, that the last snapshot left out to fit. `expected` has what a
+    model that predicts fractions expected of the last listens before it learned from them.
     """
 
     name: str
     is_dear: bool
     cut: int
+    expected: NDArray[np.float32] | None
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None: ...
 

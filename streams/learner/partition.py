@@ -145,7 +145,8 @@ class LearnerPartition(ClaimedPartition):
         self._catalogue = catalogue
         self._left_out = left_out
         shard = Shard(partition, shards)
-        self._options: Any = {"snapshot_listens": snapshot_listens, "most_bytes": most_bytes, "shard": shard}
+        bounds = {"snapshot_listens": snapshot_listens, "most_bytes": most_bytes}
+        self._options: Any = {**bounds, "shard": shard, "watch": counters.drift.update}
         self._learner = Learner(catalogue, **self._options)
         self._loaded = False
         self._unwritten_listens = 0

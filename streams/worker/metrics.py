@@ -11,9 +11,11 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from botify.core.drift import drift_metrics
 from botify.core.errors import rejection_classes
 from botify.core.telemetry import DurationHistogram
 from botify.streams.folds.projection import Changes
+from botify.streams.learner.drift import ListensDrift
 from botify.streams.store.connect import Writes
 from botify.streams.store.protocol import Claim, Outcome, Store
 
@@ -75,6 +77,7 @@ class LearnerCounters(Counters):
     too_large: Counter[str] = field(default_factory=Counter)
     snapshot_bytes: dict[str, int] = field(default_factory=dict)
     cut: dict[str, int] = field(default_factory=dict)
+    drift: ListensDrift = field(default_factory=ListensDrift, repr=False)
 
     def described(self) -> Iterable[tuple[str, str, int]]:
         yield "listens", "Listens that were learned from.", self.listens
@@ -168,6 +171,7 @@ class ModelMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         counters, gauge = self._counters, GaugeMetricFamily
+        yield from drift_metrics(counters.drift.watches)
         text = "Size of the newest snapshot that was published."
         yield _labelled(gauge, "botify_learner_snapshot_bytes", text, "model", counters.snapshot_bytes.copy())
         text = "Entries, such as neighbours, that the newest snapshot left out to fit; only of models that do so."

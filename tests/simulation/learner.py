@@ -34,6 +34,7 @@ class Counts:
 
     is_dear = False
     cut = 0
+    expected = None
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None:
         self._counts: dict[str, Any] = {}
@@ -104,8 +105,9 @@ class SmallLearner(Learner):
         snapshot_listens: Any = None,
         most_bytes: Any = None,
         shard: Shard = ALONE,
+        **rest: Any,
     ) -> None:
-        super().__init__(catalogue, kinds, snapshot_listens, most_bytes or ROOM_BYTES, shard)
+        super().__init__(catalogue, kinds, snapshot_listens, most_bytes or ROOM_BYTES, shard, **rest)
 
     @classmethod
     def restore(cls, fields: Any, catalogue: Any, kinds: Any = KINDS, **rest: Any) -> Any:

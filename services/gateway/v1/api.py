@@ -30,6 +30,7 @@ from botify.services.gateway.v1.items import Items
 from botify.services.gateway.v1.recommending import Recommending, fields_of
 from botify.services.gateway.v1.rows import Rows
 from botify.services.gateway.v1.users import Users
+from botify.services.gateway.v1.why import Explainer
 
 OPENAPI = "/v1/openapi.json"
 _REFUSED = refusals(400, 401, 403, 408, 413, 422, 429, 503, content=Problem, media_type=PROBLEM_JSON)
@@ -47,6 +48,7 @@ class V1:
     users: Users
     rows: Rows
     groups: Groups
+    explainer: Explainer
 
 
 class V1Api:
@@ -70,6 +72,7 @@ class V1Api:
             operation("GET", "users/{user:name}/rows", self.rows, models.Rows, models.RowsCall),
             operation("POST", "groups/recommendations", self.group, models.GroupRecommendations, models.GroupCall),
             operation("GET", "users/{user:name}/erasure", self.erasure, models.ErasureStatus, models.UserCall),
+            operation("GET", "users/{user:name}/why", self.why, models.Why, models.WhyCall, "admin"),
             operation("GET", "users/{user:name}", self.user, models.User, models.UserCall),
             operation("PUT", "users/{user:name}", self.put_user, models.User, models.PutUserCall, "write"),
             erase._replace(replies={**erase.replies, **_LATER}),
@@ -130,6 +133,10 @@ class V1Api:
     async def erasure(self, _: Request, call: models.UserCall) -> Response:
         """Return where a listener's erasure stands."""
         return _json(await self._of().users.erasure(*await self._user(call.path.user)))
+
+    async def why(self, _: Request, call: models.WhyCall) -> Response:
+        """Explain an answer, computed again from the topics: it takes seconds."""
+        return _json(await self._of().explainer.explain(call.path.user, call.query))
 
     async def item(self, _: Request, call: models.ItemCall) -> Response:
         """Return an item."""

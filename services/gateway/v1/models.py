@@ -112,6 +112,14 @@ class RowsQuery(Strict):
     n: int = Field(default=10, ge=1, le=50, description="Items of a row.")
 
 
+class WhyQuery(Strict):
+    """Which answer to explain: by default the newest one."""
+
+    request: Session | None = Field(default=None, description="The answer to the request of this id.")
+    at: Time | None = Field(default=None, description="The newest before this time.")
+    item: Name | None = Field(default=None, description="Say also why not this item.")
+
+
 class GroupBody(Strict):
     """Who listens together, and what to recommend."""
 
@@ -271,6 +279,7 @@ PutItemCall = PutCall[ItemPath, ItemBody]
 PageCall = QueryCall[PageQuery]
 PopularCall = QueryCall[PopularQuery]
 SimilarCall = PathQueryCall[ItemPath, PageQuery]
+WhyCall = PathQueryCall[UserPath, WhyQuery]
 RowsCall = PathQueryCall[UserPath, RowsQuery]
 RecommendationsCall = PathQueryCall[UserPath, RecommendationsQuery]
 
@@ -388,6 +397,23 @@ class Erased(BaseModel):
 
     user: int | str
     listens: int = Field(description="How many past listens no replay counts any more.")
+
+
+class Why(BaseModel):
+    """What led to an answer: `botify why --json` (docs/why.md)."""
+
+    user: str
+    sentence: str = Field(description="For the listener.")
+    assignment: list[str] = Field(description="Of each experiment, the listener's treatment.")
+    head: str = Field(description="Who answered.")
+    recomputed: dict[str, Any] = Field(description="Whether the answer is `equal`, what is `missing`, what `differs`.")
+    request: dict[str, Any]
+    answer: dict[str, Any]
+    state: dict[str, Any]
+    draws: dict[str, float]
+    candidates: list[dict[str, Any]] = Field(description="The best, with their scores.")
+    happened: dict[str, Any] | None = Field(description="The listen that is attributed to it.")
+    why_not: str | None
 
 
 class ErasureStatus(BaseModel):

@@ -188,12 +188,15 @@ class FactorModel:
         self._open = OpenSessions.empty(0)
         self._listens = self._began = 0  # listens learned from; sessions since negative evidence was forgotten
         self.cut = 0
+        self.expected: Floats | None = None
 
     def learn_listens(self, listens: TrainingColumns) -> None:
         """Learn from each listen; the result does not depend on how they are cut into calls."""
+        expected, at = np.full(len(listens), np.nan, dtype=np.float32), 0
         while len(listens):
             chunk, listens = listens.split(CHUNK - self._listens % CHUNK)
-            self._learn(chunk)
+            self._learn(chunk, expected[at : at + len(chunk)])
+            at += len(chunk)
             if self._listens % CHUNK == 0:
                 own, kept = self._tracks.values, np.float32(0.5 ** (self._began / FORGET_SESSIONS))
                 own[:, :SQUARES] *= np.where(own[:, BIAS] < 0, kept, np.float32(1))[:, None]
@@ -201,8 +204,9 @@ class FactorModel:
                 self._told *= np.float32(0.5 ** (CHUNK / TOLD_LISTENS))
             if self._listens % CLOSE_EVERY == 0:
                 self._close()
+        self.expected = expected
 
-    def _learn(self, listens: TrainingColumns) -> None:
+    def _learn(self, listens: TrainingColumns, expected: Floats) -> None:
         tracks, users = self._rows(listens.tracks.astype(np.int64)), self._users.rows_for(listens.users)
         self._open = self._open.with_room(self._users.places)
         fractions, sessions = plain_array(listens.fractions, np.float32), plain_array(listens.sessions, np.uint64)
@@ -214,6 +218,7 @@ class FactorModel:
             ),
             Catalogued(self._artist_of.rows, self._genre_of.rows, self._labels.rows),
             self._open,
+            expected,
         )
         self._listens += len(listens)
 

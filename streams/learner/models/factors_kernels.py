@@ -35,8 +35,11 @@ _KEPT_RATE, _MATCH_RATE = np.float32(REPEAT_RATE), np.float32(MATCH_RATE)
 
 
 @njit(cache=True)
-def learn(listens: Listens, learned: Learned, of: Catalogued, heard: OpenSessions) -> int:
-    """Learn from listens in order; return how many sessions began."""
+def learn(listens: Listens, learned: Learned, of: Catalogued, heard: OpenSessions, expected: np.ndarray) -> int:
+    """Learn from listens in order; return how many sessions began.
+
+    `expected`, shape (n,), gets what was expected of each before it was learned from, where there was a session.
+    """
     began = 0
     for at in range(len(listens.tracks)):
         user, track = listens.users[at], listens.tracks[at]
@@ -49,7 +52,7 @@ def learn(listens: Listens, learned: Learned, of: Catalogued, heard: OpenSession
         if n < MOST_LISTENS:
             weight = _ONE  # of the first: nobody recommended it
             if n > 0:
-                weight = _learn_listen(user, track, listens.fractions[at], learned, of, heard)
+                weight, expected[at] = _learn_listen(user, track, listens.fractions[at], learned, of, heard)
                 weight -= np.float32(INDIFFERENT)
                 if not listens.served[at]:
                     learned.told[1] += _ONE
@@ -85,8 +88,8 @@ def _mean_square(slope: np.ndarray) -> np.float32:
 @njit(cache=True)
 def _learn_listen(
     user: int, track: int, fraction: np.float32, learned: Learned, of: Catalogued, heard: OpenSessions
-) -> np.float32:
-    """Take one step for a listen that is not its session's first; return how much it was liked."""
+) -> tuple[np.float32, np.float32]:
+    """Take one step for a listen that is not its session's first; return how much it was liked, and the prediction."""
     n = heard.lengths[user]
     root, artist = np.float32(1.0 / math.sqrt(n)), of.artist[track]
     vectors = np.zeros((3, SQUARES), dtype=np.float32)
@@ -114,6 +117,7 @@ def _learn_listen(
     predicted = _sigma(logit + min(max(bias, np.float32(-MOST_USER_BIAS)), np.float32(MOST_USER_BIAS)))
     kept = learned.kept[earlier, 0]
     liking = min(fraction / kept, _ONE)
+    expected: np.float32 = kept * predicted
     error, without_bias = kept * (predicted - liking), _sigma(logit)
     heard.surprise[user] += kept * (liking - without_bias)
     heard.slope[user] += kept * without_bias * (_ONE - without_bias)
@@ -135,7 +139,7 @@ def _learn_listen(
     for label in range(len(LABELS)):
         _descend_one(learned.matches[label], error * matches[label], _MATCH_RATE)
     liked: np.float32 = liking
-    return liked
+    return liked, expected
 
 
 @njit(cache=True)

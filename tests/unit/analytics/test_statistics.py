@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 
 from botify.analytics import AnalyticsError
 from botify.analytics.assignment import Assignment, by_segment, novelty
-from botify.analytics.decision import horizon_bound, horizon_power, mixture_bound, split_p_value
+from botify.analytics.decision import horizon_bound, horizon_power, split_p_value
 from botify.analytics.statistics import (
     ALARM,
     ConfidenceSequence,
@@ -25,6 +25,7 @@ from botify.analytics.statistics import (
     running_sample,
     sample_ratio,
 )
+from botify.core.sequential import mixture_bound
 from botify.core.welch import Sample, mean_interval, welch
 
 

@@ -17,7 +17,7 @@ from botify.evaluation.whatif.value import value_of
 from botify.evaluation.why.evidence import Found, Past
 from botify.evaluation.why.recompute import POPULARITY, Served
 from botify.schemas.events import Listen
-from tests.unit.evaluation.why.test_recompute import ASKED, CATALOGUE_NOW, answered, served_by
+from tests.unit.evaluation.why.test_recompute import ASKED, CATALOGUE_NOW, CODEC, answered, served_by
 
 
 def serve(versions: Mapping[str, str]) -> Served:
@@ -29,7 +29,7 @@ def heard(one: Found) -> float:
 
 
 def again(policy: str, found: list[Found], frozen: Mapping[str, str] | None = None) -> Answered:
-    return answer_again(found, answered()[1], policy, serve, heard, frozen)
+    return answer_again(found, answered()[1], policy, serve, heard, CODEC, frozen)
 
 
 def asked(policy: str) -> list[Found]:
@@ -51,6 +51,14 @@ def test_what_served_is_identical_in_every_bit(policy: str) -> None:
     logged = {one.answer.propensity for one in asked(policy)}
     if policy != "botify":  # whose propensity counts the head of the session in
         assert {row.propensity for row in rows} <= logged
+
+
+def test_every_field_that_why_compares_counts() -> None:
+    one = next(one for one in asked("rerank") if one.answer.candidates)
+    assert again("rerank", [one]).equal == 1
+    wrong = one._replace(answer=one.answer._replace(candidates=1 + (one.answer.candidates or 0)))
+    done = again("rerank", [wrong])
+    assert (done.equal, set(done.missing)) == (0, {"an answer of what served came out different"})
 
 
 def test_another_recommender_is_compared_from_the_same_inputs() -> None:

@@ -4,7 +4,8 @@ import asyncio
 import multiprocessing
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ from botify.core.settings import Settings
 from botify.schemas.external_ids import UserIds
 from botify.services.dashboard import attach
 from botify.services.dashboard.figures import ListenerReading
-from botify.services.dashboard.pages import add_listener_page
+from botify.services.dashboard.pages import add_listener_page, add_why_page
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.options import GatewayOptions
 
@@ -68,6 +69,16 @@ def modules_stay() -> Iterator[None]:
     before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "botify"}
     yield
     sys.modules.update(before)
+
+
+async def test_why_says_what_the_gateway_answers() -> None:
+    async def why(user: str, request: str) -> Mapping[str, Any]:
+        raise BotifyError(f"no answer to {request} of {user}")
+
+    async with user_simulation() as browser:
+        add_why_page(why, are_external=False)
+        await browser.open("/why/ann?of=r-1")
+        await browser.should_see("no answer to r-1 of ann", retries=100)
 
 
 async def test_a_slow_reading_does_not_hold_the_page() -> None:

@@ -31,6 +31,7 @@ from botify.services.gateway.v1.kinds import Kinds
 from botify.services.gateway.v1.recommending import Recommending
 from botify.services.gateway.v1.rows import Rows
 from botify.services.gateway.v1.users import Users
+from botify.services.gateway.v1.why import Explainer
 from botify.streams.folds.feedback import Said, read_said, with_said, with_shown
 from botify.streams.folds.users import UserState
 from botify.streams.read import TopTracks
@@ -277,6 +278,7 @@ class FakeGateway:
         )
         self.kinds, self.users = Kinds.of(None), UserIds()
         self.rules: list[SlateRule] = []
+        self.why: Sequence[str] = ("sh", "-c", "echo error: listener has no answer >&2; exit 1")
         self.similar: dict[int, list[tuple[int, float]]] | None = None
 
     def names_of(self, users: UserIds) -> ListenerNames:
@@ -295,6 +297,7 @@ class FakeGateway:
             Users(self.service, self.listeners, reader, self.reader.erase, events),
             Rows(recommending, items, reader),
             Groups(recommending, self.users),
+            Explainer(Settings(), self.why),
         )
 
     async def connect(self, _: AsyncExitStack) -> Connected:

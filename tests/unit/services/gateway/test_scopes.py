@@ -23,6 +23,7 @@ TOKENS = "serve:reader write:teller admin:keeper admin:new-keeper serve:both wri
 OF = {"serve": "reader", "write": "teller", "admin": "keeper"}
 OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
 ADMIN = {("DELETE", "/v1/users/{user}"), ("PUT", "/v1/items/{item}"), ("DELETE", "/v1/items/{item}")}
+ADMIN |= {("GET", "/v1/users/{user}/why")}
 WRITE = {("POST", "/v1/events"), ("PUT", "/v1/users/{user}")}
 BODIES: dict[str, Any] = {
     "/next/42": {"track": 7, "time": 1.0},

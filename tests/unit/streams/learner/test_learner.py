@@ -36,6 +36,16 @@ def test_how_listens_are_cut_into_batches_makes_no_difference(size: int) -> None
     assert without_snapshots(learned(size)) == without_snapshots(learned(3_000))
 
 
+def test_a_watch_hears_what_was_expected_of_each_listen_and_changes_no_model() -> None:
+    heard: list[tuple[int, int]] = []
+    learner = Learner(CATALOGUE, watch=lambda some, expected: heard.append((len(some), int((expected > 0).sum()))))
+    fold(learner, *batches(LISTENS, 500))
+    assert without_snapshots(learner) == without_snapshots(learned(500))
+    listens, expected = map(sum, zip(*heard, strict=True))
+    assert listens == len(LISTENS)
+    assert 0 < expected < listens  # nothing is expected of a session's first
+
+
 def test_nor_where_sessions_are_forgotten_because_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = without_snapshots(learned(500))
     monkeypatch.setattr(factors, "CLOSE_EVERY", factors.CHUNK)
