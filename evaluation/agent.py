@@ -27,8 +27,8 @@ TOP_EVERY_LISTENS = 5_000
 class Pipeline:
     """An agent that answers all listeners with one recommender, and learns from their listens.
 
-    `lists` are those of the batch job, by name. `watch` sees each batch with its answers, `drift` watches what is learned
-    from. `serving_s` is the CPU time of all answers, and `answered` their number.
+    `lists` are those of the batch job, by name. `watch` sees each batch with its answers, `drift` watches what is
+    learned from. `serving_s` is the CPU time of all answers, and `answered` their number.
     """
 
     batch = BATCH
