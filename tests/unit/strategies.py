@@ -77,7 +77,11 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     Track: st.builds(
         Track, longs, texts, text, text, texts, text, st.none() | st.lists(texts, max_size=3), text, number, text, bools
     ),
-    Feedback: st.builds(Feedback, texts, longs, longs, texts, longs, text, st.none() | st.lists(longs, max_size=3)),
+    Feedback: st.builds(
+        Feedback,
+        *(texts, longs, longs, texts, longs, text),
+        *(st.none() | st.lists(longs, max_size=3), st.none() | treatments),
+    ),
     Model: st.builds(Model, texts, longs, st.binary(max_size=20), texts, longs),
     TrainingBatch: st.builds(TrainingBatch, texts, ints, longs, longs, *[st.binary(max_size=20)] * 7),
     RampStep: st.builds(RampStep, texts, doubles, text, longs, longs, texts),

@@ -391,6 +391,24 @@ def test_a_put_replaces_what_a_listener_likes_and_tells_the_differences(
     assert (nothing["likes"], nothing["dislikes"]) == ([], [])
 
 
+def test_attributes_of_a_listener_are_put_apart_from_what_they_like(client: TestClient, gateway: FakeGateway) -> None:
+    client.post("/v1/events", json={"kind": "like", "user": "alice", "item": "t7"})
+    german, austrian = {"country": "de", "platform": "tv"}, {"country": "at"}
+    put = client.put("/v1/users/alice", json={"attributes": german}).json()
+    assert (put["likes"], put["attributes"]) == (["t7"], german)
+    again = client.put("/v1/users/alice", json={"likes": ["t8"]}).json()
+    assert (again["likes"], again["attributes"]) == (["t8"], german)
+    first_ms, _ = gateway.listeners.described[0]
+    both = client.put("/v1/users/alice", json={"likes": [], "attributes": austrian}).json()
+    assert (both["likes"], both["attributes"]) == ([], austrian)
+    assert client.get("/v1/users/alice").json() == both
+    assert gateway.listeners.described[0][0] > first_ms  # so the topic's fold has the last one, whatever the clock says
+    for wrong in ({"Country": "de"}, {"country": ""}, {"country": "x" * 65}, {f"a{at}": "x" for at in range(17)}):
+        assert pointers(client.put("/v1/users/alice", json={"attributes": wrong}))[0].startswith("/body/attributes")
+    client.delete("/v1/users/alice")
+    refused(client.get("/v1/users/alice"), 404)
+
+
 @pytest.fixture
 def shop(gateway: FakeGateway) -> FakeGateway:
     own = {"save": Kind("positive", 0.5), "purchase": Kind("positive", exclude_ms=math.inf), "see": Kind("nothing")}
