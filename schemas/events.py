@@ -154,6 +154,7 @@ class Track(NamedTuple):
     country: str | None = None
     # whether it is no longer recommended. Its listens stay valid, so that a replay gives the same state.
     deleted: bool = False
+    sketch: bytes | None = None  # of its content vector (`schemas/sketches.py`)
 
 
 OPINION_KINDS = ("dislike", "like", "unlike")

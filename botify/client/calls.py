@@ -88,7 +88,7 @@ def item(item: Id) -> Call[Item]:
 
 
 def put_item(item: Id, *, title: str, artist: str, **fields: Any) -> Call[Item]:
-    """Add or replace an item; fields are `album`, `genre`, `genres`, `mood`, `year` and `country`."""
+    """Add or replace an item; fields are `album`, `genre`, `genres`, `mood`, `year`, `country` and `vector`."""
     known = {name: value for name, value in fields.items() if value is not None}
     return Call("PUT", item_path(item), Item.of, body={"title": title, "artist": artist, **known})
 

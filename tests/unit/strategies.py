@@ -75,7 +75,19 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     ),
     Session: st.builds(Session, texts, texts, longs, longs, longs, ints, doubles, texts),
     Track: st.builds(
-        Track, longs, texts, text, text, texts, text, st.none() | st.lists(texts, max_size=3), text, number, text, bools
+        Track,
+        longs,
+        texts,
+        text,
+        text,
+        texts,
+        text,
+        st.none() | st.lists(texts, max_size=3),
+        text,
+        number,
+        text,
+        bools,
+        st.none() | st.binary(max_size=20),
     ),
     Feedback: st.builds(
         Feedback,

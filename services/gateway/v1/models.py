@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
 
+from botify.schemas.sketches import MOST_COMPONENTS, sketch_of
 from botify.schemas.validation import (
     ATTRIBUTE,
     KIND,
@@ -63,6 +64,11 @@ def _named(value: int | str) -> int | str:
 
 def _flag(value: Any) -> Any:
     return value == "true" if value in ("true", "false") else value
+
+
+def _vector(value: list[float]) -> list[float]:
+    sketch_of(value)  # which says why there is none
+    return value
 
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
@@ -232,6 +238,11 @@ class ItemBody(Strict):
     mood: Name | None = None
     year: Year | None = None
     country: Name | None = None
+    vector: Annotated[list[float], AfterValidator(_vector)] | None = Field(
+        default=None,
+        max_length=MOST_COMPONENTS,
+        description="What it is like, such as an embedding; all items' vectors have one length. Kept as 128 bits.",
+    )
 
 
 class UserBody(Strict):

@@ -326,6 +326,19 @@ def test_similar_items_are_neighbours_then_those_of_artist_and_genre(client: Tes
     assert len(found) == len(set(found))
 
 
+def test_items_that_nobody_heard_are_similar_by_their_content(client: TestClient, gateway: FakeGateway) -> None:
+    for name, vector in (("one", [1, 0, 0.5]), ("two", [2, 0, 1]), ("three", [-1, 0, -0.5])):
+        put = client.put(f"/v1/items/{name}", json={"title": name, "artist": name, "vector": vector})
+        assert "vector" not in put.json()
+        gateway.catalogue.put([CODEC.decode(gateway.rpc.published[-1][1], Track)])
+    assert items(client.get("/v1/items/one/similar")) == ["two"]
+    gateway.similar = {TRACKS: [(9, 0.9)]}
+    assert items(client.get("/v1/items/one/similar")) == ["t9"]  # once it was heard, that says more
+    for wrong in ([], [0, 0], [1] * 1_025, ["x"]):
+        body = {"title": "x", "artist": "x", "vector": wrong}
+        assert pointers(client.put("/v1/items/one", json=body))[0].startswith("/body/vector")
+
+
 def test_pages_follow_each_other(client: TestClient) -> None:
     found, cursor = [], ""
     while True:
