@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -99,7 +99,6 @@ def per_user(sessions: pd.DataFrame) -> pd.DataFrame:
     )[list(METRICS)]
 
 
-Segmentation = Literal["returning", "genre"]
 FEWEST = 100  # listeners of a segment that is shown
 
 

@@ -20,14 +20,13 @@ from botify.analytics.arms import signed
 from botify.analytics.assignment import (
     FEWEST,
     Assignment,
-    Segmentation,
     assign,
     by_segment,
     favourite_genres,
     metrics_before,
     returning,
 )
-from botify.analytics.data import read_listens
+from botify.analytics.data import read_attribute, read_listens
 from botify.analytics.experiment import CONTROL, HOUR_MS, Analysis, ExperimentResults, analyse
 from botify.analytics.exported import open_listens
 from botify.analytics.monitoring import Interactions, interactions_of
@@ -70,7 +69,8 @@ def results(
         ),
     ] = None,
     segment: Annotated[
-        Segmentation | None, typer.Option(help="Compare within segments: returning listeners or favourite genres.")
+        str | None,
+        typer.Option(help="Compare within segments: `returning`, favourite `genre`, or `attribute:NAME` of listeners."),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Declared traffic split, such as C=3,T1=1; default: equal.")] = None,
     as_json: Json = False,
@@ -191,7 +191,7 @@ def _sessions_and_assignments(
 
 
 def _segments(
-    segment: Segmentation,
+    segment: str,
     sessions: pd.DataFrame,
     assignment: Assignment,
     data: Path | None,
@@ -199,8 +199,15 @@ def _segments(
     engine: EngineName,
 ) -> dict[str, Assignment]:
     """Return the assignment of each segment's users."""
+    kind, _, attribute = segment.partition(":")
     if segment == "returning":
         segment_of = returning(assignment.users, metrics_before(sessions, assignment))
+    elif kind == "attribute" and attribute:
+        segment_of = read_attribute(require_kafka(Settings.from_env()), attribute)
+        if segment_of.empty:
+            raise AnalyticsError(f"no listener has the attribute {attribute!r}; put it with PUT /v1/users/NAME")
+    elif segment != "genre":
+        raise AnalyticsError(f"segment {segment!r} is none of returning, genre, and attribute:NAME")
     else:
         settings = require_kafka(Settings.from_env())
         genre_of = {number: track.genre for number, track in read_catalogue(settings, codec_of(settings)).items()}

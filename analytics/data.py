@@ -10,13 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from botify.core.kafka.admin import end_offsets
-from botify.core.kafka.reader import TopicReader
+from botify.core.kafka.reader import FOLLOW_MS, TopicReader, log_record
 from botify.core.settings import Settings
 from botify.schemas.dead_letters import RejectedBefore
-from botify.schemas.events import Listen, Recommendation, RecommendationRequest, Session
+from botify.schemas.events import DESCRIBED, Feedback, Listen, Recommendation, RecommendationRequest, Session
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
-from botify.schemas.validation import iter_valid
+from botify.schemas.validation import erased_user, iter_valid
 
 CATEGORIES = ("session_id", "recommender", "treatments", "policy")  # categorical columns, so that ten million rows fit
 _NUMBERS: Mapping[str, type[np.generic]] = {
@@ -106,7 +106,26 @@ def of_run(listens: pd.DataFrame, run_id: str) -> pd.DataFrame:
     return listens[kept].reset_index(drop=True)
 
 
-E = TypeVar("E", RecommendationRequest, Recommendation, Session)
+class Erasures:
+    """Follows the tombstones of erased listeners: `at_ms` has when each was erased last, as of the last `refresh`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._reader = TopicReader(settings, Topics.of(settings).feedback.name, wait_ms=FOLLOW_MS)
+        self.at_ms: dict[int, int] = {}
+
+    def refresh(self) -> None:
+        """Read what was added; blocks."""
+        for messages in self._reader.read_to_end():
+            for message in messages:
+                if (user := erased_user(log_record(message))) is not None:
+                    self.at_ms[user] = message.timestamp()[1]
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._reader.close()
+
+
+E = TypeVar("E", RecommendationRequest, Recommendation, Session, Feedback)
 
 
 def read_events(settings: Settings, topic: str, event: type[E]) -> Iterator[tuple[int, E]]:
@@ -121,6 +140,22 @@ def read_events(settings: Settings, topic: str, event: type[E]) -> Iterator[tupl
                 yield message.timestamp()[1], one
     finally:
         reader.close()
+
+
+def read_attribute(settings: Settings, name: str) -> "pd.Series[str]":
+    """Return the value of an attribute of each listener who has it, by user; raises as `read_events`."""
+    erasures = Erasures(settings)
+    try:
+        erasures.refresh()
+    finally:
+        erasures.close()
+    newest: dict[int, tuple[int, list[tuple[str, str]]]] = {}
+    for told_ms, one in read_events(settings, Topics.of(settings).feedback.name, Feedback):
+        if one.kind == DESCRIBED and told_ms > erasures.at_ms.get(one.user, -1):
+            described = one.timestamp_ms, sorted((one.attributes or {}).items())
+            newest[one.user] = max(newest.get(one.user, described), described)
+    values = {user: dict(attributes).get(name) for user, (_, attributes) in newest.items()}
+    return pd.Series(values, dtype="str").dropna()
 
 
 def read_listens(

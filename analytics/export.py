@@ -18,6 +18,7 @@ from confluent_kafka import Message
 from rich.console import Console
 
 from botify.analytics.botify_log import write_log
+from botify.analytics.data import Erasures
 from botify.analytics.export_files import (
     ExportDirectory,
     ExportError,
@@ -38,7 +39,7 @@ from botify.core.kafka.admin import (
     parse_position,
     require_kafka,
 )
-from botify.core.kafka.reader import FOLLOW_MS, TopicReader, log_record
+from botify.core.kafka.reader import TopicReader
 from botify.core.process import StopRequested, stop_requested, tune_gc
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
@@ -46,7 +47,7 @@ from botify.schemas.dead_letters import RejectedBefore
 from botify.schemas.events import Event, Feedback, Listen, Recommendation, RecommendationRequest, Session
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import TopicDefinition, Topics
-from botify.schemas.validation import erased_user, iter_valid
+from botify.schemas.validation import iter_valid
 
 
 def check_reachable(topic: TopicState, next_offsets: Mapping[int, int]) -> None:
@@ -106,25 +107,6 @@ class Chunk:
         if self._next_offsets:
             directory.commit(pa.Table.from_batches(self._batches, self._schema), self._next_offsets, self._rejected)
             self._clear()
-
-
-class Erasures:
-    """Follows the tombstones of erased listeners: `at_ms` has when each was erased last, as of the last `refresh`."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._reader = TopicReader(settings, Topics.of(settings).feedback.name, wait_ms=FOLLOW_MS)
-        self.at_ms: dict[int, int] = {}
-
-    def refresh(self) -> None:
-        """Read what was added; blocks."""
-        for messages in self._reader.read_to_end():
-            for message in messages:
-                if (user := erased_user(log_record(message))) is not None:
-                    self.at_ms[user] = message.timestamp()[1]
-
-    def close(self) -> None:
-        """Leave the broker."""
-        self._reader.close()
 
 
 Progress = Callable[[int, int], None]

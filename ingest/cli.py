@@ -147,7 +147,7 @@ def follow(
         typer.Option(
             "--map",
             help="Where records have what: user=PATH,item=PATH, and any of time, fraction (or a number), session, "
-            "kind; or a TOML file of these.",
+            "kind, schema (file with the Avro schema of the records); or a TOML file of these.",
         ),
     ],
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop at the end of the topic as it is now.")] = False,

@@ -1,5 +1,6 @@
 """Columns of texts to columns of events: what can be an event, and why the rest cannot."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from botify.ingest.dataset import (
     UNLIKE,
 )
 from botify.ingest.lines import Rows
+from botify.schemas.sketches import MOST_COMPONENTS, sketch_of
 from botify.schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS
 
 MAX_RAW = 500  # characters that are kept of a rejected row
@@ -30,7 +32,7 @@ STAGED_SCHEMA = pa.schema(
     [("ordinal", pa.int64()), ("user", pa.string()), ("item", pa.string()), *list(EVENT_SCHEMA)[2:]]
 )
 """The columns of `EVENT_SCHEMA`, but with the source's own ids."""
-ABOUT = ("title", "artist", "genre", "release", "mood", "year", "country")  # genres with | between
+ABOUT = ("title", "artist", "genre", "release", "mood", "year", "country", "vector")  # genres with | between
 ABOUT_SCHEMA = pa.schema([("item", pa.string()), *((name, pa.string()) for name in ABOUT), ("ordinal", pa.int64())])
 
 VALUES: Mapping[str, tuple[int, float]] = {
@@ -61,6 +63,8 @@ def convert(rows: Rows, first: int, scale: tuple[float, float]) -> Chunk:
     verdict = _Verdict(len(rows.numbers))
     fields = {role: _plain(values) for role, values in rows.fields.items()}
     item = _id("item", fields["item"], verdict)
+    if "vector" in fields:
+        fields["vector"] = _sketches(fields["vector"], verdict)
     columns: dict[str, Any] = {"item": item}
     if not rows.about_items:
         columns["user"] = user = _id("user", fields["user"], verdict)
@@ -110,6 +114,30 @@ def _about(item: pa.Array, ordinals: pa.Array, fields: Mapping[str, pa.Array], g
     table = pa.table({"item": item, **said, "ordinal": ordinals})
     grouped = table.group_by(["item", *ABOUT], use_threads=False).aggregate([("ordinal", "min")])
     return grouped.rename_columns(ABOUT_SCHEMA.names).cast(ABOUT_SCHEMA)
+
+
+def _sketches(values: pa.Array, verdict: _Verdict) -> pa.Array:
+    """Return the sketches of vectors, in hexadecimal: of lists, or texts of numbers, with or without brackets."""
+    vectors = [tuple(one) if isinstance(one, list) else one for one in values.to_pylist()]
+    made = {one: _sketch(one) for one in set(vectors)}
+    sketches = [made[one] for one in vectors]
+    why = f"vector is not 1 to {MOST_COMPONENTS} finite numbers, not all 0"
+    verdict.refuse(np.array([one == "" for one in sketches], dtype=np.bool_), why)
+    return pa.array(sketches, pa.string())
+
+
+def _sketch(vector: Any) -> str | None:
+    """Return the sketch of a vector, "" if it has none, and None without a vector."""
+    if not vector:
+        return None
+    numbers = _SEPARATORS.split(vector.strip("[] ")) if isinstance(vector, str) else vector
+    try:
+        return sketch_of([float(one) for one in numbers]).hex()
+    except (ValueError, TypeError):
+        return ""
+
+
+_SEPARATORS = re.compile(r"[\s,|;]+")
 
 
 def _text(values: pa.Array) -> pa.Array:

@@ -54,6 +54,7 @@ CATALOGUE_SCHEMA = pa.schema(
         ("mood", pa.string()),
         ("year", pa.int32()),
         ("country", pa.string()),
+        ("sketch", pa.string()),  # of the content vector, in hexadecimal
     ]
 )
 ID_SCHEMA = pa.schema([("id", pa.int32()), ("external_id", pa.string())])
@@ -90,15 +91,17 @@ class ItemColumns(NamedTuple):
     moods: list[str | None]
     years: list[int | None]
     countries: list[str | None]
+    sketches: list[str | None]
 
     def tracks(self) -> Iterator[Track]:
         """Yield the items as tracks; those of unknown artists have one each, so that no artist has them all."""
-        for number, (external, title, artist, genres, release, mood, year, country) in enumerate(
+        for number, (external, title, artist, genres, release, mood, year, country, sketch) in enumerate(
             zip(*self, strict=True)
         ):
             main, all_genres = next(iter(genres), None), list(genres) if len(genres) > 1 else None
             names = artist or external, release, main, title or external, external
-            yield Track(number, *names, all_genres, mood, year, country)
+            of_content = None if sketch is None else bytes.fromhex(sketch)
+            yield Track(number, *names, all_genres, mood, year, country, sketch=of_content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ class Dataset:
     def catalogue(self) -> ItemColumns:
         """Return what is known of the items, in the order of their numbers."""
         table = pq.read_table(self.directory / CATALOGUE)
-        unknown = [None] * len(table)  # older datasets have no mood, year and country
+        unknown = [None] * len(table)  # older datasets have no mood, year, country and sketch
         names = CATALOGUE_SCHEMA.names[1:]
         columns: dict[str, list[Any]] = {
             name: table[name].to_pylist() if name in table.column_names else unknown for name in names

@@ -40,7 +40,7 @@ from botify.schemas.external_ids import USERS
 
 ROLES = (
     "user", "item", "time", "played", "duration", "rating", "event", "session", "organic",
-    "title", "artist", "genre", "release", "mood", "year", "country",
+    "title", "artist", "genre", "release", "mood", "year", "country", "vector",
 )  # fmt: skip
 """What `--map` can name."""
 PART_ROWS = 500_000  # rows of a staged file

@@ -1,5 +1,7 @@
-"""Records of somebody else's topic, read by a mapping: JSON, CloudEvents, and the change events of Debezium."""
+"""Records of somebody else's topic, read by a mapping: JSON or Avro, CloudEvents, and Debezium's change events."""
 
+import io
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from operator import itemgetter
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import orjson
+from fastavro import parse_schema, schemaless_reader
 
 from botify.core.errors import BotifyError, RejectedMessageError
 from botify.core.kafka.headers import headers_of
@@ -16,6 +19,7 @@ from botify.ingest.dataset import SKIP
 from botify.schemas.validation import MAX_ID_BYTES, MAX_NAME, MAX_TIMESTAMP_MS
 
 FIELDS = ("user", "item", "time", "fraction", "session", "kind")
+SCHEMA = "schema"  # what a mapping calls the file that has the Avro schema of the records
 _ENVELOPE = "ce_"  # what begins a path to an attribute of a CloudEvent, as its headers do in binary mode
 
 
@@ -36,7 +40,7 @@ class RecordMapping:
     """Where records have what a listen needs: dotted paths by field; `fraction` may be a number that holds for all.
 
     The fields of a CloudEvent are those of its data, and `ce_` and a name an attribute; those of a change event of
-    Debezium are the row's columns after the change.
+    Debezium are the row's columns after the change. With `schema`, a file with an Avro schema, values are Avro.
 
     Examples
     --------
@@ -46,9 +50,11 @@ class RecordMapping:
     """
 
     def __init__(self, paths: Mapping[str, Any]) -> None:
+        paths = dict(paths)
+        self._decode = orjson.loads if (file := paths.pop(SCHEMA, None)) is None else _avro_reader(file)
         for field, path in paths.items():
             if field not in FIELDS:
-                raise MappingError(f"--map: {field!r} is none of {', '.join(FIELDS)}")
+                raise MappingError(f"--map: {field!r} is none of {', '.join((*FIELDS, SCHEMA))}")
             if not isinstance(path, str | (int | float if field == "fraction" else str)) or path == "":
                 raise MappingError(f"--map: {field} is {path!r}, not the path of a field, such as customer.id")
         if missing := {"user", "item"} - paths.keys():
@@ -79,11 +85,14 @@ class RecordMapping:
         """Return what a record says, with its headers; raises `UnmappedError`, which names the field and what to do."""
         raw = value or b""
         try:
-            body = _fields_of(orjson.loads(raw))
+            body = _fields_of(self._decode(raw))
             if self._reads_headers:
                 body = {**{name: text.decode("utf-8", "replace") for name, text in headers_of(record)}, **body}
         except ValueError as error:
-            raise UnmappedError(f"the value is not JSON ({error}); other formats are not read", raw) from error
+            if self._decode is not orjson.loads:
+                raise UnmappedError(str(error), raw) from error
+            why = f"the value is not JSON ({error}); for Avro, name the file of its schema: --map schema=FILE.avsc,…"
+            raise UnmappedError(why, raw) from error
         except TypeError as error:
             raise UnmappedError(str(error), raw) from error
         of, fraction, time_ms, session = self._of, self._fraction, None, None
@@ -108,6 +117,43 @@ class RecordMapping:
         except ValueError as error:
             raise UnmappedError(f"{field}: {self._paths[field]!r} {error}; correct --map or the sender", raw) from None
         return user, item, time_ms, fraction, session
+
+
+_CONFLUENT_BYTES = 5  # a zero and the number of the schema in a registry, before what the schema describes
+
+
+def _avro_reader(file: Any) -> Callable[[bytes], Any]:
+    """Return what reads values by the Avro schema of a file; raises `MappingError`."""
+    try:
+        schema = parse_schema(_without_logical(json.loads(Path(file).read_text(encoding="utf-8"))))
+    except Exception as error:  # fastavro raises many types
+        raise MappingError(f"--map: {SCHEMA} {file!r} is no file with an Avro schema ({error!r})") from error
+
+    def read(raw: bytes) -> Any:
+        for begin in (_CONFLUENT_BYTES, 0) if raw[:1] == b"\0" else (0,):
+            body = io.BytesIO(raw)
+            body.seek(begin)
+            try:
+                found = schemaless_reader(body, schema, None)
+            except Exception:  # noqa: BLE001, S112 - of hostile bytes, fastavro raises many types
+                continue
+            if body.tell() == len(raw):
+                return found
+        raise ValueError(f"the value is no Avro of the schema {file}; correct --map or the sender")
+
+    return read
+
+
+def _without_logical(schema: Any) -> Any:
+    """Return a schema whose times are whole numbers and UUIDs texts, as in JSON."""
+    if isinstance(schema, list):
+        return [_without_logical(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {name: _without_logical(value) for name, value in schema.items()}
+    if str(kept.get("logicalType", "")).endswith(("timestamp-millis", "timestamp-micros", "timestamp-nanos", "uuid")):
+        del kept["logicalType"]
+    return kept
 
 
 _MS_FROM, _MS_TO = 100_000_000_000, MAX_TIMESTAMP_MS  # between them a whole number is one of ms

@@ -154,16 +154,18 @@ class Track(NamedTuple):
     country: str | None = None
     # whether it is no longer recommended. Its listens stay valid, so that a replay gives the same state.
     deleted: bool = False
+    sketch: bytes | None = None  # of its content vector (`schemas/sketches.py`)
 
 
 OPINION_KINDS = ("dislike", "like", "unlike")
 NAMED = "named"  # the kind of feedback that says what a listener is called outside
 SHOWN = "shown"
+DESCRIBED = "described"  # the kind of feedback that says a listener's attributes, such as a country
 WITHDRAWS = "un-"  # before a kind of the deployment's own: what withdraws it
 
 
 class Feedback(NamedTuple):
-    """A listener said what they think of a track, was shown tracks, or got a name."""
+    """A listener said what they think of a track, was shown tracks, got a name, or was described."""
 
     event_id: str
     user: int
@@ -172,6 +174,7 @@ class Feedback(NamedTuple):
     timestamp_ms: int  # event time; the newest of a listener, a track and a `group_of` counts, in any order
     name: str | None = None  # of the kind `named`: what the listener is called outside
     tracks: list[int] | None = None  # of the kind `shown`: those that were on the screen
+    attributes: Mapping[str, str] | None = None  # of the kind `described`: all of them, in the place of earlier ones
 
 
 def group_of(kind: str) -> str:

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from botify.core.files import Body, mapped, release
 from botify.core.keyed_random import keys_of_texts
 from botify.schemas.events import Track
+from botify.schemas.sketches import SKETCH_BYTES, words_of
 
 Ints = NDArray[np.int64]
 
-FORMAT = 2
+FORMAT = 3
 ALIGNED = 64
 _MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: spreads neighbouring ids (Knuth, volume 3, section 6.4)
 _MASK = (1 << 64) - 1
@@ -70,6 +71,7 @@ class TrackColumns:
     country_of: Ints
     period_of: Ints
     deleted: NDArray[np.bool_]  # shape (n,): tracks that are not recommended any more
+    sketches: NDArray[np.void]  # shape (n,): of content vectors, zeros without one
     # shape (2^k,): rows in a hash table of ids with linear probing, at most half full; -1 in free places
     slots: NDArray[np.int32]
     # external_keys, external_rows: shape (m,): hashes of external ids, ascending, and their rows
@@ -159,6 +161,7 @@ class TrackColumns:
             "genre_of": [column("genre_of", genre_of)],
             **{name: [column(name, more)] for name, more in zip(_LABELLED, labels_of(tracks).T[2:], strict=True)},
             "deleted": [column("deleted", np.array([track.deleted for track in tracks], dtype=np.bool_))],
+            "sketches": [column("sketches", words_of([track.sketch for track in tracks]).view(_SKETCH).ravel())],
             "slots": [_slots_of(ids)],
             "external_keys": [keys],
             "external_rows": [rows],
@@ -192,12 +195,14 @@ class TrackColumns:
 
 _LABELLED = ("mood_of", "country_of", "period_of")  # in the order of the last labels
 _COLUMNS = [column.name for column in fields(TrackColumns) if column.name != "file"]
+_SKETCH = f"|V{SKETCH_BYTES}"
 _TYPES = {
     **dict.fromkeys(("ids", "begins", "artist_ends", "genre_ends", *_LABELLED), "<i8"),
     **dict.fromkeys(("lengths", "artist_of", "genre_of", "slots", "external_rows"), "<i4"),
     **dict.fromkeys(("records", "artist_names", "genre_names"), "|u1"),
     "external_keys": "<u8",
     "deleted": "|b1",
+    "sketches": _SKETCH,
 }
 
 

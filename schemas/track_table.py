@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from botify.schemas.codec import Codec
 from botify.schemas.events import Track
+from botify.schemas.sketches import COSINES, differing, words_of
 from botify.schemas.track_columns import EMPTY, NO_GENRE, TrackColumns
 
 Ints = NDArray[np.int64]
@@ -112,6 +113,18 @@ class TrackTable(Mapping[int, Track]):
             np.concatenate([columns.ids[live & (columns.artist_of == artist)], np.array(of_artist, dtype=np.int64)]),
             np.concatenate([columns.ids[live & (columns.genre_of == genre)], np.array(of_genre, dtype=np.int64)]),
         )
+
+    def alike(self, track: Track, count: int) -> list[tuple[int, float]]:
+        """Return the tracks whose content is most similar to a track's, and the cosines, above 0, the nearest first."""
+        columns, recent, *_ = self._parts
+        newer = [one for one in self._decoded(list(recent.values())) if not one.deleted]
+        ids = np.concatenate([columns.ids, np.array([one.track for one in newer], dtype=np.int64)])
+        words = np.concatenate([columns.sketches.view("<u8").reshape(-1, 2), words_of([one.sketch for one in newer])])
+        old = np.append(columns.deleted | np.isin(columns.ids, list(recent)), np.zeros(len(newer), dtype=np.bool_))
+        near = COSINES[differing(words_of([track.sketch]), words)[0]]
+        near[old | ~words.any(axis=1) | (ids == track.track)] = 0.0
+        best = np.lexsort((ids, -near))[:count]
+        return [(int(ids[at]), float(near[at])) for at in best if near[at] > 0]
 
     def holds(self, tracks: Ints) -> NDArray[np.bool_]:
         """Return which tracks are there, shape as `tracks`."""

@@ -17,6 +17,7 @@ from botify.core.kafka.config import key_of
 from botify.schemas.codec import TOGETHER, Codec
 from botify.schemas.event_time import EventTime, Lead
 from botify.schemas.events import (
+    DESCRIBED,
     NAMED,
     SHOWN,
     Feedback,
@@ -36,6 +37,8 @@ MAX_LIST = 10_000  # tracks of one answer at most
 MAX_SLATE = 100  # tracks of a slate at most
 MAX_BOOST = 10  # of a rule, which makes a ranking as many times longer
 KIND = re.compile("[a-z][a-z0-9-]{0,31}")  # of feedback; what one means is declared, and no business of a fold
+MAX_ATTRIBUTES, MAX_ATTRIBUTE = 16, 64  # of a listener, and characters of each value
+ATTRIBUTE = re.compile("[a-z][a-z0-9_-]{0,31}")  # the name of one
 MAX_TIMESTAMP_MS = 7_258_118_400_000  # the year 2200; the bound on a listen's lead is `EventTime`'s
 
 
@@ -119,10 +122,24 @@ def check_feedback(feedback: Feedback, key: bytes | None, raw: bytes) -> None:
         raise ValidationError(f"the name of a listener must have 1 to {MAX_NAME} characters", raw)
     if not KIND.fullmatch(feedback.kind):
         raise ValidationError(f"kind {feedback.kind!r} is no word of a-z, 0-9 and -, with at most 32 letters", raw)
+    if feedback.kind == DESCRIBED and (why := wrong_attributes(feedback.attributes)):
+        raise ValidationError(why, raw)
     if feedback.kind == SHOWN:
         tracks = feedback.tracks or ()
         if not 0 < len(tracks) <= MAX_SLATE or not all(0 <= track <= MAX_TRACK for track in tracks):
             raise ValidationError(f"shown are 1 to {MAX_SLATE} tracks, each of 0 to {MAX_TRACK}", raw)
+
+
+def wrong_attributes(attributes: Mapping[str, str] | None) -> str | None:
+    """Return what is wrong with the attributes of a listener; None if they can be kept."""
+    if attributes is None or len(attributes) > MAX_ATTRIBUTES:
+        return f"a listener is described by up to {MAX_ATTRIBUTES} attributes, not {len(attributes or ()) or 'none'}"
+    for name, value in attributes.items():
+        if not ATTRIBUTE.fullmatch(name):
+            return f"attribute {name!r} is no word of a-z, 0-9, _ and -, with at most 32 letters"
+        if not 1 <= len(value) <= MAX_ATTRIBUTE:
+            return f"the value of attribute {name!r} must have 1 to {MAX_ATTRIBUTE} characters"
+    return None
 
 
 E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, TrainingBatch, Feedback)

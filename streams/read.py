@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from botify.core.kafka.config import partition_of
 from botify.core.settings import Settings
 from botify.schemas.external_ids import UserIds, chosen
-from botify.streams.folds.feedback import NAMES, OPINIONS, Said, read_name, read_said
+from botify.streams.folds.feedback import ATTRIBUTES, NAMES, OPINIONS, Said, read_attributes, read_name, read_said
 from botify.streams.folds.likes import LIKES_OF_USERS, Likes
 from botify.streams.folds.popularity import popularity_at, top_collection
 from botify.streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, WATERMARK
@@ -113,18 +113,23 @@ class StateReader:
 
     def opinions(self, users: Sequence[int]) -> list[list[Said]]:
         """Return what listeners said of tracks, oldest first; one round trip a node."""
-        namespace, pipeline = feedback_of(self.namespace), self._redis.pipeline(transaction=False)
-        for user in users:
-            opinions = partition_key(namespace, partition_of(user, self._feedback_partitions), OPINIONS)
-            pipeline.hget(opinions, b"%d" % user)
-        return [read_said(record) for record in pipeline.execute()]
+        return [read_said(record) for record in self._feedback(users, OPINIONS)]
 
     def names(self, users: Sequence[int]) -> list[str | None]:
         """Return what listeners are called, None where the state does not know; one round trip a node."""
+        return [read_name(record) for record in self._feedback(users, NAMES)]
+
+    def attributes(self, users: Sequence[int]) -> list[dict[str, str]]:
+        """Return the attributes of listeners; one round trip a node."""
+        return [read_attributes(record)[1] for record in self._feedback(users, ATTRIBUTES)]
+
+    def _feedback(self, users: Sequence[int], collection: str) -> list[bytes | None]:
         namespace, pipeline = feedback_of(self.namespace), self._redis.pipeline(transaction=False)
         for user in users:
-            pipeline.hget(partition_key(namespace, partition_of(user, self._feedback_partitions), NAMES), b"%d" % user)
-        return [read_name(record) for record in pipeline.execute()]
+            key = partition_key(namespace, partition_of(user, self._feedback_partitions), collection)
+            pipeline.hget(key, b"%d" % user)
+        found: list[bytes | None] = pipeline.execute()
+        return found
 
     def number_of(self, users: UserIds, name: str) -> int:
         """Return the number of a name, or the one that it would get; raises `UserIdError`."""

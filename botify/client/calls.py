@@ -88,7 +88,7 @@ def item(item: Id) -> Call[Item]:
 
 
 def put_item(item: Id, *, title: str, artist: str, **fields: Any) -> Call[Item]:
-    """Add or replace an item; fields are `album`, `genre`, `genres`, `mood`, `year` and `country`."""
+    """Add or replace an item; fields are `album`, `genre`, `genres`, `mood`, `year`, `country` and `vector`."""
     known = {name: value for name, value in fields.items() if value is not None}
     return Call("PUT", item_path(item), Item.of, body={"title": title, "artist": artist, **known})
 
@@ -123,9 +123,21 @@ def user(user: Id) -> Call[User]:
     return Call("GET", _user_path(user), User.of)
 
 
-def put_user(user: Id, *, likes: Sequence[Id] = (), dislikes: Sequence[Id] = ()) -> Call[User]:
-    """Replace what a listener likes and dislikes; what is not named is withdrawn, what was heard stays."""
-    return Call("PUT", _user_path(user), User.of, body={"likes": [*likes], "dislikes": [*dislikes]})
+def put_user(
+    user: Id,
+    *,
+    likes: Sequence[Id] | None = None,
+    dislikes: Sequence[Id] | None = None,
+    attributes: Mapping[str, str] | None = None,
+) -> Call[User]:
+    """Replace what a listener likes and dislikes; what is not named is withdrawn, what was heard stays.
+
+    `attributes`, such as a country, replace all earlier ones; where they alone are given, likes and dislikes stay.
+    """
+    body: dict[str, Any] = {"attributes": {**attributes}} if attributes is not None else {}
+    if attributes is None or likes is not None or dislikes is not None:
+        body |= {"likes": [*(likes or ())], "dislikes": [*(dislikes or ())]}
+    return Call("PUT", _user_path(user), User.of, body=body)
 
 
 def erase(user: Id) -> Call[int]:

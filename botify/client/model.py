@@ -161,6 +161,7 @@ class User:
     likes: Sequence[Id]
     dislikes: Sequence[Id]
     said: Mapping[str, Sequence[Id]] = field(default_factory=dict)  # items of each kind that the service declares
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:

@@ -37,7 +37,7 @@ from botify.core.kafka.config import partition_of
 from botify.schemas.codec import Codec
 from botify.schemas.events import SHOWN, Listen, Recommendation, RecommendationRequest
 from botify.services.gateway.scripts import ScriptBatcher
-from botify.streams.folds.feedback import NAMES, OPINIONS, Said, read_name, read_said
+from botify.streams.folds.feedback import ATTRIBUTES, NAMES, OPINIONS, Said, read_attributes, read_name, read_said
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.store.keys import (
     feedback_of,
@@ -224,6 +224,10 @@ class ListenerStore:
     async def shown(self, user: int) -> bytes:
         """Return which tracks the listener was shown, as `read_shown` reads it."""
         return await self._feedback(user, SHOWN) or b""
+
+    async def attributes(self, user: int) -> tuple[int, dict[str, str]]:
+        """Return the attributes of the listener, and when they were told, in ms."""
+        return read_attributes(await self._feedback(user, ATTRIBUTES))
 
     async def _feedback(self, user: int, name: str) -> bytes | None:
         key = partition_key(feedback_of(self._namespace()), partition_of(user, self._partitions), name)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.schemas.events import Track
+from botify.schemas.sketches import Words, words_of
 from botify.schemas.track_columns import TrackColumns, labels_of, numbers_of
 
 Ints = NDArray[np.int64]
@@ -32,7 +33,8 @@ class Catalogue:
 
     Of each row: `tracks` is the id, `artist_of` and `genre_of` are numbers of `artists` and `genres` (None for no
     genre). `labels` are those of `LABELS` but the artist. `by_artist` has the rows grouped by artist: those of one
-    begin at `artist_start` and are `artist_size`.
+    begin at `artist_start` and are `artist_size`. `sketches` are those of content vectors, shape (rows, 2), with zeros
+    for a track without one; None if no track has one.
 
     Examples
     --------
@@ -48,6 +50,7 @@ class Catalogue:
             _numbered([track.artist for track in ordered]),
             _numbered([track.genre for track in ordered]),
             labels_of(ordered).T[1:],
+            words_of([track.sketch for track in ordered]),
         )
 
     @classmethod
@@ -74,6 +77,7 @@ class Catalogue:
             _renumbered(columns.artists(), columns.artist_of[kept]),
             _renumbered([*columns.genres(), None], columns.genre_of[kept]),  # the number of no genre is -1
             (label[kept] for label in labels),
+            columns.sketches[kept].view("<u8").reshape(-1, 2),
         )
         columns.release()
         return catalogue
@@ -84,8 +88,10 @@ class Catalogue:
         artists: tuple[list[str], Numbers],
         genres: tuple[list[str | None], Numbers],
         labels: Iterable[Ints],
+        sketches: Words,
     ) -> None:
         self.tracks = tracks
+        self.sketches: Words | None = sketches if sketches.any() else None
         self.artists, self.artist_of = artists
         self.genres, self.genre_of = genres
         found = [np.unique(label, return_inverse=True) for label in labels]
@@ -112,6 +118,7 @@ class Catalogue:
         """What answers call it: the number of tracks, and a hash of all that recommenders rank by."""
         arrays: list[NDArray[Any]] = [self.tracks, self.artist_of, self.genre_of]
         arrays += [array for label in self.labels for array in label]
+        arrays += [] if self.sketches is None else [self.sketches]
         names = "\0".join(self.artists) + "\0\0" + "\0".join(genre or "" for genre in self.genres)
         digest = hashlib.blake2b(names.encode("utf-8", "surrogatepass"), digest_size=8)
         for array in arrays:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from botify.core.kafka.admin import parse_position, require_kafka
 from botify.core.settings import Settings
 from botify.core.times import utc
 from botify.schemas.events import Listen
+from botify.schemas.topics import Topics, feedback_partitions
 from botify.streams.dlq.exclude import exclude as keep_out
 from botify.streams.dlq.exclude import select
 from botify.streams.dlq.letters import (
@@ -31,6 +33,7 @@ from botify.streams.dlq.letters import (
     read_letters,
 )
 from botify.streams.dlq.letters import redrive as bring_back
+from botify.streams.read import StateReader
 from botify.streams.store.connect import connect, require_redis
 
 
@@ -104,19 +107,21 @@ def list_letters(
     states = _states(settings)
     letters = read_letters(settings, _filter(reason, topic, since, until))
     shown, found = _oldest((letter for letter in letters if resolved or str(letter.origin) not in states), limit)
+    fields_of = [_fields(letter, states, name) for letter, name in zip(shown, _names(settings, shown), strict=True)]
     if as_json:
-        for letter in shown:
-            sys.stdout.write(json.dumps(_fields(letter, states)) + "\n")
+        for fields in fields_of:
+            sys.stdout.write(json.dumps(fields) + "\n")
         return
     table = Table(title=f"{found:,} dead letters", box=box.SIMPLE_HEAD)
-    for heading in ("id", "time (UTC)", "attempts", "state", "why"):
+    for heading in ("id", "time (UTC)", "listener", "attempts", "state", "why"):
         table.add_column(
             heading, no_wrap=heading == "id", justify="right" if heading == "attempts" else "left", overflow="fold"
         )
-    for letter in shown:
-        fields = _fields(letter, states)
+    for letter, fields in zip(shown, fields_of, strict=True):
         why = escape(f"{letter.reason}: {letter.message}")
-        table.add_row(fields["id"], fields["at"], str(letter.attempts), fields["state"], why)
+        table.add_row(
+            fields["id"], fields["at"], escape(fields["listener"]), str(letter.attempts), fields["state"], why
+        )
     console.print(table)
     if found > len(shown):
         say(f"and {found - len(shown):,} more; --limit shows them")
@@ -129,7 +134,8 @@ def _show(settings: Settings, id_: str) -> None:
         raise DeadLetterError(f"there is no dead letter {id_!r}; `botify dlq list --all` names them all")
     headers = {name: value.decode("utf-8", "backslashreplace") for name, value in letter.headers}
     raw = {"headers": headers, "value_hex": None if letter.value is None else letter.value.hex()}
-    print_json({**_fields(letter, _states(settings)), **raw})
+    (name,) = _names(settings, [letter])
+    print_json({**_fields(letter, _states(settings), name), **raw})
 
 
 def redrive(
@@ -224,7 +230,22 @@ def _states(settings: Settings) -> dict[str, str]:
     return {origin: resolution.status.value for origin, resolution in resolutions.all().items()}
 
 
-def _fields(letter: DeadLetter, states: dict[str, str]) -> dict[str, str]:
+def _names(settings: Settings, letters: Sequence[DeadLetter]) -> list[str]:
+    """Return what the listeners of letters are called, empty where the state does not know."""
+    topics = Topics.of(settings)
+    keyed_by_user = {topics.listens.name, topics.feedback.name, topics.recommendation_requests.name}
+    keys = [(letter.key or b"") if letter.origin[0] in keyed_by_user else b"" for letter in letters]
+    users = [int(key) if NUMBER.fullmatch(key) else None for key in keys]
+    known = sorted({user for user in users if user is not None})
+    reader = StateReader(connect(settings), settings, feedback_partitions(settings))
+    names = dict(zip(known, reader.names(known), strict=True)) if known else {}
+    return [(user is not None and names[user]) or "" for user in users]
+
+
+NUMBER = re.compile(rb"[0-9]{1,16}")
+
+
+def _fields(letter: DeadLetter, states: dict[str, str], listener: str) -> dict[str, str]:
     return {
         "id": str(letter.origin),
         "at": utc(letter.at_ms),
@@ -232,5 +253,6 @@ def _fields(letter: DeadLetter, states: dict[str, str]) -> dict[str, str]:
         "message": letter.message,
         "attempts": str(letter.attempts),
         "key": "" if letter.key is None else letter.key.decode("utf-8", "backslashreplace"),
+        "listener": listener,
         "state": states.get(str(letter.origin), "excluded" if letter.excluded else "open"),
     }

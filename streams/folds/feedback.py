@@ -1,4 +1,4 @@
-"""The fold of the feedback: what each listener said of tracks, which tracks were on the screen, and names.
+"""The fold of the feedback: what each listener said of tracks, which tracks were on the screen, names and attributes.
 
 All are functions of what was told, whatever its order, and copies change nothing.
 
@@ -8,6 +8,7 @@ All are functions of what was told, whatever its order, and copies change nothin
 - `shown`: of a listener and a track the last `IGNORED_AFTER` times, of a listener the newest `MOST_SHOWN` of these. A
   track that is shown twice in a millisecond is a copy. Whether it was ignored is known where listens are read.
 - `names`: of a listener the first name counts, of equally old ones the first in the alphabet.
+- `attributes`: of a listener the newest description counts, of equally new ones the last by its bytes.
 
 The records' layouts, little-endian::
 
@@ -15,29 +16,31 @@ The records' layouts, little-endian::
     opinions 2: version u8 | kinds u16, each: length u8, ASCII, in order | as above, 14 bytes each, kind u16
     shown 1:    version u8 | the times, oldest first, 12 bytes each (`IMPRESSION`)
     names 1:    version u8 | event time in ms i64 | the name in UTF-8
+    attributes 1: as names 1, in place of the name the attributes as JSON, in the order of the alphabet
 
 Opinions of the built-in kinds alone are written in version 1, with these kinds in the order of the alphabet.
 """
 
 from __future__ import annotations
 
+import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from botify.schemas.event_time import EventTime
-from botify.schemas.events import NAMED, OPINION_KINDS, SHOWN, Feedback, Session, group_of
+from botify.schemas.events import DESCRIBED, NAMED, OPINION_KINDS, SHOWN, Feedback, Session, group_of
 from botify.streams.folds.projection import Changes, Fields, Scores
 from botify.streams.folds.users import UserRecords
 
-OPINIONS, NAMES = "opinions", "names"
+OPINIONS, NAMES, ATTRIBUTES = "opinions", "names", "attributes"
 MOST_OPINIONS = 2_000  # of a listener, 28 KB: as many as a put of a listener may name
 MOST_SHOWN = 600  # of a listener, 7 KB: the last 200 tracks, if each was shown three times
 IGNORED_AFTER = 3  # times on the screen without a listen; once or twice, a listener may not have looked
 
-VERSION = 1  # of impressions and names
+VERSION = 1  # of impressions, names and attributes
 _OPINION, _OPINION_OF_ANY_KIND = struct.Struct("<qiB"), struct.Struct("<qiH")
 _COUNT = struct.Struct("<H")
 _NAME = struct.Struct("<Bq")
@@ -93,6 +96,12 @@ def read_name(record: bytes | None) -> str | None:
     return record[_NAME.size :].decode()
 
 
+def read_attributes(record: bytes | None) -> tuple[int, dict[str, str]]:
+    """Return the attributes in a record, and when they were told, in ms; raises as `read_name`."""
+    text = read_name(record)
+    return (0, {}) if not record or text is None else (_NAME.unpack_from(record)[1], json.loads(text))
+
+
 def read_shown(record: bytes | None) -> NDArray[np.void]:
     """Return when which tracks were shown, shape (n,) of dtype `IMPRESSION`, the oldest first."""
     if record and record[0] != VERSION:
@@ -128,18 +137,30 @@ def _shown_in(record: bytes, of_user: Sequence[Feedback]) -> bytes:
 
 def _name_in(record: bytes, of_user: Sequence[Feedback]) -> bytes:
     named = [(one.timestamp_ms, (one.name or "").encode()) for one in of_user]
-    if record:
-        named.append((_NAME.unpack_from(record)[1], record[_NAME.size :]))
-    at_ms, name = min(named)
+    at_ms, name = min(_told_before(record) + named)
     return _NAME.pack(VERSION, at_ms) + name
 
 
-_FOLDS = {OPINIONS: _said_in, SHOWN: _shown_in, NAMES: _name_in}
+def _attributes_in(record: bytes, of_user: Sequence[Feedback]) -> bytes:
+    described = [(one.timestamp_ms, _packed(one.attributes or {})) for one in of_user]
+    at_ms, attributes = max(_told_before(record) + described)
+    return _NAME.pack(VERSION, at_ms) + attributes
+
+
+def _told_before(record: bytes) -> list[tuple[int, bytes]]:
+    return [(_NAME.unpack_from(record)[1], record[_NAME.size :])] if record else []
+
+
+def _packed(attributes: Mapping[str, str]) -> bytes:
+    return json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+_FOLDS = {OPINIONS: _said_in, SHOWN: _shown_in, NAMES: _name_in, ATTRIBUTES: _attributes_in}
 """The record of a listener in each hash, with more feedback."""
 
 
 def _hash_of(feedback: Feedback) -> str:
-    return {SHOWN: SHOWN, NAMED: NAMES}.get(feedback.kind, OPINIONS)
+    return {SHOWN: SHOWN, NAMED: NAMES, DESCRIBED: ATTRIBUTES}.get(feedback.kind, OPINIONS)
 
 
 class FeedbackFold:

@@ -7,15 +7,15 @@ from typing import Any, Protocol
 
 from botify.schemas.event_time import EventTime
 from botify.schemas.events import SHOWN, Session
-from botify.streams.folds.feedback import NAMES, OPINIONS
+from botify.streams.folds.feedback import ATTRIBUTES, NAMES, OPINIONS
 from botify.streams.folds.likes import LIKES_OF_USERS
 from botify.streams.folds.popularity import POPULARITY, TOPS
 from botify.streams.folds.projection import Changes, Fields, Scores
 from botify.streams.folds.sessions import OPEN_SESSIONS
 from botify.streams.folds.users import USERS
 
-HASHES: Sequence[str] = (USERS, LIKES_OF_USERS, POPULARITY, OPEN_SESSIONS, OPINIONS, SHOWN, NAMES)
-"""Every collection of a partition that is a hash; the last three are of a partition of the feedback."""
+HASHES: Sequence[str] = (USERS, LIKES_OF_USERS, POPULARITY, OPEN_SESSIONS, OPINIONS, SHOWN, NAMES, ATTRIBUTES)
+"""Every collection of a partition that is a hash; the last four are of a partition of the feedback."""
 FORMER_HASHES: Sequence[str] = ("policy-results",)  # those of earlier versions: only who deletes a partition names them
 SCORE_SETS: Sequence[str] = TOPS  # every collection of a partition that is a sorted set
 

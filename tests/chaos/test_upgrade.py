@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import key_of
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec, load
 from botify.schemas.topics import Topics
@@ -19,15 +20,13 @@ from tests.chaos.programs import Program
 from tests.chaos.test_recommender import Requests, answered
 from tests.chaos.test_workers import progresses
 from tests.chaos.whole import assert_whole
-from tests.support import eventually, running, stop
+from tests.support import eventually, make_tracks, produce_raw, running, stop
 
 EARLIER = os.environ.get("BOTIFY_TEST_UPGRADE_FROM", "92701795")
 """The oldest commit whose programs are promised to work beside today's; docs/kubernetes.md says what that means."""
-READ_BY_EARLIER = 4  # version of the requests
-OF_EARLIER_GATEWAYS = Codec(
-    one for one in load() if one.subject != "recommendation-request" or one.version <= READ_BY_EARLIER
-)
-"""Gateways are replaced with the recommenders: what the earlier recommender reads is of the earlier version."""
+READ_BY_EARLIER = {"recommendation-request": 4, "track": 4}  # the newest versions
+OF_EARLIER_GATEWAYS = Codec(one for one in load() if one.version <= READ_BY_EARLIER.get(one.subject, one.version))
+"""Gateways are replaced last: what the earlier programs read is of the earlier version."""
 ROOT = Path(__file__).parents[2]
 PER_S = 2_000
 
@@ -60,6 +59,8 @@ def test_workers_and_recommenders_of_two_versions_share_the_work(
         eventually(lambda: log.exists() and "claimed partitions at" in log.read_text(errors="replace"), what=log)
         progresses(settings, 200)
 
+    tracks = [(key_of(one.track), OF_EARLIER_GATEWAYS.encode(one)) for one in make_tracks(TRACKS)]
+    produce_raw(settings, Topics.of(settings).catalogue.name, tracks)
     with ExitStack() as programs:
         old_worker = programs.enter_context(running(settings, "streams.worker", log="worker-old", cwd=earlier))
         programs.enter_context(running(settings, "services.recommender", log="recommender-old", cwd=earlier))

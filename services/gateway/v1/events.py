@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from botify.core.errors import DecodeError
 from botify.core.kafka.config import key_of
-from botify.schemas.events import SHOWN, Feedback, Listen
+from botify.schemas.events import DESCRIBED, SHOWN, Feedback, Listen
 from botify.schemas.external_ids import UserIdError
 from botify.services.errors import UnavailableError, UnknownTrackError, WrongEventError
 from botify.services.gateway.names import Resolved
@@ -192,12 +192,14 @@ class EventPublisher:
         publish, topic, encode = self.service.rpc.publish, self.feedback_topic, self.service.codec.encode
         waiting = [publish(f"{request_id}:{at}", topic, key_of(one.user), encode(one)) for at, one in enumerate(said)]
         await asyncio.gather(*waiting)
-        user, told = said[0].user, [one for one in said if one.kind != SHOWN]
+        user, told = said[0].user, [one for one in said if one.kind not in (SHOWN, DESCRIBED)]
+        described = [one.attributes for one in said if one.kind == DESCRIBED]
         seen = [(one.timestamp_ms, track) for one in said for track in one.tracks or ()]
         more = [(one.timestamp_ms, one.track, one.kind) for one in told]
 
         async def folded() -> bool:
             has_all = not seen or with_shown(record := await self.listeners.shown(user), seen) == record
+            has_all = has_all and (not described or (await self.listeners.attributes(user))[1] == described[-1])
             return has_all and (not more or merged(found := await self.listeners.said(user), more) == found)
 
         return await self.settle(folded)

@@ -11,6 +11,7 @@ import numpy as np
 
 from botify.core.kafka.config import key_of
 from botify.schemas.events import Track
+from botify.schemas.sketches import sketch_of
 from botify.schemas.validation import MAX_NAME, MAX_TRACK
 from botify.services.errors import InvalidRequestError, UnavailableError, UnknownItemError
 from botify.services.gateway.service import GatewayService
@@ -24,6 +25,7 @@ from botify.streams.store.connect import REDIS_ERRORS
 NUMBERS_OF_CLIENTS = 2**30
 """A new item is numbered above all others. So that a client that names the highest number leaves some."""
 CHART = 1_000
+ALIKE = 200  # items of similar content to one that nobody heard
 CHART_S = 5.0
 Scores = list[tuple[int, float]]
 Neighbours = Callable[[int], Scores]
@@ -109,7 +111,8 @@ class Items:
         genres = body.genres or None
         genre = body.genre or (genres[0] if genres else None)
         more = (body.title, external_id, genres, body.mood, body.year, body.country)
-        return Track(number, body.artist, body.album, genre, *more)
+        sketch = None if body.vector is None else sketch_of(body.vector)
+        return Track(number, body.artist, body.album, genre, *more, sketch=sketch)
 
     async def delete(self, name: int | str, request_id: RequestId) -> Track:
         """Delete an item, and return what it was; raises `UnknownItemError`.
@@ -128,12 +131,12 @@ class Items:
         await self.service.tracks.refresh()
 
     async def similar(self, name: int | str, query: PageQuery) -> ItemPage:
-        """Return the items heard near one, then those of its artist, then of its genre."""
+        """Return the items heard near one, or of similar content if none was, then its artist's, then its genre's."""
         item = await self.get(name)
         of_artist, of_genre = self.service.tracks.sharing(item)
         found = dict.fromkeys(of_genre, -1.0) | dict.fromkeys(of_artist, 0.0)
         found.pop(item.track, None)
-        found |= dict(self.neighbours(item.track))
+        found |= dict(self.neighbours(item.track) or await self.service.tracks.alike(item, ALIKE))
         return self.page(sorted(found.items(), key=lambda one: (-one[1], one[0])), query)
 
     def latest(self, query: PageQuery) -> ItemPage:

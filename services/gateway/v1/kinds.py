@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from botify.core.errors import SettingsError
-from botify.schemas.events import OPINION_KINDS, SHOWN, WITHDRAWS
+from botify.schemas.events import DESCRIBED, NAMED, OPINION_KINDS, SHOWN, WITHDRAWS
 from botify.schemas.validation import KIND
 from botify.services.gateway.v1.models import DURATION, LISTENED_KINDS
 from botify.streams.folds.feedback import Said
 
 Meaning = Literal["positive", "negative", "nothing"]
 _UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
-RESERVED = (*LISTENED_KINDS, *OPINION_KINDS, SHOWN, "named", "rules")
+RESERVED = (*LISTENED_KINDS, *OPINION_KINDS, SHOWN, NAMED, DESCRIBED, "rules")
 
 
 def duration_ms(text: str) -> int:

@@ -7,7 +7,17 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
 
-from botify.schemas.validation import KIND, MAX_NAME, MAX_SLATE, MAX_USER, check_id
+from botify.schemas.sketches import MOST_COMPONENTS, sketch_of
+from botify.schemas.validation import (
+    ATTRIBUTE,
+    KIND,
+    MAX_ATTRIBUTE,
+    MAX_ATTRIBUTES,
+    MAX_NAME,
+    MAX_SLATE,
+    MAX_USER,
+    check_id,
+)
 from botify.services.gateway.api import TrackInBody, TrackInPath
 from botify.services.recommender.filters import FIELDS, PATTERN
 
@@ -56,7 +66,14 @@ def _flag(value: Any) -> Any:
     return value == "true" if value in ("true", "false") else value
 
 
+def _vector(value: list[float]) -> list[float]:
+    sketch_of(value)  # which says why there is none
+    return value
+
+
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+AttributeName = Annotated[str, Field(pattern=f"^{ATTRIBUTE.pattern}$")]
+AttributeValue = Annotated[str, Field(min_length=1, max_length=MAX_ATTRIBUTE)]
 Session = Annotated[str, Field(min_length=1), AfterValidator(check_id)]
 UserNumber = Annotated[int, Field(strict=True, ge=0, le=MAX_USER), BeforeValidator(_whole)]
 Year = Annotated[int, Field(strict=True, ge=0, le=9_999), BeforeValidator(_whole)]
@@ -229,13 +246,26 @@ class ItemBody(Strict):
     mood: Name | None = None
     year: Year | None = None
     country: Name | None = None
+    vector: Annotated[list[float], AfterValidator(_vector)] | None = Field(
+        default=None,
+        max_length=MOST_COMPONENTS,
+        description="What it is like, such as an embedding; all items' vectors have one length. Kept as 128 bits.",
+    )
 
 
 class UserBody(Strict):
-    """What a listener likes and dislikes, as it is put: what is not named is withdrawn."""
+    """What a listener likes and dislikes, as it is put: what is not named is withdrawn.
+
+    Attributes that are put take the place of all earlier ones; a body of attributes alone leaves opinions as they are.
+    """
 
     likes: list[TrackInBody] = Field(default=[], max_length=MAX_OPINIONS, description="Items, the newest last.")
     dislikes: list[TrackInBody] = Field(default=[], max_length=MAX_OPINIONS, description="None of the likes.")
+    attributes: dict[AttributeName, AttributeValue] | None = Field(
+        default=None,
+        max_length=MAX_ATTRIBUTES,
+        description="Such as country and platform; they stay as they are if null.",
+    )
 
 
 class PathCall(Strict, Generic[P]):
@@ -390,6 +420,7 @@ class User(BaseModel):
     likes: list[int | str]
     dislikes: list[int | str]
     said: dict[str, list[int | str]] = Field(description="Items of each kind of your own, the newest last.")
+    attributes: dict[str, str]
 
 
 class Erased(BaseModel):

@@ -222,7 +222,7 @@ def _slate_request(
 
 def fields_of(track: Track) -> dict[str, Any]:
     """Return the fields of `Item`, without those that are not known."""
-    number, artist, album, genre, title, external_id, genres, mood, year, country, _ = track
+    number, artist, album, genre, title, external_id, genres, mood, year, country, *_ = track
     fields: dict[str, Any] = {"item": number if external_id is None else external_id, "number": number}
     fields |= {"title": title, "artist": artist}
     more = {"album": album, "genre": genre, "genres": genres, "mood": mood, "year": year, "country": country}

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from botify.core.errors import BotifyError
 from botify.core.process import in_daemon_thread
-from botify.schemas.events import OPINION_KINDS, Feedback, group_of
+from botify.schemas.events import DESCRIBED, OPINION_KINDS, Feedback, group_of
 from botify.services.errors import InvalidRequestError, UnavailableError, UnknownItemError, UnknownTrackError
 from botify.services.gateway.service import GatewayService
 from botify.services.gateway.sessions import ListenerStore, RequestId
@@ -52,7 +52,7 @@ class Users:
         return found
 
     async def put(self, called: str, name: int | str, body: UserBody, request_id: RequestId) -> User:
-        """Replace the likes and dislikes of a listener, and return what is known then; answers name it as `name`.
+        """Replace likes, dislikes and attributes of a listener, and return what is known; answers name it as `name`.
 
         Facts on the topic of feedback are the differences alone, newer than all that the listener has said so far.
         Raises `InvalidRequestError` before any is published, and `UnavailableError` if some may not be, or workers are
@@ -62,19 +62,29 @@ class Users:
         user = await self.service.names.number_of(called, request_id.id_)
         said = [one for one in await self.listeners.said(user) if one[2] in OPINION_KINDS]
         kinds = {track: kind for _, track, kind in said}
-        withdrawn = [track for track, kind in kinds.items() if track not in wanted and kind != "unlike"]
+        only_described = body.model_fields_set == {"attributes"}
+        withdrawn = [
+            one for one, kind in kinds.items() if one not in wanted and kind != "unlike" and not only_described
+        ]
         # first: what is said last is kept, if there is more than the state keeps
         wanted = {**dict.fromkeys(withdrawn, "unlike"), **wanted}
         changed = [(track, kind) for track, kind in wanted.items() if kinds.get(track) != kind]
-        begin_ms = max([self.service.clock.now_ms(user), *(time_ms + 1 for time_ms, _, _ in said)])
+        described_ms, attributes = await self.listeners.attributes(user)
+        told_ms = [described_ms, *(time_ms for time_ms, _, _ in said)]
+        begin_ms = max(self.service.clock.now_ms(user), max(told_ms) + 1)
         facts = [
             Feedback(f"{request_id.id_}.{at}", user, track, kind, begin_ms + at)
             for at, (track, kind) in enumerate(changed)
         ]
+        if body.attributes is not None and body.attributes != attributes:
+            described = Feedback(
+                f"{request_id.id_}.described", user, 0, DESCRIBED, begin_ms, attributes=body.attributes
+            )
+            facts.append(described)
         if facts and not await self.events.give(facts, request_id.id_):
             raise UnavailableError("no worker has folded what was put yet")
         return await self._find(user, name) or User(
-            user=name, listens=0, sessions=0, last_listens=[], likes=[], dislikes=[], said={}
+            user=name, listens=0, sessions=0, last_listens=[], likes=[], dislikes=[], said={}, attributes={}
         )
 
     async def _kinds(self, body: UserBody) -> dict[int, str]:
@@ -99,7 +109,8 @@ class Users:
         for _, track, kind in said:
             if kind == "dislike" or (kind == group_of(kind) and kind != "unlike"):  # not what was withdrawn
                 by_kind.setdefault(kind, []).append(self._name(track))
-        if state is None and not by_kind:
+        _, attributes = await self.listeners.attributes(user)
+        if state is None and not by_kind and not attributes:
             return None
         heard = [] if state is None else state.last_listens()[::-1].tolist()
         return User(
@@ -113,6 +124,7 @@ class Users:
             likes=by_kind.pop("like", []),
             dislikes=by_kind.pop("dislike", []),
             said=by_kind,
+            attributes=attributes,
         )
 
     async def delete(self, user: int, name: int | str) -> Erased | ErasureStatus:
@@ -134,7 +146,7 @@ class Users:
                 listens = await _answer(in_daemon_thread(lambda: self.erase(user)))
 
             async def forgotten() -> bool:
-                return not await self.listeners.said(user)
+                return not (await self.listeners.said(user) or (await self.listeners.attributes(user))[1])
 
             await self.events.settle(forgotten)
             return listens

@@ -15,9 +15,10 @@ from botify.core.kafka.admin import end_offsets
 from botify.core.kafka.config import key_of, partition_of, producer_config
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
-from botify.schemas.events import Listen
+from botify.schemas.events import DESCRIBED, Feedback, Listen
 from botify.schemas.topics import Topics
 from botify.services.cli.main import build_cli
+from tests.support import produce as publish
 from tests.unit.analytics.listens import drawn, listen
 from tests.unit.analytics.test_monitoring import with_a_second
 
@@ -80,6 +81,14 @@ def test_results_are_printed_and_an_unknown_experiment_is_named(settings: Settin
     printed = runner.invoke(build_cli("experiment"), ["experiment", "results", "demo"], catch_exceptions=False).stdout
     assert "mean_tracks_per_session" in printed
     assert "50 in C, 50 in T1" in printed
+    described = [Feedback(f"d{at}", at, 0, DESCRIBED, 1, attributes={"country": "de"}) for at in range(300)]
+    publish(settings, Topics.of(settings).feedback.name, described)
+    by_country = ["experiment", "results", "demo", "--segment", "attribute:country"]
+    printed = runner.invoke(build_cli("experiment"), by_country, catch_exceptions=False).stdout
+    assert [line for line in printed.splitlines() if line.strip() == "de"]
+    for wrong, why in (("attribute:age", "no listener has the attribute"), ("age", "is none of returning")):
+        with pytest.raises(AnalyticsError, match=why):
+            runner.invoke(build_cli("experiment"), [*by_country[:-1], wrong], catch_exceptions=False)
     with pytest.raises(AnalyticsError, match="the data has demo"):
         runner.invoke(build_cli("experiment"), ["experiment", "results", "other"], catch_exceptions=False)
 

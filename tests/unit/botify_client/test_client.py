@@ -50,6 +50,8 @@ def test_every_call_is_understood() -> None:
         assert (known.likes, known.dislikes) == ([3], [])
         known = await botify.put_user(42, likes=[5], dislikes=[3])
         assert (known.likes, known.dislikes) == ([5], [3])
+        known = await botify.put_user(42, attributes={"country": "de"})
+        assert (known.likes, known.attributes) == ([5], {"country": "de"})
         assert list(await botify.rows(42)) == ["because you liked track 5 by artist 1"]
         assert await botify.erase(42) == 0
         assert (await botify.item(7)).title == "track 7"

@@ -29,6 +29,7 @@ from botify.ingest.formats.generic import read_csv
 from botify.ingest.importing import Request, import_dataset, parse_map
 from botify.ingest.inputs import Source
 from botify.ingest.sorting import Tally
+from botify.schemas.sketches import sketch_of
 
 MAPPED = {"user": "uid", "item": "track", "time": "ts", "played": "share"}
 
@@ -186,6 +187,24 @@ def test_what_is_known_of_an_item_is_what_was_said_first(tmp_path: Path) -> None
         x, y = (catalogue.external_ids.index(item) for item in "xy")
         assert (catalogue.titles[x], catalogue.artists[x], catalogue.genres[x]) == ("X", "A", ("rock", "pop"))
         assert (catalogue.titles[y], catalogue.artists[y], catalogue.genres[y]) == (None, None, ())
+
+
+def test_vectors_of_items_are_read_and_wrong_ones_refused(tmp_path: Path) -> None:
+    text = 'u,i,v\na,x,"[1.5, 2]"\nb,x,9 9\na,y,\na,z,1|2\na,w,0 0\na,w,1 no\na,w,nan\n'
+    file = write(tmp_path / "d.csv", text)
+    dataset = import_dataset(tmp_path, "d", Request("csv", file, {"user": "u", "item": "i", "vector": "v"}))
+    tracks = {track.external_id: track for track in dataset.catalogue().tracks()}
+    assert {name: track.sketch for name, track in tracks.items()} == {
+        "x": sketch_of([1.5, 2]), "y": None, "z": sketch_of([1, 2])
+    }  # fmt: skip
+    assert [row["reason"][:20] for row in dataset.rejected().to_pylist()] == ["vector is not 1 to 1"] * 3
+    write(tmp_path / "l.jsonl", '{"u": "a", "i": "x", "v": [1.5, 2]}\n')
+    lists = import_dataset(
+        tmp_path, "l", Request("jsonl", str(tmp_path / "l.jsonl"), {"user": "u", "item": "i", "vector": "v"})
+    )
+    assert [track.sketch for track in lists.catalogue().tracks()] == [sketch_of([1.5, 2])]
+    plain = import_dataset(tmp_path, "p", Request("csv", file, {"user": "u", "item": "i"}))
+    assert [track.sketch for track in plain.catalogue().tracks()] == [None] * 4
 
 
 def test_a_name_that_is_taken_is_refused_unless_forced(tmp_path: Path) -> None:

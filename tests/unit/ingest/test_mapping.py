@@ -1,10 +1,12 @@
 """Invariant: a record is read by the mapping, whatever envelope it has, or refused with its field and the way out."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from fastavro import parse_schema, schemaless_writer
 
 from botify.ingest.mapping import MappingError, RecordMapping, UnmappedError, time_ms_of
 
@@ -128,3 +130,60 @@ def test_a_mapping_may_be_a_file(tmp_path: Path) -> None:
     path.write_text("user = 3\nitem = 'what'\n")
     with pytest.raises(MappingError, match="user is 3, not the path"):
         RecordMapping.parse(str(path))
+
+
+AVRO = {
+    "type": "record",
+    "name": "Play",
+    "fields": [
+        {"name": "who", "type": {"type": "string", "logicalType": "uuid"}},
+        {"name": "what", "type": ["null", "string"]},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+        {"name": "deep", "type": {"type": "record", "name": "Deep", "fields": [{"name": "share", "type": "double"}]}},
+    ],
+}
+PLAY = {"who": "ann", "what": "t-1", "at": 1_700_000_000_000_000, "deep": {"share": 0.25}}
+
+
+def avro_of(schema: Any, body: Any) -> bytes:
+    written = io.BytesIO()
+    schemaless_writer(written, parse_schema(orjson.loads(orjson.dumps(schema).replace(b'"logicalType"', b'"l"'))), body)
+    return written.getvalue()
+
+
+def test_avro_is_read_by_the_schema_with_and_without_the_header_of_a_registry(tmp_path: Path) -> None:
+    file = tmp_path / "play.avsc"
+    file.write_bytes(orjson.dumps(AVRO))
+    mapping = RecordMapping.parse(f"{MAPPING},schema={file}")
+    value = avro_of(AVRO, PLAY)
+    assert mapping.read(value) == mapping.read(b"\0\0\0\0\x2a" + value) == WANTED
+    assert mapping.read(avro_of(AVRO, {**PLAY, "who": "bob"}))[0] == "bob"
+    for wrong in (b"", b"\0", value[:-1], value + b"x", b"{}", orjson.dumps(ROW)):
+        with pytest.raises(UnmappedError, match=r"no Avro of the schema .*play.avsc"):
+            mapping.read(wrong)
+    with pytest.raises(UnmappedError, match="for Avro, name the file of its schema"):
+        RecordMapping.parse(MAPPING).read(value)
+
+
+def test_change_events_come_as_avro_too(tmp_path: Path) -> None:
+    fields = [
+        {"name": "before", "type": ["null", AVRO]},
+        {"name": "after", "type": ["null", "Play"]},
+        {"name": "op", "type": "string"},
+    ]
+    envelope = {"type": "record", "name": "Envelope", "fields": fields}
+    (tmp_path / "e.avsc").write_bytes(orjson.dumps(envelope))
+    mapping = RecordMapping.parse(f"{MAPPING},schema={tmp_path / 'e.avsc'}")
+    assert mapping.read(b"\0\0\0\0\1" + avro_of(envelope, {"before": None, "after": PLAY, "op": "c"})) == WANTED
+    with pytest.raises(UnmappedError, match="a deleted row is no listen"):
+        mapping.read(avro_of(envelope, {"before": PLAY, "after": None, "op": "d"}))
+
+
+@pytest.mark.parametrize("text", ["no JSON", '{"type": "recor"}', '{"type": "record", "fields": []}'])
+def test_a_file_without_an_avro_schema_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "play.avsc"
+    with pytest.raises(MappingError, match="is no file with an Avro schema"):
+        RecordMapping.parse(f"{MAPPING},schema={file}")
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(MappingError, match="is no file with an Avro schema"):
+        RecordMapping.parse(f"{MAPPING},schema={file}")

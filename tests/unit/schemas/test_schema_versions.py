@@ -63,8 +63,8 @@ def test_an_old_record_is_read_with_the_default_of_a_new_field(
     fields.insert(at, ("plays", int))
     new_track: Any = NamedTuple("Track", fields)
     old_raw = Codec().encode(Track(7, "artist", None, "genre", "title"))
-    add_version(avro, "track", 5, field={"name": "plays", "type": "long", "default": 3}, at=at)
-    assert committed.lock(avro) == ["track-5"]
+    add_version(avro, "track", 6, field={"name": "plays", "type": "long", "default": 3}, at=at)
+    assert committed.lock(avro) == ["track-6"]
     monkeypatch.setitem(committed.EVENTS, "track", new_track)
     codec = Codec(committed.load(avro))
     expected = new_track(**Track(7, "artist", None, "genre", "title")._asdict(), plays=3)
@@ -94,8 +94,8 @@ def test_a_removed_file_is_refused(avro: Path) -> None:
 
 
 def test_a_file_that_is_not_locked_is_refused(avro: Path) -> None:
-    add_version(avro, "track", 5, field={"name": "plays", "type": "long", "default": 0}, at=5)
-    with pytest.raises(SchemaError, match=r"track-5\.avsc is not locked; run"):
+    add_version(avro, "track", 6, field={"name": "plays", "type": "long", "default": 0}, at=5)
+    with pytest.raises(SchemaError, match=r"track-6\.avsc is not locked; run"):
         committed.load(avro)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from botify.schemas.catalogue import CatalogueFile
 from botify.schemas.codec import Codec
 from botify.schemas.events import Track
+from botify.schemas.sketches import BITS, sketch_of, words_of
 from botify.schemas.track_columns import EMPTY
 from botify.schemas.track_table import TrackTable, unknown_among
 
@@ -27,6 +28,7 @@ tracks = st.builds(
     st.none() | st.lists(names, max_size=2),
     year=st.none() | st.integers(1900, 2030),
     deleted=st.booleans(),
+    sketch=st.none() | st.binary(min_size=15, max_size=16),
 )
 
 
@@ -51,10 +53,46 @@ def test_a_table_is_the_mapping_of_its_records(batches: list[tuple[list[Track], 
         assert table.holds(asked).tolist() == [track in table for track in asked.tolist()]
         assert unknown_among(asked, table).tolist() == [track for track in asked.tolist() if track not in expected]
     columns = table.columns()
+    sketches = [expected[number].sketch for number in sorted(expected)]
+    assert np.array_equal(columns.sketches.view("<u8").reshape(-1, 2), words_of(sketches))
     artists, genres = columns.artists(), [*columns.genres(), None]
     for row, track in enumerate(columns.ids.tolist()):
         named = artists[columns.artist_of[row]], genres[columns.genre_of[row]]
         assert named == (expected[track].artist, expected[track].genre)
+
+
+def test_tracks_of_similar_content_are_found_wherever_they_are() -> None:
+    def track(number: int, *vector: float, deleted: bool = False) -> Track:
+        return Track(number, "a", None, None, "x", deleted=deleted, sketch=sketch_of(vector) if vector else None)
+
+    some = [track(1, 1, 0, 0), track(2, 0, 0, 1), track(3), track(4, 1, 0.2, 0), track(5, 1, 0, 0, deleted=True)]
+    table = TrackTable(CODEC)
+    table.add(some, list(map(CODEC.encode, some)))
+    table.columns()
+    later = [track(6, 1, 0.1, 0), track(4, -1, 0, 0)]  # a record of 4 that counts in place of the one in the columns
+    table.add(later, list(map(CODEC.encode, later)))
+    (nearest, cosine), *others = table.alike(table[1], 10)
+    assert nearest == 6
+    assert 0.9 < cosine <= 1
+    assert {number for number, _ in others} <= {2}
+    assert len(table.alike(table[6], 1)) == 1
+    assert table.alike(table[1], 10) == TrackTable(CODEC, table.columns()).alike(table[1], 10)
+
+
+@given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=1_024).filter(any), st.floats(1e-3, 1e3))
+def test_a_sketch_is_of_a_direction(vector: list[float], factor: float) -> None:
+    sketch = sketch_of(vector)
+    assert len(sketch) * 8 == BITS
+    scaled = [factor * one for one in vector]
+    if np.isfinite(scaled).all() and any(scaled):
+        differs = np.bitwise_count(words_of([sketch]) ^ words_of([sketch_of(scaled)])).sum()
+        assert differs <= 1  # where the last bits of a sum round the other way
+
+
+@pytest.mark.parametrize("vector", [[], [0.0], [0.0] * 3, [1.0] * 1_025, [float("nan"), 1.0], [float("inf")]])
+def test_what_has_no_direction_has_no_sketch(vector: list[float]) -> None:
+    with pytest.raises(ValueError, match="vector"):
+        sketch_of(vector)
 
 
 @given(st.lists(tracks, max_size=12), st.integers(0, 12))

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from botify.analytics.data import read_attribute
 from botify.analytics.export import export_topic
 from botify.analytics.exported import exported_slates, open_listens
 from botify.analytics.offline.slates import join_slates
@@ -97,6 +98,10 @@ def test_from_a_first_recommendation_to_erasure(settings: Settings, gateway: Sta
         assert sorted((f"t{fact.track}", fact.kind) for fact in facts) == sorted(
             [*((item, "like") for item in liked), (first[1], "dislike"), (disliked, "unlike")]
         )
+        client.put("/v1/users/43", json={"attributes": {"country": "at"}})
+        put = client.put("/v1/users/42", json={"attributes": {"country": "de"}}).json()
+        assert (put["likes"], put["attributes"]) == (liked, {"country": "de"})
+        assert read_attribute(settings, "country").to_dict() == {42: "de", 43: "at"}
         again = recommended(client, 42, n=100)
         assert disliked in again
         assert {first[1], *liked}.isdisjoint(again)
@@ -111,6 +116,8 @@ def test_from_a_first_recommendation_to_erasure(settings: Settings, gateway: Sta
         redis.close()
         assert client.delete("/v1/users/42").json() == {"user": 42, "listens": 1}  # nobody by now
         assert client.get("/v1/users/42").status_code == 404
+        assert read_attribute(settings, "country").to_dict() == {43: "at"}
+        export_topic(settings, topics.feedback, settings.home / "said")
         eventually(lambda: client.get("/v1/users/43").json()["listens"] == 2)  # of an item that was deleted since
     assert offline_fold(settings).rejected == []
 

@@ -9,16 +9,17 @@ from typer.testing import CliRunner, Result
 
 from botify.core.errors import NoBrokerError
 from botify.core.kafka.admin import end_offsets
-from botify.core.kafka.config import common_config
+from botify.core.kafka.config import common_config, partition_of
 from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
-from botify.schemas.topics import Topics
+from botify.schemas.topics import Topics, feedback_partitions
 from botify.services.cli.main import build_cli
 from botify.services.stack.ports import find_free
 from botify.streams.dlq.letters import DeadLetterError
+from botify.streams.folds.feedback import NAMES
 from botify.streams.replay.sources import ReplayError
 from botify.streams.store.connect import connect
-from botify.streams.store.keys import default_namespace, partition_key
+from botify.streams.store.keys import default_namespace, feedback_of, partition_key
 from tests.integration.streams.listens import BAD_VALUE, fold_live, write_catalogue, write_listens
 
 cli = build_cli()
@@ -124,7 +125,12 @@ def test_exclusions_from_dry_run_to_redrive_and_drop(folded: Settings) -> None:
     assert "user 3, track" in told
     assert botify(folded, "dlq", "list", "--json").stdout == ""
     botify(folded, "dlq", "exclude", "--user", "3", "--before", "2200-01-01", "--reason", "a bot")
+    redis, said = connect(folded), feedback_of(default_namespace(folded.topic_prefix))
+    partition = partition_of(3, feedback_partitions(folded))
+    redis.hset(partition_key(said, partition, NAMES), b"3", b"\x01" + bytes(8) + b"ann")  # as `read_name` reads it
+    redis.close()
     listed = [json.loads(line) for line in botify(folded, "dlq", "list", "--json").stdout.splitlines()]
+    assert {one["listener"] for one in listed} == {"ann"}
     assert {(one["state"], one["message"]) for one in listed} == {("excluded", "excluded by an operator: a bot")}
     assert f"left {len(listed)} that were excluded; --id or --force" in botify(folded, "dlq", "redrive").output
     first, second = listed[0]["id"], listed[1]["id"]

@@ -155,6 +155,7 @@ class MemoryListenerStore:
         self.numbers: dict[str, int] = {}
         self.called: dict[int, str] = {}  # by the state
         self.claimed: dict[int, str] = {}
+        self.described: dict[int, tuple[int, dict[str, str]]] = {}
 
     async def session(self, _: int) -> str | None:
         return None
@@ -171,7 +172,13 @@ class MemoryListenerStore:
     async def shown(self, user: int) -> bytes:
         return self.impressions.get(user, b"")
 
+    async def attributes(self, user: int) -> tuple[int, dict[str, str]]:
+        return self.described.get(user, (0, {}))
+
     def fold(self, feedback: Feedback) -> None:
+        if feedback.attributes is not None:
+            self.described[feedback.user] = feedback.timestamp_ms, dict(feedback.attributes)
+            return
         if feedback.name is not None:
             self.called.setdefault(feedback.user, feedback.name)
             return
@@ -198,7 +205,7 @@ class MemoryListenerStore:
         return self.numbers.setdefault(external_id, max([lowest, *[n + 1 for n in self.numbers.values()]]))
 
     async def erase(self, user: int) -> None:
-        for kept in (self.records, self.impressions, self.shown_slates, self.called, self.claimed):
+        for kept in (self.records, self.impressions, self.shown_slates, self.called, self.claimed, self.described):
             kept.pop(user, None)
 
 

@@ -326,6 +326,19 @@ def test_similar_items_are_neighbours_then_those_of_artist_and_genre(client: Tes
     assert len(found) == len(set(found))
 
 
+def test_items_that_nobody_heard_are_similar_by_their_content(client: TestClient, gateway: FakeGateway) -> None:
+    for name, vector in (("one", [1, 0, 0.5]), ("two", [2, 0, 1]), ("three", [-1, 0, -0.5])):
+        put = client.put(f"/v1/items/{name}", json={"title": name, "artist": name, "vector": vector})
+        assert "vector" not in put.json()
+        gateway.catalogue.put([CODEC.decode(gateway.rpc.published[-1][1], Track)])
+    assert items(client.get("/v1/items/one/similar")) == ["two"]
+    gateway.similar = {TRACKS: [(9, 0.9)]}
+    assert items(client.get("/v1/items/one/similar")) == ["t9"]  # once it was heard, that says more
+    for wrong in ([], [0, 0], [1] * 1_025, ["x"]):
+        body = {"title": "x", "artist": "x", "vector": wrong}
+        assert pointers(client.put("/v1/items/one", json=body))[0].startswith("/body/vector")
+
+
 def test_pages_follow_each_other(client: TestClient) -> None:
     found, cursor = [], ""
     while True:
@@ -389,6 +402,24 @@ def test_a_put_replaces_what_a_listener_likes_and_tells_the_differences(
     assert (slate["exclude"], slate["liked"]) == ([2, 3, 8, 9], [9, 8, 3])
     nothing = client.put("/v1/users/alice", json={}).json()
     assert (nothing["likes"], nothing["dislikes"]) == ([], [])
+
+
+def test_attributes_of_a_listener_are_put_apart_from_what_they_like(client: TestClient, gateway: FakeGateway) -> None:
+    client.post("/v1/events", json={"kind": "like", "user": "alice", "item": "t7"})
+    german, austrian = {"country": "de", "platform": "tv"}, {"country": "at"}
+    put = client.put("/v1/users/alice", json={"attributes": german}).json()
+    assert (put["likes"], put["attributes"]) == (["t7"], german)
+    again = client.put("/v1/users/alice", json={"likes": ["t8"]}).json()
+    assert (again["likes"], again["attributes"]) == (["t8"], german)
+    first_ms, _ = gateway.listeners.described[0]
+    both = client.put("/v1/users/alice", json={"likes": [], "attributes": austrian}).json()
+    assert (both["likes"], both["attributes"]) == ([], austrian)
+    assert client.get("/v1/users/alice").json() == both
+    assert gateway.listeners.described[0][0] > first_ms  # so the topic's fold has the last one, whatever the clock says
+    for wrong in ({"Country": "de"}, {"country": ""}, {"country": "x" * 65}, {f"a{at}": "x" for at in range(17)}):
+        assert pointers(client.put("/v1/users/alice", json={"attributes": wrong}))[0].startswith("/body/attributes")
+    client.delete("/v1/users/alice")
+    refused(client.get("/v1/users/alice"), 404)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from botify.schemas.events import RecommendationRequest, Track
+from botify.schemas.sketches import sketch_of
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import answer
 from botify.services.recommender.next_track import BEST, NEWEST, FreshTracks, NextTrackRecommender, histories_of
@@ -217,6 +218,35 @@ def test_a_fresh_track_has_the_mean_chance_of_its_artist_or_of_its_genre() -> No
     assert chances_of(ranking, 0) == pytest.approx({1: 0.5, 3: 0.3, 7: 0.7 / 3, 2: 0.2, 8: 0.3 / 2})
     assert list(chances_of(ranking, 0)) == [1, 3, 7, 2, 8]
     assert chances_of(ranking, 1) == pytest.approx({3: 0.6, 8: 0.3})
+
+
+def test_a_fresh_track_with_a_vector_has_the_mean_chance_of_what_it_is_like() -> None:
+    vectors = {1: [1, 0.0], 2: [1, 1e-9], 3: [-1, 0], 7: [2, 0], 8: [-3, 0]}
+    catalogue = Catalogue(
+        [
+            Track(number, f"artist {number}", ALBUM, "rock", "x", sketch=sketch_of(vectors[number]))
+            for number in sorted(vectors)
+        ]
+        + [Track(9, "artist 1", ALBUM, None, "of an artist that is known")]
+    )
+    fresh = FreshTracks(catalogue)
+    unknown = fresh.unknown_to(knowing(1, 2, 3))
+    assert unknown.tracks.tolist() == [7, 8, 9]
+    excluded = np.zeros((2, 3), dtype=np.bool_)
+    ranking = fresh.insert(RANKING, unknown, excluded, 6)
+    # 7 is like 1, 2 and itself, 8 like 3 and itself; all are of one genre, which does not count for them
+    assert chances_of(ranking, 0) == pytest.approx({1: 0.5, 3: 0.3, 9: 0.25, 7: 0.7 / 3, 2: 0.2, 8: 0.3 / 2})
+    assert chances_of(ranking, 1) == pytest.approx({3: 0.6, 8: 0.3})
+    alone = fresh.insert(Ranking(RANKING.tracks[:1], RANKING.scores[:1]), unknown, excluded[:1], 6)
+    assert alone.scores[0].tobytes() == ranking.scores[0].tobytes()  # whatever else is in the batch
+    assert catalogue.label != Catalogue(catalogue_without_vectors(catalogue)).label
+
+
+def catalogue_without_vectors(catalogue: Catalogue) -> list[Track]:
+    return [
+        Track(int(number), catalogue.artists[artist], ALBUM, catalogue.genres[genre], "x")
+        for number, artist, genre in zip(catalogue.tracks, catalogue.artist_of, catalogue.genre_of, strict=True)
+    ]
 
 
 def test_what_is_excluded_and_what_has_no_company_among_the_best_is_not_ranked() -> None:

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 
 from botify.core.kafka.reader import LogRecord
 from botify.schemas.codec import Codec
-from botify.schemas.events import NAMED, OPINION_KINDS, SHOWN, Feedback, Listen
+from botify.schemas.events import DESCRIBED, NAMED, OPINION_KINDS, SHOWN, Feedback, Listen
 from botify.schemas.validation import ERASURE, Intake
 from botify.streams.folds import feedback
 from botify.streams.folds.feedback import (
+    ATTRIBUTES,
     NAMES,
     OPINIONS,
     Said,
     merged,
+    read_attributes,
     read_name,
     read_said,
     read_shown,
@@ -108,12 +110,17 @@ def folded(records: list[LogRecord], draw: random.Random) -> tuple[MemoryStore, 
     return offline.store, offline.counters.dead_letters
 
 
+def written(attributes: dict[str, str]) -> str:
+    return ",".join(f'"{name}":"{value}"' for name, value in sorted(attributes.items())) + "}"
+
+
 def test_an_erasure_lies_between_what_was_said_before_it_and_after_it() -> None:
     draw = random.Random(5)
     records, hostile = [], 0
     expected: dict[int, list[Said]] = {}
     shown: dict[int, bytes] = {}
     called: dict[int, tuple[int, str]] = {}
+    described: dict[int, tuple[int, dict[str, str]]] = {}
     for offset in range(2_000):
         user, headers, value = draw.randrange(300), (), None
         kind = draw.random()
@@ -122,11 +129,14 @@ def test_an_erasure_lies_between_what_was_said_before_it_and_after_it() -> None:
             expected.pop(user, None)
             shown.pop(user, None)
             called.pop(user, None)
+            described.pop(user, None)
         elif kind < 0.1:
             hostile += 1
             wrong = ("Adore", None), ("", None), ("k" * 33, None), ("shown", None), ("shown", []), ("shown", [1, -1])
             facts = [Feedback("x", user, 3, kind, 1, None, tracks) for kind, tracks in wrong]
             facts += [Feedback("x", user, 0, NAMED, 1, name) for name in (None, "")]
+            bad = None, {"Country": "de"}, {"country": ""}, {"c": "x" * 65}, {f"a{at}": "x" for at in range(17)}
+            facts += [Feedback("x", user, 0, DESCRIBED, 1, attributes=one) for one in bad]
             value = draw.choice([None, b"\xff", *map(CODEC.encode, facts)])
         elif kind < 0.2:
             seen = [draw.randrange(20) for _ in range(5)]
@@ -136,6 +146,10 @@ def test_an_erasure_lies_between_what_was_said_before_it_and_after_it() -> None:
             named = draw.randrange(1_000), draw.choice(["a", "ö", "z" * 200])
             value = CODEC.encode(Feedback(f"e{offset}", user, 0, NAMED, *named))
             called[user] = min(called.get(user, named), named)
+        elif kind < 0.4:
+            told = draw.randrange(1_000), draw.choice([{}, {"country": "de"}, {"platform": "tv", "language": "ö"}])
+            value = CODEC.encode(Feedback(f"e{offset}", user, 0, DESCRIBED, told[0], attributes=told[1]))
+            described[user] = max(described.get(user, told), told, key=lambda one: (one[0], written(one[1])))
         else:
             one = (draw.randrange(1_000), draw.randrange(20), draw.choice(KINDS))
             value = CODEC.encode(Feedback(f"e{offset}", user, one[1], one[2], one[0]))
@@ -148,6 +162,8 @@ def test_an_erasure_lies_between_what_was_said_before_it_and_after_it() -> None:
         names = {int(user): read_name(record) for user, record in store.hashes[0, NAMES].items()}
         assert names == {user: name for user, (_, name) in called.items()}
         assert {int(user): record for user, record in store.hashes[0, SHOWN].items()} == shown
+        attributes = {int(user): read_attributes(record) for user, record in store.hashes[0, ATTRIBUTES].items()}
+        assert attributes == described
         assert dead_letters == hostile
 
 
