@@ -53,7 +53,7 @@ def _quality(group: str, arguments: str, paths: tuple[str, ...] = OFFLINE) -> Re
 
 
 def _learners(group: str, world: str = "") -> Recipe:
-    return _quality(group, f"bench sticky_norepeat,rerank,botify --sessions 60000 --skip 40000 {world}".strip())
+    return _quality(group, f"bench sticky_norepeat,botify --sessions 60000 --skip 40000 {world}".strip())
 
 
 def _evaluate(group: str, arguments: str) -> Recipe:
