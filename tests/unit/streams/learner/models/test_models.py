@@ -103,16 +103,6 @@ def test_a_track_never_heard_is_what_its_artist_and_genre_are() -> None:
     assert np.isfinite(of([39], "nobody", "polka")).all()
 
 
-def test_factors_put_back_go_on_to_the_same_bytes() -> None:
-    catalogue = {id_: Track(id_, f"a{id_ % 7}", None, f"g{id_ % 3}", "x") for id_ in range(40)}
-    whole = FactorModel(catalogue)
-    learn_sessions(whole, sessions_of(50, 1))
-    other = FactorModel.from_bytes(whole.to_bytes(), catalogue)
-    for model in (whole, other):
-        learn_sessions(model, sessions_of(50, 2))
-    assert whole.to_bytes() == other.to_bytes()
-
-
 def test_factors_forget_tracks_of_which_little_was_learned_and_artists_without_tracks() -> None:
     catalogue = {id_: Track(id_, f"исполнитель {id_ // 4}", None, f"g{id_ % 3}", "x") for id_ in range(400)}
     model = FactorModel(catalogue)
