@@ -71,14 +71,11 @@ def redriven_records(settings: Settings) -> list[tuple[bytes, bytes, bytes]]:
     return found
 
 
-def test_what_would_be_dead_again_is_left_alone(lettered: Settings) -> None:
+def test_what_would_be_dead_again_is_left_alone_and_what_is_redriven_twice_is_applied_once(lettered: Settings) -> None:
     outcome = redrive(lettered, connect(lettered), read_letters(lettered))
     assert outcome.sent == []
     assert len(outcome.hopeless) == len(unknown_tracks()) + 4
     assert redriven_records(lettered) == []
-
-
-def test_redriven_twice_is_applied_once(lettered: Settings) -> None:
     write_catalogue(lettered)
     redis = connect(lettered)
     first = redrive(lettered, redis, read_letters(lettered))
@@ -130,14 +127,7 @@ def test_a_message_that_comes_back_counts_its_attempts(lettered: Settings) -> No
     assert attempts == [0] * 4 + [1] * 4 + [2] * 4
 
 
-def test_one_process_redrives_at_a_time(lettered: Settings) -> None:
-    redis = connect(lettered)
-    redis.set(redrive_lock(lettered.topic_prefix), b"another", ex=30)
-    with pytest.raises(DeadLetterError, match="another process is redriving"):
-        redrive(lettered, redis, read_letters(lettered))
-
-
-def test_a_copy_of_a_letter_is_the_same_letter(lettered: Settings) -> None:
+def test_a_copy_of_a_letter_is_the_same_letter_and_one_process_redrives_at_a_time(lettered: Settings) -> None:
     letters: Sequence[Any] = list(read_letters(lettered))
     topic = Topics.of(lettered).dead_letters.name
     reader, producer = TopicReader(lettered, topic), Producer(producer_config(lettered))
@@ -147,6 +137,10 @@ def test_a_copy_of_a_letter_is_the_same_letter(lettered: Settings) -> None:
     reader.close()
     assert producer.flush(30) == 0
     assert len(list(read_letters(lettered))) == len(letters)
+    redis = connect(lettered)
+    redis.set(redrive_lock(lettered.topic_prefix), b"another", ex=30)
+    with pytest.raises(DeadLetterError, match="another process is redriving"):
+        redrive(lettered, redis, read_letters(lettered))
 
 
 def test_what_was_excluded_stays_out_until_it_is_asked_for(folded: Settings) -> None:

@@ -72,17 +72,7 @@ class Listeners(Background):
 
 def command(settings: Settings, *more: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own command
-        [
-            sys.executable,
-            "-m",
-            "botify.services.cli",
-            "topics",
-            "repartition",
-            "--to",
-            "16",
-            "--json",
-            *more,
-        ],
+        [sys.executable, "-m", "botify.services.cli", "topics", "repartition", "--to", "16", "--json", *more],
         env={**os.environ, **settings.to_env()},
         stdout=subprocess.PIPE,
         stderr=(settings.home / "repartition.log").open("ab"),
