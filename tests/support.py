@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from confluent_kafka import Message, Producer
@@ -193,6 +193,26 @@ class Background:
         """Wait until they have ended."""
         for thread in self._threads:
             thread.join()
+
+
+class FakeMessage:
+    """A record as clients of Kafka return it: a method for each name given, and for any other, which returns None."""
+
+    def __init__(self, **values: Any) -> None:
+        self._values = values
+
+    def __getattr__(self, name: str) -> Callable[[], Any]:
+        return lambda: self._values.get(name)
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self, now_s: float = 0.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 @dataclass
