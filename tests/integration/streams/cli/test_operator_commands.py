@@ -8,7 +8,6 @@ from typer.testing import CliRunner, Result
 
 from botify.core.kafka.admin import end_offsets
 from botify.core.kafka.config import common_config
-from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
 from botify.services.cli.main import build_cli
@@ -16,7 +15,8 @@ from botify.streams.dlq.letters import DeadLetterError
 from botify.streams.replay.sources import ReplayError
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import default_namespace, partition_key
-from tests.integration.streams.listens import BAD_VALUE, fold_live, write_catalogue, write_listens
+from tests.integration.streams.listens import BAD_VALUE, TRACKS, fold_live, write_listens
+from tests.support import read_topic, write_catalogue
 
 cli = build_cli()
 
@@ -60,9 +60,7 @@ def test_records_are_copied_as_they_are_or_printed_a_line_each(folded: Settings)
     botify(folded, "replay", "run", "--target", f"topic:{copy}")
 
     def everything(topic: str) -> list[tuple[object, ...]]:
-        reader = TopicReader(folded, topic)
-        read = [m for batch in reader.read_to_end() for m in batch]
-        reader.close()
+        read = read_topic(folded, topic)
         return sorted((m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers()) for m in read)
 
     assert everything(copy) == everything(source)
@@ -80,7 +78,7 @@ def test_letters_from_list_to_redrive_and_drop(settings: Settings) -> None:
     write_catalogue(settings, 250)
     write_listens(settings, 100, bad_every=50)
     fold_live(settings, emit=True)
-    write_catalogue(settings)
+    write_catalogue(settings, TRACKS)
     listed = [
         json.loads(line) for line in botify(settings, "dlq", "list", "--json", "--limit", "1000").stdout.splitlines()
     ]
