@@ -65,8 +65,7 @@ def test_a_failure_does_not_keep_the_others_from_running(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(
-        FigureError,
-        match=r"ended with an error: python -m botify.bench.studies grade .* --edition 2022",
+        FigureError, match=r"ended with an error: python -m botify.bench.studies grade .* --edition 2022"
     ):
         quality()
     assert ran == [command_of(group) for group in COMMANDS]

@@ -7,14 +7,7 @@ from scipy.special import expit
 from botify.schemas.events import Track
 from botify.schemas.track_columns import LABELS
 from botify.streams.learner.models import scoring_kernels
-from botify.streams.learner.models.factors import (
-    BIAS,
-    CHUNK,
-    FIRST_MATCH,
-    FORGET_SESSIONS,
-    FactorModel,
-    read_factors,
-)
+from botify.streams.learner.models.factors import BIAS, CHUNK, FIRST_MATCH, FORGET_SESSIONS, FactorModel, read_factors
 from botify.streams.learner.models.scoring import TrackScorer
 from botify.streams.learner.models.tables import unpack
 from tests.learning import FinishedSession, learn_sessions
