@@ -182,6 +182,13 @@ def test_a_topic_of_an_earlier_version_is_judged_as_that_version_did(claim: tupl
     assert time.newest_ms == NOW_MS + 5 * LEAD_MS
 
 
+def test_who_leads_too_far_learns_where_to_look() -> None:
+    time = EventTime()
+    time.advance(1_500_000, 900_000, (), Lead())
+    with pytest.raises(ValidationError, match=r"leads by more than 10 minutes: .* look at the producer's clock"):
+        time.advance(1_500_001, 900_000, (), Lead())
+
+
 def test_dead_letters_stay_out_of_what_is_read_again() -> None:
     messages = [Message("t", 0, at, b"42", CODEC.encode(listen("x"))) for at in range(3)]
     found = iter_valid(messages, Listen, CODEC, {3: {1}, 0: {2}})

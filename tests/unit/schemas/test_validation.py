@@ -184,6 +184,31 @@ def test_any_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
     are_equal()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("fraction", 1.5),
+        ("fraction", float("nan")),
+        ("user", MAX_USER + 1),
+        ("track", -1),
+        ("timestamp_ms", MAX_TIMESTAMP_MS + 1),
+        ("position", -1),
+        ("request_id", ""),
+        ("session_id", "x" * (MAX_ID_BYTES + 1)),
+        ("list_size", 0),
+        ("reply_partition", PARTITIONS),
+        ("reply_partition", -1),
+    ],
+)
+def test_each_field_is_checked_in_columns(field: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TOGETHER", 1)
+    some = [GOOD, GOOD._replace(**{field: value}), GOOD._replace(reply_partition=PARTITIONS - 1)]
+    found = accept_requests([message(one) for one in some], INTAKE, PARTITIONS)
+    assert (found[0], found[2]) == (some[0], some[2])
+    assert isinstance(found[1], ValidationError)
+    assert field in str(found[1])
+
+
 @pytest.mark.parametrize("boost", [0.5, -1.0, MAX_BOOST + 1.0, float("nan"), float("inf")])
 def test_a_boost_without_a_meaning_is_refused(boost: float) -> None:
     slate: Any = {
