@@ -10,6 +10,7 @@ import os
 import subprocess
 import uuid
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ FOLDERS = ("unit", "simulation", "soak", "chaos", "e2e", "integration")
 NIGHTLY = (
     "chaos/test_redis_cluster.py",
     "chaos/test_upgrade.py",
-    "e2e/compose",
+    "e2e/compose/",
     "e2e/test_course.py",
     "e2e/test_notebooks.py",
     "integration/test_spark.py",
@@ -40,19 +41,20 @@ NIGHTLY = (
 IN_CI = os.environ.get("CI") == "true"
 
 
-def _folder(item: pytest.Item) -> str:
-    """Return the folder of a test; an example in a docstring counts as a unit test."""
-    return item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else "unit"
+@cache
+def _marks(path: Path) -> tuple[str, ...]:
+    """Return the folder of a test's file, and "nightly" if it is; an example in a docstring counts as a unit test."""
+    place = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else "unit"
+    return place.partition("/")[0], *["nightly"] * place.startswith(NIGHTLY)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by folder and as nightly, and run the fast ones first."""
     for item in items:
-        if _folder(item) != "unit":
-            item.add_marker(_folder(item))
-        if any(item.path.is_relative_to(TESTS / place) for place in NIGHTLY):
-            item.add_marker("nightly")
-    items.sort(key=lambda item: FOLDERS.index(_folder(item)))
+        for mark in _marks(item.path):
+            if mark != "unit":
+                item.add_marker(mark)
+    items.sort(key=lambda item: FOLDERS.index(_marks(item.path)[0]))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -70,7 +72,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Let a skipped test with real servers fail in CI: there it has all it needs."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
-    if IN_CI and report.skipped and not hasattr(report, "wasxfail") and _folder(item) != "unit":
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail") and _marks(item.path)[0] != "unit":
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped in CI: {report.longrepr}"
 
@@ -94,7 +96,15 @@ def docker_answers() -> bool:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
+    """Servers of our own, whatever the environment names: those that are killed here are nobody else's."""
+    fill_cache()
+    with EmbeddedStack(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest) -> Iterator[Settings]:
     """Addresses of a running Kafka and Redis."""
     fill_cache()  # once for all processes that tests start; their deadlines do not count it
     if "KAFKA_BOOTSTRAP_SERVERS" in os.environ and "REDIS_URL" in os.environ:
@@ -105,8 +115,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         with running_containers() as settings:
             yield settings
     else:
-        with EmbeddedStack(tmp_path_factory.mktemp("stack")) as stack:
-            yield stack.settings
+        yield request.getfixturevalue("stack").settings
 
 
 @pytest.fixture

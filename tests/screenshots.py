@@ -33,11 +33,7 @@ def main() -> None:
     if path is None:
         sys.exit("no chromium: apt-get install chromium, or name one in BOTIFY_CHROMIUM")
     FOLDER.mkdir(exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as home,
-        EmbeddedStack(Path(home)) as stack,
-        sync_playwright() as driver,
-    ):
+    with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack, sync_playwright() as driver:
         settings = stack.settings.with_(home=Path(home), topic_prefix="screenshots")
         create_topics(settings)
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])

@@ -8,12 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
+import psutil
 from confluent_kafka import Message, Producer
 
 from botify.core.kafka.admin import end_offsets, start_offsets
@@ -195,6 +196,26 @@ class Background:
             thread.join()
 
 
+class FakeMessage:
+    """A record as clients of Kafka return it: a method for each name given, and for any other, which returns None."""
+
+    def __init__(self, **values: Any) -> None:
+        self._values = values
+
+    def __getattr__(self, name: str) -> Callable[[], Any]:
+        return lambda: self._values.get(name)
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self, now_s: float = 0.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 @dataclass
 class TopicFold:
     """What an offline fold of the listens topic gives; a publisher that keeps what it is given."""
@@ -298,3 +319,13 @@ def all_folded(settings: Settings) -> Callable[[], bool]:
 
 def _without_empty(state: Mapping[tuple[int, str], dict[bytes, bytes] | dict[bytes, float]]) -> State:
     return {name: items for name, items in state.items() if items}
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Return the names of the processes that have a folder in their command line or environment."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if str(folder) in " ".join([*process.cmdline(), *process.environ().values()]):
+                found.append(process.name())
+    return found

@@ -9,7 +9,6 @@ import pytest
 from botify.core.settings import Settings
 from botify.schemas.topics import create_topics
 from botify.services.stack.embedded import EmbeddedStack
-from botify.streams.compiled import fill_cache
 from tests.chaos.programs import SESSION_TIMEOUT_S, Program
 from tests.support import write_catalogue
 
@@ -19,14 +18,6 @@ PATIENT_S = 10
 """Session timeout where claims must stay as they are: nobody is taken for dead while the machine is busy."""
 
 StartWorker = Callable[..., Program]
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
-    """Servers of our own, whatever the environment names: nobody else's may be killed."""
-    fill_cache()  # deadlines do not count it
-    with EmbeddedStack(tmp_path_factory.mktemp("chaos")) as stack:
-        yield stack
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from botify.streams.store.keys import default_namespace
 from botify.streams.store.namespaces import checkpoints
 from botify.streams.verify import verify
 from tests.integration.streams.conftest import with_sources
-from tests.integration.streams.listens import USERS, write_catalogue, write_listens
-from tests.support import Background, eventually, running
+from tests.integration.streams.listens import TRACKS, USERS, write_listens
+from tests.support import Background, eventually, running, write_catalogue
 
 LISTENS = int(os.environ.get("BOTIFY_TEST_REPLAY_LISTENS", "3000"))
 TRICKLE = 50
@@ -75,7 +75,7 @@ class Load(Background):
 
 @pytest.fixture
 def loaded(settings: Settings) -> Settings:
-    write_catalogue(settings)
+    write_catalogue(settings, TRACKS)
     write_listens(settings, LISTENS)
     return settings
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from botify.bench.course.grade import METRICS
@@ -17,7 +16,7 @@ from botify.sim.world.generate import generate
 from botify.sim.world.model import World
 from botify.sim.world.store import save_world
 from botify.streams.compiled import fill_cache
-from tests.support import eventually
+from tests.support import eventually, processes_of
 
 CONFIG = WorldConfig(tracks=600, artists=120, genres=6, users=200, dimensions=12, clusters=4)
 
@@ -48,14 +47,7 @@ def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def left_of(home: Path) -> list[str]:
     """Return the files and the processes of the temporary stacks."""
-    files = [path.name for path in (home / "tmp").glob("botify-*")]
-    for process in psutil.process_iter():
-        try:
-            if str(home / "tmp") in " ".join([*process.cmdline(), *process.environ().values()]):
-                files.append(process.name())
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return files
+    return [path.name for path in (home / "tmp").glob("botify-*")] + processes_of(home / "tmp")
 
 
 def test_a_grade_is_two_runs_in_the_course_s_files_and_leaves_nothing(home: Path) -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
+from tests.support import processes_of
 
 METRICS = ("mean_time_per_session", "mean_tracks_per_session", "time", "sessions", "mean_request_latency")
 
@@ -20,7 +20,7 @@ def test_the_demo_prints_the_table_and_leaves_nothing_running(tmp_path: Path) ->
     assert "Next: botify up" in done.stdout
     assert (home / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "Traceback" not in done.stderr
-    assert _processes_of(home) == []
+    assert processes_of(home) == []
 
 
 def _botify(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -33,15 +33,3 @@ def _botify(home: Path, *arguments: str, **variables: str) -> subprocess.Complet
         timeout=420,
         check=False,
     )
-
-
-def _processes_of(home: Path) -> list[str]:
-    """Return the processes that have the home in their command line or environment."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(home) in " ".join([*process.cmdline(), *process.environ().values()]):
-                found.append(process.name())
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found

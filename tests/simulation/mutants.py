@@ -257,7 +257,7 @@ IN_A_REPLAY: Mapping[str, Patches] = {
     ),
     "replay: a swap does not wait for the workers": {(swap, "_wait_for_workers"): lambda: at_once},
     "replay: a late beginning is noted apart from the checkpoint": {
-        (NamespaceTarget, "prepare"): lambda: prepare_apart,
+        (NamespaceTarget, "prepare"): lambda: prepare_apart
     },
     "replay: a partition begins a record late": text(
         NamespaceTarget, "open", "rebuild_missing=True)", "rebuild_missing=True) + 1"

@@ -195,14 +195,7 @@ class Gateway:
         sent_s = self._kafka.loop.time()
         waits_s = self._rng.choice([WAIT_S, 60.0])
         request = RecommendationRequest(
-            id_,
-            user,
-            "s",
-            0,
-            self._rng.randint(1, 8),
-            0.5,
-            BASE_MS,
-            BASE_MS + int((sent_s + waits_s) * 1000),
+            id_, user, "s", 0, self._rng.randint(1, 8), 0.5, BASE_MS, BASE_MS + int((sent_s + waits_s) * 1000)
         )
         future = self._calls[id_] = self._pending.open(id_, requested=asks, now_s=sent_s)
         if len(self._pending) == 1:

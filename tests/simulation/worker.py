@@ -221,13 +221,7 @@ class SimulatedLearner(SimulatedApp):
     checkpoint_s = CHECKPOINT_S
 
     def __init__(
-        self,
-        process: Process,
-        group: Group,
-        client: StoreClient,
-        history: History,
-        every: int | None,
-        room_bytes: int,
+        self, process: Process, group: Group, client: StoreClient, history: History, every: int | None, room_bytes: int
     ) -> None:
         super().__init__(process, group, client, history)
         self._every = every

@@ -40,17 +40,6 @@ def judge_listens(operations: Sequence[Operation], topic: Iterable[Listen], coun
         Of each partition in its order.
     counts : mapping of user to int
         Listens of each listener by the state.
-
-    Examples
-    --------
-    >>> call = {"kind": "listen", "status": 200, "user": 1, "event": "a", "track": 7, "time": 0.5}
-    >>> judge_listens([call], [], {})
-    ["user 1's listen a was acknowledged and is not in the topic"]
-    >>> listen = Listen("a", 1, 7, 0.5, 0, "s", 0, False, None, {}, None, None)
-    >>> judge_listens([call], [listen, listen], {1: 1})  # a copy is no second listen
-    []
-    >>> judge_listens([call], [listen], {1: 2})
-    ['user 1 has 2 listens by the state, 1 different ones in the topic']
     """
     wrong: list[str] = []
     listens: dict[int, dict[str, Listen]] = defaultdict(dict)
@@ -93,12 +82,6 @@ def judge_swaps(
         The live namespace at the beginning and at the end.
     frozen : mapping of str to (object, object)
         Former namespace to its checkpoints some time after it was replaced, and at the end.
-
-    Examples
-    --------
-    >>> swap = {"kind": "swap", "at_s": 10.0, "former": "a", "new": "b"}
-    >>> judge_swaps([swap, {"kind": "read", "began_s": 16.0, "namespace": "a"}], "a", "b", {"a": ({0: 5}, {0: 6})})
-    ['read from a at 16.0 s, not from b', 'a has changed after it was replaced: {0: 5}, then {0: 6}']
     """
     wrong = [
         f"read from {read['namespace']} at {read['began_s']:.1f} s, not from {' or '.join(allowed)}"

@@ -24,12 +24,7 @@ bools = st.booleans()
 number, double, text = st.none() | ints, st.none() | doubles, st.none() | texts
 
 rules = st.fixed_dictionaries(
-    {
-        "tracks": st.lists(longs, max_size=2),
-        "filters": st.lists(texts, max_size=2),
-        "boost": doubles,
-        "place": number,
-    }
+    {"tracks": st.lists(longs, max_size=2), "filters": st.lists(texts, max_size=2), "boost": doubles, "place": number}
 )
 slate_requests = st.fixed_dictionaries(
     {

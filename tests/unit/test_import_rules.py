@@ -4,7 +4,9 @@ import ast
 import importlib.util
 import json
 import re
+import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,33 +17,24 @@ from botify.sim.world.model import World
 from botify.sim.world.store import save_world, worlds_directory
 
 ROOT = Path(__file__).parents[2]
-PURE = (
-    "streams/folds",
-    "streams/learner/models",
-    "streams/learner/learner.py",
-    "sim/listeners",
-    "analytics/statistics.py",
-    "analytics/decision.py",
-    "analytics/offline",
-    "services/recommender/candidates.py",
-    "services/recommender/factors.py",
-    "services/recommender/filters.py",
-    "services/recommender/next_track.py",
-    "services/recommender/lists.py",
-    "services/recommender/clusters.py",
-    "services/recommender/protocol.py",
-    "services/recommender/baselines.py",
-    "services/recommender/rerank.py",
-    "services/recommender/sessions.py",
-    "services/recommender/slates.py",
-)
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+(PURE,) = (one["source_modules"] for one in CONTRACTS if one["name"].startswith("Rules of the domain"))
 TINY_WORLD = WorldConfig(tracks=40, artists=8, genres=2, users=4, dimensions=4, clusters=2)
 
 
-def nodes(place: str, root: Path = ROOT) -> Iterator[tuple[Path, ast.AST]]:
+def files(place: str, root: Path = ROOT) -> list[Path]:
     at = root / place
-    for path in sorted(at.rglob("*.py")) if at.is_dir() else [at]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    return sorted(at.rglob("*.py")) if at.is_dir() else [at]
+
+
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def nodes(place: str, root: Path = ROOT) -> Iterator[tuple[Path, ast.AST]]:
+    for path in files(place, root):
+        for node in nodes_of(path):
             yield path.relative_to(root), node
 
 
@@ -127,8 +120,10 @@ def test_peeping_is_found(line: str, found: str, world_files: set[str], tmp_path
     assert peeps("services", world_files, tmp_path) == [f"services/peeping.py:2 {found}"]
 
 
-@pytest.mark.parametrize("place", PURE)
-def test_rules_of_the_domain_know_no_server_and_no_clock(place: str) -> None:
+@pytest.mark.parametrize("module", PURE)
+def test_rules_of_the_domain_know_no_server_and_no_clock(module: str) -> None:
+    place = module.removeprefix("botify.").replace(".", "/")
+    place += "" if (ROOT / place).is_dir() else ".py"
     forbidden = {"asyncio", "time", "datetime", "random", "confluent_kafka", "aiokafka", "redis", "faust", "os"}
     wrong = [
         f"{path}:{line} imports {name}" for path, line, name in imports(place) if name.partition(".")[0] in forbidden
@@ -138,12 +133,12 @@ def test_rules_of_the_domain_know_no_server_and_no_clock(place: str) -> None:
 
 def test_no_module_is_imported_by_the_name_of_its_folder() -> None:
     folders = {path.name for path in (ROOT / "botify").iterdir() if path.is_symlink()}
-    places = [*folders, "botify/client", "examples", "tests"]
-    wrong = [
-        f"{path}:{line} imports {name}"
-        for place in places
-        for path, line, name in imports(place)
-        if name.partition(".")[0] in folders
+    line = re.compile(rf"^ *(from|import) +({'|'.join(folders)})\b.*", re.M)  # a tenth of the time of parsing all
+    found = [
+        f"{path}: {one[0]}"
+        for place in (*folders, "botify/client", "examples", "tests")
+        for path in files(place)
+        for one in line.finditer(path.read_text(encoding="utf-8"))
     ]
     assert len(folders) == 9
-    assert not wrong
+    assert not found

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from botify.evaluation.evaluate import Job, replays
 from botify.evaluation.figures import rows_of
 from botify.evaluation.log import log_of_dataset
 from botify.evaluation.protocols import Terms
+from botify.ingest import sample
 from botify.ingest.importing import Request, import_dataset
 from botify.ingest.sample import write_sample
 from botify.sim.options import RunOptions
@@ -44,6 +46,13 @@ class Popular:
 
     def rank(self, user: str, k: int) -> list[str]:
         return [item for item, _ in self.values.most_common(k)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_users() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sample, "USERS", 120)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -74,19 +74,15 @@ def test_folders_of_a_user_with_the_names_of_ours_are_not_imported(site: Path, t
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").write_text(f"raise ImportError('{folder}/ is the user\\'s')\n")
     code = (
-        "import botify, botify.analytics.exported, botify.core.settings; print(botify.__file__, botify.core.__file__)"
+        "import runpy, sys, botify, botify.analytics.exported, botify.core.settings as own\n"
+        "print(botify.__file__, own.__file__)\n"
+        "runpy.run_module('botify.services.cli', run_name='__main__')"
     )
-    found = _run(site, tmp_path, "-c", code).split()
-    assert found == [str(site / "botify/__init__.py"), str(site / "botify/core/__init__.py")]
-    helped = _run(site, tmp_path, "-m", "botify.services.cli", "--help")
+    # Python searches the user's folder first, then the wheel's, then the environment's
+    command, environ = [sys.executable, "-c", code, "--help"], {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+    found, _, helped = done.stdout.partition("\n")
+    assert found.split() == [str(site / "botify/__init__.py"), str(site / "botify/core/settings.py")]
     assert "evaluate" in helped
     assert "bench" in helped
-
-
-def _run(site: Path, where: Path, *arguments: str) -> str:
-    """Run Python in a user's folder, which it searches first; then the wheel's, then the environment's."""
-    environ = {**os.environ, "PYTHONPATH": str(site)}
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=where, env=environ, capture_output=True, text=True, timeout=120)  # noqa: S603
-    assert done.returncode == 0, done.stderr
-    return done.stdout

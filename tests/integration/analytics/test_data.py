@@ -1,36 +1,27 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 import pytest
-from confluent_kafka import Producer
 from typer.testing import CliRunner
 
 from botify.analytics import AnalyticsError
 from botify.analytics.data import listens_frame, read_listens
 from botify.analytics.experiment import experiment_results
 from botify.core.kafka.admin import end_offsets
-from botify.core.kafka.config import key_of, partition_of, producer_config
+from botify.core.kafka.config import partition_of
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import DESCRIBED, Feedback, Listen
 from botify.schemas.topics import Topics
 from botify.services.cli.main import build_cli
-from tests.support import produce as publish
+from tests.support import produce, produce_raw
 from tests.unit.analytics.listens import drawn, listen
 from tests.unit.analytics.test_monitoring import with_a_second
 
 
-def produce(settings: Settings, listens: Iterable[Listen], raw: Iterable[bytes] = ()) -> None:
-    producer, codec = Producer(producer_config(settings)), Codec()
-    topic = Topics.of(settings).listens.name
-    for event in listens:
-        producer.produce(topic, codec.encode(event), key_of(event.user))
-    for value in raw:
-        producer.produce(topic, value, b"1")
-    assert producer.flush(30) == 0
+def tell(settings: Settings, *listens: Listen) -> None:
+    produce(settings, Topics.of(settings).listens.name, listens)
 
 
 def sorted_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -39,50 +30,44 @@ def sorted_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 def test_what_was_produced_is_read_and_gives_the_same_table(settings: Settings) -> None:
     listens = drawn(50, np.random.default_rng(7), uplift=2.0)
-    produce(settings, listens)
+    tell(settings, *listens)
     frame = read_listens(settings)
     pd.testing.assert_frame_equal(sorted_frame(frame), sorted_frame(listens_frame(listens)))
     read = experiment_results(frame, "demo").table
     pd.testing.assert_frame_equal(read, experiment_results(listens_frame(listens), "demo").table, rtol=1e-12)
 
 
-def test_copies_and_bad_messages_are_left_out(settings: Settings) -> None:
-    good, impossible = listen("r-1-0"), listen("r-1-0", 1, fraction=7.0)
-    encoded = Codec().encode(good)
-    produce(settings, [good, good, impossible], raw=[b"", b"rubbish", encoded[:-1], b"\0\0\0\x7f\xff"])
-    assert read_listens(settings)["event_id"].tolist() == ["r-1-0-0"]
-
-
-def test_reading_stops_where_it_is_told_to(settings: Settings) -> None:
-    produce(settings, [listen("r-1-0"), listen("r-1-0", 1)])
-    middle = end_offsets(settings, Topics.of(settings).listens.name)
-    produce(settings, [listen("r-1-0", 2), listen("r-1-0", 3)])
-    assert middle[partition_of(1, settings.partitions)] == 2
-    assert read_listens(settings, to_offsets=middle)["position"].tolist() == [0, 1]
-    assert read_listens(settings, from_offsets=middle)["position"].tolist() == [2, 3]
-
-
-def test_one_run_is_read_out_of_two(settings: Settings) -> None:
-    produce(settings, [listen("one-1-0"), listen("two-1-0")])
+def test_copies_bad_messages_and_other_runs_are_left_out(settings: Settings) -> None:
+    assert len(read_listens(settings)) == len(read_listens(settings, run_id="none")) == 0
+    good, impossible = listen("one-1-0"), listen("one-1-0", 1, fraction=7.0)
+    tell(settings, good, good, impossible)
+    bad = (b"", b"rubbish", Codec().encode(good)[:-1], b"\0\0\0\x7f\xff")
+    produce_raw(settings, Topics.of(settings).listens.name, [(b"1", value) for value in bad])
+    assert read_listens(settings)["event_id"].tolist() == ["one-1-0-0"]
+    tell(settings, listen("two-1-0"))
     assert read_listens(settings, run_id="two")["session_id"].tolist() == ["two-1-0"]
 
 
-def test_a_topic_without_listens_is_an_empty_frame(settings: Settings) -> None:
-    assert len(read_listens(settings)) == 0
-    assert len(read_listens(settings, run_id="none")) == 0
+def test_reading_stops_where_it_is_told_to(settings: Settings) -> None:
+    tell(settings, listen("r-1-0"), listen("r-1-0", 1))
+    middle = end_offsets(settings, Topics.of(settings).listens.name)
+    tell(settings, listen("r-1-0", 2), listen("r-1-0", 3))
+    assert middle[partition_of(1, settings.partitions)] == 2
+    assert read_listens(settings, to_offsets=middle)["position"].tolist() == [0, 1]
+    assert read_listens(settings, from_offsets=middle)["position"].tolist() == [2, 3]
 
 
 pytestmark = pytest.mark.integration
 
 
 def test_results_are_printed_and_an_unknown_experiment_is_named(settings: Settings) -> None:
-    produce(settings, drawn(100, np.random.default_rng(8), uplift=4.0))
+    tell(settings, *drawn(100, np.random.default_rng(8), uplift=4.0))
     runner = CliRunner(env={**settings.to_env(), "COLUMNS": "120"})
     printed = runner.invoke(build_cli("experiment"), ["experiment", "results", "demo"], catch_exceptions=False).stdout
     assert "mean_tracks_per_session" in printed
     assert "50 in C, 50 in T1" in printed
     described = [Feedback(f"d{at}", at, 0, DESCRIBED, 1, attributes={"country": "de"}) for at in range(300)]
-    publish(settings, Topics.of(settings).feedback.name, described)
+    produce(settings, Topics.of(settings).feedback.name, described)
     by_country = ["experiment", "results", "demo", "--segment", "attribute:country"]
     printed = runner.invoke(build_cli("experiment"), by_country, catch_exceptions=False).stdout
     assert [line for line in printed.splitlines() if line.strip() == "de"]
@@ -94,7 +79,7 @@ def test_results_are_printed_and_an_unknown_experiment_is_named(settings: Settin
 
 
 def test_two_experiments_on_the_same_listeners_are_checked_for_interaction(settings: Settings) -> None:
-    produce(settings, with_a_second(drawn(200, np.random.default_rng(9)), bonus=0.6))
+    tell(settings, *with_a_second(drawn(200, np.random.default_rng(9)), bonus=0.6))
     runner = CliRunner(env={**settings.to_env(), "COLUMNS": "120"})
     printed = runner.invoke(
         build_cli("experiment"), ["experiment", "results", "demo", "other"], catch_exceptions=False

@@ -104,6 +104,11 @@ def test_a_dataset_is_published_once_for_each_topic_with_its_external_ids(settin
     assert [listen.user for listen in published] == events.users.tolist()
     assert [listen.track for listen in published] == events.items.tolist()
     assert [listen.fraction for listen in published] == events.fractions.tolist()
+    marks = dataset.directory.with_name(".d.published.json")  # those of an earlier version count, too
+    ((topic_id, rows),) = json.loads(marks.read_text()).items()
+    marks.unlink()
+    (dataset.directory / "publishing.json").write_text(json.dumps({topic_id: rows[dataset.card.sha256] - 7, "x": 1}))
+    assert "0 tracks and 7 listens published, from event 2,993 on" in publish(settings)
 
 
 def test_a_row_of_next_year_is_a_dead_letter_and_not_first(settings: Settings, tmp_path: Path) -> None:
@@ -146,15 +151,6 @@ def test_a_corrected_log_replaces_only_after_a_reset_and_doubles_only_when_told(
     assert len(listens_of(settings)) == 3000
     assert "0 tracks and 3,000 listens published" in publish(settings, "--append")
     assert len(listens_of(settings)) == 6000
-
-
-def test_marks_of_an_earlier_version_count(settings: Settings, dataset: Dataset) -> None:
-    publish(settings)
-    marks = dataset.directory.with_name(".d.published.json")
-    ((topic_id, rows),) = json.loads(marks.read_text()).items()
-    marks.unlink()
-    (dataset.directory / "publishing.json").write_text(json.dumps({topic_id: rows[dataset.card.sha256] - 7, "x": 1}))
-    assert "0 tracks and 7 listens published, from event 2,993 on" in publish(settings)
 
 
 def test_a_catalogue_of_something_else_is_not_mixed_with(settings: Settings, dataset: Dataset) -> None:

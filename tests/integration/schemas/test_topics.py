@@ -2,7 +2,6 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
@@ -37,7 +36,9 @@ from tests.support import (
 )
 
 
-def test_topics_are_made_once_as_they_are_defined(settings: Settings) -> None:
+def test_topics_are_made_once_as_they_are_defined_and_no_others_in_their_place(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert create_topics(settings) == []
     admin = AdminClient(common_config(settings))
     counts = partition_counts(admin)
@@ -46,6 +47,14 @@ def test_topics_are_made_once_as_they_are_defined(settings: Settings) -> None:
         (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic.name)]).values()
         config = future.result(20)
         assert {name: config[name].value for name in topic.config} == topic.config
+    with pytest.raises(TopicError, match=r"has 4 partitions, BOTIFY_PARTITIONS says 5.*Set BOTIFY_PARTITIONS=4"):
+        create_topics(settings.with_(partitions=5))
+    with pytest.raises(TopicError, match="nothing does not exist; `botify topics create` creates it"):
+        end_offsets(settings, "nothing")
+    monkeypatch.setattr(topics_module, "METADATA_TIMEOUT_S", 0.5)
+    nowhere = settings.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
+    with pytest.raises(TopicError, match=r"no Kafka answers .*`botify up` or set KAFKA_BOOTSTRAP_SERVERS"):
+        create_topics(nowhere)
 
 
 def test_a_topic_declares_how_far_its_listens_lead_and_a_simulator_declares_once(settings: Settings) -> None:
@@ -68,24 +77,6 @@ def test_two_that_make_topics_at_once_both_succeed(servers: Settings) -> None:
     assert sorted(name for names in made for name in names) == sorted(t.name for t in Topics.of(own).all())
 
 
-def test_another_number_of_partitions_is_refused_with_the_reason(settings: Settings) -> None:
-    with pytest.raises(TopicError, match=r"has 4 partitions, BOTIFY_PARTITIONS says 5.*Set BOTIFY_PARTITIONS=4"):
-        create_topics(settings.with_(partitions=5))
-    assert create_topics(settings) == []
-
-
-def test_no_broker_is_one_clear_message(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics_module, "METADATA_TIMEOUT_S", 0.5)
-    nowhere = settings.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
-    with pytest.raises(TopicError, match=r"no Kafka answers .*`botify up` or set KAFKA_BOOTSTRAP_SERVERS"):
-        create_topics(nowhere)
-
-
-def test_offsets_of_a_topic_that_does_not_exist(settings: Settings) -> None:
-    with pytest.raises(TopicError, match="nothing does not exist; `botify topics create` creates it"):
-        end_offsets(settings, "nothing")
-
-
 def test_both_kinds_of_client_choose_one_partition_for_a_user(settings: Settings) -> None:
     topic = Topics.of(settings).sessions.name
     produce_raw(settings, topic, [(key_of(user), b"x") for user in range(200)])
@@ -105,42 +96,7 @@ def test_a_reader_goes_on_where_it_stopped_and_starts_where_it_is_told(settings:
     assert start_offsets(settings, topic)[2] == 0
 
 
-def test_the_catalogue_is_followed(settings: Settings) -> None:
-    topic = Topics.of(settings).catalogue.name
-    write_catalogue(settings, 10)
-    reader = CatalogueReader(settings, Codec())
-    assert reader.refresh() == 10
-    write_catalogue(settings, 5, first=8)
-    produce_raw(settings, topic, [(key_of(0), None)])
-    assert reader.refresh() == 6
-    assert reader.refresh() == 0
-    assert reader.tracks == {track.track: track for track in make_tracks(13)}
-    renamed = Track(0, "artist 0", None, None, "another title")
-    produce_raw(settings, topic, [(key_of(0), Codec().encode(renamed))])
-    reader.refresh()
-    assert reader.tracks[0] == renamed
-    reader.close()
-
-
-def test_rubbish_in_the_catalogue_is_left_out_and_said(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
-    topic = Topics.of(settings).catalogue.name
-    produce_raw(settings, topic, [(key_of(0), b"rubbish"), (key_of(0), b"")])
-    write_catalogue(settings, 3)
-    reader = CatalogueReader(settings, Codec())
-    reader.refresh()
-    reader.close()
-    assert reader.tracks.keys() == {0, 1, 2}
-    assert f"{topic}[{partition_of(0, 4)}] offset 0: no Confluent wire format" in caplog.text
-
-
 CODEC = Codec()
-
-
-@pytest.fixture
-def at_home(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings with a home of their own, and a catalogue that is large."""
-    monkeypatch.setattr("botify.schemas.catalogue.LARGE", 20)
-    return settings.with_(home=tmp_path)
 
 
 @contextmanager
@@ -152,34 +108,46 @@ def reading(settings: Settings) -> Iterator[CatalogueReader]:
         reader.close()
 
 
-def write(settings: Settings, count: int, first: int = 0) -> None:
-    produce(settings, Topics.of(settings).catalogue.name, make_tracks(count, first))
+def test_the_catalogue_is_followed_and_rubbish_in_it_left_out_and_said(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic, renamed = Topics.of(settings).catalogue.name, Track(0, "artist 0", None, None, "another title")
+    produce_raw(settings, topic, [(key_of(0), b"rubbish"), (key_of(0), b"")])
+    write_catalogue(settings, 10)
+    with reading(settings) as reader:
+        assert reader.refresh() == 12
+        write_catalogue(settings, 5, first=8)
+        produce_raw(settings, topic, [(key_of(0), None)])
+        assert reader.refresh() == 6
+        assert reader.refresh() == 0
+        assert reader.tracks == {track.track: track for track in make_tracks(13)}
+        produce_raw(settings, topic, [(key_of(0), CODEC.encode(renamed))])
+        reader.refresh()
+        assert reader.tracks[0] == renamed
+    assert f"{topic}[{partition_of(0, 4)}] offset 0: no Confluent wire format" in caplog.text
 
 
-def test_a_reader_reads_what_came_after_its_file_and_the_topic_again_without_a_usable_one(at_home: Settings) -> None:
-    write(at_home, 50)
-    with reading(at_home) as reader:
-        assert reader.refresh() == 50
-        assert dict(reader.tracks) == {track.track: track for track in make_tracks(50)}
-    (path,) = (at_home.home / "cache").glob("*.columns")
+def test_a_reader_reads_what_came_after_its_file_and_the_topic_again_without_a_usable_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botify.schemas.catalogue.LARGE", 20)
+    write_catalogue(settings, 50)
+    (settings.home / "file").touch()
+    for home in (settings.home / "file", settings.home):  # the first is no place for a file
+        with reading(settings.with_(home=home)) as reader:
+            assert reader.refresh() == 50
+            assert dict(reader.tracks) == {track.track: track for track in make_tracks(50)}
+    (path,) = (settings.home / "cache").glob("*.columns")
     written = path.read_bytes()
-    write(at_home, 5, first=50)
+    write_catalogue(settings, 5, first=50)
     for content in (written, written[:-100], b"rubbish", b""):
         path.write_bytes(content)
-        with reading(at_home) as reader:
+        with reading(settings) as reader:
             assert reader.refresh() >= 55
             assert dict(reader.tracks) == {track.track: track for track in make_tracks(55)}
-            produce_raw(at_home, Topics.of(at_home).catalogue.name, [(b"9", b"rubbish"), (b"9", None)])
+            produce_raw(settings, Topics.of(settings).catalogue.name, [(b"9", b"rubbish"), (b"9", None)])
             assert reader.refresh() == 2
             assert len(reader.tracks) == 55
-
-
-def test_without_a_place_for_the_file_the_topic_is_read(at_home: Settings, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    write(at_home, 50)
-    with reading(at_home.with_(home=tmp_path / "file")) as reader:
-        reader.refresh()
-        assert len(reader.tracks) == 50
 
 
 def test_the_worker_folds_and_emits_under_the_registrys_ids(settings: Settings) -> None:

@@ -38,14 +38,8 @@ def make_certificates(directory: Path, name: str) -> Certificates:
     certificate, key = directory / f"{name}.crt", directory / f"{name}.key"
     _openssl("req", "-x509", *_new_key(authority_key), "-subj", f"/CN={name}", "-days", DAYS, "-out", str(authority))
     signed_by = ("-CA", str(authority), "-CAkey", str(authority_key))
-    of_server = (
-        "-subj",
-        "/CN=server",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-addext",
-        "basicConstraints=CA:FALSE",
-    )
+    extensions = ("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE")
+    of_server = ("-subj", "/CN=server", *extensions)
     _openssl("req", "-x509", *_new_key(key), *signed_by, *of_server, "-days", DAYS, "-out", str(certificate))
     server = directory / f"{name}-server.pem"
     server.write_bytes(key.read_bytes() + certificate.read_bytes() + authority.read_bytes())

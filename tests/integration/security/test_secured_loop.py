@@ -98,8 +98,7 @@ def with_property(settings: Settings, name: str, value: str) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
-    [("sasl.password", "Authentication failed"), ("ssl.ca.location", "certificate verify failed")],
+    ("name", "reason"), [("sasl.password", "Authentication failed"), ("ssl.ca.location", "certificate verify failed")]
 )
 def test_a_kafka_that_refuses_us_or_that_a_stranger_vouches_for_is_an_error(
     secured: Secured, name: str, reason: str, caplog: pytest.LogCaptureFixture

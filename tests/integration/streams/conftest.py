@@ -6,7 +6,8 @@ import pytest
 
 from botify.core.settings import Settings
 from botify.streams.replay.sources import ReplaySources, open_sources
-from tests.integration.streams.listens import fold_live, write_catalogue, write_listens
+from tests.integration.streams.listens import TRACKS, fold_live, write_listens
+from tests.support import write_catalogue
 
 T = TypeVar("T")
 
@@ -14,7 +15,7 @@ T = TypeVar("T")
 @pytest.fixture
 def folded(settings: Settings) -> Settings:
     """A deployment whose state is up to date with 3,330 records: listens, copies of listens, and rubbish."""
-    write_catalogue(settings)
+    write_catalogue(settings, TRACKS)
     write_listens(settings, 3000, bad_every=100, twice_every=10)
     fold_live(settings)
     return settings

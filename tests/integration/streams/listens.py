@@ -12,7 +12,7 @@ from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.event_time import Lead
-from botify.schemas.events import Listen, Track
+from botify.schemas.events import Listen
 from botify.schemas.topics import Topics, worker_group_of
 from botify.schemas.validation import Intake
 from botify.streams.store.connect import connect_async
@@ -42,14 +42,6 @@ def listens(count: int, seed: int = 1, first: int = 0, users: int = USERS) -> It
         yield Listen(
             f"{seed}:{at}", user, track, fraction, timestamp_ms, session, 0, at % 13 == 0, None, {}, None, None
         )
-
-
-def write_catalogue(settings: Settings, tracks: int = TRACKS, first: int = 0) -> None:
-    codec, producer = Codec(), Producer(producer_config(settings))
-    for track in range(first, first + tracks):
-        value = codec.encode(Track(track, f"artist {track % 20}", None, None, f"track {track}"))
-        producer.produce(Topics.of(settings).catalogue.name, value, key_of(track))
-    assert producer.flush(30) == 0
 
 
 def write_listens(

@@ -10,23 +10,16 @@ import httpx
 import pytest
 
 from botify.client import AsyncBotify, Botify, Event, NotFoundError, ProblemError, UnavailableError, calls
-from botify.core.settings import Settings
-from botify.services.gateway.bootstrap import build_app
-from tests.unit.services.gateway.fakes import TRACKS, FakeGateway
+from tests.unit.services.gateway.fakes import TRACKS, FakeGateway, in_process
 
 GATEWAY = "http://gateway"
 
 
 def with_gateway(work: Callable[[AsyncBotify, FakeGateway], Awaitable[None]]) -> None:
     gateway = FakeGateway()
-    app = build_app(Settings(), connect=gateway.connect)
 
     async def run() -> None:
-        transport = httpx.ASGITransport(app)
-        async with app.router.lifespan_context(app), AsyncBotify(GATEWAY, transport=transport) as botify:
-            async with asyncio.timeout(5):
-                while (await httpx.AsyncClient(transport=transport).get(f"{GATEWAY}/readyz")).status_code != 200:
-                    await asyncio.sleep(0)
+        async with in_process(gateway) as transport, AsyncBotify(GATEWAY, transport=transport) as botify:
             await work(botify, gateway)
 
     asyncio.run(run())

@@ -1,7 +1,6 @@
 """Every record is read once and in order, whatever ends are asked for and whatever errors come between."""
 
 from itertools import zip_longest
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -13,16 +12,13 @@ from botify.core.errors import TopicError
 from botify.core.kafka import reader
 from botify.core.kafka.reader import AssignedConsumer, TopicReader
 from botify.core.settings import Settings
+from tests.support import FakeMessage
 
 GONE, AWAY = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), KafkaError(KafkaError._TRANSPORT)
 
 
-class FakeMessage:
-    def __init__(self, partition: int, offset: int, error: KafkaError | None = None) -> None:
-        self._values = {"partition": partition, "offset": offset, "error": error}
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda: self._values[name]
+def message(partition: int, offset: int, error: KafkaError | None = None) -> FakeMessage:
+    return FakeMessage(partition=partition, offset=offset, error=error)
 
 
 class FakeConsumer:
@@ -35,9 +31,9 @@ class FakeConsumer:
     def assign(self, partitions: list[TopicPartition]) -> None:
         coming = []
         for at in partitions:
-            records = [FakeMessage(at.partition, o) for o in self._offsets[at.partition] if o >= at.offset]
-            coming.append([*records, FakeMessage(at.partition, self._end, KafkaError(KafkaError._PARTITION_EOF))])
-        self.waiting = [message for turn in zip_longest(*coming) for message in turn if message is not None]
+            records = [message(at.partition, o) for o in self._offsets[at.partition] if o >= at.offset]
+            coming.append([*records, message(at.partition, self._end, KafkaError(KafkaError._PARTITION_EOF))])
+        self.waiting = [one for turn in zip_longest(*coming) for one in turn if one is not None]
 
     def consume(self, most: int, timeout: float) -> list[FakeMessage]:
         taken, self.waiting = self.waiting[:most], self.waiting[most:]
@@ -79,7 +75,7 @@ def test_reading_in_steps_is_reading_at_once(
 def test_what_came_with_an_error_is_returned_before_it_is_raised() -> None:
     fake = FakeConsumer([[0, 1, 2]], 3)
     consumer = make(fake)
-    fake.waiting.insert(1, FakeMessage(0, 1, GONE))
+    fake.waiting.insert(1, message(0, 1, GONE))
     assert [message.offset() for message in consumer.poll(3, 0.0)] == [0, 1]
     with pytest.raises(TopicError, match=r"t\[0\] cannot be read at offset 2"):
         consumer.poll(3, 0.0)
@@ -89,7 +85,7 @@ def test_what_came_with_an_error_is_returned_before_it_is_raised() -> None:
 def test_what_passes_by_itself_is_no_record_and_no_error() -> None:
     fake = FakeConsumer([[0]], 1)
     consumer = make(fake)
-    fake.waiting.insert(0, FakeMessage(-1, -1, AWAY))
+    fake.waiting.insert(0, message(-1, -1, AWAY))
     assert consumer.poll(1, 0.0) == []
     assert [message.offset() for message in consumer.poll(5, 0.0, gather_s=0.0)] == [0]
 

@@ -162,14 +162,15 @@ def test_validation_by_a_temporal_split_never_sees_what_comes_after_the_moment()
     assert before.log.events.times_ms.max() < past
 
 
-def test_a_log_without_times_has_no_temporal_split() -> None:
+def test_what_cannot_be_planned_is_refused() -> None:
     with pytest.raises(EvaluationError, match="no times"):
         planned(random_log(timed=False), protocol="temporal-split")
-
-
-def test_an_unknown_protocol_is_named() -> None:
+    with pytest.raises(EvaluationError, match="no sittings"):
+        planned(random_log(timed=False), shuffle_sittings=30)
     with pytest.raises(EvaluationError, match="'shuffled' is none of prequential"):
         planned(random_log(), protocol="shuffled")
+    with pytest.raises(EvaluationError, match="must be equal"):
+        Log.of("odd", np.zeros(3, int), np.zeros(2, int))
 
 
 def test_the_last_event_of_a_user_ends_its_session_where_the_log_ends() -> None:
@@ -233,10 +234,3 @@ def test_the_order_of_a_page_would_flatter() -> None:
     terms = Terms(k=1)
     assert recall_of(Follows(), log, terms) > 0.8  # the trap is real
     assert recall_of(Follows(), log, replace(terms, shuffle_sittings=20)) < 0.3
-    with pytest.raises(EvaluationError, match="no sittings"):
-        planned(random_log(timed=False), shuffle_sittings=30)
-
-
-def test_columns_of_other_lengths_are_refused() -> None:
-    with pytest.raises(EvaluationError, match="must be equal"):
-        Log.of("odd", np.zeros(3, int), np.zeros(2, int))

@@ -67,13 +67,6 @@ def test_a_peer_that_cannot_be_trained_stops_no_other_and_progress_is_told() -> 
     assert told[-1] == len(jobs)
 
 
-def test_a_peer_is_stopped_at_its_time_limit() -> None:
-    jobs = [Job(name, random_log(), Terms(), range(1)) for name in ("ease", "toppop")]
-    found = dict(evaluate_all(jobs, processes=2, limit_s=0.0))
-    assert found["ease"] == "took more than 0 minutes"
-    assert not isinstance(found["toppop"], str)  # only peers have a limit
-
-
 def test_the_settings_that_are_best_on_validation_are_tested() -> None:
     log, told = random_log(), list[float]()
     trials = [{"half_life": 1.0}, {"half_life": 30.0}, {"half_life": 0.0}]

@@ -2,25 +2,16 @@
 
 import asyncio
 
-import httpx
-
 from botify.client import AsyncBotify
-from botify.core.settings import Settings
-from botify.services.gateway.bootstrap import build_app
 from examples import http_client
-from tests.unit.services.gateway.fakes import FakeGateway
+from tests.unit.services.gateway.fakes import FakeGateway, in_process
 
 
 def test_a_disliked_item_is_not_shown_again() -> None:
     gateway = FakeGateway()
-    app = build_app(Settings(), connect=gateway.connect)
-    transport = httpx.ASGITransport(app)
 
     async def run() -> list[str]:
-        async with app.router.lifespan_context(app), AsyncBotify("http://gateway", transport=transport) as botify:
-            async with asyncio.timeout(5):
-                while (await httpx.AsyncClient(transport=transport).get("http://gateway/readyz")).status_code != 200:
-                    await asyncio.sleep(0)
+        async with in_process(gateway) as transport, AsyncBotify("http://gateway", transport=transport) as botify:
             return await http_client.listen_async(botify, "42")
 
     shown = asyncio.run(run())

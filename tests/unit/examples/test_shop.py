@@ -5,24 +5,18 @@ from typing import Any
 
 import httpx
 
-from botify.core.settings import Settings
-from botify.services.gateway.bootstrap import build_app
 from examples.shop import __main__ as shop
-from tests.unit.services.gateway.fakes import FakeGateway
+from tests.unit.services.gateway.fakes import FakeGateway, in_process
 
 
 def visit(gateway: FakeGateway, calls: list[tuple[str, str, Any]]) -> list[httpx.Response]:
     """Return the shop's answers to calls of one visitor."""
-    app = build_app(Settings(), connect=gateway.connect)
-    transport = httpx.ASGITransport(app)
-    front = shop.build_app("http://gateway", transport=transport)
 
     async def run() -> list[httpx.Response]:
-        async with app.router.lifespan_context(app), front.router.lifespan_context(front):
-            async with asyncio.timeout(5):
-                while (await httpx.AsyncClient(transport=transport).get("http://gateway/readyz")).status_code != 200:
-                    await asyncio.sleep(0)
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://shop") as browser:
+        async with in_process(gateway) as transport:
+            front = shop.build_app("http://gateway", transport=transport)
+            served = httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://shop")
+            async with front.router.lifespan_context(front), served as browser:
                 return [await browser.request(method, path, json=body) for method, path, body in calls]
 
     return asyncio.run(run())

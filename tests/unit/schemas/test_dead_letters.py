@@ -18,6 +18,7 @@ from botify.schemas.dead_letters import (
     origin_of,
     originals_of,
 )
+from tests.support import FakeMessage
 
 
 @pytest.mark.parametrize(
@@ -48,24 +49,11 @@ def test_the_records_own_headers_are_kept_but_for_those_of_an_earlier_death() ->
     assert [value for name, value in headers if name == PREFIX + "topic"] == [b"t"]
 
 
-class Copy:
-    """A record as confluent's consumers return it, with `COPIED` headers."""
-
-    def __init__(self, *values: bytes | None, topic: str = "botify.listens-16", stamp: int = TIMESTAMP_CREATE_TIME):
-        self._values, self._topic, self._stamp = values, topic, stamp
-
-    def topic(self) -> str:
-        return self._topic
-
-    def timestamp(self) -> tuple[int, int]:
-        return self._stamp, 1_700_000_000_000
-
-    def headers(self) -> Sequence[tuple[str, bytes | None]]:
-        return [("trace", b"17"), *((COPIED, value) for value in self._values)]
-
-
-def originals(*values: bytes | None, **record: Any) -> list[str]:
-    return [str(origin) for origin in originals_of(Copy(*values, **record))]  # type: ignore[arg-type]
+def originals(*values: bytes | None, topic: str = "botify.listens-16", stamp: int = TIMESTAMP_CREATE_TIME) -> list[str]:
+    """Return the originals of a record with `COPIED` headers."""
+    headers = [("trace", b"17"), *((COPIED, value) for value in values)]
+    copy: Any = FakeMessage(topic=topic, timestamp=(stamp, 1_700_000_000_000), headers=headers)
+    return [str(origin) for origin in originals_of(copy)]
 
 
 def test_a_copy_names_its_originals_from_the_first_layout_on() -> None:
@@ -101,32 +89,12 @@ def test_a_value_that_names_no_record_of_an_earlier_layout_is_ignored(value: byt
     assert originals(value, b"botify.listens/3/17") == ["botify.listens/3/17"]
 
 
-class Letter:
-    """A letter of a record of partition 0, in partition 0, as confluent's consumers return it."""
-
-    def __init__(self, at: int, origin: int, reason: Exception, value: bytes | None) -> None:
-        self._at, self._value = at, value
-        self._headers = dead_letter_headers("botify.listens", 0, origin, None, reason)
-
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        return self._headers
-
-    def partition(self) -> int:
-        return 0
-
-    def offset(self) -> int:
-        return self._at
-
-    def value(self) -> bytes | None:
-        return self._value
-
-
 class Topic:
     def __init__(self) -> None:
-        self.letters: list[Letter] = []
+        self.letters: list[FakeMessage] = []
         self.next_offsets = {0: 0}
 
-    def read_to_end(self) -> list[list[Letter]]:
+    def read_to_end(self) -> list[list[FakeMessage]]:
         new = self.letters[self.next_offsets[0] :]
         self.next_offsets[0] = len(self.letters)
         return [new]
@@ -141,7 +109,9 @@ class Topic:
         self._add(origins, ExcludedError(EXCLUDED + why, b""), b"a listen")
 
     def _add(self, origins: Sequence[int], reason: Exception, value: bytes | None) -> None:
-        self.letters += [Letter(len(self.letters) + at, origin, reason, value) for at, origin in enumerate(origins)]
+        for origin in origins:
+            headers = dead_letter_headers("botify.listens", 0, origin, None, reason)
+            self.letters.append(FakeMessage(partition=0, offset=len(self.letters), value=value, headers=headers))
 
 
 @pytest.fixture

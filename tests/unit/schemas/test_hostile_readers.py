@@ -65,10 +65,7 @@ def test_every_record_has_headers_and_is_an_event_or_a_reason(hostile: Settings,
     if definition.event is not None:
         assert {
             type(one) for one in CODEC.decode_many([message.value() for message in messages], definition.event)
-        } == {
-            definition.event,
-            DecodeError,
-        }
+        } == {definition.event, DecodeError}
 
 
 @pytest.mark.parametrize(

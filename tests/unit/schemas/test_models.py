@@ -151,12 +151,7 @@ def test_the_shards_of_another_number_are_replaced_and_whole_models_too(monkeypa
 
 def test_shards_of_before_a_whole_model_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     models = sharded(("m@0of2", 1), ("m@1of2", 2), ("m", 3), ("m@1of2", 4))
-    (reader, records), made = reader_and_records(models, monkeypatch, 2), list[str]()
-    reader.follow("m", lambda model: made.append(text_of(model)), added)
-    reader.refresh()
-    while records.is_behind:
-        reader.refresh()
-    assert made == ["1+2", "3"]
+    assert served(models, monkeypatch, at_start=2) == ["1+2", "3"]
 
 
 def test_an_unusable_shard_leaves_the_one_before_it_in_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,13 +125,6 @@ def store() -> MemoryStore:
     return store
 
 
-def test_the_batches_make_no_difference(store: MemoryStore) -> None:
-    every = records(100)
-    other = folded([every[:1], every[1:37], every[37:]]).store
-    other.hashes |= {(0, one): store.hashes[0, one] for one in (OPINIONS, NAMES, SHOWN)}
-    assert asyncio.run(have_same_items(store, other, 0))
-
-
 @pytest.mark.parametrize("collection", [*HASHES, *SCORE_SETS])
 def test_states_that_differ_in_one_item_are_not_equal(store: MemoryStore, collection: str) -> None:
     def equal(other: MemoryStore) -> list[bool]:

@@ -112,9 +112,7 @@ def test_records_that_find_the_queue_full_are_sent_later_in_their_order(settings
     for start in range(0, 2000, 200):
         publisher.send_batch(topic, [{"key": b"%d" % (n % 200), "value": b"%d" % n} for n in range(start, start + 200)])
     publisher.flush(60.0)
-    reader = TopicReader(settings, topic)
-    received = [(m.key(), int(m.value())) for batch in reader.read_to_end() for m in batch]
-    reader.close()
+    received = [(m.key(), int(m.value())) for m in read_topic(settings, topic)]
     assert sorted(n for _, n in received) == list(range(2000))
     for key in {key for key, _ in received}:
         of_key = [n for k, n in received if k == key]

@@ -80,6 +80,9 @@ def test_an_experiment_is_shown_with_the_listeners_it_had(declared: Settings) ->
     assert cells(shown, "C") == ["C", "random", "25.0%", "2", "50.0%", str(counts["C"])]
     assert cells(shown, "T1") == ["T1", "rerank", "75.0%", "1", "25.0%", str(counts["T1"])]
     assert cells(shown, "GONE") == ["GONE", "not", "declared", "-", "1", "25.0%", str(counts["GONE"])]
+    unknown = run(declared, "list", "NONE").exception
+    assert isinstance(unknown, ExperimentError)
+    assert "does not declare experiment 'NONE'; it declares MIX, AA, ALL, NEVER" in str(unknown)
 
 
 def test_how_far_a_ramp_is_is_said(settings: Settings, tmp_path: Path) -> None:
@@ -104,9 +107,3 @@ def test_how_far_a_ramp_is_is_said(settings: Settings, tmp_path: Path) -> None:
     assert cells(run(ramped, "list"), "A")[2:5] == ["all", "get", "T1"]
     away = run(ramped.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}"), "list")
     assert "ramp: unknown" in away.output
-
-
-def test_an_experiment_that_is_not_declared_is_named(declared: Settings) -> None:
-    shown = run(declared, "list", "NONE")
-    assert isinstance(shown.exception, ExperimentError)
-    assert "does not declare experiment 'NONE'; it declares MIX, AA, ALL, NEVER" in str(shown.exception)

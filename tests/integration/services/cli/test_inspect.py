@@ -15,7 +15,6 @@ from botify.schemas.topics import Topics, create_topics
 from botify.services.cli.main import build_cli
 from botify.services.errors import StateError
 from botify.services.gateway.options import GatewayOptions
-from botify.streams.store.connect import RedisUnreachableError
 from tests.support import all_folded, eventually, make_listens, make_tracks, produce, running, write_catalogue
 
 
@@ -124,9 +123,3 @@ def test_external_ids_are_shown_and_accepted(folded: Settings) -> None:
 def test_what_cannot_be_shown_says_why(settings: Settings, arguments: list[str], why: str) -> None:
     with pytest.raises(StateError, match=why):
         raise botify(settings, *arguments).exception or AssertionError("it did not fail")
-
-
-def test_no_redis_is_one_clear_message(settings: Settings) -> None:
-    nowhere = settings.with_(redis_url="redis://127.0.0.1:1/0")
-    with pytest.raises(RedisUnreachableError, match=r"no Redis listens .*`botify up` or set REDIS_URL"):
-        raise botify(nowhere, "inspect", "1").exception or AssertionError("it did not fail")

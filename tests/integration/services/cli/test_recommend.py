@@ -56,7 +56,7 @@ def listened(settings: Settings) -> Settings:
     return settings
 
 
-def test_all_get_what_the_service_would_list(listened: Settings, tmp_path: Path) -> None:
+def test_all_get_what_the_service_would_list_in_a_file_or_a_topic(listened: Settings, tmp_path: Path) -> None:
     settings, out = listened, tmp_path / "all.parquet"
     told = recommend(settings, "--all", "--out", str(out), "--k", str(K), "--recommender", "rerank")
     rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -92,10 +92,10 @@ def test_all_get_what_the_service_would_list(listened: Settings, tmp_path: Path)
         )
     for answer in [Codec().decode(one.value(), Recommendation) for one in answers or ()]:
         assert answer.ranking == [row["item"] for row in rows[answer.user]]
+    gets_a_record_a_listener(settings, f"for-all-{listened.topic_prefix}")
 
 
-def test_a_topic_gets_a_record_a_listener(listened: Settings) -> None:
-    settings, topic = listened, f"for-all-{listened.topic_prefix}"
+def gets_a_record_a_listener(settings: Settings, topic: str) -> None:
     admin = AdminClient(common_config(settings))
     admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(30)
     recommend(settings, "--all", "--topic", topic)

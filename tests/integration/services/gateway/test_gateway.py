@@ -117,10 +117,14 @@ def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGat
 
 
 def test_gateways_side_by_side_serve_one_session(settings: Settings, gateway: StartGateway) -> None:
-    """Invariant: sessions do not depend on the gateway that serves a request."""
+    """Invariant: sessions do not depend on the gateway that serves a request; each has a port of its own."""
     write_catalogue(settings, TRACKS)
     with running(settings, RECOMMENDER):
         sides = [gateway("left", DEADLINE_MS=10_000), gateway("right", DEADLINE_MS=10_000)]
+        taken = str(sides[0].base_url.port)
+        with running(settings, "botify.services.gateway", {"BOTIFY_GATEWAY_PORT": taken}, "third.log") as third:
+            assert third.wait(60) == 1
+        assert f"BOTIFY_GATEWAY_PORT: 127.0.0.1:{taken} cannot be listened on" in log_of(settings, "third")
         track = 7
         for turn in range(12):
             answer = sides[turn % 2].post("/next/42", json={"track": track, "time": 0.5})
@@ -197,16 +201,6 @@ def test_the_first_call_after_a_catalogue_is_published_is_answered(settings: Set
     assert [listen.track for listen in of_user(settings, 42)] == [7]
 
 
-def test_a_port_in_use_is_one_clear_message(settings: Settings, gateway: StartGateway) -> None:
-    write_catalogue(settings, TRACKS)
-    taken = gateway().base_url.port
-    with running(settings, "botify.services.gateway", {"BOTIFY_GATEWAY_PORT": str(taken)}) as second:
-        assert second.wait(60) == 1
-    assert f"BOTIFY_GATEWAY_PORT: 127.0.0.1:{taken} cannot be listened on" in log_of(
-        settings, "botify.services.gateway"
-    )
-
-
 class TestRedisSessions(SessionsContract):
     @pytest.fixture
     def sessions(self, settings: Settings, loop: asyncio.Runner) -> Iterator[SessionStore]:
@@ -214,15 +208,17 @@ class TestRedisSessions(SessionsContract):
         yield SessionStore(batcher, settings.topic_prefix)
         loop.run(batcher.close())
 
-    def test_a_session_expires_after_the_gap_that_the_worker_uses(
+    def test_a_session_expires_after_the_gap_that_the_worker_uses_and_one_that_ended_after_a_retry(
         self, run: Any, sessions: SessionStore, settings: Settings
     ) -> None:
         run(sessions.next_position(1, call("a")))
         run(sessions.store_answer(1, "a", b"chosen"))
+        run(sessions.next_position(2, call("b", ends=True)))
         redis = connect(settings)
-        left_ms = redis.pttl(gateway_session(settings.topic_prefix, 1))
+        left_ms, ended_ms = (redis.pttl(gateway_session(settings.topic_prefix, user)) for user in (1, 2))
         redis.close()
         assert GAP_MS - 60_000 < left_ms <= GAP_MS
+        assert 0 < ended_ms <= module.ENDED_MS
 
     def test_after_the_gap_a_new_session_starts(
         self, run: Any, sessions: SessionStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -234,12 +230,3 @@ class TestRedisSessions(SessionsContract):
         redis.close()
         run(sessions.store_answer(1, "a", b"late"))
         assert run(sessions.next_position(1, call("b"))) == SessionPosition("b", 0, None, "b")
-
-    def test_an_ended_session_is_kept_only_for_a_retry(
-        self, run: Any, sessions: SessionStore, settings: Settings
-    ) -> None:
-        run(sessions.next_position(1, call("a", ends=True)))
-        redis = connect(settings)
-        left_ms = redis.pttl(gateway_session(settings.topic_prefix, 1))
-        redis.close()
-        assert 0 < left_ms <= module.ENDED_MS

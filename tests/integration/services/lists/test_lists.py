@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import pytest
 from typer.testing import CliRunner, Result
 
 from botify.analytics.export import export_topic
@@ -108,17 +107,10 @@ def test_the_topic_and_its_export_give_the_same_lists(settings: Settings, tmp_pa
     assert neighbours.version == user_lists.version == 400
     assert user_lists.current is not None
     assert len(user_lists.current) == heard["user"].nunique()
-
-
-def test_an_engine_wants_files(settings: Settings) -> None:
     refused = build(settings, "--from-topic", "--engine", "spark")
     assert "--engine spark reads files: give it --data" in str(refused.exception)
-
-
-@pytest.mark.parametrize("arguments", [[], ["--from-topic", "--data", "x"]])
-def test_it_wants_to_know_where_the_listens_are(settings: Settings, arguments: list[str]) -> None:
-    refused = build(settings, *arguments)
-    assert "choose one source" in str(refused.exception)
+    for arguments in ((), ("--from-topic", "--data", "x")):
+        assert "choose one source" in str(build(settings, *arguments).exception)
 
 
 LISTENER = 42

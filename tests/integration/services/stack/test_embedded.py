@@ -14,12 +14,6 @@ from tests.support import eventually
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    with EmbeddedStack(tmp_path_factory.mktemp("stack")) as stack:
-        yield stack
-
-
 def make_topic(settings, name="kept"):
     admin = AdminClient(common_config(settings))
     admin.create_topics([NewTopic(name, 1, 1)])[name].result(30)

@@ -7,7 +7,6 @@ import pytest
 from confluent_kafka import Producer
 
 from botify.core.kafka.config import producer_config
-from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
 from botify.schemas.dead_letters import Origin, RejectedBefore
 from botify.schemas.topics import Topics
@@ -27,7 +26,8 @@ from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import redrive_lock
 from botify.streams.verify import verify
-from tests.integration.streams.listens import TRACKS, fold_live, listens, write_catalogue, write_listens
+from tests.integration.streams.listens import TRACKS, fold_live, listens, write_listens
+from tests.support import read_topic, write_catalogue
 
 LISTENS = 400
 
@@ -60,26 +60,17 @@ def expected_by_user() -> dict[int, int]:
 
 def redriven_records(settings: Settings) -> list[tuple[bytes, bytes, bytes]]:
     """Key, attempts and origin of the records that were brought back."""
-    reader = TopicReader(settings, Topics.of(settings).listens.name)
-    found = []
-    for batch in reader.read_to_end():
-        for message in batch:
-            headers = dict(message.headers() or ())
-            if REDRIVE_OF in headers:
-                found.append((message.key(), headers[ATTEMPTS], headers[REDRIVE_OF]))
-    reader.close()
-    return found
+    messages = read_topic(settings, Topics.of(settings).listens.name)
+    headers = [(message.key(), dict(message.headers() or ())) for message in messages]
+    return [(key, of[ATTEMPTS], of[REDRIVE_OF]) for key, of in headers if REDRIVE_OF in of]
 
 
-def test_what_would_be_dead_again_is_left_alone(lettered: Settings) -> None:
+def test_what_would_be_dead_again_is_left_alone_and_what_is_redriven_twice_is_applied_once(lettered: Settings) -> None:
     outcome = redrive(lettered, connect(lettered), read_letters(lettered))
     assert outcome.sent == []
     assert len(outcome.hopeless) == len(unknown_tracks()) + 4
     assert redriven_records(lettered) == []
-
-
-def test_redriven_twice_is_applied_once(lettered: Settings) -> None:
-    write_catalogue(lettered)
+    write_catalogue(lettered, TRACKS)
     redis = connect(lettered)
     first = redrive(lettered, redis, read_letters(lettered))
     again = redrive(lettered, redis, read_letters(lettered))
@@ -99,7 +90,7 @@ def test_a_redrive_that_was_killed_before_it_could_say_so_sends_nothing_twice(
     class KilledError(Exception):
         pass
 
-    write_catalogue(lettered)
+    write_catalogue(lettered, TRACKS)
     put = Resolutions.put
 
     def die_before_outcome(self: Resolutions, status: ResolutionStatus, letters: dict[Origin, int]) -> None:
@@ -130,23 +121,17 @@ def test_a_message_that_comes_back_counts_its_attempts(lettered: Settings) -> No
     assert attempts == [0] * 4 + [1] * 4 + [2] * 4
 
 
-def test_one_process_redrives_at_a_time(lettered: Settings) -> None:
+def test_a_copy_of_a_letter_is_the_same_letter_and_one_process_redrives_at_a_time(lettered: Settings) -> None:
+    letters: Sequence[Any] = list(read_letters(lettered))
+    topic, producer = Topics.of(lettered).dead_letters.name, Producer(producer_config(lettered))
+    for message in read_topic(lettered, topic):
+        producer.produce(topic, message.value(), message.key(), headers=message.headers())
+    assert producer.flush(30) == 0
+    assert len(list(read_letters(lettered))) == len(letters)
     redis = connect(lettered)
     redis.set(redrive_lock(lettered.topic_prefix), b"another", ex=30)
     with pytest.raises(DeadLetterError, match="another process is redriving"):
         redrive(lettered, redis, read_letters(lettered))
-
-
-def test_a_copy_of_a_letter_is_the_same_letter(lettered: Settings) -> None:
-    letters: Sequence[Any] = list(read_letters(lettered))
-    topic = Topics.of(lettered).dead_letters.name
-    reader, producer = TopicReader(lettered, topic), Producer(producer_config(lettered))
-    for batch in reader.read_to_end():
-        for message in batch:
-            producer.produce(topic, message.value(), message.key(), headers=message.headers())
-    reader.close()
-    assert producer.flush(30) == 0
-    assert len(list(read_letters(lettered))) == len(letters)
 
 
 def test_what_was_excluded_stays_out_until_it_is_asked_for(folded: Settings) -> None:

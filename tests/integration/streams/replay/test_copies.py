@@ -16,8 +16,8 @@ from botify.streams.replay.repartition import Copier, _create, _open, repartitio
 from botify.streams.replay.sources import ReplayError
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, default_namespace, namespace_pointer
-from tests.integration.streams.listens import fold_live, listens, write_catalogue, write_listens
-from tests.support import Background, eventually, read_topic
+from tests.integration.streams.listens import TRACKS, fold_live, listens, write_listens
+from tests.support import Background, eventually, read_topic, write_catalogue
 
 RETENTION_MS = str(30 * 24 * 60 * 60 * 1000)
 
@@ -79,7 +79,7 @@ class Late(Background):
 def test_no_listen_is_stranded_by_brokers_that_close_the_topic_late(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
-    write_catalogue(settings)
+    write_catalogue(settings, TRACKS)
     write_listens(settings, 200)
     fold_live(settings)
     brokers = Late(settings, alter_topics)

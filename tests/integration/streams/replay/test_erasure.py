@@ -32,8 +32,8 @@ from botify.streams.store.namespaces import NamespaceRecord
 from botify.streams.verify import verify
 from tests.erasers import Erasers, left_out
 from tests.integration.streams.cli.test_operator_commands import botify
+from tests.integration.streams.listens import TRACKS, write_listens
 from tests.integration.streams.listens import USERS as LISTENERS
-from tests.integration.streams.listens import write_catalogue, write_listens
 from tests.integration.streams.replay.test_repair import as_json
 from tests.learning import all_learned, learner_namespace, plain_learner
 from tests.support import (
@@ -48,10 +48,11 @@ from tests.support import (
     read_topic,
     redis_contents,
     running,
+    write_catalogue,
 )
 
 CODEC = Codec()
-TRACKS, ERASED = 100, 777_000_777
+FEW_TRACKS, ERASED = 100, 777_000_777
 
 
 def heard(first: int, count: int, session: int = 10) -> list[Listen]:
@@ -86,8 +87,8 @@ def users_in_exports(settings: Settings, folder: Path) -> dict[str, set[int]]:
 
 
 def test_an_erased_listener_leaves_no_trace(settings: Settings, tmp_path: Path) -> None:
-    topics, others = Topics.of(settings), make_listens(1200, 40, TRACKS, seed=3)
-    write_catalogue(settings, TRACKS)
+    topics, others = Topics.of(settings), make_listens(1200, 40, FEW_TRACKS, seed=3)
+    write_catalogue(settings, FEW_TRACKS)
     for user in (1, ERASED):
         request = RecommendationRequest(f"r{user}", user, "s", 0, 7, 0.5, BASE_MS, BASE_MS)
         produce(settings, topics.recommendation_requests.name, [request])
@@ -154,7 +155,7 @@ async def replay(settings: Settings, erasers: Erasers) -> NamespaceRecord:
 
 
 def test_rebuilds_complete_while_listeners_are_erased(settings: Settings) -> None:
-    write_catalogue(settings)
+    write_catalogue(settings, TRACKS)
     write_listens(settings, 2_000, bad_every=500, twice_every=50)
     with running(settings, "botify.streams.worker"), running(settings, "botify.streams.learner"):
         eventually(lambda: all_learned(settings))
@@ -181,7 +182,7 @@ def test_rebuilds_complete_while_listeners_are_erased(settings: Settings) -> Non
 
 
 def test_listens_move_while_listeners_are_erased(settings: Settings) -> None:
-    write_catalogue(settings)
+    write_catalogue(settings, TRACKS)
     write_listens(settings, 2_000, bad_every=500, twice_every=50)
     with running(settings, "botify.streams.worker"):
         eventually(all_folded(settings))

@@ -24,7 +24,7 @@ from botify.streams.folds.likes import LIKES_OF_USERS
 from botify.streams.folds.users import USERS
 from botify.streams.verify import verify
 from tests.integration.services.gateway.conftest import ready, start
-from tests.integration.streams.listens import TRACKS, write_catalogue, write_listens
+from tests.integration.streams.listens import TRACKS, write_listens
 from tests.learning import plain_learner
 from tests.support import (
     Background,
@@ -35,6 +35,7 @@ from tests.support import (
     read_topic,
     redis_contents,
     running,
+    write_catalogue,
 )
 
 CODEC = Codec()
@@ -72,17 +73,7 @@ class Listeners(Background):
 
 def command(settings: Settings, *more: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own command
-        [
-            sys.executable,
-            "-m",
-            "botify.services.cli",
-            "topics",
-            "repartition",
-            "--to",
-            "16",
-            "--json",
-            *more,
-        ],
+        [sys.executable, "-m", "botify.services.cli", "topics", "repartition", "--to", "16", "--json", *more],
         env={**os.environ, **settings.to_env()},
         stdout=subprocess.PIPE,
         stderr=(settings.home / "repartition.log").open("ab"),
@@ -113,7 +104,7 @@ def _copies(settings: Settings) -> int:
 
 
 def test_listens_move_to_more_partitions_while_listeners_are_served(settings: Settings) -> None:
-    write_catalogue(settings)
+    write_catalogue(settings, TRACKS)
     write_listens(settings, LISTENS, bad_every=500, twice_every=50)
     with ExitStack() as programs:
         worker = programs.enter_context(running(settings, "botify.streams.worker"))

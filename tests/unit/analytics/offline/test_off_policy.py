@@ -50,22 +50,14 @@ def test_decisions_of_one_user_say_less_than_those_of_many() -> None:
     together, alone = (ips(Decisions(mood, p, p, users)) for users in (np.repeat(np.arange(50), 20), None))
     assert together.value == alone.value
     assert together.upper - together.lower > 3 * (alone.upper - alone.lower)
-
-
-def test_one_user_gives_no_interval() -> None:
     one = Decisions(np.ones(2), np.ones(2), np.ones(2), np.zeros(2, dtype=np.int64))
     assert np.isnan(ips(one).lower)
 
 
-@pytest.mark.parametrize(
-    ("propensity", "target", "message"), [(0.0, 0.5, "propensities"), (1.5, 0.5, "propensities"), (0.5, -0.1, "target")]
-)
-def test_impossible_probabilities_are_refused(propensity: float, target: float, message: str) -> None:
-    with pytest.raises(AnalyticsError, match=message):
-        Decisions(np.ones(1), np.array([propensity]), np.array([target]))
-
-
-def test_lengths_that_differ_and_policies_that_never_meet_are_refused() -> None:
+def test_impossible_probabilities_and_lengths_and_policies_that_never_meet_are_refused() -> None:
+    for propensity, target, message in ((0.0, 0.5, "propensities"), (1.5, 0.5, "propensities"), (0.5, -0.1, "target")):
+        with pytest.raises(AnalyticsError, match=message):
+            Decisions(np.ones(1), np.array([propensity]), np.array([target]))
     with pytest.raises(AnalyticsError, match="one length"):
         Decisions(np.ones(2), np.ones(1), np.ones(1))
     with pytest.raises(AnalyticsError, match="none of the logged"):

@@ -38,12 +38,9 @@ def test_agrees_with_loops(k: int) -> None:
         assert ndcg(rankings, k)[i] == pytest.approx(sum(1 / math.log2(r + 1) for r in ranks) / best, rel=1e-9)
 
 
-def test_a_list_that_ends_early_has_no_hits_at_its_end() -> None:
+def test_a_list_that_ends_early_has_no_hits_at_its_end_and_liking_twice_is_liking() -> None:
     liked = pd.DataFrame({"user": [1, 1], "track": [NO_TRACK, 5]})
     assert judge([1], [[4, NO_TRACK, NO_TRACK]], liked).hits.tolist() == [[False, False, False]]
-
-
-def test_liking_twice_is_liking() -> None:
     assert judge([1], [[4]], pd.DataFrame({"user": [1, 1], "track": [4, 4]})).liked.tolist() == [1]
 
 
@@ -63,9 +60,6 @@ def test_lists_that_end_early_count_what_they_have() -> None:
     assert coverage(lists, 4) == 0.75
     assert novelty(lists, popularity) == pytest.approx([(np.log2(9 / 4) + np.log2(9 / 2)) / 2, np.log2(9 / 2)])
     assert popularity_bias(lists, np.array([3.0, 1.0]), popularity).tolist() == [1.0, 2.0]
-
-
-def test_a_user_without_a_list_has_no_mean() -> None:
     assert np.isnan(novelty([[NO_TRACK]], np.array([1, 1]))).all()
 
 

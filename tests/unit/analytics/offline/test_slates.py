@@ -74,9 +74,7 @@ def frame(*slates: tuple[int, int, list[int], list[float]]) -> pd.DataFrame:
 def test_listens_are_joined_to_the_slate_that_led_to_them() -> None:
     minute = 60_000
     slates = frame(
-        (1, 0, [5, 6], [0.9, 0.5]),
-        (1, 10 * minute, [6, 7, 8], [0.5, 0.25, 0.1]),
-        (2, 0, [5, 6], [0.9, 0.5]),
+        (1, 0, [5, 6], [0.9, 0.5]), (1, 10 * minute, [6, 7, 8], [0.5, 0.25, 0.1]), (2, 0, [5, 6], [0.9, 0.5])
     )
     told = [  # user, track, propensity, minute, fraction
         (1, 6, 0.5, 5, 0.1),  # of the first: the second was not shown yet

@@ -123,13 +123,10 @@ def test_one_arm_alone_is_said_and_the_rest_is_shown() -> None:
     assert "Popularity over time" in page
 
 
-def test_without_an_experiment_and_with_hardly_any_listens_there_is_a_page() -> None:
+def test_without_an_experiment_and_with_hardly_any_listens_there_is_a_page_and_without_any_an_error() -> None:
     page = render_report(ReportData("the test", listens_frame([listen(), listen(position=1, treatments={})])))
     assert "Experiment" not in page
     assert "No listen" not in page
     assert "Listeners waited" in page
-
-
-def test_no_listens_are_an_error_that_says_what_to_do() -> None:
     with pytest.raises(AnalyticsError, match="has no listens; run a simulation"):
         render_report(ReportData("the test", listens_frame([])))

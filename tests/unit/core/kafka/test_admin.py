@@ -38,21 +38,10 @@ def test_places_are_read(text: str, position: TopicPosition) -> None:
     assert parse_position(text, NOW_MS) == position
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "begin",
-        "offset:",
-        "offset:-1",
-        "offset:x",
-        "ts:yesterday",
-        "duration:1h",
-        "duration:P",
-        "duration:PT",
-        "latest:1",
-    ],
-)
+WRONG = "", "begin", "offset:", "offset:-1", "offset:x", "ts:yesterday", "duration:1h", "duration:P", "latest:1"
+
+
+@pytest.mark.parametrize("text", WRONG)
 def test_what_is_no_place_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(PositionError, match=r"say earliest, latest, offset:N"):
         parse_position(text, NOW_MS)
@@ -72,23 +61,12 @@ def test_a_place_is_an_offset_in_each_partition(text: str, offsets: dict[int, in
     assert topic.offsets_of(parse_position(text, NOW_MS), Settings()) == offsets
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        KafkaError._TRANSPORT,
-        KafkaError._NOENT,  # no leaders found
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.UNKNOWN_LEADER_EPOCH,  # what a broker says that has just come back
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    ],
-)
-def test_a_broker_that_restarts_is_waited_for(code: int) -> None:
-    assert is_retriable(KafkaError(code))
-
-
-@pytest.mark.parametrize("code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.INVALID_CONFIG])
-def test_what_will_not_change_is_not(code: int) -> None:
-    assert not is_retriable(KafkaError(code))
+def test_a_broker_that_restarts_is_waited_for_and_what_will_not_change_is_not() -> None:
+    no_leaders, just_back = KafkaError._NOENT, KafkaError.UNKNOWN_LEADER_EPOCH
+    moving = KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.COORDINATOR_LOAD_IN_PROGRESS
+    assert all(is_retriable(KafkaError(code)) for code in (KafkaError._TRANSPORT, no_leaders, just_back, *moving))
+    lasting = KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.INVALID_CONFIG
+    assert not any(is_retriable(KafkaError(code)) for code in lasting)
 
 
 class Admin:

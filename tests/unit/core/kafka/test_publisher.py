@@ -86,13 +86,6 @@ def test_a_full_queue_is_waited_for() -> None:
     assert [record["value"] for record in producer.delivered] == [b"%d" % number for number in range(10)]
 
 
-def test_a_batch_that_is_larger_than_the_queue_is_sent_whole() -> None:
-    publisher, producer = make()
-    publisher.send_batch("t", [{"key": b"%d" % number, "value": b"v"} for number in range(10)])
-    publisher.flush()
-    assert sorted(record["key"] for record in producer.delivered) == [b"%d" % number for number in range(10)]
-
-
 def test_a_queue_that_stays_full_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(botify.core.kafka.publisher, "FULL_QUEUE_S", 0.0)
     publisher, producer = make()
@@ -109,10 +102,7 @@ def test_a_record_that_is_not_delivered_raises_at_every_later_call() -> None:
     publisher.send("t", b"v")
     with pytest.raises(PublishError, match=r"^t: a record was not delivered: ") as raised:
         publisher.flush()
-    assert (raised.value.topic, raised.value.reason) == (
-        "t",
-        f"a record was not delivered: {producer.answer.str()}",
-    )
+    assert raised.value.reason == f"a record was not delivered: {producer.answer.str()}"
     producer.answer = None
     for call in (publisher.poll, publisher.flush, lambda: publisher.send_batch("t", [{"key": b"1", "value": b"v"}])):
         with pytest.raises(PublishError):

@@ -8,17 +8,10 @@ import pytest
 from botify.core.kafka import replies
 from botify.core.kafka.replies import CROWDED_PER_S, LONGEST_WINDOW_S, WINDOW_S, ReplyReader
 from botify.core.settings import Settings
+from tests.support import FakeMessage
 
 KEEP_S = 5.0
 MANY = int(CROWDED_PER_S) * 2
-
-
-class FakeMessage:
-    def __init__(self, value: bytes | None) -> None:
-        self._value = value
-
-    def value(self) -> bytes | None:
-        return self._value
 
 
 class FakeConsumer:
@@ -31,7 +24,7 @@ class FakeConsumer:
 
     def poll(self, most: int, wait_s: float, gather_s: float | None) -> list[FakeMessage]:
         some, self.waiting = self.waiting[:most], self.waiting[most:]
-        return [FakeMessage(value) for value in some]
+        return [FakeMessage(value=value) for value in some]
 
     def add(self, partition: int) -> None:
         self.assigned[partition] = -1

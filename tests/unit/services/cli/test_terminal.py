@@ -65,17 +65,9 @@ def test_lists_fit(tmp_path: Path) -> None:
 def test_the_results_and_the_decision_of_an_experiment_fit(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(DECLARED)
     data = write(tmp_path / "listens", launch(0.1))
+    segments = "--segment", "returning", "--metric", "quantile:0.9", "--metric", "ratio"
     for command, row, *more in (
-        (
-            "experiment results",
-            "T1 +mean_time_per_session",
-            "--segment",
-            "returning",
-            "--metric",
-            "quantile:0.9",
-            "--metric",
-            "ratio",
-        ),
+        ("experiment results", "T1 +mean_time_per_session", *segments),
         ("experiment decide", "mean_time_per_session +success"),
     ):
         table = shown(command, "A", "--data", str(data), *more, BOTIFY_EXPERIMENTS=str(tmp_path / "mine.toml"))

@@ -14,21 +14,11 @@ from botify.services.stack.ports import find_free
 from botify.streams.store.connect import RedisUnreachableError
 
 NEED_NONE = {
-    "bench",
-    "data import",
-    "data list",
-    "data sample",
-    "demo",
-    "down",
-    "evaluate",
+    "bench", "data import", "data list", "data sample", "demo", "down", "evaluate", "experiment list", "models list",
+    "up", "world fit", "world make",
     "experiment decide",  # looks for the goals first
-    "experiment list",
-    "models list",
-    "status",  # says what is wrong beside all else
-    "up",
-    "world fit",
-    "world make",
-}
+    "status",  # says what is wrong in addition to all else
+}  # fmt: skip
 ARGUMENTS = {
     "data publish": ["lastfm"],
     "why": ["42"],
@@ -50,24 +40,9 @@ ARGUMENTS = {
 
 
 PRINT_LINES = {
-    "data follow",
-    "data import",
-    "data publish",
-    "data sample",
-    "demo",
-    "dlq drop",
-    "dlq exclude",
-    "dlq redrive",
-    "down",
-    "experiment ramp",
-    "data export",
-    "recommend",
-    "report",
-    "replay load",
-    "replay save",
-    "replay swap",
-    "up",
-}
+    "data export", "data follow", "data import", "data publish", "data sample", "demo", "dlq drop", "dlq exclude",
+    "dlq redrive", "down", "experiment ramp", "recommend", "report", "replay load", "replay save", "replay swap", "up",
+}  # fmt: skip
 """Commands without a table."""
 
 

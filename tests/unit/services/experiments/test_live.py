@@ -17,6 +17,7 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import RampStep
 from botify.services.experiments import Experiments, live
 from botify.services.experiments.live import StepLog
+from tests.support import FakeMessage
 from tests.unit.services.experiments.loading import load
 
 USERS = range(5_000)
@@ -59,19 +60,11 @@ def test_a_decision_serves_one_arm_and_logs_no_treatment(tmp_path: Path, arm: st
 CODEC = Codec()
 
 
-class Record:
-    def __init__(self, value: bytes) -> None:
-        self._value = value
-
-    def value(self) -> bytes:
-        return self._value
-
-
 class Broker:
     """A topic, and transactions that the newest producer of a name alone may commit."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[FakeMessage] = []
         self.epochs: dict[str, int] = {}
         self.before: Callable[[str], None] = lambda request: None
 
@@ -86,7 +79,7 @@ class Reader:
     def __init__(self, broker: Broker) -> None:
         self._broker, self._at = broker, 0
 
-    def read_to_end(self) -> Iterator[list[Record]]:
+    def read_to_end(self) -> Iterator[list[FakeMessage]]:
         self._broker.before("read")
         new = self._broker.records[self._at :]
         self._at += len(new)
@@ -114,7 +107,7 @@ class Producer:
         self._broker.before("commit")
         if self._epoch < self._broker.epochs[self._name]:
             raise KafkaException(KafkaError(KafkaError._FENCED))
-        self._broker.records += map(Record, self._values)
+        self._broker.records += [FakeMessage(value=value) for value in self._values]
 
 
 def next_step(share: float, arm: str | None = None) -> RampStep:

@@ -1,11 +1,12 @@
 """A gateway without servers: topics with canned replies, sessions in memory."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import httpx
 import numpy as np
 from starlette.testclient import TestClient
 
@@ -309,6 +310,17 @@ class FakeGateway:
 
     async def connect(self, _: AsyncExitStack) -> Connected:
         return Connected(self.service, lambda: self.found_problems, self.v1())
+
+
+@asynccontextmanager
+async def in_process(gateway: FakeGateway) -> AsyncIterator[httpx.ASGITransport]:
+    """Serve a gateway to clients of httpx in this process, once it is ready."""
+    app = build_app(Settings(), connect=gateway.connect)
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport) as client, asyncio.timeout(60):
+        while (await client.get("http://gateway/readyz")).status_code != 200:
+            await asyncio.sleep(0)
+        yield transport
 
 
 def wait_until_started(client: TestClient) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from botify.services.gateway.connections import STUCK_S, ConnectionGroup, Connections, Stage
 from botify.services.gateway.options import Bounds, GatewayOptions
+from tests.support import Clock
 
 
 @dataclass(eq=False)
@@ -26,13 +27,6 @@ class Client:
 
     def is_closing(self) -> bool:
         return self.dropped or bool(self.told)
-
-
-class Clock:
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def opened(connections: Connections, count: int, address: str = "10.0.0.7") -> list[Client]:
@@ -75,7 +69,7 @@ def test_a_client_loses_its_own_connections_first() -> None:
 
 
 def test_requests_in_progress_finish_unless_they_are_stuck() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     connections = Connections(GatewayOptions(connections_per_client=2, deadline_ms=1_000), Bounds(connections=2), clock)
     first, second = opened(connections, 2)
     connections.enter(first, Stage.ANSWER)
@@ -97,7 +91,7 @@ def test_too_many_bodies_cost_the_oldest_its_place() -> None:
 
 
 def test_each_stage_has_its_timeout() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     connections = Connections(GatewayOptions(deadline_ms=60_000), Bounds(header_s=2, body_s=4, keep_alive_s=6), clock)
     new, slow, kept, working = opened(connections, 4)
     connections.enter(slow, Stage.BODY)

@@ -9,48 +9,6 @@ from botify.services.gateway.rpc import PendingReplies
 ANSWER = Recommendation("g-1", 42, 7, "random", {}, 0.1, 0, 1.0, 1000)
 
 
-@pytest.mark.parametrize("acknowledged_first", [True, False])
-async def test_an_answer_counts_when_the_listen_is_acknowledged(acknowledged_first: bool) -> None:
-    waiting = PendingReplies(wait_s=1.0)
-    future = waiting.open("g-1", requested=True, now_s=0.0)
-    steps = [lambda: waiting.acknowledge("g-1"), lambda: waiting.reply(ANSWER)]
-    for step in steps if acknowledged_first else reversed(steps):
-        assert not future.done()
-        step()
-    assert await future == ANSWER
-    assert len(waiting) == 0
-
-
-async def test_without_an_answer_the_wait_ends_with_none() -> None:
-    waiting = PendingReplies(wait_s=1.0)
-    future = waiting.open("g-1", requested=True, now_s=0.0)
-    waiting.acknowledge("g-1")
-    assert waiting.expire(now_s=0.9) == 0
-    assert not future.done()
-    assert waiting.expire(now_s=1.0) == 0
-    assert await future is None
-
-
-async def test_without_an_acknowledgement_it_ends_with_an_error_even_if_answered() -> None:
-    waiting = PendingReplies(wait_s=1.0)
-    future = waiting.open("g-1", requested=True, now_s=0.0)
-    waiting.reply(ANSWER)
-    assert waiting.expire(now_s=1.0) == 1
-    with pytest.raises(UnavailableError, match="no acknowledgement within 1 s"):
-        await future
-
-
-async def test_a_refused_listen_ends_at_once() -> None:
-    waiting = PendingReplies(wait_s=1.0)
-    future = waiting.open("g-1", requested=True, now_s=0.0)
-    waiting.fail("g-1", "queue full")
-    with pytest.raises(UnavailableError, match="queue full"):
-        await future
-    waiting.acknowledge("g-1")  # too late to matter
-    waiting.reply(ANSWER)
-    assert len(waiting) == 0
-
-
 async def test_duplicate_and_unexpected_replies_are_dropped() -> None:
     waiting = PendingReplies(wait_s=1.0)
     future = waiting.open("g-1", requested=True, now_s=0.0)

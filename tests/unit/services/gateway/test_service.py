@@ -37,13 +37,6 @@ def test_an_attribution_of_an_unknown_version_is_left_out(gateway: FakeGateway) 
     assert gateway.rpc.listens[-1].recommender is None
 
 
-def test_a_listen_of_an_unknown_track_is_not_published(gateway: FakeGateway) -> None:
-    with pytest.raises(UnknownTrackError, match="no track 20"):
-        tell(gateway, ("next", 1, TRACKS))
-    assert gateway.rpc.listens == []
-    assert gateway.sessions.of_users == {}
-
-
 def test_a_new_track_is_found(gateway: FakeGateway) -> None:
     with pytest.raises(UnknownTrackError):
         tell(gateway, ("next", 1, TRACKS))
@@ -92,15 +85,6 @@ def test_a_retry_of_an_unanswered_call_is_the_same_listen(gateway: FakeGateway, 
     assert told(gateway) == [("g-0", "g-0", 0)] + [("g-1", "g-0", 1)] * 3
     call(gateway, name, "g-4", track=7)
     assert told(gateway)[-1] == (("g-4", "g-0", 2) if name == "next" else ("g-4", "g-4", 0)), "a genuine repeat"
-
-
-def test_a_client_may_give_up_on_a_listen(gateway: FakeGateway) -> None:
-    gateway.rpc.unacknowledged = True
-    with pytest.raises(UnavailableError):
-        call(gateway, "next", "g-1", track=7)
-    gateway.rpc.unacknowledged = False
-    call(gateway, "next", "g-2", track=8)
-    assert told(gateway) == [("g-1", "g-1", 0), ("g-2", "g-1", 1)]
 
 
 def test_with_a_key_a_retry_gets_the_answer_again(gateway: FakeGateway) -> None:

@@ -5,13 +5,7 @@ import pytest
 
 from botify.schemas.events import RecommendationRequest
 from botify.services.errors import RecommenderError
-from botify.services.recommender.baselines import (
-    RandomTracks,
-    StickyArtist,
-    StickyArtistMixed,
-    StickyNoRepeat,
-    TopPop,
-)
+from botify.services.recommender.baselines import RandomTracks, StickyArtist, StickyArtistMixed, StickyNoRepeat, TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.lists import I2I, NO_LISTS, Contextual, Indexed, Lists, SimilarUsers, recent_listens
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender

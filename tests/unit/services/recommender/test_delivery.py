@@ -5,41 +5,18 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import TopicPartition
 
-from botify.core.errors import DecodeError
 from botify.core.kafka.publisher import RecordPublisher
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
-from botify.services.errors import RecommenderError
 from botify.services.recommender import service
 from botify.services.recommender.service import Delivery, RecommenderService
+from tests.support import FakeMessage
 
 
-class FakeMessage:
-    def __init__(self, offset: int, partition: int = 0) -> None:
-        self._at = ("requests", partition, offset)
-
-    def topic(self) -> str:
-        return self._at[0]
-
-    def partition(self) -> int:
-        return self._at[1]
-
-    def offset(self) -> int:
-        return self._at[2]
-
-    def key(self) -> bytes:
-        return b"1"
-
-    def value(self) -> bytes:
-        return b"raw"
-
-    def headers(self) -> None:
-        return None
-
-    def error(self) -> None:
-        return None
+def request(offset: int) -> Any:
+    return FakeMessage(topic="requests", partition=0, offset=offset, key=b"1", value=b"raw")
 
 
 class FakeProducer:
@@ -48,7 +25,7 @@ class FakeProducer:
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
         self._waiting: list[Callable[..., None]] = []
-        self._due: list[tuple[Callable[..., None], KafkaError | None]] = []
+        self._due: list[Callable[..., None]] = []
 
     def produce(self, topic: str, on_delivery: Callable[..., None], **message: Any) -> None:
         self.sent.append({"topic": topic, **message})
@@ -61,13 +38,13 @@ class FakeProducer:
             self.produce(topic, on_delivery, partition=partition, **message)
         return len(messages)
 
-    def acknowledge(self, n: int, error: KafkaError | None = None) -> None:
-        self._due += [(callback, error) for callback in self._waiting[:n]]
+    def acknowledge(self, n: int) -> None:
+        self._due += self._waiting[:n]
         del self._waiting[:n]
 
     def poll(self, _: float) -> None:
-        for callback, error in self._due:
-            callback(error, None)
+        for callback in self._due:
+            callback(None, None)
         self._due = []
 
     def flush(self, _: float) -> None:
@@ -89,11 +66,9 @@ class Harness:
         publisher = RecordPublisher(Settings(), connect=lambda _: self.producer)  # type: ignore[arg-type,return-value]
         self.delivery = Delivery(self.consumer, publisher, "answers", "dead-letters")  # type: ignore[arg-type]
 
-    def send(self, *offsets: int, answers: int | None = None, rejected: int = 0) -> None:
-        messages: list[Any] = [FakeMessage(offset) for offset in offsets]
-        n = len(messages) - rejected if answers is None else answers
-        letters = [(message, DecodeError("no", b"raw")) for message in messages[len(messages) - rejected :]]
-        self.delivery.send(messages, {3: [{"key": b"1", "value": b"answer"} for _ in range(n)]}, letters)
+    def send(self, *offsets: int) -> None:
+        answers = [{"key": b"1", "value": b"answer"} for _ in offsets]
+        self.delivery.send([request(offset) for offset in offsets], {3: answers}, [])
 
     def commit(self) -> list[tuple[int, int]]:
         self.delivery.poll()
@@ -104,45 +79,6 @@ class Harness:
 @pytest.fixture
 def h() -> Harness:
     return Harness()
-
-
-def test_nothing_is_committed_before_the_last_acknowledgement(h: Harness) -> None:
-    h.send(0, 1, 2)
-    assert h.commit() == []
-    h.producer.acknowledge(2)
-    assert h.commit() == []
-    h.producer.acknowledge(1)
-    assert h.commit() == [(0, 3)]
-
-
-def test_a_batch_waits_for_those_before_it(h: Harness) -> None:
-    h.send(0)
-    h.send(1, answers=0)
-    assert h.commit() == []
-    h.producer.acknowledge(1)
-    assert h.commit() == [(0, 2)]
-
-
-def test_a_dead_letter_is_waited_for_as_an_answer_is(h: Harness) -> None:
-    h.send(0, 1, rejected=1)
-    assert [(sent["topic"], sent.get("partition")) for sent in h.producer.sent] == [
-        ("answers", 3),
-        ("dead-letters", None),
-    ]
-    assert dict(h.producer.sent[1]["headers"])["__connect.errors.offset"] == b"1"
-    h.producer.acknowledge(1)
-    assert h.commit() == []
-    h.producer.acknowledge(1)
-    assert h.commit() == [(0, 2)]
-
-
-def test_a_refused_answer_ends_the_service_and_commits_nothing(h: Harness) -> None:
-    h.send(0)
-    h.producer.acknowledge(1, KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
-    with pytest.raises(RecommenderError, match="the brokers refused an answer"):
-        h.delivery.poll()
-    h.delivery.commit()
-    assert h.consumer.committed == []
 
 
 def test_a_last_commit_waits_for_everything(h: Harness) -> None:
@@ -186,13 +122,13 @@ def test_what_was_received_before_the_partitions_were_given_up_is_left_to_their_
         recommender.step(0.1)
         return [dict(sent["headers"])["__connect.errors.offset"] for sent in producer.sent]
 
-    consumer.consume.side_effect = lambda most, _: [FakeMessage(0 if most == 1 else 1)]
+    consumer.consume.side_effect = lambda most, _: [request(0 if most == 1 else 1)]
     assert taken() == [b"0", b"1"]
 
     def consume(most: int, _: float) -> list[Any]:
         if most > 1:
             revoke(consumer, [])
-        return [FakeMessage(0 if most == 1 else 1)]
+        return [request(0 if most == 1 else 1)]
 
     consumer.consume.side_effect = consume
     assert taken() == [b"1"]

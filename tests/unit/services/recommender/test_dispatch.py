@@ -26,18 +26,12 @@ from botify.services.recommender.dispatch import (
 )
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream
 from botify.services.recommender.registry import RecommenderFactory
+from tests.support import Clock
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of, batch_of_listeners
 
 CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])
 SOURCES = replace(NO_INPUTS, top=lambda: np.arange(3))
 ENOUGH_S = LOG_EVERY_S + 1
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

@@ -117,6 +117,6 @@ def test_a_recommender_that_does_not_say_its_probabilities_is_drawn_from(rankers
     batch = batch_of(4_000, 14, 0.1, state_of([*HEARD[:2], (14, 0.1)]), position=2)
     answers = rankers["similar_users"].recommend(batch)
     assert not hasattr(rankers["similar_users"], "probability")
-    for track in np.unique(answers.tracks):
+    for track in np.unique(answers.tracks)[::4]:
         found = probability(rankers["similar_users"], batch, np.full(len(batch), track))
         assert found.mean() == pytest.approx(answers.propensities[answers.tracks == track][0], abs=0.01)

@@ -164,7 +164,7 @@ def test_a_known_listener_gets_a_slate_of_the_last_listen() -> None:
 )
 def test_propensities_are_frequencies(asks: dict[str, Any], others: int, best: int) -> None:
     """Invariant: the first place has each track as often as its propensity says."""
-    n = 20_000
+    n = 5_000
     found = answered([asked(size=2, **asks)] * n)
     firsts = Counter(slate["tracks"][0] for slate in found.slates if slate is not None)
     said = {slate["tracks"][0]: slate["propensities"][0] for slate in found.slates if slate is not None}

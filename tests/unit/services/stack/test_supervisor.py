@@ -23,6 +23,7 @@ from botify.services.stack.record import Watchdog
 from botify.services.stack.run import start_in_background, wait_for_gateway
 from botify.services.stack.server import ChildProcess, bound
 from botify.services.stack.supervisor import LIMIT, MAX_DELAY_S, WINDOW_S, Restarts, Supervisor
+from tests.support import Clock
 
 
 class FakeChild:
@@ -47,13 +48,6 @@ class FakeChild:
 
     def death_notice(self):
         return f"{self.name} ended with status 1"
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self):
-        return self.now_s
 
 
 @pytest.fixture

@@ -35,11 +35,7 @@ NOW_MS = 1_800_000_000_000
 
 
 def exposure(
-    world: World,
-    played: ArrayLike,
-    time_ms: ArrayLike,
-    by: ArrayLike | None = None,
-    counts: ArrayLike | None = None,
+    world: World, played: ArrayLike, time_ms: ArrayLike, by: ArrayLike | None = None, counts: ArrayLike | None = None
 ) -> Exposure:
     tracks = np.array(played)
     users = np.zeros(len(tracks), dtype=np.int64) if by is None else np.array(by)

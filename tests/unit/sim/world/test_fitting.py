@@ -14,15 +14,7 @@ from botify.sim.options import RunOptions
 from botify.sim.play import play_world
 from botify.sim.world import World, find_world
 from botify.sim.world.fitting import FitSettings, Groups, fit_world
-from botify.sim.world.fitting.log import (
-    NEIGHBOURS,
-    ListeningLog,
-    halves,
-    hit_rate,
-    neighbours,
-    overlap,
-    synthetic_log,
-)
+from botify.sim.world.fitting.log import NEIGHBOURS, ListeningLog, halves, hit_rate, neighbours, overlap, synthetic_log
 from botify.sim.world.store import save_world
 
 GROUPS, TRACKS, USERS = 4, 120, 240

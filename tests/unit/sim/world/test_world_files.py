@@ -204,12 +204,7 @@ def test_a_bad_file_is_refused_with_file_row_and_reason(files: Files, change: Ch
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [
-        ("world.json", b"{"),
-        ("tracks.json", b""),
-        ("embeddings.npy", b"\x93NUMPY"),
-        ("neighbours.npy", None),
-    ],
+    [("world.json", b"{"), ("tracks.json", b""), ("embeddings.npy", b"\x93NUMPY"), ("neighbours.npy", None)],
 )
 def test_a_damaged_world_is_refused_by_its_file(
     tmp_path: Path, small_world: World, name: str, content: bytes | None

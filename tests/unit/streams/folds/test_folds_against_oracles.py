@@ -85,14 +85,6 @@ def test_a_long_stream_ends_where_the_oracle_ends() -> None:
     check_sessions(driven, kept)
 
 
-def test_a_late_listen_does_not_shorten_its_session() -> None:
-    listens = [Listen(f"e{ms}", 1, 1, 1.0, ms, "s", 0, ms == 5_000, None, {}, None, None) for ms in (9_000, 5_000)]
-    driven = Driven()
-    driven.take(oracles.records_of(listens))
-    (session,) = driven.sessions
-    assert (session.started_ms, session.ended_ms) == (9_000, 9_000)
-
-
 def test_a_duplicate_older_than_the_history_is_not_recognised() -> None:
     listens = [Listen(f"e{at}", 1, 1, 1.0, at, "s", at, False, None, {}, None, None) for at in range(51)]
     driven = Driven()

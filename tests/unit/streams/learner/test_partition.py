@@ -147,19 +147,6 @@ async def test_single_listens_bring_no_more_snapshots_than_there_is_time_for(mon
     assert harness.counters.listens == 900
 
 
-async def test_whoever_comes_next_goes_on_from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHECKPOINT_LISTENS", 300)
-    monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 200)
-    harness = Harness()
-    while (partition := await harness.claim()).next_offset < 9:  # each is killed after four batches, one unwritten
-        await partition.process(RECORDS[partition.next_offset : partition.next_offset + 4])
-    state, models = learned(9)
-    assert harness.state() == state
-    assert list(dict.fromkeys(harness.sent.models)) == learned(10)[1]
-    newest = {model.name.encode(): CODEC.encode(model) for model in models}
-    assert harness.store.hashes[0, SNAPSHOTS] == newest
-
-
 async def test_one_that_was_overtaken_publishes_nothing_and_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 200)
     harness = Harness()

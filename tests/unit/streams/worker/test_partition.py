@@ -112,32 +112,6 @@ def test_what_is_refused_for_its_time_is_the_same_for_any_cut_and_any_restart(
     }
 
 
-def test_a_copy_at_another_offset_is_counted_as_a_duplicate() -> None:
-    worker = Worker()
-    worker.process(record(0), record(1, listen("e0")))
-    worker.process(record(2, listen("e0")))
-    assert (worker.listens(), worker.counters.duplicates) == (1, 2)
-
-
-def test_bad_records_are_sent_before_the_checkpoint_passes_them() -> None:
-    worker = Worker()
-    worker.process(record(0), record(1, raw=b"rubbish"), record(2))
-    assert [letter.record.offset for letter in worker.sent.rejected] == [1]
-    assert worker.sent.checkpoints == [None]
-    assert (worker.listens(), worker.counters.dead_letters) == (2, 1)
-
-
-def test_what_cannot_be_sent_keeps_the_checkpoint_back() -> None:
-    worker = Worker()
-    worker.sent.fails = True
-    with pytest.raises(ConnectionError):
-        worker.process(record(0), record(1, raw=b"rubbish"))
-    assert worker.listens() == 0
-    successor = Worker(worker.store)
-    assert successor.process(record(0), record(1, raw=b"rubbish")) is Outcome.APPLIED
-    assert (successor.listens(), len(successor.sent.rejected)) == (1, 1)
-
-
 def test_a_fenced_worker_reads_nothing_that_is_ahead_of_its_memory() -> None:
     """It would take its listens for duplicates, and send a session that never was."""
     worker = Worker()
@@ -166,15 +140,6 @@ def test_a_run_of_nothing_but_rubbish_is_a_stretch_too() -> None:
     worker.process(record(0, raw=b""))
     assert stretches(worker) == [(0, 1, [])]
     assert worker.store.checkpoints[0].next_offset == 1
-
-
-def test_a_successor_sends_from_the_checkpoint_on_again() -> None:
-    worker = Worker(training=True)
-    worker.process(record(0), record(1))
-    successor = Worker(worker.store, training=True)
-    successor.process(record(1), record(2))
-    assert worker.process(record(2), record(3)) is Outcome.FENCED
-    assert stretches(successor) == [(2, 3, [0])]
 
 
 async def test_a_publisher_that_closes_drops_what_no_broker_acknowledges() -> None:

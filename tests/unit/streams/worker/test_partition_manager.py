@@ -109,25 +109,6 @@ def scenario(
 
 
 @scenario()
-async def test_partitions_go_on_where_the_store_says(h: Harness) -> None:
-    claim = await h.store.claim(1, "another", "t")
-    await h.store.apply(1, claim, None, 30, Changes())
-    assert await h.owned.claim({0, 1}) == {0: 0, 1: 30}
-    await h.owned.submit(run_of(0, 1))
-    await h.owned.submit(run_of(30, partition=1))
-    await h.folded(2)
-    await h.folded(31, partition=1)
-    assert h.seeks == []
-
-
-@scenario()
-async def test_a_run_of_a_partition_that_is_not_owned_is_dropped(h: Harness) -> None:
-    await h.owned.claim({0})
-    await h.owned.submit(run_of(0, partition=1))
-    assert h.owned.applied() == {0: 0}
-
-
-@scenario()
 async def test_a_gap_is_asked_about_once_and_then_believed(h: Harness) -> None:
     await h.owned.claim({0})
     await h.owned.submit(run_of(5, 6))
@@ -137,25 +118,6 @@ async def test_a_gap_is_asked_about_once_and_then_believed(h: Harness) -> None:
     await h.owned.submit(run_of(5, 6))
     await h.folded(7)
     assert (h.seeks, h.listens()) == ([(0, 0)], 2)
-
-
-@scenario()
-async def test_what_was_missing_in_a_gap_is_folded_when_it_comes(h: Harness) -> None:
-    await h.owned.claim({0})
-    await h.owned.submit(run_of(5, 6))
-    await h.owned.submit(run_of(0, 1, 2, 3, 4))
-    await h.owned.submit(run_of(5, 6))
-    await h.folded(7)
-    assert (h.seeks, h.listens()) == ([(0, 0)], 7)
-
-
-@scenario()
-async def test_runs_that_overlap_are_folded_once(h: Harness) -> None:
-    await h.owned.claim({0})
-    for run in (run_of(0, 1, 2), run_of(0, 1, 2), run_of(2, 3)):
-        await h.owned.submit(run)
-    await h.folded(4)
-    assert (h.listens(), h.counters.duplicates) == (4, 0)
 
 
 @scenario()
@@ -184,30 +146,6 @@ async def test_other_lanes_go_on_while_one_waits(h: Harness) -> None:
             await h.owned.submit(run_of(offset + 1))
             await h.owned.submit(run_of(offset, partition=1))
     await h.folded(WAITING_BATCHES * 3, partition=1)
-
-
-@scenario()
-async def test_a_lane_whose_store_went_back_claims_again_at_once(h: Harness) -> None:
-    await h.owned.claim({0})
-    await h.owned.submit(run_of(0, 1))
-    await h.folded(2)
-    h.store.outcomes = [Outcome.ROLLED_BACK]
-    await h.owned.submit(run_of(2, 3))
-    await h.until(lambda: h.seeks)
-    assert h.seeks == [(0, 2)]
-    await h.owned.submit(run_of(2, 3))
-    await h.folded(4)
-    assert (h.listens(), h.counters.rolled_back) == (4, 1)
-
-
-@scenario()
-async def test_what_ends_a_lane_is_told(h: Harness) -> None:
-    await h.owned.claim({0})
-    h.store.outcomes = [ConnectionError("Redis is gone")]
-    await h.owned.submit(run_of(0))
-    with pytest.raises(ConnectionError, match="Redis is gone"):
-        async with asyncio.timeout(5):
-            await h.owned.failed
 
 
 @scenario()
@@ -320,17 +258,6 @@ async def test_releasing_lets_go_of_who_waits_for_room(h: Harness) -> None:
 
 
 @scenario()
-async def test_two_claims_at_once_leave_the_lanes_of_the_last(h: Harness) -> None:
-    """Faust starts on the next assignment before it is done with the last one."""
-    first, second = await asyncio.gather(h.owned.claim({0, 1}), h.owned.claim({1}))
-    assert (first, second) == ({0: 0, 1: 0}, {1: 0})
-    assert h.owned.applied() == {1: 0}
-    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("partition-")] == [
-        "partition-1"
-    ]
-
-
-@scenario()
 async def test_a_topic_that_changes_under_the_worker_is_noticed(h: Harness) -> None:
     await h.owned.claim({0})
     told: Iterator[str | None] = iter(["t", None, "another"])
@@ -360,23 +287,6 @@ class Swap:
         store.claims.clear()
         self.store = store
         return store
-
-
-@scenario()
-async def test_every_partition_continues_at_the_checkpoint_of_the_new_namespace(h: Harness) -> None:
-    swap = Swap()
-    following = asyncio.create_task(h.owned.follow_namespace(swap.look, 0.001))
-    await h.owned.claim({0, 1})
-    await h.owned.submit(run_of(0, 1, 2, 3, 4))
-    await h.folded(5)
-    new = await swap.to(3, 0)
-    await h.until(lambda: len(h.seeks) == 2)
-    assert sorted(h.seeks) == sorted(new.claims) == [(0, 3), (1, 0)]
-    await h.owned.submit(run_of(3, 4, 5))
-    await h.folded(6)
-    assert new.checkpoints[0].next_offset == 6
-    assert h.store.checkpoints[0].next_offset == 5  # the former namespace stays as it was
-    following.cancel()
 
 
 @scenario()

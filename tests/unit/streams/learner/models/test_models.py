@@ -7,14 +7,7 @@ from scipy.special import expit
 from botify.schemas.events import Track
 from botify.schemas.track_columns import LABELS
 from botify.streams.learner.models import scoring_kernels
-from botify.streams.learner.models.factors import (
-    BIAS,
-    CHUNK,
-    FIRST_MATCH,
-    FORGET_SESSIONS,
-    FactorModel,
-    read_factors,
-)
+from botify.streams.learner.models.factors import BIAS, CHUNK, FIRST_MATCH, FORGET_SESSIONS, FactorModel, read_factors
 from botify.streams.learner.models.scoring import TrackScorer
 from botify.streams.learner.models.tables import unpack
 from tests.learning import FinishedSession, learn_sessions
@@ -101,16 +94,6 @@ def test_a_track_never_heard_is_what_its_artist_and_genre_are() -> None:
     assert (new[0] == new[1]).all()
     assert not (of([4], "a", "jazz") == new[:1]).all()
     assert np.isfinite(of([39], "nobody", "polka")).all()
-
-
-def test_factors_put_back_go_on_to_the_same_bytes() -> None:
-    catalogue = {id_: Track(id_, f"a{id_ % 7}", None, f"g{id_ % 3}", "x") for id_ in range(40)}
-    whole = FactorModel(catalogue)
-    learn_sessions(whole, sessions_of(50, 1))
-    other = FactorModel.from_bytes(whole.to_bytes(), catalogue)
-    for model in (whole, other):
-        learn_sessions(model, sessions_of(50, 2))
-    assert whole.to_bytes() == other.to_bytes()
 
 
 def test_factors_forget_tracks_of_which_little_was_learned_and_artists_without_tracks() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from botify.streams.learner.models.next_track import CHUNK, NextTrack, NextTrackSettings
 from botify.streams.learner.models.next_track_state import ONE_REPEAT_IN, REPEATED, TRAINED
-from botify.streams.learner.models.tables import RowTable, pack
+from botify.streams.learner.models.tables import pack
 
 SMALL = NextTrackSettings(neighbours=32, candidates=48, lags=6, anchors=8, half_life=500, recent_half_life=20)
 FORGETFUL = NextTrackSettings(neighbours=16, candidates=32, most_items=60, most_users=20, most_events=700)
@@ -169,16 +169,6 @@ def test_unknown_users_and_tracks_get_what_is_popular() -> None:
     assert (liked[stranger] >= np.median(liked)).all()
     assert np.array_equal(stranger, empty)
     assert NextTrack().rank([1], 2)[0].tolist() == [[-1, -1]]
-
-
-def test_freed_rows_are_given_again_in_order_also_after_a_restart() -> None:
-    table = RowTable()
-    table.rows_for(np.arange(10, 20))
-    table.free(np.array([7, 2, 5]))
-    again = RowTable(table.ids)
-    for one in (table, again):
-        assert one.rows_for(np.array([1, 2])).tolist() == [2, 5]
-    assert table.ids.tolist() == again.ids.tolist()
 
 
 def hits(model: NextTrack, users: np.ndarray, targets: np.ndarray) -> np.ndarray:
