@@ -46,7 +46,7 @@ MEASUREMENTS: dict[str, Measurement] = {  # each on its own topics; one after an
     "retrieval": lambda _settings, _world: {"retrieval": micro.measure_retrieval()},
     "loop": lambda settings, world: dict(zip(("closed_loop", "latency"), measure_loop(settings, world), strict=True)),
     "worker": lambda settings, world: {"worker": worker.measure_worker(settings, len(world.catalogue))},
-    "peers": lambda settings, world: {"peers": measure_peers(settings, len(world.catalogue))},
+    "peers": lambda settings, world: {"peers": measure_peers(settings, world)},
     "replay": lambda settings, world: {"replay": worker.measure_replay(settings, len(world.catalogue))},
     "verify": lambda settings, world: {"verify": worker.measure_verify(settings, len(world.catalogue))},
     "learned_loop": lambda settings, world: {"learned_loop": measure_learned_loop(settings, world)},

@@ -30,6 +30,8 @@ from botify.schemas.events import Listen
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, create_topics
 from botify.services.stack.kafka import KAFKA_VERSION
+from botify.sim.loop.kafka import publish_catalogue
+from botify.sim.world.model import World
 from botify.streams.folds.reference import ReferenceFold
 from botify.streams.store.connect import connect_async
 from botify.streams.store.redis_store import RedisStore
@@ -46,13 +48,14 @@ SHARES = {
 }  # listens, for slower ones fewer
 
 
-def measure_peers(settings: Settings, tracks: int) -> dict[str, Any]:
+def measure_peers(settings: Settings, world: World) -> dict[str, Any]:
     """Let the worker and each peer fold one backlog, in `ROUNDS` rounds; return the medians by name."""
     rounds: dict[str, list[Drained]] = {}
     for at in range(ROUNDS):
         own = settings.with_(topic_prefix=f"{settings.topic_prefix}-{at}")
         create_topics(own)
-        fill(own, listens(BACKLOG, USERS, tracks))
+        publish_catalogue(own, world.catalogue)
+        fill(own, listens(BACKLOG, USERS, len(world.catalogue)))
         with running(own, "botify.streams.worker") as worker:
             rounds.setdefault("botify", []).append(drain(folded(own), BACKLOG, [worker]))
         for name, share in SHARES.items():
