@@ -90,15 +90,10 @@ RECIPES = (
     _quality("streaming_card", "card --model streaming --picture docs/skips.png", ("sim", "bench/world_card")),
     _evaluate("evaluate_lastfm", f"{LASTFM} --recommenders botify,rerank,toppop,{PEERS} --baseline item_knn {TUNED}"),
     _evaluate("evaluate_lastfm_served", f"{LASTFM} --recommenders botify --through snapshots"),
-    _evaluate(
-        "evaluate_lastfm_sasrec",
-        f"{LASTFM} --recommenders sasrec --seeds 1 --set sasrec.epochs=20 --set sasrec.batch_size=16 "
-        "--set sasrec.n_factors=64 --set sasrec.session_max_len=50",
-    ),
     _evaluate("evaluate_ml100k", f"ml-100k --recommenders botify,toppop,{PEERS} --baseline ease --seeds 1 {TUNED}"),
     _evaluate(
         "evaluate_ml100k_shuffled",
-        f"ml-100k --recommenders botify,{PEERS} --baseline ease --seeds 1 {TUNED} --set shuffle_sittings=30",
+        f"ml-100k --recommenders botify,item_knn,ease,vsknn --baseline ease --seeds 1 {TUNED} --set shuffle_sittings=30",
     ),
     _evaluate("evaluate_shop", f"yoochoose --recommenders botify,toppop,{PEERS} --baseline vsknn --seeds 1 {TUNED}"),
     _evaluate(
