@@ -20,7 +20,7 @@ import typer
 
 from botify.bench.figures import FigureError, fill_pages, record
 
-LEARNERS = "bench sticky_norepeat,next_track,rerank --sessions 60000 --skip 40000"
+LEARNERS = "bench sticky_norepeat,rerank,botify --sessions 60000 --skip 40000"
 FITTED = "404ceffc856a"  # of `botify world fit` on Last.fm's sequences; it must be there
 COMMANDS = {  # group of figures -> arguments of `botify` (`bench`), or of `python -m botify.bench.studies` (the others)
     "quality_recommenders": "bench random,toppop,sticky_norepeat,rerank,botify,scene,oracle --sessions 10000",
@@ -30,6 +30,8 @@ COMMANDS = {  # group of figures -> arguments of `botify` (`bench`), or of `pyth
     "quality_never_tire": f"{LEARNERS} --world bench/worlds/artists-never-tire.toml",
     "quality_no_genres": f"{LEARNERS} --world bench/worlds/no-genres.toml",
     "quality_probit": f"{LEARNERS} --model probit",
+    "quality_threshold": f"{LEARNERS} --model threshold",
+    "quality_recovering": f"{LEARNERS} --model recovering",
     "quality_fitted": f"{LEARNERS} --world {FITTED}",
     "quality_grade_2022": "grade --recommender botify --edition 2022 --rate 1000",
     "quality_grade_2026": "grade --recommender botify --edition 2026 --rate 1000",
