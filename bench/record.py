@@ -20,7 +20,7 @@ import typer
 
 from botify.bench.figures import FigureError, fill_pages, record
 
-LEARNERS = "bench sticky_norepeat,rerank,botify --sessions 60000 --skip 40000"
+LEARNERS = "bench sticky_norepeat,botify --sessions 60000 --skip 40000"
 FITTED = "d78bcb2f3c65"  # of `botify world fit` on Last.fm's sequences; it must be there
 COMMANDS = {  # group of figures -> arguments of `botify` (`bench`), or of `python -m botify.bench.studies` (the others)
     "quality_recommenders": "bench random,toppop,sticky_norepeat,rerank,botify,scene,oracle --sessions 10000",
