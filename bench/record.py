@@ -98,7 +98,7 @@ RECIPES = (
     _evaluate("evaluate_ml100k", f"ml-100k --recommenders botify,toppop,{PEERS} --baseline ease --seeds 1 {TUNED}"),
     _evaluate(
         "evaluate_ml100k_shuffled",
-        f"ml-100k --recommenders botify,item_knn,ease,vsknn --baseline ease --seeds 1 {TUNED} --set shuffle_sittings=30",
+        f"ml-100k --recommenders botify,item_knn,ease --baseline ease --seeds 1 {TUNED} --set shuffle_sittings=30",
     ),
     _evaluate("evaluate_shop", f"yoochoose --recommenders botify,toppop,{PEERS} --baseline vsknn --seeds 1 {TUNED}"),
     _evaluate(
