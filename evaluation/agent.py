@@ -15,7 +15,6 @@ from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, 
 from botify.services.recommender.protocol import Batch
 from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
 from botify.sim.simulation import FinishedListens
-from botify.streams.learner.drift import ListensDrift
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import MODELS
 
@@ -27,8 +26,8 @@ TOP_EVERY_LISTENS = 5_000
 class Pipeline:
     """An agent that answers all listeners with one recommender, and learns from their listens.
 
-    `lists` are those of the batch job, by name. `watch` sees each batch with its answers, `drift` watches what is
-    learned from. `serving_s` is the CPU time of all answers, and `answered` their number.
+    `lists` are those of the batch job, by name. `watch` sees each batch with its answers. `serving_s` is the CPU time
+    of all answers, and `answered` their number.
     """
 
     batch = BATCH
@@ -41,9 +40,9 @@ class Pipeline:
         watch: Callable[[Batch, Dispatched], None] = lambda batch, answered: None,
     ) -> None:
         self._watch = watch
-        self._state, self.drift = MemoryState(), ListensDrift()
+        self._state = MemoryState()
         served_from = RECOMMENDERS[recommender].models
-        self._learner = Learner(tracks, [kind for kind in MODELS if kind.name in served_from], watch=self.drift.update)
+        self._learner = Learner(tracks, [kind for kind in MODELS if kind.name in served_from])
         factory = RecommenderFactory()
         self._models = models = MemoryModels(factory)
         self._top: NDArray[np.int64] = np.zeros(0, dtype=np.int64)

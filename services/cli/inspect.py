@@ -52,7 +52,9 @@ def _show_user(settings: Settings, user: str, *, as_json: bool) -> None:
     number = reader.number_of(UserIds.of(settings), user)
     (state,), (name,) = reader.users([number]), reader.names([number])
     if state is None:
-        raise StateError(f"listener {user} has no listens in namespace {reader.namespace}")
+        raise StateError(
+            f"listener {user} has no listens in namespace {reader.namespace}; `botify status` shows its lag"
+        )
     listens = state.last_listens()[::-1].tolist()
     names = _Names(settings, [track for *_, track in listens])
     partition = partition_of(number, settings.partitions)

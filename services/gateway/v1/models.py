@@ -248,7 +248,9 @@ class ItemBody(Strict):
     country: Name | None = None
     vector: Annotated[list[float], AfterValidator(_vector)] | None = Field(
         default=None,
+        min_length=1,
         max_length=MOST_COMPONENTS,
+        json_schema_extra={"contains": {"not": {"const": 0}}},
         description="What it is like, such as an embedding; all items' vectors have one length. Kept as 128 bits.",
     )
 
@@ -443,8 +445,8 @@ class Why(BaseModel):
     state: dict[str, Any]
     draws: dict[str, float]
     candidates: list[dict[str, Any]] = Field(description="The best, with their scores.")
-    happened: dict[str, Any] | None = Field(description="The listen that is attributed to it.")
-    why_not: str | None
+    happened: dict[str, Any] | None = Field(default=None, description="The listen that is attributed to it.")
+    why_not: str | None = None
 
 
 class ErasureStatus(BaseModel):

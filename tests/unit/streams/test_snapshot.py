@@ -15,7 +15,7 @@ from botify.core.kafka.reader import LogRecord
 from botify.schemas.codec import Codec
 from botify.schemas.events import SHOWN, Listen
 from botify.schemas.validation import Intake
-from botify.streams.folds.feedback import NAMES, OPINIONS, with_said, with_shown
+from botify.streams.folds.feedback import ATTRIBUTES, NAMES, OPINIONS, with_said, with_shown
 from botify.streams.folds.partition import HASHES, SCORE_SETS
 from botify.streams.snapshot import MAGIC, VERSION, Frame, Kind, SnapshotError, SnapshotWriter, read_frames
 from botify.streams.store.protocol import MemoryStore
@@ -121,6 +121,7 @@ def folded(batches: list[list[LogRecord]], **rejected: dict[int, set[int]]) -> O
 def store() -> MemoryStore:
     store = folded([records(100)]).store
     store.hashes[0, OPINIONS] = {b"7": with_said(b"", [(1, 7, "like")])}  # in another namespace, with the same code
+    store.hashes[0, ATTRIBUTES] = {b"7": b"{}"}
     store.hashes[0, NAMES], store.hashes[0, SHOWN] = {b"7": b"alice"}, {b"7": with_shown(b"", [(1, 7)])}
     return store
 

@@ -13,7 +13,8 @@ from botify.core.kafka.admin import TopicPosition
 from botify.core.settings import Settings
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
-from tests.integration.analytics.test_data import produce
+from tests.integration.analytics.test_data import tell
+from tests.support import produce_raw
 from tests.unit.analytics.listens import drawn, listen
 
 
@@ -29,11 +30,12 @@ def as_listens(frame: pd.DataFrame) -> list[Listen]:
 
 def test_rows_are_the_listens_and_a_second_export_adds_what_is_new(settings: Settings, tmp_path: Path) -> None:
     listens = drawn(100, np.random.default_rng(1))
-    produce(settings, listens[:300], raw=[b"rubbish"])
+    tell(settings, *listens[:300])
+    produce_raw(settings, Topics.of(settings).listens.name, [(b"1", b"rubbish")])
     path = tmp_path / "out"
     assert as_listens(export(settings, path)) == sorted(listens[:300])
     files = set(path.rglob("*.parquet"))
-    produce(settings, listens[300:])
+    tell(settings, *listens[300:])
     frame = export(settings, path)
     assert as_listens(frame) == sorted(listens)
     assert files < set(path.rglob("*.parquet"))
@@ -44,14 +46,14 @@ def test_rows_are_the_listens_and_a_second_export_adds_what_is_new(settings: Set
 
 
 def test_a_part_of_the_topic(settings: Settings, tmp_path: Path) -> None:
-    produce(settings, [listen("r-1-0", position) for position in range(10)])
+    tell(settings, *(listen("r-1-0", position) for position in range(10)))
     extent = Extent(TopicPosition("offset", 3), TopicPosition("offset", 7))
     assert export(settings, tmp_path / "out", extent)["position"].tolist() == [3, 4, 5, 6]
     assert export(settings, tmp_path / "out")["position"].tolist() == [3, 4, 5, 6, 7, 8, 9]
 
 
 def test_the_command_says_what_it_has_written(settings: Settings, tmp_path: Path) -> None:
-    produce(settings, [listen("r-1-0"), listen("r-1-0", 1)])
+    tell(settings, listen("r-1-0"), listen("r-1-0", 1))
     app = typer.Typer()
     app.command()(command)
     runner = CliRunner(env={**settings.to_env(), "COLUMNS": "200"})
@@ -63,13 +65,13 @@ def test_the_command_says_what_it_has_written(settings: Settings, tmp_path: Path
 
 def test_a_topic_is_followed_until_told_to_stop(settings: Settings, tmp_path: Path) -> None:
     listens = [listen("r-1-0", position) for position in range(20)]
-    produce(settings, listens[:10])
+    tell(settings, *listens[:10])
     read = 0
 
     def on_progress(done: int, _: int) -> None:
         nonlocal read
         if read < 10 <= done:
-            produce(settings, listens[10:])
+            tell(settings, *listens[10:])
         read = done
 
     topic, path = Topics.of(settings).listens, tmp_path / "out"
