@@ -96,11 +96,17 @@ def docker_answers() -> bool:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
     """Servers of our own, whatever the environment names: those that are killed here are nobody else's."""
     fill_cache()
     with EmbeddedStack(tmp_path_factory.mktemp("stack")) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def stack(own_stack: EmbeddedStack) -> EmbeddedStack:
+    """The servers of this process, which may be killed."""
+    return own_stack
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +121,7 @@ def servers(request: pytest.FixtureRequest) -> Iterator[Settings]:
         with running_containers() as settings:
             yield settings
     else:
-        yield request.getfixturevalue("stack").settings
+        yield request.getfixturevalue("own_stack").settings
 
 
 @pytest.fixture
