@@ -223,9 +223,9 @@ class Learner:
             end = begin + LEARN_LISTENS - (self.listens + begin) % LEARN_LISTENS
             some = listens.rows(slice(begin, end))
             for model in self._models:
-                model.learn_listens(some)
-                if self._watch is not None and model.expected is not None:
-                    self._watch(some, model.expected)
+                expected = model.learn_listens(some)
+                if self._watch is not None and expected is not None:
+                    self._watch(some, expected)
                 if end <= len(listens):
                     self._make_room(model)
             begin = end

@@ -19,19 +19,21 @@ class OnlineModel(Protocol):
 
     Snapshots are published as `name`, and less often where one `is_dear`. The state must be a function of what it
     learned from: no clock, only keyed randomness, and nothing that depends on the process. The catalogue grows during
-    training. `cut` counts entries, such as neighbours, that the last snapshot left out to fit. `expected` has what a
-    model that predicts fractions expected of the last listens before it learned from them.
+    training. `cut` counts entries, such as neighbours, that the last snapshot left out to fit.
     """
 
     name: str
     is_dear: bool
     cut: int
-    expected: NDArray[np.float32] | None
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None: ...
 
-    def learn_listens(self, listens: TrainingColumns) -> None:
-        """Learn from listens; the result does not depend on how they are cut into calls."""
+    def learn_listens(self, listens: TrainingColumns) -> NDArray[np.float32] | None:
+        """Learn from listens; the state does not depend on how they are cut into calls.
+
+        A model that predicts fractions returns what it expected of each listen before it learned from it, NaN where
+        it expects nothing.
+        """
 
     def make_room(self, most_bytes: int) -> int:
         """Forget the least important tracks if a snapshot would be larger; return how many were forgotten.

@@ -34,7 +34,6 @@ class Counts:
 
     is_dear = False
     cut = 0
-    expected = None
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None:
         self._counts: dict[str, Any] = {}

@@ -188,10 +188,9 @@ class FactorModel:
         self._open = OpenSessions.empty(0)
         self._listens = self._began = 0  # listens learned from; sessions since negative evidence was forgotten
         self.cut = 0
-        self.expected: Floats | None = None
 
-    def learn_listens(self, listens: TrainingColumns) -> None:
-        """Learn from each listen; the result does not depend on how they are cut into calls."""
+    def learn_listens(self, listens: TrainingColumns) -> Floats:
+        """Learn from each listen, and return what was expected of it; the state does not depend on the calls' cuts."""
         expected, at = np.full(len(listens), np.nan, dtype=np.float32), 0
         while len(listens):
             chunk, listens = listens.split(CHUNK - self._listens % CHUNK)
@@ -204,7 +203,7 @@ class FactorModel:
                 self._told *= np.float32(0.5 ** (CHUNK / TOLD_LISTENS))
             if self._listens % CLOSE_EVERY == 0:
                 self._close()
-        self.expected = expected
+        return expected
 
     def _learn(self, listens: TrainingColumns, expected: Floats) -> None:
         tracks, users = self._rows(listens.tracks.astype(np.int64)), self._users.rows_for(listens.users)

@@ -318,7 +318,6 @@ class NextTrackProjection:
     def __init__(self, catalogue: Mapping[int, Track]) -> None:
         self._model = NextTrack(SETTINGS)
         self.cut = 0
-        self.expected: NDArray[np.float32] | None = None
 
     @property
     def model(self) -> NextTrack:
