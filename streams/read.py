@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from botify.core.kafka.config import partition_of
 from botify.core.settings import Settings
 from botify.schemas.external_ids import UserIds, chosen
-from botify.streams.folds.feedback import ATTRIBUTES, NAMES, OPINIONS, Said, read_attributes, read_name, read_said
+from botify.streams.folds.feedback import NAMES, OPINIONS, Said, read_name, read_said
 from botify.streams.folds.likes import LIKES_OF_USERS, Likes
 from botify.streams.folds.popularity import popularity_at, top_collection
 from botify.streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, WATERMARK
@@ -118,10 +118,6 @@ class StateReader:
     def names(self, users: Sequence[int]) -> list[str | None]:
         """Return what listeners are called, None where the state does not know; one round trip a node."""
         return [read_name(record) for record in self._feedback(users, NAMES)]
-
-    def attributes(self, users: Sequence[int]) -> list[dict[str, str]]:
-        """Return the attributes of listeners; one round trip a node."""
-        return [read_attributes(record)[1] for record in self._feedback(users, ATTRIBUTES)]
 
     def _feedback(self, users: Sequence[int], collection: str) -> list[bytes | None]:
         namespace, pipeline = feedback_of(self.namespace), self._redis.pipeline(transaction=False)
