@@ -142,18 +142,19 @@ def _commit() -> str:
     """Return the commit of the tree, `-dirty` if more was changed since than figures and the pages that quote them."""
     made = [page.relative_to(ROOT).as_posix() for _, page in pages()]
     others = [".", *(f":!{path}" for path in (FIGURES.relative_to(ROOT).as_posix(), *made))]
-    found = _git("rev-parse", "--short=8", "HEAD")
-    changed = found and _git("status", "--porcelain", "--", *others)
-    return (f"{found}-dirty" if changed else found) or "unknown"
+    found = git("rev-parse", "--short=8", "HEAD")
+    if found is None:
+        return "unknown"
+    return f"{found}-dirty" if git("status", "--porcelain", "--", *others) else found
 
 
-def _git(*arguments: str) -> str:
-    """Return what git prints; nothing where there is no git, as in the image."""
+def git(*arguments: str, root: Path = ROOT) -> str | None:
+    """Return what git prints; None if it fails, or there is none, as in the image."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603, S607
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603, S607
     except OSError:
-        return ""
-    return done.stdout.strip()
+        return None
+    return None if done.returncode else done.stdout.strip()
 
 
 def _cpu() -> str:

@@ -22,7 +22,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from botify.bench.cpu import load_average
-from botify.bench.figures import ROOT, FigureError, fill_pages, read_figures, record
+from botify.bench.figures import ROOT, FigureError, fill_pages, git, read_figures, record
 from botify.core.cli import say
 
 LIVE = ("core", "schemas", "streams", "services", "sim")  # the folders whose code a stack runs
@@ -111,11 +111,10 @@ def outdated(recipe: Recipe, figures: Mapping[str, Any]) -> str | None:
             return f"{group} is not recorded"
         if commit.endswith("-dirty"):
             return f"{group} was recorded with changes that are in no commit"
-        since = ["git", "diff", "--name-only", commit, "--", *recipe.paths]
-        changed = subprocess.run(since, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
-        if changed.returncode:
+        changed = git("diff", "--name-only", commit, "--", *recipe.paths, root=ROOT)
+        if changed is None:
             return f"{group} was recorded at {commit}, which is not in this repository"
-        if count := len(changed.stdout.splitlines()):
+        if count := len(changed.splitlines()):
             return f"{count} files of {', '.join(recipe.paths)} changed since {commit}, which gave {group}"
     return None
 

@@ -37,7 +37,6 @@ from botify.streams.folds.likes import LIKES_OF_USERS
 from botify.streams.folds.popularity import POPULARITY
 from botify.streams.folds.sessions import OPEN_SESSIONS
 from botify.streams.folds.users import USERS as USER_STATES
-from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, default_namespace, partition_key
 
@@ -102,11 +101,9 @@ def _fold_backlog(settings: Settings, number: int, tracks: int, workers: Sequenc
     with _paused(workers):
         fill(settings, listens(LISTENS, USERS, tracks, seed=number + 1, since=since))
     # not to the end, where some partitions have none left
-    drained = drain(folded(settings), int(LISTENS * (1 - WARM)), workers, since)
-    redis = connect(settings)
-    checkpoints = StateReader(redis, settings).checkpoints
-    wait_until(lambda: sum(checkpoints().values()) >= since + LISTENS, DEADLINE_S, "not all listens are folded")
-    redis.close()
+    count = folded(settings)
+    drained = drain(count, int(LISTENS * (1 - WARM)), workers, since)
+    wait_until(lambda: count() >= since + LISTENS, DEADLINE_S, "not all listens are folded")
     return drained
 
 

@@ -24,7 +24,6 @@ from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
-from botify.streams.store.keys import checkpoint_key, default_namespace
 
 SESSION_LISTENS = 10
 START_MS = 1_700_000_000_000
@@ -106,15 +105,8 @@ def drain(count: Callable[[], int], until: int, workers: Sequence[psutil.Process
 
 def folded(settings: Settings) -> Callable[[], int]:
     """Return what says how many listens are in the live state."""
-    redis, namespace = connect(settings), default_namespace(settings.topic_prefix)
-
-    def count() -> int:
-        pipeline = redis.pipeline(transaction=False)
-        for partition in range(settings.partitions):
-            pipeline.hget(checkpoint_key(namespace, partition), "next_offset")
-        return sum(int(offset or 0) for offset in pipeline.execute())
-
-    return count
+    checkpoints = StateReader(connect(settings), settings).checkpoints
+    return lambda: sum(checkpoints().values())
 
 
 def measure_worker(settings: Settings, tracks: int) -> dict[str, Any]:
@@ -161,9 +153,9 @@ def measure_verify(settings: Settings, tracks: int) -> dict[str, Any]:
 def _backlog_folded(settings: Settings, tracks: int) -> Iterator[None]:
     fill(settings, listens(BACKLOG, USERS, tracks))
     with running(settings, "botify.streams.worker"):
-        checkpoints = StateReader(connect(settings), settings).checkpoints
+        count = folded(settings)
         late = f"not all {BACKLOG:,} listens are folded"
-        wait_until(lambda: sum(checkpoints().values()) >= BACKLOG, DEADLINE_S, late)
+        wait_until(lambda: count() >= BACKLOG, DEADLINE_S, late)
         yield
 
 
