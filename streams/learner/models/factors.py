@@ -164,7 +164,7 @@ class FactorModel:
     >>> from botify.schemas.training import listens_of, training_batch_of
     >>> heard = [Listen(f"{at}", 42, 7 + at, 0.9, at, "a", at, False, None, {}, None, None) for at in range(2)]
     >>> model = FactorModel({7: Track(7, "a", None, "jazz", "x"), 8: Track(8, "a", None, "jazz", "y")})
-    >>> model.learn_listens(listens_of(training_batch_of("id", 0, 0, 2, list(enumerate(heard))), b""))
+    >>> expected = model.learn_listens(listens_of(training_batch_of("id", 0, 0, 2, list(enumerate(heard))), b""))
     >>> FactorModel.from_bytes(model.to_bytes(), {}).snapshot() == model.snapshot()
     True
     """
