@@ -1,7 +1,7 @@
 """Event time: its bound, the "now" of a service, its speed, and how it is printed.
 
 A listen's time comes from its producer. Popularity decays by it and sessions close by it, so one wrong clock could ruin
-both. `EventTime` bounds how far a listen may lead; docs/adr/0007-event-time-is-bounded.md gives the reasons.
+both. `EventTime` bounds how far a listen may lead; docs/adr/0013 gives the reasons.
 """
 
 from collections.abc import Callable, Iterable, Sequence
