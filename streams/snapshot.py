@@ -8,6 +8,8 @@ u32 | payload, little-endian. The kinds, in this order::
     FIELDS     name of the collection: length u8, UTF-8; then field: length u32, bytes; value: length u32, bytes; …
     SCORES     name of the collection likewise; then member: length u32, bytes; score f64; …
     END        SHA-256 of everything before
+
+Each partition of the listens begins a member of the gzip file; `_INDEX`, in an empty first one, says where.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import json
 import struct
 import time
 import zlib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -42,6 +45,10 @@ MAX_FRAME_BYTES = 1 << 30
 _FRAME = struct.Struct("<BI")
 _LENGTH = struct.Struct("<I")
 _SCORE = struct.Struct("<d")
+# RFC 1952: magic, method, FEXTRA, no time, system | XLEN, then a subfield: name, length, and a u64 for each partition
+_INDEX = struct.Struct("<4s4x2sH2sH")
+_GZIP, _FAST, _EMPTY = b"\x1f\x8b\x08\x04", b"\x04\xff", b"\x03" + bytes(9)
+MOST_INDEXED = 8_000  # partitions; the header's field has at most 64 KiB
 
 
 class Kind(IntEnum):
@@ -64,14 +71,27 @@ class Frame(NamedTuple):
 
 
 class SnapshotWriter:
-    """Writes frames; `end` completes the file."""
+    """Writes frames, with an index of the first partitions; `end` completes the file."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._zip = gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0)
+    def __init__(self, file: IO[bytes], partitions: int = 0) -> None:
+        self._file, self._begins = file, [0] * min(partitions, MOST_INDEXED)
+        self._write_index()
+        self._zip = self._member()
         self._sha = hashlib.sha256()
         self._write(MAGIC)
 
+    def _write_index(self) -> None:
+        count, begins = len(self._begins), struct.pack(f"<{len(self._begins)}Q", *self._begins)
+        self._file.write(_INDEX.pack(_GZIP, _FAST, 8 * count + 4, b"BI", 8 * count) + begins + _EMPTY)
+
+    def _member(self) -> gzip.GzipFile:
+        return gzip.GzipFile(filename="", fileobj=self._file, mode="wb", compresslevel=1, mtime=0)
+
     def about(self, kind: Kind, about: Mapping[str, Any]) -> None:
+        if kind is Kind.PARTITION and not about.get("of_feedback") and about["partition"] < len(self._begins):
+            self._zip.close()
+            self._begins[about["partition"]] = self._file.tell()
+            self._zip = self._member()
         self._frame(kind, json.dumps(about).encode())
 
     def fields(self, collection: str, items: Mapping[bytes, bytes]) -> None:
@@ -89,6 +109,8 @@ class SnapshotWriter:
     def end(self) -> None:
         self._frame(Kind.END, self._sha.digest())
         self._zip.close()
+        self._file.seek(0)
+        self._write_index()
 
     def _frame(self, kind: Kind, payload: bytes) -> None:
         self._write(_FRAME.pack(kind, len(payload)) + payload)
@@ -103,44 +125,87 @@ def read_frames(path: Path) -> Generator[Frame]:
 
     Raises `SnapshotError` if the file is no snapshot, of an unknown version, truncated, or damaged.
     """
+    with _errors_of(path), gzip.open(path, "rb") as file:
+        _begin(file)
+        sha = hashlib.sha256(MAGIC)
+        for kind, payload in _payloads(file):
+            if kind is Kind.END:
+                if payload != sha.digest():
+                    raise ValueError("the checksum does not match")
+                if file.read(1):  # also makes gzip check that its own end is there
+                    raise ValueError("there is data after its end")
+                return
+            sha.update(_FRAME.pack(kind, len(payload)) + payload)
+            frame = _parse(kind, payload)
+            if kind is Kind.HEADER and frame.about["format"] not in (1, VERSION):
+                raise SnapshotError(f"{path} has format {frame.about['format']}; this version reads {VERSION}")
+            yield frame
+
+
+def read_partition(path: Path, partition: int, holding: bytes) -> Generator[Frame]:
+    """Yield the frame of a partition of the listens, and those of its collections that hold some bytes.
+
+    The checksum is not verified. Of a file with an index, no other partition is read. Raises `SnapshotError`.
+    """
+    with _errors_of(path), path.open("rb") as raw:
+        begins = _read_index(raw)
+        at = begins[partition] if partition < len(begins) else 0
+        raw.seek(at)
+        with gzip.GzipFile(fileobj=raw) as file:
+            if not at:
+                _begin(file)
+            inside = False
+            for kind, payload in _payloads(file):
+                if inside and kind in (Kind.PARTITION, Kind.END):
+                    return
+                if kind is Kind.PARTITION:
+                    frame = _parse(kind, payload)
+                    inside = frame.about["partition"] == partition and not frame.about.get("of_feedback", False)
+                    if inside:
+                        yield frame
+                elif kind is Kind.END:
+                    return
+                elif inside and holding in payload:
+                    yield _parse(kind, payload)
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
     try:
-        with gzip.open(path, "rb") as file:
-            yield from _frames(file, path)
+        yield
     except FileNotFoundError as error:
         raise SnapshotError(f"file {path} does not exist") from error
     except (OSError, EOFError, zlib.error, struct.error, ValueError, KeyError) as error:
         raise SnapshotError(f"{path} is not a snapshot, or is damaged: {type(error).__name__}: {error}") from error
 
 
-def _frames(file: gzip.GzipFile, path: Path) -> Iterator[Frame]:
-    sha = hashlib.sha256()
-
-    def read(count: int) -> bytes:
-        raw = file.read(count)
-        if len(raw) != count:
-            raise EOFError("it ends too early")
-        return raw
-
-    if (magic := read(len(MAGIC))) != MAGIC:
+def _begin(file: gzip.GzipFile) -> None:
+    if _exactly(file, len(MAGIC)) != MAGIC:
         raise ValueError("it does not begin like one")
-    sha.update(magic)
+
+
+def _read_index(raw: IO[bytes]) -> Sequence[int]:
+    """Return where partitions begin; nothing of a file that has no index."""
+    head = raw.read(_INDEX.size)
+    if len(head) < _INDEX.size:
+        return ()
+    flags, _, _, name, length = _INDEX.unpack(head)
+    return struct.unpack(f"<{length // 8}Q", _exactly(raw, length)) if (flags, name) == (_GZIP, b"BI") else ()
+
+
+def _payloads(file: gzip.GzipFile) -> Iterator[tuple[Kind, bytes]]:
     while True:
-        head = read(_FRAME.size)
-        code, length = _FRAME.unpack(head)
+        code, length = _FRAME.unpack(_exactly(file, _FRAME.size))
         if length > MAX_FRAME_BYTES:
             raise ValueError(f"a frame of {length} bytes")
-        payload, kind = read(length), Kind(code)
-        if kind is Kind.END:
-            if payload != sha.digest():
-                raise ValueError("the checksum does not match")
-            if file.read(1):  # also makes gzip check that its own end is there
-                raise ValueError("there is data after its end")
-            return
-        sha.update(head + payload)
-        frame = _parse(kind, payload)
-        if kind is Kind.HEADER and frame.about["format"] not in (1, VERSION):
-            raise SnapshotError(f"{path} has format {frame.about['format']}; this version reads {VERSION}")
-        yield frame
+        yield Kind(code), _exactly(file, length)
+
+
+def _exactly(file: IO[bytes] | gzip.GzipFile, count: int) -> bytes:
+    raw = file.read(count)
+    if len(raw) != count:
+        raise EOFError("it ends too early")
+    return raw
 
 
 def _parse(kind: Kind, payload: bytes) -> Frame:
@@ -196,7 +261,7 @@ async def save(sources: ReplaySources, path: Path, namespace: str | None = None)
 async def _write(
     sources: ReplaySources, namespace: str, record: NamespaceRecord | None, file: IO[bytes]
 ) -> dict[int, int]:
-    writer, reached = SnapshotWriter(file), {}
+    writer, reached = SnapshotWriter(file, len(sources.state.end)), dict[int, int]()
     about = {
         "format": VERSION,
         "topic": sources.topic,

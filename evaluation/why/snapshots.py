@@ -9,7 +9,7 @@ from typing import NamedTuple
 from botify.core.kafka.config import partition_of
 from botify.streams.folds.likes import LIKES_OF_USERS, Likes
 from botify.streams.folds.users import USERS, UserState
-from botify.streams.snapshot import Kind, SnapshotError, read_frames
+from botify.streams.snapshot import Kind, SnapshotError, read_frames, read_partition
 
 
 class Begun(NamedTuple):
@@ -23,8 +23,8 @@ class Begun(NamedTuple):
 def newest_before(folder: Path, user: int, listens: int, before_ms: int) -> Begun | None:
     """Return a listener's state from the newest file in a folder that was written before a time, if there is one.
 
-    Files in which the listener has more than `listens` listens are passed over. Only the header of each file is read,
-    and of one the partitions up to the listener's. Whether its state is of this topic, the hash in the answer says.
+    Files in which the listener has more than `listens` listens, and damaged ones, are passed over. Only the header of
+    each file is read, and the listener's partition. Whether its state is of this topic, the hash in the answer says.
     """
     files = list[tuple[int, Path, int]]()
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -36,7 +36,10 @@ def newest_before(folder: Path, user: int, listens: int, before_ms: int) -> Begu
         if about["created_ms"] < before_ms:
             files.append((about["created_ms"], path, about["partitions"]))
     for _, path, partitions in sorted(files, reverse=True):
-        begun = state_in(path, user, partition_of(user, partitions))
+        try:
+            begun = state_in(path, user, partition_of(user, partitions))
+        except SnapshotError:
+            continue
         if begun.state.listens <= listens:
             return begun
     return None
@@ -44,14 +47,12 @@ def newest_before(folder: Path, user: int, listens: int, before_ms: int) -> Begu
 
 def state_in(path: Path, user: int, partition: int) -> Begun:
     """Return what a snapshot has of a listener; raises `SnapshotError`. The checksum is not verified."""
-    offset, key, found = -1, b"%d" % user, dict[str, bytes]()
-    with closing(read_frames(path)) as frames:
+    offset, key, found = 0, b"%d" % user, dict[str, bytes]()
+    with closing(read_partition(path, partition, key)) as frames:
         for kind, about, collection, items in frames:
-            if kind is Kind.PARTITION and offset >= 0:
-                break
-            if kind is Kind.PARTITION and about["partition"] == partition:
+            if kind is Kind.PARTITION:
                 offset = about["next_offset"] or 0
-            elif offset >= 0 and isinstance(value := items.get(key), bytes):
+            elif isinstance(value := items.get(key), bytes):
                 found[collection] = value
     state, likes = found.get(USERS), found.get(LIKES_OF_USERS)
     return Begun(

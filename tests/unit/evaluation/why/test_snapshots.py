@@ -3,6 +3,8 @@
 import gzip
 from pathlib import Path
 
+import pytest
+
 from botify.core.kafka.config import partition_of
 from botify.evaluation.why.evidence import Past
 from botify.evaluation.why.recompute import Folds
@@ -17,14 +19,14 @@ USER, PARTITIONS = 7, 4
 HEARD = [one._replace(user=USER) for one in make_listens(300, users=1, tracks=50, seed=1)]
 
 
-def written(path: Path, created_ms: int, listens: int) -> None:
+def written(path: Path, created_ms: int, listens: int, indexed: int = PARTITIONS) -> None:
     """Write the state after some listens, among those of others; the feedback's partitions have the same numbers."""
     state, likes = UserState(), Likes()
     for one in HEARD[:listens]:
         state.fold(one)
         likes.fold(one)
     with path.open("wb") as file:
-        writer = SnapshotWriter(file)
+        writer = SnapshotWriter(file, indexed)
         writer.about(Kind.HEADER, {"format": 2, "created_ms": created_ms, "partitions": PARTITIONS})
         for of_feedback in (False, True):
             for partition in range(PARTITIONS):
@@ -36,9 +38,12 @@ def written(path: Path, created_ms: int, listens: int) -> None:
         writer.end()
 
 
-def test_the_newest_snapshot_before_an_answer_begins_its_past(tmp_path: Path) -> None:
+@pytest.mark.parametrize("indexed", [PARTITIONS, 0])
+def test_the_newest_snapshot_before_an_answer_begins_its_past(tmp_path: Path, indexed: int) -> None:
     for created_ms, listens in ((1_000, 50), (2_000, 120), (3_000, 200)):
-        written(tmp_path / f"{listens}.snapshot", created_ms, listens)
+        written(tmp_path / f"{listens}.snapshot", created_ms, listens, indexed)
+    whole = (tmp_path / "200.snapshot").read_bytes()
+    (tmp_path / "damaged").write_bytes(whole[:200] + bytes(len(whole) - 200))
     (tmp_path / "notes.txt").write_text("no snapshot")
     with gzip.open(tmp_path / "half.gz", "wb") as file:
         file.write(b"BOTIFY-SNAPSHOT\n\x01")
