@@ -4,6 +4,7 @@
 
 A page that quotes figures is made of its template in `bench/pages`, where `{{worker.listens_per_s:,.0f}}` is a figure.
 A line `{{rows of recommenders}}| {{*}} | {{recommenders.*.time:.2f}} |` becomes one row for each name in that group.
+Each such page ends with the age of its figures.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -53,9 +55,11 @@ class _Quoted(Formatter):
 
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
+        self.groups = set[str]()
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
         group, *path = field_name.split(".")
+        self.groups.add(group)
         entry = self._figures.get(group, {})
         found: Any = {**entry, **entry.get("values", {})}
         for part in path:
@@ -82,7 +86,17 @@ def fill(template: str, figures: Figures) -> str:
         names = figures[match["group"]]["values"]
         return "\n".join(match["row"].replace("{{*}}", name).replace(".*.", f".{name}.") for name in names)
 
-    return FIELD.sub(lambda field: quoted.format(f"{{{field[1]}}}"), ROWS.sub(rows, template))
+    page = FIELD.sub(lambda field: quoted.format(f"{{{field[1]}}}"), ROWS.sub(rows, template))
+    return page + _ages(figures, quoted.groups)
+
+
+def _ages(figures: Figures, groups: Iterable[str]) -> str:
+    of_stamps: dict[str, list[str]] = {}
+    for group in sorted(groups):
+        if "commit" in figures[group]:  # sizes are computed from others
+            of_stamps.setdefault("{date}, {commit}".format(**figures[group]), []).append(group)
+    ages = "; ".join(f"{', '.join(names)} ({stamp})" for stamp, names in sorted(of_stamps.items()))
+    return "\n" + textwrap.fill(f"Figures recorded: {ages}.", 120, break_on_hyphens=False) + "\n" if ages else ""
 
 
 def pages(root: Path = ROOT) -> Iterator[tuple[Path, Path]]:

@@ -61,6 +61,11 @@ def test_a_page_that_was_edited_differs(changed: str) -> None:
     assert fill(template, recorded) == "one worker: 62,035 a second" != f"one worker: {changed} a second"
 
 
+def test_a_page_says_how_old_its_figures_are() -> None:
+    figures = {name: {"date": "2026-05-01", "commit": "abc", "values": {"n": 1}} for name in ("one", "two", "three")}
+    assert fill("{{two.n}}{{one.n}}{{two.n}}\n", figures) == "111\n\nFigures recorded: one, two (2026-05-01, abc).\n"
+
+
 @pytest.mark.parametrize(("value", "shown"), [(-0.04, "0.0"), (-0.05001, "−0.1"), (-10.0, "−10.0"), (0.0, "0.0")])
 def test_no_zero_is_negative(value: float, shown: str) -> None:
     assert fill("{{one.it:.1f}} %", {"one": {"values": {"it": value}}}) == f"{shown} %"
@@ -86,5 +91,5 @@ def test_a_measurement_replaces_its_group_and_the_pages_follow(tmp_path: Path) -
     record("worker", "make bench", {"ratio": 7.123456789}, file)
     assert json.loads(file.read_text(encoding="utf-8"))["worker"]["values"] == {"ratio": 7.12346}
     fill_pages(tmp_path)
-    assert page.read_text(encoding="utf-8") == "7.1 by make bench\n"
+    assert page.read_text(encoding="utf-8").startswith("7.1 by make bench\n\nFigures recorded: worker (")
     assert figures.read_figures(file)["worker"]["commit"]
