@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from botify.bench import micro, worker
+from botify.bench import retrieval, worker
 from botify.bench.against import THIS, Run, checked_out, flat, missing_of, ratios_of, run_rounds, table_of
 from botify.bench.cpu import CPU_US, load_average
 from botify.bench.figures import fill_pages, provenance, record, table
@@ -41,9 +41,7 @@ Figures = Mapping[str, Any]
 Measurement = Callable[[Settings, World], Mapping[str, Figures]]
 
 MEASUREMENTS: dict[str, Measurement] = {  # each on its own topics; one after another, as they share the cores
-    "codec": lambda _settings, _world: {"codec": micro.measure_codec()},
-    "user_model": lambda _settings, world: {"user_model": micro.measure_user_model(world)},
-    "retrieval": lambda _settings, _world: {"retrieval": micro.measure_retrieval()},
+    "retrieval": lambda _settings, _world: {"retrieval": retrieval.measure_retrieval()},
     "loop": lambda settings, world: dict(zip(("closed_loop", "latency"), measure_loop(settings, world), strict=True)),
     "worker": lambda settings, world: {"worker": worker.measure_worker(settings, len(world.catalogue))},
     "peers": lambda settings, world: {"peers": measure_peers(settings, world)},
@@ -56,10 +54,6 @@ MEASUREMENTS: dict[str, Measurement] = {  # each on its own topics; one after an
 }
 
 AT_LEAST = {  # targets; the table shows what misses one in red
-    **{
-        f"user_model.{model}listens_per_s": 500_000.0
-        for model in ("", "drifting_", "trending_", "shifting_", "fatigue_", "streaming_")
-    },
     "retrieval.recall": 0.95,
     "worker.listens_per_s": 50_000.0,
     "peers.kafka_streams.ratio": 5.0,
@@ -72,7 +66,6 @@ AT_LEAST = {  # targets; the table shows what misses one in red
     "gateway_v1.share_of_next": 0.8,
 }
 AT_MOST = {
-    "codec.decode_us": 6.0,
     "retrieval.p99_ms": 30.0,
     "large_catalogue.p99_ms": 30.0,
     "large_catalogue.peak_rss_mib": 1_536.0,

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import botify.bench.cli
-from botify.bench import micro
+from botify.bench import retrieval
 from botify.bench.report import CONTROL, rows_of
 from botify.bench.simulated import Measured, lists_for, measure
 from botify.bench.yardsticks import ORACLE, SCENE
@@ -87,8 +87,8 @@ def test_a_recommender_that_is_none_is_named() -> None:
 
 def test_more_clusters_find_more_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "MOST_CLUSTERS", 40)
-    monkeypatch.setattr(micro, "OWN", 1.0)
-    found = micro.measure_retrieval(tracks=8_400, sessions=20, seconds=0.1)
+    monkeypatch.setattr(retrieval, "OWN", 1.0)
+    found = retrieval.measure_retrieval(tracks=8_400, sessions=20, seconds=0.1)
     assert found["recall_of_four_cells"] < found["recall"]
     assert found["request_us"] > 0
     assert found["p99_ms"] > 0

@@ -1,69 +1,23 @@
-"""Parts of the pipeline on one core, without servers: codec, listener models, retrieval."""
+"""How much of exact scoring a recommender finds among a million tracks, and what a request costs, without servers."""
 
-import statistics
 import time
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.bench.worker import listens
-from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.schemas.track_columns import LABELS
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.factors import FactorTable, ServedFactors
 from botify.services.recommender.protocol import Batch
 from botify.services.recommender.rerank import Rerank
-from botify.sim.agents import DummyAgent
-from botify.sim.listeners import MODELS
-from botify.sim.options import RunOptions
-from botify.sim.play import play_world
-from botify.sim.world.model import World
 from botify.streams.folds.users import UserState
 from botify.streams.learner.models.factors import BIAS, DIMENSIONS, Factors
 from botify.streams.learner.models.taste import MOST_EARLIER
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-
-DECODED, DECODE_ROUNDS = 12_000, 7
-
-
-def measure_codec() -> dict[str, float]:
-    """Return `decode_us` and `decode_many_us`: µs a listen, one by one and in columns, the median of some rounds."""
-    codec = Codec()
-    raw = [codec.encode(listen) for listen in listens(DECODED, users=10_000, tracks=50_000)]
-
-    def us(decode_all: Callable[[], object]) -> float:
-        rounds = []
-        for _ in range(DECODE_ROUNDS):
-            began_s = time.perf_counter()
-            decode_all()
-            rounds.append((time.perf_counter() - began_s) / DECODED * 1e6)
-        return statistics.median(rounds)
-
-    return {
-        "decode_us": us(lambda: [codec.decode(value, Listen) for value in raw]),
-        "decode_many_us": us(lambda: codec.decode_many(raw, Listen)),
-    }
-
-
-MODEL_SESSIONS, MODEL_ROUNDS = 50_000, 3
-
-
-def measure_user_model(world: World) -> dict[str, float]:
-    """Return the listens a second of CPU time of each listener model, the best of some rounds."""
-    rates = {model: max(_rate(world, model, seed) for seed in range(MODEL_ROUNDS)) for model in MODELS}
-    return {("" if model == "botify" else f"{model}_") + "listens_per_s": rate for model, rate in rates.items()}
-
-
-def _rate(world: World, model: str, seed: int) -> float:
-    began_s = time.process_time()
-    options = RunOptions(sessions=MODEL_SESSIONS, seed=seed, model=model)
-    done = play_world(world, DummyAgent(world.catalogue, seed), options)
-    return done.listens / (time.process_time() - began_s)
-
 
 TRACKS = 1_000_000
 ARTIST_TRACKS, SCENE_TRACKS = 12, 2_000
