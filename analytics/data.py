@@ -149,12 +149,12 @@ def read_attribute(settings: Settings, name: str) -> "pd.Series[str]":
         erasures.refresh()
     finally:
         erasures.close()
-    newest: dict[int, tuple[int, list[tuple[str, str]]]] = {}
+    newest: dict[int, tuple[int, bytes]] = {}
     for told_ms, one in read_events(settings, Topics.of(settings).feedback.name, Feedback):
         if one.kind == DESCRIBED and told_ms > erasures.at_ms.get(one.user, -1):
-            described = one.timestamp_ms, sorted((one.attributes or {}).items())
+            described = one.timestamp_ms, one.description()
             newest[one.user] = max(newest.get(one.user, described), described)
-    values = {user: dict(attributes).get(name) for user, (_, attributes) in newest.items()}
+    values = {user: json.loads(attributes).get(name) for user, (_, attributes) in newest.items()}
     return pd.Series(values, dtype="str").dropna()
 
 

@@ -4,6 +4,7 @@ They are `NamedTuple`s because the worker makes fifty thousand a second, and a t
 object.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypedDict
 
@@ -175,6 +176,10 @@ class Feedback(NamedTuple):
     name: str | None = None  # of the kind `named`: what the listener is called outside
     tracks: list[int] | None = None  # of the kind `shown`: those that were on the screen
     attributes: Mapping[str, str] | None = None  # of the kind `described`: all of them, in the place of earlier ones
+
+    def description(self) -> bytes:
+        """Return the attributes as JSON; of two descriptions at the same time the greater counts."""
+        return json.dumps(self.attributes or {}, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
 def group_of(kind: str) -> str:

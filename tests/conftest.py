@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from botify.core.numba_cache import use_own_cache
@@ -25,6 +26,10 @@ from botify.streams.compiled import fill_cache
 use_own_cache()  # before any test imports numba; programs under test inherit the folder
 # Brokers here run for minutes: without the optimizing compiler they start in two thirds of the time.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+# A slow machine is no failure, and some first examples compile.
+hypothesis.settings.register_profile("unhurried", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 TESTS = Path(__file__).parent
 FOLDERS = ("unit", "simulation", "soak", "chaos", "e2e", "integration")

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,17 +142,13 @@ def _name_in(record: bytes, of_user: Sequence[Feedback]) -> bytes:
 
 
 def _attributes_in(record: bytes, of_user: Sequence[Feedback]) -> bytes:
-    described = [(one.timestamp_ms, _packed(one.attributes or {})) for one in of_user]
+    described = [(one.timestamp_ms, one.description()) for one in of_user]
     at_ms, attributes = max(_told_before(record) + described)
     return _NAME.pack(VERSION, at_ms) + attributes
 
 
 def _told_before(record: bytes) -> list[tuple[int, bytes]]:
     return [(_NAME.unpack_from(record)[1], record[_NAME.size :])] if record else []
-
-
-def _packed(attributes: Mapping[str, str]) -> bytes:
-    return json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
 _FOLDS = {OPINIONS: _said_in, SHOWN: _shown_in, NAMES: _name_in, ATTRIBUTES: _attributes_in}

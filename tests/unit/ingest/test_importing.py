@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.ingest.columns import convert
@@ -136,7 +136,6 @@ def staged(path: Path, block_bytes: int) -> tuple[list[dict[str, Any]], list[dic
 
 
 @given(lines=st.lists(line, min_size=1, max_size=30), block_bytes=st.integers(1, 200), end=st.sampled_from(["", "\n"]))
-@settings(deadline=None)
 def test_the_size_of_blocks_does_not_matter(
     lines: list[str], block_bytes: int, end: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

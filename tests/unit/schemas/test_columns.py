@@ -131,7 +131,6 @@ def test_ids_of_any_length_have_the_hash_of_mmh3(size: int) -> None:
     assert int(hash_of(raw, 6, 6 + size)) == int.from_bytes(mmh3.hash_bytes(id_)[:8], "little")
 
 
-@settings(deadline=None)  # the first example compiles
 @given(st.lists(st.tuples(CAUSES, CAUSES, st.booleans()), max_size=40))
 def test_rows_of_one_cause_have_the_first_of_them(rows: list[tuple[str | None, str | None, bool]]) -> None:
     raw, places = b"", np.zeros((2, len(rows), 2), dtype=np.int64)

@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.core.kafka.column_fetch import KeptRecords, ObjectRecords
@@ -71,7 +71,6 @@ def read_by_aiokafka(raw: bytes, start: int) -> list[Told]:
     return [one for one in found if one[0] >= start]
 
 
-@settings(deadline=None)  # the first example compiles
 @given(
     st.lists(ROWS, min_size=1, max_size=4),
     st.integers(0, 40),
@@ -89,7 +88,6 @@ def test_columns_are_what_aiokafka_reads(batches: Any, start: int, cut: int, att
     assert {(one.topic, one.partition) for one in columns} <= {("t", 3)}
 
 
-@settings(deadline=None)  # the first example compiles
 @given(st.lists(ROWS, min_size=1, max_size=3), st.data())
 def test_damaged_bytes_are_read_within_their_bounds(batches: Any, data: st.DataObject) -> None:
     raw = bytearray(fetch(batches))

@@ -127,7 +127,7 @@ def folded(listens: Sequence[Listen]) -> None:
     assert (len(columns), rejected) == (len(listens), [])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(EVENTS, min_size=1, max_size=4), st.none() | st.text(st.characters(codec="ascii"), min_size=1))
 @example([{"kind": "listen", "user": 42, "item": 7, "session": "𝄞" * 200}], None)
 def test_an_event_that_is_answered_with_200_is_folded(events: list[dict[str, Any]], key: str | None) -> None:

@@ -117,7 +117,7 @@ fractions = st.sampled_from([0.0, 1e-6, 0.1, 1 / 3, 0.4999, 0.5, 0.9, 1.0])
 logs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.integers(0, 9), fractions), min_size=2, max_size=60)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(logs, st.integers(1, 4), st.integers(1, 6), st.randoms(use_true_random=False))
 def test_the_lists_are_those_of_the_formulas_in_any_order_and_with_copies(
     rows: list[Row], neighbours: int, per_user: int, random: Any

@@ -1,7 +1,7 @@
 """Invariant: the tables of compiled code hold what a dict, and a sort, would hold after any changes."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.streams.folds.columns.ids import RowsOfIds
@@ -13,7 +13,6 @@ from botify.streams.folds.reference import Top
 STEPS = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 40), max_size=30)), max_size=12)
 
 
-@settings(deadline=None)  # the first example compiles
 @given(STEPS)
 def test_rows_are_those_of_a_dict(steps: list[tuple[bool, list[int]]]) -> None:
     table, expected = RowsOfIds(), dict[int, int]()
@@ -43,7 +42,6 @@ def test_ids_whose_slots_are_taken_keep_their_rows() -> None:
 RAISES = st.lists(st.dictionaries(st.integers(0, 12), st.integers(1, 3), max_size=13), max_size=10)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 6), RAISES)
 def test_a_top_is_the_sorted_one(size: int, batches: list[dict[int, int]]) -> None:
     heap, sorted_top, scores = TopHeap(size), Top(size), np.zeros(13)

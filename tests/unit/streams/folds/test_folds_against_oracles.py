@@ -59,7 +59,7 @@ def check_sessions(driven: Driven, kept: list[Record]) -> None:
         assert session.started_ms == listens[0][1].timestamp_ms
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(listen_sequences(max_size=30))
 def test_after_every_event_the_state_is_the_oracles(listens: list[Listen]) -> None:
     driven, records = Driven(), oracles.records_of(listens)
@@ -110,7 +110,7 @@ def split(records: Sequence[Record], cuts: Sequence[int]) -> list[Sequence[Recor
     return [records[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(listen_sequences(), st.lists(st.integers(0, 60), max_size=12), st.booleans())
 def test_any_batches_give_the_same_bytes(listens: list[Listen], cuts: list[int], restarts: bool) -> None:
     records = records_of(listens)

@@ -103,7 +103,7 @@ heard = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(heard, min_size=1, max_size=6), st.booleans())
 def test_the_top_is_exact_after_every_batch(batches: list[list[tuple[int, float, int]]], restarts: bool) -> None:
     popularity = Popularity(top_tracks=TOP)

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.schemas.events import Model
@@ -64,7 +64,6 @@ def test_a_learner_that_restarts_after_every_batch_learns_the_same() -> None:
     assert restarted.state() == whole.state()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 120)), max_size=12))
 def test_whatever_workers_send_again_is_dropped(again: list[tuple[int, int]]) -> None:
     """A worker that was overtaken sends any stretch again that begins at a checkpoint; the topic is never behind it."""

@@ -192,7 +192,7 @@ def drain(brokers: Brokers, give_up: float) -> dict[int, int]:
     return dict(asyncio.run(folded_to_the_end("botify.listens", 2, brokers.closed_ends, brokers.follow, give_up)))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.tuples(st.integers(0, 20), st.integers(0, 20)))
 def test_the_end_is_read_after_each_leader_has_refused(applies_at: tuple[int, int]) -> None:
     brokers = Brokers(applies_at)

@@ -182,7 +182,7 @@ def parts(records: Sequence[KafkaRecord], cuts: Sequence[int]) -> list[Sequence[
     return [records[begin:end] for begin, end in pairwise(bounds)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs(), st.lists(st.integers(1, 29)), st.sampled_from(DECLARED))
 def test_both_foldings_agree_after_every_run(
     records: list[KafkaRecord], cuts: list[int], declared: Sequence[int | None]
@@ -194,7 +194,7 @@ def test_both_foldings_agree_after_every_run(
         assert columns.state == plain.state
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs(), st.lists(st.integers(1, 29)), st.lists(st.booleans(), min_size=30, max_size=30))
 def test_a_partition_may_change_its_folding_and_its_owner_between_runs(
     records: list[KafkaRecord], cuts: list[int], choices: list[bool]
@@ -210,7 +210,7 @@ def test_a_partition_may_change_its_folding_and_its_owner_between_runs(
             mixed.claim_again()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(logs(), st.integers(0, 40))
 def test_records_before_the_position_are_left_out(records: list[KafkaRecord], first: int) -> None:
     plain, columns = Worker(BY_LISTEN), Worker(BY_COLUMNS)
