@@ -14,10 +14,10 @@ BEHIND = 10_000  # records from which on a lag is wrong: some seconds of work
 BATCHES_BEHIND = 1_000
 """The same of the learner, in batches, as in its alert; for two minutes, which is longer than between checkpoints."""
 
-AHEAD_S = 600.0  # seconds from which on event time is ahead of the clock
+AHEAD_S = 900.0  # seconds from which on event time is ahead of the clock
 SLOW_MS = 500.0  # p99 from which on answers are slow: half of what the gateway waits before it answers itself
 REPLACED = 0.01  # share of answers by fallbacks, or of responses that are errors, from which on it is a warning
-MOSTLY_REPLACED = 0.1  # the same, from which on it is a failure
+MOSTLY_REPLACED = 0.2  # the same, from which on it is a failure
 FEW_RESPONSES = 100  # a share of fewer responses says nothing
 FULL = 0.85
 """Share of its record from which on a model forgets tracks, or soon will: it makes room for an eighth at a time."""
