@@ -109,7 +109,7 @@ def popular(limit: int = 20, cursor: str | None = None, *, half_life: str = "1d"
 
 
 def rising(limit: int = 20, cursor: str | None = None) -> Call[ItemPage]:
-    """Return the items that are more popular in the last hour than in the last day."""
+    """Return the popular items by their popularity of the last hour over that of the last day."""
     return _page("rising", limit, cursor)
 
 

@@ -162,7 +162,7 @@ class V1Api:
         return _json(items.page(await items.charts.popular(call.query.half_life), call.query))
 
     async def rising(self, _: Request, call: models.PageCall) -> Response:
-        """Return the items that are more popular in the last hour than in the last day."""
+        """Return the popular items by their popularity of the last hour over that of the last day."""
         items = self._of().items
         return _json(items.page(await items.charts.rising(), call.query))
 
