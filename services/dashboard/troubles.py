@@ -23,7 +23,7 @@ FULL = 0.85
 """Share of its record from which on a model forgets tracks, or soon will: it makes room for an eighth at a time."""
 
 FILLS = ("next_track",)  # models that fill what there is, and leave neighbours out long before they drop tracks
-STALE_S, STALE_LISTENS = 3_600.0, 40_000
+STALE_S, STALE_LISTENS = 3_600.0, 80_000
 """A model is stale if it has had no snapshot for this time, during which this number of listens came."""
 
 OFTEN, LATELY_S = 3, 900.0  # restarts of a process that is young, from which on they are wrong

@@ -27,7 +27,7 @@ from botify.streams.folds.feedback import read_shown, shown_often
 from botify.streams.folds.users import HISTORY_LISTENS
 
 SESSION = "session"  # of `exclude_shown`: what answers gave in the session
-MOST_EXCLUDED = 2_000
+MOST_EXCLUDED = 5_000  # more than a call, opinions, pages and impressions name together
 MOST_LIKED = HISTORY_LISTENS
 
 
@@ -72,7 +72,7 @@ class Recommending:
         now_ms = self.service.clock.now_ms(user)
         signals = self.kinds.signals(said)[-MOST_LIKED:]
         said_of = reversed(self.kinds.excluded(said, now_ms))
-        excluded = dict.fromkeys([*self._numbers_of(query.exclude), *reversed(given), *said_of])
+        excluded = dict.fromkeys([*self._numbers_of(query.exclude), *said_of, *reversed(given)])
         request = RecommendationRequest(
             id_,
             user,
@@ -201,7 +201,7 @@ def _slate_request(
     out, often = list(excluded), shown_often(shown)
     if query.exclude_shown not in (None, SESSION):
         recent = shown["timestamp_ms"] >= now_ms - duration_ms(query.exclude_shown)
-        out = [*dict.fromkeys([*shown["track"][recent].tolist(), *out])]
+        out = [*dict.fromkeys([*out, *shown["track"][recent].tolist()])]
     caps = [one.rpartition(":") for one in query.cap]
     return {
         "size": query.n,
