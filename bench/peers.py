@@ -5,7 +5,8 @@
     python -m botify.bench peers
 
 Kafka Streams is run from source (`KafkaStreamsPeer.java`), so it needs a JDK. Each peer does less than the worker: none
-looks for duplicates or writes training records, and Quix, whose states belong to keys, keeps listeners only.
+writes training records, only plain Faust looks for duplicates, and Quix, whose states belong to keys, keeps listeners
+only.
 """
 
 import asyncio
