@@ -211,7 +211,7 @@ def import_log(
 ) -> None:
     """Publish Botify's JSON data log to the listens topic; import a log once.
 
-    Tables drop the copies of a second import; state counts them again of listeners with more than 50 listens.
+    Tables drop the copies of a second import; the state of listeners with more than 50 listens counts them again.
     """
     settings = require_kafka(Settings.from_env())
     run_id = run or f"log{_digest(file)[:8]}"
