@@ -184,7 +184,7 @@ def write_log(folder: Path, log: Path) -> WrittenLog:
 def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:
     """Publish listens, wait for all acknowledgements, and return their number.
 
-    At least once: a second import has the same event ids, which readers and the worker drop as duplicates. Raises
+    At least once: a second import has the same event ids. Readers drop them, workers those of a user's last 50. Raises
     `TopicError` if the topic does not exist, and `PublishError` if a broker refused a listen or did not answer.
     """
     topic = Topics.of(settings).listens.name
@@ -209,7 +209,10 @@ def import_log(
         str | None, typer.Option(help="Prefix of all session ids; default: derived from the file's content.")
     ] = None,
 ) -> None:
-    """Publish Botify's JSON data log to the listens topic; a second import adds nothing."""
+    """Publish Botify's JSON data log to the listens topic; import a log once.
+
+    Tables drop the copies of a second import; the state of listeners with more than 50 listens counts them again.
+    """
     settings = require_kafka(Settings.from_env())
     run_id = run or f"log{_digest(file)[:8]}"
     with progress("reading"):  # completely, so that nothing is published of a log with an invalid line

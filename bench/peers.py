@@ -5,7 +5,8 @@
     python -m botify.bench peers
 
 Kafka Streams is run from source (`KafkaStreamsPeer.java`), so it needs a JDK. Each peer does less than the worker: none
-writes training records, only plain Faust looks for duplicates, and Quix, with states by key, has listeners only.
+writes training records, only plain Faust looks for duplicates, and Quix, whose states belong to keys, keeps listeners
+only.
 """
 
 import asyncio
@@ -93,8 +94,8 @@ def committed(settings: Settings, group: str) -> Callable[[], int]:
 def plain_faust(settings: Settings) -> None:
     """Run a Faust worker as in Faust's documentation, with the same folds, one event at a time.
 
-    It has every advantage: nothing is fenced, and the writes of 1,000 events go to Redis together. The rest is Faust's
-    own cost for an event.
+    It has every advantage: no duplicate window is persisted, nothing is fenced, and the writes of 1,000 events go to
+    Redis together. The rest is Faust's own cost for an event.
     """
     logging.disable(logging.WARNING)
     loop = uvloop.new_event_loop()

@@ -39,7 +39,7 @@ def import_(
         typer.Option(
             "--map",
             help="For csv, parquet and jsonl: user=COLUMN,item=COLUMN, and any of time, played, duration, rating, "
-            "event, session, organic, title, artist, genre, release, mood, year, country.",
+            "event, session, organic, title, artist, genre, release, mood, year, country, vector.",
         ),
     ] = None,
     rating_scale: Annotated[str, typer.Option(help="Ratings that stand for 0 and 1.")] = "1-5",
