@@ -94,7 +94,7 @@ def committed(settings: Settings, group: str) -> Callable[[], int]:
 def plain_faust(settings: Settings) -> None:
     """Run a Faust worker as in Faust's documentation, with the same folds, one event at a time.
 
-    It has every advantage: no duplicate window is persisted, nothing is fenced, and the writes of 1,000 events go to
+    It has every advantage: nothing is fenced, and the writes of 1,000 events go to
     Redis together. The rest is Faust's own cost for an event.
     """
     logging.disable(logging.WARNING)
