@@ -196,7 +196,7 @@ def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:
             count += 1
         publisher.flush()
     except PublishError as error:
-        reason = f"not all listens were written: {error.reason}; repeating the import is safe"
+        reason = f"not all listens were written: {error.reason}; repeat the import into an empty topic"
         raise PublishError(topic, reason) from error
     return count
 
