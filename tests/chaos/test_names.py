@@ -33,6 +33,7 @@ class Gateways:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.started = settings, 0
+        self.http = httpx.Client(timeout=5)  # one: a client of its own for each call costs more than the call
         self.programs = [self.start(), self.start()]
 
     def start(self) -> Program:
@@ -66,7 +67,7 @@ class Gateways:
         if (url := self.url(at)) is None:
             return False
         try:
-            answer = httpx.post(f"{url}/v1/events", json=event, timeout=5)
+            answer = self.http.post(f"{url}/v1/events", json=event)
         except httpx.TransportError:
             return False
         assert answer.status_code in (200, 503), answer.text
@@ -80,6 +81,7 @@ def serving(settings: Settings) -> Iterator[Gateways]:
         eventually(lambda: gateways.url(0) and gateways.url(1), 60, "two gateways")
         yield gateways
     finally:
+        gateways.http.close()
         for program in gateways.programs:
             program.stop()
 
