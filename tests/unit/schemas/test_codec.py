@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from botify.core.errors import DecodeError, SchemaError
 from botify.schemas import codec as codec_module
+from botify.schemas import columns
 from botify.schemas.codec import HEADER_BYTES, Codec, load
 from botify.schemas.events import (
     Event,
@@ -137,6 +138,7 @@ ANSWER = Recommendation("a:0", 42, 7, "toppop", {"A": "T1"}, 0.1, 0, 1.0, 1000, 
 @pytest.fixture(autouse=True)
 def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec_module, "PAYS_FROM", 1)
+    monkeypatch.setattr(columns, "NUMPY_FROM", 1)
 
 
 def one_by_one(some: Sequence[Event]) -> list[bytes] | str:
