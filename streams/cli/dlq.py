@@ -20,6 +20,7 @@ from botify.core.kafka.admin import parse_position, require_kafka
 from botify.core.settings import Settings
 from botify.core.times import utc
 from botify.schemas.events import Listen
+from botify.schemas.external_ids import UserIds
 from botify.schemas.topics import Topics, feedback_partitions
 from botify.streams.dlq.exclude import exclude as keep_out
 from botify.streams.dlq.exclude import select
@@ -231,15 +232,15 @@ def _states(settings: Settings) -> dict[str, str]:
 
 
 def _names(settings: Settings, letters: Sequence[DeadLetter]) -> list[str]:
-    """Return what the listeners of letters are called, empty where the state does not know."""
+    """Return what the listeners of letters are called, empty where neither the state nor the dataset knows."""
     topics = Topics.of(settings)
     keyed_by_user = {topics.listens.name, topics.feedback.name, topics.recommendation_requests.name}
     keys = [(letter.key or b"") if letter.origin[0] in keyed_by_user else b"" for letter in letters]
     users = [int(key) if NUMBER.fullmatch(key) else None for key in keys]
     known = sorted({user for user in users if user is not None})
     reader = StateReader(connect(settings), settings, feedback_partitions(settings))
-    names = dict(zip(known, reader.names(known), strict=True)) if known else {}
-    return [(user is not None and names[user]) or "" for user in users]
+    names, of_dataset = dict(zip(known, reader.names(known), strict=True)), UserIds.of(settings)
+    return [(user is not None and (names[user] or of_dataset.name_of(user))) or "" for user in users]
 
 
 NUMBER = re.compile(rb"[0-9]{1,16}")
