@@ -7,10 +7,12 @@ cannot commit any more. Whoever reads listens reads committed ones only.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import lru_cache
+from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import orjson
 from confluent_kafka import Message
@@ -20,18 +22,19 @@ from botify.core.files import write_durably
 from botify.core.kafka.admin import describe_topic, end_offsets
 from botify.core.kafka.config import key_of
 from botify.core.kafka.headers import headers_of
-from botify.core.kafka.publisher import TransactionalPublisher
+from botify.core.kafka.publisher import Record, TransactionalPublisher
 from botify.core.kafka.reader import AssignedConsumer
 from botify.core.process import StopRequested
 from botify.core.settings import Settings
-from botify.ingest.mapping import MappingError, Name, RecordMapping, UnmappedError, name_of
+from botify.ingest.mapping import Mapped, MappingError, Name, RecordMapping, UnmappedError, name_of
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import dead_letter
-from botify.schemas.events import NAMED, Feedback, Listen
+from botify.schemas.events import Feedback, Listen
 from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
+from botify.streams.names import Numbers
 
 BATCH = 20_000  # records of a transaction at most
 WAIT_S, GATHER_S = 0.2, 0.1
@@ -44,8 +47,9 @@ KEEP_EVERY = 500_000  # records after which the sessions are kept in a file; a r
 ENOUGH = 100  # records none of which maps: then the mapping is wrong, not the records
 
 Offsets = dict[int, int]
-Place = tuple[int, float, int, str, int]  # user, fraction, time, session, and position in it
 Progress = Callable[[int], None]  # told how many records are followed
+NumberNames = Callable[[Mapping[str, int]], tuple[Mapping[str, int], list[Feedback]]]  # as `Numbers.of`
+_Refused = tuple[Message, str]  # and why; the error itself would keep all records of its batch, by its frames
 _Listener = list[Any]  # number, session, its newest time in ms, and the position of the last listen in it
 
 
@@ -87,50 +91,40 @@ def follow_topic(
             f"delete the consumer group {name}"
         )
     lost = sum(max(0, offset - start[partition]) for partition, offset in found.start.items())
-    names = Names(UserIds.of(settings))
-    sessions = Sessions(settings.home / "follow" / f"{name}.json", name, len(ends), names.first_seen)
+    numbers = Numbers(settings, UserIds.of(settings))
+    sessions = Sessions(settings.home / "follow" / f"{name}.json", name, len(ends), numbers.of)
     position = sessions.open(start)
     with (
+        closing(numbers),
         closing(AssignedConsumer(settings, topic, position, name, enable_partition_eof=True)) as consumer,
-        closing(_Follower(settings, mapping, names, sessions, publisher)) as follower,
+        closing(_Follower(settings, mapping, sessions, publisher)) as follower,
+        ThreadPoolExecutor(1) as committer,  # the next records are read while brokers commit
     ):
-        kept_at = 0
+        kept_at, commit = 0, Future[None]()
+        commit.set_result(None)
         while not stopping() and not (until_end and all(consumer.position[p] >= ends[p] for p in ends)):
             records = consumer.poll(BATCH, WAIT_S, GATHER_S)
-            follower.replay([one for one in records if one.offset() < start[one.partition()]])
             new = [one for one in records if one.offset() >= start[one.partition()]]
+            if len(new) < len(records):
+                follower.replay([one for one in records if one.offset() < start[one.partition()]])
+            if new:
+                batch = follower.read(new, begins=begins)
+            commit.result()
             if not new:
                 continue
             publisher.begin()
-            follower.take(new, begins=begins)
+            follower.send(batch)
             read = {partition: max(offset, start[partition]) for partition, offset in consumer.position.items()}
-            publisher.commit(topic, read, consumer.group_metadata)
+            commit = committer.submit(publisher.commit, topic, read, consumer.group_metadata)
             begins = False
             progress(done := follower.listens + follower.letters)
             if done - kept_at >= KEEP_EVERY:
+                commit.result()
                 sessions.keep(consumer.position)
                 kept_at = done
+        commit.result()
         sessions.keep(consumer.position)
         return Followed(follower.listens, follower.letters, lost)
-
-
-class Names:
-    """The numbers of listeners' names; `new` has the facts that tell those that were not heard for a while, or never.
-
-    A copy of such a fact changes nothing. A number that another name has had first is not found out here: one of 9,000
-    times a million new names have such a pair (`schemas/external_ids.py`).
-    """
-
-    def __init__(self, users: UserIds) -> None:
-        self._users = users
-        self.new: list[Feedback] = []
-
-    def first_seen(self, name: str, time_ms: int) -> int:
-        """Return the number of a name."""
-        candidates = self._users.candidates(name)
-        if len(candidates) > 1:
-            self.new.append(Feedback(f"named-{candidates[0]}", candidates[0], 0, NAMED, time_ms, name))
-        return candidates[0]
 
 
 class Sessions:
@@ -141,9 +135,9 @@ class Sessions:
     restart reads again, without publishing; without the file, it begins with new sessions.
     """
 
-    def __init__(self, path: Path, name: str, partitions: int, first_seen: Callable[[str, int], int]) -> None:
+    def __init__(self, path: Path, name: str, partitions: int, numbers: NumberNames) -> None:
         self.id = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
-        self._path, self._most, self._first_seen = path, MOST_SESSIONS // partitions // 2, first_seen
+        self._path, self._most, self._numbers = path, MOST_SESSIONS // partitions // 2, numbers
         # partition -> two generations, the listeners heard last in the first one: name -> state
         self._of: dict[int, list[dict[str, _Listener]]] = {partition: [{}, {}] for partition in range(partitions)}
 
@@ -164,39 +158,64 @@ class Sessions:
         kept = orjson.dumps({"offsets": offsets, "sessions": self._of}, option=orjson.OPT_NON_STR_KEYS)
         write_durably(self._path, lambda new: new.write_bytes(kept))
 
-    def place(self, partition: int, offset: int, name: str, time_ms: int, named: str | None) -> _Listener:
-        """Return a listener's state after a listen, which has its session, and its position there."""
-        newer, older = self._of[partition]
-        state = newer.get(name)
-        if state is None:
-            if (state := older.pop(name, None)) is None:
-                state = [self._first_seen(name, time_ms), "", -GAP_MS - 1, 0]
-            newer[name] = state
-            if len(newer) > self._most:
-                self._of[partition] = [{}, newer]
-        if abs(time_ms - state[2]) <= GAP_MS if named is None else named == state[1]:
-            state[2] = max(time_ms, state[2])
-            state[3] += 1
-        else:
-            state[1:] = named or f"{self.id}-{partition}-{offset}", time_ms, 0
-        return state
+    def place(
+        self,
+        partitions: Sequence[int],
+        offsets: Sequence[int],
+        names: Sequence[str],
+        times_ms: Sequence[int],
+        named: Sequence[str | None],
+    ) -> tuple[list[int | None], list[str], list[int], list[Feedback]]:
+        """Return who listens, in which session and where in it, of records in order, columns of shape (n,).
+
+        A number is None if other names have all that it could be. Returns the facts of new names, too.
+        """
+        states, sessions, positions, unknown = [], [], [], []
+        columns = partitions, offsets, names, times_ms, named
+        for partition, offset, name, time_ms, session in zip(*columns, strict=True):
+            newer, older = self._of[partition]
+            state = newer.get(name)
+            if state is None:
+                state = newer[name] = older.pop(name) if name in older else [None, "", -GAP_MS - 1, 0]
+                if len(newer) > self._most:
+                    self._of[partition] = [{}, newer]
+            if state[0] is None:
+                unknown.append((name, state, time_ms))
+            if -GAP_MS <= time_ms - state[2] <= GAP_MS if session is None else session == state[1]:
+                if time_ms > state[2]:
+                    state[2] = time_ms
+                state[3] += 1
+            else:
+                state[1:] = session or f"{self.id}-{partition}-{offset}", time_ms, 0
+            states.append(state)
+            sessions.append(state[1])
+            positions.append(state[3])
+        facts: list[Feedback] = []
+        if unknown:
+            numbers, facts = self._numbers({name: time_ms for name, _, time_ms in reversed(unknown)})
+            for name, state, _ in unknown:
+                state[0] = numbers.get(name)
+        return [state[0] for state in states], sessions, positions, facts
+
+
+class _Batch(NamedTuple):
+    """What becomes of some records: listens, facts of names, and those that are dead letters, with the reason."""
+
+    listens: list[Record]
+    facts: list[Record]
+    refused: list[_Refused]
 
 
 class _Follower:
     """Makes listens and dead letters of records, and sends them."""
 
     def __init__(
-        self,
-        settings: Settings,
-        mapping: RecordMapping,
-        names: Names,
-        sessions: Sessions,
-        publisher: TransactionalPublisher,
+        self, settings: Settings, mapping: RecordMapping, sessions: Sessions, publisher: TransactionalPublisher
     ) -> None:
         self._codec: Codec = codec_of(settings)
         self._catalogue = CatalogueReader(settings, self._codec)
         self._catalogue.refresh()
-        self._mapping, self._names, self._sessions, self._publisher = mapping, names, sessions, publisher
+        self._mapping, self._sessions, self._publisher = mapping, sessions, publisher
         self._topics = Topics.of(settings)
         self._letter_partitions = len(end_offsets(settings, self._topics.dead_letters.name))
         self._item_of = lru_cache(1 << 17, typed=True)(self._look_up)
@@ -205,59 +224,75 @@ class _Follower:
 
     def replay(self, records: Sequence[Message]) -> None:
         """Take records that were followed before: only their sessions count."""
-        for record in records:
-            with suppress(UnmappedError):
-                self._place(record, record.partition(), record.offset())
+        self._place(*self._map(records)[:2])
 
-    def take(self, records: Sequence[Message], *, begins: bool) -> None:
-        """Send the listens and the dead letters of records; raises `MappingError` as `follow_topic`."""
-        rows, refused, id_ = [], [], self._sessions.id
-        self._names.new, self._looked_again = [], False
-        for record in records:
+    def read(self, records: Sequence[Message], *, begins: bool) -> _Batch:
+        """Return what becomes of records; raises `MappingError` as `follow_topic`."""
+        kept, mapped, refused = self._map(records)
+        columns, facts = self._place(kept, mapped)
+        tracks: list[int | None] = []
+        self._looked_again = False
+        for record, (name, item, *_), user in zip(kept, mapped, columns[1], strict=True):
             try:
-                partition, offset = record.partition(), record.offset()
-                item, place = self._place(record, partition, offset)
-                rows.append((f"{id_}-{partition}-{offset}", self._item_of(item), *place))
+                tracks.append(self._item_of(item) if user is not None else self._refuse(name))
             except UnmappedError as error:
-                refused.append((record, error))
-        if begins and not rows and len(refused) >= ENOUGH:
+                tracks.append(None)
+                refused.append((record, str(error)))
+        if begins and len(refused) == len(records) >= ENOUGH:
             raise MappingError(f"none of the first {len(refused):,} records is a listen: {_told(*refused[0])}")
-        self._send(rows)
-        new = self._names.new
-        told = zip(self._codec.encode_many(new), new, strict=True)
-        named = [{"key": key_of(one.user), "value": value} for value, one in told]
-        self._publisher.send_batch(self._topics.feedback.name, named)
-        for record, reason in refused:
+        columns.insert(2, tracks)
+        if None in tracks:
+            known = [track is not None for track in tracks]
+            columns = [list(compress(column, known)) for column in columns]
+        refused.sort(key=lambda one: (one[0].partition(), one[0].offset()))
+        users, count = columns[1], len(columns[0])
+        nothing = [None] * count
+        columns += [[False] * count, nothing, [{}] * count, *[nothing] * 4]
+        listens = _keyed(users, self._codec.encode_columns(columns, Listen)) if users else []
+        return _Batch(listens, _keyed([one.user for one in facts], self._codec.encode_many(facts)), refused)
+
+    def send(self, batch: _Batch) -> None:
+        """Send the listens, the names and the dead letters."""
+        self._publisher.send_batch(self._topics.listens.name, batch.listens)
+        self._publisher.send_batch(self._topics.feedback.name, batch.facts)
+        for record, reason in batch.refused:
             origin = record.topic(), record.partition(), record.offset()
             why = UnmappedError(_told(record, reason), b"")
             letter = dead_letter(origin, record.key(), record.value(), headers_of(record), why)
             self._publisher.send(
                 self._topics.dead_letters.name, **letter, partition=record.partition() % self._letter_partitions
             )
-        self.listens += len(rows)
-        self.letters += len(refused)
+        self.listens += len(batch.listens)
+        self.letters += len(batch.refused)
 
     def close(self) -> None:
         """Leave the broker."""
         self._catalogue.close()
 
-    def _place(self, record: Message, partition: int, offset: int) -> tuple[Name, Place]:
-        """Return the item of a record, and its place, whether or not the item is known."""
-        name, item, time_ms, fraction, session = self._mapping.read(record.value(), record)
-        if time_ms is None:
-            time_ms = record.timestamp()[1]
-        user, session_id, _, position = self._sessions.place(partition, offset, name, time_ms, session)
-        return item, (user, fraction, time_ms, session_id, position)
+    def _map(self, records: Sequence[Message]) -> tuple[list[Message], list[Mapped], list[_Refused]]:
+        """Return the records that map, what they say, and the others."""
+        kept, mapped, refused, read = [], [], [], self._mapping.read
+        for record in records:
+            try:
+                mapped.append(read(record.value(), record))
+                kept.append(record)
+            except UnmappedError as error:
+                refused.append((record, str(error)))
+        return kept, mapped, refused
 
-    def _send(self, rows: Sequence[tuple[str, int, *Place]]) -> None:
-        if not rows:
-            return
-        ids, tracks, users, fractions, times_ms, sessions, positions = zip(*rows, strict=True)
-        nothing = [None] * len(rows)
-        columns = [ids, users, tracks, fractions, times_ms, sessions, positions, [False] * len(rows)]
-        values = self._codec.encode_columns([*columns, nothing, [{}] * len(rows), *[nothing] * 4], Listen)
-        batch = [{"key": key_of(user), "value": value} for user, value in zip(users, values, strict=True)]
-        self._publisher.send_batch(self._topics.listens.name, batch)
+    def _place(self, records: Sequence[Message], mapped: Sequence[Mapped]) -> tuple[list[Any], list[Feedback]]:
+        """Return columns of `Listen` without tracks, whether or not the items are known, and the facts of new names."""
+        names, _, times_ms, fractions, named = map(list, zip(*mapped, strict=True)) if mapped else ([], [], [], [], [])
+        if None in times_ms:
+            times_ms = [record.timestamp()[1] for record in records]
+        partitions, offsets = [record.partition() for record in records], [record.offset() for record in records]
+        users, sessions, positions, facts = self._sessions.place(partitions, offsets, names, times_ms, named)
+        id_ = self._sessions.id
+        ids = [f"{id_}-{partition}-{offset}" for partition, offset in zip(partitions, offsets, strict=True)]
+        return [ids, users, fractions, times_ms, sessions, positions], facts
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise UnmappedError(f"user: the numbers of {name!r} are other listeners'; call this listener otherwise", b"")
 
     def _look_up(self, name: Name) -> int:
         """Return the number of an item: of its external id, or the number itself where the item has none."""
@@ -280,5 +315,9 @@ class _Follower:
         )
 
 
-def _told(record: Message, reason: Exception) -> str:
+def _keyed(users: Sequence[int], values: Sequence[bytes]) -> list[Record]:
+    return [{"key": key_of(user), "value": value} for user, value in zip(users, values, strict=True)]
+
+
+def _told(record: Message, reason: str) -> str:
     return f"{record.topic()}/{record.partition()}/{record.offset()}: {reason}"

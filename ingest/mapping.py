@@ -4,7 +4,8 @@ import io
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from operator import itemgetter
+from functools import reduce
+from operator import getitem, itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,7 +65,7 @@ class RecordMapping:
         self._paths = {field: str(path) for field, path in paths.items()}
         if constant is not None:
             self._paths.pop("fraction", None)
-        self._of = {field: _reader(path) for field, path in self._paths.items()}
+        self._of: list[Any] = [_reader(self._paths[field]) if field in self._paths else None for field in FIELDS]
         self._reads_headers = any(path.startswith(_ENVELOPE) for path in self._paths.values())
 
     @classmethod
@@ -95,22 +96,28 @@ class RecordMapping:
             raise UnmappedError(why, raw) from error
         except TypeError as error:
             raise UnmappedError(str(error), raw) from error
-        of, fraction, time_ms, session = self._of, self._fraction, None, None
-        field = "user"
+        user_of, item_of, time_of, share_of, session_of, kind_of = self._of
+        fraction, time_ms, session, field = self._fraction, None, None, "user"
         try:
-            if type(user := of[field](body)) is not str or not 0 < len(user) <= MAX_NAME:
+            if type(user := user_of(body)) is not str or not 0 < len(user) <= MAX_NAME:
                 user = name_of(user)
-            item = of[field := "item"](body)
-            if "time" in of and not (
-                type(time_ms := of[field := "time"](body)) is int and _MS_FROM <= time_ms < _MS_TO
-            ):
-                time_ms = time_ms_of(time_ms)
-            if "fraction" in of:
-                fraction = _share(of[field := "fraction"](body))
-            if "kind" in of and ((kind := _kind(of[field := "kind"](body)))[0] > SKIP or "fraction" not in of):
-                fraction = kind[1]
-            if "session" in of:
-                session = name_of(of[field := "session"](body), MAX_ID_BYTES)
+            field = "item"
+            item = item_of(body)
+            if time_of is not None:
+                field = "time"
+                if type(time_ms := time_of(body)) is not int or not _MS_FROM <= time_ms < _MS_TO:
+                    time_ms = time_ms_of(time_ms)
+            if share_of is not None:
+                field = "fraction"
+                if type(fraction := share_of(body)) is not float or not 0 <= fraction <= 1:
+                    fraction = _share(fraction)
+            if kind_of is not None:
+                field = "kind"
+                if (kind := _kind(kind_of(body)))[0] > SKIP or share_of is None:
+                    fraction = kind[1]
+            if session_of is not None:
+                field = "session"
+                session = name_of(session_of(body), MAX_ID_BYTES)
         except (KeyError, TypeError):
             why = f"{field}: the record has no field {self._paths[field]!r}, but {_some(body)}; correct --map"
             raise UnmappedError(why, raw) from None
@@ -175,14 +182,7 @@ def _reader(path: str) -> Callable[[Any], Any]:
     if len(names) == 1:
         return itemgetter(path)
 
-    def read(body: Any) -> Any:
-        if path in body:
-            return body[path]
-        for name in names:
-            body = body[name]
-        return body
-
-    return read
+    return lambda body: body[path] if path in body else reduce(getitem, names, body)
 
 
 def _fields_of(body: Any) -> dict[str, Any]:

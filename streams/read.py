@@ -120,12 +120,7 @@ class StateReader:
         return [read_name(record) for record in self._feedback(users, NAMES)]
 
     def _feedback(self, users: Sequence[int], collection: str) -> list[bytes | None]:
-        namespace, pipeline = feedback_of(self.namespace), self._redis.pipeline(transaction=False)
-        for user in users:
-            key = partition_key(namespace, partition_of(user, self._feedback_partitions), collection)
-            pipeline.hget(key, b"%d" % user)
-        found: list[bytes | None] = pipeline.execute()
-        return found
+        return self._fields(feedback_of(self.namespace), self._feedback_partitions, users, collection)[0]
 
     def number_of(self, users: UserIds, name: str) -> int:
         """Return the number of a name, or the one that it would get; raises `UserIdError`."""
@@ -133,10 +128,14 @@ class StateReader:
         return chosen(name, dict(zip(candidates, self.names(candidates), strict=True)))
 
     def _records(self, users: Sequence[int], *collections: str) -> list[list[bytes | None]]:
-        namespace = self.namespace
+        return self._fields(self.namespace, self.partitions, users, *collections)
+
+    def _fields(
+        self, namespace: str, partitions: int, users: Sequence[int], *collections: str
+    ) -> list[list[bytes | None]]:
         by_partition: dict[int, list[int]] = {}
         for user in users:
-            by_partition.setdefault(partition_of(user, self._partitions), []).append(user)
+            by_partition.setdefault(partition_of(user, partitions), []).append(user)
         pipeline = self._redis.pipeline(transaction=False)
         for collection in collections:
             for partition, members in by_partition.items():

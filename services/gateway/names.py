@@ -1,9 +1,4 @@
-"""Listeners' names and numbers: which number a name has, and the fact that tells it.
-
-A name has the first of its candidates that no other name has (`schemas/external_ids.py`). Before the first event of a
-new name is published, the gateway claims the number in Redis, so that no other gateway gives it to another name, and
-publishes the name on the feedback topic, which workers fold into the state. A copy of that fact changes nothing.
-"""
+"""Listeners' names and numbers at a gateway; `streams/names.py` has the rules, and numbers many names at once."""
 
 from __future__ import annotations
 
@@ -11,11 +6,11 @@ import time
 
 from botify.core.kafka.config import key_of
 from botify.schemas.codec import Codec
-from botify.schemas.events import NAMED, Feedback
 from botify.schemas.external_ids import UserIds, chosen
 from botify.services.gateway.rpc import RpcClient
 from botify.services.gateway.sessions import ListenerStore
 from botify.services.gateway.state import EventClock
+from botify.streams.names import fact_of
 
 KEPT_S = 60.0  # an erasure at another gateway forgets the name; later the fact is published again
 MOST_KEPT = 50_000  # names of at most 200 characters, so at most 50 MB
@@ -49,8 +44,8 @@ class ListenerNames:
         while owners[number] is None:
             owners[number] = await self._listeners.claim(number, name)
             if owners[number] == name:
-                said = Feedback(request_id, number, 0, NAMED, self._clock.now_ms(number), name)
-                await self._rpc.publish(f"{request_id}:{number}", self._topic, key_of(number), self._encode(said))
+                fact = self._encode(fact_of(name, number, self._clock.now_ms(number)))
+                await self._rpc.publish(f"{request_id}:{number}", self._topic, key_of(number), fact)
             number = chosen(name, owners)
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()

@@ -39,6 +39,7 @@ from botify.schemas.events import SHOWN, Listen, Recommendation, RecommendationR
 from botify.services.gateway.scripts import ScriptBatcher
 from botify.streams.folds.feedback import ATTRIBUTES, NAMES, OPINIONS, Said, read_attributes, read_name, read_said
 from botify.streams.folds.sessions import GAP_MS
+from botify.streams.names import CLAIMED_MS
 from botify.streams.store.keys import (
     feedback_of,
     gateway_feedback,
@@ -147,7 +148,6 @@ def request_of(listen: Listen, request_id: str, deadline_ms: int) -> Recommendat
 
 
 ENDED_MS = 60_000
-CLAIMED_MS = 24 * 3_600_000  # longer than workers are away
 SLATES = 4  # slates of a listener to which a listen is attributed
 _SESSION = "local session = redis.call('HMGET', KEYS[1], 'id', 'ended') return not session[2] and session[1]"
 _FIELD = "return redis.call('HGET', KEYS[1], ARGV[1])"

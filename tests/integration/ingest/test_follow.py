@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +24,17 @@ from botify.core.kafka.reader import AssignedConsumer
 from botify.core.settings import Settings
 from botify.ingest.following import Followed, follow_topic
 from botify.ingest.mapping import MappingError, RecordMapping
+from botify.schemas import external_ids
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import PREFIX, origin_of
 from botify.schemas.events import Feedback, Listen, Track
-from botify.schemas.topics import Topics, create_topics
+from botify.schemas.external_ids import NEWCOMERS_FROM, UserIds
+from botify.schemas.topics import Topics, create_topics, feedback_partitions
 from botify.services.cli.main import build_cli
+from botify.streams.names import Numbers
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
+from botify.streams.store.keys import gateway_name
 from botify.streams.verify import verify
 from tests.support import (
     eventually,
@@ -199,6 +207,29 @@ def test_what_does_not_map_is_a_dead_letter_with_its_place_and_the_way_out(setti
     produce(settings, Topics.of(settings).catalogue.name, [Track(99, "a", None, None, "t", external_id="new")])
     produce_raw(settings, topic, [(b"k", b'{"u": "ann", "i": "new"}')], partition=2)
     assert follow_topic(settings, topic, mapping, until_end=True) == Followed(1, 0, 0)
+
+
+def test_names_of_one_hash_have_numbers_of_their_own(
+    settings: Settings, topic: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(external_ids, "digest_of", lambda text, at: at)
+    mapping, first = RecordMapping.parse("user=u,item=i"), NEWCOMERS_FROM
+    with connect(settings) as redis:  # a gateway has claimed one, and its worker has not folded the fact yet
+        redis.set(gateway_name(settings.topic_prefix, first), "zoe")
+    for home in ("a", "b"):  # the second run knows no session: claims alone tell whose a number is
+        for name in ("bob", "ann", "bob", "zoe", "eve"):
+            produce_raw(settings, topic, [(b"k", b'{"u": "%s", "i": "sku-1"}' % name.encode())], partition=0)
+        assert follow_topic(settings.with_(home=tmp_path / home), topic, mapping, until_end=True) == Followed(4, 1, 0)
+    listens = sorted(chain(*listens_of(settings).values()), key=lambda one: int(one.event_id.split("-")[2]))
+    assert [one.user for one in listens] == 2 * [first + 2, first + 1, first + 2, first]
+    assert "user: the numbers of 'eve' are other listeners'" in letters_of(settings)[0][1]
+    facts = [Codec().decode(one.value(), Feedback) for one in read_topic(settings, Topics.of(settings).feedback.name)]
+    assert {(one.name, one.user) for one in facts} == {("zoe", first), ("ann", first + 1), ("bob", first + 2)}
+    with running(settings, "botify.streams.worker"), connect(settings) as redis:
+        reader = StateReader(redis, settings, feedback_partitions(settings))
+        eventually(lambda: reader.names([first, first + 1, first + 2]) == ["zoe", "ann", "bob"])
+        redis.delete(gateway_name(settings.topic_prefix, first + 2))
+        assert Numbers(settings, UserIds()).of({"bob": 1}) == ({"bob": first + 2}, [])
 
 
 def test_a_mapping_that_fits_no_record_stops_before_anything_is_a_dead_letter(settings: Settings, topic: str) -> None:

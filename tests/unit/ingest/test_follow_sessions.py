@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 
 from botify.ingest import following
-from botify.ingest.following import GAP_MS, Names, Sessions
-from botify.schemas.external_ids import UserIds
+from botify.ingest.following import GAP_MS, Sessions
+
+Placed = tuple[int | None, str, int]
 
 
 def sessions(path: Path) -> Sessions:
-    return Sessions(path, "f", 1, Names(UserIds()).first_seen)
+    return Sessions(path, "f", 1, lambda names: ({name: int.from_bytes(name.encode()) for name in names}, []))
+
+
+def place(of: Sessions, *records: tuple[int, str, int, str | None]) -> list[Placed]:
+    offsets, names, times_ms, named = map(list, zip(*records, strict=True)) if records else ([], [], [], [])
+    return list(zip(*of.place([0] * len(records), offsets, names, times_ms, named)[:3], strict=True))
 
 
 def test_a_session_ends_after_a_gap_or_by_its_name(tmp_path: Path) -> None:
@@ -20,7 +26,7 @@ def test_a_session_ends_after_a_gap_or_by_its_name(tmp_path: Path) -> None:
     for offset, (time_ms, named) in enumerate(
         [(0, None), (GAP_MS, None), (GAP_MS - 5, None), (2 * GAP_MS + 1, None), (2 * GAP_MS, "x"), (9, "x"), (9, "y")]
     ):
-        _, session, _, position = of.place(0, offset, "ann", time_ms, named)
+        ((_, session, position),) = place(of, (offset, "ann", time_ms, named))
         told.append((session.removeprefix(f"{of.id}-0-"), position))
     assert told == [("0", 0), ("0", 1), ("0", 2), ("3", 0), ("x", 0), ("x", 1), ("y", 0)]
 
@@ -31,19 +37,18 @@ def test_a_restart_continues_the_sessions(tmp_path: Path, monkeypatch: pytest.Mo
     rng = np.random.default_rng(every)
     records = [(offset, f"u{rng.integers(40)}", offset * GAP_MS // 30, None) for offset in range(600)]
     whole = sessions(tmp_path / "whole.json")
-    wanted = [list(whole.place(0, *record)) for record in records]
-    assert len({session for _, session, _, _ in wanted}) < 590
+    wanted = place(whole, *records)
+    assert len({session for _, session, _ in wanted}) < 590
 
     path, found, reached, done = tmp_path / "s.json", [], 0, 0
     while done < len(records):
         of = sessions(path)
         reached = of.open({0: done})[0]
         assert done - every < reached + every
-        for record in records[reached:done]:
-            of.place(0, *record)
+        place(of, *records[reached:done])
         stop = min(done + int(rng.integers(1, 2 * every + 1)), len(records))
         for record in records[done:stop]:
-            found.append(list(of.place(0, *record)))
+            found += place(of, record)
             if record[0] % every == 0:
                 of.keep({0: record[0] + 1})
         done = stop
