@@ -74,6 +74,17 @@ def _vector(value: list[float]) -> list[float]:
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 AttributeName = Annotated[str, Field(pattern=f"^{ATTRIBUTE.pattern}$")]
 AttributeValue = Annotated[str, Field(min_length=1, max_length=MAX_ATTRIBUTE)]
+
+
+def _no_other_names(schema: dict[str, Any]) -> None:
+    """Say of a dictionary's schema that no other names than those of the pattern are taken, as pydantic does not."""
+    ((pattern, value),) = schema.pop("patternProperties").items()
+    schema.update(propertyNames={"pattern": pattern}, additionalProperties=value)
+
+
+Attributes = Annotated[
+    dict[AttributeName, AttributeValue], Field(max_length=MAX_ATTRIBUTES, json_schema_extra=_no_other_names)
+]
 Session = Annotated[str, Field(min_length=1), AfterValidator(check_id)]
 UserNumber = Annotated[int, Field(strict=True, ge=0, le=MAX_USER), BeforeValidator(_whole)]
 Year = Annotated[int, Field(strict=True, ge=0, le=9_999), BeforeValidator(_whole)]
@@ -263,10 +274,8 @@ class UserBody(Strict):
 
     likes: list[TrackInBody] = Field(default=[], max_length=MAX_OPINIONS, description="Items, the newest last.")
     dislikes: list[TrackInBody] = Field(default=[], max_length=MAX_OPINIONS, description="None of the likes.")
-    attributes: dict[AttributeName, AttributeValue] | None = Field(
-        default=None,
-        max_length=MAX_ATTRIBUTES,
-        description="Such as country and platform; they stay as they are if null.",
+    attributes: Attributes | None = Field(
+        default=None, description="Such as country and platform; they stay as they are if null."
     )
 
 

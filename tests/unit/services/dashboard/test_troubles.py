@@ -19,7 +19,7 @@ from botify.services.stack.supervisor import ProcessStatus
 
 WELL = Snapshot(at_s=9_000.0, traffic=Traffic(100, 90, 10.0, 9.0, (3,), (0,), 0, learner_lag=12))
 STALE = LearnedModel("fism", 9_000, 1_000.0, 1_000_000, 0.1)
-BUSY = {"1 h": (GAP._replace(listens_per_s=20.0),) * 120}
+BUSY = {"1 h": (GAP._replace(listens_per_s=30.0),) * 120}
 
 
 def lagging(**lags: object) -> dict[str, object]:
