@@ -60,7 +60,7 @@ class Batch:
     tracks: NDArray[np.int64]  # those just heard
     keys: Keys  # those of all randomness, from the request ids
     likes: Sequence[Likes | None]
-    # shape (tracks of the catalogue,): rows that pass the filters of a slate, whose request is then the only one
+    # shape (tracks of the catalogue,): rows that pass the filters of slates, which are the same for all requests
     allowed: NDArray[np.bool_] | None = None
 
     @classmethod

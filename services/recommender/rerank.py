@@ -122,7 +122,7 @@ class Rerank:
         """Return the candidates of all sources; if few tracks pass a filter, all that do are of those offered."""
         passing = np.zeros(0, dtype=np.int64) if batch.allowed is None else np.flatnonzero(batch.allowed)
         if 0 < len(passing) <= MOST_VALUED:
-            at = np.zeros_like(passing)
+            at, passing = np.repeat(np.arange(len(batch)), len(passing)), np.tile(passing, len(batch))
             best = Candidates(at, passing, offered.logits(at, passing).astype(np.float64)).where(so_far.valid[at, 0])
         else:
             at, rows, values = offered.top(k)

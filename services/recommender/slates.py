@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -60,6 +60,7 @@ DEEP = 10_000  # how far a ranking is read for a request whose filters leave too
 POPULAR, RANDOM = "toppop", "random"
 PINNED = "pinned"  # the source of tracks that a rule pins
 NO_TRACK = -1
+TOGETHER = 16  # requests with filters that are ranked for at once: each may have a score of every track that passes
 
 Offer = Callable[[Recommender, Batch, int], Ranking]
 
@@ -244,13 +245,17 @@ class Slates:
         return made
 
     def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer) -> list[Pool]:
-        pools = [self._empty_pool(request, state) for request, state in zip(batch.requests, batch.states, strict=True)]
+        masks: dict[tuple[str, ...], NDArray[np.bool_] | None] = {(): None}
+        for request in batch.requests:
+            if (filters := tuple(_slate_of(request)["filters"])) not in masks:
+                masks[filters] = self._filters.mask(filters)
+        asked = zip(batch.requests, batch.states, strict=True)
+        pools = [self._empty_pool(request, state, masks) for request, state in asked]
         sizes = [_slate_of(request)["size"] for request in batch.requests]
 
         def add(name: str, rows: list[int], k: int) -> None:
-            """Add the k best of a recommender; a request with filters is ranked for on its own."""
-            filtered = [[row] for row in rows if pools[row].among is not None]
-            for part in filter(None, ([row for row in rows if pools[row].among is None], *filtered)):
+            """Add the k best of a recommender; requests with equal filters are ranked for together."""
+            for part in _alike(rows, pools):
                 some = batch if len(part) == len(batch) else batch.select(np.array(part, dtype=np.int64))
                 some = replace(some, allowed=pools[part[0]].among)
                 ranking = self._popular.rank(some, k) if name == POPULAR else offer(recommenders[name], some, k)
@@ -273,13 +278,18 @@ class Slates:
                 add(name, deep, most)
         return pools
 
-    def _empty_pool(self, request: RecommendationRequest, state: UserState | None) -> Pool:
+    def _empty_pool(
+        self,
+        request: RecommendationRequest,
+        state: UserState | None,
+        masks: Mapping[tuple[str, ...], NDArray[np.bool_] | None],
+    ) -> Pool:
         asked = _slate_of(request)
         out = [*asked["exclude"], request.track]
         if state is not None:
             out += state.session_tracks().tolist()
         rows = self._catalogue.rows_of(np.array(out, dtype=np.int64))
-        mask = self._filters.mask(asked["filters"]) if asked["filters"] else None
+        mask = masks[tuple(asked["filters"])]
         pool = Pool(set(rows[rows >= 0].tolist()), mask, mask, _ignored(request, state, self._catalogue))
         if asked["rules"]:
             self._apply(sorted(asked["rules"], key=lambda rule: rule["boost"]), pool, asked["size"])
@@ -378,6 +388,16 @@ class Slates:
             "because": because,
             "versions": {name: at for versions in models for name, at in versions.items()},
         }
+
+
+def _alike(rows: Sequence[int], pools: Sequence[Pool]) -> Iterator[list[int]]:
+    """Yield the rows in parts of the same filters; parts with filters have at most `TOGETHER` rows."""
+    parts: dict[int, list[int]] = {}
+    for row in rows:
+        parts.setdefault(id(pools[row].among), []).append(row)
+    for part in parts.values():
+        size = len(part) if pools[part[0]].among is None else TOGETHER
+        yield from (part[at : at + size] for at in range(0, len(part), size))
 
 
 def _ignored(request: RecommendationRequest, state: UserState | None, catalogue: Catalogue) -> dict[int, float]:

@@ -167,30 +167,37 @@ class NextTrack:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Rank for n histories as `rank`, one after another in `tracks` and `values`, oldest event first, shape (m,).
 
-        `lengths`, shape (n,), add up to m. `times_ms` of events may be 0 or missing where unknown. For a single
-        history, `among` ranks as if there were no other tracks than these and those of the history.
+        `lengths`, shape (n,), add up to m. `times_ms` of events may be 0 or missing where unknown. `among` ranks as if
+        there were no other tracks than these and those of the history.
         """
         rows = self._items.rows_of(np.asarray(tracks, dtype=np.int64)).astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])
         liked, when = plain_array(values, np.float32), _moments(times_ms, len(rows))
         histories = Histories(rows, liked, when, starts, _moments(asked_ms, len(starts) - 1), exclude_history)
         items, scores = _no_answers(len(starts) - 1, k)
-        if self.events:
-            state = self._state if among is None else self._limited_to(np.asarray(among, dtype=np.int64))
-            self._run.rank_histories(state, histories, self._cells(), self._scratch, items, scores)
-            if among is not None:
-                self._scratch.place_of[:-1] = -1
+        if self.events and among is None:
+            self._run.rank_histories(self._state, histories, self._cells(), self._scratch, items, scores)
+        elif self.events:
+            state, taken = self._limited_to(np.asarray(among, dtype=np.int64))
+            for at in range(len(items)):
+                self._scratch.place_of[:-1] = taken  # which the kernel clears
+                one = histories._replace(starts=starts[at : at + 2], now_ms=histories.now_ms[at : at + 1])
+                self._run.rank_histories(
+                    state, one, self._cells(), self._scratch, items[at : at + 1], scores[at : at + 1]
+                )
+            self._scratch.place_of[:-1] = -1
         return self._tracks(items), scores
 
-    def _limited_to(self, tracks: Ints) -> State:
-        rows, place_of = np.sort(self._items.rows_of(tracks)), self._scratch.place_of
+    def _limited_to(self, tracks: Ints) -> tuple[State, Rows]:
+        """Return a state that offers some tracks only, and the places that keep the kernel from all others."""
+        rows, places = np.sort(self._items.rows_of(tracks)), self._scratch.place_of
         rows = rows[rows >= 0]
-        place_of[:-1] = len(place_of) - 1
-        place_of[rows] = -1
+        taken = np.full(len(places) - 1, len(places) - 1, dtype=places.dtype)
+        taken[rows] = -1
         pool = rows[popular(self._state.plays[rows], self._state.recent[rows])].astype(np.int32)
         clock = self._state.clock.copy()
         clock[1] = len(pool)
-        return self._state._replace(pool=pool, clock=clock)
+        return self._state._replace(pool=pool, clock=clock), taken
 
     def evidence(self, tracks: ArrayLike, values: ArrayLike, candidates: ArrayLike) -> NDArray[np.float64]:
         """Return each of m events' part, oldest first, of the sum by which n candidates are cut, shape (m, n)."""

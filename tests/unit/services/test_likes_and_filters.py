@@ -1,5 +1,7 @@
 """A like is a full listen for the next answer, and filters rank within what passes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -126,6 +128,20 @@ def test_rerank_ranks_within_what_passes_as_it_ranks_all(filters: list[str], mon
     service.models = service.models._replace(factors=ServedFactors(service.models.factors._factors))
     found = rank(recommender, filtered, 406).tracks[0].tolist()
     assert [track for track in found if track in passing] == [track for track in everything if track in passing]
+
+
+@pytest.mark.parametrize("name", ["rerank", "next_track", "botify"])
+@pytest.mark.parametrize("filters", [[], *FILTERS])
+def test_requests_of_equal_filters_are_ranked_together_as_alone(name: str, filters: list[str]) -> None:
+    listeners = [Listener(heard_by(user)) for user in range(4)]
+    recommender = MadeUp(name, listeners).recommenders[name]
+    alone = [asked(listener, filters) for listener in listeners]
+    batch = Batch.of([one.requests[0] for one in alone], [one.states[0] for one in alone])
+    together = rank(recommender, replace(batch, allowed=alone[0].allowed), 20)
+    for at, one in enumerate(alone):
+        found = rank(recommender, one, 20)
+        assert found.tracks[0].tolist() == together.tracks[at].tolist()
+        assert found.scores[0].tobytes() == together.scores[at].tobytes()
 
 
 def test_one_artists_tracks_come_in_the_order_of_the_model() -> None:
