@@ -18,12 +18,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from botify.core.sequential import mixture_bound
 
-BLOCK_VALUES, BLOCK_MS = 256, 3_600_000
-"""A block has at least as many values, and as much event time."""
-MOST_BLOCKS = 504  # three weeks of a busy service
-LEAST_NEW, MOST_NEW, LEAST_OLD = 3, 16, 24
-"""Blocks on both sides of a change: the old ones of a day at least, and new ones so few that a part of the day is no
-alarm. What is slower than the new ones is none, either."""
+BLOCK_VALUES, BLOCK_MS = 64, 3_600_000
+"""A block has at least as many values, and as much event time: an hour of most services, more of a small one."""
+MOST_BLOCKS = 192  # a week of hours, and new ones: an older start, in which models still learned, would hide changes
+LEAST_NEW, MOST_NEW, LEAST_OLD = 8, 12, 24
+"""Blocks on both sides of a change: old ones of a day at least; so many new ones that a few long sessions are no alarm,
+and so few that a part of the day is none. What is slower than the new ones is none, either."""
 ALPHA, TUNED_FOR = 1e-5, 8
 MARGIN = 0.02  # a change by less is no alarm
 
@@ -37,7 +37,7 @@ class Watch:
     >>> for hour in range(40):
     ...     watch.add([0.4, 0.6] * 128 if hour < 30 else [0.3, 0.5] * 128, hour * BLOCK_MS)
     >>> watch.alarms, round(watch.reference, 2), round(watch.recent, 2)  # as of the first block that made the alarm
-    (1, 0.5, 0.47)
+    (1, 0.5, 0.46)
     """
 
     def __init__(self, side: int) -> None:

@@ -15,7 +15,7 @@ from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, 
 from botify.services.recommender.protocol import Batch
 from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
 from botify.sim.simulation import FinishedListens
-from botify.streams.learner.learner import Learner
+from botify.streams.learner.learner import Learner, Watcher
 from botify.streams.learner.model import MODELS
 
 TOP = 100
@@ -26,8 +26,8 @@ TOP_EVERY_LISTENS = 5_000
 class Pipeline:
     """An agent that answers all listeners with one recommender, and learns from their listens.
 
-    `lists` are those of the batch job, by name. `watch` sees each batch with its answers. `serving_s` is the CPU time
-    of all answers, and `answered` their number.
+    `lists` are those of the batch job, by name. `watch` sees each batch with its answers, `learned` what the learner
+    learns from. `serving_s` is the CPU time of all answers, and `answered` their number.
     """
 
     batch = BATCH
@@ -38,11 +38,12 @@ class Pipeline:
         recommender: str,
         lists: Mapping[str, Lists],
         watch: Callable[[Batch, Dispatched], None] = lambda batch, answered: None,
+        learned: Watcher | None = None,
     ) -> None:
         self._watch = watch
         self._state = MemoryState()
         served_from = RECOMMENDERS[recommender].models
-        self._learner = Learner(tracks, [kind for kind in MODELS if kind.name in served_from])
+        self._learner = Learner(tracks, [kind for kind in MODELS if kind.name in served_from], watch=learned)
         factory = RecommenderFactory()
         self._models = models = MemoryModels(factory)
         self._top: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
