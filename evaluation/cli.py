@@ -58,6 +58,7 @@ RUN: Mapping[str, float | None] = {
     "shuffle_sittings": None,
     "tune": None,
     "new_plays": None,
+    "validation": None,
 }
 """Settings of a run and their defaults."""
 
@@ -78,9 +79,6 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Number of replays.")] = 5,
     k: Annotated[int, typer.Option(min=1, max=1000, help="Length of the lists.")] = 10,
     repeats: Annotated[bool, typer.Option("--repeats", help="Also recommend tracks that the user has heard.")] = False,
-    validation: Annotated[
-        bool, typer.Option("--validation", help="Evaluate on what the test does not use, to choose settings.")
-    ] = False,
     through: Annotated[
         Through | None,
         typer.Option(
@@ -109,7 +107,8 @@ def evaluate(
     refreshes of served models (refresh); how often batch peers are trained along the log (trainings), and for how many
     minutes at most (peer_minutes); recommenders to run at a time (processes); minutes between two events of a user that
     make a sitting, whose items are shuffled (shuffle_sittings); settings of each peer to choose among on the validation
-    part (tune); the number of earlier plays from which an item is new no more, for a table of new items (new_plays).
+    part (tune); the number of earlier plays from which an item is new no more, for a table of new items (new_plays);
+    1 to evaluate on what the test does not use, to choose settings (validation).
     """
     console, warnings = Console(), Console(stderr=True)
     if json_file is not None and not as_json:
@@ -123,8 +122,9 @@ def evaluate(
     run: dict[str, Any] = {**RUN, **settings.pop("", {})}
     least = default if run["positive"] is None else positive_of(run["positive"])
     refresh, trainings, block, tune = (int(run[one] or 0) for one in ("refresh", "trainings", "block", "tune"))
+    validation = bool(run["validation"])
     if tune and validation:
-        raise EvaluationError("tune chooses on the validation part and reports on the test; leave --validation out")
+        raise EvaluationError("tune chooses on the validation part and reports on the test; leave validation out")
     if through is Through.KAFKA:
         for one in names:
             check_served(one)

@@ -89,7 +89,7 @@ def test_a_file_without_json_is_refused(home: Path) -> None:
 
 def test_validation_figures_say_so_and_settings_take_untuned_away(home: Path) -> None:
     result = run(
-        "ratings", "--recommenders", "ease", "--seeds", "1", "--validation", "--set", "ease.l2=10",
+        "ratings", "--recommenders", "ease", "--seeds", "1", "--set", "validation=1", "--set", "ease.l2=10",
         "--plots", str(home / "plots"),
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -126,7 +126,7 @@ def asked(row: dict[str, Any]) -> int:
         (["--recommenders", ","], "name at least one"),
         (["--recommenders", "toppop,ease", "--through", "kafka"], "'ease' is not served"),
         (["--recommenders", "toppop", "--set", "ease.l2=1"], "is of none of the recommenders toppop"),
-        (["--recommenders", "ease", "--set", "tune=3", "--validation"], "leave --validation out"),
+        (["--recommenders", "ease", "--set", "tune=3", "--set", "validation=1"], "leave validation out"),
         (["--recommenders", "ease", "--set", "ease.l2=x"], "is not NAME=NUMBER"),
     ],
 )
