@@ -100,6 +100,7 @@ RECIPES = (
         "evaluate_listens",
         f"lastfm-sessions --repeats --recommenders botify,toppop,personal,vsknn --baseline personal --seeds 1 {TUNED}",
     ),
+    _evaluate("evaluate_card", "lastfm-hetrec,ml-100k,lastfm-sessions,yoochoose --card")._replace(paths=(*LOGS, "sim")),
 )
 
 
@@ -130,7 +131,8 @@ def run(recipe: Recipe) -> bool:
         if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
             return False
         if evaluates:
-            values = values_of(json.loads(file.read_text(encoding="utf-8")))
+            content = json.loads(file.read_text(encoding="utf-8"))
+            values = content.get("card") or values_of(content)
             record(recipe.groups[0], recipe.command.replace("-m botify.services.cli", "botify"), values)
             fill_pages()
     return True

@@ -63,7 +63,9 @@ RUN: Mapping[str, float | None] = {
 
 
 def evaluate(
-    name: Annotated[str, typer.Argument(help="Name of a dataset, see `botify data list`.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of a dataset, see `botify data list`; with --card several, separated by commas.")
+    ],
     json_file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="With --json: write it to this file, and print the tables.")
     ] = None,
@@ -96,6 +98,9 @@ def evaluate(
     ] = None,
     as_json: Json = False,
     plots: Annotated[Path | None, typer.Option(help="Write pictures of the curves to this directory.")] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="Compare the log's ranking with those of simulated listeners; takes an hour.")
+    ] = False,
 ) -> None:
     """Evaluate recommenders on an imported dataset: each event is predicted, then learned.
 
@@ -109,6 +114,9 @@ def evaluate(
     console, warnings = Console(), Console(stderr=True)
     if json_file is not None and not as_json:
         raise EvaluationError(f"{json_file} is not the name of one dataset more; write --json {json_file} for a file")
+    if card:
+        _card(name, recommenders, as_json, json_file, console)
+        return
     names, against = _names(recommenders, baseline, peers, warnings)
     log, default = log_of_dataset(Settings.from_env().home, name)
     settings = _settings(setting or (), names)
@@ -182,6 +190,26 @@ def evaluate(
         (warnings if printed else console).print(f"{path} written")
     if stopped:
         raise typer.Exit(130)
+
+
+def _card(datasets: str, recommenders: str, as_json: bool, json_file: Path | None, console: Console) -> None:
+    """Print the card of the simulator for some datasets, or write it as JSON."""
+    from botify.evaluation.card import RECOMMENDERS, card_of, tables_of  # the simulator takes time to import
+    from botify.sim.world import DEFAULT as COURSE
+    from botify.sim.world import open_world
+
+    names, _ = _names(RECOMMENDERS if recommenders == DEFAULT else recommenders, None, False, console)
+    home = Settings.from_env().home
+    logs = [log_of_dataset(home, one.strip()) for one in datasets.split(",")]
+    with progress("comparing rankings") as bar:
+        found = card_of(logs, open_world(home, COURSE), names, lambda step: say(step, bar.console))
+    printed = as_json and json_file is None
+    for table in () if printed else tables_of(found):
+        console.print(table, width=None if console.is_terminal else WIDE)
+    if printed:
+        print_json({"card": found})
+    elif json_file is not None:
+        json_file.write_text(json.dumps({"card": found}, indent=2) + "\n", encoding="utf-8")
 
 
 def _names(recommenders: str, baseline: str | None, peers: bool, console: Console) -> tuple[list[str], str]:
