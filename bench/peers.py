@@ -94,8 +94,8 @@ def committed(settings: Settings, group: str) -> Callable[[], int]:
 def plain_faust(settings: Settings) -> None:
     """Run a Faust worker as in Faust's documentation, with the same folds, one event at a time.
 
-    It has every advantage: nothing is fenced, and the writes of 1,000 events go to
-    Redis together. The rest is Faust's own cost for an event.
+    It has every advantage: nothing is fenced, and the writes of 1,000 events go to Redis together. The rest is Faust's
+    own cost for an event.
     """
     logging.disable(logging.WARNING)
     loop = uvloop.new_event_loop()

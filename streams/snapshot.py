@@ -156,15 +156,13 @@ def read_partition(path: Path, partition: int, holding: bytes) -> Generator[Fram
                 _begin(file)
             inside = False
             for kind, payload in _payloads(file):
-                if inside and kind in (Kind.PARTITION, Kind.END):
+                if kind is Kind.END or (inside and kind is Kind.PARTITION):
                     return
                 if kind is Kind.PARTITION:
                     frame = _parse(kind, payload)
                     inside = frame.about["partition"] == partition and not frame.about.get("of_feedback", False)
                     if inside:
                         yield frame
-                elif kind is Kind.END:
-                    return
                 elif inside and holding in payload:
                     yield _parse(kind, payload)
 

@@ -32,6 +32,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -245,13 +246,13 @@ class Slates:
         return made
 
     def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer) -> list[Pool]:
-        masks: dict[tuple[str, ...], NDArray[np.bool_] | None] = {(): None}
-        for request in batch.requests:
-            if (filters := tuple(_slate_of(request)["filters"])) not in masks:
-                masks[filters] = self._filters.mask(filters)
-        asked = zip(batch.requests, batch.states, strict=True)
-        pools = [self._empty_pool(request, state, masks) for request, state in asked]
-        sizes = [_slate_of(request)["size"] for request in batch.requests]
+        asked = [_slate_of(request) for request in batch.requests]
+        mask_of = cache(lambda *filters: self._filters.mask(filters) if filters else None)  # one array for equal ones
+        pools = [
+            self._empty_pool(request, state, mask_of(*one["filters"]))
+            for request, state, one in zip(batch.requests, batch.states, asked, strict=True)
+        ]
+        sizes = [one["size"] for one in asked]
 
         def add(name: str, rows: list[int], k: int) -> None:
             """Add the k best of a recommender; requests with equal filters are ranked for together."""
@@ -267,7 +268,7 @@ class Slates:
             lacking = [row for row, (pool, size) in enumerate(zip(pools, sizes, strict=True)) if pool.others < size]
             if not lacking:
                 break
-            out = [len(_slate_of(batch.requests[row])["exclude"]) + len(pools[row].ignored) for row in lacking]
+            out = [len(asked[row]["exclude"]) + len(pools[row].ignored) for row in lacking]
             reaches = [math.ceil(POOL * sizes[row] * pools[row].reach) for row in lacking]
             k = max(map(sum, zip(reaches, out, strict=True)))
             add(name, lacking, k)
@@ -279,17 +280,13 @@ class Slates:
         return pools
 
     def _empty_pool(
-        self,
-        request: RecommendationRequest,
-        state: UserState | None,
-        masks: Mapping[tuple[str, ...], NDArray[np.bool_] | None],
+        self, request: RecommendationRequest, state: UserState | None, mask: NDArray[np.bool_] | None
     ) -> Pool:
         asked = _slate_of(request)
         out = [*asked["exclude"], request.track]
         if state is not None:
             out += state.session_tracks().tolist()
         rows = self._catalogue.rows_of(np.array(out, dtype=np.int64))
-        mask = masks[tuple(asked["filters"])]
         pool = Pool(set(rows[rows >= 0].tolist()), mask, mask, _ignored(request, state, self._catalogue))
         if asked["rules"]:
             self._apply(sorted(asked["rules"], key=lambda rule: rule["boost"]), pool, asked["size"])
