@@ -13,8 +13,9 @@ HALF = TRACKS // 2
 """Items below it are heard and liked; calls of a path put and delete the others."""
 LISTENERS = 7
 ERASURES = 3
-"""Each takes a second or more; later ones are of nobody."""
-erasures = itertools.count()
+"""Each takes a second or more, as an explanation does; later ones are of nobody."""
+EXPLANATIONS = 5
+erasures, explanations = itertools.count(), itertools.count()
 
 
 def name_of(number: int) -> str:
@@ -36,6 +37,8 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
         path = case.path_parameters or {}
         if 0 < len(str(path.get("user", ""))) <= 200:
             known = case.method != "DELETE" or next(erasures) < ERASURES
+            if case.path.endswith("/why"):
+                known = next(explanations) < EXPLANATIONS
             path["user"] = str(len(path["user"]) % LISTENERS) if known else "nobody"
         if 0 < len(str(path.get("item", ""))) <= 200:
             path["item"] = f"id {HALF + len(str(path['item'])) % HALF}"

@@ -9,11 +9,14 @@ from pathlib import Path
 
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
+from botify.services.gateway.v1.why import MOST_S
 from tests.integration.services.gateway.conftest import TRACKS, StartGateway
 from tests.support import make_tracks, produce, running
 
 TOKEN = "s3cret"  # noqa: S105 - a test's
 ROOT = Path(__file__).parents[4]
+LONGEST_S = MOST_S + 10
+"""No call takes longer than an explanation, which is computed at a low priority."""
 
 
 def find_errors(url: str, home: Path, examples: int) -> str:
@@ -23,6 +26,7 @@ def find_errors(url: str, home: Path, examples: int) -> str:
             *(sys.executable, "-m", "schemathesis.cli", "run", url),
             *("--header", f"Authorization: Bearer {TOKEN}"),
             *("--checks", "all", "--max-examples", str(examples), "--seed", "1"),
+            *("--request-timeout", str(LONGEST_S), "--max-response-time", str(LONGEST_S)),
             *("--phases", "coverage,fuzzing", "--no-color"),  # the first has the examples of the document, too
         ],
         env={
@@ -33,7 +37,7 @@ def find_errors(url: str, home: Path, examples: int) -> str:
         cwd=home,  # where it keeps its notes
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
