@@ -235,7 +235,8 @@ def test_a_recommender_that_is_slower_is_rolled_back_live(settings: Settings, tm
             ramp.wait()
             ramp = start_ramp()
             for seed in itertools.count():
-                run_loop(settings, world, RunOptions(rate=LISTENS_PER_S, seconds=5.0, seed=seed))
+                # all sessions to their end: after some seconds, the listeners whose answers are slow would be missing
+                run_loop(settings, world, RunOptions(rate=LISTENS_PER_S, in_flight=20, sessions=40, seed=seed))
                 if ramp.poll() is not None or sessions_of(settings) > MOST_SESSIONS:
                     break
             assert ramp.wait(20) == 1, output.read_text()
