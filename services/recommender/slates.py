@@ -11,8 +11,8 @@ or, with probability `EXPLORE`, any track of the pool. Relevance falls evenly wi
 scores of different recommenders have no common scale; the policy's tracks come before those of its fallbacks. A track
 of the same artist has similarity 1, one of the same genre `SAME_GENRE`. An artist has at most a fifth of the places, or
 two if that is more, while others are left; a request may cap other fields, and artists otherwise. If the pool is used
-up, the rest is drawn uniformly from all that is allowed. A recommender that can (`Batch.allowed`) ranks what passes the
-filters and nothing else.
+up, the rest is drawn uniformly from all that is allowed. Where less than `WIDE` of the catalogue passes the filters, a
+recommender that can (`Batch.allowed`) ranks that and nothing else; its ranking of all tracks is read deeper otherwise.
 
 Rules of the request pin, boost and block tracks. A pinned one has its place, with probability 1, whatever the policy
 ranks, and counts for diversity and caps. A boosted one counts as many times nearer to the top of the ranking, which is
@@ -58,6 +58,7 @@ IGNORED = 4.0  # more than the stages of a chain, so others come first, by what 
 FADES_MS = 24 * 60 * 60 * 1000  # a day: after four, an ignored track may be shown again if it is the most relevant
 TRIES = 8  # random draws for a place that the pool leaves
 DEEP = 10_000  # how far a ranking is read for a request whose filters leave too few of its best tracks
+WIDE = 0.5  # share of the catalogue that passes filters from which the usual ranking has enough of it
 POPULAR, RANDOM = "toppop", "random"
 PINNED = "pinned"  # the source of tracks that a rule pins
 NO_TRACK = -1
@@ -116,6 +117,7 @@ class Pool:
     blocked: set[int]  # rows that are excluded, heard, or in the pool
     mask: NDArray[np.bool_] | None  # shape (n,): rows that pass the filters, and that no rule blocks; None without
     among: NDArray[np.bool_] | None  # those that recommenders rank on their own; None for all, until too few are left
+    share: float  # of the tracks that recommenders rank, those that pass the filters
     ignored: Mapping[int, float]  # rows that were shown and ignored, and how much less relevant they are
     # what says whether a row is boosted, and how much
     boosts: list[tuple[Callable[[int], bool], float]] = field(default_factory=list)
@@ -130,7 +132,7 @@ class Pool:
 
     @property
     def reach(self) -> float:
-        """How many times deeper than without boosts rankings are read."""
+        """How many times deeper than without boosts a ranking is read, of what passes the filters."""
         return max((boost for _, boost in self.boosts), default=1.0)
 
     def add(self, rows: Sequence[int], scores: Sequence[float], source: str, most: int) -> None:
@@ -254,8 +256,12 @@ class Slates:
         ]
         sizes = [one["size"] for one in asked]
 
-        def add(name: str, rows: list[int], k: int) -> None:
-            """Add the k best of a recommender; requests with equal filters are ranked for together."""
+        def add(name: str, rows: list[int], k: int) -> set[int]:
+            """Add the k best of a recommender, and return the rows for which there may be more.
+
+            Requests with equal filters are ranked for together.
+            """
+            more: set[int] = set()
             for part in _alike(rows, pools):
                 some = batch if len(part) == len(batch) else batch.select(np.array(part, dtype=np.int64))
                 some = replace(some, allowed=pools[part[0]].among)
@@ -263,20 +269,25 @@ class Slates:
                 found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
                 for row, tracks, scores in zip(part, found.tolist(), ranking.scores.tolist(), strict=True):
                     pools[row].add(tracks, scores, name, POOL * sizes[row])
+                more.update(np.array(part)[ranking.tracks[:, -1] != NO_TRACK].tolist())
+            return more
 
         for name in _chain(wanted, recommenders):
             lacking = [row for row, (pool, size) in enumerate(zip(pools, sizes, strict=True)) if pool.others < size]
             if not lacking:
                 break
             out = [len(asked[row]["exclude"]) + len(pools[row].ignored) for row in lacking]
-            reaches = [math.ceil(POOL * sizes[row] * pools[row].reach) for row in lacking]
+            reaches = [math.ceil(POOL * sizes[row] * pools[row].reach / pools[row].share) for row in lacking]
             k = max(map(sum, zip(reaches, out, strict=True)))
-            add(name, lacking, k)
-            deep = [row for row in lacking if pools[row].mask is not None and pools[row].others < sizes[row]]
-            if deep and k < (most := min(DEEP, len(self._catalogue))):
-                for row in deep:
-                    pools[row].among = pools[row].mask
-                add(name, deep, most)
+            more = add(name, lacking, k)
+            still = [row for row in lacking if pools[row].mask is not None and pools[row].others < sizes[row]]
+            deep = [row for row in still if row in more]
+            wide = [row for row in still if row not in more and pools[row].among is None]
+            for rows, most in ((deep, min(DEEP, len(self._catalogue))), (wide, k)):
+                for row in rows:
+                    pools[row].among, pools[row].share = pools[row].mask, 1.0
+                if rows:
+                    add(name, rows, most)
         return pools
 
     def _empty_pool(
@@ -287,7 +298,9 @@ class Slates:
         if state is not None:
             out += state.session_tracks().tolist()
         rows = self._catalogue.rows_of(np.array(out, dtype=np.int64))
-        pool = Pool(set(rows[rows >= 0].tolist()), mask, mask, _ignored(request, state, self._catalogue))
+        share = 1.0 if mask is None else float(mask.mean())
+        among, share = (mask, 1.0) if share < WIDE else (None, share)
+        pool = Pool(set(rows[rows >= 0].tolist()), mask, among, share, _ignored(request, state, self._catalogue))
         if asked["rules"]:
             self._apply(sorted(asked["rules"], key=lambda rule: rule["boost"]), pool, asked["size"])
         return pool

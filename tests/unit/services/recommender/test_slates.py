@@ -15,7 +15,7 @@ from botify.services.recommender.baselines import RandomTracks, StickyArtist, To
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Dispatched, answer_slates
 from botify.services.recommender.lists import Indexed, Lists
-from botify.services.recommender.protocol import Batch, Because, Recommender
+from botify.services.recommender.protocol import Batch, Because, Ranking, Recommender
 from botify.services.recommender.slates import EXPLORE, FADES_MS, Slates, from_state, with_liked
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.folds.users import UserState
@@ -101,6 +101,36 @@ def test_a_slate_has_what_is_allowed_and_nothing_twice(
     assert all(0 < one <= 1 for one in slate["propensities"])
     assert found.propensities[0] == pytest.approx(math.prod(slate["propensities"]))
     assert found.tracks[0] == slate["tracks"][0]
+
+
+@pytest.mark.parametrize(
+    ("filters", "tracks", "read"),
+    [
+        ([], 60, [(40, None)]),
+        (["artist!:artist 3"], 60, [(43, None)]),  # the usual ranking, as much deeper as it has too few
+        (["genre:rock"], 90, [(80, None)]),
+        (["artist:artist 3"], 60, [(40, 5), (100, 5)]),
+        (["artist:artist 3"], 30, [(40, 5)]),  # the ranking has no more
+        (["artist!:artist 3"], 4, [(43, None), (43, 95)]),
+    ],
+)
+def test_a_ranking_is_read_as_deep_as_it_may_have_what_passes(
+    filters: list[str], tracks: int, read: list[tuple[int, int | None]]
+) -> None:
+    seen = []
+
+    class Ranks(TopPop):
+        name, fallback = "ranks", None
+
+        def rank(self, batch: Batch, k: int) -> Ranking:
+            seen.append((k, None if batch.allowed is None else int(batch.allowed.sum())))
+            return super().rank(batch, k)
+
+    ranks = Ranks(lambda: np.arange(99, 99 - tracks, -1))
+    slate = answered([asked(filters=filters)], "ranks", by={**recommenders(), "ranks": ranks}).slates[0]
+    assert slate is not None
+    assert len(slate["tracks"]) == (5 if filters == ["artist:artist 3"] else 10)
+    assert seen == read
 
 
 def test_an_artist_has_two_of_ten_places() -> None:
