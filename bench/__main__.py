@@ -164,11 +164,11 @@ def _table(results: Mapping[str, Figures]) -> Table:
             met = (least is None or value >= least) and (most is None or value <= most)
             wanted = f"≥ {least:,.6g}" if least is not None else f"≤ {most:,.6g}" if most is not None else ""
             shown = f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
-            processes = ", ".join(f"{role} {us:,.1f}" for role, us in spent_us.get(name, {}).items())
-            rows.append((key, shown if met else f"[red]{shown}[/]", wanted, processes))
+            rows.append((key, shown if met else f"[red]{shown}[/]", wanted))
+            if processes := ", ".join(f"{role} {us:,.1f}" for role, us in spent_us.get(name, {}).items()):
+                rows.append((f"  CPU µs: {processes}", "", ""))
     title = "{machine}, Python {python}, {date}, {commit}".format(**provenance())
-    words = "figure", "CPU µs of each process"
-    return table(title, (words[0], "measured", "target", words[1]), rows, words=words)
+    return table(title, ("figure", "measured", "target"), rows, words=("figure",))
 
 
 if __name__ == "__main__":
