@@ -1,5 +1,6 @@
 """Each call as a request and how its answer is read, for both clients."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ T = TypeVar("T")
 RETRIED = frozenset({202, 429, 503})  # 202: an erasure takes longer, the same call asks for it again, and waits
 RETRIES = 3
 MAX_EVENTS, MAX_LISTENS = 1_000, 50  # of a request; listens of one listener, so that a retry counts none twice
+MAX_BYTES = 262_144 - 1_024  # of the events in a body; the rest of it is around them
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +155,15 @@ def send(events: Sequence[Event]) -> Call[list[str]]:
 
 def in_requests(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
     """Yield events in the parts that requests may have, in order."""
-    begin, listens = 0, Counter[Id]()
+    begin, size, listens = 0, 0, Counter[Id]()
     for at, event in enumerate(events):
         is_listen = event.kind in ("listen", "skip")
-        if at - begin == MAX_EVENTS or (is_listen and listens[event.user] == MAX_LISTENS):
+        event_bytes = len(json.dumps(event.to_json())) + 1  # or fewer: httpx writes no spaces, and text as UTF-8
+        is_full = at - begin == MAX_EVENTS or (at > begin and size + event_bytes > MAX_BYTES)
+        if is_full or (is_listen and listens[event.user] == MAX_LISTENS):
             yield events[begin:at]
-            begin, listens = at, Counter()
+            begin, size, listens = at, 0, Counter()
+        size += event_bytes
         listens[event.user] += is_listen
     if events:
         yield events[begin:]

@@ -128,7 +128,7 @@ DRAWS = 32
 
 
 def rank(recommender: Recommender, batch: Batch, k: int) -> Ranking:
-    """Return a recommender's lists; of one without `rank`, the different tracks among `DRAWS` draws, as they come."""
+    """Return a recommender's lists; of one without `rank`, the different tracks of k draws, at most `DRAWS`."""
     ranker: Callable[[Batch, int], Ranking] | None = getattr(recommender, "rank", None)
     if ranker is not None:
         return ranker(batch, k)

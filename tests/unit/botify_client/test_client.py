@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from botify.client import AsyncBotify, Botify, Event, NotFoundError, ProblemError, UnavailableError, calls
+from botify.services.gateway.options import Bounds
 from tests.unit.services.gateway.fakes import TRACKS, FakeGateway, in_process
 
 GATEWAY = "http://gateway"
@@ -118,3 +119,13 @@ def test_events_are_sent_in_parts_that_a_request_may_have() -> None:
     assert [len(part) for part in parts] == [100, 100, 1_000, 120]
     assert [event for part in parts for event in part] == events
     assert list(calls.in_requests([])) == []
+
+
+def test_events_that_are_together_larger_than_a_body_may_be_are_sent_in_parts() -> None:
+    items = [f"{at}-".ljust(200, "ü") for at in range(100)]
+    events = [Event.shown("a", items, id=str(at)) for at in range(40)]
+    parts = list(calls.in_requests(events))
+    assert len(parts) > 1
+    assert [event for part in parts for event in part] == events
+    bodies = [httpx.Request("POST", GATEWAY, json=calls.send(part).body).content for part in parts]
+    assert max(map(len, bodies)) <= Bounds().batch_bytes
