@@ -90,7 +90,7 @@ UserNumber = Annotated[int, Field(strict=True, ge=0, le=MAX_USER), BeforeValidat
 Year = Annotated[int, Field(strict=True, ge=0, le=9_999), BeforeValidator(_whole)]
 UserInBody = UserNumber | Name
 Time = Annotated[AwareDatetime, BeforeValidator(_text)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_many), Field(max_length=MAX_EXCLUDED)]
+Texts = Annotated[tuple[str, ...], Field(max_length=MAX_EXCLUDED), BeforeValidator(_many)]
 Filter = Annotated[str, Field(max_length=200, pattern=PATTERN)]
 Cap = Annotated[str, Field(pattern=rf"^({'|'.join(FIELDS)}):[1-9][0-9]{{0,2}}$")]
 Page = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Items of a page.")]
@@ -114,12 +114,12 @@ class RecommendationsQuery(Strict):
 
     n: int = Field(default=10, ge=1, le=MAX_SLATE, description="How many items.")
     exclude: Texts = Field(default=(), description="Items that are not wanted: repeated, or separated by commas.")
-    filter: Annotated[tuple[Filter, ...], BeforeValidator(_many), Field(max_length=20)] = Field(
+    filter: Annotated[tuple[Filter, ...], Field(max_length=20), BeforeValidator(_many)] = Field(
         default=(),  # a list would be copied for each request
         description="`field:value`, `field!:value`, `year>=2010`. Values of a field are alternatives, all else holds.",
         examples=[["genre:rock"]],
     )
-    cap: Annotated[tuple[Cap, ...], BeforeValidator(_many), Field(max_length=20)] = Field(
+    cap: Annotated[tuple[Cap, ...], Field(max_length=20), BeforeValidator(_many)] = Field(
         default=(), description="`field:n`: at most n items with the same value, while others are left."
     )
     exclude_shown: str | None = Field(
