@@ -1,8 +1,8 @@
 """The card of the simulator: are recommenders ranked by simulated listeners as by a real log.
 
-Each recommender is ranked three times: by its NDCG in the second half of a real log, by the time that listeners of a
-world listen who were fitted to the first half only, and by that of the course's listeners. Simulated listeners first
-choose for themselves, as in the log, and the recommenders learn that; then they play what is recommended.
+Each recommender is ranked four times: by its NDCG in the second half of a real log; by that in a log of the same length
+of what listeners choose for themselves who were fitted to the first half only; by the time that these listen to what is
+recommended; and by that of the course's listeners.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +32,7 @@ from botify.sim.options import RunOptions
 from botify.sim.play import play_listens
 from botify.sim.simulation import FinishedListens
 from botify.sim.world.fitting import FitSettings, Groups, fit_world
+from botify.sim.world.fitting.habits import Order, Visits
 from botify.sim.world.fitting.log import ListeningLog, OwnChoice
 from botify.sim.world.model import World
 
@@ -41,8 +42,9 @@ MOST_CELLS = 40_000_000  # listeners times tracks of a world: a byte each says w
 SESSIONS, OWN_SESSIONS = 1_500, 5  # played to a recommender; chosen by each listener of a world without a log
 RESAMPLES = 1_000
 TRAININGS = 5
-START_MS = 1_700_000_000_000
+START_MS, SECOND_MS = 1_700_000_000_000, 1_000
 METRIC = "NDCG"
+COMPARED = ("log", "fitted"), ("log", "time"), ("log", "course"), ("time", "course")  # rankings
 
 
 Scores = Mapping[str, UserSums]
@@ -131,20 +133,57 @@ def reduced(log: Log) -> Log:
 
 
 def real_scores(log: Log, terms: Terms, name: str) -> UserSums:
-    """Return how well a recommender predicts the second half of a log."""
+    """Return how well a recommender predicts the second half of a log, also of one that was simulated."""
     return UserSums.of(replays(Job(name, log, terms, [0], trainings=TRAININGS)), log.users)
 
 
-def fitted_world(log: Log, terms: Terms) -> World:
-    """Fit a world to what is liked in the first half of a log; users are those of that half."""
-    past = plan_of(log, replace(terms, validation=True), 0).log
-    liked = past.events.rows(past.events.are_positive(terms.positive))
-    users = np.unique(liked.users, return_inverse=True)[1]
-    heard = ListeningLog(users, liked.items, liked.sessions, past.items)
-    tracks = past.catalogue()
-    groups = Groups.of([track.artist for track in tracks], [track.genre for track in tracks])
-    listeners = min(heard.user_count, MOST_CELLS // past.items)
-    return fit_world(heard, groups, {"dataset": log.name, "sha256": log.digest}, FitSettings(users=listeners))
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A world fitted to what is liked in the first half of a log, with as many listeners, and their habits."""
+
+    world: World
+    order: Order
+    visits: Visits
+    half_ms: int
+
+    @classmethod
+    def of(cls, log: Log, terms: Terms) -> "Fitted":
+        past = plan_of(log, replace(terms, validation=True), 0).log
+        liked = past.events.rows(past.events.are_positive(terms.positive))
+        users = np.unique(liked.users, return_inverse=True)[1]
+        heard = ListeningLog(users, liked.items, liked.sessions, past.items)
+        tracks = past.catalogue()
+        groups = Groups.of([track.artist for track in tracks], [track.genre for track in tracks])
+        settings = FitSettings(users=min(heard.user_count, MOST_CELLS // past.items))
+        world = fit_world(heard, groups, {"dataset": log.name, "sha256": log.digest}, settings)
+        times_ms = past.events.times_ms
+        visits = Visits.of(past.events.users, times_ms)
+        return cls(world, Order.of(liked.items, liked.sessions, past.items), visits, int(np.ptp(times_ms)) + 1)
+
+    def chosen(self, seed: int = 0) -> Log:
+        """Return a log of what the listeners choose, twice as long as what they were fitted to, each a second apart."""
+        users, of = len(self.world.listeners), self.world.about["fitted"]
+        options = RunOptions(
+            users=users, in_flight=users, sessions=max(1, round(2 * users * of["sessions_a_listener"])), seed=seed,
+            start_ms=START_MS,
+        )  # fmt: skip
+        heard = play_listens(self.world, OwnChoice(self.world, users, of["repeats"], seed, self.order), options)
+        heard = heard.where(np.lexsort((heard.positions, heard.ordinals, heard.users)))
+        users_of, ordinals = heard.users, heard.ordinals
+        newest = np.zeros(users, dtype=np.int64)
+        np.maximum.at(newest, users_of, ordinals)
+        begins = np.searchsorted(users_of, np.arange(users))
+        places = np.arange(len(heard)) - begins[users_of]
+        others, times = self.visits.placed(users_of, places, 2 * ordinals > newest[users_of], seed)
+        who = 2 * users_of + others
+        return Log.of(
+            self.world.name,
+            np.unique(who, return_inverse=True)[1],
+            heard.tracks,
+            times_ms=START_MS + (times * self.half_ms).astype(np.int64) + SECOND_MS * places,
+            sessions=who * 2**20 + ordinals,
+            tracks=list(tracks_of(self.world.catalogue)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,27 +232,30 @@ def card_of(
 ) -> dict[str, Any]:
     """Return by log the mean of each recommender in each ranking, and how the rankings agree; `tell` gets each step.
 
-    A log has the fraction from which on its events are positive. The names of the rankings are `log`, `fitted` and
-    `course`; who cannot be run, because a catalogue is too large, is missing there.
+    A log has the fraction from which on its events are positive. The names of the rankings are `log`, `fitted`, `time`
+    and `course`; who cannot be run, because a catalogue is too large, is missing there.
     """
     of_course = scores_of(names, "listeners of the course", Played.of(course).scores, tell)
     card = {}
     for full, positive in logs:
         log, terms = reduced(full), Terms(positive=positive)
         tell(f"{log.name}: fitting a world to its first half")
-        fitted = Played.of(fitted_world(log, terms))
+        fitted = Fitted.of(log, terms)
+        chosen, played = fitted.chosen(), Played.of(fitted.world)
         rankings = {
             "log": scores_of(names, log.name, partial(real_scores, log, terms), tell),
-            "fitted": scores_of(names, f"listeners of {log.name}", fitted.scores, tell),
+            "fitted": scores_of(
+                names, f"what listeners of {log.name} choose", partial(real_scores, chosen, terms), tell
+            ),
+            "time": scores_of(names, f"listeners of {log.name}", played.scores, tell),
             "course": of_course,
         }
         means = {
             name: {of: scores[name].clustered(METRIC)._asdict() for of, scores in rankings.items() if name in scores}
             for name in names
         }
-        compared = ("log", "fitted"), ("log", "course"), ("fitted", "course")
         agreements = {
-            f"{one}_{other}": Agreement.of(rankings[one], rankings[other])._asdict() for one, other in compared
+            f"{one}_{other}": Agreement.of(rankings[one], rankings[other])._asdict() for one, other in COMPARED
         }
         about = {"events": log.events.size, "users": log.users, "items": log.items}
         card[log.name] = {**about, **agreements, "recommenders": means}
@@ -235,13 +277,14 @@ def tables_of(card: Mapping[str, Any]) -> list[Table]:
     tables = []
     for log, of in card.items():
         title = f"{log}: {of['events']:,} events, {of['users']:,} users, {of['items']:,} items"
-        table = Table("", f"{METRIC}@10, log", "time, fitted", "time, course", title=title, title_justify="left")
+        heads = f"{METRIC}@10, log", f"{METRIC}@10, fitted", "time, fitted", "time, course"
+        table = Table("", *heads, title=title, title_justify="left")
         for name, found in of["recommenders"].items():
-            table.add_row(name, *(_text(found.get(ranking)) for ranking in ("log", "fitted", "course")))
+            table.add_row(name, *(_text(found.get(ranking)) for ranking in ("log", "fitted", "time", "course")))
         tables.append(table)
-    agreement = Table("", "log, fitted", "log, course", "fitted, course", title="Kendall's τ", title_justify="left")
+    agreement = Table("", *map(", ".join, COMPARED), title="Kendall's τ", title_justify="left")
     for log, of in card.items():
-        agreement.add_row(log, *(_agreement(of[one]) for one in ("log_fitted", "log_course", "fitted_course")))
+        agreement.add_row(log, *(_agreement(of["_".join(both)]) for both in COMPARED))
     agreement.caption = (
         f"{CONFIDENCE:.0%} intervals, bootstrap by user\n"
         "in parentheses: pairs in one order, of those that both rankings tell apart\n"

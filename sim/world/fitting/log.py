@@ -11,6 +11,7 @@ from botify.sim.listeners.model import INTEREST, OWN_CHOICE, Ints
 from botify.sim.options import RunOptions
 from botify.sim.play import play_listens
 from botify.sim.simulation import FinishedListens
+from botify.sim.world.fitting.habits import Order
 from botify.sim.world.model import World
 
 NEIGHBOURS = 10
@@ -140,7 +141,7 @@ def overlap(log: ListeningLog, other: ListeningLog) -> float:
     return float(common.mean()) if len(both) else 0.0
 
 
-_CHOICE, _REPEATS, _WHICH = 0, 1, 2
+_CHOICE, _REPEATS, _WHICH, _FOLLOWS, _FOLLOWER = range(5)
 _MOST_LOGITS = 4_000_000  # logits that are in memory at the same time
 _IN_CACHE = 30_000  # of them, those that are drawn from at a time
 
@@ -149,12 +150,13 @@ class OwnChoice:
     """Listeners who choose: an agent that knows the session's interest, by the `seed` of the run.
 
     A new track is drawn with probability proportional to ``exp(⟨track, taste⟩)`` among those that the listener has not
-    heard; with the probability `repeats` the listener plays a track of an earlier session instead.
+    heard; with the probability `repeats` the listener plays a track of an earlier session instead. Before both, with
+    the probability of an `order`, it is a track that follows the last one there.
     """
 
-    def __init__(self, world: World, users: int, repeats: float, seed: int) -> None:
+    def __init__(self, world: World, users: int, repeats: float, seed: int, order: Order | None = None) -> None:
         self._embeddings, self._tastes = world.catalogue.embeddings, tastes_of(world)
-        self._repeats, self._seed = repeats, seed
+        self._repeats, self._seed, self._order = repeats, seed, order
         self._heard = np.zeros((users, len(world.catalogue)), dtype=np.bool_)
         self._of_session = np.zeros_like(self._heard) if repeats else self._heard
 
@@ -172,7 +174,8 @@ class OwnChoice:
         keys = mix(self._seed, heard.users, heard.ordinals)
         slots = integers(keys, INTEREST, self._tastes.shape[1])
         of_listen = mix(keys, OWN_CHOICE, heard.positions)
-        chosen = self._choose_again(heard.users, of_listen)
+        chosen = self._follow(heard, of_listen)
+        self._choose_again(chosen, heard.users, of_listen)
         new = np.flatnonzero(chosen < 0)
         users = heard.users[new]
         logits = self._tastes[users, slots[new]] @ self._embeddings.T
@@ -180,15 +183,27 @@ class OwnChoice:
         chosen[new] = draw(logits, uniform(of_listen[new], _CHOICE))
         return chosen
 
-    def _choose_again(self, users: Ints, of_listen: NDArray[np.uint64]) -> Ints:
-        """Return a track of an earlier session, -1 where the listener plays a new one."""
-        chosen = np.full(len(users), -1, dtype=np.int64)
-        rows = np.flatnonzero(uniform(of_listen, _REPEATS) < self._repeats)
+    def _follow(self, heard: FinishedListens, of_listen: NDArray[np.uint64]) -> Ints:
+        """Return a track that follows the one heard, -1 where the listener plays another."""
+        chosen = np.full(len(heard), -1, dtype=np.int64)
+        if self._order is None:
+            return chosen
+        rows = np.flatnonzero(uniform(of_listen, _FOLLOWS) < self._order.share)
+        for row, share in zip(rows.tolist(), uniform(of_listen[rows], _FOLLOWER).tolist(), strict=True):
+            followers = self._order.after(heard.tracks[row])
+            if not self._repeats:
+                followers = followers[~self._heard[heard.users[row], followers]]
+            if len(followers):
+                chosen[row] = followers[int(share * len(followers))]
+        return chosen
+
+    def _choose_again(self, chosen: Ints, users: Ints, of_listen: NDArray[np.uint64]) -> None:
+        """Choose tracks of earlier sessions; -1 remains where the listener plays a new one."""
+        rows = np.flatnonzero((chosen < 0) & (uniform(of_listen, _REPEATS) < self._repeats))
         for row, share in zip(rows.tolist(), uniform(of_listen[rows], _WHICH).tolist(), strict=True):
             earlier = np.flatnonzero(self._heard[users[row]] > self._of_session[users[row]])
             if len(earlier):
                 chosen[row] = earlier[int(share * len(earlier))]
-        return chosen
 
     def finish(self, heard: FinishedListens) -> None:
         """Remember the last listens of sessions."""

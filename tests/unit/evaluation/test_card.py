@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from botify.analytics.offline.ranking import NO_TRACK
 from botify.evaluation import card
-from botify.evaluation.card import METRIC, Agreement, Played, RankerAgent, fitted_world, reduced
+from botify.evaluation.card import METRIC, Agreement, Fitted, Played, RankerAgent, reduced
 from botify.evaluation.cli import evaluate
 from botify.evaluation.figures import UserSums
 from botify.evaluation.log import Events, Ints
@@ -47,9 +47,20 @@ def test_listeners_are_fitted_to_the_first_half_only() -> None:
     log = random_log(events=1_000)
     later = np.arange(log.events.size) >= log.events.size // 2
     other = replace(log, events=log.events._replace(items=np.where(later, 39 - log.events.items, log.events.items)))
-    one, two = (fitted_world(of, TERMS) for of in (log, other))
-    assert np.array_equal(one.catalogue.embeddings, two.catalogue.embeddings)
-    assert len(one.listeners) <= log.users
+    one, two = (Fitted.of(of, TERMS) for of in (log, other))
+    assert np.array_equal(one.world.catalogue.embeddings, two.world.catalogue.embeddings)
+    assert np.array_equal(one.order.followers, two.order.followers)
+    assert len(one.world.listeners) <= log.users
+
+
+def test_what_fitted_listeners_choose_is_as_long_as_the_log() -> None:
+    log = random_log(events=1_000)
+    chosen, again = (Fitted.of(log, TERMS).chosen() for _ in range(2))
+    assert all(np.array_equal(*both) for both in zip(chosen.events, again.events, strict=True))
+    lengths = [np.ptp(one.events.times_ms) for one in (chosen, log)]
+    assert lengths[0] == pytest.approx(lengths[1], rel=0.1)
+    assert chosen.items == log.items
+    assert len(np.unique(chosen.events.times_ms * chosen.users + chosen.events.users)) == chosen.events.size
 
 
 def test_a_log_is_reduced_to_some_users_and_what_is_heard_most_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,5 +131,5 @@ def test_the_command_writes_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "an imported log has no propensities" in result.stdout
     found = json.loads(file.read_text())["card"]
     assert set(found) == {"one", "two"}
-    assert set(found["one"]["recommenders"]["personal"]) == {"log", "fitted", "course"}
+    assert set(found["one"]["recommenders"]["personal"]) == {"log", "fitted", "time", "course"}
     assert -1 <= found["two"]["log_fitted"]["lower"] <= found["two"]["log_fitted"]["tau"] <= 1
