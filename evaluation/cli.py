@@ -114,6 +114,13 @@ def evaluate(
     if json_file is not None and not as_json:
         raise EvaluationError(f"{json_file} is not the name of one dataset more; write --json {json_file} for a file")
     if card:
+        others = {
+            "--protocol": protocol is not ProtocolName.PREQUENTIAL, "--baseline": baseline, "--peers": peers,
+            "--seeds": seeds != 5, "--k": k != 10, "--repeats": repeats, "--through": through, "--set": setting,
+            "--plots": plots,
+        }  # fmt: skip
+        if given := ", ".join(option for option, is_given in others.items() if is_given):
+            raise EvaluationError(f"--card ranks in ways of its own; leave out {given}")
         _card(name, recommenders, as_json, json_file, console)
         return
     names, against = _names(recommenders, baseline, peers, warnings)

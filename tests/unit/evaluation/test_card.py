@@ -126,6 +126,8 @@ def test_the_command_writes_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyP
     app, file = typer.Typer(), tmp_path / "card.json"
     app.command()(evaluate)
     arguments = ["one, two", "--card", "--recommenders", "random,personal", "--json", str(file)]
+    refused = CliRunner().invoke(app, [*arguments, "--k", "5", "--repeats"])
+    assert str(refused.exception) == "--card ranks in ways of its own; leave out --k, --repeats"
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "an imported log has no propensities" in result.stdout
