@@ -74,24 +74,18 @@ class EventPublisher:
         """
         names: dict[str, Resolved] = {}
         resolved = [await self._resolve(event, at, request_id, names) for at, event in enumerate(events)]
+        _grouped([str(event.user) for event in events], resolved)  # before a name is published
         number_of = self.service.names.number_of
         found = [number_of(name, f"{request_id.id_}:{at}", names[name]) for at, name in enumerate(names)]
         numbers = dict(zip(names, await asyncio.gather(*found), strict=True))
         resolved = [one._replace(user=numbers[str(one.event.user)]) for one in resolved]
-        of_users: dict[int, list[int]] = {}
-        for at, one in enumerate(resolved):
-            of_users.setdefault(one.user, []).append(at)
-        for members in of_users.values():
-            if beyond := [at for at in members if resolved[at].heard][HISTORY_LISTENS:]:
-                why = f"a call takes {HISTORY_LISTENS} listens of a listener; send others after it"
-                raise WrongEventError(("body", "events", beyond[0], "user"), why)
         ids = [""] * len(resolved)
 
         async def publish_those_of_a_user(members: list[int]) -> None:
             for at, id_ in zip(members, await self._publish([resolved[at] for at in members], request_id), strict=True):
                 ids[at] = id_
 
-        await asyncio.gather(*map(publish_those_of_a_user, of_users.values()))
+        await asyncio.gather(*map(publish_those_of_a_user, _grouped([one.user for one in resolved], resolved)))
         return ids
 
     async def _resolve(
@@ -228,6 +222,18 @@ def attributed_to(found: Attribution, track: int) -> Attribution | None:
     propensity = whole.slate["propensities"][place]
     item = whole._replace(track=track, propensity=propensity, recommender=by, slate=None)
     return found._replace(recommendation=item)
+
+
+def _grouped(listeners: Sequence[object], resolved: Sequence[ResolvedEvent]) -> list[list[int]]:
+    """Return the places of each listener's events; raises `WrongEventError` if one has more listens than may be."""
+    places: dict[object, list[int]] = {}
+    for at, listener in enumerate(listeners):
+        places.setdefault(listener, []).append(at)
+    for members in places.values():
+        if beyond := [at for at in members if resolved[at].heard][HISTORY_LISTENS:]:
+            why = f"a call takes {HISTORY_LISTENS} listens of a listener; send others after it"
+            raise WrongEventError(("body", "events", beyond[0], "user"), why)
+    return list(places.values())
 
 
 def _id_of(one: ResolvedEvent) -> str:

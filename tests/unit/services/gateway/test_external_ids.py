@@ -10,6 +10,7 @@ from botify.schemas import external_ids
 from botify.schemas.events import NAMED, Feedback
 from botify.schemas.external_ids import NEWCOMERS_FROM, UserIds
 from botify.services.gateway import names
+from botify.streams.folds.users import HISTORY_LISTENS
 from tests.unit.services.gateway.fakes import CODEC, FakeGateway, serving
 
 
@@ -103,6 +104,8 @@ def test_a_name_is_told_once_before_its_first_event_and_not_by_who_only_asks(
         client.post(f"/next/{name}", json={"track": "t8", "time": 0.3})
         client.post("/v1/events", json={"kind": "like", "user": name, "item": "t2"})
         client.put(f"/v1/users/{name}", json={"likes": ["t1"]})
+    too_many = [{"kind": "listen", "user": "eve", "item": "t1"}] * (HISTORY_LISTENS + 1)
+    assert client.post("/v1/events", json={"events": too_many}).status_code == 422
     assert told(gateway) == [(name, UserIds().number_of(name)) for name in ("alice", "bob")]
     assert client.delete("/v1/users/alice").status_code == 200
     client.post("/v1/events", json={"kind": "like", "user": "alice", "item": "t2"})
