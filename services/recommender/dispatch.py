@@ -153,15 +153,20 @@ def probability(recommender: Recommender, batch: Batch, tracks: NDArray[np.int64
 
 
 def answer_slates(
-    batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender], slates: Slates, answered: Dispatched
+    batch: Batch,
+    wanted: Sequence[str],
+    recommenders: Mapping[str, Recommender],
+    slates: Slates,
+    answered: Dispatched,
+    deleted: NDArray[np.int64] | None = None,
 ) -> None:
-    """Answer the requests for slates."""
+    """Answer the requests for slates; none has a track of `deleted`."""
     groups: dict[str, list[int]] = {}
     for row, (name, request) in enumerate(zip(wanted, batch.requests, strict=True)):
         if request.slate is not None:
             groups.setdefault(name, []).append(row)
     for name, members in groups.items():
-        made = slates.make(batch.select(np.array(members, dtype=np.int64)), name, recommenders, rank)
+        made = slates.make(batch.select(np.array(members, dtype=np.int64)), name, recommenders, rank, deleted)
         for row, one in zip(members, made, strict=True):
             if one is not None:
                 answered.put_slate(row, name, *one)
@@ -228,7 +233,7 @@ class LiveRecommenders:
             self._refresh(to_end=False)
         answered = answer(batch, wanted, self._recommenders, self._deleted)
         if self._slates is not None:
-            answer_slates(batch, wanted, self._recommenders, self._slates, answered)
+            answer_slates(batch, wanted, self._recommenders, self._slates, answered, self._deleted)
         return answered
 
     def rank(self, batch: Batch, first: str, k: int) -> tuple[Ranking, list[str]]:

@@ -235,23 +235,34 @@ class Slates:
         self._versions_of = versions_of
 
     def make(
-        self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer
+        self,
+        batch: Batch,
+        wanted: str,
+        recommenders: Mapping[str, Recommender],
+        offer: Offer,
+        deleted: Ints | None = None,
     ) -> list[tuple[Slate, int] | None]:
-        """Return each slate, empty if its request allows no track, and pool size; None while the catalogue is empty."""
+        """Return each slate, empty if its request allows no track, and pool size; None while the catalogue is empty.
+
+        None has a track of `deleted`.
+        """
         if not len(self._catalogue):
             return [None] * len(batch)
-        pools = self._pools(batch, wanted, recommenders, offer)
+        gone = np.zeros(0, dtype=np.int64) if deleted is None else self._catalogue.rows_of(deleted)
+        pools = self._pools(batch, wanted, recommenders, offer, gone[gone >= 0].tolist())
         made: list[tuple[Slate, int] | None] = []
         for row, (request, pool) in enumerate(zip(batch.requests, pools, strict=True)):
             chosen = self._choose(pool, _slate_of(request), batch.keys[row : row + 1])
             made.append((self._slate(batch, row, chosen, recommenders), len(pool.rows)))
         return made
 
-    def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer) -> list[Pool]:
+    def _pools(
+        self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer, gone: list[int]
+    ) -> list[Pool]:
         asked = [_slate_of(request) for request in batch.requests]
         mask_of = cache(lambda *filters: self._filters.mask(filters) if filters else None)  # one array for equal ones
         pools = [
-            self._empty_pool(request, state, mask_of(*one["filters"]))
+            self._empty_pool(request, state, mask_of(*one["filters"]), gone)
             for request, state, one in zip(batch.requests, batch.states, asked, strict=True)
         ]
         sizes = [one["size"] for one in asked]
@@ -276,7 +287,7 @@ class Slates:
             lacking = [row for row, (pool, size) in enumerate(zip(pools, sizes, strict=True)) if pool.others < size]
             if not lacking:
                 break
-            out = [len(asked[row]["exclude"]) + len(pools[row].ignored) for row in lacking]
+            out = [len(gone) + len(asked[row]["exclude"]) + len(pools[row].ignored) for row in lacking]
             reaches = [math.ceil(POOL * sizes[row] * pools[row].reach / pools[row].share) for row in lacking]
             k = max(map(sum, zip(reaches, out, strict=True)))
             more = add(name, lacking, k)
@@ -291,7 +302,7 @@ class Slates:
         return pools
 
     def _empty_pool(
-        self, request: RecommendationRequest, state: UserState | None, mask: NDArray[np.bool_] | None
+        self, request: RecommendationRequest, state: UserState | None, mask: NDArray[np.bool_] | None, gone: list[int]
     ) -> Pool:
         asked = _slate_of(request)
         out = [*asked["exclude"], request.track]
@@ -300,7 +311,7 @@ class Slates:
         rows = self._catalogue.rows_of(np.array(out, dtype=np.int64))
         share = 1.0 if mask is None else float(mask.mean())
         among, share = (mask, 1.0) if share < WIDE else (None, share)
-        pool = Pool(set(rows[rows >= 0].tolist()), mask, among, share, _ignored(request, state, self._catalogue))
+        pool = Pool({*rows[rows >= 0].tolist(), *gone}, mask, among, share, _ignored(request, state, self._catalogue))
         if asked["rules"]:
             self._apply(sorted(asked["rules"], key=lambda rule: rule["boost"]), pool, asked["size"])
         return pool

@@ -59,6 +59,7 @@ def answered(
     wanted: str = "toppop",
     state: UserState | None = None,
     by: Mapping[str, Recommender] | None = None,
+    deleted: Sequence[int] = (),
 ) -> Dispatched:
     made = [
         from_state(RecommendationRequest(f"r{at}", 42, "s", 0, 0, 0.0, 0, 0, slate=slate), state)
@@ -66,7 +67,8 @@ def answered(
     ]
     batch = Batch.of(made, [state] * len(made))
     found = Dispatched(len(batch))
-    answer_slates(batch, [wanted] * len(batch), by or recommenders(), slates(), found)
+    gone = np.array(deleted, dtype=np.int64)
+    answer_slates(batch, [wanted] * len(batch), by or recommenders(), slates(), found, gone)
     return found
 
 
@@ -219,6 +221,17 @@ def test_rules_pin_and_block(size: int, wanted: str, filters: list[str]) -> None
     assert {21, 99, 91, 93}.isdisjoint(slate["tracks"])
     assert len(slate["tracks"]) == len(set(slate["tracks"])) == size
     assert found.recommenders[0] == (wanted if size == 1 else next(s for s in slate["sources"] if s != "pinned"))
+
+
+@pytest.mark.parametrize("wanted", ["toppop", "random", "sticky_artist"])
+@pytest.mark.parametrize("filters", [[], ["genre:rock"]])
+def test_what_was_deleted_since_is_in_no_slate(wanted: str, filters: list[str]) -> None:
+    deleted = [99, 98, 97, 3, 1_000]  # the most popular ones, one of the artist heard, one that the catalogue lacks
+    ask = asked(size=100, filters=filters, rules=[rule(99, place=0)])
+    slate = answered([ask], wanted, deleted=deleted).slates[0]
+    assert slate is not None
+    allowed = {number for number, track in TRACKS.items() if not filters or track.genre == "rock"}
+    assert set(slate["tracks"]) == allowed - set(deleted)
 
 
 def test_a_pinned_track_counts_for_caps_and_comes_early_where_there_is_little_else() -> None:
