@@ -131,7 +131,7 @@ class _RankerAgent:
 
 
 class Service:
-    """A service that runs, made by `botify.connect`; its `client` has all other calls (docs/v1.md)."""
+    """A service that runs, made by `botify.connect`; its `client` has most other calls (docs/v1.md)."""
 
     def __init__(self, client: Botify) -> None:
         self.client = client
