@@ -146,7 +146,7 @@ def next_step(
     further = [share for share in shares if share > last.share]
     if not further or known.new_listeners < listeners_a_step:
         return None
-    reason = f"no metric is significantly worse after {known.new_listeners:,} more listeners in each arm"
+    reason = f"the rule has not ended the ramp after {known.new_listeners:,} more listeners in each arm"
     return RampStep(experiment, further[0], None, 0, known.event_ms, reason)
 
 

@@ -15,7 +15,7 @@ from tests.simulation.topic import TOPICS
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 60
-"""`make universes`, a step of `.ci/run`, goes on to 10,000 of the same day."""
+"""`make universes` goes on to 10,000 of the same day, and a step of `.ci/run` to 3,000."""
 
 
 def test_invariants_hold() -> None:

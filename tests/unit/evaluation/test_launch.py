@@ -132,6 +132,14 @@ def test_the_next_step(known: Known, share: float | None, arm: str | None) -> No
     assert (None if taken is None else (taken.share, taken.arm)) == (None if share is None else (share, arm))
 
 
+def test_a_step_does_not_say_that_nothing_is_worse() -> None:
+    """The rule goes on while a metric without a goal is worse, or a guardrail within its margin."""
+    last = RampStep("A", 0.01, None, 1, 1, "the ramp begins")
+    taken = next_step("A", last, SHARES, "C", Known(decision(GO_ON), None, 1_300, 5), 300)
+    assert taken is not None
+    assert taken.reason == "the rule has not ended the ramp after 1,300 more listeners in each arm"
+
+
 def test_the_last_step_waits_and_a_decision_is_final() -> None:
     full = RampStep("A", 1.0, None, 1, 1, "")
     assert next_step("A", full, SHARES, "C", Known(decision(GO_ON), None, 10**6, 5), 300) is None
