@@ -145,11 +145,11 @@ class Learner:
         """
         for model in self._models if self.listens and self._every is None else ():
             if self._taken_at.get(model.name) != self.listens:
-                yield from self._fitting(model, model.snapshot(to_merge=self._shard != ALONE))
+                yield from self._fitting(model, model.snapshot(self._most_bytes, to_merge=self._shard != ALONE))
 
     def _take_snapshots(self, models: Sequence[OnlineModel]) -> Iterator[int]:
         for model in models:
-            body = model.snapshot(to_merge=self._shard != ALONE)
+            body = model.snapshot(self._most_bytes, to_merge=self._shard != ALONE)
             self._snapshot_ms[model.name], self._snapshot_bytes[model.name] = self._at_ms or 0, len(body)
             self._evictions.cut[model.name] = model.cut
             self._snapshot_listens[model.name] = self.listens

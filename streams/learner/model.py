@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.schemas.events import Track
+from botify.schemas.models import LEARNED_BODY_BYTES
 from botify.schemas.training import TrainingColumns
 from botify.streams.learner.models.factors import FactorModel
 from botify.streams.learner.models.next_track_projection import NextTrackProjection
@@ -48,8 +49,11 @@ class OnlineModel(Protocol):
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
         """Return the model on which `to_bytes` was called."""
 
-    def snapshot(self, *, to_merge: bool = False) -> bytes:
-        """Return what a recommender needs; with `to_merge` also what `merged` needs, in a sixteenth of the room."""
+    def snapshot(self, most_bytes: int = LEARNED_BODY_BYTES, /, *, to_merge: bool = False) -> bytes:
+        """Return what a recommender needs; with `to_merge` also what `merged` needs, in a sixteenth of the room.
+
+        It has `most_bytes` at most where room was made.
+        """
 
     @staticmethod
     def merged(snapshots: Sequence[bytes]) -> bytes:

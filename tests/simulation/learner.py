@@ -47,7 +47,7 @@ class Counts:
         model._counts = json.loads(state)
         return model
 
-    def snapshot(self, *, to_merge: bool = False) -> bytes:
+    def snapshot(self, _most_bytes: int = 0, /, *, to_merge: bool = False) -> bytes:
         body = self.to_bytes()
         return body + b" " * (len(body) % 2)
 

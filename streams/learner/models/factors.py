@@ -248,7 +248,7 @@ class FactorModel:
             np.float32, DIMENSIONS + 2, labels=self._labels.rows, users=self._users.ids, counts=counts, **opened
         )
 
-    def snapshot(self, *, to_merge: bool = False) -> bytes:
+    def snapshot(self, _most_bytes: int = 0, /, *, to_merge: bool = False) -> bytes:
         """Return what recommenders need: the state in half precision, to merge also what each row has learned."""
         tables: dict[str, Table[Any]] = {"tracks": self._tracks, "artists": self._artists, "genres": self._genres}
         squares = {f"{name}_squares": table.values[:, SQUARES] for name, table in tables.items()} if to_merge else {}

@@ -339,8 +339,8 @@ class NextTrackProjection:
     def to_bytes(self) -> bytes:
         return self._model.to_bytes()
 
-    def snapshot(self, *, to_merge: bool = False) -> bytes:
-        body, self.cut = snapshot_of(self._model, LEARNED_BODY_BYTES)
+    def snapshot(self, most_bytes: int = LEARNED_BODY_BYTES, /, *, to_merge: bool = False) -> bytes:
+        body, self.cut = snapshot_of(self._model, most_bytes)
         return body
 
     @staticmethod

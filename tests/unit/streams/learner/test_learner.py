@@ -12,8 +12,9 @@ from botify.schemas.training import listens_of, training_batch_of
 from botify.streams.learner import learner as module
 from botify.streams.learner.learner import Learner, OutdatedStateError
 from botify.streams.learner.model import MODELS
-from botify.streams.learner.models import factors, next_track_projection, tables
+from botify.streams.learner.models import factors, tables
 from botify.streams.learner.models.factors import FactorModel
+from botify.streams.learner.models.next_track_projection import NextTrackProjection
 from tests.support import BASE_MS, make_listens
 from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches, fold
 
@@ -196,11 +197,12 @@ def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(m
     assert min(forgotten[name] for name in ("fism", "next_track")) > 0
 
 
-def test_what_a_snapshot_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most_bytes", [18_000, 20_000])
+def test_what_a_snapshot_leaves_out_is_counted(most_bytes: int) -> None:
     assert learned(3_000).take_evictions().cut == {"fism": 0, "next_track": 0}
-    monkeypatch.setattr(next_track_projection, "LEARNED_BODY_BYTES", 18_000)
-    learner = learned(3_000)
-    assert 0 < len(learner.take_models()[-1].body) <= 18_000
+    learner = Learner(CATALOGUE, [NextTrackProjection], most_bytes=most_bytes)
+    fold(learner, *batches(LISTENS, 3_000))
+    assert 0 < len(learner.take_models()[-1].body) <= most_bytes
     assert learner.take_evictions().cut["next_track"] > 0
     assert learner.take_evictions().cut == {}
 
