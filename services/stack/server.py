@@ -147,7 +147,7 @@ def stop_all(children: Sequence[ChildProcess], grace_s: float = STOP_GRACE_S) ->
         child.stop(grace_s)
 
 
-READY_S = 60.0
+READY_S = 120.0  # a machine whose processors are busy starts Kafka in more than a minute
 _POLL_S = 0.02
 
 

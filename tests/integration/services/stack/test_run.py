@@ -65,7 +65,7 @@ def test_a_killed_server_is_restarted_and_an_interrupt_stops_all_and_keeps_the_d
     record = ready_record(tmp_path, owner)
     assert record.processes["kafka"] == before.processes["kafka"]
     owner.send_signal(signal.SIGINT)
-    assert owner.wait(60) == 0
+    assert owner.wait(120) == 0
     assert gone(record)
     assert not (tmp_path / STACK_FILE).exists()
     assert (tmp_path / "kafka" / "meta.properties").exists()
