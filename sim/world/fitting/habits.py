@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 
 from botify.sim.listeners.model import Floats, Ints
 
-RESIDENT = (
-    0.5  # share of a log for which a listener stays who is taken to have been there before, and to be there after
-)
+RESIDENT = 0.5  # share of the log's time: who stays for longer is taken to be there before and after it, too
 
 
 class Order(NamedTuple):
