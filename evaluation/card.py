@@ -33,7 +33,7 @@ from botify.sim.play import play_listens
 from botify.sim.simulation import FinishedListens
 from botify.sim.world.fitting import FitSettings, Groups, fit_world
 from botify.sim.world.fitting.habits import Order, Visits
-from botify.sim.world.fitting.log import ListeningLog, OwnChoice
+from botify.sim.world.fitting.log import ListeningLog, own_listens
 from botify.sim.world.model import World
 
 RECOMMENDERS = "random,toppop,personal,indexed,rerank,botify,vsknn,item_knn,als,ease"
@@ -163,11 +163,8 @@ class Fitted:
     def chosen(self, seed: int = 0) -> Log:
         """Return a log of what the listeners choose, twice as long as what they were fitted to, each a second apart."""
         users, of = len(self.world.listeners), self.world.about["fitted"]
-        options = RunOptions(
-            users=users, in_flight=users, sessions=max(1, round(2 * users * of["sessions_a_listener"])), seed=seed,
-            start_ms=START_MS,
-        )  # fmt: skip
-        heard = play_listens(self.world, OwnChoice(self.world, users, of["repeats"], seed, self.order), options)
+        sessions = 2 * of["sessions_a_listener"]
+        heard = own_listens(self.world, users, sessions, of["repeats"], seed, start_ms=START_MS, order=self.order)
         heard = heard.where(np.lexsort((heard.positions, heard.ordinals, heard.users)))
         users_of, ordinals = heard.users, heard.ordinals
         newest = np.zeros(users, dtype=np.int64)
@@ -200,11 +197,8 @@ class Played:
         """Let listeners choose for themselves, as many sessions as in the log that the world was fitted to."""
         users = min(len(world.listeners), MOST_CELLS // len(world.catalogue))
         fitted = world.about.get("fitted", {"sessions_a_listener": OWN_SESSIONS, "repeats": 0.0})
-        sessions = max(1, round(users * fitted["sessions_a_listener"]))
-        options = RunOptions(users=users, in_flight=users, sessions=sessions, seed=seed, start_ms=START_MS)
-        heard = play_listens(world, OwnChoice(world, users, fitted["repeats"], seed), options)
-        own = events_of(heard.where(np.argsort(heard.time_ms, kind="stable")))
-        return cls(world, users, own, list(tracks_of(world.catalogue)))
+        heard = own_listens(world, users, fitted["sessions_a_listener"], fitted["repeats"], seed, start_ms=START_MS)
+        return cls(world, users, events_of(heard), list(tracks_of(world.catalogue)))
 
     def scores(self, name: str, seed: int = 1) -> UserSums:
         """Return how long listeners listen to a recommender that has learned what they chose: the time of a session."""

@@ -236,15 +236,28 @@ def draw(logits: NDArray[np.floating], uniforms: NDArray[np.float64]) -> Ints:
 MOST_LISTENERS = 2_000  # listeners of a synthetic log, at most: what each of them has heard is kept for all tracks
 
 
+def own_listens(
+    world: World,
+    users: int,
+    sessions: float,
+    repeats: float,
+    seed: int,
+    *,
+    start_ms: int = 0,
+    order: Order | None = None,
+) -> FinishedListens:
+    """Let the first listeners of a world choose for themselves, `sessions` each; listens are in order of time."""
+    count = max(1, round(users * sessions))
+    options = RunOptions(users=users, in_flight=users, sessions=count, seed=seed, start_ms=start_ms)
+    heard = play_listens(world, OwnChoice(world, users, repeats, seed, order), options)
+    return heard.where(np.argsort(heard.time_ms, kind="stable"))
+
+
 def synthetic_log(world: World, users: int, seed: int) -> ListeningLog:
     """Play sessions of listeners who choose themselves, as many for each as in the log that the world was fitted to."""
     fitted = world.about["fitted"]
     users = min(users, MOST_LISTENERS, len(world.listeners))
-    sessions = max(1, round(users * fitted["sessions_a_listener"]))
-    agent = OwnChoice(world, users, fitted["repeats"], seed)
-    options = RunOptions(users=users, in_flight=users, sessions=sessions, seed=seed, start_ms=0)
-    played = play_listens(world, agent, options)
-    played = played.where(np.argsort(played.time_ms, kind="stable"))
+    played = own_listens(world, users, fitted["sessions_a_listener"], fitted["repeats"], seed)
     sessions_of = played.users * (int(played.ordinals.max()) + 1) + played.ordinals
     numbers = np.unique(played.users, return_inverse=True)[1]
     return ListeningLog(numbers, played.tracks, sessions_of, len(world.catalogue))
