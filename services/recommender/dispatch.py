@@ -218,6 +218,7 @@ class LiveRecommenders:
         self._reader, self._build, self._build_slates = reader, build, build_slates
         self._slates: Slates | None = None
         self._deleted: NDArray[np.int64] | None = None
+        self._still_there: NDArray[np.int64] | None = None  # of these, what the catalogue has until it is rebuilt
         self._refreshed_at_s = self._rebuild_from_s = -math.inf
         self.catalogue = Catalogue([])
         self._recommenders: Mapping[str, Recommender] = {}
@@ -233,7 +234,7 @@ class LiveRecommenders:
             self._refresh(to_end=False)
         answered = answer(batch, wanted, self._recommenders, self._deleted)
         if self._slates is not None:
-            answer_slates(batch, wanted, self._recommenders, self._slates, answered, self._deleted)
+            answer_slates(batch, wanted, self._recommenders, self._slates, answered, self._still_there)
         return answered
 
     def rank(self, batch: Batch, first: str, k: int) -> tuple[Ranking, list[str]]:
@@ -284,6 +285,8 @@ class LiveRecommenders:
                 pause_s = BROKEN_S
             ended_s = time.monotonic()
             self._rebuild_from_s = ended_s + max(pause_s, (ended_s - began_s) * (1 / REBUILD_SHARE - 1))
+        gone = self._deleted
+        self._still_there = None if gone is None else gone[self.catalogue.rows_of(gone) >= 0]
         self._refreshed_at_s = time.monotonic()
 
     def _rebuild(self) -> None:

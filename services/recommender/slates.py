@@ -43,7 +43,7 @@ from botify.schemas.events import RecommendationRequest, Slate, SlateRequest, Sl
 from botify.services.recommender.baselines import TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.filters import FIELDS, Filters
-from botify.services.recommender.protocol import Batch, Because, RandomStream, Ranking, Recommender
+from botify.services.recommender.protocol import NO_ANSWER, Batch, Because, RandomStream, Ranking, Recommender
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.folds.users import HISTORY_LISTENS, LISTEN, UserState
 
@@ -260,9 +260,9 @@ class Slates:
         self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer, gone: list[int]
     ) -> list[Pool]:
         asked = [_slate_of(request) for request in batch.requests]
-        mask_of = cache(lambda *filters: self._filters.mask(filters) if filters else None)  # one array for equal ones
+        passing = cache(self._passing)  # one array for equal filters
         pools = [
-            self._empty_pool(request, state, mask_of(*one["filters"]), gone)
+            self._empty_pool(request, state, *passing(*one["filters"]), gone)
             for request, state, one in zip(batch.requests, batch.states, asked, strict=True)
         ]
         sizes = [one["size"] for one in asked]
@@ -280,7 +280,7 @@ class Slates:
                 found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
                 for row, tracks, scores in zip(part, found.tolist(), ranking.scores.tolist(), strict=True):
                     pools[row].add(tracks, scores, name, POOL * sizes[row])
-                more.update(np.array(part)[ranking.tracks[:, -1] != NO_TRACK].tolist())
+                more.update(np.array(part)[ranking.tracks[:, -1] != NO_ANSWER].tolist())
             return more
 
         for name in _chain(wanted, recommenders):
@@ -301,15 +301,24 @@ class Slates:
                     add(name, rows, most)
         return pools
 
+    def _passing(self, *filters: str) -> tuple[NDArray[np.bool_] | None, float]:
+        """Return which rows pass filters, None without any, and what share of the catalogue they are."""
+        mask = self._filters.mask(filters) if filters else None
+        return mask, 1.0 if mask is None else np.count_nonzero(mask) / len(mask)
+
     def _empty_pool(
-        self, request: RecommendationRequest, state: UserState | None, mask: NDArray[np.bool_] | None, gone: list[int]
+        self,
+        request: RecommendationRequest,
+        state: UserState | None,
+        mask: NDArray[np.bool_] | None,
+        share: float,
+        gone: list[int],
     ) -> Pool:
         asked = _slate_of(request)
         out = [*asked["exclude"], request.track]
         if state is not None:
             out += state.session_tracks().tolist()
         rows = self._catalogue.rows_of(np.array(out, dtype=np.int64))
-        share = 1.0 if mask is None else float(mask.mean())
         among, share = (mask, 1.0) if share < WIDE else (None, share)
         pool = Pool({*rows[rows >= 0].tolist(), *gone}, mask, among, share, _ignored(request, state, self._catalogue))
         if asked["rules"]:
