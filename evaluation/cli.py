@@ -61,6 +61,7 @@ RUN: Mapping[str, float | None] = {
     "validation": None,
 }
 """Settings of a run and their defaults."""
+SEEDS, K = 5, 10
 
 
 def evaluate(
@@ -76,8 +77,8 @@ def evaluate(
     ),
     baseline: Annotated[str | None, typer.Option(help="Recommender to compare with; default: the first.")] = None,
     peers: Annotated[bool, typer.Option("--peers", help="Add all peers that are installed.")] = False,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Number of replays.")] = 5,
-    k: Annotated[int, typer.Option(min=1, max=1000, help="Length of the lists.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Number of replays.")] = SEEDS,
+    k: Annotated[int, typer.Option(min=1, max=1000, help="Length of the lists.")] = K,
     repeats: Annotated[bool, typer.Option("--repeats", help="Also recommend tracks that the user has heard.")] = False,
     through: Annotated[
         Through | None,
@@ -116,7 +117,7 @@ def evaluate(
     if card:
         others = {
             "--protocol": protocol is not ProtocolName.PREQUENTIAL, "--baseline": baseline, "--peers": peers,
-            "--seeds": seeds != 5, "--k": k != 10, "--repeats": repeats, "--through": through, "--set": setting,
+            "--seeds": seeds != SEEDS, "--k": k != K, "--repeats": repeats, "--through": through, "--set": setting,
             "--plots": plots,
         }  # fmt: skip
         if given := ", ".join(option for option, is_given in others.items() if is_given):
