@@ -288,7 +288,8 @@ def test_slots_are_migrated_and_masters_fail_over(settings: Settings, tmp_path: 
         print(answers)
         print(f"rolled back {worker.counter('rolled_back')} times; {listens} listens, {verified.differing} differences")
         assert verified.ok
-        assert verified.listens == listens
+        # a call that was refused may be in the topic nevertheless: its retry is a copy, which is folded once
+        assert verified.listens - verified.duplicates == listens
         assert worker.counter("rolled_back") >= answers.counts[Change.LOST_WRITES]
         assert max(map(answers.refused_s, Change)) <= MOST_REFUSED_S
         assert answers.refused_s(Change.MIGRATED) == answers.refused_s(Change.HANDED_OVER) == 0
