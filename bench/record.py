@@ -100,7 +100,7 @@ RECIPES = (
         "evaluate_listens",
         f"lastfm-sessions --repeats --recommenders botify,toppop,personal,vsknn --baseline personal --seeds 1 {TUNED}",
     ),
-    _evaluate("evaluate_card", "lastfm-hetrec,ml-100k,lastfm-sessions,yoochoose --card")._replace(
+    _evaluate("evaluate_card", "lastfm-hetrec,ml-100k,lastfm-sessions,yoochoose,completejourney --card")._replace(
         paths=("streams/learner/models", "evaluation/card.py", "evaluation/rankers", "sim")
     ),
 )
