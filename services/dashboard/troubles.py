@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from botify.services.dashboard.figures import RANGES, Snapshot, Trouble
 
-BEHIND = 10_000  # records from which on a lag is wrong: some seconds of work
+LISTENS_BEHIND = 100_000  # from which on a lag is wrong, as in the alert
+REQUESTS_BEHIND = 10_000  # the same of requests: some seconds of work
 BATCHES_BEHIND = 1_000
 """The same of the learner, in batches, as in its alert; for two minutes, which is longer than between checkpoints."""
 
@@ -79,9 +80,9 @@ def _wrong(snapshot: Snapshot) -> Iterator[Trouble]:
             "BotifyGatewayRefuses", f"{responses.errors / responses.all:.1%} of this gateway's responses are errors"
         )
     if traffic is not None:
-        if (lag := sum(traffic.recommender_lag)) > BEHIND:
+        if (lag := sum(traffic.recommender_lag)) > REQUESTS_BEHIND:
             yield Trouble("BotifyRequestsExpire", f"{lag:,} requests wait for recommenders")
-        if (lag := sum(traffic.worker_lag)) > BEHIND:
+        if (lag := sum(traffic.worker_lag)) > LISTENS_BEHIND:
             yield Trouble("BotifyLag", f"the state is {lag:,} listens behind")
         if _least_behind(snapshot) > BATCHES_BEHIND:
             yield Trouble("BotifyLearnerInactive", f"the learner is {traffic.learner_lag:,} batches behind")

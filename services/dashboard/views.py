@@ -27,7 +27,16 @@ from botify.services.dashboard.figures import (
     track_of,
 )
 from botify.services.dashboard.history import POINTS, Interval, LineChart, interval, line_chart, nice_ceiling
-from botify.services.dashboard.troubles import AHEAD_S, BEHIND, FULL, MOSTLY_REPLACED, REPLACED, RUNBOOKS, SLOW_MS
+from botify.services.dashboard.troubles import (
+    AHEAD_S,
+    FULL,
+    LISTENS_BEHIND,
+    MOSTLY_REPLACED,
+    REPLACED,
+    REQUESTS_BEHIND,
+    RUNBOOKS,
+    SLOW_MS,
+)
 
 MOUNT = "/ui"
 SIDES = ("", "good", "bad")  # colours of an effect that is neither better nor worse, better, or worse (-1)
@@ -149,7 +158,8 @@ def _environment() -> Environment:
     templates.filters["percent"] = "{:.0%}".format
     templates.filters["significant"] = "{:.3g}".format
     kinds = {kind: colour for colour, kinds in _COLOURS.items() for kind in kinds}
-    templates.globals |= {"mount": MOUNT, "kinds": kinds, "behind": BEHIND, "full": FULL, "scanned": SCANNED}
+    templates.globals |= {"mount": MOUNT, "kinds": kinds, "full": FULL, "scanned": SCANNED}
+    templates.globals |= {"listens_behind": LISTENS_BEHIND, "requests_behind": REQUESTS_BEHIND}
     templates.globals |= {"slow_ms": SLOW_MS, "ahead": AHEAD_S}
     templates.globals |= {"runbooks": RUNBOOKS, "ranges": RANGES, "points": POINTS}
     templates.globals["ui"] = templates.get_template("macros.html").module

@@ -35,7 +35,7 @@ def lagging(**lags: object) -> dict[str, object]:
             "BotifyLearnerInactive",
             "the learner is 6,000 batches behind",
         ),
-        (lagging(worker_lag=(20_000, 1)), "BotifyLag", "20,001 listens"),
+        (lagging(worker_lag=(100_000, 1)), "BotifyLag", "100,001 listens"),
         (lagging(recommender_lag=(20_000,)), "BotifyRequestsExpire", "20,000 requests"),
         ({"latency": Latency(5.0, 700.0)}, "BotifySlowAnswers", "700 ms"),
         ({"policies": (PolicyShare("mix", 1.0, 0.2, 0.0),)}, "BotifyFallbacks", "20.0%"),
