@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from botify.core.errors import BotifyError
 from botify.core.kafka.admin import TopicState, end_offsets
-from botify.core.kafka.column_fetch import ColumnLog
+from botify.core.kafka.column_fetch import ColumnLog, has_records
 from botify.core.kafka.reader import LogRecord
 from botify.core.process import gather_or_cancel
 from botify.core.settings import Settings
@@ -275,12 +275,8 @@ async def _watch_end(sources: ReplaySources, report: Report, *, live: bool) -> N
     if not live:
         return
     for partition, at in reached.items():
-        async with (
-            aclosing(ColumnLog(sources.settings, sources.topic, partition, at)) as log,
-            aclosing(log.read_ahead(ends[partition])) as batches,
-        ):
-            if await anext(batches, None) is not None:  # otherwise there are markers of transactions only
-                report.standing.append(partition)
+        if await has_records(sources.settings, sources.topic, partition, at, ends[partition]):
+            report.standing.append(partition)
     give_up = time.monotonic() + MOVE_S
     while report.standing and time.monotonic() < give_up:
         await asyncio.sleep(POLL_S)

@@ -8,6 +8,7 @@ batches are of an earlier version, records are objects.
 
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -166,6 +167,15 @@ class ColumnLog:
     @property
     def _name(self) -> str:
         return f"{self._at.topic}[{self._at.partition}]"
+
+
+async def has_records(settings: Settings, topic: str, partition: int, begin: int, end: int) -> bool:
+    """Return whether there are records from an offset up to another, and not only markers of transactions."""
+    async with (
+        aclosing(ColumnLog(settings, topic, partition, begin)) as log,
+        aclosing(log.read_ahead(end)) as batches,
+    ):
+        return await anext(batches, None) is not None
 
 
 def _before(records: Sequence[Any], end: int) -> Sequence[Any]:

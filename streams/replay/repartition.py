@@ -26,6 +26,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -34,7 +35,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSp
 
 from botify.core.errors import DecodeError, TopicError
 from botify.core.kafka.admin import TIMEOUT_S, end_offsets, list_offsets, partition_counts, read_topic_id, start_offsets
-from botify.core.kafka.column_fetch import ColumnLog
+from botify.core.kafka.column_fetch import ColumnLog, has_records
 from botify.core.kafka.config import common_config, key_of, partition_of
 from botify.core.kafka.headers import carried, headers_of
 from botify.core.kafka.layout import (
@@ -349,7 +350,10 @@ class _Move:
         try:
             async with ask_leaders(self._old, topic, partitions) as closed_ends:
                 await asyncio.to_thread(alter_topics, self._old, {topic: {MAX_BYTES: "1"}})
-                end = await folded_to_the_end(topic, partitions, closed_ends, self._round, closed_s + CLOSED_S)
+                has_more = partial(has_records, self._old, topic)
+                end = await folded_to_the_end(
+                    topic, partitions, closed_ends, self._round, has_more, closed_s + CLOSED_S
+                )
             while self.copier.reached != end:
                 await self._round()
             await self._check_topic()
@@ -416,13 +420,16 @@ async def folded_to_the_end(
     partitions: int,
     closed_ends: ClosedEnds,
     follow: Callable[[], Awaitable[Mapping[int, int]]],
+    has_more: Callable[[int, int, int], Awaitable[bool]],
     give_up: float,
 ) -> Mapping[int, int]:
-    """Wait until the leaders of all partitions refuse records and the workers have folded all; return the end.
+    """Wait until the leaders of all partitions refuse records and the workers have folded all; return how far that is.
 
-    `follow` copies what the workers have folded, and returns how far that is. Raises `ReplayError` if it takes too
-    long, or if folded listens are gone.
+    `follow` copies what the workers have folded, and returns how far that is: where a transaction ended last, short of
+    the end, as `has_more` of a partition, from and up to an offset, finds. Raises `ReplayError` if it takes too long,
+    or if folded listens are gone.
     """
+    before: Mapping[int, int] = {}
     while True:
         end = await closed_ends()
         folded = await follow()
@@ -431,8 +438,11 @@ async def folded_to_the_end(
                 f"{topic} ends before what the workers have folded in partitions {_listed(gone)}: listens are gone. "
                 "Build the state of what is left first (`botify replay run`, then `swap`)"
             )
-        if len(end) == partitions and folded == end:
-            return end
+        behind = [partition for partition, at in end.items() if folded[partition] < at]
+        is_still = not behind or folded == before
+        if len(end) == partitions and is_still and not [at for at in behind if await has_more(at, folded[at], end[at])]:
+            return folded
+        before = folded
         if time.monotonic() > give_up:
             taking = sorted(set(range(partitions)) - end.keys())
             late = f"the leaders of partitions {_listed(taking)} have not refused listens of" if taking else ""

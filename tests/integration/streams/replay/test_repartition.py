@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx
 import numpy as np
+from confluent_kafka import Producer
 
 from botify.core.errors import TopicError
 from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import key_of, producer_config
 from botify.core.kafka.layout import COPIED, TopicPhase, live_layout, read_phases
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
@@ -30,6 +32,7 @@ from tests.support import (
     Background,
     all_folded,
     eventually,
+    make_listens,
     offline_fold,
     produce_raw,
     read_topic,
@@ -158,3 +161,21 @@ def test_listens_move_to_more_partitions_while_listeners_are_served(settings: Se
         read_topic(settings, Topics.of(settings).listens.name)
     ) - (LISTENS // 500)
     assert all(originals == [] for is_forged, originals in told if is_forged)
+
+
+def test_a_partition_may_end_with_a_transaction(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    write_listens(settings, 50)
+    topic = Topics.of(settings).listens.name
+    producer = Producer(producer_config(settings, transactional_id=f"{topic}-follower"))  # as `botify data follow`
+    producer.init_transactions()
+    producer.begin_transaction()
+    for listen in make_listens(50, 50, TRACKS, seed=2, first=50):
+        producer.produce(topic, CODEC.encode(listen), key_of(listen.user))
+    producer.commit_transaction()
+    with running(settings, "botify.streams.worker"):
+        done(command(settings), settings)
+        live = live_layout(settings)
+        eventually(all_folded(live))
+    assert len(read_topic(live, Topics.of(live).listens.name)) == 100
+    assert verify(live).ok
