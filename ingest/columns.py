@@ -255,7 +255,7 @@ def _times_of_texts(values: pa.Array) -> tuple[NDArray[np.int64], Mask]:
 def _ms_of_numbers(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
     size = np.abs(numbers)
     factor = np.select([size < 1e11, size < 1e14, size < 1e17], [1e3, 1.0, 1e-3], 1e-6)
-    return np.asarray(np.clip(np.floor(numbers * factor), -(2.0**61), 2.0**61).astype(np.int64))
+    return np.asarray(np.clip(np.rint(numbers * factor), -(2.0**61), 2.0**61).astype(np.int64))
 
 
 def _ms_of_iso(text: str) -> int:

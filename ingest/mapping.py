@@ -210,7 +210,7 @@ def name_of(value: Any, most_bytes: int = 4 * MAX_NAME) -> str:
 
 
 def _kind(value: Any) -> tuple[int, float]:
-    if (kind := VALUES.get(str(value).lower())) is None:
+    if (kind := VALUES.get(str(value).lower().removesuffix("s"))) is None:
         raise ValueError(f"is {str(value)[:50]!r}, none of {', '.join(VALUES)}")
     return kind
 

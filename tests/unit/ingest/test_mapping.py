@@ -8,6 +8,7 @@ import orjson
 import pytest
 from fastavro import parse_schema, schemaless_writer
 
+from botify.ingest.importing import Request, import_dataset
 from botify.ingest.mapping import MappingError, RecordMapping, UnmappedError, time_ms_of
 
 ROW = {"who": "ann", "what": "t-1", "at": 1_700_000_000, "deep": {"share": 0.25}, "a.b": 1}
@@ -60,6 +61,21 @@ def test_attributes_of_cloud_events_are_fields_in_both_modes() -> None:
 def test_times(time: Any, ms: int) -> None:
     assert time_ms_of(time) == ms
     assert read("user=who,item=what,time=at", {**ROW, "at": time})[2] == ms
+
+
+def test_an_import_reads_times_and_kinds_alike(tmp_path: Path) -> None:
+    times = (1_700_000_000.9996, 1_700_000_000_123.5, 1_700_000_000_123_999, "2023-11-14T22:13:20.9999Z")
+    rows = [
+        {**ROW, "at": time, "event": kind} for time, kind in zip(times, ("PLAYS", "Skip", "likes", "ban"), strict=True)
+    ]
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    columns = {"user": "who", "item": "what", "time": "at", "event": "event"}
+    found = import_dataset(tmp_path, "d", Request("jsonl", str(file), columns), force=False).events()
+    followed = [read("user=who,item=what,time=at,kind=event", row) for row in rows]
+    assert sorted(zip(found.times_ms.tolist(), found.fractions.tolist(), strict=True)) == sorted(
+        (time_ms, fraction) for _, _, time_ms, fraction, _ in followed
+    )
 
 
 def test_kinds_have_values_and_what_was_heard_counts_for_plays() -> None:
