@@ -77,6 +77,13 @@ class RecordColumns(Sequence[Any]):
         """Return the records before an offset."""
         return self._rows(slice(int(np.searchsorted(self.offsets, offset))))
 
+    def parts(self, most: int) -> Iterator[Self]:
+        """Yield the records in order, at most `most` at a time."""
+        if len(self) <= most:
+            yield self
+        else:
+            yield from (self._rows(slice(begin, begin + most)) for begin in range(0, len(self), most))
+
     def _rows(self, rows: slice) -> Self:
         originals = None if self._originals is None else self._originals[rows]
         return type(self)(self._topic, self.partition, self.raw, np.ascontiguousarray(self._places[:, rows]), originals)

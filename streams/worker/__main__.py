@@ -29,8 +29,8 @@ from botify.streams.worker.folding import by_feedback
 from botify.streams.worker.metrics import FeedbackCounters, WorkerCounters
 from botify.streams.worker.partition import KafkaPublisher, WorkerPartition
 
-BATCH_RECORDS = 24_000
-"""About what `FETCH_BYTES` hold, so that a fetch gives a partition one batch unless its records compress well."""
+BATCH_RECORDS = 32_000
+"""More than `FETCH_BYTES` usually hold, so that a fetch is one batch unless its records compress well."""
 FEEDBACK_RECORDS = 1_000  # the opinions of at most this number of listeners are in memory at a time, each up to 26 KB
 
 

@@ -223,7 +223,8 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
     async def fold(fetches: Any) -> AsyncIterator[None]:
         async for batches in fetches.noack():
             for batch in batches:
-                await app.partitions.submit(batch)
+                for part in batch.parts(folding.batch_records):
+                    await app.partitions.submit(part)
             yield
 
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]  # of all signals, with any number of arguments

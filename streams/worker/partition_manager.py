@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
@@ -42,6 +42,13 @@ class Batch(NamedTuple):
         if isinstance(self.records, RecordColumns):
             return self.records.size_bytes
         return sum(len(record.value or b"") for record in self.records)
+
+    def parts(self, most: int) -> Iterator[Batch]:
+        """Yield the batch, in parts of at most `most` records if it is columns: to aiokafka a fetch of them is one."""
+        if isinstance(self.records, RecordColumns):
+            yield from (Batch(self.partition, records) for records in self.records.parts(most))
+        else:
+            yield self
 
 
 OpenPartition = Callable[[int, Claim, int, Store], Awaitable[ClaimedPartition]]

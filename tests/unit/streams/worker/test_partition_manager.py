@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 import pytest
 
 from botify.core.kafka.admin import TopicState
+from botify.core.kafka.record_columns import RecordColumns
 from botify.schemas.validation import Intake, Rejected
 from botify.streams.folds.projection import Changes
 from botify.streams.folds.users import USERS, UserState
@@ -221,6 +222,17 @@ async def test_lanes_together_hold_a_bounded_number_of_bytes_while_the_store_is_
     for partition in partitions:
         await h.folded(2, partition)
     assert h.owned.held_bytes == 0
+
+
+def test_columns_are_taken_in_parts_however_well_a_fetch_compresses() -> None:
+    columns = RecordColumns.of([record(at) for at in range(5)])
+    parts = list(Batch(3, columns).parts(2))
+    assert [(part.partition, [one.offset for one in part.records]) for part in parts] == [
+        (3, [0, 1]),
+        (3, [2, 3]),
+        (3, [4]),
+    ]
+    assert [part.records for part in Batch(3, columns).parts(5)] == [columns]
 
 
 @scenario()
