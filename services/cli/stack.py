@@ -47,6 +47,8 @@ def status_view(status: StackStatus) -> RenderableType:
     places = Table.grid(padding=(0, 2))
     places.add_row("Kafka", status.kafka_bootstrap_servers)
     places.add_row("Redis", status.redis_url)
+    if status.gateway:
+        places.add_row("REST API", status.gateway)
     places.add_row("data, logs", Text(str(status.home), overflow="fold"))
     places.add_row("policy", Text(status.policy, overflow="fold"))
     return Group(*parts, places, *(Text(problem, style="red") for problem in status.problems))
@@ -257,7 +259,7 @@ def _up_in_background(
     command = [sys.executable, "-c", "from botify.services.cli.main import main; main()", "up", "--foreground"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
     problems: list[str] = []
-    with progress("starting Kafka, Valkey and Botify's processes (the first start downloads Kafka)"):
+    with progress("starting (the first time downloads Kafka)"):
         start_in_background(settings.home, command)
         if gateway_port is not None:
             problems = wait_for_gateway(

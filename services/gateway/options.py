@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator
 from botify.core.settings import read_environment, whole
 
 RETRY_AFTER_S = 1  # what `Retry-After` says where the wait is unknown
-NO_CATALOGUE = "the catalogue is empty; `botify world make --publish` or a simulation fills it"
+NO_CATALOGUE = "the catalogue is empty; `botify data publish NAME` or `botify world make --publish` fills it"
 """The only problem in `/readyz` of a gateway that waits for nothing but tracks."""
 
 

@@ -58,7 +58,7 @@ def choose(home: Path, wanted: Mapping[str, int | None], preferred: Mapping[str,
 
     A wanted port of None keeps that of the last start, or at first the preferred one if it is free; 0 picks a free one.
     """
-    remembered = _read(home)
+    remembered = remembered_ports(home)
     chosen: dict[str, int] = {}
     for name, port in wanted.items():
         first = (preferred or {}).get(name, 0)
@@ -69,7 +69,8 @@ def choose(home: Path, wanted: Mapping[str, int | None], preferred: Mapping[str,
     return chosen
 
 
-def _read(home: Path) -> dict[str, int]:
+def remembered_ports(home: Path) -> dict[str, int]:
+    """Return the port of each name that was chosen in a data directory."""
     path = home / PORTS_FILE
     try:
         return {str(name): int(port) for name, port in json.loads(path.read_text(encoding="utf-8")).items()}

@@ -21,6 +21,7 @@ from botify.core.kafka.config import common_config
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
 from botify.services.experiments import load_policy
+from botify.services.stack.ports import HOST, remembered_ports
 from botify.services.stack.record import StackEnd, StackRecord, shortage_of_stack
 from botify.services.stack.server import tail
 from botify.services.stack.supervisor import ProcessReader, ProcessStatus
@@ -110,7 +111,10 @@ class TopicStatus:
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """A reading of the whole stack; `problems` is empty if everything runs, `policy` says who recommends."""
+    """A reading of the whole stack; `problems` is empty if everything runs, `policy` says who recommends.
+
+    `gateway` is the address of the REST API, empty if no gateway runs.
+    """
 
     home: Path
     kafka_bootstrap_servers: str
@@ -119,6 +123,7 @@ class StackStatus:
     topics: TopicStatus
     problems: list[str]
     policy: str = ""
+    gateway: str = ""
 
 
 def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
@@ -150,7 +155,9 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
             problems.append(f"{process.name} (pid {process.pid}) is {process.state}; its log is in {home / 'logs'}")
     problems += filter(None, (failing(process, home / "logs") for process in processes))
     addresses = (settings.kafka_bootstrap_servers, settings.redis_address)
-    return StackStatus(home, *addresses, processes, topics, problems, policy)
+    port = remembered_ports(home).get("gateway")
+    gateway = f"http://{HOST}:{port}" if port and any(one.name.startswith("gateway") for one in processes) else ""
+    return StackStatus(home, *addresses, processes, topics, problems, policy, gateway)
 
 
 def _of_the_stack(home: Path, record: StackRecord | None) -> list[str]:

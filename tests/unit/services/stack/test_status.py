@@ -16,7 +16,7 @@ from botify.services.errors import ChildDiedError
 from botify.services.experiments import load_policy
 from botify.services.stack import run
 from botify.services.stack.embedded import EmbeddedStack
-from botify.services.stack.ports import find_free
+from botify.services.stack.ports import choose, find_free
 from botify.services.stack.record import Identity, StackRecord
 from botify.services.stack.status import GroupLag, failing, lags, read_status
 from botify.services.stack.supervisor import ProcessStatus
@@ -45,6 +45,14 @@ def test_a_program_that_was_given_up_is_a_problem_that_says_how_it_ended(tmp_pat
     assert "worker-1 stays stopped" in status.problems[-1]
     assert how in status.problems[-1]
     assert "given up" in rendered(status)
+
+
+def test_it_names_the_gateway_s_address_while_one_runs(tmp_path):
+    port = choose(tmp_path, {"gateway": None})["gateway"]
+    StackRecord(ME, ready=True, processes={"gateway": ME}).write(tmp_path)
+    assert f"http://127.0.0.1:{port}" in rendered(read_status(without_servers(tmp_path), interval_s=0.0))
+    StackRecord(ME, ready=True, processes={"worker-1": ME}).write(tmp_path)
+    assert "REST API" not in rendered(read_status(without_servers(tmp_path), interval_s=0.0))
 
 
 def test_a_program_that_ends_again_and_again_is_a_problem_that_names_the_cause(tmp_path):
