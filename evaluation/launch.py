@@ -176,8 +176,8 @@ def decide(
         console.print(render_decision(name, one))
         say(one.sentence)
         if (later := changes[one.treatment]).significant:
-            trend = f"{'grows' if later.estimate > 0 else 'falls'} by {abs(later.estimate):.2f}"
-            say(f"the effect on the time per session {trend} (later less earlier half) over each listener's sessions")
+            trend = f"{abs(later.estimate):.2f} {'larger' if later.estimate > 0 else 'smaller'}"
+            say(f"the effect on the time per session is {trend} in the later half of a listener's sessions: novelty")
 
 
 def declared_experiment(settings: Settings, name: str) -> Experiment:
