@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
-from botify.core.keyed_random import keys_of_texts, mix, uniform
+from botify.core.keyed_random import Keys, integers, keys_of_texts, mix, uniform
 from botify.schemas.events import Recommendation, RecommendationRequest, Slate, SlateRequest, SlateRule, Track
 from botify.schemas.external_ids import track_named
 from botify.services.gateway.service import POPULAR, RANDOM, GatewayService
@@ -29,6 +29,7 @@ from botify.streams.folds.users import HISTORY_LISTENS
 SESSION = "session"  # of `exclude_shown`: what answers gave in the session
 MOST_EXCLUDED = 5_000  # more than a call, opinions, pages and impressions name together
 MOST_LIKED = HISTORY_LISTENS
+LOOKED_AT = 2_048  # tracks, at most, for a fallback that popular ones do not fill: some milliseconds
 
 
 class Answered(NamedTuple):
@@ -102,24 +103,26 @@ class Recommending:
         return found
 
     def _fallback(self, request: RecommendationRequest, waited_ms: float) -> Recommendation:
-        """Return popular tracks in random order, the same for the same request; nothing is pinned or boosted."""
+        """Return popular tracks, then others, both in random order, the same for the same request; none is pinned."""
         slate: Any = request.slate
+        size, key = slate["size"], keys_of_texts([request.request_id])
         popular = self._allowed(self.service.fallback.popular(), slate)
-        name = POPULAR if popular else RANDOM
-        top = np.array(popular or self._allowed(self.service.fallback.tracks(), slate), dtype=np.int64)
-        size = min(len(top), slate["size"])
-        keys = mix(keys_of_texts([request.request_id]), np.arange(len(top)))
-        tracks = top[np.argsort(uniform(keys, RandomStream.TOPPOP), kind="stable")][:size].tolist() if size else []
-        propensities = [1.0 / (len(top) - place) for place in range(size)]
+        tracks, propensities = _drawn(popular, len(popular), size, key, RandomStream.TOPPOP)
+        first, candidates = len(tracks), len(popular)
+        if first < size:
+            others, of = self._others(slate, popular, key)
+            more, chances = _drawn(others, of, size - first, key, RandomStream.RANDOM)
+            tracks, propensities, candidates = tracks + more, propensities + chances, candidates + len(others)
+        rest = len(tracks) - first
         made: Slate = {
             "tracks": tracks,
             "propensities": propensities,
-            "scores": [0.0] * size,
-            "sources": [name] * size,
-            "because": [Because.POPULAR if popular else Because.EXPLORED] * size,
+            "scores": [0.0] * len(tracks),
+            "sources": [POPULAR] * first + [RANDOM] * rest,
+            "because": [int(Because.POPULAR)] * first + [int(Because.EXPLORED)] * rest,
             "versions": {},
         }
-        chosen = (request.request_id, request.user, tracks[0] if tracks else -1, name)
+        chosen = (request.request_id, request.user, tracks[0] if tracks else -1, POPULAR if popular else RANDOM)
         return Recommendation(
             *chosen,
             self.service.fallback.treatments_of(request.user),
@@ -127,9 +130,18 @@ class Recommending:
             state_freshness=0,
             latency_ms=waited_ms,
             timestamp_ms=request.timestamp_ms,
-            candidates=len(top),
+            candidates=candidates,
             slate=made if tracks else None,
         )
+
+    def _others(self, slate: SlateRequest, popular: Collection[int], key: Keys) -> tuple[list[int], float]:
+        """Return tracks that are allowed and not popular, of `LOOKED_AT` at random, and how many all would give."""
+        every = self.service.fallback.tracks()
+        rows = np.arange(len(every))
+        if len(every) > LOOKED_AT:
+            rows = np.unique(integers(mix(key, np.arange(LOOKED_AT)), RandomStream.RANDOM, len(every)))
+        found = [track for track in self._allowed((every[row] for row in rows.tolist()), slate) if track not in popular]
+        return found, len(found) * len(every) / max(len(rows), 1)
 
     def _allowed(self, tracks: Iterable[Any], slate: SlateRequest) -> list[int]:
         wanted, blocked, out = wanted_by(slate["filters"]), blocked_by(slate["rules"]), set(slate["exclude"])
@@ -187,6 +199,14 @@ class Recommending:
             text=reason_text(track, source, number, because, kinds.get(number)),
             model_versions=slate["versions"],
         )
+
+
+def _drawn(
+    tracks: Sequence[int], of: float, most: int, key: Keys, stream: RandomStream
+) -> tuple[list[int], list[float]]:
+    """Return tracks in random order, at most `most`, and the probability of each, given those before it."""
+    order = np.argsort(uniform(mix(key, np.arange(len(tracks))), stream), kind="stable")[:most]
+    return [tracks[at] for at in order.tolist()], [1.0 / (of - place) for place in range(len(order))]
 
 
 def _slate_request(

@@ -13,7 +13,7 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import Feedback, Track
 from botify.schemas.external_ids import UserIds
 from botify.services.gateway.operations import PROBLEM_JSON
-from botify.services.gateway.v1 import users
+from botify.services.gateway.v1 import recommending, users
 from botify.services.gateway.v1.kinds import Kind, Kinds
 from botify.services.gateway.v1.models import Recommendations
 from botify.services.gateway.v1.users import KEPT_MS, Erasures
@@ -116,15 +116,29 @@ def test_a_reason_has_policy_score_model_version_and_what_was_heard(client: Test
 
 def test_a_late_recommender_is_replaced_by_what_is_popular(client: TestClient, gateway: FakeGateway) -> None:
     gateway.rpc.silent = True
-    answer = client.get("/v1/users/alice/recommendations?n=5")
+    answer = client.get("/v1/users/alice/recommendations?n=2")
     assert sorted(items(answer)) == [f"t{track}" for track in POPULAR]
     assert (answer.json()["fallback"], answer.json()["policy"], answer.json()["propensity"]) == (
         True, "gateway-popular", 0.5,
     )  # fmt: skip
-    explained = client.get("/v1/users/alice/recommendations?explain=true").json()["items"]
-    assert [item["reason"]["text"] for item in explained] == ["popular now", "popular now"]
-    assert items(client.get("/v1/users/alice/recommendations?filter=genre:rock")) == ["t3"]
+    explained = client.get("/v1/users/alice/recommendations?n=4&explain=true").json()["items"]
+    texts = [item["reason"]["text"] for item in explained]
+    assert texts == ["popular now", "popular now", "explored at random", "explored at random"]
+    assert [round(item["propensity"], 3) for item in explained] == [0.5, 1.0, round(1 / 18, 3), round(1 / 17, 3)]
+    rock = items(client.get("/v1/users/alice/recommendations?filter=genre:rock&n=20"))
+    assert (rock[0], sorted(rock)) == ("t3", sorted(f"t{track}" for track in range(1, TRACKS, 2)))
     assert "botify_gateway_fallbacks_total 3.0" in client.get("/metrics").text
+
+
+def test_a_fallback_looks_at_some_tracks_of_a_large_catalogue(
+    client: TestClient, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recommending, "LOOKED_AT", 4)
+    gateway.rpc.silent = True
+    answer = client.get("/v1/users/alice/recommendations?n=20").json()
+    others = [item["propensity"] for item in answer["items"][len(POPULAR) :]]
+    assert 0 < len(others) <= 4
+    assert 1 / TRACKS <= others[0] <= 4 / TRACKS  # as if what it looked at were typical of all
 
 
 def test_rules_reach_the_recommender_and_block_without_it(client: TestClient, gateway: FakeGateway) -> None:
@@ -135,7 +149,8 @@ def test_rules_reach_the_recommender_and_block_without_it(client: TestClient, ga
     client.get("/v1/users/alice/recommendations")
     assert (gateway.rpc.requests[0].slate or {})["rules"] == gateway.rules
     gateway.rpc.silent = True
-    assert items(client.get("/v1/users/alice/recommendations")) == ["t4"]
+    assert items(client.get("/v1/users/alice/recommendations?n=1")) == ["t4"]
+    assert "t3" not in items(client.get("/v1/users/alice/recommendations?n=20"))
     gateway.rules.append({"tracks": [], "filters": ["genre:pop"], "boost": 0.0, "place": None})
     found = items(client.get("/v1/users/alice/recommendations?n=20"))
     assert sorted(found) == sorted(f"t{track}" for track in range(TRACKS) if track % 2 and track != 3)
@@ -497,7 +512,7 @@ def test_filters_and_caps_are_checked(client: TestClient, gateway: FakeGateway) 
     for wrong in ("artist", "artist:0", "color:1", "artist:1000"):
         assert pointers(client.get("/v1/users/alice/recommendations", params={"cap": wrong})) == ["/query/cap/0"]
     gateway.rpc.silent = True
-    assert items(client.get("/v1/users/alice/recommendations?filter=genre!:rock")) == ["t4"]
+    assert items(client.get("/v1/users/alice/recommendations?filter=genre!:rock&n=1")) == ["t4"]
 
 
 def test_a_put_of_a_listener_is_taken_whole_or_not_at_all(client: TestClient, gateway: FakeGateway) -> None:
