@@ -40,7 +40,7 @@ BATCH = 20_000  # records of a transaction at most
 WAIT_S, GATHER_S = 0.2, 0.1
 PATIENCE_S = 30.0
 """How long brokers may be away; less than a worker's two minutes, because what a killed follower has begun keeps
-readers from later listens for as long, unless the next one ends it."""
+readers from later listens for as long, and until brokers look, unless the next one ends it."""
 GAP_MS = 30 * 60 * 1000  # between two listens of a session at most
 MOST_SESSIONS = 500_000  # that are known, 300 bytes each: those of the listeners who were heard last
 KEEP_EVERY = 500_000  # records after which the sessions are kept in a file; a restart reads as many again

@@ -5,7 +5,7 @@ All keys of one partition have the same hash tag, so on Redis Cluster they share
 
 from __future__ import annotations
 
-CHECKPOINT = "checkpoint"  # collection of a partition: a hash with `epoch`, `owner`, `next_offset` and `topic_id`
+CHECKPOINT = "checkpoint"  # collection of a partition: a hash; see `Claim`
 
 
 def namespace_pointer(prefix: str) -> str:

@@ -29,7 +29,7 @@ TRICKLE = 50
 """Listens that are added at a time while all goes on."""
 
 FOLLOWED_S = 15.0
-"""Readers look at the pointer every second; a busy machine may hold them up."""
+"""Readers look at the pointer twice a second; a busy machine may hold them up."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Rules: items that are pinned, boosted or blocked in all answers of `/v1` until a time.
+"""Rules: items that are pinned, boosted or blocked in `/v1` until a time; rows and fallbacks heed blocks only.
 
 They are the table `rules` of the file `BOTIFY_FEEDBACK`, and are read again when it changes::
 
