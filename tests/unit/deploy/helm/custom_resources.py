@@ -31,7 +31,7 @@ _POLICY = _map(("type", "value", "periodSeconds"), type={"enum": ["Pods", "Perce
 _SCALING = _map(stabilizationWindowSeconds=COUNT, policies=_list(_POLICY))
 _TARGET = _map(("name",), apiVersion=TEXT, kind={"enum": ["Deployment", "StatefulSet"]}, name=TEXT)
 _KAFKA = _map(
-    ("bootstrapServers", "consumerGroup"),
+    ("bootstrapServers", "consumerGroup", "topic"),
     bootstrapServers=TEXT,
     consumerGroup=TEXT,
     topic=TEXT,

@@ -22,9 +22,12 @@ from tests.unit.deploy.helm.chart import (
     ROOT,
     Object,
     container,
+    merged,
     objects,
     of_kind,
+    parsed,
     pods,
+    render,
     workloads,
 )
 
@@ -243,7 +246,7 @@ SETTINGS = Settings()
 @pytest.mark.parametrize("case", [ALL_ON, "client certificates", "lasting names"])
 def test_scalers_follow_the_group_that_reads_the_topic(case: str) -> None:
     groups = {
-        "worker": (worker_group_of(SETTINGS), None),  # more partitions are another topic
+        "worker": (worker_group_of(SETTINGS), Topics.of(SETTINGS).listens.name),
         "recommender": (f"{SETTINGS.topic_prefix}-{GROUP}", Topics.of(SETTINGS).recommendation_requests.name),
     }
     scaled = of_kind(case, "ScaledObject")
@@ -253,7 +256,7 @@ def test_scalers_follow_the_group_that_reads_the_topic(case: str) -> None:
         assert (target["kind"], target["name"]) == (workload["kind"], workload["metadata"]["name"])
         assert "replicas" not in workload["spec"]  # or each upgrade would undo what KEDA did
         followed = [
-            (trigger["metadata"]["consumerGroup"], trigger["metadata"].get("topic"))
+            (trigger["metadata"]["consumerGroup"], trigger["metadata"]["topic"])
             for trigger in one["spec"]["triggers"]
             if trigger["type"] == "kafka"
         ]
@@ -261,6 +264,17 @@ def test_scalers_follow_the_group_that_reads_the_topic(case: str) -> None:
         if name in groups:
             partitions = CASES[case].get("topics", {}).get("partitions", 8)
             assert one["spec"]["maxReplicaCount"] == partitions
+
+
+def test_a_scaler_follows_listens_that_were_moved() -> None:
+    moved = SETTINGS.with_(layout="64")
+    texts = render(merged(CASES["production"], {"topics": {"movedTo": 64}}))
+    scalers = {one["metadata"]["name"]: one["spec"] for one in parsed(texts) if one["kind"] == "ScaledObject"}
+    worker = scalers[f"{RELEASE}-worker"]
+    followed = worker["triggers"][0]["metadata"]
+    assert followed["topic"] == Topics.of(moved).listens.name
+    assert followed["consumerGroup"] == worker_group_of(moved)
+    assert worker["maxReplicaCount"] == 64
 
 
 def test_the_alerts_are_those_of_deploy_prometheus() -> None:
