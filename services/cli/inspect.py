@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from botify.core.cli import Json, console, print_json, say
 from botify.core.kafka.admin import end_offsets, partition_counts, require_kafka, start_offsets
 from botify.core.kafka.config import common_config, partition_of
+from botify.core.kafka.layout import live_layout
 from botify.core.settings import Settings
 from botify.core.times import utc
 from botify.schemas.catalogue import read_catalogue
@@ -133,6 +134,7 @@ def create(
             f"{file} has the settings and the token of tenant {tenant}: start its programs with them",
             Console(stderr=True),
         )
+    settings = live_layout(settings)
     create_topics(settings)
     counts = partition_counts(AdminClient(common_config(settings)))
     listed = [

@@ -186,8 +186,8 @@ def running_stack(
 
 
 def _create_topics(settings: Settings) -> None:
-    create_topics(settings)
     live = live_layout(settings)
+    create_topics(live)
     if declared_lead_ms(live) is None:  # made by a version that did not declare, and maybe filled by its simulator
         declare_simulated(live)
 

@@ -12,16 +12,20 @@ from typing import Any
 import httpx
 import numpy as np
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewPartitions
+from typer.testing import CliRunner
 
 from botify.core.errors import TopicError
 from botify.core.kafka.admin import end_offsets
-from botify.core.kafka.config import key_of, producer_config
+from botify.core.kafka.config import common_config, key_of, producer_config
 from botify.core.kafka.layout import COPIED, TopicPhase, live_layout, read_phases
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import originals_of
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
+from botify.services.cli.main import build_cli
+from botify.services.stack import run
 from botify.streams.folds.likes import LIKES_OF_USERS
 from botify.streams.folds.users import USERS
 from botify.streams.verify import verify
@@ -179,3 +183,11 @@ def test_a_partition_may_end_with_a_transaction(settings: Settings) -> None:
         eventually(all_folded(live))
     assert len(read_topic(live, Topics.of(live).listens.name)) == 100
     assert verify(live).ok
+
+    # the request topic may grow, and `botify up` then starts as before
+    requests = Topics.of(live).recommendation_requests.name
+    AdminClient(common_config(live)).create_partitions([NewPartitions(requests, 16)])[requests].result(30)
+    run._create_topics(settings)
+    created = CliRunner().invoke(build_cli(), ["topics", "create", "--json"], env=settings.to_env())
+    counts = {one["topic"]: one["partitions"] for one in json.loads(created.stdout)}
+    assert (counts[requests], counts[Topics.of(live).listens.name]) == (16, 16)
