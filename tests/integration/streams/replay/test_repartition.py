@@ -186,7 +186,8 @@ def test_a_partition_may_end_with_a_transaction(settings: Settings) -> None:
 
     # the request topic may grow, and `botify up` then starts as before
     requests = Topics.of(live).recommendation_requests.name
-    AdminClient(common_config(live)).create_partitions([NewPartitions(requests, 16)])[requests].result(30)
+    admin = AdminClient(common_config(live))
+    admin.create_partitions([NewPartitions(requests, 16)])[requests].result(30)
     run._create_topics(settings)
     created = CliRunner().invoke(build_cli(), ["topics", "create", "--json"], env=settings.to_env())
     counts = {one["topic"]: one["partitions"] for one in json.loads(created.stdout)}
