@@ -45,6 +45,9 @@ VALUES: Mapping[str, tuple[int, float]] = {
 }
 """What an event is called, to its kind and, where nothing says how much was heard, its value."""
 
+UNITS, NS = ((1e11, 1e3), (1e14, 1.0), (1e17, 1e-3)), 1e-6
+"""Sizes below which a time is a number of s, ms or µs since 1970, and how many ms each has; larger ones are of ns."""
+
 Mask = NDArray[np.bool_]
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 
@@ -254,7 +257,7 @@ def _times_of_texts(values: pa.Array) -> tuple[NDArray[np.int64], Mask]:
 
 def _ms_of_numbers(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
     size = np.abs(numbers)
-    factor = np.select([size < 1e11, size < 1e14, size < 1e17], [1e3, 1.0, 1e-3], 1e-6)
+    factor = np.select([size < below for below, _ in UNITS], [ms for _, ms in UNITS], NS)
     return np.asarray(np.clip(np.rint(numbers * factor), -(2.0**61), 2.0**61).astype(np.int64))
 
 

@@ -15,7 +15,7 @@ from fastavro import parse_schema, schemaless_reader
 from botify.core.errors import BotifyError, RejectedMessageError
 from botify.core.kafka.headers import headers_of
 from botify.core.times import iso_ms
-from botify.ingest.columns import VALUES
+from botify.ingest.columns import NS, UNITS, VALUES
 from botify.ingest.dataset import SKIP
 from botify.schemas.validation import MAX_ID_BYTES, MAX_NAME, MAX_TIMESTAMP_MS
 
@@ -228,8 +228,7 @@ def time_ms_of(value: Any) -> int:
             time_ms = iso_ms(value)
         else:
             size = abs(value)
-            factor = 1e3 if size < 1e11 else 1.0 if size < 1e14 else 1e-3 if size < 1e17 else 1e-6
-            time_ms = round(value * factor)
+            time_ms = round(value * next((ms for below, ms in UNITS if size < below), NS))
     except (ValueError, TypeError, OverflowError):
         time_ms = -1
     if not 0 <= time_ms <= MAX_TIMESTAMP_MS or type(value) is bool:
