@@ -114,7 +114,7 @@ class Recommendation(NamedTuple):
     # the tracks, if a slate was asked for; `track` is the first of them, -1 if there are none, and `propensity` that of
     # all together
     slate: Slate | None = None
-    # what it was computed from (`services/recommender/seen.py`); None in answers of earlier versions
+    # what it was computed from (`Seen` in `services/recommender/sessions.py`); None in answers of earlier versions
     asked: str | None = None  # the recommender that the request was assigned to
     listens: int | None = None  # of the listener's state as it was read; 0 without a state
     pending: int | None = None  # listens of the session that came from earlier requests, because the state lacked them

@@ -25,10 +25,9 @@ from botify.schemas.training import TrainingColumns
 from botify.schemas.validation import MAX_LIST, MAX_TRACK
 from botify.services.lists.build import build_models
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.dispatch import rank
 from botify.services.recommender.factors import ServedFactors
 from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists, lists_of
-from botify.services.recommender.protocol import Batch
+from botify.services.recommender.protocol import Batch, rank
 from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
 from botify.streams.folds.likes import LIKES_OF_USERS, Likes
 from botify.streams.folds.partition import PROJECTIONS

@@ -15,9 +15,9 @@ from botify.evaluation.why.evidence import Found, Past, Tell
 from botify.evaluation.why.recompute import POPULARITY, Folds, Served, answer_at, differences, seen
 from botify.schemas.codec import Codec
 from botify.services.recommender import dispatch
+from botify.services.recommender.catalogue import CATALOGUE
 from botify.services.recommender.dispatch import Dispatched
-from botify.services.recommender.protocol import Batch, Recommender
-from botify.services.recommender.seen import CATALOGUE
+from botify.services.recommender.protocol import Batch, Recommender, probability
 
 BATCH = 256
 Floats = NDArray[np.float64]
@@ -76,7 +76,7 @@ def chances(
 ) -> Chances:
     """Return the probabilities of tracks that were answered, and of the other recommender's.
 
-    A recommender that cannot say them has that of its answer, and estimates of all others (`dispatch.probability`).
+    A recommender that cannot say them has that of its answer, and estimates of all others (`protocol.probability`).
     """
     propensities = probabilities(by, served.recommenders, batch, tracks)
     says = np.array([hasattr(by.get(name), "probability") for name in served.recommenders], dtype=np.bool_)
@@ -95,7 +95,7 @@ def probabilities(by: Recommenders, names: Sequence[str], batch: Batch, tracks: 
     found = np.zeros(len(batch))
     for name in set(names) & by.keys():
         rows = np.flatnonzero([one == name for one in names])
-        found[rows] = dispatch.probability(by[name], batch.select(rows), tracks[rows])
+        found[rows] = probability(by[name], batch.select(rows), tracks[rows])
     return found
 
 
@@ -190,6 +190,5 @@ def _answer_part(
 def _answered(batch: Batch, asked: Sequence[str], served: Served) -> tuple[Dispatched, float, set[str]]:
     served.lacking.clear()
     began = time.process_time()
-    answered = dispatch.answer(batch, asked, served.recommenders)
-    dispatch.answer_slates(batch, asked, served.recommenders, served.slates, answered)
+    answered = dispatch.answer(batch, asked, served.recommenders, slates=served.slates)
     return answered, (time.process_time() - began) / len(batch) * 1e6, set(served.lacking)

@@ -38,9 +38,8 @@ from botify.evaluation.why.recompute import Served, serve
 from botify.evaluation.why.versions import PastCatalogue, PastModels, find_catalogue, find_models, labels_of
 from botify.schemas.codec import Codec
 from botify.schemas.registry import codec_of
-from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.catalogue import CATALOGUE, Catalogue
 from botify.services.recommender.registry import RECOMMENDERS
-from botify.services.recommender.seen import CATALOGUE
 
 MOST_SNAPSHOTS = 100  # of models that are held at a time, 16 MB each by default
 

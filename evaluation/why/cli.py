@@ -31,7 +31,7 @@ from botify.schemas.external_ids import UserIds, track_named
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import feedback_partitions
 from botify.schemas.track_table import TrackTable
-from botify.services.recommender.seen import CATALOGUE
+from botify.services.recommender.catalogue import CATALOGUE
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect, require_redis
 

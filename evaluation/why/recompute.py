@@ -16,13 +16,13 @@ from botify.evaluation.why.versions import PastCatalogue, PastModels
 from botify.schemas.codec import Codec
 from botify.schemas.events import Recommendation, RecommendationRequest
 from botify.services.recommender import dispatch
+from botify.services.recommender.catalogue import CATALOGUE
 from botify.services.recommender.dispatch import Dispatched
 from botify.services.recommender.factors import CLUSTERS, ServedFactors
 from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists, lists_of
 from botify.services.recommender.protocol import Batch, Recommender
 from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
-from botify.services.recommender.seen import CATALOGUE, hash_of_likes, hash_of_state
-from botify.services.recommender.service import freshness_of
+from botify.services.recommender.sessions import freshness_of, hash_of_likes, hash_of_state
 from botify.services.recommender.slates import Slates, from_state, with_liked
 from botify.streams.folds.likes import Likes
 from botify.streams.folds.users import UserState, hash_of
@@ -117,8 +117,7 @@ def recompute(found: Found, past: Past, served: Served, codec: Codec) -> Recompu
     batch = Batch.of([request], [state], [likes])
     served.lacking.clear()
     asked = [was.asked or was.recommender]
-    answered = dispatch.answer(batch, asked, served.recommenders)
-    dispatch.answer_slates(batch, asked, served.recommenders, served.slates, answered)
+    answered = dispatch.answer(batch, asked, served.recommenders, slates=served.slates)
     again = answer_at(was, answered, 0, freshness)
     return Recomputed(again, batch, served, missing + sorted(served.lacking), differences(was, again, codec))
 
@@ -164,7 +163,7 @@ def seen(found: Found, folds: Folds, missing: list[str]) -> Seen:
     if (0 if state is None else state.listens) != count:
         gone = "the listener was erased" if was.user in folds.past.erased else "the topic has fewer of them"
         missing.append(f"listens of the state, {count:,}: {gone}")
-    if request.slate is not None and not request.has_listen and request.slate["liked"]:
+    if not request.has_listen:
         state = with_liked(request, state)
     candidates = list(_completed(request, state, found.earlier, was.pending or 0))
     seen_state = next((one for one in candidates if hash_of_state(one) == was.state_hash), candidates[0])

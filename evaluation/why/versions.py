@@ -26,10 +26,9 @@ from botify.schemas.topics import Topics
 from botify.schemas.track_table import TrackTable
 from botify.schemas.training import TrainingColumns, listens_of
 from botify.schemas.validation import decode_and_validate
-from botify.services.recommender.catalogue import Catalogue
+from botify.services.recommender.catalogue import CATALOGUE, Catalogue
 from botify.services.recommender.factors import CLUSTERS
 from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS
-from botify.services.recommender.seen import CATALOGUE
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import MODELS
 from botify.streams.learner.models.factors import FactorModel

@@ -131,8 +131,7 @@ class _Maker:
         without = [set(self._kinds.excluded(of_one, now_ms)) for of_one in said]
         for row, user in enumerate(users):
             request = _request_of(user, self._kinds.signals(said[row]), without[row], now_ms)
-            if request.slate and request.slate["liked"]:
-                states[row] = with_liked(request, states[row])
+            states[row] = with_liked(request, states[row])
             requests.append(from_state(request, states[row])._replace(slate=None))
         size = self._k + max(map(len, without))  # so that enough are left without those that were liked or disliked
         batch, wanted = Batch.of(requests, states, likes), list(map(self._wanted, users))

@@ -32,21 +32,10 @@ from botify.services.recommender.candidates import (
     unheard,
 )
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.protocol import (
-    NO_ANSWER,
-    Answers,
-    Batch,
-    RandomStream,
-    Ranking,
-    no_answers,
-    no_ranking,
-)
+from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Floats, Ints, RandomStream, Ranking
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 from botify.streams.read import StateReader
 from botify.streams.store.connect import REDIS_ERRORS
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 class RandomTracks:
@@ -61,7 +50,7 @@ class RandomTracks:
     def recommend(self, batch: Batch) -> Answers:
         count = len(self._catalogue)
         if count == 0:
-            return no_answers(len(batch))
+            return Answers.none(len(batch))
         rows = integers(batch.keys, RandomStream.RANDOM, count)
         size = len(batch)
         return Answers(self._catalogue.tracks[rows], np.full(size, 1.0 / count), np.full(size, count))
@@ -71,7 +60,7 @@ class RandomTracks:
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         """Return k different rows: from a drawn one on in steps of a drawn size, around a circle of a prime length."""
-        count, ranking = len(self._catalogue), no_ranking(len(batch), k)
+        count, ranking = len(self._catalogue), Ranking.none(len(batch), k)
         circle = _prime_from(count)
         places = np.arange(min(k + circle - count, circle))
         first = integers(batch.keys, RandomStream.RANDOM, circle)[:, None]
@@ -100,16 +89,14 @@ class TopPop:
     name = "toppop"
     fallback: str | None = "random"
 
-    def __init__(
-        self, top: Callable[[], NDArray[np.int64]], longer_top: Callable[[int], NDArray[np.int64]] | None = None
-    ) -> None:
+    def __init__(self, top: Callable[[], Ints], longer_top: Callable[[int], Ints] | None = None) -> None:
         self._top = top
         self._longer_top = longer_top or (lambda k: top()[:k])
 
     def recommend(self, batch: Batch) -> Answers:
         top, size = self._top(), len(batch)
         if len(top) == 0:
-            return no_answers(size)
+            return Answers.none(size)
         drawn = top[integers(batch.keys, RandomStream.TOPPOP, len(top))]
         return Answers(drawn, np.full(size, 1.0 / len(top)), np.full(size, len(top)))
 
@@ -119,7 +106,7 @@ class TopPop:
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the top in its order, the same for each request."""
-        ranking, top = no_ranking(len(batch), k), self._longer_top(k)
+        ranking, top = Ranking.none(len(batch), k), self._longer_top(k)
         ranking.tracks[:, : len(top)] = top
         ranking.scores[:, : len(top)] = -np.arange(len(top))
         return ranking
@@ -139,7 +126,7 @@ class PopularTracks:
         self._top = np.empty(0, dtype=np.int64)
         self._read_at = -math.inf
 
-    def __call__(self) -> NDArray[np.int64]:
+    def __call__(self) -> Ints:
         """Return the top tracks, best first; empty before the first listen."""
         now = self._clock()
         if now - self._read_at >= REFRESH_S:
@@ -173,7 +160,7 @@ class StickyArtist:
         catalogue = self._catalogue
         rows = catalogue.rows_of(batch.tracks)
         if len(catalogue) == 0:
-            return no_answers(len(batch))
+            return Answers.none(len(batch))
         artists = catalogue.artist_of[rows]  # a row of -1 picks some artist, and is masked below
         sizes = catalogue.artist_size[artists]
         drawn = catalogue.by_artist[
@@ -282,7 +269,7 @@ class StickyNoRepeat:
         """Draw for each request; no answer if all tracks of the session's artists were heard."""
         catalogue, size = self._catalogue, len(batch)
         if not len(catalogue):
-            return no_answers(size)
+            return Answers.none(size)
         offered = best_of_artists(sessions_so_far(batch, catalogue), catalogue)
         sizes = np.bincount(offered.sessions, minlength=size)
         there = sizes > 0
@@ -301,7 +288,7 @@ class StickyNoRepeat:
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         if not len(self._catalogue):
-            return no_ranking(len(batch), k)
+            return Ranking.none(len(batch), k)
         offered = best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
         return best_of_candidates(offered, len(batch), k, self._catalogue)
 

@@ -18,22 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.core.keyed_random import keys_of_texts, uniform
-from botify.services.recommender.dispatch import probability, rank
 from botify.services.recommender.factors import LatestFactors
 from botify.services.recommender.next_track import NextTrackRecommender
 from botify.services.recommender.protocol import (
     NO_ANSWER,
     Answers,
     Batch,
+    Floats,
+    Ints,
     RandomStream,
     Ranking,
     Recommender,
-    no_ranking,
+    probability,
+    rank,
+    said_by,
 )
 from botify.services.recommender.rerank import Rerank
-from botify.services.recommender.slates import said_by
-
-Ints = NDArray[np.int64]
 
 
 class Botify:
@@ -58,7 +58,7 @@ class Botify:
                 candidates[rows] = answers.candidates
         return Answers(tracks, propensities * probabilities, candidates)
 
-    def probability(self, batch: Batch, tracks: Ints) -> NDArray[np.float64]:
+    def probability(self, batch: Batch, tracks: Ints) -> Floats:
         """Return the probabilities given the heads of the sessions, which answers' propensities count in."""
         chooses, _ = self.heads_of(batch, otherwise=1.0)
         answered, found = np.full(len(batch), NO_ANSWER, dtype=np.int64), np.zeros(len(batch))
@@ -69,7 +69,7 @@ class Botify:
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         chooses, _ = self.heads_of(batch, otherwise=0.0)
-        ranking, first = no_ranking(len(batch), k), np.full(len(batch), NO_ANSWER, dtype=np.int64)
+        ranking, first = Ranking.none(len(batch), k), np.full(len(batch), NO_ANSWER, dtype=np.int64)
         for head, some, rows in self._parts(batch, chooses, first):
             ranking.tracks[rows], ranking.scores[rows] = found = rank(head, some, k)
             first[rows] = found.tracks[:, 0]
@@ -80,7 +80,7 @@ class Botify:
         chooses, _ = self.heads_of(batch, otherwise=0.0)
         return said_by(self._by_choice if chooses.all() else self._by_value, batch, tracks)
 
-    def heads_of(self, batch: Batch, otherwise: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    def heads_of(self, batch: Batch, otherwise: float) -> tuple[NDArray[np.bool_], Floats]:
         """Return whether the session of each request is answered by choice, and the probability of its head.
 
         `otherwise` is the probability of an answer by value while listens tell nothing.

@@ -8,12 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.services.recommender.catalogue import Catalogue, Integers
-from botify.services.recommender.protocol import NO_ANSWER, Batch, Ranking, no_ranking
+from botify.services.recommender.protocol import NO_ANSWER, Batch, Floats, Ints, Ranking
 from botify.services.recommender.sessions import SessionsSoFar
 from botify.streams.folds.likes import LIKE
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 class Candidates(NamedTuple):
@@ -64,7 +61,7 @@ def unheard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue)
 
 def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Catalogue) -> Ranking:
     """Return the k best candidates of `size` sessions, which have no duplicates; ties go to the lowest row."""
-    ranking = no_ranking(size, k)
+    ranking = Ranking.none(size, k)
     order = np.lexsort((candidates.rows, -candidates.scores, candidates.sessions))
     sessions = candidates.sessions[order]
     sizes = np.bincount(sessions, minlength=size)

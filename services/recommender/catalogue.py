@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from botify.schemas.events import Track
 from botify.schemas.sketches import Words, words_of
 from botify.schemas.track_columns import TrackColumns, labels_of, numbers_of
+from botify.services.recommender.protocol import Ints
 
-Ints = NDArray[np.int64]
 Integers = NDArray[np.integer[Any]]
 Numbers = NDArray[np.int32]  # what every track has one of: half as long as numpy's own integers
 _SPARSE = 8  # ids may range over this many times the number of tracks before a lookup table is too large
 T = TypeVar("T", bound=Hashable)
+
+CATALOGUE = "catalogue"
 
 
 class LabelValues(NamedTuple):
@@ -115,7 +117,7 @@ class Catalogue:
 
     @cached_property
     def label(self) -> str:
-        """What answers call it: the number of tracks, and a hash of all that recommenders rank by."""
+        """Its version in answers, under `CATALOGUE`: the number of tracks, and a hash of all that is ranked by."""
         arrays: list[NDArray[Any]] = [self.tracks, self.artist_of, self.genre_of]
         arrays += [array for label in self.labels for array in label]
         arrays += [] if self.sketches is None else [self.sketches]

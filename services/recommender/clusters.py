@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.services.recommender.catalogue import Integers, Numbers
+from botify.services.recommender.protocol import Ints
 from botify.streams.learner.models.factors import BIAS
 from botify.streams.learner.models.tables import blocks
 
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 CLUSTER_TRACKS = 200  # mean number of tracks in a cluster; one of more than twice as many is cut

@@ -11,19 +11,27 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from botify.core.keyed_random import mix
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.events import Slate, Track
 from botify.services.errors import RecommenderError
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, Recommender, no_answers, no_ranking
-from botify.services.recommender.slates import PINNED, Slates, said_by
+from botify.services.recommender.protocol import (
+    NO_ANSWER,
+    Answers,
+    Batch,
+    Floats,
+    Ints,
+    Ranking,
+    Recommender,
+    rank,
+    said_by,
+    without,
+)
+from botify.services.recommender.slates import PINNED, Slates
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +45,15 @@ class Dispatched:
     """
 
     def __init__(self, size: int) -> None:
-        self.tracks: NDArray[np.int64] = np.full(size, NO_ANSWER, dtype=np.int64)
-        self.propensities: NDArray[np.float64] = np.zeros(size)
+        self.tracks: Ints = np.full(size, NO_ANSWER, dtype=np.int64)
+        self.propensities: Floats = np.zeros(size)
         self.recommenders: list[str] = [""] * size
         self.candidates: list[int | None] = [None] * size
         self.policies: list[str | None] = [None] * size
         self.rankings: list[list[int] | None] = [None] * size
         self.slates: list[Slate | None] = [None] * size
 
-    def put(self, rows: NDArray[np.int64], name: str, answers: Answers) -> NDArray[np.int64]:
+    def put(self, rows: Ints, name: str, answers: Answers) -> Ints:
         """Store a recommender's answers to some rows; return the rows that it did not answer."""
         has_answer = answers.tracks != NO_ANSWER
         self.tracks[rows] = answers.tracks
@@ -59,10 +67,10 @@ class Dispatched:
         if answers.policies is not None:
             for row, there, policy in zip(rows.tolist(), has_answer.tolist(), answers.policies, strict=True):
                 self.policies[row] = policy if there else None
-        missing: NDArray[np.int64] = rows[~has_answer]
+        missing: Ints = rows[~has_answer]
         return missing
 
-    def put_rankings(self, rows: NDArray[np.int64], name: str, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
+    def put_rankings(self, rows: Ints, name: str, tracks: Ints) -> Ints:
         """Store a recommender's lists, shape (rows, k), best first; return the rows whose list is empty."""
         for row, ranked in zip(rows.tolist(), tracks, strict=True):
             self.rankings[row] = ranked[ranked != NO_ANSWER].tolist()
@@ -81,21 +89,29 @@ class Dispatched:
         return list(map(asked_policy, wanted, self.recommenders, self.policies))
 
 
+NONE_DELETED: Ints = np.zeros(0, dtype=np.int64)
+
+
 def answer(
     batch: Batch,
     wanted: Sequence[str],
     recommenders: Mapping[str, Recommender],
-    deleted: NDArray[np.int64] | None = None,
+    deleted: Ints = NONE_DELETED,
+    slates: Slates | None = None,
 ) -> Dispatched:
-    """Answer a batch, all but requests for slates, by the recommenders that are wanted; none has a track of `deleted`.
+    """Answer a batch by the recommenders that are wanted; none has a track of `deleted`.
 
-    A request with a `list_size` gets a list, from the first of the fallback chain that has one.
+    A request with a `list_size` gets a list, from the first of the fallback chain that has one. Requests for slates are
+    answered only with `slates`.
     """
     answered = Dispatched(len(batch))
     groups: dict[tuple[str, int | None], list[int]] = {}
+    of_slates: dict[str, list[int]] = {}
     for row, (asked, request) in enumerate(zip(wanted, batch.requests, strict=True)):
         if request.slate is None:
             groups.setdefault((asked, request.list_size), []).append(row)
+        else:
+            of_slates.setdefault(asked, []).append(row)
     for (first, list_size), members in groups.items():
         name: str | None = first
         rows = np.array(members, dtype=np.int64)
@@ -104,72 +120,19 @@ def answer(
             some = batch if len(rows) == len(batch) else batch.select(rows)
             if list_size is None:
                 answers = recommender.recommend(some)
-                if deleted is not None:
-                    left = np.where(np.isin(answers.tracks, deleted), NO_ANSWER, answers.tracks)
-                    answers = answers._replace(tracks=left)
-                rows = answered.put(rows, name, answers)
+                left = np.where(np.isin(answers.tracks, deleted), NO_ANSWER, answers.tracks)
+                rows = answered.put(rows, name, answers._replace(tracks=left))
             else:
                 tracks = rank(recommender, some, list_size).tracks
-                if deleted is not None:
-                    tracks = _without(tracks, np.isin(tracks, deleted))
-                rows = answered.put_rankings(rows, name, tracks)
+                rows = answered.put_rankings(rows, name, without(tracks, np.isin(tracks, deleted)))
             name = recommender.fallback
+    if slates is not None:
+        for first, members in of_slates.items():
+            made = slates.make(batch.select(np.array(members, dtype=np.int64)), first, recommenders, deleted)
+            for row, one in zip(members, made, strict=True):
+                if one is not None:
+                    answered.put_slate(row, first, *one)
     return answered
-
-
-def _without(tracks: NDArray[np.int64], out: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Remove tracks from lists, both of shape (n, k); what is behind them moves up."""
-    order = np.argsort(out, axis=1, kind="stable")
-    moved: NDArray[np.int64] = np.take_along_axis(np.where(out, NO_ANSWER, tracks), order, axis=1)
-    return moved
-
-
-DRAWS = 32
-
-
-def rank(recommender: Recommender, batch: Batch, k: int) -> Ranking:
-    """Return a recommender's lists; of one without `rank`, the different tracks of k draws, at most `DRAWS`."""
-    ranker: Callable[[Batch, int], Ranking] | None = getattr(recommender, "rank", None)
-    if ranker is not None:
-        return ranker(batch, k)
-    ranking, draws = no_ranking(len(batch), k), min(k, DRAWS)
-    keys = [batch.keys, *(mix(batch.keys, draw) for draw in range(1, draws))]
-    drawn = np.stack([recommender.recommend(replace(batch, keys=of_draw)).tracks for of_draw in keys], axis=1)
-    repeated = np.tril(drawn[:, :, None] == drawn[:, None, :], -1).any(axis=2)
-    tracks = ranking.tracks[:, :draws] = _without(drawn, repeated | (drawn == NO_ANSWER))
-    ranking.scores[:, :draws] = np.where(tracks == NO_ANSWER, -np.inf, -np.arange(draws))
-    return ranking
-
-
-def probability(recommender: Recommender, batch: Batch, tracks: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return what `Recommender.probability` would; of one without it, the share of `DRAWS` draws with other keys."""
-    known: Callable[[Batch, NDArray[np.int64]], NDArray[np.float64]] | None = getattr(recommender, "probability", None)
-    if known is not None:
-        return known(batch, tracks)
-    keys = [mix(batch.keys, draw) for draw in range(1, DRAWS + 1)]
-    hits = [recommender.recommend(replace(batch, keys=of)).tracks == tracks for of in keys]
-    shares: NDArray[np.float64] = np.mean(hits, axis=0)
-    return shares
-
-
-def answer_slates(
-    batch: Batch,
-    wanted: Sequence[str],
-    recommenders: Mapping[str, Recommender],
-    slates: Slates,
-    answered: Dispatched,
-    deleted: NDArray[np.int64] | None = None,
-) -> None:
-    """Answer the requests for slates; none has a track of `deleted`."""
-    groups: dict[str, list[int]] = {}
-    for row, (name, request) in enumerate(zip(wanted, batch.requests, strict=True)):
-        if request.slate is not None:
-            groups.setdefault(name, []).append(row)
-    for name, members in groups.items():
-        made = slates.make(batch.select(np.array(members, dtype=np.int64)), name, recommenders, rank, deleted)
-        for row, one in zip(members, made, strict=True):
-            if one is not None:
-                answered.put_slate(row, name, *one)
 
 
 def asked_policy(wanted: str, answered: str, policy: str | None) -> tuple[str, bool]:
@@ -205,20 +168,17 @@ BROKEN_S = 10.0  # interval between attempts to rebuild after an error
 class LiveRecommenders:
     """The recommenders that serve, by name; rebuilt when the catalogue has grown.
 
-    If `build` raises for it, the recommenders of the last catalogue keep serving. Without `build_slates`, requests for
-    slates are not answered.
+    If `build` raises for it, the recommenders of the last catalogue keep serving.
     """
 
     def __init__(
         self,
         reader: CatalogueReader,
         build: Callable[[Catalogue], list[Recommender]],
-        build_slates: Callable[[Catalogue, Mapping[int, Track]], Slates] | None = None,
+        build_slates: Callable[[Catalogue, Mapping[int, Track]], Slates],
     ) -> None:
         self._reader, self._build, self._build_slates = reader, build, build_slates
-        self._slates: Slates | None = None
-        self._deleted: NDArray[np.int64] | None = None
-        self._still_there: NDArray[np.int64] | None = None  # of these, what the catalogue has until it is rebuilt
+        self._deleted = NONE_DELETED
         self._refreshed_at_s = self._rebuild_from_s = -math.inf
         self.catalogue = Catalogue([])
         self._recommenders: Mapping[str, Recommender] = {}
@@ -232,21 +192,16 @@ class LiveRecommenders:
             self._refresh(to_end=True)
         elif since_s > REFRESH_S:
             self._refresh(to_end=False)
-        answered = answer(batch, wanted, self._recommenders, self._deleted)
-        if self._slates is not None:
-            answer_slates(batch, wanted, self._recommenders, self._slates, answered, self._still_there)
-        return answered
+        return answer(batch, wanted, self._recommenders, self._deleted, self._slates)
 
     def rank(self, batch: Batch, first: str, k: int) -> tuple[Ranking, list[str]]:
         """Return lists with their scores, and who made each: the first of the fallback chain that had one."""
-        ranking, made_by = no_ranking(len(batch), k), [""] * len(batch)
+        ranking, made_by = Ranking.none(len(batch), k), [""] * len(batch)
         name: str | None = first
         rows = np.arange(len(batch))
         while name is not None and len(rows):
             found = rank(self._recommenders[name], batch.select(rows), k)
-            out = found.tracks == NO_ANSWER
-            if self._deleted is not None:
-                out |= np.isin(found.tracks, self._deleted)
+            out = (found.tracks == NO_ANSWER) | np.isin(found.tracks, self._deleted)
             ranking.tracks[rows] = np.where(out, NO_ANSWER, found.tracks)
             ranking.scores[rows] = np.where(out, -np.inf, found.scores)
             for row in rows.tolist():
@@ -271,8 +226,7 @@ class LiveRecommenders:
         """Read to the topic's end because something is missed, or what has arrived."""
         if self._reader.refresh() if to_end else self._reader.take_arrived():
             self._is_outdated = True
-            deleted = self._reader.tracks.deleted_ids()
-            self._deleted = deleted if len(deleted) else None
+            self._deleted = self._reader.tracks.deleted_ids()
         began_s = time.monotonic()
         if self._is_outdated and (to_end or began_s >= self._rebuild_from_s):
             pause_s = 0.0
@@ -285,18 +239,14 @@ class LiveRecommenders:
                 pause_s = BROKEN_S
             ended_s = time.monotonic()
             self._rebuild_from_s = ended_s + max(pause_s, (ended_s - began_s) * (1 / REBUILD_SHARE - 1))
-        gone = self._deleted
-        self._still_there = None if gone is None else gone[self.catalogue.rows_of(gone) >= 0]
         self._refreshed_at_s = time.monotonic()
 
     def _rebuild(self) -> None:
         tracks = self._reader.tracks
-        columns = tracks.columns()
-        catalogue = Catalogue.of_columns(columns)
+        catalogue = Catalogue.of_columns(tracks.columns())
         recommenders = {recommender.name: recommender for recommender in self._build(catalogue)}
         check_chains(recommenders)
-        if self._build_slates is not None:
-            self._slates = self._build_slates(catalogue, tracks)
+        self._slates = self._build_slates(catalogue, tracks)
         self.catalogue, self._recommenders, self._is_outdated = catalogue, recommenders, False
 
 
@@ -379,7 +329,7 @@ class Guarded:
             _check(answers, len(batch))
             return answers
 
-        return self._call(call, no_answers(len(batch)))
+        return self._call(call, Answers.none(len(batch)))
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the recommender's lists; empty ones if it raises, or its circuit is open."""
@@ -390,9 +340,9 @@ class Guarded:
                 raise RecommenderError(f"the recommender returned lists of shape {ranking.tracks.shape}")
             return ranking
 
-        return self._call(call, no_ranking(len(batch), k))
+        return self._call(call, Ranking.none(len(batch), k))
 
-    def because(self, batch: Batch, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
+    def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return what the recommender says led to tracks that it offered; guarded as `rank`."""
         return self._call(lambda: said_by(self._recommender, batch, tracks), np.full(len(tracks), NO_ANSWER))
 

@@ -24,15 +24,13 @@ from botify.core.keyed_random import mix
 from botify.schemas.track_columns import UNKNOWN
 from botify.services.recommender.candidates import Candidates, not_heard, tracks_of
 from botify.services.recommender.catalogue import Catalogue, Integers, Numbers
-from botify.services.recommender.clusters import Clusters, Coded, is_many
+from botify.services.recommender.clusters import Clusters, Coded, Floats, is_many
+from botify.services.recommender.protocol import Ints
 from botify.services.recommender.sessions import SessionsSoFar
 from botify.streams.learner.models.factors import BIAS, Factors
 from botify.streams.learner.models.scoring import TrackScorer
 from botify.streams.learner.models.tables import small_noise
 from botify.streams.learner.models.taste import MOST_EARLIER, earlier_of_artist, liking_of, user_biases, weights
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 OFFERED_CLUSTERS = 4
 OFFERED_OF_MANY = 64

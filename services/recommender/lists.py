@@ -33,12 +33,9 @@ from botify.schemas.events import Model, RecommendationRequest
 from botify.schemas.models import ModelHandle
 from botify.services.errors import RecommenderError
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_ranking
+from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Floats, Ints, RandomStream, Ranking
 from botify.services.recommender.sessions import has_seen
 from botify.streams.folds.users import LISTEN, POOR_FRACTION, UserState
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 NEIGHBOURS = "neighbours"
 USER_LISTS = "user-lists"  # names of the models that the batch job publishes
@@ -150,7 +147,7 @@ class Contextual:
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         tracks, sizes = self._lists().of(self.keys_of(batch))
-        ranking, width = no_ranking(len(tracks), k), min(k, tracks.shape[1])
+        ranking, width = Ranking.none(len(tracks), k), min(k, tracks.shape[1])
         listed = np.arange(width) < sizes[:, None]
         ranking.tracks[:, :width] = np.where(listed, tracks[:, :width], NO_ANSWER)
         ranking.scores[:, :width] = np.where(listed, -np.arange(width), -np.inf)

@@ -27,24 +27,12 @@ from botify.core.keyed_random import uniform
 from botify.schemas.sketches import COSINES, Words, differing
 from botify.services.recommender.candidates import most_of
 from botify.services.recommender.catalogue import Catalogue, Integers
-from botify.services.recommender.protocol import (
-    NO_ANSWER,
-    Answers,
-    Batch,
-    Because,
-    RandomStream,
-    Ranking,
-    no_answers,
-    no_ranking,
-)
+from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Because, Floats, Ints, RandomStream, Ranking
 from botify.services.recommender.rerank import EXPLORE
 from botify.services.recommender.sessions import has_seen
 from botify.streams.folds.users import LISTEN
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import values_of
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 NEWEST = 128
 """Tracks with the highest ids; only they may be ranked before they were played, so that the cost is bounded."""
@@ -193,14 +181,14 @@ _LISTEN = struct.Struct("<8xqdi")  # the layout of `LISTEN`, of which time, frac
 class Histories(NamedTuple):
     """What each listener of a batch of b requests heard, oldest first, one after another; m listens in all."""
 
-    tracks: NDArray[np.int64]
+    tracks: Ints
     # fractions, times_ms: 0 where the state has the track of a listen and no longer the rest
-    fractions: NDArray[np.float64]
-    times_ms: NDArray[np.int64]
-    lengths: NDArray[np.int64]  # shape (b,), as `asked_ms`
-    asked_ms: NDArray[np.int64]
+    fractions: Floats
+    times_ms: Ints
+    lengths: Ints  # shape (b,), as `asked_ms`
+    asked_ms: Ints
 
-    def contain(self, tracks: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def contain(self, tracks: Ints) -> NDArray[np.bool_]:
         """Return which listener heard which of n different tracks in rising order, shape (b, n)."""
         heard = np.zeros((len(self.lengths), len(tracks)), dtype=np.bool_)
         at = np.flatnonzero(np.isin(self.tracks, tracks))
@@ -254,9 +242,9 @@ class NextTrackRecommender:
 
     def recommend(self, batch: Batch) -> Answers:
         ranking = self.rank(batch, BEST)
-        found: NDArray[np.int64] = (ranking.tracks != NO_ANSWER).sum(axis=1)
+        found: Ints = (ranking.tracks != NO_ANSWER).sum(axis=1)
         if not found.any():
-            return no_answers(len(batch))
+            return Answers.none(len(batch))
         explores = uniform(batch.keys, RandomStream.EXPLORE) < EXPLORE
         drawn = (uniform(batch.keys, RandomStream.EXPLORED_TRACK) * found).astype(np.int64)
         places = np.where(explores, drawn, 0)
@@ -271,7 +259,7 @@ class NextTrackRecommender:
     def rank(self, batch: Batch, k: int) -> Ranking:
         model = self._ranked_by = self._model()
         if model is None or not len(batch):
-            return no_ranking(len(batch), k)
+            return Ranking.none(len(batch), k)
         heard = histories_of(batch)
         fresh = self._fresh.unknown_to(model)
         width = max(k, EVIDENCE) if len(fresh.tracks) else k
@@ -294,7 +282,7 @@ class NextTrackRecommender:
             return ranking
         return self._fresh.insert(ranking, fresh, heard.contain(fresh.tracks), k)
 
-    def because(self, batch: Batch, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
+    def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return what of the history speaks most for each track; without any it is popular, or new to the model."""
         model, heard = self._ranked_by, histories_of(batch)
         if model is None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from botify.core.keyed_random import integers, uniform
 from botify.services.recommender.candidates import (
@@ -26,19 +25,8 @@ from botify.services.recommender.candidates import (
 )
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.factors import LatestFactors, OfferedTracks
-from botify.services.recommender.protocol import (
-    NO_ANSWER,
-    Answers,
-    Batch,
-    RandomStream,
-    Ranking,
-    no_answers,
-    no_ranking,
-)
+from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Floats, Ints, RandomStream, Ranking
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 EXPLORE = 0.02
 LIKED_AGAIN = 1.0  # what a like's score adds to the logit of its track
@@ -60,7 +48,7 @@ class Rerank:
         """Choose for each request; no answer before the first snapshot, or if all that is offered was heard."""
         parts = [self._answers(*part) for part in self._scored(batch)]
         if not parts:
-            return no_answers(len(batch))
+            return Answers.none(len(batch))
         tracks, propensities, free = map(np.concatenate, zip(*(part[:3] for part in parts), strict=True))
         return Answers(tracks, propensities, free)
 
@@ -68,7 +56,7 @@ class Rerank:
         parts = [
             best_of_candidates(self._top(*part, k), len(part[0]), k, self._catalogue) for part in self._scored(batch)
         ]
-        return Ranking(*map(np.concatenate, zip(*parts, strict=True))) if parts else no_ranking(len(batch), k)
+        return Ranking(*map(np.concatenate, zip(*parts, strict=True))) if parts else Ranking.none(len(batch), k)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return of tracks liked before themselves; the value of others has no single cause."""

@@ -36,11 +36,11 @@ from botify.schemas.models import ModelReader
 from botify.schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
 from botify.schemas.validation import Intake, accept_requests
 from botify.services.errors import RecommenderError
-from botify.services.experiments import Experiments, LiveExperiments
+from botify.services.experiments import LiveExperiments
+from botify.services.recommender.catalogue import CATALOGUE
 from botify.services.recommender.dispatch import Breaker, Dispatched, LiveRecommenders
 from botify.services.recommender.protocol import NO_ANSWER, Batch
-from botify.services.recommender.seen import CATALOGUE, Seen, listens_of
-from botify.services.recommender.sessions import PendingListens
+from botify.services.recommender.sessions import PendingListens, Seen, freshness_of, listens_of
 from botify.services.recommender.slates import from_state, with_liked
 from botify.streams.folds.likes import Likes
 from botify.streams.folds.users import UserState
@@ -157,7 +157,7 @@ class RecommenderCounters:
 
 
 class RecommenderService:
-    """One member of the recommenders' group; closes the models, and live experiments.
+    """One member of the recommenders' group; closes the models and experiments.
 
     `answers` counts by recommender, `asked` and `fallbacks` by assigned policy. `durations` are from the request's
     record timestamp to its answer. `redis_problem` is the error of the last read of states.
@@ -169,7 +169,7 @@ class RecommenderService:
         codec: Codec,
         reader: StateReader,
         recommenders: LiveRecommenders,
-        experiments: Experiments | LiveExperiments,
+        experiments: LiveExperiments,
         models: ModelReader,
         breakers: Mapping[str, Breaker],
     ) -> None:
@@ -228,8 +228,7 @@ class RecommenderService:
         finally:
             self._consumer.close()
             self.models.close()
-            if isinstance(self._experiments, LiveExperiments):
-                self._experiments.close()
+            self._experiments.close()
 
     def problem(self) -> str | None:
         """Return why the service cannot answer, or None; a `Probe`. All models are read before it joins the group."""
@@ -284,15 +283,14 @@ class RecommenderService:
         return requests, taken, rejected
 
     def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> dict[int, list[Record]]:
-        liking = [row for row, one in enumerate(requests) if one.slate and not one.has_listen and one.slate["liked"]]
         states, likes = self._states_and_likes([one.user for one in requests])
         if self.redis_problem is not None:
             self.counters.without_state += len(requests)
         known = list(states)
-        for row in liking:
-            states[row] = with_liked(requests[row], states[row])
-        pairs = zip(requests, states, strict=True)
-        requests = [request if request.has_listen else from_state(request, state) for request, state in pairs]
+        for row, request in enumerate(requests):
+            if not request.has_listen:
+                states[row] = with_liked(request, states[row])
+                requests[row] = from_state(request, states[row])
         assigned = [self._experiments.assign(request.user) for request in requests]
         wanted = [assignment.recommender for assignment in assigned]
         freshness = [freshness_of(request, state) for request, state in zip(requests, known, strict=True)]
@@ -372,11 +370,6 @@ class RecommenderService:
             log.warning("Redis answers again")
         self.redis_problem = None
         return states, likes
-
-
-def freshness_of(request: RecommendationRequest, state: UserState | None) -> int:
-    """Return how many listens of the request's session the state has."""
-    return state.session_listens if state is not None and state.session_id == request.session_id else 0
 
 
 def _is_data(error: KafkaError | None) -> bool:

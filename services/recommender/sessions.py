@@ -4,24 +4,28 @@ A request carries the last listen. The state has it and those before it only if 
 listener. All requests of a listener arrive at the same member of the group, so `PendingListens` completes the state
 from the session's earlier requests, and an answer does not depend on the worker's lag. After a rebalance the new member
 has no earlier requests and uses the state alone.
+
+An answer says what it was computed from, so that `botify why` can compute it again from the topics (`Seen`).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from sys import getsizeof
+from typing import NamedTuple
 
+import mmh3
 import numpy as np
 from numpy.typing import NDArray
 
 from botify.schemas.events import RecommendationRequest
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.protocol import Batch
+from botify.services.recommender.protocol import Batch, Ints
+from botify.streams.folds.likes import Likes
 from botify.streams.folds.users import HISTORY_LISTENS, LISTEN, UserState, hash_of
 
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 WINDOW = HISTORY_LISTENS
@@ -29,9 +33,14 @@ WINDOW = HISTORY_LISTENS
 _TRACK = struct.Struct("<i")
 
 
+def freshness_of(request: RecommendationRequest, state: UserState | None) -> int:
+    """Return how many listens of the request's session the state has."""
+    return state.session_listens if state is not None and state.session_id == request.session_id else 0
+
+
 def has_seen(state: UserState | None, request: RecommendationRequest) -> bool:
     """Return whether the state has the request's listen; the worker may be ahead of the request or behind it."""
-    return state is not None and state.session_id == request.session_id and state.session_listens > request.position
+    return freshness_of(request, state) > request.position
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +174,7 @@ class PendingListens:
             self._bytes += _LISTENER_BYTES + getsizeof(session_id) + len(known[1])
         earlier = known[1]
         last = _POSITION.unpack_from(earlier, len(earlier) - _POSITION.size)[0] if earlier else -1
-        heard = state.session_listens if state is not None and state.session_id == session_id else 0
+        heard = freshness_of(request, state)
         if heard <= last:
             for event, at_ms, share, heard_track, at in _EARLIER.iter_unpack(earlier):
                 if heard <= at < position:
@@ -178,3 +187,48 @@ class PendingListens:
             if self._bytes > PENDING_BYTES // 2:
                 self._old, self._young, self._bytes = self._young, {}, 0
         return state
+
+
+def listens_of(states: Sequence[UserState | None]) -> list[int]:
+    """Return the number of listens that each state has folded, 0 for no state."""
+    return [0 if state is None else state.listens for state in states]
+
+
+def hash_of_state(state: UserState | None) -> int:
+    """Return 32 bits of all that a recommender sees of a state; 0 without one."""
+    if state is None:
+        return 0
+    session = b"%d %s\0" % (state.session_listens, state.session_id.encode())
+    return _hash_of(session + state.heard + state.history)
+
+
+def hash_of_likes(likes: Likes | None) -> int:
+    """Return 32 bits of all that a recommender sees of likes; 0 without any."""
+    return _hash_of(likes.packed) if likes is not None and likes.packed else 0
+
+
+def _hash_of(packed: bytes) -> int:
+    return int(mmh3.hash64(packed)[0]) >> 32  # twice as fast as the hash of 32 bits
+
+
+class Seen(NamedTuple):
+    """What answers say of their inputs: the last fields of `Recommendation`, a column each.
+
+    The request is on its topic. The listener's state is the fold of the first `listens` of the listener's listens, and
+    of `pending` more from earlier requests; likes and opinions were read next to it, and may be of a moment earlier or
+    later: the hashes say which. Models, clusters and catalogue are named by version and digest.
+    """
+
+    asked: Sequence[str]
+    listens: Sequence[int]
+    pending: Sequence[int]
+    state_hashes: Sequence[int]
+    likes_hashes: Sequence[int]
+    versions: Sequence[Mapping[str, str]]
+
+    @classmethod
+    def of(cls, batch: Batch, asked: Sequence[str], listens: Sequence[int], versions: Mapping[str, str]) -> Seen:
+        """Return the columns of a batch, whose states had `listens` before they were completed."""
+        pending = [now - then for now, then in zip(listens_of(batch.states), listens, strict=True)]
+        states, likes = list(map(hash_of_state, batch.states)), list(map(hash_of_likes, batch.likes))
+        return cls(asked, listens, pending, states, likes, [versions] * len(batch))

@@ -43,11 +43,18 @@ from botify.schemas.events import RecommendationRequest, Slate, SlateRequest, Sl
 from botify.services.recommender.baselines import TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.filters import FIELDS, Filters
-from botify.services.recommender.protocol import NO_ANSWER, Batch, Because, RandomStream, Ranking, Recommender
+from botify.services.recommender.protocol import (
+    NO_ANSWER,
+    Batch,
+    Because,
+    Ints,
+    RandomStream,
+    Recommender,
+    rank,
+    said_by,
+)
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.folds.users import HISTORY_LISTENS, LISTEN, UserState
-
-Ints = NDArray[np.int64]
 
 EXPLORE = 0.02
 LAMBDA = 0.3
@@ -64,8 +71,6 @@ PINNED = "pinned"  # the source of tracks that a rule pins
 NO_TRACK = -1
 TOGETHER = 16  # requests with filters that are ranked for at once: each may have a score of every track that passes
 
-Offer = Callable[[Recommender, Batch, int], Ranking]
-
 
 def from_state(request: RecommendationRequest, state: UserState | None) -> RecommendationRequest:
     """Return a request without a listen with the last listen of the state, or without any track."""
@@ -80,13 +85,15 @@ def from_state(request: RecommendationRequest, state: UserState | None) -> Recom
     )
 
 
-def with_liked(request: RecommendationRequest, state: UserState | None) -> UserState:
+def with_liked(request: RecommendationRequest, state: UserState | None) -> UserState | None:
     """Return a state in which the tracks that the listener said to like are listens of a share, at their event times.
 
     One without a time was liked just now, one without a weight is a full listen. Likes of somebody without listens are
-    the request's session.
+    the request's session. Without likes, it is the state itself.
     """
-    asked = _slate_of(request)
+    asked = request.slate
+    if asked is None or not asked["liked"]:
+        return state
     made = UserState() if state is None else copy(state)
     listens, session_listens = made.last_listens(), made.session_listens
     times_ms = dict(zip(asked["liked"], asked["liked_ms"], strict=False))
@@ -239,8 +246,7 @@ class Slates:
         batch: Batch,
         wanted: str,
         recommenders: Mapping[str, Recommender],
-        offer: Offer,
-        deleted: Ints | None = None,
+        deleted: Ints,
     ) -> list[tuple[Slate, int] | None]:
         """Return each slate, empty if its request allows no track, and pool size; None while the catalogue is empty.
 
@@ -248,17 +254,15 @@ class Slates:
         """
         if not len(self._catalogue):
             return [None] * len(batch)
-        gone = np.zeros(0, dtype=np.int64) if deleted is None else self._catalogue.rows_of(deleted)
-        pools = self._pools(batch, wanted, recommenders, offer, gone[gone >= 0].tolist())
+        gone = self._catalogue.rows_of(deleted)
+        pools = self._pools(batch, wanted, recommenders, gone[gone >= 0].tolist())
         made: list[tuple[Slate, int] | None] = []
         for row, (request, pool) in enumerate(zip(batch.requests, pools, strict=True)):
             chosen = self._choose(pool, _slate_of(request), batch.keys[row : row + 1])
             made.append((self._slate(batch, row, chosen, recommenders), len(pool.rows)))
         return made
 
-    def _pools(
-        self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer, gone: list[int]
-    ) -> list[Pool]:
+    def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], gone: list[int]) -> list[Pool]:
         asked = [_slate_of(request) for request in batch.requests]
         passing = cache(self._passing)  # one array for equal filters
         pools = [
@@ -276,7 +280,7 @@ class Slates:
             for part in _alike(rows, pools):
                 some = batch if len(part) == len(batch) else batch.select(np.array(part, dtype=np.int64))
                 some = replace(some, allowed=pools[part[0]].among)
-                ranking = self._popular.rank(some, k) if name == POPULAR else offer(recommenders[name], some, k)
+                ranking = self._popular.rank(some, k) if name == POPULAR else rank(recommenders[name], some, k)
                 found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
                 for row, tracks, scores in zip(part, found.tolist(), ranking.scores.tolist(), strict=True):
                     pools[row].add(tracks, scores, name, POOL * sizes[row])
@@ -455,12 +459,6 @@ def _because(batch: Batch, tracks: Ints, chosen: list[Pick], recommenders: Mappi
         elif len(at):
             found[at] = said_by(recommenders[source], batch, tracks[at])
     return found.tolist()
-
-
-def said_by(recommender: Recommender, batch: Batch, tracks: Ints) -> Ints:
-    """Return what led a recommender to offer tracks to the one request of a batch: a track each, or a `Because`."""
-    says = getattr(recommender, "because", None)
-    return np.full(len(tracks), NO_TRACK) if says is None else says(batch, tracks)
 
 
 def _slate_of(request: RecommendationRequest) -> SlateRequest:

@@ -120,7 +120,9 @@ class Recommender:
 
     def _service(self) -> RecommenderService:
         reader: Any = SimpleNamespace(users_and_likes=self._users_and_likes)
-        experiments: Any = SimpleNamespace(assign=lambda user: SimpleNamespace(recommender="random", treatments={}))
+        experiments: Any = SimpleNamespace(
+            assign=lambda user: SimpleNamespace(recommender="random", treatments={}), close=lambda: None
+        )
         models: Any = SimpleNamespace(close=lambda: None, in_use=dict)
         recommenders: Any = Recommenders()
         return RecommenderService(SETTINGS, CODEC, reader, recommenders, experiments, models, {})

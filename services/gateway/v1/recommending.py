@@ -21,8 +21,7 @@ from botify.services.gateway.sessions import Attribution, ListenerStore, Request
 from botify.services.gateway.v1.kinds import Kinds, Signal, duration_ms
 from botify.services.gateway.v1.models import Item, Reason, RecommendationsQuery
 from botify.services.recommender.filters import blocked_by, passes, wanted_by
-from botify.services.recommender.protocol import Because, RandomStream
-from botify.services.recommender.reasons import reason_text
+from botify.services.recommender.protocol import Because, RandomStream, reason_text
 from botify.streams.folds.feedback import read_shown, shown_often
 from botify.streams.folds.users import HISTORY_LISTENS
 

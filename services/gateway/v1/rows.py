@@ -18,7 +18,7 @@ from botify.services.gateway.v1.models import Item, Row, RowsQuery
 from botify.services.gateway.v1.models import Rows as Answer
 from botify.services.gateway.v1.recommending import Recommending, fields_of
 from botify.services.recommender.filters import blocked_by
-from botify.services.recommender.reasons import reason_text
+from botify.services.recommender.protocol import reason_text
 from botify.streams.read import StateReader
 from botify.streams.store.connect import REDIS_ERRORS
 

@@ -25,7 +25,7 @@ from botify.services.gateway.v1.kinds import Kinds
 from botify.services.gateway.v1.models import Recommendations, RecommendationsQuery, Recommended
 from botify.services.gateway.v1.recommending import Recommending
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.dispatch import Dispatched, Guards, answer_slates
+from botify.services.recommender.dispatch import Guards, answer
 from botify.services.recommender.factors import ServedFactors
 from botify.services.recommender.lists import Lists
 from botify.services.recommender.protocol import Batch, Recommender
@@ -174,13 +174,9 @@ class MadeUp:
     def ask(self, request: RecommendationRequest) -> PendingReply:
         self.requests.append(request)
         state, likes = self.folded[request.user]
-        slate = request.slate
-        assert slate is not None
-        if slate["liked"]:
-            state = with_liked(request, state)
+        state = with_liked(request, state)
         batch = Batch.of([from_state(request, state)], [state], [likes])
-        found = Dispatched(1)
-        answer_slates(batch, [self.wanted], self.recommenders, self.slates, found)
+        found = answer(batch, [self.wanted], self.recommenders, slates=self.slates)
         one = Recommendation(
             request.request_id, request.user, int(found.tracks[0]), found.recommenders[0], {},
             float(found.propensities[0]), 0, 1.0, request.timestamp_ms, found.policies[0], slate=found.slates[0],

@@ -8,10 +8,9 @@ import pytest
 from botify.ingest.sample import GROUP_SIZE, GROUPS
 from botify.schemas.events import RecommendationRequest
 from botify.services.recommender import factors
-from botify.services.recommender.dispatch import rank
 from botify.services.recommender.factors import ServedFactors
 from botify.services.recommender.filters import Filters
-from botify.services.recommender.protocol import Batch
+from botify.services.recommender.protocol import Batch, rank
 from botify.services.recommender.slates import from_state
 from botify.streams.folds.feedback import Said
 from botify.streams.learner.models.next_track import NextTrack

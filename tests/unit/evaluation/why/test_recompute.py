@@ -11,15 +11,13 @@ from botify.evaluation.why.versions import PastCatalogue, PastModels
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Model, Recommendation, RecommendationRequest, SlateRequest
 from botify.schemas.models import label_of, model_of
-from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.dispatch import answer, answer_slates
+from botify.services.recommender.catalogue import CATALOGUE, Catalogue
+from botify.services.recommender.dispatch import answer
 from botify.services.recommender.factors import ServedFactors
 from botify.services.recommender.lists import NO_LISTS
 from botify.services.recommender.protocol import Batch
 from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
-from botify.services.recommender.seen import CATALOGUE, Seen, listens_of
-from botify.services.recommender.service import freshness_of
-from botify.services.recommender.sessions import PendingListens
+from botify.services.recommender.sessions import PendingListens, Seen, freshness_of, listens_of
 from botify.services.recommender.slates import Slates, from_state, with_liked
 from botify.streams.folds.likes import Likes
 from botify.streams.folds.users import UserState
@@ -119,8 +117,7 @@ def _batch(of_user, stretch, lag, pending, serving, versions):  # type: ignore[n
     listens = listens_of(states)
     batch = Batch.of(requests, pending.completed(requests, states), likes)
     asked = [ASKED[(at + stretch) % len(ASKED)] for at in range(len(requests))]
-    made = answer(batch, asked, recommenders)
-    answer_slates(batch, asked, recommenders, slates, made)
+    made = answer(batch, asked, recommenders, slates=slates)
     seen = list(zip(*Seen.of(batch, asked, listens, versions), strict=True))
     for row, one in enumerate(asked_by):
         plain = (one.request_id, one.user, int(made.tracks[row]), made.recommenders[row], {})

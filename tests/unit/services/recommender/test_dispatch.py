@@ -22,9 +22,8 @@ from botify.services.recommender.dispatch import (
     LiveRecommenders,
     answer,
     asked_policy,
-    rank,
 )
-from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream
+from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, rank
 from botify.services.recommender.registry import RecommenderFactory
 from tests.support import Clock
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of, batch_of_listeners
@@ -228,7 +227,7 @@ def world(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Wo
 
 @pytest.mark.parametrize("world", [0.0, 5.0], indirect=True)
 def test_a_deleted_track_is_not_answered_two_seconds_later(world: World) -> None:
-    live = LiveRecommenders(world, world.build)  # type: ignore[arg-type]
+    live = LiveRecommenders(world, world.build, lambda *_: None)  # type: ignore[arg-type]
     world.now_s += 2
     assert world.answers(live) == {3, 4}
     world.arriving = [TRACKS[3]._replace(deleted=True), Track(99, "a", None, None, "new")]
@@ -241,7 +240,7 @@ def test_a_deleted_track_is_not_answered_two_seconds_later(world: World) -> None
 
 @pytest.mark.parametrize("world", [1.0], indirect=True)
 def test_a_large_catalogue_that_keeps_changing_is_rebuilt_in_a_tenth_of_the_time(world: World) -> None:
-    live = LiveRecommenders(world, world.build)  # type: ignore[arg-type]
+    live = LiveRecommenders(world, world.build, lambda *_: None)  # type: ignore[arg-type]
     for number in range(100, 200):
         world.now_s += 1.01
         world.arriving = [Track(number, "a", None, None, "new")]
@@ -256,7 +255,7 @@ def test_a_large_catalogue_that_keeps_changing_is_rebuilt_in_a_tenth_of_the_time
 
 
 def test_a_catalogue_for_which_nothing_can_be_built_is_tried_again_later(world: World) -> None:
-    live = LiveRecommenders(world, world.build)  # type: ignore[arg-type]
+    live = LiveRecommenders(world, world.build, lambda *_: None)  # type: ignore[arg-type]
     world.is_broken, world.arriving = True, [Track(100, "a", None, None, "new")]
     for _ in range(19):
         world.now_s += 1.01

@@ -9,10 +9,9 @@ import pytest
 from botify.schemas.events import Track
 from botify.services.recommender.baselines import RandomTracks
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.dispatch import probability, rank
 from botify.services.recommender.factors import ServedFactors
 from botify.services.recommender.lists import Lists
-from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender, probability, rank
 from botify.services.recommender.registry import RecommenderFactory
 from botify.streams.learner.models.factors import FactorModel, read_factors
 from botify.streams.learner.models.next_track_projection import NextTrackProjection, model_of_snapshot

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from botify.schemas.events import RecommendationRequest, SlateRequest, SlateRule, Track
 from botify.services.recommender.baselines import RandomTracks, StickyArtist, TopPop
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.dispatch import Dispatched, answer_slates
+from botify.services.recommender.dispatch import Dispatched, answer
 from botify.services.recommender.lists import Indexed, Lists
 from botify.services.recommender.protocol import Batch, Because, Ranking, Recommender
 from botify.services.recommender.slates import EXPLORE, FADES_MS, Slates, from_state, with_liked
@@ -66,10 +66,8 @@ def answered(
         for at, slate in enumerate(requests)
     ]
     batch = Batch.of(made, [state] * len(made))
-    found = Dispatched(len(batch))
     gone = np.array(deleted, dtype=np.int64)
-    answer_slates(batch, [wanted] * len(batch), by or recommenders(), slates(), found, gone)
-    return found
+    return answer(batch, [wanted] * len(batch), by or recommenders(), gone, slates())
 
 
 @given(
@@ -160,8 +158,8 @@ def shown_to(listener: UserState | None, hours_ago: int, **more: Any) -> list[in
     seen_ms = now_ms - hours_ago * 3_600_000
     asks = asked(shown=best, shown_since_ms=[seen_ms - 10] * 4, shown_ms=[seen_ms] * 4, **more)
     request = RecommendationRequest("r3", 42, "s", 0, 0, 0.0, now_ms, 0, slate=asks)
-    found, batch = Dispatched(1), Batch.of([from_state(request, listener)], [listener])
-    answer_slates(batch, ["toppop"], recommenders(), slates(), found)
+    batch = Batch.of([from_state(request, listener)], [listener])
+    found = answer(batch, ["toppop"], recommenders(), slates=slates())
     assert found.slates[0] is not None
     return found.slates[0]["tracks"]
 
