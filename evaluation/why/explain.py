@@ -23,9 +23,9 @@ from botify.services.experiments.assignment import bucket_of, seed_of
 from botify.services.experiments.live import read_steps
 from botify.services.recommender.botify import Botify
 from botify.services.recommender.filters import blocked_by, passes, wanted_by
-from botify.services.recommender.next_track import histories_of
 from botify.services.recommender.protocol import NO_ANSWER, RandomStream, Recommender, rank, reason_text, said_by
 from botify.services.recommender.registry import RECOMMENDERS
+from botify.services.recommender.sessions import histories_of
 
 CANDIDATES = 20  # of the ranking, beside what was answered
 DEEPEST = 10_000  # places of the ranking in which a track is looked for

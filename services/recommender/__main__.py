@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -119,22 +119,18 @@ def main() -> None:
         configure_logging(settings)
         service = build_service(settings)
         tune_gc()
+        registry, heartbeat = new_registry(), Heartbeat()
+        registry.register(RecommenderMetrics(service))
         log.info("ready")
-        _serve(settings, service, stopping)
+        with observed(settings, registry, alive=heartbeat.probe, ready=service.problem):
+            while not stopping:
+                service.step()
+                heartbeat.beat()
         service.close()
         log.info("stopped: %s", service.counters)
     except BotifyError as error:
         log.critical("%s", error)
         sys.exit(1)
-
-
-def _serve(settings: Settings, service: RecommenderService, stopping: Sequence[int]) -> None:
-    registry, heartbeat = new_registry(), Heartbeat()
-    registry.register(RecommenderMetrics(service))
-    with observed(settings, registry, alive=heartbeat.probe, ready=service.problem):
-        while not stopping:
-            service.step()
-            heartbeat.beat()
 
 
 if __name__ == "__main__":

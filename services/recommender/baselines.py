@@ -1,17 +1,4 @@
-"""Recommenders without a model: `random`, `toppop` and sticky artists. All but the last are Botify's.
-
-`random`: a track of the catalogue, drawn uniformly; the end of every fallback chain.
-
-`toppop`: one of the most popular tracks, drawn uniformly from the live, decayed popularity, read once a second.
-
-`sticky_artist`: a track of the artist just heard, drawn uniformly; it may be the track just heard.
-
-`sticky_artist_mixed`: after a fraction below 0.3 a random track, otherwise another track of the artist: the one just
-heard is not drawn again unless it is the artist's only one.
-
-`sticky_norepeat`: drawn uniformly from the unheard tracks of the artist whose listens the session heard most of on
-average, among those that have any. It needs no model, and is the fallback of all learned recommenders.
-"""
+"""Recommenders without a model: `random`, `toppop` and sticky artists. All but `sticky_norepeat` are Botify's."""
 
 from __future__ import annotations
 
@@ -116,13 +103,10 @@ REFRESH_S = 1.0
 
 
 class PopularTracks:
-    """The most popular tracks for one half-life, at most `REFRESH_S` old; the clock counts monotonic seconds."""
+    """The most popular tracks (half-life: a day), at most `REFRESH_S` old; the clock counts monotonic seconds."""
 
-    def __init__(
-        self, reader: StateReader, clock: Callable[[], float], half_life: str = "1d", count: int = 100
-    ) -> None:
-        self._reader, self._clock = reader, clock
-        self._half_life, self._count = half_life, count
+    def __init__(self, reader: StateReader, clock: Callable[[], float], count: int = 100) -> None:
+        self._reader, self._clock, self._count = reader, clock, count
         self._top = np.empty(0, dtype=np.int64)
         self._read_at = -math.inf
 
@@ -131,13 +115,15 @@ class PopularTracks:
         now = self._clock()
         if now - self._read_at >= REFRESH_S:
             with contextlib.suppress(*REDIS_ERRORS):  # the previous top serves until Redis answers
-                self._top = self._reader.top_tracks(self._half_life, self._count).tracks
+                self._top = self._reader.top_tracks("1d", self._count).tracks
             self._read_at = now
         return self._top
 
 
 class StickyArtist:
     """A track of the artist just heard, drawn uniformly.
+
+    It may be the track just heard.
 
     Examples
     --------
@@ -196,14 +182,7 @@ PLEASED = 0.3  # fraction from which on the artist is kept
 class StickyArtistMixed:
     """Another track of the artist just heard if the last one was liked, else any track.
 
-    Examples
-    --------
-    >>> from botify.schemas.events import RecommendationRequest, Track
-    >>> recommender = StickyArtistMixed(Catalogue([Track(t, "a", None, None, "x") for t in (7, 8)]))
-    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
-    >>> answers = recommender.recommend(Batch.of([request], [None]))
-    >>> answers.tracks.tolist(), answers.policies
-    ([8], ['sticky_artist'])
+    The track just heard is drawn again only if it is the artist's only one.
     """
 
     name = "sticky_artist_mixed"
@@ -250,13 +229,8 @@ ARTISTS = 4  # how many of the best artists are considered; all tracks of the fi
 class StickyNoRepeat:
     """An unheard track of the session's best artist.
 
-    Examples
-    --------
-    >>> from botify.schemas.events import RecommendationRequest, Track
-    >>> recommender = StickyNoRepeat(Catalogue([Track(7, "a", None, None, "x"), Track(8, "a", None, None, "y")]))
-    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
-    >>> recommender.recommend(Batch.of([request], [None])).tracks.tolist()
-    [8]
+    That is the artist of whose listens the session heard most on average, among those with unheard tracks. It needs no
+    model, and is the fallback of the learned recommenders.
     """
 
     name = "sticky_norepeat"

@@ -56,7 +56,7 @@ def connect_recommenders(settings: Settings, codec: Codec, timeout_s: float = SE
         longer_top=lambda count: reader.top_tracks("1d", count).tracks,
     )
 
-    popular = PopularTracks(reader, time.monotonic, count=1_000)  # filters leave few of them
+    popular = PopularTracks(reader, time.monotonic, 1_000)  # filters leave few of them
 
     def models_of(recommender: str) -> dict[str, int]:
         return {name: one.version for name, one in models.on_topic() if name in RECOMMENDERS[recommender].models}

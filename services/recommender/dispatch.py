@@ -259,18 +259,6 @@ class Breaker:
     """The circuit breaker of one recommender; `failures` counts the calls that raised since the start.
 
     After `FAILURES_IN_A_ROW` calls that raised it is open for `LEFT_OUT_S`; then one call is tried.
-
-    Examples
-    --------
-    >>> now = [0.0]
-    >>> breaker = Breaker("mine", clock=lambda: now[0])
-    >>> for _ in range(FAILURES_IN_A_ROW):
-    ...     breaker.failed(ValueError("no such artist"))
-    >>> breaker.left_out
-    True
-    >>> now[0] = LEFT_OUT_S
-    >>> breaker.left_out
-    False
     """
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:

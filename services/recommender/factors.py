@@ -85,9 +85,9 @@ class Matches:
     worth; `bias`, shape (b,), that of each session's listener, 0 until it is set.
     """
 
-    def __init__(self, so_far: SessionsSoFar, labels: LabelTable, kept: Floats, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-        b = len(so_far)
+    def __init__(self, so_far: SessionsSoFar, table: FactorTable) -> None:
+        self._catalogue = catalogue = table.catalogue
+        labels, b = table.labels, len(so_far)
         weight = weights(so_far.fractions, so_far.valid)
         weight /= np.sqrt(so_far.last() + 1, dtype=np.float32)[:, None]
         session, column = np.nonzero(so_far.valid)
@@ -103,7 +103,7 @@ class Matches:
         at = np.searchsorted(self._heard, session * self._artists + catalogue.artist_of[rows])
         matched = np.bincount(at, weight, minlength=len(counts))
         self._worth: Floats = (labels.artist * matched).astype(np.float32)
-        left = kept[np.minimum(counts, MOST_EARLIER)]
+        left = table.kept[np.minimum(counts, MOST_EARLIER)]
         self._log_kept: Floats = np.log(left)
         with np.errstate(divide="ignore"):
             self._log_lost: Floats = np.log1p(-left)  # -inf of what keeps all, as it should be
@@ -203,9 +203,9 @@ class FactorTable:
         weight = weights(so_far.fractions, so_far.valid)
         return self.tracks.tastes(self.clusters.place_of[so_far.rows], weight, so_far.last() + 1)
 
-    def liked(self, so_far: SessionsSoFar, catalogue: Catalogue) -> tuple[SessionsSoFar, Floats]:
+    def liked(self, so_far: SessionsSoFar) -> tuple[SessionsSoFar, Floats]:
         """Return the sessions with likings in place of fractions, and the share that each listen kept, (b, WINDOW)."""
-        earlier = earlier_of_artist(catalogue.artist_of[so_far.rows], so_far.valid)
+        earlier = earlier_of_artist(self.catalogue.artist_of[so_far.rows], so_far.valid)
         kept = np.where(so_far.valid, self.kept[earlier], np.float32(0))
         return replace(so_far, fractions=liking_of(so_far.fractions, kept)), kept
 
@@ -242,28 +242,13 @@ NOT_OFFERED = np.iinfo(np.int64).min  # the shift of a cluster that a session is
 
 
 class OfferedTracks:
-    """Logits of b sessions, each over the tracks of the clusters that it is offered.
+    """Logits of b sessions, each over the tracks of the clusters that it is offered."""
 
-    Examples
-    --------
-    >>> from botify.schemas.events import RecommendationRequest, Track
-    >>> from botify.services.recommender.protocol import Batch
-    >>> from botify.services.recommender.sessions import sessions_so_far
-    >>> from botify.streams.learner.models.factors import FactorModel, read_factors
-    >>> catalogue = Catalogue([Track(7, "a", None, None, "x"), Track(8, "a", None, None, "y")])
-    >>> heard = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
-    >>> so_far = sessions_so_far(Batch.of([heard], [None]), catalogue)
-    >>> table = ServedFactors(read_factors(FactorModel({}).snapshot())).table(catalogue)
-    >>> rows, logits, free = OfferedTracks(so_far, table, catalogue).best()
-    >>> rows.tolist(), logits.tolist(), free.tolist()
-    ([1], [1.0], [1])
-    """
-
-    def __init__(self, so_far: SessionsSoFar, table: FactorTable, catalogue: Catalogue) -> None:
+    def __init__(self, so_far: SessionsSoFar, table: FactorTable) -> None:
         self._table, clusters = table, table.clusters
-        liked, kept = table.liked(so_far, catalogue)
+        liked, kept = table.liked(so_far)
         self._taste = table.taste(liked)
-        self._matches = Matches(liked, table.labels, table.kept, catalogue)
+        self._matches = Matches(liked, table)
         self._matches.bias = self._biases(liked, kept)
         values = self._taste @ clusters.centres.T + self._matches.by_value @ table.shares.T
         values += np.linalg.norm(self._taste[:, :BIAS], axis=1)[:, None] * table.spread
@@ -279,7 +264,7 @@ class OfferedTracks:
         np.put_along_axis(self._shift, cluster, self._shifts.reshape(cluster.shape), axis=1)
         self._logits = table.tracks.of_cells(self._taste, self._matches.by_value, starts, stops)
         # the unheard tracks of the artists heard that are in no cluster offered, and their logits
-        self.of_artists = self._mark_heard(so_far, catalogue)
+        self.of_artists = self._mark_heard(so_far)
 
     def best(self) -> tuple[Ints, Floats, Ints]:
         """Return each session's best track as a row, its logit, and the number of unheard tracks."""
@@ -328,7 +313,7 @@ class OfferedTracks:
         evidence[:, :1] = 0
         return user_biases(logits, liked.fractions, evidence)[:, -1]
 
-    def _mark_heard(self, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
+    def _mark_heard(self, so_far: SessionsSoFar) -> Candidates:
         """Value tracks of artists heard, and mark heard tracks; return these artists' tracks of other clusters."""
         again = self._matches.heard_artists()
         offered = self.offers(again.sessions, again.rows)
@@ -337,7 +322,7 @@ class OfferedTracks:
         self._logits[at] = self._matches.again(valued, self._logits[at])
         here = self.offers(so_far.session_of, so_far.heard)
         self._logits[self._at(so_far.session_of[here], so_far.heard[here])] = HEARD
-        others = not_heard(again.where(~offered), so_far, catalogue)
+        others = not_heard(again.where(~offered), so_far, self._table.catalogue)
         logits = self._matches.again(others, self._without_artists(others.sessions, others.rows))
         return others._replace(scores=logits.astype(np.float64))
 

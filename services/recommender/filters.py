@@ -11,7 +11,7 @@ import operator
 import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -95,7 +95,7 @@ class Filters:
     def __init__(self, size: int, tracks: Callable[[], Iterable[Track]]) -> None:
         self._size = size
         self._tracks = tracks
-        self._fields: dict[str, _Field] = {}
+        self._known = cache(self._read)
         self._rows = lru_cache(min(KEPT, 1 + KEPT_BYTES // (size + 1)))(self._find)
 
     def mask(self, filters: Sequence[str]) -> NDArray[np.bool_]:
@@ -108,11 +108,6 @@ class Filters:
     def first_values(self, field: str, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return a number for the first value of a field of each row, shape (n,); -1 without one."""
         return self._known(field).first[rows]
-
-    def _known(self, field: str) -> _Field:
-        if field not in self._fields:
-            self._fields[field] = self._read(field)
-        return self._fields[field]
 
     def _find(self, wanted: Wanted) -> NDArray[np.bool_]:
         known, found = self._known(wanted.field), np.zeros(self._size, dtype=np.bool_)

@@ -1,7 +1,6 @@
 """Lists of tracks from a batch job (see `botify.services.lists`), and the recommenders that draw from them.
 
-`contextual`: a neighbour of the last track, drawn uniformly. `indexed`: a track of the listener's own list, drawn
-uniformly. Both are Botify's.
+`contextual`, `indexed` and `i2i` are Botify's.
 
 `similar_users`: sticky artist that switches to neighbours after five bad listens, as a participant of Botify's course
 published it: a streak counts the last listens of 0.2 or less in a row. Its fifth, tenth etc. listen is answered by
@@ -34,8 +33,8 @@ from botify.schemas.models import ModelHandle
 from botify.services.errors import RecommenderError
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Floats, Ints, RandomStream, Ranking
-from botify.services.recommender.sessions import has_seen
-from botify.streams.folds.users import LISTEN, POOR_FRACTION, UserState
+from botify.services.recommender.sessions import has_seen, recent_listens
+from botify.streams.folds.users import POOR_FRACTION, UserState
 
 NEIGHBOURS = "neighbours"
 USER_LISTS = "user-lists"  # names of the models that the batch job publishes
@@ -162,15 +161,7 @@ class Contextual:
 
 
 class Indexed(Contextual):
-    """A track of the listener's own list, drawn uniformly.
-
-    Examples
-    --------
-    >>> recommender = Indexed(lambda: Lists(np.array([42]), np.array([[9]])))
-    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
-    >>> recommender.recommend(Batch.of([request], [None])).tracks.tolist()
-    [9]
-    """
+    """A track of the listener's own list, drawn uniformly."""
 
     name = "indexed"
     random_stream = RandomStream.INDEXED
@@ -194,17 +185,7 @@ class _Choice(NamedTuple):
 
 
 class SimilarUsers:
-    """As sticky_artist, without disliked tracks; contextual after five bad ones.
-
-    Examples
-    --------
-    >>> from botify.schemas.events import Track
-    >>> recommender = SimilarUsers(Catalogue([Track(7, "a", None, None, "x")]), lambda: NO_LISTS)
-    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
-    >>> answers = recommender.recommend(Batch.of([request], [None]))
-    >>> answers.tracks.tolist(), answers.policies
-    ([7], ['sticky_artist'])
-    """
+    """As sticky_artist, without disliked tracks; contextual after five bad ones."""
 
     name = "similar_users"
     fallback: str | None = "random"
@@ -283,46 +264,8 @@ def _disliked(request: RecommendationRequest, state: UserState | None) -> set[in
 SEED_TRACKS = 10
 
 
-class RecentListens(NamedTuple):
-    """The most recent listens of n listeners, newest first, shape (n, count); `NO_TRACK` where there are fewer."""
-
-    tracks: Ints
-    fractions: Floats
-
-
-def recent_listens(batch: Batch, count: int) -> RecentListens:
-    """Gather the last `count` listens of each listener, across sessions."""
-    n = len(batch)
-    tracks = np.full((n, count), NO_TRACK, dtype=np.int64)
-    fractions = np.zeros((n, count))
-    tracks[:, 0] = batch.tracks
-    fractions[:, 0] = [request.fraction for request in batch.requests]
-    # one array for all histories: one for each listener would cost ten times as much
-    most = count * LISTEN.itemsize
-    histories = [state.history[-most:] if state is not None else b"" for state in batch.states]
-    listens = np.frombuffer(b"".join(histories), dtype=LISTEN)
-    lengths = np.array([len(history) // LISTEN.itemsize for history in histories], dtype=np.int64)
-    rows = np.repeat(np.arange(n), lengths)
-    ends = np.cumsum(lengths)
-    ages = ends[rows] - 1 - np.arange(len(listens))
-    unseen = [not has_seen(state, request) for state, request in zip(batch.states, batch.requests, strict=True)]
-    slots = ages + np.array(unseen, dtype=np.int64)[rows]
-    fit = slots < count
-    tracks[rows[fit], slots[fit]] = listens["track"][fit]
-    fractions[rows[fit], slots[fit]] = listens["fraction"][fit]
-    return RecentListens(tracks, fractions)
-
-
 class I2I:
-    """The best unseen neighbour of a recent track.
-
-    Examples
-    --------
-    >>> recommender = I2I(lambda: Lists(np.array([7]), np.array([[7, 9]])))
-    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
-    >>> recommender.recommend(Batch.of([request], [None])).tracks.tolist()  # 7 was just heard
-    [9]
-    """
+    """The best unseen neighbour of a recent track."""
 
     name = "i2i"
     fallback: str | None = "random"
@@ -351,9 +294,9 @@ class I2I:
 
     def _weighted(self, batch: Batch) -> tuple[Ints, Floats]:
         """Return what each recent track leads to, else `NO_TRACK`, and the weight of that; shape (n, SEED_TRACKS)."""
-        recent = recent_listens(batch, SEED_TRACKS)
-        found = self._first_unseen(recent.tracks)
-        return found, np.where(found != NO_TRACK, recent.fractions, 0.0)
+        tracks, fractions = recent_listens(batch, SEED_TRACKS)
+        found = self._first_unseen(tracks)
+        return found, np.where(found != NO_TRACK, fractions, 0.0)
 
     def _first_unseen(self, tracks: Ints) -> Ints:
         """Return each track's first neighbour that is not in the same row, else `NO_TRACK`; shape (n, SEED_TRACKS)."""

@@ -16,7 +16,6 @@ With a content vector, in place of the genre's it is the mean of all tracks, wei
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import NamedTuple, Self
 
@@ -29,8 +28,7 @@ from botify.services.recommender.candidates import most_of
 from botify.services.recommender.catalogue import Catalogue, Integers
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Because, Floats, Ints, RandomStream, Ranking
 from botify.services.recommender.rerank import EXPLORE
-from botify.services.recommender.sessions import has_seen
-from botify.streams.folds.users import LISTEN
+from botify.services.recommender.sessions import histories_of
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import values_of
 
@@ -81,16 +79,6 @@ class FreshTracks:
     """The newest tracks of a catalogue whose artist or genre other tracks have, or that have a content vector.
 
     `tracks` are at most `NEWEST`; none where the catalogue tells tracks apart by their names only.
-
-    Examples
-    --------
-    >>> from botify.schemas.events import Track
-    >>> fresh = FreshTracks(Catalogue([Track(1, "a", None, None, "x"), Track(2, "a", None, None, "y")]))
-    >>> best = Ranking(np.array([[1, NO_ANSWER]]), np.array([[-0.5, -np.inf]]))
-    >>> model = NextTrack()
-    >>> model.learn([7], [1], [1.0], [1])
-    >>> fresh.insert(best, fresh.unknown_to(model), np.array([[False]]), 2).tracks.tolist()
-    [[1, 2]]
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -174,55 +162,6 @@ class FreshTracks:
 BEST = 20
 
 LatestNextTrack = Callable[[], NextTrack | None]  # returns the model of the newest snapshot; None before the first
-
-_LISTEN = struct.Struct("<8xqdi")  # the layout of `LISTEN`, of which time, fraction and track matter here
-
-
-class Histories(NamedTuple):
-    """What each listener of a batch of b requests heard, oldest first, one after another; m listens in all."""
-
-    tracks: Ints
-    # fractions, times_ms: 0 where the state has the track of a listen and no longer the rest
-    fractions: Floats
-    times_ms: Ints
-    lengths: Ints  # shape (b,), as `asked_ms`
-    asked_ms: Ints
-
-    def contain(self, tracks: Ints) -> NDArray[np.bool_]:
-        """Return which listener heard which of n different tracks in rising order, shape (b, n)."""
-        heard = np.zeros((len(self.lengths), len(tracks)), dtype=np.bool_)
-        at = np.flatnonzero(np.isin(self.tracks, tracks))
-        heard[np.repeat(np.arange(len(heard)), self.lengths)[at], np.searchsorted(tracks, self.tracks[at])] = True
-        return heard
-
-
-def histories_of(batch: Batch) -> Histories:
-    """Gather the histories."""
-    parts: list[bytes] = []
-    lengths = []
-    for request, state in zip(batch.requests, batch.states, strict=True):
-        size = 0
-        if state is not None:
-            kept = len(state.history) // LISTEN.itemsize
-            # tracks of the session from before the last listens: they only exclude
-            for track in state.session_tracks()[: max(0, state.session_listens - kept)].tolist():
-                parts.append(_LISTEN.pack(0, 0.0, track))
-                size += 1
-            parts.append(state.history)
-            size += kept
-        if not has_seen(state, request):
-            parts.append(_LISTEN.pack(request.timestamp_ms, request.fraction, request.track))
-            size += 1
-        lengths.append(size)
-    listens = np.frombuffer(b"".join(parts), dtype=LISTEN)
-    asked_ms = [request.timestamp_ms for request in batch.requests]
-    return Histories(
-        listens["track"].astype(np.int64),
-        listens["fraction"],
-        listens["timestamp_ms"],
-        np.array(lengths, dtype=np.int64),
-        np.array(asked_ms, dtype=np.int64),
-    )
 
 
 class NextTrackRecommender:

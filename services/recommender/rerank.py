@@ -73,7 +73,7 @@ class Rerank:
             rows = np.arange(first, min(first + table.sessions_at_once, len(batch)))
             part = batch if len(rows) == len(batch) else batch.select(rows)
             so_far = sessions_so_far(part, self._catalogue)
-            yield part, so_far, OfferedTracks(so_far, table, self._catalogue)
+            yield part, so_far, OfferedTracks(so_far, table)
 
     def probability(self, batch: Batch, tracks: Ints) -> Floats:
         found, done = np.zeros(len(batch)), 0

@@ -31,6 +31,7 @@ Floats = NDArray[np.float32]
 WINDOW = HISTORY_LISTENS
 """Number of listens with fractions: the first one and the last ones, whose fractions the state has."""
 _TRACK = struct.Struct("<i")
+_LISTEN = struct.Struct("<8xqdi")  # the layout of `LISTEN`, of which time, fraction and track matter here
 
 
 def freshness_of(request: RecommendationRequest, state: UserState | None) -> int:
@@ -119,6 +120,65 @@ def _concatenated(batch: Batch) -> tuple[Ints, Floats, Ints]:
     return flat, fractions, sizes
 
 
+class Histories(NamedTuple):
+    """What each listener of a batch of b requests heard, oldest first, one after another; m listens in all."""
+
+    tracks: Ints
+    # fractions, times_ms: 0 where the state has the track of a listen and no longer the rest
+    fractions: NDArray[np.float64]
+    times_ms: Ints
+    lengths: Ints  # shape (b,), as `asked_ms`
+    asked_ms: Ints
+
+    def contain(self, tracks: Ints) -> NDArray[np.bool_]:
+        """Return which listener heard which of n different tracks in rising order, shape (b, n)."""
+        heard = np.zeros((len(self.lengths), len(tracks)), dtype=np.bool_)
+        at = np.flatnonzero(np.isin(self.tracks, tracks))
+        heard[np.repeat(np.arange(len(heard)), self.lengths)[at], np.searchsorted(tracks, self.tracks[at])] = True
+        return heard
+
+
+def histories_of(batch: Batch) -> Histories:
+    """Gather the histories."""
+    parts: list[bytes] = []
+    lengths = []
+    for request, state in zip(batch.requests, batch.states, strict=True):
+        size = 0
+        if state is not None:
+            kept = len(state.history) // LISTEN.itemsize
+            # tracks of the session from before the last listens: they only exclude
+            for track in state.session_tracks()[: max(0, state.session_listens - kept)].tolist():
+                parts.append(_LISTEN.pack(0, 0.0, track))
+                size += 1
+            parts.append(state.history)
+            size += kept
+        if not has_seen(state, request):
+            parts.append(_LISTEN.pack(request.timestamp_ms, request.fraction, request.track))
+            size += 1
+        lengths.append(size)
+    listens = np.frombuffer(b"".join(parts), dtype=LISTEN)
+    asked_ms = [request.timestamp_ms for request in batch.requests]
+    return Histories(
+        listens["track"].astype(np.int64),
+        listens["fraction"],
+        listens["timestamp_ms"],
+        np.array(lengths, dtype=np.int64),
+        np.array(asked_ms, dtype=np.int64),
+    )
+
+
+def recent_listens(batch: Batch, count: int) -> tuple[Ints, NDArray[np.float64]]:
+    """Return tracks and fractions of the last `count` listens of each listener, the newest first; shape (n, count).
+
+    The track is -1 where there are fewer.
+    """
+    heard = histories_of(batch)
+    places = np.arange(count)
+    there = places < heard.lengths[:, None]
+    at = np.where(there, np.cumsum(heard.lengths)[:, None] - 1 - places, 0)
+    return np.where(there, heard.tracks[at], -1), np.where(there, heard.fractions[at], 0.0)
+
+
 REQUESTS = 32  # number of last requests kept per session; a worker that is further behind has stopped
 PENDING_BYTES = 64 * 1024 * 1024
 """Of all listeners together, 45,000 of them with `REQUESTS`; those who asked last are kept."""
@@ -129,10 +189,10 @@ _Known = tuple[str, bytearray]
 
 
 class PendingListens:
-    """The last requests of each listener's session, in a bounded cache.
+    """The last requests of each listener's session, in a cache of two generations.
 
-    The cache is that of `GenerationCache`. A listener who was forgotten is answered from the state alone, as after a
-    rebalance.
+    A full young generation becomes the old one, which is forgotten. A listener who was forgotten is answered from the
+    state alone, as after a rebalance.
 
     Examples
     --------

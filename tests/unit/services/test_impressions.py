@@ -44,6 +44,5 @@ def test_ignored_items_take_a_fifth_of_the_places_at_most(wanted: str, monkeypat
     now = wasted(wanted)
     monkeypatch.setattr(slates, "IGNORED", 0.0)
     before = wasted(wanted)
-    print(f"{wanted}: {before:.1%} of the places before, {now:.1%} now")
     assert before > 0.2
     assert now <= 0.2 * before

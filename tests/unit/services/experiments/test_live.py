@@ -30,8 +30,8 @@ ramp = [0.01, 0.1, 0.5, 1.0]
 """
 
 
-def step(share: float, arm: str | None = None) -> dict[str, RampStep]:
-    return {"A": RampStep("A", share, arm, 0, 0, "because")}
+def step(share: float, arm: str | None = None) -> RampStep:
+    return RampStep("A", share, arm, 0, 0, "because")
 
 
 def treatments(experiments: Experiments) -> dict[int, str]:
@@ -44,7 +44,7 @@ def test_each_step_keeps_the_listeners_of_the_last(tmp_path: Path, layer: str, w
     before = treatments(declared.at({}))
     assert before == {}
     for share in (0.01, 0.1, 0.5, 1.0):
-        now = treatments(declared.at(step(share)))
+        now = treatments(declared.at({"A": step(share)}))
         assert before.items() <= now.items()
         assert len(now) / len(USERS) == pytest.approx(share * whole, abs=0.02)
         before = now
@@ -52,7 +52,7 @@ def test_each_step_keeps_the_listeners_of_the_last(tmp_path: Path, layer: str, w
 
 @pytest.mark.parametrize(("arm", "recommender"), [("C", "toppop"), ("T1", "sticky_artist")])
 def test_a_decision_serves_one_arm_and_logs_no_treatment(tmp_path: Path, arm: str, recommender: str) -> None:
-    decided = load(tmp_path, DECLARED.format(layer="")).at(step(1.0, arm))
+    decided = load(tmp_path, DECLARED.format(layer="")).at({"A": step(1.0, arm)})
     assert {decided.assign(user) for user in USERS if decided.assign(user).treatments} == set()
     assert {decided.assign(user).recommender for user in USERS} == {recommender}
 
@@ -110,10 +110,6 @@ class Producer:
         self._broker.records += [FakeMessage(value=value) for value in self._values]
 
 
-def next_step(share: float, arm: str | None = None) -> RampStep:
-    return RampStep("A", share, arm, 0, 0, "why")
-
-
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     found = Broker()
@@ -127,13 +123,13 @@ def log_of(broker: Broker) -> StepLog:
 
 
 @pytest.mark.parametrize("request_", ["init", "read", "commit", "after"])
-@pytest.mark.parametrize("mine", [next_step(1.0, "C"), next_step(0.5)])
+@pytest.mark.parametrize("mine", [step(1.0, "C"), step(0.5)])
 def test_of_two_steps_that_follow_the_same_one_is_appended(broker: Broker, request_: str, mine: RampStep) -> None:
     one, other = log_of(broker), log_of(broker)
-    begun = one.append(next_step(0.1), None)
+    begun = one.append(step(0.1), None)
     assert begun is not None
     other.read()
-    yours = next_step(0.5) if mine.arm else next_step(1.0, "C")
+    yours = step(0.5) if mine.arm else step(1.0, "C")
     taken = []
 
     def interrupt(request: str) -> None:
@@ -152,16 +148,16 @@ def test_of_two_steps_that_follow_the_same_one_is_appended(broker: Broker, reque
 
 def test_a_rollback_is_not_undone_by_a_controller_that_has_not_seen_it(broker: Broker) -> None:
     one, other = log_of(broker), log_of(broker)
-    begun = one.append(next_step(0.1), None)
-    rolled_back = one.append(next_step(1.0, "C"), begun)
-    assert other.append(next_step(0.5), begun) is None
+    begun = one.append(step(0.1), None)
+    rolled_back = one.append(step(1.0, "C"), begun)
+    assert other.append(step(0.5), begun) is None
     assert other.steps == log_of(broker).read() == {"A": rolled_back}
 
 
 def test_another_experiment_is_not_in_the_way(broker: Broker) -> None:
     one = log_of(broker)
-    assert one.append(next_step(0.1), None)
-    assert one.append(next_step(0.1)._replace(experiment="B"), None)
+    assert one.append(step(0.1), None)
+    assert one.append(step(0.1)._replace(experiment="B"), None)
     assert one.read().keys() == {"A", "B"}
     assert len(broker.epochs) == 2
 
@@ -173,4 +169,4 @@ def test_a_broker_that_does_not_answer_is_an_error(broker: Broker) -> None:
 
     broker.before = away
     with pytest.raises(PublishError, match=r"botify\.experiments"):
-        log_of(broker).append(next_step(0.1), None)
+        log_of(broker).append(step(0.1), None)

@@ -12,6 +12,7 @@ from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.lists import NO_LISTS
 from botify.services.recommender.protocol import Batch, Recommender
 from botify.services.recommender.registry import RecommenderInputs
+from botify.streams.folds.likes import Likes
 from botify.streams.folds.users import UserState
 
 # artist a has 10, 11, 12 and 13, artist b only 20, artist c 30 to 35
@@ -33,13 +34,33 @@ NO_INPUTS = RecommenderInputs(
 Heard = Sequence[tuple[int, float]]
 
 
+def listens_of(heard: Heard, session_id: str = "s", first: int = 0) -> list[Listen]:
+    """(track, fraction) of one session, oldest first."""
+    return [
+        Listen(f"{session_id}-{at}", 42, track, fraction, at, session_id, at, False, None, {}, None, None)
+        for at, (track, fraction) in enumerate(heard, first)
+    ]
+
+
 def state_of(heard: Heard, session_id: str = "s", first: int = 0) -> UserState:
-    """What a worker has folded: (track, fraction) of one session, oldest first."""
+    """What a worker has folded."""
     state = UserState()
-    for at, (track, fraction) in enumerate(heard, first):
-        listen = Listen(f"{session_id}-{at}", 42, track, fraction, at, session_id, at, False, None, {}, None, None)
+    for listen in listens_of(heard, session_id, first):
         state.fold(listen)
     return state
+
+
+def likes_of(*sessions: Heard) -> Likes:
+    likes = Likes()
+    for number, heard in enumerate(sessions):
+        for listen in listens_of(heard, f"earlier {number}"):
+            likes.fold(listen)
+    return likes
+
+
+def batch_after(heard: Heard, likes: Likes | None = None) -> Batch:
+    """The request after the last listen, which the state has."""
+    return Batch.of([RecommendationRequest("r", 42, "s", len(heard) - 1, *heard[-1], 0, 0)], [state_of(heard)], [likes])
 
 
 def batch_of(n: int, track: int, fraction: float, state: UserState | None = None, position: int = 0) -> Batch:

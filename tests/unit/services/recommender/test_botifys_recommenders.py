@@ -2,14 +2,24 @@
 
 import numpy as np
 import pytest
+import redis
 
-from botify.schemas.events import RecommendationRequest
+from botify.schemas.events import RecommendationRequest, Track
 from botify.services.errors import RecommenderError
-from botify.services.recommender.baselines import RandomTracks, StickyArtist, StickyArtistMixed, StickyNoRepeat, TopPop
+from botify.services.recommender.baselines import (
+    PopularTracks,
+    RandomTracks,
+    StickyArtist,
+    StickyArtistMixed,
+    StickyNoRepeat,
+    TopPop,
+)
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.lists import I2I, NO_LISTS, Contextual, Indexed, Lists, SimilarUsers, recent_listens
+from botify.services.recommender.lists import I2I, NO_LISTS, Contextual, Indexed, Lists, SimilarUsers
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from botify.services.recommender.sessions import recent_listens
 from botify.streams.folds.users import UserState
+from botify.streams.read import TopTracks
 from tests.unit.services.recommender.recommending import CATALOGUE, batch_of, check_frequencies, evenly, state_of
 
 EVERYTHING = set(CATALOGUE.tracks.tolist())
@@ -174,13 +184,47 @@ def test_recent_listens_are_the_newest_first_and_hold_the_requests_own_once() ->
     behind, ahead = state_of(heard), state_of([*heard, (6, 0.06)])
     requests = [RecommendationRequest("r", 42, "s", 5, 6, 0.06, 0, 0)] * 2
     new = RecommendationRequest("r", 42, "next", 0, 6, 0.06, 0, 0)
-    recent = recent_listens(Batch.of([*requests, new, new], [behind, ahead, behind, None]), 4)
-    assert recent.tracks.tolist() == [[6, 5, 4, 3], [6, 5, 4, 3], [6, 5, 4, 3], [6, -1, -1, -1]]
-    assert recent.fractions.tolist() == [[0.06, 0.05, 0.04, 0.03]] * 3 + [[0.06, 0, 0, 0]]
-    assert recent_listens(Batch.of(requests, [UserState()] * 2), 2).tracks.tolist() == [[6, -1]] * 2
+    tracks, fractions = recent_listens(Batch.of([*requests, new, new], [behind, ahead, behind, None]), 4)
+    assert tracks.tolist() == [[6, 5, 4, 3], [6, 5, 4, 3], [6, 5, 4, 3], [6, -1, -1, -1]]
+    assert fractions.tolist() == [[0.06, 0.05, 0.04, 0.03]] * 3 + [[0.06, 0, 0, 0]]
+    assert recent_listens(Batch.of(requests, [UserState()] * 2), 2)[0].tolist() == [[6, -1]] * 2
 
 
 @pytest.mark.parametrize("raw", [b"", b"BLS1", NEIGHBOURS.to_bytes()[:-1], b"x" + NEIGHBOURS.to_bytes()[1:]])
 def test_bytes_that_are_no_lists_are_refused(raw: bytes) -> None:
     with pytest.raises(RecommenderError, match="are not lists; `botify models publish` makes new ones"):
         Lists.from_bytes(raw)
+
+
+class Top:
+    """A reader of state whose most popular track is the number of its reads."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.is_reachable = True
+
+    def top_tracks(self, half_life: str, count: int) -> TopTracks:
+        assert (half_life, count) == ("1d", 100)
+        self.reads += 1
+        if not self.is_reachable:
+            raise redis.ConnectionError
+        return TopTracks(np.array([self.reads]), np.zeros(1), 0)
+
+
+def test_the_top_is_read_once_a_second_and_kept_while_redis_does_not_answer() -> None:
+    reader, now_s = Top(), [1_000.0]
+    top = PopularTracks(reader, lambda: now_s[0])  # type: ignore[arg-type]
+    read: list[int] = []
+    for now_s[0] in (0.0, 0.9, 1.0, 2.0, 2.5, 3.0):
+        reader.is_reachable = now_s[0] != 2.0
+        read.append(top().item())
+    assert read == [1, 1, 2, 2, 2, 4]
+
+
+def test_the_catalogue_groups_tracks_by_artist() -> None:
+    artist_of = {10 + 3 * at: f"artist {at * at % 4}" for at in range(20)}
+    grouped = Catalogue([Track(track, artist, None, None, "x") for track, artist in artist_of.items()])
+    for start, size in zip(grouped.artist_start, grouped.artist_size, strict=True):
+        tracks = grouped.tracks[grouped.by_artist[start : start + size]].tolist()
+        assert {artist_of[track] for track in tracks} == {artist_of[tracks[0]]}
+        assert len(tracks) == sum(other == artist_of[tracks[0]] for other in artist_of.values())

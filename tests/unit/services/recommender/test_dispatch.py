@@ -11,6 +11,7 @@ from botify.core.keyed_random import integers
 from botify.schemas.codec import Codec
 from botify.schemas.events import RecommendationRequest, Track
 from botify.schemas.track_table import TrackTable
+from botify.services.errors import RecommenderError
 from botify.services.recommender import dispatch
 from botify.services.recommender.baselines import RandomTracks, TopPop
 from botify.services.recommender.catalogue import Catalogue
@@ -22,6 +23,7 @@ from botify.services.recommender.dispatch import (
     LiveRecommenders,
     answer,
     asked_policy,
+    check_chains,
 )
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, rank
 from botify.services.recommender.registry import RecommenderFactory
@@ -186,6 +188,48 @@ def test_a_deleted_track_is_not_answered_though_popularity_names_it() -> None:
     assert set(answered.tracks.tolist()) == {7, 8}
     listed = answer(Batch.of([asked[0]._replace(list_size=2)], [None]), ["toppop"], by, np.array([9]))
     assert listed.rankings == [[7]]
+
+
+class Fixed:
+    """Answers requests for some tracks, always with one track."""
+
+    def __init__(self, name: str, fallback: str | None, track: int, knows: set[int]) -> None:
+        self.name, self.fallback, self._track, self._knows = name, fallback, track, knows
+        self.batches: list[int] = []
+
+    def recommend(self, batch: Batch) -> Answers:
+        self.batches.append(len(batch))
+        known = np.array([track in self._knows for track in batch.tracks.tolist()], dtype=bool)
+        policies = [f"{self.name}'s" if here else "" for here in known.tolist()] if self.name == "first" else None
+        candidates = np.full(len(batch), self._track) if self.name != "third" else None
+        return Answers(np.where(known, self._track, NO_ANSWER), np.where(known, 0.5, 0.0), candidates, policies)
+
+
+def test_who_cannot_answer_hands_on_along_the_chain() -> None:
+    first, second = Fixed("first", "second", 1, {10}), Fixed("second", "third", 2, {10, 20})
+    third, other = Fixed("third", None, 3, {10, 20, 30}), Fixed("other", None, 4, {10, 20, 30})
+    requests = [RecommendationRequest(f"r{t}", 1, "s", 0, t, 0.5, 0, 0) for t in (30, 10, 20, 40, 10)]
+    answered = answer(
+        Batch.of(requests, [None] * 5),
+        ["first", "first", "first", "first", "other"],
+        {recommender.name: recommender for recommender in (first, second, third, other)},
+    )
+    assert answered.tracks.tolist() == [3, 1, 2, NO_ANSWER, 4]
+    assert answered.recommenders == ["third", "first", "second", "", "other"]
+    assert answered.propensities.tolist() == [0.5, 0.5, 0.5, 0.0, 0.5]
+    assert answered.policies == [None, "first's", None, None, None]
+    assert answered.candidates == [None, 1, 2, None, 4]
+    assert [one.batches for one in (first, second, third, other)] == [[4], [3], [2], [1]]
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "chain"),
+    [({"a": "b", "b": "a"}, "a → b → a"), ({"a": "a"}, "a → a"), ({"a": None, "b": "nobody"}, "b → nobody")],
+)
+def test_chains_that_do_not_end_are_named(fallbacks: dict[str, str | None], chain: str) -> None:
+    recommenders = {name: Fixed(name, fallback, 1, set()) for name, fallback in fallbacks.items()}
+    with pytest.raises(RecommenderError, match=f"the fallback chain {chain} does not end"):
+        check_chains(recommenders)
 
 
 CODEC = Codec()

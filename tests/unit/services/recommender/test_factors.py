@@ -11,19 +11,24 @@ from scipy.special import expit, logit
 
 import botify.services.recommender.clusters as clustering
 import botify.services.recommender.factors as serving
-from botify.schemas.events import Listen, RecommendationRequest, Track
+from botify.schemas.events import RecommendationRequest, Track
 from botify.schemas.track_columns import UNKNOWN, labels_of
+from botify.services.recommender.candidates import liked_before
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.clusters import Clusters, Coded
+from botify.services.recommender.dispatch import answer
 from botify.services.recommender.factors import OfferedTracks, ServedFactors
 from botify.services.recommender.protocol import NO_ANSWER, Batch
+from botify.services.recommender.registry import RecommenderFactory
 from botify.services.recommender.rerank import Rerank
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 from botify.streams.folds.likes import Likes
-from botify.streams.learner.models.factors import FactorModel, Factors, read_factors
+from botify.streams.learner.models.factors import DIMENSIONS, FactorModel, Factors, read_factors
+from botify.streams.learner.models.tables import pack
 from botify.streams.learner.models.taste import MOST_EARLIER, user_biases, weights
 from tests.learning import FinishedSession, learn_sessions
-from tests.unit.services.recommender.recommending import state_of
+from tests.unit.services.recommender.recommending import CATALOGUE as FEW
+from tests.unit.services.recommender.recommending import NO_INPUTS, batch_after, likes_of, state_of
 
 TRACKS = {
     id_: Track(id_, f"a{id_ % 17}", None, f"g{id_ % 3}", "x", mood=f"m{id_ % 5}" if id_ % 2 else None)
@@ -69,23 +74,21 @@ def batch_of_sessions(n: int, seed: int = 3) -> Batch:
     ]
     requests = [RecommendationRequest(f"r{at}", at, "s", len(one) - 1, *one[-1], 0, 0) for at, one in enumerate(heard)]
     return Batch.of(
-        requests, [state_of(one) for one in heard], [likes_of(one[0][0], seed + at) for at, one in enumerate(heard)]
+        requests, [state_of(one) for one in heard], [likes_after(one[0][0], seed + at) for at, one in enumerate(heard)]
     )
 
 
-def likes_of(seed_track: int, seed: int) -> Likes:
-    likes = Likes()
-    for at, track in enumerate([seed_track, *np.random.default_rng(seed).integers(5, 125, size=12).tolist()]):
-        likes.fold(Listen(f"e{at}", 42, track, 0.9, at, "earlier", at, False, None, {}, None, None))
-    return likes
+def likes_after(seed_track: int, seed: int) -> Likes:
+    tracks = [seed_track, *np.random.default_rng(seed).integers(5, 125, size=12).tolist()]
+    return likes_of([(track, 0.9) for track in tracks])
 
 
 def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, learned: Factors) -> None:
     batch = batch_of_sessions(30)
     so_far = sessions_so_far(batch, CATALOGUE)
     table = factors.table(CATALOGUE)
-    liked, kept = table.liked(so_far, CATALOGUE)
-    offered = OfferedTracks(so_far, table, CATALOGUE)
+    liked, kept = table.liked(so_far)
+    offered = OfferedTracks(so_far, table)
     rows, values, free = offered.best()
     every = np.arange(len(CATALOGUE))
     for session in range(len(batch)):
@@ -214,9 +217,34 @@ def test_rerank_adds_what_was_liked_before_to_what_the_clusters_offer(
     rerank = Rerank(CATALOGUE, lambda: factors)
     offered = set(rerank.rank(Batch.of([request], [None]), len(TRACKS)).tracks[0].tolist())
     far = next(track for track in TRACKS if track not in offered | {5})
-    likes = Likes()
-    likes.fold(Listen("e", 42, far, 1.0, 0, "before", 0, False, None, {}, None, None))
-    batch = Batch.of([request], [None], [likes])
+    batch = Batch.of([request], [None], [likes_of([(far, 1.0)])])
     assert set(rerank.rank(batch, len(TRACKS)).tracks[0].tolist()) == offered | {far}
     near = (offered - {NO_ANSWER}).pop()
     assert rerank.because(batch, np.array([far, near])).tolist() == [far, NO_ANSWER]
+
+
+def test_likes_of_sessions_that_began_alike_count_more() -> None:
+    likes = likes_of([(30, 1.0), (31, 0.9), (12, 0.8), (32, 0.2)], [(10, 1.0), (33, 0.6)])
+
+    def scores(begins_with: int) -> dict[int, float]:
+        batch = batch_after([(begins_with, 1.0)], likes=likes)
+        found = liked_before(batch, sessions_so_far(batch, FEW), FEW)
+        return dict(zip(FEW.tracks[found.rows].tolist(), found.scores.tolist(), strict=True))
+
+    assert scores(30) == pytest.approx({30: 1.0, 31: 0.9, 12: 0.8, 10: 0.3, 33: 0.18})
+    assert scores(35) == pytest.approx({30: 0.9, 31: 0.81, 12: 0.72, 10: 0.3, 33: 0.18})
+    assert scores(20) == pytest.approx({30: 0.3, 31: 0.27, 12: 0.24, 10: 0.3, 33: 0.18})
+
+
+def test_a_snapshot_of_another_shape_is_refused_when_it_is_read() -> None:
+    width = DIMENSIONS + 1
+    shapes = {"ids": 2, "tracks": (2, width), "artists": (1, 20), "genres": (0, width), "kept": (17, 2)}
+    arrays = {name: np.zeros(shape) for name, shape in shapes.items()}
+    with pytest.raises(ValueError, match=r"\(1, 20\)"):
+        read_factors(pack({"artists": ["a"], "genres": []}, arrays))
+
+
+def test_before_there_is_a_model_the_fallback_sticks_to_the_artist() -> None:
+    recommenders = {one.name: one for one in RecommenderFactory().make(FEW, NO_INPUTS)}
+    answered = answer(batch_after([(10, 1.0)]), ["rerank"], recommenders)
+    assert answered.recommenders == ["sticky_norepeat"]

@@ -11,10 +11,11 @@ from botify.schemas.events import RecommendationRequest, Track
 from botify.schemas.sketches import sketch_of
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import answer
-from botify.services.recommender.next_track import BEST, NEWEST, FreshTracks, NextTrackRecommender, histories_of
+from botify.services.recommender.next_track import BEST, NEWEST, FreshTracks, NextTrackRecommender
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Ranking
 from botify.services.recommender.registry import RecommenderFactory
 from botify.services.recommender.rerank import EXPLORE
+from botify.services.recommender.sessions import histories_of
 from botify.streams.folds.users import HISTORY_LISTENS
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import model_of_snapshot, snapshot_of
@@ -222,13 +223,9 @@ def test_a_fresh_track_has_the_mean_chance_of_its_artist_or_of_its_genre() -> No
 
 def test_a_fresh_track_with_a_vector_has_the_mean_chance_of_what_it_is_like() -> None:
     vectors = {1: [1, 0.0], 2: [1, 1e-9], 3: [-1, 0], 7: [2, 0], 8: [-3, 0]}
-    catalogue = Catalogue(
-        [
-            Track(number, f"artist {number}", ALBUM, "rock", "x", sketch=sketch_of(vectors[number]))
-            for number in sorted(vectors)
-        ]
-        + [Track(9, "artist 1", ALBUM, None, "of an artist that is known")]
-    )
+    tracks = [Track(n, f"artist {n}", ALBUM, "rock", "x", sketch=sketch_of(vectors[n])) for n in sorted(vectors)]
+    tracks.append(Track(9, "artist 1", ALBUM, None, "of an artist that is known"))
+    catalogue = Catalogue(tracks)
     fresh = FreshTracks(catalogue)
     unknown = fresh.unknown_to(knowing(1, 2, 3))
     assert unknown.tracks.tolist() == [7, 8, 9]
@@ -239,14 +236,7 @@ def test_a_fresh_track_with_a_vector_has_the_mean_chance_of_what_it_is_like() ->
     assert chances_of(ranking, 1) == pytest.approx({3: 0.6, 8: 0.3})
     alone = fresh.insert(Ranking(RANKING.tracks[:1], RANKING.scores[:1]), unknown, excluded[:1], 6)
     assert alone.scores[0].tobytes() == ranking.scores[0].tobytes()  # whatever else is in the batch
-    assert catalogue.label != Catalogue(catalogue_without_vectors(catalogue)).label
-
-
-def catalogue_without_vectors(catalogue: Catalogue) -> list[Track]:
-    return [
-        Track(int(number), catalogue.artists[artist], ALBUM, catalogue.genres[genre], "x")
-        for number, artist, genre in zip(catalogue.tracks, catalogue.artist_of, catalogue.genre_of, strict=True)
-    ]
+    assert catalogue.label != Catalogue([track._replace(sketch=None) for track in tracks]).label
 
 
 def test_what_is_excluded_and_what_has_no_company_among_the_best_is_not_ranked() -> None:
@@ -256,12 +246,9 @@ def test_what_is_excluded_and_what_has_no_company_among_the_best_is_not_ranked()
     assert not np.isnan(ranking.scores).any()
 
 
-def test_only_tracks_that_share_an_artist_or_a_genre_are_eligible() -> None:
+def test_only_the_newest_tracks_that_share_an_artist_or_a_genre_are_eligible() -> None:
     assert FreshTracks(WITH_FRESH).tracks.tolist() == [1, 2, 3, 7, 8]
     assert not len(FreshTracks(Catalogue([Track(n, f"{n}", None, None, f"{n}") for n in range(5)])).tracks)
     assert not len(FreshTracks(Catalogue([])).tracks)
-
-
-def test_only_the_newest_are_eligible() -> None:
     catalogue = Catalogue([Track(n, "a", None, None, f"{n}") for n in range(2 * NEWEST)])
     assert FreshTracks(catalogue).tracks.tolist() == list(range(NEWEST, 2 * NEWEST))

@@ -69,10 +69,6 @@ def test_nothing_heard_and_nothing_twice(rankers: dict[str, Recommender], name: 
     assert (tracks == tracks[0]).all()
 
 
-def test_toppop_ranks_the_top_in_its_order(rankers: dict[str, Recommender]) -> None:
-    assert rank(rankers["toppop"], asked(1), 4).tracks.tolist() == [[11, 13, 10, NO_ANSWER]]
-
-
 @pytest.mark.parametrize("k", [3, 10, 50])
 def test_random_ranks_different_tracks_evenly(k: int) -> None:
     tracks = RandomTracks(Catalogue(TRACKS.values())).rank(asked(3_000), k).tracks

@@ -7,20 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.schemas.events import Listen, RecommendationRequest
-from botify.services.recommender.sessions import REQUESTS, PendingListens
+from botify.services.recommender.protocol import Batch
+from botify.services.recommender.sessions import REQUESTS, WINDOW, PendingListens, sessions_so_far
 from botify.streams.folds.users import UserState
+from tests.unit.services.recommender.recommending import CATALOGUE, batch_after, listens_of, state_of
 
 
 def request_of(session: str, position: int) -> RecommendationRequest:
     return RecommendationRequest(f"{session}-{position}", 42, session, position, 100 + position, 0.5, position, 0)
 
 
-def fold(state: UserState, session: str, position: int) -> None:
-    state.fold(
-        Listen(
-            f"{session}-{position}", 42, 100 + position, 0.5, position, session, position, False, None, {}, None, None
-        )
-    )
+def listened(session: str, position: int) -> Listen:
+    return listens_of([(100 + position, 0.5)], session, position)[0]
 
 
 @given(st.lists(st.integers(0, REQUESTS), min_size=1, max_size=60))
@@ -32,13 +30,13 @@ def test_the_session_is_complete_however_far_behind_the_worker_is(behind: list[i
         assert completed is not None
         assert completed.session_tracks().tolist() == [100 + earlier for earlier in range(position)]
         of_worker.append(copy.copy(of_worker[-1]))
-        fold(of_worker[-1], "s", position)
+        of_worker[-1].fold(listened("s", position))
 
 
 def test_a_state_that_is_ahead_is_left_alone() -> None:
     pending, state = PendingListens(), UserState()
     for position in range(3):
-        fold(state, "s", position)
+        state.fold(listened("s", position))
         before = state.to_bytes()
         (completed,) = pending.completed([request_of("s", position)], [state])
         assert completed is not None
@@ -49,7 +47,7 @@ def test_another_session_begins_anew() -> None:
     pending, old = PendingListens(), UserState()
     for position in range(3):
         pending.completed([request_of("old", position)], [None])
-        fold(old, "old", position)
+        old.fold(listened("old", position))
     pending.completed([request_of("new", 0)], [old])
     (completed,) = pending.completed([request_of("new", 1)], [old])
     assert completed is not None
@@ -68,3 +66,35 @@ def test_a_request_that_comes_twice_counts_once() -> None:
 @pytest.mark.parametrize("position", [0, 5])
 def test_who_is_new_here_is_answered_by_the_state(position: int) -> None:
     assert PendingListens().completed([request_of("s", position)], [None]) == [None]
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_the_session_is_the_same_whoever_was_faster(seen: bool) -> None:
+    heard = [(10, 1.0), (11, 0.9), (30, 0.5)]
+    state = state_of(heard if seen else heard[:-1])
+    request = RecommendationRequest("r", 42, "s", 2, *heard[-1], 0, 0)
+    so_far = sessions_so_far(Batch.of([request], [state]), CATALOGUE)
+    assert CATALOGUE.tracks[so_far.heard].tolist() == [10, 11, 30]
+    assert so_far.fractions[0, :4].tolist() == pytest.approx([1.0, 0.9, 0.5, 0.0])
+
+
+def test_of_a_long_session_the_first_and_the_last_listens_are_looked_at() -> None:
+    tracks = [10, *([11, 12, 13, 30, 31, 32] * 20)]
+    heard = [(track, at / 1_000) for at, track in enumerate(tracks)]
+    so_far = sessions_so_far(batch_after(heard), CATALOGUE)
+    assert len(so_far.heard) == len(heard)
+    looked_at = CATALOGUE.tracks[so_far.rows[0]].tolist()
+    assert looked_at == [10, *tracks[-(WINDOW - 1) :]]
+    assert so_far.last().tolist() == [WINDOW - 1]
+
+
+def test_a_session_that_has_just_begun_knows_nothing_of_the_last_one() -> None:
+    request = RecommendationRequest("r", 42, "new", 0, 30, 1.0, 0, 0)
+    so_far = sessions_so_far(Batch.of([request], [state_of([(10, 1.0), (11, 1.0)])]), CATALOGUE)
+    assert CATALOGUE.tracks[so_far.heard].tolist() == [30]
+
+
+def test_what_is_not_in_the_catalogue_is_left_out() -> None:
+    so_far = sessions_so_far(batch_after([(999, 1.0), (10, 0.8)]), CATALOGUE)
+    assert CATALOGUE.tracks[so_far.heard].tolist() == [10]
+    assert CATALOGUE.tracks[so_far.seed_tracks].tolist() == [10]
