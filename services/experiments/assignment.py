@@ -94,12 +94,6 @@ class Experiment:
         """Return the experiment as of a step of its ramp; without a step, a ramp has not begun and has no listener.
 
         A step moves the end of the slice only, so the listeners of a smaller share belong to a larger one too.
-
-        Examples
-        --------
-        >>> ramped = Experiment("A", "A", (Treatment("C", "random"),), goals=Goals(ramp=(0.01, 1.0)))
-        >>> [ramped.at(step).traffic for step in (None, RampStep("A", 0.01, None, 0, 0, ""))]
-        [0.0, 0.01]
         """
         if self.goals is None or not self.goals.ramp:
             return self

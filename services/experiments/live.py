@@ -89,7 +89,6 @@ class StepLog:
         return sent if appended else None
 
     def close(self) -> None:
-        """Close the reader."""
         self._reader.close()
 
 

@@ -20,7 +20,7 @@ from botify.services.recommender.candidates import (
 )
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Floats, Ints, RandomStream, Ranking
-from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
+from botify.services.recommender.sessions import sessions_so_far
 from botify.streams.read import StateReader
 from botify.streams.store.connect import REDIS_ERRORS
 
@@ -241,30 +241,24 @@ class StickyNoRepeat:
 
     def recommend(self, batch: Batch) -> Answers:
         """Draw for each request; no answer if all tracks of the session's artists were heard."""
-        catalogue, size = self._catalogue, len(batch)
-        if not len(catalogue):
-            return Answers.none(size)
-        offered = best_of_artists(sessions_so_far(batch, catalogue), catalogue)
+        size, offered = len(batch), self._offered(batch)
         sizes = np.bincount(offered.sessions, minlength=size)
         there = sizes > 0
         starts = (np.cumsum(sizes) - sizes)[there]
         drawn = starts + integers(batch.keys[there], RandomStream.STICKY_NOREPEAT, sizes[there])
         tracks = np.full(size, NO_ANSWER)
-        tracks[there] = catalogue.tracks[offered.rows[drawn]]
+        tracks[there] = self._catalogue.tracks[offered.rows[drawn]]
         return Answers(tracks, np.divide(1.0, sizes, out=np.zeros(size), where=there), sizes)
 
     def probability(self, batch: Batch, tracks: Ints) -> Floats:
-        offered = best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
+        offered = self._offered(batch)
         sizes = np.bincount(offered.sessions, minlength=len(batch))
         hits = offered.sessions[self._catalogue.tracks[offered.rows] == tracks[offered.sessions]]
         there = np.bincount(hits, minlength=len(batch)) > 0
         return np.divide(1.0, sizes, out=np.zeros(len(batch)), where=there)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        if not len(self._catalogue):
-            return Ranking.none(len(batch), k)
-        offered = best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
-        return best_of_candidates(offered, len(batch), k, self._catalogue)
+        return best_of_candidates(self._offered(batch), len(batch), k, self._catalogue)
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return the listen of the artist that the session heard most of."""
@@ -273,18 +267,18 @@ class StickyNoRepeat:
         same = catalogue.artist_of[heard][:, None] == catalogue.artist_of[catalogue.rows_of(tracks)]
         return most_of(same * (1.0 + fractions)[:, None], catalogue.tracks[heard])
 
-
-def best_of_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Return the unheard tracks of each session's best artist that has any, by session and row; each has its value."""
-    session, column = np.nonzero(so_far.valid)
-    rows = so_far.rows[session, column]
-    artists = len(catalogue.artists)
-    keys, group = np.unique(session * artists + catalogue.artist_of[rows], return_inverse=True)
-    values = np.bincount(group, so_far.fractions[session, column]) / np.bincount(group)
-    sessions = keys // artists
-    order = np.lexsort((-values, sessions))
-    best = order[earlier_of_key(sessions[order]) < ARTISTS]
-    offered = unheard(tracks_of(sessions[best], keys[best] % artists, values[best], catalogue), so_far, catalogue)
-    most = np.zeros(len(so_far))
-    np.maximum.at(most, offered.sessions, offered.scores)
-    return offered.where(offered.scores == most[offered.sessions])
+    def _offered(self, batch: Batch) -> Candidates:
+        """Return the unheard tracks of each session's best artist that has any, by session and row, with its value."""
+        catalogue, so_far = self._catalogue, sessions_so_far(batch, self._catalogue)
+        session, column = np.nonzero(so_far.valid)
+        rows = so_far.rows[session, column]
+        artists = len(catalogue.artists)
+        keys, group = np.unique(session * artists + catalogue.artist_of[rows], return_inverse=True)
+        values = np.bincount(group, so_far.fractions[session, column]) / np.bincount(group)
+        sessions = keys // artists
+        order = np.lexsort((-values, sessions))
+        best = order[earlier_of_key(sessions[order]) < ARTISTS]
+        offered = unheard(tracks_of(sessions[best], keys[best] % artists, values[best], catalogue), so_far, catalogue)
+        most = np.zeros(len(so_far))
+        np.maximum.at(most, offered.sessions, offered.scores)
+        return offered.where(offered.scores == most[offered.sessions])

@@ -12,7 +12,7 @@ from botify.schemas.models import ModelReader
 from botify.schemas.topics import feedback_partitions
 from botify.services.recommender.baselines import PopularTracks
 from botify.services.recommender.dispatch import Breaker, Guards, LiveRecommenders
-from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
+from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, lists_of
 from botify.services.recommender.registry import RECOMMENDERS, OnDemand, RecommenderFactory, RecommenderInputs
 from botify.services.recommender.slates import Slates
 from botify.streams.learner.models import next_track as next_track_model
@@ -47,10 +47,11 @@ def connect_recommenders(settings: Settings, codec: Codec, timeout_s: float = SE
     factory = RecommenderFactory(guards)
     factors = models.follow(FactorModel.name, factory.factors, FactorModel.merged)
     next_track = models.follow(NextTrack.name, OnDemand(factory.next_track), merged)
+    neighbours, user_lists = models.follow(NEIGHBOURS, lists_of), models.follow(USER_LISTS, lists_of)
     inputs = RecommenderInputs(
         top=PopularTracks(reader, time.monotonic),
-        neighbours=latest(models.follow(NEIGHBOURS, lists_of)),
-        user_lists=latest(models.follow(USER_LISTS, lists_of)),
+        neighbours=lambda: neighbours.current or NO_LISTS,
+        user_lists=lambda: user_lists.current or NO_LISTS,
         factors=lambda: factors.current,
         next_track=lambda: None if next_track.current is None else next_track.current(),
         longer_top=lambda count: reader.top_tracks("1d", count).tracks,

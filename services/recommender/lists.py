@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 
 from botify.core.keyed_random import integers, uniform
 from botify.schemas.events import Model, RecommendationRequest
-from botify.schemas.models import ModelHandle
 from botify.services.errors import RecommenderError
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Floats, Ints, RandomStream, Ranking
@@ -107,11 +106,6 @@ LatestLists = Callable[[], Lists]  # returns the newest lists; empty before the 
 def lists_of(model: Model) -> Lists:
     """Decode lists from a model record."""
     return Lists.from_bytes(model.body)
-
-
-def latest(followed: ModelHandle[Lists]) -> LatestLists:
-    """Return a callable that gives the newest lists."""
-    return lambda: followed.current or NO_LISTS
 
 
 class Contextual:
