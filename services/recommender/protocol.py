@@ -120,6 +120,7 @@ class Batch:
             self.tracks[rows],
             self.keys[rows],
             [self.likes[row] for row in picked],
+            self.allowed,
         )
 
 
