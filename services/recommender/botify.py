@@ -99,4 +99,4 @@ class Botify:
         for head, wanted in ((self._by_choice, chooses), (self._by_value, np.True_)):
             rows = np.flatnonzero(wanted & (tracks == NO_ANSWER))
             if len(rows):
-                yield head, batch if len(rows) == len(batch) else batch.select(rows), rows
+                yield head, batch.select(rows), rows

@@ -116,8 +116,7 @@ def answer(
         name: str | None = first
         rows = np.array(members, dtype=np.int64)
         while name is not None and len(rows):
-            recommender = recommenders[name]
-            some = batch if len(rows) == len(batch) else batch.select(rows)
+            recommender, some = recommenders[name], batch.select(rows)
             if list_size is None:
                 answers = recommender.recommend(some)
                 left = np.where(np.isin(answers.tracks, deleted), NO_ANSWER, answers.tracks)

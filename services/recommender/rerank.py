@@ -70,8 +70,7 @@ class Rerank:
             return
         table = factors.table(self._catalogue)
         for first in range(0, len(batch), table.sessions_at_once):
-            rows = np.arange(first, min(first + table.sessions_at_once, len(batch)))
-            part = batch if len(rows) == len(batch) else batch.select(rows)
+            part = batch.select(np.arange(first, min(first + table.sessions_at_once, len(batch))))
             so_far = sessions_so_far(part, self._catalogue)
             yield part, so_far, OfferedTracks(so_far, table)
 

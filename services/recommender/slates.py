@@ -242,11 +242,7 @@ class Slates:
         self._versions_of = versions_of
 
     def make(
-        self,
-        batch: Batch,
-        wanted: str,
-        recommenders: Mapping[str, Recommender],
-        deleted: Ints,
+        self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], deleted: Ints
     ) -> list[tuple[Slate, int] | None]:
         """Return each slate, empty if its request allows no track, and pool size; None while the catalogue is empty.
 
@@ -278,8 +274,7 @@ class Slates:
             """
             more: set[int] = set()
             for part in _alike(rows, pools):
-                some = batch if len(part) == len(batch) else batch.select(np.array(part, dtype=np.int64))
-                some = replace(some, allowed=pools[part[0]].among)
+                some = replace(batch.select(np.array(part)), allowed=pools[part[0]].among)
                 ranking = self._popular.rank(some, k) if name == POPULAR else rank(recommenders[name], some, k)
                 found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
                 for row, tracks, scores in zip(part, found.tolist(), ranking.scores.tolist(), strict=True):
