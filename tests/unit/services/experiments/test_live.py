@@ -146,14 +146,6 @@ def test_of_two_steps_that_follow_the_same_one_is_appended(broker: Broker, reque
     assert len(broker.records) == 2
 
 
-def test_a_rollback_is_not_undone_by_a_controller_that_has_not_seen_it(broker: Broker) -> None:
-    one, other = log_of(broker), log_of(broker)
-    begun = one.append(step(0.1), None)
-    rolled_back = one.append(step(1.0, "C"), begun)
-    assert other.append(step(0.5), begun) is None
-    assert other.steps == log_of(broker).read() == {"A": rolled_back}
-
-
 def test_another_experiment_is_not_in_the_way(broker: Broker) -> None:
     one = log_of(broker)
     assert one.append(step(0.1), None)

@@ -102,16 +102,6 @@ def test_answers_are_drawn_as_often_as_is_logged(recommender: NextTrackRecommend
     assert set(answers.candidates.tolist()) == {BEST}
 
 
-def test_a_listener_of_unknown_tracks_gets_what_is_popular() -> None:
-    rng, popular = np.random.default_rng(3), {7, 8, 9}
-    model = NextTrack()
-    model.learn(np.arange(1_024), rng.choice([*popular, *popular, 11, 12], 1_024), np.ones(1_024), np.arange(1, 1_025))
-    request = RecommendationRequest("r", 42, "s", 0, 50, 1.0, 0, 0)
-    ranking = NextTrackRecommender(CATALOGUE, lambda: model).rank(Batch.of([request], [None]), 6)
-    assert set(ranking.tracks[0, :3].tolist()) == popular
-    assert ranking.tracks[0, 3:].tolist() in ([11, 12, NO_ANSWER], [12, 11, NO_ANSWER])
-
-
 def test_a_track_that_is_not_in_the_catalogue_is_left_out(served: NextTrack, recommender: NextTrackRecommender) -> None:
     first, second = recommender.rank(asked(HEARD), 2).tracks[0].tolist()
     smaller = Catalogue(
