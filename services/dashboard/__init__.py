@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from pathlib import Path
 
 from nicegui import app as nicegui_app
@@ -12,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
+from botify.core import process
 from botify.core.settings import Settings
 from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
@@ -50,10 +50,7 @@ def attach(app: Starlette, settings: Settings, users: UserIds) -> None:
         sending.append(asyncio.create_task(broadcast.run()))
 
     async def stop() -> None:
-        for task in sending:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await process.stop(*sending)
         await player.close()
         await asyncio.to_thread(collector.stop)
 

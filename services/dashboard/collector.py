@@ -20,7 +20,6 @@ from botify.schemas.registry import codec_of
 from botify.services.dashboard.figures import GAP, ListenSample, Moment, Snapshot, TracksById, Verdict
 from botify.services.dashboard.history import History
 from botify.services.dashboard.readers import (
-    Declared,
     Reader,
     experiments_reader,
     letters_reader,
@@ -35,18 +34,16 @@ from botify.services.dashboard.readers import (
 )
 from botify.services.dashboard.troubles import troubles_of
 from botify.services.dashboard.verdicts import Verdicts
-from botify.services.experiments import Experiments
+from botify.services.experiments import Experiments, LiveExperiments
 from botify.services.stack.record import shortage_of_stack
 from botify.streams.store.connect import check_redis, connect
 
 EVERY_S = 1.0
 QUIET_EVERY_S = 30.0  # between two readings while nobody looks: a point of the history of an hour
 QUIET_AFTER_S = 60.0
-CATALOGUE_EVERY_S = 5.0
-STORE_EVERY_S = 5.0
 MODELS_EVERY_S = 2.0
-TOPIC_EVERY_S = 5.0
 POLICIES_EVERY_S = 3.0
+SELDOM_EVERY_S = 5.0
 STOP_TIMEOUT_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -95,7 +92,6 @@ class Part(Generic[T]):
         return self.value
 
     def close(self) -> None:
-        """Close the reader."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -119,15 +115,15 @@ class Collector:
         self._history = History(settings.home / "cache" / f"history-{settings.topic_prefix}.json")
         self._policies_due_s = 0.0
         codec = codec_of(settings)
-        self._titles = Part("catalogue", lambda: titles_reader(settings, codec), CATALOGUE_EVERY_S)
-        self._declared = Part("experiments", lambda: experiments_reader(settings, codec), CATALOGUE_EVERY_S)
-        self._topic = Part("the topic of the listens", lambda: topic_reader(settings), TOPIC_EVERY_S)
+        self._titles = Part("catalogue", lambda: titles_reader(settings, codec), SELDOM_EVERY_S)
+        self._declared = Part("experiments", lambda: experiments_reader(settings, codec), SELDOM_EVERY_S)
+        self._topic = Part("the topic of the listens", lambda: topic_reader(settings), SELDOM_EVERY_S)
         self._listens = Part("listens", lambda: listens_reader(settings, codec))
         self._newest = Part("the newest listens", lambda: newest_reader(settings, codec))
         self._traffic = Part("traffic", lambda: traffic_reader(settings, connect(settings)))
         self._letters = Part("dead letters", lambda: letters_reader(settings, connect(settings)))
         self._store = Part(
-            "state", lambda: store_reader(settings, connect(settings), lambda: self.catalogue), STORE_EVERY_S
+            "state", lambda: store_reader(settings, connect(settings), lambda: self.catalogue), SELDOM_EVERY_S
         )
         self._models = Part("models", lambda: models_reader(settings, connect(settings), codec), MODELS_EVERY_S)
         self._processes = Part("processes", lambda: processes_reader(settings), MODELS_EVERY_S)
@@ -151,10 +147,9 @@ class Collector:
     @property
     def experiments(self) -> Experiments | None:
         """The experiments as they are now; None before the first reading."""
-        return self._declared.value.experiments if self._declared.value else None
+        return self._declared.value.current if self._declared.value else None
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -203,21 +198,21 @@ class Collector:
         for part in due:
             part.refresh(now_s)
         problems += [part.problem for part in self._parts if part.problem]
-        followed = self._listens.value.figures if self._listens.value else None
-        return self._compose(now_s, tuple(problems), followed if looked else self._newest.value, whole=kafka and redis)
+        sample = self._listens.value if looked else self._newest.value
+        return self._compose(now_s, tuple(problems), sample, whole=kafka and redis)
 
     def _compose(self, now_s: float, problems: tuple[str, ...], sample: ListenSample | None, whole: bool) -> Snapshot:
         before, declared, stored, at_s = self._snapshot, self._declared.value, self._store.value, time.time()
         policies = before.policies
         if sample and declared and now_s >= self._policies_due_s:
             self._policies_due_s = now_s + POLICIES_EVERY_S
-            policies = sample.policies(declared.experiments)
+            policies = sample.policies(declared.current)
         snapshot = Snapshot(
             at_s=at_s,
             traffic=self._traffic.value,
             latency=sample.latency() if sample else None,
             recommenders=sample.recommenders() if sample else (),
-            sample=self._listens.value.sample if self._listens.value else None,
+            sampled=sample.source if sample else "",
             rankings=stored.rankings if stored else None,
             verdicts=self._judged(declared),
             letters=self._letters.value or (),
@@ -226,7 +221,7 @@ class Collector:
             policies=policies,
             processes=self._processes.value or (),
             responses=self._history.add_responses(at_s, self._responses()),
-            ramps=declared.steps if declared else None,
+            ramps=declared.steps if declared else {},
             simulated=self._topic.value is not None and self._topic.value.simulated,
             problems=problems,
         )
@@ -237,13 +232,12 @@ class Collector:
             snapshot = replace(snapshot, policies=(), latency=None)
         return replace(snapshot, troubles=self._history.lasting(at_s, troubles_of(snapshot)))
 
-    def _judged(self, declared: Declared | None) -> Mapping[str, Verdict]:
+    def _judged(self, declared: LiveExperiments | None) -> Mapping[str, Verdict]:
         if declared is None or time.monotonic() - self._looked_s > QUIET_AFTER_S:
             return self._snapshot.verdicts
         listens = self._traffic.value.listens if self._traffic.value else 0
-        return self._verdicts.read(
-            {one.name: one.goals is not None for one in declared.experiments.experiments}, listens
-        )
+        have_goals = {one.name: one.goals is not None for one in declared.current.experiments}
+        return self._verdicts.read(have_goals, listens)
 
 
 def _moment(snapshot: Snapshot) -> Moment:

@@ -51,11 +51,9 @@ def search(catalogue: TracksById, words: str, most: int = 12) -> list[Track]:
     return list(islice(filter(fits, catalogue.values()), most)) if wanted else []
 
 
-@dataclass(frozen=True, slots=True)
-class ListenerReading:
+class ListenerReading(NamedTuple):
     """What is known about a listener: no state without listens, and of the last `SCANNED` records those of theirs."""
 
-    user: int
     state: UserState | None
     partition: int
     listens: tuple[Listen, ...]
@@ -85,12 +83,10 @@ class ListenedSession(NamedTuple):
 
     @property
     def time(self) -> float:
-        """Sum of fractions."""
         return sum(listen.fraction for listen in self.listens)
 
     @property
     def ended(self) -> bool:
-        """Whether the listener has left."""
         return self.listens[-1].ended_session
 
 
@@ -132,7 +128,7 @@ class PolicyShare(NamedTuple):
 
 
 class ListenSample:
-    """Figures of the sampled listens; an update takes about a microsecond per listen.
+    """Figures of the listens of some of the partitions; an update takes about a microsecond per listen.
 
     Examples
     --------
@@ -142,12 +138,13 @@ class ListenSample:
     (Latency(p50_ms=3.0, p99_ms=3.0), (RecommenderShare(recommender='random', share=1.0, mean_fraction=0.5),))
     """
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int = 1, of: int = 1) -> None:
+        some = f"the listeners of {partitions} of {of} partitions"
+        self.source = f"from {'all listeners' if partitions == of else some}"
         self._latencies_ms: deque[float] = deque(maxlen=RECENT)
         self._recommended: deque[Listen] = deque(maxlen=RECENT)
 
     def update(self, listens: Iterable[Listen]) -> None:
-        """Add listens."""
         for listen in listens:
             if listen.recommender is not None:
                 self._recommended.append(listen)
@@ -245,11 +242,8 @@ class Trouble(NamedTuple):
 class RankedTrack(NamedTuple):
     """A track of a ranking; `value` is its decayed listens, or its rise."""
 
-    track: int
-    title: str
-    artist: str
+    track: Track
     value: float
-    external_id: str | None = None
 
 
 class Rankings(NamedTuple):
@@ -319,24 +313,12 @@ class Responses(NamedTuple):
     errors: int
 
 
-class PartitionSample(NamedTuple):
-    """How many partitions of how many the figures of single listens are computed from."""
-
-    partitions: int
-    of: int
-
-    def __str__(self) -> str:
-        if self.partitions == self.of:
-            return "from all listeners"
-        return f"from the listeners of {self.partitions} of {self.of} partitions"
-
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that all viewers share; a part that was never read is None or empty.
 
-    `history` has the points of each of `RANGES`, oldest first; `problems` is what could not be read, and `troubles`
-    what is wrong, those that page first.
+    `history` has the points of each of `RANGES`, oldest first; `sampled` says whose listens the shares and the latency
+    are of; `problems` is what could not be read, and `troubles` what is wrong, those that page first.
     """
 
     at_s: float = 0.0
@@ -344,7 +326,7 @@ class Snapshot:
     latency: Latency | None = None
     history: Mapping[str, tuple[Moment, ...]] = field(default_factory=dict)
     recommenders: tuple[RecommenderShare, ...] = ()
-    sample: PartitionSample | None = None
+    sampled: str = ""
     rankings: Rankings | None = None
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     simulated: bool = False
@@ -354,7 +336,7 @@ class Snapshot:
     policies: tuple[PolicyShare, ...] = ()
     processes: tuple[ProcessStatus, ...] = ()
     responses: Responses | None = None
-    ramps: Mapping[str, RampStep] | None = None
+    ramps: Mapping[str, RampStep] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     troubles: tuple[Trouble, ...] = ()
 
@@ -366,7 +348,7 @@ class Snapshot:
     @property
     def ahead_s(self) -> float:
         """By how many seconds event time is ahead of the clock."""
-        return self.rankings.event_time_ms / 1000 - self.at_s if self.rankings and self.rankings.now else 0.0
+        return self.rankings.event_time_ms / 1000 - self.at_s if self.rankings else 0.0
 
     @property
     def replaced(self) -> float:

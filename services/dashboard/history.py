@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import httpx
 
+from botify.core.files import write_durably
 from botify.services.dashboard.figures import GAP, RANGES, Moment, Responses, Trouble
 
 POINTS = 120  # of each range
@@ -135,11 +136,9 @@ class History:
             for name, ring in self._rings.items()
         }
         kept = {"rings": rings, "lasting": [[*key, *times] for key, times in self._lasting.items()]}
-        new = self._file.with_suffix(".new")
         try:
-            new.parent.mkdir(parents=True, exist_ok=True)
-            new.write_text(json.dumps(kept), encoding="utf-8")
-            new.replace(self._file)
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(self._file, lambda new: new.write_text(json.dumps(kept), encoding="utf-8"))
         except OSError as error:
             if not self._cannot_write:
                 log.warning("the dashboard's history ends with this process: %s", error)
@@ -166,8 +165,6 @@ class History:
 WIDTH, HEIGHT = 600, 150
 _TOP, _BOTTOM = 8, 4
 _STEPS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
-
-Bounds = tuple[float, float, float]  # an effect, and the lower and upper bound of its interval, in %
 
 
 def nice_ceiling(value: float) -> float:
@@ -224,9 +221,10 @@ class Interval(NamedTuple):
     middle: str
 
 
-def interval(bounds: Bounds, side: str, reach: float) -> Interval | None:
-    """Return the drawing of an interval, None for one that is NaN; `reach` is the value at both ends."""
-    if math.isnan(bounds[1]):
+def interval(effect: Mapping[str, float | None], side: str, reach: float) -> Interval | None:
+    """Return the drawing of an effect with its bounds, None if one is unknown; `reach` is the value at both ends."""
+    bounds = [value for name in ("effect", "lower", "upper") if (value := effect[name]) is not None]
+    if len(bounds) < 3:
         return None
     middle, left, right = (50 + 50 * max(-1.0, min(1.0, value / reach)) for value in bounds)
     return Interval(side, f"{left:.1f}", f"{max(right - left, 0.6):.1f}", f"{middle:.1f}")

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from markupsafe import Markup
 from nicegui import ui
 
 from botify.schemas.events import Track
 from botify.schemas.external_ids import UserIdError, UserIds
 from botify.services.dashboard.collector import Collector
-from botify.services.dashboard.figures import TracksById, search, track_of
+from botify.services.dashboard.figures import TracksById, search
 from botify.services.dashboard.pages import LISTEN, button, frame, show_html
 from botify.services.dashboard.player import Player, Recommended, Stage, new_user, pick, search_field
 from botify.services.dashboard.views import render
@@ -79,23 +78,6 @@ class ListeningSession:
     def _remember(self, fraction: float) -> None:
         self.heard.insert(0, HeardTrack(self.playing, fraction))
         del self.heard[MOST_HEARD:]
-
-
-def now_playing(session: ListeningSession, catalogue: TracksById) -> Markup:
-    """Return the track that plays, and why it plays."""
-    playing = session.playing
-    track = track_of(catalogue, playing.track)
-    return render("listener", "now_playing", user=session.user, playing=playing, track=track)
-
-
-def heard_so_far(session: ListeningSession, catalogue: TracksById) -> Markup:
-    """Return what was heard in a session, newest first."""
-    return render("listener", "heard_so_far", heard=session.heard, track_of=partial(track_of, catalogue))
-
-
-def summary(session: ListeningSession) -> Markup:
-    """Return the totals of a session that is over."""
-    return render("listener", "summary", heard=session.heard, user=session.user)
 
 
 class Favourites:
@@ -187,7 +169,7 @@ class ListenPage(Stage):
     def _listen(self, session: ListeningSession) -> None:
         with self.cleared():
             with ui.element("section").classes("card player"):
-                ui.html(now_playing(session, self.collector.catalogue), sanitize=False)
+                show_html("listener", "now_playing", session=session, catalogue=self.collector.catalogue)
                 with ui.element("div").classes("share"):
                     slider = ui.slider(min=0, max=100, value=80).props('aria-label="share heard"')
                     label = ui.label().bind_text_from(slider, "value", lambda value: f"{value:.0f} % heard")
@@ -198,7 +180,7 @@ class ListenPage(Stage):
                         button("Skip", "skip_next", lambda: self._next(session, SKIPPED), flat=True),
                         button("Next", "check", lambda: self._next(session, slider.value / 100)),
                     ]
-            ui.html(heard_so_far(session, self.collector.catalogue), sanitize=False)
+            show_html("listener", "heard_so_far", session=session, catalogue=self.collector.catalogue)
 
     async def _next(self, session: ListeningSession, fraction: float) -> None:
         async def play_next() -> None:
@@ -211,13 +193,13 @@ class ListenPage(Stage):
         async def leave() -> None:
             await session.leave(fraction)
             with self.cleared():
-                ui.html(summary(session), sanitize=False)
+                show_html("listener", "summary", session=session)
                 button("Listen again", "replay", self.choose)
-                ui.html(heard_so_far(session, self.collector.catalogue), sanitize=False)
+                show_html("listener", "heard_so_far", session=session, catalogue=self.collector.catalogue)
 
         await self.attempt(leave)
 
     def _popular(self) -> list[Track]:
         rankings, catalogue = self.collector.snapshot.rankings, self.collector.catalogue
-        ranked = [catalogue[each.track] for each in rankings.now if each.track in catalogue] if rankings else []
+        ranked = [each.track for each in rankings.now if each.track.track in catalogue] if rankings else []
         return ranked or list(catalogue.values())[:SUGGESTED]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -96,12 +96,6 @@ def show_problem(problem: str) -> None:
     show_html("listener", "problem", problem=problem)
 
 
-def show_no_catalogue(problems: Sequence[str]) -> None:
-    """Say that there are no tracks yet, or why they could not be read."""
-    for problem in problems or ["the catalogue is empty: `botify sim` publishes one; then reload this page"]:
-        show_problem(problem)
-
-
 @contextmanager
 def frame(path: str) -> Iterator[None]:
     """Surround what is added inside the block with the page's title and the navigation."""
@@ -144,7 +138,6 @@ class Channel:
 
     @property
     def is_viewed(self) -> bool:
-        """Whether the page has viewers."""
         return bool(self._viewers)
 
     def join(self, client: Client, snapshot: Snapshot) -> list[Fragment]:
@@ -159,7 +152,8 @@ class Channel:
     def send(self, snapshot: Snapshot) -> None:
         """Send what has changed since the last message."""
         if self.is_viewed and (changed := self.changes(snapshot)):
-            message = show(changed)
+            # JSON is JavaScript since ECMAScript 2019
+            message = f"dashboard.show({json.dumps(changed, ensure_ascii=False)})"
             for client in list(self._viewers.values()):
                 client.run_javascript(message)
 
@@ -169,11 +163,6 @@ class Channel:
         changed = {name: html for name, html in now.items() if self._sent.get(name) != html}
         self._sent.update(changed)
         return changed
-
-
-def show(changed: Mapping[str, str]) -> str:
-    """Return JavaScript that replaces the changed fragments of a page; JSON is JavaScript since ECMAScript 2019."""
-    return f"dashboard.show({json.dumps(changed, ensure_ascii=False)})"
 
 
 class Broadcast:

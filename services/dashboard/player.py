@@ -20,7 +20,7 @@ from botify.core.settings import Settings
 from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
 from botify.services.dashboard.collector import Collector
-from botify.services.dashboard.pages import show_no_catalogue
+from botify.services.dashboard.pages import show_problem
 from botify.services.gateway.sessions import Attribution
 from botify.services.gateway.v1.models import MAX_PAGE
 from botify.services.gateway.v1.why import MOST_S
@@ -137,7 +137,6 @@ class Player:
         return await self._call("GET", f"/v1/users/{quote(user, safe='')}/why", params=params, timeout=MOST_S + 5)
 
     async def close(self) -> None:
-        """Close the clients."""
         await self._client.aclose()
         await self._redis.aclose()
 
@@ -185,9 +184,12 @@ class Stage:
 
     def has_no_tracks(self) -> bool:
         """Say why, if there are no tracks yet."""
-        if not self.collector.catalogue:
-            show_no_catalogue(self.collector.snapshot.problems)
-        return not self.collector.catalogue
+        if self.collector.catalogue:
+            return False
+        empty = "the catalogue is empty: `botify sim` publishes one; then reload this page"
+        for problem in self.collector.snapshot.problems or [empty]:
+            show_problem(problem)
+        return True
 
     async def attempt(self, action: Callable[[], Awaitable[None]]) -> bool:
         """Do what calls the gateway, unless a call is under way; return False, and say why, if it fails."""

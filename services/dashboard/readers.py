@@ -31,7 +31,7 @@ from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import PREFIX, is_exclusion, origin_of
-from botify.schemas.events import Listen, Model, RampStep
+from botify.schemas.events import Listen, Model
 from botify.schemas.external_ids import UserIds
 from botify.schemas.model_parts import name_and_part
 from botify.schemas.models import learned_body_bytes
@@ -44,7 +44,6 @@ from botify.services.dashboard.figures import (
     Letter,
     ListenerReading,
     ListenSample,
-    PartitionSample,
     RankedTrack,
     Rankings,
     Replay,
@@ -53,7 +52,7 @@ from botify.services.dashboard.figures import (
     rise,
     track_of,
 )
-from botify.services.experiments import Experiments, LiveExperiments, load_policy
+from botify.services.experiments import LiveExperiments, load_policy
 from botify.services.recommender.service import GROUP
 from botify.services.stack.record import StackRecord
 from botify.services.stack.status import OffsetReader, Offsets, rates, totals
@@ -88,6 +87,7 @@ NEWEST = 4_000  # listens of each sampled partition from before the dashboard's 
 FEW = 1_000  # listens that give a point of the history while nobody looks
 SHOWN, SHOWN_REPLAYS = 20, 20
 CANDIDATES = 250  # the most popular tracks, among which rising ones are searched
+STEEP = 1.05  # multiple of its earlier share from which on a track counts as rising
 SHORT, LONG, LONGEST = "1h", "1d", "30d"
 TAIL_TIMEOUT_S, COMMITTED_TIMEOUT_S = 3.0, 2.0
 
@@ -145,44 +145,31 @@ def titles_reader(settings: Settings, codec: Codec) -> Reader[TracksById]:
             yield copy
 
 
-class Declared(NamedTuple):
-    """The declared experiments as of the last step of each ramp, and these steps by experiment."""
-
-    experiments: Experiments
-    steps: Mapping[str, RampStep]
-
-
-def experiments_reader(settings: Settings, codec: Codec) -> Reader[Declared]:
-    """Read the declared experiments and their ramps."""
+def experiments_reader(settings: Settings, codec: Codec) -> Reader[LiveExperiments]:
+    """Read the declared experiments and their ramps; the same object each time."""
     with closing(LiveExperiments(settings, codec, load_policy(settings))) as live:
         while True:
             live.refresh()
-            yield Declared(live.current, live.steps)
+            yield live
 
 
-class SampledListens(NamedTuple):
-    """The figures, and the listeners that they describe."""
-
-    figures: ListenSample
-    sample: PartitionSample
-
-
-def listens_reader(settings: Settings, codec: Codec) -> Reader[SampledListens]:
+def listens_reader(settings: Settings, codec: Codec) -> Reader[ListenSample]:
     """Feed a `ListenSample`, which begins with the `NEWEST` listens, with those that arrive."""
     settings = live_layout(settings)
     count = -(-settings.partitions // SHARE)
-    sampled = SampledListens(ListenSample(), PartitionSample(count, settings.partitions))
+    sample = ListenSample(count, settings.partitions)
     with closing(Tail(settings, Topics.of(settings).listens.name, NEWEST, range(count))) as tail:
         while True:
             valid = iter_valid(tail.poll(MOST_LISTENS, wait_s=0.0), Listen, codec)
-            sampled.figures.update(listen for _, listen in valid)
-            yield sampled
+            sample.update(listen for _, listen in valid)
+            yield sample
 
 
 def newest_reader(settings: Settings, codec: Codec) -> Reader[ListenSample]:
     """Read the figures of the last listens of one partition, without following it."""
     while True:
-        live, sample = live_layout(settings), ListenSample()
+        live = live_layout(settings)
+        sample = ListenSample(1, live.partitions)
         with closing(Tail(live, Topics.of(live).listens.name, FEW, [0])) as tail:
             sample.update(listen for _, listen in iter_valid(tail.poll_to_end(), Listen, codec))
         yield sample
@@ -276,7 +263,7 @@ def processes_reader(settings: Settings) -> Reader[tuple[ProcessStatus, ...]]:
 class Stored(NamedTuple):
     """What is read from Redis alone."""
 
-    rankings: Rankings
+    rankings: Rankings | None
     replays: tuple[Replay, ...]
 
 
@@ -287,21 +274,21 @@ def store_reader(settings: Settings, redis: Any, catalogue: Callable[[], TracksB
         yield Stored(_rankings(state, catalogue()), _replays(redis, settings.topic_prefix))
 
 
-def _rankings(state: StateReader, catalogue: TracksById) -> Rankings:
+def _rankings(state: StateReader, catalogue: TracksById) -> Rankings | None:
     recent, listens, now_ms = state.top_tracks(SHORT, CANDIDATES)
+    if not len(recent):
+        return None
     longer, past, _ = state.top_tracks(LONG, TOP_TRACKS)
     month = state.top_tracks(LONGEST, SHOWN)
     # a track that is not among the longer top counts as popular as its last
     past_of, last = dict(zip(longer.tolist(), past.tolist(), strict=True)), float(past[-1]) if len(past) else 0.0
     risen = rise(listens, [past_of.get(track, last) for track in recent.tolist()])
     steepest = np.argsort(-risen, kind="stable")[:SHOWN]
+    steepest = steepest[risen[steepest] >= STEEP]
 
     def named(ids: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[RankedTrack, ...]:
-        tracks = (track_of(catalogue, id_) for id_ in ids.tolist())
-        ranked = zip(tracks, values.tolist(), strict=True)
-        return tuple(
-            RankedTrack(track.track, track.title, track.artist, value, track.external_id) for track, value in ranked
-        )
+        ranked = zip(ids.tolist(), values.tolist(), strict=True)
+        return tuple(RankedTrack(track_of(catalogue, track), value) for track, value in ranked)
 
     return Rankings(
         now=named(recent[:SHOWN], listens[:SHOWN]),
@@ -322,6 +309,18 @@ def _replays(redis: Any, prefix: str) -> tuple[Replay, ...]:
 
 
 def _progress(redis: Any, record: NamespaceRecord, live: str) -> Replay:
+    if record.namespace == live:
+        role = "live"
+    elif not record.done:
+        role = "under way"
+    else:
+        role = "partial" if record.partial else "ready"
+    if record.partial:
+        note = "; ".join(record.partial)
+    elif record.equals_live is not None:
+        note = "equals the live state" if record.equals_live else "differs from the live state"
+    else:
+        note = f"leaves out {record.left_out:,} excluded listens" if record.left_out else ""
     pipeline = redis.pipeline(transaction=False)
     for partition in record.start:
         pipeline.hget(checkpoint_key(record.namespace, partition), "next_offset")
@@ -330,23 +329,7 @@ def _progress(redis: Any, record: NamespaceRecord, live: str) -> Replay:
         min(max(int(offset or 0), start), record.end[partition]) - start
         for (partition, start), offset in zip(record.start.items(), pipeline.execute(), strict=True)
     )
-    return Replay(record.id, _role(record, live), record.created_ms, folded, wanted, _note(record))
-
-
-def _role(record: NamespaceRecord, live: str) -> str:
-    if record.namespace == live:
-        return "live"
-    if not record.done:
-        return "under way"
-    return "partial" if record.partial else "ready"
-
-
-def _note(record: NamespaceRecord) -> str:
-    if record.partial:
-        return "; ".join(record.partial)
-    if record.equals_live is None:
-        return f"leaves out {record.left_out:,} excluded listens" if record.left_out else ""
-    return "equals the live state" if record.equals_live else "differs from the live state"
+    return Replay(record.id, role, record.created_ms, folded, wanted, note)
 
 
 def traffic_reader(settings: Settings, redis: Any) -> Reader[Traffic]:
@@ -405,7 +388,7 @@ class ListenerReader:
             live = live_layout(self._settings)
             partition = partition_of(user, live.partitions)
             listens = () if state is None else self._listens(live, partition, user)
-            return ListenerReading(user, state, partition, listens)
+            return ListenerReading(state, partition, listens)
 
     def _listens(self, settings: Settings, partition: int, user: int) -> tuple[Listen, ...]:
         listens: dict[str, Listen] = {}

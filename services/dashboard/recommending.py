@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import entry_points
@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 from nicegui import run, ui
 
 from botify.core.errors import BotifyError
 from botify.schemas.external_ids import UserIds
 from botify.services.dashboard.collector import Collector
-from botify.services.dashboard.figures import TracksById, search, track_of
+from botify.services.dashboard.figures import TracksById, search
 from botify.services.dashboard.pages import RECOMMEND, button, frame, show_html, show_problem
 from botify.services.dashboard.player import Player, PlayerError, Stage, new_user, pick, search_field
 from botify.services.dashboard.views import render
@@ -37,19 +36,11 @@ MOST_POLICIES = 6
 MOST_TRIES = 10_000  # ids that are tried until one is assigned to a policy
 
 
-class NoWorldError(BotifyError):
-    """There is no simulated listener of this catalogue."""
-
-
 def environments_of(home: Path, catalogue: TracksById) -> MakeEnvironment:
-    """Return what makes Gymnasium environments with listeners of this catalogue; raises `NoWorldError`."""
-    for simulator in entry_points(group=SIMULATOR):
-        try:
-            made: MakeEnvironment = simulator.load()(home, catalogue)
-        except BotifyError as error:
-            raise NoWorldError(str(error)) from error
-        return made
-    raise NoWorldError("no simulator is installed")
+    """Return what makes Gymnasium environments with listeners of this catalogue; raises `BotifyError` if none does."""
+    simulator, *_ = entry_points(group=SIMULATOR)
+    made: MakeEnvironment = simulator.load()(home, catalogue)
+    return made
 
 
 class PlayedTrack(NamedTuple):
@@ -80,7 +71,7 @@ class SimulatedSession:
 
     @classmethod
     def begin(cls, make: MakeEnvironment, seed: int, user: str) -> SimulatedSession:
-        """Let a listener come, who chooses the first track."""
+        """Reset an environment: a listener comes, and chooses the first track."""
         environment = make()
         seen, _ = environment.reset(seed=seed)
         heard = PlayedTrack(int(seen["track"]), float(seen["fraction"][0]), "listener")
@@ -93,7 +84,6 @@ class SimulatedSession:
         return self.heard[0]
 
     def score(self, name: str) -> Score:
-        """Return the totals so far."""
         return Score(name, len(self.heard), sum(heard.fraction for heard in self.heard))
 
 
@@ -189,42 +179,6 @@ def users_of_policies(experiments: Experiments, number_of: Callable[[str], int])
     return {policy: found[policy] for policy in wanted if policy in found}
 
 
-def reaction(fraction: float) -> str:
-    """Say how a listener liked what was played."""
-    return "loved it" if fraction >= 0.7 else "liked it" if fraction >= 0.3 else "skipped it"
-
-
-def played_track(contest: Contest, catalogue: TracksById) -> Markup:
-    """Return what a simulated listener has just heard, and how it was received."""
-    session = contest.session
-    heard = session.heard[0]
-    values = {"track": track_of(catalogue, heard.track), "reaction": reaction(heard.fraction)}
-    return render("listener", "played_track", session=session, heard=heard, score=session.score("you"), **values)
-
-
-def offered_track(offer: Offer, catalogue: TracksById) -> Markup:
-    """Return a track to choose from."""
-    return render("listener", "offered_track", track=track_of(catalogue, offer.track), by=offer.by)
-
-
-def heard_of_contest(contest: Contest, catalogue: TracksById) -> Markup:
-    """Return what a simulated listener has heard, newest first."""
-    return render("listener", "heard_of_contest", heard=contest.session.heard, track_of=partial(track_of, catalogue))
-
-
-def contest_score(contest: Contest, ranking: Sequence[Score]) -> Markup:
-    """Return the scores of a session that is over."""
-    return render(
-        "listener",
-        "contest_score",
-        session=contest.session,
-        problem=contest.problem,
-        ranking=ranking,
-        place=[score.name for score in ranking].index("you") + 1,
-        most=max(score.time for score in ranking) or 1.0,
-    )
-
-
 FOUND = 12  # tracks that a search shows
 
 
@@ -263,25 +217,24 @@ class RecommendPage(Stage):
         async def begin() -> None:
             try:
                 make = await run.io_bound(environments_of, self._home, self.collector.catalogue)
-            except NoWorldError as error:
+            except BotifyError as error:
                 with self.cleared():
                     show_problem(str(error))
                 return
-            if make is None:  # the gateway is stopping
-                return
-            self._contest = await Contest.begin(make, self.collector.experiments, self.users, self.player)
-            self._turn(self._contest)
+            if make is not None:  # or the gateway is stopping
+                self._contest = await Contest.begin(make, self.collector.experiments, self.users, self.player)
+                self._turn(self._contest)
 
         await self._try(begin)
 
     def _turn(self, contest: Contest) -> None:
         catalogue = self.collector.catalogue
         with self.cleared():
-            ui.html(played_track(contest, catalogue), sanitize=False)
+            show_html("listener", "played_track", session=contest.session, catalogue=catalogue)
             with ui.element("section").classes("card choosing"):
                 ui.html("<h2>What comes next?</h2>", sanitize=False)
                 self._offers(contest, catalogue)
-            ui.html(heard_of_contest(contest, catalogue), sanitize=False)
+            show_html("listener", "heard_of_contest", session=contest.session, catalogue=catalogue)
 
     def _offers(self, contest: Contest, catalogue: TracksById) -> None:
         def show(words: str) -> None:
@@ -294,7 +247,8 @@ class RecommendPage(Stage):
                 if words.strip() and not found:
                     show_html("listener", "no_track")
                 for offer in found if words.strip() else contest.offers:
-                    pick(offered_track(offer, catalogue), partial(self._choose, contest, offer))
+                    shown = render("listener", "offered_track", offer=offer, catalogue=catalogue)
+                    pick(shown, partial(self._choose, contest, offer))
 
         search_field("or search: title or artist", show)
         offers = ui.element("div").classes("picks")
@@ -315,9 +269,9 @@ class RecommendPage(Stage):
             show_html("listener", "waiting_for_policies")
         ranking = await contest.ranking()
         with self.cleared():
-            ui.html(contest_score(contest, ranking), sanitize=False)
+            show_html("listener", "contest_score", contest=contest, ranking=ranking)
             button("Another listener", "person_add", self._begin)
-            ui.html(heard_of_contest(contest, self.collector.catalogue), sanitize=False)
+            show_html("listener", "heard_of_contest", session=contest.session, catalogue=self.collector.catalogue)
 
     async def _try(self, action: Callable[[], Awaitable[None]]) -> None:
         if not await self.attempt(action) and self._contest is not None and self._contest.session.ended:

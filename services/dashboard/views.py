@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ from markupsafe import Markup, escape
 
 from botify.core.times import utc
 from botify.schemas.events import Track
+from botify.services.dashboard import troubles
 from botify.services.dashboard.figures import (
     RANGES,
     SCANNED,
     ListenerReading,
-    RankedTrack,
     Snapshot,
     TracksById,
     Verdict,
@@ -27,21 +27,10 @@ from botify.services.dashboard.figures import (
     track_of,
 )
 from botify.services.dashboard.history import POINTS, Interval, LineChart, interval, line_chart, nice_ceiling
-from botify.services.dashboard.troubles import (
-    AHEAD_S,
-    FULL,
-    LISTENS_BEHIND,
-    MOSTLY_REPLACED,
-    REPLACED,
-    REQUESTS_BEHIND,
-    RUNBOOKS,
-    SLOW_MS,
-)
 
 MOUNT = "/ui"
 SIDES = ("", "good", "bad")  # colours of an effect that is neither better nor worse, better, or worse (-1)
 SHOWN_SESSIONS = 20
-STEEP = 1.05  # multiple of its earlier share from which on a track counts as rising
 # of the resolutions of dead letters, the roles of namespaces, the states of processes, and of decisions
 _COLOURS = {
     "good": ("redriven", "live", "ready", "running", "ship"),
@@ -62,27 +51,18 @@ def prose(value: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(value))))  # noqa: S704 - escaped before
 
 
-def number(value: float, decimals: int = 0) -> str:
-    """Return a number with thousands separators, a dash for NaN.
+def number(value: float | None, decimals: int = 0, sign: str = "") -> str:
+    """Return a number with thousands separators, a dash for NaN, which is None in JSON.
 
     Examples
     --------
-    >>> number(12345.6), number(-0.3), number(float("nan"))
-    ('12,346', '0', '–')
+    >>> number(12345.6), number(-0.3), number(None), number(2.0, 1, "+")
+    ('12,346', '0', '–', '+2.0')
     """
-    rounded = round(value, decimals) + 0.0 if not math.isnan(value) else 0.0  # which makes −0 a 0
-    return "–" if math.isnan(value) else f"{rounded:,.{decimals}f}".replace("-", "−")
-
-
-def figure(value: float | None, decimals: int = 3, sign: str = "") -> str:
-    """Return a number of JSON, where None is not a number.
-
-    Examples
-    --------
-    >>> figure(-1234.5), figure(None), figure(2.0, 1, "+")
-    ('−1,234.500', '–', '+2.0')
-    """
-    return "–" if value is None else f"{value:{sign},.{decimals}f}".replace("-", "−")
+    if value is None or math.isnan(value):
+        return "–"
+    rounded = round(value, decimals) + 0.0  # which makes −0 a 0
+    return f"{rounded:{sign},.{decimals}f}".replace("-", "−")
 
 
 def severity(share: float) -> str:
@@ -93,7 +73,7 @@ def severity(share: float) -> str:
     >>> severity(0.0), severity(0.02), severity(0.5)
     ('', 'warn', 'bad')
     """
-    return "bad" if share >= MOSTLY_REPLACED else "warn" if share >= REPLACED else ""
+    return "bad" if share >= troubles.MOSTLY_REPLACED else "warn" if share >= troubles.REPLACED else ""
 
 
 def span(seconds: float) -> str:
@@ -135,7 +115,7 @@ def printable(value: bytes) -> str:
     return repr(value)[2:-1]
 
 
-def cover_style(track: Track | RankedTrack) -> str:
+def cover_style(track: Track) -> str:
     """Return the colours of a track's cover: two hues and an angle that follow from its names."""
     digest = hashlib.blake2b(f"{track.artist}\0{track.title}".encode(), digest_size=4).digest()
     first = digest[0] * 360 // 256
@@ -152,18 +132,26 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    for each in (prose, number, figure, severity, short, span, printable, cover_style, utc):
+    for each in (prose, number, severity, short, span, printable, cover_style, utc, drawn):
         templates.filters[each.__name__] = each
     templates.filters["side"] = SIDES.__getitem__
     templates.filters["percent"] = "{:.0%}".format
     templates.filters["significant"] = "{:.3g}".format
     kinds = {kind: colour for colour, kinds in _COLOURS.items() for kind in kinds}
-    templates.globals |= {"mount": MOUNT, "kinds": kinds, "full": FULL, "scanned": SCANNED}
-    templates.globals |= {"listens_behind": LISTENS_BEHIND, "requests_behind": REQUESTS_BEHIND}
-    templates.globals |= {"slow_ms": SLOW_MS, "ahead": AHEAD_S}
-    templates.globals |= {"runbooks": RUNBOOKS, "ranges": RANGES, "points": POINTS}
+    templates.globals |= {"mount": MOUNT, "kinds": kinds, "scanned": SCANNED, "ranges": RANGES, "points": POINTS}
+    templates.globals |= {"limits": troubles, "track_of": track_of}
     templates.globals["ui"] = templates.get_template("macros.html").module
     return templates
+
+
+def drawn(verdict: Verdict) -> Iterator[tuple[Mapping[str, Any], Interval | None, Mapping[str, Any]]]:
+    """Yield each effect of an experiment with its interval, and with what is tested of its metric."""
+    effects = verdict.results["effects"] if verdict.results else []
+    bounds = [abs(at) for effect in effects for at in (effect["lower"], effect["upper"]) if at is not None]
+    reach = nice_ceiling(max(bounds, default=1.0))
+    for effect in effects:
+        shown = interval(effect, SIDES[effect["better"]], reach)
+        yield effect, shown, verdict.tested(effect["treatment"], effect["metric"])
 
 
 _TEMPLATES = _environment()
@@ -207,8 +195,7 @@ class View:
         if snapshot.problems and snapshot.traffic is None:
             rendered = [Markup() for _ in self._places]
         else:
-            values = {"snapshot": snapshot, "sampled": str(snapshot.sample or ""), **self._prepare(snapshot)}
-            rendered = _render_blocks(self._template, self._places, values)
+            rendered = _render_blocks(self._template, self._places, {"snapshot": snapshot, **self._prepare(snapshot)})
         places = zip(self._places.items(), rendered, strict=True)
         return [
             Fragment("problems", render("page", "problems", snapshot=snapshot)),
@@ -240,34 +227,6 @@ def _overview(snapshot: Snapshot, shown: str) -> dict[str, Any]:
     }
 
 
-def _popular(snapshot: Snapshot) -> dict[str, Any]:
-    rankings = snapshot.rankings if snapshot.rankings and snapshot.rankings.now else None
-    return {
-        "rankings": rankings,
-        "rising": [each for each in rankings.rising if each.value >= STEEP] if rankings else [],
-    }
-
-
-def _experiments(snapshot: Snapshot) -> dict[str, Any]:
-    return {
-        "drawn": {name: _drawn(verdict) for name, verdict in snapshot.verdicts.items()},
-        "ramps": snapshot.ramps or {},
-    }
-
-
-def _drawn(verdict: Verdict) -> list[tuple[Mapping[str, Any], Interval | None, Mapping[str, Any]]]:
-    """Return each effect of an experiment with its interval, and with what is tested of its metric."""
-    effects = verdict.results["effects"] if verdict.results else []
-    bounds = [abs(at) for effect in effects for at in (effect["lower"], effect["upper"]) if at is not None]
-    reach = nice_ceiling(max(bounds, default=1.0))
-    drawn = []
-    for effect in effects:
-        ends = [math.nan if effect[name] is None else effect[name] for name in ("effect", "lower", "upper")]
-        shown = interval((ends[0], ends[1], ends[2]), SIDES[effect["better"]], reach)
-        drawn.append((effect, shown, verdict.tested(effect["treatment"], effect["metric"])))
-    return drawn
-
-
 _HALVES = ("worker_lag", "recommender_lag", "models", "policies", "recommenders", "processes")
 overviews = {
     shown: View(
@@ -278,8 +237,8 @@ overviews = {
     for shown in RANGES
 }
 overview = overviews["2 min"]
-popular = View("popular", {"nothing": "wide", "now": "third", "rising": "third", "month": "third"}, _popular)
-experiments = View("popular", {"experiments": "wide"}, _experiments)
+popular = View("popular", {"nothing": "wide", "now": "third", "rising": "third", "month": "third"})
+experiments = View("popular", {"experiments": "wide"})
 letters = View("operations", {"tiles": "wide", "letters": "wide"})
 replays = View("operations", {"replays": "wide"})
 
@@ -301,6 +260,6 @@ def listener(name: str, reading: ListenerReading, catalogue: TracksById, page: i
         page=page,
         pages=pages,
         kept=[listen[1:] for listen in state.last_listens()[::-1].tolist()],
-        track_of=partial(track_of, catalogue),
+        catalogue=catalogue,
     )
     return laid_out([Fragment("tiles", tiles), Fragment("sessions", sessions)])

@@ -87,7 +87,7 @@ async def test_a_slow_reading_does_not_hold_the_page() -> None:
     def read(user: str) -> ListenerReading:
         if not released.wait(WAIT_S):
             raise BotifyError("the page waited for the reading")
-        return ListenerReading(int(user), None, 1, ())
+        return ListenerReading(None, 1, ())
 
     async with user_simulation() as browser:
         add_listener_page(read, dict, are_external=False)

@@ -129,7 +129,7 @@ def test_a_quiet_collector_follows_no_listens_and_still_has_a_history(
 def test_the_listens_are_read_from_where_they_have_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     layout = [""]
     made = stubbed(monkeypatch, {"topic_reader": lambda: ListensTopic(layout[0], simulated=False)})
-    for name in ("EVERY_S", "TOPIC_EVERY_S"):
+    for name in ("EVERY_S", "SELDOM_EVERY_S"):
         monkeypatch.setattr(collector, name, 0.0)
     own = Collector(Settings(home=tmp_path))
     _ = own.snapshot  # a look

@@ -22,7 +22,6 @@ from botify.services.dashboard.figures import (
     ListenerReading,
     ListenSample,
     Moment,
-    PartitionSample,
     PolicyShare,
     RankedTrack,
     Rankings,
@@ -35,11 +34,11 @@ from botify.services.dashboard.figures import (
     Verdict,
 )
 from botify.services.dashboard.history import interval, line_chart
-from botify.services.dashboard.listening import HeardTrack, ListeningSession, heard_so_far, now_playing, summary
+from botify.services.dashboard.listening import HeardTrack, ListeningSession
 from botify.services.dashboard.pages import PAGES
 from botify.services.dashboard.player import Recommended
 from botify.services.dashboard.troubles import RUNBOOKS, troubles_of
-from botify.services.dashboard.views import View, experiments, laid_out, listener, overview, popular
+from botify.services.dashboard.views import View, experiments, laid_out, listener, overview, popular, render
 from botify.services.experiments import Experiments
 from botify.services.experiments.assignment import Experiment, Treatment
 from botify.services.stack.supervisor import ProcessStatus
@@ -107,8 +106,8 @@ FULL = Snapshot(
     latency=Latency(3.0, 9.0),
     history=dict.fromkeys(RANGES, (GAP, Moment(10.0, 9.0, 3.0, 9.0, 3.0, 0.0, 12.0, 0.1, 0.0))),
     recommenders=(RecommenderShare(EVIL, 1.0, 0.5),),
-    sample=PartitionSample(2, 8),
-    rankings=Rankings(*[(RankedTrack(7, EVIL, EVIL, 3.0),)] * 3, event_time_ms=1_700_000_000_000),
+    sampled="from the listeners of 2 of 8 partitions",
+    rankings=Rankings(*[(RankedTrack(Track(7, EVIL, None, None, EVIL), 3.0),)] * 3, event_time_ms=1_700_000_000_000),
     verdicts={EVIL: Verdict(RESULTS, (decision(EVIL, "ship"), decision("T2", "go on")), True, 1.0)},
     letters=(Letter(EVIL, 1, EVIL, EVIL, EVIL.encode(), ""),),
     replays=(Replay("r1", "under way", 1, 25, 100, EVIL),),
@@ -171,7 +170,7 @@ def test_a_listeners_page_escapes_and_says_why() -> None:
     state = UserState()
     heard = Listen("a", 42, 7, 0.5, 1_000, EVIL, 1, False, EVIL, {EVIL: "T1"}, 0.25, 3.0, "explore", 40)
     state.fold(heard)
-    page = listener("42", ListenerReading(42, state, 3, (heard,)), {7: Track(7, EVIL, None, None, EVIL, EVIL + "x")})
+    page = listener("42", ListenerReading(state, 3, (heard,)), {7: Track(7, EVIL, None, None, EVIL, EVIL + "x")})
     assert "script" not in tags(page)
     assert "p = 0.25" in page
     assert "of 40" in page
@@ -180,14 +179,15 @@ def test_a_listeners_page_escapes_and_says_why() -> None:
 def test_a_persons_session_escapes_and_says_why_each_track_plays() -> None:
     playing = Recommended(7, EVIL, "explore", 0.25, 40, {EVIL: "T1"}, 12.0)
     session = ListeningSession(EVIL, playing, MagicMock(), [HeardTrack(playing, 0.05), HeardTrack(Recommended(8), 1.0)])
-    page = now_playing(session, {7: Track(7, EVIL, None, EVIL, EVIL)})
-    assert "script" not in tags(page)
+    track = Track(7, EVIL, None, EVIL, EVIL)
+    page, rows, summary = (
+        render("listener", piece, session=session, catalogue={7: track})
+        for piece in ("now_playing", "heard_so_far", "summary")
+    )
+    assert "script" not in tags(page) | tags(rows) | tags(summary)
     assert "answered in 12 ms" in page
-    rows = heard_so_far(session, {})
-    tags(rows)
     assert [part in rows for part in ("track 8", "the listener chose it", "p = 0.25", "5%")] == [True] * 4
-    assert '<span class="value">1.05<' in summary(session)
-    assert "script" not in tags(summary(session))
+    assert '<span class="value">1.05<' in summary
 
 
 def test_a_gap_is_not_drawn_over() -> None:
@@ -202,11 +202,11 @@ def test_a_gap_is_not_drawn_over() -> None:
 
 def test_without_values_there_is_no_chart() -> None:
     assert line_chart([("a", [math.nan])], "/s", 10) is None
-    assert interval((1.0, math.nan, math.nan), "", 10.0) is None
+    assert interval({"effect": 1.0, "lower": None, "upper": None}, "", 10.0) is None
 
 
 def test_an_interval_stays_inside_its_drawing() -> None:
-    drawn = interval((5.0, 1.0, 90.0), "good", 10.0)
+    drawn = interval({"effect": 5.0, "lower": 1.0, "upper": 90.0}, "good", 10.0)
     assert drawn is not None
     assert (drawn.left, drawn.width, drawn.middle) == ("55.0", "45.0", "75.0")
 
