@@ -211,7 +211,6 @@ class Collector:
             at_s=at_s,
             traffic=self._traffic.value,
             latency=sample.latency() if sample else None,
-            recommenders=sample.recommenders() if sample else (),
             sampled=sample.source if sample else "",
             rankings=stored.rankings if stored else None,
             verdicts=self._judged(declared),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -105,14 +105,6 @@ class Latency(NamedTuple):
     p99_ms: float
 
 
-class RecommenderShare(NamedTuple):
-    """A recommender's share of the last recommended listens, and the mean fraction heard of its tracks."""
-
-    recommender: str
-    share: float
-    mean_fraction: float
-
-
 class PolicyShare(NamedTuple):
     """A policy's share of the last listens; its fallbacks answered `fallbacks` of that share, the gateway `late`."""
 
@@ -120,11 +112,7 @@ class PolicyShare(NamedTuple):
     share: float
     fallbacks: float
     late: float
-
-    @property
-    def replaced(self) -> float:
-        """Share that the policy did not answer itself."""
-        return self.fallbacks + self.late
+    mean_fraction: float  # heard of a track, whoever chose it
 
 
 class ListenSample:
@@ -134,8 +122,8 @@ class ListenSample:
     --------
     >>> sample = ListenSample()
     >>> sample.update([Listen("a:1", 42, 8, 0.5, 2000, "a", 1, True, "random", {"X": "C"}, 0.1, 3.0)])
-    >>> sample.latency(), sample.recommenders()
-    (Latency(p50_ms=3.0, p99_ms=3.0), (RecommenderShare(recommender='random', share=1.0, mean_fraction=0.5),))
+    >>> sample.latency()
+    Latency(p50_ms=3.0, p99_ms=3.0)
     """
 
     def __init__(self, partitions: int = 1, of: int = 1) -> None:
@@ -157,21 +145,13 @@ class ListenSample:
             return None
         return Latency(*np.percentile(np.array(self._latencies_ms), [50, 99]).tolist())
 
-    def recommenders(self) -> tuple[RecommenderShare, ...]:
-        """Return the recommenders of the last listens, the largest share first."""
-        fractions: dict[str, list[float]] = {}
-        for listen in self._recommended:
-            fractions.setdefault(str(listen.recommender), []).append(listen.fraction)
-        total = len(self._recommended)
-        shares = [RecommenderShare(name, len(of) / total, sum(of) / len(of)) for name, of in fractions.items()]
-        return tuple(sorted(shares, key=lambda each: (-each.share, each.recommender)))
-
     def policies(self, experiments: Experiments) -> tuple[PolicyShare, ...]:
         """Return the policies that the last listens were assigned to, the largest share first; none of a few listens.
 
         A listen that was recommended under other treatments than its listener has now is left out.
         """
         answered: dict[str, Counter[str]] = {}
+        fractions: defaultdict[str, float] = defaultdict(float)
         for listen in self._recommended:
             assigned = experiments.assign(listen.user)
             if assigned.treatments != listen.treatments:
@@ -179,14 +159,15 @@ class ListenSample:
             policy, replaced = asked_policy(assigned.recommender, str(listen.recommender), listen.policy)
             by = "late" if listen.recommender in FALLBACKS else "fallback" if replaced else "policy"
             answered.setdefault(policy, Counter())[by] += 1
-        all_of = {policy: of.total() for policy, of in answered.items()}
-        total = sum(all_of.values())
+            fractions[policy] += listen.fraction
+        total = sum(of.total() for of in answered.values())
         if total < FEW_ANSWERS:
             return ()
-        shares = [
-            PolicyShare(name, all_of[name] / total, of["fallback"] / all_of[name], of["late"] / all_of[name])
-            for name, of in answered.items()
-        ]
+        shares = []
+        for name, of in answered.items():
+            count = of.total()
+            mean = fractions[name] / count
+            shares.append(PolicyShare(name, count / total, of["fallback"] / count, of["late"] / count, mean))
         return tuple(sorted(shares, key=lambda each: (-each.share, each.policy)))
 
 
@@ -325,7 +306,6 @@ class Snapshot:
     traffic: Traffic | None = None
     latency: Latency | None = None
     history: Mapping[str, tuple[Moment, ...]] = field(default_factory=dict)
-    recommenders: tuple[RecommenderShare, ...] = ()
     sampled: str = ""
     rankings: Rankings | None = None
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
@@ -353,4 +333,5 @@ class Snapshot:
     @property
     def replaced(self) -> float:
         """Share of the last answers that a policy did not give itself; NaN if there were none."""
-        return sum(each.share * each.replaced for each in self.policies) if self.policies else math.nan
+        replaced = sum(each.share * (each.fallbacks + each.late) for each in self.policies)
+        return replaced if self.policies else math.nan

@@ -227,7 +227,7 @@ def _overview(snapshot: Snapshot, shown: str) -> dict[str, Any]:
     }
 
 
-_HALVES = ("worker_lag", "recommender_lag", "models", "policies", "recommenders", "processes")
+_HALVES = ("worker_lag", "recommender_lag", "policies", "models", "processes")
 overviews = {
     shown: View(
         "overview",

@@ -55,7 +55,6 @@ class Valkey(Server):
 
     @property
     def url(self) -> str:
-        """Address for clients."""
         return f"redis://{HOST}:{self.port}/0"
 
     def spawn(self) -> None:

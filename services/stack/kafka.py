@@ -228,7 +228,6 @@ class Kafka(Server):
 
     @property
     def bootstrap_servers(self) -> str:
-        """Address for clients."""
         return f"{HOST}:{self.port}"
 
     def obstacle(self) -> str | None:

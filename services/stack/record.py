@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import psutil
 
@@ -50,7 +50,6 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """Return the identity of a running process."""
         return cls(pid, _created_s(pid))
 
     def process(self) -> psutil.Process | None:
@@ -63,7 +62,6 @@ class Identity:
             return None
 
     def is_alive(self) -> bool:
-        """Return whether the process still runs."""
         return self.process() is not None
 
 
@@ -128,7 +126,6 @@ class StackRecord:
     restarts: Mapping[str, int] = field(default_factory=dict)
 
     def write(self, home: Path) -> None:
-        """Write the file."""
         write_json(home / STACK_FILE, asdict(self))
 
     @classmethod
@@ -168,7 +165,6 @@ class StackEnd:
         return cls(datetime.now(UTC).isoformat(timespec="seconds"), str(error) or repr(error))
 
     def write(self, home: Path) -> None:
-        """Write the file."""
         write_json(home / ENDED_FILE, asdict(self))
 
     @classmethod
@@ -237,24 +233,14 @@ class Watchdog:
                 text=True,
                 start_new_session=True,
             )
-        # a killed watchdog must not prevent a child from starting
-        with contextlib.suppress(BrokenPipeError):
-            self._pipe.write(f"{child.pid} {child.created_s!r}\n")
-            self._pipe.flush()
+        with contextlib.suppress(BrokenPipeError):  # a killed watchdog must not prevent a child from starting
+            print(child.pid, child.created_s, file=self._process.stdin, flush=True)
 
     def close(self) -> None:
         """Close the pipe, so that the watchdog stops the children that still run, and wait for its end."""
         if self._process is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._pipe.close()
-            self._process.wait(CLOSE_WAIT_S)
+            self._process.communicate(timeout=CLOSE_WAIT_S)
             self._process = None
-
-    @property
-    def _pipe(self) -> IO[str]:
-        assert self._process is not None  # noqa: S101 - for the type checker
-        assert self._process.stdin is not None  # noqa: S101 - for the type checker
-        return self._process.stdin
 
 
 def main() -> None:

@@ -196,19 +196,10 @@ def _children(stack: EmbeddedStack, programs: Sequence[Program], environ: Mappin
     # what our own Kafka allows: others take the partitions of a worker or recommender that was killed within 5 s
     own_kafka = hasattr(stack, "kafka") and "BOTIFY_SESSION_TIMEOUT_S" not in os.environ
     settings = stack.settings.with_(session_timeout_s=SESSION_TIMEOUT_S) if own_kafka else stack.settings
-    return [
-        ChildProcess(
-            name,
-            argv,
-            log_path=stack.home / "logs" / f"{name}.log",
-            watchdog=stack.watchdog,
-            env={**own.to_env(), "PYTHONUNBUFFERED": "1", **environ},
-        )
-        for (name, argv), own in zip(programs, own_settings(settings, len(programs)), strict=True)
-    ]
-
-
-def own_settings(settings: Settings, count: int) -> list[Settings]:
-    """Return the settings of the processes of one machine, each with its own port for metrics."""
-    first = settings.metrics_port
-    return [settings.with_(metrics_port=first + number if first else first) for number in range(count)]
+    children = []
+    for number, (name, argv) in enumerate(programs):
+        log_path = stack.home / "logs" / f"{name}.log"
+        own = settings.with_(metrics_port=settings.metrics_port and settings.metrics_port + number)
+        env = {**own.to_env(), "PYTHONUNBUFFERED": "1", **environ}
+        children.append(ChildProcess(name, argv, log_path=log_path, watchdog=stack.watchdog, env=env))
+    return children

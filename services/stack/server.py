@@ -105,7 +105,6 @@ class ChildProcess:
             self._watchdog.watch(self.identity)
 
     def terminate(self) -> None:
-        """Send SIGTERM, without waiting."""
         if self.running:
             signal_group(self.pid, signal.SIGTERM)
 
@@ -130,7 +129,6 @@ class ChildProcess:
         signal_group(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Resume a paused process."""
         signal_group(self.pid, signal.SIGCONT)
 
     def death_notice(self) -> str:
@@ -162,7 +160,6 @@ class Server(ChildProcess, ABC):
 
     @property
     def port(self) -> int:
-        """Port for clients, on the loopback interface."""
         return self.ports[0]
 
     @abstractmethod

@@ -129,10 +129,9 @@ class StackStatus:
 def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
     """Read the status, with the offsets twice, an interval apart; raises `StackError` for a damaged `stack.json`."""
     home, record = settings.home, StackRecord.read(settings.home)
-    problems = _of_the_stack(home, record)
+    problems = _of_the_stack(home, record) + shortage_of_stack(home)
     reader = ProcessReader(record) if record else None
     topics, policy, started = TopicStatus(), "", settings
-    problems += shortage_of_stack(home)
     if record is not None:  # this terminal's variables may name another policy than that of the stack
         file, recommender = map(record.settings.get, ("experiments", "recommender"))
         started = settings.with_(experiments=None if file is None else Path(file), recommender=recommender)
@@ -144,16 +143,7 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
     with _noted_in(problems):
         topics = _read_topics(settings, checkpoints, interval_s)
     processes, given_up = reader.read() if reader else [], record.given_up if record else {}
-    for process in processes:
-        log = home / "logs" / f"{process.name}.log"
-        if process.name in given_up:
-            problems.append(
-                f"{process.name} stays stopped, because it ended too often; the last time {given_up[process.name]}\n"
-                f"Its log is {log}. Repair the cause, then run `botify down` and `botify up`."
-            )
-        elif process.state != "running":
-            problems.append(f"{process.name} (pid {process.pid}) is {process.state}; its log is in {home / 'logs'}")
-    problems += filter(None, (failing(process, home / "logs") for process in processes))
+    problems += filter(None, (problem_of(one, home / "logs", given_up.get(one.name)) for one in processes))
     addresses = (settings.kafka_bootstrap_servers, settings.redis_address)
     port = remembered_ports(home).get("gateway")
     gateway = f"http://{HOST}:{port}" if port and any(one.name.startswith("gateway") for one in processes) else ""
@@ -173,11 +163,18 @@ def _of_the_stack(home: Path, record: StackRecord | None) -> list[str]:
     return [f"nothing was started in {home}: run `botify up`"]
 
 
-def failing(process: ProcessStatus, logs: Path) -> str | None:
-    """Return what is wrong with a process that runs, but was started again and again; None if it was not."""
-    if process.state != "running" or process.restarts < OFTEN or process.uptime_s > RECENT_S:
-        return None
+def problem_of(process: ProcessStatus, logs: Path, given_up: str | None = None) -> str | None:
+    """Return what is wrong with a process that does not run, or was started again and again; None if nothing is."""
     log = logs / f"{process.name}.log"
+    if given_up is not None:
+        return (
+            f"{process.name} stays stopped, because it ended too often; the last time {given_up}\n"
+            f"Its log is {log}. Repair the cause, then run `botify down` and `botify up`."
+        )
+    if process.state != "running":
+        return f"{process.name} (pid {process.pid}) is {process.state}; its log is {log}"
+    if process.restarts < OFTEN or process.uptime_s > RECENT_S:
+        return None
     said = [line.partition("CRITICAL")[2] for line in tail(log, LOG_LINES).splitlines() if "CRITICAL" in line]
     last = said[-1].strip(' ",') if said else "nothing"
     return (

@@ -15,8 +15,9 @@ from botify.services.gateway.options import GatewayOptions
 ROOT = Path(__file__).parents[2]
 
 
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/site/{name}.py")
+@pytest.fixture(scope="module")
+def hooks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs/site/hooks.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -42,15 +43,14 @@ def test_every_package_that_is_imported_has_a_page() -> None:
     assert pages == packages - {"bench"} | {"botify"}  # bench is run
 
 
-def test_the_reference_has_every_setting_and_every_command() -> None:
-    reference = _module("reference")
-    variables = re.findall(r"^\\| `([A-Z_]+)`", reference.settings_page(), re.MULTILINE)
+def test_the_reference_has_every_setting_and_every_command(hooks: ModuleType) -> None:
+    variables = re.findall(r"^\\| `([A-Z_]+)`", hooks.settings_page(), re.MULTILINE)
     own = Settings().to_env()
     assert set(own) <= {*variables, "BOTIFY_HOME"}
     assert {f"BOTIFY_GATEWAY_{field.name.upper()}" for field in fields(GatewayOptions)} <= set(variables)
-    commands = re.findall(r"^## (botify .+)$", reference.commands_page(), re.MULTILINE)
+    commands = re.findall(r"^## (botify .+)$", hooks.commands_page(), re.MULTILINE)
     assert {"botify up", "botify experiment decide", "botify models publish"} <= set(commands)
-    assert str(ROOT) not in reference.commands_page()
+    assert str(ROOT) not in hooks.commands_page()
 
 
 @pytest.mark.parametrize("page", ["docs", "docs/adr", "docs/api"])
@@ -61,6 +61,6 @@ def test_every_page_is_in_the_navigation(page: str) -> None:
     assert not [path for path in pages if f"- {path}\n" not in navigation]
 
 
-def test_a_link_that_leads_nowhere_is_refused() -> None:
+def test_a_link_that_leads_nowhere_is_refused(hooks: ModuleType) -> None:
     with pytest.raises(PluginError, match=r"README.md: the link to docs/no.md leads nowhere"):
-        _module("hooks").in_site("[x](docs/no.md)", "README.md", ROOT)
+        hooks.in_site("[x](docs/no.md)", "README.md", ROOT)

@@ -25,7 +25,6 @@ from botify.services.dashboard.figures import (
     PolicyShare,
     RankedTrack,
     Rankings,
-    RecommenderShare,
     Replay,
     Responses,
     Snapshot,
@@ -105,7 +104,6 @@ FULL = Snapshot(
     traffic=Traffic(100, 90, 10.0, 9.0, (3, 20_000), (0, 0), 1),
     latency=Latency(3.0, 9.0),
     history=dict.fromkeys(RANGES, (GAP, Moment(10.0, 9.0, 3.0, 9.0, 3.0, 0.0, 12.0, 0.1, 0.0))),
-    recommenders=(RecommenderShare(EVIL, 1.0, 0.5),),
     sampled="from the listeners of 2 of 8 partitions",
     rankings=Rankings(*[(RankedTrack(Track(7, EVIL, None, None, EVIL), 3.0),)] * 3, event_time_ms=1_700_000_000_000),
     verdicts={EVIL: Verdict(RESULTS, (decision(EVIL, "ship"), decision("T2", "go on")), True, 1.0)},
@@ -116,7 +114,7 @@ FULL = Snapshot(
         LearnedModel("fism", 9_000, 0.5, 16_000_000, 0.95),
         LearnedModel("lists", 1, 0.5, 2_000, None),
     ),
-    policies=(PolicyShare(EVIL, 0.75, 0.02, 0.0), PolicyShare("toppop", 0.25, 0.0, 0.5)),
+    policies=(PolicyShare(EVIL, 0.75, 0.02, 0.0, 0.5), PolicyShare("toppop", 0.25, 0.0, 0.5, 0.5)),
     processes=(ProcessStatus("learner-1", 7, "given up", restarts=5), ProcessStatus(EVIL, 8, "running", 60.0)),
     responses=Responses(100, 3),
     ramps={EVIL: RampStep(EVIL, 0.1, None, 1, 1, EVIL)},
@@ -230,8 +228,8 @@ def test_a_policy_counts_what_its_fallbacks_and_the_gateway_answered_for_it() ->
     before = _listen(treated[2], "toppop")._replace(treatments={"A": "C"})  # the experiment has changed since
     sample.update([before])
     assert sample.policies(BOTH) == (
-        PolicyShare("toppop", 4 / 6, fallbacks=0.25, late=0.25),
-        PolicyShare("mix/rerank", 2 / 6, fallbacks=0.5, late=0.0),
+        PolicyShare("toppop", 4 / 6, fallbacks=0.25, late=0.25, mean_fraction=0.5),
+        PolicyShare("mix/rerank", 2 / 6, fallbacks=0.5, late=0.0, mean_fraction=0.5),
     )
 
 

@@ -18,7 +18,7 @@ from botify.services.stack import run
 from botify.services.stack.embedded import EmbeddedStack
 from botify.services.stack.ports import choose, find_free
 from botify.services.stack.record import Identity, StackRecord
-from botify.services.stack.status import GroupLag, failing, lags, read_status
+from botify.services.stack.status import GroupLag, lags, problem_of, read_status
 from botify.services.stack.supervisor import ProcessStatus
 
 ME = Identity.of(os.getpid())
@@ -61,39 +61,19 @@ def test_a_program_that_ends_again_and_again_is_a_problem_that_names_the_cause(t
     why = "botify.listens[0] from offset 7 on: a bad batch"
     logs.joinpath("worker-1.log").write_text(f"2026-01-01T00:00:00Z CRITICAL streams: {why}\nTraceback\n" * 4)
     often = ProcessStatus("worker-1", 1, "running", uptime_s=5.0, restarts=4)
-    assert "started again 4 times" in failing(often, logs)
-    assert why in failing(often, logs)
-    logs.joinpath("worker-1.log").write_text(JsonFormatter().format(a_line(logging.CRITICAL, why)))
-    assert why in failing(often, logs)
-    for well in (replace(often, restarts=2), replace(often, uptime_s=3_600.0), replace(often, state="ended")):
-        assert failing(well, logs) is None
-
-
-def a_line(level, message):
-    return logging.makeLogRecord({"name": "streams", "levelname": logging.getLevelName(level), "msg": message})
-
-
-class StackWithoutServers:
-    servers = ()
-    watchdog = None
-
-    def __init__(self, home, *_, **__):
-        self.home = home
-        self.settings = Settings(home=home)
-
-    def start(self, *, ready):
-        pass
-
-    def stop(self):
-        pass
-
-    def record(self, *_, **__):
-        pass
+    assert "started again 4 times" in problem_of(often, logs)
+    assert why in problem_of(often, logs)
+    line = logging.makeLogRecord({"name": "streams", "levelname": "CRITICAL", "msg": why})
+    logs.joinpath("worker-1.log").write_text(JsonFormatter().format(line))
+    assert why in problem_of(often, logs)
+    for well in (replace(often, restarts=2), replace(often, uptime_s=3_600.0)):
+        assert problem_of(well, logs) is None
 
 
 def test_a_stack_that_ended_says_why_until_the_next_one(tmp_path, monkeypatch):
     nowhere = without_servers(tmp_path)
-    monkeypatch.setattr(run, "EmbeddedStack", StackWithoutServers)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", nowhere.kafka_bootstrap_servers)
+    monkeypatch.setenv("REDIS_URL", nowhere.redis_url)
     monkeypatch.setattr(run, "_create_topics", lambda _: None)
     with pytest.raises(ChildDiedError), run.running_stack(tmp_path, [], notify=print):
         raise ChildDiedError("valkey ended with status 1. Its log ends:\nno space left")
@@ -158,14 +138,10 @@ def test_up_says_who_recommends_and_its_processes_are_told(tmp_path, monkeypatch
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
     monkeypatch.setattr(cli, "start_in_background", lambda *_: told.update(Settings.from_env().to_env()))
-    done = CliRunner().invoke(command_line(), ["--gateways=0", *options])
+    app = typer.Typer()
+    app.command()(cli.up)
+    done = CliRunner().invoke(app, ["--gateways=0", *options])
     assert done.exception is None, done.output
     assert policy in " ".join(done.output.split())
     assert told["BOTIFY_RECOMMENDER"] == ("toppop" if "toppop" in options else "")
     assert bool(told["BOTIFY_EXPERIMENTS"]) is ("course" in options)
-
-
-def command_line():
-    app = typer.Typer()
-    app.command()(cli.up)
-    return app
