@@ -4,11 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+
+import httpx
 
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
@@ -45,21 +45,19 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def scene(settings: Settings, listens: int, replay: bool = True) -> Iterator[Scene]:
+def scene(settings: Settings, listens: int) -> Iterator[Scene]:
     """Simulate listeners, then serve the gateway with its dashboard inside the block."""
     settings = settings.with_(experiments=COURSE)
     world = World("dashboard", *generate(WORLD), {})
     save_world(settings.home, world)  # a person recommends to its listeners
     with ExitStack() as programs:
-        programs.enter_context(running(settings, "botify.streams.worker"))
-        programs.enter_context(running(settings, "botify.streams.learner"))
-        programs.enter_context(running(settings, "botify.services.recommender"))
+        for module in ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender"):
+            programs.enter_context(running(settings, module))
         with gateway(settings) as url:
             run_loop(settings, world, RunOptions(listens=listens, in_flight=300, run_id="scene"))
             _spoil(settings)
-            if replay:
-                command = [sys.executable, "-m", "botify.services.cli", "replay", "run"]
-                subprocess.run(command, env={**os.environ, **settings.to_env()}, check=True)  # noqa: S603
+            command = [sys.executable, "-m", "botify.services.cli", "replay", "run"]
+            subprocess.run(command, env={**os.environ, **settings.to_env()}, check=True)  # noqa: S603
             yield Scene(url, settings, world)
 
 
@@ -75,9 +73,8 @@ def gateway(settings: Settings) -> Iterator[str]:
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
+        return httpx.get(url, timeout=5, follow_redirects=True).is_success
+    except httpx.TransportError:
         return False
 
 

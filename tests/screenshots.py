@@ -4,9 +4,8 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -14,15 +13,14 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from botify.core.settings import Settings
 from botify.schemas.topics import create_topics
 from botify.services.stack.embedded import EmbeddedStack
-from botify.sim.loop import run_loop
-from botify.sim.options import RunOptions
-from botify.sim.play import Progress
-from tests.dashboard_scene import Scene, chromium, gateway, scene
+from tests.dashboard_scene import chromium, gateway, scene
 
 FOLDER = Path("screenshots")
 LISTENS = 60_000
 SIZES = {"laptop": (1440, 900), "phone": (390, 844)}
 SETTLE_MS = 2_500
+SIMULATE = "sim --world dashboard --rate 400 --seed 2 --set in_flight=300"
+REPLAY = "replay run --rate 300"
 LOOKS = [(size, light) for size in SIZES for light in ("light", "dark")]
 PAGES = ("/", "/popular", "/experiments", "/listener/42", "/letters", "/replays")
 
@@ -37,7 +35,7 @@ def main() -> None:
         settings = stack.settings.with_(home=Path(home), topic_prefix="screenshots")
         create_topics(settings)
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        with scene(settings, LISTENS) as ready, busy(ready), _replaying(settings):
+        with scene(settings, LISTENS) as ready, _running(settings, SIMULATE, REPLAY):
             for size, light in LOOKS:
                 _take_all(browser, ready.url, size, light)
         empty = stack.settings.with_(home=Path(home), topic_prefix="screenshots-empty")
@@ -93,8 +91,7 @@ def _take(browser: Browser, url: str, path: str, size: str, light: str, name: st
 
 def _open(browser: Browser, size: str, light: str) -> Page:
     width, height = SIZES[size]
-    dark = "dark" if light == "dark" else "light"
-    return browser.new_context(viewport={"width": width, "height": height}, color_scheme=dark).new_page()  # type: ignore[arg-type]
+    return browser.new_context(viewport={"width": width, "height": height}, color_scheme=light).new_page()  # type: ignore[arg-type]
 
 
 def _picture(page: Page, name: str, size: str, light: str) -> None:
@@ -107,40 +104,17 @@ def _picture(page: Page, name: str, size: str, light: str) -> None:
     page.screenshot(path=FOLDER / f"{name}-{size}-{light}.png")
 
 
-class _EnoughError(Exception):
-    """The pictures are taken."""
-
-
 @contextmanager
-def busy(ready: Scene) -> Iterator[None]:
-    stop = threading.Event()
-
-    def go_on(_: Progress) -> None:
-        if stop.is_set():
-            raise _EnoughError
-
-    def listen() -> None:
-        with suppress(_EnoughError):
-            run_loop(ready.settings, ready.world, RunOptions(rate=400.0, in_flight=300, seed=2), go_on)
-
-    listening = threading.Thread(target=listen)
-    listening.start()
-    try:
+def _running(settings: Settings, *commands: str) -> Iterator[None]:
+    """Run commands of `botify` inside the block."""
+    botify = [sys.executable, "-m", "botify.services.cli"]
+    environment = {**os.environ, **settings.to_env()}
+    with ExitStack() as started:
+        for command in commands:
+            process = subprocess.Popen([*botify, *command.split()], env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
+            started.callback(process.wait, 20)
+            started.callback(process.terminate)
         yield
-    finally:
-        stop.set()
-        listening.join()
-
-
-@contextmanager
-def _replaying(settings: Settings) -> Iterator[None]:
-    command = [sys.executable, "-m", "botify.services.cli", "replay", "run", "--rate", "300"]
-    replay = subprocess.Popen(command, env={**os.environ, **settings.to_env()}, stdout=subprocess.DEVNULL)  # noqa: S603
-    try:
-        yield
-    finally:
-        replay.terminate()
-        replay.wait(20)
 
 
 if __name__ == "__main__":

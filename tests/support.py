@@ -127,6 +127,11 @@ def read_topic(settings: Settings, topic: str) -> list[Message]:
         reader.close()
 
 
+def environment_without_settings() -> dict[str, str]:
+    """Return this process's environment without settings of ours and without servers."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "REDIS_", "BOTIFY_"))}
+
+
 @contextmanager
 def running(
     settings: Settings,

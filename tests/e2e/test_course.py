@@ -1,7 +1,6 @@
 """The course's homework on a small world: its files, and what is left when it ends or is interrupted."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from botify.sim.world.generate import generate
 from botify.sim.world.model import World
 from botify.sim.world.store import save_world
 from botify.streams.compiled import fill_cache
-from tests.support import eventually, processes_of
+from tests.support import environment_without_settings, eventually, processes_of
 
 CONFIG = WorldConfig(tracks=600, artists=120, genres=6, users=200, dimensions=12, clusters=4)
 
@@ -30,7 +29,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "REDIS_", "BOTIFY_"))}
+    kept = environment_without_settings()
     own = {"BOTIFY_HOME": str(home / "home"), "TMPDIR": str(home / "tmp"), "COLUMNS": "120"}
     assert CACHE_DIR in kept
     return subprocess.Popen(  # noqa: S603

@@ -5,10 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
-from tests.dashboard_scene import chromium
-
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 ROOT = Path(__file__).parents[2]
 
 
@@ -24,20 +22,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_search_finds_pages_without_a_server(site: Path) -> None:
-    path = chromium()
-    if path is None:
-        pytest.skip("no chromium: apt-get install chromium, or name one in BOTIFY_CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto((site / "replay.html").as_uri())
-        page.get_by_role("textbox", name="Search").click()
-        page.keyboard.type("runbooks")
-        page.locator("a.md-search-result__link").first.click(timeout=20_000)
-        assert page.url.startswith(site.as_uri())
-        assert page.url != (site / "replay.html").as_uri()
-        assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-        browser.close()
+def test_the_search_finds_pages_without_a_server(site: Path, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / "replay.html").as_uri())
+    page.get_by_role("textbox", name="Search").click()
+    page.keyboard.type("runbooks")
+    page.locator("a.md-search-result__link").first.click(timeout=20_000)
+    assert page.url.startswith(site.as_uri())
+    assert page.url != (site / "replay.html").as_uri()
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 from botify.services.stack.ports import find_free
+from tests.support import environment_without_settings
 
 ROOT = Path(__file__).parents[2]
 
 
 def said_by(page: str, folder: Path) -> str:
     """Run all blocks of a page that are marked `sh` in an empty folder, on a free port, and return what is printed."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "REDIS_", "BOTIFY_"))}
     programs, empty, port = folder / "bin", folder / "empty", str(find_free())
     programs.mkdir()
     (empty / ".botify").mkdir(parents=True)  # nothing is in it, and commands take none of a folder above
@@ -22,7 +22,7 @@ def said_by(page: str, folder: Path) -> str:
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m botify.services.cli "$@"\n', encoding="utf-8")
     program.chmod(0o755)
     environment = {
-        **kept,
+        **environment_without_settings(),
         "BOTIFY_GATEWAY_PORT": port,
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),

@@ -5,18 +5,16 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
 
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
-
-from botify.core.settings import Settings  # noqa: E402
-from botify.schemas.codec import Codec  # noqa: E402
-from botify.schemas.events import Listen  # noqa: E402
-from botify.schemas.topics import Topics, create_topics  # noqa: E402
-from botify.streams.read import StateReader  # noqa: E402
-from botify.streams.store.connect import connect  # noqa: E402
-from tests.dashboard_scene import Scene, chromium, gateway, scene  # noqa: E402
-from tests.support import eventually, make_listens, produce, read_topic  # noqa: E402
+from botify.core.settings import Settings
+from botify.schemas.codec import Codec
+from botify.schemas.events import Listen
+from botify.schemas.topics import Topics, create_topics
+from botify.streams.read import StateReader
+from botify.streams.store.connect import connect
+from tests.dashboard_scene import Scene, gateway, scene
+from tests.support import eventually, make_listens, produce, read_topic
 
 LISTENS = 5_000
 LAPTOP = {"width": 1440, "height": 900}
@@ -32,17 +30,6 @@ def deployed(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
     create_topics(settings)
     with scene(settings, LISTENS) as ready:
         yield ready
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    if path is None:
-        pytest.skip("no chromium: apt-get install chromium, or name one in BOTIFY_CHROMIUM")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Visit:
@@ -76,7 +63,7 @@ def phone(browser: Browser) -> Iterator[Visit]:
     yield from visited(browser, PHONE)
 
 
-def place(page: Page, name: str):  # type: ignore[no-untyped-def]
+def place(page: Page, name: str) -> Locator:
     return page.locator(f'[data-live="{name}"]')
 
 

@@ -283,14 +283,6 @@ def test_the_alerts_are_those_of_deploy_prometheus() -> None:
     assert of_kind(ALL_ON, "PrometheusRule")[RELEASE]["spec"] == yaml.safe_load(source.read_text(encoding="utf-8"))
 
 
-def test_every_alert_has_a_runbook_with_its_severity() -> None:
-    page = (ROOT / "docs/runbooks.md").read_text(encoding="utf-8")
-    alerts = of_kind(ALL_ON, "PrometheusRule")[RELEASE]["spec"]["groups"][0]["rules"]
-    assert re.findall(
-        r"^## (Botify\w+)\n\n\*\*(\w+)\*\* .*\n\n- \*\*Look:\*\* .+\n- \*\*Do:\*\* ", page, re.MULTILINE
-    ) == [(one["alert"], one["labels"]["severity"]) for one in alerts]
-
-
 def test_prometheus_finds_every_process_under_the_job_of_the_alerts() -> None:
     spec = of_kind(ALL_ON, "ServiceMonitor")[RELEASE]["spec"]
     found = {

@@ -86,17 +86,9 @@ def test_the_last_value_stays_while_the_server_is_unavailable() -> None:
 def test_a_collector_that_is_not_looked_at_rests_until_the_next_look(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    rounds: queue.Queue[str] = queue.Queue()
-
-    def refuse(_: Settings) -> None:
-        rounds.put("asked Kafka")
-        raise TopicError("no Kafka answers")
-
-    def refuse_quietly(_: Settings) -> None:
-        raise TopicError("no Redis answers")
-
-    monkeypatch.setattr(collector, "check_kafka", refuse)
-    monkeypatch.setattr(collector, "check_redis", refuse_quietly)
+    rounds: queue.Queue[Settings] = queue.Queue()
+    stubbed(monkeypatch, {})
+    monkeypatch.setattr(collector, "check_kafka", rounds.put)
     monkeypatch.setattr(collector, "EVERY_S", 0.0)
     monkeypatch.setattr(collector, "QUIET_AFTER_S", -1.0)
     own = Collector(Settings(home=tmp_path))
@@ -172,7 +164,7 @@ def test_a_day_is_kept_over_a_restart_and_takes_no_more(tmp_path: Path, monkeypa
     assert all(moment.listens_per_s == 10.0 for moment in kept["1 day"])
 
 
-def test_what_was_not_measured_is_a_gap(tmp_path: Path) -> None:
+def test_what_was_not_measured_is_a_gap() -> None:
     history = History()
     history.add(1_000.0, GAP._replace(listens_per_s=4.0))
     history.add(1_006.0, GAP._replace(listens_per_s=6.0))

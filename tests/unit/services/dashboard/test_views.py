@@ -1,7 +1,6 @@
 """Pages without data, with data, and with hostile data."""
 
 import math
-import re
 import tomllib
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -9,6 +8,7 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
+import yaml
 
 from botify.analytics.decision import Decision, MetricRow
 from botify.analytics.experiment import Effect
@@ -241,19 +241,18 @@ def _listen(user: int, recommender: str, policy: str | None = None) -> Listen:
 ROOT = Path(__file__).parents[4]
 
 
-@pytest.mark.parametrize("folder", ["static", "templates"])
-def test_every_asset_is_packaged(folder: str) -> None:
+def test_every_asset_and_the_runbooks_are_packaged() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    packaged = setuptools["package-data"]["*"]
-    assets = list((ROOT / "services/dashboard" / folder).iterdir())
-    assert assets
-    assert [asset.name for asset in assets if not any(asset.match(pattern) for pattern in packaged)] == []
-
-
-def test_the_runbooks_are_packaged_and_those_of_the_alerts() -> None:
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert "runbooks.md" in setuptools["package-data"]["*"]
-    assert (ROOT / "services/dashboard/runbooks.md").resolve() == ROOT / "docs/runbooks.md"
+    patterns = setuptools["package-data"]["*"]
+    dashboard = ROOT / "services/dashboard"
+    assets = [*dashboard.glob("static/*"), *dashboard.glob("templates/*"), dashboard / "runbooks.md"]
+    assert len(assets) > 8
+    assert [asset.name for asset in assets if not any(asset.match(pattern) for pattern in patterns)] == []
+    assert (dashboard / "runbooks.md").resolve() == ROOT / "docs/runbooks.md"
     assert "!docs/runbooks.md" in (ROOT / ".dockerignore").read_text().splitlines()
-    alerts = re.findall(r"- alert: (\w+)", (ROOT / "deploy/prometheus/alerts.yml").read_text())
-    assert list(RUNBOOKS) == alerts
+
+
+def test_every_alert_has_a_runbook_with_its_severity() -> None:
+    (group,) = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"]
+    alerts = [(rule["alert"], rule["labels"]["severity"] == "page") for rule in group["rules"]]
+    assert [(alert, runbook.pages) for alert, runbook in RUNBOOKS.items()] == alerts

@@ -1,25 +1,120 @@
-"""What a person sees in a terminal of 80 columns: help, tables, and what the shell completes."""
+"""Invariants over all commands, in a terminal of 80 columns and without servers; what the shell completes."""
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from botify.services.cli import main as cli
+from botify.core.errors import NoBrokerError
+from botify.services.cli.main import FORMER, build_cli, main
 from botify.services.recommender.registry import RECOMMENDERS
+from botify.services.stack.ports import find_free
 from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate
 from botify.sim.world.model import World
 from botify.sim.world.store import save_world
+from botify.streams.store.connect import RedisUnreachableError
 from tests.unit.analytics.test_exported import write
 from tests.unit.evaluation.test_launch import DECLARED, launch
-from tests.unit.services.cli.test_without_servers import CLI, commands
+
+NEED_NONE = {
+    "bench", "data import", "data list", "data sample", "demo", "down", "evaluate", "experiment list", "models list",
+    "up", "world fit", "world make",
+    "experiment decide",  # looks for the goals first
+    "status",  # says what is wrong in addition to all else
+}  # fmt: skip
+ARGUMENTS = {
+    "data publish": ["lastfm"],
+    "why": ["42"],
+    "data follow": ["orders", "--map", "user=u,item=i"],
+    "dlq drop": ["--all"],
+    "dlq exclude": ["--user", "1"],
+    "experiment power": ["--effect", "5"],
+    "experiment results": ["A"],
+    "experiment ramp": ["STICKY_ARTIST"],
+    "data export": ["--out", "exported"],
+    "models publish": ["--from-topic"],
+    "recommend": ["--all", "--out", "all.parquet"],
+    "replay load": ["saved"],
+    "replay save": ["saved"],
+    "replay swap": ["r1"],
+    "whatif": ["--policy", "random"],
+    "topics repartition": ["--to", "16"],
+}
+
+
+PRINT_LINES = {
+    "data export", "data follow", "data import", "data publish", "data sample", "demo", "dlq drop", "dlq exclude",
+    "dlq redrive", "down", "experiment ramp", "recommend", "report", "replay load", "replay save", "replay swap", "up",
+}  # fmt: skip
+"""Commands without a table."""
+
+
+def commands(group: Any, names: tuple[str, ...] = ()) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*names, name))
+        else:
+            yield " ".join((*names, name))
+
+
+CLI = build_cli()
+COMMANDS = sorted(commands(typer.main.get_command(CLI)))
+
+
+def options_of(command: str) -> set[str]:
+    found: Any = typer.main.get_command(CLI)
+    for name in command.split():
+        found = found.commands[name]
+    return {option for parameter in found.params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - PRINT_LINES))
+def test_a_command_that_prints_a_table_prints_json_on_request(command: str) -> None:
+    assert "--json" in options_of(command)
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - NEED_NONE))
+def test_a_command_without_its_servers_says_so(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("log.json", "saved"):
+        (tmp_path / name).touch()
+    address = f"127.0.0.1:{find_free()}"
+    env = {"BOTIFY_HOME": str(tmp_path), "KAFKA_BOOTSTRAP_SERVERS": address, "REDIS_URL": f"redis://{address}/0"}
+    env["BOTIFY_EXPERIMENTS"] = "course"
+    done = CliRunner(env=env).invoke(CLI, [*command.split(), *ARGUMENTS.get(command, [])])
+    assert isinstance(done.exception, NoBrokerError | RedisUnreachableError), (done.output, done.exception)
+    assert str(done.exception).startswith(("no Kafka listens at", "no Redis listens at"))
+    assert "\n" not in str(done.exception)
+
+
+def test_there_are_few_commands_with_few_options() -> None:
+    assert len(COMMANDS) <= 40
+    assert {command for command in COMMANDS if len(options_of(command)) > 12 + len({"--help", "-h"})} == set()
+
+
+@pytest.mark.parametrize("former", FORMER)
+def test_a_former_name_answers_with_the_present_one(former: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["botify", *former.split(), "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    now = FORMER[former].split()
+    if now[0] == "botify":
+        group = typer.main.get_command(CLI)
+        for word in now[1:]:
+            group = getattr(group, "commands", {}).get(word, group)
+        assert not hasattr(group, "commands"), f"{former} names no command"
+    else:
+        assert now[:3] == ["python", "-m", "botify.bench.studies"]
+
 
 COLUMNS = 80
-COMMANDS = sorted(commands(typer.main.get_command(CLI)))
 CUT = re.compile(r"[^\s(]…")
 """The end of a word that was cut; the dots of an interval stand alone."""
 
@@ -92,7 +187,7 @@ def test_the_shell_completes_commands_and_options(
     monkeypatch.setenv("COMP_CWORD", str(typed.count(" ") + 1))
     monkeypatch.setattr(sys, "argv", ["botify"])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main()
     assert ended.value.code == 0
     told = capsys.readouterr()
     assert offered <= set(told.out.split())
