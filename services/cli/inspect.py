@@ -191,15 +191,12 @@ class _Names:
 
     @property
     def headings(self) -> list[str]:
-        """The columns of a track's names."""
         return [field.replace("_", " ") for field in self._fields]
 
     def row(self, number: int) -> list[str]:
-        """Return the cells of a track."""
         unknown = {"external_id": "", "title": "?", "artist": "?"}
         return [escape(value or unknown[field]) for field, value in self.of(number).items() if field != "track"]
 
     def of(self, number: int) -> dict[str, Any]:
-        """Return the fields of a track in JSON."""
         track = self._tracks[number]
         return {"track": number, **{field: track and getattr(track, field) for field in self._fields}}

@@ -118,7 +118,6 @@ class _Maker:
         self.done = 0
 
     def lists(self, progress: Callable[[int], None]) -> Iterator[Listed]:
-        """Yield the list of each listener."""
         for users in self._reader.everyone(USERS):
             yield from self._lists_of(users)
             self.done += len(users)

@@ -141,7 +141,6 @@ class Collector:
 
     @property
     def catalogue(self) -> TracksById:
-        """The newest catalogue; empty before the first reading."""
         return self._titles.value or {}
 
     @property
@@ -153,7 +152,6 @@ class Collector:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread and close the connections."""
         self._stop.set()
         self._wake.set()
         self._thread.join(STOP_TIMEOUT_S)

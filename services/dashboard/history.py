@@ -90,7 +90,6 @@ class History:
             self._restore(file)
 
     def add(self, at_s: float, moment: Moment) -> None:
-        """Add a reading."""
         for ring in self._rings.values():
             ring.add(at_s, moment)
         if at_s - self._written_s >= WRITE_EVERY_S:
@@ -124,7 +123,6 @@ class History:
         return Responses(now.all - first.all, now.errors - first.errors)
 
     def write(self, now_s: float) -> None:
-        """Write the file, in one step."""
         self._written_s = now_s
         if self._file is None:
             return

@@ -87,20 +87,16 @@ class SimulatedSession:
         return Score(name, len(self.heard), sum(heard.fraction for heard in self.heard))
 
 
-class Offer(NamedTuple):
-    """A track to choose from, and who offers it."""
-
-    track: int
-    by: str
-
-
 @dataclass(slots=True)
 class Contest:
-    """A person's session with the offers for its next track, and the scores of the policies that have finished."""
+    """A person's session with its next tracks to choose from, and the scores of the policies that have finished.
+
+    `offers` maps tracks to who offers them.
+    """
 
     session: SimulatedSession
     player: Player
-    offers: list[Offer] = field(default_factory=list)
+    offers: Mapping[int, str] = field(default_factory=dict)
     scores: list[Score] = field(default_factory=list)
     problem: str = ""
     _policies: asyncio.Task[None] | None = None
@@ -119,9 +115,9 @@ class Contest:
             contest._policies = asyncio.create_task(contest._play_policies(make, seed, played_by))
         return contest
 
-    async def choose(self, offer: Offer) -> None:
+    async def choose(self, track: int, by: str) -> None:
         """Play a track and report it; raises `PlayerError`, after which the listener has heard it all the same."""
-        self.session.play(offer.track, offer.by)
+        self.session.play(track, by)
         await self._report()
 
     async def ranking(self) -> list[Score]:
@@ -140,8 +136,7 @@ class Contest:
         await self.player.report(session.user, heard.track, heard.fraction, session.ended)
         if not session.ended:
             had = {one.track for one in session.heard}
-            offered = await self.player.offers(session.user, heard.track, had)
-            self.offers = [Offer(track, by) for track, by in offered.items()]
+            self.offers = await self.player.offers(session.user, heard.track, had)
 
     async def _play_policies(self, make: MakeEnvironment, seed: int, played_by: Mapping[str, str]) -> None:
         for policy, user in played_by.items():
@@ -209,7 +204,6 @@ class RecommendPage(Stage):
                 button("A listener, please", "person_add", self._begin)
 
     def stop(self) -> None:
-        """Stop the background tasks of the page."""
         if self._contest is not None:
             self._contest.stop()
 
@@ -239,24 +233,23 @@ class RecommendPage(Stage):
     def _offers(self, contest: Contest, catalogue: TracksById) -> None:
         def show(words: str) -> None:
             had = {heard.track for heard in contest.session.heard}
-            found = [
-                Offer(track.track, "search") for track in search(catalogue, words, FOUND) if track.track not in had
-            ]
+            found = [track.track for track in search(catalogue, words, FOUND) if track.track not in had]
+            shown = dict.fromkeys(found, "search") if words.strip() else contest.offers
             offers.clear()
             with offers:
                 if words.strip() and not found:
                     show_html("listener", "no_track")
-                for offer in found if words.strip() else contest.offers:
-                    shown = render("listener", "offered_track", offer=offer, catalogue=catalogue)
-                    pick(shown, partial(self._choose, contest, offer))
+                for track, by in shown.items():
+                    html = render("listener", "offered_track", track=track, by=by, catalogue=catalogue)
+                    pick(html, partial(self._choose, contest, track, by))
 
         search_field("or search: title or artist", show)
         offers = ui.element("div").classes("picks")
         show("")
 
-    async def _choose(self, contest: Contest, offer: Offer) -> None:
+    async def _choose(self, contest: Contest, track: int, by: str) -> None:
         async def choose() -> None:
-            await contest.choose(offer)
+            await contest.choose(track, by)
             if contest.session.ended:
                 await self._end(contest)
             else:

@@ -69,7 +69,6 @@ class Verdicts:
         return found
 
     def close(self) -> None:
-        """End the process, if one runs."""
         if self._asked is not None:
             self._asked.process.kill()
             self._asked.process.communicate()

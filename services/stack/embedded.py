@@ -58,7 +58,6 @@ class Valkey(Server):
         return f"redis://{HOST}:{self.port}/0"
 
     def spawn(self) -> None:
-        """Start the server; raises `PortTakenError`."""
         self._data_dir.mkdir(parents=True, exist_ok=True)
         super().spawn()
 
@@ -168,7 +167,6 @@ class EmbeddedStack:
 
     @property
     def servers(self) -> list[Server]:
-        """The servers that this stack runs."""
         return [getattr(self, name) for name in ("kafka", "valkey") if hasattr(self, name)]
 
     def record(

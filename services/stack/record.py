@@ -161,7 +161,6 @@ class StackEnd:
 
     @classmethod
     def of(cls, error: Exception) -> Self:
-        """Return the end by an error, at the current time."""
         return cls(datetime.now(UTC).isoformat(timespec="seconds"), str(error) or repr(error))
 
     def write(self, home: Path) -> None:
@@ -176,7 +175,6 @@ class StackEnd:
 
     @staticmethod
     def forget(home: Path) -> None:
-        """Remove the file of an earlier stack."""
         (home / ENDED_FILE).unlink(missing_ok=True)
 
 

@@ -102,7 +102,6 @@ class ProcessReader:
                 process.cpu_percent()
 
     def read(self) -> list[ProcessStatus]:
-        """Return the status of each process."""
         return [self._read(name, identity) for name, identity in self._stack.processes.items()]
 
     def _read(self, name: str, identity: Identity) -> ProcessStatus:

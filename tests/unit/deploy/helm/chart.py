@@ -79,6 +79,7 @@ CASES: Mapping[str, Values] = {
     "production, strimzi, valkey": example("production", "strimzi", "valkey"),
     "client certificates": merged(REQUIRED, CLIENT_CERTIFICATES),
     "lasting names": merged(REQUIRED, LASTING_NAMES),
+    "moved listens": merged(REQUIRED, example("production"), {"topics": {"movedTo": 64}}),
 }
 
 

@@ -22,12 +22,9 @@ from tests.unit.deploy.helm.chart import (
     ROOT,
     Object,
     container,
-    merged,
     objects,
     of_kind,
-    parsed,
     pods,
-    render,
     workloads,
 )
 
@@ -240,14 +237,16 @@ def test_snapshots_are_kept_for_their_days(tmp_path: Path) -> None:
 
 
 ALL_ON = "production, strimzi, valkey"
-SETTINGS = Settings()
 
 
-@pytest.mark.parametrize("case", [ALL_ON, "client certificates", "lasting names"])
+@pytest.mark.parametrize("case", [ALL_ON, "client certificates", "lasting names", "moved listens"])
 def test_scalers_follow_the_group_that_reads_the_topic(case: str) -> None:
+    topics = CASES[case].get("topics", {})
+    partitions = topics.get("movedTo") or topics.get("partitions", 8)
+    settings = Settings(layout=str(topics.get("movedTo", "")))
     groups = {
-        "worker": (worker_group_of(SETTINGS), Topics.of(SETTINGS).listens.name),
-        "recommender": (f"{SETTINGS.topic_prefix}-{GROUP}", Topics.of(SETTINGS).recommendation_requests.name),
+        "worker": (worker_group_of(settings), Topics.of(settings).listens.name),
+        "recommender": (f"{settings.topic_prefix}-{GROUP}", Topics.of(settings).recommendation_requests.name),
     }
     scaled = of_kind(case, "ScaledObject")
     assert "worker" in scaled
@@ -262,19 +261,7 @@ def test_scalers_follow_the_group_that_reads_the_topic(case: str) -> None:
         ]
         assert followed == ([groups[name]] if name in groups else [])
         if name in groups:
-            partitions = CASES[case].get("topics", {}).get("partitions", 8)
             assert one["spec"]["maxReplicaCount"] == partitions
-
-
-def test_a_scaler_follows_listens_that_were_moved() -> None:
-    moved = SETTINGS.with_(layout="64")
-    texts = render(merged(CASES["production"], {"topics": {"movedTo": 64}}))
-    scalers = {one["metadata"]["name"]: one["spec"] for one in parsed(texts) if one["kind"] == "ScaledObject"}
-    worker = scalers[f"{RELEASE}-worker"]
-    followed = worker["triggers"][0]["metadata"]
-    assert followed["topic"] == Topics.of(moved).listens.name
-    assert followed["consumerGroup"] == worker_group_of(moved)
-    assert worker["maxReplicaCount"] == 64
 
 
 def test_the_alerts_are_those_of_deploy_prometheus() -> None:

@@ -13,7 +13,7 @@ from botify.core.errors import BotifyError
 from botify.schemas.events import Track
 from botify.schemas.external_ids import UserIds
 from botify.services.dashboard.player import PlayerError, Recommended, offered
-from botify.services.dashboard.recommending import Contest, Offer, Score, SimulatedSession, environments_of
+from botify.services.dashboard.recommending import Contest, Score, SimulatedSession, environments_of
 from botify.services.dashboard.views import render
 from botify.services.experiments import Experiments
 from botify.services.experiments.assignment import Experiment, Treatment
@@ -58,8 +58,9 @@ class Gateway:
 async def played(gateway: Gateway) -> tuple[Contest, list[Score]]:
     contest = await Contest.begin(MAKE, BOTH, UserIds(), gateway)  # type: ignore[arg-type]
     while not contest.session.ended:
-        assert [offer.by for offer in contest.offers] == ["next"]  # what was heard is not offered
-        await contest.choose(contest.offers[0])
+        ((track, by),) = contest.offers.items()
+        assert by == "next"  # what was heard is not offered
+        await contest.choose(track, by)
     return contest, await contest.ranking()
 
 
@@ -93,7 +94,7 @@ def test_the_pieces_of_the_page_escape_what_they_show() -> None:
     evil = "<script>alert(1)</script>"
     catalogue = {track: Track(track, evil, None, evil, evil) for track in range(100)}
     contest = Contest(SimulatedSession.begin(MAKE, 7, evil), Gateway())  # type: ignore[arg-type]
-    values = {"contest": contest, "session": contest.session, "offer": Offer(5, evil), "catalogue": catalogue}
+    values = {"contest": contest, "session": contest.session, "track": 5, "by": evil, "catalogue": catalogue}
     ranking = [Score(evil, 9, 4.0), Score("you", 7, 3.0)]
     for piece in ("played_track", "offered_track", "heard_of_contest", "contest_score"):
         html = render("listener", piece, ranking=ranking, **values)
