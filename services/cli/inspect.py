@@ -1,8 +1,16 @@
-"""`botify inspect` and `botify topics create`: tables of the state in Redis and of the topics in Kafka."""
+"""`botify inspect` and `botify topics create`: tables of the state in Redis and of the topics in Kafka, and tenants.
+
+Tenants share one Kafka and one Redis: each has topics, state and groups of its own prefix, and a file of its settings.
+A file has what its programs need beside the addresses of the servers; it is for the shell (`set -a; . FILE`),
+`docker run --env-file FILE` and `kubectl create secret generic NAME --from-env-file FILE`.
+"""
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +21,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from botify.core.cli import Json, console, print_json, say
+from botify.core.errors import SettingsError
+from botify.core.files import write_secret
 from botify.core.kafka.admin import end_offsets, partition_counts, require_kafka, start_offsets
 from botify.core.kafka.config import common_config, partition_of
 from botify.core.kafka.layout import live_layout
@@ -22,8 +32,8 @@ from botify.schemas.catalogue import read_catalogue
 from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, create_topics, feedback_partitions
-from botify.services.cli.tenants import add_tenant, tenants_of
 from botify.services.errors import StateError
+from botify.services.gateway.options import GatewayOptions
 from botify.streams.folds.popularity import HALF_LIVES_MS
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect, require_redis
@@ -165,16 +175,6 @@ def create(
     console.print(table)
 
 
-def _show_tenants(tenants: list[dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        print_json(tenants)
-        return
-    table = Table("tenant", "prefix", "port", "requests/s", Column("file", overflow="fold"), box=box.SIMPLE_HEAD)
-    for one in tenants:
-        table.add_row(*map(str, one.values()))
-    console.print(table)
-
-
 def _records(settings: Settings, topic: str) -> int:
     end, start = end_offsets(settings, topic), start_offsets(settings, topic)
     return sum(end[partition] - start[partition] for partition in end)
@@ -200,3 +200,60 @@ class _Names:
     def of(self, number: int) -> dict[str, Any]:
         track = self._tracks[number]
         return {"track": number, **{field: track and getattr(track, field) for field in self._fields}}
+
+
+TENANTS = "tenants"  # in the data directory
+TENANT_NAME = re.compile("[a-z][a-z0-9-]{0,30}")
+
+
+def tenants_of(home: Path) -> list[dict[str, Any]]:
+    """Return the tenants of a data directory by name, without their tokens; raises `SettingsError` for a wrong file."""
+    found = []
+    for file in sorted((home / TENANTS).glob("*.env")):
+        variables = dict(line.split("=", 1) for line in file.read_text(encoding="utf-8").splitlines() if "=" in line)
+        prefix = Settings.from_env(variables | {"BOTIFY_HOME": str(home)}).topic_prefix
+        options = GatewayOptions.from_env(variables)
+        served = {"port": options.port, "rate_per_s": options.rate_per_s}
+        found.append({"tenant": file.stem, "prefix": prefix, **served, "file": str(file)})
+    return found
+
+
+def add_tenant(settings: Settings, name: str, port: int | None, rate_per_s: int | None) -> Path:
+    """Create a tenant's topics and the file of its settings, with a new token, and return the file.
+
+    Without a port it is the one after those of the others. Raises `SettingsError` if there is a tenant of this name, or
+    topics of this prefix: their data would be the tenant's.
+    """
+    file = settings.home / TENANTS / f"{name}.env"
+    if not TENANT_NAME.fullmatch(name):
+        raise SettingsError(f"tenant {name!r}: a name is a word of a-z, 0-9 and -, of at most 31 letters")
+    if file.exists():
+        raise SettingsError(f"there is a tenant {name}; {file} has its settings")
+    topics = partition_counts(AdminClient(common_config(settings)))
+    if taken := [topic for topic in topics if topic.startswith(f"{name}.")]:
+        raise SettingsError(f"topic {taken[0]} exists, so {name} is the prefix of something else; choose another name")
+    others, default = tenants_of(settings.home), GatewayOptions()
+    port = port or max([default.port, *(one["port"] for one in others)]) + 1
+    if same := [one["tenant"] for one in others if one["port"] == port]:
+        raise SettingsError(f"port {port} is that of tenant {same[0]}; choose another one")
+    values = {
+        "BOTIFY_TOPIC_PREFIX": name,
+        "BOTIFY_PARTITIONS": settings.partitions,
+        "BOTIFY_GATEWAY_TOKEN": secrets.token_hex(32),
+        "BOTIFY_GATEWAY_RATE_PER_S": rate_per_s or default.rate_per_s,
+        "BOTIFY_GATEWAY_PORT": port,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    create_topics(settings.with_(topic_prefix=name))
+    write_secret(file, "".join(f"{key}={value}\n" for key, value in values.items()))
+    return file
+
+
+def _show_tenants(tenants: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(tenants)
+        return
+    table = Table("tenant", "prefix", "port", "requests/s", Column("file", overflow="fold"), box=box.SIMPLE_HEAD)
+    for one in tenants:
+        table.add_row(*map(str, one.values()))
+    console.print(table)

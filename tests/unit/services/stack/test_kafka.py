@@ -2,6 +2,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import jgo
 import pytest
@@ -21,43 +22,28 @@ def test_rendered_properties_keep_backslashes():
     assert render({"a": "1", "b": "x\\y"}) == "a=1\nb=x\\\\y\n"
 
 
-class FakeEnvironment:
-    def __init__(self, jars):
-        self.all_jars = jars
-
-
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """A cache of one jar, which is also the list; jgo "fetches" it whenever it is missing."""
-    repository = tmp_path / "repository"
     jar = tmp_path / "env" / "jars" / "kafka-clients-4.4.0.jar"
-    fetched = []
+    cache = SimpleNamespace(jar=jar, content=b"the jar", fetched=[])
 
     def build(endpoint, resolver):
         if not jar.exists():
-            fetched.append(endpoint)
+            cache.fetched.append(endpoint)
             jar.parent.mkdir(parents=True)
             jar.write_bytes(cache.content)
-        return FakeEnvironment([jar])
+        return SimpleNamespace(all_jars=[jar])
 
-    class Cache:
-        content = b"the jar"
-
-    cache = Cache()
-    cache.jar, cache.fetched = jar, fetched
-    repository.mkdir()
-    monkeypatch.setenv("M2_REPO", str(repository))
+    (tmp_path / "repository").mkdir()
+    monkeypatch.setenv("M2_REPO", str(tmp_path / "repository"))
     monkeypatch.setattr(jgo, "build", build)
     build("first", None)
     listed = tmp_path / "kafka_jars.json"
     listed.write_text(json.dumps({jar.name: sha256(jar)}))
     monkeypatch.setattr(kafka, "LIST_FILE", listed)
-    fetched.clear()
+    cache.fetched.clear()
     return cache
-
-
-def silent(_):
-    pass
 
 
 def test_the_list_has_one_version_of_kafka():
@@ -74,17 +60,17 @@ def test_two_stacks_that_start_at_once_download_one_after_the_other(cache, monke
         most.append(len(inside))
         time.sleep(0.02)
         inside.pop()
-        return FakeEnvironment([cache.jar])
+        return SimpleNamespace(all_jars=[cache.jar])
 
     monkeypatch.setattr(jgo, "build", build)
     with ThreadPoolExecutor(4) as stacks:
-        assert list(stacks.map(class_path, [silent] * 4)) == [[cache.jar]] * 4
+        assert list(stacks.map(class_path, [print] * 4)) == [[cache.jar]] * 4
     assert most == [1] * 4
 
 
 def test_a_truncated_jar_is_fetched_again(cache):
     cache.jar.write_bytes(b"the j")
-    assert class_path(silent) == [cache.jar]
+    assert class_path(print) == [cache.jar]
     assert len(cache.fetched) == 1
 
 
@@ -92,7 +78,7 @@ def test_a_jar_that_stays_wrong_is_an_error(cache):
     cache.jar.write_bytes(b"another jar")
     cache.content = b"another jar"
     with pytest.raises(DownloadError, match=r"kafka-clients-4\.4\.0\.jar is corrupt"):
-        class_path(silent)
+        class_path(print)
     assert len(cache.fetched) == 1
 
 
@@ -102,4 +88,4 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr(jgo, "build", build)
     with pytest.raises(DownloadError, match=r"Name or service not known.*needs the network.*KAFKA_BOOTSTRAP_SERVERS"):
-        class_path(silent)
+        class_path(print)

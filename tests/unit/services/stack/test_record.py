@@ -14,13 +14,10 @@ from botify.services.stack.record import Identity, StackEnd, StackRecord
 ME = Identity.of(os.getpid())
 
 
-def test_settings_find_the_addresses(tmp_path):
-    StackRecord(ME, settings={"redis_url": "redis://127.0.0.1:1/0"}).write(tmp_path)
-    assert Settings.from_env({"BOTIFY_HOME": str(tmp_path)}).redis_url == "redis://127.0.0.1:1/0"
-
-
-def test_only_the_owner_may_read_the_addresses(tmp_path):
-    StackRecord(ME, settings={"redis_url": "redis://:secret@127.0.0.1:1/0"}).write(tmp_path)
+def test_settings_find_the_addresses_and_others_may_not_read_them(tmp_path):
+    address = "redis://:secret@127.0.0.1:1/0"
+    StackRecord(ME, settings={"redis_url": address}).write(tmp_path)
+    assert Settings.from_env({"BOTIFY_HOME": str(tmp_path)}).redis_url == address
     assert (tmp_path / STACK_FILE).stat().st_mode & 0o077 == 0
 
 
