@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from botify.core.settings import Settings
 from botify.schemas.topics import create_topics
@@ -17,11 +18,11 @@ from tests.dashboard_scene import chromium, gateway, scene
 
 FOLDER = Path("screenshots")
 LISTENS = 60_000
-SIZES = {"laptop": (1440, 900), "phone": (390, 844)}
+SIZES = {"laptop": ViewportSize(width=1440, height=900), "phone": ViewportSize(width=390, height=844)}
+LIGHTS: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SETTLE_MS = 2_500
 SIMULATE = "sim --world dashboard --rate 400 --seed 2 --set in_flight=300"
 REPLAY = "replay run --rate 300"
-LOOKS = [(size, light) for size in SIZES for light in ("light", "dark")]
 PAGES = ("/", "/popular", "/experiments", "/listener/42", "/letters", "/replays")
 
 
@@ -36,72 +37,63 @@ def main() -> None:
         create_topics(settings)
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         with scene(settings, LISTENS) as ready, _running(settings, SIMULATE, REPLAY):
-            for size, light in LOOKS:
-                _take_all(browser, ready.url, size, light)
+            for page, look in _looks(browser):
+                _take_pages(page, ready.url, look, PAGES)
+                _take_sessions(page, ready.url, look)
         empty = stack.settings.with_(home=Path(home), topic_prefix="screenshots-empty")
         create_topics(empty)
-        with gateway(empty) as url:
-            _take_each(browser, url, "empty")
         nowhere = empty.with_(kafka_bootstrap_servers="127.0.0.1:1", redis_url="redis://127.0.0.1:1/0")
-        with gateway(nowhere) as url:
-            _take_each(browser, url, "servers-away")
+        for name, served in (("empty", empty), ("servers-away", nowhere)):
+            with gateway(served) as url:
+                for page, look in _looks(browser):
+                    _take_pages(page, url, look, (*PAGES, "/recommend"), f"{name}-")
         browser.close()
 
 
-def _take_all(browser: Browser, url: str, size: str, light: str) -> None:
-    for path in PAGES:
-        _take(browser, url, path, size, light)
-    page = _open(browser, size, light)
+def _looks(browser: Browser) -> Iterator[tuple[Page, str]]:
+    """Yield a new page of each size and light, and what its pictures are called."""
+    for size, window in SIZES.items():
+        for light in LIGHTS:
+            context = browser.new_context(viewport=window, color_scheme=light)
+            yield context.new_page(), f"{size}-{light}"
+            context.close()
+
+
+def _take_pages(page: Page, url: str, look: str, paths: tuple[str, ...], prefix: str = "") -> None:
+    for path in paths:
+        page.goto(url + path)
+        _picture(page, f"{prefix}{path.strip('/').split('/')[0] or 'overview'}-{look}")
+
+
+def _take_sessions(page: Page, url: str, look: str) -> None:
     page.goto(f"{url}/recommend")
     page.get_by_role("button", name="A listener, please").click()
     for _ in range(2):
         page.wait_for_timeout(1_000)
         page.locator(".pick").first.click()
-    _picture(page, "recommending", size, light)
+    _picture(page, f"recommending-{look}")
     page.goto(f"{url}/listen")
     page.locator(".pick").nth(1).click()
     page.locator(".pick:not(.chosen)").nth(3).click()
-    _picture(page, "listen", size, light)
+    _picture(page, f"listen-{look}")
     page.get_by_role("button", name="Start listening").click()
     for button in ("Next", "Skip", "Next"):
         page.get_by_role("button", name=button).click()
         page.wait_for_timeout(500)
-    _picture(page, "listening", size, light)
+    _picture(page, f"listening-{look}")
     page.get_by_role("button", name="Leave").click()
-    _picture(page, "listened", size, light)
-    page.context.close()
+    _picture(page, f"listened-{look}")
 
 
-def _take_each(browser: Browser, url: str, name: str) -> None:
-    for size, light in LOOKS:
-        for path in (*PAGES, "/recommend"):
-            _take(browser, url, path, size, light, f"{name}-{_name(path)}")
-
-
-def _name(path: str) -> str:
-    return path.strip("/").split("/")[0] or "overview"
-
-
-def _take(browser: Browser, url: str, path: str, size: str, light: str, name: str | None = None) -> None:
-    page = _open(browser, size, light)
-    page.goto(url + path)
-    _picture(page, name or _name(path), size, light)
-    page.context.close()
-
-
-def _open(browser: Browser, size: str, light: str) -> Page:
-    width, height = SIZES[size]
-    return browser.new_context(viewport={"width": width, "height": height}, color_scheme=light).new_page()  # type: ignore[arg-type]
-
-
-def _picture(page: Page, name: str, size: str, light: str) -> None:
-    width, height = SIZES[size]
-    page.set_viewport_size({"width": width, "height": height})
+def _picture(page: Page, name: str) -> None:
+    window = page.viewport_size
+    assert window is not None
     page.wait_for_timeout(SETTLE_MS)
     # a window as high as the page, so that what is fixed to its edges stands at the page's
-    whole = max(height, page.evaluate("document.documentElement.scrollHeight"))
-    page.set_viewport_size({"width": width, "height": whole})
-    page.screenshot(path=FOLDER / f"{name}-{size}-{light}.png")
+    whole = max(window["height"], page.evaluate("document.documentElement.scrollHeight"))
+    page.set_viewport_size({"width": window["width"], "height": whole})
+    page.screenshot(path=FOLDER / f"{name}.png")
+    page.set_viewport_size(window)
 
 
 @contextmanager

@@ -147,7 +147,7 @@ def create(
     settings = live_layout(settings)
     create_topics(settings)
     counts = partition_counts(AdminClient(common_config(settings)))
-    listed = [
+    listed: list[dict[str, Any]] = [
         {
             "topic": topic.name,
             "event": topic.event and topic.event.__name__,
@@ -169,9 +169,9 @@ def create(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for topic, one in zip(Topics.of(settings).all(), listed, strict=True):
-        event = topic.event.__name__ if topic.event else "raw bytes"
-        table.add_row(topic.name, event, topic.key, str(one["partitions"]), f"{one['records']:,}")
+    for one in listed:
+        event = one["event"] or "raw bytes"
+        table.add_row(one["topic"], event, one["key"], str(one["partitions"]), f"{one['records']:,}")
     console.print(table)
 
 

@@ -23,6 +23,7 @@ RANGES = {"2 min": 1, "1 h": 30, "6 h": 180, "1 day": 720}  # what the charts sh
 SCANNED = 40_000  # newest records of a listener's partition that are searched for the listener's own; about 0.1 s
 PRIOR = 3.0  # listens added to both sides of a rise, so that a track heard once does not lead the ranking
 RECENT = 4_000  # listens from which shares and latencies are computed: a few seconds of a busy loop
+FOUND = 12  # tracks that a search shows
 FEW_ANSWERS = 60  # shares of policies and fallbacks among fewer answers say nothing
 
 TracksById = Mapping[int, Track]  # track id to track; never changed
@@ -33,8 +34,8 @@ def track_of(catalogue: TracksById, track: int) -> Track:
     return catalogue.get(track) or Track(track, "not in the catalogue", None, None, f"track {track}")
 
 
-def search(catalogue: TracksById, words: str, most: int = 12) -> list[Track]:
-    """Return tracks whose title, artist or external id has all the words, in the order of the catalogue.
+def search(catalogue: TracksById, words: str) -> list[Track]:
+    """Return at most `FOUND` tracks with all the words in title, artist or external id, in the catalogue's order.
 
     Examples
     --------
@@ -48,7 +49,7 @@ def search(catalogue: TracksById, words: str, most: int = 12) -> list[Track]:
         text = f"{track.title} {track.artist} {track.external_id or ''}".casefold()
         return all(word in text for word in wanted)
 
-    return list(islice(filter(fits, catalogue.values()), most)) if wanted else []
+    return list(islice(filter(fits, catalogue.values()), FOUND)) if wanted else []
 
 
 class ListenerReading(NamedTuple):

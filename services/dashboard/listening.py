@@ -12,14 +12,14 @@ from nicegui import ui
 from botify.schemas.events import Track
 from botify.schemas.external_ids import UserIdError, UserIds
 from botify.services.dashboard.collector import Collector
-from botify.services.dashboard.figures import TracksById, search
+from botify.services.dashboard.figures import FOUND, TracksById, search
 from botify.services.dashboard.pages import LISTEN, button, frame, show_html
 from botify.services.dashboard.player import Player, Recommended, Stage, new_user, pick, search_field
 from botify.services.dashboard.views import render
 
 SKIPPED = 0.05  # fraction of a track that counts as heard when it is skipped
 MOST_HEARD = 100  # listens that are shown
-SUGGESTED, MOST_FAVOURITES = 12, 5
+MOST_FAVOURITES = 5
 
 
 class HeardTrack(NamedTuple):
@@ -93,13 +93,13 @@ class Favourites:
         self._show(popular)
 
     def _search(self, words: str) -> None:
-        self._show(search(self._catalogue(), words, SUGGESTED) if words.strip() else self._popular)
+        self._show(search(self._catalogue(), words) if words.strip() else self._popular)
 
     def _show(self, tracks: Iterable[Track]) -> None:
         self._shown = list(tracks)
         catalogue = self._catalogue()
         chosen = [catalogue[track] for track in self.chosen]
-        others = [track for track in self._shown if track.track not in self.chosen][:SUGGESTED]
+        others = [track for track in self._shown if track.track not in self.chosen][:FOUND]
         self._list.clear()
         with self._list:
             if not chosen and not others:
@@ -202,4 +202,4 @@ class ListenPage(Stage):
     def _popular(self) -> list[Track]:
         rankings, catalogue = self.collector.snapshot.rankings, self.collector.catalogue
         ranked = [each.track for each in rankings.now if each.track.track in catalogue] if rankings else []
-        return ranked or list(catalogue.values())[:SUGGESTED]
+        return ranked or list(catalogue.values())[:FOUND]

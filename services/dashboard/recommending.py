@@ -174,9 +174,6 @@ def users_of_policies(experiments: Experiments, number_of: Callable[[str], int])
     return {policy: found[policy] for policy in wanted if policy in found}
 
 
-FOUND = 12  # tracks that a search shows
-
-
 def add_recommend_page(home: Path, player: Player, collector: Collector, users: UserIds) -> None:
     """Serve the page; `home` is the data directory, which has the worlds."""
 
@@ -233,7 +230,7 @@ class RecommendPage(Stage):
     def _offers(self, contest: Contest, catalogue: TracksById) -> None:
         def show(words: str) -> None:
             had = {heard.track for heard in contest.session.heard}
-            found = [track.track for track in search(catalogue, words, FOUND) if track.track not in had]
+            found = [track.track for track in search(catalogue, words) if track.track not in had]
             shown = dict.fromkeys(found, "search") if words.strip() else contest.offers
             offers.clear()
             with offers:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -176,6 +177,7 @@ class Fragment(NamedTuple):
     css: str = "wide"
 
 
+@dataclass(frozen=True, slots=True)
 class View:
     """A page as a function of the snapshot: its problems, then the blocks of a template, each as a fragment.
 
@@ -183,20 +185,17 @@ class View:
     snapshot.
     """
 
-    def __init__(
-        self, template: str, places: Mapping[str, str], prepare: Callable[[Snapshot], dict[str, Any]] = lambda _: {}
-    ) -> None:
-        self._template = template
-        self._places = places
-        self._prepare = prepare
+    template: str
+    places: Mapping[str, str]
+    prepare: Callable[[Snapshot], dict[str, Any]] = lambda _: {}
 
     def __call__(self, snapshot: Snapshot) -> list[Fragment]:
         """Return the fragments, always of the same names; only the problems where nothing was read yet."""
         if snapshot.problems and snapshot.traffic is None:
-            rendered = [Markup() for _ in self._places]
+            rendered = [Markup() for _ in self.places]
         else:
-            rendered = _render_blocks(self._template, self._places, {"snapshot": snapshot, **self._prepare(snapshot)})
-        places = zip(self._places.items(), rendered, strict=True)
+            rendered = _render_blocks(self.template, self.places, {"snapshot": snapshot, **self.prepare(snapshot)})
+        places = zip(self.places.items(), rendered, strict=True)
         return [
             Fragment("problems", render("page", "problems", snapshot=snapshot)),
             *(Fragment(block.replace("_", "-"), html, css) for (block, css), html in places),

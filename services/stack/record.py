@@ -75,9 +75,9 @@ def _created_s(pid: int) -> float:
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")  # `starttime` of proc(5), the 22nd field
 
 
-def stop_groups(identities: Sequence[Identity], grace_s: float = STOP_GRACE_S) -> None:
+def stop_groups(identities: Sequence[Identity]) -> None:
     """Stop the process groups of leaders: SIGTERM, a bounded wait, then SIGKILL."""
-    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_GRACE_S)):
+    for number, wait_s in ((signal.SIGTERM, STOP_GRACE_S), (signal.SIGKILL, KILL_GRACE_S)):
         for identity in identities:
             if identity.is_alive():
                 signal_group(identity.pid, number)

@@ -24,7 +24,7 @@ from botify.services.stack.kafka import Notify
 from botify.services.stack.ports import HOST
 from botify.services.stack.record import STOP_GRACE_S, StackEnd, StackRecord, shortage, stop_groups, wait_until_gone
 from botify.services.stack.server import ChildProcess, stop_all, tail
-from botify.services.stack.supervisor import LIMIT, Program, Supervisor
+from botify.services.stack.supervisor import Program, Supervisor
 
 SESSION_TIMEOUT_S = 3
 READY_S = 300.0  # the first start downloads Kafka
@@ -34,7 +34,7 @@ _COMPILED = {"botify.streams.learner", "botify.services.recommender"}
 """Modules that compile before they are ready; a worker compiles in a thread."""
 
 
-def start_in_background(home: Path, command: Sequence[str], ready_s: float = READY_S) -> StackRecord:
+def start_in_background(home: Path, command: Sequence[str]) -> StackRecord:
     """Run a command as a background process, and return once its stack, in `home`, is ready.
 
     Its output goes to `logs/stack.log`. Raises `ChildDiedError`, with the end of that output, if it ended, and
@@ -50,15 +50,15 @@ def start_in_background(home: Path, command: Sequence[str], ready_s: float = REA
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        return _wait_until_ready(home, process, log_path, ready_s)
+        return _wait_until_ready(home, process, log_path)
     except BaseException:
         process.terminate()
         process.wait(3 * STOP_GRACE_S)
         raise
 
 
-def _wait_until_ready(home: Path, process: subprocess.Popen[bytes], log_path: Path, ready_s: float) -> StackRecord:
-    give_up = time.monotonic() + ready_s
+def _wait_until_ready(home: Path, process: subprocess.Popen[bytes], log_path: Path) -> StackRecord:
+    give_up = time.monotonic() + READY_S
     while time.monotonic() < give_up:
         if process.poll() is not None:
             said = tail(log_path) or f"status {process.returncode}, without output"
@@ -67,7 +67,7 @@ def _wait_until_ready(home: Path, process: subprocess.Popen[bytes], log_path: Pa
         if record is not None and record.ready and record.owner.pid == process.pid:
             return record
         time.sleep(_POLL_S)
-    raise StackError(f"the stack is not ready after {ready_s:.0f} s; its log is {log_path}")
+    raise StackError(f"the stack is not ready after {READY_S:.0f} s; its log is {log_path}")
 
 
 def wait_for_gateway(port: int, deadline_s: float, running: Callable[[], bool] = lambda: True) -> list[str]:
@@ -146,7 +146,6 @@ def running_stack(
     kafka_port: int | None = None,
     redis_port: int | None = None,
     environ: Mapping[str, str] | None = None,
-    restart_limit: int = LIMIT,
     notify: Notify,
 ) -> Iterator[RunningStack]:
     """Start everything, and stop everything at the end of the block.
@@ -166,7 +165,6 @@ def running_stack(
         supervisor = Supervisor(
             stack.servers,
             children,
-            restart_limit=restart_limit,
             changed=lambda: stack.record(
                 children, ready=True, given_up=supervisor.given_up, restarts=supervisor.restarted
             ),

@@ -166,10 +166,10 @@ class Server(ChildProcess, ABC):
     def answers(self) -> bool:
         """Return whether the server answers a client's request now."""
 
-    def start(self, deadline_s: float = READY_S) -> None:
+    def start(self) -> None:
         """Start the server with the same port and data, and wait until it answers; raises `StackError`."""
         self.spawn()
-        self.wait_until_ready(deadline_s)
+        self.wait_until_ready()
 
     def spawn(self) -> None:
         """Start the server without waiting; raises `PortTakenError` if another process listens on its port."""
@@ -178,12 +178,12 @@ class Server(ChildProcess, ABC):
                 check_free(self.name, port)
             super().spawn()
 
-    def wait_until_ready(self, deadline_s: float = READY_S) -> None:
+    def wait_until_ready(self) -> None:
         """Wait until the server answers; raises `ChildDiedError` if it ended, `StackError` at the deadline."""
-        give_up = time.monotonic() + deadline_s
+        give_up = time.monotonic() + READY_S
         while not self.answers():
             if not self.running:
                 raise ChildDiedError(self.death_notice())
             if time.monotonic() > give_up:
-                raise StackError(f"{self.name} did not answer within {deadline_s:.0f} s; its log is {self.log_path}")
+                raise StackError(f"{self.name} did not answer within {READY_S:.0f} s; its log is {self.log_path}")
             time.sleep(_POLL_S)
