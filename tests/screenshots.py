@@ -11,10 +11,12 @@ from typing import Literal
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
+from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
-from botify.schemas.topics import create_topics
+from botify.schemas.topics import Topics, create_topics
 from botify.services.stack.embedded import EmbeddedStack
 from tests.dashboard_scene import chromium, gateway, scene
+from tests.support import eventually
 
 FOLDER = Path("screenshots")
 LISTENS = 60_000
@@ -37,6 +39,8 @@ def main() -> None:
         create_topics(settings)
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         with scene(settings, LISTENS) as ready, _running(settings, SIMULATE, REPLAY):
+            before = _listens(settings)
+            eventually(lambda: _listens(settings) > before, what="listens of `botify sim`")
             for page, look in _looks(browser):
                 _take_pages(page, ready.url, look, PAGES)
                 _take_sessions(page, ready.url, look)
@@ -48,6 +52,10 @@ def main() -> None:
                 for page, look in _looks(browser):
                     _take_pages(page, url, look, (*PAGES, "/recommend"), f"{name}-")
         browser.close()
+
+
+def _listens(settings: Settings) -> int:
+    return sum(end_offsets(settings, Topics.of(settings).listens.name).values())
 
 
 def _looks(browser: Browser) -> Iterator[tuple[Page, str]]:

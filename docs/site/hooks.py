@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -65,34 +65,28 @@ def in_site(text: str, source: str, root: Path) -> str:
 
 def settings_page() -> str:
     """Return the page of the settings."""
-    return "\n".join(
-        [
-            "# Settings",
-            "",
-            "All settings are environment variables, read once; a bad value fails at the start, naming its variable.",
-            "`botify up` writes the addresses of its servers to `stack.json` in the data directory, from where other",
-            "commands take them, and `--dataset` and `--prefix` to `settings.json`; a variable overrides both files.",
-            "",
-            "## Every process",
-            "",
-            *_table(_of_settings()),
-            "",
-            "Kafka's security has variables of its own, such as `KAFKA_SECURITY_PROTOCOL` and `KAFKA_SASL_PASSWORD`:",
-            "[security.md](security.md).",
-            "",
-            "## The gateway",
-            "",
-            *_table(_of_gateway()),
-            "",
-        ]
-    )
+    return f"""# Settings
+
+All settings are environment variables, read once; a bad value fails at the start, naming its variable.
+`botify up` writes the addresses of its servers to `stack.json` in the data directory, from where other
+commands take them, and `--dataset` and `--prefix` to `settings.json`; a variable overrides both files.
+
+## Every process
+
+{_table(_of_settings())}
+
+Kafka's security has variables of its own, such as `KAFKA_SECURITY_PROTOCOL` and `KAFKA_SASL_PASSWORD`:
+[security.md](security.md).
+
+## The gateway
+
+{_table(_of_gateway())}
+"""
 
 
-def _table(rows: Iterator[tuple[str, str, str]]) -> Iterator[str]:
-    yield "| variable | default | meaning |"
-    yield "| --- | --- | --- |"
-    for variable, default, meaning in rows:
-        yield f"| `{variable}` | {default} | {meaning} |"
+def _table(rows: Iterable[tuple[str, str, str]]) -> str:
+    lines = [f"| `{variable}` | {default} | {meaning} |" for variable, default, meaning in rows]
+    return "\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *lines])
 
 
 def _of_settings() -> Iterator[tuple[str, str, str]]:
