@@ -35,8 +35,14 @@ from botify.evaluation.whatif.value import FEWEST, Value, value_of
 from botify.evaluation.why.cli import milliseconds_of
 from botify.evaluation.why.evidence import Found, read_past
 from botify.evaluation.why.recompute import Served, serve
-from botify.evaluation.why.versions import PastCatalogue, PastModels, find_catalogue, find_models, labels_of
-from botify.schemas.codec import Codec
+from botify.evaluation.why.versions import (
+    PastCatalogue,
+    PastModels,
+    find_catalogue,
+    find_catalogues,
+    find_models,
+    labels_of,
+)
 from botify.schemas.registry import codec_of
 from botify.services.recommender.catalogue import CATALOGUE, Catalogue
 from botify.services.recommender.registry import RECOMMENDERS
@@ -79,7 +85,7 @@ def whatif(
         past = read_past(settings, codec, {one.request.user for one in found}, bar.advance)
     with progress("learning the models again") as bar:
         models = find_models(settings, codec, labels, bar.advance)
-    catalogues = _catalogues(settings, codec, found)
+    catalogues = find_catalogues(settings, codec, [one.answer.versions or {} for one in found])
     heard = heard_in(past)
     with progress("answering again", len(found)) as bar:
         done = answer_again(
@@ -104,18 +110,13 @@ def whatif(
         console.print(render(said, value))
 
 
-def _catalogues(settings: Settings, codec: Codec, found: list[Found]) -> dict[str | None, PastCatalogue]:
-    labels = {(one.answer.versions or {}).get(CATALOGUE) for one in found}
-    return {label: find_catalogue(settings, codec, label) for label in labels}
-
-
 def _serving(catalogues: Mapping[str | None, PastCatalogue], models: PastModels) -> Any:
     """Return what builds the recommenders of some versions; the last two are kept: those of the moment, and frozen."""
 
     @lru_cache(2)
     def serve_items(versions: tuple[tuple[str, str], ...]) -> Served:
         named = dict(versions)
-        return serve(catalogues[named.get(CATALOGUE)], named, models)
+        return serve(catalogues, named, models)
 
     return lambda versions: serve_items(tuple(sorted(versions.items())))
 

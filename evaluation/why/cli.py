@@ -25,13 +25,12 @@ from botify.evaluation.why.explain import as_json as data_of
 from botify.evaluation.why.explain import assignment_of, explain, render
 from botify.evaluation.why.recompute import recompute, serve
 from botify.evaluation.why.snapshots import newest_before
-from botify.evaluation.why.versions import find_catalogue, find_models, labels_of
+from botify.evaluation.why.versions import find_catalogues, find_models, labels_of
 from botify.schemas.events import Track
 from botify.schemas.external_ids import UserIds, track_named
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import feedback_partitions
 from botify.schemas.track_table import TrackTable
-from botify.services.recommender.catalogue import CATALOGUE
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect, require_redis
 
@@ -65,14 +64,13 @@ def why(
     versions = was.versions or {}
     with progress("learning the models again") as bar:
         models = find_models(settings, codec, labels_of(versions), bar.advance)
-    catalogue = find_catalogue(settings, codec, versions.get(CATALOGUE))
-    served = serve(catalogue, versions, models)
+    served = serve(find_catalogues(settings, codec, [versions]), versions, models)
     made = recompute(found, past, served, codec)
     if made.missing:  # listens were taken out since the snapshot, or times are not in the order of the topic
         with progress("reading the listener's past from the first listen") as bar:
             past = read_past(settings, codec, [number], bar.advance)
         made = recompute(found, past, served, codec)
-    not_offered = None if track is None else number_of_track(track, catalogue.tracks)
+    not_offered = None if track is None else number_of_track(track, served.of.tracks)
     said = explain(found, made, past, assignment_of(settings, codec, found), not_offered)
     if as_json:
         print_json(data_of(user, found, made, said))

@@ -18,7 +18,7 @@ from botify.schemas.events import Recommendation, RecommendationRequest
 from botify.services.recommender import dispatch
 from botify.services.recommender.catalogue import CATALOGUE
 from botify.services.recommender.dispatch import Dispatched
-from botify.services.recommender.factors import CLUSTERS, ServedFactors
+from botify.services.recommender.factors import CLUSTERS, ServedFactors, snapshot_and_catalogue
 from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists, lists_of
 from botify.services.recommender.protocol import Batch, Recommender
 from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
@@ -44,20 +44,25 @@ class Served(NamedTuple):
     lacking: set[str]
 
 
-def serve(of: PastCatalogue, versions: Mapping[str, str], models: PastModels) -> Served:
-    """Build the recommenders as the service had them when it used these versions."""
+def serve(catalogues: Mapping[str | None, PastCatalogue], versions: Mapping[str, str], models: PastModels) -> Served:
+    """Build the recommenders as the service had them when it used these versions; catalogues are by label."""
     lacking: set[str] = set()
+    of = catalogues[versions.get(CATALOGUE)]
+    cut_by, cut_of = snapshot_and_catalogue(versions.get(CLUSTERS, ""))
+    cut_catalogue = of.catalogue if cut_of is None else catalogues[cut_of].catalogue
+
+    def snapshot(name: str, label: str) -> Any:
+        """Return the snapshot in use at the time; None if there was none, or if it is gone, which is noted."""
+        if not label:
+            return None
+        found = models.found.get((name, label))
+        if found is None:
+            why = models.why_missing.get((name, label), "it was not looked for")
+            lacking.add(f"model {name} {label}: {why}")
+        return found
 
     def model(name: str) -> Any:
-        """Return the snapshot in use at the time; None if there was none, or if it is gone, which is noted."""
-        if not (label := versions.get(name, "")):
-            return None
-        of = FactorModel.name if name == CLUSTERS else name
-        found = models.found.get((of, label))
-        if found is None:
-            why = models.why_missing.get((of, label), "it was not looked for")
-            lacking.add(f"model {of} {label}: {why}")
-        return found
+        return snapshot(name, versions.get(name, ""))
 
     def popular(count: int = 0) -> NDArray[np.int64]:
         lacking.add(POPULARITY)
@@ -67,7 +72,10 @@ def serve(of: PastCatalogue, versions: Mapping[str, str], models: PastModels) ->
         return lambda: NO_LISTS if (found := model(name)) is None else lists_of(found)
 
     def factors() -> ServedFactors | None:
-        return served if model(FactorModel.name) and model(CLUSTERS) else None
+        if cut_of is not None and cut_catalogue.label != cut_of:
+            lacking.add(f"the catalogue {cut_of}, whose clusters were in use")
+            return None
+        return served if model(FactorModel.name) and snapshot(FactorModel.name, cut_by) else None
 
     def next_track() -> NextTrack | None:
         if (found := model(NextTrack.name)) is not None and not prepared:
@@ -76,9 +84,9 @@ def serve(of: PastCatalogue, versions: Mapping[str, str], models: PastModels) ->
 
     factory, served, prepared = RecommenderFactory(), None, list[NextTrack]()
     sources = RecommenderInputs(popular, lists(NEIGHBOURS), lists(USER_LISTS), factors, next_track, popular)
-    recommenders = {one.name: one for one in factory.make(of.catalogue, sources)}
-    with_clusters = [versions.get(CLUSTERS), versions.get(FactorModel.name)]
-    for label in dict.fromkeys(label for label in with_clusters if label):
+    recommenders: list[Recommender] = []
+    for catalogue, label in ((cut_catalogue, cut_by), (of.catalogue, versions.get(FactorModel.name, ""))):
+        recommenders = factory.make(catalogue, sources)
         one = models.found.get((FactorModel.name, label))
         served = None if one is None else factory.factors(one)
 
@@ -86,7 +94,8 @@ def serve(of: PastCatalogue, versions: Mapping[str, str], models: PastModels) ->
         names = [name for name in RECOMMENDERS[recommender].models if name in versions]
         return {name: int(versions[name].partition(":")[0]) for name in names}
 
-    return Served(of, recommenders, Slates(*of, popular, versions_of), served, lacking)
+    by_name = {one.name: one for one in recommenders}
+    return Served(of, by_name, Slates(*of, popular, versions_of), served, lacking)
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from botify.schemas.track_table import TrackTable
 from botify.schemas.training import TrainingColumns, listens_of
 from botify.schemas.validation import decode_and_validate
 from botify.services.recommender.catalogue import CATALOGUE, Catalogue
-from botify.services.recommender.factors import CLUSTERS
+from botify.services.recommender.factors import CLUSTERS, snapshot_and_catalogue
 from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import MODELS
@@ -44,8 +44,9 @@ BATCH = 64  # records of the training topic, of up to 12,000 listens each
 
 def labels_of(versions: Mapping[str, str]) -> set[Label]:
     """Return the models that an answer names; clusters are those of a snapshot of the factors."""
-    found = {(FactorModel.name if name == CLUSTERS else name, label) for name, label in versions.items()}
-    return {(name, label) for name, label in found if name != CATALOGUE and label}
+    clusters, _ = snapshot_and_catalogue(versions.get(CLUSTERS, ""))
+    found = {(name, label) for name, label in versions.items() if name not in (CATALOGUE, CLUSTERS)}
+    return {(name, label) for name, label in found | {(FactorModel.name, clusters)} if label}
 
 
 MOST_CATALOGUES = 64  # that are made to find one with a digest
@@ -82,6 +83,17 @@ def find_catalogue(settings: Settings, codec: Codec, label: str | None) -> PastC
             if found.catalogue.label == label:
                 return found
     return now
+
+
+def find_catalogues(
+    settings: Settings, codec: Codec, used: Iterable[Mapping[str, str]]
+) -> dict[str | None, PastCatalogue]:
+    """Return the catalogues of the versions that answers name, by label: their own, and those of clusters."""
+    labels: set[str | None] = set()
+    for versions in used:
+        _, of_clusters = snapshot_and_catalogue(versions.get(CLUSTERS, ""))
+        labels |= {versions.get(CATALOGUE)} | ({of_clusters} if of_clusters else set())
+    return {label: find_catalogue(settings, codec, label) for label in labels}
 
 
 @dataclass(slots=True)

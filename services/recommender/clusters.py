@@ -54,7 +54,7 @@ class Clusters:
     Examples
     --------
     >>> rows = np.repeat(np.eye(2, dtype=np.float32), 300, axis=0)
-    >>> clusters = Clusters(Coded(rows))
+    >>> clusters = Clusters(cut(Coded(rows)))
     >>> clusters.size.tolist(), clusters.measured(rows[clusters.order]).centres.tolist()
     ([300, 300], [[1.0, 0.0], [0.0, 1.0]])
     """
@@ -64,11 +64,8 @@ class Clusters:
     _inside: float
     _inside_when_cut: float | None = None
 
-    def __init__(self, rows: Coded) -> None:
-        n = len(rows)
-        nearest = _nearest(rows, _centres(rows))
-        if is_many(n):
-            nearest = _cut(rows, nearest)
+    def __init__(self, nearest: Ints) -> None:
+        n = len(nearest)
         parts = -(-np.bincount(nearest, minlength=1) // (2 * CLUSTER_TRACKS))
         # rows that are alike to the last bit, of which nothing was learned, may fill one cluster
         part = np.arange(n) % np.maximum(parts[nearest], 1)
@@ -98,6 +95,12 @@ class Clusters:
             clusters._inside_when_cut = clusters._inside
         return clusters
 
+    def regrouped(self, nearest: Ints) -> Clusters:
+        """Return clusters of other rows, not measured yet, that are loose when these are."""
+        clusters = Clusters(nearest)
+        clusters._inside_when_cut = self._inside_when_cut
+        return clusters
+
     @property
     def is_loose(self) -> bool:
         """Whether too much of the vectors' variance is inside clusters, in comparison with when they were cut."""
@@ -109,16 +112,41 @@ def is_many(tracks: int) -> bool:
     return tracks > CLUSTER_TRACKS * MOST_CLUSTERS
 
 
-def _cut(rows: Coded, cluster_of: Ints) -> Ints:
+def cut(rows: Coded) -> Ints:
+    """Return the cluster of each row, shape (n,)."""
+    nearest = _nearest(rows, _centres(rows))
+    return _cut_again(rows, nearest) if is_many(len(rows)) else nearest
+
+
+def most_frequent(groups: Integers, cluster_of: Ints) -> Ints:
+    """Return the cluster that most rows of each group are in, the higher one of two; -1 for none.
+
+    `groups` and `cluster_of` have the shape (n,); the cluster of some rows may be -1, for unknown.
+
+    Examples
+    --------
+    >>> most_frequent(np.array([0, 0, 0, 1, 2]), np.array([5, 7, 7, -1, 3])).tolist()
+    [7, -1, 3]
+    """
+    known = np.flatnonzero(cluster_of >= 0)
+    clusters = int(cluster_of.max(initial=0)) + 1
+    pairs, counts = np.unique(groups[known] * np.int64(clusters) + cluster_of[known], return_counts=True)
+    group, cluster = np.divmod(pairs[np.argsort(counts, kind="stable")], clusters)
+    found = np.full(int(groups.max(initial=-1)) + 1, -1)
+    found[group] = cluster  # the last of a group's, the most frequent one, stays
+    return found
+
+
+def _cut_again(rows: Coded, cluster_of: Ints) -> Ints:
     """Return a new cluster of each row, shape (n,): every cluster is cut by k-means among its own rows."""
     order = np.argsort(cluster_of, kind="stable")
-    cut, clusters = np.empty(len(rows), dtype=np.int64), 0
+    nearest, clusters = np.empty(len(rows), dtype=np.int64), 0
     for inside in np.split(order, np.cumsum(np.bincount(cluster_of))[:-1]):
         own = Coded(rows[inside])
         centres = _centres(own)
-        cut[inside] = clusters + _nearest(own, centres)
+        nearest[inside] = clusters + _nearest(own, centres)
         clusters += len(centres)
-    return cut
+    return nearest
 
 
 def _centres(rows: Coded) -> Floats:

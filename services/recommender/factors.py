@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from botify.core.keyed_random import mix
 from botify.schemas.track_columns import UNKNOWN
 from botify.services.recommender.candidates import Candidates, not_heard, tracks_of
 from botify.services.recommender.catalogue import Catalogue, Integers, Numbers
-from botify.services.recommender.clusters import Clusters, Coded, Floats, is_many
+from botify.services.recommender.clusters import Clusters, Coded, Floats, cut, is_many, most_frequent
 from botify.services.recommender.protocol import Ints
 from botify.services.recommender.sessions import SessionsSoFar
 from botify.streams.learner.models.factors import BIAS, Factors
@@ -36,9 +36,10 @@ OFFERED_CLUSTERS = 4
 OFFERED_OF_MANY = 64
 """Of many tracks, four clusters may lack most of the best; `python -m botify.bench retrieval` compares."""
 ROWS_AT_ONCE = 1 << 20  # offered tracks of all sessions that are valued together: 40 bytes each
-CLUSTERS = "clusters"  # what answers call the snapshot whose clusters they were chosen from
+CLUSTERS = "clusters"  # what answers call the clusters that they were chosen from; see `snapshot_and_catalogue`
 MAXIMUM_OF_CLUSTER = 2.75
 """Expected maximum of 200 normal numbers, in standard deviations: a cluster is chosen for its best tracks."""
+MOST_ADDED = 1 / 16  # share of new tracks that join the clusters of others; of more, all are cut again
 CODE = 16  # dimensions in which the values of a label lie apart when clusters are made
 
 
@@ -152,11 +153,44 @@ def _vectors(
     return factors.of(catalogue.tracks[rows], catalogue.artists, artist_of, catalogue.genres, genre_of, dtype)
 
 
+class Cut(NamedTuple):
+    """Clusters as they were cut: of which catalogue, and by which snapshot."""
+
+    catalogue: Catalogue
+    clusters: Clusters
+    snapshot: str
+
+    def label_for(self, catalogue: Catalogue) -> str:
+        """Return what answers from a catalogue call it; see `snapshot_and_catalogue`."""
+        return self.snapshot if catalogue is self.catalogue else f"{self.snapshot}@{self.catalogue.label}"
+
+    def joined(self, catalogue: Catalogue) -> Clusters | None:
+        """Return these clusters for another catalogue, not measured yet; None if too many tracks are new.
+
+        A new track joins the cluster that has most tracks of its artist, or else of its genre. So the clusters depend
+        on the cut and the catalogue, not on those between.
+        """
+        rows = self.catalogue.rows_of(catalogue.tracks)
+        if (rows < 0).sum() > MOST_ADDED * len(catalogue):
+            return None
+        cluster_of = np.where(rows >= 0, self.clusters.cluster_of[rows], -1)
+        for groups in (catalogue.artist_of, catalogue.genre_of):
+            found = most_frequent(groups, cluster_of)[groups]
+            cluster_of = np.where(cluster_of >= 0, cluster_of, found)
+        return self.clusters.regrouped(np.maximum(cluster_of, 0))
+
+
+def snapshot_and_catalogue(clusters: str) -> tuple[str, str | None]:
+    """Return the labels of the snapshot and the catalogue of a cut; None if it is the catalogue of the answer."""
+    snapshot, _, catalogue = clusters.partition("@")
+    return snapshot, catalogue or None
+
+
 class FactorTable:
     """Vectors and biases of the catalogue's rows in the order of their clusters, which sessions are offered.
 
-    Cutting tracks into clusters takes five to ten times as long as all else, so those of `before`, an earlier table of
-    the same catalogue, are kept for as long as they hold what is alike. `spread`, shape (clusters,), is how far
+    Cutting tracks into clusters takes five to ten times as long as all else, so those of `before`, an earlier table,
+    are kept for as long as they hold what is alike and few tracks are new. `spread`, shape (clusters,), is how far
     above its mean the best of a cluster is expected, for a taste of length 1; `shares`, shape (clusters, values), the
     share of each cluster's tracks that has each value of a label.
     """
@@ -165,10 +199,9 @@ class FactorTable:
         self, factors: Factors, catalogue: Catalogue, before: FactorTable | None = None, label: str = ""
     ) -> None:
         self.catalogue = catalogue
-        self.cut_by = label  # the snapshot of the clusters
         self.labels = LabelTable(catalogue, factors.matches)
         self.kept = factors.kept
-        clusters, vectors = self._clusters_and_vectors(factors, before)
+        self.cut, clusters, vectors = self._clusters_and_vectors(factors, before, label)
         self.clusters: Clusters = clusters
         self.offered = min(OFFERED_OF_MANY if is_many(len(catalogue)) else OFFERED_CLUSTERS, len(clusters.size))
         self.sessions_at_once = 1 + ROWS_AT_ONCE * len(clusters.size) // (1 + self.offered * len(catalogue))
@@ -176,27 +209,33 @@ class FactorTable:
         self.shares = self.labels.shares(clusters.cluster_of, len(clusters.size))
         self.tracks = TrackScorer(vectors, self.labels.value_of[:, clusters.order])
 
-    def _clusters_and_vectors(self, factors: Factors, before: FactorTable | None) -> tuple[Clusters, Floats]:
+    def _clusters_and_vectors(
+        self, factors: Factors, before: FactorTable | None, label: str
+    ) -> tuple[Cut, Clusters, Floats]:
         """Keep the clusters or cut new ones; the vectors are made in their order, so that there is no second copy."""
         catalogue, many = self.catalogue, is_many(len(self.catalogue))
-        if before is not None and before.catalogue is catalogue:
-            vectors = _vectors(factors, catalogue, before.clusters.order)
-            clusters = before.clusters.measured(vectors)
-            if not clusters.is_loose:
-                self.cut_by = before.cut_by
-                return clusters, vectors
-            del vectors
+        if before is not None:
+            same = before.catalogue is catalogue
+            if (kept := before.clusters if same else before.cut.joined(catalogue)) is not None:
+                vectors = _vectors(factors, catalogue, kept.order)
+                clusters = kept.measured(vectors)
+                if not clusters.is_loose:
+                    return before.cut, clusters, vectors
+                del vectors
         # cutting many takes long, and is done with half the memory
-        clusters = self._cut(_vectors(factors, catalogue, slice(None), np.float16 if many else np.float32))
+        rows = _vectors(factors, catalogue, slice(None), np.float16 if many else np.float32)
+        clusters = Clusters(cut(Coded(rows, self._codes())))
+        del rows
         vectors = _vectors(factors, catalogue, clusters.order)
-        return clusters.measured(vectors), vectors
+        clusters = clusters.measured(vectors)
+        return Cut(catalogue, clusters, label), clusters, vectors
 
-    def _cut(self, rows: NDArray[Any]) -> Clusters:
+    def _codes(self) -> tuple[tuple[Floats, Integers], ...]:
         codes = [
             small_noise(mix(at, np.arange(self.labels.values)), CODE, float(np.sqrt(max(worth, 0.0) / CODE)))
             for at, worth in enumerate(self.labels.worth.tolist())
         ]
-        return Clusters(Coded(rows, tuple(zip(codes, self.labels.value_of, strict=True))))
+        return tuple(zip(codes, self.labels.value_of, strict=True))
 
     def taste(self, so_far: SessionsSoFar) -> Floats:
         """Return the taste of each of b sessions, as of `liked`, then a 1 for the track bias; shape (b, d + 1)."""
@@ -231,8 +270,9 @@ class ServedFactors:
 
     @property
     def made_of(self) -> dict[str, str]:
-        """Return the label of the snapshot whose clusters the table has: rankings depend on it too."""
-        return {} if self._table is None else {CLUSTERS: self._table.cut_by}
+        """Return the label of the clusters that the table has: rankings depend on them too."""
+        table = self._table
+        return {} if table is None else {CLUSTERS: table.cut.label_for(table.catalogue)}
 
 
 LatestFactors = Callable[[], ServedFactors | None]  # returns the newest snapshot; None before the first

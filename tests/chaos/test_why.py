@@ -16,7 +16,7 @@ from botify.evaluation.whatif.answers import answer_again
 from botify.evaluation.whatif.log import Window, read_answered
 from botify.evaluation.why.evidence import read_past
 from botify.evaluation.why.recompute import serve
-from botify.evaluation.why.versions import find_catalogue, find_models, labels_of
+from botify.evaluation.why.versions import find_catalogues, find_models, labels_of
 from botify.schemas.codec import Codec
 from botify.schemas.events import RampStep
 from botify.schemas.topics import create_topics
@@ -92,10 +92,11 @@ def disturb(settings: Settings, programs: list[Program], modules: tuple[str, ...
 def compare(settings: Settings) -> None:
     found = read_answered(settings, CODEC, Window(0, int(time.time() * 1000) + 60_000))
     past = read_past(settings, CODEC, {one.answer.user for one in found})
-    labels = set[tuple[str, str]]().union(*(labels_of(one.answer.versions or {}) for one in found))
-    models, catalogue = find_models(settings, CODEC, labels), find_catalogue(settings, CODEC, None)
+    versions = [one.answer.versions or {} for one in found]
+    labels = set[tuple[str, str]]().union(*map(labels_of, versions))
+    models, catalogues = find_models(settings, CODEC, labels), find_catalogues(settings, CODEC, versions)
     again = answer_again(
-        found, past, "random", lambda versions: serve(catalogue, versions, models), lambda one: None, CODEC
+        found, past, "random", lambda versions: serve(catalogues, versions, models), lambda one: None, CODEC
     )
     arms = {tuple(one.answer.treatments.items()) for one in found}
     print({

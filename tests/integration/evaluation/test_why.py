@@ -11,7 +11,7 @@ from botify.core.settings import Settings
 from botify.evaluation import EvaluationError
 from botify.evaluation.why.evidence import Found, read_past
 from botify.evaluation.why.recompute import POPULARITY, Recomputed, recompute, serve
-from botify.evaluation.why.versions import find_catalogue, find_models, labels_of
+from botify.evaluation.why.versions import find_catalogues, find_models, labels_of
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest, SlateRequest
 from botify.schemas.topics import Topics
@@ -121,14 +121,14 @@ def recomputed(
     models = find_models(settings, CODEC, set().union(*map(labels_of, maps)))
     assert not models.why_missing
     assert models.learned > 0, "those that newer ones have replaced are learned again"
-    catalogues = {label: find_catalogue(settings, CODEC, label) for label in {one["catalogue"] for one in maps}}
+    catalogues = find_catalogues(settings, CODEC, maps)
     assert {one.catalogue.label for one in catalogues.values()} == catalogues.keys()
     assert len(catalogues) == 2
     made, all_served = [], {}
     for one, versions in zip(found, maps, strict=True):
         key = tuple(sorted({**versions, **(instead or {})}.items()))
         if key not in all_served:
-            all_served[key] = serve(catalogues[versions["catalogue"]], dict(key), models)
+            all_served[key] = serve(catalogues, dict(key), models)
         made.append(recompute(one, past, all_served[key], CODEC))
     return made
 

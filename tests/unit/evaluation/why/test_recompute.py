@@ -29,8 +29,11 @@ CODEC = Codec()
 MANY = 2_400  # twelve clusters, of which four are offered
 TRACKS = {track.track: track for track in make_tracks(MANY)}
 CATALOGUE_NOW = PastCatalogue(Catalogue(TRACKS.values()), TRACKS)
+MORE = TRACKS | {track.track: track for track in make_tracks(MANY + 60) if track.track >= MANY}
+CATALOGUE_GROWN = PastCatalogue(Catalogue(MORE.values()), MORE)
+CATALOGUES = {of.catalogue.label: of for of in (CATALOGUE_NOW, CATALOGUE_GROWN)}
 ASKED = ("botify", "rerank", "next_track", "sticky_norepeat", "random")
-LISTENS = make_listens(3_000, users=50, tracks=MANY, seed=1)
+LISTENS = make_listens(3_600, users=50, tracks=MANY, seed=1)
 
 
 @cache
@@ -66,7 +69,10 @@ def request_of(at: int, listen: Listen, lag: int) -> RecommendationRequest:
 
 @cache
 def answered() -> tuple[list[Found], Past]:
-    """Answers in batches of 50, each with other models, to listeners whose states lack up to two listens."""
+    """Answers in batches of 50, each with other models, to listeners whose states lack up to two listens.
+
+    Before the last models, tracks are added; the clusters stay those of the catalogue before.
+    """
     of_user: dict[int, list[Listen]] = {}
     for listen in LISTENS:
         of_user.setdefault(listen.user, []).append(listen)
@@ -76,14 +82,17 @@ def answered() -> tuple[list[Found], Past]:
         popular, lambda: NO_LISTS, lambda: NO_LISTS, lambda: factors[-1] if factors else None,
         lambda: factory.next_track(current["next_track"]) if current else None, lambda count: popular()[:count],
     )  # fmt: skip
-    recommenders = {one.name: one for one in factory.make(CATALOGUE_NOW.catalogue, sources)}
-    for stretch, models in enumerate([{}, *snapshots()]):
-        if models:
+    for stretch, models in enumerate([{}, *snapshots(), snapshots()[-1]]):
+        of = CATALOGUE_NOW if stretch < 4 else CATALOGUE_GROWN
+        recommenders = {one.name: one for one in factory.make(of.catalogue, sources)}
+        if stretch == 4:
+            factors[-1].table(of.catalogue)
+        elif models:
             current = models
             factors.append(factory.factors(models["fism"]))
         versions = {name: label_of(one) for name, one in models.items()} | (factors[-1].made_of if factors else {})
-        versions |= {CATALOGUE: CATALOGUE_NOW.catalogue.label}
-        slates = Slates(*CATALOGUE_NOW, popular, lambda name, of=models: versions_of(name, of))
+        versions |= {CATALOGUE: of.catalogue.label}
+        slates = Slates(*of, popular, lambda name, of=models: versions_of(name, of))
         for lag in (2, 1, 0):
             found += _batch(of_user, stretch, lag, pending, (recommenders, slates), versions)
     return found, past
@@ -134,29 +143,30 @@ def again(one: Found, versions: Mapping[str, str] | None = None, past: Past | No
 @cache
 def served_by(versions: tuple[tuple[str, str], ...]) -> Served:
     models = {(one.name, label_of(one)): one for models in snapshots() for one in models.values()}
-    return serve(CATALOGUE_NOW, dict(versions), PastModels(models))
+    return serve(CATALOGUES, dict(versions), PastModels(models))
 
 
 def test_answers_of_batches_are_equal_or_need_what_was_popular() -> None:
-    """600 answers for a track, a list or a slate, by five recommenders; models change, and states lag."""
+    """750 answers for a track, a list or a slate, by five recommenders; models change, and states lag."""
     found, _ = answered()
     made = [again(one) for one in found]
     unequal = [one for one in made if not one.equal]
     assert len(unequal) < len(made) / 5
     assert {tuple(one.missing) for one in unequal} == {(POPULARITY,)}
     assert {one.answer.pending for one in found} == {0, 1, 2}
-    assert {one.answer.versions["clusters"] == one.answer.versions["fism"] for one in found[150:]} == {True, False}
+    assert {one.answer.versions["clusters"] == one.answer.versions["fism"] for one in found[150:600]} == {True, False}
+    assert {one.answer.versions["clusters"].partition("@")[2] for one in found[600:]} == {CATALOGUE_NOW.catalogue.label}
 
 
 def test_another_version_of_a_model_is_found_as_unequal() -> None:
     found, past = answered()
     older, newer = ({name: label_of(one) for name, one in of.items()} for of in (snapshots()[0], snapshots()[2]))
-    last = [one for one in found[450:] if one.answer.recommender in ("rerank", "next_track", "botify")]
+    last = [one for one in found[450:600] if one.answer.recommender in ("rerank", "next_track", "botify")]
     assert all(one.answer.versions["fism"] == newer["fism"] for one in last)
     served = served_by(tuple({**last[0].answer.versions, **older}.items()))
     wrong = [recompute(one, past, served, CODEC) for one in last]
     assert sum(not one.equal for one in wrong) > len(last) / 2
-    gone = serve(CATALOGUE_NOW, last[0].answer.versions, PastModels({}, {("fism", newer["fism"]): "it is gone"}))
+    gone = serve(CATALOGUES, last[0].answer.versions, PastModels({}, {("fism", newer["fism"]): "it is gone"}))
     made = recompute(next(one for one in last if one.answer.asked == "rerank"), past, gone, CODEC)
     assert (made.equal, made.missing[0]) == (False, f"model fism {newer['fism']}: it is gone")
 
@@ -180,6 +190,10 @@ def test_what_differs_or_is_missing_is_named() -> None:
     assert again(other).differs.keys() == {"propensity"}
     assert not again(other).missing
     elsewhere = one._replace(answer=one.answer._replace(versions={**(one.answer.versions or {}), CATALOGUE: "7:f"}))
-    assert again(elsewhere).missing == [
+    served = served_by(tuple((one.answer.versions or {}).items()))
+    assert recompute(elsewhere, past, served, CODEC).missing == [
         f"the catalogue of that time: it was 7:f, and is {CATALOGUE_NOW.catalogue.label} now"
     ]
+    grown = next(one for one in found[600:] if one.answer.asked == "rerank").answer.versions or {}
+    lost = {**CATALOGUES, CATALOGUE_NOW.catalogue.label: CATALOGUE_GROWN}
+    assert not serve(lost, grown, PastModels({})).factors

@@ -15,7 +15,7 @@ from botify.schemas.events import RecommendationRequest, Track
 from botify.schemas.track_columns import UNKNOWN, labels_of
 from botify.services.recommender.candidates import liked_before
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.clusters import Clusters, Coded
+from botify.services.recommender.clusters import Clusters, Coded, cut
 from botify.services.recommender.dispatch import answer
 from botify.services.recommender.factors import OfferedTracks, ServedFactors
 from botify.services.recommender.protocol import NO_ANSWER, Batch
@@ -27,6 +27,7 @@ from botify.streams.learner.models.factors import DIMENSIONS, FactorModel, Facto
 from botify.streams.learner.models.tables import pack
 from botify.streams.learner.models.taste import MOST_EARLIER, user_biases, weights
 from tests.learning import FinishedSession, learn_sessions
+from tests.support import make_tracks
 from tests.unit.services.recommender.recommending import CATALOGUE as FEW
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_after, likes_of, state_of
 
@@ -110,7 +111,7 @@ def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, le
 
 
 def measured_clusters(rows: Any) -> Clusters:
-    clusters = Clusters(Coded(rows))
+    clusters = Clusters(cut(Coded(rows)))
     return clusters.measured(rows[clusters.order])
 
 
@@ -248,3 +249,25 @@ def test_before_there_is_a_model_the_fallback_sticks_to_the_artist() -> None:
     recommenders = {one.name: one for one in RecommenderFactory().make(FEW, NO_INPUTS)}
     answered = answer(batch_after([(10, 1.0)]), ["rerank"], recommenders)
     assert answered.recommenders == ["sticky_norepeat"]
+
+
+def test_new_tracks_join_the_clusters_of_their_artists_until_they_are_many() -> None:
+    """The clusters of a catalogue that grows are those of the cut and the catalogue, not of the steps between."""
+    tracks = make_tracks(2_400)
+    factors = read_factors(FactorModel({track.track: track for track in tracks}).snapshot())
+    served = ServedFactors(factors, label="1:a")
+    first = served.table(Catalogue(tracks))
+    more = [replaced._replace(track=2_400 + at) for at, replaced in enumerate(tracks[:80])]
+    served.table(Catalogue([*tracks, *more[:40]]))
+    grown = served.table(Catalogue([*tracks[1:], *more]))
+    assert served.made_of == {"clusters": f"1:a@{first.catalogue.label}"}
+    direct = ServedFactors(factors)
+    direct.table(first.catalogue)
+    assert (
+        direct.table(Catalogue([*tracks[1:], *more])).clusters.cluster_of.tolist() == grown.clusters.cluster_of.tolist()
+    )
+    now = grown.clusters.cluster_of
+    was = dict(zip(now[:2_399].tolist(), first.clusters.cluster_of[1:].tolist(), strict=True))
+    assert [was[cluster] for cluster in now[:2_399].tolist()] == first.clusters.cluster_of[1:].tolist()
+    served.table(Catalogue([*tracks, *(track._replace(track=3_000 + track.track) for track in tracks[:400])]))
+    assert served.made_of == {"clusters": "1:a"}, "all were cut again"
