@@ -88,7 +88,6 @@ class Botify:
             yield from page.items
 
     def close(self) -> None:
-        """Disconnect."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -151,7 +150,6 @@ class AsyncBotify:
                 return
 
     async def close(self) -> None:
-        """Disconnect."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:

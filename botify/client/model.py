@@ -35,22 +35,18 @@ class Event:
 
     @classmethod
     def listen(cls, user: Id, item: Id, fraction: float = 1.0, **more: Any) -> Self:
-        """Return a listen."""
         return cls(kind="listen", user=user, item=item, fraction=fraction, **more)
 
     @classmethod
     def skip(cls, user: Id, item: Id, fraction: float = 0.0, **more: Any) -> Self:
-        """Return a skip."""
         return cls(kind="skip", user=user, item=item, fraction=fraction, **more)
 
     @classmethod
     def like(cls, user: Id, item: Id, **more: Any) -> Self:
-        """Return a like."""
         return cls(kind="like", user=user, item=item, **more)
 
     @classmethod
     def dislike(cls, user: Id, item: Id, **more: Any) -> Self:
-        """Return a dislike."""
         return cls(kind="dislike", user=user, item=item, **more)
 
     @classmethod
@@ -64,7 +60,6 @@ class Event:
         return cls(kind="shown", user=user, items=items, **more)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object."""
         of: dict[str, Any] = {"items": [*self.items]} if self.kind == "shown" else {"item": self.item}
         body: dict[str, Any] = {"kind": self.kind, "user": self.user, **of, "id": self.id}
         for name in ("fraction", "session"):
@@ -133,7 +128,6 @@ class Recommendations:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
-        """Read an answer."""
         return cls(**{**_known(cls, body), "items": [Item.of(item) for item in body["items"]]})
 
 
@@ -146,7 +140,6 @@ class ItemPage:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
-        """Read a page."""
         return cls(items=[Item.of(item) for item in body["items"]], next=body.get("next"))
 
 
@@ -165,7 +158,6 @@ class User:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
-        """Read a listener."""
         return cls(**_known(cls, body))
 
 

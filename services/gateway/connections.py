@@ -59,7 +59,6 @@ class ConnectionGroup:
         return next(iter(idle or self.working))
 
     def move(self, connection: BoundedHttp, before: Stage, stage: Stage) -> None:
-        """Note the new stage of a connection."""
         if before is Stage.BODY:
             self.bodies.pop(connection, None)
         if stage is Stage.ANSWER:
@@ -73,7 +72,6 @@ class ConnectionGroup:
             self.bodies[connection] = None
 
     def remove(self, connection: BoundedHttp) -> None:
-        """Forget a connection."""
         for group in (self.new, self.waiting, self.working, self.bodies):
             group.pop(connection, None)
 
@@ -129,7 +127,6 @@ class Connections:
             self._bound_bodies(self._all, "")
 
     def close(self, connection: BoundedHttp) -> None:
-        """Forget a closed connection."""
         group, connection.group = connection.group, None
         if group is None:
             return
@@ -198,12 +195,10 @@ class BoundedHttp(HttpToolsProtocol):
             self.refuse("no_room", 503, "there are too many connections, and all of them have requests in work")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
         super().connection_lost(exc)
         self._connections.close(self)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and note the stage."""
         for start in range(0, len(data), PIECE):
             piece = data[start : start + PIECE]
             self._head_bytes += len(piece)
@@ -217,12 +212,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._note_stage()
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
         self._parsing, self._named_bytes = Stage.HEADERS, 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Count it."""
         self._count(len(url))
         super().on_url(url)
 
@@ -257,7 +250,6 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request."""
         super().on_response_complete()
         if self._parsing is Stage.ANSWER:
             self._note_stage()
@@ -285,11 +277,9 @@ class BoundedHttp(HttpToolsProtocol):
         self.transport.close()
 
     def drop(self) -> None:
-        """Close it at once."""
         self.transport.abort()
 
     def is_closing(self) -> bool:
-        """Return whether it is closed, or about to be."""
         return self.transport.is_closing()
 
     def _note_stage(self) -> None:

@@ -45,7 +45,6 @@ class GatewayMetrics(Collector):
         self.next_s = DurationHistogram()
 
     def collect(self) -> Iterator[Metric]:
-        """Return the metrics."""
         by = ("route", "status")
         requests = CounterMetricFamily("botify_gateway_requests", "Requests, by route and status.", None, by)
         for (route, status), count in sorted(self.requests.items()):
@@ -88,7 +87,6 @@ class RequestTelemetry:
         self._numbers = itertools.count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -155,7 +153,6 @@ class TokenRequired:
         self._guards = guards
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve."""
         wanted = None if scope["type"] == "lifespan" else self._wanted(scope)
         allowed = None if wanted is None else self._allowed(scope)
         if wanted is None or (allowed is not None and wanted in allowed):
@@ -258,7 +255,6 @@ class Limits:
         self._rate = RateLimit(rate_per_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve."""
         if scope["type"] != "http" or not scope["path"].startswith(LIMITED):
             await self._app(scope, receive, send)
             return

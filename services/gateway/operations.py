@@ -196,7 +196,6 @@ class Reply(NamedTuple):
     media_type: str = JSON
 
     def document(self) -> dict[str, Any]:
-        """Return the OpenAPI response object."""
         document: dict[str, Any] = {"description": self.description}
         if self.content is not None:
             document["content"] = _content(self.content, self.media_type)
@@ -252,7 +251,6 @@ class Operation(NamedTuple):
         return None if field is None else cast(type[BaseModel], field.annotation)
 
     def document(self, *, secured: bool) -> dict[str, Any]:
-        """Return the OpenAPI operation object."""
         name = self.serve.__name__
         document: dict[str, Any] = {
             "tags": [self.tag],
@@ -302,7 +300,6 @@ class Operations:
             self._paths.setdefault(path.split("/", 2)[1], []).append((compile_path(path)[0], methods))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve."""
         if scope["type"] == "http":
             path: str = scope["path"]
             for pattern, methods in self._paths.get(path[1:].partition("/")[0], ()):

@@ -195,7 +195,6 @@ class RpcClient:
         )
 
     def start(self) -> None:
-        """Start polling."""
         self._tasks = [in_background(self._poll_repeatedly()), in_background(self._watch())]
 
     @property

@@ -84,7 +84,6 @@ class ScriptBatcher:
         return await call.reply
 
     async def close(self) -> None:
-        """Disconnect."""
         if self._probing is not None:
             await stop(self._probing)
         if sending := [queue.sending for queue in self._queues.values() if queue.sending is not None]:

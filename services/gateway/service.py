@@ -206,7 +206,6 @@ class Backend:
         return self._connected
 
     def problems(self) -> list[str]:
-        """Return what keeps listeners from being served."""
         return [self._problem] if self._connected is None else self._connected.problems()
 
     async def start(self, wait_s: float = 0.0) -> None:
@@ -215,7 +214,6 @@ class Backend:
         await asyncio.wait([self._connecting], timeout=wait_s)
 
     async def stop(self) -> None:
-        """Disconnect."""
         if self._connecting is not None:
             await stop(self._connecting)
         self._connected = None

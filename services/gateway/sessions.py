@@ -240,7 +240,6 @@ class ListenerStore:
         return found
 
     async def put_slate(self, user: int, slate: bytes) -> None:
-        """Store a slate."""
         await self._batcher.run(_PUT_SLATE, gateway_slates(self._prefix, user), slate, SLATES, GAP_MS)
 
     async def given(self, user: int, session: str) -> list[int]:

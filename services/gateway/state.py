@@ -213,5 +213,4 @@ class KnownTracks:
         return [] if track.sketch is None else await asyncio.to_thread(self._reader.tracks.alike, track, count)
 
     async def close(self) -> None:
-        """Stop following the topic."""
         await asyncio.to_thread(self._reader.close)

@@ -146,7 +146,6 @@ class Items:
         return self._page(((track, float(track)) for track in newest), len(ids), query)
 
     def page(self, scores: Sequence[tuple[int, float]], query: PageQuery) -> ItemPage:
-        """Return a page of a list."""
         return self._page(scores[_offset_of(query.cursor) :], len(scores), query)
 
     def _page(self, rest: Iterable[tuple[int, float]], count: int, query: PageQuery) -> ItemPage:
