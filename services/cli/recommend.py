@@ -27,7 +27,7 @@ from botify.schemas.registry import codec_of
 from botify.schemas.validation import MAX_SLATE
 from botify.services.errors import RecommenderError
 from botify.services.experiments import LiveExperiments, load_policy
-from botify.services.gateway.v1.kinds import Kinds, Signal
+from botify.services.gateway.v1.feedback_file import Kinds, Signal
 from botify.services.recommender.bootstrap import Connected, connect_recommenders
 from botify.services.recommender.protocol import NO_ANSWER, Batch
 from botify.services.recommender.registry import RECOMMENDERS

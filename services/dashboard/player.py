@@ -23,7 +23,7 @@ from botify.services.dashboard.collector import Collector
 from botify.services.dashboard.pages import show_problem
 from botify.services.gateway.sessions import Attribution
 from botify.services.gateway.v1.models import MAX_PAGE
-from botify.services.gateway.v1.why import MOST_S
+from botify.services.gateway.v1.users import EXPLAIN_S
 from botify.streams.store.connect import connect_async
 from botify.streams.store.keys import gateway_session
 
@@ -134,7 +134,7 @@ class Player:
     async def why(self, user: str, request: str = "") -> dict[str, Any]:
         """Return what led to an answer, the newest one by default; raises `PlayerError`."""
         params = {"request": request} if request else {}
-        return await self._call("GET", f"/v1/users/{quote(user, safe='')}/why", params=params, timeout=MOST_S + 5)
+        return await self._call("GET", f"/v1/users/{quote(user, safe='')}/why", params=params, timeout=EXPLAIN_S + 5)
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -29,24 +29,20 @@ from botify.services.experiments import LiveExperiments, load_policy
 from botify.services.gateway.api import DOCS, PAGES, BotifyApi
 from botify.services.gateway.connections import Connections
 from botify.services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry, TokenRequired
-from botify.services.gateway.names import ListenerNames
 from botify.services.gateway.operations import HANDLED_ERRORS, Guard, Operations, error_response
 from botify.services.gateway.options import ALL_SCOPES, NO_CATALOGUE, Bounds, GatewayOptions, scopes_of_tokens
 from botify.services.gateway.rpc import RpcClient
 from botify.services.gateway.scripts import ScriptBatcher
 from botify.services.gateway.service import Backend, Connect, Connected, Fallback, GatewayService
-from botify.services.gateway.sessions import ListenerStore, SessionStore
+from botify.services.gateway.sessions import ListenerNames, ListenerStore, SessionStore
 from botify.services.gateway.state import EventClock, KnownTracks, LiveState
 from botify.services.gateway.v1.api import OPENAPI, V1, V1Api
 from botify.services.gateway.v1.events import EventPublisher
-from botify.services.gateway.v1.groups import Groups
+from botify.services.gateway.v1.feedback_file import Kinds, Rules, read_rules
 from botify.services.gateway.v1.items import Charts, Items, Scores
-from botify.services.gateway.v1.kinds import Kinds
+from botify.services.gateway.v1.lists import Groups, Rows
 from botify.services.gateway.v1.recommending import Recommending
-from botify.services.gateway.v1.rows import Rows
-from botify.services.gateway.v1.rules import Rules, read_rules
-from botify.services.gateway.v1.users import Erasures, Users
-from botify.services.gateway.v1.why import Explainer
+from botify.services.gateway.v1.users import Erasures, Explainer, Users
 from botify.streams.dlq.exclude import erase_listener
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import SimilarTracks, merged

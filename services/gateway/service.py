@@ -20,10 +20,10 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest, Track
 from botify.schemas.validation import MAX_TRACK
 from botify.services.errors import UnavailableError, UnknownTrackError
-from botify.services.gateway.names import ListenerNames
 from botify.services.gateway.rpc import RpcClient
 from botify.services.gateway.sessions import (
     Attribution,
+    ListenerNames,
     ListenReport,
     RequestId,
     SessionPosition,

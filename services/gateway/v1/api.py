@@ -25,12 +25,10 @@ from botify.services.gateway.operations import (
 from botify.services.gateway.options import TokenScope
 from botify.services.gateway.v1 import models
 from botify.services.gateway.v1.events import EventPublisher
-from botify.services.gateway.v1.groups import Groups
 from botify.services.gateway.v1.items import Items
+from botify.services.gateway.v1.lists import Groups, Rows
 from botify.services.gateway.v1.recommending import Recommending, fields_of
-from botify.services.gateway.v1.rows import Rows
-from botify.services.gateway.v1.users import Users
-from botify.services.gateway.v1.why import Explainer
+from botify.services.gateway.v1.users import Explainer, Users
 
 OPENAPI = "/v1/openapi.json"
 _REFUSED = refusals(400, 401, 403, 408, 413, 422, 429, 503, content=Problem, media_type=PROBLEM_JSON)

@@ -23,7 +23,6 @@ from botify.core.kafka.config import key_of
 from botify.schemas.events import DESCRIBED, SHOWN, Feedback, Listen
 from botify.schemas.external_ids import UserIdError
 from botify.services.errors import UnavailableError, UnknownTrackError, WrongEventError
-from botify.services.gateway.names import Resolved
 from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import GatewayService
 from botify.services.gateway.sessions import (
@@ -31,11 +30,12 @@ from botify.services.gateway.sessions import (
     ListenerStore,
     ListenReport,
     RequestId,
+    Resolved,
     SessionPosition,
     fingerprint_of,
     listen_of,
 )
-from botify.services.gateway.v1.kinds import Kinds
+from botify.services.gateway.v1.feedback_file import Kinds
 from botify.services.gateway.v1.models import LISTENED_KINDS, Event, ShownEvent
 from botify.streams.folds.feedback import merged, with_shown
 from botify.streams.folds.sessions import GAP_MS

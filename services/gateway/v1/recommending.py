@@ -18,7 +18,7 @@ from botify.schemas.events import Recommendation, RecommendationRequest, Slate, 
 from botify.schemas.external_ids import track_named
 from botify.services.gateway.service import POPULAR, RANDOM, GatewayService
 from botify.services.gateway.sessions import Attribution, ListenerStore, RequestId
-from botify.services.gateway.v1.kinds import Kinds, Signal, duration_ms
+from botify.services.gateway.v1.feedback_file import Kinds, Signal, duration_ms
 from botify.services.gateway.v1.models import Item, Reason, RecommendationsQuery
 from botify.services.recommender.filters import blocked_by, passes, wanted_by
 from botify.services.recommender.protocol import Because, RandomStream, reason_text

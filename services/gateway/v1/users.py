@@ -1,26 +1,30 @@
-"""Listeners: what is known of them, what they like as it is put, and their erasure.
-
-Where an erasure stands is in Redis, so that every gateway can say it.
-"""
+"""Listeners: what is known of them, what they like as it is put, their erasure, and why they got an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import psutil
+from pydantic import ValidationError
+
 from botify.core.errors import BotifyError
 from botify.core.process import in_daemon_thread
+from botify.core.settings import Settings
 from botify.schemas.events import DESCRIBED, OPINION_KINDS, Feedback, group_of
 from botify.services.errors import InvalidRequestError, UnavailableError, UnknownItemError, UnknownTrackError
 from botify.services.gateway.service import GatewayService
 from botify.services.gateway.sessions import ListenerStore, RequestId
 from botify.services.gateway.v1.events import EventPublisher
-from botify.services.gateway.v1.models import Erased, ErasureStatus, Heard, User, UserBody
+from botify.services.gateway.v1.models import Erased, ErasureStatus, Heard, User, UserBody, Why, WhyQuery
 from botify.services.gateway.v1.recommending import name_of
 from botify.streams.read import StateReader
 from botify.streams.store.connect import REDIS_ERRORS
@@ -183,7 +187,10 @@ EraseListener = Callable[[int, Callable[[], bool]], int]
 
 
 class Erasures:
-    """Erases listeners, blocking. At least once: an erasure that was interrupted has to be asked for again."""
+    """Erases listeners, blocking. At least once: an erasure that was interrupted has to be asked for again.
+
+    Where one stands is in Redis, so that every gateway can say it.
+    """
 
     def __init__(self, redis: Any, prefix: str, knows: Callable[[int], bool], erase_listener: EraseListener) -> None:
         self._redis, self._prefix, self._knows, self._erase_listener = redis, prefix, knows, erase_listener
@@ -217,3 +224,60 @@ class Erasures:
     def _put(self, user: int, kept_ms: int | None, **status: Any) -> None:
         text = json.dumps({**status, "since_ms": int(time.time() * 1000)})
         self._redis.set(gateway_erasure(self._prefix, user), text, px=kept_ms)
+
+
+EXPLAIN_S = 60.0
+EXPLAIN_NICE = 10
+NOT_FOUND = ("error: listener", "error: request")
+
+
+class Explainer:
+    """Explains one answer at a time, by `botify why` in a process of its own: services do not import what explains.
+
+    Belongs in the event loop's thread.
+    """
+
+    def __init__(
+        self, settings: Settings, command: Sequence[str] = (sys.executable, "-m", "botify.services.cli")
+    ) -> None:
+        self._command, self._environment = command, {**os.environ, **settings.to_env()}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def explain(self, user: str, query: WhyQuery) -> Why:
+        """Return what `botify why` says; raises `UnknownItemError` if there is no such answer.
+
+        Raises `UnavailableError` if another one is explained, it takes too long, or a server does not answer.
+        """
+        if self._one_at_a_time.locked():
+            raise UnavailableError("another answer is explained; ask again in some seconds")
+        asked = ["why", "--json"]
+        asked += [] if query.request is None else [f"--request={query.request}"]
+        asked += [] if query.at is None else [f"--at={query.at.isoformat()}"]
+        asked += ["--", user] if query.item is None else ["--", user, query.item]
+        if any("\0" in word for word in asked):
+            raise UnknownItemError("nothing has a name with a NUL character")
+        async with self._one_at_a_time:
+            said, refused = await self._run(asked)
+        try:
+            return Why.model_validate_json(said)
+        except ValidationError as error:
+            why = (refused.strip().splitlines() or ["`botify why` ended without an answer"])[-1]
+            kind = UnknownItemError if why.startswith(NOT_FOUND) else UnavailableError
+            raise kind(why.removeprefix("error: ")) from error
+
+    async def _run(self, words: Sequence[str]) -> tuple[str, str]:
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *self._command, *words, env=self._environment, stdout=pipe, stderr=pipe
+        )
+        try:
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(process.pid).nice(EXPLAIN_NICE)
+            said, refused = await asyncio.wait_for(process.communicate(), EXPLAIN_S)
+        except TimeoutError as error:
+            raise UnavailableError(f"this takes more than {EXPLAIN_S:.0f} s; use `botify why`") from error
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+        return said.decode(), refused.decode()

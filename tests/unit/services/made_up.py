@@ -21,7 +21,7 @@ from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import Fallback
 from botify.services.gateway.sessions import RequestId
 from botify.services.gateway.state import EventClock, KnownTracks
-from botify.services.gateway.v1.kinds import Kinds
+from botify.services.gateway.v1.feedback_file import Kinds
 from botify.services.gateway.v1.models import Recommendations, RecommendationsQuery, Recommended
 from botify.services.gateway.v1.recommending import Recommending
 from botify.services.recommender.catalogue import Catalogue

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
-from botify.services.gateway.v1.why import MOST_S
+from botify.services.gateway.v1.users import EXPLAIN_S
 from tests.integration.services.gateway.conftest import TRACKS, StartGateway
 from tests.support import make_tracks, produce, running
 
 TOKEN = "s3cret"  # noqa: S105 - a test's
 ROOT = Path(__file__).parents[4]
-LONGEST_S = MOST_S + 10
+LONGEST_S = EXPLAIN_S + 10
 """No call takes longer than an explanation, which is computed at a low priority."""
 
 

@@ -18,21 +18,18 @@ from botify.schemas.external_ids import UserIds
 from botify.schemas.track_table import TrackTable
 from botify.services.errors import UnavailableError
 from botify.services.gateway.bootstrap import build_app
-from botify.services.gateway.names import ListenerNames
 from botify.services.gateway.options import Bounds, GatewayOptions
 from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import Connected, Fallback, GatewayService
-from botify.services.gateway.sessions import Fingerprint, SessionPosition
+from botify.services.gateway.sessions import Fingerprint, ListenerNames, SessionPosition
 from botify.services.gateway.state import EventClock, KnownTracks
 from botify.services.gateway.v1.api import V1
 from botify.services.gateway.v1.events import EventPublisher
-from botify.services.gateway.v1.groups import Groups
+from botify.services.gateway.v1.feedback_file import Kinds
 from botify.services.gateway.v1.items import Charts, Items
-from botify.services.gateway.v1.kinds import Kinds
+from botify.services.gateway.v1.lists import Groups, Rows
 from botify.services.gateway.v1.recommending import Recommending
-from botify.services.gateway.v1.rows import Rows
-from botify.services.gateway.v1.users import Users
-from botify.services.gateway.v1.why import Explainer
+from botify.services.gateway.v1.users import Explainer, Users
 from botify.streams.folds.feedback import Said, read_said, with_said, with_shown
 from botify.streams.folds.users import UserState
 from botify.streams.read import TopTracks

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from botify.schemas import external_ids
 from botify.schemas.events import NAMED, Feedback
 from botify.schemas.external_ids import NEWCOMERS_FROM, UserIds
-from botify.services.gateway import names
+from botify.services.gateway import sessions
 from botify.streams.folds.users import HISTORY_LISTENS
 from tests.unit.services.gateway.fakes import CODEC, FakeGateway, serving
 
@@ -117,7 +117,7 @@ def test_a_name_is_not_forgotten_where_another_gateway_erased_it(
 ) -> None:
     client.post("/next/alice", json={"track": "t8", "time": 0.3})
     gateway.listeners.called.clear()
-    monkeypatch.setattr(names, "KEPT_S", -1.0)
+    monkeypatch.setattr(sessions, "KEPT_S", -1.0)
     gateway.service.names._kept.clear()  # as after a minute
     client.post("/next/alice", json={"track": "t8", "time": 0.3})
     assert [name for name, _ in told(gateway)] == ["alice", "alice"]

@@ -8,7 +8,7 @@ import pytest
 from botify.core.errors import SettingsError
 from botify.core.settings import Settings
 from botify.services.gateway.bootstrap import build_app
-from botify.services.gateway.v1.kinds import Kind, Kinds
+from botify.services.gateway.v1.feedback_file import Kind, Kinds
 
 DAY_MS = 86_400_000
 

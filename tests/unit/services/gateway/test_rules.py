@@ -9,8 +9,7 @@ from botify.core.errors import SettingsError
 from botify.core.settings import Settings
 from botify.schemas.events import Track
 from botify.services.gateway.bootstrap import build_app
-from botify.services.gateway.v1.kinds import Kinds
-from botify.services.gateway.v1.rules import Rules
+from botify.services.gateway.v1.feedback_file import Kinds, Rules
 from botify.services.recommender.filters import blocked_by
 
 KNOWN = {"t-1": 1, 7: 7}

@@ -14,7 +14,7 @@ from botify.schemas.events import Feedback, Track
 from botify.schemas.external_ids import UserIds
 from botify.services.gateway.operations import PROBLEM_JSON
 from botify.services.gateway.v1 import recommending, users
-from botify.services.gateway.v1.kinds import Kind, Kinds
+from botify.services.gateway.v1.feedback_file import Kind, Kinds
 from botify.services.gateway.v1.models import Recommendations
 from botify.services.gateway.v1.users import KEPT_MS, Erasures
 from botify.streams.dlq.exclude import ErasureError

@@ -9,9 +9,9 @@ import pytest
 from botify.core.settings import Settings
 from botify.services.dashboard.views import render
 from botify.services.errors import UnavailableError
-from botify.services.gateway.v1 import why as module
+from botify.services.gateway.v1 import users as module
 from botify.services.gateway.v1.models import WhyQuery
-from botify.services.gateway.v1.why import Explainer
+from botify.services.gateway.v1.users import Explainer
 from tests.unit.services.gateway.fakes import FakeGateway, serving
 
 SAID = {
@@ -48,7 +48,7 @@ def test_its_errors_are_told(gateway: FakeGateway, error: str, status: int) -> N
 
 
 def test_one_at_a_time_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_S", 0.5)
+    monkeypatch.setattr(module, "EXPLAIN_S", 0.5)
 
     async def scenario() -> None:
         explainer = Explainer(Settings(), program("time.sleep(60)"))
