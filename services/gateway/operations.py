@@ -193,12 +193,11 @@ class Reply(NamedTuple):
     description: str
     content: type[BaseModel] | str | None = DetailBody
     headers: Mapping[str, Mapping[str, Any]] = {}
-    media_type: str = JSON
 
     def document(self) -> dict[str, Any]:
         document: dict[str, Any] = {"description": self.description}
         if self.content is not None:
-            document["content"] = _content(self.content, self.media_type)
+            document["content"] = _content(self.content)
         if self.headers:
             document["headers"] = dict(self.headers)
         return document
@@ -218,11 +217,10 @@ _REFUSALS = {
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds."}}
 
 
-def refusals(*statuses: int, content: type[BaseModel] = DetailBody, media_type: str = JSON) -> dict[int, Reply]:
+def refusals(*statuses: int, content: type[BaseModel] = DetailBody) -> dict[int, Reply]:
     """Return the replies of these statuses to a request that is not served."""
     return {
-        status: Reply(_REFUSALS[status], content, _RETRY_AFTER if status in (429, 503) else {}, media_type)
-        for status in statuses
+        status: Reply(_REFUSALS[status], content, _RETRY_AFTER if status in (429, 503) else {}) for status in statuses
     }
 
 
@@ -322,11 +320,12 @@ async def _serve(request: Request, methods: Mapping[str, Operation]) -> Response
     return await operation.serve(request, None if operation.call is None else read_call(request, operation.call))
 
 
-def _content(content: Any, media_type: str = JSON) -> dict[str, Any]:
+def _content(content: Any) -> dict[str, Any]:
     if isinstance(content, str):
         return {content: {}}
     schemas = [{"$ref": _REF.format(model=model.__name__)} for model in _models_of(content)]
-    return {media_type: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
+    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    return {PROBLEM_JSON if content is Problem else JSON: {"schema": schema}}
 
 
 def _models_of(content: Any) -> list[type[BaseModel]]:

@@ -14,7 +14,6 @@ from starlette.routing import Route
 from botify.schemas.external_ids import UserIds
 from botify.services.gateway.operations import (
     JSON,
-    PROBLEM_JSON,
     REQUEST_ID,
     Operation,
     Problem,
@@ -31,8 +30,8 @@ from botify.services.gateway.v1.recommending import Recommending, fields_of
 from botify.services.gateway.v1.users import Explainer, Users
 
 OPENAPI = "/v1/openapi.json"
-_REFUSED = refusals(400, 401, 403, 408, 413, 422, 429, 503, content=Problem, media_type=PROBLEM_JSON)
-_NOT_FOUND = {**refusals(404, content=Problem, media_type=PROBLEM_JSON), **_REFUSED}
+_REFUSED = refusals(400, 401, 403, 408, 413, 422, 429, 503, content=Problem)
+_NOT_FOUND = {**refusals(404, content=Problem), **_REFUSED}
 _LATER = {202: Reply("It takes longer: ask where the listener's `erasure` stands.", models.ErasureStatus)}
 
 

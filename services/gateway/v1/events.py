@@ -79,44 +79,41 @@ class EventPublisher:
         found = [number_of(name, f"{request_id.id_}:{at}", names[name]) for at, name in enumerate(names)]
         numbers = dict(zip(names, await asyncio.gather(*found), strict=True))
         resolved = [one._replace(user=numbers[str(one.event.user)]) for one in resolved]
-        ids = [""] * len(resolved)
-
-        async def publish_those_of_a_user(members: list[int]) -> None:
-            for at, id_ in zip(members, await self._publish([resolved[at] for at in members], request_id), strict=True):
-                ids[at] = id_
-
-        await asyncio.gather(*map(publish_those_of_a_user, _grouped([one.user for one in resolved], resolved)))
-        return ids
+        groups = _grouped([one.user for one in resolved], resolved)
+        publishing = [self._publish([resolved[at] for at in members], request_id) for members in groups]
+        ids: dict[int, str] = {}
+        for members, published in zip(groups, await asyncio.gather(*publishing), strict=True):
+            ids.update(zip(members, published, strict=True))
+        return [ids[at] for at in range(len(resolved))]
 
     async def _resolve(
         self, event: Event | ShownEvent, at: int, request_id: RequestId, names: dict[str, Resolved]
     ) -> ResolvedEvent:
         """Return an event in numbers; `names` are those of the call that are resolved already, and gets its user's."""
 
-        def wrong(field: str, why: object) -> WrongEventError:
-            return WrongEventError(("body", "events", at, field), str(why))
+        def wrong(why: object, *field: str | int) -> WrongEventError:
+            return WrongEventError(("body", "events", at, *field), str(why))
 
-        if isinstance(event, Event) and not (event.is_listen or event.kind in self.kinds.names):
-            known = ", ".join([*LISTENED_KINDS, SHOWN, *self.kinds.names])
-            raise wrong("kind", f"{event.kind!r} is none of {known}; BOTIFY_FEEDBACK declares others")
-
+        if isinstance(event, Event) and not event.is_listen:
+            if event.kind not in (told := self.kinds.names):
+                known = ", ".join([*LISTENED_KINDS, SHOWN, *told])
+                raise wrong(f"{event.kind!r} is none of {known}; BOTIFY_FEEDBACK declares others", "kind")
+            if event.fraction is not None or event.ends_session:
+                raise wrong(f"a {event.kind} has no fraction and ends no session", "fraction")
         try:
             if (name := str(event.user)) not in names:
                 names[name] = await self.service.names.resolve(name)
         except UserIdError as error:
-            raise wrong("user", error) from error
+            raise wrong(error, "user") from error
         user, _ = names[name]
         tracks = []
         for place, item in enumerate([event.item] if isinstance(event, Event) else event.items):
             try:
                 tracks.append((await self.service.track(item)).track)
             except UnknownTrackError as error:
-                where = ("item",) if isinstance(event, Event) else ("items", place)
-                raise WrongEventError(("body", "events", at, *where), str(error)) from error
+                raise wrong(error, *(("item",) if isinstance(event, Event) else ("items", place))) from error
         if event.time_ms is not None and not 0 <= event.time_ms <= self.service.clock.latest_ms(user):
-            raise wrong("time", "the time is in the future, or before 1970")
-        if isinstance(event, Event) and not event.is_listen and (event.fraction is not None or event.ends_session):
-            raise wrong("fraction", f"a {event.kind} has no fraction and ends no session")
+            raise wrong("the time is in the future, or before 1970", "time")
         key = event.id or (None if request_id.key is None else f"{request_id.key} {at}")
         return ResolvedEvent(event, user, tracks, key, f"{request_id.id_}.{at}")
 
@@ -156,8 +153,7 @@ class EventPublisher:
         if at.answered:
             return at.event_id
         attribution = await self._attribution(one, at)
-        now_ms = self.service.clock.now_ms(one.user)
-        listen = listen_of(report, at, attribution, now_ms, ended=ends)
+        listen = listen_of(report, at, attribution, self.service.clock.now_ms(one.user), ended=ends)
         await self.service.rpc.send(one.request_id, listen, None)
         await self.service.sessions.store_answer(one.user, at.event_id)
         return at.event_id
@@ -186,10 +182,9 @@ class EventPublisher:
         publish, topic, encode = self.service.rpc.publish, self.feedback_topic, self.service.codec.encode
         waiting = [publish(f"{request_id}:{at}", topic, key_of(one.user), encode(one)) for at, one in enumerate(said)]
         await asyncio.gather(*waiting)
-        user, told = said[0].user, [one for one in said if one.kind not in (SHOWN, DESCRIBED)]
-        described = [one.attributes for one in said if one.kind == DESCRIBED]
+        user, described = said[0].user, [one.attributes for one in said if one.kind == DESCRIBED]
         seen = [(one.timestamp_ms, track) for one in said for track in one.tracks or ()]
-        more = [(one.timestamp_ms, one.track, one.kind) for one in told]
+        more = [(one.timestamp_ms, one.track, one.kind) for one in said if one.kind not in (SHOWN, DESCRIBED)]
 
         async def folded() -> bool:
             has_all = not seen or with_shown(record := await self.listeners.shown(user), seen) == record

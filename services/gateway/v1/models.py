@@ -18,7 +18,7 @@ from botify.schemas.validation import (
     MAX_USER,
     check_id,
 )
-from botify.services.gateway.api import TrackInBody, TrackInPath
+from botify.services.gateway.api import TrackInBody, TrackInPath, UserPath
 from botify.services.recommender.filters import FIELDS, PATTERN
 
 MAX_EVENTS = 1_000
@@ -32,7 +32,7 @@ LISTENED_KINDS = ("listen", "skip")
 
 P = TypeVar("P", bound=BaseModel)
 Q = TypeVar("Q", bound=BaseModel)
-B = TypeVar("B", bound=BaseModel)
+B = TypeVar("B")
 
 
 class Strict(BaseModel):
@@ -93,14 +93,6 @@ Time = Annotated[AwareDatetime, BeforeValidator(_text)]
 Texts = Annotated[tuple[str, ...], Field(max_length=MAX_EXCLUDED), BeforeValidator(_many)]
 Filter = Annotated[str, Field(max_length=200, pattern=PATTERN)]
 Cap = Annotated[str, Field(pattern=rf"^({'|'.join(FIELDS)}):[1-9][0-9]{{0,2}}$")]
-Page = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Items of a page.")]
-Cursor = Annotated[str | None, Field(pattern="^o[0-9]{1,8}$", description="`next` of the page before.")]
-
-
-class UserPath(Strict):
-    """Parameters of a path."""
-
-    user: Name = Field(description="The listener: any name; digits are a number.", examples=["alice"])
 
 
 class ItemPath(Strict):
@@ -164,8 +156,8 @@ class GroupBody(Strict):
 class PageQuery(Strict):
     """A page of a list."""
 
-    limit: Page = 20
-    cursor: Cursor = None
+    limit: int = Field(default=20, ge=1, le=MAX_PAGE, description="Items of a page.")
+    cursor: str | None = Field(default=None, pattern="^o[0-9]{1,8}$", description="`next` of the page before.")
 
 
 class PopularQuery(PageQuery):
@@ -295,24 +287,18 @@ class PathQueryCall(PathCall[P], QueryCall[Q], Generic[P, Q]):
     """A request with both."""
 
 
-class PutCall(PathCall[P], Generic[P, B]):
-    """A request with parameters in its path, and a body."""
+class BodyCall(Strict, Generic[B]):
+    """A request with a body."""
 
     body: B
 
 
-class EventsCall(Strict):
-    """A request with events."""
-
-    body: Annotated[Event | ShownEvent | Events, WrapValidator(_events)]
+class PutCall(PathCall[P], BodyCall[B], Generic[P, B]):
+    """A request with parameters in its path, and a body."""
 
 
-class GroupCall(Strict):
-    """A request of a group."""
-
-    body: GroupBody
-
-
+EventsCall = BodyCall[Annotated[Event | ShownEvent | Events, WrapValidator(_events)]]
+GroupCall = BodyCall[GroupBody]
 UserCall = PathCall[UserPath]
 ItemCall = PathCall[ItemPath]
 PutUserCall = PutCall[UserPath, UserBody]
