@@ -19,7 +19,6 @@ from botify.core.process import in_background, stop
 from botify.core.settings import Settings
 from botify.core.telemetry import new_registry
 from botify.schemas.catalogue import CatalogueReader
-from botify.schemas.codec import Codec
 from botify.schemas.external_ids import UserIds
 from botify.schemas.models import ModelReader
 from botify.schemas.registry import codec_of
@@ -167,13 +166,12 @@ async def connect_gateway(
         ]
         return [problem for problem in found if problem is not None]
 
-    served = await _connect_v1(settings, codec, service, listeners, redis, reader, users, kinds, stack)
-    return Connected(service, problems, served)
+    v1 = await _connect_v1(settings, service, listeners, redis, reader, users, kinds, stack)
+    return Connected(service, problems, v1)
 
 
 async def _connect_v1(
     settings: Settings,
-    codec: Codec,
     service: GatewayService,
     listeners: ListenerStore,
     redis: Any,
@@ -184,7 +182,7 @@ async def _connect_v1(
 ) -> V1:
     """Follow the graph of `next_track` for similar items, and return what serves `/v1`; raises `BotifyError`."""
     topics = Topics.of(settings)
-    models = await asyncio.to_thread(ModelReader, settings, codec)
+    models = await asyncio.to_thread(ModelReader, settings, service.codec)
     similar = models.follow(NextTrack.name, lambda model: SimilarTracks(model.body), merged)
     await asyncio.to_thread(models.start)
     stack.push_async_callback(asyncio.to_thread, models.close)
@@ -213,7 +211,7 @@ async def _connect_v1(
         recommending,
         events,
         items,
-        Users(service, listeners, reader, erasures.erase, events, erasures.status),
+        Users(service, listeners, reader, erasures, events),
         Rows(recommending, items, reader),
         Groups(recommending, users),
         Explainer(settings),

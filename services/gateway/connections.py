@@ -54,7 +54,6 @@ class ConnectionGroup:
         return len(self.new) + len(self.waiting) + len(self.working)
 
     def idlest(self) -> BoundedHttp:
-        """Return the one to close."""
         idle = self.new if len(self.new) >= len(self.waiting) else self.waiting
         return next(iter(idle or self.working))
 
@@ -188,7 +187,6 @@ class BoundedHttp(HttpToolsProtocol):
         self._upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
-        """Count it, or refuse it."""
         super().connection_made(transport)
         self.address = self.client[0] if self.client else ""
         if not self._connections.open(self):

@@ -240,7 +240,6 @@ class Operation(NamedTuple):
     tag: str = "Botify"
 
     def guard(self) -> Guard:
-        """Return what a token must allow on the operation's paths."""
         return self.method, compile_path(self.path)[0], self.scope
 
     def part(self, name: str) -> type[BaseModel] | None:

@@ -99,7 +99,6 @@ class PendingReplies:
             self._pending.move_to_end(id_)
 
     def reply(self, recommendation: Recommendation) -> None:
-        """Take the reply to a request."""
         pending = self._pending.get(recommendation.request_id)
         if pending is None or pending.reply is not None:
             return

@@ -111,10 +111,10 @@ class GatewayService:
     async def next(self, report: ListenReport, request_id: RequestId) -> Answer:
         """Publish a listen, and return the listener's next track.
 
-        Raises `UnknownTrackError` if the worker would reject the listen, `UnavailableError` if it may not be published.
+        The caller has looked up its track (`track`): the worker would reject one that is unknown. Raises
+        `UnavailableError` if the listen may not be published.
         """
         began_s = time.monotonic()
-        await self.track(report.track)
         at = await self.sessions.next_position(report.user, fingerprint_of(report, request_id, ends=False))
         attribution = self._attribution(at)
         if at.answered and attribution is not None:
@@ -136,7 +136,6 @@ class GatewayService:
 
     async def last(self, report: ListenReport, request_id: RequestId) -> str:
         """Publish the last listen of a session, and return its id; raises as `next`."""
-        await self.track(report.track)
         at = await self.sessions.next_position(report.user, fingerprint_of(report, request_id, ends=True))
         if not at.answered:
             listen = listen_of(report, at, self._attribution(at), self.clock.now_ms(report.user), ended=True)

@@ -53,7 +53,6 @@ class EventClock:
         self._ahead_ms: dict[int, int] = {}
 
     def now_ms(self, user: int) -> int:
-        """Return the current event time of a listener."""
         return self._wall_ms() + self._ahead_of(user)
 
     def latest_ms(self, user: int) -> int:

@@ -208,7 +208,6 @@ class Rules:
         return [rule for rule, until_ms in self._rules if now_ms < until_ms]
 
     def refresh(self) -> None:
-        """Follow the file and the catalogue."""
         if (stamp := self._stamp()) != self._seen:
             self._seen = stamp
             try:

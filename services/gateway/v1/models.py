@@ -214,7 +214,6 @@ class Event(Fact):
 
     @property
     def share(self) -> float:
-        """The share that was heard."""
         return self.fraction if self.fraction is not None else float(self.kind == "listen")
 
 

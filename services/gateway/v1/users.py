@@ -43,9 +43,8 @@ class Users:
     service: GatewayService
     listeners: ListenerStore
     reader: StateReader
-    erase: Callable[[int], int]  # `Erasures.erase`
+    erasures: Erasures
     events: EventPublisher
-    status: Callable[[int], ErasureStatus | None] = lambda user: None
     erasing: dict[int, asyncio.Task[int]] = field(default_factory=dict)
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ERASURES_AT_ONCE))
 
@@ -147,7 +146,7 @@ class Users:
         try:
             await self.listeners.erase(user)
             async with self.room:
-                listens = await _answer(in_daemon_thread(lambda: self.erase(user)))
+                listens = await _answer(in_daemon_thread(lambda: self.erasures.erase(user)))
 
             async def forgotten() -> bool:
                 return not (await self.listeners.said(user) or (await self.listeners.attributes(user))[1])
@@ -161,7 +160,7 @@ class Users:
         """Return where the erasure of a listener stands; raises `UnknownItemError` if there was none for a day."""
         if user in self.erasing:
             return ErasureStatus(user=name, status="running")
-        if (found := await _answer(asyncio.to_thread(self.status, user))) is None:
+        if (found := await _answer(asyncio.to_thread(self.erasures.status, user))) is None:
             raise UnknownItemError(f"no erasure of {name!r} was asked for in the last day")
         return found.model_copy(update={"user": name})
 

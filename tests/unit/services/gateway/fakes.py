@@ -222,6 +222,9 @@ class FakeReader:
         self.erased.append(user)
         return 3 if self.states.pop(user, None) else 0
 
+    def status(self, _: int) -> None:
+        return None
+
 
 def recommendation_for(request: RecommendationRequest) -> Recommendation:
     track = (request.track + 1) % TRACKS
@@ -299,7 +302,7 @@ class FakeGateway:
             recommending,
             events,
             items,
-            Users(self.service, self.listeners, reader, self.reader.erase, events),
+            Users(self.service, self.listeners, reader, reader, events),
             Rows(recommending, items, reader),
             Groups(recommending, self.users),
             Explainer(Settings(), self.why),
