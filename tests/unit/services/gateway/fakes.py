@@ -90,39 +90,33 @@ class FakeRpcClient:
     def send(
         self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Sequence[tuple[str, bytes]] = ()
     ) -> PendingReply:
-        if self.refusing:
-            raise UnavailableError("Kafka is not reachable")
         assert request is None or request.request_id == id_
+        reply = self._reply(None if request is None or self.silent else recommendation_for(request))
         self.listens.append(listen)
         self.headers.append(headers)
         if self.unacknowledged:
             raise UnavailableError("Kafka did not take the listen")
-        future: PendingReply = asyncio.get_running_loop().create_future()
-        if request is None or self.silent:
-            future.set_result(None)
-        else:
+        if request is not None and not self.silent:
             self.requests.append(request)
-            future.set_result(recommendation_for(request))
-        return future
+        return reply
 
     def ask(self, request: RecommendationRequest) -> PendingReply:
-        if self.refusing:
-            raise UnavailableError("Kafka is not reachable")
+        reply = self._reply(None if self.silent else slate_for(request))
         self.requests.append(request)
-        future: PendingReply = asyncio.get_running_loop().create_future()
-        future.set_result(None if self.silent else slate_for(request))
-        return future
+        return reply
 
-    def publish(
-        self, _id: str, topic: str, _key: bytes, value: bytes, _headers: Sequence[tuple[str, bytes]] = ()
-    ) -> PendingReply:
-        if self.refusing:
-            raise UnavailableError("Kafka is not reachable")
+    def publish(self, _id: str, topic: str, _key: bytes, value: bytes) -> PendingReply:
+        reply = self._reply(None)
         self.published.append((topic, value))
         if topic == "feedback":
             self.fold(CODEC.decode(value, Feedback))
+        return reply
+
+    def _reply(self, recommendation: Recommendation | None) -> PendingReply:
+        if self.refusing:
+            raise UnavailableError("Kafka is not reachable")
         future: PendingReply = asyncio.get_running_loop().create_future()
-        future.set_result(None)
+        future.set_result(recommendation)
         return future
 
 
@@ -276,7 +270,7 @@ class FakeGateway:
         self.clock = EventClock(1, lambda: NOW_MS / 1000)
         self.service = GatewayService(
             deadline_ms=1000,
-            codec=Codec(),
+            codec=CODEC,
             rpc=self.rpc,
             sessions=self.sessions,
             tracks=KnownTracks(self.catalogue),  # type: ignore[arg-type]

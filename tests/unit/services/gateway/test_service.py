@@ -39,10 +39,10 @@ def test_an_attribution_of_an_unknown_version_is_left_out(gateway: FakeGateway) 
 
 def test_a_new_track_is_found(gateway: FakeGateway) -> None:
     with pytest.raises(UnknownTrackError):
-        tell(gateway, ("next", 1, TRACKS))
-    gateway.catalogue.added = {track.track: track for track in make_tracks(1, first=TRACKS)}
-    tell(gateway, ("next", 1, TRACKS))  # however short ago the topic was read
-    assert gateway.rpc.listens[-1].track == TRACKS
+        asyncio.run(gateway.service.track(TRACKS))
+    (new,) = make_tracks(1, first=TRACKS)
+    gateway.catalogue.added[TRACKS] = new
+    assert asyncio.run(gateway.service.track(TRACKS)) == new  # however short ago the topic was read
 
 
 def test_the_catalogue_is_not_read_for_each_unknown_track(gateway: FakeGateway) -> None:

@@ -1,5 +1,6 @@
-"""Rules as a deployment writes them, and as requests carry them."""
+"""Kinds of feedback and rules, as a deployment declares them."""
 
+import math
 import os
 from pathlib import Path
 
@@ -9,25 +10,46 @@ from botify.core.errors import SettingsError
 from botify.core.settings import Settings
 from botify.schemas.events import Track
 from botify.services.gateway.bootstrap import build_app
-from botify.services.gateway.v1.feedback_file import Kinds, Rules
+from botify.services.gateway.v1.feedback_file import Kind, Kinds, Rules
 from botify.services.recommender.filters import blocked_by
 
+DAY_MS = 86_400_000
 KNOWN = {"t-1": 1, 7: 7}
 
 
-def rules_of(tmp_path: Path, text: str) -> Rules:
-    (tmp_path / "feedback.toml").write_text(text, encoding="utf-8")
-    return Rules(tmp_path / "feedback.toml", KNOWN.get)
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "feedback.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
 
 
-def test_what_is_written_is_what_holds(tmp_path: Path) -> None:
-    rules = rules_of(
+def test_what_kinds_mean(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        '[save]\nmeans = "positive"\nweight = 0.5\n'
+        '[purchase]\nmeans = "positive"\nexclude = "forever"\n'
+        '[hide]\nmeans = "negative"\nexclude = "30d"\n',
+    )
+    kinds = Kinds.of(file)
+    assert kinds.declared["save"] == Kind("positive", 0.5)
+    assert kinds.declared["purchase"] == Kind("positive", exclude_ms=math.inf)
+    assert kinds.declared["hide"] == Kind("negative", exclude_ms=30 * DAY_MS)
+    assert {"like", "save", "un-save", "un-hide"} <= set(kinds.names)
+    said = [(0, 1, "save"), (1, 1, "purchase"), (2, 2, "hide"), (3, 3, "un-save"), (4, 4, "gone"), (5, 5, "unlike")]
+    assert [(one.track, one.weight, one.kind) for one in kinds.signals(said)] == [(1, 1.0, "purchase")]
+    assert kinds.excluded(said, now_ms=0) == [1, 2]
+    assert kinds.excluded(said, now_ms=30 * DAY_MS + 2) == [1]
+
+
+def test_when_rules_hold(tmp_path: Path) -> None:
+    file = written(
         tmp_path,
         '[save]\nmeans = "positive"\n'
         '[rules.recall]\nitems = ["t-1", 7, "gone"]\nblock = true\n'
         '[rules.spring]\nfilter = ["genre:folk", "year>=2010"]\nboost = 3\nuntil = 1970-01-01T00:00:10Z\n'
         '[rules.single]\nitems = [7]\npin = 2\nuntil = "1970-01-01T02:00:10+02:00"\n',
     )
+    rules = Rules(file, KNOWN.get)
     recall = {"tracks": [1, 7], "filters": [], "boost": 0.0, "place": None}
     assert rules.now(10_000) == [recall]
     assert rules.now(9_999) == [
@@ -35,13 +57,14 @@ def test_what_is_written_is_what_holds(tmp_path: Path) -> None:
         {"tracks": [], "filters": ["genre:folk", "year>=2010"], "boost": 3.0, "place": None},
         {"tracks": [7], "filters": [], "boost": 1.0, "place": 1},
     ]
-    assert "rules" not in Kinds.of(tmp_path / "feedback.toml").declared
+    assert "rules" not in Kinds.of(file).declared
     assert Rules(None, KNOWN.get).now(0) == []
 
 
 def test_a_changed_file_holds_and_a_wrong_one_does_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    rules = rules_of(tmp_path, "[rules.recall]\nitems = [7]\nblock = true")
-    file, before = tmp_path / "feedback.toml", rules.now(0)
+    file = written(tmp_path, "[rules.recall]\nitems = [7]\nblock = true")
+    rules = Rules(file, KNOWN.get)
+    before = rules.now(0)
     for text in ("[rules.recall]\nitems = [7]\nblock = false", "[rules"):
         file.write_text(text, encoding="utf-8")
         rules.refresh()
@@ -68,6 +91,21 @@ def test_what_is_blocked() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
+        ("[like]\nmeans = 'positive'", "'like'"),
+        ("[shown]\nmeans = 'positive'", "'shown'"),
+        ("[un-save]\nmeans = 'nothing'", "'un-save'"),
+        ("[Save]\nmeans = 'positive'", "'Save'"),
+        (f"[{'k' * 30}]\nmeans = 'positive'", "29 letters"),
+        ("save = 1", "save = 1 is no table"),
+        ("[save]\nmean = 'positive'", "[save] mean = 'positive' is none of means, weight, exclude"),
+        ("[save]", "[save] means = None is none of positive, negative, nothing"),
+        ("[save]\nmeans = ['positive']", "[save] means = ['positive']"),
+        ("[save]\nmeans = 'positive'\nweight = 1.5", "[save] weight = 1.5 is not a number from 0 to 1"),
+        ("[save]\nmeans = 'positive'\nweight = nan", "[save] weight = nan"),
+        ("[save]\nmeans = 'negative'\nweight = 0.5", "only a positive kind"),
+        ("[save]\nmeans = 'positive'\nexclude = '1 week'", "exclude = '1 week' is neither"),
+        ("[save]\nmeans = 'positive'\nexclude = 3", "exclude = 3 is neither"),
+        ("save", "cannot be read as TOML"),
         ("rules = 1", "[rules.NAME] each"),
         ("[rules]\nx = 1", "[rules.x]"),
         ("[rules.x]\nitems = [7]", "one of pin, boost and block"),
@@ -89,10 +127,14 @@ def test_what_is_blocked() -> None:
         ("".join(f"[rules.x{at}]\nitems = [7]\npin = 1\n" for at in range(101)), "at most 100 tables"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, why: str) -> None:
+def test_a_gateway_does_not_start_with_a_mistake(tmp_path: Path, text: str, why: str) -> None:
+    file = written(tmp_path, text)
     with pytest.raises(SettingsError) as error:
-        rules_of(tmp_path, text)
+        build_app(Settings(feedback=file))
     assert why in str(error.value)
-    assert str(error.value).startswith("BOTIFY_FEEDBACK: ")
-    with pytest.raises(SettingsError):
-        build_app(Settings(feedback=tmp_path / "feedback.toml"))
+    assert str(error.value).startswith(f"BOTIFY_FEEDBACK: {file}")
+
+
+def test_a_gateway_does_not_start_without_the_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"BOTIFY_FEEDBACK: file .* does not exist"):
+        Settings.from_env({"BOTIFY_FEEDBACK": str(tmp_path / "none.toml")})
