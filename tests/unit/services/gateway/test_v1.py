@@ -60,6 +60,23 @@ def pointers(response: Any) -> list[str]:
     return [error["pointer"] for error in refused(response, 422)["errors"]]
 
 
+def slate_of(gateway: FakeGateway, at: int = -1) -> Any:
+    """What was asked of the recommender."""
+    return gateway.rpc.requests[at].slate
+
+
+def tell(client: TestClient, *events: dict[str, Any]) -> list[str]:
+    """Send events, and return their ids."""
+    answer = client.post("/v1/events", json={"events": events})
+    assert answer.status_code == 200, answer.text
+    ids: list[str] = answer.json()["ids"]
+    return ids
+
+
+def facts(gateway: FakeGateway) -> list[Feedback]:
+    return [CODEC.decode(value, Feedback) for topic, value in gateway.rpc.published if topic == "feedback"]
+
+
 def test_recommendations_without_a_listen(client: TestClient, gateway: FakeGateway) -> None:
     answer = client.get("/v1/users/alice/recommendations?n=3")
     assert items(answer) == ["t0", "t1", "t2"]
@@ -147,7 +164,7 @@ def test_rules_reach_the_recommender_and_block_without_it(client: TestClient, ga
         {"tracks": [5], "filters": [], "boost": 1.0, "place": 0},
     ]
     client.get("/v1/users/alice/recommendations")
-    assert (gateway.rpc.requests[0].slate or {})["rules"] == gateway.rules
+    assert slate_of(gateway)["rules"] == gateway.rules
     gateway.rpc.silent = True
     assert items(client.get("/v1/users/alice/recommendations?n=1")) == ["t4"]
     assert "t3" not in items(client.get("/v1/users/alice/recommendations?n=20"))
@@ -161,15 +178,13 @@ def test_pages_of_a_session_do_not_repeat(client: TestClient) -> None:
     pages = [items(client.get(page + session)) for session in ("s1", "s1", "s2", "s1", "s1")]
     assert pages[0] == pages[2] == [f"t{track}" for track in range(6)]
     assert pages[0] + pages[1] + pages[3] + pages[4] == [f"t{track}" for track in range(TRACKS)]
-    assert pointers(client.get("/v1/users/alice/recommendations?exclude_shown=sessions")) == ["/query/exclude_shown"]
 
 
 def test_rows_have_titles_causes_and_nothing_twice(client: TestClient, gateway: FakeGateway) -> None:
     assert client.get("/v1/users/alice/rows").json() == {"user": "alice", "rows": []}
     gateway.similar = {1: [(2, 1.0), (4, 0.5), (5, 0.5), (7, 0.1)], 3: [(4, 1.0), (5, 0.5)]}
     gateway.reader.states[0] = state_of([(1, 0.9), (6, 0.1)])
-    tell = [{"kind": kind, "user": "alice", "item": item} for kind, item in (("like", "t3"), ("dislike", "t5"))]
-    assert client.post("/v1/events", json={"events": tell}).status_code == 200
+    tell(client, *({"kind": kind, "user": "alice", "item": item} for kind, item in (("like", "t3"), ("dislike", "t5"))))
     gateway.rules = [{"tracks": [2], "filters": [], "boost": 0.0, "place": None}]
     rows = client.get("/v1/users/alice/rows?rows=3&n=2").json()["rows"]
     assert [row["title"] for row in rows] == [
@@ -185,30 +200,16 @@ def test_rows_have_titles_causes_and_nothing_twice(client: TestClient, gateway: 
 
 
 def test_a_group_gets_what_suits_all_and_nothing_that_one_dislikes(client: TestClient, gateway: FakeGateway) -> None:
-    tell = [{"kind": "dislike", "user": user, "item": item} for user, item in (("alice", "t0"), ("bob", "t2"))]
-    assert client.post("/v1/events", json={"events": tell}).status_code == 200
+    tell(client, *({"kind": "dislike", "user": user, "item": item} for user, item in (("alice", "t0"), ("bob", "t2"))))
     body = {"users": ["alice", "bob", "alice"], "n": 3, "exclude": ["t4"], "filter": ["genre:pop"]}
     answer = client.post("/v1/groups/recommendations", json=body)
-    assert (items(answer), answer.json()["users"], answer.json()["fallback"]) == (
-        ["t1", "t3", "t5"],
-        ["alice", "bob"],
-        False,
-    )
-    assert [set(slate["exclude"]) for one in gateway.rpc.requests if (slate := one.slate)] == [{0, 2, 4}] * 2
+    assert (items(answer), answer.json()["users"]) == (["t1", "t3", "t5"], ["alice", "bob"])
+    assert not answer.json()["fallback"]
+    assert [set(slate_of(gateway, at)["exclude"]) for at in (0, 1)] == [{0, 2, 4}] * 2
     assert {(one.user, (one.slate or {})["size"]) for one in gateway.rpc.requests} == {(0, 12), (1, 12)}
     assert gateway.listeners.shown_slates == {}, "no listen is attributed to what has no propensity"
     gateway.rpc.silent = True
     assert client.post("/v1/groups/recommendations", json={"users": ["bob"]}).json()["fallback"]
-    wrong = [
-        {"users": []},
-        {"users": ["alice"] * 17},
-        {"users": ["alice"], "n": 0},
-        {"users": ["alice"], "filter": ["x"]},
-        {"users": ["alice"], "exclude": [""]},
-    ]
-    assert [pointers(client.post("/v1/groups/recommendations", json=one))[0] for one in wrong] == [
-        "/body/users", "/body/users", "/body/n", "/body/filter/0", "/body/exclude/0",
-    ]  # fmt: skip
 
 
 def test_a_session_needs_no_account(gateway: FakeGateway) -> None:
@@ -222,8 +223,7 @@ def test_a_session_needs_no_account(gateway: FakeGateway) -> None:
 
     gateway.listeners.names = counted  # type: ignore[method-assign]
     with serving(gateway) as client:
-        events = [{"kind": "listen", "user": "visit-7f3a", "item": number} for number in (1, 2)]
-        assert client.post("/v1/events", json={"events": events}).status_code == 200
+        tell(client, *({"kind": "listen", "user": "visit-7f3a", "item": number} for number in (1, 2)))
         assert len(reads) == len(set(reads)) > 0
         assert [listen.position for listen in gateway.rpc.listens] == [0, 1]
         (user,) = {listen.user for listen in gateway.rpc.listens}
@@ -238,8 +238,7 @@ def test_a_listen_of_a_recommended_item_is_attributed_with_its_propensity(
 ) -> None:
     client.get("/v1/users/alice/recommendations?n=3")
     for item in ("t1", "t9"):
-        event = {"kind": "listen", "user": "alice", "item": item, "fraction": 0.8}
-        assert client.post("/v1/events", json=event).status_code == 200
+        tell(client, {"kind": "listen", "user": "alice", "item": item, "fraction": 0.8})
     followed, own = gateway.rpc.listens
     assert (followed.track, followed.fraction, followed.recommender, followed.propensity) == (1, 0.8, "next_track", 0.5)
     assert followed.treatments == {"A": "T1"}
@@ -247,23 +246,20 @@ def test_a_listen_of_a_recommended_item_is_attributed_with_its_propensity(
 
 
 def test_a_batch_of_all_kinds(client: TestClient, gateway: FakeGateway) -> None:
-    told = [
+    ids = tell(
+        client,
         {"kind": "listen", "user": "alice", "item": "t1"},
         {"kind": "skip", "user": "alice", "item": "t2", "ends_session": True},
         {"kind": "like", "user": "bob", "item": "t3"},
         {"kind": "dislike", "user": "bob", "item": "t4"},
-    ]
-    answer = client.post("/v1/events", json={"events": told})
-    assert len(set(answer.json()["ids"])) == 4
+    )
+    assert len(set(ids)) == 4
     assert [(one.user, one.track, one.fraction, one.ended_session) for one in gateway.rpc.listens] == [
         (0, 1, 1.0, False), (0, 2, 0.0, True),
     ]  # fmt: skip
-    said = [CODEC.decode(value, Feedback) for topic, value in gateway.rpc.published if topic == "feedback"]
-    assert [(one.user, one.track, one.kind) for one in said] == [(1, 3, "like"), (1, 4, "dislike")]
+    assert [(one.user, one.track, one.kind) for one in facts(gateway)] == [(1, 3, "like"), (1, 4, "dislike")]
     client.get("/v1/users/bob/recommendations")
-    slate = gateway.rpc.requests[-1].slate
-    assert slate is not None
-    assert (slate["liked"], slate["exclude"]) == ([3], [4, 3])
+    assert (slate_of(gateway)["liked"], slate_of(gateway)["exclude"]) == ([3], [4, 3])
     client.post("/v1/events", json={"kind": "unlike", "user": "bob", "item": "t4"})
     body = client.get("/v1/users/bob").json()
     assert (body["likes"], body["dislikes"]) == (["t3"], [])
@@ -273,9 +269,7 @@ def test_backfill_has_its_own_times_and_sessions(client: TestClient, gateway: Fa
     times = ["1970-01-01T00:00:01Z", "1970-01-01T00:10:00Z"]
     told = [{"kind": "listen", "user": "alice", "item": "t1", "time": time, "id": time} for time in times]
     told.append({"kind": "listen", "user": "alice", "item": "t2", "session": "mine"})
-    first = client.post("/v1/events", json={"events": told})
-    again = client.post("/v1/events", json={"events": told})
-    assert first.json()["ids"][:2] == again.json()["ids"][:2]
+    assert tell(client, *told)[:2] == tell(client, *told)[:2]
     heard = gateway.rpc.listens
     assert [one.timestamp_ms for one in heard[:3]] == [1_000, 600_000, NOW_MS]
     assert [one.position for one in heard[:3]] == [0, 1, 0]
@@ -304,8 +298,7 @@ def test_a_batch_that_is_sent_again_whole_or_in_part_counts_once(
     ]  # fmt: skip
     draw.shuffle(told)
     for size in (draw.randrange(len(told)), len(told), draw.randrange(len(told)), len(told), len(told)):
-        events = [told[at] for at in sorted(draw.sample(range(len(told)), size))] or told
-        assert client.post("/v1/events", json={"events": events}).status_code == 200
+        tell(client, *([told[at] for at in sorted(draw.sample(range(len(told)), size))] or told))
     states: dict[int, UserState] = {}
     for listen in gateway.rpc.listens:  # which workers fold
         states.setdefault(listen.user, UserState()).fold(listen)
@@ -316,17 +309,11 @@ def test_a_batch_that_is_sent_again_whole_or_in_part_counts_once(
     gateway.rpc.listens.clear()
     assert pointers(client.post("/v1/events", json={"events": one_more})) == [f"/body/events/{HISTORY_LISTENS}/user"]
     assert gateway.rpc.listens == []
-    likes = [one | {"kind": "like"} for one in one_more]
-    assert client.post("/v1/events", json={"events": likes}).status_code == 200
+    tell(client, *(one | {"kind": "like"} for one in one_more))
 
 
 def test_errors_are_problems(client: TestClient, gateway: FakeGateway) -> None:
-    assert pointers(client.get("/v1/users/alice/recommendations?n=0")) == ["/query/n"]
-    assert pointers(client.get("/v1/users/alice/recommendations?filter=color:red")) == ["/query/filter/0"]
     assert refused(client.get("/v1/items/none"), 404)["detail"] == "there is no item 'none'"
-    refused(client.get("/v1/nothing"), 404)
-    refused(client.get("/v1/latest?cursor=xyz"), 422)
-    refused(client.post("/v1/popular"), 405)
     refused(client.get("/v1/users/nobody"), 404)
     gateway.rpc.refusing = True
     assert refused(client.get("/v1/users/alice/recommendations"), 503)["title"] == "Service Unavailable"
@@ -349,9 +336,6 @@ def test_items_that_nobody_heard_are_similar_by_their_content(client: TestClient
     assert items(client.get("/v1/items/one/similar")) == ["two"]
     gateway.similar = {TRACKS: [(9, 0.9)]}
     assert items(client.get("/v1/items/one/similar")) == ["t9"]  # once it was heard, that says more
-    for wrong in ([], [0, 0], [1] * 1_025, ["x"]):
-        body = {"title": "x", "artist": "x", "vector": wrong}
-        assert pointers(client.put("/v1/items/one", json=body))[0].startswith("/body/vector")
 
 
 def test_pages_follow_each_other(client: TestClient) -> None:
@@ -385,7 +369,7 @@ def test_an_item_is_put_and_deleted(client: TestClient, gateway: FakeGateway) ->
 
 def test_a_listener_is_read_and_erased(client: TestClient, gateway: FakeGateway) -> None:
     gateway.reader.states[0] = state_of([(7, 0.5), (8, 1.0)])
-    client.post("/v1/events", json={"kind": "like", "user": "alice", "item": "t7"})
+    tell(client, {"kind": "like", "user": "alice", "item": "t7"})
     body = client.get("/v1/users/alice").json()
     assert (body["listens"], body["likes"]) == (2, ["t7"])
     assert [(one["item"], one["fraction"]) for one in body["last_listens"]] == [("t8", 1.0), ("t7", 0.5)]
@@ -399,28 +383,26 @@ def test_a_put_replaces_what_a_listener_likes_and_tells_the_differences(
 ) -> None:
     gateway.reader.states[0] = state_of([(7, 0.5)])
     for kind, item in (("like", "t7"), ("dislike", "t8"), ("like", "t9")):
-        client.post("/v1/events", json={"kind": kind, "user": "alice", "item": item})
+        tell(client, {"kind": kind, "user": "alice", "item": item})
     gateway.rpc.published.clear()
     put = client.put("/v1/users/alice", json={"likes": ["t9", "t8", "t3"], "dislikes": ["t2"]})
     assert (put.json()["likes"], put.json()["dislikes"]) == (["t9", "t8", "t3"], ["t2"])
     assert put.json()["listens"] == 1  # what was heard stays
     assert client.get("/v1/users/alice").json() == put.json()
-    facts = [CODEC.decode(value, Feedback) for topic, value in gateway.rpc.published if topic == "feedback"]
-    assert [(fact.track, fact.kind) for fact in facts] == [(7, "unlike"), (8, "like"), (3, "like"), (2, "dislike")]
-    assert len({fact.event_id for fact in facts}) == 4
-    assert min(fact.timestamp_ms for fact in facts) > NOW_MS  # newer than all that was said
+    put_facts = facts(gateway)
+    assert [(fact.track, fact.kind) for fact in put_facts] == [(7, "unlike"), (8, "like"), (3, "like"), (2, "dislike")]
+    assert len({fact.event_id for fact in put_facts}) == 4
+    assert min(fact.timestamp_ms for fact in put_facts) > NOW_MS  # newer than all that was said
     assert client.put("/v1/users/alice", json={"likes": ["t9", "t8", "t3"], "dislikes": ["t2"]}).json() == put.json()
     assert len(gateway.rpc.published) == 4  # a copy tells nothing
     client.get("/v1/users/alice/recommendations")
-    slate = gateway.rpc.requests[0].slate
-    assert slate is not None
-    assert (slate["exclude"], slate["liked"]) == ([2, 3, 8, 9], [9, 8, 3])
+    assert (slate_of(gateway)["exclude"], slate_of(gateway)["liked"]) == ([2, 3, 8, 9], [9, 8, 3])
     nothing = client.put("/v1/users/alice", json={}).json()
     assert (nothing["likes"], nothing["dislikes"]) == ([], [])
 
 
 def test_attributes_of_a_listener_are_put_apart_from_what_they_like(client: TestClient, gateway: FakeGateway) -> None:
-    client.post("/v1/events", json={"kind": "like", "user": "alice", "item": "t7"})
+    tell(client, {"kind": "like", "user": "alice", "item": "t7"})
     german, austrian = {"country": "de", "platform": "tv"}, {"country": "at"}
     put = client.put("/v1/users/alice", json={"attributes": german}).json()
     assert (put["likes"], put["attributes"]) == (["t7"], german)
@@ -431,8 +413,6 @@ def test_attributes_of_a_listener_are_put_apart_from_what_they_like(client: Test
     assert (both["likes"], both["attributes"]) == ([], austrian)
     assert client.get("/v1/users/alice").json() == both
     assert gateway.listeners.described[0][0] > first_ms  # so the topic's fold has the last one, whatever the clock says
-    for wrong in ({"Country": "de"}, {"country": ""}, {"country": "x" * 65}, {f"a{at}": "x" for at in range(17)}):
-        assert pointers(client.put("/v1/users/alice", json={"attributes": wrong}))[0].startswith("/body/attributes")
     client.delete("/v1/users/alice")
     refused(client.get("/v1/users/alice"), 404)
 
@@ -455,8 +435,7 @@ def test_kinds_of_ones_own_are_told_read_and_withdrawn(shop: FakeGateway) -> Non
         body = client.get("/v1/users/carol").json()
         assert (body["likes"], body["said"]) == (["t1"], {"save": ["t1", "t2"], "purchase": ["t3"], "see": ["t4"]})
         client.get("/v1/users/carol/recommendations")
-        slate = shop.rpc.requests[-1].slate
-        assert slate is not None
+        slate = slate_of(shop)
         weights = dict(zip(slate["liked"], slate["liked_weights"], strict=True))
         assert weights == {1: 1.0, 2: 0.5, 3: 1.0}  # of several of a track, the one of most weight
         assert slate["liked_ms"] == [NOW_MS] * 3
@@ -468,49 +447,33 @@ def test_kinds_of_ones_own_are_told_read_and_withdrawn(shop: FakeGateway) -> Non
         wrong = refused(say("share", "t1"), 422)["errors"]
         assert [one["pointer"] for one in wrong] == ["/body/events/0/kind"]
         assert all(kind in wrong[0]["detail"] for kind in ("'share'", "like", "shown", "save", "un-see"))
-        assert pointers(say("Save!", "t1")) == ["/body/kind"]
         with_share = {"kind": "save", "user": "carol", "item": "t1", "fraction": 0.5}
         assert pointers(client.post("/v1/events", json=with_share)) == ["/body/events/0/fraction"]
 
 
 def test_what_was_shown_reaches_the_recommender_or_is_left_out(client: TestClient, gateway: FakeGateway) -> None:
-    def show(items: list[str], second: int, **more: Any) -> Any:
+    def show(items: list[str], second: int) -> Any:
         time = f"1970-01-01T00:{second // 60:02}:{second % 60:02}Z"
-        told = {"kind": "shown", "user": "alice", "items": items, "time": time, **more}
+        told = {"kind": "shown", "user": "alice", "items": items, "time": time}
         return client.post("/v1/events", json={"events": [told]})
 
     for second in (100, 200, 300, 300, 400):  # a copy is none
         assert show(["t1", "t2"] if second < 400 else ["t1", "t3"], second).status_code == 200
     assert (len(gateway.rpc.published), gateway.rpc.listens) == (5, [])
     assert items(client.get("/v1/users/alice/recommendations?n=2&exclude_shown=11m")) == ["t0", "t2"]  # 660 of 1000 s
-    slate = gateway.rpc.requests[-1].slate
-    assert slate is not None
+    slate = slate_of(gateway)
     assert sorted(zip(slate["shown"], slate["shown_since_ms"], slate["shown_ms"], strict=True)) == [
         (1, 200_000, 400_000), (2, 100_000, 300_000),
     ]  # fmt: skip
     assert sorted(slate["exclude"]) == [1, 3]
     assert pointers(show(["t1", "none"], 1)) == ["/body/events/0/items/1"]
-    assert pointers(show(["t1"], 1, item="t1")) == ["/body/events/0/item"]
-    assert pointers(show([], 1)) == ["/body/events/0/items"]
-    assert pointers(show(["t1"] * 101, 1)) == ["/body/events/0/items"]
-    assert pointers(client.post("/v1/events", json={"kind": "shown", "user": 1, "items": ["none"]})) == [
-        "/body/events/0/items/0"
-    ]
-    for wrong in ("1", "1w", "0d", "d"):
-        answer = client.get("/v1/users/alice/recommendations", params={"exclude_shown": wrong})
-        assert pointers(answer) == ["/query/exclude_shown"]
 
 
-def test_filters_and_caps_are_checked(client: TestClient, gateway: FakeGateway) -> None:
+def test_filters_and_caps_reach_the_recommender(client: TestClient, gateway: FakeGateway) -> None:
     query = "filter=genre!:rock&filter=year%3E%3D2010&cap=artist:1&cap=genre:3"
     assert client.get(f"/v1/users/alice/recommendations?{query}").status_code == 200
-    slate = gateway.rpc.requests[-1].slate
-    assert slate is not None
+    slate = slate_of(gateway)
     assert (slate["filters"], slate["caps"]) == (["genre!:rock", "year>=2010"], {"artist": 1, "genre": 3})
-    for wrong in ("genre>rock", "year>=new", "color!:red", "year>"):
-        assert pointers(client.get("/v1/users/alice/recommendations", params={"filter": wrong})) == ["/query/filter/0"]
-    for wrong in ("artist", "artist:0", "color:1", "artist:1000"):
-        assert pointers(client.get("/v1/users/alice/recommendations", params={"cap": wrong})) == ["/query/cap/0"]
     gateway.rpc.silent = True
     assert items(client.get("/v1/users/alice/recommendations?filter=genre!:rock&n=1")) == ["t4"]
 
@@ -518,7 +481,6 @@ def test_filters_and_caps_are_checked(client: TestClient, gateway: FakeGateway) 
 def test_a_put_of_a_listener_is_taken_whole_or_not_at_all(client: TestClient, gateway: FakeGateway) -> None:
     wrong = client.put("/v1/users/bob", json={"likes": ["t1", "unknown"], "dislikes": ["t2", "t1"]})
     assert pointers(wrong) == ["/body/likes/1", "/body/dislikes/1"]
-    assert pointers(client.put("/v1/users/bob", json={"name": "Bob"})) == ["/body/name"]
     assert gateway.rpc.published == []
     assert client.put("/v1/users/bob", json={}).json()["listens"] == 0  # of whom nothing is known
     gateway.rpc.refusing = True

@@ -48,6 +48,10 @@ def event(**changed: object) -> bytes:
     return text.encode()
 
 
+def shown(items: list[object], **more: object) -> bytes:
+    return json.dumps({"kind": "shown", "user": 42, "items": items, **more}).encode()
+
+
 @pytest.mark.parametrize(
     ("path", "body", "pointer"),
     [
@@ -68,6 +72,9 @@ def event(**changed: object) -> bytes:
         ("events", event(kind="unlike", ends_session=True), "/body/events/0/fraction"),
         ("events", event(ends_session=1), "/body/ends_session"),
         ("events", event(x=1), "/body/x"),
+        *(("events", shown(items), "/body/items") for items in ([], [7] * 101)),
+        ("events", b'{"events": [%s]}' % shown([7], item=7), "/body/events/0/item"),
+        ("events", shown([7, "none"]), "/body/events/0/items/1"),
         ("events", b'{"events": [%s, null]}' % event(kind="like"), "/body/events/1"),
         ("events", b'{"events": {"0": %s}}' % event(kind="like"), "/body/events"),
         ("events", b'{"events": []}', "/body/events"),
@@ -78,17 +85,31 @@ def event(**changed: object) -> bytes:
         ("items/7", b'{"title": "t", "artist": "a", "year": 10000}', "/body/year"),
         ("items/7", b'{"title": "t", "artist": "a", "genres": [""]}', "/body/genres/0"),
         ("items/7", b'{"title": "t", "artist": "a", "deleted": true}', "/body/deleted"),
+        *(("items/7", b'{"title": "t", "artist": "a", "vector": %s}' % vector, pointer) for vector, pointer in
+          ((b"[]", "/body/vector"), (b"[0, 0]", "/body/vector"), (b'["x"]', "/body/vector/0"),
+           (b"[%s]" % b",".join([b"1"] * 1_025), "/body/vector"))),
         ("users/42", b'{"likes": 7}', "/body/likes"),
         ("users/42", b'{"likes": [7, true]}', "/body/likes/1"),
         ("users/42", b'{"likes": [7], "dislikes": [7]}', "/body/dislikes/0"),
         ("users/42", b'{"likes": [%d]}' % (MAX_TRACK + 1), "/body/likes/0"),
+        ("users/42", b'{"name": "Bob"}', "/body/name"),
+        ("users/42", b'{"attributes": {"Country": "de"}}', "/body/attributes/Country/[key]"),
+        ("users/42", b'{"attributes": {"country": ""}}', "/body/attributes/country"),
+        ("users/42", b'{"attributes": {"country": "%s"}}' % (b"x" * 65), "/body/attributes/country"),
+        ("users/42", b'{"attributes": {%s}}' % b",".join(b'"a%d": "x"' % at for at in range(17)), "/body/attributes"),
+        ("groups/recommendations", b'{"users": []}', "/body/users"),
+        ("groups/recommendations", b'{"users": [%s]}' % b",".join([b"42"] * 17), "/body/users"),
+        ("groups/recommendations", b'{"users": [42], "n": 0}', "/body/n"),
+        ("groups/recommendations", b'{"users": [42], "filter": ["x"]}', "/body/filter/0"),
+        ("groups/recommendations", b'{"users": [42], "exclude": [""]}', "/body/exclude/0"),
     ],
     ids=lambda value: repr(value)[:60],
 )  # fmt: skip
 def test_a_hostile_body_is_refused_by_the_name_of_its_field(
     client: TestClient, gateway: FakeGateway, path: str, body: bytes, pointer: str
 ) -> None:
-    answer = client.request("POST" if path == "events" else "PUT", f"/v1/{path}", content=body, headers=JSON)
+    method = "PUT" if path in ("items/7", "users/42") else "POST"
+    answer = client.request(method, f"/v1/{path}", content=body, headers=JSON)
     assert pointer in [error["pointer"] for error in problem_in(answer, 422)["errors"]]
     assert_nothing_was_published(gateway)
 
@@ -106,6 +127,8 @@ def test_what_is_no_json_is_refused(client: TestClient, gateway: FakeGateway, pa
 QUERIES = f"""
 n=NaN n=-1 n=101 n={"9" * 5_000} n= m=1 explain=1 exclude=%FF session= session={LONG}{LONG} session=%ED%A0%80
 filter=rock filter=color:red filter=genre: filter=%00 filter=genre:{LONG} {"&".join(["filter=genre:rock"] * 21)}
+filter=genre%3Erock filter=year%3E%3Dnew filter=color!:red filter=year%3E cap=artist cap=artist:0 cap=color:1
+cap=artist:1000 exclude_shown=1 exclude_shown=1w exclude_shown=0d exclude_shown=d exclude_shown=sessions
 {"&".join(["exclude=7"] * (MAX_EXCLUDED + 1))}
 """.split()
 PATHS = f"""
