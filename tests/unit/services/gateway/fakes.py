@@ -1,6 +1,7 @@
 """A gateway without servers: topics with canned replies, sessions in memory."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from botify.core.errors import TopicError
@@ -304,6 +306,12 @@ class FakeGateway:
 
     async def connect(self, _: AsyncExitStack) -> Connected:
         return Connected(self.service, lambda: self.found_problems, self.v1())
+
+
+def operations_of(app: Starlette) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the operations of the OpenAPI documents by method and path."""
+    documents = [json.loads(route.app.body) for route in app.routes if getattr(route, "path", "").endswith(".json")]
+    return {(m.upper(), path): of[m] for one in documents for path, of in one["paths"].items() for m in of}
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from botify.services.gateway import state
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.connections import BoundedHttp, Connections
 from botify.services.gateway.options import Bounds, GatewayOptions
-from tests.unit.services.gateway.fakes import FakeGateway
+from tests.unit.services.gateway.fakes import FakeGateway, operations_of
 from tests.unit.services.gateway.test_connections_http import Transport
 
 CALLS = 700
@@ -161,14 +161,6 @@ def stored(gateway: FakeGateway) -> Any:
     )
 
 
-def templates_of(app: Starlette) -> list[tuple[str, str]]:
-    """Return the methods and paths of the operations, from the documents."""
-    documents = [json.loads(route.app.body) for route in app.routes if getattr(route, "path", "").endswith(".json")]
-    found = [(m.upper(), path) for one in documents for path, ways in one["paths"].items() for m in ways]
-    assert len(found) == 23
-    return found
-
-
 @pytest.mark.parametrize("users", [UserIds(), UserIds(["alice"])], ids=["numbers", "external"])
 def test_hostile_calls_are_refused_or_served(users: UserIds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "REFRESH_AGAIN_S", 0.0)
@@ -181,7 +173,9 @@ def test_hostile_calls_are_refused_or_served(users: UserIds, monkeypatch: pytest
         async with app.router.lifespan_context(app):
             while b" 200 OK" not in await answer_to(app, b"GET /readyz HTTP/1.1\r\nHost: gateway\r\n\r\n"):
                 await asyncio.sleep(0)
-            for number, call in enumerate(hostile_calls(29, templates_of(app))):
+            templates = [*operations_of(app)]
+            assert len(templates) == 23
+            for number, call in enumerate(hostile_calls(29, templates)):
                 before, listens = stored(gateway), len(gateway.rpc.listens)
                 answer = await answer_to(app, call.sent())
                 if not answer:

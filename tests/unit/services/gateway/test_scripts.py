@@ -27,7 +27,7 @@ class FakeRedis:
         await asyncio.sleep(10 if any(key in self.hangs for _, _, _, key, *_ in commands) else 0)
         if self.away:
             raise RedisConnectionError
-        return [ResponseError("no") if command[-1] == "wrong" else command[-1] for command in commands]
+        return [ResponseError("no") if command[-1] == "!" else command[-1] for command in commands]
 
     async def aclose(self) -> None:
         pass
@@ -40,53 +40,46 @@ def without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls give up soon, and do not wait for a master."""
     monkeypatch.setattr(scripts, "HOLD_S", 0.0)
+    monkeypatch.setattr(scripts, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(scripts, "PROBE_EVERY_S", 0.01)
 
 
-def run(redis: FakeRedis, *arguments: str) -> list[Any]:
-    async def all_at_once() -> list[Any]:
-        calls = ScriptBatcher(redis)
-        done = await asyncio.gather(*(calls.run("script", "key", one) for one in arguments), return_exceptions=True)
-        await calls.close()
-        return done
+def start(calls: ScriptBatcher, arguments: str, key: str = "key") -> list[asyncio.Task[Any]]:
+    return [asyncio.create_task(calls.run("script", key, one)) for one in arguments]
 
-    return asyncio.run(all_at_once())
+
+async def answers_to(tasks: list[asyncio.Task[Any]]) -> list[Any]:
+    """Return the answers, of a call that failed the type of its error."""
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    return [type(one) if isinstance(one, BaseException) else one for one in found]
 
 
 async def test_calls_during_a_round_trip_share_the_next_one() -> None:
     redis = FakeRedis()
     calls = ScriptBatcher(redis)
-    first = asyncio.create_task(calls.run("script", "key", "a"))
+    first = start(calls, "a")
     async with asyncio.timeout(5):
         while not redis.round_trips:
             await asyncio.sleep(0)
-    assert await asyncio.gather(*(calls.run("script", "key", one) for one in "bcd")) == list("bcd")
-    assert await first == "a"
+    assert await answers_to(first + start(calls, "bcd")) == list("abcd")
     assert await calls.run("script", "key", "e") == "e"
     assert redis.round_trips == [1, 3, 1]
 
 
-def test_an_error_fails_only_its_own_call() -> None:
-    good, wrong = run(FakeRedis(), "a", "wrong")
-    assert good == "a"
-    assert isinstance(wrong, UnavailableError)
+async def test_an_error_fails_only_its_own_call() -> None:
+    assert await answers_to(start(ScriptBatcher(FakeRedis()), "a!")) == ["a", UnavailableError]
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scripts, "TIMEOUT_S", 0.05)
-    monkeypatch.setattr(scripts, "PROBE_EVERY_S", 0.01)
-
-
-@pytest.mark.usefixtures("quick", "impatient")
+@pytest.mark.usefixtures("impatient")
 async def test_calls_fail_at_once_until_redis_answers_again() -> None:
     redis = FakeRedis()
     redis.hangs = {"key"}
     calls = ScriptBatcher(redis)
-    waited = [asyncio.create_task(calls.run("script", "key", "a"))]
+    waited = start(calls, "a")
     await asyncio.sleep(0)
-    waited += [asyncio.create_task(calls.run("script", "key", one)) for one in "bc"]
-    assert [type(error) for error in await asyncio.gather(*waited, return_exceptions=True)] == [UnavailableError] * 3
+    assert await answers_to(waited + start(calls, "bc")) == [UnavailableError] * 3
     assert set(redis.round_trips) == {1}, "those that waited failed with the first; the probe goes on"
     assert calls.problem == "Redis does not answer (TimeoutError)"
     sent = len(redis.round_trips)
@@ -101,8 +94,8 @@ async def test_calls_fail_at_once_until_redis_answers_again() -> None:
     await calls.close()
 
 
-@pytest.mark.usefixtures("quick", "impatient")
-def test_a_hanging_master_delays_no_calls_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("impatient")
+async def test_a_hanging_master_delays_no_calls_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scripts, "master_of", lambda _, key: key[0])
     asked_last: list[str] = []
 
@@ -111,29 +104,24 @@ def test_a_hanging_master_delays_no_calls_to_others(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(scripts, "find_masters", find_masters)
 
-    async def scenario() -> None:
-        redis = FakeRedis()
-        redis.hangs = {"x1"}
-        calls = ScriptBatcher(redis)
-        hanging = asyncio.create_task(calls.run("script", "x1", "a"))
-        await asyncio.sleep(0)
-        assert await calls.run("script", "y1", "b") == "b"
-        assert not hanging.done()
-        with pytest.raises(UnavailableError):
-            await hanging
-        with pytest.raises(UnavailableError):
-            await calls.run("script", "x2", "c")
-        assert await calls.run("script", "y2", "d") == "d"
-        await calls.close()
-
-    asyncio.run(scenario())
+    redis = FakeRedis()
+    redis.hangs = {"x1"}
+    calls = ScriptBatcher(redis)
+    (hanging,) = start(calls, "a", "x1")
+    await asyncio.sleep(0)
+    assert await calls.run("script", "y1", "b") == "b"
+    assert not hanging.done()
+    assert await answers_to([hanging]) == [UnavailableError]
+    assert await answers_to(start(calls, "c", "x2")) == [UnavailableError]
+    assert await calls.run("script", "y2", "d") == "d"
+    await calls.close()
     assert set(asked_last) == {"x"}
 
 
 async def away_for_a_while(redis: FakeRedis, calls: ScriptBatcher) -> list[asyncio.Task[Any]]:
     """Make calls while Redis is away: one that finds out, and two that wait with it."""
     redis.away = True
-    waiting = [asyncio.create_task(calls.run("script", "key", one)) for one in "abc"]
+    waiting = start(calls, "abc")
     async with asyncio.timeout(5):
         while calls.problem is None:
             await asyncio.sleep(0)
@@ -145,13 +133,12 @@ async def test_calls_wait_for_a_master_that_is_soon_back(monkeypatch: pytest.Mon
     redis = FakeRedis()
     calls = ScriptBatcher(redis)
     waiting = await away_for_a_while(redis, calls)
-    waiting.append(asyncio.create_task(calls.run("script", "key", "d")))
+    waiting += start(calls, "d")
     done, _ = await asyncio.wait(waiting, timeout=0.05)
     assert not done
     redis.away = False
-    answers = await asyncio.gather(*waiting)
+    assert await answers_to(waiting) == list("abcd")
     await calls.close()
-    assert answers == list("abcd")
 
 
 async def test_calls_wait_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,8 +146,7 @@ async def test_calls_wait_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) ->
     redis = FakeRedis()
     calls = ScriptBatcher(redis)
     waiting = await away_for_a_while(redis, calls)
-    answers = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(error) for error in answers] == [UnavailableError] * 3
+    assert await answers_to(waiting) == [UnavailableError] * 3
     with pytest.raises(UnavailableError):
         async with asyncio.timeout(0.05):
             await calls.run("script", "key", "later")

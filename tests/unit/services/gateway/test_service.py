@@ -12,28 +12,17 @@ from tests.support import make_tracks
 from tests.unit.services.gateway.fakes import TRACKS, FakeGateway, MemorySessionStore
 
 
-def tell(gateway: FakeGateway, *calls: tuple[str, int, int]) -> list[Answer | None]:
-    """Make calls (`next` or `last`, user, track) one after the other."""
-
-    async def one_after_the_other() -> list[Answer | None]:
-        return [
-            await getattr(gateway.service, name)(ListenReport(user, track, 0.5), RequestId(f"g-{number}"))
-            for number, (name, user, track) in enumerate(calls)
-        ]
-
-    return asyncio.run(one_after_the_other())
-
-
 def call(gateway: FakeGateway, name: str, id_: str, track: int, key: str | None = None) -> Answer | str:
+    """Make a call (`next` or `last`) of listener 1."""
     told = ListenReport(1, track, 0.5), RequestId(id_, None, key)
     answer: Answer | str = asyncio.run(getattr(gateway.service, name)(*told))
     return answer
 
 
 def test_an_attribution_of_an_unknown_version_is_left_out(gateway: FakeGateway) -> None:
-    tell(gateway, ("next", 1, 7))
+    call(gateway, "next", "g-0", track=7)
     gateway.sessions.of_users[1].attribution = b"\0" * 8 + b"\0\xff\xff\xff\xffwritten by a newer gateway"
-    tell(gateway, ("next", 1, 8))
+    call(gateway, "next", "g-1", track=8)
     assert gateway.rpc.listens[-1].recommender is None
 
 
@@ -65,7 +54,7 @@ def test_a_recommendation_that_cannot_be_stored_is_still_given(gateway: FakeGate
         raise UnavailableError("Redis does not answer")
 
     gateway.sessions.store_answer = fail  # type: ignore[method-assign]
-    assert tell(gateway, ("next", 42, 7)) == [Answer(8, fallback=False, event_id="g-0")]
+    assert call(gateway, "next", "g-0", track=7) == Answer(8, fallback=False, event_id="g-0")
 
 
 def told(gateway: FakeGateway) -> list[tuple[str, str, int]]:
@@ -75,7 +64,7 @@ def told(gateway: FakeGateway) -> list[tuple[str, str, int]]:
 @pytest.mark.parametrize("name", ["next", "last"])
 def test_a_retry_of_an_unanswered_call_is_the_same_listen(gateway: FakeGateway, name: str) -> None:
     """Invariant: the worker drops the copy, by its id."""
-    tell(gateway, ("next", 1, 6))
+    call(gateway, "next", "g-0", track=6)
     gateway.rpc.unacknowledged = True
     for number in (1, 2):
         with pytest.raises(UnavailableError):
