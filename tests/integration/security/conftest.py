@@ -1,15 +1,15 @@
 """Servers that let nobody in who has no password, and talk to nobody in plain text."""
 
 import asyncio
-import contextlib
 import shutil
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
@@ -59,55 +59,39 @@ HOST = "127.0.0.1"
 CHUNK = 1 << 16
 
 
-class TlsFront:
-    """Takes TLS connections on a free port and passes what they hold on."""
+@contextmanager
+def tls_front(certificate: Path, behind: int) -> Iterator[int]:
+    """Take TLS connections on a free port, which is yielded, and pass what they hold on."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    started: Future[tuple[int, Callable[[], object]]] = Future()
 
-    port: int
-
-    def __init__(self, certificate: Path, behind: int) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificate)
-        self._behind = behind
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tls-front", daemon=True)
-        self._open: set[asyncio.Task[None]] = set()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        starting = asyncio.start_server(self._pass_on, HOST, 0, ssl=self._context)
-        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _close(self) -> None:
-        self._server.close()
-        for connection in self._open:
-            connection.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = asyncio.current_task()
-        assert connection is not None
-        self._open.add(connection)
-        connection.add_done_callback(self._open.discard)
-        inner_reader, inner_writer = await asyncio.open_connection(HOST, self._behind)
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(HOST, behind)
         try:
             await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
         finally:
             inner_writer.close()
             writer.close()
 
+    async def serve() -> None:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(pass_on, HOST, 0, ssl=context)
+        started.set_result((server.sockets[0].getsockname()[1], lambda: loop.call_soon_threadsafe(over.set)))
+        await over.wait()  # at the end of `asyncio.run`, connections are cancelled
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="tls-front", daemon=True)
+    thread.start()
+    port, end = started.result(10)
+    try:
+        yield port
+    finally:
+        end()
+        thread.join(10)
+
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError, ssl.SSLError):
+    with suppress(ConnectionError, ssl.SSLError):
         while data := await reader.read(CHUNK):
             writer.write(data)
             await writer.drain()
@@ -194,13 +178,13 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         with redis.Redis(HOST, valkey.port) as client:
             client.config_set("requirepass", REDIS)
         kafka.start()
-        with TlsFront(certificates.server, valkey.port) as front:
+        with tls_front(certificates.server, valkey.port) as port:
             settings = kafka.add_user("botify", KAFKA).with_(
                 home=directory / "home",
                 topic_prefix="secured",
                 partitions=4,
                 session_timeout_s=6,
-                redis_url=f"rediss://:{quote(REDIS, safe='')}@{HOST}:{front.port}/0",
+                redis_url=f"rediss://:{quote(REDIS, safe='')}@{HOST}:{port}/0",
                 redis_ssl_ca_location=certificates.authority,
             )
             yield Secured(settings, make_certificates(directory, "stranger").authority)

@@ -9,7 +9,10 @@ import httpx
 import pytest
 
 from botify.core.settings import Settings
-from tests.support import eventually, running
+from botify.schemas.codec import E
+from botify.schemas.registry import codec_of
+from botify.schemas.topics import TopicDefinition
+from tests.support import eventually, read_topic, running
 
 TRACKS = 100
 
@@ -59,6 +62,11 @@ def gateway(settings: Settings) -> Iterator[StartGateway]:
             return client
 
         yield start_ready
+
+
+def read_events(settings: Settings, topic: TopicDefinition, kind: type[E]) -> list[E]:
+    codec = codec_of(settings)
+    return [codec.decode(message.value(), kind) for message in read_topic(settings, topic.name)]
 
 
 def log_of(settings: Settings, name: str = "gateway") -> str:

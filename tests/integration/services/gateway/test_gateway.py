@@ -10,10 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from botify.core.kafka.config import key_of, partition_of
+from botify.core.kafka.config import partition_of
 from botify.core.kafka.layout import declare_simulated
 from botify.core.settings import Settings
-from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
 from botify.schemas.topics import Topics
 from botify.services.experiments import COURSE
@@ -32,20 +31,17 @@ from botify.streams.folds.sessions import GAP_MS
 from botify.streams.store.connect import connect, connect_async
 from botify.streams.store.keys import gateway_session
 from tests.gateway_sessions_contract import SessionsContract, call
-from tests.integration.services.gateway.conftest import TRACKS, StartGateway, log_of, ready, start
+from tests.integration.services.gateway.conftest import TRACKS, StartGateway, log_of, read_events, ready, start
 from tests.support import (
     all_folded,
     eventually,
     make_listens,
     offline_fold,
     produce,
-    produce_raw,
-    read_topic,
     running,
     write_catalogue,
 )
 
-CODEC = Codec()
 RECOMMENDER = "botify.services.recommender"
 PARTITIONS = 4
 DAY_MS = 24 * 60 * 60 * 1000
@@ -57,7 +53,7 @@ def settings(settings: Settings) -> Settings:
 
 
 def listens(settings: Settings) -> list[Listen]:
-    return [CODEC.decode(message.value(), Listen) for message in read_topic(settings, Topics.of(settings).listens.name)]
+    return read_events(settings, Topics.of(settings).listens, Listen)
 
 
 def of_user(settings: Settings, user: int) -> list[Listen]:
@@ -78,13 +74,9 @@ def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGat
         eventually(all_folded(settings))
     expected = offline_fold(settings)
     assert played.sessions == 60
-    assert sorted((listen.user, listen.track, listen.fraction, listen.ended_session) for listen in told) == sorted(
-        row
-        for heard in said
-        for row in zip(
-            heard.users.tolist(), heard.tracks.tolist(), heard.fractions.tolist(), heard.ended.tolist(), strict=True
-        )
-    )
+    columns = [(one.users.tolist(), one.tracks.tolist(), one.fractions.tolist(), one.ended.tolist()) for one in said]
+    reported = sorted(row for heard in columns for row in zip(*heard, strict=True))
+    assert sorted((one.user, one.track, one.fraction, one.ended_session) for one in told) == reported
     assert expected.rejected == []
     assert len(expected.sessions) == 60
     sessions: dict[str, list[Listen]] = {}
@@ -96,24 +88,14 @@ def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGat
         assert all("STICKY_ARTIST" in listen.treatments for listen in session[1:])
         assert all(listen.latency_ms is not None and listen.latency_ms > 0 for listen in session[1:])
     topics = Topics.of(settings)
-    answers = {
-        answer.request_id: answer
-        for message in read_topic(settings, topics.recommendations.name)
-        for answer in [CODEC.decode(message.value(), Recommendation)]
-    }
-    request_at = {
-        (request.session_id, request.position): request.request_id
-        for message in read_topic(settings, topics.recommendation_requests.name)
-        for request in [CODEC.decode(message.value(), RecommendationRequest)]
-    }
+    answers = {one.request_id: one for one in read_events(settings, topics.recommendations, Recommendation)}
+    requests = read_events(settings, topics.recommendation_requests, RecommendationRequest)
+    answer_at = {(request.session_id, request.position): answers[request.request_id] for request in requests}
     for session in sessions.values():
         for before, listen in pairwise(session):
-            attribution = answers[request_at[before.session_id, before.position]]
-            assert (listen.track, listen.recommender, listen.propensity) == (
-                attribution.track,
-                attribution.recommender,
-                attribution.propensity,
-            )
+            answer = answer_at[before.session_id, before.position]
+            expected_of_listen = answer.track, answer.recommender, answer.propensity
+            assert (listen.track, listen.recommender, listen.propensity) == expected_of_listen
 
 
 def test_gateways_side_by_side_serve_one_session(settings: Settings, gateway: StartGateway) -> None:
@@ -167,11 +149,9 @@ def test_listens_at_the_gateway_follow_event_time(settings: Settings, gateway: S
     write_catalogue(settings, TRACKS)
     ahead_ms = int(time.time() * 1000) + 30 * DAY_MS
     listens_of = {partition_of(listen.user, PARTITIONS): listen for listen in make_listens(100, users=50, tracks=3)}
-    records = [
-        (key_of(listen.user), CODEC.encode(listen._replace(timestamp_ms=ahead_ms))) for listen in listens_of.values()
-    ]
+    ahead = [listen._replace(timestamp_ms=ahead_ms) for listen in listens_of.values()]
     declare_simulated(settings)
-    produce_raw(settings, Topics.of(settings).listens.name, records)
+    produce(settings, Topics.of(settings).listens.name, ahead)
     with running(settings, "botify.streams.worker"):
         client = gateway()
 

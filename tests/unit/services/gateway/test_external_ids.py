@@ -1,6 +1,5 @@
 """External ids in Botify's REST API."""
 
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
@@ -24,12 +23,6 @@ def gateway() -> FakeGateway:
     return gateway
 
 
-@pytest.fixture
-def named(gateway: FakeGateway) -> Iterator[TestClient]:
-    with serving(gateway, users=UserIds(["alice", "7", "a/b"])) as client:
-        yield client
-
-
 @pytest.mark.parametrize(("track", "number"), [("t8", 8), (8, 8), ("7", 3), (7, 7)])
 def test_a_string_in_a_body_is_an_external_id(
     gateway: FakeGateway, client: TestClient, track: int | str, number: int
@@ -47,10 +40,8 @@ def test_digits_in_a_path_are_a_number_and_in_quotes_an_external_id(client: Test
 
 def test_an_external_id_that_no_track_has_is_refused(gateway: FakeGateway, client: TestClient) -> None:
     response = client.post("/next/42", json={"track": "nothing", "time": 0.3})
-    assert response.status_code == 422
-    assert response.json()["detail"] == [
-        {"type": "unknown_track", "loc": ["body", "track"], "msg": "there is no track 'nothing'"}
-    ]
+    wrong = {"type": "unknown_track", "loc": ["body", "track"], "msg": "there is no track 'nothing'"}
+    assert (response.status_code, response.json()["detail"]) == (422, [wrong])
     assert client.get("/track/nothing").status_code == 404
     assert gateway.rpc.listens == []
 
@@ -70,22 +61,17 @@ def test_without_a_dataset_a_user_has_a_name_too(gateway: FakeGateway, client: T
     assert {listen.user for listen in gateway.rpc.listens} == {UserIds().number_of(name)}
 
 
-def test_with_a_dataset_the_user_is_an_external_id(gateway: FakeGateway, named: TestClient) -> None:
-    for name in ("alice", "7", "a/b"):
-        answer = named.post(f"/next/{name}", json={"track": "t8", "time": 0.3}).json()
-        assert answer == {"user": name, "track": 9, "external_id": "t9"}
-        assert named.post(f"/last/{name}", json={"track": "t9", "time": 1}).json() == {"user": name}
-    assert [listen.user for listen in gateway.rpc.listens] == [0, 0, 1, 1, 2, 2]
-
-
-def test_a_newcomer_is_served_under_a_number_that_no_user_of_the_table_has(
-    gateway: FakeGateway, named: TestClient
+def test_with_a_dataset_the_user_is_an_external_id_and_a_newcomer_gets_a_number_that_none_has(
+    gateway: FakeGateway,
 ) -> None:
-    for _ in range(2):
-        assert named.post("/next/bob", json={"track": 8, "time": 0.3}).json()["user"] == "bob"
-    numbers = {listen.user for listen in gateway.rpc.listens}
-    assert len(numbers) == 1
-    assert numbers.pop() >= NEWCOMERS_FROM
+    with serving(gateway, users=UserIds(["alice", "7", "a/b"])) as client:
+        for name in ("alice", "7", "a/b", "bob"):
+            answer = client.post(f"/next/{name}", json={"track": "t8", "time": 0.3}).json()
+            assert answer == {"user": name, "track": 9, "external_id": "t9"}
+            assert client.post(f"/last/{name}", json={"track": "t9", "time": 1}).json() == {"user": name}
+    numbers = [listen.user for listen in gateway.rpc.listens]
+    assert numbers[:6] == [0, 0, 1, 1, 2, 2]
+    assert numbers[6] == numbers[7] >= NEWCOMERS_FROM
 
 
 def told(gateway: FakeGateway) -> list[tuple[str | None, int]]:
