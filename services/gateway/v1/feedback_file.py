@@ -1,23 +1,10 @@
-"""The file `BOTIFY_FEEDBACK`: kinds of feedback of a deployment's own, and rules that pin, boost or block items.
+"""The file `BOTIFY_FEEDBACK`: kinds of feedback, and rules that pin, boost or block items. docs/v1.md has examples.
 
-What a kind means for the next answer of its listener is in one table of declarations. `like`, `dislike` and `unlike`
-are built in; each table of the file except `rules` declares another::
+What a kind means for the next answer of its listener is in one table of declarations: `like`, `dislike` and `unlike`
+are built in, and each table of the file except `rules` declares another. `un-save` withdraws a `save`.
 
-    [save]
-    means = "positive"   # positive: it counts as a listen; negative and nothing: it does not
-    weight = 0.5         # of a positive one, how much of a full listen it counts for, 1 by default
-    exclude = "30d"      # forever, no, or for how long its items are not recommended; no by default
-
-`un-save` withdraws a `save`, and needs no declaration.
-
-The table `rules` is read again when the file changes. Rows and fallbacks heed blocks only::
-
-    [rules.spring]
-    filter = ["genre:folk", "year>=2010"]   # or items = ["t-1", 7]
-    boost = 3                               # or pin = 1, a place, or block = true
-    until = 2026-06-01T00:00:00Z            # without it, for as long as the rule is in the file
-
-A request to the recommenders has the rules that hold at its time, so its answer can be computed again without the file.
+The table `rules` is read again when the file changes. Rows and fallbacks heed blocks only. A request to the
+recommenders has the rules that hold at its time, so its answer can be computed again without the file.
 """
 
 from __future__ import annotations

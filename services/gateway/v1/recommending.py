@@ -87,10 +87,9 @@ class Recommending:
         """Return an answer, how long it took in ms, and whether it is a fallback."""
         answer = await self.service.rpc.ask(request)
         waited_ms = (time.monotonic() - began_s) * 1000
-        late = answer is None or answer.slate is None
         if answer is None or answer.slate is None:
-            answer = self._fallback(request, waited_ms)
-        return answer, waited_ms, late
+            return self._fallback(request, waited_ms), waited_ms, True
+        return answer, waited_ms, False
 
     def _numbers_of(self, names: Sequence[str]) -> list[int]:
         """Return the numbers of items by their names, or of a list with commas; unknown ones cannot be recommended."""

@@ -1,8 +1,8 @@
 """The clients against the gateway's own application, and their retries."""
 
-import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,18 +16,15 @@ from tests.unit.services.gateway.fakes import TRACKS, FakeGateway, in_process
 GATEWAY = "http://gateway"
 
 
-def with_gateway(work: Callable[[AsyncBotify, FakeGateway], Awaitable[None]]) -> None:
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[AsyncBotify, FakeGateway]]:
     gateway = FakeGateway()
-
-    async def run() -> None:
-        async with in_process(gateway) as transport, AsyncBotify(GATEWAY, transport=transport) as botify:
-            await work(botify, gateway)
-
-    asyncio.run(run())
+    async with in_process(gateway) as transport, AsyncBotify(GATEWAY, transport=transport) as botify:
+        yield botify, gateway
 
 
-def test_every_call_is_understood() -> None:
-    async def work(botify: AsyncBotify, gateway: FakeGateway) -> None:
+async def test_every_call_is_understood() -> None:
+    async with connected() as (botify, gateway):
         found = await botify.recommendations(42, 2, exclude=[0], filters=["genre:rock"], session="s", explain=True)
         assert [item.number for item in found.items] == [1, 2]
         first = found.items[0].reason
@@ -56,18 +53,14 @@ def test_every_call_is_understood() -> None:
         assert len((await botify.rising(2)).items) == 2
         assert len([item async for item in botify.all_items(limit=7)]) == TRACKS
 
-    with_gateway(work)
 
-
-def test_refusals_are_errors_that_name_the_field() -> None:
-    async def work(botify: AsyncBotify, _: FakeGateway) -> None:
+async def test_refusals_are_errors_that_name_the_field() -> None:
+    async with connected() as (botify, _):
         with pytest.raises(NotFoundError, match="there is no item 'none'"):
             await botify.item("none")
         with pytest.raises(ProblemError, match="/query/filter/0") as refused:
             await botify.recommendations(42, filters=["color:red"])
-        assert refused.value.status == 422
-
-    with_gateway(work)
+    assert refused.value.status == 422
 
 
 def test_both_clients_have_the_same_calls() -> None:
