@@ -52,7 +52,7 @@ def main() -> None:
         bounds = Bounds(connections=_allowed_connections(Bounds().connections))
         connections = Connections(options, bounds)
         users = UserIds.of(settings)
-        dashboard = options.dashboard and not given.share_port
+        dashboard = options.dashboard == "on" and not given.share_port
         home, wait_s = "/ui" if dashboard else DOCS, SHARED_START_S if given.share_port else 0.0
         app = build_app(settings, options, bounds, connections=connections, home=home, users=users, start_wait_s=wait_s)
         if dashboard:

@@ -85,11 +85,8 @@ def build_app(
         finally:
             await backend.stop()
 
-    def count_fallback() -> None:
-        metrics.fallbacks += 1
-
     botify = BotifyApi(backend, metrics, registry, home, users)
-    v1_api = V1Api(lambda: backend.connected.v1, users, count_fallback)
+    v1_api = V1Api(lambda: backend.connected.v1, users, metrics)
     operations = [*botify.operations, *v1_api.operations]
     own_token = secrets.token_urlsafe(32)  # for what runs in this process
     token = []

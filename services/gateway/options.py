@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Literal, NamedTuple, Self, get_args
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator
 
 from botify.core.settings import read_environment, whole
 
@@ -66,12 +66,6 @@ def _check_tokens(text: str) -> str:
     return text
 
 
-def _is_on(raw: Any) -> bool:
-    if raw not in ("on", "off"):
-        raise ValueError(f"{raw!r} is neither on nor off")
-    return bool(raw == "on")
-
-
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
     """Where a gateway listens, and what it allows; a field's variable is `BOTIFY_GATEWAY_` and its name in capitals."""
@@ -85,7 +79,7 @@ class GatewayOptions:
     connections_per_client: Annotated[int | None, whole(1, 1_000_000)] = None
     # what clients must send as a bearer token, see `scopes_of_tokens`; None demands none
     token: Annotated[str, AfterValidator(_check_tokens)] | None = field(default=None, repr=False)
-    dashboard: Annotated[bool, BeforeValidator(_is_on)] = True  # at `/ui`; one gateway of several is enough
+    dashboard: Literal["on", "off"] = "on"  # at `/ui`; one gateway of several is enough
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ from botify.services.recommender.protocol import RandomStream
 from botify.streams.store.connect import REDIS_ERRORS
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 POPULAR = "gateway-popular"
 RANDOM = "gateway-random"
@@ -166,6 +167,16 @@ class GatewayService:
             # The listener has a track. Only the next listen is not attributed, and is taken for a retry if it is of
             # the same track.
             log.warning("an answer cannot be stored for retries: %s", error, extra={"request_id": request_id.id_})
+
+
+async def answer_of(asked: Awaitable[T]) -> T:
+    """Return what Redis and Kafka answer; raises `UnavailableError`."""
+    try:
+        return await asked
+    except REDIS_ERRORS as error:
+        raise UnavailableError.of_redis(error) from error
+    except BotifyError as error:
+        raise UnavailableError(str(error)) from error
 
 
 def _headers(request_id: RequestId) -> tuple[tuple[str, bytes], ...]:

@@ -263,10 +263,8 @@ class ListenerStore:
 
     async def names(self, users: Sequence[int]) -> list[str | None]:
         """Return what listeners are called by the state, None where it does not know."""
-        namespace = feedback_of(self._namespace())
-        keys = [partition_key(namespace, partition_of(user, self._partitions), NAMES) for user in users]
-        found = [self._batcher.run(_FIELD, key, user) for key, user in zip(keys, users, strict=True)]
-        return [read_name(record) for record in await asyncio.gather(*found)]
+        records = await asyncio.gather(*[self._feedback(user, NAMES) for user in users])
+        return [read_name(record) for record in records]
 
     async def claim(self, user: int, name: str) -> str:
         """Claim a number for a name until the state has it, and return the name that has claimed it."""

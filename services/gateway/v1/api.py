@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from botify.schemas.external_ids import UserIds
+from botify.services.gateway.middleware import GatewayMetrics
 from botify.services.gateway.operations import (
     JSON,
     REQUEST_ID,
@@ -37,7 +38,7 @@ _LATER = {202: Reply("It takes longer: ask where the listener's `erasure` stands
 
 @dataclass(frozen=True, slots=True)
 class V1:
-    """What serves `/v1`."""
+    """What serves `/v1`; all of it belongs in the event loop's thread."""
 
     recommending: Recommending
     events: EventPublisher
@@ -51,10 +52,10 @@ class V1:
 class V1Api:
     """Serves the operations."""
 
-    def __init__(self, of: Callable[[], V1], users: UserIds, on_fallback: Callable[[], None]) -> None:
+    def __init__(self, of: Callable[[], V1], users: UserIds, metrics: GatewayMetrics) -> None:
         self._of = of
         self._users = users
-        self._on_fallback = on_fallback
+        self._metrics = metrics
 
         def operation(
             method: str, path: str, serve: Any, body: type[BaseModel], call: Any, scope: TokenScope = "serve"
@@ -93,7 +94,7 @@ class V1Api:
         user, name = await self._user(call.path.user)
         found = await self._of().recommending.recommend(user, name, call.query, request.scope[REQUEST_ID])
         if found.fallback:
-            self._on_fallback()
+            self._metrics.fallbacks += 1
         return Response(found.body, media_type=JSON)
 
     async def rows(self, _: Request, call: models.RowsCall) -> Response:
@@ -104,7 +105,7 @@ class V1Api:
         """Recommend items to several listeners together."""
         found = await self._of().groups.recommend(call.body, request.scope[REQUEST_ID])
         if found.fallback:
-            self._on_fallback()
+            self._metrics.fallbacks += 1
         return _json(found)
 
     async def events(self, request: Request, call: models.EventsCall) -> Response:

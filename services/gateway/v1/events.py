@@ -59,7 +59,7 @@ class ResolvedEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EventPublisher:
-    """Publishes events; belongs in the event loop's thread."""
+    """Publishes events."""
 
     service: GatewayService
     listeners: ListenerStore

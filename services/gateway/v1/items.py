@@ -13,14 +13,13 @@ from botify.core.kafka.config import key_of
 from botify.schemas.events import Track
 from botify.schemas.sketches import sketch_of
 from botify.schemas.validation import MAX_NAME, MAX_TRACK
-from botify.services.errors import InvalidRequestError, UnavailableError, UnknownItemError
-from botify.services.gateway.service import GatewayService
+from botify.services.errors import InvalidRequestError, UnknownItemError
+from botify.services.gateway.service import GatewayService, answer_of
 from botify.services.gateway.sessions import ListenerStore, RequestId
 from botify.services.gateway.v1.models import ItemBody, ItemPage, PageQuery, Scored
 from botify.services.gateway.v1.recommending import fields_of
 from botify.streams.folds.popularity import HALF_LIVES_MS
 from botify.streams.read import StateReader
-from botify.streams.store.connect import REDIS_ERRORS
 
 NUMBERS_OF_CLIENTS = 2**30
 """A new item is numbered above all others. So that a client that names the highest number leaves some."""
@@ -44,10 +43,7 @@ class Charts:
         """Return the most popular tracks with their decayed listens, best first; raises `UnavailableError`."""
         read_s, chart = self._charts.get(half_life, (-CHART_S, []))
         if self._clock() - read_s >= CHART_S:
-            try:
-                chart = await asyncio.to_thread(self._read, half_life)
-            except REDIS_ERRORS as error:
-                raise UnavailableError.of_redis(error) from error
+            chart = await answer_of(asyncio.to_thread(self._read, half_life))
             self._charts[half_life] = self._clock(), chart
         return chart
 
@@ -67,7 +63,7 @@ class Charts:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Serves items; belongs in the event loop's thread."""
+    """Serves items."""
 
     service: GatewayService
     listeners: ListenerStore
@@ -142,15 +138,15 @@ class Items:
     def latest(self, query: PageQuery) -> ItemPage:
         """Return the items that were added last, by number."""
         ids = self.service.tracks.ids()
-        newest = (int(ids[at]) for at in range(len(ids) - 1 - _offset_of(query.cursor), -1, -1))
+        newest = (int(ids[at]) for at in range(len(ids) - 1 - query.offset, -1, -1))
         return self._page(((track, float(track)) for track in newest), len(ids), query)
 
     def page(self, scores: Sequence[tuple[int, float]], query: PageQuery) -> ItemPage:
-        return self._page(scores[_offset_of(query.cursor) :], len(scores), query)
+        return self._page(scores[query.offset :], len(scores), query)
 
     def _page(self, rest: Iterable[tuple[int, float]], count: int, query: PageQuery) -> ItemPage:
         """Return a page from what follows the cursor in a list of that many items."""
-        at = place = _offset_of(query.cursor)
+        at = place = query.offset
         items = []
         for place, (number, score) in enumerate(rest, at + 1):  # noqa: B007 - used behind the loop
             track = self.service.tracks.known(number)
@@ -159,8 +155,3 @@ class Items:
             if len(items) == query.limit:
                 break
         return ItemPage(items=items, next=f"o{place}" if place < count else None)
-
-
-def _offset_of(cursor: str | None) -> int:
-    """Return the offset of a cursor; the models have checked its form."""
-    return 0 if cursor is None else int(cursor[1:])

@@ -16,7 +16,8 @@ from typing import Any
 from botify.schemas.events import Track
 from botify.schemas.external_ids import UserIdError, UserIds
 from botify.schemas.validation import MAX_SLATE
-from botify.services.errors import InvalidRequestError, UnavailableError
+from botify.services.errors import InvalidRequestError
+from botify.services.gateway.service import answer_of
 from botify.services.gateway.sessions import RequestId
 from botify.services.gateway.v1 import models
 from botify.services.gateway.v1.items import Items
@@ -24,7 +25,6 @@ from botify.services.gateway.v1.recommending import MOST_EXCLUDED, Recommending,
 from botify.services.recommender.filters import blocked_by
 from botify.services.recommender.protocol import reason_text
 from botify.streams.read import StateReader
-from botify.streams.store.connect import REDIS_ERRORS
 
 SEEDS = 20  # of the newest tracks, those that may begin a row
 LIKED = 0.5  # a listen of such a share or more begins a row
@@ -32,10 +32,7 @@ LIKED = 0.5  # a listen of such a share or more begins a row
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of a page: what is similar to what a listener heard or liked last, and what is popular in their genre.
-
-    Belongs in the event loop's thread.
-    """
+    """Rows of a page: what is similar to what a listener heard or liked last, and what is popular in their genre."""
 
     recommending: Recommending
     items: Items
@@ -47,10 +44,7 @@ class Rows:
         None has what was heard lately, or what is not recommended to the listener.
         """
         known, kinds = self.recommending.service.tracks.known, self.recommending.kinds
-        try:
-            (state,) = await asyncio.to_thread(self.reader.users, [user])
-        except REDIS_ERRORS as error:
-            raise UnavailableError.of_redis(error) from error
+        (state,) = await answer_of(asyncio.to_thread(self.reader.users, [user]))
         said, now_ms = await self.recommending.listeners.said(user), self.recommending.service.clock.now_ms(user)
         signals = kinds.signals(said)
         heard = [] if state is None else state.last_listens()[["timestamp_ms", "track", "fraction"]].tolist()
@@ -118,8 +112,6 @@ class Groups:
     filtering", RecSys 2010). The average, because least misery would be decided by where lists end: a track that is
     missing in one of them is unknown there, and not disliked. Misery counts by exclusion, as in Masthoff's "average
     without misery" (UMUAI 2004): what one of them is not recommended because of what they said, the group is not.
-
-    Belongs in the event loop's thread.
     """
 
     recommending: Recommending

@@ -159,6 +159,11 @@ class PageQuery(Strict):
     limit: int = Field(default=20, ge=1, le=MAX_PAGE, description="Items of a page.")
     cursor: str | None = Field(default=None, pattern="^o[0-9]{1,8}$", description="`next` of the page before.")
 
+    @property
+    def offset(self) -> int:
+        """The place in the list of the first item of the page."""
+        return 0 if self.cursor is None else int(self.cursor[1:])
+
 
 class PopularQuery(PageQuery):
     """A page of the popular items."""

@@ -40,7 +40,7 @@ class Answered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Recommending:
-    """Serves recommendations; belongs in the event loop's thread."""
+    """Serves recommendations."""
 
     service: GatewayService
     listeners: ListenerStore

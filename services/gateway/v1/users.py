@@ -7,11 +7,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 from pydantic import ValidationError
@@ -21,16 +21,14 @@ from botify.core.process import in_daemon_thread
 from botify.core.settings import Settings
 from botify.schemas.events import DESCRIBED, OPINION_KINDS, Feedback, group_of
 from botify.services.errors import InvalidRequestError, UnavailableError, UnknownItemError, UnknownTrackError
-from botify.services.gateway.service import GatewayService
+from botify.services.gateway.service import GatewayService, answer_of
 from botify.services.gateway.sessions import ListenerStore, RequestId
 from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.models import Erased, ErasureStatus, Heard, User, UserBody, Why, WhyQuery
 from botify.services.gateway.v1.recommending import name_of
 from botify.streams.read import StateReader
-from botify.streams.store.connect import REDIS_ERRORS
 from botify.streams.store.keys import gateway_erasure
 
-T = TypeVar("T")
 ERASURES_AT_ONCE, MOST_ERASURES = 2, 64
 """How many have a thread, of their own because they block for seconds, and how many wait or are in progress."""
 QUICK_S = 5.0  # how long a call waits for an erasure before it is answered that it takes longer
@@ -38,7 +36,7 @@ QUICK_S = 5.0  # how long a call waits for an erasure before it is answered that
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """Serves what is known of listeners; belongs in the event loop's thread."""
+    """Serves what is known of listeners."""
 
     service: GatewayService
     listeners: ListenerStore
@@ -107,7 +105,7 @@ class Users:
 
     async def _find(self, user: int, name: int | str) -> User | None:
         said = await self.listeners.said(user)
-        (state,) = await _answer(asyncio.to_thread(self.reader.users, [user]))
+        (state,) = await answer_of(asyncio.to_thread(self.reader.users, [user]))
         by_kind: dict[str, list[int | str]] = {}
         for _, track, kind in said:
             if kind == "dislike" or (kind == group_of(kind) and kind != "unlike"):  # not what was withdrawn
@@ -146,7 +144,7 @@ class Users:
         try:
             await self.listeners.erase(user)
             async with self.room:
-                listens = await _answer(in_daemon_thread(lambda: self.erasures.erase(user)))
+                listens = await answer_of(in_daemon_thread(lambda: self.erasures.erase(user)))
 
             async def forgotten() -> bool:
                 return not (await self.listeners.said(user) or (await self.listeners.attributes(user))[1])
@@ -160,23 +158,13 @@ class Users:
         """Return where the erasure of a listener stands; raises `UnknownItemError` if there was none for a day."""
         if user in self.erasing:
             return ErasureStatus(user=name, status="running")
-        if (found := await _answer(asyncio.to_thread(self.erasures.status, user))) is None:
+        if (found := await answer_of(asyncio.to_thread(self.erasures.status, user))) is None:
             raise UnknownItemError(f"no erasure of {name!r} was asked for in the last day")
         return found.model_copy(update={"user": name})
 
     def _name(self, number: int) -> int | str:
         track = self.service.tracks.known(number)
         return number if track is None else name_of(track)
-
-
-async def _answer(asked: Awaitable[T]) -> T:
-    """Return what Redis and Kafka answer; raises `UnavailableError`."""
-    try:
-        return await asked
-    except REDIS_ERRORS as error:
-        raise UnavailableError.of_redis(error) from error
-    except BotifyError as error:
-        raise UnavailableError(str(error)) from error
 
 
 KEPT_MS = 24 * 60 * 60 * 1000  # how long it is known that a listener was erased
@@ -231,10 +219,7 @@ NOT_FOUND = ("error: listener", "error: request")
 
 
 class Explainer:
-    """Explains one answer at a time, by `botify why` in a process of its own: services do not import what explains.
-
-    Belongs in the event loop's thread.
-    """
+    """Explains one answer at a time, by `botify why` in a process of its own: services do not import what explains."""
 
     def __init__(
         self, settings: Settings, command: Sequence[str] = (sys.executable, "-m", "botify.services.cli")

@@ -98,7 +98,7 @@ def test_the_process_has_a_token_of_its_own_that_nobody_is_told() -> None:
 def test_options_are_read_from_their_variables() -> None:
     given = {"PORT": "0", "DEADLINE_MS": "250", "RATE_PER_S": "", "DASHBOARD": "off"}
     options = GatewayOptions.from_env({f"BOTIFY_GATEWAY_{name}": value for name, value in given.items()})
-    assert options == GatewayOptions(port=0, deadline_ms=250, dashboard=False)
+    assert options == GatewayOptions(port=0, deadline_ms=250, dashboard="off")
 
 
 @pytest.mark.parametrize(
