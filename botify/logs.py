@@ -243,11 +243,8 @@ def _columns_of(files: Source, source: str) -> dict[str, str]:
     except (*UNREADABLE, pa.ArrowInvalid, ValueError) as error:
         raise DatasetError(f"{files.path} is not {source}: {error}") from error
     known = {name.strip().lower(): name for name in reversed(names)}
-    columns = {
-        role: next(known[name] for name in ALIASES.get(role, (role,)) if name in known)
-        for role in ROLES
-        if any(name in known for name in ALIASES.get(role, (role,)))
-    }
+    found = {role: [known[name] for name in ALIASES.get(role, (role,)) if name in known] for role in ROLES}
+    columns = {role: candidates[0] for role, candidates in found.items() if candidates}
     if missing := {"user", "item"} - set(columns):
         raise DatasetError(
             f"{files.path} has the columns {', '.join(names)}, and none is called {' or '.join(sorted(missing))}; "
