@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from botify.schemas.external_ids import UserIds, track_named
+from botify.schemas.external_ids import track_named
 from botify.schemas.validation import MAX_NAME, MAX_TRACK
 from botify.services.errors import UnknownTrackError
 from botify.services.gateway.middleware import GatewayMetrics
@@ -163,11 +163,8 @@ _OK = "Successful Response"
 class BotifyApi:
     """Serves the operations; a browser that asks for `/` is sent to `home`."""
 
-    def __init__(
-        self, backend: Backend, metrics: GatewayMetrics, registry: CollectorRegistry, home: str, users: UserIds
-    ) -> None:
+    def __init__(self, backend: Backend, metrics: GatewayMetrics, registry: CollectorRegistry, home: str) -> None:
         self._backend = backend
-        self._users = users
         self._metrics = metrics
         self._registry = registry
         self._home = home
@@ -218,8 +215,9 @@ class BotifyApi:
     async def next_track(self, request: Request, call: ListenCall) -> Response:
         """Tell what a listener heard, and get what they hear next."""
         report = await self._report_of(request, call)
-        answer = await self._backend.connected.service.next(report, request.scope[REQUEST_ID])
-        user = self._users.known_as(call.path.user)
+        service = self._backend.connected.service
+        answer = await service.next(report, request.scope[REQUEST_ID])
+        user = service.names.known_as(call.path.user)
         fields = {"user": user, "track": answer.track, "external_id": answer.external_id}
         response = _named(NextBody, fields, {EVENT_HEADER: answer.event_id})
         if answer.fallback:
@@ -230,8 +228,9 @@ class BotifyApi:
     async def last_track(self, request: Request, call: ListenCall) -> Response:
         """Tell the last track that a listener heard: the session is over."""
         report = await self._report_of(request, call)
-        event_id = await self._backend.connected.service.last(report, request.scope[REQUEST_ID])
-        return _json(LastBody(user=self._users.known_as(call.path.user)), headers={EVENT_HEADER: event_id})
+        service = self._backend.connected.service
+        event_id = await service.last(report, request.scope[REQUEST_ID])
+        return _json(LastBody(user=service.names.known_as(call.path.user)), headers={EVENT_HEADER: event_id})
 
     async def _report_of(self, request: Request, call: ListenCall) -> ListenReport:
         service = self._backend.connected.service

@@ -70,9 +70,10 @@ def build_app(
     """Return the application; it connects when it is started. Raises `BotifyError` for a wrong setting."""
     options = options or GatewayOptions()
     id_prefix = f"g{secrets.token_hex(6)}"
-    users, kinds = users or UserIds.of(settings), Kinds.of(settings.feedback)
+    kinds = Kinds.of(settings.feedback)
     read_rules(settings.feedback)  # a mistake stops the start
-    backend = Backend(connect or partial(connect_gateway, settings, options, id_prefix, users, kinds))
+    connect = connect or partial(connect_gateway, settings, options, id_prefix, users or UserIds.of(settings), kinds)
+    backend = Backend(connect)
     metrics = GatewayMetrics(backend.problems, connections)
     registry = new_registry()
     registry.register(metrics)
@@ -85,8 +86,8 @@ def build_app(
         finally:
             await backend.stop()
 
-    botify = BotifyApi(backend, metrics, registry, home, users)
-    v1_api = V1Api(lambda: backend.connected.v1, users, metrics)
+    botify = BotifyApi(backend, metrics, registry, home)
+    v1_api = V1Api(lambda: backend.connected.v1, metrics)
     operations = [*botify.operations, *v1_api.operations]
     own_token = secrets.token_urlsafe(32)  # for what runs in this process
     token = []
@@ -163,7 +164,7 @@ async def connect_gateway(
         ]
         return [problem for problem in found if problem is not None]
 
-    v1 = await _connect_v1(settings, service, listeners, redis, reader, users, kinds, stack)
+    v1 = await _connect_v1(settings, service, listeners, redis, reader, kinds, stack)
     return Connected(service, problems, v1)
 
 
@@ -173,7 +174,6 @@ async def _connect_v1(
     listeners: ListenerStore,
     redis: Any,
     reader: StateReader,
-    users: UserIds,
     kinds: Kinds,
     stack: AsyncExitStack,
 ) -> V1:
@@ -210,7 +210,7 @@ async def _connect_v1(
         items,
         Users(service, listeners, reader, erasures, events),
         Rows(recommending, items, reader),
-        Groups(recommending, users),
+        Groups(recommending),
         Explainer(settings),
     )
 

@@ -295,6 +295,10 @@ class ListenerNames:
         self._rpc, self._clock, self._topic, self._encode = rpc, clock, topic, codec.encode
         self._kept: dict[str, tuple[int, float]] = {}  # name -> number, and until when on the monotonic clock
 
+    def known_as(self, name: str) -> int | str:
+        """Return what answers call a listener: the name, or the number where the name is one."""
+        return self._users.known_as(name)
+
     async def find(self, name: str) -> int:
         """Return the number of a name, or the one that it would get."""
         return (await self.resolve(name))[0]

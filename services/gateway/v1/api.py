@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from botify.schemas.external_ids import UserIds
 from botify.services.gateway.middleware import GatewayMetrics
 from botify.services.gateway.operations import (
     JSON,
@@ -52,9 +51,8 @@ class V1:
 class V1Api:
     """Serves the operations."""
 
-    def __init__(self, of: Callable[[], V1], users: UserIds, metrics: GatewayMetrics) -> None:
+    def __init__(self, of: Callable[[], V1], metrics: GatewayMetrics) -> None:
         self._of = of
-        self._users = users
         self._metrics = metrics
 
         def operation(
@@ -119,8 +117,7 @@ class V1Api:
 
     async def put_user(self, request: Request, call: models.PutUserCall) -> Response:
         """Replace what a listener likes and dislikes; listens stay."""
-        name = self._users.known_as(call.path.user)
-        return _json(await self._of().users.put(call.path.user, name, call.body, request.scope[REQUEST_ID]))
+        return _json(await self._of().users.put(call.path.user, call.body, request.scope[REQUEST_ID]))
 
     async def delete_user(self, _: Request, call: models.UserCall) -> Response:
         """Erase a listener: the state, likes and dislikes; no replay counts the past listens any more."""
@@ -170,7 +167,8 @@ class V1Api:
 
     async def _user(self, name: str) -> tuple[int, int | str]:
         """Return a listener's number and name."""
-        return await self._of().users.service.names.find(name), self._users.known_as(name)
+        names = self._of().users.service.names
+        return await names.find(name), names.known_as(name)
 
 
 def _json(body: BaseModel, status: int = 200) -> Response:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from botify.schemas.events import Track
-from botify.schemas.external_ids import UserIdError, UserIds
+from botify.schemas.external_ids import UserIdError
 from botify.schemas.validation import MAX_SLATE
 from botify.services.errors import InvalidRequestError
 from botify.services.gateway.service import answer_of
@@ -115,7 +115,6 @@ class Groups:
     """
 
     recommending: Recommending
-    users: UserIds
 
     async def recommend(self, body: models.GroupBody, request_id: RequestId) -> models.GroupRecommendations:
         """Return recommendations for a group; raises `UnavailableError`, and `InvalidRequestError` for a wrong name."""
@@ -137,7 +136,7 @@ class Groups:
         best = islice(((track, score) for track, score in found if track is not None), body.n)
         return models.GroupRecommendations(
             id=request_id.id_,
-            users=[self.users.known_as(name) for name in names],
+            users=[self.recommending.service.names.known_as(name) for name in names],
             items=[models.Scored(**fields_of(track), score=score) for track, score in best],
             fallback=any(late for _, _, late in answers),
         )

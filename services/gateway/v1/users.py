@@ -52,8 +52,8 @@ class Users:
             raise UnknownItemError(f"nothing is known of {name!r}")
         return found
 
-    async def put(self, called: str, name: int | str, body: UserBody, request_id: RequestId) -> User:
-        """Replace likes, dislikes and attributes of a listener, and return what is known; answers name it as `name`.
+    async def put(self, called: str, body: UserBody, request_id: RequestId) -> User:
+        """Replace likes, dislikes and attributes of the listener of a name, and return what is known.
 
         Facts on the topic of feedback are the differences alone, newer than all that the listener has said so far.
         Raises `InvalidRequestError` before any is published, and `UnavailableError` if some may not be, or workers are
@@ -84,6 +84,7 @@ class Users:
             facts.append(described)
         if facts and not await self.events.give(facts, request_id.id_):
             raise UnavailableError("no worker has folded what was put yet")
+        name = self.service.names.known_as(called)
         return await self._find(user, name) or User(
             user=name, listens=0, sessions=0, last_listens=[], likes=[], dislikes=[], said={}, attributes={}
         )

@@ -280,7 +280,7 @@ class FakeGateway:
             clock=self.clock,
             names=self.names_of(UserIds()),
         )
-        self.kinds, self.users = Kinds.of(None), UserIds()
+        self.kinds = Kinds.of(None)
         self.rules: list[SlateRule] = []
         self.why: Sequence[str] = ("sh", "-c", "echo error: listener has no answer >&2; exit 1")
         self.similar: dict[int, list[tuple[int, float]]] | None = None
@@ -300,7 +300,7 @@ class FakeGateway:
             items,
             Users(self.service, self.listeners, reader, reader, events),
             Rows(recommending, items, reader),
-            Groups(recommending, self.users),
+            Groups(recommending),
             Explainer(Settings(), self.why),
         )
 
@@ -337,8 +337,8 @@ def serving(
     bounds: Bounds = Bounds(),  # noqa: B008 - immutable
 ) -> Iterator[TestClient]:
     if users is not None:
-        gateway.service, gateway.users = replace(gateway.service, names=gateway.names_of(users)), users
-    app = build_app(Settings(), options, bounds, connect=gateway.connect, users=users)
+        gateway.service = replace(gateway.service, names=gateway.names_of(users))
+    app = build_app(Settings(), options, bounds, connect=gateway.connect)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_started(client)
         yield client

@@ -166,7 +166,7 @@ def test_hostile_calls_are_refused_or_served(users: UserIds, monkeypatch: pytest
     monkeypatch.setattr(state, "REFRESH_AGAIN_S", 0.0)
     gateway, codec = FakeGateway(), Codec()
     gateway.service = replace(gateway.service, names=gateway.names_of(users))
-    app = build_app(Settings(), GatewayOptions(), connect=gateway.connect, users=users)
+    app = build_app(Settings(), GatewayOptions(), connect=gateway.connect)
     statuses: list[int] = []
 
     async def scenario() -> None:

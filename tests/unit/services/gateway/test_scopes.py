@@ -10,7 +10,6 @@ from starlette.testclient import TestClient
 
 from botify.core.errors import SettingsError
 from botify.core.settings import Settings
-from botify.schemas.external_ids import UserIds
 from botify.services.gateway.__main__ import _check_access, _listen
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.options import GatewayOptions
@@ -41,12 +40,12 @@ def scope_of(method: str, path: str) -> str | None:
 def test_each_route_takes_its_scope_and_no_other() -> None:
     gateway = FakeGateway()
     options = GatewayOptions(token=TOKENS)
-    app = build_app(Settings(), options, connect=gateway.connect, users=UserIds())
+    app = build_app(Settings(), options, connect=gateway.connect)
     declared = operations_of(app)
     routes = {getattr(route, "path", "") for route in app.routes}
     pages = {"/openapi.json", "/docs", "/static-offline-docs", "/v1/openapi.json"}
     assert routes == pages, "a route without an operation has no scope"
-    with serving(gateway, options, UserIds()) as client:
+    with serving(gateway, options) as client:
         for (method, template), document in declared.items():
             wanted = scope_of(method, template)
             assert document.get("security", [{"HTTPBearer": [None]}]) == [{"HTTPBearer": [wanted]}]
@@ -71,7 +70,7 @@ def status_of(client: TestClient, method: str, path: str, token: str | None) -> 
 
 
 def test_tokens_can_be_changed_one_after_the_other_and_have_several_scopes() -> None:
-    with serving(FakeGateway(), GatewayOptions(token=TOKENS), UserIds()) as client:
+    with serving(FakeGateway(), GatewayOptions(token=TOKENS)) as client:
         for token in ("keeper", "new-keeper"):
             assert status_of(client, "DELETE", "/v1/users/42", token) == 200
         for call in (("GET", "/track/7"), ("POST", "/v1/events")):
@@ -83,7 +82,7 @@ def test_tokens_can_be_changed_one_after_the_other_and_have_several_scopes() -> 
 
 def test_a_browser_sends_the_token_as_a_password_and_no_header_breaks_the_comparison() -> None:
     headers = ("Basic é", "Basic %", "Bearer é", "Bearer \x00", "Basic YTo=", "Bearer", "keeper", "Basic YTpyZWFkZXI=")
-    with serving(FakeGateway(), GatewayOptions(token=TOKENS), UserIds()) as client:
+    with serving(FakeGateway(), GatewayOptions(token=TOKENS)) as client:
         answers = [client.get("/track/7", headers={"Authorization": given.encode()}) for given in headers]
     assert [answer.status_code for answer in answers] == [401] * 7 + [200]  # the last has the password `reader`
     assert answers[0].headers["www-authenticate"].startswith("Bearer")

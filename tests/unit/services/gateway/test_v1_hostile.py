@@ -1,13 +1,11 @@
 """What nobody should send to `/v1` is refused as a problem that names the place, and nothing of it is published."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from botify.schemas.external_ids import UserIds
 from botify.schemas.validation import MAX_TRACK, MAX_USER
 from botify.services.gateway.operations import PROBLEM_JSON
 from botify.services.gateway.options import Bounds
@@ -16,12 +14,6 @@ from tests.unit.services.gateway.fakes import FakeGateway, serving
 
 JSON = {"Content-Type": "application/json"}
 LONG = "x" * 201
-
-
-@pytest.fixture
-def client(gateway: FakeGateway) -> Iterator[TestClient]:
-    with serving(gateway, users=UserIds()) as client:
-        yield client
 
 
 def problem_in(answer: Any, *statuses: int) -> dict[str, Any]:
