@@ -1,10 +1,11 @@
 """Incomplete requests are bounded in bytes and time; complete ones are not affected."""
 
 import asyncio
+from typing import Any
 
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from botify.services.gateway.connections import HEADERS, PIPELINED, BoundedHttp, Connections, Stage
@@ -61,9 +62,11 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Peer:
-    def __init__(self, connections: Connections) -> None:
-        config = uvicorn.Config(app, log_config=None)
-        self.http = BoundedHttp(connections, config=config, server_state=ServerState(), app_state={})
+    """A connection to an application, by default to `app`."""
+
+    def __init__(self, connections: Connections, served: ASGIApp | None = None) -> None:
+        config = uvicorn.Config(served or app, log_config=None, proxy_headers=False)
+        self.http: Any = BoundedHttp(connections, config=config, server_state=ServerState(), app_state={})
         self.transport = Transport()
         self.http.connection_made(self.transport)
 

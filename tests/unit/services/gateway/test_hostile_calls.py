@@ -8,19 +8,17 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
-from uvicorn.server import ServerState
 
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.external_ids import UserIds
 from botify.services.gateway import state
 from botify.services.gateway.bootstrap import build_app
-from botify.services.gateway.connections import BoundedHttp, Connections
+from botify.services.gateway.connections import Connections
 from botify.services.gateway.options import Bounds, GatewayOptions
 from tests.unit.services.gateway.fakes import FakeGateway, operations_of
-from tests.unit.services.gateway.test_connections_http import Transport
+from tests.unit.services.gateway.test_connections_http import Peer
 
 CALLS = 700
 EVIL = b"evil.example"
@@ -126,25 +124,20 @@ def hostile_calls(seed: int, templates: Sequence[tuple[str, str]]) -> Iterator[C
 
 async def answer_to(app: Starlette, sent: bytes) -> bytes:
     """Send bytes on a new connection, and return what was answered until it rests."""
-    config = uvicorn.Config(app, log_config=None, proxy_headers=False)
-    peer: Any = BoundedHttp(
-        Connections(GatewayOptions(), Bounds()), config=config, server_state=ServerState(), app_state={}
-    )
-    transport = Transport()
-    peer.connection_made(transport)
-    peer.data_received(sent)
+    peer = Peer(Connections(GatewayOptions(), Bounds()), app)
+    peer.http.data_received(sent)
     for _ in range(5_000):
-        if transport.closing or (peer.cycle is not None and peer.cycle.response_complete):
+        if peer.transport.closing or (peer.http.cycle is not None and peer.http.cycle.response_complete):
             break
         await asyncio.sleep(0)
-        if peer.cycle is not None and peer.cycle.more_body:
+        if peer.http.cycle is not None and peer.http.cycle.more_body:
             break  # the application waits for the rest of a body
     else:
-        await asyncio.wait(peer.tasks)
-    peer.connection_lost(None)
-    if peer.tasks:
-        await asyncio.wait(peer.tasks)
-    return transport.written
+        await asyncio.wait(peer.http.tasks)
+    peer.http.connection_lost(None)
+    if peer.http.tasks:
+        await asyncio.wait(peer.http.tasks)
+    return peer.transport.written
 
 
 def stored(gateway: FakeGateway) -> Any:
