@@ -1,4 +1,4 @@
-"""`botify experiment`: plan experiments and print their results."""
+"""`botify experiment power`, and the tables of effects and interactions that `botify experiment results` prints."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import pandas as pd
 import typer
@@ -27,7 +26,7 @@ from botify.analytics.assignment import (
     returning,
 )
 from botify.analytics.data import read_attribute, read_listens
-from botify.analytics.experiment import CONTROL, HOUR_MS, Analysis, ExperimentResults, analyse
+from botify.analytics.experiment import Analysis, ExperimentResults, analyse
 from botify.analytics.exported import open_listens
 from botify.analytics.monitoring import Interactions, interactions_of
 from botify.analytics.planning import Plan, Wanted, plan_experiment
@@ -40,57 +39,38 @@ from botify.schemas.catalogue import read_catalogue
 from botify.schemas.registry import codec_of
 
 
-def results(
-    name: Annotated[str, typer.Argument(help="Name of the experiment.")],
-    other: Annotated[
-        str | None, typer.Argument(help="Instead of effects: whether it interacts with this experiment.")
-    ] = None,
-    control: Annotated[str, typer.Option(help="Treatment that the others are compared with.")] = CONTROL,
-    run: Run = None,
-    data: Data = None,
-    engine: EngineOption = EngineName.DUCKDB,
-    alpha: Alpha = 0.05,
-    cuped: Annotated[
-        bool, typer.Option("--cuped", help="Reduce variance with data from before the experiment (CUPED).")
-    ] = False,
-    holm: Annotated[bool, typer.Option("--holm", help="Correct p-values for multiple comparisons (Holm).")] = False,
-    always_valid: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="Confidence sequences, valid under repeated looks, over these first hours of each listener."
-        ),
-    ] = None,
-    metrics: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric",
-            help="Add retention:DAYS, quantile:0.9 (over listeners) or ratio (time per session, each session alike); "
-            "repeat for several.",
-        ),
-    ] = None,
-    segment: Annotated[
-        str | None,
-        typer.Option(help="Compare within segments: `returning`, favourite `genre`, or `attribute:NAME` of listeners."),
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Declared traffic split, such as C=3,T1=1; default: equal.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Print the effects of an experiment as a table."""
-    if other is not None:
-        _interaction(name, other, data, run, engine, alpha, as_json=as_json)
-        return
-    window_ms = None if always_valid is None else round(always_valid * HOUR_MS)
-    analysis = replace(
-        _with_metrics(metrics or ()),
-        control=control,
-        alpha=alpha,
-        cuped=cuped,
-        holm=holm,
-        window_ms=window_ms,
-        split=_weights(split),
-    )
-    sessions, (assignment,) = _sessions_and_assignments([name], data, run, engine)
-    segments = {"": assignment} if segment is None else _segments(segment, sessions, assignment, data, run, engine)
+class Source(NamedTuple):
+    """Where a command reads listens: an export in a folder, or the topic."""
+
+    data: Path | None
+    run: str | None
+    engine: EngineName = EngineName.DUCKDB
+
+    def read(self, *experiments: str) -> tuple[pd.DataFrame, list[Assignment]]:
+        """Return all sessions, and the listeners of each experiment."""
+        with progress("Reading listens") as bar:
+            if self.data is not None:
+                with open_listens(self.data, self.run, self.engine) as exported:
+                    return exported.sessions(), [exported.assignment(name) for name in experiments]
+            if self.engine is not EngineName.DUCKDB:
+                raise AnalyticsError(needs_files(self.engine))
+            listens = read_listens(require_kafka(Settings.from_env()), run_id=self.run, tell=bar.advance)
+            return sessions_of(listens), [assign(listens, name) for name in experiments]
+
+    def favourite_genres(self) -> pd.Series[str]:
+        """Return each listener's genre, by the catalogue on its topic."""
+        settings = require_kafka(Settings.from_env())
+        genre_of = {number: track.genre for number, track in read_catalogue(settings, codec_of(settings)).items()}
+        if self.data is None:
+            return favourite_genres(read_listens(settings, run_id=self.run), genre_of)
+        with open_listens(self.data, self.run, self.engine) as exported:
+            return favourite_genres(exported.chosen_tracks(), genre_of)
+
+
+def print_effects(name: str, source: Source, analysis: Analysis, segment: str | None, *, as_json: bool) -> None:
+    """Print the effects of an experiment, in all or within segments."""
+    sessions, (assignment,) = source.read(name)
+    segments = {"": assignment} if segment is None else _segments(segment, sessions, assignment, source)
     if not segments:
         raise AnalyticsError(f"no segment has {FEWEST} listeners; leave out --segment")
     analysed = {one: analyse(name, sessions, of, analysis) for one, of in segments.items()}
@@ -101,15 +81,14 @@ def results(
     for one, (found, notes) in analysed.items():
         if one:
             console.print(f"[bold]{one}[/]")
-        console.print(render_table(found, notes, alpha))
+        console.print(render_table(found, notes, analysis.alpha))
     if segment is not None:
         say("each segment is another chance of a false finding: read them as questions, not as results")
 
 
-def _interaction(
-    first: str, second: str, data: Path | None, run: str | None, engine: EngineName, alpha: float, *, as_json: bool
-) -> None:
-    sessions, (one, other) = _sessions_and_assignments([first, second], data, run, engine)
+def print_interaction(first: str, second: str, source: Source, alpha: float, *, as_json: bool) -> None:
+    """Print whether the effects of two experiments add up."""
+    sessions, (one, other) = source.read(first, second)
     found = interactions_of(sessions, one, other)
     if as_json:
         metrics = found.table.reset_index(names="metric").to_dict("records")
@@ -143,7 +122,7 @@ def power(
     if from_whatif is not None:
         effect = effect_of_whatif(from_whatif)
     wanted = Wanted(metric, effect or 0.0, wanted_power, alpha, treatments, variance_reduction)
-    sessions, _ = _sessions_and_assignments([], data, run, engine)
+    sessions, _ = Source(data, run, engine).read()
     plan = plan_experiment(sessions, wanted)
     if as_json:
         print_json({**wanted._asdict(), **plan._asdict()})
@@ -177,49 +156,23 @@ def _fields(results: ExperimentResults, notes: Iterable[str]) -> dict[str, objec
     }
 
 
-def _sessions_and_assignments(
-    names: Sequence[str], data: Path | None, run: str | None, engine: EngineName
-) -> tuple[pd.DataFrame, list[Assignment]]:
-    with progress("Reading listens") as bar:
-        if data is not None:
-            with open_listens(data, run, engine) as exported:
-                return exported.sessions(), [exported.assignment(name) for name in names]
-        if engine is not EngineName.DUCKDB:
-            raise AnalyticsError(needs_files(engine))
-        listens = read_listens(require_kafka(Settings.from_env()), run_id=run, tell=bar.advance)
-        return sessions_of(listens), [assign(listens, name) for name in names]
-
-
-def _segments(
-    segment: str,
-    sessions: pd.DataFrame,
-    assignment: Assignment,
-    data: Path | None,
-    run: str | None,
-    engine: EngineName,
-) -> dict[str, Assignment]:
+def _segments(segment: str, sessions: pd.DataFrame, assignment: Assignment, source: Source) -> dict[str, Assignment]:
     """Return the assignment of each segment's users."""
     kind, _, attribute = segment.partition(":")
     if segment == "returning":
         segment_of = returning(assignment.users, metrics_before(sessions, assignment))
+    elif segment == "genre":
+        segment_of = source.favourite_genres()
     elif kind == "attribute" and attribute:
         segment_of = read_attribute(require_kafka(Settings.from_env()), attribute)
         if segment_of.empty:
             raise AnalyticsError(f"no listener has the attribute {attribute!r}; put it with PUT /v1/users/NAME")
-    elif segment != "genre":
-        raise AnalyticsError(f"segment {segment!r} is none of returning, genre, and attribute:NAME")
     else:
-        settings = require_kafka(Settings.from_env())
-        genre_of = {number: track.genre for number, track in read_catalogue(settings, codec_of(settings)).items()}
-        if data is not None:
-            with open_listens(data, run, engine) as exported:
-                segment_of = favourite_genres(exported.chosen_tracks(), genre_of)
-        else:
-            segment_of = favourite_genres(read_listens(settings, run_id=run), genre_of)
+        raise AnalyticsError(f"segment {segment!r} is none of returning, genre, and attribute:NAME")
     return {name: assignment._replace(users=users) for name, users in by_segment(assignment.users, segment_of)}
 
 
-def _with_metrics(texts: Sequence[str]) -> Analysis:
+def with_metrics(texts: Sequence[str]) -> Analysis:
     """Return an analysis with these metrics in addition to the usual ones."""
     days: list[int] = []
     quantiles: list[float] = []
@@ -236,9 +189,8 @@ def _with_metrics(texts: Sequence[str]) -> Analysis:
     return Analysis(retention_days=days, quantiles=quantiles, ratio="ratio" in texts)
 
 
-def _weights(text: str | None) -> dict[str, float] | None:
-    if text is None:
-        return None
+def weights_of(text: str) -> dict[str, float]:
+    """Return the declared split of a text such as `C=3,T1=1`."""
     try:
         return {treatment: float(weight) for treatment, weight in (part.split("=") for part in text.split(","))}
     except ValueError as error:

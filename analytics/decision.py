@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from botify.analytics import AnalyticsError
-from botify.analytics.arms import METRIC_WORDS, arm_name, signed
+from botify.analytics.arms import METRIC_WORDS, arm_name
 from botify.analytics.statistics import ALARM, RunningSample
 from botify.core.goals import BETTER, Goals
 from botify.core.sequential import mixture_bound
@@ -287,11 +287,3 @@ def _told(row: MetricRow) -> str:
 
 def _listed(texts: Sequence[str]) -> str:
     return " and ".join(texts)
-
-
-def rows_of(decision: Decision) -> list[tuple[str, ...]]:
-    """Return the metrics of a decision as texts for a table."""
-    return [
-        (row.metric, row.goal or "–", f"{row.control:,.3f}", f"{row.treated:,.3f}", signed(row.effect), row.says or "–")
-        for row in decision.metrics
-    ]

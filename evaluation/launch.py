@@ -1,4 +1,4 @@
-"""Whether a launch ships: sessions become the users of `botify.analytics.decision`, which decides; `decide` prints it.
+"""`botify experiment results`, and whether a launch ships: sessions become the users of `botify.analytics.decision`.
 
 Settled listeners are decided by the rule, first sessions show early losses.
 """
@@ -6,8 +6,7 @@ Settled listeners are decided by the rule, first sessions show early losses.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -17,20 +16,19 @@ from rich import box
 from rich.table import Table
 
 from botify.analytics import AnalyticsError
-from botify.analytics.assignment import Assignment, assign, metrics_before, novelty, per_user
-from botify.analytics.data import read_listens
-from botify.analytics.decision import ROLL_BACK, Decision, Rule, rows_of
-from botify.analytics.decision import decide as apply_rule
-from botify.analytics.experiment import HOUR_MS
-from botify.analytics.exported import open_listens
+from botify.analytics.arms import signed
+from botify.analytics.assignment import Assignment, metrics_before, novelty, per_user
+from botify.analytics.cli import Source, print_effects, print_interaction, weights_of, with_metrics
+from botify.analytics.decision import ROLL_BACK, Decision, Rule, decide
+from botify.analytics.experiment import CONTROL, HOUR_MS
 from botify.analytics.monitoring import adjust, settled_users
 from botify.analytics.planning import decision_users
-from botify.analytics.sessions import sessions_of
-from botify.core.cli import Alpha, Data, Json, Run, console, print_json, progress, say
+from botify.core.cli import Alpha, Data, Json, Run, console, print_json, say
 from botify.core.goals import Goals
-from botify.core.kafka.admin import require_kafka
 from botify.core.settings import Settings
+from botify.core.sql import EngineName, EngineOption
 from botify.core.welch import Sample
+from botify.services.cli.experiments import list_experiments
 from botify.services.experiments import Experiment, load_policy
 from botify.streams.folds.sessions import GAP_MS
 
@@ -91,7 +89,7 @@ class Judge:
             users = adjust(users, metrics_before(sessions, assignment)).users
         recommenders = {arm.name: arm.recommender for arm in self.experiment.shares() if arm.recommender}
         rule = Rule(self.goals, self._horizon(users), self.alpha, treatments=len(self.treatments))
-        return [apply_rule(users, name, rule, self.control, self.shares, recommenders) for name in self.treatments]
+        return [decide(users, name, rule, self.control, self.shares, recommenders) for name in self.treatments]
 
     def early(self, sessions: pd.DataFrame, assignment: Assignment) -> list[Decision]:
         """Return decisions against treatments that first sessions already show to be worse, before windows are over."""
@@ -105,7 +103,7 @@ class Judge:
         # sessions of a slower arm are over later, so their numbers say nothing about the split
         over = users["treatment"].value_counts()
         split = {name: float(over.get(name, 1)) for name in self.shares}
-        found = [apply_rule(users, name, rule, self.control, split) for name in self.treatments]
+        found = [decide(users, name, rule, self.control, split) for name in self.treatments]
         return [one for one in found if one.outcome == ROLL_BACK]
 
     def _horizon(self, users: pd.DataFrame) -> int:
@@ -145,24 +143,89 @@ Window = Annotated[float, typer.Option(min=0, help="Hours of each listener to co
 Listeners = Annotated[
     int | None, typer.Option(min=100, help="Listeners of both arms to plan for; default: from the spread of the data.")
 ]
-Name = Annotated[str, typer.Argument(help="Name of an experiment that declares success metrics and guardrails.")]
 
 
-def decide(
-    name: Name,
+def results(
+    name: Annotated[str | None, typer.Argument(help="An experiment; without it, those that are declared.")] = None,
+    other: Annotated[
+        str | None, typer.Argument(help="Instead of effects: whether it interacts with this experiment.")
+    ] = None,
+    decide: Annotated[
+        bool,
+        typer.Option(
+            "--decide",
+            help="Decide whether treatments ship, by success metrics and guardrails, with --effect, --window-h and "
+            "--listeners.",
+        ),
+    ] = False,
     effect: Effect = 2.0,
     window_h: Window = 24.0,
     listeners: Listeners = None,
+    control: Annotated[str, typer.Option(help="Treatment that the others are compared with.")] = CONTROL,
     run: Run = None,
     data: Data = None,
+    engine: EngineOption = EngineName.DUCKDB,
     alpha: Alpha = 0.05,
+    cuped: Annotated[
+        bool, typer.Option("--cuped", help="Reduce variance with data from before the experiment (CUPED).")
+    ] = False,
+    holm: Annotated[bool, typer.Option("--holm", help="Correct p-values for multiple comparisons (Holm).")] = False,
+    always_valid: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Confidence sequences, valid under repeated looks, over these first hours of each listener."
+        ),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="Add retention:DAYS, quantile:0.9 (over listeners) or ratio (time per session, each session alike); "
+            "repeat for several.",
+        ),
+    ] = None,
+    segment: Annotated[
+        str | None,
+        typer.Option(help="Compare within segments: `returning`, favourite `genre`, or `attribute:NAME` of listeners."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Declared traffic split, such as C=3,T1=1; default: equal.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Decide whether an experiment's treatment ships, by its success metrics and guardrails."""
-    settings = Settings.from_env()
-    judge = Judge(declared_experiment(settings, name), effect / 100, window_h, alpha, listeners)
+    """Print an experiment's effects, or decide whether its treatment ships; without a name list the experiments."""
+    if name is None:
+        if decide:
+            raise AnalyticsError("--decide needs the name of an experiment; without --decide, they are listed")
+        list_experiments(as_json=as_json)
+        return
+    source = Source(data, run, engine)
+    if decide:
+        others = {
+            "OTHER": other, "--control": control != CONTROL, "--cuped": cuped, "--holm": holm,
+            "--always-valid": always_valid, "--metric": metrics, "--segment": segment, "--split": split,
+        }  # fmt: skip
+        if given := ", ".join(option for option, is_given in others.items() if is_given):
+            raise AnalyticsError(f"--decide applies the declared rule; leave out {given}")
+        judge = Judge(declared_experiment(Settings.from_env(), name), effect / 100, window_h, alpha, listeners)
+        _print_decisions(judge, source, as_json=as_json)
+    elif other is not None:
+        print_interaction(name, other, source, alpha, as_json=as_json)
+    else:
+        analysis = replace(
+            with_metrics(metrics or ()),
+            control=control,
+            alpha=alpha,
+            cuped=cuped,
+            holm=holm,
+            window_ms=None if always_valid is None else round(always_valid * HOUR_MS),
+            split=None if split is None else weights_of(split),
+        )
+        print_effects(name, source, analysis, segment, as_json=as_json)
+
+
+def _print_decisions(judge: Judge, source: Source, *, as_json: bool) -> None:
     judge.goals  # noqa: B018 - raises before the listens are read
-    sessions, assignment = _read(settings, name, data, run)
+    name = judge.experiment.name
+    sessions, (assignment,) = source.read(name)
     decisions = judge.decisions(sessions, assignment)
     changes = {one.treatment: novelty(sessions, assignment, judge.control, one.treatment) for one in decisions}
     if as_json:
@@ -191,15 +254,6 @@ def declared_experiment(settings: Settings, name: str) -> Experiment:
     return declared[name]
 
 
-def _read(settings: Settings, name: str, data: Path | None, run: str | None) -> tuple[pd.DataFrame, Assignment]:
-    if data is not None:
-        with open_listens(data, run) as exported:
-            return exported.sessions(), exported.assignment(name)
-    with progress("Reading listens") as bar:
-        listens = read_listens(require_kafka(settings), run_id=run, tell=bar.advance)
-    return sessions_of(listens), assign(listens, name)
-
-
 def render_decision(name: str, decision: Decision) -> Table:
     """Draw the metrics of a decision."""
     table = Table(
@@ -213,6 +267,7 @@ def render_decision(name: str, decision: Decision) -> Table:
     for heading in ("control", "treated", "effect %"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("sig.", overflow="fold")
-    for row in rows_of(decision):
-        table.add_row(*row)
+    for row in decision.metrics:
+        means = f"{row.control:,.3f}", f"{row.treated:,.3f}"
+        table.add_row(row.metric, row.goal or "–", *means, signed(row.effect), row.says or "–")
     return table

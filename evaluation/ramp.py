@@ -28,7 +28,7 @@ from botify.core.kafka.admin import require_kafka
 from botify.core.kafka.layout import live_layout
 from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
-from botify.evaluation.launch import Effect, Judge, Listeners, Name, Window, declared_experiment, first_sessions
+from botify.evaluation.launch import Effect, Judge, Listeners, Window, declared_experiment, first_sessions
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import RejectedBefore
 from botify.schemas.events import Listen, RampStep
@@ -171,7 +171,7 @@ class Ramp:
         if len(judge.treatments) != 1:
             raise AnalyticsError(
                 f"a ramp compares one treatment with the control, {name} has {', '.join(judge.shares)}; use "
-                "`botify experiment decide`"
+                "`botify experiment results --decide`"
             )
         self._settings, self._codec, self._judge = settings, codec, judge
         self._listeners_a_step = listeners_a_step
@@ -258,7 +258,7 @@ class Ramp:
 
 
 def ramp(
-    name: Name,
+    name: Annotated[str, typer.Argument(help="Name of an experiment that declares goals and a ramp.")],
     effect: Effect = 2.0,
     window_h: Window = 24.0,
     listeners: Listeners = None,

@@ -36,8 +36,10 @@ FORMER = {
     "course": "python -m botify.bench.studies",
     "data show": "botify data list NAME",
     "dlq show": "botify dlq list ID",
+    "experiment decide": "botify experiment results NAME --decide",
     "experiment interaction": "botify experiment results NAME OTHER",
-    "experiment show": "botify experiment list NAME",
+    "experiment list": "botify experiment results",
+    "experiment show": "botify experiment results",
     "export": "botify data export",
     "import-log": "python -m botify.bench.studies import-log",
     "inspect popular": "botify inspect",
@@ -61,7 +63,7 @@ FORMER = {
     "world list": "botify world make",
     "world publish": "botify world make --publish",
 }
-"""Commands of versions before 0.3, and what does the same now."""
+"""Commands of earlier versions, and what does the same now."""
 EXIT_STATUSES = (
     "Exit status: 0 done; 1 an error, which one line names, or a check that found a problem; 2 wrong options; "
     "130 interrupted by Ctrl-C."

@@ -274,7 +274,7 @@ class LearnedModel(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What `botify experiment results` and `decide` say of an experiment, as JSON; None where it is not known yet."""
+    """What `botify experiment results` says of an experiment, as JSON; None where it is not known yet."""
 
     results: Mapping[str, Any] | None = None
     decisions: Sequence[Mapping[str, Any]] | None = None

@@ -20,7 +20,7 @@ AT_MOST = 0.1  # share of the time in which a command runs: it reads all listens
 TIMEOUT_S = 1_800.0
 MOST_LISTENS = 2_000_000  # more take too much memory next to a gateway
 
-Question = tuple[str, str]  # command, `results` or `decide`, and experiment
+Question = tuple[str, ...]  # an experiment, and `--decide` if its verdict is asked for
 
 
 class _Asked(NamedTuple):
@@ -51,19 +51,19 @@ class Verdicts:
         """Return what is known by now of experiments, given with whether they have goals; does not wait."""
         now_s = time.monotonic()
         if listens > MOST_LISTENS:
-            why = f"{listens:,} listens are too many to read here; use `botify experiment results` and `decide`"
+            why = f"{listens:,} listens are too many to read here; use `botify experiment results`, also with --decide"
             return {name: Verdict(has_goals=has_goals, problem=why) for name, has_goals in experiments.items()}
         if self._asked is not None:
             self._listen(self._asked, now_s)
-        questions = [("results", name) for name in experiments]
-        questions += [("decide", name) for name, has_goals in experiments.items() if has_goals]
+        questions: list[Question] = [(name,) for name in experiments]
+        questions += [(name, "--decide") for name, has_goals in experiments.items() if has_goals]
         if self._asked is None and questions:
             oldest = min(questions, key=lambda one: self._known.get(one, _Answer(0.0)).at_s)
             if oldest not in self._known or now_s >= self._due_s:
                 self._ask(oldest, now_s)
         found = {}
         for name, has_goals in experiments.items():
-            results, decided = (self._known.get((command, name), _Answer(0.0)) for command in ("results", "decide"))
+            results, decided = (self._known.get(asked, _Answer(0.0)) for asked in ((name,), (name, "--decide")))
             problem = results.problem or decided.problem
             found[name] = Verdict(results.value, decided.value, has_goals, results.at_s, problem)
         return found
@@ -75,9 +75,8 @@ class Verdicts:
             self._asked = None
 
     def _ask(self, question: Question, now_s: float) -> None:
-        command, experiment = question
         process = subprocess.Popen(  # noqa: S603 - our own command, and names from our own file
-            [*self._command, "experiment", command, experiment, "--json"],
+            [*self._command, "experiment", "results", *question, "--json"],
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -49,7 +49,7 @@ def test_the_reference_has_every_setting_and_every_command(hooks: ModuleType) ->
     assert set(own) <= {*variables, "BOTIFY_HOME"}
     assert {f"BOTIFY_GATEWAY_{field.name.upper()}" for field in fields(GatewayOptions)} <= set(variables)
     commands = re.findall(r"^## (botify .+)$", hooks.commands_page(), re.MULTILINE)
-    assert {"botify up", "botify experiment decide", "botify models publish"} <= set(commands)
+    assert {"botify up", "botify experiment results", "botify models publish"} <= set(commands)
     assert str(ROOT) not in hooks.commands_page()
 
 

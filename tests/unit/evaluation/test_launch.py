@@ -12,12 +12,11 @@ from typer.testing import CliRunner, Result
 
 from botify.analytics import AnalyticsError
 from botify.analytics.assignment import assign
-from botify.analytics.cli import results
 from botify.analytics.data import listens_frame
 from botify.analytics.decision import GO_ON, ROLL_BACK, SHIP, STOP, Decision
 from botify.analytics.sessions import sessions_of
 from botify.core.goals import Goals
-from botify.evaluation.launch import Judge, decide, first_sessions
+from botify.evaluation.launch import Judge, first_sessions, results
 from botify.evaluation.ramp import Known, Observed, next_step
 from botify.schemas.events import Listen, RampStep
 from botify.services.experiments import Experiment, Treatment
@@ -147,8 +146,7 @@ def test_the_last_step_waits_and_a_decision_is_final() -> None:
 
 
 APP = typer.Typer()
-APP.command("decide")(decide)
-APP.command("results")(results)
+APP.command()(results)
 DECLARED = """
 [[experiment]]
 name = "A"
@@ -173,30 +171,35 @@ def run(data: Path, *arguments: str) -> Result:
 
 
 def test_the_verdict_is_one_sentence_below_the_table(ran: Path) -> None:
-    lines = run(ran, "decide", "A").stdout.splitlines()
+    lines = run(ran, "A", "--decide").stdout.splitlines()
     assert any(line.split()[:2] == ["sessions", "guardrail"] for line in lines)
     assert lines[-1].startswith("Ship T1 rerank: time per session is ")
-    (found,) = json.loads(run(ran, "decide", "A", "--json").stdout)
+    (found,) = json.loads(run(ran, "A", "--decide", "--json").stdout)
     assert (found["outcome"], found["sentence"]) == ("ship", lines[-1])
     assert [row["goal"] for row in found["metrics"]][:2] == ["success", "guardrail 20.0%"]
 
 
 @pytest.mark.parametrize(
-    ("name", "why"),
-    [("B", "experiment B declares no goals"), ("D", "does not declare experiment 'D'; it declares A, B")],
+    ("arguments", "why"),
+    [
+        (["B"], "experiment B declares no goals"),
+        (["D"], "does not declare experiment 'D'; it declares A, B"),
+        ([], "--decide needs the name of an experiment"),
+        (["A", "B", "--holm", "--split", "C=1,T1=1"], "leave out OTHER, --holm, --split"),
+    ],
 )
-def test_what_cannot_be_decided_is_refused(ran: Path, name: str, why: str) -> None:
+def test_what_cannot_be_decided_is_refused(ran: Path, arguments: list[str], why: str) -> None:
     with pytest.raises(AnalyticsError, match=why):
-        run(ran, "decide", name)
+        run(ran, *arguments, "--decide")
 
 
 def test_results_have_segments_quantiles_and_ratios(ran: Path) -> None:
     more = "--metric", "quantile:0.9", "--metric", "ratio"
-    found = json.loads(run(ran, "results", "A", "--segment", "returning", *more, "--json").stdout)
+    found = json.loads(run(ran, "A", "--segment", "returning", *more, "--json").stdout)
     assert list(found["segments"]) == ["returning"]
     metrics = [effect["metric"] for effect in found["segments"]["returning"]["effects"]]
     assert metrics[-3:] == ["time_per_session", "p90_mean_time_per_session", "p90_mean_request_latency"]
-    printed = run(ran, "results", "A", "--segment", "returning").stdout
+    printed = run(ran, "A", "--segment", "returning").stdout
     assert printed.splitlines()[0] == "returning"
     assert "read them as questions" in printed
 
@@ -204,4 +207,4 @@ def test_results_have_segments_quantiles_and_ratios(ran: Path) -> None:
 @pytest.mark.parametrize("metric", ["retention:0", "retention:x", "quantile:1", "p90", ""])
 def test_a_metric_that_there_is_not_is_refused(ran: Path, metric: str) -> None:
     with pytest.raises(AnalyticsError, match="is none of retention:DAYS"):
-        run(ran, "results", "A", "--metric", metric)
+        run(ran, "A", "--metric", metric)

@@ -150,7 +150,7 @@ def test_lists_fit(tmp_path: Path) -> None:
     for command, headings in (
         ("data list", ["dataset", "source", "events", "users", "items", "rejected", "from", "to"]),
         ("world make", ["world", "tracks", "listeners", "made"]),
-        ("experiment list", ["experiment", "layer", "traffic", "treatments", "salt"]),
+        ("experiment results", ["experiment", "layer", "traffic", "treatments", "salt"]),
     ):
         table = shown(command, BOTIFY_HOME=str(home))
         assert_fits(table)
@@ -163,7 +163,7 @@ def test_the_results_and_the_decision_of_an_experiment_fit(tmp_path: Path) -> No
     segments = "--segment", "returning", "--metric", "quantile:0.9", "--metric", "ratio"
     for command, row, *more in (
         ("experiment results", "T1 +mean_time_per_session", *segments),
-        ("experiment decide", "mean_time_per_session +success"),
+        ("experiment results", "mean_time_per_session +success", "--decide"),
     ):
         table = shown(command, "A", "--data", str(data), *more, BOTIFY_EXPERIMENTS=str(tmp_path / "mine.toml"))
         assert_fits(table)
@@ -174,7 +174,7 @@ def test_the_results_and_the_decision_of_an_experiment_fit(tmp_path: Path) -> No
     ("typed", "offered"),
     [
         ("exp", {"experiment"}),
-        ("experiment d", {"decide"}),
+        ("experiment r", {"results", "ramp"}),
         ("replay ", {"run", "models", "status", "swap"}),
         ("evaluate ml100k --pro", {"--protocol"}),
     ],

@@ -215,7 +215,7 @@ def test_each_experiment_is_asked_for_in_turn(tmp_path: Path) -> None:
     eventually(lambda: own.read(asked)["A"].decisions and own.read(asked)["B"].problem, timeout_s=30.0)
     found = own.read(asked)
     assert found["A"].results == [{"sentence": "experiment results A --json"}]
-    assert found["A"].decisions == [{"sentence": "experiment decide A --json"}]
+    assert found["A"].decisions == [{"sentence": "experiment results A --decide --json"}]
     assert found["B"].problem == "no listen carries experiment B"
     assert own.read(asked) == found, "the same is not asked again at once"
     own.close()
