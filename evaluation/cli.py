@@ -22,7 +22,7 @@ from botify.evaluation.evaluate import REFRESH, Job, evaluate_all
 from botify.evaluation.figures import new_rows, questions_of, rows_of
 from botify.evaluation.log import log_of_dataset, positive_of
 from botify.evaluation.protocols import MICRO_BATCH, Terms
-from botify.evaluation.rankers.registry import PEERS, check_name, check_served, require_peer, trials_of
+from botify.evaluation.rankers.registry import PEERS, check_name, check_served, check_setting, require_peer, trials_of
 from botify.evaluation.run import Outcome
 from botify.evaluation.table import LEAST_QUESTIONS, line_of, notes_of, render, save_plots
 from botify.evaluation.table import as_json as figures_of
@@ -254,7 +254,9 @@ def _settings(texts: Sequence[str], names: Sequence[str]) -> dict[str, dict[str,
                 f"setting {text!r} is of none of the recommenders {', '.join(names)}, nor one of {', '.join(RUN)}"
             )
         least = 0 if name in ("positive", "peer_minutes") else 1
-        if not peer and not number >= least:
+        if peer:
+            check_setting(peer, name)
+        elif not number >= least:
             raise EvaluationError(f"setting {text!r} must be at least {least}")
         settings[peer][name] = number
     return dict(settings)

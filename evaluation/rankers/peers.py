@@ -214,7 +214,7 @@ class Sasrec(TrainedRanker):
 
     Trained by a softmax over all items that come next, on users with two items or more. RecTools' defaults are two
     blocks, four heads, 256 factors, the last 100 items, and three epochs, which on a small log are a few dozen steps;
-    choose `epochs` with `--validation`.
+    choose `epochs` with `--set tune=…`.
     """
 
     def __init__(self, setup: Setup) -> None:

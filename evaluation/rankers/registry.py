@@ -19,22 +19,34 @@ from botify.streams.learner.models.next_track import NextTrack
 
 
 class Peer(NamedTuple):
-    """A recommender of others: its ranker, the values of its settings to choose among, packages and their install."""
+    """A recommender of others: its ranker, the values of its settings to choose among, packages and their install.
+
+    One that `takes_all` hands settings to its package, which knows more than the grid.
+    """
 
     ranker: Callable[[Setup], OnlineRanker]
     grid: Mapping[str, Sequence[float]] = MappingProxyType({})
     packages: tuple[str, ...] = ()
     install: str = "pip install 'botify-streams[peers]'"
+    takes_all: bool = False
 
 
 PEERS: dict[str, Peer] = {
     "vsknn": Peer(VSknn, {"k": (50, 100, 200, 500), "sample": (500, 1000, 2500)}),
     "personal": Peer(Personal, {"half_life": (0, 3, 5, 10, 20, 50, 100, 200)}),
     "ease": Peer(Ease, {"l2": (10, 30, 100, 250, 500, 1000, 2500)}),
-    "item_knn": Peer(ItemKnn, {"K": (5, 10, 20, 50, 100, 200, 500)}, ("implicit",)),
-    "als": Peer(Als, {"factors": (32, 64, 128), "regularization": (0.01, 0.1, 1), "alpha": (1, 10)}, ("implicit",)),
+    "item_knn": Peer(ItemKnn, {"K": (5, 10, 20, 50, 100, 200, 500)}, ("implicit",), takes_all=True),
+    "als": Peer(
+        Als,
+        {"factors": (32, 64, 128), "regularization": (0.01, 0.1, 1), "alpha": (1, 10)},
+        ("implicit",),
+        takes_all=True,
+    ),
     "bpr": Peer(
-        Bpr, {"factors": (32, 64, 100), "learning_rate": (0.01, 0.05), "iterations": (100, 300)}, ("implicit",)
+        Bpr,
+        {"factors": (32, 64, 100), "learning_rate": (0.01, 0.05), "iterations": (100, 300)},
+        ("implicit",),
+        takes_all=True,
     ),
     "river_mf": Peer(RiverFactors, {"factors": (5, 10, 20, 50)}, ("river",)),
     "rtrec_slim": Peer(RtrecSlim, {}, ("rtrec",), "pip install --no-deps rtrec, and what it needs"),
@@ -43,6 +55,7 @@ PEERS: dict[str, Peer] = {
         {"epochs": (3, 5, 10, 20), "n_factors": (64, 128), "session_max_len": (50, 100)},
         ("torch", "pytorch_lightning", "rectools"),
         "pip install 'botify-streams[sasrec]', then pip install --no-deps rectools==0.19.0",
+        takes_all=True,
     ),
 }
 
@@ -60,6 +73,14 @@ def check_name(name: str) -> None:
         require_peer(name)
     elif name not in RECOMMENDERS:
         raise EvaluationError(f"recommender {name!r} is not known; there are {', '.join((*RECOMMENDERS, *PEERS))}")
+
+
+def check_setting(name: str, setting: str) -> None:
+    """Raise `EvaluationError` for a setting that the recommender does not have."""
+    peer = PEERS.get(name)
+    known = () if peer is None else peer.grid
+    if setting not in known and not (peer and peer.takes_all):
+        raise EvaluationError(f"{name} has no setting {setting!r}; it has {', '.join(known) or 'none'}")
 
 
 def check_served(name: str) -> None:

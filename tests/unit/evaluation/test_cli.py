@@ -128,6 +128,8 @@ def asked(row: dict[str, Any]) -> int:
         (["--recommenders", "toppop", "--set", "ease.l2=1"], "is of none of the recommenders toppop"),
         (["--recommenders", "ease", "--set", "tune=3", "--set", "validation=1"], "leave validation out"),
         (["--recommenders", "ease", "--set", "ease.l2=x"], "is not NAME=NUMBER"),
+        (["--recommenders", "ease", "--set", "ease.l3=1"], "ease has no setting 'l3'; it has l2"),
+        (["--recommenders", "toppop", "--set", "toppop.l2=1"], "toppop has no setting 'l2'; it has none"),
     ],
 )
 def test_what_cannot_be_run_is_refused_first(home: Path, arguments: list[str], message: str) -> None:
