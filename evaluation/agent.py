@@ -1,19 +1,18 @@
 """The pipeline as an agent of the simulator: the worker's folds, the learner and a recommender, on state in memory."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from botify.evaluation.rankers.botify import MemoryModels, MemoryState
+from botify.evaluation.rankers.botify import MemoryServing, MemoryState
 from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.schemas.training import listens_of, training_batch_of
-from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.dispatch import Dispatched, answer
-from botify.services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists
+from botify.services.recommender.dispatch import answer
+from botify.services.recommender.lists import Lists
 from botify.services.recommender.protocol import Batch
-from botify.services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
+from botify.services.recommender.registry import RECOMMENDERS
 from botify.sim.simulation import FinishedListens
 from botify.streams.learner.learner import Learner, Watcher
 from botify.streams.learner.model import MODELS
@@ -26,8 +25,8 @@ TOP_EVERY_LISTENS = 5_000
 class Pipeline:
     """An agent that answers all listeners with one recommender, and learns from their listens.
 
-    `lists` are those of the batch job, by name. `watch` sees each batch with its answers, `learned` what the learner
-    learns from. `serving_s` is the CPU time of all answers, and `answered` their number.
+    `lists` are those of the batch job, by name; `learned` sees what the learner learns from. `serving_s` is the CPU
+    time of all answers, and `answered` their number.
     """
 
     batch = BATCH
@@ -37,25 +36,14 @@ class Pipeline:
         tracks: Mapping[int, Track],
         recommender: str,
         lists: Mapping[str, Lists],
-        watch: Callable[[Batch, Dispatched], None] = lambda batch, answered: None,
         learned: Watcher | None = None,
     ) -> None:
-        self._watch = watch
         self._state = MemoryState()
         served_from = RECOMMENDERS[recommender].models
         self._learner = Learner(tracks, [kind for kind in MODELS if kind.name in served_from], watch=learned)
-        factory = RecommenderFactory()
-        self._models = models = MemoryModels(factory)
-        self._top: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._serving = MemoryServing(tracks.values(), lists)
         self.recommender = recommender
-        sources = RecommenderInputs(
-            top=lambda: self._top,
-            neighbours=lambda: lists.get(NEIGHBOURS, NO_LISTS),
-            user_lists=lambda: lists.get(USER_LISTS, NO_LISTS),
-            factors=lambda: models.factors,
-            next_track=lambda: models.next_track,
-        )
-        self.recommenders = {one.name: one for one in factory.make(Catalogue(tracks.values()), sources)}
+        self.recommenders = self._serving.recommenders
         self._answered_by: dict[int, tuple[str, str | None]] = {}
         self._folded = 0
         self._top_at = 0
@@ -85,22 +73,24 @@ class Pipeline:
         answered = answer(batch, [self.recommender] * len(requests), self.recommenders)
         self.serving_s += time.process_time() - began
         self.answered += len(requests)
-        self._watch(batch, answered)
         for request, by, policy in zip(requests, answered.recommenders, answered.policies, strict=True):
             self._answered_by[request.user] = by, policy
         return answered.tracks
 
     def _take(self, heard: FinishedListens) -> list[Listen]:
-        listens = [self._listen(*row) for row in _rows_of(heard)]
+        columns = (
+            heard.users, heard.ordinals, heard.positions, heard.tracks, heard.fractions, heard.time_ms, heard.ended,
+        )  # fmt: skip
+        listens = [self._listen(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
         records = list(enumerate(listens, self._folded))
         first, self._folded = self._folded, self._folded + len(records)
         self._state.fold(records)
         batch = training_batch_of("bench", 0, first, self._folded, records)
         self._learner.fold(batch, listens_of(batch, b""))
         for model in self._learner.take_models():
-            self._models.serve(model)
+            self._serving.serve(model)
         if self._folded - self._top_at >= TOP_EVERY_LISTENS:
-            self._top, self._top_at = self._state.top_tracks(TOP), self._folded
+            self._serving.top, self._top_at = self._state.top_tracks(TOP), self._folded
         return listens
 
     def _listen(
@@ -112,9 +102,3 @@ class Pipeline:
             f"{session}-{position}", user, track, fraction, time_ms, session, position, ended,
             by or None, {}, None, None, policy,
         )  # fmt: skip
-
-
-def _rows_of(heard: FinishedListens) -> list[tuple[int, int, int, int, float, int, bool]]:
-    """Return user, ordinal, position, track, fraction, time in ms, and whether the session ended, of each listen."""
-    columns = heard.users, heard.ordinals, heard.positions, heard.tracks, heard.fractions, heard.time_ms, heard.ended
-    return list(zip(*(column.tolist() for column in columns), strict=True))

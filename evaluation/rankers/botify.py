@@ -10,7 +10,8 @@ out all that the user has heard, so longer lists are asked for, and what was hea
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from botify.analytics.offline.ranking import NO_TRACK
 from botify.core.keyed_random import mix
 from botify.evaluation.log import Events, Ints, joined
 from botify.evaluation.ranker import Histories, Setup, compressed, without
-from botify.schemas.events import Listen, Model, RecommendationRequest, TrainingBatch
+from botify.schemas.events import Listen, Model, RecommendationRequest, Track, TrainingBatch
 from botify.schemas.training import TrainingColumns
 from botify.schemas.validation import MAX_LIST, MAX_TRACK
 from botify.services.lists.build import build_models
@@ -80,20 +81,33 @@ class MemoryState:
         return np.array([track for _, track in ranked[:count]], dtype=np.int64)
 
 
-class MemoryModels:
-    """The newest snapshot of each model, from a learner in the same process; the service reads them from a topic."""
+class MemoryServing:
+    """Recommenders, and what they read besides states: popular tracks, lists, and the newest snapshot of each model.
 
-    def __init__(self, factory: RecommenderFactory) -> None:
-        self._factory = factory
-        self.factors: ServedFactors | None = None
-        self.next_track: NextTrack | None = None
+    The service reads them from Redis and a topic; here they are set.
+    """
+
+    def __init__(self, tracks: Iterable[Track], lists: Mapping[str, Lists] = MappingProxyType({})) -> None:
+        self._factory = RecommenderFactory()
+        self.top: Ints = np.zeros(0, dtype=np.int64)
+        self.lists = lists
+        self._factors: ServedFactors | None = None
+        self._next_track: NextTrack | None = None
+        inputs = RecommenderInputs(
+            top=lambda: self.top,
+            neighbours=lambda: self.lists.get(NEIGHBOURS, NO_LISTS),
+            user_lists=lambda: self.lists.get(USER_LISTS, NO_LISTS),
+            factors=lambda: self._factors,
+            next_track=lambda: self._next_track,
+        )
+        self.recommenders = {one.name: one for one in self._factory.make(Catalogue(tracks), inputs)}
 
     def serve(self, model: Model) -> None:
         """Replace the last snapshot of the model."""
         if model.name == FactorModel.name:
-            self.factors = self._factory.factors(model)
+            self._factors = self._factory.factors(model)
         elif model.name == NextTrack.name:
-            self.next_track = self._factory.next_track(model)
+            self._next_track = self._factory.next_track(model)
 
 
 NO_SESSION = "none"
@@ -175,19 +189,8 @@ class BotifyRanker:
         self._listeners = Listeners(setup)
         self._refreshed = self._listed = 0
         self._heard: list[Events] | None = [] if RECOMMENDERS[name].needs_lists else None
-        self._lists: dict[str, Lists] = {}
-        self._top: Ints = np.zeros(0, dtype=np.int64)
-        factory = RecommenderFactory()
-        self._models = models = MemoryModels(factory)
-        inputs = RecommenderInputs(
-            top=lambda: self._top,
-            neighbours=lambda: self._lists.get(NEIGHBOURS, NO_LISTS),
-            user_lists=lambda: self._lists.get(USER_LISTS, NO_LISTS),
-            factors=lambda: models.factors,
-            next_track=lambda: models.next_track,
-        )
-        made = {one.name: one for one in factory.make(Catalogue(setup.tracks), inputs)}
-        self._recommender = made[name]
+        self._serving = MemoryServing(setup.tracks)
+        self._recommender = self._serving.recommenders[name]
 
     def learn(self, events: Events) -> None:
         """Fold the events as listens, and learn from them."""
@@ -214,15 +217,15 @@ class BotifyRanker:
         if self._folds_when_refreshed and self._listeners.listens - self._refreshed >= self._setup.refresh:
             self._refreshed = self._listeners.listens
             self._fold()
-            self._top = self._state.top_tracks(TOP_TRACKS)
+            self._serving.top = self._state.top_tracks(TOP_TRACKS)
         for model in self._snapshots.values():
-            self._models.serve(model)
+            self._serving.serve(model)
         self._snapshots = {}
         every = -(-self._setup.events // self._setup.trainings)
         if self._heard and self._listeners.listens - self._listed >= every:
             self._listed, heard = self._listeners.listens, joined(self._heard)
             self._heard = [heard]
-            self._lists = {model.name: lists_of(model) for model in build_models(heard_of(heard), *LISTS)}
+            self._serving.lists = {model.name: lists_of(model) for model in build_models(heard_of(heard), *LISTS)}
 
     def _fold(self) -> None:
         if self._pending:
