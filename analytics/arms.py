@@ -1,7 +1,7 @@
 """Names of treatments and metrics in reports, and verdicts in words."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 import pandas as pd
 
@@ -79,27 +79,19 @@ MAIN_METRIC = "mean_time_per_session"  # metric of a verdict: how long listeners
 def verdict(results: ExperimentResults, recommenders: Mapping[str, str]) -> list[str]:
     """Return a sentence for each treatment, the best first, which also names the metrics that got worse."""
     effects = [effect for effect in results.effects if effect.metric == MAIN_METRIC]
-    control = arm_name(results.control, recommenders)
-    return [
-        sentence(effect, arm_name(effect.treatment, recommenders), control, losses_of(results, effect))
-        for effect in sorted(effects, key=lambda effect: -effect.effect)
-    ]
+    return [_sentence(effect, results, recommenders) for effect in sorted(effects, key=lambda effect: -effect.effect)]
 
 
-def losses_of(results: ExperimentResults, main: Effect) -> list[Effect]:
-    """Return the treatment's other metrics that are significantly worse than the control's."""
-    return [
-        effect
-        for effect in results.effects
-        if effect.treatment == main.treatment and effect.metric != main.metric and effect.better < 0
-    ]
-
-
-def sentence(effect: Effect, arm: str, control: str, losses: Sequence[Effect] = ()) -> str:
-    """Describe the effect of a treatment on a metric, with its certainty, and what got worse."""
-    metric = METRIC_WORDS.get(effect.metric, effect.metric)
+def _sentence(effect: Effect, results: ExperimentResults, recommenders: Mapping[str, str]) -> str:
+    """Describe the effect of a treatment on the main metric, with its certainty, and what got worse."""
+    metric = METRIC_WORDS[MAIN_METRIC]
+    arm, control = arm_name(effect.treatment, recommenders), arm_name(results.control, recommenders)
     interval = f"95 % interval {signed(effect.lower)} to {signed(effect.upper)}"
-    worse = [f"{METRIC_WORDS.get(loss.metric, loss.metric)} by {signed(loss.effect)} %" for loss in losses]
+    worse = [
+        f"{METRIC_WORDS.get(other.metric, other.metric)} by {signed(other.effect)} %"
+        for other in results.effects
+        if other.treatment == effect.treatment and other.metric != MAIN_METRIC and other.better < 0
+    ]
     but = f", but this got significantly worse: {', '.join(worse)}" if worse else ""
     if not effect.significant:
         return f"{arm}: {metric} does not differ significantly from that with {control} ({interval}){but}."

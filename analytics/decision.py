@@ -260,18 +260,18 @@ def _sentence(
             f"Stop {arm}: the listeners did not split as declared (p = {split_p:.1g}), so nothing can be concluded; "
             "find out why listeners are missing."
         )
-    worse = [_told(row) for row in rows if tested[row.metric].worse or tested[row.metric].harmed]
-    better = [_told(row) for row in rows if tested[row.metric].better]
+    worse = " and ".join(_told(row) for row in rows if tested[row.metric].worse or tested[row.metric].harmed)
+    better = " and ".join(_told(row) for row in rows if tested[row.metric].better)
     unsafe = [METRIC_WORDS.get(row.metric, row.metric) for row in rows if not tested[row.metric].safe]
     than = f"than with {control}"
     if outcome == SHIP:
-        return f"Ship {arm}: {_listed(better)} {than}."
+        return f"Ship {arm}: {better} {than}."
     if outcome == ROLL_BACK:
-        also = f", although {_listed(better)}" if better else ""
-        return f"Roll back {arm}: {_listed(worse)} {than}{also}."
-    reasons = [f"{_listed(better)} {than}" if better else f"no success metric is yet better {than}"]
+        also = f", although {better}" if better else ""
+        return f"Roll back {arm}: {worse} {than}{also}."
+    reasons = [f"{better} {than}" if better else f"no success metric is yet better {than}"]
     if worse:
-        reasons.append(f"{_listed(worse)}")
+        reasons.append(worse)
     if unsafe:
         reasons.append(f"a loss beyond the margin is not ruled out for {' and '.join(unsafe)}")
     after = f"after {users:,} of {rule.horizon:,} listeners"
@@ -281,9 +281,5 @@ def _sentence(
 
 def _told(row: MetricRow) -> str:
     words = METRIC_WORDS.get(row.metric, row.metric)
-    verb = "are" if words.endswith("s") and words != "mean" and " " not in words else "is"
+    verb = "are" if words == "sessions" else "is"
     return f"{words} {verb} {abs(row.effect):.1f} % {'higher' if row.effect > 0 else 'lower'}"
-
-
-def _listed(texts: Sequence[str]) -> str:
-    return " and ".join(texts)

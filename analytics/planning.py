@@ -29,24 +29,19 @@ def power(effect: float, deviation: float, control_users: float, treatment_users
     return float(stats.nct.sf(critical, df, shift)) + wrong_side
 
 
-def users_needed(
-    effect: float, deviation: float, wanted_power: float = 0.8, alpha: float = 0.05, ratio: float = 1.0
-) -> tuple[int, int]:
-    """Return the number of users that control and treatment need, `ratio` of these for each one of the control.
+def users_needed(effect: float, deviation: float, wanted_power: float = 0.8, alpha: float = 0.05) -> int:
+    """Return the number of users that control and treatment need each.
 
-    Raises `AnalyticsError` if a deviation or ratio is not above 0, the power is not between alpha and 1, or
-    `MOST_USERS` are not enough.
+    Raises `AnalyticsError` if a deviation is not above 0, the power is not between alpha and 1, or `MOST_USERS` are not
+    enough.
     """
-    if deviation <= 0 or ratio <= 0 or not alpha < wanted_power < 1:
-        raise AnalyticsError(
-            f"deviation {deviation} and ratio {ratio} must be above 0, power {wanted_power} between {alpha} and 1"
-        )
+    if deviation <= 0 or not alpha < wanted_power < 1:
+        raise AnalyticsError(f"deviation {deviation} must be above 0, power {wanted_power} between {alpha} and 1")
 
     def enough(users: int) -> bool:
-        return power(effect, deviation, users, max(users * ratio, 2), alpha) >= wanted_power
+        return power(effect, deviation, users, users, alpha) >= wanted_power
 
-    fewest = max(2, math.ceil(2 / ratio))
-    upper = fewest
+    upper = fewest = 2
     while not enough(upper):
         upper *= 2
         if upper > MOST_USERS:
@@ -61,7 +56,7 @@ def users_needed(
             upper = middle
         else:
             lower = middle + 1
-    return lower, math.ceil(lower * ratio)
+    return lower
 
 
 def smallest_effect(
@@ -156,7 +151,7 @@ def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
         raise AnalyticsError(f"{sample.n} listeners have {wanted.metric}, too few for a plan; simulate more sessions")
     deviation = math.sqrt(sample.variance * (1 - wanted.variance_reduction))
     effect = abs(wanted.effect / 100 * sample.mean)
-    each, _ = users_needed(effect, deviation, wanted.wanted_power, wanted.alpha)
+    each = users_needed(effect, deviation, wanted.wanted_power, wanted.alpha)
     shown = smallest_effect(deviation, sample.n // arms, sample.n // arms, wanted.wanted_power, wanted.alpha)
     first_ms = sessions.groupby("user")["started_ms"].min()
     days = days_needed(each * arms, np.bincount((first_ms - first_ms.min()) // DAY_MS))

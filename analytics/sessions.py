@@ -1,26 +1,23 @@
 """Sessions of listens: their metrics, retention and curves."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-CutOff = Literal["keep", "drop"]
 
-
-def sessions_of(listens: pd.DataFrame, cut_off: CutOff = "keep") -> pd.DataFrame:
+def sessions_of(listens: pd.DataFrame) -> pd.DataFrame:
     """Add up each session's listens.
 
     The result has a row for each session: user, session_id, started_ms, ended_ms, tracks, time (sum of fractions),
     ended (whether its end was seen), requests (number of timed answers) and latency_ms (their sum).
 
-    `cut_off` says what to do with a session whose end was not seen, because it continues or an answer was lost.
-    Dropping it would bias the comparison: long sessions are cut off by the end of the data more often, and a
-    recommender that loses answers would be judged without them. Botify's notebook does `drop`.
+    A session whose end was not seen, because it continues or an answer was lost, counts too. Dropping it would bias the
+    comparison: long sessions are cut off by the end of the data more often, and a recommender that loses answers would
+    be judged without them.
     """
     by_session = listens.groupby(["user", "session_id"], observed=True, sort=False)
-    sessions = by_session.agg(
+    return by_session.agg(
         started_ms=("timestamp_ms", "min"),
         ended_ms=("timestamp_ms", "max"),
         tracks=("fraction", "size"),
@@ -29,7 +26,6 @@ def sessions_of(listens: pd.DataFrame, cut_off: CutOff = "keep") -> pd.DataFrame
         requests=("latency_ms", "count"),
         latency_ms=("latency_ms", "sum"),
     ).reset_index()
-    return sessions if cut_off == "keep" else sessions[sessions["ended"]].reset_index(drop=True)
 
 
 DAY_MS = 24 * 60 * 60 * 1000

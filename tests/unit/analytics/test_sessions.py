@@ -10,10 +10,9 @@ from botify.schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen
 
 
-def test_a_session_that_was_cut_off_is_kept_unless_asked() -> None:
+def test_a_session_that_was_cut_off_is_kept() -> None:
     frame = listens_frame([listen("r-1-0"), listen("r-1-0", 1, ended_session=True), listen("r-1-1")])
     assert sessions_of(frame)["ended"].tolist() == [True, False]
-    assert sessions_of(frame, cut_off="drop")["session_id"].tolist() == ["r-1-0"]
 
 
 def test_sums_do_not_depend_on_the_order_of_listens() -> None:
