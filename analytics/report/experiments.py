@@ -13,7 +13,7 @@ from botify.analytics.assignment import assign, user_metrics
 from botify.analytics.charts import forest_plot
 from botify.analytics.experiment import Effect, ExperimentResults, results_of
 from botify.analytics.monitoring import interactions_of
-from botify.analytics.report.page import Note, Part, Picture, Points, Row, Section, Table
+from botify.analytics.report.page import Note, Part, Picture, Row, Section, Table
 
 
 def together_section(listens: pd.DataFrame, sessions: pd.DataFrame, experiments: Sequence[str]) -> Section | None:
@@ -69,7 +69,7 @@ def experiment_section(listens: pd.DataFrame, sessions: pd.DataFrame, name: str)
     arms = recommender_of_arm(listens, name)
     best, *others = verdict(results, arms)
     parts: list[Part] = [
-        Points(others),
+        *map(Note, others),
         *_warnings(results),
         _table(results, arms),
         Note(_HOW_SURE),

@@ -24,22 +24,6 @@ class Note:
     block: ClassVar[str] = "note"
 
 
-@dataclass(frozen=True, slots=True)
-class Points:
-    """A list of sentences, which may be empty."""
-
-    texts: Sequence[str]
-    block: ClassVar[str] = "points"
-
-
-@dataclass(frozen=True, slots=True)
-class Tiles:
-    """A few numbers in large type, by their names."""
-
-    facts: Mapping[str, str]
-    block: ClassVar[str] = "tiles"
-
-
 class Row(NamedTuple):
     """A row of a table; the mood (`up`, `down` or nothing) colours it."""
 
@@ -88,7 +72,7 @@ class Picture:
         return cls(title, subtitle, names, drawn, description)
 
 
-Part = Note | Points | Tiles | Table | Picture
+Part = Note | Table | Picture
 
 
 class Section(NamedTuple):
@@ -115,4 +99,4 @@ def render_page(source: str, facts: Mapping[str, str], sections: Sequence[Sectio
     >>> [line for line in page.splitlines() if line in ("<p>1 &lt; 2</p>", '<p class="alarm">a &amp; b</p>')]
     ['<p>1 &lt; 2</p>', '<p class="alarm">a &amp; b</p>']
     """
-    return _template().render(source=source, facts=Tiles(facts), sections=sections).lstrip()
+    return _template().render(source=source, facts=facts, sections=sections).lstrip()

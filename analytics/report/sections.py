@@ -12,9 +12,9 @@ from botify.analytics.charts import line_chart
 from botify.analytics.experiment import CONTROL
 from botify.analytics.pipeline import answered_per_s, health_summary, latency_over_time
 from botify.analytics.popularity import popularity_over_time
-from botify.analytics.report.data import ReportData
+from botify.analytics.report import ReportData
 from botify.analytics.report.experiments import experiment_section, experiments_of, together_section
-from botify.analytics.report.page import Note, Part, Picture, Row, Section, Table, Tiles, render_page
+from botify.analytics.report.page import Note, Part, Picture, Row, Section, Table, render_page
 from botify.analytics.sessions import fraction_by_position, sessions_of, still_listening
 
 _REACHED = 0.02  # the curves end where the share of remaining sessions is below this in every arm
@@ -152,19 +152,12 @@ def health_section(data: ReportData) -> Section:
         Row([str(name), f"{row.answered:,.0f}", *(f"{row[f'p{p}']:,.0f}" for p in (50, 95, 99)), f"{row.fresh:.1%}"])
         for name, row in summary.iterrows()
     ]
-    facts = {
-        "median latency": f"{total['p50']:,.0f} ms",
-        "99th percentile": f"{total['p99']:,.0f} ms",
-        "fresh answers": f"{total['fresh']:.1%}",
-        "unanswered": f"{unanswered:,}",
-    }
     finding = (
         f"Of {len(answers):,} requests {unanswered:,} went unanswered; half of the answers were there within "
         f"{total['p50']:,.0f} ms and 99 in 100 within {total['p99']:,.0f} ms, and {total['fresh']:.1%} of them knew "
         "the whole session."
     )
     parts: list[Part] = [
-        Tiles(facts),
         *_latency(answers),
         Table(["recommender", "answered", "p50 ms", "p95 ms", "p99 ms", "fresh"], rows),
         Note(_FRESH),

@@ -10,7 +10,7 @@ import pytest
 from botify.analytics import AnalyticsError
 from botify.analytics.data import listens_frame
 from botify.analytics.pipeline import match_answers
-from botify.analytics.report.data import ReportData
+from botify.analytics.report import ReportData
 from botify.analytics.report.sections import render_report
 from tests.unit.analytics.listens import drawn, listen
 from tests.unit.analytics.test_monitoring import with_a_second
