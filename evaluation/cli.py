@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from botify.core.cli import Json, print_json, progress, say
 from botify.core.kafka.admin import require_kafka
@@ -173,29 +174,22 @@ def evaluate(
         tables.insert(1, render(new, title, against, [], k)[0])
     elif run["new_plays"]:
         warnings.print("warning: all items that are asked for have more than new_plays earlier plays")
-    printed = as_json and json_file is None
-    for table in () if printed else tables:
-        console.print(table, width=None if console.is_terminal else WIDE)
     if questions[0] < LEAST_QUESTIONS:
         warnings.print(f"warning: {questions[0]} questions are too few to tell recommenders apart")
-    if as_json:
-        about = {
-            "dataset": {"name": name, "sha256": log.digest, "events": log.events.size, "has_time": log.has_time},
-            "protocol": terms.protocol, "figures": "validation" if validation else "test", "k": k, "positive": least,
-            "repeats": repeats, "seeds": seeds, "micro_batch": terms.micro_batch, "block": terms.block,
-            "refresh": refresh, "through": through, "trainings": trainings, "settings": settings, "baseline": against,
-            "left_out": left_out, "questions": questions[0], "shuffle_sittings": terms.shuffle_sittings,
-            "tune": tune, "new_plays": run["new_plays"],
-        }  # fmt: skip
-        figures = figures_of(rows, about)
-        if new:
-            figures["new_items"] = figures_of(new, {})["recommenders"]
-        if json_file is None:
-            print_json(figures)
-        else:
-            json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    about = {
+        "dataset": {"name": name, "sha256": log.digest, "events": log.events.size, "has_time": log.has_time},
+        "protocol": terms.protocol, "figures": "validation" if validation else "test", "k": k, "positive": least,
+        "repeats": repeats, "seeds": seeds, "micro_batch": terms.micro_batch, "block": terms.block,
+        "refresh": refresh, "through": through, "trainings": trainings, "settings": settings, "baseline": against,
+        "left_out": left_out, "questions": questions[0], "shuffle_sittings": terms.shuffle_sittings,
+        "tune": tune, "new_plays": run["new_plays"],
+    }  # fmt: skip
+    figures = figures_of(rows, about)
+    if new:
+        figures["new_items"] = figures_of(new, {})["recommenders"]
+    _show(tables, figures, as_json, json_file, console)
     for path in save_plots(rows, plots, name, terms) if plots is not None else ():
-        (warnings if printed else console).print(f"{path} written")
+        (warnings if as_json and json_file is None else console).print(f"{path} written")
     if stopped:
         raise typer.Exit(130)
 
@@ -211,13 +205,20 @@ def _card(datasets: str, recommenders: str, as_json: bool, json_file: Path | Non
     logs = [log_of_dataset(home, one.strip()) for one in datasets.split(",")]
     with progress("comparing rankings") as bar:
         found = card_of(logs, open_world(home, COURSE), names, lambda step: say(step, bar.console))
-    printed = as_json and json_file is None
-    for table in () if printed else tables_of(found):
+    _show(tables_of(found), {"card": found}, as_json, json_file, console)
+
+
+def _show(
+    tables: Sequence[Table], figures: Mapping[str, Any], as_json: bool, json_file: Path | None, console: Console
+) -> None:
+    """Print the tables or, with --json and without a file, the figures."""
+    if as_json and json_file is None:
+        print_json(figures)
+        return
+    for table in tables:
         console.print(table, width=None if console.is_terminal else WIDE)
-    if printed:
-        print_json({"card": found})
-    elif json_file is not None:
-        json_file.write_text(json.dumps({"card": found}, indent=2) + "\n", encoding="utf-8")
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def _names(recommenders: str, baseline: str | None, peers: bool, console: Console) -> tuple[list[str], str]:

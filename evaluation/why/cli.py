@@ -20,11 +20,10 @@ from botify.core.kafka.admin import require_kafka
 from botify.core.settings import Settings
 from botify.core.times import iso_ms
 from botify.evaluation import EvaluationError
-from botify.evaluation.why.evidence import find_answer, read_past
+from botify.evaluation.why.evidence import find_answer, newest_before, read_past
 from botify.evaluation.why.explain import as_json as data_of
 from botify.evaluation.why.explain import assignment_of, explain, render
 from botify.evaluation.why.recompute import recompute, serve
-from botify.evaluation.why.snapshots import newest_before
 from botify.evaluation.why.versions import find_catalogues, find_models, labels_of
 from botify.schemas.events import Track
 from botify.schemas.external_ids import UserIds, track_named

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from botify.core.kafka.config import partition_of
-from botify.evaluation.why.evidence import Past
+from botify.evaluation.why.evidence import Begun, Past, newest_before
 from botify.evaluation.why.recompute import Folds
-from botify.evaluation.why.snapshots import Begun, newest_before
 from botify.services.recommender.sessions import hash_of_likes, hash_of_state
 from botify.streams.folds.likes import LIKES_OF_USERS, Likes
 from botify.streams.folds.users import USERS, UserState
