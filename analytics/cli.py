@@ -26,9 +26,8 @@ from botify.analytics.assignment import (
     returning,
 )
 from botify.analytics.data import read_attribute, read_listens
-from botify.analytics.experiment import Analysis, ExperimentResults, analyse
+from botify.analytics.experiment import Analysis, ExperimentResults, Interactions, analyse, interactions_of
 from botify.analytics.exported import open_listens
-from botify.analytics.monitoring import Interactions, interactions_of
 from botify.analytics.planning import Plan, Wanted, plan_experiment
 from botify.analytics.sessions import sessions_of
 from botify.core.cli import Alpha, Data, Json, Run, console, print_json, progress, say
@@ -197,6 +196,16 @@ def weights_of(text: str) -> dict[str, float]:
         raise AnalyticsError(f"split {text!r} is not treatments with weights, such as C=3,T1=1") from error
 
 
+def metrics_table(title: str, texts: Iterable[str], numbers: Iterable[str]) -> Table:
+    """Return an empty table with columns of texts and of numbers, which 80 columns hold."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in texts:
+        table.add_column(heading, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
 def render_table(results: ExperimentResults, notes: Iterable[str] = (), alpha: float = 0.05) -> Table:
     """Draw Botify's table: significant effects in green (better) or red (worse)."""
     ratio = results.ratio
@@ -208,17 +217,9 @@ def render_table(results: ExperimentResults, notes: Iterable[str] = (), alpha: f
     if results.mixed:
         lines.append(f"{results.mixed:,} listeners seen in several treatments are left out")
     lines.extend(notes)
-    table = Table(
-        title=f"Experiment {results.name}: against {results.control}",
-        caption="\n".join(lines),
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,  # 80 columns hold it
-    )
-    for heading in ("", "metric"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("control", "treated", "effect %", f"{100 * (1 - alpha):g} % interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = ("control", "treated", "effect %", f"{100 * (1 - alpha):g} % interval")
+    table = metrics_table(f"Experiment {results.name}: against {results.control}", ("", "metric"), numbers)
+    table.caption = "\n".join(lines)
     table.add_column("sig.", no_wrap=True)
     for effect in results.effects:
         style = ("", "green", "red")[effect.better]
@@ -243,15 +244,9 @@ def render_interactions(first: str, second: str, interactions: Interactions, alp
         if found
         else "no interaction is seen: each experiment can be read as if it were alone"
     )
-    table = Table(
-        title=f"{first} and {second} on the same {interactions.users:,} listeners",
-        caption=verdict,
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column("metric", no_wrap=True)
-    for heading in ("chi-square", "df", "p", "p (Holm)"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    title = f"{first} and {second} on the same {interactions.users:,} listeners"
+    table = metrics_table(title, ("metric",), ("chi-square", "df", "p", "p (Holm)"))
+    table.caption = verdict
     for metric, statistic, df, p_value, p_holm in interactions.table.itertuples():
         numbers = (f"{statistic:.2f}", f"{df:.0f}", f"{p_value:.4f}", f"{p_holm:.4f}")
         table.add_row(metric, *(("–",) * 4 if math.isnan(statistic) else numbers))
@@ -261,14 +256,9 @@ def render_interactions(first: str, second: str, interactions: Interactions, alp
 def render_plan(wanted: Wanted, plan: Plan) -> Table:
     """Draw a plan."""
     arms = wanted.treatments + 1
-    table = Table(
-        title=f"To detect {wanted.effect:+g} % {wanted.metric} with a probability of {wanted.wanted_power:g}",
-        box=box.SIMPLE_HEAD,
-        show_header=False,
-        pad_edge=False,
-    )
-    table.add_column("")
-    table.add_column("", justify="right", no_wrap=True)
+    title = f"To detect {wanted.effect:+g} % {wanted.metric} with a probability of {wanted.wanted_power:g}"
+    table = metrics_table(title, ("",), ("",))
+    table.show_header = False
     table.add_row("listeners each", f"{plan.users_each:,}")
     table.add_row(f"listeners, {arms} arms", f"{plan.users_each * arms:,}")
     table.add_row("days, at the pace of the data", "more than the data has" if plan.days is None else f"{plan.days:,}")

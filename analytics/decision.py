@@ -192,7 +192,7 @@ def decide(
     """Decide about a treatment; users after the horizon are left out.
 
     `users`, in the order in which they entered, each once with final values
-    (`botify.analytics.monitoring.settled_users`), have `treatment` and the metrics, adjusted by CUPED if wanted. The
+    (`botify.analytics.experiment.settled_users`), have `treatment` and the metrics, adjusted by CUPED if wanted. The
     split is equal by default. Raises `AnalyticsError` if a metric of the rule is missing.
     """
     if missing := [name for name in (*rule.goals.success, *rule.goals.guardrails) if name not in users]:

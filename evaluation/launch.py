@@ -12,16 +12,14 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import typer
-from rich import box
 from rich.table import Table
 
 from botify.analytics import AnalyticsError
 from botify.analytics.arms import signed
 from botify.analytics.assignment import Assignment, metrics_before, novelty, per_user
-from botify.analytics.cli import Source, print_effects, print_interaction, weights_of, with_metrics
+from botify.analytics.cli import Source, metrics_table, print_effects, print_interaction, weights_of, with_metrics
 from botify.analytics.decision import ROLL_BACK, Decision, Rule, decide
-from botify.analytics.experiment import CONTROL, HOUR_MS
-from botify.analytics.monitoring import adjust, settled_users
+from botify.analytics.experiment import CONTROL, HOUR_MS, adjust, settled_users
 from botify.analytics.planning import decision_users
 from botify.core.cli import Alpha, Data, Json, Run, console, print_json, say
 from botify.core.goals import Goals
@@ -256,16 +254,8 @@ def declared_experiment(settings: Settings, name: str) -> Experiment:
 
 def render_decision(name: str, decision: Decision) -> Table:
     """Draw the metrics of a decision."""
-    table = Table(
-        title=f"{name}, {decision.treatment}: {decision.users:,} of {decision.horizon:,} planned listeners",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,  # 80 columns hold it
-    )
-    for heading in ("metric", "goal"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("control", "treated", "effect %"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    title = f"{name}, {decision.treatment}: {decision.users:,} of {decision.horizon:,} planned listeners"
+    table = metrics_table(title, ("metric", "goal"), ("control", "treated", "effect %"))
     table.add_column("sig.", overflow="fold")
     for row in decision.metrics:
         means = f"{row.control:,.3f}", f"{row.treated:,.3f}"

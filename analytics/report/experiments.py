@@ -11,8 +11,7 @@ from botify.analytics import AnalyticsError
 from botify.analytics.arms import METRIC_WORDS, arm_name, effect_rows, effect_table, recommender_of_arm, verdict
 from botify.analytics.assignment import assign, user_metrics
 from botify.analytics.charts import forest_plot
-from botify.analytics.experiment import Effect, ExperimentResults, results_of
-from botify.analytics.monitoring import interactions_of
+from botify.analytics.experiment import Effect, ExperimentResults, interactions_of, results_of
 from botify.analytics.report.page import Note, Part, Picture, Row, Section, Table
 
 

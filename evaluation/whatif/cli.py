@@ -29,8 +29,7 @@ from botify.core.settings import Settings
 from botify.core.throttle import lower_priority
 from botify.core.times import utc
 from botify.evaluation import EvaluationError
-from botify.evaluation.whatif.answers import Answered, answer_again
-from botify.evaluation.whatif.log import Window, heard_in, read_answered, reward_of
+from botify.evaluation.whatif.answers import Answered, Window, answer_again, heard_in, read_answered, reward_of
 from botify.evaluation.whatif.value import FEWEST, Value, value_of
 from botify.evaluation.why.cli import milliseconds_of
 from botify.evaluation.why.evidence import Found, read_past

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from botify.core.settings import Settings
-from botify.evaluation.whatif.answers import answer_again
-from botify.evaluation.whatif.log import Window, read_answered
+from botify.evaluation.whatif.answers import Window, answer_again, read_answered
 from botify.evaluation.why.evidence import read_past
 from botify.evaluation.why.recompute import serve
 from botify.evaluation.why.versions import find_catalogues, find_models, labels_of

@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 from botify.analytics import AnalyticsError
 from botify.analytics.data import listens_frame, read_listens
-from botify.analytics.experiment import experiment_results
 from botify.core.kafka.admin import end_offsets
 from botify.core.kafka.config import partition_of
 from botify.core.settings import Settings
@@ -17,7 +16,6 @@ from botify.schemas.topics import Topics
 from botify.services.cli.main import build_cli
 from tests.support import produce, produce_raw
 from tests.unit.analytics.listens import drawn, listen
-from tests.unit.analytics.test_monitoring import with_a_second
 
 
 def tell(settings: Settings, *listens: Listen) -> None:
@@ -28,13 +26,11 @@ def sorted_frame(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(object).sort_values("event_id", ignore_index=True)
 
 
-def test_what_was_produced_is_read_and_gives_the_same_table(settings: Settings) -> None:
+def test_what_was_produced_is_read(settings: Settings) -> None:
     listens = drawn(50, np.random.default_rng(7), uplift=2.0)
     tell(settings, *listens)
     frame = read_listens(settings)
     pd.testing.assert_frame_equal(sorted_frame(frame), sorted_frame(listens_frame(listens)))
-    read = experiment_results(frame, "demo").table
-    pd.testing.assert_frame_equal(read, experiment_results(listens_frame(listens), "demo").table, rtol=1e-12)
 
 
 def test_copies_bad_messages_and_other_runs_are_left_out(settings: Settings) -> None:
@@ -76,13 +72,3 @@ def test_results_are_printed_and_an_unknown_experiment_is_named(settings: Settin
             runner.invoke(build_cli("experiment"), [*by_country[:-1], wrong], catch_exceptions=False)
     with pytest.raises(AnalyticsError, match="the data has demo"):
         runner.invoke(build_cli("experiment"), ["experiment", "results", "other"], catch_exceptions=False)
-
-
-def test_two_experiments_on_the_same_listeners_are_checked_for_interaction(settings: Settings) -> None:
-    tell(settings, *with_a_second(drawn(200, np.random.default_rng(9)), bonus=0.6))
-    runner = CliRunner(env={**settings.to_env(), "COLUMNS": "120"})
-    printed = runner.invoke(
-        build_cli("experiment"), ["experiment", "results", "demo", "other"], catch_exceptions=False
-    ).stdout
-    assert "demo and other on the same 200 listeners" in printed
-    assert "they interact in: " in printed

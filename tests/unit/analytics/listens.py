@@ -37,3 +37,16 @@ def drawn(users: int, rng: np.random.Generator, uplift: float = 0.0) -> list[Lis
                     )
                 )
     return listens
+
+
+def with_a_second(listens: list[Listen], bonus: float = 0.0) -> list[Listen]:
+    """Put every user into `other` too; those treated in both hear more of each track."""
+    changed = []
+    for one in listens:
+        arm = "T1" if one.user // 2 % 2 else "C"
+        both = arm == "T1" and one.treatments.get("demo") == "T1"
+        treated = one._replace(
+            treatments={**one.treatments, "other": arm}, fraction=min(1.0, one.fraction + bonus * both)
+        )
+        changed.append(treated if one.treatments else one)
+    return changed

@@ -1,24 +1,35 @@
-"""Effects of experiments, from listens to the table."""
+"""Effects of experiments, from listens to the table; CUPED, interactions and repeated looks."""
 
-import io
 from collections import defaultdict
 from statistics import fmean
 
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from botify.analytics import AnalyticsError
-from botify.analytics.assignment import METRICS, assign
-from botify.analytics.cli import render_table
+from botify.analytics.assignment import METRICS, Assignment, assign, metrics_before, user_metrics
+from botify.analytics.cli import render_interactions, render_table
 from botify.analytics.data import listens_frame
-from botify.analytics.experiment import HOUR_MS, Analysed, Analysis, analyse, experiment_results
+from botify.analytics.experiment import (
+    HOUR_MS,
+    Analysed,
+    Analysis,
+    Interactions,
+    adjust,
+    analyse,
+    effects_of,
+    experiment_results,
+    interactions_of,
+    running_difference,
+    settled_users,
+)
 from botify.analytics.sessions import sessions_of
+from botify.analytics.statistics import ConfidenceSequence
+from botify.core.welch import Sample
 from botify.schemas.events import Listen
-from tests.unit.analytics.listens import drawn, listen
+from tests.unit.analytics.listens import drawn, listen, with_a_second
 
 
 def plain_metrics(listens: list[Listen]) -> dict[str, dict[str, list[float]]]:
@@ -100,12 +111,6 @@ def test_an_unknown_control_names_the_treatments() -> None:
         experiment_results(frame, "demo", control="A")
 
 
-def test_more_rows_ask_for_more_certainty() -> None:
-    effects = experiment_results(listens_frame(drawn(60, np.random.default_rng(1), uplift=1.0)), "demo").effects
-    expected = multipletests([effect.p_value for effect in effects], method="holm")[1]
-    assert [effect.p_holm for effect in effects] == pytest.approx(expected, abs=1e-12)
-
-
 def test_a_broken_split_is_said_aloud() -> None:
     listens = [event for event in drawn(200, np.random.default_rng(4)) if event.user % 2 == 0 or event.user < 100]
     results = experiment_results(listens_frame(listens), "demo")
@@ -156,12 +161,9 @@ def test_intervals_that_hold_at_every_look_count_settled_users_and_are_wider() -
 
 def test_the_drawn_table_carries_the_notes_and_the_confidence(listens: list[Listen]) -> None:
     results, notes = analysed(listens, Analysis(alpha=0.01, holm=True))
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(render_table(results, notes, alpha=0.01))
-    text = console.export_text()
-    assert "99 % interval" in text
-    assert "5 comparisons (Holm)" in text
-    assert all(metric in text for metric in METRICS)
+    table = render_table(results, notes, alpha=0.01)
+    assert "99 % interval" in [column.header for column in table.columns]
+    assert "5 comparisons (Holm)" in str(table.caption)
 
 
 def test_who_comes_back_is_compared_like_any_other_metric(listens: list[Listen]) -> None:
@@ -170,3 +172,87 @@ def test_who_comes_back_is_compared_like_any_other_metric(listens: list[Listen])
     assert table.index[-1] == "retention_day_1"
     assert 0 <= table.loc["retention_day_1", "treatment_mean"] <= 1
     assert 0 < table.loc["retention_day_1", "control_users"] <= table.loc["time", "control_users"]
+
+
+def sessions_at(*rows: tuple[int, int]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["user", "started_ms"])
+    return frame.assign(ended_ms=frame["started_ms"] + 1, tracks=2, time=1.0, requests=1, latency_ms=3.0)
+
+
+def test_users_count_once_their_window_is_over_with_what_began_in_it() -> None:
+    since = {1: 100, 2: 50, 3: 180}
+    users = pd.DataFrame({"treatment": pd.Categorical(["C", "T1", "C"]), "since_ms": since.values()}, index=list(since))
+    sessions = sessions_at((1, 100), (1, 199), (1, 200), (2, 50), (3, 180))
+    settled = settled_users(sessions, Assignment(users, until_ms=210, mixed=0), window_ms=100)
+    assert settled.index.tolist() == [2, 1]  # in the order of entering
+    assert settled["sessions"].tolist() == [1, 2]
+
+
+def test_the_last_look_is_the_plain_comparison() -> None:
+    rng = np.random.default_rng(7)
+    users = pd.DataFrame({"treatment": rng.choice(["C", "T1", "T2"], 600), "time": rng.gamma(2.0, size=600)})
+    sequence = ConfidenceSequence(tuned_for=300)
+    looks = running_difference(users, "time", "C", "T1", sequence)
+    arms = [Sample.of(users["time"][users["treatment"] == name]) for name in ("C", "T1")]
+    last = sequence.difference(*arms)
+    assert looks.iloc[-1].tolist() == pytest.approx([last.estimate, last.lower, last.upper], rel=1e-9)
+    assert np.isneginf(looks["lower"].iloc[0])
+    assert np.isposinf(looks["upper"].iloc[0])
+
+
+def test_a_treatment_that_nobody_had_is_refused() -> None:
+    users = pd.DataFrame({"treatment": ["C", "C"], "time": [1.0, 2.0]})
+    with pytest.raises(AnalyticsError, match="'T1'"):
+        running_difference(users, "time", "C", "T1", ConfidenceSequence())
+
+
+def with_a_past(users: int, rng: np.random.Generator) -> list[Listen]:
+    """Faithful listeners listen longer, before the experiment and in it; T1 adds a track to each session."""
+    listens = []
+    for user in range(users):
+        taste = int(rng.integers(2, 12))
+        for number in range(6):
+            treatment = "T1" if user % 2 else "C"
+            treated = number >= 3
+            tracks = taste + int(rng.integers(0, 2)) + (treated and treatment == "T1")
+            for position in range(tracks):
+                time = {"timestamp_ms": number * 1_000_000 + position}
+                treatments = {"demo": treatment} if treated and position else {}
+                listens.append(listen(f"r-{user}-{number}", position, treatments=treatments, **time))
+    return listens
+
+
+def test_the_past_explains_most_of_the_noise_and_none_of_the_effect() -> None:
+    listens = listens_frame(with_a_past(200, np.random.default_rng(1)))
+    assignment, sessions = assign(listens, "demo"), sessions_of(listens)
+    users, before = user_metrics(sessions, assignment), metrics_before(sessions, assignment)
+    assert before["sessions"].unique().tolist() == [3]
+    assert users["sessions"].unique().tolist() == [3]
+    adjusted = adjust(users, before)
+    assert adjusted.variance_reduction["mean_tracks_per_session"] > 0.9
+    assert list(adjusted.users.columns) == ["treatment", *METRICS]
+    plain, better = (
+        next(e for e in effects_of(u) if e.metric == "mean_tracks_per_session") for u in (users, adjusted.users)
+    )
+    assert better.upper - better.lower < 0.4 * (plain.upper - plain.lower)
+    one_track = 100 / better.control_mean
+    assert better.lower < one_track < better.upper
+
+
+def found(listens: list[Listen]) -> Interactions:
+    frame = listens_frame(listens)
+    return interactions_of(sessions_of(frame), assign(frame, "demo"), assign(frame, "other"))
+
+
+def test_what_only_both_together_do_is_found_and_said() -> None:
+    interactions = found(with_a_second(drawn(400, np.random.default_rng(2)), bonus=0.6))
+    assert "mean_time_per_session" in interactions.found()
+    assert "sessions" not in interactions.found()
+    assert "they interact in: " in str(render_interactions("demo", "other", interactions).caption)
+
+
+def test_experiments_that_share_nobody_are_refused() -> None:
+    listens = drawn(40, np.random.default_rng(4))
+    apart = [e._replace(treatments={"other": "C"}) if e.treatments and e.user < 20 else e for e in listens]
+    with pytest.raises(AnalyticsError, match="no user takes part in both"):
+        found(apart)

@@ -193,12 +193,14 @@ def test_what_cannot_be_decided_is_refused(ran: Path, arguments: list[str], why:
         run(ran, *arguments, "--decide")
 
 
-def test_results_have_segments_quantiles_and_ratios(ran: Path) -> None:
+def test_results_have_segments_quantiles_ratios_and_interactions(ran: Path) -> None:
     more = "--metric", "quantile:0.9", "--metric", "ratio"
     found = json.loads(run(ran, "A", "--segment", "returning", *more, "--json").stdout)
     assert list(found["segments"]) == ["returning"]
     metrics = [effect["metric"] for effect in found["segments"]["returning"]["effects"]]
     assert metrics[-3:] == ["time_per_session", "p90_mean_time_per_session", "p90_mean_request_latency"]
+    with pytest.raises(AnalyticsError, match="each combination of two experiments"):  # of one with itself
+        run(ran, "A", "A")
     printed = run(ran, "A", "--segment", "returning").stdout
     assert printed.splitlines()[0] == "returning"
     assert "read them as questions" in printed

@@ -12,8 +12,7 @@ from botify.analytics.data import listens_frame
 from botify.analytics.pipeline import match_answers
 from botify.analytics.report import ReportData
 from botify.analytics.report.sections import render_report
-from tests.unit.analytics.listens import drawn, listen
-from tests.unit.analytics.test_monitoring import with_a_second
+from tests.unit.analytics.listens import drawn, listen, with_a_second
 
 LISTENS = listens_frame(drawn(120, np.random.default_rng(3), uplift=5.0))
 

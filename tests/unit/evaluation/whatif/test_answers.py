@@ -10,9 +10,8 @@ import pytest
 from botify.analytics import AnalyticsError
 from botify.analytics.cli import effect_of_whatif
 from botify.analytics.offline.off_policy import Decisions, ips
-from botify.evaluation.whatif.answers import Answered, answer_again
+from botify.evaluation.whatif.answers import Answered, answer_again, heard_in, reward_of
 from botify.evaluation.whatif.cli import as_data, render
-from botify.evaluation.whatif.log import heard_in, reward_of
 from botify.evaluation.whatif.value import value_of
 from botify.evaluation.why.evidence import Found, Past
 from botify.evaluation.why.recompute import POPULARITY, Served
