@@ -1,7 +1,7 @@
 """The pipeline as an agent of the simulator: the worker's folds, the learner and a recommender, on state in memory."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from botify.evaluation.rankers.botify import MemoryServing, MemoryState
 from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.schemas.training import listens_of, training_batch_of
-from botify.services.recommender.dispatch import answer
+from botify.services.recommender.dispatch import Dispatched, answer
 from botify.services.recommender.lists import Lists
 from botify.services.recommender.protocol import Batch
 from botify.services.recommender.registry import RECOMMENDERS
@@ -25,8 +25,8 @@ TOP_EVERY_LISTENS = 5_000
 class Pipeline:
     """An agent that answers all listeners with one recommender, and learns from their listens.
 
-    `lists` are those of the batch job, by name; `learned` sees what the learner learns from. `serving_s` is the CPU
-    time of all answers, and `answered` their number.
+    `lists` are those of the batch job, by name. `watch` sees each batch with its answers, `learned` what the learner
+    learns from. `serving_s` is the CPU time of all answers, and `answered` their number.
     """
 
     batch = BATCH
@@ -36,8 +36,10 @@ class Pipeline:
         tracks: Mapping[int, Track],
         recommender: str,
         lists: Mapping[str, Lists],
+        watch: Callable[[Batch, Dispatched], None] = lambda batch, answered: None,
         learned: Watcher | None = None,
     ) -> None:
+        self._watch = watch
         self._state = MemoryState()
         served_from = RECOMMENDERS[recommender].models
         self._learner = Learner(tracks, [kind for kind in MODELS if kind.name in served_from], watch=learned)
@@ -63,7 +65,6 @@ class Pipeline:
         return np.concatenate(tracks)
 
     def finish(self, heard: FinishedListens) -> None:
-        """Fold the last listens of sessions."""
         self._take(heard)
 
     def _answer(self, requests: list[RecommendationRequest]) -> NDArray[np.int64]:
@@ -73,6 +74,7 @@ class Pipeline:
         answered = answer(batch, [self.recommender] * len(requests), self.recommenders)
         self.serving_s += time.process_time() - began
         self.answered += len(requests)
+        self._watch(batch, answered)
         for request, by, policy in zip(requests, answered.recommenders, answered.policies, strict=True):
             self._answered_by[request.user] = by, policy
         return answered.tracks
