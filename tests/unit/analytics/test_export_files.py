@@ -108,23 +108,11 @@ def test_records_that_are_all_rejected_still_move_the_export_on(tmp_path: Path) 
     assert (manifest.files, manifest.next_offsets) == ((), {0: 7})
 
 
-def test_two_do_not_write_at_once(tmp_path: Path) -> None:
-    with (
-        open_directory(tmp_path, SOURCE, {0: 0}),
-        pytest.raises(ExportError, match="another export is writing"),
-        open_directory(tmp_path, SOURCE, {0: 0}),
-    ):
-        pass
-
-
-def test_another_topic_of_the_same_name_is_refused(tmp_path: Path) -> None:
-    with open_directory(tmp_path, SOURCE, {0: 0}):
-        pass
-    with (
-        pytest.raises(ExportError, match="recreated topic"),
-        open_directory(tmp_path, replace(SOURCE, topic_id="b"), {0: 0}),
-    ):
-        pass
+def test_two_do_not_write_at_once_and_another_topic_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    with open_directory(tmp_path, SOURCE, {0: 0}), pytest.raises(ExportError, match="another export is writing"):
+        open_directory(tmp_path, SOURCE, {0: 0}).__enter__()
+    with pytest.raises(ExportError, match="recreated topic"):
+        open_directory(tmp_path, replace(SOURCE, topic_id="b"), {0: 0}).__enter__()
 
 
 @pytest.mark.parametrize(
@@ -137,8 +125,8 @@ def test_another_topic_of_the_same_name_is_refused(tmp_path: Path) -> None:
 )
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(ExportError, match=message), open_directory(tmp_path, SOURCE, {0: 0}):
-        pass
+    with pytest.raises(ExportError, match=message):
+        open_directory(tmp_path, SOURCE, {0: 0}).__enter__()
     assert (tmp_path / name).read_text() == content
 
 
@@ -168,12 +156,9 @@ def test_an_empty_slate_has_no_track() -> None:
 TOPIC = TopicState("t", "an-id", start={0: 5, 1: 0}, end={0: 50, 1: 0})
 
 
-@pytest.mark.parametrize("next_offset", [5, 30, 50])
-def test_what_is_there_can_be_read(next_offset: int) -> None:
-    check_reachable(TOPIC, {0: next_offset, 1: 0})
-
-
 @pytest.mark.parametrize("next_offset", [4, 51])
 def test_records_that_are_gone_are_not_passed_over_in_silence(next_offset: int) -> None:
+    for there in (5, 30, 50):
+        check_reachable(TOPIC, {0: there, 1: 0})
     with pytest.raises(ExportError, match=rf"t\[0\]: the export resumes at offset {next_offset}, but .* only 5 to 49"):
         check_reachable(TOPIC, {0: next_offset})

@@ -1,7 +1,6 @@
 """The report stands by itself, says what was found, and takes no text for markup."""
 
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -17,26 +16,6 @@ from tests.unit.analytics.listens import drawn, listen, with_a_second
 LISTENS = listens_frame(drawn(120, np.random.default_rng(3), uplift=5.0))
 
 
-class Tags(HTMLParser):
-    """Remembers what a page consists of, and that all that was opened was closed."""
-
-    VOID = ("meta", "path", "use", "image", "rect", "circle", "line", "br", "link")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.add(tag)
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-
 def answers() -> pd.DataFrame:
     ids = [f"r-{user}-0-{position}" for user in range(50) for position in range(4)]
     requests = pd.DataFrame({"request_id": ids, "position": [0, 1, 2, 3] * 50, "asked_ms": np.arange(200) * 20})
@@ -49,11 +28,11 @@ def answers() -> pd.DataFrame:
 def test_the_page_says_everything_and_needs_nothing_else() -> None:
     lag = pd.DataFrame({"group": ["workers"], "topic": ["listens"], "lag": [1234]})
     page = render_report(ReportData("the test", LISTENS, {5: "An artist – a title"}, answers(), lag))
-    tags = Tags()
-    tags.feed(page)
-    assert tags.open == []
-    assert {"svg", "table"} <= tags.seen
-    assert not {"script", "link", "img", "iframe"} & tags.seen
+    tags = re.findall(r"<(\w+)", page)
+    assert {"svg", "table"} <= {*tags}
+    assert not {"script", "link", "img", "iframe"} & {*tags}
+    for tag in ("svg", "table", "section", "figure", "div", "ul", "p"):
+        assert page.count(f"</{tag}>") == tags.count(tag)
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]+"', "", page)
     assert not re.search(r"https?://|url\((?!#)|@import", without_namespaces)
     for part in (
@@ -96,9 +75,8 @@ def test_experiments_on_the_same_listeners_are_checked_for_interaction() -> None
     assert "each experiment can be read as if it were alone" in page
     assert page.count("<h2>Experiment ") == 2
     changed = with_a_second(drawn(300, np.random.default_rng(6)), bonus=0.6)
-    assert "The effects of demo and other depend on each other" in render_report(
-        ReportData("the test", listens_frame(changed))
-    )
+    page = render_report(ReportData("the test", listens_frame(changed)))
+    assert "The effects of demo and other depend on each other" in page
 
 
 def test_no_name_becomes_markup() -> None:
@@ -110,9 +88,7 @@ def test_no_name_becomes_markup() -> None:
         for e in drawn(40, np.random.default_rng(4))
     ]
     page = render_report(ReportData(evil, listens_frame(listens), {5: evil}))
-    tags = Tags()
-    tags.feed(page)
-    assert "script" not in tags.seen
+    assert "<script" not in page
 
 
 def test_one_arm_alone_is_said_and_the_rest_is_shown() -> None:
