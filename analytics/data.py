@@ -121,7 +121,6 @@ class Erasures:
                     self.at_ms[user] = message.timestamp()[1]
 
     def close(self) -> None:
-        """Leave the broker."""
         self._reader.close()
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import takewhile
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -69,12 +68,9 @@ class Chunk:
         event: type[Any],
         codec: Codec,
         rejected_before: Mapping[int, Container[int]],
-        erased: Mapping[int, int] = MappingProxyType({}),
+        erased: Mapping[int, int],
     ) -> None:
-        self._event = event
-        self._codec = codec
-        self._rejected_before = rejected_before
-        self._erased = erased
+        self._event, self._codec, self._rejected_before, self._erased = event, codec, rejected_before, erased
         self._schema = arrow_schema(event)
         self._clear()
 
@@ -95,8 +91,8 @@ class Chunk:
             self._since = time.monotonic()
         self._next_offsets |= {message.partition(): message.offset() + 1 for message in messages}
         valid = list(iter_valid(messages, self._event, self._codec, self._rejected_before))
-        if erased := self._erased:
-            valid = [(m, event) for m, event in valid if m.timestamp()[1] > erased.get(event.user, -1)]
+        if self._erased:
+            valid = [(m, event) for m, event in valid if m.timestamp()[1] > self._erased.get(event.user, -1)]
         partitions, offsets = [m.partition() for m, _ in valid], [m.offset() for m, _ in valid]
         self._batches.append(record_batch(self._schema, [event for _, event in valid], partitions, offsets))
         self.rows += len(valid)
@@ -150,14 +146,14 @@ def export_topic(
     Exactly once: after any number of kills and restarts, each valid record is in exactly one file that the manifest
     names. Copies of an event, which producers may send, are separate rows.
 
-    Raises `ExportError` if the topic's events have no time, or topic and folder do not fit together (`open_directory`,
-    `check_reachable`), and `TopicError` if the topic does not exist, or the broker stops answering.
+    `definition` is of an event in `TIME_COLUMNS`. Raises `ExportError` if topic and folder do not fit together
+    (`open_directory`, `check_reachable`), and `TopicError` if the topic does not exist, or the broker stops answering.
     """
-    event, time_column = _timed(definition)
+    event: Any = definition.event
     end_offsets(settings, definition.name)  # reports a missing topic at once; `describe_topic` would wait for it
     topic = describe_topic(settings, definition.name)
     source = Source(definition.name, topic.topic_id, event.__name__)
-    with open_directory(path, source, topic.offsets_of(extent.begin, settings), time_column) as directory:
+    with open_directory(path, source, topic.offsets_of(extent.begin, settings), TIME_COLUMNS[event]) as directory:
         start, end = directory.manifest.next_offsets, topic.offsets_of(extent.end, settings)
         check_reachable(topic, start)
         total = sum(max(0, end[partition] - offset) for partition, offset in start.items())
@@ -187,12 +183,6 @@ def export_topic(
                 if opened is not None:
                     opened.close()
         return directory.manifest
-
-
-def _timed(definition: TopicDefinition) -> tuple[type[Event], str]:
-    if definition.event is None or definition.event not in TIME_COLUMNS:
-        raise ExportError(f"the records of {definition.name} have no time to sort them into days")
-    return definition.event, TIME_COLUMNS[definition.event]
 
 
 def _read(
@@ -237,15 +227,14 @@ def export(
     ] = Format.PARQUET,
 ) -> None:
     """Export a topic to files partitioned by day, exactly once even if the export is killed and resumed."""
-    settings, now_ms = Settings.from_env(), int(time.time() * 1000)
+    now_ms = int(time.time() * 1000)
     extent = Extent(parse_position(begin, now_ms), parse_position(end, now_ms), follow)
+    settings = require_kafka(Settings.from_env())
     definition = _definition(settings, topic)
     if format_ is Format.BOTIFY_LOG and definition.event is not Listen:
         raise ExportError(f"Botify's log is made of listens; omit --topic {topic}")
     folder = out if format_ is Format.PARQUET else out / LISTENS
     tune_gc()
-    settings = require_kafka(settings)
-    definition = _definition(settings, topic)  # in the live layout
     # on a signal, rows in memory are written before the export ends
     with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, progress("exporting") as bar:
         manifest = export_topic(settings, definition, folder, extent, bar.to, stopping=stopping)

@@ -127,11 +127,9 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """Number of rows in all files."""
         return sum(file.rows for file in self.files)
 
     def with_commit(self, files: Iterable[ExportedFile], next_offsets: Mapping[int, int], rejected: int) -> Self:
-        """Return the manifest after a commit."""
         return replace(
             self,
             files=(*self.files, *files),

@@ -92,11 +92,9 @@ class ExportedListens:
         return self._engine.frame(_CHOSEN)
 
     def count(self) -> int:
-        """Return the number of listens."""
         return int(self._engine.frame("SELECT count(*) AS listens FROM listens")["listens"].iloc[0])
 
     def experiments(self) -> set[str]:
-        """Return the names of all experiments."""
         return set(self._engine.frame(_EXPERIMENTS)["name"])
 
 

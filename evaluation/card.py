@@ -98,7 +98,6 @@ class RankerAgent:
         self._ranker, self._tracks, self._seed, self._session = ranker, tracks, seed, session
 
     def recommend(self, heard: FinishedListens) -> Ints:
-        """Learn the listens, and rank for their listeners."""
         self.finish(heard)
         found = self._ranker.rank(heard.users, heard.time_ms, 1)[:, 0]
         anything = integers(
@@ -107,7 +106,6 @@ class RankerAgent:
         return np.where(found == NO_TRACK, anything, found)
 
     def finish(self, heard: FinishedListens) -> None:
-        """Learn the listens."""
         self._ranker.learn(events_of(heard, self._session))
 
 

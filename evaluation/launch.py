@@ -55,13 +55,11 @@ class Judge:
 
     @property
     def control(self) -> str:
-        """Name of the control."""
         names = list(self.shares)
         return "C" if "C" in names else names[0]
 
     @property
     def treatments(self) -> list[str]:
-        """Names of the other arms."""
         return [name for name in self.shares if name != self.control]
 
     @property

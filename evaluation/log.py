@@ -46,12 +46,10 @@ class Events(NamedTuple):
         return np.asarray(self.fractions >= threshold - 1e-6)
 
     def rows(self, chosen: slice | Ints | Bools) -> "Events":
-        """Return some of the events."""
         return Events._make([column[chosen] for column in self])
 
     @property
     def size(self) -> int:
-        """Number of events."""
         return len(self.users)
 
 

@@ -65,7 +65,6 @@ class Observed:
         self.event_ms = 0  # the newest event time
 
     def add(self, listens: Iterable[Listen]) -> None:
-        """Add listens."""
         for listen in listens:
             at = listen.timestamp_ms
             session = self._sessions.get((listen.user, listen.session_id))
@@ -212,7 +211,6 @@ class Ramp:
         return self.last
 
     def close(self) -> None:
-        """Close the readers."""
         for opened in (self._steps, self._reader, self._rejected):
             opened.close()
 

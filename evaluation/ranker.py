@@ -59,7 +59,6 @@ class Histories:
         self._items: defaultdict[int, list[int]] = defaultdict(list)
 
     def learn(self, users: Ints, items: Ints) -> None:
-        """Take in what was heard."""
         for user, item in zip(users.tolist(), items.tolist(), strict=True):
             self._items[user].append(item)
 
@@ -75,7 +74,6 @@ class Histories:
         return self.of(users[:0] if repeats else users)
 
     def longest(self, users: Ints) -> int:
-        """Return the length of the longest history among the users."""
         return max((len(self._items.get(user, ())) for user in users.tolist()), default=0)
 
 

@@ -32,7 +32,6 @@ class ReportData:
     lag: pd.DataFrame | None = None
 
     def title_of(self, track: int) -> str:
-        """Return the title of a track."""
         return self.titles.get(track, f"track {track}")
 
 

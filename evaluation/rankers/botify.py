@@ -52,7 +52,6 @@ class MemoryState:
         self._scores: dict[str, dict[bytes, float | None]] = {}
 
     def fold(self, batch: Sequence[Record]) -> None:
-        """Take listens in."""
         fold = self._fold
         for name, fields in fold.missing(batch).items():
             stored = self._hashes.get(name, {})
@@ -66,7 +65,6 @@ class MemoryState:
             self._scores.setdefault(name, {}).update(scores)
 
     def users_and_likes(self, users: Sequence[int]) -> tuple[list[UserState | None], list[Likes | None]]:
-        """Return the states of listeners, and what they like."""
         states, likes = self._hashes.get(USERS, {}), self._hashes.get(LIKES_OF_USERS, {})
         keys = [b"%d" % user for user in users]
         return (
@@ -193,7 +191,6 @@ class BotifyRanker:
         self._recommender = self._serving.recommenders[name]
 
     def learn(self, events: Events) -> None:
-        """Fold the events as listens, and learn from them."""
         first = self._listeners.listens
         self._pending += enumerate(self._listeners.hear(events), first)
         if self._learner is not None:
@@ -246,7 +243,6 @@ class NextTrackRanker:
         self._model.learn(events.users, events.items, values_of(events.fractions), events.times_ms)
 
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
-        """Return what the model ranks first."""
         tracks, _ = self._model.rank(users, k, self._excludes, times_ms)
         return tracks
 

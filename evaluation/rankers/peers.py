@@ -135,7 +135,6 @@ class Ease(MatrixRanker):
         np.fill_diagonal(self._weights, 0.0)
 
     def scores_of(self, users: Ints, heard: sparse.csr_matrix) -> Scores:
-        """Multiply the users' rows by B."""
         scores = np.zeros(heard.shape, dtype=np.float32)
         scores[:, self._known] = self._of_known(heard) @ self._weights
         return scores
@@ -200,7 +199,6 @@ class ItemKnn(ImplicitRanker):
         return CosineRecommender(num_threads=1, **settings)
 
     def scores_of(self, users: Ints, heard: sparse.csr_matrix) -> Scores:
-        """Add the similarities to a user's items."""
         scores: Scores = (heard @ self.model.similarity).toarray().astype(np.float32)
         scores[scores <= 0] = -np.inf  # no neighbour of anything
         return scores

@@ -95,11 +95,9 @@ class PipelineRanker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the processes, and remove topics and state."""
         self._stack.__exit__(kind, error, trace)
 
     def learn(self, events: Events) -> None:
-        """Publish the events as listens."""
         for listen in self._listeners.hear(events):
             value, key = self._codec.encode(listen), key_of(listen.user)
             self._publisher.send(self._topics.listens.name, value, key)
@@ -181,7 +179,6 @@ class Program(ChildProcess):
             raise EvaluationError(self.death_notice())
 
     def log(self) -> str:
-        """Return the end of its log."""
         return tail(self.log_path)
 
     def metric(self, name: str, **labels: str) -> float | None:
