@@ -7,7 +7,6 @@ from confluent_kafka.admin import AdminClient
 from botify.core.kafka.admin import partition_counts
 from botify.core.kafka.config import common_config
 from botify.core.settings import Settings
-from botify.evaluation import EvaluationError
 from botify.evaluation.evaluate import Job, replays
 from botify.evaluation.log import Log
 from botify.evaluation.protocols import Terms
@@ -31,18 +30,15 @@ def log() -> Log:
     return Log.of("small", users, items, fractions=fractions, times_ms=times_ms, sessions=sessions, item_count=ITEMS)
 
 
-def evaluated(name: str, log: Log, protocol: str, kafka: Settings | None) -> Outcome:
-    block = REFRESH if protocol == "prequential" else None
-    terms = Terms(protocol=protocol, k=5, repeats=protocol == "prequential", block=block)
+def evaluated(name: str, log: Log, kafka: Settings | None) -> Outcome:
+    terms = Terms(k=5, repeats=True, block=REFRESH)
     (outcome,) = replays(Job(name, log, terms, range(1), REFRESH, kafka=kafka, served=True))
     return outcome
 
 
-@pytest.mark.parametrize(("name", "protocol"), [("rerank", "prequential"), ("next_track", "prequential")])
-def test_the_figures_are_those_of_the_evaluation_in_process(
-    settings: Settings, log: Log, name: str, protocol: str
-) -> None:
-    inside, through = (evaluated(name, log, protocol, kafka) for kafka in (None, settings))
+@pytest.mark.parametrize("name", ["rerank", "next_track"])
+def test_the_figures_are_those_of_the_evaluation_in_process(settings: Settings, log: Log, name: str) -> None:
+    inside, through = (evaluated(name, log, kafka) for kafka in (None, settings))
     assert inside.metrics["recall"].any(), "a recommender that finds nothing shows nothing"
     for metric, values in inside.metrics.items():
         assert values.tolist() == through.metrics[metric].tolist()
@@ -52,8 +48,3 @@ def test_the_figures_are_those_of_the_evaluation_in_process(
     left = f"{settings.topic_prefix}-evaluation-"
     assert not any(left in topic for topic in partition_counts(AdminClient(common_config(settings))))
     assert not connect(settings).keys(f"*{left}*")
-
-
-def test_what_is_not_served_is_refused(settings: Settings, log: Log) -> None:
-    with pytest.raises(EvaluationError, match="'ease' is not served"):
-        evaluated("ease", log, "leave-last-out", settings)

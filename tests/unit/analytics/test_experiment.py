@@ -97,18 +97,14 @@ def test_experiments_on_the_same_users_do_not_disturb_each_other() -> None:
     assert experiment_results(listens_frame(both), "demo").effects == alone
 
 
-def test_an_unknown_experiment_names_those_there_are() -> None:
-    frame = listens_frame([listen(position=1)])
+def test_an_unknown_experiment_or_control_names_those_there_are() -> None:
+    frame = listens_frame([listen("r-1-0", 1), listen("r-2-0", 1, treatments={"demo": "T1"})])
+    with pytest.raises(AnalyticsError, match=r"control 'A' .* C, T1"):
+        experiment_results(frame, "demo", control="A")
     with pytest.raises(AnalyticsError, match=r"'dmeo'; the data has demo"):
         experiment_results(frame, "dmeo")
     with pytest.raises(AnalyticsError, match="the data has no experiments"):
         experiment_results(listens_frame([listen()]), "demo")
-
-
-def test_an_unknown_control_names_the_treatments() -> None:
-    frame = listens_frame([listen("r-1-0", 1), listen("r-2-0", 1, treatments={"demo": "T1"})])
-    with pytest.raises(AnalyticsError, match=r"control 'A' .* C, T1"):
-        experiment_results(frame, "demo", control="A")
 
 
 def test_a_broken_split_is_said_aloud() -> None:

@@ -76,11 +76,6 @@ def test_an_arm_whose_first_sessions_are_over_later_is_judged_by_its_metrics() -
     assert early.sentence.startswith("Roll back T1: time per session is")
 
 
-def test_goals_must_be_declared() -> None:
-    with pytest.raises(AnalyticsError, match="experiment A declares no goals"):
-        _ = Judge(Experiment("A", "A", ARMS)).goals
-
-
 def test_what_is_added_up_live_equals_what_the_topic_gives() -> None:
     listens = launch(0.1, users=40)
     rng = np.random.default_rng(3)

@@ -11,7 +11,7 @@ from botify.evaluation.log import Log
 from botify.evaluation.protocols import Terms
 from botify.evaluation.ranker import Setup
 from botify.evaluation.rankers.botify import BotifyRanker, heard_of
-from botify.evaluation.rankers.registry import check_name, check_served, ranker_of
+from botify.evaluation.rankers.registry import check_name, ranker_of
 from botify.schemas.events import Track
 from botify.services.lists.build import build_models
 from botify.services.recommender.baselines import RandomTracks
@@ -62,11 +62,8 @@ def songs(log: Log) -> Log:
 def test_lists_are_built_along_the_log() -> None:
     log = random_log(users=40, items=30, events=1_200)
     setup = Setup(log.users, log.items, log.catalogue(), log.events.size, trainings=3, repeats=True)
-    ranker, everyone, times_ms = (
-        BotifyRanker("indexed", setup),
-        np.arange(log.users),
-        np.zeros(log.users, dtype=np.int64),
-    )
+    ranker, everyone = BotifyRanker("indexed", setup), np.arange(log.users)
+    times_ms = np.zeros(log.users, dtype=np.int64)
     assert ranker.note == "lists built 3 times"
     ranker.learn(log.events.rows(slice(399)))
     assert (ranker.rank(everyone, times_ms, 5) < 0).all()
@@ -102,9 +99,6 @@ def test_next_track_ranks_as_the_recommender_that_serves_it() -> None:
 
 
 def test_what_cannot_be_evaluated_is_refused() -> None:
-    for name, why in (("contextual", "serves lists of a batch job"), ("ease", "is not served")):
-        with pytest.raises(EvaluationError, match=f"'{name}' {why}, so it cannot be evaluated through Kafka"):
-            check_served(name)
     with pytest.raises(EvaluationError, match="'guess' is not known; there are random, toppop"):
         ranker_of("guess", Setup(1, 1, (), 1))
 
