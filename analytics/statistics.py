@@ -191,20 +191,15 @@ class ConfidenceSequence:
 
         The p-value is the smallest alpha whose interval excludes zero; during the burn-in it is 1.
         """
-        estimate = treatment.mean - control.mean
-        half = float(self.half_width(control, treatment))
-        return Difference(estimate, estimate - half, estimate + half, self._p_value(control, treatment))
-
-    def _p_value(self, control: Sample, treatment: Sample) -> float:
+        estimate, half = treatment.mean - control.mean, float(self.half_width(control, treatment))
         if min(control.n, treatment.n) < max(self.burn_in, 2):
-            return 1.0
-        estimate = treatment.mean - control.mean
+            return Difference(estimate, estimate - half, estimate + half, 1.0)
         squared_error = control.variance / control.n + treatment.variance / treatment.n
         if squared_error == 0:
-            return 1.0 if estimate == 0 else 0.0
+            return Difference(estimate, estimate - half, estimate + half, 1.0 if estimate == 0 else 0.0)
         m = (control.n + treatment.n) * self.rho_squared
         log_p = math.log(m + 1) / 2 - estimate**2 / squared_error * m / (2 * (m + 1))
-        return math.exp(min(log_p, 0.0))
+        return Difference(estimate, estimate - half, estimate + half, math.exp(min(log_p, 0.0)))
 
 
 def running_sample(values: ArrayLike, member: ArrayLike) -> RunningSample:

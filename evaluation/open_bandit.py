@@ -52,16 +52,13 @@ class Question(NamedTuple):
     under_target: Floats
     own_clicks: Floats
 
-    def estimates(
-        self, rows: NDArray[np.int64] | slice = slice(None), clip: float | None = CLIP
-    ) -> dict[str, PolicyValue]:
+    def estimates(self, rows: NDArray[np.int64] | slice = slice(None)) -> dict[str, PolicyValue]:
         """Return IPS, SNIPS and DR, of all decisions or of some."""
         log = Decisions(self.decisions.rewards[rows], self.decisions.propensities[rows], self.decisions.targets[rows])
-        skewed = Interval.SKEWED
         return {
-            "IPS": ips(log, clip=clip, interval=skewed),
-            "SNIPS": snips(log, clip=clip, interval=skewed),
-            "DR": doubly_robust(log, self.predicted[rows], self.under_target[rows], clip=clip, interval=skewed),
+            "IPS": ips(log, CLIP, Interval.SKEWED),
+            "SNIPS": snips(log, CLIP, Interval.SKEWED),
+            "DR": doubly_robust(log, self.predicted[rows], self.under_target[rows], CLIP, Interval.SKEWED),
         }
 
     def own(self) -> PolicyValue:
@@ -109,15 +106,13 @@ def _question(campaign: str, logged: str, target: str, log: pd.DataFrame, own: p
     return Question(campaign, logged, target, decisions, predicted, under_target, own["click"].to_numpy(np.float64))
 
 
-def coverage(
-    question: Question, resamples: int = RESAMPLES, clip: float | None = CLIP, seed: int = 0
-) -> dict[str, float]:
+def coverage(question: Question, resamples: int = RESAMPLES) -> dict[str, float]:
     """Return how often the interval of a resampled log covers the value of the whole log, by estimator."""
-    generator, size = np.random.default_rng(seed), len(question.predicted)
-    truth = {name: one.value for name, one in question.estimates(clip=clip).items()}
+    generator, size = np.random.default_rng(0), len(question.predicted)
+    truth = {name: one.value for name, one in question.estimates().items()}
     covered = dict.fromkeys(truth, 0)
     for _ in range(resamples):
-        for name, one in question.estimates(generator.integers(size, size=size), clip).items():
+        for name, one in question.estimates(generator.integers(size, size=size)).items():
             covered[name] += one.lower <= truth[name] <= one.upper
     return {name: count / resamples for name, count in covered.items()}
 

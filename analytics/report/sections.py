@@ -39,7 +39,13 @@ def session_section(listens: pd.DataFrame, sessions: pd.DataFrame, experiment: s
         parts.append(
             Note(f"The end of {unseen:.1%} of the sessions was not seen; they count for as long as they were.")
         )
-    return Section("Sessions", _finding_on_sessions(sessions), parts)
+    tracks, time = sessions["tracks"], sessions["time"]
+    finding = (
+        f"{len(sessions):,} sessions of {sessions['user'].nunique():,} listeners: "
+        f"{tracks.mean():.2f} tracks and {time.mean():.2f} of listening time each; "
+        f"the longest tenth last for {tracks.quantile(0.9):.0f} tracks or more."
+    )
+    return Section("Sessions", finding, parts)
 
 
 def _arms(listens: pd.DataFrame, experiment: str | None) -> tuple[pd.Series, str | None]:
@@ -49,15 +55,6 @@ def _arms(listens: pd.DataFrame, experiment: str | None) -> tuple[pd.Series, str
     treatments = assign(listens, experiment).users["treatment"].astype(str)
     recommenders = recommender_of_arm(listens, experiment)
     return treatments.map(lambda arm: arm_name(arm, recommenders)), arm_name(CONTROL, recommenders)
-
-
-def _finding_on_sessions(sessions: pd.DataFrame) -> str:
-    tracks, time = sessions["tracks"], sessions["time"]
-    return (
-        f"{len(sessions):,} sessions of {sessions['user'].nunique():,} listeners: "
-        f"{tracks.mean():.2f} tracks and {time.mean():.2f} of listening time each; "
-        f"the longest tenth last for {tracks.quantile(0.9):.0f} tracks or more."
-    )
 
 
 _MINUTE_MS, _HOUR_MS, _DAY_MS = 60_000, 3_600_000, 86_400_000
@@ -87,12 +84,13 @@ def popularity_section(data: ReportData) -> Section:
     chart = line_chart(
         shown.rename(columns=titles), "Popularity over time", about, "event time (UTC)", "decayed listens"
     )
+    finding, table = _heard_most(data)
     parts: list[Part] = [
         Picture.of(chart, "popularity", "popularity of the most popular tracks over event time"),
-        _most_heard_table(data),
+        table,
         Note("A track counts by the fraction that was heard, so a skipped track does not become popular."),
     ]
-    return Section("Popularity", _finding_on_popularity(data), parts)
+    return Section("Popularity", finding, parts)
 
 
 def fitting_half_life(span_ms: int) -> tuple[str, int]:
@@ -113,24 +111,22 @@ def _most_heard(listens: pd.DataFrame) -> list[int]:
     return sorted({int(track) for track in best.index.get_level_values("track")})
 
 
-def _most_heard_table(data: ReportData) -> Table:
+def _heard_most(data: ReportData) -> tuple[str, Table]:
+    """Return what is heard most, in a sentence and as a table."""
     heard = data.listens.groupby("track").agg(
         listens=("fraction", "size"), time=("fraction", "sum"), fraction=("fraction", "mean")
     )
+    heard = heard.sort_values("time", ascending=False, kind="stable")
     rows = [
         Row([data.title_of(int(track)), f"{listens:,}", f"{time:,.1f}", f"{fraction:.0%}"])
-        for track, listens, time, fraction in heard.nlargest(_LISTED, "time").itertuples()
+        for track, listens, time, fraction in heard.head(_LISTED).itertuples()
     ]
-    return Table(["track", "listens", "time", "heard of it"], rows)
-
-
-def _finding_on_popularity(data: ReportData) -> str:
-    time = data.listens.groupby("track")["fraction"].sum().sort_values(ascending=False)
-    share = float(time.iloc[: max(1, len(time) // 100)].sum() / time.sum())
-    return (
-        f"{len(time):,} different tracks were heard; the most popular is {data.title_of(int(time.index[0]))}, and the "
-        f"top 1 % of the tracks make {share:.1%} of the listening time."
+    share = float(heard["time"].iloc[: max(1, len(heard) // 100)].sum() / heard["time"].sum())
+    finding = (
+        f"{len(heard):,} different tracks were heard; the most popular is {data.title_of(int(heard.index[0]))}, and "
+        f"the top 1 % of the tracks make {share:.1%} of the listening time."
     )
+    return finding, Table(["track", "listens", "time", "heard of it"], rows)
 
 
 _STEPS = 200
@@ -217,15 +213,12 @@ def render_report(data: ReportData) -> str:
     ]
     first, last = (pd.Timestamp(listens["timestamp_ms"].agg(end), unit="ms") for end in ("min", "max"))
     span = f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
-    return render_page(f"{data.source}; event time {span} (UTC)", _facts(listens), sections)
-
-
-def _facts(listens: pd.DataFrame) -> dict[str, str]:
-    sessions = listens["session_id"].nunique()
-    return {
+    count = listens["session_id"].nunique()
+    facts = {
         "listens": f"{len(listens):,}",
         "listeners": f"{listens['user'].nunique():,}",
-        "sessions": f"{sessions:,}",
+        "sessions": f"{count:,}",
         "tracks heard": f"{listens['track'].nunique():,}",
-        "time per session": f"{listens['fraction'].sum() / sessions:.2f}",
+        "time per session": f"{listens['fraction'].sum() / count:.2f}",
     }
+    return render_page(f"{data.source}; event time {span} (UTC)", facts, sections)

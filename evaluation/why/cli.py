@@ -22,7 +22,7 @@ from botify.core.times import iso_ms
 from botify.evaluation import EvaluationError
 from botify.evaluation.why.evidence import find_answer, newest_before, read_past
 from botify.evaluation.why.explain import as_json as data_of
-from botify.evaluation.why.explain import assignment_of, explain, render
+from botify.evaluation.why.explain import assignment_lines, explain, render
 from botify.evaluation.why.recompute import recompute, serve
 from botify.evaluation.why.versions import find_catalogues, find_models, labels_of
 from botify.schemas.events import Track
@@ -30,6 +30,9 @@ from botify.schemas.external_ids import UserIds, track_named
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import feedback_partitions
 from botify.schemas.track_table import TrackTable
+from botify.services.experiments import load_policy
+from botify.services.experiments.live import read_steps
+from botify.services.recommender.registry import RECOMMENDERS
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect, require_redis
 
@@ -70,7 +73,8 @@ def why(
             past = read_past(settings, codec, [number], bar.advance)
         made = recompute(found, past, served, codec)
     not_offered = None if track is None else number_of_track(track, served.of.tracks)
-    said = explain(found, made, past, assignment_of(settings, codec, found), not_offered)
+    assignment = assignment_lines(load_policy(settings, RECOMMENDERS), read_steps(settings, codec), found)
+    said = explain(found, made, past, assignment, not_offered)
     if as_json:
         print_json(data_of(user, found, made, said))
     else:

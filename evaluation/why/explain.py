@@ -12,19 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from botify.core.keyed_random import uniform
-from botify.core.settings import Settings
 from botify.core.times import utc
 from botify.evaluation.why.evidence import Found, Past
 from botify.evaluation.why.recompute import Recomputed
-from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, RampStep, Track
-from botify.services.experiments import Experiments, load_policy
+from botify.services.experiments import Experiments
 from botify.services.experiments.assignment import bucket_of, seed_of
-from botify.services.experiments.live import read_steps
 from botify.services.recommender.botify import Botify
 from botify.services.recommender.filters import blocked_by, passes, wanted_by
 from botify.services.recommender.protocol import NO_ANSWER, RandomStream, Recommender, rank, reason_text, said_by
-from botify.services.recommender.registry import RECOMMENDERS
 from botify.services.recommender.sessions import histories_of
 
 CANDIDATES = 20  # of the ranking, beside what was answered
@@ -137,14 +133,8 @@ def heard_of(found: Found, listens: Sequence[Listen]) -> dict[str, Any] | None:
     return None
 
 
-def assignment_of(settings: Settings, codec: Codec, found: Found) -> list[str]:
-    """Say which treatments the listener has, by which hash, and whether the answer had the same."""
-    declared, steps = load_policy(settings, RECOMMENDERS), read_steps(settings, codec)
-    return assignment_lines(declared, steps, found)
-
-
 def assignment_lines(declared: Experiments, steps: Mapping[str, RampStep], found: Found) -> list[str]:
-    """Return a line an experiment; pure."""
+    """Say by experiment which treatment the listener has, by which hash, and whether the answer had the same."""
     now, user, was, lines = declared.at(steps), found.answer.user, found.answer, list[str]()
     for one in now.experiments:
         arm, seed = one.treatment_of(user), seed_of(one.salt)
