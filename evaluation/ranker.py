@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.analytics.offline.ranking import NO_TRACK
-from botify.evaluation.log import Bools, Events, Ints
+from botify.evaluation.log import Events, Ints
 from botify.schemas.events import Track
 
 UNTUNED = "untuned"  # note of a peer that runs with its defaults
@@ -92,11 +92,7 @@ def without(lists: Ints, excluded: tuple[Ints, Ints], items: int, k: int) -> Int
     """Return the first k entries of each row that are not excluded."""
     keys = np.arange(len(lists))[:, None] * items + lists
     rows, heard = excluded
-    return compressed((lists != NO_TRACK) & ~np.isin(keys, rows * items + heard), lists, k)
-
-
-def compressed(kept: Bools, lists: Ints, k: int) -> Ints:
-    """Move the kept entries of each row to its front, and return k of them."""
+    kept = (lists != NO_TRACK) & ~np.isin(keys, rows * items + heard)
     order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
     front = np.where(np.take_along_axis(kept, order, axis=1), np.take_along_axis(lists, order, axis=1), NO_TRACK)
     return _padded(front, k)

@@ -17,10 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from botify.analytics.offline.ranking import NO_TRACK
 from botify.core.keyed_random import mix
 from botify.evaluation.log import Events, Ints, joined
-from botify.evaluation.ranker import Histories, Setup, compressed, without
+from botify.evaluation.ranker import Histories, Setup, without
 from botify.schemas.events import Listen, Model, RecommendationRequest, Track, TrainingBatch
 from botify.schemas.training import TrainingColumns
 from botify.schemas.validation import MAX_LIST, MAX_TRACK
@@ -156,10 +155,8 @@ class Listeners:
         return requests
 
     def new_to(self, users: Ints, lists: NDArray[np.int64], k: int) -> Ints:
-        """Return the first k tracks of each list that are new to the user, shape (n, k)."""
-        if self._setup.repeats:
-            return compressed(lists != NO_TRACK, lists, k)
-        return without(lists, self._histories.of(users), self._setup.items, k)
+        """Return the first k tracks of each list that are new to the user, or any where repeats are allowed, (n, k)."""
+        return without(lists, self._histories.excluded(users, repeats=self._setup.repeats), self._setup.items, k)
 
 
 def note_of(name: str, setup: Setup) -> str:
