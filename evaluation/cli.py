@@ -106,11 +106,12 @@ def evaluate(
 
     Settings of a run: the smallest fraction heard or rating that counts as liked (positive); events that are predicted
     before they are learned (micro_batch) and events of a block (block) in the prequential protocol; listens between two
-    refreshes of served models (refresh); how often batch peers are trained along the log (trainings), and for how many
-    minutes at most (peer_minutes); recommenders to run at a time (processes); minutes between two events of a user that
-    make a sitting, whose items are shuffled (shuffle_sittings); settings of each peer to choose among on the validation
-    part (tune); the number of earlier plays from which an item is new no more, for a table of new items (new_plays);
-    1 to evaluate on what the test does not use, to choose settings (validation).
+    refreshes of served models (refresh); equal parts of the log, after each of which batch peers are trained if more is
+    asked (trainings), and for how many minutes at most (peer_minutes); recommenders to run at a time (processes);
+    minutes between two events of a user that make a sitting, whose items are shuffled (shuffle_sittings); settings of
+    each peer to choose among on the validation part (tune); the number of earlier plays from which an item is new no
+    more, for a table of new items (new_plays); 1 to evaluate on what the test does not use, to choose settings
+    (validation).
     """
     console, warnings = Console(), Console(stderr=True)
     if json_file is not None and not as_json:

@@ -35,9 +35,9 @@ class Setup:
     """What a ranker is built from.
 
     `users` and `items` are numbers: ids are below. `tracks` is the catalogue by item. `events` will be learned; a
-    ranker that is trained in batches spreads its `trainings` over them. `refresh` is the number of listens between two
-    refreshes of the models that serve, where learning and serving are apart. `settings` are those of the command line
-    for this ranker. For the others see `Terms`.
+    ranker that is trained in batches is trained after each of `trainings` equal parts, but after the last only if more
+    is asked. `refresh` is the number of listens between two refreshes of the models that serve, where learning and
+    serving are apart. `settings` are those of the command line for this ranker. For the others see `Terms`.
     """
 
     users: int
