@@ -139,7 +139,7 @@ class Settings:
     - `model_mb`: MB of a snapshot of each model of the learner, which forgets the least important tracks beyond it.
       With another value models are trained again.
     - `learner_shards`: partitions of the training topic, at most as many as the listens have. The same for all
-      programs; to change it, see `botify replay models --shards`.
+      programs; to change it, see `botify verify --models --shards`.
     - `training`: whether workers publish training batches.
     - `experiments`: the file that declares the experiments, or `course`; None for no experiment.
     - `feedback`: the file of one's own kinds of feedback, and of rules (docs/v1.md); None for none.

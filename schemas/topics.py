@@ -194,7 +194,7 @@ def _check_shards(settings: Settings, counts: Mapping[str, int]) -> None:
         number, name = others.popitem()
         raise TopicError(
             f"BOTIFY_LEARNER_SHARDS is {shards}, but the models are learned from {name}, of {number} partitions. Set "
-            f"BOTIFY_LEARNER_SHARDS={number}, or change the number: `botify replay models --shards {shards}`"
+            f"BOTIFY_LEARNER_SHARDS={number}, or change the number: `botify verify --models --shards {shards}`"
         )
 
 

@@ -47,6 +47,7 @@ FORMER = {
     "lists": "botify models publish",
     "recommenders": "botify models list",
     "replay gc": "botify replay status --gc",
+    "replay models": "botify verify --models",
     "replay plan": "botify replay run --dry-run",
     "replay repartition": "botify topics repartition",
     "replay rollback": "botify replay swap --back",

@@ -57,7 +57,7 @@ def exclude(
 ) -> None:
     """Exclude accepted listens from every later fold; a listen must match all given conditions.
 
-    `botify replay run` and `botify replay models --rebuild` rebuild state and models without them.
+    `botify replay run` and `botify verify --models --rebuild` rebuild state and models without them.
     """
     selection = select(ids or (), user, event_id, after, before)
     if selection is None:
@@ -70,7 +70,7 @@ def exclude(
     if outcome.count > len(outcome.sample):
         say(f"  and {outcome.count - len(outcome.sample):,} more")
     if outcome.count and not dry_run:
-        say("`botify replay run` rebuilds the state without them, `botify replay models --rebuild` the models")
+        say("`botify replay run` rebuilds the state without them, `botify verify --models --rebuild` the models")
 
 
 def _described(listen: Listen | None) -> str:

@@ -170,7 +170,7 @@ async def swap_models(settings: Settings, id_: str, progress: Progress = lambda 
         if more := sum(excluded_since(record, rebuilding.sources.excluded).values()):
             raise ReplayError(
                 f"{more:,} listens were excluded since {record.id} was begun, and its models may have learned from "
-                "them; rebuild them: `botify replay models --rebuild`"
+                "them; rebuild them: `botify verify --models --rebuild`"
             )
         await rebuilding.learn(record, progress)
         return await rebuilding.go_live(live, record.namespace)
@@ -220,7 +220,7 @@ class _Rebuilding:
             if outcome.lost:
                 raise ReplayError(
                     f"{record.namespace} was claimed by another process, or Redis lost writes to it ({outcome.name}); "
-                    "rebuild the models: `botify replay models --rebuild`"
+                    "rebuild the models: `botify verify --models --rebuild`"
                 )
         done = record.with_(done=True)
         await self.records.put(done)
@@ -232,7 +232,7 @@ class _Rebuilding:
         if any(of_shard.topic_id not in (None, self.state.topic_id) for of_shard in learned):
             raise ReplayError(
                 f"the models of {new} are of another training topic, of another number of shards: learners of "
-                f"BOTIFY_LEARNER_SHARDS={self.settings.learner_shards} cannot continue them. `botify replay models "
+                f"BOTIFY_LEARNER_SHARDS={self.settings.learner_shards} cannot continue them. `botify verify --models "
                 "--rebuild --shards` goes back to that number"
             )
         models = list(_decoded(self.codec, *(of_shard.snapshots for of_shard in learned)).values())

@@ -126,9 +126,9 @@ def test_an_erased_listener_leaves_no_trace(settings: Settings, tmp_path: Path) 
         _, sizes = lists_of(user_lists).of(np.array([others[0].user, ERASED]))
         assert (sizes[0] > 0, sizes[1]) == (True, 0)
         botify(settings, "replay", "swap", as_json(settings, "replay", "run")["id"])
-        as_json(settings, "replay", "models", "--rebuild", "--swap")
+        as_json(settings, "verify", "--models", "--rebuild", "--swap")
         assert "the state equals the fold of the topic" in botify(settings, "verify").output
-        assert as_json(settings, "replay", "models")["equals_live"] is True
+        assert as_json(settings, "verify", "--models")["equals_live"] is True
     listens = read_topic(settings, topics.listens.name)
     own = {(m.partition(), m.offset()) for m in listens if m.key() == b"%d" % ERASED and m.value() is not None}
     assert len(own) == 60

@@ -63,8 +63,8 @@ async def _learn(settings: Settings) -> None:
     await redis.aclose()
 
 
-def replay_models(settings: Settings, *arguments: str, status: int = 0) -> Result:
-    done = CliRunner().invoke(build_cli("replay"), ["replay", "models", *arguments], env=settings.to_env())
+def verify_models(settings: Settings, *arguments: str, status: int = 0) -> Result:
+    done = CliRunner().invoke(build_cli("verify"), ["verify", "--models", *arguments], env=settings.to_env())
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == status, done.output
@@ -72,19 +72,19 @@ def replay_models(settings: Settings, *arguments: str, status: int = 0) -> Resul
 
 
 def test_they_are_equal_and_can_be_kept_and_a_byte_that_differs_is_told(trained: Settings, tmp_path: Path) -> None:
-    done = json.loads(replay_models(trained, "--json", "--save", str(tmp_path / "kept")).stdout)
+    done = json.loads(verify_models(trained, "--json", "--save", str(tmp_path / "kept")).stdout)
     assert (done["next_offset"], done["listens"], done["equals_live"]) == (LEARNED, 800, True)
     assert done["models"] == done["live"]
     assert done["models"].keys() == {kind.name for kind in MODELS}
     for name, model in done["models"].items():
         kept = (tmp_path / "kept" / f"{name}-{model['version']}.model").read_bytes()
         assert (model["version"], hashlib.sha256(kept).hexdigest()) == (800, model["sha256"])
-    assert "the learner's state equals this, byte for byte" in replay_models(trained).output
+    assert "the learner's state equals this, byte for byte" in verify_models(trained).output
     key, redis = partition_key(default_namespace(learner_prefix(trained.topic_prefix)), 0, LEARNER), connect(trained)
     packed = redis.hget(key, b"model:fism")
     redis.hset(key, b"model:fism", packed[:-1] + bytes([packed[-1] ^ 1]))
     redis.close()
-    assert "DIFFERS" in replay_models(trained, status=1).output
+    assert "DIFFERS" in verify_models(trained, status=1).output
 
 
 def test_a_topic_that_has_lost_its_beginning_is_refused(trained: Settings) -> None:
@@ -97,20 +97,20 @@ def test_a_topic_that_has_lost_its_beginning_is_refused(trained: Settings) -> No
 
 
 def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    learned = json.loads(replay_models(trained, "--json").stdout)["live"]
+    learned = json.loads(verify_models(trained, "--json").stdout)["live"]
     with monkeypatch.context() as patched:
         patched.setattr(fold, "SNAPSHOT_LEAST", 600)  # others than the learner has, and older
-        made = json.loads(replay_models(trained, "--rebuild", "--json").stdout)
-    assert json.loads(replay_models(trained, "--json").stdout)["equals_live"] is True  # nothing has changed yet
-    swapped = json.loads(replay_models(trained, "--swap", made["id"], "--json").stdout)
+        made = json.loads(verify_models(trained, "--rebuild", "--json").stdout)
+    assert json.loads(verify_models(trained, "--json").stdout)["equals_live"] is True  # nothing has changed yet
+    swapped = json.loads(verify_models(trained, "--swap", made["id"], "--json").stdout)
     assert swapped["namespace"] == made["namespace"]
     assert {model["version"] for model in swapped["models"].values()} == {600}
     monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 600)
-    again = json.loads(replay_models(trained, "--json").stdout)
+    again = json.loads(verify_models(trained, "--json").stdout)
     assert (again["equals_live"], again["next_offset"], again["live"]) == (True, BATCHES, swapped["models"])
     with pytest.raises(ReplayError, match="are live already"):
-        replay_models(trained, "--swap", made["id"])
-    back = json.loads(replay_models(trained, "--rollback", "--json").stdout)
+        verify_models(trained, "--swap", made["id"])
+    back = json.loads(verify_models(trained, "--rollback", "--json").stdout)
     assert (back["namespace"], back["models"]) == (swapped["former"], learned)
     published = [CODEC.decode(m.value(), Model).version for m in read_topic(trained, Topics.of(trained).models.name)]
     assert published == [600] * len(MODELS) + [800] * len(MODELS)
@@ -118,15 +118,15 @@ def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypat
     assert [(one.role, one.behind) for one in rows if "learner" in one.namespace] == [("live", 3), ("ready", 0)]
     assert with_sources(trained, lambda sources: collect(sources, everything=True)) == [made["namespace"]]
     with pytest.raises(ReplayError, match="no former namespace"):
-        replay_models(trained, "--rollback")
+        verify_models(trained, "--rollback")
 
 
 def test_models_of_before_an_exclusion_are_not_swapped(trained: Settings) -> None:
-    made = json.loads(replay_models(trained, "--rebuild", "--json").stdout)
+    made = json.loads(verify_models(trained, "--rebuild", "--json").stdout)
     produce(trained, Topics.of(trained).listens.name, make_listens(20, users=5, tracks=TRACKS))
     exclude(trained, Selection(user=1), "a bot")
     with pytest.raises(ReplayError, match="listens were excluded since"):
-        replay_models(trained, "--swap", made["id"])
+        verify_models(trained, "--swap", made["id"])
 
 
 def test_another_number_of_shards_is_folded_from_a_copy_and_swapped(trained: Settings) -> None:
@@ -134,29 +134,29 @@ def test_another_number_of_shards_is_folded_from_a_copy_and_swapped(trained: Set
     of_another = batches(make_listens(700, users=20, tracks=TRACKS, seed=7), 100, partition=1)
     records = [(b"1", CODEC.encode(batch)) for batch in of_another]
     produce_raw(trained, topic, records[:5])
-    made = json.loads(replay_models(trained, "--rebuild", "--shards", "2", "--json").stdout)
+    made = json.loads(verify_models(trained, "--rebuild", "--shards", "2", "--json").stdout)
     copied = [(m.partition(), m.value()) for m in read_topic(trained, Topics.of(two).training.name)]
     assert [value for shard, value in copied if shard == 1] == [value for _, value in records[:5]]
     assert len(copied) == BATCHES - 1 + 5  # without the one that cannot be read
     produce_raw(trained, topic, records[5:])  # by workers, which run on
-    live = json.loads(replay_models(trained, "--json").stdout)
+    live = json.loads(verify_models(trained, "--json").stdout)
     assert (live["next_offset"], live["equals_live"]) == (LEARNED, True)  # nothing has changed yet
-    swapped = json.loads(replay_models(trained, "--swap", made["id"], "--shards", "2", "--json").stdout)
+    swapped = json.loads(verify_models(trained, "--swap", made["id"], "--shards", "2", "--json").stdout)
     assert swapped["models"].keys() == {f"{kind.name}@{number}of2" for kind in MODELS for number in range(2)}
     assert len(read_topic(trained, Topics.of(two).training.name)) == BATCHES - 1 + 7
     # what a learner of two shards finds is a fold of their partitions
     assert [assert_state(two, number).listens for number in range(2)] == [100 * (BATCHES - 1), 700]
-    again = json.loads(replay_models(two, "--json").stdout)
+    again = json.loads(verify_models(two, "--json").stdout)
     assert (again["listens"], again["equals_live"], again["live"]) == (100 * (BATCHES + 6), True, swapped["models"])
     with pytest.raises(ReplayError, match="are of another training topic"):
-        replay_models(two, "--rollback")
+        verify_models(two, "--rollback")
     with pytest.raises(ReplayError, match="BOTIFY_LEARNER_SHARDS is 2 already"):
-        replay_models(two, "--rebuild", "--shards", "2")
-    assert json.loads(replay_models(two, "--rebuild", "--swap", "--shards", "1", "--json").stdout)["models"].keys() == {
+        verify_models(two, "--rebuild", "--shards", "2")
+    assert json.loads(verify_models(two, "--rebuild", "--swap", "--shards", "1", "--json").stdout)["models"].keys() == {
         kind.name for kind in MODELS
     }
     assert len(read_topic(trained, topic)) == BATCHES + 7  # it has all of them already
-    assert json.loads(replay_models(trained, "--json").stdout)["equals_live"] is True
+    assert json.loads(verify_models(trained, "--json").stdout)["equals_live"] is True
 
 
 def assert_state(settings: Settings, number: int) -> Learner:
@@ -171,8 +171,9 @@ def assert_state(settings: Settings, number: int) -> Learner:
 @pytest.mark.parametrize(
     ("typed", "told"),
     [(one.split(), "--shards goes with") for one in ("--shards 2", "--rollback --shards 2")]
+    + [(one.split(), "go with --models") for one in ("--namespace n", "--one-by-one")]
     + [(one.split(), "use --rebuild") for one in ("--swap", "m1", "--rebuild m1", "--rollback --rebuild")],
 )
 def test_only_what_makes_sense_is_done(typed: list[str], told: str) -> None:
     with pytest.raises(ReplayError, match=told):
-        replay_models(Settings(), *typed)
+        verify_models(Settings(), *typed)

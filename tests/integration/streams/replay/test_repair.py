@@ -101,7 +101,7 @@ def test_poison_is_taken_out_of_state_sessions_and_models(settings: Settings) ->
         differs = botify(settings, "verify", status=1).output
         assert "60 listens were excluded since" in differs
         assert "`botify replay run`" in differs
-        assert as_json(settings, "replay", "models", status=1)["excluded_since"] == 60
+        assert as_json(settings, "verify", "--models", status=1)["excluded_since"] == 60
 
         after = datetime.fromtimestamp(AHEAD_MS / 1000, UTC).isoformat()
         botify(settings, "dlq", "exclude", "--after", after)
@@ -109,14 +109,14 @@ def test_poison_is_taken_out_of_state_sessions_and_models(settings: Settings) ->
         assert (replayed["equals_live"], replayed["left_out"]) == (None, 100)
         poisoned_until = end_offsets(settings, topics.sessions.name)
         botify(settings, "replay", "swap", replayed["id"])
-        swapped = as_json(settings, "replay", "models", "--rebuild", "--swap")
+        swapped = as_json(settings, "verify", "--models", "--rebuild", "--swap")
         rebuilt = {model.name: model.version for model in plain_learner(settings, without=bad).models}
         assert {name: model["version"] for name, model in swapped["models"].items()} == rebuilt
 
         produce(settings, topics.listens.name, good(2400, 1200))
         eventually(lambda: all_learned(settings))
         assert "the state equals the fold of the topic" in botify(settings, "verify").output
-        assert as_json(settings, "replay", "models")["equals_live"] is True
+        assert as_json(settings, "verify", "--models")["equals_live"] is True
     clean = offline_fold(settings, without=bad)
     assert redis_contents(settings) == clean.contents()
     later = sessions(settings, topics.sessions.name, poisoned_until)

@@ -175,7 +175,7 @@ def test_the_results_and_the_decision_of_an_experiment_fit(tmp_path: Path) -> No
     [
         ("exp", {"experiment"}),
         ("experiment r", {"results", "ramp"}),
-        ("replay ", {"run", "models", "status", "swap"}),
+        ("replay ", {"run", "load", "status", "swap"}),
         ("evaluate ml100k --pro", {"--protocol"}),
     ],
 )
