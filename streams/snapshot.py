@@ -31,6 +31,7 @@ from botify.streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
 from botify.streams.replay.sources import ReplaySources
 from botify.streams.store.keys import checkpoint_key, feedback_of, partition_key
 from botify.streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace
+from botify.streams.store.protocol import Items
 from botify.streams.store.redis_store import NOT_OF_THIS_TOPIC, point_in_time_copy
 
 
@@ -67,7 +68,7 @@ class Frame(NamedTuple):
     kind: Kind
     about: Mapping[str, Any]
     collection: str
-    items: Mapping[bytes, bytes] | Mapping[bytes, float]
+    items: Items
 
 
 class SnapshotWriter:
@@ -94,17 +95,13 @@ class SnapshotWriter:
             self._zip = self._member()
         self._frame(kind, json.dumps(about).encode())
 
-    def fields(self, collection: str, items: Mapping[bytes, bytes]) -> None:
-        parts = [_name(collection)]
-        for field, value in items.items():
-            parts += (_LENGTH.pack(len(field)), field, _LENGTH.pack(len(value)), value)
-        self._frame(Kind.FIELDS, b"".join(parts))
-
-    def scores(self, collection: str, items: Mapping[bytes, float]) -> None:
-        parts = [_name(collection)]
-        for member, score in items.items():
-            parts += (_LENGTH.pack(len(member)), member, _SCORE.pack(score))
-        self._frame(Kind.SCORES, b"".join(parts))
+    def items(self, collection: str, items: Items) -> None:
+        name = collection.encode()
+        parts = [bytes([len(name)]), name]
+        for item, value in items.items():
+            packed = _SCORE.pack(value) if isinstance(value, float) else _LENGTH.pack(len(value)) + value
+            parts += (_LENGTH.pack(len(item)), item, packed)
+        self._frame(Kind.SCORES if collection in SCORE_SETS else Kind.FIELDS, b"".join(parts))
 
     def end(self) -> None:
         self._frame(Kind.END, self._sha.digest())
@@ -211,27 +208,21 @@ def _parse(kind: Kind, payload: bytes) -> Frame:
         return Frame(kind, json.loads(payload), "", {})
     at = 1 + payload[0]
     name = payload[1:at].decode()
-    fields: dict[bytes, bytes] = {}
-    scores: dict[bytes, float] = {}
+    items: dict[bytes, bytes | float] = {}
     while at < len(payload):
         item, at = _take(payload, at)
         if kind is Kind.FIELDS:
-            fields[item], at = _take(payload, at)
+            items[item], at = _take(payload, at)
         else:
-            (scores[item],) = _SCORE.unpack_from(payload, at)
+            (items[item],) = _SCORE.unpack_from(payload, at)
             at += _SCORE.size
-    return Frame(kind, {}, name, fields if kind is Kind.FIELDS else scores)
+    return Frame(kind, {}, name, items)
 
 
 def _take(payload: bytes, at: int) -> tuple[bytes, int]:
     (length,) = _LENGTH.unpack_from(payload, at)
     start = at + _LENGTH.size
     return payload[start : start + length], start + length
-
-
-def _name(collection: str) -> bytes:
-    raw = collection.encode()
-    return bytes([len(raw)]) + raw
 
 
 async def save(sources: ReplaySources, path: Path, namespace: str | None = None) -> dict[int, int]:
@@ -289,12 +280,9 @@ async def _write_partition(
             raise SnapshotError(f"namespace {namespace} is of topic id {state.topic_id}, not of {sources.topic}")
         offsets = {"next_offset": state.next_offset, "first_offset": state.first_offset, "letters": state.letters}
         writer.about(Kind.PARTITION, {"partition": partition, **offsets, "of_feedback": of_feedback})
-        for name in HASHES:
-            async for fields in state.contents.hash_pages(partition, name):
-                writer.fields(name, fields)
-        for name in SCORE_SETS:
-            async for scores in state.contents.score_pages(partition, name):
-                writer.scores(name, scores)
+        for name in (*HASHES, *SCORE_SETS):
+            async for items in state.contents.pages(partition, name):
+                writer.items(name, items)
     return state.next_offset or 0
 
 

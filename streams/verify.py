@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol
 
 from botify.core.errors import BotifyError
 from botify.core.kafka.admin import TopicState, end_offsets
@@ -20,7 +20,7 @@ from botify.streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
 from botify.streams.replay.sources import ReplaySources, open_sources
 from botify.streams.store.keys import feedback_of
 from botify.streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
-from botify.streams.store.protocol import MemoryStore
+from botify.streams.store.protocol import Items, MemoryStore
 from botify.streams.store.redis_store import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
 from botify.streams.worker.compiling import columns_when_compiled
 from botify.streams.worker.folding import Folding, by_feedback, by_listen
@@ -105,11 +105,8 @@ class Report:
         self.differences += other.differences[: FIRST_DIFFERENCES - len(self.differences)]
 
 
-V = TypeVar("V", bytes, float)
-
-
 async def compare(
-    partition: int, collection: str, expected: Mapping[bytes, V], pages: AsyncIterator[Mapping[bytes, V]]
+    partition: int, collection: str, expected: Items, pages: AsyncIterator[Items]
 ) -> tuple[int, list[Difference]]:
     """Return the number of items in either, and those that differ. `pages`: of the store; an item may occur twice."""
     seen: set[bytes] = set()
@@ -125,6 +122,24 @@ async def compare(
     missing = expected.keys() - seen
     differences += [Difference(partition, collection, item, expected[item], None) for item in sorted(missing)]
     return len(seen) + len(missing), differences
+
+
+class Contents(Protocol):
+    """Everything in a namespace."""
+
+    def pages(self, partition: int, collection: str) -> AsyncIterator[Items]:
+        """Yield a collection page by page; an item may occur twice, with the same value."""
+
+
+async def have_same_items(one: Contents, other: Contents, partition: int) -> bool:
+    """Say whether two states of a partition are equal; memory is bounded by the largest collection."""
+    for name in (*HASHES, *SCORE_SETS):
+        items: dict[bytes, bytes | float] = {}
+        async for page in one.pages(partition, name):
+            items.update(page)
+        if (await compare(partition, name, items, other.pages(partition, name)))[1]:
+            return False
+    return True
 
 
 Progress = Callable[[int, int], None]  # told how many records are folded since it was last told, and how many there are
@@ -285,12 +300,9 @@ async def _watch_end(sources: ReplaySources, report: Report, *, live: bool) -> N
 
 
 async def _compare_all(offline: OfflineFold, state: PartitionCopy, partition: int, report: Report) -> None:
-    for name in HASHES:
-        fields = state.contents.hash_pages(partition, name)
-        report.count(name, *await compare(partition, name, offline.store.hashes[partition, name], fields))
-    for name in SCORE_SETS:
-        scores = state.contents.score_pages(partition, name)
-        report.count(name, *await compare(partition, name, offline.store.scores[partition, name], scores))
+    for name in (*HASHES, *SCORE_SETS):
+        expected, found = offline.store.items(partition, name), state.contents.pages(partition, name)
+        report.count(name, *await compare(partition, name, expected, found))
 
 
 def _checked(topic: str, partition: int, state: PartitionCopy, now: TopicState) -> int:

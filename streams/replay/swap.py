@@ -33,7 +33,8 @@ from botify.streams.store.namespaces import (
     make_live,
     remove,
 )
-from botify.streams.store.redis_store import RedisContents, have_same_items, point_in_time_copy
+from botify.streams.store.redis_store import RedisContents, point_in_time_copy
+from botify.streams.verify import have_same_items
 from botify.streams.worker.folding import by_feedback
 
 LIVE_TIMEOUT_S = 10.0

@@ -113,6 +113,8 @@ class Store(Protocol):
 
 V = TypeVar("V")
 
+Items = Mapping[bytes, bytes | float]  # the fields of a hash, or the scores of a sorted set's members
+
 UNCLAIMED = Claim(0, "", None, None)
 
 
@@ -159,11 +161,12 @@ class MemoryStore:
         self.checkpoints[partition] = Claim(last.epoch, last.owner, new_next, last.topic_id)
         return outcome
 
-    async def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
-        yield self.hashes[partition, collection]
+    async def pages(self, partition: int, collection: str) -> AsyncIterator[Items]:
+        yield self.items(partition, collection)
 
-    async def score_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, float]]:
-        yield self.scores[partition, collection]
+    def items(self, partition: int, collection: str) -> Items:
+        key = partition, collection
+        return self.scores.get(key) or self.hashes.get(key, {})
 
     def _check(self, partition: int, under: ClaimPosition | None) -> None:
         if under is not None:

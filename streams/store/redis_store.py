@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -38,7 +38,7 @@ from botify.streams.store.node import (
     run_script,
     write_guarded,
 )
-from botify.streams.store.protocol import Claim, ClaimPosition, Outcome
+from botify.streams.store.protocol import Claim, ClaimPosition, Items, Outcome
 
 _HERE = Path(__file__).parent
 
@@ -91,7 +91,7 @@ class RedisStore:
         replies = iter(await self._read(partition, commands, under))
         return (
             {name: _items_of(next(replies)) for name in hashes},
-            {name: {m: float(score) for m, score in _items_of(next(replies)).items()} for name in score_sets},
+            {name: _scores_of(_items_of(next(replies))) for name in score_sets},
         )
 
     async def read_fields(
@@ -176,6 +176,10 @@ def _items_of(reply: Any) -> dict[bytes, Any]:
     return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
+def _scores_of(items: Mapping[bytes, Any]) -> dict[bytes, float]:
+    return {member: float(score) for member, score in items.items()}
+
+
 def _check(stored: Sequence[bytes | None], under: ClaimPosition | None) -> None:
     if under is not None:
         under.check(*_position_of(stored))
@@ -188,18 +192,6 @@ def _position_of(stored: Sequence[bytes | None]) -> tuple[int, str, int | None]:
 
 PAGE_ITEMS = 4_000  # Redis is busy for a millisecond with a page
 
-V = TypeVar("V", bytes, float)
-
-
-class Contents(Protocol):
-    """Everything in a namespace, page by page. An item may occur twice, with the same value."""
-
-    def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
-        """Yield pages of a hash."""
-
-    def score_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, float]]:
-        """Yield pages of a sorted set."""
-
 
 class RedisContents:
     """A namespace in Redis, or the copy of one of its partitions that a token names; see `point_in_time_copy`."""
@@ -207,22 +199,15 @@ class RedisContents:
     def __init__(self, redis: Any, namespace: str, copy: str | None = None) -> None:
         self._redis, self._namespace, self._copy = redis, namespace, copy
 
-    async def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
-        async for page in self._pages("HSCAN", partition, collection):
-            yield page
-
-    async def score_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, float]]:
-        async for page in self._pages("ZSCAN", partition, collection):
-            yield {member: float(score) for member, score in page.items()}
-
-    async def _pages(self, command: str, partition: int, collection: str) -> AsyncIterator[dict[bytes, Any]]:
+    async def pages(self, partition: int, collection: str) -> AsyncIterator[Items]:
+        """Yield a collection page by page; an item may occur twice, with the same value."""
         name = collection if self._copy is None else copy_of(collection, self._copy)
         key, failed_s = partition_key(self._namespace, partition, name), math.inf
         while True:
             try:
                 async with connection_to(self._redis, key) as connection:
-                    async for page in _scan(connection, command, key):
-                        yield page
+                    async for page in _scan(connection, "ZSCAN" if collection in SCORE_SETS else "HSCAN", key):
+                        yield _scores_of(page) if collection in SCORE_SETS else page
                 break
             except AWAY as error:
                 failed_s = min(failed_s, time.monotonic())
@@ -243,29 +228,6 @@ async def _scan(connection: Any, command: str, key: str) -> AsyncIterator[dict[b
         yield _items_of(page)
         if not (cursor := int(cursor)):
             return
-
-
-async def have_same_items(one: Contents, other: Contents, partition: int) -> bool:
-    """Say whether two states of a partition are equal; memory is bounded by the largest collection."""
-    for name in HASHES:
-        if not await _have_same(one.hash_pages(partition, name), other.hash_pages(partition, name)):
-            return False
-    for name in SCORE_SETS:
-        if not await _have_same(one.score_pages(partition, name), other.score_pages(partition, name)):
-            return False
-    return True
-
-
-async def _have_same(ones: AsyncIterator[Mapping[bytes, V]], others: AsyncIterator[Mapping[bytes, V]]) -> bool:
-    items: dict[bytes, V] = {}
-    async for page in ones:
-        items.update(page)
-    found: set[bytes] = set()
-    async for page in others:
-        if not page.items() <= items.items():
-            return False
-        found.update(page)
-    return len(found) == len(items)
 
 
 COPY_TTL_S = 900  # when a copy expires: how long a reader may take

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import gzip
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,8 @@ from botify.schemas.validation import Intake
 from botify.streams.folds.feedback import ATTRIBUTES, NAMES, OPINIONS, with_said, with_shown
 from botify.streams.folds.partition import HASHES, SCORE_SETS
 from botify.streams.snapshot import MAGIC, VERSION, Frame, Kind, SnapshotError, SnapshotWriter, read_frames
-from botify.streams.store.protocol import MemoryStore
-from botify.streams.store.redis_store import have_same_items
-from botify.streams.verify import FIRST_DIFFERENCES, Difference, OfflineFold, Report
+from botify.streams.store.protocol import Items, MemoryStore
+from botify.streams.verify import FIRST_DIFFERENCES, Difference, OfflineFold, Report, have_same_items
 
 FIELDS = {b"7": b"\0\xff" * 100, b"": b"", b"8": b"x"}
 SCORES = {b"1": 0.1 + 0.2, b"2": -1e300, b"3": 5e-324}
@@ -38,8 +37,8 @@ def write(path: Path, version: int = VERSION) -> None:
         writer = SnapshotWriter(file)
         writer.about(Kind.HEADER, {"format": version})
         writer.about(Kind.PARTITION, {"partition": 0})
-        writer.fields("users", FIELDS)
-        writer.scores("popularity:1h", SCORES)
+        writer.items("users", FIELDS)
+        writer.items("popularity:1h", SCORES)
         writer.end()
 
 
@@ -145,9 +144,9 @@ def test_states_that_differ_in_one_item_are_not_equal(store: MemoryStore, collec
 
 def test_an_item_that_a_scan_returns_twice_counts_once() -> None:
     class Scanned(MemoryStore):
-        async def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
+        async def pages(self, partition: int, collection: str) -> AsyncIterator[Items]:
             for _ in range(2):
-                yield self.hashes[partition, collection]
+                yield self.items(partition, collection)
 
     one, other = MemoryStore(), Scanned()
     one.hashes[0, "users"], other.hashes[0, "users"] = {b"1": b"a"}, {b"1": b"a"}

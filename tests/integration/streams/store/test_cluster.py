@@ -191,7 +191,7 @@ def test_a_scan_begins_again_where_its_slot_is_now(cluster: Cluster, redis: Any,
 
     async def scan() -> tuple[dict[bytes, bytes], int]:
         async with point_in_time_copy(redis, namespace, 0) as copy:
-            pages = copy.contents.hash_pages(0, USERS)
+            pages = copy.contents.pages(0, USERS)
             return await read_while(pages, lambda: cluster.migrate(migration.slot, migration.to))
 
     found, pages = run(scan())
@@ -207,7 +207,7 @@ def test_a_copy_that_is_lost_is_no_empty_state(cluster: Cluster, redis: Any, set
     async def read() -> None:
         async with point_in_time_copy(redis, namespace, 0) as copy:
             assert master.delete(*master.keys(f"*{namespace}*copy*")) == 2
-            async for _ in copy.contents.hash_pages(0, USERS):
+            async for _ in copy.contents.pages(0, USERS):
                 pass
 
     with pytest.raises(CopyLostError, match="run the command again"):

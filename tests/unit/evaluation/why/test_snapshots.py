@@ -32,8 +32,8 @@ def written(path: Path, created_ms: int, listens: int, indexed: int = PARTITIONS
                 about = {"partition": partition, "next_offset": 10 * listens, "of_feedback": of_feedback}
                 writer.about(Kind.PARTITION, about)
                 if partition == partition_of(USER, PARTITIONS) and not of_feedback:
-                    writer.fields(USERS, {b"1": b"another", b"%d" % USER: state.to_bytes()})
-                    writer.fields(LIKES_OF_USERS, {b"%d" % USER: likes.to_bytes()})
+                    writer.items(USERS, {b"1": b"another", b"%d" % USER: state.to_bytes()})
+                    writer.items(LIKES_OF_USERS, {b"%d" % USER: likes.to_bytes()})
         writer.end()
 
 
