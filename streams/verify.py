@@ -22,8 +22,7 @@ from botify.streams.store.keys import feedback_of
 from botify.streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
 from botify.streams.store.protocol import Items, MemoryStore
 from botify.streams.store.redis_store import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
-from botify.streams.worker.compiling import columns_when_compiled
-from botify.streams.worker.folding import Folding, by_feedback, by_listen
+from botify.streams.worker.folding import Folding, by_feedback, by_listen, columns_when_compiled
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import NullPublisher, Publisher, WorkerPartition
 
@@ -52,15 +51,7 @@ class Difference(NamedTuple):
 
 @dataclass(slots=True)
 class Report:
-    """The result of a verification.
-
-    Examples
-    --------
-    >>> report = Report("botify.live")
-    >>> report.count("users", 2, [Difference(0, "users", b"7", b"x", None)])
-    >>> report.ok, report.compared, report.differing
-    (False, {'users': 2}, 1)
-    """
+    """The result of a verification."""
 
     namespace: str
     # offset up to which each partition was folded and compared
@@ -92,17 +83,6 @@ class Report:
         self.compared[collection] = self.compared.get(collection, 0) + items
         self.differing += len(differences)
         self.differences += differences[: FIRST_DIFFERENCES - len(self.differences)]
-
-    def add(self, other: Report) -> None:
-        self.checkpoints |= other.checkpoints
-        self.listens += other.listens
-        self.duplicates += other.duplicates
-        self.dead_letters += other.dead_letters
-        self.excluded_since += other.excluded_since
-        for collection, items in other.compared.items():
-            self.count(collection, items, [])
-        self.differing += other.differing
-        self.differences += other.differences[: FIRST_DIFFERENCES - len(self.differences)]
 
 
 async def compare(
@@ -198,15 +178,13 @@ async def _verify_topic(
 ) -> None:
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def report_on(partition: int) -> Report:
+    async def report_on(partition: int) -> None:
         async with room:
-            of_one = Report(report.namespace)
-            await _verify_partition(sources, partition, projections, of_one, folding)
-        progress(of_one.records)
-        return of_one
+            progress(await _verify_partition(sources, partition, projections, report, folding))
 
-    for of_one in await gather_or_cancel(map(report_on, partitions)):
-        report.add(of_one)
+    await gather_or_cancel(map(report_on, partitions))
+    report.checkpoints = dict(sorted(report.checkpoints.items()))
+    report.differences.sort(key=lambda difference: difference.partition)
 
 
 class OfflineFold:
@@ -243,7 +221,8 @@ class OfflineFold:
 
 async def _verify_partition(
     sources: ReplaySources, partition: int, projections: Collection[str], report: Report, folding: Callable[[], Folding]
-) -> None:
+) -> int:
+    """Add a partition to the report, and return the number of its records."""
     await _check_end(sources, report.namespace, partition)
     # the first copy gives the bulk to fold; the second is only a little further
     async with point_in_time_copy(sources.redis, report.namespace, partition) as first:
@@ -267,6 +246,7 @@ async def _verify_partition(
     report.listens += offline.counters.listens
     report.duplicates += offline.counters.duplicates
     report.dead_letters += offline.counters.dead_letters
+    return offline.counters.listens + offline.counters.dead_letters
 
 
 async def _check_end(sources: ReplaySources, namespace: str, partition: int) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from typing import Any, Protocol, TextIO
 
 from confluent_kafka.admin import AdminClient
@@ -20,20 +20,18 @@ from botify.core.kafka.reader import LogRecord
 from botify.core.process import gather_or_cancel
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
-from botify.schemas.events import Listen, Session
+from botify.schemas.events import Listen
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, worker_group_of
-from botify.schemas.validation import Rejected
 from botify.streams.folds.partition import PROJECTIONS
 from botify.streams.folds.popularity import TrackRows
 from botify.streams.replay.sources import Pacer, ReplayError, ReplaySources
 from botify.streams.store.keys import checkpoint_key
 from botify.streams.store.protocol import Outcome, offset_to_start_at
 from botify.streams.store.redis_store import RedisStore
-from botify.streams.worker.compiling import columns_when_compiled
-from botify.streams.worker.folding import Folding
+from botify.streams.worker.folding import Folding, columns_when_compiled
 from botify.streams.worker.metrics import WorkerCounters
-from botify.streams.worker.partition import KafkaPublisher, NullPublisher, Publishable, Publisher, WorkerPartition
+from botify.streams.worker.partition import KafkaPublisher, NullPublisher, Publisher, WorkerPartition
 
 AT_ONCE = 4  # partitions that are read at a time; each has a consumer with prefetched records
 
@@ -156,27 +154,14 @@ class NamespaceTarget:
             raise ReplayError(f"Redis lost writes to {where}; run it again to resume")
 
 
-class _SessionsOnly:
-    def __init__(self, publisher: KafkaPublisher) -> None:
-        self._publisher = publisher
-
-    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
-        """Publish the sessions; dead letters were published when the records were first folded."""
-        if sessions := [event for event in events if isinstance(event, Session)]:
-            await self._publisher.emit(sessions, ())
-
-
 @contextmanager
 def sessions_sent_to(settings: Settings, topic: str | None) -> Iterator[Publisher]:
     """Yield a publisher of sessions to a topic; None publishes nothing."""
     if topic is None:
         yield NullPublisher()
         return
-    publisher = KafkaPublisher(settings, codec_of(settings), sessions_to=topic)
-    try:
-        yield _SessionsOnly(publisher)
-    finally:
-        publisher.close()
+    with closing(KafkaPublisher(settings, codec_of(settings), only_sessions_to=topic)) as publisher:
+        yield publisher
 
 
 def check_sessions_topic(settings: Settings, topic: str) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from botify.core.errors import BotifyError
-from botify.core.settings import Settings
 from botify.streams.folds.partition import FORMER_HASHES, HASHES, SCORE_SETS
 from botify.streams.store.connect import patiently
 from botify.streams.store.keys import (
@@ -34,15 +33,6 @@ async def live_namespace(redis: Any, prefix: str) -> str:
     """Return the namespace that workers write and readers read."""
     pointer: bytes | None = await patiently(redis, lambda: call(redis, ("GET", namespace_pointer(prefix))))
     return pointer.decode() if pointer else default_namespace(prefix)
-
-
-async def with_live_layout(redis: Any, settings: Settings) -> Settings:
-    """Return the settings with the layout of the live namespace: of the topic that workers fold."""
-    live = await live_namespace(redis, settings.topic_prefix)
-    record = await NamespaceRecords(redis, settings.topic_prefix).find(live)
-    if record is None or record.partitions is None:
-        return settings
-    return settings.with_(layout=record.layout, partitions=record.partitions)
 
 
 async def former_namespaces(redis: Any, prefix: str) -> list[str]:

@@ -10,7 +10,6 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from botify.core.kafka.column_fetch import fetch_columns
 from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.dead_letters import Letters, RejectedBefore
@@ -21,11 +20,10 @@ from botify.schemas.validation import Intake
 from botify.streams.folds.popularity import TrackRows
 from botify.streams.store.connect import FOLDING_TIMEOUT_S, connect_async
 from botify.streams.store.keys import feedback_of
-from botify.streams.store.namespaces import with_live_layout
+from botify.streams.store.namespaces import NamespaceRecords, live_namespace
 from botify.streams.store.protocol import Claim, Store
-from botify.streams.worker.compiling import ColumnsWhenCompiled
 from botify.streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
-from botify.streams.worker.folding import by_feedback
+from botify.streams.worker.folding import ColumnsWhenCompiled, by_feedback
 from botify.streams.worker.metrics import FeedbackCounters, WorkerCounters
 from botify.streams.worker.partition import KafkaPublisher, WorkerPartition
 
@@ -62,7 +60,7 @@ class WorkerApp(FoldingApp):
         of_feedback = Intake(codec, rejected_before=self._rejected.offsets_of[feedback], lead=lead)
         self.of_feedback = of_feedback, self._publisher
         self._rows = TrackRows()
-        self._folding = ColumnsWhenCompiled(on_ready=fetch_columns)
+        self._folding = ColumnsWhenCompiled()
 
     def refresh_sources(self) -> None:
         self._rejected.refresh()
@@ -87,7 +85,7 @@ class WorkerApp(FoldingApp):
 
 
 class FeedbackApp(FoldingApp):
-    """Folds the feedback, with what a worker has opened."""
+    """Folds the feedback, with what a worker has opened: it starts first, and stops last."""
 
     worker: WorkerApp
     counters: FeedbackCounters
@@ -96,14 +94,8 @@ class FeedbackApp(FoldingApp):
         super().__init__(*args, **kwargs)
         self.counters = FeedbackCounters()
 
-    def open_sources(self) -> None:
-        """Do nothing: the worker starts first."""
-
     def refresh_sources(self) -> None:
         self.worker.refresh_sources()
-
-    def close_sources(self) -> None:
-        """Do nothing: the worker stops last."""
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
         intake, publisher = self.worker.of_feedback
@@ -124,12 +116,17 @@ def build_app(settings: Settings) -> WorkerApp:
 
 def main() -> None:
     """Run the worker; the exit status is not 0 if it failed."""
-    run(lambda settings: build_app(asyncio.get_event_loop().run_until_complete(_of_live_state(settings))))
+    run(lambda settings: build_app(asyncio.get_event_loop().run_until_complete(_with_live_layout(settings))))
 
 
-async def _of_live_state(settings: Settings) -> Settings:
+async def _with_live_layout(settings: Settings) -> Settings:
+    """Return the settings with the layout of the live namespace: of the topic that workers fold."""
     async with aclosing(connect_async(settings, FOLDING_TIMEOUT_S)) as redis:
-        return await with_live_layout(redis, settings)
+        live = await live_namespace(redis, settings.topic_prefix)
+        record = await NamespaceRecords(redis, settings.topic_prefix).find(live)
+    if record is None or record.partitions is None:
+        return settings
+    return settings.with_(layout=record.layout, partitions=record.partitions)
 
 
 if __name__ == "__main__":

@@ -41,15 +41,7 @@ def with_failpoints(store: Store, environ: Mapping[str, str] | None = None) -> S
 
 
 class Failpoints:
-    """Signals that the process sends to itself, by default to the calling thread, so that it acts at once.
-
-    Examples
-    --------
-    >>> points = Failpoints("after-apply:2", seed=0, send=lambda sent: print(sent.name))
-    >>> points.reach("after-apply")
-    >>> points.reach("after-apply")
-    SIGKILL
-    """
+    """Signals that the process sends to itself, by default to the calling thread, so that it acts at once."""
 
     def __init__(self, text: str, seed: int, send: Callable[[signal.Signals], object] = signal.raise_signal) -> None:
         self._plan = dict(_parse(part) for part in text.split(","))

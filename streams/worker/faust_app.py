@@ -89,7 +89,6 @@ class FoldingApp(BatchApp, ABC):
         self._claims, self._connections = AsyncExitStack(), AsyncExitStack()
         self.starts_again = False
 
-    @abstractmethod
     def open_sources(self) -> None:
         """Open the sources of partitions; blocking, called once."""
 
@@ -97,12 +96,11 @@ class FoldingApp(BatchApp, ABC):
     def refresh_sources(self) -> None:
         """Update the sources before a claim; blocking."""
 
-    def letters(self) -> Letters:
-        return {}
-
-    @abstractmethod
     def close_sources(self) -> None:
         """Close the sources; blocking."""
+
+    def letters(self) -> Letters:
+        return {}
 
     @abstractmethod
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> ClaimedPartition:

@@ -1,11 +1,16 @@
-"""Folding a batch listen by listen, which states what is right; `by_columns` gives the same, fast."""
+"""Folding a batch listen by listen, which states what is right; `by_columns` gives the same, fast, once compiled."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+import threading
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from typing import Any
 
 from botify.core.errors import RejectedMessageError
+from botify.core.kafka.column_fetch import fetch_columns
+from botify.core.numba_cache import give_back_compiler, use_own_cache
 from botify.schemas.event_time import EventTime
 from botify.schemas.events import Feedback, Listen, TrainingBatch
 from botify.schemas.training import training_batches_of
@@ -14,6 +19,8 @@ from botify.streams.folds.feedback import FeedbackFold
 from botify.streams.folds.partition import Fold
 from botify.streams.folds.popularity import TrackRows
 from botify.streams.folds.reference import ReferenceFold
+
+log = logging.getLogger(__name__)
 
 
 class ByListen:
@@ -70,3 +77,52 @@ def by_listen() -> Folding:
 def by_feedback() -> Folding:
     """Return `BY_FEEDBACK`, always."""
     return BY_FEEDBACK
+
+
+class ColumnsWhenCompiled:
+    """Returns `BY_LISTEN` until a thread has compiled the code; then fetches columns, and returns `BY_COLUMNS`."""
+
+    def __init__(self) -> None:
+        self._folding = BY_LISTEN
+        self._decided = threading.Event()
+        threading.Thread(target=self._compile, name="compile", daemon=True).start()
+
+    def __call__(self) -> Folding:
+        """Return the fastest folding that is ready."""
+        return self._folding
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when the code is compiled, or cannot be, or after the timeout."""
+        self._decided.wait(timeout_s)
+
+    def _compile(self) -> None:
+        try:
+            use_own_cache()
+            from botify.streams.worker.by_columns import BY_COLUMNS, compile_all  # loads numba
+
+            compile_all()
+            give_back_compiler()
+            fetch_columns()
+        except (ImportError, RuntimeError, OSError) as error:  # no numba, or no place for its cache
+            log.warning("listens are folded one by one, several times slower: %s", error)
+        else:
+            self._folding = BY_COLUMNS
+            log.info("listens are folded in columns from now on")
+        finally:
+            self._decided.set()
+
+
+MANY_RECORDS = 100_000
+READ_S = 5.0  # longer than reading the cache takes
+_of_process = cache(ColumnsWhenCompiled)
+
+
+def columns_when_compiled(records: int) -> Callable[[], Folding]:
+    """Return the one `ColumnsWhenCompiled` of a process that folds offline.
+
+    For many records it waits for code that is in the cache: meanwhile they would be folded at many times the cost.
+    """
+    folding = _of_process()
+    if records > MANY_RECORDS:
+        folding.wait(READ_S)
+    return folding

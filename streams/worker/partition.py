@@ -58,12 +58,14 @@ class KafkaPublisher:
 
     What several partitions publish during a flush is sent together after it. At least once: a worker that dies between
     the acknowledgement and the checkpoint publishes again, and readers drop the copies by session id, offsets, model
-    version, or the record that a dead letter names. `sessions_to` is another topic for the sessions.
+    version, or the record that a dead letter names. With `only_sessions_to` sessions go to this topic, and all else
+    nowhere, because it was published when the records were first folded.
     """
 
-    def __init__(self, settings: Settings, codec: Codec, sessions_to: str | None = None) -> None:
+    def __init__(self, settings: Settings, codec: Codec, only_sessions_to: str | None = None) -> None:
         topics = Topics.of(settings)
-        self._sessions, self._training = sessions_to or topics.sessions.name, topics.training.name
+        self._sessions, self._training = only_sessions_to or topics.sessions.name, topics.training.name
+        self._only_sessions = only_sessions_to is not None
         self._shards = settings.learner_shards
         self._dead_letters = topics.dead_letters.name
         self._codec = codec
@@ -85,6 +87,10 @@ class KafkaPublisher:
         Raises `PublishError` if a record of the flush was refused, or not acknowledged for `ACKNOWLEDGE_TIMEOUT_S`, and
         `TopicError` if the topic of models cannot be read.
         """
+        if self._only_sessions:
+            events, rejected = [event for event in events if isinstance(event, Session)], ()
+            if not events:
+                return
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((events, rejected, acknowledged))
         if self._sending is None or self._sending.done():

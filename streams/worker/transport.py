@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -253,8 +253,7 @@ class BatchTransport(driver.Transport):
 
 def broker_urls(bootstrap_servers: str) -> list[str]:
     """Return the URLs that make Faust use this transport: `botify://a:9092`."""
-    servers: Iterable[str] = bootstrap_servers.split(",")
-    return [f"botify://{server.strip()}" for server in servers]
+    return [f"botify://{server.strip()}" for server in bootstrap_servers.split(",")]
 
 
 def broker_credentials(settings: Settings) -> SASLCredentials | SSLCredentials | None:

@@ -14,14 +14,12 @@ from faust.types import TP
 
 from botify.core.settings import Settings
 from botify.streams.learner.__main__ import build_app as build_learner
-from botify.streams.worker import compiling, transport
+from botify.streams.worker import folding, transport
 from botify.streams.worker.__main__ import build_app as build_worker
 from botify.streams.worker.by_columns import BY_COLUMNS
-from botify.streams.worker.compiling import ColumnsWhenCompiled
 from botify.streams.worker.faust_app import FoldingApp
-from botify.streams.worker.folding import BY_LISTEN
+from botify.streams.worker.folding import BY_LISTEN, ColumnsWhenCompiled
 from botify.streams.worker.transport import BatchConsumer, broker_credentials
-from tests.support import eventually
 
 
 class Noted:
@@ -190,17 +188,13 @@ def test_credentials_are_those_of_the_settings() -> None:
     assert auth(**{"security.protocol": "SSL"})["security_protocol"] == "SSL"
 
 
-def test_columns_follow_when_the_code_is_compiled() -> None:
+def test_columns_follow_when_the_code_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[bool] = []
-    choose = ColumnsWhenCompiled(lambda: called.append(choose() is BY_LISTEN))
-    eventually(lambda: choose() is BY_COLUMNS)
-    assert called == [True]  # fetches are columns before they are folded as such
-
-
-def test_columns_are_there_after_waiting() -> None:
+    monkeypatch.setattr(folding, "fetch_columns", lambda: called.append(choose() is BY_LISTEN))
     choose = ColumnsWhenCompiled()
     choose.wait(60.0)
     assert choose() is BY_COLUMNS
+    assert called == [True]  # fetches are columns before they are folded as such
 
 
 def _no_folder() -> None:
@@ -214,7 +208,7 @@ def test_without_numba_or_its_cache_listens_are_folded_one_by_one(
     if missing == "numba":
         monkeypatch.setitem(sys.modules, "botify.streams.worker.by_columns", None)
     else:
-        monkeypatch.setattr(compiling, "use_own_cache", _no_folder)
+        monkeypatch.setattr(folding, "use_own_cache", _no_folder)
     with caplog.at_level(logging.WARNING):
         choose = ColumnsWhenCompiled()
         choose.wait(60.0)
