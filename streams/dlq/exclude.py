@@ -49,15 +49,7 @@ READ_AHEAD_KB = 4 * 1024  # a gateway reads, which has little memory
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which listens; all given conditions must hold.
-
-    Examples
-    --------
-    >>> listen = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, True, None, {}, None, None)
-    >>> origin = Origin("botify.listens", 0, 7)
-    >>> Selection(user=42, after_ms=1000).takes(origin, listen), Selection(before_ms=1000).takes(origin, listen)
-    (True, False)
-    """
+    """Which listens; all given conditions must hold."""
 
     origins: frozenset[Origin] | None = None  # single records, which may be unreadable
     user: int | None = None

@@ -68,10 +68,6 @@ class DeadLetter(NamedTuple):
         """Whether an operator wrote it, to exclude an accepted record."""
         return self.reason == ExcludedError.__name__
 
-    def as_record(self) -> LogRecord:
-        topic, partition, offset = self.origin
-        return LogRecord(topic, partition, offset, self.at_ms, self.key, self.value, self.headers)
-
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
@@ -286,7 +282,7 @@ def _only_fit(
         fit = []
         for letter in letters:
             event_time = EventTime(reached_ms.get(letter.origin.partition, 0))
-            record = letter.as_record()._replace(timestamp=now_ms)
+            record = LogRecord(*letter.origin, now_ms, letter.key, letter.value, letter.headers)
             ((_, one),) = decode_and_validate([record], Listen, intake, event_time=event_time)
             if isinstance(one, RejectedMessageError):
                 outcome.hopeless.append((letter.origin, str(one)))

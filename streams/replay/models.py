@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from confluent_kafka import ConsumerGroupState, KafkaException
+from confluent_kafka import ConsumerGroupState, KafkaException, Message
 from confluent_kafka.admin import AdminClient
 
 from botify.core.errors import DecodeError, TopicError
@@ -272,12 +272,7 @@ def copy_training(settings: Settings, shards: int, progress: Callable[[int, int]
     ends = end_offsets(settings, before)
     with closing(TopicReader(settings, before, batch=BATCH, auto_offset_reset="error")) as reader:
         for messages in reader.read_to_end(ends):
-            for message in messages:
-                value = message.value() or b""
-                try:
-                    batch = codec.decode(value, TrainingBatch)
-                except DecodeError:
-                    continue  # a dead letter, of which nothing is learned
+            for value, batch in _batches(codec, messages):
                 if batch.next_offset > copied.get((batch.source_topic_id, batch.source_partition), -1):
                     send_training(publisher, topic, shards, batch, value)
             progress(len(messages), sum(ends.values()))
@@ -303,11 +298,18 @@ def require_no_workers(settings: Settings) -> None:
 def _copied(settings: Settings, codec: Codec) -> dict[tuple[str, int], int]:
     found: dict[tuple[str, int], int] = {}
     with closing(TopicReader(settings, Topics.of(settings).training.name, batch=BATCH)) as reader:
-        for message in chain.from_iterable(reader.read_to_end()):
-            try:
-                batch = codec.decode(message.value(), TrainingBatch)
-            except DecodeError:
-                continue
+        for _, batch in _batches(codec, chain.from_iterable(reader.read_to_end())):
             source = batch.source_topic_id, batch.source_partition
             found[source] = max(found.get(source, 0), batch.next_offset)
     return found
+
+
+def _batches(codec: Codec, messages: Iterable[Message]) -> Iterator[tuple[bytes, TrainingBatch]]:
+    """Yield records and their batches, without dead letters, of which nothing is learned."""
+    for message in messages:
+        value = message.value() or b""
+        try:
+            batch = codec.decode(value, TrainingBatch)
+        except DecodeError:
+            continue
+        yield value, batch

@@ -112,19 +112,7 @@ def check_target(partitions: int, wanted: int) -> None:
 
 @dataclass(slots=True)
 class CopyPosition:
-    """How far each new partition is; from the records of the new topic alone.
-
-    Examples
-    --------
-    >>> position = CopyPosition()
-    >>> position.add(5, 0, 17), position.add(5, 1, 19)
-    (None, None)
-    >>> position.begin(1, partitions=4, wanted=8)  # nothing was copied to partition 1 yet
-    0
-    >>> position.add(1, 0, 12)
-    >>> position.begin(1, partitions=4, wanted=8), position.has(5, 19), position.has(1, 19)
-    (13, True, False)
-    """
+    """How far each new partition is; from the records of the new topic alone."""
 
     # offset of the original of the last copy; new partitions without copies have none
     last: dict[int, int] = field(default_factory=dict)

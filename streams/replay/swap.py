@@ -43,12 +43,15 @@ POLL_S = 0.05
 _ROUNDS = 20
 
 
+NOTHING: Mapping[int, int] = MappingProxyType({})
+
+
 class Compared(NamedTuple):
     """The result of a comparison."""
 
     equal: bool | None  # None if they cannot be compared
     # partitions that differ, and how many listens one of the two has left out
-    excused: Mapping[int, int] = MappingProxyType({})
+    excused: Mapping[int, int] = NOTHING
 
 
 async def compare_with_live(
@@ -62,7 +65,7 @@ async def compare_with_live(
     excused = {}
     for partition in sources.state.end:
         reached = await target.open(partition, 0)
-        if not await _live_reaches(sources, live, partition, reached):
+        if await _ahead_of(sources, live, {partition: reached}):
             return Compared(None)
         async with point_in_time_copy(sources.redis, live, partition) as state:
             end = {partition: state.next_offset or 0}
@@ -88,13 +91,17 @@ async def within_topic(sources: ReplaySources, checkpoints: Mapping[int, int]) -
     return {partition: min(offset, ends[partition]) for partition, offset in checkpoints.items()}
 
 
-async def _live_reaches(sources: ReplaySources, live: str, partition: int, offset: int) -> bool:
+async def _ahead_of(
+    sources: ReplaySources, live: str, folded: Mapping[int, int], committed: Mapping[int, int] = NOTHING
+) -> int:
+    """Wait until the live namespace, or what was committed, is as far; return how many records it still lacks then."""
     give_up = time.monotonic() + LIVE_TIMEOUT_S
-    while (await checkpoints(sources.redis, live, [partition]))[partition] < offset:
-        if time.monotonic() > give_up:
-            return False
+    while True:
+        reached = await checkpoints(sources.redis, live, folded)
+        ahead = sum(max(0, at - max(reached[p], committed.get(p, 0))) for p, at in folded.items())
+        if not ahead or time.monotonic() > give_up:
+            return ahead
         await asyncio.sleep(POLL_S)
-    return True
 
 
 async def begin_namespace(sources: ReplaySources, plan: Plan, sessions_to: str | None = None) -> NamespaceRecord:
@@ -237,20 +244,12 @@ async def _catch_up(sources: ReplaySources, target: NamespaceTarget, namespace: 
 
 
 async def _wait_for_workers(sources: ReplaySources, live: str, folded: Mapping[int, int]) -> None:
-    give_up = time.monotonic() + LIVE_TIMEOUT_S
-    while True:
-        reached = await checkpoints(sources.redis, live, folded)
-        # the state may be lost, but what the group has committed was published
-        done = {partition: max(at, sources.state.committed.get(partition, 0)) for partition, at in reached.items()}
-        ahead = sum(max(0, offset - done[partition]) for partition, offset in folded.items())
-        if not ahead:
-            return
-        if time.monotonic() > give_up:
-            raise ReplayError(
-                f"no worker has folded {ahead:,} of the records that the namespace has, so their sessions, training "
-                "batches and dead letters would never be published; let the workers catch up. --force takes it as it is"
-            )
-        await asyncio.sleep(POLL_S)
+    # the state may be lost, but what the group has committed was published
+    if ahead := await _ahead_of(sources, live, folded, sources.state.committed):
+        raise ReplayError(
+            f"no worker has folded {ahead:,} of the records that the namespace has, so their sessions, training "
+            "batches and dead letters would never be published; let the workers catch up. --force takes it as it is"
+        )
 
 
 async def former_and_live(redis: Any, prefix: str) -> tuple[str, str]:
