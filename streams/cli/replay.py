@@ -51,21 +51,7 @@ def run_with_sources(settings: Settings, work: Callable[[ReplaySources], Awaitab
     return asyncio.run(go())
 
 
-def plan_table(plan: Plan) -> Table:
-    """Return the table of a plan, one row a partition."""
-    table = Table(
-        title=f"{plan.topic}: {plan.records:,} records into {', '.join(plan.projections)}", box=box.SIMPLE_HEAD
-    )
-    for heading in ("partition", "from", "to", "records"):
-        table.add_column(heading, justify="right")
-    for partition, start in plan.start.items():
-        end = plan.end[partition]
-        table.add_row(str(partition), f"{start:,}", f"{end:,}", f"{end - start:,}")
-    return table
-
-
-def status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
-    """Return the table of namespaces."""
+def _status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
     table = Table(title="namespaces, oldest first", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("id", "role", "made (UTC)"):
         table.add_column(heading, no_wrap=True)
@@ -74,13 +60,11 @@ def status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
     table.add_column("compared with live")
     for one in namespaces:
         record = one.record
-        if record is None:
-            row = (one.namespace, one.role, "", "")
-        else:
-            made = utc(record.created_ms)
-            left_out = f"leaves out {record.left_out:,} listens" if record.left_out else ""
-            row = (record.id, one.role, made, left_out or _COMPARED[record.equals_live])
-        table.add_row(*row[:3], f"{one.folded:,}", f"{one.behind:,}", row[3])
+        name, made, compared = one.namespace, "", ""
+        if record is not None:
+            name, made, compared = record.id, utc(record.created_ms), _COMPARED[record.equals_live]
+            compared = f"leaves out {record.left_out:,} listens" if record.left_out else compared
+        table.add_row(name, one.role, made, f"{one.folded:,}", f"{one.behind:,}", compared)
     return table
 
 
@@ -161,7 +145,7 @@ def status(
     if as_json:
         print_json([asdict(one) for one in found])
     else:
-        console.print(status_table(found))
+        console.print(_status_table(found))
 
 
 def swap(
@@ -298,6 +282,13 @@ def _show_plan(planned: Plan, as_json: bool) -> None:
     if as_json:
         print_json({**asdict(planned), "records": planned.records})
     else:
-        console.print(plan_table(planned))
+        into = ", ".join(planned.projections)
+        table = Table(title=f"{planned.topic}: {planned.records:,} records into {into}", box=box.SIMPLE_HEAD)
+        for heading in ("partition", "from", "to", "records"):
+            table.add_column(heading, justify="right")
+        for partition, start in planned.start.items():
+            end = planned.end[partition]
+            table.add_row(str(partition), f"{start:,}", f"{end:,}", f"{end - start:,}")
+        console.print(table)
         for reason in planned.partial:
             say(f"partial: {reason}")

@@ -58,18 +58,13 @@ class Selection:
     after_ms: int | None = None
     before_ms: int | None = None
 
-    @property
-    def by_content(self) -> bool:
-        return any(one is not None for one in (self.user, self.event_id, self.after_ms, self.before_ms))
-
     def takes(self, origin: Origin, listen: Listen | None) -> bool:
         if self.origins is not None and origin not in self.origins:
             return False
-        if not self.by_content:
-            return True
+        if listen is None:
+            return self == Selection(self.origins)  # it has no content to choose it by
         return (
-            listen is not None
-            and (self.user is None or listen.user == self.user)
+            (self.user is None or listen.user == self.user)
             and (self.event_id is None or listen.event_id == self.event_id)
             and (self.after_ms is None or listen.timestamp_ms >= self.after_ms)
             and (self.before_ms is None or listen.timestamp_ms < self.before_ms)

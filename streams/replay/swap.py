@@ -367,8 +367,8 @@ def removable(
     """Return which namespaces may be deleted. Pure."""
     keep = {live}
     if not everything:
-        keep |= set(former[-1:]) | {record.namespace for record in known if not record.done}
-        # finished and never swapped: it waits for its swap
-        keep |= {record.namespace for record in known if record.namespace not in former}
+        # what is unfinished, or was never swapped in, waits for that
+        waiting = {record.namespace for record in known if not record.done or record.namespace not in former}
+        keep |= {*former[-1:], *waiting}
     candidates = [default, *former, *(record.namespace for record in known)]
     return [namespace for namespace in dict.fromkeys(candidates) if namespace not in keep]

@@ -45,6 +45,7 @@ from redis.retry import Retry
 from botify.core.errors import BotifyError
 from botify.core.kafka.admin import accepts_connections
 from botify.core.settings import Settings
+from botify.core.telemetry import DurationHistogram
 from botify.streams.store.keys import write_probe
 from botify.streams.store.node import pipelined
 
@@ -96,11 +97,7 @@ class _Nodes(redis.cluster.NodesManager):
 
     def get_node(self, host: Any = None, port: Any = None, node_name: str | None = None) -> Any:
         found = super().get_node(host, port, node_name)
-        if found is None and node_name:
-            kind = redis.cluster.PRIMARY
-            found = redis.cluster.ClusterNode(*_address_of(node_name), kind)  # type: ignore[no-untyped-call]
-            self.nodes_cache[node_name] = found
-        return found
+        return found or _made(self, redis.cluster.ClusterNode, node_name)
 
 
 class _AsyncNodes(redis_asyncio.cluster.NodesManager):
@@ -108,16 +105,15 @@ class _AsyncNodes(redis_asyncio.cluster.NodesManager):
 
     def get_node(self, host: Any = None, port: Any = None, node_name: str | None = None) -> Any:
         found = super().get_node(host, port, node_name)
-        if found is None and node_name:
-            kind = redis.cluster.PRIMARY
-            found = redis_asyncio.cluster.ClusterNode(*_address_of(node_name), kind, **self.connection_kwargs)
-            self.nodes_cache[node_name] = found
-        return found
+        return found or _made(self, redis_asyncio.cluster.ClusterNode, node_name, **self.connection_kwargs)
 
 
-def _address_of(node_name: str) -> tuple[str, int]:
+def _made(nodes: Any, kind: Callable[..., Any], node_name: str | None, **options: Any) -> Any:
+    if not node_name:
+        return None
     host, _, port = node_name.rpartition(":")
-    return host, int(port)
+    node = nodes.nodes_cache[node_name] = kind(host, int(port), redis.cluster.PRIMARY, **options)
+    return node
 
 
 REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
@@ -200,12 +196,13 @@ def refusal_of(error: BaseException) -> str | None:
 
 
 class Writes:
-    """Whether Redis accepts the writes of this process; read from any thread.
+    """Whether Redis accepts the writes of this process, and how long applies take; read from any thread.
 
     `refused` counts refused tries; `probed` is the result of the last probe, see `probe_writes`.
     """
 
     def __init__(self) -> None:
+        self.durations = DurationHistogram()
         self.refused = 0
         self.probed: str | None = None
         self._why: dict[int, str] = {}

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from botify.core.errors import BotifyError
-from botify.streams.folds.partition import FORMER_HASHES, HASHES, SCORE_SETS
 from botify.streams.store.connect import patiently
 from botify.streams.store.keys import (
     checkpoint_key,
@@ -59,13 +58,7 @@ async def checkpoints(redis: Any, namespace: str, partitions: Iterable[int]) -> 
     return found
 
 
-async def remove(
-    redis: Any,
-    prefix: str,
-    namespace: str,
-    partitions: Iterable[int],
-    collections: Sequence[str] = (*HASHES, *FORMER_HASHES, *SCORE_SETS),
-) -> int:
+async def remove(redis: Any, prefix: str, namespace: str, partitions: Iterable[int], collections: Sequence[str]) -> int:
     """Delete a namespace, with its opinions, also from the history; return the number of deleted keys."""
     removed = 0
     for name, partition in product((namespace, feedback_of(namespace)), partitions):

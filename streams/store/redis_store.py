@@ -48,9 +48,9 @@ SCRIPT_ARGUMENTS = 1_000  # from here on a transaction's two round trips cost le
 class RedisStore:
     """A `Store` in Redis or Redis Cluster, whose client has raw (undecoded) replies.
 
-    With `writes`, claims and applies that Redis refuses are repeated (`patiently`). An apply of `script_arguments` is a
-    transaction. `letters` returns the dead letters that there are now; a claim notes them where the partition has no
-    state.
+    With `writes`, claims and applies that Redis refuses are repeated (`patiently`), and applies are timed. An apply of
+    `script_arguments` is a transaction. `letters` returns the dead letters that there are now; a claim notes them where
+    the partition has no state.
     """
 
     def __init__(
@@ -126,8 +126,12 @@ class RedisStore:
         async def transaction() -> Outcome:
             return await write_guarded(self._redis, key, judge, writes, new_next)
 
-        small = sum(map(count_arguments, writes)) < self._script_arguments
-        return await patiently(self._redis, script if small else transaction, writes=self._writes, partition=partition)
+        ask = script if sum(map(count_arguments, writes)) < self._script_arguments else transaction
+        began_s = time.perf_counter()
+        outcome = await patiently(self._redis, ask, writes=self._writes, partition=partition)
+        if self._writes is not None:
+            self._writes.durations.update((time.perf_counter() - began_s,))
+        return outcome
 
     def _writes_of(self, partition: int, changes: Changes) -> Iterator[Command]:
         for collection, fields in changes.hashes.items():

@@ -27,14 +27,14 @@ from botify.core.kafka.config import METADATA_AGE_S, common_config
 from botify.core.logging import configure_logging
 from botify.core.process import end_within, in_daemon_thread, return_large_blocks, tune_gc
 from botify.core.settings import Settings
-from botify.core.telemetry import DurationHistogram, Heartbeat, new_registry, observed
+from botify.core.telemetry import Heartbeat, new_registry, observed
 from botify.schemas.dead_letters import Letters
 from botify.streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async, probe_writes
 from botify.streams.store.namespaces import NamespaceRecords, live_namespace
 from botify.streams.store.protocol import Claim, Store
 from botify.streams.store.redis_store import RedisStore
 from botify.streams.worker.failpoints import with_failpoints
-from botify.streams.worker.metrics import Counters, PartitionMetrics, TimedStore
+from botify.streams.worker.metrics import Counters, PartitionMetrics
 from botify.streams.worker.partition import BROKER_AWAY_S, ClaimedPartition
 from botify.streams.worker.partition_manager import PartitionManager
 from botify.streams.worker.transport import BatchApp, BatchConsumer, BatchSchema, broker_credentials, broker_urls
@@ -84,7 +84,6 @@ class FoldingApp(BatchApp, ABC):
         self._observed = True
         self.registry = new_registry()
         self.heartbeat = Heartbeat()
-        self._applies = DurationHistogram()
         self._writes = Writes()
         self._claims, self._connections = AsyncExitStack(), AsyncExitStack()
         self.starts_again = False
@@ -127,7 +126,7 @@ class FoldingApp(BatchApp, ABC):
             reclaim_after_s=settings.session_timeout_s,
             rebuild_missing=settings.on_missing_state == "rebuild",
         )
-        observing = (self.partitions.applied, self.counters, self._applies, self._ends, self.event_times, self._writes)
+        observing = (self.partitions.applied, self.counters, self._ends, self.event_times, self._writes)
         self.registry.register(PartitionMetrics(folding.program, *observing))
         self._claims.push_async_callback(self.partitions.release)
         if self._observed:
@@ -171,7 +170,7 @@ class FoldingApp(BatchApp, ABC):
 
     def _store_of(self, namespace: str) -> Store:
         store = RedisStore(self._redis, self.folding.state_in(namespace), self._writes, letters=self.letters)
-        return TimedStore(with_failpoints(store), self._applies)
+        return with_failpoints(store)
 
     def _missing_for_ready(self) -> str | None:
         claimed = hasattr(self, "partitions") and self.partitions.claimed  # a second one starts later than the probes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,11 +12,9 @@ from prometheus_client.registry import Collector
 
 from botify.core.drift import drift_metrics
 from botify.core.errors import rejection_classes
-from botify.core.telemetry import DurationHistogram
-from botify.streams.folds.projection import Changes
 from botify.streams.learner.drift import ListensDrift
 from botify.streams.store.connect import Writes
-from botify.streams.store.protocol import Claim, Outcome, Store
+from botify.streams.store.protocol import Outcome
 
 
 @dataclass(slots=True)
@@ -97,7 +94,6 @@ class PartitionMetrics(Collector):
     program: str
     checkpoints: Callable[[], Mapping[int, int]]
     counters: Counters
-    applies: DurationHistogram
     ends: Callable[[], Mapping[int, int]]
     event_times: Callable[[], Mapping[int, int]]
     writes: Writes
@@ -116,7 +112,7 @@ class PartitionMetrics(Collector):
         writable = float(writes.problem() is None)
         yield GaugeMetricFamily(f"{prefix}_store_writable", "Whether Redis takes writes.", value=writable)
         yield from self._by_partition()
-        yield self.applies.family(f"{prefix}_apply_duration_seconds", "From sending a batch to its outcome.")
+        yield writes.durations.family(f"{prefix}_apply_duration_seconds", "From sending a batch to its outcome.")
 
     def _by_partition(self) -> Iterable[Metric]:
         prefix, ends = f"botify_{self.program}", self.ends()
@@ -141,25 +137,6 @@ def _labelled(
         family.add_metric([str(of)], value)
     made: Metric = family
     return made
-
-
-class TimedStore:
-    """A `Store` whose applies are timed."""
-
-    def __init__(self, store: Store, applies: DurationHistogram) -> None:
-        self._store = store
-        self._applies = applies
-        self.claim = store.claim
-        self.read_whole = store.read_whole
-        self.read_fields = store.read_fields
-
-    async def apply(
-        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
-    ) -> Outcome:
-        began_s = time.perf_counter()
-        outcome = await self._store.apply(partition, claim, expected_next, new_next, changes)
-        self._applies.update((time.perf_counter() - began_s,))
-        return outcome
 
 
 class ModelMetrics(Collector):
