@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from botify.core.errors import BotifyError
 from botify.core.kafka.admin import TopicState, end_offsets
@@ -21,7 +21,7 @@ from botify.streams.replay.sources import ReplaySources, open_sources
 from botify.streams.store.keys import feedback_of
 from botify.streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
 from botify.streams.store.protocol import Items, MemoryStore
-from botify.streams.store.redis_store import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
+from botify.streams.store.redis_store import NOT_OF_THIS_TOPIC, PartitionCopy, RedisContents, point_in_time_copy
 from botify.streams.worker.folding import Folding, by_feedback, by_listen, columns_when_compiled
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import NullPublisher, Publisher, WorkerPartition
@@ -104,14 +104,7 @@ async def compare(
     return len(seen) + len(missing), differences
 
 
-class Contents(Protocol):
-    """Everything in a namespace."""
-
-    def pages(self, partition: int, collection: str) -> AsyncIterator[Items]:
-        """Yield a collection page by page; an item may occur twice, with the same value."""
-
-
-async def have_same_items(one: Contents, other: Contents, partition: int) -> bool:
+async def have_same_items(one: RedisContents | MemoryStore, other: RedisContents | MemoryStore, partition: int) -> bool:
     """Say whether two states of a partition are equal; memory is bounded by the largest collection."""
     for name in (*HASHES, *SCORE_SETS):
         items: dict[bytes, bytes | float] = {}

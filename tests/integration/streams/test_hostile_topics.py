@@ -1,10 +1,7 @@
 """Invariant: whatever brokers take on any topic, every program continues and says what it could not read."""
 
-import json
-
 import pytest
 from confluent_kafka import Producer
-from typer.testing import CliRunner
 
 from botify.analytics.export import TIME_COLUMNS, export_topic
 from botify.core.kafka.config import key_of, producer_config
@@ -13,12 +10,12 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Feedback, Listen, Recommendation
 from botify.schemas.topics import Topics
-from botify.services.cli.main import build_cli
 from botify.streams.dlq.exclude import erase_listener
 from botify.streams.dlq.letters import read_letters
 from botify.streams.verify import verify as verify_state
 from tests.hostile import hostile_batches, produce_batches
 from tests.integration.services.recommender.test_service import committed, requests
+from tests.integration.streams.cli.test_operator_commands import as_json, botify
 from tests.learning import all_learned
 from tests.support import (
     all_folded,
@@ -35,13 +32,6 @@ from tests.support import (
 
 TRACKS, HOSTILE = 100, 210
 CODEC = Codec()
-cli = build_cli()
-
-
-def botify(settings: Settings, *arguments: str, status: int = 0) -> str:
-    done = CliRunner().invoke(cli, arguments, env=settings.to_env(), catch_exceptions=False)
-    assert done.exit_code == status, done.output
-    return done.stdout
 
 
 def write_hostile(settings: Settings) -> None:
@@ -75,17 +65,17 @@ def test_every_reader_of_every_topic_continues(hostile: Settings) -> None:
         eventually(all_folded(settings), 120, lambda: checkpoints(settings))
         eventually(lambda: committed(settings))
         eventually(lambda: all_learned(settings), 90)
-        told = json.loads(botify(settings, "verify", "--json"))
+        told = as_json(settings, "verify")
         assert (told["ok"], told["standing"], told["unfolded"]) == (True, [], 0)
         assert told["feedback"]["standing"] == []
-        assert json.loads(botify(settings, "replay", "run", "--json"))["equals_live"]
+        assert as_json(settings, "replay", "run")["equals_live"]
         assert erase_listener(settings, 7, lambda partition: checkpoints(settings).get(partition)) > 0
         assert [one.poll() for one in (worker, learner, recommender)] == [None] * 3
     asked = {f"s{number}:0" for number in range(50, 150)}
     assert asked <= {one.request_id for one in answers_that_can_be_read(settings)}
     botify(settings, "dlq", "exclude", "--user", "11", "--reason", "a bot")
-    without = json.loads(botify(settings, "replay", "run", "--json"))["namespace"]
-    assert json.loads(botify(settings, "verify", "--json", "--one-by-one", "--namespace", without))["ok"]
+    without = as_json(settings, "replay", "run")["namespace"]
+    assert as_json(settings, "verify", "--one-by-one", "--namespace", without)["ok"]
     letters = {letter.origin.topic for letter in read_letters(settings)}
     assert {topics.listens.name, topics.recommendation_requests.name, topics.training.name} <= letters
     botify(settings, "dlq", "list", "--json")
@@ -121,10 +111,10 @@ def test_what_is_committed_is_folded_and_nothing_else(settings: Settings) -> Non
     with running(settings, "botify.streams.worker") as worker:
         for folded in (200, 400):
             eventually(lambda of=folded: verify_state(settings).listens == of)
-            told = json.loads(botify(settings, "verify", "--json"))
+            told = as_json(settings, "verify")
             assert (told["ok"], told["listens"], told["standing"]) == (True, folded, [])
             assert redis_contents(settings) == offline_fold(settings).contents()
             if folded == 200:
                 still_open.commit_transaction(30)
         assert worker.poll() is None
-    assert json.loads(botify(settings, "replay", "run", "--json"))["equals_live"]
+    assert as_json(settings, "replay", "run")["equals_live"]

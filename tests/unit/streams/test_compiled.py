@@ -64,17 +64,8 @@ async def fold_in_columns() -> None:
     fetches = [batch(at, rows[at : at + 300]) for at in range(0, len(rows), 300)]
     for number, raw in enumerate(fetches):
         claim = await store.claim(0, str(number), "id")
-        partition = WorkerPartition(
-            0,
-            claim,
-            claim.next_offset or 0,
-            store,
-            intake,
-            NullPublisher(),
-            WorkerCounters(),
-            training=True,
-            folding=lambda: BY_COLUMNS,
-        )
+        opening = (0, claim, claim.next_offset or 0, store, intake, NullPublisher(), WorkerCounters())
+        partition = WorkerPartition(*opening, training=True, folding=lambda: BY_COLUMNS)
         read = read_batches("listens", 0, fetches[number - 1] + raw if number else raw, 0)
         assert read is not None
         await partition.process(read[0][:40])

@@ -1,6 +1,7 @@
 """The commands, as an operator types them."""
 
 import json
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -30,25 +31,32 @@ def botify(settings: Settings, *arguments: str, status: int = 0) -> Result:
     return done
 
 
+def as_json(settings: Settings, *arguments: str, status: int = 0) -> Any:
+    return json.loads(botify(settings, *arguments, "--json", status=status).stdout)
+
+
+def letters(settings: Settings, *arguments: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in botify(settings, "dlq", "list", "--json", *arguments).stdout.splitlines()]
+
+
 def test_verify_says_what_it_compared_and_fails_on_a_difference(folded: Settings) -> None:
     assert "the state equals the fold of the topic" in botify(folded, "verify").output
     connect(folded).hset(partition_key(default_namespace(folded.topic_prefix), 1, "users"), b"99999", b"made up")
     found = botify(folded, "verify", status=1).output
     assert "partition 1 users 99999: expected nothing, found 6d616465207570" in found
-    report = json.loads(botify(folded, "verify", "--json", status=1).stdout)
+    report = as_json(folded, "verify", status=1)
     assert (report["ok"], report["differing"], report["listens"]) == (False, 1, 3300)
 
 
 def test_from_a_dry_run_to_replay_to_swap_to_rollback(folded: Settings) -> None:
-    planned = json.loads(botify(folded, "replay", "run", "--dry-run", "--from", "offset:10", "--json").stdout)
+    planned = as_json(folded, "replay", "run", "--dry-run", "--from", "offset:10")
     end = end_offsets(folded, Topics.of(folded).listens.name)
     assert planned["records"] == sum(end.values()) - 10 * len(end)
-    assert len(json.loads(botify(folded, "replay", "status", "--json").stdout)) == 1, "it has made nothing"
-    done = json.loads(botify(folded, "replay", "run", "--json").stdout)
+    assert len(as_json(folded, "replay", "status")) == 1, "it has made nothing"
+    done = as_json(folded, "replay", "run")
     assert (done["equals_live"], done["records"]) == (True, 3330)
     botify(folded, "replay", "swap", done["id"])
-    roles = [one["role"] for one in json.loads(botify(folded, "replay", "status", "--json").stdout)]
-    assert roles == ["former", "live"]
+    assert [one["role"] for one in as_json(folded, "replay", "status")] == ["former", "live"]
     assert done["id"] in botify(folded, "replay", "status").output
     assert "is live again" in botify(folded, "replay", "swap", "--back").output
     assert done["namespace"] in botify(folded, "replay", "status", "--gc", "--all").output
@@ -80,9 +88,7 @@ def test_letters_from_list_to_redrive_and_drop(settings: Settings) -> None:
     write_listens(settings, 100, bad_every=50)
     fold_live(settings, emit=True)
     write_catalogue(settings, TRACKS)
-    listed = [
-        json.loads(line) for line in botify(settings, "dlq", "list", "--json", "--limit", "1000").stdout.splitlines()
-    ]
+    listed = letters(settings, "--limit", "1000")
     rubbish = [letter for letter in listed if letter["reason"] == "DecodeError"]
     assert len(rubbish) == 2
     shown = json.loads(botify(settings, "dlq", "list", rubbish[0]["id"]).stdout)
@@ -92,24 +98,21 @@ def test_letters_from_list_to_redrive_and_drop(settings: Settings) -> None:
     assert "left 2 that would be dead letters again" in botify(settings, "dlq", "redrive").output
     assert "brought back 0 letters" in botify(settings, "dlq", "redrive", "--since", "duration:PT1H").output
     assert "dropped 2 letters" in botify(settings, "dlq", "drop", "--reason", "decode").output
-    assert botify(settings, "dlq", "list", "--json").stdout == ""
-    states = {
-        json.loads(line)["state"] for line in botify(settings, "dlq", "list", "--all", "--json").stdout.splitlines()
-    }
-    assert states == {"redriven", "dropped"}
+    assert letters(settings) == []
+    assert {one["state"] for one in letters(settings, "--all")} == {"redriven", "dropped"}
 
 
 def test_exclusions_from_dry_run_to_redrive_and_drop(folded: Settings) -> None:
     told = botify(folded, "dlq", "exclude", "--user", "3", "--dry-run").output
     assert "would exclude" in told
     assert "user 3, track" in told
-    assert botify(folded, "dlq", "list", "--json").stdout == ""
+    assert letters(folded) == []
     botify(folded, "dlq", "exclude", "--user", "3", "--before", "2200-01-01", "--reason", "a bot")
     redis, said = connect(folded), feedback_of(default_namespace(folded.topic_prefix))
     partition = partition_of(3, feedback_partitions(folded))
     redis.hset(partition_key(said, partition, NAMES), b"3", b"\x01" + bytes(8) + b"ann")  # as `read_name` reads it
     redis.close()
-    listed = [json.loads(line) for line in botify(folded, "dlq", "list", "--json").stdout.splitlines()]
+    listed = letters(folded)
     assert {one["listener"] for one in listed} == {"ann"}
     assert {(one["state"], one["message"]) for one in listed} == {("excluded", "excluded by an operator: a bot")}
     assert f"left {len(listed)} that were excluded; --id or --force" in botify(folded, "dlq", "redrive").output

@@ -31,10 +31,9 @@ from botify.streams.store.keys import partition_key
 from botify.streams.store.namespaces import NamespaceRecord
 from botify.streams.verify import verify
 from tests.erasers import Erasers, left_out
-from tests.integration.streams.cli.test_operator_commands import botify
+from tests.integration.streams.cli.test_operator_commands import as_json, botify
 from tests.integration.streams.listens import TRACKS, write_listens
 from tests.integration.streams.listens import USERS as LISTENERS
-from tests.integration.streams.replay.test_repair import as_json
 from tests.learning import all_learned, learner_namespace, plain_learner
 from tests.support import (
     BASE_MS,

@@ -2,13 +2,11 @@
 
 import asyncio
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from typer.testing import CliRunner, Result
 
 from botify.core.kafka.admin import describe_topic
 from botify.core.kafka.config import common_config
@@ -16,7 +14,6 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model
 from botify.schemas.topics import Topics, learner_group_of
-from botify.services.cli.main import build_cli
 from botify.streams.dlq.exclude import Selection, exclude
 from botify.streams.learner import learner as fold
 from botify.streams.learner.learner import Learner
@@ -30,6 +27,7 @@ from botify.streams.store.keys import default_namespace, learner_prefix, partiti
 from botify.streams.store.redis_store import RedisStore
 from botify.streams.worker.metrics import LearnerCounters
 from botify.streams.worker.partition import NullPublisher
+from tests.integration.streams.cli.test_operator_commands import as_json, botify
 from tests.integration.streams.conftest import with_sources
 from tests.learning import learner_namespace, plain_learner
 from tests.support import make_listens, produce, produce_raw, read_partition, read_topic, write_catalogue
@@ -37,6 +35,7 @@ from tests.unit.streams.learner.training import TRACKS, batches
 
 CODEC = Codec()
 BATCHES, LEARNED = 12, 9
+VERIFY = "verify", "--models"
 
 
 @pytest.fixture
@@ -63,28 +62,20 @@ async def _learn(settings: Settings) -> None:
     await redis.aclose()
 
 
-def verify_models(settings: Settings, *arguments: str, status: int = 0) -> Result:
-    done = CliRunner().invoke(build_cli("verify"), ["verify", "--models", *arguments], env=settings.to_env())
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == status, done.output
-    return done
-
-
 def test_they_are_equal_and_can_be_kept_and_a_byte_that_differs_is_told(trained: Settings, tmp_path: Path) -> None:
-    done = json.loads(verify_models(trained, "--json", "--save", str(tmp_path / "kept")).stdout)
+    done = as_json(trained, *VERIFY, "--save", str(tmp_path / "kept"))
     assert (done["next_offset"], done["listens"], done["equals_live"]) == (LEARNED, 800, True)
     assert done["models"] == done["live"]
     assert done["models"].keys() == {kind.name for kind in MODELS}
     for name, model in done["models"].items():
         kept = (tmp_path / "kept" / f"{name}-{model['version']}.model").read_bytes()
         assert (model["version"], hashlib.sha256(kept).hexdigest()) == (800, model["sha256"])
-    assert "the learner's state equals this, byte for byte" in verify_models(trained).output
+    assert "the learner's state equals this, byte for byte" in botify(trained, *VERIFY).output
     key, redis = partition_key(default_namespace(learner_prefix(trained.topic_prefix)), 0, LEARNER), connect(trained)
     packed = redis.hget(key, b"model:fism")
     redis.hset(key, b"model:fism", packed[:-1] + bytes([packed[-1] ^ 1]))
     redis.close()
-    assert "DIFFERS" in verify_models(trained, status=1).output
+    assert "DIFFERS" in botify(trained, *VERIFY, status=1).output
 
 
 def test_a_topic_that_has_lost_its_beginning_is_refused(trained: Settings) -> None:
@@ -97,20 +88,20 @@ def test_a_topic_that_has_lost_its_beginning_is_refused(trained: Settings) -> No
 
 
 def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    learned = json.loads(verify_models(trained, "--json").stdout)["live"]
+    learned = as_json(trained, *VERIFY)["live"]
     with monkeypatch.context() as patched:
         patched.setattr(fold, "SNAPSHOT_LEAST", 600)  # others than the learner has, and older
-        made = json.loads(verify_models(trained, "--rebuild", "--json").stdout)
-    assert json.loads(verify_models(trained, "--json").stdout)["equals_live"] is True  # nothing has changed yet
-    swapped = json.loads(verify_models(trained, "--swap", made["id"], "--json").stdout)
+        made = as_json(trained, *VERIFY, "--rebuild")
+    assert as_json(trained, *VERIFY)["equals_live"] is True  # nothing has changed yet
+    swapped = as_json(trained, *VERIFY, "--swap", made["id"])
     assert swapped["namespace"] == made["namespace"]
     assert {model["version"] for model in swapped["models"].values()} == {600}
     monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 600)
-    again = json.loads(verify_models(trained, "--json").stdout)
+    again = as_json(trained, *VERIFY)
     assert (again["equals_live"], again["next_offset"], again["live"]) == (True, BATCHES, swapped["models"])
     with pytest.raises(ReplayError, match="are live already"):
-        verify_models(trained, "--swap", made["id"])
-    back = json.loads(verify_models(trained, "--rollback", "--json").stdout)
+        botify(trained, *VERIFY, "--swap", made["id"])
+    back = as_json(trained, *VERIFY, "--rollback")
     assert (back["namespace"], back["models"]) == (swapped["former"], learned)
     published = [CODEC.decode(m.value(), Model).version for m in read_topic(trained, Topics.of(trained).models.name)]
     assert published == [600] * len(MODELS) + [800] * len(MODELS)
@@ -118,15 +109,15 @@ def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypat
     assert [(one.role, one.behind) for one in rows if "learner" in one.namespace] == [("live", 3), ("ready", 0)]
     assert with_sources(trained, lambda sources: collect(sources, everything=True)) == [made["namespace"]]
     with pytest.raises(ReplayError, match="no former namespace"):
-        verify_models(trained, "--rollback")
+        botify(trained, *VERIFY, "--rollback")
 
 
 def test_models_of_before_an_exclusion_are_not_swapped(trained: Settings) -> None:
-    made = json.loads(verify_models(trained, "--rebuild", "--json").stdout)
+    made = as_json(trained, *VERIFY, "--rebuild")
     produce(trained, Topics.of(trained).listens.name, make_listens(20, users=5, tracks=TRACKS))
     exclude(trained, Selection(user=1), "a bot")
     with pytest.raises(ReplayError, match="listens were excluded since"):
-        verify_models(trained, "--swap", made["id"])
+        botify(trained, *VERIFY, "--swap", made["id"])
 
 
 def test_another_number_of_shards_is_folded_from_a_copy_and_swapped(trained: Settings) -> None:
@@ -134,29 +125,29 @@ def test_another_number_of_shards_is_folded_from_a_copy_and_swapped(trained: Set
     of_another = batches(make_listens(700, users=20, tracks=TRACKS, seed=7), 100, partition=1)
     records = [(b"1", CODEC.encode(batch)) for batch in of_another]
     produce_raw(trained, topic, records[:5])
-    made = json.loads(verify_models(trained, "--rebuild", "--shards", "2", "--json").stdout)
+    made = as_json(trained, *VERIFY, "--rebuild", "--shards", "2")
     copied = [(m.partition(), m.value()) for m in read_topic(trained, Topics.of(two).training.name)]
     assert [value for shard, value in copied if shard == 1] == [value for _, value in records[:5]]
     assert len(copied) == BATCHES - 1 + 5  # without the one that cannot be read
     produce_raw(trained, topic, records[5:])  # by workers, which run on
-    live = json.loads(verify_models(trained, "--json").stdout)
+    live = as_json(trained, *VERIFY)
     assert (live["next_offset"], live["equals_live"]) == (LEARNED, True)  # nothing has changed yet
-    swapped = json.loads(verify_models(trained, "--swap", made["id"], "--shards", "2", "--json").stdout)
+    swapped = as_json(trained, *VERIFY, "--swap", made["id"], "--shards", "2")
     assert swapped["models"].keys() == {f"{kind.name}@{number}of2" for kind in MODELS for number in range(2)}
     assert len(read_topic(trained, Topics.of(two).training.name)) == BATCHES - 1 + 7
     # what a learner of two shards finds is a fold of their partitions
     assert [assert_state(two, number).listens for number in range(2)] == [100 * (BATCHES - 1), 700]
-    again = json.loads(verify_models(two, "--json").stdout)
+    again = as_json(two, *VERIFY)
     assert (again["listens"], again["equals_live"], again["live"]) == (100 * (BATCHES + 6), True, swapped["models"])
     with pytest.raises(ReplayError, match="are of another training topic"):
-        verify_models(two, "--rollback")
+        botify(two, *VERIFY, "--rollback")
     with pytest.raises(ReplayError, match="BOTIFY_LEARNER_SHARDS is 2 already"):
-        verify_models(two, "--rebuild", "--shards", "2")
-    assert json.loads(verify_models(two, "--rebuild", "--swap", "--shards", "1", "--json").stdout)["models"].keys() == {
+        botify(two, *VERIFY, "--rebuild", "--shards", "2")
+    assert as_json(two, *VERIFY, "--rebuild", "--swap", "--shards", "1")["models"].keys() == {
         kind.name for kind in MODELS
     }
     assert len(read_topic(trained, topic)) == BATCHES + 7  # it has all of them already
-    assert json.loads(verify_models(trained, "--json").stdout)["equals_live"] is True
+    assert as_json(trained, *VERIFY)["equals_live"] is True
 
 
 def assert_state(settings: Settings, number: int) -> Learner:
@@ -176,4 +167,4 @@ def assert_state(settings: Settings, number: int) -> Learner:
 )
 def test_only_what_makes_sense_is_done(typed: list[str], told: str) -> None:
     with pytest.raises(ReplayError, match=told):
-        verify_models(Settings(), *typed)
+        botify(Settings(), *VERIFY, *typed)

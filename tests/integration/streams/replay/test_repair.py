@@ -1,9 +1,7 @@
 """The repair of a poisoned deployment, with workers and a learner that go on."""
 
-import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -18,7 +16,7 @@ from botify.streams.learner.model import MODELS
 from botify.streams.learner.partition import LEARNER, SNAPSHOTS
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import partition_key
-from tests.integration.streams.cli.test_operator_commands import botify
+from tests.integration.streams.cli.test_operator_commands import as_json, botify
 from tests.learning import all_learned, learner_namespace, plain_learner
 from tests.support import (
     BASE_MS,
@@ -74,10 +72,6 @@ def served_models(settings: Settings) -> dict[str, Model | None]:
     reader.refresh()
     reader.close()
     return {name: one.current for name, one in followed.items()}
-
-
-def as_json(settings: Settings, *arguments: str, status: int = 0) -> Any:
-    return json.loads(botify(settings, *arguments, "--json", status=status).stdout)
 
 
 def test_poison_is_taken_out_of_state_sessions_and_models(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from botify.core.kafka.config import key_of
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import PREFIX
-from botify.schemas.events import Session, Track
+from botify.schemas.events import Listen, Session, Track
 from botify.schemas.topics import Topics
 from botify.streams.folds.popularity import HALF_LIVES_MS, top_collection
 from botify.streams.read import StateReader
@@ -54,11 +54,13 @@ def test_redis_and_sessions_are_what_a_plain_fold_gives(settings: Settings) -> N
     produce(settings, topics.listens.name, [*listens, *listens[-100:]])
     with running(settings, WORKER) as worker:
         eventually(all_folded(settings))
-        produce(settings, topics.listens.name, make_listens(500, users=150, tracks=TRACKS, seed=1, first=3000))
+        more = make_listens(500, users=150, tracks=TRACKS, seed=1, first=3000)
+        produce(settings, topics.listens.name, more)
         eventually(all_folded(settings))
         assert worker.poll() is None
     assert worker.returncode == 0
     assert_redis_is_the_fold(settings)
+    assert_readers_see(settings, listens + more, users=150)
     folded = offline_fold(settings).sessions
     assert {session.closed_by for session in folded} == {"end", "gap", "next"}
     assert sorted(sessions_of(settings)) == sorted(folded)
@@ -146,24 +148,17 @@ def origin(letter: Message) -> tuple[int, int]:
     return int(headers[PREFIX + "partition"]), int(headers[PREFIX + "offset"])
 
 
-def test_readers_see_what_was_folded(settings: Settings) -> None:
-    topic = Topics.of(settings).listens.name
-    write_catalogue(settings, 40)
-    listens = make_listens(600, users=40, tracks=40, seed=9)  # so few that the merged tops are exact
-    produce(settings, topic, listens)
-    with running(settings, WORKER):
-        eventually(all_folded(settings))
+def assert_readers_see(settings: Settings, listens: list[Listen], users: int) -> None:
     with connect(settings) as redis:
         reader = StateReader(redis, settings)
-        states = reader.users([*range(40), 4711])
-        assert [state.listens if state else 0 for state in states[:40]] == [
-            sum(listen.user == user for listen in listens) for user in range(40)
-        ]
-        assert states[40] is None
+        *states, unknown = reader.users([*range(users), 4711])
+        assert unknown is None
+        heard = [sum(listen.user == user for listen in listens) for user in range(users)]
+        assert [state.listens if state else 0 for state in states] == heard
         for half_life in HALF_LIVES_MS:
-            top = reader.top_tracks(half_life, 10)
+            top = reader.top_tracks(half_life, TRACKS // 4)  # of so few tracks that the merged tops are exact
             assert top.now_ms == max(listen.timestamp_ms for listen in listens) > BASE_MS
-            assert top.tracks.tolist() == best(settings, half_life)[:10]
+            assert top.tracks.tolist() == best(settings, half_life)[: TRACKS // 4]
             assert (top.listens[:-1] >= top.listens[1:]).all()
 
 

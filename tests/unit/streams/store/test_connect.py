@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -54,32 +54,26 @@ class Failing:
         return "answer"
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+MOVED = MovedError("7 127.0.0.1:7001")
+MIGRATED = AskError("7 127.0.0.1:7001"), TryAgainError("Multiple keys request during rehashing of slot")
+AWAY = RedisTimeoutError(), OSError(), ClusterError("TTL exhausted.")
+
+
+@pytest.mark.parametrize(
+    ("errors", "moved", "looks"),
+    [
+        pytest.param(AWAY, [], 3, id="made again where the slots are now"),
+        pytest.param([MOVED], [7], 0, id="who redirects is believed"),
+        pytest.param(MIGRATED, [], 0, id="a slot that is migrated is waited for"),
+    ],
+)
+def test_a_call_is_repeated(
+    errors: Sequence[Exception], moved: list[int], looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connect, "FIRST_PAUSE_S", 0.0)
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_call_that_times_out_is_made_again_where_the_slots_are_now() -> None:
     cluster = FakeCluster()
-    call = Failing(RedisTimeoutError(), OSError(), ClusterError("TTL exhausted."))
-    assert asyncio.run(patiently(cluster, call)) == "answer"
-    assert len(cluster.looks) == 3
-
-
-@pytest.mark.usefixtures("quick")
-def test_who_redirects_a_call_is_believed() -> None:
-    cluster = FakeCluster()
-    assert asyncio.run(patiently(cluster, Failing(MovedError("7 127.0.0.1:7001")))) == "answer"
-    assert (cluster.moved, cluster.looks) == ([7], [])
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_slot_that_is_migrated_is_waited_for() -> None:
-    cluster = FakeCluster()
-    call = Failing(AskError("7 127.0.0.1:7001"), TryAgainError("Multiple keys request during rehashing of slot"))
-    assert asyncio.run(patiently(cluster, call)) == "answer"
-    assert (cluster.moved, cluster.looks) == ([], [])
+    assert asyncio.run(patiently(cluster, Failing(*errors))) == "answer"
+    assert (cluster.moved, len(cluster.looks)) == (moved, looks)
 
 
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,18 +146,8 @@ class Worker:
     def claim_again(self) -> None:
         claim = asyncio.run(self.store.claim(0, "me", "t"))
         intake = Intake(CODEC, KNOWN_TRACKS, lambda: None, {0: {REJECTED_BEFORE}}, self.lead)
-        self.partition = WorkerPartition(
-            0,
-            claim,
-            claim.next_offset or 0,
-            self.store,
-            intake,
-            self.sent,
-            self.counters,
-            self.projections,
-            training=True,
-            folding=lambda: self.folding,
-        )
+        opening = (0, claim, claim.next_offset or 0, self.store, intake, self.sent, self.counters, self.projections)
+        self.partition = WorkerPartition(*opening, training=True, folding=lambda: self.folding)
 
     def process(self, records: Sequence[Any]) -> None:
         asyncio.run(self.partition.process(records))
@@ -182,16 +172,21 @@ def parts(records: Sequence[KafkaRecord], cuts: Sequence[int]) -> list[Sequence[
     return [records[begin:end] for begin, end in pairwise(bounds)]
 
 
+def check(records: list[KafkaRecord], cuts: Sequence[int], *options: Any) -> None:
+    """Compare the foldings after every run."""
+    plain, columns = Worker(BY_LISTEN, *options), Worker(BY_COLUMNS, *options)
+    for part in parts(records, cuts):
+        plain.process(part)
+        columns.process(part)
+        assert columns.state == plain.state
+
+
 @settings(max_examples=60)
 @given(logs(), st.lists(st.integers(1, 29)), st.sampled_from(DECLARED))
 def test_both_foldings_agree_after_every_run(
     records: list[KafkaRecord], cuts: list[int], declared: Sequence[int | None]
 ) -> None:
-    plain, columns = Worker(BY_LISTEN, declared=declared), Worker(BY_COLUMNS, declared=declared)
-    for part in parts(records, cuts):
-        plain.process(part)
-        columns.process(part)
-        assert columns.state == plain.state
+    check(records, cuts, PROJECTIONS, declared)
 
 
 @settings(max_examples=60)
@@ -222,41 +217,19 @@ def test_records_before_the_position_are_left_out(records: list[KafkaRecord], fi
 
 
 def many(count: int, users: int = 3, session_listens: int = 7, tracks: int = 6) -> list[KafkaRecord]:
-    return [
-        KafkaRecord(
-            at,
-            key_of(at % users),
-            CODEC.encode(
-                Listen(
-                    f"e{at}",
-                    at % users,
-                    at * 7 % tracks,
-                    (at % 11) / 10,
-                    NOW_MS + at * 1000,
-                    f"s{at // users // session_listens}" + "x" * (at % 3 * 100),
-                    0,
-                    False,
-                    "mix",
-                    {},
-                    0.5,
-                    None,
-                    f"p{at % 5}",
-                )
-            ),
-        )
-        for at in range(count)
-    ]
+    records = []
+    for at in range(count):
+        user, session = at % users, f"s{at // users // session_listens}" + "x" * (at % 3 * 100)
+        what = at * 7 % tracks, (at % 11) / 10, NOW_MS + at * 1000, session, 0, False
+        listen = Listen(f"e{at}", user, *what, "mix", {}, 0.5, None, f"p{at % 5}")
+        records.append(KafkaRecord(at, key_of(user), CODEC.encode(listen)))
+    return records
 
 
 @pytest.mark.parametrize("session_listens", [7, 1_000])
 def test_full_histories_likes_and_sessions_agree(session_listens: int) -> None:
     """Rings that have come round, sessions of more tracks than are kept, ids of many lengths."""
-    records = many(3 * (HISTORY_LISTENS + 520), session_listens=session_listens)
-    plain, columns = Worker(BY_LISTEN), Worker(BY_COLUMNS)
-    for part in parts(records, [100, 101, 900]):
-        plain.process(part)
-        columns.process(part)
-        assert columns.state == plain.state
+    check(many(3 * (HISTORY_LISTENS + 520), session_listens=session_listens), [100, 101, 900])
 
 
 @pytest.mark.parametrize("folding", [BY_LISTEN, BY_COLUMNS])
@@ -304,11 +277,7 @@ def test_a_record_that_only_has_no_value_erases_nobody(folding: Folding) -> None
 
 @pytest.mark.parametrize("projections", [(), ("likes",), ("popularity",)])
 def test_a_replay_of_some_projections_agrees(projections: Sequence[str]) -> None:
-    plain, columns = Worker(BY_LISTEN, projections), Worker(BY_COLUMNS, projections)
-    for part in parts(many(300), [50, 200]):
-        plain.process(part)
-        columns.process(part)
-        assert columns.state == plain.state
+    check(many(300), [50, 200], projections)
 
 
 def test_listeners_that_were_forgotten_are_read_again() -> None:

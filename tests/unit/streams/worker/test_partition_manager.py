@@ -1,18 +1,18 @@
 """Invariant: whatever the broker sends and the store says, each record is folded once, in order."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from botify.core.kafka.admin import TopicState
 from botify.core.kafka.record_columns import RecordColumns
-from botify.schemas.validation import Intake, Rejected
+from botify.schemas.validation import Intake
 from botify.streams.folds.projection import Changes
 from botify.streams.folds.users import USERS, UserState
 from botify.streams.store.protocol import Claim, MemoryStore, Outcome, Store, TopicMismatchError
 from botify.streams.worker.metrics import WorkerCounters
-from botify.streams.worker.partition import Publishable, WorkerPartition
+from botify.streams.worker.partition import NullPublisher, WorkerPartition
 from botify.streams.worker.partition_manager import HELD_BYTES, WAITING_BATCHES, Batch, PartitionManager
 from tests.unit.streams.worker.records import CODEC, record, run_of
 
@@ -46,11 +46,6 @@ class ScriptedStore(MemoryStore):
         return await super().apply(partition, claim, expected_next, new_next, changes)
 
 
-class Silent:
-    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
-        """Send nothing."""
-
-
 class Harness:
     """Partitions over a scripted store, and a note of every seek."""
 
@@ -69,7 +64,7 @@ class Harness:
 
     async def _open(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
         intake = Intake(CODEC, {7}, lambda: None)
-        return WorkerPartition(partition, claim, start, store, intake, Silent(), self.counters)
+        return WorkerPartition(partition, claim, start, store, intake, NullPublisher(), self.counters)
 
     async def _describe(self) -> TopicState:
         return self.topic
