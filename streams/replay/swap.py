@@ -41,8 +41,6 @@ LIVE_TIMEOUT_S = 10.0
 CLOSE_ENOUGH = 1000  # records that a namespace may lag when it becomes live; the workers fold them at once
 POLL_S = 0.05
 _ROUNDS = 20
-
-
 NOTHING: Mapping[int, int] = MappingProxyType({})
 
 
