@@ -7,21 +7,12 @@ at most two series of a model, whatever its compaction has removed already.
 
 A publisher names only parts that it has sent itself. Another publisher of the name, such as a learner that took over,
 removes those on the topic.
-
-Earlier versions sent increments in between: parts of a step above 0 have what turns the body before into the next one.
-They are still read.
 """
 
 import hashlib
 import secrets
-import struct
-import zlib
 from collections.abc import Callable
 from functools import partial
-from itertools import groupby
-from typing import IO
-
-import numpy as np
 
 from botify.core.errors import DecodeError
 from botify.core.files import Body, mapped, release
@@ -138,19 +129,17 @@ class ModelParts:
         """Return the model that a manifest names; its body lies in a file. Raises `DecodeError` if it is not whole."""
         name, parts = manifest.name, list(manifest.parts or ())
         known, body = self._bodies.get(name, ([], b""))
-        if parts[: len(known)] != known:
-            known, body = [], b""
-        rest = [(name, part) for part in parts[len(known) :]]
-        if missing := sum(part not in self._parts for part in rest):
-            raise DecodeError(f"{missing} of {len(parts)} parts of model {name!r} are not on the topic", b"")
-        for step, keys in groupby(rest, key=lambda part: part[1].rpartition("/")[0]):
+        if parts != known:
+            keys = [(name, part) for part in parts]
+            if missing := sum(key not in self._parts for key in keys):
+                raise DecodeError(f"{missing} of {len(parts)} parts of model {name!r} are not on the topic", b"")
             content = b"".join([self._parts[key][:] for key in keys])
-            body = mapped(partial(_write_step, None if step.endswith("/0") else body, content))
+            body = mapped(lambda file: file.write(content))
         if hashlib.sha256(body).hexdigest() != manifest.digest:
             raise DecodeError(f"the body of model {name!r} does not have its digest", b"")
         self._bodies[name] = parts, body
-        for part in set(rest):
-            del self._parts[part]
+        for part in parts:
+            self._parts.pop((name, part), None)
         # a mapped file is read like bytes by all that read bodies
         return manifest._replace(body=body)  # type: ignore[arg-type]
 
@@ -158,43 +147,3 @@ class ModelParts:
         """Take the bodies' pages out of memory that no one has read since."""
         for _, body in self._bodies.values():
             release(body)
-
-
-def _write_step(before: Body | None, content: bytes, file: IO[bytes]) -> None:
-    if before is None:
-        file.write(content)
-    else:
-        apply_increment(before, content, file)
-
-
-_HEAD = struct.Struct("<4sQII")
-_MAGIC = b"BMD1"
-
-
-def apply_increment(old: Body, increment: bytes, out: IO[bytes]) -> None:
-    """Write the body that an increment of an earlier version makes of the one before.
-
-    It is `"BMD1" | size of the new body u64 | pieces n u32 | bytes of the table u32 | table | new bytes`. The table,
-    compressed by zlib, has three columns of n numbers (i64, the lowest bytes of all numbers first): how many bytes to
-    skip in the old body, to copy from it, and to add. Raises `ValueError`: the bytes are no increment of this body.
-    """
-    if len(increment) < _HEAD.size or (head := _HEAD.unpack_from(increment))[0] != _MAGIC:
-        raise ValueError(f"{len(increment)} bytes that begin with {increment[:4]!r} are no increment")
-    _, size, pieces, table_bytes = head
-    at = _HEAD.size + table_bytes
-    try:
-        planes = np.frombuffer(zlib.decompress(increment[_HEAD.size : at]), np.uint8).reshape(8, 3 * pieces)
-    except (zlib.error, ValueError) as error:
-        raise ValueError(f"the table of an increment cannot be read: {error}") from error
-    skipped, copied, added = np.ascontiguousarray(planes.T).view("<i8").reshape(3, pieces)
-    begins = np.cumsum(skipped + copied) - copied
-    is_whole = at + int(added.sum()) == len(increment) and int((copied + added).sum()) == size
-    if not is_whole or min(copied.min(initial=0), added.min(initial=0), begins.min(initial=0)) < 0:
-        raise ValueError(f"an increment of {len(increment)} bytes does not make a body of {size}")
-    if pieces and int((begins + copied).max()) > len(old):
-        raise ValueError(f"an increment copies from a longer body than the {len(old)} bytes that it is applied to")
-    with memoryview(old) as source, memoryview(increment) as fresh:
-        for begin, length, more in zip(begins.tolist(), copied.tolist(), added.tolist(), strict=True):
-            out.write(source[begin : begin + length])
-            out.write(fresh[at : at + more])
-            at += more

@@ -4,9 +4,7 @@ import hashlib
 import io
 import itertools
 import json
-import struct
 import tempfile
-import zlib
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -19,7 +17,7 @@ from botify.core.kafka.publisher import RecordPublisher
 from botify.core.settings import Settings
 from botify.schemas.codec import AVRO_DIR, Codec
 from botify.schemas.events import Model
-from botify.schemas.model_parts import ModelParts, ModelPublisher, apply_increment, name_and_part
+from botify.schemas.model_parts import ModelParts, ModelPublisher, name_and_part
 from botify.schemas.models import model_of
 
 CODEC = Codec()
@@ -181,35 +179,3 @@ def test_a_part_or_a_body_with_another_digest_is_refused() -> None:
         parts.whole(Model("m", 1, b"", hashlib.sha256(b"other").hexdigest(), 0, [f"s/0/{digest}"]))
     with pytest.raises(DecodeError, match="1 of 2 parts of model 'm' are not on the topic"):
         parts.whole(Model("m", 1, b"", digest, 0, [f"s/0/{digest}", "s/1/x"]))
-
-
-def increment(size: int, *pieces: tuple[int, int, bytes]) -> bytes:
-    """Return what earlier versions sent: of each piece the bytes to skip and to copy, and the new ones."""
-    columns = np.array([[skip, copy, len(new)] for skip, copy, new in pieces], dtype="<i8").T
-    table = zlib.compress(np.ascontiguousarray(columns).view(np.uint8).reshape(-1, 8).T.tobytes(), 1)
-    head = struct.pack("<4sQII", b"BMD1", size, len(pieces), len(table))
-    return head + table + b"".join(new for *_, new in pieces)
-
-
-def test_increments_of_earlier_versions_are_read() -> None:
-    old, new = bytes(range(100)), bytes(range(50)) + b"x" + bytes(range(51, 100)) + b"more"
-    change = increment(104, (0, 50, b"x"), (1, 49, b"more"))
-    parts, keys = (
-        ModelParts(),
-        [f"s/{step}/{hashlib.sha256(part).hexdigest()}" for step, part in enumerate((old, change))],
-    )
-    for key, part in zip(keys, (old, change), strict=True):
-        parts.take("m", key, part)
-    for body, count in ((old, 1), (new, 2)):
-        manifest = Model("m", count, b"", hashlib.sha256(body).hexdigest(), 0, keys[:count])
-        assert parts.whole(manifest).body[:] == body
-
-
-def test_what_is_no_increment_of_this_body_is_refused() -> None:
-    old, out = bytes(range(100)), io.BytesIO()
-    change = increment(100, (0, 50, b"x"), (1, 49, b""))
-    for wrong in (b"", b"BMD1", change[:-1], change + b"x", change[:20] + b"\0" + change[21:]):
-        with pytest.raises(ValueError, match="increment"):
-            apply_increment(old, wrong, out)
-    with pytest.raises(ValueError, match="longer body than the 10 bytes"):
-        apply_increment(old[:10], change, out)
