@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from botify.core.cli import Json, print_json, progress
+from botify.core.cli import Json, console, print_json, progress, say
 from botify.core.kafka.admin import require_kafka
 from botify.core.process import stop_requested, tune_gc
 from botify.core.settings import Settings
@@ -44,8 +44,18 @@ def import_(
     ] = None,
     rating_scale: Annotated[str, typer.Option(help="Ratings that stand for 0 and 1.")] = "1-5",
     force: Annotated[bool, typer.Option("--force", help="Replace a dataset of this name.")] = False,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="First make up the csv file: user, item, time, title, artist of 300 users.")
+    ] = False,
 ) -> None:
     """Import a log as a dataset; an import that was killed is resumed by the same command."""
+    if sample:
+        if source != "csv" or Path(path).exists():
+            raise DatasetError(
+                f"--sample makes up a csv file that is not there yet, which {source} {path} is not; "
+                "to import a file of yours, omit --sample"
+            )
+        write_sample(Path(path))
     request = Request(source, path, parse_map(map_) if map_ else {}, _scale(rating_scale))
     with progress("importing") as bar:
         dataset = import_dataset(
@@ -57,20 +67,7 @@ def import_(
         )
     card = dataset.card
     rejected = f", {card.rejected:,} rows rejected (`botify data list {to}` says why)" if card.rejected else ""
-    _console().print(
-        f"{to}: {card.events:,} events of {card.users:,} users and {card.items:,} items{rejected}\n{dataset.directory}"
-    )
-
-
-def sample(path: Annotated[Path, typer.Argument(help="The CSV file to write.")]) -> None:
-    """Make up a log of 300 users: columns user, item, time, title and artist."""
-    if path.exists():
-        raise DatasetError(f"{path} exists; remove it or choose another name")
-    write_sample(path)
-    _console().print(
-        f"{path} is made up; `botify data import csv {path} --to mine "
-        "--map user=user,item=item,time=time,title=title,artist=artist` imports it"
-    )
+    say(f"{to}: {card.events:,} events of {card.users:,} users and {card.items:,} items{rejected}\n{dataset.directory}")
 
 
 def list_(
@@ -78,7 +75,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the datasets, or show one: its card, its first events, and why rows were rejected."""
-    home, console = Settings.from_env().home, _console()
+    home = Settings.from_env().home
     if name is not None:
         _show(open_dataset(home, name), as_json=as_json)
         return
@@ -87,7 +84,7 @@ def list_(
         print_json([{"name": name, **asdict(open_dataset(home, name).card)} for name in names])
         return
     if not names:
-        console.print(f"no dataset in {datasets_directory(home)}; `botify data import` makes one")
+        say(f"no dataset in {datasets_directory(home)}; `botify data import` makes one")
         return
     table = _table("dataset", "source", "events", "users", "items", "rejected", "from", "to")
     for name in names:
@@ -98,7 +95,6 @@ def list_(
 
 
 def _show(dataset: Dataset, *, as_json: bool) -> None:
-    console = _console()
     if as_json:
         print_json(dataset.card)
         return
@@ -131,11 +127,12 @@ def publish(
         )
     resumed = f", from event {done.first:,} on" if done.first else ""
     rest = "" if done.after == done.events else f"; {done.events - done.after:,} are left, the same command continues"
-    _console().print(f"{name}: {done.tracks:,} tracks and {done.after - done.first:,} listens published{resumed}{rest}")
+    say(f"{name}: {done.tracks:,} tracks and {done.after - done.first:,} listens published{resumed}{rest}")
     if done.refused:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
+        say(
             f"{done.refused:,} of these listens are dead letters: they lie further in the future than the topic allows "
-            "(`botify dlq list`); correct the log, or publish simulated times with --simulated"
+            "(`botify dlq list`); correct the log, or publish simulated times with --simulated",
+            Console(stderr=True),
         )
         raise typer.Exit(1)
 
@@ -159,7 +156,7 @@ def follow(
         done = follow_topic(settings, topic, mapping, until_end=until_end, progress=bar.to, stopping=stopping)
     lost = f"; {done.lost:,} records were gone before" if done.lost else ""
     letters = f", {done.letters:,} dead letters (`botify dlq list --topic {topic}`)" if done.letters else ""
-    _console().print(f"{topic}: {done.listens:,} listens{letters}{lost}; the same command continues")
+    say(f"{topic}: {done.listens:,} listens{letters}{lost}; the same command continues")
 
 
 def _scale(text: str) -> tuple[float, float]:
@@ -171,10 +168,6 @@ def _scale(text: str) -> tuple[float, float]:
     if scale[0] >= scale[1]:
         raise DatasetError(f"--rating-scale {text!r} is not LOWEST-HIGHEST, such as 1-5")
     return scale
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
 
 
 _NUMBERS = ("events", "users", "items", "rejected", "rows", "time_ms", "fraction", "session")

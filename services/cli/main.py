@@ -34,6 +34,7 @@ FORMER = {
     "bench online": "botify bench --online",
     "bench recommenders": "botify bench",
     "course": "python -m botify.bench.studies",
+    "data sample": "botify data import csv FILE --sample",
     "data show": "botify data list NAME",
     "dlq show": "botify dlq list ID",
     "experiment decide": "botify experiment results NAME --decide",

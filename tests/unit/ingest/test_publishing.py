@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -100,10 +99,10 @@ def test_ratings_of_another_scale_are_read(run, tmp_path: Path) -> None:
         run(*arguments, "--rating-scale", "ten", "--force")
 
 
-def test_a_sample_is_made_up_and_imported_as_it_says(run, tmp_path: Path) -> None:
-    path = tmp_path / "plays.csv"
-    said = " ".join(run("sample", str(path)).split())
-    command = shlex.split(re.search("`botify data (.*?)`", said)[1])
-    assert re.fullmatch(r"mine: \d,\d{3} events of 300 users and \d{3} items", run(*command).splitlines()[0])
-    with pytest.raises(DatasetError, match=r"plays.csv exists"):
-        run("sample", str(path))
+def test_a_sample_is_made_up_and_imported(run, tmp_path: Path) -> None:
+    path, mapped = tmp_path / "plays.csv", ("--map", "user=user,item=item,time=time,title=title,artist=artist")
+    said = run("import", "csv", str(path), "--sample", "--to", "mine", *mapped)
+    assert re.fullmatch(r"mine: \d,\d{3} events of 300 users and \d{3} items", said.splitlines()[0])
+    for source, file in (("csv", path), ("jsonl", tmp_path / "plays.jsonl")):
+        with pytest.raises(DatasetError, match=f"a csv file that is not there yet, which {source} .*plays"):
+            run("import", source, str(file), "--sample", "--to", "mine", *mapped)

@@ -23,9 +23,8 @@ from tests.unit.analytics.test_exported import write
 from tests.unit.evaluation.test_launch import DECLARED, launch
 
 NEED_NONE = {
-    "bench", "data import", "data list", "data sample", "demo", "down", "evaluate", "experiment list", "models list",
+    "bench", "data import", "data list", "demo", "down", "evaluate", "models list",
     "up", "world fit", "world make",
-    "experiment decide",  # looks for the goals first
     "status",  # says what is wrong in addition to all else
 }  # fmt: skip
 ARGUMENTS = {
@@ -49,7 +48,7 @@ ARGUMENTS = {
 
 
 PRINT_LINES = {
-    "data export", "data follow", "data import", "data publish", "data sample", "demo", "dlq drop", "dlq exclude",
+    "data export", "data follow", "data import", "data publish", "demo", "dlq drop", "dlq exclude",
     "dlq redrive", "down", "experiment ramp", "recommend", "report", "replay load", "replay save", "replay swap", "up",
 }  # fmt: skip
 """Commands without a table."""
