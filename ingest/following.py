@@ -153,7 +153,6 @@ class Sessions:
         return dict(start)
 
     def keep(self, offsets: Mapping[int, int]) -> None:
-        """Write the file."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         kept = orjson.dumps({"offsets": offsets, "sessions": self._of}, option=orjson.OPT_NON_STR_KEYS)
         write_durably(self._path, lambda new: new.write_bytes(kept))
@@ -252,7 +251,6 @@ class _Follower:
         return _Batch(listens, _keyed([one.user for one in facts], self._codec.encode_many(facts)), refused)
 
     def send(self, batch: _Batch) -> None:
-        """Send the listens, the names and the dead letters."""
         self._publisher.send_batch(self._topics.listens.name, batch.listens)
         self._publisher.send_batch(self._topics.feedback.name, batch.facts)
         for record, reason in batch.refused:
@@ -266,7 +264,6 @@ class _Follower:
         self.letters += len(batch.refused)
 
     def close(self) -> None:
-        """Leave the broker."""
         self._catalogue.close()
 
     def _map(self, records: Sequence[Message]) -> tuple[list[Message], list[Mapped], list[_Refused]]:

@@ -30,7 +30,6 @@ class Member(NamedTuple):
 
     @property
     def base(self) -> str:
-        """The last part of the name."""
         return self.name.rpartition("/")[2]
 
 
@@ -60,7 +59,6 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Bytes of all members."""
         return sum(member.size for member in self.members)
 
     def find(self, name: str) -> Member | None:
@@ -72,7 +70,6 @@ class Source:
         return found[0] if found else None
 
     def ending(self, *endings: str) -> list[Member]:
-        """Return the members whose names end so."""
         return [member for member in self.members if member.name.endswith(endings)]
 
     def one(self, *endings: str) -> Member:
@@ -86,7 +83,6 @@ class Source:
         return found[0]
 
     def missing(self, wanted: str) -> DatasetError:
-        """Return the error for a source that lacks what its format has."""
         there = ", ".join(member.base for member in self.members[:8])
         return DatasetError(f"{self.path}: no {wanted} (there: {there}); is it another format?")
 

@@ -175,7 +175,6 @@ class DatasetListens:
         return row + (int(order[more].min()) if len(more) else len(users))
 
     def listen(self, row: int) -> Listen:
-        """Return an event as a listen."""
         events = self._events
         return Listen(
             event_id=f"{self._id}-{row}",

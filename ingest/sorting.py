@@ -150,7 +150,6 @@ class Sorter:
         self._view("staged_items", staged / "items-*.parquet")
 
     def close(self) -> None:
-        """Free what DuckDB holds."""
         self._connection.close()
 
     def write_ids(self) -> None:

@@ -75,7 +75,6 @@ class CatalogueReader:
         return self._take(self._reader.read_arrived())
 
     def close(self) -> None:
-        """Close the consumer."""
         self._reader.close()
 
     def _read(self) -> int:

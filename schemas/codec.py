@@ -65,11 +65,9 @@ class CommittedSchema:
 
     @property
     def event(self) -> type[Event]:
-        """The class that the subject's events become."""
         return EVENTS[self.subject]
 
     def parse(self) -> Any:
-        """Return the schema as fastavro's readers and writers want it."""
         return fastavro.parse_schema(json.loads(self.text))
 
 

@@ -156,7 +156,6 @@ class RejectedBefore:
 
     @property
     def reached(self) -> Letters:
-        """Up to where letters were read."""
         return dict(self._reader.next_offsets)
 
     def refresh(self) -> None:
@@ -207,5 +206,4 @@ class RejectedBefore:
         return sum(sum(at < end for at in offsets) for end, offsets in counted)
 
     def close(self) -> None:
-        """Leave the broker."""
         self._reader.close()

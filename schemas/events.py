@@ -91,7 +91,6 @@ class RecommendationRequest(NamedTuple):
 
     @property
     def has_listen(self) -> bool:
-        """Whether it carries a listen."""
         return self.slate is None or not self.slate["without_listen"]
 
 

@@ -47,7 +47,6 @@ class ListenColumns:
         return np.array([recommender is not None for recommender, _ in self.cause_names], dtype=np.bool_)[self.causes]
 
     def of(self, rows: NDArray[Any]) -> Self:
-        """Return the listens of a mask or of row numbers."""
         return replace(self, **{name: getattr(self, name)[rows] for name in _COLUMNS})
 
 

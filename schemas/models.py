@@ -147,7 +147,6 @@ class _Shards:
         return complete
 
     def newest_offset(self, count: int) -> int:
-        """Return the offset of the newest of complete shards."""
         return max(one.offset for one in self._kept[count].values())
 
     def whole(self, name: str, count: int) -> _Arrived:

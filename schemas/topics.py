@@ -48,8 +48,6 @@ class Topics:
 
     @classmethod
     def of(cls, settings: Settings) -> "Topics":
-        """Return the definitions under the settings' prefix."""
-
         def topic(
             name: str, event: type[events.Event] | None, key: str = "user", partitions: int | None = None, **config: str
         ) -> TopicDefinition:
@@ -111,7 +109,6 @@ class Topics:
         )
 
     def all(self) -> list[TopicDefinition]:
-        """Return every definition."""
         return [getattr(self, name) for name in self.__dataclass_fields__]
 
 

@@ -112,7 +112,6 @@ class TrackColumns:
         return found
 
     def record(self, row: int) -> bytes:
-        """Return the record of a row."""
         begin = int(self.begins[row])
         return self.records[begin : begin + int(self.lengths[row])].tobytes()
 
@@ -124,11 +123,9 @@ class TrackColumns:
         return rows
 
     def artists(self) -> list[str]:
-        """Return the names of artists by number."""
         return _names(self.artist_names, self.artist_ends)
 
     def genres(self) -> list[str]:
-        """Return the names of genres by number."""
         return _names(self.genre_names, self.genre_ends)
 
     def merged(self, tracks: Sequence[Track], records: Sequence[bytes]) -> "TrackColumns":
@@ -185,7 +182,6 @@ class TrackColumns:
         return keys[sorted_], place[rows[sorted_]]
 
     def arrays(self) -> dict[str, list[NDArray[Any]]]:
-        """Return the arrays as `write_columns` takes them."""
         return {name: [getattr(self, name)] for name in _COLUMNS}
 
     def release(self) -> None:

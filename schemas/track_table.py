@@ -86,18 +86,15 @@ class TrackTable(Mapping[int, Track]):
         return made
 
     def ids(self) -> Ints:
-        """Return the ids, ascending."""
         columns, recent, *_ = self._parts
         return np.union1d(columns.ids, np.array(list(recent), dtype=np.int64)) if recent else columns.ids
 
     def deleted_ids(self) -> Ints:
-        """Return the ids of the tracks that were deleted."""
         columns, recent, *_, deleted = self._parts
         gone = columns.ids[columns.deleted]
         return np.union1d(gone[~np.isin(gone, list(recent))], np.array(list(deleted), dtype=np.int64))
 
     def live_ids(self) -> Ints:
-        """Return the ids of the tracks that were not deleted, ascending."""
         ids, deleted = self.ids(), self.deleted_ids()
         return np.setdiff1d(ids, deleted, assume_unique=True) if len(deleted) else ids
 
@@ -136,7 +133,6 @@ class TrackTable(Mapping[int, Track]):
         return there
 
     def with_external_id(self, external_id: str) -> Track | None:
-        """Return the track of an external id."""
         columns, _, external, *_ = self._parts
         for number in external.get(external_id, [])[::-1] + columns.ids[columns.rows_with(external_id)].tolist()[::-1]:
             if (track := self.get(number)) is not None and track.external_id == external_id:

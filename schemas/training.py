@@ -65,11 +65,9 @@ class TrainingColumns:
         return self.rows(slice(row)), self.rows(slice(row, None))
 
     def without(self, offsets: NDArray[np.int64]) -> Self:
-        """Return the listens that are not at these `offsets`."""
         return self.rows(~np.isin(self.offsets, offsets))
 
     def rows(self, rows: slice | NDArray[np.bool_]) -> Self:
-        """Return some of the listens."""
         return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 

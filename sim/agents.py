@@ -40,7 +40,6 @@ class DummyAgent:
         self._seed = seed
 
     def recommend(self, heard: FinishedListens) -> Ints:
-        """Draw a track for each listen."""
         keys = mix(self._seed, heard.users, heard.ordinals, heard.positions)
         return integers(keys, AGENT, np.int64(self._tracks))
 
@@ -145,7 +144,6 @@ class ConsoleAgent:
         self._scores: dict[int, tuple[int, float]] = {}  # user -> tracks, time
 
     def recommend(self, heard: FinishedListens) -> Ints:
-        """Ask the person once for each listen."""
         chosen = []
         for user, track, fraction in zip(*_columns(heard), strict=True):
             self._show(user, track, fraction)
@@ -155,7 +153,6 @@ class ConsoleAgent:
         return np.array(chosen, dtype=np.int64)
 
     def finish(self, heard: FinishedListens) -> None:
-        """Show the scores of sessions that ended."""
         for user, track, fraction in zip(*_columns(heard), strict=True):
             self._show(user, track, fraction)
             tracks, time = self._scores.pop(user)

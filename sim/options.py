@@ -90,7 +90,6 @@ class FullSpeed(Pace):
     """As fast as possible, with no listener further ahead than the lookahead."""
 
     def due(self, now_s: float, clocks: Clocks) -> Due:
-        """Allow all within the lookahead."""
         return Due(clocks.earliest_ms() + LOOKAHEAD_MS, None, None)
 
 
@@ -102,7 +101,6 @@ class WallClock(Pace):
     speed: float
 
     def due(self, now_s: float, clocks: Clocks) -> Due:
-        """Allow all up to the clock's event time."""
         until_ms = self.start_ms + int(now_s * 1000 * self.speed)
         next_ms = clocks.next_ms()
         wait_s = _MOST_WAIT_S if next_ms is None else (next_ms - until_ms) / (1000 * self.speed)
@@ -130,7 +128,6 @@ class OfferedRate(Pace):
         return Due(clocks.earliest_ms() + LOOKAHEAD_MS, most, min(max(wait_s, _LEAST_WAIT_S), _MOST_WAIT_S))
 
     def spend(self, requests: int) -> None:
-        """Subtract the requests from those that are due."""
         self.spent += requests
 
 

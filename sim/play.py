@@ -31,7 +31,6 @@ class Progress:
     event_ms: int = 0  # earliest event time of an open session
 
     def count(self, heard: FinishedListens) -> None:
-        """Count finished listens."""
         self.listens += len(heard)
         self.sessions += int(heard.ended.sum())
         self.time += float(heard.fractions.sum())

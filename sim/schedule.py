@@ -49,7 +49,6 @@ class Shard:
         return cls(int(index), int(count))
 
     def of(self, slots: int) -> Ints:
-        """Return the slots of this shard, out of all `slots`."""
         return np.arange(self.index, slots, self.count)
 
 
@@ -83,11 +82,9 @@ class RelaySchedule:
 
     @property
     def slots(self) -> int:
-        """Number of slots of this shard."""
         return len(self._own)
 
     def arrivals(self, slots: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
-        """Return the session of each slot's next listener."""
         slot = self._own[slots]
         listeners_of_slot = (len(self._users) - 1 - slot) // self._all_slots + 1
         rounds, place = turns // listeners_of_slot, turns % listeners_of_slot
@@ -127,11 +124,9 @@ class DailySchedule:
 
     @property
     def slots(self) -> int:
-        """Number of listeners of this shard."""
         return len(self._users)
 
     def arrivals(self, slots: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
-        """Return the next session of each slot's listener."""
         users = self._users[slots]
         waits = -np.log1p(-uniform(mix(self._seed, users, turns), RETURN)) / self._rates[slots]
         after = busy_days(np.where(turns == 0, self._start_ms, after_ms))

@@ -35,7 +35,6 @@ class FinishedListens:
         return len(self.slots)
 
     def where(self, chosen: NDArray[np.bool_ | np.integer]) -> "FinishedListens":
-        """Return the rows selected by a mask or by indices."""
         return FinishedListens(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
 
@@ -73,12 +72,10 @@ class Simulation:
 
     @property
     def running(self) -> bool:
-        """Whether any session is open or will start."""
         return bool((self._state != _EMPTY).any())
 
     @property
     def slots(self) -> int:
-        """Number of slots: sessions at the same time."""
         return len(self._state)
 
     @property

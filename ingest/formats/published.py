@@ -263,7 +263,6 @@ class _Sessions:
         self._recommended: dict[Any, Any] = {}
 
     def listen(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a line says of its listen."""
         if line.get("message") not in ("next", "last"):
             raise ValueError("message is neither next nor last")
         user, track = line.get("user"), line.get("track")

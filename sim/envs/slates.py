@@ -143,12 +143,10 @@ class SlateSlots(SessionSlots):
         self._listen()
 
     def change(self) -> None:
-        """End all sessions and start the next ones."""
         self.places = np.full(len(self.places), self._size, dtype=np.int64)
         super().change()
 
     def observations(self) -> dict[str, Any]:
-        """Return the columns of the observation space, one row for each slot."""
         return super().observations() | {"place": self.places}
 
     def rewards(self) -> Floats:

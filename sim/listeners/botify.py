@@ -67,7 +67,6 @@ class BotifyListeners:
         return self._catalogue.embeddings[people.interests[users, slots]].astype(np.float64)
 
     def fractions(self, exposure: Exposure) -> Floats:
-        """Return the formula of the class, row by row."""
         return np.round(self.appeal(exposure), 2)
 
     def appeal(self, exposure: Exposure) -> Floats:
@@ -99,7 +98,6 @@ class ProbitListeners(BotifyListeners):
     """The course's listeners with the normal distribution in place of the logistic one, which falls faster."""
 
     def link(self, scores: Floats) -> Floats:
-        """Return Φ of the scores."""
         return np.asarray(ndtr(scores))
 
 

@@ -136,7 +136,6 @@ class TrendingListeners(BotifyListeners):
         self._cycles: dict[int, tuple[Floats, Ints]] = {}
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
-        """Open as Botify's listeners do, or with a hit."""
         opening = super().open(users, keys, time_ms)
         of_chart = mix(keys, HIT)
         looks = uniform(of_chart, _LOOKS)
@@ -150,7 +149,6 @@ class TrendingListeners(BotifyListeners):
         return SessionStart(opening.tastes, tracks)
 
     def scores(self, exposure: Exposure) -> Floats:
-        """Return Botify's scores, with what the tracks' popularity adds."""
         return super().scores(exposure) + HEIGHT * self.popularity(exposure.tracks, exposure.time_ms)
 
     def popularity(self, tracks: Ints, time_ms: Ints) -> Floats:
@@ -167,7 +165,6 @@ class TrendingListeners(BotifyListeners):
         return popularity
 
     def hits(self, cycle: int) -> Ints:
-        """Return the tracks that are hits of a cycle."""
         return self._cycle(cycle)[1]
 
     def _cycle(self, cycle: int) -> tuple[Floats, Ints]:

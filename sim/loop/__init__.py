@@ -41,11 +41,9 @@ class LatencyHistogram:
 
     @property
     def count(self) -> int:
-        """Number of latencies counted."""
         return int(self._counts.sum())
 
     def update(self, latencies_ms: NDArray[np.float64]) -> None:
-        """Count a batch of latencies."""
         ratios = np.maximum(latencies_ms, _LOWEST_MS) / _LOWEST_MS
         bins = np.minimum(np.log(ratios) / np.log(_STEP), _BINS - 1).astype(np.int64)
         self._counts += np.bincount(bins, minlength=_BINS)
@@ -86,16 +84,13 @@ class SimulatorMetrics(Collector):
         self._done: Progress | None = None
 
     def report(self, done: Progress) -> None:
-        """Store the progress of the run."""
         self._done = done
         self.heartbeat.beat()
 
     def missing_for_ready(self) -> str | None:
-        """Return why the run is not ready, or None; a `Probe`."""
         return None if self._done is not None else "the run has not started"
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics as of the last report."""
         done = self._done or Progress()
         for name, documentation, value in (
             ("listens", "Finished listens.", done.listens),

@@ -40,12 +40,10 @@ class Replies:
 
     @property
     def partition(self) -> int:
-        """The partition to name in the next request."""
         return self._replies.partition
 
     @property
     def others(self) -> int:
-        """Number of recommendations for other requesters."""
         return self._replies.others
 
     def receive(self, wait_s: float, gather_s: float, most: int = MOST_AT_ONCE) -> list[Recommendation]:
@@ -59,7 +57,6 @@ class Replies:
         return recommendations
 
     def close(self) -> None:
-        """Stop reading."""
         self._replies.close()
 
 

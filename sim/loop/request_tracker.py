@@ -45,7 +45,6 @@ class RequestTracker:
 
     @property
     def open_requests(self) -> int:
-        """Number of requests that wait for an answer."""
         return len(self._open)
 
     def tell(

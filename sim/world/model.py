@@ -36,7 +36,6 @@ class WorldCatalogue:
 
     @property
     def dimensions(self) -> int:
-        """Width of the embeddings."""
         return int(self.embeddings.shape[1])
 
 

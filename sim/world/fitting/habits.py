@@ -49,7 +49,6 @@ class Visits(NamedTuple):
 
     @classmethod
     def of(cls, users: Ints, times_ms: Ints) -> Self:
-        """Measure a log."""
         present, who = np.unique(users, return_inverse=True)
         first, last = np.full(len(present), np.inf), np.zeros(len(present))
         shares = (times_ms - times_ms.min()) / (np.ptp(times_ms) + 1)

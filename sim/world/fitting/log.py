@@ -36,15 +36,12 @@ class ListeningLog:
 
     @property
     def user_count(self) -> int:
-        """Number of users."""
         return int(self.users.max()) + 1
 
     def counts(self) -> Ints:
-        """Return the number of listens of each track, shape (track_count,)."""
         return np.bincount(self.tracks, minlength=self.track_count)
 
     def session_lengths(self) -> Ints:
-        """Return the number of listens of each session."""
         return np.unique(self.sessions, return_counts=True)[1]
 
     def is_first(self) -> NDArray[np.bool_]:
@@ -161,7 +158,6 @@ class OwnChoice:
         self._of_session = np.zeros_like(self._heard) if repeats else self._heard
 
     def recommend(self, heard: FinishedListens) -> Ints:
-        """Choose a track for each listen."""
         self._remember(heard)
         chunk = max(1, _MOST_LOGITS // len(self._embeddings))
         chosen = [
@@ -206,7 +202,6 @@ class OwnChoice:
                 chosen[row] = earlier[int(share * len(earlier))]
 
     def finish(self, heard: FinishedListens) -> None:
-        """Remember the last listens of sessions."""
         self._remember(heard)
 
     def _remember(self, heard: FinishedListens) -> None:
