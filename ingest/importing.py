@@ -14,11 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from botify.core.files import held, sync, write_durably
-from botify.ingest.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
+from botify.ingest.columns import ABOUT, ABOUT_SCHEMA, STAGED_SCHEMA, convert
 from botify.ingest.dataset import (
     CARD,
     FORMAT,
@@ -35,15 +34,11 @@ from botify.ingest.dataset import (
 )
 from botify.ingest.formats import Format, find_format
 from botify.ingest.inputs import BLOCK_BYTES, UNREADABLE, Source
-from botify.ingest.sorting import Sorter, Tally, content_hash
+from botify.ingest.sorting import STAGED_EVENTS, STAGED_ITEMS, Sorter, Tally, content_hash
 from botify.schemas.external_ids import USERS
 
-ROLES = (
-    "user", "item", "time", "played", "duration", "rating", "event", "session", "organic",
-    "title", "artist", "genre", "release", "mood", "year", "country", "vector",
-)  # fmt: skip
+ROLES = ("user", "item", "time", "played", "duration", "rating", "event", "session", "organic", *ABOUT)
 """What `--map` can name."""
-PART_ROWS = 500_000  # rows of a staged file
 SHARED_RULES = (
     "users and items are numbered by the rank of a keyed hash of their ids, so that a number tells no order",
     "events are sorted by time; those of one time keep the order of the source",
@@ -94,14 +89,14 @@ def import_dataset(
     target = dataset_directory(home, name)
     if (target / CARD).exists() and not force:
         raise DatasetError(f"dataset {name!r} exists ({target}); --force replaces it")
-    source = Source(request.path, block_bytes)
+    source = Source(request.path, request.columns, block_bytes)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = target.parent / f".{name}.importing"
     busy = DatasetError(f"another import writes dataset {name!r}; wait for it or stop it")
     with held(work.with_name(f"{work.name}.lock"), busy):
         _continue_or_begin(work, request, source)
         try:
-            rows = _step(work, "read", lambda: _read(work, source, format_, request, progress))
+            rows = _step(work, "stage", lambda: _read(work, source, format_, request, progress))
         except DatasetError:
             shutil.rmtree(work)
             raise
@@ -164,58 +159,34 @@ def _fresh(directory: Path) -> Path:
 def _read(work: Path, source: Source, format_: Format, request: Request, progress: Progress) -> dict[str, Any]:
     """Stage the rows that can be events."""
     staged, dataset = _fresh(work / "staged"), _fresh(work / "dataset")
-    events, items = _Parts(staged, "events", STAGED_SCHEMA), _Parts(staged, "items", ABOUT_SCHEMA)
-    accepted = timed = rejected = 0
+    accepted = events = timed = rejected = 0
     try:
-        with pq.ParquetWriter(dataset / REJECTED, REJECTED_SCHEMA, compression="zstd") as refused:
-            for rows in format_.read(source, request.columns):
+        with (
+            pq.ParquetWriter(staged / STAGED_EVENTS, STAGED_SCHEMA, compression="lz4") as event_file,
+            pq.ParquetWriter(staged / STAGED_ITEMS, ABOUT_SCHEMA, compression="lz4") as item_file,
+            pq.ParquetWriter(dataset / REJECTED, REJECTED_SCHEMA, compression="zstd") as rejected_file,
+        ):
+            for rows in format_.read(source):
                 chunk = convert(rows, accepted, request.scale)
                 accepted += chunk.accepted
+                events += len(chunk.events)
                 timed += len(chunk.events) - chunk.events["time_ms"].null_count
                 rejected += len(chunk.rejected)
-                events.add(chunk.events)
-                items.add(chunk.items)
-                if len(chunk.rejected):
-                    refused.write_table(chunk.rejected)
+                for file, table in zip((event_file, item_file, rejected_file), chunk[:3], strict=True):
+                    if len(table):
+                        file.write_table(table)
                 progress("reading", source.bytes_read, source.size)
     except UNREADABLE as error:
         raise DatasetError(f"{source.path} cannot be read to its end: {error}; is it damaged?") from error
-    events.close()
-    items.close()
-    if not events.rows:
+    if not events:
         why = f": all {rejected:,} rows were rejected, {_first_reason(dataset)}" if rejected else ""
         raise DatasetError(f"{source.path} has no events as {request.source}{why}")
-    return {"events": events.rows, "timed": timed, "rejected": rejected, "files": source.opened}
+    return {"events": events, "timed": timed, "rejected": rejected, "files": source.opened}
 
 
 def _first_reason(dataset: Path) -> str:
     first = next(pq.ParquetFile(dataset / REJECTED).iter_batches(1)).to_pylist()[0]
     return f"the first one (row {first['row']} of {first['file']}) because {first['reason']}: {first['raw'][:80]!r}"
-
-
-class _Parts:
-    """Staged tables, written `PART_ROWS` rows at a time."""
-
-    def __init__(self, directory: Path, name: str, schema: pa.Schema) -> None:
-        self._directory, self._name, self._schema = directory, name, schema
-        self._waiting = schema.empty_table()
-        self._count = 0
-        self.rows = 0
-
-    def add(self, table: pa.Table) -> None:
-        self.rows += len(table)
-        self._waiting = pa.concat_tables([self._waiting, table])
-        if len(self._waiting) >= PART_ROWS:
-            self._write()
-
-    def close(self) -> None:
-        if len(self._waiting) or not self._count:
-            self._write()
-
-    def _write(self) -> None:
-        pq.write_table(self._waiting, self._directory / f"{self._name}-{self._count:06d}.parquet", compression="lz4")
-        self._waiting = self._schema.empty_table()
-        self._count += 1
 
 
 def _sort(

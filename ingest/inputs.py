@@ -6,7 +6,7 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -36,13 +36,13 @@ class Member(NamedTuple):
 class Source:
     """Files to import: one, a folder, an archive (`.zip`, `.whl`, `.tar`, compressed) or `ARCHIVE!PLACE` in one.
 
-    `block_bytes` is how much of a file is read at a time; no result depends on it. `members` are in the order of their
+    `columns` is what `--map` says: role to column. `block_bytes` is how much of a file is read at a time; no result
+    depends on it. `members` are in the order of their
     names, an archive's in its own; `bytes_read` is that of all together, `opened` has the names of those read so far.
     """
 
-    def __init__(self, path: str, block_bytes: int = BLOCK_BYTES) -> None:
-        self.path = path
-        self.block_bytes = block_bytes
+    def __init__(self, path: str, columns: Mapping[str, str] | None = None, block_bytes: int = BLOCK_BYTES) -> None:
+        self.path, self.columns, self.block_bytes = path, columns or {}, block_bytes
         self.bytes_read = 0
         self.opened: list[str] = []
         outer, _, inner = path.partition("!")

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -25,19 +25,12 @@ from botify.ingest.dataset import (
 )
 from botify.schemas.external_ids import USERS
 
+STAGED_EVENTS, STAGED_ITEMS = "events.parquet", "items.parquet"
 MEMORY = "700MB"  # what DuckDB may use before it continues on the disk
 ROWS = 1024 * 1024  # of a row group
 ID_KEY = 0x1D5  # numbers are ranks of ids mixed with this key, so they do not say when or how often an id came
 
 Progress = Callable[[int, int], None]  # told how many events are done, and of how many
-
-
-class Figures(NamedTuple):
-    """What the card says of the events."""
-
-    tally: "Tally"
-    pairs: int  # different pairs of a user and an item
-    items: int  # items that have an event
 
 
 class Tally:
@@ -146,8 +139,8 @@ class Sorter:
         self._do("SET threads = 2")
         self._do("SET preserve_insertion_order = false")
         self._do(f"SET temp_directory = '{str(spill).replace(chr(39), chr(39) * 2)}'")
-        self._view("staged_events", staged / "events-*.parquet")
-        self._view("staged_items", staged / "items-*.parquet")
+        self._view("staged_events", staged / STAGED_EVENTS)
+        self._view("staged_items", staged / STAGED_ITEMS)
 
     def close(self) -> None:
         self._connection.close()
@@ -170,8 +163,8 @@ class Sorter:
         """Write what is known of each item: of each field, what was said first."""
         _write(self._batches(_CATALOGUE), self._target / CATALOGUE, CATALOGUE_SCHEMA)
 
-    def write_events(self, *, has_time: bool, progress: Progress) -> Figures:
-        """Write the events in order of time, and count what the card says of them."""
+    def write_events(self, *, has_time: bool, progress: Progress) -> tuple[Tally, int, int]:
+        """Write the events in order of time; count them, different pairs of a user and an item, and items."""
         self._do("CREATE OR REPLACE VIEW timed AS FROM staged_events" if has_time else _WITH_POSITION)
         self._do(_NUMBERED)
         events = self._count("SELECT count(*) FROM numbered")
@@ -179,7 +172,7 @@ class Sorter:
         counted = _counted(self._batches(_ORDERED), tally, lambda done: progress(done, events))
         _write(counted, self._target / EVENTS, EVENT_SCHEMA)
         pairs = self._count('SELECT count(*) FROM (SELECT DISTINCT "user", item FROM numbered)')
-        return Figures(tally, pairs, self._count("SELECT count(DISTINCT item) FROM numbered"))
+        return tally, pairs, self._count("SELECT count(DISTINCT item) FROM numbered")
 
     def _view(self, name: str, files: Path) -> None:
         self._connection.read_parquet(str(files)).create_view(name)

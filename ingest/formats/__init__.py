@@ -16,59 +16,49 @@ SHARE = "fraction is the share that was heard; less than 0.5 is a skip"
 class Format(NamedTuple):
     """A source that can be imported."""
 
-    help: str  # one line
-    read: Callable[[Source, Mapping[str, str]], Iterator[Rows]]  # yields the rows of a source; takes what `--map` says
+    read: Callable[[Source], Iterator[Rows]]
     licence: str = OWN_LICENCE
     rules: tuple[str, ...] = ()  # what the card says beyond the rules that all formats share
     mapped: bool = False  # whether `--map` is needed
 
 
 FORMATS: Mapping[str, Format] = {
-    "csv": Format("any delimited file with a header", generic.read_csv, rules=(SHARE, GRADES), mapped=True),
-    "parquet": Format("any Parquet file", generic.read_parquet, rules=(SHARE, GRADES), mapped=True),
-    "jsonl": Format("a JSON object a line", generic.read_jsonl, rules=(SHARE, GRADES), mapped=True),
+    "csv": Format(generic.read_csv, rules=(SHARE, GRADES), mapped=True),
+    "parquet": Format(generic.read_parquet, rules=(SHARE, GRADES), mapped=True),
+    "jsonl": Format(generic.read_jsonl, rules=(SHARE, GRADES), mapped=True),
     "sequences": Format(
-        "a line a user: the user, then items in order",
-        generic.read_sequences,
-        rules=("an item of a sequence is a play of value 1", "a line is a session"),
+        generic.read_sequences, rules=("an item of a sequence is a play of value 1", "a line is a session")
     ),
     "lastfm-1k": Format(
-        "Last.fm, plays of a thousand users",
         published.read_lastfm_1k,
         "Last.fm 1K (O. Celma): non-commercial use",
         ("a line is a play of value 1", "a track without a MusicBrainz id has the id 'artist – title'"),
     ),
     "hetrec-lastfm": Format(
-        "Last.fm, tags of artists (HetRec 2011)",
         published.read_hetrec,
         "HetRec 2011 (GroupLens): non-commercial research",
         ("the times at which a user tagged an artist are plays of value 1", "items are artists"),
     ),
     "listenbrainz": Format(
-        "ListenBrainz's dumps",
         published.read_listenbrainz,
         "ListenBrainz (MetaBrainz): CC0",
         ("a listen is a play of value 1", "an item is a MusicBrainz recording, else a MessyBrainz one"),
     ),
     "movielens": Format(
-        "MovieLens 100k, 1M, 25M or 32M",
         published.read_movielens,
         "MovieLens (GroupLens): research; no commercial use without permission, no redistribution",
     ),
     "yambda": Format(
-        "Yambda's flat Parquet files",
         published.read_yambda,
         "Yambda (Yandex): Apache 2.0",
         (SHARE, GRADES, "times count from the log's own beginning, which is shown as 1970"),
     ),
     "recbole": Format(
-        "RecBole's .inter and .item files",
         published.read_recbole,
         "that of the data set which RecBole's files were made of",
         ("an event without a rating is a play of value 1",),
     ),
     "botify": Format(
-        "Botify's JSON data log",
         published.read_botify,
         "simulated listens of Botify's course",
         (SHARE, "a session ends with `last`, or where what is heard is not what was recommended"),

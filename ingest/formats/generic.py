@@ -16,20 +16,20 @@ from botify.ingest.lines import Rejected, Rows, Table, iter_blocks, iter_table, 
 DELIMITERS = (",", "\t", ";", "|")
 
 
-def read_csv(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
+def read_csv(source: Source) -> Iterator[Rows]:
     """Read a delimited file with a header; the delimiter is the one that the header has most of."""
     member = source.one(".csv", ".tsv", ".txt")
     with member.open() as stream:
         header = stream.readline().decode("utf-8", errors="replace")
     delimiter = max(DELIMITERS, key=header.count)
     yield from iter_table(
-        source, member, Table(delimiter, quoted=True), partial(places_of, f"--map: {member.name}", columns)
+        source, member, Table(delimiter, quoted=True), partial(places_of, f"--map: {member.name}", source.columns)
     )
 
 
-def read_parquet(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
+def read_parquet(source: Source) -> Iterator[Rows]:
     """Read a Parquet file."""
-    yield from parquet_rows(source, source.one(".parquet"), columns)
+    yield from parquet_rows(source, source.one(".parquet"), source.columns)
 
 
 def parquet_rows(source: Source, member: Member, columns: Mapping[str, str]) -> Iterator[Rows]:
@@ -53,20 +53,17 @@ def _texts_of(batch: pa.RecordBatch, places: Any) -> list[str]:
     return [json.dumps(row, default=str, ensure_ascii=False) for row in batch.take(pa.array(places)).to_pylist()]
 
 
-def read_jsonl(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
+def read_jsonl(source: Source) -> Iterator[Rows]:
     """Read a file of one JSON object a line; `a.b` names the field b of the object a."""
     member = source.one(".jsonl", ".ndjson", ".json")
+    paths = {role: path.split(".") for role, path in source.columns.items()}
     found: set[str] = set()
-    for rows in json_rows(source, member, partial(_pick, {role: path.split(".") for role, path in columns.items()})):
+    for rows in json_rows(source, member, lambda line: {role: value_at(line, path) for role, path in paths.items()}):
         found |= {role for role, values in rows.fields.items() if values.null_count < len(values)}
         yield rows
-    for role, path in columns.items():
+    for role, path in source.columns.items():
         if role not in found:
             raise DatasetError(f"--map {role}={path}: no line of {member.name} has a field {path!r}")
-
-
-def _pick(paths: Mapping[str, list[str]], line: Mapping[str, Any]) -> dict[str, Any]:
-    return {role: value_at(line, path) for role, path in paths.items()}
 
 
 def value_at(line: Mapping[str, Any], path: Sequence[str]) -> Any:
@@ -116,9 +113,8 @@ def _as_text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False)
 
 
-def read_sequences(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
+def read_sequences(source: Source) -> Iterator[Rows]:
     """Read a file of a line a user: the user, then the items in order, with blanks, tabs or commas between."""
-    del columns
     member = source.one(".txt", ".csv", ".tsv", ".seq")
     for block in iter_blocks(source, member):
         texts = [line.replace(",", " ").split() for line in block.lines.to_pylist()]

@@ -24,9 +24,8 @@ _RATINGS_CSV = {"user": "userId", "item": "movieId", "rating": "rating", "time":
 _MOVIES_CSV = {"item": "movieId", "title": "title", "genre": "genres"}
 
 
-def read_movielens(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
-    """Read ratings and films; the files that are there tell the layout."""
-    del columns
+def read_movielens(source: Source) -> Iterator[Rows]:
+    """Read ratings and films of MovieLens 100k, 1M, 25M or 32M; the files that are there tell the layout."""
     if data := source.find("u.data"):
         if films := source.find("u.item"):
             names = ("item", "title", "release", "video", "url", *_GENRES_100K)
@@ -48,7 +47,7 @@ def read_movielens(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]
             yield from _with_year(iter_table(source, films, table, chosen, about_items=True))
         yield from iter_table(source, data, table, partial(places_of, data.name, _RATINGS_CSV))
     elif source.ending(".inter"):
-        yield from read_recbole(source, {})
+        yield from read_recbole(source)
     else:
         raise source.missing("u.data, ratings.dat, ratings.csv or .inter file of MovieLens")
 
@@ -70,9 +69,8 @@ def _with_year(films: Iterable[Rows]) -> Iterator[Rows]:
         yield rows._replace(fields={**rows.fields, "release": year, "year": year, "genre": genre})
 
 
-def read_recbole(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
+def read_recbole(source: Source) -> Iterator[Rows]:
     """Read `.inter` and, where it is there, `.item`; the header names each column's type."""
-    del columns
     if not source.ending(".inter"):
         raise source.missing(".inter file of RecBole")
     for member in source.ending(".item"):
@@ -116,9 +114,8 @@ _COLUMNS = ("user", "time", "artist_id", "artist", "track_id", "title")
 _TAGS = "user_taggedartists-timestamps.dat"
 
 
-def read_lastfm_1k(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
+def read_lastfm_1k(source: Source) -> Iterator[Rows]:
     """Read plays; a track without a MusicBrainz id is known by its artist and title."""
-    del columns
     member = source.find(_PLAYS) or source.one(".tsv")
     places = {name: place for place, name in enumerate(_COLUMNS)}
     for rows in iter_table(source, member, Table("\t", _COLUMNS), lambda _: places):
@@ -130,9 +127,8 @@ def read_lastfm_1k(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]
         )
 
 
-def read_hetrec(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
+def read_hetrec(source: Source) -> Iterator[Rows]:
     """Read the times at which users tagged artists; several tags at one time are one event."""
-    del columns
     member = source.find(_TAGS)
     if member is None:
         raise source.missing(f"{_TAGS} of HetRec")
@@ -163,9 +159,8 @@ def _first_tags(rows: Rows, seen: set[tuple[str, str, str]]) -> Rows:
     )
 
 
-def read_listenbrainz(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
+def read_listenbrainz(source: Source) -> Iterator[Rows]:
     """Read listens, a JSON object a line, of the dump's files by month or of an API client."""
-    del columns
     members = source.ending(".listens", ".jsonl", ".json") or source.members[: len(source.members) == 1]
     if not members:
         raise source.missing(".listens file of ListenBrainz")
@@ -197,9 +192,8 @@ _YAMBDA_COLUMNS = {"user": "uid", "item": "item_id", "time": "timestamp"}
 _YAMBDA_OPTIONAL = {"played": "played_ratio_pct", "organic": "is_organic", "event": "event_type"}
 
 
-def read_yambda(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
+def read_yambda(source: Source) -> Iterator[Rows]:
     """Read the flat layout: a Parquet file for each kind of event, or `multi_event.parquet` with all."""
-    del columns
     if artists := source.find("artist_item_mapping.parquet"):
         for rows in parquet_rows(source, artists, {"item": "item_id", "artist": "artist_id"}):
             yield rows._replace(about_items=True)
@@ -230,9 +224,8 @@ def _yambda_events(source: Source, member: Member) -> Iterator[Rows]:
         yield rows._replace(fields=fields)
 
 
-def read_botify(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
+def read_botify(source: Source) -> Iterator[Rows]:
     """Read `log.json`, or the only file, and `tracks.json` where it is there."""
-    del columns
     if tracks := source.find("tracks.json"):
         for rows in json_rows(source, tracks, _track):
             yield rows._replace(about_items=True)

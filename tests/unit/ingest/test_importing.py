@@ -128,7 +128,7 @@ def staged(path: Path, block_bytes: int) -> tuple[list[dict[str, Any]], list[dic
     """What the reader makes of a file: events and rejected rows."""
     events: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
-    for rows in read_csv(Source(str(path), block_bytes), MAPPED):
+    for rows in read_csv(Source(str(path), MAPPED, block_bytes)):
         chunk = convert(rows, len(events), (1.0, 5.0))
         events += chunk.events.to_pylist()
         rejected += chunk.rejected.to_pylist()
