@@ -32,8 +32,7 @@ from botify.sim.options import RunOptions
 from botify.sim.play import play_listens
 from botify.sim.simulation import FinishedListens
 from botify.sim.world.fitting import FitSettings, Groups, fit_world
-from botify.sim.world.fitting.habits import Order, Visits
-from botify.sim.world.fitting.log import ListeningLog, own_listens
+from botify.sim.world.fitting.log import ListeningLog, Order, Visits, own_listens
 from botify.sim.world.model import World
 
 RECOMMENDERS = "random,toppop,personal,indexed,rerank,botify,vsknn,item_knn,als,ease"

@@ -4,13 +4,14 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from botify.core.keyed_random import mix
 from botify.sim import SimulationError
 from botify.sim.schedule import ALL, DailySchedule, RelaySchedule, Schedule, Shard
+from botify.sim.simulation import Simulation
 from botify.sim.world.model import World
 
 
@@ -68,18 +69,11 @@ class Due(NamedTuple):
     wait_s: float | None  # longest wait for answers before the next look; None while any are awaited
 
 
-class Clocks(Protocol):
-    """The clocks of a simulation that a pace reads; see `Simulation`."""
-
-    def earliest_ms(self) -> int: ...
-    def next_ms(self) -> int | None: ...
-
-
 class Pace(ABC):
     """Relates event time to wall time."""
 
     @abstractmethod
-    def due(self, now_s: float, clocks: Clocks) -> Due:
+    def due(self, now_s: float, simulation: Simulation) -> Due:
         """Return what may be finished `now_s` seconds after the start of the run."""
 
     def spend(self, requests: int) -> None:  # noqa: B027 - only an offered rate counts them
@@ -89,8 +83,8 @@ class Pace(ABC):
 class FullSpeed(Pace):
     """As fast as possible, with no listener further ahead than the lookahead."""
 
-    def due(self, now_s: float, clocks: Clocks) -> Due:
-        return Due(clocks.earliest_ms() + LOOKAHEAD_MS, None, None)
+    def due(self, now_s: float, simulation: Simulation) -> Due:
+        return Due(simulation.earliest_ms() + LOOKAHEAD_MS, None, None)
 
 
 @dataclass(slots=True)
@@ -100,9 +94,9 @@ class WallClock(Pace):
     start_ms: int
     speed: float
 
-    def due(self, now_s: float, clocks: Clocks) -> Due:
+    def due(self, now_s: float, simulation: Simulation) -> Due:
         until_ms = self.start_ms + int(now_s * 1000 * self.speed)
-        next_ms = clocks.next_ms()
+        next_ms = simulation.next_ms()
         wait_s = _MOST_WAIT_S if next_ms is None else (next_ms - until_ms) / (1000 * self.speed)
         return Due(until_ms, None, min(max(wait_s, _LEAST_WAIT_S), _MOST_WAIT_S))
 
@@ -118,21 +112,20 @@ class OfferedRate(Pace):
     rate: float
     spent: float = 0.0
 
-    def due(self, now_s: float, clocks: Clocks) -> Due:
+    def due(self, now_s: float, simulation: Simulation) -> Due:
         """Allow the requests that are due by the rate, in ticks, within the lookahead."""
         earned = now_s * self.rate
         self.spent = max(self.spent, earned - max(1.0, _SLACK_S * self.rate))
         tick = max(1.0, _TICK_S * self.rate)
         credit = earned - self.spent
         most, wait_s = (int(credit), _TICK_S) if credit >= tick else (0, (tick - credit) / self.rate)
-        return Due(clocks.earliest_ms() + LOOKAHEAD_MS, most, min(max(wait_s, _LEAST_WAIT_S), _MOST_WAIT_S))
+        return Due(simulation.earliest_ms() + LOOKAHEAD_MS, most, min(max(wait_s, _LEAST_WAIT_S), _MOST_WAIT_S))
 
     def spend(self, requests: int) -> None:
         self.spent += requests
 
 
 SPREAD_MS = 10 * 60 * 1000  # the first sessions start within this time, so that they are not all at the same track
-_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def schedule_of(world: World, options: RunOptions, start_ms: int) -> Schedule:
@@ -162,8 +155,4 @@ def pace_of(options: RunOptions, start_ms: int) -> Pace:
 
 def new_run_id() -> str:
     """Return the wall clock in ms, in base 36: short and unique."""
-    value, digits = time.time_ns() // 1_000_000, ""
-    while value:
-        value, digit = divmod(value, 36)
-        digits = _BASE36[digit] + digits
-    return digits
+    return np.base_repr(time.time_ns() // 1_000_000, 36).lower()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -73,8 +73,7 @@ def play_listens(world: World, agent: Agent, options: RunOptions) -> FinishedLis
     """Play as `play_world`, and return all listens, in the order in which they finished."""
     heard: list[FinishedListens] = []
     play_world(world, agent, options, listener=heard.append)
-    columns = ([getattr(part, column.name) for part in heard] for column in fields(FinishedListens))
-    return FinishedListens(*map(np.concatenate, columns))
+    return FinishedListens.joined(heard)
 
 
 def _step(simulation: Simulation, pace: Pace, agent: Agent, done: Progress, tracks: int) -> FinishedListens:

@@ -1,5 +1,6 @@
 """The sessions of a world, side by side in columns, each at its own event time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -33,6 +34,11 @@ class FinishedListens:
 
     def __len__(self) -> int:
         return len(self.slots)
+
+    @classmethod
+    def joined(cls, parts: Sequence["FinishedListens"]) -> "FinishedListens":
+        """Return the rows of all parts, one part after the other."""
+        return cls(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)))
 
     def where(self, chosen: NDArray[np.bool_ | np.integer]) -> "FinishedListens":
         return FinishedListens(*(getattr(self, column.name)[chosen] for column in fields(self)))

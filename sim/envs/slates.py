@@ -1,7 +1,7 @@
 """Gymnasium environments of slates: a listener chooses one of several tracks, or leaves."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import gymnasium
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from botify.core.keyed_random import mix
 from botify.sim import SimulationError
-from botify.sim.envs.environments import BotifyEnv, BotifyVectorEnv
-from botify.sim.envs.session import SessionSlots, observation_space
+from botify.sim.envs.environments import BotifyEnv, BotifyVectorEnv, SessionSlots, observation_space
 from botify.sim.listeners.choice import ChoiceModel, choice_model, chosen
 from botify.sim.listeners.model import ComparingListenerModel, Floats, Ints
 from botify.sim.simulation import FinishedListens
@@ -167,9 +166,6 @@ class SlateSlots(SessionSlots):
         super()._listen()
         left = np.setdiff1d(np.arange(self._simulation.slots), self.heard.slots)
         if before is not None and len(left):
-            both = self.heard, replace(before.where(left), ended=np.ones(len(left), dtype=np.bool_))
-            joined = (
-                np.concatenate([getattr(part, column.name) for part in both]) for column in fields(FinishedListens)
-            )
-            heard = FinishedListens(*joined)
+            ended = replace(before.where(left), ended=np.ones(len(left), dtype=np.bool_))
+            heard = FinishedListens.joined((self.heard, ended))
             self.heard = heard.where(np.argsort(heard.slots))

@@ -3,8 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,17 +16,14 @@ from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import draw_durations, draw_embeddings, neighbours_of_interests
 from botify.sim.world.model import Details, Listeners, World, WorldCatalogue
 
-
-@dataclass(frozen=True, slots=True)
-class UserDefaults:
-    """Values for users whose rows do not set them; Botify's own defaults."""
-
-    interest_neighbours: int = 10
-    consume_bias: float = 5.0
-    consume_sharpness: float = 1.0
-    session_budget: int = 5
-    artist_discount_gamma: float = 0.9
-
+DEFAULTS: Mapping[str, float] = {
+    "interest_neighbours": 10,
+    "consume_bias": 5.0,
+    "consume_sharpness": 1.0,
+    "session_budget": 5,
+    "artist_discount_gamma": 0.9,
+}
+"""Values for users whose rows do not set them; Botify's own defaults."""
 
 Int32s = NDArray[np.int32]
 
@@ -65,9 +61,9 @@ def read_catalogue(
 
 
 def read_listeners(
-    path: Path, tracks: int, neighbours: Callable[[Int32s, int], Int32s], defaults: UserDefaults = UserDefaults()
+    path: Path, tracks: int, neighbours: Callable[[Int32s, int], Int32s], defaults: Mapping[str, float] = DEFAULTS
 ) -> Listeners:
-    """Read a users file: one JSON object per line with `user`, `interests` and optionally the fields of `UserDefaults`.
+    """Read a users file: one JSON object per line with `user`, `interests` and optionally those of `DEFAULTS`.
 
     `neighbours` returns the tracks nearest to each interest, given the interests and the number of neighbours. Raises
     `WorldError` if a row is invalid or names an unknown track, or the ids are not 0 to the number of rows - 1.
@@ -81,8 +77,7 @@ def read_listeners(
             )
 
     def column(name: str, must_be: str, holds: Callable[[float], bool]) -> NDArray[np.float64]:
-        default = getattr(defaults, name)
-        return np.array([row.real(name, default, must_be, holds) for row in rows])
+        return np.array([row.real(name, defaults[name], must_be, holds) for row in rows])
 
     def whole(name: str, most: float) -> Int32s:
         return column(name, f"a whole number from 1 to {most}", lambda v: v == int(v) and 1 <= v <= most).astype(
@@ -216,11 +211,12 @@ def import_world(tracks_path: Path, users_path: Path, embeddings_path: Path | No
         return draw_embeddings(config, artist_of, genres, scene_of.astype(np.int32), vectors)
 
     catalogue = read_catalogue(tracks_path, embeddings, lambda count: draw_durations(count, lengths))
-    defaults = UserDefaults(
-        interest_neighbours=min(config.interest_neighbours, len(catalogue)),
-        session_budget=config.session_budget,
-        artist_discount_gamma=config.artist_discount_gamma,
-    )
+    defaults = {
+        **DEFAULTS,
+        "interest_neighbours": min(config.interest_neighbours, len(catalogue)),
+        "session_budget": config.session_budget,
+        "artist_discount_gamma": config.artist_discount_gamma,
+    }
     listeners = read_listeners(
         users_path, len(catalogue), partial(neighbours_of_interests, catalogue.embeddings), defaults
     )

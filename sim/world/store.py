@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.sim import WorldError
-from botify.sim.world.config import NAMED, WorldConfig
+from botify.sim.world.config import DEFAULT, NAMED, WorldConfig
 from botify.sim.world.generate import generate
 from botify.sim.world.model import Listeners, World, WorldCatalogue
 from botify.sim.world.reading import read_array, read_catalogue, read_listeners
@@ -42,13 +42,13 @@ def open_world(home: Path, config: WorldConfig) -> World:
     return load_world(directory)
 
 
-def find_world(home: Path, name: str) -> World:
+def find_world(home: Path, name: str | None) -> World:
     """Load a world by its name in `NAMED`, the first digits of its hash, the dataset it is fitted to, or its directory.
 
-    Raises `WorldError` if no world or several worlds have such a name, or the world is damaged.
+    None is the default world. Raises `WorldError` if no world or several have such a name, or the world is damaged.
     """
-    if name in NAMED:
-        return open_world(home, NAMED[name])
+    if name is None or name in NAMED:
+        return open_world(home, DEFAULT if name is None else NAMED[name])
     if Path(name).is_dir():
         return load_world(Path(name))
     stored = sorted(path.parent for path in worlds_directory(home).glob("*/world.json"))

@@ -14,7 +14,7 @@ import botify.sim.envs  # noqa: F401 (registers the environment)
 from botify.core.keyed_random import Keys
 from botify.schemas.events import Track
 from botify.sim import SimulationError, WorldError
-from botify.sim.envs.session import environments_of
+from botify.sim.envs.environments import environments_of
 from botify.sim.listeners.botify import BotifyListeners
 from botify.sim.listeners.model import Ints, SessionStart
 from botify.sim.world.config import WorldConfig

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from botify.sim.world.fitting.habits import Order, Visits
+from botify.sim.world.fitting.log import Order, Visits
 
 TRACKS, SESSIONS, LENGTH = 50, 600, 10
 
