@@ -25,7 +25,6 @@ from botify.schemas.events import (
     Recommendation,
     RecommendationRequest,
     Session,
-    SlateRequest,
     TrainingBatch,
 )
 
@@ -54,7 +53,7 @@ def check(event: Listen | RecommendationRequest, key: bytes | None, raw: bytes) 
         and 0 < len(event.session_id.encode()) <= MAX_ID_BYTES
         and 0 < len(event[0].encode()) <= MAX_ID_BYTES
         and key == b"%d" % event.user  # `key_of`, without the call
-        and (event.__class__ is Listen or _asks_for_little(event))
+        and (event.__class__ is Listen or _wrong_wish(event) is None)
     ):
         return
     raise ValidationError(_why(event, key), raw)
@@ -67,24 +66,20 @@ def check_id(text: str) -> str:
     return text
 
 
-def _asks_for_little(request: Any) -> bool:
-    """Return whether a request's list or slate is within its bounds."""
-    if request.list_size is None and request.slate is None:
-        return True
-    return (request.list_size is None or 0 < request.list_size <= MAX_LIST) and (
-        request.slate is None
-        or (
-            0 < request.slate["size"] <= MAX_SLATE and not (_wrong_weight(request.slate) or _wrong_boost(request.slate))
-        )
-    )
-
-
-def _wrong_weight(slate: SlateRequest) -> bool:
-    return not all(0.0 <= weight <= 1.0 for weight in slate["liked_weights"])
-
-
-def _wrong_boost(slate: SlateRequest) -> bool:
-    return not all(rule["boost"] == 0.0 or 1.0 <= rule["boost"] <= MAX_BOOST for rule in slate["rules"])
+def _wrong_wish(request: Any) -> str | None:
+    """Return what is wrong with a request's list or slate; None if both are within their bounds."""
+    size, slate = request.list_size, request.slate
+    if size is not None and not 0 < size <= MAX_LIST:
+        return f"list_size {size} is not between 1 and {MAX_LIST}"
+    if slate is None:
+        return None
+    if not 0 < slate["size"] <= MAX_SLATE:
+        return f"a slate of {slate['size']} tracks; it may have 1 to {MAX_SLATE}"
+    if not all(0.0 <= weight <= 1.0 for weight in slate["liked_weights"]):
+        return "a weight of what was liked is not between 0 and 1"
+    if not all(rule["boost"] == 0.0 or 1.0 <= rule["boost"] <= MAX_BOOST for rule in slate["rules"]):
+        return f"a boost of a rule is neither 0 nor between 1 and {MAX_BOOST}"
+    return None
 
 
 def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
@@ -94,14 +89,8 @@ def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
         return why
     if event.position < 0:
         return f"position {event.position} is negative"
-    if isinstance(event, RecommendationRequest) and event.list_size is not None and not 0 < event.list_size <= MAX_LIST:
-        return f"list_size {event.list_size} is not between 1 and {MAX_LIST}"
-    if isinstance(event, RecommendationRequest) and event.slate and not 0 < event.slate["size"] <= MAX_SLATE:
-        return f"a slate of {event.slate['size']} tracks; it may have 1 to {MAX_SLATE}"
-    if isinstance(event, RecommendationRequest) and event.slate and _wrong_weight(event.slate):
-        return "a weight of what was liked is not between 0 and 1"
-    if isinstance(event, RecommendationRequest) and event.slate and _wrong_boost(event.slate):
-        return f"a boost of a rule is neither 0 nor between 1 and {MAX_BOOST}"
+    if isinstance(event, RecommendationRequest) and (why := _wrong_wish(event)):
+        return why
     return f"{event._fields[0]} and session_id must have 1 to {MAX_ID_BYTES} bytes"
 
 

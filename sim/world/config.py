@@ -91,10 +91,6 @@ class WorldConfig:
             checked["scenes"] = min(max(DEFAULT.scenes * artists // DEFAULT.artists, genres), artists)
         return replace(DEFAULT, **checked)
 
-    def to_mapping(self) -> dict[str, int | float]:
-        """Return the settings by name, ready for JSON."""
-        return asdict(self)
-
     def _require(self, name: str, holds: bool, must_be: str) -> None:
         if not holds:
             raise WorldError(f"world: {name} = {getattr(self, name)!r} must be {must_be}")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -221,8 +222,8 @@ def import_world(tracks_path: Path, users_path: Path, embeddings_path: Path | No
         users_path, len(catalogue), partial(neighbours_of_interests, catalogue.embeddings), defaults
     )
     files = [path for path in (tracks_path, users_path, embeddings_path) if path is not None]
-    digest = hashlib.sha256(repr(sorted(config.to_mapping().items())).encode())
+    digest = hashlib.sha256(repr(sorted(asdict(config).items())).encode())
     for path in files:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    about = {"imported": [path.name for path in files], **config.to_mapping()}
+    about = {"imported": [path.name for path in files], **asdict(config)}
     return World(digest.hexdigest()[:12], catalogue, listeners, about)

@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def name_of(about: Mapping[str, Any]) -> str:
 
 def open_world(home: Path, config: WorldConfig) -> World:
     """Load the world of these settings, or generate and store it; raises `WorldError` if the stored one is damaged."""
-    about = {"generator": GENERATOR_VERSION, **config.to_mapping()}
+    about = {"generator": GENERATOR_VERSION, **asdict(config)}
     name = name_of(about)
     directory = worlds_directory(home) / name
     if not directory.exists():

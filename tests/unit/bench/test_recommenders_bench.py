@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def test_nobody_is_above_the_oracle_and_what_never_repeats_does_not(runs: dict[s
 def test_the_command_records_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
     world = tmp_path / "world.toml"
-    world.write_text("\n".join(f"{key} = {value}" for key, value in CONFIG.to_mapping().items()), encoding="utf-8")
+    world.write_text("\n".join(f"{key} = {value}" for key, value in asdict(CONFIG).items()), encoding="utf-8")
     recorded: dict[str, Mapping[str, Any]] = {}
     monkeypatch.setattr(botify.bench.cli, "record_command", recorded.update)
     arguments = ["random", "--sessions", 100, "--jobs", 1, "--world", world, "--record", "trial", "--json"]
