@@ -52,25 +52,15 @@ def test_good_and_bad_records_keep_their_order() -> None:
     ]
     good, rejected = Catalogue({7}, set()).take(records, EventTime())
     assert [(offset, event.event_id) for offset, event in good] == [(1, "e1"), (4, "e4"), (12, "e12")]
-    assert [(letter.record.offset, type(letter.reason)) for letter in rejected] == [
-        (2, DecodeError),
-        (5, DecodeError),
-        (6, ValidationError),
-        (7, ValidationError),
-        (8, DecodeError),
-        (9, DecodeError),
-    ]
+    assert [letter.record.offset for letter in rejected if isinstance(letter.reason, DecodeError)] == [2, 5, 8, 9]
+    assert [letter.record.offset for letter in rejected if isinstance(letter.reason, ValidationError)] == [6, 7]
+    assert [letter.record.offset for letter in rejected] == [2, 5, 6, 7, 8, 9]
 
 
-def test_the_catalogue_is_read_once_more_before_a_track_is_unknown() -> None:
+def test_the_catalogue_is_read_once_more_before_a_track_is_unknown_and_once_a_run() -> None:
     catalogue = Catalogue({7}, {8})
     good, rejected = catalogue.take([record(0), record(1, listen("a", track=8))], EventTime())
-    assert len(good) == 2
-    assert not rejected
-    assert catalogue.refreshes == 1
-
-
-def test_the_catalogue_is_read_at_most_once_a_run() -> None:
+    assert (len(good), rejected, catalogue.refreshes) == (2, [], 1)
     catalogue = Catalogue({7}, set())
     good, rejected = catalogue.take([record(i, listen(f"e{i}", track=100 + i)) for i in range(5)], EventTime())
     assert not good
@@ -92,18 +82,13 @@ def at(offset: int, timestamp_ms: int, **changes: object) -> KafkaRecord:
     return record(offset, listen(f"e{offset}", timestamp_ms=timestamp_ms))._replace(**changes)
 
 
-@pytest.mark.parametrize(
-    "wrong_ms",
-    [
-        NOW_MS + LEAD_MS + 1,
-        NOW_MS + DAY_MS,
-        MAX_TIMESTAMP_MS,
-        MAX_TIMESTAMP_MS + 1,
-        NOW_MS * 1000,  # microseconds
-        3_093_527_980_800_000,  # the year 100000
-        2**52,
-    ],
-)
+WRONG_MS = (
+    NOW_MS + LEAD_MS + 1, NOW_MS + DAY_MS, MAX_TIMESTAMP_MS, MAX_TIMESTAMP_MS + 1, 2**52,
+    NOW_MS * 1000, 3_093_527_980_800_000,  # microseconds, and the year 100000
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong_ms", WRONG_MS)
 def test_a_wrong_clock_is_refused_and_moves_nothing(wrong_ms: int) -> None:
     time = EventTime()
     records = [at(0, NOW_MS), at(1, wrong_ms), at(2, wrong_ms), at(3, NOW_MS + 1_000)]
@@ -140,9 +125,6 @@ def test_what_is_refused_for_another_reason_does_not_move_event_time() -> None:
     assert time.newest_ms == 0
     Catalogue({7}, set()).take([declared], time)
     assert time.newest_ms == NOW_MS + LEAD_MS
-
-
-NOW_MS = 1_700_000_000_000
 
 
 UNDECLARED = Lead(lambda: None)

@@ -42,10 +42,6 @@ class Records:
         pass
 
 
-def reader_of(models: list[Model], monkeypatch: pytest.MonkeyPatch, at_start: int) -> ModelReader:
-    return reader_and_records(models, monkeypatch, at_start)[0]
-
-
 def reader_and_records(
     models: list[Model], monkeypatch: pytest.MonkeyPatch, at_start: int
 ) -> tuple[ModelReader, Records]:
@@ -59,7 +55,7 @@ def reader_and_records(
 def test_only_what_is_served_is_prepared(newest: bytes, prepared: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     bodies = [b"1", b"2", b"3", newest]
     models = [model_of("m", version, body, 0) for version, body in enumerate(bodies, start=1)]
-    reader, made = reader_of(models, monkeypatch, at_start=4), list[int]()
+    (reader, _), made = reader_and_records(models, monkeypatch, at_start=4), list[int]()
     followed = reader.follow("m", lambda model: made.append(int(model.body)))
     reader.refresh()
     assert made == prepared
@@ -71,7 +67,7 @@ def test_a_reader_that_is_behind_prepares_the_newest_alone(
     newest: bytes, prepared: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = [model_of("m", version, body, 0) for version, body in enumerate([b"1", b"2", b"3", b"4", newest], start=1)]
-    reader, made = reader_of(models, monkeypatch, at_start=1), list[int]()
+    (reader, _), made = reader_and_records(models, monkeypatch, at_start=1), list[int]()
     followed = reader.follow("m", lambda model: made.append(int(model.body)))
     reader.start()
     eventually(lambda: followed.newest_offset == 4 and len(made) > 1, timeout_s=5.0, what=lambda: made)
@@ -128,46 +124,37 @@ def test_shards_are_served_when_the_last_of_them_has_come(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("arrivals", "expected"),
+    ("arrivals", "at_start", "expected"),
     [
-        ([("m", 1), ("m@0of2", 2)], ["1"]),  # the other shard has not learned enough
-        ([("m", 1), ("m@0of2", 2), ("m@1of2", 3)], ["2+3"]),
-        ([("m@0of2", 2), ("m@1of2", 3), ("m", 1)], ["1"]),
-        ([("m@0of2", 2), ("m@1of2", 3), ("m", 1), ("m@1of2", 4)], ["1"]),  # both must have come since
-        ([("m@0of2", 2), ("m@1of2", 3), ("m@0of3", 4), ("m@1of3", 5)], ["2+3"]),
-        ([("m@0of2", 2), ("m@1of2", 3), ("m@0of1", 4)], ["2+3"]),  # no shard has this name
+        ("m:1 m@0of2:2", None, ["1"]),  # the other shard has not learned enough
+        ("m:1 m@0of2:2 m@1of2:3", None, ["2+3"]),
+        ("m@0of2:2 m@1of2:3 m:1", None, ["1"]),
+        ("m@0of2:2 m@1of2:3 m:1 m@1of2:4", None, ["1"]),  # both must have come since
+        ("m@0of2:2 m@1of2:3 m@0of3:4 m@1of3:5", None, ["2+3"]),
+        ("m@0of2:2 m@1of2:3 m@0of1:4", None, ["2+3"]),  # no shard has this name
+        # shards of another number are replaced, and so are whole models and shards of before one
+        ("m@0of2:1 m@1of2:2 m@0of3:3 m@1of3:4 m@2of3:5 m@0of2:6 m:7", 2, ["1+2", "3+4+5", "7"]),
+        ("m@0of2:1 m@1of2:2 m:3 m@1of2:4", 2, ["1+2", "3"]),
     ],
 )
 def test_the_newest_that_is_complete_is_served(
-    arrivals: list[tuple[str, int]], expected: list[str], monkeypatch: pytest.MonkeyPatch
+    arrivals: str, at_start: int | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert served(sharded(*arrivals), monkeypatch) == expected
-
-
-def test_the_shards_of_another_number_are_replaced_and_whole_models_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    models = sharded(("m@0of2", 1), ("m@1of2", 2), ("m@0of3", 3), ("m@1of3", 4), ("m@2of3", 5), ("m@0of2", 6), ("m", 7))
-    assert served(models, monkeypatch, at_start=2) == ["1+2", "3+4+5", "7"]
-
-
-def test_shards_of_before_a_whole_model_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    models = sharded(("m@0of2", 1), ("m@1of2", 2), ("m", 3), ("m@1of2", 4))
-    assert served(models, monkeypatch, at_start=2) == ["1+2", "3"]
+    models = [(name, int(version)) for name, _, version in (one.partition(":") for one in arrivals.split())]
+    assert served(sharded(*models), monkeypatch, at_start) == expected
 
 
 def test_an_unusable_shard_leaves_the_one_before_it_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     models = sharded(("m@0of2", 1), ("m@1of2", 2))
     models.append(model_of("m@1of2", 3, b"rubbish", 3))
-    reader, made = reader_of(models, monkeypatch, 3), list[str]()
-    reader.follow("m", lambda model: made.append(text_of(model)), added)
-    reader.refresh()
-    assert made == ["1+2"]
+    assert served(models, monkeypatch) == ["1+2"]
     assert served([*models, *sharded(("m@0of2", 4))], monkeypatch) == ["1+2"]
     mended = sharded(("m@0of2", 4), ("m@1of2", 5))
     assert served([*models, *mended], monkeypatch, at_start=2) == ["1+2", "4+2", "4+5"]
 
 
 def test_who_does_not_merge_follows_no_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = reader_of(sharded(("m@0of2", 1), ("m@1of2", 2)), monkeypatch, 2)
+    reader, _ = reader_and_records(sharded(("m@0of2", 1), ("m@1of2", 2)), monkeypatch, 2)
     followed = reader.follow("m", lambda model: model)
     reader.refresh()
     assert (followed.current, reader.on_topic()) == (None, [])

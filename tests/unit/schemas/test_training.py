@@ -43,13 +43,8 @@ def test_a_batch_holds_its_listens(listens: list[Listen]) -> None:
     found = listens_of(decoded, b"")
     assert len(found) == len(listens)
     for at, one in enumerate(listens):
-        assert (found.users[at], found.tracks[at], found.timestamps_ms[at], found.ended[at], found.offsets[at]) == (
-            one.user,
-            one.track,
-            one.timestamp_ms,
-            one.ended_session,
-            2 * at,
-        )
+        row = (found.users[at], found.tracks[at], found.timestamps_ms[at], found.ended[at], found.offsets[at])
+        assert row == (one.user, one.track, one.timestamp_ms, one.ended_session, 2 * at)
         assert found.fractions[at] == np.float32(one.fraction)
         assert found.served[at] == (one.recommender is not None)
         assert found.sessions[at] == mmh3.hash64(one.session_id, signed=False)[0]
