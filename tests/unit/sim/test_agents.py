@@ -151,16 +151,15 @@ class NoAgent:
         pass
 
 
-def test_an_agent_of_ones_own_is_found_by_module_and_class(small_world: World) -> None:
-    agent = load_agent(f"{__name__}:Own", small_world, 1, "", Console())
-    assert play_world(small_world, agent, OPTIONS).sessions == 20
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [("nobody", "kafka, dummy, http, console"), (f"{__name__}:NoAgent", "needs the methods recommend and finish")],
 )
-def test_an_agent_that_is_none_is_refused(small_world: World, name: str, message: str) -> None:
+def test_an_agent_is_found_by_module_and_class_and_one_that_is_none_refused(
+    small_world: World, name: str, message: str
+) -> None:
+    agent = load_agent(f"{__name__}:Own", small_world, 1, "", Console())
+    assert play_world(small_world, agent, OPTIONS).sessions == 20
     with pytest.raises((LoadError, SimulationError), match=message):
         load_agent(name, small_world, 1, "", Console())
 

@@ -60,7 +60,11 @@ def test_days_and_models_and_shards_are_options(world: str) -> None:
     ("arguments", "message"),
     [
         (["--speed", "fast"], "neither max nor a number"),
-        (["--set", "shard=2/2"], "index/count"),
+        *((["--set", f"shard={text}"], "index/count") for text in ("2/2", "a/4", "1", "-1/2", "1/2/3")),
+        (["--rate", "-1"], "greater than 0"),
+        (["--speed", "2x", "--rate", "1"], "exclude each other"),
+        (["--days", "1", "--sessions", "5"], "exclude each other"),
+        (["--set", "run_id="], "1 to 100 bytes"),
         (["--start", "tomorrow"], "must be a time"),
         (["--start", "1969-01-01"], "must not be before 1970"),
         (["--set", "users=500"], "users = 500 must be at most 40"),

@@ -1,6 +1,7 @@
 """A listener's results depend on the seed, the world and the answers; never on the order in which slots are served."""
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from botify.core.keyed_random import integers, mix
 from botify.sim.agents import DummyAgent
 from botify.sim.listeners import MODELS, load_model
 from botify.sim.options import RunOptions, schedule_of
-from botify.sim.play import play_world
+from botify.sim.play import play_listens, play_world
 from botify.sim.schedule import Shard
 from botify.sim.simulation import FinishedListens, Simulation
 from botify.sim.world.model import World
@@ -28,16 +29,8 @@ def served_in_any_order(
     while simulation.running:
         heard = simulation.finish_listens(2**62, int(rng.integers(1, 20)))
         for row in range(len(heard)):
-            listens[int(heard.users[row])].append(
-                (
-                    int(heard.ordinals[row]),
-                    int(heard.positions[row]),
-                    int(heard.tracks[row]),
-                    float(heard.fractions[row]),
-                    int(heard.time_ms[row]),
-                    bool(heard.ended[row]),
-                )
-            )
+            names = ("ordinals", "positions", "tracks", "fractions", "time_ms", "ended")
+            listens[int(heard.users[row])].append(tuple(getattr(heard, name)[row].item() for name in names))
         waiting = heard.where(~heard.ended)
         keys = mix(5, waiting.users, waiting.ordinals, waiting.positions)
         tracks = integers(keys, 0, np.int64(len(world.catalogue)))
@@ -76,18 +69,8 @@ def test_the_union_over_shards_equals_one_process_listener_by_listener(
 
 def test_a_session_longer_than_the_first_capacity_keeps_all_its_listens(small_world: World) -> None:
     """A listener who likes everything hears more tracks than the columns had room for at first."""
-    people = small_world.listeners
-    eager = small_world.__class__(
-        "eager",
-        small_world.catalogue,
-        people.__class__(
-            **{name: getattr(people, name) for name in people.__slots__}
-            | {"consume_bias": np.full(len(people), -100.0), "artist_discount_gamma": np.ones(len(people))}
-        ),
-        {},
-    )
-    heard: list[FinishedListens] = []
-    options = RunOptions(users=1, sessions=1, start_ms=0)
+    liking = {"consume_bias": np.full(60, -100.0), "artist_discount_gamma": np.ones(60)}
+    eager = replace(small_world, listeners=replace(small_world.listeners, **liking))
 
     class EveryTrack:
         def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
@@ -96,10 +79,8 @@ def test_a_session_longer_than_the_first_capacity_keeps_all_its_listens(small_wo
         def finish(self, heard: FinishedListens) -> None:
             """Do nothing."""
 
-    play_world(eager, EveryTrack(), options, listener=heard.append)
-    fractions = np.concatenate([listens.fractions for listens in heard])
-    tracks = np.concatenate([listens.tracks for listens in heard])
-    assert len(tracks) > 400
+    fractions = play_listens(eager, EveryTrack(), RunOptions(users=1, sessions=1, start_ms=0)).fractions
+    assert len(fractions) > 400
     assert (fractions[: len(small_world.catalogue)] == 1.0).all()
     assert (fractions[len(small_world.catalogue) :] == 0.0).all()  # all tracks were heard once
 

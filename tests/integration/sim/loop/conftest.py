@@ -11,27 +11,23 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
 from botify.schemas.topics import Topics
-from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate
 from botify.sim.world.model import World
 from tests.support import Background, read_topic
+from tests.unit.sim.conftest import SMALL
 
 Answer = Callable[[RecommendationRequest, int], list[Recommendation]]
 
 
 @pytest.fixture(scope="session")
 def small_world() -> World:
-    config = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
-    return World("small", *generate(config), {})
+    return World("small", *generate(SMALL), {})
 
 
 def next_track(request: RecommendationRequest, attempt: int) -> list[Recommendation]:
     track = (request.track + 1) % 400
-    return [
-        Recommendation(
-            request.request_id, request.user, track, "next", {"TEST": "T1"}, 0.5, 0, 1.0, request.timestamp_ms
-        )
-    ]
+    how = "next", {"TEST": "T1"}, 0.5, 0, 1.0, request.timestamp_ms
+    return [Recommendation(request.request_id, request.user, track, *how)]
 
 
 class Recommender(Background):

@@ -23,14 +23,11 @@ from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
-from botify.schemas.topics import Topics
-from botify.sim import SimulationError
 from botify.sim.loop import run_loop
 from botify.sim.loop.kafka import APART_MS, publish_catalogue, tracks_of
 from botify.sim.options import RunOptions
 from botify.sim.world.model import World
 from botify.sim.world.store import save_world
-from tests.support import make_tracks, produce, read_topic
 
 if TYPE_CHECKING:
     from tests.integration.sim.loop.conftest import Answer, Recommender
@@ -160,20 +157,6 @@ def test_the_catalogue_is_written_once(settings: Settings, small_world: World) -
     reader.refresh()
     reader.close()
     assert reader.tracks == {track.track: track for track in tracks_of(small_world.catalogue)}
-
-
-def test_a_world_does_not_overwrite_a_dataset(settings: Settings, small_world: World) -> None:
-    catalogue = Topics.of(settings).catalogue.name
-    produce(settings, catalogue, [make_tracks(1)[0]._replace(external_id="spotify:track:x")])
-    for refused in (
-        lambda: publish_catalogue(settings, small_world.catalogue),
-        lambda: run_loop(settings, small_world, RunOptions(sessions=1)),
-    ):
-        with pytest.raises(
-            SimulationError, match=f"{catalogue} holds 1 tracks of a dataset, .*spotify:track:x.*PREFIX"
-        ):
-            refused()
-    assert len(read_topic(settings, catalogue)) == 1
 
 
 def test_a_missing_topic_is_named(servers: Settings, small_world: World) -> None:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import ArrayLike
 
 from botify.core.errors import LoadError
-from botify.core.keyed_random import Keys, mix, uniform
+from botify.core.keyed_random import mix, uniform
 from botify.sim import SimulationError
 from botify.sim.listeners import load_model
 from botify.sim.listeners.botify import BotifyListeners, ThresholdListeners
@@ -27,7 +27,7 @@ from botify.sim.listeners.changing import (
     TrendingListeners,
 )
 from botify.sim.listeners.changing import SHIFT_PERIOD_MS as SHIFT_MS
-from botify.sim.listeners.model import HIT, Exposure, Floats, Ints, SessionStart
+from botify.sim.listeners.model import HIT, Exposure, Floats, Ints
 from botify.sim.world.model import World
 
 HOUR_MS = 60 * 60 * 1000
@@ -155,24 +155,9 @@ def test_between_two_shifts_a_session_is_botifys_under_other_names(small_world: 
     assert (model.fractions(heard) == botify.fractions(exposure(small_world, usual.tracks, times, by=users))).all()
 
 
-class TwoTracks:
-    def __init__(self, world: World, seed: int) -> None:
-        self.botify = BotifyListeners(world, seed)
-
-    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
-        return self.botify.open(users, keys, time_ms)
-
-    def fractions(self, exposure: Exposure) -> Floats:
-        return np.where(exposure.tracks % 2 == 0, 1.0, 0.0)
-
-
 class NoModel:
     def __init__(self, world: World, seed: int) -> None:
         pass
-
-
-def test_a_model_of_ones_own_is_found_by_module_and_class(small_world: World) -> None:
-    assert isinstance(load_model(f"{__name__}:TwoTracks", small_world, 1), TwoTracks)
 
 
 @pytest.mark.parametrize(
@@ -219,16 +204,7 @@ def test_boredom_is_that_of_the_plain_memory_also_when_it_is_full(small_world: W
         tracks = first_of_artist[rng.integers(len(first_of_artist), size=len(users))]
         now_ms[users] += rng.integers(1, 12 * HOUR_MS, size=len(users))
         boredom = plain.listen(users, artist_of[tracks], now_ms[users])
-        heard = Exposure(
-            users=users,
-            tracks=tracks,
-            tastes=small_world.catalogue.embeddings[tracks].astype(np.float64),
-            repeated=np.zeros(len(users), dtype=np.bool_),
-            artist_counts=np.zeros(len(users), dtype=np.int64),
-            time_ms=now_ms[users],
-            keys=mix(7, users),
-            positions=np.ones(len(users), dtype=np.int64),
-        )
+        heard = exposure(small_world, tracks, now_ms[users], by=users)
         shown = model.boredom(users, artist_of[tracks], now_ms[users])
         np.testing.assert_array_equal(shown, boredom)
         expected = model.discounted(heard, model.scores(heard), boredom)

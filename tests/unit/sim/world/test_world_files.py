@@ -15,8 +15,7 @@ from botify.sim.world import World, WorldConfig, find_world, open_world
 from botify.sim.world.model import nearest
 from botify.sim.world.reading import import_world
 from botify.sim.world.store import save_world, worlds_directory
-
-SMALL = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
+from tests.unit.sim.conftest import SMALL
 
 
 class Files:
@@ -127,42 +126,22 @@ def test_embeddings_of_ones_own_are_taken_as_they_are(files: Files) -> None:
 Change = Callable[[Files], None]
 
 
-def break_tracks(row: int, **changes: object) -> Change:
+def edit(name: str, row: int, text: str | None = None, **changes: object) -> Change:
+    """Return what replaces a row of `tracks` or `users`, or some of its fields."""
+
     def change(files: Files) -> None:
-        files.tracks = [dict(track) for track in files.tracks]
-        files.tracks[row] |= changes
-
-    return change
-
-
-def break_users(row: int, **changes: object) -> Change:
-    def change(files: Files) -> None:
-        files.users = [dict(user) for user in files.users]
-        files.users[row] |= changes
+        rows = getattr(files, name)
+        rows[row] = {**rows[row], **changes} if text is None else text
 
     return change
 
 
 def embed(array: NDArray[Any]) -> Change:
-    def change(files: Files) -> None:
-        files.embeddings = array
-
-    return change
+    return lambda files: setattr(files, "embeddings", array)
 
 
-def with_nan() -> NDArray[np.float64]:
-    array = np.zeros((30, 5))
-    array[17, 2] = np.nan
-    return array
-
-
-def write(name: str, row: int, text: str) -> Change:
-    def change(files: Files) -> None:
-        rows = list(getattr(files, name))
-        rows[row] = text
-        setattr(files, name, rows)
-
-    return change
+WITH_NAN = np.zeros((30, 5))
+WITH_NAN[17, 2] = np.nan
 
 
 @pytest.mark.parametrize(
@@ -170,30 +149,30 @@ def write(name: str, row: int, text: str) -> Change:
     [
         (embed(np.zeros((29, 5))), r"vectors\.npy: shape 29 × 5 must be 30 × any"),
         (embed(np.zeros(30)), r"vectors\.npy: shape 30 must be 30 × any"),
-        (embed(with_nan()), r"vectors\.npy, row 17: a value is not a finite number"),
+        (embed(WITH_NAN), r"vectors\.npy, row 17: a value is not a finite number"),
         (embed(np.full((30, 5), "x")), r"vectors\.npy: values of type <U1"),
-        (break_tracks(4, artist=None), r"tracks\.json, row 5: artist None must be a text"),
-        (break_tracks(4, artist=""), r"tracks\.json, row 5: artist '' must be a text"),
-        (break_tracks(4, track=3), r"tracks\.json, row 5: track 3 is in row 4 already"),
-        (break_tracks(4, track=90), r"tracks\.json, row 5: track 90, but there is no track 4"),
-        (break_tracks(4, track="4"), r"tracks\.json, row 5: track '4' must be a whole number"),
-        (break_tracks(4, scene=-1), r"tracks\.json, row 5: scene -1 must be a whole number from 0"),
-        (break_tracks(0, mood="sad", year=1999, country="FR"), r"tracks\.json, row 2: mood None must be a text"),
-        (break_tracks(0, mood="sad", year="1999", country="FR"), r"tracks\.json, row 1: year '1999' must be a whole"),
-        (write("tracks", 6, '{"track": 6'), r"tracks\.json, row 7: not JSON"),
-        (write("tracks", 6, "[6]"), r"tracks\.json, row 7: .* must be a JSON object"),
-        (break_users(2, interests=[1, 30, 2]), r"users\.json, row 3: interest 30 must be a track from 0 to 29"),
-        (break_users(2, interests=[1, -1, 2]), r"users\.json, row 3: interest -1 must be a track"),
-        (break_users(2, interests=[]), r"users\.json, row 3: interests \[\] must be a list of tracks"),
-        (break_users(2, interests=[1, 2]), r"users\.json, row 3: 2 interests, but user 0 has 3"),
-        (break_users(2, consume_bias=float("nan")), r"users\.json, row 3: consume_bias nan must be a finite number"),
-        (break_users(2, consume_sharpness=0), r"users\.json, row 3: consume_sharpness 0 must be above 0"),
+        (edit("tracks", 4, artist=None), r"tracks\.json, row 5: artist None must be a text"),
+        (edit("tracks", 4, artist=""), r"tracks\.json, row 5: artist '' must be a text"),
+        (edit("tracks", 4, track=3), r"tracks\.json, row 5: track 3 is in row 4 already"),
+        (edit("tracks", 4, track=90), r"tracks\.json, row 5: track 90, but there is no track 4"),
+        (edit("tracks", 4, track="4"), r"tracks\.json, row 5: track '4' must be a whole number"),
+        (edit("tracks", 4, scene=-1), r"tracks\.json, row 5: scene -1 must be a whole number from 0"),
+        (edit("tracks", 0, mood="sad", year=1999, country="FR"), r"tracks\.json, row 2: mood None must be a text"),
+        (edit("tracks", 0, mood="sad", year="1999", country="FR"), r"tracks\.json, row 1: year '1999' must be a whole"),
+        (edit("tracks", 6, '{"track": 6'), r"tracks\.json, row 7: not JSON"),
+        (edit("tracks", 6, "[6]"), r"tracks\.json, row 7: .* must be a JSON object"),
+        (edit("users", 2, interests=[1, 30, 2]), r"users\.json, row 3: interest 30 must be a track from 0 to 29"),
+        (edit("users", 2, interests=[1, -1, 2]), r"users\.json, row 3: interest -1 must be a track"),
+        (edit("users", 2, interests=[]), r"users\.json, row 3: interests \[\] must be a list of tracks"),
+        (edit("users", 2, interests=[1, 2]), r"users\.json, row 3: 2 interests, but user 0 has 3"),
+        (edit("users", 2, consume_bias=float("nan")), r"users\.json, row 3: consume_bias nan must be a finite number"),
+        (edit("users", 2, consume_sharpness=0), r"users\.json, row 3: consume_sharpness 0 must be above 0"),
         (
-            break_users(2, artist_discount_gamma=1.5),
+            edit("users", 2, artist_discount_gamma=1.5),
             r"users\.json, row 3: artist_discount_gamma 1\.5 must be in \(0, 1\]",
         ),
-        (break_users(2, session_budget=0.5), r"users\.json, row 3: session_budget 0\.5 must be a whole number"),
-        (break_users(2, interest_neighbours=31), r"users\.json, row 3: interest_neighbours 31 must be .* 1 to 30"),
+        (edit("users", 2, session_budget=0.5), r"users\.json, row 3: session_budget 0\.5 must be a whole number"),
+        (edit("users", 2, interest_neighbours=31), r"users\.json, row 3: interest_neighbours 31 must be .* 1 to 30"),
     ],
 )
 def test_a_bad_file_is_refused_with_file_row_and_reason(files: Files, change: Change, message: str) -> None:
