@@ -61,8 +61,7 @@ def test_events_come_in_order_of_time_and_those_of_one_time_as_in_the_file(tmp_p
     assert read_back(dataset) == [("a", "z", 5000, 0.5), ("a", "x", 10_000, 0.25), ("b", "y", 20_000, 1.0),
                                   ("a", "y", 20_000, 1.0)]  # fmt: skip
     assert dataset.events().kinds.tolist() == [PLAY, SKIP, PLAY, PLAY]
-    assert dataset_names(tmp_path) == ["d"]
-    assert open_dataset(tmp_path, "d").card == dataset.card
+    assert (dataset_names(tmp_path), open_dataset(tmp_path, "d").card) == (["d"], dataset.card)
 
 
 BAD_ROWS = {
@@ -197,10 +196,8 @@ def test_vectors_of_items_are_read_and_wrong_ones_refused(tmp_path: Path) -> Non
         "x": sketch_of([1.5, 2]), "y": None, "z": sketch_of([1, 2])
     }  # fmt: skip
     assert [row["reason"][:20] for row in dataset.rejected().to_pylist()] == ["vector is not 1 to 1"] * 3
-    write(tmp_path / "l.jsonl", '{"u": "a", "i": "x", "v": [1.5, 2]}\n')
-    lists = import_dataset(
-        tmp_path, "l", Request("jsonl", str(tmp_path / "l.jsonl"), {"user": "u", "item": "i", "vector": "v"})
-    )
+    listed = write(tmp_path / "l.jsonl", '{"u": "a", "i": "x", "v": [1.5, 2]}\n')
+    lists = import_dataset(tmp_path, "l", Request("jsonl", listed, {"user": "u", "item": "i", "vector": "v"}))
     assert [track.sketch for track in lists.catalogue().tracks()] == [sketch_of([1.5, 2])]
     plain = import_dataset(tmp_path, "p", Request("csv", file, {"user": "u", "item": "i"}))
     assert [track.sketch for track in plain.catalogue().tracks()] == [None] * 4
@@ -226,20 +223,16 @@ def test_a_name_that_is_taken_is_refused_unless_forced(tmp_path: Path) -> None:
         ("csv", "u,i,d\na,x,1\n", {"user": "u", "item": "i", "duration": "d"}, "map played=… too"),
         ("sequences", "a x\n", {"user": "u"}, "sequences has a layout of its own; omit --map"),
         ("napster", "a x\n", {}, "source 'napster' is not known; say one of csv, "),
+        ("csv", None, {"user": "u", "item": "i"}, r"nowhere\.csv: no such file or folder"),
     ],
 )
 def test_what_cannot_be_imported_is_refused_with_the_way_out(
-    source: str, text: str, columns: dict[str, str], message: str, tmp_path: Path
+    source: str, text: str | None, columns: dict[str, str], message: str, tmp_path: Path
 ) -> None:
-    path = write(tmp_path / "d.csv", text)
+    path = str(tmp_path / "nowhere.csv") if text is None else write(tmp_path / "d.csv", text)
     with pytest.raises(DatasetError, match=message):
         import_dataset(tmp_path, "d", Request(source, path, columns))
     assert not [path for path in tmp_path.glob("datasets/*") if path.is_dir()]
-
-
-def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"nowhere\.csv: no such file or folder"):
-        import_dataset(tmp_path, "d", Request("csv", str(tmp_path / "nowhere.csv"), MAPPED))
 
 
 @pytest.mark.parametrize(
@@ -255,14 +248,11 @@ def test_a_map_of_another_form_is_refused(text: str, message: str) -> None:
         parse_map(text)
 
 
-@pytest.mark.parametrize("name", ["", ".", "../up", "a/b", ".hidden", "x" * 65])
-def test_a_name_cannot_lead_elsewhere(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="is no name of a dataset"):
-        open_dataset(tmp_path, name)
-
-
-def test_a_dataset_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+def test_a_name_cannot_lead_elsewhere_and_one_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
     import_csv(tmp_path, "uid,track,ts,share\na,x,1,1\n")
+    for name in ("", ".", "../up", "a/b", ".hidden", "x" * 65):
+        with pytest.raises(DatasetError, match="is no name of a dataset"):
+            open_dataset(tmp_path, name)
     with pytest.raises(DatasetError, match=r"dataset 'e' is not in .* \(there: d\)"):
         open_dataset(tmp_path, "e")
 

@@ -36,16 +36,10 @@ def events(dataset: Dataset) -> list[tuple[Any, ...]]:
     """User, item, time in seconds, value and kind of each event, with external ids."""
     found = dataset.events()
     users, items = dataset.external_users, dataset.external_items
+    columns = (found.users, found.items, found.times_ms, found.fractions, found.kinds)
     return [
         (users[user], items[item], time_ms / 1000, round(fraction, 3), KINDS[kind])
-        for user, item, time_ms, fraction, kind in zip(
-            found.users,
-            found.items,
-            found.times_ms.tolist(),
-            found.fractions.tolist(),
-            found.kinds.tolist(),
-            strict=True,
-        )
+        for user, item, time_ms, fraction, kind in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 
@@ -109,13 +103,8 @@ def listen(**changes: Any) -> str:
 
 def test_listenbrainz(tmp_path: Path) -> None:
     mapped = {"artist_name": "A", "track_name": "T", "mbid_mapping": {"recording_mbid": "mb"}}
-    lines = [
-        listen(),
-        listen(listened_at=4, track_metadata=mapped),
-        "{",
-        listen(user_name=None),
-        listen(recording_msid=""),
-    ]
+    wrong = ["{", listen(user_name=None), listen(recording_msid="")]
+    lines = [listen(), listen(listened_at=4, track_metadata=mapped), *wrong]
     dump = {"dump/listens/2023/1.listens": "\n".join(lines), "dump/COPYING": "CC0"}
     dataset = run(tmp_path, "listenbrainz", write(tmp_path / "lb", dump))
     assert events(dataset) == [("ada", "mb", 4.0, 1.0, "play"), ("ada", "ms", 5.0, 1.0, "play")]
@@ -163,9 +152,8 @@ def test_movielens(layout: str, zipped: bool, tmp_path: Path) -> None:
     title, _, genres, release = about(dataset, "1")
     assert (title, genres) == ("Toy Story (1995)", ("Animation", "Children's", "Comedy"))
     assert "1995" in str(release)
-    assert [
-        (track.genre, track.genres, track.year) for track in dataset.catalogue().tracks() if track.year == 1995
-    ] == [("Animation", ["Animation", "Children's", "Comedy"], 1995)]
+    (track,) = [track for track in dataset.catalogue().tracks() if track.year == 1995]
+    assert (track.genre, track.genres) == ("Animation", ["Animation", "Children's", "Comedy"])
     assert str(about(dataset, "2")[0]).startswith("Amélie")
     assert [reason for *_, reason in reasons(dataset)] == ["rating is not between 0 and 5"]
 
@@ -191,11 +179,9 @@ def test_yambda(tmp_path: Path) -> None:
         "played_ratio_pct": pa.array([150, 30, 100], pa.uint16()),
         "track_length_seconds": pa.array([200] * 3, pa.uint32()),
     }
-    files = {
+    files: dict[str, str | bytes] = {
         "flat/50m/listens.parquet": parquet(**flat(**heard)),
-        "flat/50m/likes.parquet": parquet(**flat()),
-        "flat/50m/unlikes.parquet": parquet(**flat()),
-        "flat/50m/dislikes.parquet": parquet(**flat()),
+        **{f"flat/50m/{kind}.parquet": parquet(**flat()) for kind in ("likes", "unlikes", "dislikes")},
         "artist_item_mapping.parquet": parquet(artist_id=[1, 2], item_id=[7, 8]),
     }
     dataset = run(tmp_path, "yambda", write(tmp_path / "y", files))
@@ -243,11 +229,9 @@ def test_botify(tmp_path: Path) -> None:
     track = next(track for track in dataset.catalogue().tracks() if track.external_id == "6")
     assert (track.mood, track.year, track.country) == ("calm", 2007, "US")
     assert events(dataset) == [
-        ("1", "5", start, 1.0, "play"),
-        ("2", "5", start + 1, 0.2, "skip"),
-        ("1", "6", start + 2, 0.4, "skip"),
+        ("1", "5", start, 1.0, "play"), ("2", "5", start + 1, 0.2, "skip"), ("1", "6", start + 2, 0.4, "skip"),
         ("1", "6", start + 3, 1.0, "play"),
-    ]
+    ]  # fmt: skip
     found = dataset.events()
     assert found.organic.tolist() == [1, 1, 0, 1]
     first, _, second, third = found.sessions.tolist()
@@ -304,15 +288,11 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
         run(tmp_path, "yambda", write(tmp_path / "flat", files))
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.zip", b"PK no"),
-        ("a.csv.gz", gzip.compress(b"u,i\na,x\n", mtime=0)[:-9]),
-        ("a.parquet", b"PAR1 no"),
-        ("a.tar", b"no"),
-    ],
-)
+CUT = gzip.compress(b"u,i\na,x\n", mtime=0)[:-9]
+DAMAGED = {"a.zip": b"PK no", "a.csv.gz": CUT, "a.parquet": b"PAR1 no", "a.tar": b"no"}
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGED.items())
 def test_a_damaged_file_is_named(name: str, content: bytes, tmp_path: Path) -> None:
     path = write(tmp_path / "x", {name: content}) / name
     source = "parquet" if name.endswith("parquet") else "csv"
