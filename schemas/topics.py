@@ -18,6 +18,10 @@ from botify.schemas.event_time import LEAD_MS
 MAX_MODEL_BYTES = 16 * 1024 * 1024
 MAX_DEAD_LETTER_BYTES = 2 * 1024 * 1024  # twice a topic's default: the largest record, and a dead letter's headers
 _DAY_MS = 24 * 60 * 60 * 1000
+_COMPACTED: Mapping[str, str] = {"cleanup.policy": "compact"}
+_FOR_A_DAY, _FOR_A_MONTH, _FOR_EVER = (
+    {"cleanup.policy": "delete", "retention.ms": str(ms)} for ms in (_DAY_MS, 30 * _DAY_MS, -1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,63 +53,38 @@ class Topics:
     @classmethod
     def of(cls, settings: Settings) -> "Topics":
         def topic(
-            name: str, event: type[events.Event] | None, key: str = "user", partitions: int | None = None, **config: str
+            name: str,
+            event: type[events.Event] | None,
+            config: Mapping[str, str],
+            key: str = "user",
+            partitions: int | None = None,
         ) -> TopicDefinition:
-            dotted = {option.replace("_", "."): value for option, value in config.items()}
-            return TopicDefinition(f"{settings.topic_prefix}.{name}", event, key, dotted, partitions)
+            return TopicDefinition(f"{settings.topic_prefix}.{name}", event, key, config, partitions)
 
-        forever, a_day, a_month = "-1", str(_DAY_MS), str(30 * _DAY_MS)
+        listens, lead = listens_topic(settings.topic_prefix, settings.layout), {MAX_LEAD: str(LEAD_MS)}
+        shards = settings.learner_shards
+        # of another number of partitions it is another topic: a shard's state is of one of its partitions
+        training = "training" if shards == 1 else f"training-{shards}"
+        models = {
+            **_COMPACTED,
+            "max.message.bytes": str(MAX_MODEL_BYTES),
+            # the newest segment is never compacted, and each new reader reads all of it
+            "segment.bytes": str(4 * MAX_MODEL_BYTES),
+            "min.cleanable.dirty.ratio": "0.1",
+        }
+        letters = {**_FOR_EVER, "max.message.bytes": str(MAX_DEAD_LETTER_BYTES)}
         return cls(
-            listens=TopicDefinition(
-                listens_topic(settings.topic_prefix, settings.layout),
-                events.Listen,
-                "user",
-                {**LISTENS_CONFIG, MAX_LEAD: str(LEAD_MS)},
-            ),
-            recommendation_requests=topic(
-                "recommendation-requests", events.RecommendationRequest, cleanup_policy="delete", retention_ms=a_day
-            ),
-            recommendations=topic(
-                "recommendations", events.Recommendation, cleanup_policy="delete", retention_ms=a_month
-            ),
-            sessions=topic("sessions", events.Session, cleanup_policy="delete", retention_ms=forever),
-            catalogue=topic("catalogue", events.Track, key="track", cleanup_policy="compact"),
-            feedback=topic("feedback", events.Feedback, cleanup_policy="delete", retention_ms=forever),
-            training=topic(
-                # of another number of partitions it is another topic: a shard's state is of one of its partitions
-                "training" if settings.learner_shards == 1 else f"training-{settings.learner_shards}",
-                events.TrainingBatch,
-                key="source partition",
-                partitions=settings.learner_shards,
-                cleanup_policy="delete",
-                retention_ms=forever,
-            ),
-            models=topic(
-                "models",
-                events.Model,
-                key="name",
-                partitions=1,  # a reader follows all models, and they are few
-                cleanup_policy="compact",
-                max_message_bytes=str(MAX_MODEL_BYTES),
-                # the newest segment is never compacted, and each new reader reads all of it
-                segment_bytes=str(4 * MAX_MODEL_BYTES),
-                min_cleanable_dirty_ratio="0.1",
-            ),
-            experiments=topic(
-                "experiments",
-                events.RampStep,
-                key="experiment",
-                partitions=1,  # every recommender and gateway follows all of them
-                cleanup_policy="compact",
-            ),
-            dead_letters=topic(
-                "dead-letters",
-                None,
-                key="as it came",
-                cleanup_policy="delete",
-                retention_ms=forever,
-                max_message_bytes=str(MAX_DEAD_LETTER_BYTES),
-            ),
+            listens=TopicDefinition(listens, events.Listen, "user", {**LISTENS_CONFIG, **lead}),
+            recommendation_requests=topic("recommendation-requests", events.RecommendationRequest, _FOR_A_DAY),
+            recommendations=topic("recommendations", events.Recommendation, _FOR_A_MONTH),
+            sessions=topic("sessions", events.Session, _FOR_EVER),
+            catalogue=topic("catalogue", events.Track, _COMPACTED, "track"),
+            feedback=topic("feedback", events.Feedback, _FOR_EVER),
+            training=topic(training, events.TrainingBatch, _FOR_EVER, "source partition", shards),
+            # each reader follows all models, and every recommender and gateway all experiments: they are few
+            models=topic("models", events.Model, models, "name", 1),
+            experiments=topic("experiments", events.RampStep, _COMPACTED, "experiment", 1),
+            dead_letters=topic("dead-letters", None, letters, "as it came"),
         )
 
     def all(self) -> list[TopicDefinition]:

@@ -170,7 +170,7 @@ class BotifyEnv(gymnasium.Env[Columns, Action]):
         self.render_mode = render_mode
         self.action_space = action_space(self._world)
         self.observation_space = observation_space(self._world)
-        self._open: SessionOpener = lambda slots, seed: SessionSlots(self._world, model, slots, seed)
+        self._open: SessionOpener = functools.partial(SessionSlots, self._world, model)
         self._session: SessionSlots | None = None
 
     def reset(
@@ -229,7 +229,7 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
     def __init__(self, num_envs: int = 1, world: World | str | None = None, model: str = "botify") -> None:
         self._world = world_of(world)
         self.num_envs = num_envs
-        self._open: SessionOpener = lambda slots, seed: SessionSlots(self._world, model, slots, seed)
+        self._open: SessionOpener = functools.partial(SessionSlots, self._world, model)
         self._session: SessionSlots | None = None
         self._use(action_space(self._world), observation_space(self._world))
 

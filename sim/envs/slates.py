@@ -1,7 +1,7 @@
 """Gymnasium environments of slates: a listener chooses one of several tracks, or leaves."""
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import gymnasium
@@ -61,7 +61,7 @@ class BotifySlateEnv(BotifyEnv):
         super().__init__(world, model, render_mode)
         self.action_space, self.observation_space = _spaces(self._world, size)
         self._size = size
-        self._open = _opener(self._world, model, size, choice)
+        self._open = partial(SlateSlots, self._world, model, size=size, probabilities=choice_model(choice))
 
     def render(self) -> str:
         """Return the last choice as text."""
@@ -84,7 +84,7 @@ class BotifySlateVectorEnv(BotifyVectorEnv):
     ) -> None:
         super().__init__(num_envs, world, model)
         self._use(*_spaces(self._world, size))
-        self._open = _opener(self._world, model, size, choice)
+        self._open = partial(SlateSlots, self._world, model, size=size, probabilities=choice_model(choice))
 
 
 def _spaces(world: World, size: int) -> tuple[spaces.MultiDiscrete, spaces.Dict]:
@@ -95,15 +95,6 @@ def _spaces(world: World, size: int) -> tuple[spaces.MultiDiscrete, spaces.Dict]
     observed = observation_space(world)
     observed["place"] = spaces.Discrete(size + 1)
     return spaces.MultiDiscrete([len(world.catalogue)] * size), observed
-
-
-def _opener(world: World, name: str, size: int, choice: str | ChoiceModel) -> Callable[[int, int], SessionSlots]:
-    probabilities = choice_model(choice)
-
-    def opened(slots: int, seed: int) -> SlateSlots:
-        return SlateSlots(world, name, slots, seed, size, probabilities)
-
-    return opened
 
 
 class SlateSlots(SessionSlots):

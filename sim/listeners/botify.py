@@ -34,15 +34,6 @@ class BotifyListeners:
     Source: `sim/envs/user.py` of the course's repository, anokhin/recsys-course-spring-2024.
 
     `seed`: not used here, where all randomness comes from the keys of the sessions; the models of `changing` use it.
-
-    Examples
-    --------
-    >>> from botify.sim.world.config import WorldConfig
-    >>> from botify.sim.world.generate import generate
-    >>> from botify.core.keyed_random import mix
-    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
-    >>> BotifyListeners(world, seed=7).open(np.array([0, 1]), mix(7, [0, 1]), np.array([0, 0])).tastes.shape
-    (2, 8)
     """
 
     def __init__(self, world: World, seed: int) -> None:

@@ -1,6 +1,7 @@
 """Listeners who change with time: interests that drift, tracks that trend or shift, artists that tire."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ class ShiftingListeners(BotifyListeners):
 
     def __init__(self, world: World, seed: int) -> None:
         super().__init__(world, seed)
-        self._sounds: tuple[int, Ints, Ints] = (-1, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+        self._exchange = lru_cache(1)(self._exchanged)
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Open as Botify's listeners do, with the track that now has the vector of the one they would choose."""
@@ -95,16 +96,14 @@ class ShiftingListeners(BotifyListeners):
         """Return the track whose vector each track has in a period, shape (tracks,)."""
         return self._exchange(period)[0]
 
-    def _exchange(self, period: int) -> tuple[Ints, Ints]:
-        """Return the track whose vector each track has, and the track that has each vector; the last is cached."""
-        if self._sounds[0] != period:
-            tracks = np.arange(len(self._catalogue))
-            keys = mix(self._seed, SHIFT, tracks, period)
-            changing = np.flatnonzero(uniform(keys, _CHANGES) < SHARE)
-            circle = changing[np.argsort(uniform(keys[changing], _PLACE), kind="stable")]
-            tracks[circle] = np.roll(circle, 1)
-            self._sounds = period, tracks, np.argsort(tracks)
-        return self._sounds[1:]
+    def _exchanged(self, period: int) -> tuple[Ints, Ints]:
+        """Return the track whose vector each track has, and the track that has each vector."""
+        tracks = np.arange(len(self._catalogue))
+        keys = mix(self._seed, SHIFT, tracks, period)
+        changing = np.flatnonzero(uniform(keys, _CHANGES) < SHARE)
+        circle = changing[np.argsort(uniform(keys[changing], _PLACE), kind="stable")]
+        tracks[circle] = np.roll(circle, 1)
+        return tracks, np.argsort(tracks)
 
 
 CYCLE_MS = 14 * DAY_MS
@@ -133,7 +132,7 @@ class TrendingListeners(BotifyListeners):
 
     def __init__(self, world: World, seed: int) -> None:
         super().__init__(world, seed)
-        self._cycles: dict[int, tuple[Floats, Ints]] = {}
+        self._cycle = lru_cache(CYCLES_CACHED)(self._cycle_of)
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         opening = super().open(users, keys, time_ms)
@@ -167,16 +166,12 @@ class TrendingListeners(BotifyListeners):
     def hits(self, cycle: int) -> Ints:
         return self._cycle(cycle)[1]
 
-    def _cycle(self, cycle: int) -> tuple[Floats, Ints]:
-        """Return when each track becomes a hit of a cycle, infinity if it does not, and the hits; cached."""
-        if cycle not in self._cycles:
-            if len(self._cycles) == CYCLES_CACHED:
-                del self._cycles[next(iter(self._cycles))]
-            keys = mix(self._seed, HIT, np.arange(len(self._catalogue)), cycle)
-            is_hit = uniform(keys, _IS_HIT) < HIT_SHARE
-            released_ms = np.where(is_hit, (cycle + uniform(keys, _RELEASE)) * CYCLE_MS, np.inf)
-            self._cycles[cycle] = released_ms, np.flatnonzero(is_hit)
-        return self._cycles[cycle]
+    def _cycle_of(self, cycle: int) -> tuple[Floats, Ints]:
+        """Return when each track becomes a hit of a cycle, infinity if it does not, and the hits."""
+        keys = mix(self._seed, HIT, np.arange(len(self._catalogue)), cycle)
+        is_hit = uniform(keys, _IS_HIT) < HIT_SHARE
+        released_ms = np.where(is_hit, (cycle + uniform(keys, _RELEASE)) * CYCLE_MS, np.inf)
+        return released_ms, np.flatnonzero(is_hit)
 
 
 HALF_LIFE_MS = 3 * DAY_MS

@@ -108,6 +108,7 @@ def test_a_field_of_a_wrong_type_cannot_be_encoded(wrong: dict[str, Any]) -> Non
         (LISTEN._replace(policy=None, candidates=None), 1),
         (Track(7, "artist", "album", "rap", "title"), 1),
         (Track(7, "artist", "album", "rap", "title"), 2),
+        (Model("neighbours", 3, b"body", "digest", 2), 1),
     ],
 )
 def test_an_older_version_is_read_without_what_was_not_in_it(old: Any, version: int) -> None:

@@ -41,6 +41,9 @@ def test_a_name_has_the_number_that_it_has_or_the_first_that_is_free() -> None:
     assert chosen("alice", {first: None, second: "alice", third: None}) == second  # who had the first one is erased
     with pytest.raises(UserIdError, match="call this listener otherwise"):
         chosen("alice", {first: "bob", second: "carol", third: "dave"})
+    for users in (UserIds(), UserIds(["alice"])):
+        with pytest.raises(UserIdError, match="must not be empty"):
+            users.number_of("")
 
 
 @pytest.mark.parametrize("name", ["missing", "../mine", "", "."])
@@ -56,12 +59,6 @@ def test_without_a_dataset_digits_are_the_number_and_all_else_is_a_name(name: st
     assert users.known_as(name) == name
     assert (users.number_of(str(MAX_USER)), users.known_as("007")) == (MAX_USER, 7)
     assert UserIds([]).known_as("7") == "7"
-
-
-@pytest.mark.parametrize("users", [UserIds(), UserIds(["alice"])])
-def test_a_user_without_a_name_is_refused(users: UserIds) -> None:
-    with pytest.raises(UserIdError, match="must not be empty"):
-        users.number_of("")
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,18 @@
 """Invariant: a reader of the models topic has a body that was published, whole, whatever it has read so far."""
 
 import hashlib
-import io
 import itertools
-import json
 import tempfile
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 import pytest
-from fastavro import parse_schema, schemaless_writer
 
 from botify.core.errors import DecodeError
 from botify.core.kafka.publisher import RecordPublisher
 from botify.core.settings import Settings
-from botify.schemas.codec import AVRO_DIR, Codec
+from botify.schemas.codec import Codec
 from botify.schemas.events import Model
 from botify.schemas.model_parts import ModelParts, ModelPublisher, name_and_part
 from botify.schemas.models import model_of
@@ -128,15 +125,9 @@ def test_a_disk_that_is_full_for_a_moment_leaves_no_model_stale(full_at: int, mo
     assert [body for body in made if body in seen] == made
 
 
-def test_the_topic_keeps_one_series() -> None:
-    topic, _ = published(6)
-    (manifest,) = [CODEC.decode(value, Model) for key, value in compacted(topic.log) if key == b"m" and value]
-    assert topic.parts() == {"m": set(manifest.parts or ())}
-    assert len(topic.parts()["m"]) == 5
-
-
 def test_a_publisher_killed_at_any_record_is_replaced_by_one_that_removes_its_parts() -> None:
     topic, made = published(5)
+    assert len(topic.parts()["m"]) == 5
     for at in range(1, len(topic.log)):
         after = Topic()
         after.log = topic.log[:at]
@@ -159,15 +150,6 @@ def test_a_publisher_that_begins_again_names_no_part_of_before() -> None:
     publisher.send(model_of("m", 1, made[0], 0))
     assert not before & topic.parts()["m"]
     assert Reader().read(compacted(topic.log)) == made[0]
-
-
-def test_the_former_format_is_read() -> None:
-    """A record of `model-1`, as the releases before parts wrote it."""
-    body, whole = io.BytesIO(), model_of("m", 1, b"body", 0)
-    schema = parse_schema(json.loads(Path(AVRO_DIR, "model-1.avsc").read_text()))
-    fields: dict[str, Any] = whole._asdict()
-    schemaless_writer(body, schema, {name: fields[name] for name in whole._fields if name != "parts"})
-    assert CODEC.decode(b"\0\0\0\0\x07" + body.getvalue(), Model) == whole
 
 
 def test_a_part_or_a_body_with_another_digest_is_refused() -> None:

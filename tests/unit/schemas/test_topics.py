@@ -27,17 +27,10 @@ def test_a_user_has_the_partition_that_kafkas_own_clients_choose() -> None:
     assert partition_of(21, 8) == hashed % 8
 
 
-def test_every_producer_partitions_as_kafkas_own_clients_do() -> None:
-    config = producer_config(Settings(), linger_ms=5)
-    assert config["partitioner"] == "murmur2_random"
-    assert (config["acks"], config["enable.idempotence"], config["linger.ms"]) == ("all", True, 5)
-
-
-def test_no_consumer_commits_by_a_timer() -> None:
-    assert consumer_config(Settings(), "group")["enable.auto.commit"] is False
-
-
-def test_security_reaches_every_client() -> None:
+def test_clients_partition_as_kafkas_own_do_lose_nothing_and_are_secured() -> None:
     settings = Settings(kafka_security={"security.protocol": "SSL"})
-    for config in (producer_config(settings), consumer_config(settings, "group")):
-        assert config["security.protocol"] == "SSL"
+    producing, consuming = producer_config(settings, linger_ms=5), consumer_config(settings, "group")
+    assert producing["partitioner"] == "murmur2_random"
+    assert (producing["acks"], producing["enable.idempotence"], producing["linger.ms"]) == ("all", True, 5)
+    assert consuming["enable.auto.commit"] is False
+    assert producing["security.protocol"] == consuming["security.protocol"] == "SSL"

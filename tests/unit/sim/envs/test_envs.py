@@ -51,16 +51,12 @@ def test_an_episode_is_a_session(small_world: World) -> None:
     assert following["timestamp_ms"] > info["timestamp_ms"]
 
 
-def test_nobody_listens_before_the_first_reset(small_world: World) -> None:
-    with pytest.raises(gymnasium.error.ResetNeeded):
-        gymnasium.make("Botify-v0", world=small_world).unwrapped.step(0)
-    with pytest.raises(gymnasium.error.ResetNeeded):
-        gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped.step(np.zeros(2))
-
-
-def test_a_track_that_is_none_and_seeds_one_by_one_are_refused(small_world: World) -> None:
+def test_steps_before_a_reset_tracks_that_are_none_and_seeds_one_by_one_are_refused(small_world: World) -> None:
     single = gymnasium.make("Botify-v0", world=small_world).unwrapped
     vector = gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped
+    for env, action in ((single, 0), (vector, np.zeros(2))):
+        with pytest.raises(gymnasium.error.ResetNeeded):
+            env.step(action)
     for track in (-1, 400):
         for env, action in ((single, track), (vector, np.array([1, track]))):
             env.reset(seed=1)

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ import pytest
 from botify.core.keyed_random import mix, uniform
 from botify.sim.agents import DummyAgent
 from botify.sim.listeners.botify import MEAN_LENGTH, PATIENCE, SKIPPED_BELOW, BotifyListeners, StreamingListeners
-from botify.sim.listeners.model import BUDGET, FIRST_TRACK, INTEREST, Exposure
+from botify.sim.listeners.model import BUDGET, FIRST_TRACK, INTEREST
 from botify.sim.options import RunOptions
 from botify.sim.play import play_world
 from botify.sim.schedule import RelaySchedule
 from botify.sim.simulation import FinishedListens, Simulation
 from botify.sim.world.model import World
+from tests.unit.sim.conftest import exposure
 
 SEED = 11
 LISTENERS, SESSIONS = 300, 600
@@ -73,14 +75,8 @@ def test_agrees_with_a_plain_python_model_listen_by_listen(default_world: World)
     sessions: dict[tuple[int, int], list[tuple[int, float, bool]]] = {}
     while simulation.running:
         heard = simulation.finish_listens(2**62)
-        for user, ordinal, track, fraction, ended in zip(
-            heard.users.tolist(),
-            heard.ordinals.tolist(),
-            heard.tracks.tolist(),
-            heard.fractions.tolist(),
-            heard.ended.tolist(),
-            strict=True,
-        ):
+        columns = (heard.users, heard.ordinals, heard.tracks, heard.fractions, heard.ended)
+        for user, ordinal, track, fraction, ended in zip(*(one.tolist() for one in columns), strict=True):
             sessions.setdefault((user, ordinal), []).append((track, fraction, ended))
         asking = heard.where(~heard.ended)
         answers = [
@@ -98,23 +94,10 @@ def test_agrees_with_a_plain_python_model_listen_by_listen(default_world: World)
     assert repeats > 100
 
 
-def exposures(world: World, n: int) -> Exposure:
-    interest = int(world.listeners.interests[0, 0])
-    users = np.zeros(n, dtype=np.int64)
-    return Exposure(
-        users=users,
-        tracks=np.full(n, interest),
-        tastes=world.catalogue.embeddings[np.full(n, interest)].astype(np.float64),
-        repeated=np.zeros(n, dtype=np.bool_),
-        artist_counts=users,
-        time_ms=users,
-        keys=mix(3, np.arange(n)),
-        positions=np.full(n, 4),
-    )
-
-
 def test_a_listen_is_a_skip_or_goes_to_the_end(small_world: World) -> None:
-    model, liked = StreamingListeners(small_world, seed=1), exposures(small_world, 20_000)
+    model, n = StreamingListeners(small_world, seed=1), 20_000
+    heard = exposure(small_world, np.full(n, small_world.listeners.interests[0, 0]), 0)
+    liked = replace(heard, keys=mix(3, np.arange(n)), positions=np.full(n, 4))
     fractions = model.fractions(liked)
     skipped = fractions < SKIPPED_BELOW
     assert skipped.mean() == pytest.approx(model.skip_probability(liked).mean(), abs=0.01)

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from numpy.typing import ArrayLike
 
 from botify.core.errors import LoadError
 from botify.core.keyed_random import mix, uniform
@@ -27,28 +26,12 @@ from botify.sim.listeners.changing import (
     TrendingListeners,
 )
 from botify.sim.listeners.changing import SHIFT_PERIOD_MS as SHIFT_MS
-from botify.sim.listeners.model import HIT, Exposure, Floats, Ints
+from botify.sim.listeners.model import HIT, Floats, Ints
 from botify.sim.world.model import World
+from tests.unit.sim.conftest import exposure
 
 HOUR_MS = 60 * 60 * 1000
 NOW_MS = 1_800_000_000_000
-
-
-def exposure(
-    world: World, played: ArrayLike, time_ms: ArrayLike, by: ArrayLike | None = None, counts: ArrayLike | None = None
-) -> Exposure:
-    tracks = np.array(played)
-    users = np.zeros(len(tracks), dtype=np.int64) if by is None else np.array(by)
-    return Exposure(
-        users=users,
-        tracks=tracks,
-        tastes=world.catalogue.embeddings[world.listeners.interests[users, 0]].astype(np.float64),
-        repeated=np.zeros(len(tracks), dtype=np.bool_),
-        artist_counts=np.zeros(len(tracks), dtype=np.int64) if counts is None else np.array(counts),
-        time_ms=np.array(np.broadcast_to(time_ms, len(tracks))),
-        keys=mix(7, users),
-        positions=np.ones(len(tracks), dtype=np.int64),
-    )
 
 
 def affinity(world: World, user: int, score: float) -> float:

