@@ -4,8 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,15 +28,12 @@ DEFAULTS: Mapping[str, float] = {
 Int32s = NDArray[np.int32]
 
 
-def read_catalogue(
-    path: Path, embeddings: Callable[[Int32s, Int32s], NDArray[np.float32]], durations: Callable[[int], Int32s]
-) -> WorldCatalogue:
+def read_catalogue(path: Path) -> WorldCatalogue:
     """Read a tracks file: one JSON object per line with `track`, `artist`, `title`, and optionally others.
 
     The others are `album`, `genre`, `scene` (a number), and `mood`, `year` and `country`, which all rows have or none.
-    `embeddings` returns the tracks' vectors, given the artist and the genre of each track, `durations` their lengths in
-    ms, given their number. Raises `WorldError` if a row is invalid, or the ids are not 0 to the number of rows - 1,
-    each once.
+    The caller adds vectors and lengths. Raises `WorldError` if a row is invalid, or the ids are not 0 to the number of
+    rows - 1, each once.
     """
     rows = _by_id(path, "track")
     artists: dict[str, int] = {}
@@ -57,17 +53,15 @@ def read_catalogue(
         albums.append(None if row.values.get("album") is None else row.text("album"))
         titles.append(row.text("title"))
     texts = tuple(artists), tuple(genres), tuple(albums), tuple(titles), tuple(details)
-    vectors, durations_ms = embeddings(artist_of, genre_of), durations(len(rows))
+    vectors, durations_ms = np.empty((0, 0), np.float32), np.empty(0, np.int32)
     return WorldCatalogue(vectors, artist_of, genre_of, scene_of, durations_ms, *texts)
 
 
-def read_listeners(
-    path: Path, tracks: int, neighbours: Callable[[Int32s, int], Int32s], defaults: Mapping[str, float] = DEFAULTS
-) -> Listeners:
+def read_listeners(path: Path, tracks: int, defaults: Mapping[str, float] = DEFAULTS) -> Listeners:
     """Read a users file: one JSON object per line with `user`, `interests` and optionally those of `DEFAULTS`.
 
-    `neighbours` returns the tracks nearest to each interest, given the interests and the number of neighbours. Raises
-    `WorldError` if a row is invalid or names an unknown track, or the ids are not 0 to the number of rows - 1.
+    The caller adds the neighbours of interests. Raises `WorldError` if a row is invalid or names an unknown track, or
+    the ids are not 0 to the number of rows - 1.
     """
     rows = _by_id(path, "user")
     interests = [row.interests(tracks) for row in rows]
@@ -85,12 +79,10 @@ def read_listeners(
             np.int32
         )
 
-    of_interests = np.array(interests, dtype=np.int32)
-    interest_neighbours = whole("interest_neighbours", min(tracks, 1000))
     return Listeners(
-        interests=of_interests,
-        neighbours=neighbours(of_interests, int(interest_neighbours.max())),
-        interest_neighbours=interest_neighbours,
+        interests=np.array(interests, dtype=np.int32),
+        neighbours=np.empty((0, 0, 0), np.int32),
+        interest_neighbours=whole("interest_neighbours", min(tracks, 1000)),
         consume_bias=column("consume_bias", "a finite number", math.isfinite),
         consume_sharpness=column("consume_sharpness", "above 0 and finite", lambda v: 0 < v < math.inf),
         artist_discount_gamma=column("artist_discount_gamma", "in (0, 1]", lambda v: 0 < v <= 1),
@@ -199,31 +191,35 @@ def import_world(tracks_path: Path, users_path: Path, embeddings_path: Path | No
     message names the file, the row and the reason.
     """
     vectors, lengths = np.random.default_rng(config.seed).spawn(2)
-
-    def embeddings(artist_of: Int32s, genre_of: Int32s) -> NDArray[np.float32]:
-        if embeddings_path is not None:
-            return read_array(embeddings_path, (len(artist_of), None)).astype(np.float32)
-        # an artist without a genre gets one beyond those of the file
-        artists = int(artist_of.max()) + 1
-        drawn = genre_of.max() + 1 + vectors.integers(config.genres, size=artists)
-        genres = np.where(genre_of >= 0, genre_of, drawn[artist_of]).astype(np.int32)
-        scenes_a_genre = max(config.scenes // config.genres, 1)
-        scene_of = genres * scenes_a_genre + vectors.integers(scenes_a_genre, size=artists)[artist_of]
-        return draw_embeddings(config, artist_of, genres, scene_of.astype(np.int32), vectors)
-
-    catalogue = read_catalogue(tracks_path, embeddings, lambda count: draw_durations(count, lengths))
+    catalogue = read_catalogue(tracks_path)
+    tracks = len(catalogue)
+    if embeddings_path is not None:
+        embeddings = read_array(embeddings_path, (tracks, None)).astype(np.float32)
+    else:
+        embeddings = _draw_embeddings(catalogue, config, vectors)
+    catalogue = replace(catalogue, embeddings=embeddings, duration_ms=draw_durations(tracks, lengths))
     defaults = {
         **DEFAULTS,
-        "interest_neighbours": min(config.interest_neighbours, len(catalogue)),
+        "interest_neighbours": min(config.interest_neighbours, tracks),
         "session_budget": config.session_budget,
         "artist_discount_gamma": config.artist_discount_gamma,
     }
-    listeners = read_listeners(
-        users_path, len(catalogue), partial(neighbours_of_interests, catalogue.embeddings), defaults
-    )
+    listeners = read_listeners(users_path, tracks, defaults)
+    count = int(listeners.interest_neighbours.max())
+    listeners = replace(listeners, neighbours=neighbours_of_interests(embeddings, listeners.interests, count))
     files = [path for path in (tracks_path, users_path, embeddings_path) if path is not None]
     digest = hashlib.sha256(repr(sorted(asdict(config).items())).encode())
     for path in files:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     about = {"imported": [path.name for path in files], **asdict(config)}
     return World(digest.hexdigest()[:12], catalogue, listeners, about)
+
+
+def _draw_embeddings(catalogue: WorldCatalogue, config: WorldConfig, rng: np.random.Generator) -> NDArray[np.float32]:
+    artist_of, genre_of = catalogue.artist_of, catalogue.genre_of
+    # an artist without a genre gets one beyond those of the file
+    drawn = genre_of.max() + 1 + rng.integers(config.genres, size=len(catalogue.artists))
+    genres = np.where(genre_of >= 0, genre_of, drawn[artist_of]).astype(np.int32)
+    scenes_a_genre = max(config.scenes // config.genres, 1)
+    scene_of = genres * scenes_a_genre + rng.integers(scenes_a_genre, size=len(catalogue.artists))[artist_of]
+    return draw_embeddings(config, artist_of, genres, scene_of.astype(np.int32), rng)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from botify.sim import WorldError
 from botify.sim.world.config import DEFAULT, NAMED, WorldConfig
@@ -95,23 +94,17 @@ def load_world(directory: Path) -> World:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WorldError(f"{directory / 'world.json'}: not a world ({error!r}); remove {directory}") from error
 
-    def embeddings(artist_of: NDArray[np.int32], _: NDArray[np.int32]) -> NDArray[np.float32]:
-        return read_array(directory / "embeddings.npy", (len(artist_of), None)).astype(np.float32)
-
-    def durations(count: int) -> NDArray[np.int32]:
-        return read_array(directory / "durations.npy", (count,)).astype(np.int32)
-
-    def neighbours(interests: NDArray[np.int32], count: int) -> NDArray[np.int32]:
-        tracks = read_array(directory / "neighbours.npy", (*interests.shape, count)).astype(np.int32)
-        if tracks.min() < 0 or tracks.max() >= len(catalogue):
-            raise WorldError(
-                f"{directory / 'neighbours.npy'}: a value is not a track from 0 to {len(catalogue) - 1}; "
-                f"remove {directory}"
-            )
-        return tracks
-
-    catalogue = read_catalogue(directory / "tracks.json", embeddings, durations)
-    listeners = read_listeners(directory / "users.json", len(catalogue), neighbours)
+    catalogue = read_catalogue(directory / "tracks.json")
+    tracks = len(catalogue)
+    vectors = read_array(directory / "embeddings.npy", (tracks, None)).astype(np.float32)
+    lengths_ms = read_array(directory / "durations.npy", (tracks,)).astype(np.int32)
+    catalogue = replace(catalogue, embeddings=vectors, duration_ms=lengths_ms)
+    listeners = read_listeners(directory / "users.json", tracks)
+    path, count = directory / "neighbours.npy", int(listeners.interest_neighbours.max())
+    neighbours = read_array(path, (*listeners.interests.shape, count)).astype(np.int32)
+    if neighbours.min() < 0 or neighbours.max() >= tracks:
+        raise WorldError(f"{path}: a value is not a track from 0 to {tracks - 1}; remove {directory}")
+    listeners = replace(listeners, neighbours=neighbours)
     if (directory / TASTES).exists():
         shape = (*listeners.interests.shape, catalogue.dimensions)
         listeners = replace(listeners, tastes=read_array(directory / TASTES, shape).astype(np.float32))
