@@ -43,18 +43,20 @@ class CatalogueReader:
     def __init__(self, settings: Settings, codec: Codec) -> None:
         topic = Topics.of(settings).catalogue.name
         ends = end_offsets(settings, topic)
-        self._file = None
         self._read_already = 0
         if sum(ends.values()) < LARGE:
             self._open(settings, topic, codec, EMPTY, {}, ends)
             return
         topic_id = read_topic_id(AdminClient(common_config(settings)), topic)
-        self._file = CatalogueFile(settings.home / "cache", topic, topic_id)
-        with self._file.locked():  # of processes that start together one reads the topic, and the others its file
-            columns, offsets = self._file.read(ends)
+        file = CatalogueFile(settings.home / "cache", topic, topic_id)
+        with file.locked():  # of processes that start together one reads the topic, and the others its file
+            columns, offsets = file.read(ends)
+            in_file = sum(offsets.values())
             self._open(settings, topic, codec, columns, offsets, ends)
             self._read_already = len(columns) + self._read()
-            self._keep()
+            reached = self._reader.next_offsets
+            if sum(reached.values()) >= in_file + LARGE:
+                self.tracks.replace_columns(file.write(self.tracks.columns(), reached))
 
     def _open(
         self, settings: Settings, topic: str, codec: Codec, columns: TrackColumns, offsets: Offsets, ends: Offsets
@@ -99,18 +101,9 @@ class CatalogueReader:
             records += len(batch)
         return records
 
-    def _keep(self) -> None:
-        """Write the columns to the file if much of them is new, and use those of the file."""
-        if (
-            self._file is not None
-            and sum(self._reader.next_offsets.values()) >= sum(self._file.offsets.values()) + LARGE
-        ):
-            kept = self._file.write(self.tracks.columns(), self._reader.next_offsets)
-            self.tracks.replace_columns(kept)
-
 
 class CatalogueFile:
-    """Columns of a topic up to an offset of each partition (`offsets`), in a file next to the data of a deployment.
+    """Columns of a topic up to an offset of each partition, in a file next to the data of a deployment.
 
     A file that is damaged, of another topic of the name, or ahead of the topic is as good as none: it is made again.
     """
@@ -118,7 +111,6 @@ class CatalogueFile:
     def __init__(self, directory: Path, topic: str, topic_id: str) -> None:
         self._path = directory / f"{topic}.columns"
         self._topic_id = topic_id
-        self.offsets: Offsets = {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -148,8 +140,7 @@ class CatalogueFile:
             return EMPTY, {}
         if not is_of_topic or any(offsets[partition] > end for partition, end in ends.items()):
             return EMPTY, {}
-        self.offsets = offsets
-        return columns, dict(offsets)
+        return columns, offsets
 
     def write(self, columns: TrackColumns, offsets: Offsets) -> TrackColumns:
         """Write columns, and return those of the file; those given if it cannot be written."""
@@ -164,7 +155,6 @@ class CatalogueFile:
         except (OSError, ColumnsError) as error:
             log.warning("%s cannot be written (%s)", self._path, error)
             return columns
-        self.offsets = dict(offsets)
         columns.release()
         kept.release()
         return kept
