@@ -299,9 +299,5 @@ def _names(text: NDArray[np.uint8], ends: Ints) -> list[str]:
     return [whole[begin:end].decode() for begin, end in zip([0, *at[:-1]], at, strict=True)] if at else []
 
 
-def _empty() -> TrackColumns:
-    arrays = {name: np.zeros(0, dtype=_TYPES[name]) for name in _COLUMNS}
-    return TrackColumns(**{**arrays, "slots": np.full(1, -1, dtype=np.int32)}, file=b"")
-
-
-EMPTY = _empty()
+_NOTHING: dict[str, Any] = {name: np.zeros(0, dtype=_TYPES[name]) for name in _COLUMNS}
+EMPTY = TrackColumns(**_NOTHING | {"slots": np.full(1, -1, dtype=np.int32)}, file=b"")

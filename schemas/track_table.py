@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from botify.schemas.codec import Codec
 from botify.schemas.events import Track
 from botify.schemas.sketches import COSINES, differing, words_of
-from botify.schemas.track_columns import EMPTY, NO_GENRE, TrackColumns
-
-Ints = NDArray[np.int64]
+from botify.schemas.track_columns import EMPTY, NO_GENRE, Ints, TrackColumns
 
 DECODED_AT_ONCE = 10_000
 

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from botify.core.kafka.config import key_of
 from botify.core.kafka.layout import declare_simulated
-from botify.core.kafka.publisher import Record, RecordPublisher
+from botify.core.kafka.publisher import RecordPublisher
 from botify.core.process import stop_requested
 from botify.core.settings import Settings
 from botify.core.telemetry import Heartbeat
@@ -26,7 +26,7 @@ from botify.sim.listeners import load_model
 from botify.sim.loop.kafka import FLUSH_S, MOST_AT_ONCE, Replies, publish_catalogue, start_of_run_ms
 from botify.sim.loop.request_tracker import RequestTracker
 from botify.sim.options import Due, RunOptions, new_run_id, pace_of, schedule_of
-from botify.sim.play import Progress
+from botify.sim.play import REPORT_EVERY_S, Progress
 from botify.sim.simulation import Simulation
 from botify.sim.world.model import World
 
@@ -63,14 +63,8 @@ class RunResult(Progress):
     """The counts and latencies of a run."""
 
     run_id: str = ""
-    measured_s: float = 0.0  # wall time without the warm-up
     # round trips after the warm-up, from sending a request to receiving its answer
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
-
-    @property
-    def recommendations_per_s(self) -> float:
-        """Recommendations received per second of wall time after the warm-up."""
-        return self.latency.count / self.measured_s if self.measured_s > 0 else 0.0
 
 
 QUANTILES = (0.5, 0.99)
@@ -113,7 +107,6 @@ class SimulatorMetrics(Collector):
 
 
 FURTHEST_START_MS = 366 * 24 * 60 * 60 * 1000
-REPORT_EVERY_S = 0.2
 ANSWER_WAIT_S = 0.1
 GATHER_S = 0.1
 # At full speed, a step takes this share of the open requests, or what is answered within `GATHER_S` of the first: a
@@ -181,7 +174,6 @@ class Loop:
                     self._report(wall_s, progress)
         self._publisher.flush(FLUSH_S)
         self._report(time.monotonic() - began_s, progress)
-        self.result.measured_s = max(0.0, self.result.wall_s - self._options.warm_up_s)
         return self.result
 
     def _step(self, wall_s: float) -> None:
@@ -223,11 +215,9 @@ class Loop:
         self.result.timed_out += len(given_up)
 
     def _send(self, topic: str, events: Sequence[Listen | RecommendationRequest]) -> None:
-        self._publisher.send_batch(topic, self._records(events))
-
-    def _records(self, events: Sequence[Listen | RecommendationRequest]) -> list[Record]:
         values = self._codec.encode_many(events)
-        return [{"key": key_of(event.user), "value": value} for event, value in zip(events, values, strict=True)]
+        keyed = zip(events, values, strict=True)
+        self._publisher.send_batch(topic, [{"key": key_of(event.user), "value": value} for event, value in keyed])
 
     def _report(self, wall_s: float, progress: Callable[[Progress], None]) -> None:
         result = self.result

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import expit
 
+from botify.sim.listeners.model import Floats, Ints
 from botify.sim.simulation import MOST_TRACKS
-
-Floats = NDArray[np.float64]
 
 CONFIDENCE = 20.0
 REGULARISATION = 10.0
@@ -81,9 +80,6 @@ def fit_mixture(vectors: Floats, components: int, rng: np.random.Generator) -> M
         deviations = np.sqrt(np.maximum(variances, LEAST_DEVIATION**2))
         mixture = Mixture(sizes / sizes.sum(), means, deviations)
     return mixture
-
-
-Ints = NDArray[np.int64]
 
 
 QUANTILES = np.linspace(0.01, 0.99, 25)
