@@ -18,15 +18,7 @@ from botify.streams.folds.likes import LIKES_OF_USERS, Likes
 from botify.streams.folds.partition import PROJECTIONS
 from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, TOP_TRACKS, TOPS
 from botify.streams.folds.projection import Changes, Fields, Record, ScoreChanges, Scores
-from botify.streams.folds.sessions import (
-    EVENT_TIME,
-    GAP_MS,
-    OPEN_SESSIONS,
-    WATERMARK,
-    OpenSession,
-    Watermark,
-    policy_of,
-)
+from botify.streams.folds.sessions import GAP_MS, OPEN_SESSIONS, OpenSession, Watermark, policy_of
 from botify.streams.folds.users import CACHED, USERS, UserRecords, UserState
 
 
@@ -188,11 +180,8 @@ class Sessions:
         self.closed: list[Session] = []
 
     def load_fields(self, values: Fields) -> None:
-        for field, record in values.items():
-            if record is not None and field in (WATERMARK, EVENT_TIME):
-                self.watermark.load(field, record)
-            elif record is not None:
-                self._start(int(field), OpenSession.from_bytes(record))
+        for user, session in self.watermark.load_fields(values):
+            self._start(user, session)
 
     def fold(self, offset: int, listen: Listen) -> None:
         """Close what has expired by the listen's time, then add it to its session."""
@@ -209,7 +198,7 @@ class Sessions:
         session.tracks += 1
         session.time += listen.fraction
         if not session.policy and listen.recommender:
-            session.policy = policy_of(listen)
+            session.policy = policy_of(listen.recommender, listen.policy)
         session.last_ms = max(session.last_ms, listen.timestamp_ms)
         if listen.ended_session:
             self._close(user, session, "end")

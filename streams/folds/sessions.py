@@ -12,10 +12,11 @@ choice.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from botify.schemas.event_time import EventTime
-from botify.schemas.events import Listen
+from botify.streams.folds.projection import Fields
 
 OPEN_SESSIONS = "open-sessions"
 WATERMARK = b"watermark"  # field of `OPEN_SESSIONS` with the highest timestamp of a folded listen
@@ -27,13 +28,8 @@ GAP_MS = 30 * 60 * 1000
 _OPEN = struct.Struct("<qqqIdB")
 
 
-def policy_of(listen: Listen) -> str:
-    """Name the policy that led to a listen; the empty text if it was not recommended."""
-    return policy_name(listen.recommender, listen.policy)
-
-
-def policy_name(recommender: str | None, policy: str | None) -> str:
-    """Return the name of the policy that a recommender's answer names."""
+def policy_of(recommender: str | None, policy: str | None) -> str:
+    """Name the policy that a recommender's answer names; the empty text if a listen was not recommended."""
     recommender, choice = recommender or "", (policy or "").partition("/")[0]
     return f"{recommender}/{choice}" if choice and choice != recommender else recommender
 
@@ -73,13 +69,19 @@ class Watermark:
         self._stored_event_ms = 0
         self._event_time_is_stored = False
 
-    def load(self, field: bytes, record: bytes) -> None:
-        """Load one of the fields `WATERMARK` and `EVENT_TIME`; without the second, event time is the watermark."""
-        if field == WATERMARK:
-            self.ms = int(record)
-        else:
-            self._event_time_is_stored = True
-        self._stored_event_ms = self.event_time.newest_ms = max(self._stored_event_ms, int(record))
+    def load_fields(self, values: Fields) -> Iterator[tuple[int, OpenSession]]:
+        """Load `WATERMARK` and `EVENT_TIME`, without which event time is the watermark; yield the open sessions."""
+        for field, record in values.items():
+            if record is None:
+                continue
+            if field not in (WATERMARK, EVENT_TIME):
+                yield int(field), OpenSession.from_bytes(record)
+                continue
+            if field == WATERMARK:
+                self.ms = int(record)
+            else:
+                self._event_time_is_stored = True
+            self._stored_event_ms = self.event_time.newest_ms = max(self._stored_event_ms, int(record))
 
     def take_changes(self, *, touched: bool) -> dict[bytes, bytes | None]:
         """Return the fields to write; none if no session was touched and the event time is stored."""

@@ -99,9 +99,9 @@ def move(slots: Slots, others: Slots) -> None:
 
 
 @njit(cache=True)
-def first_of_each(rows: np.ndarray, met: np.ndarray, firsts: np.ndarray) -> int:
-    """Find the first place of each row; return their number. `met` is all False, before and after."""
-    count = 0
+def first_of_each(rows: np.ndarray, met: np.ndarray) -> np.ndarray:
+    """Return the first place of each row, in order. `met` is all False, before and after."""
+    firsts, count = np.empty(len(rows), dtype=np.int64), 0
     for one in range(len(rows)):
         if not met[rows[one]]:
             met[rows[one]] = True
@@ -109,7 +109,7 @@ def first_of_each(rows: np.ndarray, met: np.ndarray, firsts: np.ndarray) -> int:
             count += 1
     for one in range(count):
         met[rows[firsts[one]]] = False
-    return count
+    return firsts[:count]
 
 
 class RowsOfIds:

@@ -48,8 +48,7 @@ class Listeners:
         rows, new = self._row_of.of(users)
         self._make_room(self._row_of.count)
         self._numbers[rows[new]] = users[new]
-        firsts = np.empty(len(users), dtype=np.int64)
-        firsts = firsts[: first_of_each(rows, self._met, firsts)]
+        firsts = first_of_each(rows, self._met)
         self._rows, self._batch_rows, self._batch_users = rows, rows[firsts], users[firsts]
         self._run += 1
         self._used[self._batch_rows] = self._run

@@ -11,15 +11,7 @@ from botify.streams.folds.columns.ids import FEW_ROWS, ID_BYTES, RowsOfIds, at_l
 from botify.streams.folds.columns.kernels import END, GAP, NEXT, Closed, Listens, OpenRows, fold_sessions, push
 from botify.streams.folds.columns.packing import pack_numbers, pack_sessions
 from botify.streams.folds.projection import Bulk, Changes, Fields, PackedFields
-from botify.streams.folds.sessions import (
-    EVENT_TIME,
-    GAP_MS,
-    OPEN_SESSIONS,
-    WATERMARK,
-    OpenSession,
-    Watermark,
-    policy_name,
-)
+from botify.streams.folds.sessions import GAP_MS, OPEN_SESSIONS, OpenSession, Watermark, policy_of
 
 Ints = NDArray[np.int64]
 
@@ -40,13 +32,8 @@ class SessionColumns:
         self.closed: list[Session] = []
 
     def load_fields(self, values: Fields) -> None:
-        for field, record in values.items():
-            if record is None:
-                continue
-            if field in (WATERMARK, EVENT_TIME):
-                self._watermark.load(field, record)
-            else:
-                self._load(int(field), OpenSession.from_bytes(record))
+        for user, session in self._watermark.load_fields(values):
+            self._load(user, session)
 
     def fold(self, columns: ListenColumns, listens: Listens) -> None:
         """Fold the listens; closed sessions are in `closed`, in a fixed order."""
@@ -163,7 +150,7 @@ class PolicyRows:
 
     def rows_of(self, columns: ListenColumns) -> Ints:
         """Return the row of each listen's policy; -1 if it was not recommended."""
-        rows = [self.row_of(policy_name(*cause)) if cause[0] else -1 for cause in columns.cause_names]
+        rows = [self.row_of(policy_of(*cause)) if cause[0] else -1 for cause in columns.cause_names]
         return np.array(rows, dtype=np.int64)[columns.causes]
 
 

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.streams.folds.columns.ids import RowsOfIds
-from botify.streams.folds.columns.popularity import Popularity, TopHeap
+from botify.streams.folds.columns.popularity import Popularity, Top
 from botify.streams.folds.popularity import POPULARITY
 from botify.streams.folds.projection import Bulk, PackedFields
-from botify.streams.folds.reference import Top
+from botify.streams.folds.reference import Top as ReferenceTop
 
 STEPS = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 40), max_size=30)), max_size=12)
 
@@ -44,12 +44,12 @@ RAISES = st.lists(st.dictionaries(st.integers(0, 12), st.integers(1, 3), max_siz
 
 @given(st.integers(1, 6), RAISES)
 def test_a_top_is_the_sorted_one(size: int, batches: list[dict[int, int]]) -> None:
-    heap, sorted_top, scores = TopHeap(size), Top(size), np.zeros(13)
+    top, reference, scores = Top(size), ReferenceTop(size), np.zeros(13)
     for raised in batches:
         tracks = np.array([*raised], dtype=np.int64)
         scores[tracks] += [*raised.values()]
-        expected = sorted_top.update({track: float(scores[track]) for track in raised})
-        assert heap.update(tracks + 300, tracks, scores[tracks]) == expected
+        expected = reference.update({track: float(scores[track]) for track in raised})
+        assert top.update(tracks, scores[tracks]) == expected
 
 
 @given(st.dictionaries(st.binary(max_size=30), st.one_of(st.none(), st.binary(max_size=30))))

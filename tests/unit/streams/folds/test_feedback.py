@@ -182,7 +182,7 @@ def heard_of(user: int, at: int, fraction: float, *, ended: bool, by: str | None
     ],
 )
 def test_a_policy_is_the_recommender_and_its_choice(by: str | None, policy: str | None, name: str) -> None:
-    assert policy_of(heard_of(1, 0, 1.0, ended=False, by=by, policy=policy)) == name
+    assert policy_of(by, policy) == name
 
 
 def test_a_session_has_the_policy_of_its_first_answer() -> None:
