@@ -13,8 +13,7 @@ from botify.services.recommender.factors import FactorTable, ServedFactors
 from botify.services.recommender.protocol import Batch
 from botify.services.recommender.rerank import Rerank
 from botify.streams.folds.users import UserState
-from botify.streams.learner.models.factors import BIAS, DIMENSIONS, Factors
-from botify.streams.learner.models.taste import MOST_EARLIER
+from botify.streams.learner.models.factors import BIAS, DIMENSIONS, MOST_EARLIER, Factors
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -117,6 +117,14 @@ def publish_learned(settings: Settings, tracks: Sequence[Track], version: int = 
     publish_models(settings, CODEC, [model_of(model.name, version, model.snapshot(), 0) for model in learned])
 
 
+def random_sessions(count: int, seed: int, tracks: int = 40) -> list[FinishedSession]:
+    rng = np.random.default_rng(seed)
+    return [
+        FinishedSession(rng.integers(0, tracks, size=size), rng.random(size, dtype=np.float32))
+        for size in rng.integers(1, 12, size=count)
+    ]
+
+
 def learn_sessions(model: OnlineModel, sessions: Sequence[FinishedSession]) -> None:
     model.learn_listens(listens_of_sessions(sessions))
 

@@ -27,10 +27,9 @@ from botify.services.recommender.catalogue import Catalogue, Integers, Numbers
 from botify.services.recommender.clusters import Clusters, Coded, Floats, cut, is_many, most_frequent
 from botify.services.recommender.protocol import Ints
 from botify.services.recommender.sessions import SessionsSoFar
-from botify.streams.learner.models.factors import BIAS, Factors
-from botify.streams.learner.models.scoring import TrackScorer
+from botify.streams.learner.models.factors import BIAS, MOST_EARLIER, Factors
+from botify.streams.learner.models.scoring import TrackScorer, earlier_of_artist, liking_of, user_biases, weights
 from botify.streams.learner.models.tables import small_noise
-from botify.streams.learner.models.taste import MOST_EARLIER, earlier_of_artist, liking_of, user_biases, weights
 
 OFFERED_CLUSTERS = 4
 OFFERED_OF_MANY = 64

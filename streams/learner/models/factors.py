@@ -1,16 +1,16 @@
 """`fism`: vectors of genres, artists and tracks, learned from every listen.
 
 A track's vector is the sum of its own, its artist's and its genre's: what is learned of a genre holds at once for a
-track without listens. The predicted fraction of track j after a session with the taste z (see `taste`) is ::
+track without listens. The predicted fraction of track j after a session with the taste z is ::
 
     ρ_k · σ(b_j + u + ⟨z, x_j⟩ + Σ v_l m_l)        x_j = own_j + artist_j + genre_j
 
-where u is the user bias (see `taste`), k the number of the session's listens of j's artist, and ρ_k the share that they
-leave: one number for each count, learned as least squares, and 1 for the first. It is a factor, because a term of the
-logit would hardly lower what is liked most. m_l says how far label l of the track matches the session (see `labels`),
-and v_l what that is worth. The loss is the cross-entropy of σ with the liking, which is the fraction without the effect
-of ρ_k; a listen has the weight ρ_k. SGD with Adagrad's rates, one for each row (Duchi, Hazan and Singer, JMLR 2011),
-one listen at a time, through both the target's vector and those in z. After Kabbur et al. (KDD 2013), see `taste`; the
+where u is the user bias, k the number of the session's listens of j's artist, and ρ_k the share that they leave: one
+number for each count, learned as least squares, and 1 for the first. It is a factor, because a term of the logit would
+hardly lower what is liked most. m_l says how far label l of the track matches the session, and v_l what that is worth.
+The loss is the cross-entropy of σ with the liking, which is the fraction without the effect of ρ_k; a listen has the
+weight ρ_k. SGD with Adagrad's rates, one for each row (Duchi, Hazan and Singer, JMLR 2011), one listen at a time,
+through both the target's vector and those in z. `scoring` defines z, u and m_l, after Kabbur et al. (KDD 2013); the
 hierarchy is that of Koenigstein, Dror and Koren (RecSys 2011).
 
 Negative evidence is forgotten: a track that is worse than its artist and genre (its own part of b is negative) loses
@@ -44,7 +44,7 @@ from botify.streams.learner.models.tables import (
     Growing,
     RowTable,
     Table,
-    all_but_an_eighth,
+    all_but,
     blocks,
     mean_by_evidence,
     pack,
@@ -52,7 +52,6 @@ from botify.streams.learner.models.tables import (
     unpack,
     unpack_to_merge,
 )
-from botify.streams.learner.models.taste import MOST_EARLIER
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -63,6 +62,10 @@ SQUARES = DIMENSIONS + 1
 """Column of the sum of the row's mean squared gradients, behind the bias; snapshots leave it out."""
 RATE, ARTIST_RATE, GENRE_RATE, REPEAT_RATE, MATCH_RATE = 0.2, 0.2, 0.06, 0.1, 0.1
 FIRST_MATCH = 1.0  # what a match of any label is worth before anything was learned
+INDIFFERENT = 0.4  # the fraction that is neither positive nor negative evidence
+MOST_EARLIER = 16  # listens of an artist are counted up to here
+USER_BIAS_PRIOR = 0.5  # prior weight, in listens, that holds the user bias at 0
+MOST_USER_BIAS = 8.0
 LEAST_KEPT = 0.05  # bound of ρ_k; it divides
 FIRST_SQUARES = 0.5  # where the sums begin
 DECAY = 0.002
@@ -77,6 +80,7 @@ _ARTIST_STREAM, _GENRE_STREAM = 1, 2  # keep an artist and a genre of one name a
 _FIRST_BIAS = -2.0
 _TRACK_NOISE, _ARTIST_NOISE, _GENRE_NOISE = 0.035, 0.07, 0.07
 NO_GENRE = ""
+TABLES = ("tracks", "artists", "genres")
 VECTOR_BYTES = 2 * (DIMENSIONS + 1)
 TRACK_BYTES = 4 + 4 + 2 + VECTOR_BYTES
 """Of a track in a snapshot: its id, where its artist and genre are, and its own part."""
@@ -123,7 +127,7 @@ class OpenSessions(NamedTuple):
     lengths: Ints
     sessions: NDArray[np.uint64]
     last: Ints  # number of the last listen
-    surprise: Floats  # numerator and denominator of the user bias, see `taste`
+    surprise: Floats  # numerator and denominator of the user bias, see `scoring`
     slope: Floats
     tracks: NDArray[np.int32]  # rows of the first `lengths`; -1 where the track was forgotten
     weights: Floats
@@ -235,7 +239,8 @@ class FactorModel:
         before = len(self._tracks.names)
         most_bytes -= min(most_bytes // 16, CHUNK * NEW_TRACK_BYTES)  # for what is met until room is made again
         while self._tracks.names and self._snapshot_bytes() > most_bytes:
-            self._keep(all_but_an_eighth(np.square(self._tracks.learned()[:, :SQUARES]).sum(axis=1)))
+            learned = np.square(self._tracks.learned()[:, :SQUARES]).sum(axis=1)
+            self._keep(np.flatnonzero(~all_but(learned, len(learned) * 7 // 8)))
         return before - len(self._tracks.names)
 
     def to_bytes(self) -> bytes:
@@ -250,9 +255,9 @@ class FactorModel:
 
     def snapshot(self, _most_bytes: int = 0, /, *, to_merge: bool = False) -> bytes:
         """Return what recommenders need: the state in half precision, to merge also what each row has learned."""
-        tables: dict[str, Table[Any]] = {"tracks": self._tracks, "artists": self._artists, "genres": self._genres}
-        squares = {f"{name}_squares": table.values[:, SQUARES] for name, table in tables.items()} if to_merge else {}
-        return self._packed(np.float16, DIMENSIONS + 1, **squares)
+        tables: tuple[Table[Any], ...] = (self._tracks, self._artists, self._genres)
+        squares = {f"{name}_squares": table.values[:, SQUARES] for name, table in zip(TABLES, tables, strict=True)}
+        return self._packed(np.float16, DIMENSIONS + 1, **(squares if to_merge else {}))
 
     @staticmethod
     def merged(snapshots: Sequence[bytes]) -> bytes:
@@ -356,21 +361,22 @@ class Factors:
     """A snapshot, to look vectors up in."""
 
     def __init__(self, about: Mapping[str, list[str]], arrays: Arrays) -> None:
-        sizes = {"tracks": len(arrays["ids"]), **{part: len(about[part]) for part in ("artists", "genres")}}
-        for part, size in sizes.items():
-            if arrays[part].shape != (size, DIMENSIONS + 1):
-                raise ValueError(f"the factors of {size} {part} have the shape {arrays[part].shape}")
-        matches = arrays.get("matches", np.zeros(0))  # a snapshot of format 4 has none
-        kept = arrays.get("kept", np.zeros(0))  # nor one of format 5
-        if kept.shape != (MOST_EARLIER + 1, 2) or matches.shape != (len(LABELS), 2):
-            raise ValueError(f"the effects of an artist and of labels have the shapes {kept.shape}, {matches.shape}")
-        told = arrays.get("told", np.zeros(0))  # nor one of format 9
-        if told.shape != (2,):
-            raise ValueError(f"the counts of what listens tell have the shape {told.shape}")
+        shapes = {
+            "tracks": (len(arrays["ids"]), DIMENSIONS + 1),
+            "artists": (len(about["artists"]), DIMENSIONS + 1),
+            "genres": (len(about["genres"]), DIMENSIONS + 1),
+            "kept": (MOST_EARLIER + 1, 2),
+            "matches": (len(LABELS), 2),
+            "told": (2,),
+        }
+        for name, shape in shapes.items():
+            found = arrays[name].shape if name in arrays else None  # snapshots of earlier formats lack some
+            if found != shape:
+                raise ValueError(f"the array {name} of a snapshot has the shape {found}, expected {shape}")
         # by number of earlier listens of the artist in the session, the share of a fraction that they leave
-        self.kept: Floats = kept[:, 0].copy()
-        self.matches: Floats = matches[:, 0].copy()  # what a match of each label is worth
-        served, chosen = told.tolist()
+        self.kept: Floats = arrays["kept"][:, 0].copy()
+        self.matches: Floats = arrays["matches"][:, 0].copy()  # what a match of each label is worth
+        served, chosen = arrays["told"].tolist()
         # of what listens tell, the share that tells what a track is worth; None where they tell nothing, see `Learned`
         self.by_value: float | None = served / (served + chosen) if served + chosen else None
         ids = arrays["ids"].astype(np.int64)
@@ -412,19 +418,16 @@ def read_factors(snapshot: bytes) -> Factors:
 
 
 class _ShardFactors(NamedTuple):
-    artists: list[str]
-    genres: list[str]
+    names: dict[str, NDArray[Any]]  # of each table
     arrays: Arrays
 
     @classmethod
     def read(cls, snapshot: bytes) -> _ShardFactors:
-        tables = ("tracks", "artists", "genres")
-        squares = [f"{table}_squares" for table in tables]
-        about, arrays = unpack_to_merge(
-            snapshot, ("ids", "artist_of", "genre_of", "kept", "matches", "told", *tables, *squares)
-        )
+        needed = ("ids", "artist_of", "genre_of", "kept", "matches", "told", *TABLES)
+        about, arrays = unpack_to_merge(snapshot, [*needed, *(f"{table}_squares" for table in TABLES)])
         Factors(about, arrays)  # which checks the shapes
-        return cls(about["artists"], about["genres"], arrays)
+        artists, genres = (np.array(about[table], dtype=object) for table in ("artists", "genres"))
+        return cls({"tracks": arrays["ids"], "artists": artists, "genres": genres}, arrays)
 
     def rows(self, table: str) -> tuple[Floats, Floats]:
         """Return vectors and biases of a table, and how much was learned of each."""
@@ -433,21 +436,16 @@ class _ShardFactors(NamedTuple):
 
 
 def _merged(shards: Sequence[_ShardFactors]) -> bytes:
-    ids, rows_of_tracks = _in_all([shard.arrays["ids"] for shard in shards])
-    artists, rows_of_artists = _in_all([np.array(shard.artists, dtype=object) for shard in shards])
-    genres, rows_of_genres = _in_all([np.array(shard.genres, dtype=object) for shard in shards])
+    names, rows, means = {}, {}, {}
+    for table in TABLES:
+        names[table], rows[table] = _in_all([shard.names[table] for shard in shards])
+        learned = [shard.rows(table) for shard in shards]
+        means[table] = mean_by_evidence(len(names[table]), rows[table], learned).astype(np.float16)
+    ids = names["tracks"]
     artist_of, genre_of = np.zeros(len(ids), dtype=np.int32), np.zeros(len(ids), dtype=np.int16)
-    for shard, tracks, of_artist, of_genre in zip(shards, rows_of_tracks, rows_of_artists, rows_of_genres, strict=True):
+    for shard, tracks, of_artist, of_genre in zip(shards, *rows.values(), strict=True):
         artist_of[tracks] = of_artist[shard.arrays["artist_of"]]
         genre_of[tracks] = of_genre[shard.arrays["genre_of"]]
-    means = {
-        table: mean_by_evidence(len(names), rows, [shard.rows(table) for shard in shards]).astype(np.float16)
-        for table, names, rows in (
-            ("tracks", ids, rows_of_tracks),
-            ("artists", artists, rows_of_artists),
-            ("genres", genres, rows_of_genres),
-        )
-    }
     effects = {}
     for name in ("kept", "matches"):
         numbers = [shard.arrays[name] for shard in shards]
@@ -457,7 +455,7 @@ def _merged(shards: Sequence[_ShardFactors]) -> bytes:
             [mean_by_evidence(len(each), [each] * len(shards), learned), sum(one[:, 1] for one in numbers)]
         )
     return pack(
-        {"artists": artists.tolist(), "genres": genres.tolist()},
+        {"artists": names["artists"].tolist(), "genres": names["genres"].tolist()},
         {
             "ids": ids.astype(np.int32),
             "artist_of": artist_of,

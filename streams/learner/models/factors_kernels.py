@@ -17,18 +17,21 @@ from botify.streams.learner.models.factors import (
     DECAY,
     DIMENSIONS,
     GENRE_RATE,
+    INDIFFERENT,
     LEAST_KEPT,
     MATCH_RATE,
+    MOST_EARLIER,
     MOST_LISTENS,
+    MOST_USER_BIAS,
     RATE,
     REPEAT_RATE,
     SQUARES,
+    USER_BIAS_PRIOR,
     Catalogued,
     Learned,
     Listens,
     OpenSessions,
 )
-from botify.streams.learner.models.taste import INDIFFERENT, MOST_EARLIER, MOST_USER_BIAS, USER_BIAS_PRIOR
 
 _ONE = np.float32(1.0)
 _KEPT_RATE, _MATCH_RATE = np.float32(REPEAT_RATE), np.float32(MATCH_RATE)

@@ -5,7 +5,7 @@ One pass, event by event. An *item graph* keeps for every item its neighbours: w
 
     near += value · value' / l        wide += value · value' / l ** 0.3
 
-`near` is kept by direction. *Vectors* of items are learned beside it (`next_track_vectors`). *Candidates* are the
+`near` is kept by direction. *Vectors* of items are learned next to it (`next_track_gradients`). *Candidates* are the
 neighbours of the user's last items, what is popular, and, where users play items again, their own last ones. A
 *stacker*, a softmax over the candidates, learns online which features say what is played, by Adagrad (Duchi, Hazan and
 Singer, JMLR 2011): linear weights, shared and by length of the history, and a layer of hidden units. Most features are
@@ -51,14 +51,13 @@ from botify.streams.learner.models.next_track_state import (
     Questions,
     Rows,
     State,
-    all_but,
     cells_of,
     empty_state,
     narrowed,
     popular,
     scratch_for,
 )
-from botify.streams.learner.models.tables import RowTable, pack, small_noise, unpack
+from botify.streams.learner.models.tables import RowTable, all_but, pack, small_noise, unpack
 
 log = logging.getLogger(__name__)
 
@@ -235,11 +234,9 @@ class NextTrack:
     def from_bytes(cls, state: bytes) -> Self:
         """Read what `to_bytes` wrote. Raises `ValueError`: the bytes are not that."""
         about, arrays = unpack(state)
-        if "taken" in arrays:  # earlier versions wrote the whole room
-            shape = len(arrays["plays"]), about["settings"]["neighbours"]
-            taken = np.unpackbits(arrays.pop("taken"), count=shape[0] * shape[1]).reshape(shape) > 0
-            arrays |= with_room(taken, arrays.pop("entries"), arrays.pop("entry_weights"))
-        return cls.from_arrays(about, arrays)
+        shape = len(arrays["plays"]), about["settings"]["neighbours"]
+        taken = np.unpackbits(arrays.pop("taken"), count=shape[0] * shape[1]).reshape(shape) > 0
+        return cls.from_arrays(about, arrays | with_room(taken, arrays.pop("entries"), arrays.pop("entry_weights")))
 
     @classmethod
     def from_arrays(cls, about: Mapping[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:

@@ -11,14 +11,17 @@ import math
 import numpy as np
 from numba import njit
 
-from botify.streams.learner.models.next_track_stacker import (
+from botify.streams.learner.models.next_track_gradients import (
     context_of,
+    dot,
     errors,
     group_of,
+    learn_vectors,
     rescale,
     score,
     step,
     step_hidden,
+    sum_history,
 )
 from botify.streams.learner.models.next_track_state import (
     BACKWARD,
@@ -50,7 +53,6 @@ from botify.streams.learner.models.next_track_state import (
     Scratch,
     State,
 )
-from botify.streams.learner.models.next_track_vectors import dot, learn_vectors, sum_history
 
 _ABSENT = -1
 KEPT = np.float32(1e6)  # more than any sum of products

@@ -161,8 +161,10 @@ def _heaviest(there: Mask, wide: NDArray[np.float32], most: int) -> Mask:
     k = int(np.searchsorted(np.cumsum(rows_with[1:]), most, side="right"))
     if k < 1:
         return np.zeros_like(there)
-    if k == there.shape[1]:
-        return there
+    return there if k == there.shape[1] else _heaviest_of_each(there, wide, k)
+
+
+def _heaviest_of_each(there: Mask, wide: NDArray[np.float32], k: int) -> Mask:
     # A threshold, not the order of a partition, which may differ between processors; of equals the first stay.
     least = np.partition(wide, there.shape[1] - k, axis=1)[:, there.shape[1] - k, None]
     heavier, equal = there & (wide > least), there & (wide == least)
@@ -252,15 +254,14 @@ def _merged(shards: Sequence[_ShardModel]) -> bytes:
 
 def _heaviest_links(links: Ints, weights: NDArray[np.float32], most: int) -> tuple[Ints, NDArray[np.float32]]:
     """Keep the heaviest links of each item; both are in order of items, then of neighbours."""
-    counts = np.bincount(links >> 32)
+    rows = links >> 32
+    counts = np.bincount(rows)
     if counts.max(initial=0) <= most:
         return links, weights
-    rows, columns = links >> 32, np.arange(len(links)) - np.repeat(np.cumsum(counts) - counts, counts)
-    wide = np.full((len(counts), counts.max()), -1.0, dtype=np.float32)
-    wide[rows, columns] = weights[:, WIDE]
-    marked = np.zeros(wide.shape, dtype=np.bool_)
-    np.put_along_axis(marked, np.argsort(-wide, axis=1, kind="stable")[:, :most], values=True, axis=1)
-    kept = marked[rows, columns]
+    there = np.arange(counts.max()) < counts[:, None]
+    wide = np.zeros(there.shape, dtype=np.float32)
+    wide[there] = weights[:, WIDE]
+    kept = _heaviest_of_each(there, wide, most)[there]
     return links[kept], weights[kept]
 
 
@@ -297,59 +298,38 @@ def values_of(fractions: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 class NextTrackProjection:
-    """The model that the learner trains, an `OnlineModel`; the catalogue is not used.
-
-    Examples
-    --------
-    >>> from botify.schemas.events import Listen
-    >>> from botify.schemas.training import listens_of, training_batch_of
-    >>> listens = [Listen(f"{at}", 42, track, 1.0, at, "a", at, False, None, {}, None, None) for at, track in
-    ...            enumerate([7, 8, 9])]
-    >>> batch = training_batch_of("id", 0, 0, 3, list(enumerate(listens)))
-    >>> model = NextTrackProjection({})
-    >>> model.learn_listens(listens_of(batch, b""))
-    >>> NextTrackProjection.from_bytes(model.to_bytes(), {}).snapshot() == model.snapshot()
-    True
-    """
+    """The model that the learner trains, an `OnlineModel`; the catalogue is not used."""
 
     name = NextTrack.name
     is_dear = True
+    merged = staticmethod(merged)
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None:
-        self._model = NextTrack(SETTINGS)
+        self.model = NextTrack(SETTINGS)
         self.cut = 0
 
-    @property
-    def model(self) -> NextTrack:
-        return self._model
-
     def learn_listens(self, listens: TrainingColumns) -> None:
-        """Learn from each listen; the result does not depend on how they are cut into calls."""
         values = values_of(listens.fractions)
-        self._model.learn(listens.users, listens.tracks, values, listens.timestamps_ms, listens.served)
+        self.model.learn(listens.users, listens.tracks, values, listens.timestamps_ms, listens.served)
 
     def make_room(self, most_bytes: int) -> int:
         """Forget the tracks played least, so that an eighth has room."""
-        known, most = self._model.items, most_items(most_bytes)
+        known, most = self.model.items, most_items(most_bytes)
         if known <= most:
             return 0
-        self._model.forget_items(most * 7 // 8)
-        return known - self._model.items
+        self.model.forget_items(most * 7 // 8)
+        return known - self.model.items
 
     def to_bytes(self) -> bytes:
-        return self._model.to_bytes()
+        return self.model.to_bytes()
 
     def snapshot(self, most_bytes: int = LEARNED_BODY_BYTES, /, *, to_merge: bool = False) -> bytes:
-        body, self.cut = snapshot_of(self._model, most_bytes)
+        body, self.cut = snapshot_of(self.model, most_bytes)
         return body
-
-    @staticmethod
-    def merged(snapshots: Sequence[bytes]) -> bytes:
-        return merged(snapshots)
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
         """Read what `to_bytes` wrote; a ValueError says that the bytes are not that."""
         restored = cls(catalogue)
-        restored._model = NextTrack.from_bytes(state)
+        restored.model = NextTrack.from_bytes(state)
         return restored

@@ -331,13 +331,6 @@ def _in_one(sets: NDArray[Any]) -> NDArray[Any]:
     return np.moveaxis(sets, 1, 2).reshape(n, count, 2 * ways, *rest)
 
 
-def all_but(worth: NDArray[Any], kept: int) -> NDArray[np.bool_]:
-    """Mark all rows but those worth most; of equals the earlier one stays."""
-    left: NDArray[np.bool_] = np.ones(len(worth), dtype=np.bool_)
-    left[np.argsort(-worth, kind="stable")[:kept]] = False
-    return left
-
-
 def popular(plays: NDArray[np.float64], recent: NDArray[np.float64]) -> Rows:
     """Return the most popular items, then those popular of late that are not among them."""
     chosen: list[int] = []

@@ -227,16 +227,17 @@ class RowTable:
         return row
 
 
-def all_but_an_eighth(worth: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return the rows that are worth most, in rising order; of equals the earlier one stays.
+def all_but(worth: NDArray[Any], kept: int) -> NDArray[np.bool_]:
+    """Mark all rows but those worth most; of equals the earlier one stays.
 
     Examples
     --------
-    >>> all_but_an_eighth(np.array([3.0, 1.0, 2.0, 1.0])).tolist()
-    [0, 1, 2]
+    >>> all_but(np.array([3.0, 1.0, 2.0, 1.0]), 3).tolist()
+    [False, False, False, True]
     """
-    left_out = -(-len(worth) // 8)
-    return np.sort(np.argsort(-worth, kind="stable")[: len(worth) - left_out])
+    left: NDArray[np.bool_] = np.ones(len(worth), dtype=np.bool_)
+    left[np.argsort(-worth, kind="stable")[:kept]] = False
+    return left
 
 
 def small_noise(keys: Keys, width: int, deviation: float) -> NDArray[np.float32]:

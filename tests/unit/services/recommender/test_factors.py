@@ -23,9 +23,9 @@ from botify.services.recommender.registry import RecommenderFactory
 from botify.services.recommender.rerank import Rerank
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 from botify.streams.folds.likes import Likes
-from botify.streams.learner.models.factors import DIMENSIONS, FactorModel, Factors, read_factors
+from botify.streams.learner.models.factors import DIMENSIONS, MOST_EARLIER, FactorModel, Factors, read_factors
+from botify.streams.learner.models.scoring import user_biases, weights
 from botify.streams.learner.models.tables import pack
-from botify.streams.learner.models.taste import MOST_EARLIER, user_biases, weights
 from tests.learning import FinishedSession, learn_sessions
 from tests.support import make_tracks
 from tests.unit.services.recommender.recommending import CATALOGUE as FEW

@@ -11,19 +11,11 @@ from botify.streams.learner.models.next_track import CHUNK, NextTrack
 from botify.streams.learner.models.next_track_projection import NextTrackProjection, _heaviest_links, model_of_snapshot
 from botify.streams.learner.models.next_track_state import WIDE, NextTrackSettings
 from botify.streams.learner.models.tables import pack, unpack
-from tests.learning import FinishedSession, learn_sessions, listens_of_sessions
+from tests.learning import FinishedSession, learn_sessions, listens_of_sessions, random_sessions
 from tests.support import make_tracks
 
 TRACKS = 40
 CATALOGUE = {track.track: track for track in make_tracks(TRACKS)}
-
-
-def sessions(count: int, seed: int, tracks: int = TRACKS) -> list[FinishedSession]:
-    rng = np.random.default_rng(seed)
-    return [
-        FinishedSession(rng.choice(tracks, 6).astype(np.int64), rng.uniform(0, 1, 6).astype(np.float32))
-        for _ in range(count)
-    ]
 
 
 def trained(kind: type[OnlineModel], some: Sequence[FinishedSession]) -> OnlineModel:
@@ -37,7 +29,7 @@ def shards_of(kind: type[OnlineModel], some: Sequence[FinishedSession], shards: 
 
 
 def test_factors_are_means_by_evidence() -> None:
-    some = sessions(200, seed=2)
+    some = random_sessions(200, seed=2)
     shards = shards_of(FactorModel, some, 2)
     merged, of_shards = unpack(FactorModel.merged(shards))[1], [unpack(shard)[1] for shard in shards]
     for row, track in enumerate(merged["ids"].tolist()):
@@ -82,7 +74,7 @@ def next_tracks(some: Sequence[FinishedSession], shards: int) -> tuple[NextTrack
 
 @pytest.mark.parametrize("shards", [1, 2, 3])
 def test_the_graph_of_next_track_is_the_sum(shards: int) -> None:
-    whole, snapshots = next_tracks(sessions(400, seed=3), shards)
+    whole, snapshots = next_tracks(random_sessions(400, seed=3), shards)
     model = model_of_snapshot(NextTrackProjection.merged(snapshots))
     expected, found = graph_of(whole), graph_of(model)
     assert found.keys() == expected.keys()
@@ -108,7 +100,7 @@ def test_each_item_keeps_its_heaviest_links() -> None:
 
 
 def test_next_track_forgets_no_item_and_keeps_no_freed_row() -> None:
-    _, snapshots = next_tracks(sessions(100, seed=4), 2)
+    _, snapshots = next_tracks(random_sessions(100, seed=4), 2)
     about, arrays = unpack(snapshots[0])
     freed = dict(arrays) | {"item_ids": np.append(arrays["item_ids"], -1), "counts": np.append(arrays["counts"], 0)}
     freed |= {name: np.append(arrays[name], 0) for name in ("plays", "recent", "damped")}
@@ -118,7 +110,7 @@ def test_next_track_forgets_no_item_and_keeps_no_freed_row() -> None:
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)
 def test_other_bytes_are_refused(kind: type[OnlineModel]) -> None:
-    good = trained(kind, sessions(50, seed=5)).snapshot(to_merge=True)
+    good = trained(kind, random_sessions(50, seed=5)).snapshot(to_merge=True)
     for bad in (b"rubbish", good[:-1], pack({}, {})):
         with pytest.raises(ValueError, match=r"."):
             kind.merged([good, bad])
@@ -126,18 +118,18 @@ def test_other_bytes_are_refused(kind: type[OnlineModel]) -> None:
 
 def test_a_snapshot_of_no_shard_is_refused() -> None:
     with pytest.raises(ValueError, match="was not made to be merged"):
-        FactorModel.merged([trained(FactorModel, sessions(5, seed=5)).snapshot()])
+        FactorModel.merged([trained(FactorModel, random_sessions(5, seed=5)).snapshot()])
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)
 def test_merging_gives_the_same_bytes_and_a_shard_without_listens_adds_nothing(kind: type[OnlineModel]) -> None:
-    shards = shards_of(kind, sessions(60, seed=6), 2)
+    shards = shards_of(kind, random_sessions(60, seed=6), 2)
     assert kind.merged(shards) == kind.merged(shards)
     assert len(kind.merged([*shards, kind({}).snapshot(to_merge=True)])) == len(kind.merged(shards))
 
 
 def test_vectors_are_means_by_what_each_shard_learned() -> None:
-    _, snapshots = next_tracks(sessions(400, seed=3), 2)
+    _, snapshots = next_tracks(random_sessions(400, seed=3), 2)
     merged, shards = unpack(NextTrackProjection.merged(snapshots))[1], [unpack(body)[1] for body in snapshots]
     for row, track in enumerate(merged["item_ids"].tolist()):
         rows = [int(np.flatnonzero(arrays["item_ids"] == track)[0]) for arrays in shards]

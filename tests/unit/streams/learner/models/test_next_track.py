@@ -11,7 +11,6 @@ import pytest
 
 from botify.streams.learner.models.next_track import CHUNK, NextTrack, NextTrackSettings
 from botify.streams.learner.models.next_track_state import ONE_REPEAT_IN, REPEATED, TRAINED
-from botify.streams.learner.models.tables import pack
 
 SMALL = NextTrackSettings(neighbours=32, candidates=48, lags=6, anchors=8, half_life=500, recent_half_life=20)
 FORGETFUL = NextTrackSettings(neighbours=16, candidates=32, most_items=60, most_users=20, most_events=700)
@@ -50,14 +49,6 @@ def test_continues_with_the_same_bytes_after_a_restart(cut: int, chosen: NextTra
     restarted = NextTrack.from_bytes(learned(part(events, 0, cut), chosen).to_bytes())
     restarted.learn(*part(events, cut, 2000))
     assert restarted.to_bytes() == whole
-
-
-def test_a_state_with_all_of_the_room_for_neighbours_is_read() -> None:
-    model = learned(stream(2000, seed=2, users=60, tracks=300))
-    written = model.to_bytes()
-    of_before = pack(model.about(), model.arrays())
-    assert len(written) < len(of_before)
-    assert NextTrack.from_bytes(of_before).to_bytes() == written
 
 
 @pytest.mark.parametrize("exclude", [True, False])

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from botify.streams.learner.models import next_track_gradients as gradients
 from botify.streams.learner.models import next_track_kernels as kernels
-from botify.streams.learner.models import next_track_stacker as stacker
-from botify.streams.learner.models import next_track_vectors as vectors
 from botify.streams.learner.models.next_track import NextTrack, NextTrackSettings
 from botify.streams.learner.models.next_track_state import (
     ADAGRAD_START,
@@ -155,8 +154,8 @@ def test_the_stacker_follows_the_gradient(learned: Learned) -> None:
 
     def errors() -> tuple[int, int]:
         known, found = learned.candidates()
-        stacker.score(state, known, found, scratch)
-        stacker.errors(scratch.place_of[target], found, 1.0, scratch)
+        gradients.score(state, known, found, scratch)
+        gradients.errors(scratch.place_of[target], found, 1.0, scratch)
         return known, found
 
     def loss() -> float:
@@ -174,10 +173,10 @@ def test_the_stacker_follows_the_gradient(learned: Learned) -> None:
     }
     before = {name: getattr(state, name).copy() for name in chosen}
     known, found = errors()
-    stacker.step(state, stacker.group_of(known), found, 0.1, scratch)
-    stacker.step_hidden(state, stacker.context_of(known), found, np.float32(0.1), scratch)
+    gradients.step(state, gradients.group_of(known), found, 0.1, scratch)
+    gradients.step_hidden(state, gradients.context_of(known), found, np.float32(0.1), scratch)
     learned.clear(known, found)
-    assert stacker.group_of(known) == 4
+    assert gradients.group_of(known) == 4
     squares = {"stacker": "squares", "hidden": "hidden_squares", "output": "output_squares"}
     for (name, at), slope in expected.items():
         start = ADAGRAD_START if name == "stacker" else ADAGRAD_START_HIDDEN
@@ -191,7 +190,7 @@ def test_vectors_follow_the_gradient(learned: Learned) -> None:
     item = int(learned.row_of[int(learned.tracks[0])])
     known, found = learned.candidates()
     learned.clear(known, found)
-    drawn = scratch.drawn[: vectors._draw(state, item, cells, scratch)].copy()
+    drawn = scratch.drawn[: gradients._draw(state, item, cells, scratch)].copy()
     heard = [row for row, value, _ in learned.history(learned.user) if value > 0][:VECTOR_ITEMS]
     liked = [value for _, value, _ in learned.history(learned.user) if value > 0][:VECTOR_ITEMS]
 
@@ -206,7 +205,7 @@ def test_vectors_follow_the_gradient(learned: Learned) -> None:
     places = [("outputs", once, 1), ("outputs", item, 0), ("inputs", first, 0)]
     expected = {place: slope_of(loss, getattr(state, place[0]), (place[1], 5), 1e-2) for place in places}
     before = {name: getattr(state, name).copy() for name in ("outputs", "inputs")}
-    vectors.learn_vectors(state, item, np.float32(1.0), known, cells, scratch)
+    gradients.learn_vectors(state, item, np.float32(1.0), known, cells, scratch)
     for (name, row, _), slope in expected.items():
         sums = state.vector_squares[row, 1 if name == "outputs" else 0]
         moved = float(before[name][row, 5] - getattr(state, name)[row, 5]) / SETTINGS.vector_rate
