@@ -1,4 +1,4 @@
-"""What a learner left, and what a plain fold of the training topic gives."""
+"""Listens to learn from, what a learner left, and what a plain fold of the training topic gives."""
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, fields
@@ -11,19 +11,33 @@ from botify.core.errors import RejectedMessageError
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
-from botify.schemas.events import Model, Track, TrainingBatch
+from botify.schemas.events import Listen, Model, Track, TrainingBatch
 from botify.schemas.models import model_of, publish_models
 from botify.schemas.topics import Topics
-from botify.schemas.training import Shard, TrainingColumns, listens_of
+from botify.schemas.training import Shard, TrainingColumns, listens_of, training_batch_of
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import MODELS, OnlineModel
 from botify.streams.learner.partition import LEARNER, SNAPSHOTS
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, learner_prefix, partition_key
-from tests.support import all_folded, read_topic
+from tests.support import all_folded, make_tracks, read_topic
 
 CODEC = Codec()
+TRACKS = 30
+CATALOGUE = {track.track: track for track in make_tracks(TRACKS)}
+
+
+def batches(listens: Sequence[Listen], size: int, partition: int = 0, topic_id: str = "t") -> list[TrainingBatch]:
+    records = list(enumerate(listens))
+    return [
+        training_batch_of(topic_id, partition, at, min(at + size, len(records)), records[at : at + size])
+        for at in range(0, len(records), size)
+    ]
+
+
+def fold(learner: Learner, *some: TrainingBatch) -> int:
+    return sum(learner.fold(batch, listens_of(batch, b"")) for batch in some)
 
 
 class FinishedSession(NamedTuple):
@@ -115,6 +129,17 @@ def publish_learned(settings: Settings, tracks: Sequence[Track], version: int = 
     for model in learned:
         learn_sessions(model, sessions)
     publish_models(settings, CODEC, [model_of(model.name, version, model.snapshot(), 0) for model in learned])
+
+
+def random_listens(count: int, seed: int, users: int, tracks: int) -> TrainingColumns:
+    rng, numbers = np.random.default_rng(seed), np.arange(count)
+    ended = rng.random(count) < 0.1
+    sessions = np.cumsum(rng.random(count) < 0.02).astype(np.uint64)  # some begin without an end
+    heard, fractions = rng.integers(0, tracks, count).astype(np.int32), rng.random(count, dtype=np.float32)
+    whose, served = rng.integers(0, users, count), rng.random(count) < 0.5
+    fractions[rng.random(count) < 0.2] = 1
+    times_ms = (numbers + 1) * 1_000
+    return TrainingColumns(numbers.astype(np.uint32), whose, heard, fractions, times_ms, sessions, ended, served)
 
 
 def random_sessions(count: int, seed: int, tracks: int = 40) -> list[FinishedSession]:

@@ -137,14 +137,16 @@ def _shown_in(record: bytes, of_user: Sequence[Feedback]) -> bytes:
 
 def _name_in(record: bytes, of_user: Sequence[Feedback]) -> bytes:
     named = [(one.timestamp_ms, (one.name or "").encode()) for one in of_user]
-    at_ms, name = min(_told_before(record) + named)
-    return _NAME.pack(VERSION, at_ms) + name
+    return _told(*min(_told_before(record) + named))
 
 
 def _attributes_in(record: bytes, of_user: Sequence[Feedback]) -> bytes:
     described = [(one.timestamp_ms, one.description()) for one in of_user]
-    at_ms, attributes = max(_told_before(record) + described)
-    return _NAME.pack(VERSION, at_ms) + attributes
+    return _told(*max(_told_before(record) + described))
+
+
+def _told(at_ms: int, text: bytes) -> bytes:
+    return _NAME.pack(VERSION, at_ms) + text
 
 
 def _told_before(record: bytes) -> list[tuple[int, bytes]]:
@@ -171,14 +173,12 @@ class FeedbackFold:
         self.event_time = EventTime()
 
     def missing(self, batch: Sequence[Record]) -> dict[str, list[bytes]]:
-        """Return the listeners of each hash that are not in the cache."""
         found: dict[str, list[bytes]] = {}
         for name, records in self._records.items():
             found |= records.missing([one for one in batch if _hash_of(one[1]) == name])
         return found
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Load missing records; a new listener's is empty."""
         self._records[collection].load_fields(collection, values)
 
     def load_scores(self, collection: str, values: Scores) -> None:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from botify.schemas.events import Listen, Session
 from botify.streams.folds.likes import LIKES_OF_USERS, Likes
 from botify.streams.folds.partition import PROJECTIONS
-from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, TOP_TRACKS, TOPS
-from botify.streams.folds.projection import Changes, Fields, Record, ScoreChanges, Scores
+from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, TOP_TRACKS, TOPS, Top
+from botify.streams.folds.projection import Changes, Fields, Record, Scores
 from botify.streams.folds.sessions import GAP_MS, OPEN_SESSIONS, OpenSession, Watermark, policy_of
 from botify.streams.folds.users import CACHED, USERS, UserRecords, UserState
 
@@ -64,7 +64,7 @@ class ReferenceFold:
 
     def load_scores(self, collection: str, values: Scores) -> None:
         if self._popularity is not None:
-            self._popularity.tops[collection].scores = {int(member): score for member, score in values.items()}
+            self._popularity.tops[collection].load(values)
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
         """See `Fold.fold`; duplicates are dropped before all else."""
@@ -121,7 +121,6 @@ class Popularity:
         self.tops = {name: Top(top_tracks) for name in TOPS}
 
     def missing(self, batch: Sequence[Record]) -> dict[str, list[bytes]]:
-        """Return the tracks of the batch that are not in memory."""
         missing = set() if self._nothing_stored else {listen.track for _, listen in batch} - self._scores.keys()
         return {POPULARITY: [b"%d" % track for track in sorted(missing)]} if missing else {}
 
@@ -138,30 +137,14 @@ class Popularity:
             self._touched.add(listen.track)
 
     def changes(self) -> Changes:
-        """Return the scores of the batch's tracks, and the changes of the tops."""
-        touched, self._touched = {track: self._scores[track] for track in sorted(self._touched)}, set()
-        if not touched:
+        if not self._touched:
             return Changes()
-        fields = {b"%d" % track: scores.tobytes() for track, scores in touched.items()}
-        tops = {
-            name: top.update({track: float(scores[at]) for track, scores in touched.items()})
-            for at, (name, top) in enumerate(self.tops.items())
-        }
-        return Changes({POPULARITY: fields}, tops)
-
-
-class Top:
-    """The best tracks by score, which only grow; of equal scores the smaller track id is better."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self.scores: dict[int, float] = {}
-
-    def update(self, heard: Mapping[int, float]) -> ScoreChanges:
-        before, every = self.scores, {**self.scores, **heard}
-        self.scores = dict(sorted(every.items(), key=lambda item: (-item[1], item[0]))[: self._size])
-        changed: dict[bytes, float | None] = {b"%d" % t: score for t, score in heard.items() if t in self.scores}
-        return changed | {b"%d" % track: None for track in before.keys() - self.scores.keys()}
+        tracks, self._touched = sorted(self._touched), set()
+        scores = [self._scores[track] for track in tracks]
+        fields = {b"%d" % track: of_track.tobytes() for track, of_track in zip(tracks, scores, strict=True)}
+        tops = zip(self.tops.items(), np.array(scores).T, strict=True)
+        heard = np.array(tracks, dtype=np.int64)
+        return Changes({POPULARITY: fields}, {name: top.update(heard, of_top) for (name, top), of_top in tops})
 
 
 class Sessions:
@@ -204,7 +187,6 @@ class Sessions:
             self._close(user, session, "end")
 
     def changes(self) -> Changes:
-        """Return the changed sessions (None for closed ones) and the watermark."""
         if not (fields := self.watermark.take_changes(touched=bool(self._touched))):
             return Changes()
         for user in self._touched:

@@ -148,14 +148,12 @@ class UserRecords(Generic[V]):
         self.batch: dict[int, V] = {}
 
     def missing(self, batch: Sequence[tuple[int, Any]]) -> dict[str, list[bytes]]:
-        """Return the users of the batch that are not in the cache."""
         users = {event.user for _, event in batch}
         self.batch |= {user: self._cache[user] for user in users if user in self._cache}
         missing = [b"%d" % user for user in users if user not in self._cache]
         return {self._collection: missing} if missing else {}
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Load missing records; a new listener's is empty."""
         for user, value in values.items():
             self.batch[int(user)] = self._cache[int(user)] = self._new() if value is None else self._read(value)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,17 +40,13 @@ _PROGRESS = b"progress"
 Watcher = Callable[[TrainingColumns, NDArray[np.float32]], None]
 
 
-class Evictions(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Evictions:
     """What did not fit in a snapshot, by model."""
 
-    forgotten: Counter[str]  # tracks that the model forgot
-    too_large: Counter[str]  # snapshots that were not published because they were too large
-    cut: dict[str, int]  # entries that the newest snapshot left out, of models that cut theirs to fit
-
-    @classmethod
-    def nothing(cls) -> Evictions:
-        """Return the counts before anything is counted."""
-        return cls(Counter(), Counter(), {})
+    forgotten: Counter[str] = field(default_factory=Counter)  # tracks that the model forgot
+    too_large: Counter[str] = field(default_factory=Counter)  # snapshots that were not published for their size
+    cut: dict[str, int] = field(default_factory=dict)  # entries that the newest snapshot left out to fit
 
 
 class OutdatedStateError(BotifyError):
@@ -103,7 +100,7 @@ class Learner:
         self._snapshot_bytes: dict[str, int] = {}
         self._snapshots: list[Model] = []
         self._taken_at: dict[str, int] = {}  # by model, by this object
-        self._evictions = Evictions.nothing()
+        self._evictions = Evictions()
         self.listens = self.missed = 0
 
     def fold(self, batch: TrainingBatch, listens: TrainingColumns, at_ms: int | None = None) -> int:
@@ -168,7 +165,7 @@ class Learner:
         return taken
 
     def take_evictions(self) -> Evictions:
-        taken, self._evictions = self._evictions, Evictions.nothing()
+        taken, self._evictions = self._evictions, Evictions()
         return taken
 
     def state(self) -> dict[bytes, bytes]:

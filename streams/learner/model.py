@@ -47,7 +47,7 @@ class OnlineModel(Protocol):
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
-        """Return the model on which `to_bytes` was called."""
+        """Return the model on which `to_bytes` was called; raises `ValueError` for other bytes."""
 
     def snapshot(self, most_bytes: int = LEARNED_BODY_BYTES, /, *, to_merge: bool = False) -> bytes:
         """Return what a recommender needs; with `to_merge` also what `merged` needs, in a sixteenth of the room.

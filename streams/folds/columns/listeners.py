@@ -37,7 +37,11 @@ class Listeners:
         self._met = np.zeros(FEW_ROWS, dtype=np.bool_)
         self._used = np.zeros(FEW_ROWS, dtype=np.int64)  # in which batch a row was used last
         self._run = 0
-        self._users, self._likes = _no_users(FEW_ROWS), _no_likes(FEW_ROWS if with_likes else 0)
+        session, heard = np.zeros((FEW_ROWS, ID_BYTES), dtype=np.uint8), np.zeros((FEW_ROWS, _HEARD), dtype=np.int32)
+        history = np.zeros((FEW_ROWS, HISTORY_LISTENS), dtype=LISTEN)
+        self._users = zeros(Users, FEW_ROWS, session=session, heard=heard, history=history)
+        likes = np.zeros((FEW_ROWS, LIKES), dtype=LIKE)
+        self._likes = zeros(LikeRows, FEW_ROWS, session=session.copy(), likes=likes)
         self._batch_users = self._batch_rows = self._changed_likes = np.zeros(0, dtype=np.int64)
         self._rows = self._batch_rows  # of each listen
 
@@ -56,7 +60,6 @@ class Listeners:
         return dict.fromkeys(self.hashes, fields) if fields else {}
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Load what is stored; a new listener has nothing."""
         load = self._load_user if collection == USERS else self._load_likes
         rows, _ = self._row_of.of(np.array([int(field) for field in values], dtype=np.int64))
         for row, record in zip(rows.tolist(), values.values(), strict=True):
@@ -97,9 +100,8 @@ class Listeners:
         (row,), _ = self._row_of.of(np.array([user]))
         self._make_room(self._row_of.count)
         self._numbers[row] = user
-        for table in (self._users, self._likes) if len(self._likes.seed_track) else (self._users,):
-            for column in table:
-                column[row] = np.zeros((), column.dtype)
+        for column in (*self._users, *self._likes):
+            column[row] = np.zeros((), column.dtype)
         return Changes(hashes={name: {b"%d" % user: None} for name in self.hashes})
 
     def _load_user(self, row: int, record: bytes) -> None:
@@ -132,25 +134,21 @@ class Listeners:
             self._numbers = np.concatenate([self._numbers, np.zeros(rows - len(self._used), dtype=np.int64)])
             self._met = np.zeros(rows, dtype=np.bool_)
             self._used = np.concatenate([self._used, np.zeros(rows - len(self._used), dtype=np.int64)])
-            self._users = resized(self._users, rows)
-            if len(self._likes.seed_track):
-                self._likes = resized(self._likes, rows)
+            self._users, self._likes = resized(self._users, rows), resized(self._likes, rows)
 
     def _widen_ids(self, length: int) -> None:
         width = self._users.session.shape[1]
         if length > width:
             width = at_least(length, width)
             self._users = resized(self._users, len(self._used), session=width)
-            self._likes = resized(self._likes, len(self._likes.seed_track), session=width)
+            self._likes = resized(self._likes, len(self._used), session=width)
 
     def _are_too_many(self, more: int) -> bool:
         count = self._row_of.count + more
         return count > max(self._most_rows // 2, 2 * more) and count > max(self._bounded_rows(), 2 * more)
 
     def _bounded_rows(self) -> int:
-        row_bytes: int = sum(
-            column[0].nbytes for table in (self._users, self._likes) for column in table if len(column)
-        )
+        row_bytes: int = sum(column[0].nbytes for column in (*self._users, *self._likes))
         return min(self._most_rows, self._most_rows * ROW_BYTES // row_bytes)
 
     def _forget(self) -> None:
@@ -160,22 +158,10 @@ class Listeners:
         numbers, used = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
         numbers[: len(kept)], used[: len(kept)] = self._numbers[kept], self._used[kept]
         self._numbers, self._used, self._met = numbers, used, np.zeros(rows, dtype=np.bool_)
-        self._users = resized(self._users, rows, kept)
-        if len(self._likes.seed_track):
-            self._likes = resized(self._likes, rows, kept)
+        self._users, self._likes = resized(self._users, rows, kept), resized(self._likes, rows, kept)
         self._row_of = RowsOfIds()
         self._row_of.of(numbers[: len(kept)])
 
 
 def _bytes_of(column: NDArray[Any]) -> NDArray[np.uint8]:
     return column.view(np.uint8).reshape(len(column), -1)
-
-
-def _no_users(rows: int) -> Users:
-    session, heard = np.zeros((rows, ID_BYTES), dtype=np.uint8), np.zeros((rows, _HEARD), dtype=np.int32)
-    return zeros(Users, rows, session=session, heard=heard, history=np.zeros((rows, HISTORY_LISTENS), dtype=LISTEN))
-
-
-def _no_likes(rows: int) -> LikeRows:
-    session, seed_track = np.zeros((rows, ID_BYTES), dtype=np.uint8), np.full(rows, -1, dtype=np.int64)
-    return zeros(LikeRows, rows, session=session, seed_track=seed_track, likes=np.zeros((rows, LIKES), dtype=LIKE))

@@ -7,46 +7,10 @@ from numpy.typing import NDArray
 
 from botify.streams.folds.columns.ids import RowsOfIds, at_least, first_of_each
 from botify.streams.folds.columns.packing import pack_rows
-from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, TOP_TRACKS, TOPS, TrackRows
+from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, TOP_TRACKS, TOPS, Top, TrackRows
 from botify.streams.folds.projection import Bulk, Changes, Fields, PackedFields, Scores
 
 Ints = NDArray[np.int64]
-
-
-class Top:
-    """The best tracks by score, which only grow; of equal scores the smaller track id is better."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._tracks, self._scores = np.zeros(0, dtype=np.int64), np.zeros(0)  # in the order of ids
-
-    def update(self, tracks: Ints, scores: NDArray[np.float64]) -> dict[bytes, float | None]:
-        """Update scores of tracks, none twice; return the changes, None if it left. `Top.update` of the reference."""
-        if len(self._tracks) == self._size:
-            good = scores >= self._scores.min(initial=np.inf)  # the others are no better than before
-            tracks, scores = tracks[good], scores[good]
-        at, known = self._find(tracks)
-        self._scores[at[known]] = scores[known]
-        left: list[int] = []
-        if not known.all():
-            every = np.concatenate([self._tracks, tracks[~known]])
-            of_every = np.concatenate([self._scores, scores[~known]])
-            best = np.lexsort((every, -of_every))[: self._size]
-            best = best[np.argsort(every[best])]
-            left = np.setdiff1d(self._tracks, every[best], assume_unique=True).tolist()
-            self._tracks, self._scores = every[best], of_every[best]
-            _, stays = self._find(tracks)
-            tracks, scores = tracks[stays], scores[stays]
-        changed: dict[bytes, float | None] = {
-            b"%d" % track: score for track, score in zip(tracks.tolist(), scores.tolist(), strict=True)
-        }
-        return changed | {b"%d" % track: None for track in left}
-
-    def _find(self, tracks: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-        at = np.searchsorted(self._tracks, tracks)
-        found = at < len(self._tracks)
-        found[found] = self._tracks[at[found]] == tracks[found]
-        return at, found
 
 
 _FIRST_ROWS = 1024
@@ -74,7 +38,6 @@ class Popularity:
         self._touched: list[tuple[Ints, Ints]] = []  # rows and tracks
 
     def missing(self, tracks: Ints) -> dict[str, list[bytes]]:
-        """Return those of the tracks that are not in memory."""
         if self._nothing_stored:
             return {}
         rows = self._rows(tracks)  # may make room for more, so before what it makes room in is looked at
@@ -89,8 +52,7 @@ class Popularity:
                 self._scores[row] = np.frombuffer(record, dtype="<f8")
 
     def load_scores(self, collection: str, values: Scores) -> None:
-        tracks = np.array([int(member) for member in values], dtype=np.int64)
-        self._tops[collection].update(tracks, np.array([*values.values()], dtype=np.float64))
+        self._tops[collection].load(values)
 
     def add(self, tracks: Ints, fractions: NDArray[np.float64], timestamps_ms: Ints) -> None:
         """Add listens, in order (`ufunc.at` works through its arguments one by one)."""
@@ -105,7 +67,6 @@ class Popularity:
         self._touched.append((rows, tracks))
 
     def changes(self) -> Changes:
-        """Return the scores of the batch's tracks, and the changes of the tops."""
         if not self._touched:
             return Changes()
         rows, tracks = (np.concatenate(column) for column in zip(*self._touched, strict=True))

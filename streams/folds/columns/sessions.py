@@ -24,7 +24,7 @@ class SessionColumns:
     def __init__(self, partition: int) -> None:
         self._partition = partition
         self._watermark = Watermark()
-        self._row_of, self._open = RowsOfIds(), _no_rows(FEW_ROWS)
+        self._row_of, self._open = RowsOfIds(), _no_sessions()
         self._heap, self._heap_size = np.zeros((FEW_ROWS, 4), dtype=np.int64), 0
         self._policies = PolicyRows()
         self._touched = False
@@ -63,7 +63,6 @@ class SessionColumns:
         self._add_closed(closed, ended)
 
     def changes(self) -> Changes:
-        """Return the changed sessions (None for closed ones) and the watermark."""
         if not (times := self._watermark.take_changes(touched=self._touched)):
             return Changes()
         self._touched = False
@@ -154,7 +153,7 @@ class PolicyRows:
         return np.array(rows, dtype=np.int64)[columns.causes]
 
 
-def _no_rows(rows: int) -> OpenRows:
-    opened, touched = np.zeros(rows, dtype=np.bool_), np.zeros(rows, dtype=np.bool_)
-    session = np.zeros((rows, ID_BYTES), dtype=np.uint8)
-    return zeros(OpenRows, rows, opened=opened, touched=touched, time=np.zeros(rows), session=session)
+def _no_sessions() -> OpenRows:
+    opened, touched = np.zeros(FEW_ROWS, dtype=np.bool_), np.zeros(FEW_ROWS, dtype=np.bool_)
+    session = np.zeros((FEW_ROWS, ID_BYTES), dtype=np.uint8)
+    return zeros(OpenRows, FEW_ROWS, opened=opened, touched=touched, time=np.zeros(FEW_ROWS), session=session)

@@ -133,26 +133,23 @@ class OpenSessions(NamedTuple):
     weights: Floats
 
     @classmethod
-    def empty(cls, users: int) -> Self:
-        """Return room for this number of users."""
-        wide = {"tracks": MOST_LISTENS, "weights": MOST_LISTENS}
-        kinds = {"lengths": np.int64, "sessions": np.uint64, "last": np.int64, "tracks": np.int32}
-        shapes = {name: (users, wide[name]) if name in wide else (users,) for name in cls._fields}
-        return cls(**{name: np.zeros(shapes[name], kinds.get(name, np.float32)) for name in cls._fields})
+    def empty(cls) -> Self:
+        """Return room for nobody."""
+        tracks, weights = np.zeros((0, MOST_LISTENS), dtype=np.int32), np.zeros((0, MOST_LISTENS), dtype=np.float32)
+        numbers, floats = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        return cls(numbers, numbers.astype(np.uint64), numbers, floats, floats, tracks, weights)
 
     def with_room(self, users: int) -> OpenSessions:
         """Return the sessions with room for at least this number of users."""
         if users <= len(self.lengths):
             return self
-        larger = OpenSessions.empty(max(1024, 2 * users))
-        for name, array in self._asdict().items():
-            getattr(larger, name)[: len(array)] = array
-        return larger
+        more = max(1024, 2 * users) - len(self.lengths)
+        return OpenSessions(*(np.pad(array, [(0, more)] + [(0, 0)] * (array.ndim - 1)) for array in self))
 
 
 @cache
 def loops() -> ModuleType:
-    """Return the compiled loop, `factors_kernels`; importing it loads numba."""
+    """Return the compiled loops, `factors_kernels`; importing them loads numba."""
     use_own_cache()
     from botify.streams.learner.models import factors_kernels
 
@@ -189,7 +186,7 @@ class FactorModel:
         self._genre_of = Growing(np.zeros(0, dtype=np.int64))
         self._names_bytes = 0
         self._users = RowTable()
-        self._open = OpenSessions.empty(0)
+        self._open = OpenSessions.empty()
         self._listens = self._began = 0  # listens learned from; sessions since negative evidence was forgotten
         self.cut = 0
 
@@ -270,7 +267,6 @@ class FactorModel:
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
-        """Read what `to_bytes` wrote; a ValueError says that the bytes are not that."""
         about, arrays = unpack(state)
         model = cls(catalogue)
         model._tracks.restore(arrays["ids"].tolist(), arrays["tracks"])
@@ -285,7 +281,7 @@ class FactorModel:
         model._names_bytes = _written_bytes(about["artists"]) + _written_bytes(about["genres"])
         model._users = RowTable(arrays["users"])
         model._listens, model._began = arrays["counts"].tolist()
-        model._open = OpenSessions.empty(0).with_room(model._users.places)
+        model._open = OpenSessions.empty().with_room(model._users.places)
         is_used = np.arange(MOST_LISTENS) < arrays["open_lengths"][:, None]
         for name, array in model._open._asdict().items():
             here = array[: len(is_used)]
@@ -498,7 +494,7 @@ def _first(keys: Keys, deviation: float) -> Floats:
 
 
 def warm_up() -> None:
-    """Compile the loop, or read it from the cache; the learner does so before it is ready."""
+    """Compile the loop that learns, or read it from the cache; the learner does so before it is ready."""
     one = np.zeros(1, dtype=np.int64)
     listens = one.astype(np.uint32), one, one.astype(np.int32), one.astype(np.float32), one, one.astype(np.uint64)
     FactorModel({0: Track(0, "", None, None, "")}).learn_listens(TrainingColumns(*listens, one > 0, one > 0))

@@ -398,14 +398,8 @@ def _describe(state: State, found: int, known: int, cells: Cells, scratch: Scrat
     offset, one = np.float32(LOG_OFFSET), np.float32(1.0)
     for place in range(found):
         sums, item = scratch.sums[place], scratch.candidates[place]
-        features[0, place] = sums[0] + offset
-        features[1, place] = sums[1] + offset
-        features[2, place] = sums[2] + offset
-        features[3, place] = sums[3] + offset
-        features[4, place] = sums[4] + offset
-        features[5, place] = sums[5] + one
-        features[6, place] = sums[6] + offset
-        features[7, place] = sums[7] + offset
+        for column in range(8):
+            features[column, place] = sums[column] + (one if column == 5 else offset)
         features[8, place] = np.float32(state.plays[item] / cells.growth) + one
         features[9, place] = np.float32(state.recent[item] / cells.recent_growth) + np.float32(0.3)
         root = np.float32(1.0) / np.sqrt(features[8, place] + one)

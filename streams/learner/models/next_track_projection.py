@@ -329,7 +329,6 @@ class NextTrackProjection:
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
-        """Read what `to_bytes` wrote; a ValueError says that the bytes are not that."""
         restored = cls(catalogue)
         restored.model = NextTrack.from_bytes(state)
         return restored

@@ -22,16 +22,21 @@ A session is offered thousands of tracks, so `TrackScorer` is most of what servi
 
 from __future__ import annotations
 
-from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from botify.core.numba_cache import plain_array, use_own_cache
-from botify.streams.learner.models.factors import BIAS, INDIFFERENT, MOST_EARLIER, MOST_USER_BIAS, USER_BIAS_PRIOR
+from botify.core.numba_cache import plain_array
+from botify.streams.learner.models.factors import (
+    BIAS,
+    INDIFFERENT,
+    MOST_EARLIER,
+    MOST_USER_BIAS,
+    USER_BIAS_PRIOR,
+    loops,
+)
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -44,8 +49,6 @@ def earlier_of_artist(artists: NDArray[np.integer[Any]], valid: NDArray[np.bool_
     `valid` says where a session has a listen; sessions begin at column 0.
     """
     b, n = artists.shape
-    if not n:
-        return np.zeros((b, n), dtype=np.int64)
     keyed = np.where(valid, artists, -1)
     order = np.argsort(keyed, axis=1, kind="stable")
     sorted_ = np.take_along_axis(keyed, order, axis=1)
@@ -88,15 +91,6 @@ def user_biases(logits: Floats, liking: Floats, evidence: Floats) -> Floats:
     surprise = np.cumsum(evidence * (liking - predicted), axis=1)
     slope = np.cumsum(evidence * predicted * (1 - predicted), axis=1)
     return np.clip(surprise / (slope + np.float32(USER_BIAS_PRIOR)), -MOST_USER_BIAS, MOST_USER_BIAS)
-
-
-@cache
-def loops() -> ModuleType:
-    """Return the compiled loops, `scoring_kernels`; importing them loads numba."""
-    use_own_cache()
-    from botify.streams.learner.models import scoring_kernels
-
-    return scoring_kernels
 
 
 class TrackScorer:

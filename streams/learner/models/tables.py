@@ -211,7 +211,6 @@ class RowTable:
         return np.array(found, dtype=np.int64)
 
     def free(self, rows: NDArray[np.int64]) -> None:
-        """Forget the ids of these rows."""
         named = np.unique(rows[self.ids[rows] >= 0])
         for name in self.ids[named].tolist():
             del self._rows[name]

@@ -19,9 +19,9 @@ from botify.streams.learner.models.next_track_projection import model_of_snapsho
 from botify.streams.store.protocol import MemoryStore
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import NullPublisher, WorkerPartition
+from tests.learning import CATALOGUE, TRACKS, batches
 from tests.support import make_listens
 from tests.unit.core.kafka.test_record_columns import batch
-from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches
 
 LISTENS = make_listens(1_500, users=40, tracks=TRACKS, seed=6)
 CODEC = Codec()

@@ -29,9 +29,8 @@ from botify.streams.worker.metrics import LearnerCounters
 from botify.streams.worker.partition import NullPublisher
 from tests.integration.streams.cli.test_operator_commands import as_json, botify
 from tests.integration.streams.conftest import with_sources
-from tests.learning import learner_namespace, plain_learner
+from tests.learning import TRACKS, batches, learner_namespace, plain_learner
 from tests.support import make_listens, produce, produce_raw, read_partition, read_topic, write_catalogue
-from tests.unit.streams.learner.training import TRACKS, batches
 
 CODEC = Codec()
 BATCHES, LEARNED = 12, 9

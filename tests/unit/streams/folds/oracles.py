@@ -1,14 +1,22 @@
-"""The folds once more, slow and plain: every question is answered by looking at all listens so far."""
+"""The folds once more, slow and plain: every question is answered by looking at all listens so far.
 
+`Driven` drives the shipped one through a store, batch by batch, as the worker does but without its asyncio lanes.
+"""
+
+import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from botify.schemas.events import Listen, Session
 from botify.streams.folds.popularity import HALF_LIVES_MS
 from botify.streams.folds.projection import Record
+from botify.streams.folds.reference import ReferenceFold
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.folds.users import HISTORY_LISTENS, POOR_FRACTION, SESSION_TRACKS
+from botify.streams.store.protocol import Claim, MemoryStore, Outcome
+
+PARTITION = 3
 
 
 def without_duplicates(records: Sequence[Record]) -> list[Record]:
@@ -116,3 +124,55 @@ def _session(partition: int, session: Sequence[Record], closed_by: str) -> Sessi
 def records_of(listens: Sequence[Listen], first_offset: int = 100) -> list[Record]:
     """Give listens offsets, with a hole here and there as transactions leave them."""
     return [(first_offset + at + at // 7, listen) for at, listen in enumerate(listens)]
+
+
+class Driven:
+    """A partition's state in a `MemoryStore`, and the sessions that came out."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.sessions: list[Session] = []
+        self.duplicates = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything in memory and claim anew, as another worker would."""
+        self._claim: Claim = asyncio.run(self.store.claim(PARTITION, "test", "topic"))
+        self._fold = ReferenceFold(PARTITION, nothing_stored=self._claim.next_offset is None)
+        fold = self._fold
+        whole = self.store.read_whole(PARTITION, fold.hashes_read_at_claim, fold.score_sets)
+        hashes, scores = asyncio.run(whole)
+        for name, fields in hashes.items():
+            fold.load_fields(name, fields)
+        for name, members in scores.items():
+            fold.load_scores(name, members)
+
+    def take(self, batch: Sequence[Record]) -> None:
+        fold = self._fold
+        for name, fields in asyncio.run(self.store.read_fields(PARTITION, fold.missing(batch))).items():
+            fold.load_fields(name, fields)
+        before = fold.duplicates
+        fold.fold(batch)
+        self.duplicates += fold.duplicates - before
+        self.sessions += fold.take_closed_sessions()
+        at = self.store.checkpoints[PARTITION].next_offset
+        new_next = batch[-1][0] + 1
+        outcome = asyncio.run(self.store.apply(PARTITION, self._claim, at, new_next, fold.take_changes()))
+        assert outcome is Outcome.APPLIED
+
+    def contents(self) -> dict[str, object]:
+        """Everything in the store, without what differs from claim to claim."""
+        hashes = {name: dict(fields) for (_, name), fields in self.store.hashes.items() if fields}
+        scores = {name: dict(members) for (_, name), members in self.store.scores.items() if members}
+        return {**hashes, **scores, "next_offset": self.store.checkpoints[PARTITION].next_offset}
+
+
+def drive(batches: Iterable[Sequence[Record]], *, restarts: bool = False) -> Driven:
+    """Fold batches from an empty store on; with `restarts`, by another worker each."""
+    driven = Driven()
+    for batch in batches:
+        if batch:
+            driven.take(batch)
+            if restarts:
+                driven.restart()
+    return driven

@@ -5,10 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.streams.folds.columns.ids import RowsOfIds
-from botify.streams.folds.columns.popularity import Popularity, Top
-from botify.streams.folds.popularity import POPULARITY
+from botify.streams.folds.columns.popularity import Popularity
+from botify.streams.folds.popularity import POPULARITY, Top
 from botify.streams.folds.projection import Bulk, PackedFields
-from botify.streams.folds.reference import Top as ReferenceTop
 
 STEPS = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 40), max_size=30)), max_size=12)
 
@@ -44,12 +43,15 @@ RAISES = st.lists(st.dictionaries(st.integers(0, 12), st.integers(1, 3), max_siz
 
 @given(st.integers(1, 6), RAISES)
 def test_a_top_is_the_sorted_one(size: int, batches: list[dict[int, int]]) -> None:
-    top, reference, scores = Top(size), ReferenceTop(size), np.zeros(13)
+    top, scores, before = Top(size), dict[int, float](), set[int]()
     for raised in batches:
-        tracks = np.array([*raised], dtype=np.int64)
-        scores[tracks] += [*raised.values()]
-        expected = reference.update({track: float(scores[track]) for track in raised})
-        assert top.update(tracks, scores[tracks]) == expected
+        heard = {track: scores.get(track, 0.0) + more for track, more in raised.items()}
+        scores |= heard
+        best = set(sorted(scores, key=lambda track: (-scores[track], track))[:size])
+        changes = top.update(np.array([*heard], dtype=np.int64), np.array([*heard.values()], dtype=np.float64))
+        stay = {b"%d" % track: score for track, score in heard.items() if track in best}
+        assert changes == stay | {b"%d" % track: None for track in before - best}
+        before = best
 
 
 @given(st.dictionaries(st.binary(max_size=30), st.one_of(st.none(), st.binary(max_size=30))))

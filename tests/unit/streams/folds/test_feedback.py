@@ -3,6 +3,8 @@
 import asyncio
 import random
 import struct
+from typing import TypeVar
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -27,19 +29,26 @@ from botify.streams.folds.feedback import (
     with_said,
     with_shown,
 )
-from botify.streams.folds.partition import FORMER_HASHES
 from botify.streams.folds.sessions import OPEN_SESSIONS, OpenSession, policy_of
 from botify.streams.store.protocol import MemoryStore
 from botify.streams.verify import OfflineFold
 from botify.streams.worker.folding import by_feedback
-from tests.unit.streams.folds.driving import PARTITION, Driven
-from tests.unit.streams.folds.oracles import records_of
+from tests.unit.streams.folds.oracles import PARTITION, Driven, records_of
 
+T = TypeVar("T")
 CODEC = Codec()
 KINDS = (*OPINION_KINDS, "save", "un-save", "purchase")
 SAID = st.tuples(st.integers(0, 9), st.integers(0, 7), st.sampled_from(KINDS))
 IMPRESSION = st.tuples(st.integers(0, 9), st.integers(0, 4))
 GROUPS = {"save": "save", "un-save": "save", "purchase": "purchase"}  # all others are opinions
+
+
+def in_disorder(told: list[T], draw: random.Random) -> tuple[list[T], list[T]]:
+    """Return all in another order, with copies of some, cut in two."""
+    other = [*told, *draw.sample(told, len(told) // 2)]
+    draw.shuffle(other)
+    cut = draw.randrange(len(other) + 1)
+    return other[:cut], other[cut:]
 
 
 @given(st.lists(SAID), st.randoms(use_true_random=False), st.integers(1, 9))
@@ -48,16 +57,10 @@ def test_no_order_and_no_copy_makes_a_difference(said: list[Said], draw: random.
     for one in said:
         of = one[1], GROUPS.get(one[2], "opinion")
         newest[of] = max(newest.get(of, one), one)
-    other = [*said, *draw.sample(said, len(said) // 2)]
-    draw.shuffle(other)
-    cut = draw.randrange(len(other) + 1)
-    kept, feedback.MOST_OPINIONS = feedback.MOST_OPINIONS, most
-    try:
-        expected = sorted(newest.values())[-most:]
+    expected, (first, second) = sorted(newest.values())[-most:], in_disorder(said, draw)
+    with mock.patch.object(feedback, "MOST_OPINIONS", most):
         assert merged([], said) == expected
-        assert read_said(with_said(with_said(b"", other[:cut]), other[cut:])) == expected
-    finally:
-        feedback.MOST_OPINIONS = kept
+        assert read_said(with_said(with_said(b"", first), second)) == expected
 
 
 @given(st.lists(IMPRESSION, max_size=60), st.randoms(use_true_random=False), st.integers(1, 12))
@@ -66,20 +69,13 @@ def test_of_what_was_shown_the_last_three_times_are_kept(
 ) -> None:
     of_track = {track: sorted({time for time, one in seen if one == track})[-3:] for _, track in seen}
     expected = sorted((time, track) for track, times in of_track.items() for time in times)
-    other = [*seen, *draw.sample(seen, len(seen) // 2)]
-    draw.shuffle(other)
-    cut = draw.randrange(len(other) + 1)
-    kept, feedback.MOST_SHOWN = feedback.MOST_SHOWN, most
-    try:
-        record = with_shown(with_shown(b"", other[:cut]), other[cut:])
-    finally:
-        feedback.MOST_SHOWN = kept
+    first, second = in_disorder(seen, draw)
+    with mock.patch.object(feedback, "MOST_SHOWN", most):
+        record = with_shown(with_shown(b"", first), second)
     assert read_shown(record).tolist() == expected[-most:]
-    often = {track: (times[0], times[-1]) for track, times in of_track.items() if len(times) == 3}
     if len(expected) <= most:
-        assert {track: times for track, *times in shown_often(read_shown(record))} == {
-            track: list(times) for track, times in often.items()
-        }
+        often = {(track, times[0], times[-1]) for track, times in of_track.items() if len(times) == 3}
+        assert {*shown_often(read_shown(record))} == often
 
 
 def test_likes_and_dislikes_are_written_as_before() -> None:
@@ -195,11 +191,8 @@ def test_a_session_has_the_policy_of_its_first_answer() -> None:
         heard_of(3, 0, 1.0, ended=False, by="random"),
     ]
     driven.take(records_of(listens[:3]))
-    of_earlier_version = driven.store.hashes[PARTITION, FORMER_HASHES[0]]
-    of_earlier_version[b"mix/fism"] = bytes(16)
     driven.restart()
     driven.take([(100 + at, listen) for at, listen in enumerate(listens[3:])])
     fields = driven.store.hashes[PARTITION, OPEN_SESSIONS]
     policies = {user: OpenSession.from_bytes(fields[b"%d" % user]).policy for user in (1, 2, 3)}
     assert policies == {1: "mix/fism", 2: "", 3: "random"}
-    assert of_earlier_version == {b"mix/fism": bytes(16)}

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from botify.schemas.events import Listen
+from botify.streams.folds.likes import LIKES_OF_USERS, Likes
 from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, top_collection
 from botify.streams.folds.projection import Record
 from botify.streams.folds.reference import ReferenceFold
@@ -17,8 +18,7 @@ from botify.streams.folds.users import USERS, UserState
 from tests.support import make_listens
 from tests.unit.strategies import listen_sequences
 from tests.unit.streams.folds import oracles
-from tests.unit.streams.folds.driving import PARTITION, Driven, drive
-from tests.unit.streams.folds.oracles import records_of
+from tests.unit.streams.folds.oracles import PARTITION, Driven, drive, records_of
 
 
 def check_users(driven: Driven, kept: list[Record]) -> None:
@@ -62,7 +62,7 @@ def check_sessions(driven: Driven, kept: list[Record]) -> None:
 @settings(max_examples=40)
 @given(listen_sequences(max_size=30))
 def test_after_every_event_the_state_is_the_oracles(listens: list[Listen]) -> None:
-    driven, records = Driven(), oracles.records_of(listens)
+    driven, records = Driven(), records_of(listens)
     for at in range(1, len(records) + 1):
         driven.take(records[at - 1 : at])
         kept = oracles.without_duplicates(records[:at])
@@ -74,7 +74,7 @@ def test_after_every_event_the_state_is_the_oracles(listens: list[Listen]) -> No
 
 def test_a_long_stream_ends_where_the_oracle_ends() -> None:
     listens = make_listens(3000, users=40, tracks=60, seed=5)
-    records = oracles.records_of([*listens, *listens[-200:], *listens[:10]])
+    records = records_of([*listens, *listens[-200:], *listens[:10]])
     driven = Driven()
     for at in range(0, len(records), 97):
         driven.take(records[at : at + 97])
@@ -83,12 +83,17 @@ def test_a_long_stream_ends_where_the_oracle_ends() -> None:
     check_users(driven, kept)
     check_popularity(driven, kept)
     check_sessions(driven, kept)
+    likes: dict[bytes, Likes] = {}
+    for _, listen in kept:
+        likes.setdefault(b"%d" % listen.user, Likes()).fold(listen)
+    found = driven.store.hashes[PARTITION, LIKES_OF_USERS]
+    assert found == {user: of_user.to_bytes() for user, of_user in likes.items()}
 
 
 def test_a_duplicate_older_than_the_history_is_not_recognised() -> None:
     listens = [Listen(f"e{at}", 1, 1, 1.0, at, "s", at, False, None, {}, None, None) for at in range(51)]
     driven = Driven()
-    driven.take(oracles.records_of([*listens, listens[1]]))
+    driven.take(records_of([*listens, listens[1]]))
     assert driven.duplicates == 1
     driven.take([(900, listens[0])])
     assert driven.duplicates == 1

@@ -6,12 +6,9 @@ from hypothesis import strategies as st
 
 from botify.schemas.events import Listen
 from botify.streams.folds.columns.popularity import Popularity
-from botify.streams.folds.likes import LIKES, LIKES_OF_USERS, SESSION_LIKES, Likes
+from botify.streams.folds.likes import LIKES, SESSION_LIKES, Likes
 from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, top_collection
 from botify.streams.folds.users import HISTORY_LISTENS, LISTEN, SESSION_TRACKS, UserState
-from tests.support import make_listens
-from tests.unit.streams.folds import oracles
-from tests.unit.streams.folds.driving import PARTITION, Driven
 
 
 def of_user(event_id: str, session_id: str = "s") -> Listen:
@@ -37,11 +34,10 @@ def test_a_record_comes_back_equal_and_folds_on(n: int, session_id: str) -> None
     assert read == state
 
 
-def test_a_record_of_another_version_is_refused() -> None:
-    record = bytearray(folded(1).to_bytes())
-    record[0] = 1
-    with pytest.raises(ValueError, match="version 1; this code reads version 2, replay the topic"):
-        UserState.from_bytes(bytes(record))
+@pytest.mark.parametrize(("kind", "version"), [(UserState, 2), (Likes, 1)])
+def test_a_record_of_another_version_is_refused(kind: type[UserState | Likes], version: int) -> None:
+    with pytest.raises(ValueError, match=f"version 9; this code reads version {version}, replay the topic"):
+        kind.from_bytes(b"\x09" + kind().to_bytes()[1:])
 
 
 def test_other_bytes_of_the_history_are_not_taken_for_an_event_id() -> None:
@@ -75,24 +71,6 @@ def test_a_session_leaves_so_many_and_all_of_them_so_many() -> None:
     kept = likes.all()
     assert len(kept) == LIKES
     assert kept["track"].tolist()[-SESSION_LIKES:] == [1900 + track for track in range(SESSION_LIKES)]
-
-
-def test_likes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9; this code reads version 1, replay the topic"):
-        Likes.from_bytes(b"\x09" + Likes().to_bytes()[1:])
-
-
-def test_the_store_holds_what_a_plain_fold_gives() -> None:
-    records = oracles.records_of(make_listens(3000, users=40, tracks=60, seed=5))
-    driven = Driven()
-    for at in range(0, len(records), 97):
-        driven.take(records[at : at + 97])
-    expected: dict[int, Likes] = {}
-    for _, heard in records:
-        expected.setdefault(heard.user, Likes()).fold(heard)
-    assert driven.store.hashes[PARTITION, LIKES_OF_USERS] == {
-        b"%d" % user: likes.to_bytes() for user, likes in expected.items()
-    }
 
 
 TOP = 3

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.schemas.events import Model
+from botify.schemas.models import LEARNED_BODY_BYTES
 from botify.schemas.training import listens_of, training_batch_of
 from botify.streams.learner import learner as module
 from botify.streams.learner.learner import Learner, OutdatedStateError
@@ -15,14 +16,14 @@ from botify.streams.learner.model import MODELS
 from botify.streams.learner.models import factors, tables
 from botify.streams.learner.models.factors import FactorModel
 from botify.streams.learner.models.next_track_projection import NextTrackProjection
+from tests.learning import CATALOGUE, TRACKS, batches, fold
 from tests.support import BASE_MS, make_listens
-from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches, fold
 
 LISTENS = make_listens(3_000, users=40, tracks=TRACKS, seed=3)
 
 
-def learned(size: int) -> Learner:
-    learner = Learner(CATALOGUE)
+def learned(size: int, most_bytes: int | None = None) -> Learner:
+    learner = Learner(CATALOGUE, most_bytes=most_bytes)
     fold(learner, *batches(LISTENS, size))
     return learner
 
@@ -32,9 +33,9 @@ def without_snapshots(learner: Learner) -> dict[bytes, bytes]:
     return {name: value for name, value in learner.state().items() if name != b"progress"}
 
 
-@pytest.mark.parametrize("size", [1, 7, 500])
-def test_how_listens_are_cut_into_batches_makes_no_difference(size: int) -> None:
-    assert without_snapshots(learned(size)) == without_snapshots(learned(3_000))
+@pytest.mark.parametrize(("size", "most_bytes"), [(1, None), (7, None), (500, None), (7, 3_000)])
+def test_how_listens_are_cut_into_batches_makes_no_difference(size: int, most_bytes: int | None) -> None:
+    assert without_snapshots(learned(size, most_bytes)) == without_snapshots(learned(3_000, most_bytes))
 
 
 def test_a_watch_hears_what_was_expected_of_each_listen_and_changes_no_model() -> None:
@@ -55,14 +56,23 @@ def test_nor_where_sessions_are_forgotten_because_they_are_too_many(monkeypatch:
     assert without_snapshots(learned(7)) == without_snapshots(learned(500))
 
 
-def test_a_learner_that_restarts_after_every_batch_learns_the_same() -> None:
-    whole, restarted = Learner(CATALOGUE), Learner(CATALOGUE)
+@pytest.mark.parametrize("most_bytes", [LEARNED_BODY_BYTES, 3_000], ids=["whole", "forgetful"])
+def test_a_learner_that_restarts_after_every_batch_learns_the_same(
+    most_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SNAPSHOT_LEAST", 200)
+    whole, restarted = (Learner(CATALOGUE, most_bytes=most_bytes) for _ in range(2))
+    forgotten = Counter[str]()
     for batch in batches(LISTENS, 100):
         fold(whole, batch)
         fold(restarted, batch)
-        assert restarted.take_models() == whole.take_models()
-        restarted = Learner.restore(restarted.state(), CATALOGUE)
+        models, evicted = whole.take_models(), whole.take_evictions()
+        assert all(len(model.body) <= most_bytes for model in models)
+        assert (restarted.take_models(), restarted.take_evictions()) == (models, evicted)
+        forgotten += evicted.forgotten
+        restarted = Learner.restore(restarted.state(), CATALOGUE, most_bytes=most_bytes)
     assert restarted.state() == whole.state()
+    assert forgotten.keys() == ({"fism", "next_track"} if most_bytes == 3_000 else set())
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 120)), max_size=12))
@@ -175,26 +185,13 @@ def test_large_models_are_compressed_and_those_of_earlier_versions_are_read(monk
         Learner.restore({**after, smaller[0]: b"\x78\x01 not"}, CATALOGUE)
 
 
-def test_state_of_other_models_is_refused() -> None:
+def test_state_of_other_models_or_of_another_room_is_outdated() -> None:
     with pytest.raises(OutdatedStateError, match=r"is of .*\['fism'\]"):
         Learner.restore(Learner(CATALOGUE, [FactorModel]).state(), CATALOGUE)
-
-
-def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LEARNED_BODY_BYTES", 3_000)
-    monkeypatch.setattr(module, "SNAPSHOT_LEAST", 200)
-    whole, restarted = Learner(CATALOGUE), Learner(CATALOGUE)
-    forgotten = Counter[str]()
-    for batch in batches(LISTENS, 100):
-        fold(whole, batch)
-        fold(restarted, batch)
-        models, evicted = whole.take_models(), whole.take_evictions()
-        assert all(len(model.body) <= 3_000 for model in models)
-        assert (restarted.take_models(), restarted.take_evictions()) == (models, evicted)
-        forgotten += evicted.forgotten
-        restarted = Learner.restore(restarted.state(), CATALOGUE)
-    assert restarted.state() == whole.state()
-    assert min(forgotten[name] for name in ("fism", "next_track")) > 0
+    state = Learner(CATALOGUE, most_bytes=3_000).state()
+    for other in (None, 4_000):
+        with pytest.raises(OutdatedStateError, match="most_bytes"):
+            Learner.restore(state, CATALOGUE, most_bytes=other)
 
 
 @pytest.mark.parametrize("most_bytes", [18_000, 20_000])
@@ -214,19 +211,8 @@ class Boundless(FactorModel):
         return 0
 
 
-def test_a_snapshot_without_room_is_left_out_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LEARNED_BODY_BYTES", 4_000)
-    learner = Learner(CATALOGUE, [Boundless, FactorModel])
+def test_a_snapshot_without_room_is_left_out_and_the_others_are_not() -> None:
+    learner = Learner(CATALOGUE, [Boundless, FactorModel], most_bytes=4_000)
     fold(learner, *batches(LISTENS[: 5 * factors.CHUNK], 3_000))
     assert [model.name for model in learner.take_models()] == ["fism"]
     assert learner.take_evictions().too_large == {"boundless": 1}
-
-
-def test_a_state_with_another_room_is_outdated() -> None:
-    learner = Learner(CATALOGUE, most_bytes=3_000)
-    fold(learner, *batches(LISTENS, 3_000))
-    assert all(len(model.body) <= 3_000 for model in learner.take_models() if model.name != "next_track")
-    assert Learner.restore(learner.state(), CATALOGUE, most_bytes=3_000).state() == learner.state()
-    for other in (None, 4_000):
-        with pytest.raises(OutdatedStateError, match="most_bytes"):
-            Learner.restore(learner.state(), CATALOGUE, most_bytes=other)

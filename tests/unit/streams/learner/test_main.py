@@ -3,11 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from threading import Timer
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -19,19 +17,9 @@ from botify.streams.folds.projection import Changes
 from botify.streams.learner.__main__ import LearnerApp, build_app
 from botify.streams.learner.partition import SNAPSHOTS
 from botify.streams.store.protocol import MemoryStore
+from tests.unit.streams.learner.test_partition import Sent
 
 CODEC = Codec()
-
-
-class Sent:
-    def __init__(self) -> None:
-        self.models: list[Any] = []
-
-    async def begin_models(self) -> None:
-        pass
-
-    async def emit(self, events: Sequence[Any], rejected: Sequence[Any]) -> None:
-        self.models += events
 
 
 @pytest.fixture

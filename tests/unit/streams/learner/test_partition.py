@@ -24,8 +24,8 @@ from botify.streams.learner.partition import LEARNER, PAUSE_TICKS, SNAPSHOTS, TI
 from botify.streams.store.protocol import MemoryStore, Outcome
 from botify.streams.worker.metrics import LearnerCounters
 from botify.streams.worker.partition import Publishable
+from tests.learning import CATALOGUE, TRACKS, batches
 from tests.support import make_listens
-from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches
 from tests.unit.streams.worker.records import KafkaRecord
 
 CODEC = Codec()
@@ -37,6 +37,9 @@ class Sent:
     def __init__(self) -> None:
         self.models: list[Model] = []
         self.rejected: list[Rejected] = []
+
+    async def begin_models(self) -> None:
+        pass
 
     async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         self.models += [event for event in events if isinstance(event, Model)]

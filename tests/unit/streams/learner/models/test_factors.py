@@ -30,24 +30,13 @@ from botify.streams.learner.models.factors import (
 )
 from botify.streams.learner.models.scoring import user_biases
 from botify.streams.learner.models.tables import unpack
-from tests.learning import FinishedSession, learn_sessions, random_sessions
+from tests.learning import FinishedSession, learn_sessions, random_listens, random_sessions
 
 TRACKS, ARTISTS, GENRES = 60, 12, 4
 CATALOGUE = {
     id_: Track(id_, f"a{id_ % ARTISTS}", None, f"g{id_ % GENRES}", "x", mood=f"m{id_ % 5}", year=1990 + id_ % 9)
     for id_ in range(TRACKS)
 }
-
-
-def listens_of(count: int, seed: int, users: int = 8) -> TrainingColumns:
-    rng = np.random.default_rng(seed)
-    ended = rng.random(count) < 0.1
-    sessions = np.cumsum(rng.random(count) < 0.02).astype(np.uint64)  # some begin without an end
-    numbers = np.arange(count)
-    tracks, fractions = rng.integers(0, TRACKS, count).astype(np.int32), rng.random(count, dtype=np.float32)
-    whose, served = rng.integers(0, users, count), rng.random(count) < 0.5
-    fractions[rng.random(count) < 0.2] = 1
-    return TrainingColumns(numbers.astype(np.uint32), whose, tracks, fractions, numbers, sessions, ended, served)
 
 
 class Plain:
@@ -139,7 +128,7 @@ def _descend_one(number: np.ndarray, slope: float, rate: float) -> None:
 @pytest.mark.parametrize("ending", [True, False])
 def test_the_compiled_loop_learns_what_the_rules_say(ending: bool) -> None:
     """With sessions longer than `MOST_LISTENS`, and before negative evidence is forgotten for the first time."""
-    listens = listens_of(500, seed=1, users=8 if ending else 3)
+    listens = random_listens(500, seed=1, users=8 if ending else 3, tracks=TRACKS)
     if not ending:
         listens.ended[:] = False
         listens.sessions[:] = 7
@@ -160,7 +149,7 @@ def test_the_compiled_loop_learns_what_the_rules_say(ending: bool) -> None:
 
 
 def test_the_first_step_goes_down_the_gradient_of_the_loss() -> None:
-    listens = listens_of(2, seed=3, users=1)
+    listens = random_listens(2, seed=3, users=1, tracks=TRACKS)
     listens.ended[:], listens.sessions[:] = False, 1
     first, second = listens.tracks.tolist()
     model = Plain()
@@ -186,7 +175,7 @@ def test_the_first_step_goes_down_the_gradient_of_the_loss() -> None:
 def test_of_too_many_open_sessions_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(factors, "CLOSE_EVERY", factors.CHUNK)
     monkeypatch.setattr(factors, "MOST_SESSIONS", 80)
-    model, listens = FactorModel(CATALOGUE), listens_of(factors.CHUNK, seed=2, users=200)
+    model, listens = FactorModel(CATALOGUE), random_listens(factors.CHUNK, seed=2, users=200, tracks=TRACKS)
     listens.ended[:] = listens.users % 7 == 0
     model.learn_listens(listens)
     users, at = np.unique(listens.users[::-1], return_index=True)

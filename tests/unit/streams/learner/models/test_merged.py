@@ -1,6 +1,6 @@
 """Invariant: what is merged from shards is the model that has learned everything, where sums make it so."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from botify.streams.learner.models.factors import FIRST_SQUARES, FactorModel, re
 from botify.streams.learner.models.next_track import CHUNK, NextTrack
 from botify.streams.learner.models.next_track_projection import NextTrackProjection, _heaviest_links, model_of_snapshot
 from botify.streams.learner.models.next_track_state import WIDE, NextTrackSettings
-from botify.streams.learner.models.tables import pack, unpack
-from tests.learning import FinishedSession, learn_sessions, listens_of_sessions, random_sessions
+from botify.streams.learner.models.tables import Arrays, pack, unpack
+from tests.learning import FinishedSession, learn_sessions, random_sessions
 from tests.support import make_tracks
 
 TRACKS = 40
@@ -28,17 +28,26 @@ def shards_of(kind: type[OnlineModel], some: Sequence[FinishedSession], shards: 
     return [trained(kind, some[number::shards]).snapshot(to_merge=True) for number in range(shards)]
 
 
-def test_factors_are_means_by_evidence() -> None:
-    some = random_sessions(200, seed=2)
-    shards = shards_of(FactorModel, some, 2)
-    merged, of_shards = unpack(FactorModel.merged(shards))[1], [unpack(shard)[1] for shard in shards]
-    for row, track in enumerate(merged["ids"].tolist()):
-        rows = [int(np.flatnonzero(arrays["ids"] == track)[0]) for arrays in of_shards]
-        evidence = np.array([a["tracks_squares"][at] - FIRST_SQUARES for a, at in zip(of_shards, rows, strict=True)])
-        values = np.array([a["tracks"][at] for a, at in zip(of_shards, rows, strict=True)], dtype=np.float64)
-        expected = evidence @ values / evidence.sum()
-        assert merged["tracks"][row] == pytest.approx(expected, abs=2e-3)
-    read_factors(FactorModel.merged(shards))  # serves
+@pytest.mark.parametrize(
+    ("kind", "ids", "table", "evidence_of", "atol"),
+    [
+        (FactorModel, "ids", "tracks", lambda arrays: arrays["tracks_squares"] - FIRST_SQUARES, 2e-3),
+        (NextTrackProjection, "item_ids", "inputs", lambda arrays: arrays["vector_squares"][:, 0], 1e-5),
+        (NextTrackProjection, "item_ids", "outputs", lambda arrays: arrays["vector_squares"][:, 1], 1e-5),
+    ],
+)
+def test_vectors_are_means_by_what_each_shard_learned(
+    kind: type[OnlineModel], ids: str, table: str, evidence_of: Callable[[Arrays], np.ndarray], atol: float
+) -> None:
+    shards = shards_of(kind, random_sessions(400, seed=3), 2)
+    merged, of_shards = unpack(kind.merged(shards))[1], [unpack(shard)[1] for shard in shards]
+    for row, track in enumerate(merged[ids].tolist()):
+        rows = [int(np.flatnonzero(arrays[ids] == track)[0]) for arrays in of_shards]
+        learned = [float(evidence_of(arrays)[at]) for arrays, at in zip(of_shards, rows, strict=True)]
+        values = [arrays[table][at].astype(np.float64) for arrays, at in zip(of_shards, rows, strict=True)]
+        mean = np.average(values, axis=0, weights=learned)
+        np.testing.assert_allclose(merged[table][row], mean, rtol=1e-3, atol=atol)
+    assert merged[table].any()
 
 
 def test_what_one_shard_alone_has_met_is_taken_as_it_is() -> None:
@@ -49,6 +58,7 @@ def test_what_one_shard_alone_has_met_is_taken_as_it_is() -> None:
     assert merged["ids"].tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
     alone = [unpack(body)[1] for body in (one, other)]
     assert np.array_equal(merged["tracks"], np.concatenate([arrays["tracks"] for arrays in alone]))
+    read_factors(FactorModel.merged([one, other]))  # serves
 
 
 def graph_of(model: NextTrack) -> dict[tuple[int, int], list[float]]:
@@ -60,28 +70,17 @@ def graph_of(model: NextTrack) -> dict[tuple[int, int], list[float]]:
     return dict(zip(pairs, (arrays["weights"][at, column] / growth).tolist(), strict=True))
 
 
-def next_tracks(some: Sequence[FinishedSession], shards: int) -> tuple[NextTrack, list[bytes]]:
-    """Return the model of all listeners, and the snapshots of shards that have some listeners each."""
-    listens, snapshots = listens_of_sessions(some), []
-    for number in range(shards):
-        model = NextTrackProjection({})
-        model.learn_listens(listens.rows(listens.users % shards == number))
-        snapshots.append(model.snapshot(to_merge=True))
-    whole = NextTrackProjection({})
-    whole.learn_listens(listens)
-    return whole.model, snapshots
-
-
 @pytest.mark.parametrize("shards", [1, 2, 3])
 def test_the_graph_of_next_track_is_the_sum(shards: int) -> None:
-    whole, snapshots = next_tracks(random_sessions(400, seed=3), shards)
-    model = model_of_snapshot(NextTrackProjection.merged(snapshots))
-    expected, found = graph_of(whole), graph_of(model)
+    some, whole = random_sessions(400, seed=3), NextTrackProjection({})
+    learn_sessions(whole, some)
+    model = model_of_snapshot(NextTrackProjection.merged(shards_of(NextTrackProjection, some, shards)))
+    expected, found = graph_of(whole.model), graph_of(model)
     assert found.keys() == expected.keys()
     # decay counts the events of the shard, so weights differ a little
     for pair, weights in expected.items():
         assert found[pair] == pytest.approx(weights, rel=0.02, abs=1e-4)
-    assert model.events == whole.events
+    assert model.events == whole.model.events
     assert model.rank_histories([1, 2], [1.0, 1.0], [2], 5)[0].shape == (1, 5)
 
 
@@ -100,7 +99,7 @@ def test_each_item_keeps_its_heaviest_links() -> None:
 
 
 def test_next_track_forgets_no_item_and_keeps_no_freed_row() -> None:
-    _, snapshots = next_tracks(random_sessions(100, seed=4), 2)
+    snapshots = shards_of(NextTrackProjection, random_sessions(100, seed=4), 2)
     about, arrays = unpack(snapshots[0])
     freed = dict(arrays) | {"item_ids": np.append(arrays["item_ids"], -1), "counts": np.append(arrays["counts"], 0)}
     freed |= {name: np.append(arrays[name], 0) for name in ("plays", "recent", "damped")}
@@ -126,15 +125,3 @@ def test_merging_gives_the_same_bytes_and_a_shard_without_listens_adds_nothing(k
     shards = shards_of(kind, random_sessions(60, seed=6), 2)
     assert kind.merged(shards) == kind.merged(shards)
     assert len(kind.merged([*shards, kind({}).snapshot(to_merge=True)])) == len(kind.merged(shards))
-
-
-def test_vectors_are_means_by_what_each_shard_learned() -> None:
-    _, snapshots = next_tracks(random_sessions(400, seed=3), 2)
-    merged, shards = unpack(NextTrackProjection.merged(snapshots))[1], [unpack(body)[1] for body in snapshots]
-    for row, track in enumerate(merged["item_ids"].tolist()):
-        rows = [int(np.flatnonzero(arrays["item_ids"] == track)[0]) for arrays in shards]
-        for column, name in enumerate(("inputs", "outputs")):
-            learned = [float(one["vector_squares"][at, column]) for one, at in zip(shards, rows, strict=True)]
-            mean = np.average([one[name][at] for one, at in zip(shards, rows, strict=True)], axis=0, weights=learned)
-            np.testing.assert_allclose(merged[name][row], mean, rtol=1e-3, atol=1e-5)
-    assert merged["outputs"].any()

@@ -8,7 +8,6 @@ import pytest
 from numpy.typing import NDArray
 
 from botify.schemas.training import TrainingColumns
-from botify.streams.learner.learner import LEARN_LISTENS
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import (
     LEAST_NEIGHBOURS,
@@ -19,9 +18,9 @@ from botify.streams.learner.models.next_track_projection import (
     model_of_snapshot,
     most_items,
     snapshot_of,
-    values_of,
 )
 from botify.streams.learner.models.tables import pack, unpack
+from tests.learning import random_listens
 
 TRACKS, USERS = 400, 60
 RNG = np.random.default_rng(11)
@@ -148,50 +147,20 @@ def test_similar_tracks_are_those_to_which_the_model_cuts_the_candidates_of_one(
 
 
 ITEMS, N = 300, 3_000
-DRAWN = np.random.default_rng(7)
-LISTENS = TrainingColumns(
-    np.arange(N, dtype=np.uint32),
-    DRAWN.integers(0, 50, N),
-    DRAWN.integers(0, ITEMS, N).astype(np.int32),
-    DRAWN.random(N, dtype=np.float32),
-    np.arange(1, N + 1) * 1_000,
-    np.zeros(N, dtype=np.uint64),
-    np.zeros(N, dtype=np.bool_),
-    np.zeros(N, dtype=np.bool_),
-)
+LISTENS = random_listens(N, seed=7, users=50, tracks=ITEMS)
 
 
-def learned_in_pieces(size: int, most_bytes: int = 1 << 24) -> tuple[NextTrackProjection, int]:
-    """Learn in pieces that end at each multiple of `LEARN_LISTENS` too, and make room there, as the learner does."""
-    model, forgotten = NextTrackProjection({}), 0
-    ends = sorted({*range(size, N, size), *range(LEARN_LISTENS, N, LEARN_LISTENS), N})
-    for begin, end in zip([0, *ends[:-1]], ends, strict=True):
-        model.learn_listens(LISTENS.rows(slice(begin, end)))
-        if end % LEARN_LISTENS == 0:
-            forgotten += model.make_room(most_bytes)
-    return model, forgotten
+def learned_from(listens: TrainingColumns) -> NextTrackProjection:
+    model = NextTrackProjection({})
+    model.learn_listens(listens)
+    return model
 
 
-@pytest.mark.parametrize("most_bytes", [1 << 24, 60_000])
-def test_how_listens_are_cut_makes_no_difference(most_bytes: int) -> None:
-    (one, forgotten), (other, also) = learned_in_pieces(N, most_bytes), learned_in_pieces(7, most_bytes)
-    assert one.to_bytes() == other.to_bytes()
-    assert one.snapshot() == other.snapshot()
-    assert forgotten == also
-    assert (forgotten > 0) == (most_bytes < 1 << 24)
-
-
-def test_room_is_made_for_an_eighth_at_once() -> None:
-    model, _ = learned_in_pieces(N)
-    room = most_items(60_000)
-    assert model.make_room(60_000) == ITEMS - room * 7 // 8
+def test_the_tracks_played_least_are_forgotten_so_that_an_eighth_has_room() -> None:
+    model = learned_from(LISTENS)
+    assert model.make_room(60_000) == len(np.unique(LISTENS.tracks)) - most_items(60_000) * 7 // 8
     assert model.make_room(60_000) == 0
-
-
-def test_the_tracks_played_least_are_forgotten() -> None:
-    model, _ = learned_in_pieces(N)
-    plays = np.bincount(LISTENS.tracks, values_of(LISTENS.fractions), ITEMS)
-    model.make_room(60_000)
+    plays = np.bincount(LISTENS.tracks, LISTENS.fractions, ITEMS)
     ids = model.model.arrays()["item_ids"]
     kept = ids[ids >= 0]
     order = np.argsort(-plays)
@@ -202,9 +171,7 @@ def test_the_tracks_played_least_are_forgotten() -> None:
 def test_of_what_was_served_one_listen_in_eight_teaches() -> None:
     taught = []
     for served in (False, True):
-        model = NextTrackProjection({})
-        model.learn_listens(replace(LISTENS, served=np.full(N, served)))
-        arrays = model.model.arrays()
+        arrays = learned_from(replace(LISTENS, served=np.full(N, served))).model.arrays()
         assert (arrays["neighbours"] >= 0).any()
         taught.append([arrays["vector_squares"][:, 1].sum(), arrays["clock"][4]])
     for by_choice, by_serving in zip(*taught, strict=True):
@@ -212,12 +179,5 @@ def test_of_what_was_served_one_listen_in_eight_teaches() -> None:
 
 
 def test_a_track_of_which_nothing_was_heard_is_left_out_and_brings_nothing() -> None:
-    assert values_of(np.array([0.0, 1.0])).tolist() == [0.0, 1.0]
-    model = NextTrackProjection({})
-    heard = LISTENS.rows(slice(0, 600))
-    skipped = TrainingColumns(
-        heard.offsets, heard.users, heard.tracks, np.zeros(600, np.float32), heard.timestamps_ms, heard.sessions,
-        heard.ended, heard.served,
-    )  # fmt: skip
-    model.learn_listens(skipped)
+    model = learned_from(replace(LISTENS, fractions=np.zeros(N, dtype=np.float32)))
     assert (model.model.arrays()["neighbours"] < 0).all()
