@@ -33,11 +33,16 @@ from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import MODELS
 from botify.streams.learner.models.factors import FactorModel
 from botify.streams.learner.models.next_track import NextTrack
-from botify.streams.learner.models.next_track_projection import merged
+from botify.streams.learner.models.next_track_projection import NextTrackProjection
 from botify.streams.learner.partition import LearnerSources
 
 Label = tuple[str, str]  # name of a model and its label
-MERGES = {FactorModel.name: FactorModel.merged, NextTrack.name: merged, NEIGHBOURS: None, USER_LISTS: None}
+MERGES = {
+    FactorModel.name: FactorModel.merged,
+    NextTrack.name: NextTrackProjection.merged,
+    NEIGHBOURS: None,
+    USER_LISTS: None,
+}
 LEARNED = {kind.name: kind for kind in MODELS}
 BATCH = 64  # records of the training topic, of up to 12,000 listens each
 

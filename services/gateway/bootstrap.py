@@ -44,7 +44,7 @@ from botify.services.gateway.v1.recommending import Recommending
 from botify.services.gateway.v1.users import Erasures, Explainer, Users
 from botify.streams.dlq.exclude import erase_listener
 from botify.streams.learner.models.next_track import NextTrack
-from botify.streams.learner.models.next_track_projection import SimilarTracks, merged
+from botify.streams.learner.models.next_track_projection import NextTrackProjection, SimilarTracks
 from botify.streams.read import StateReader
 from botify.streams.store.connect import SERVING_TIMEOUT_S, connect, connect_async, probe_writes_blocking
 
@@ -180,7 +180,7 @@ async def _connect_v1(
     """Follow the graph of `next_track` for similar items, and return what serves `/v1`; raises `BotifyError`."""
     topics = Topics.of(settings)
     models = await asyncio.to_thread(ModelReader, settings, service.codec)
-    similar = models.follow(NextTrack.name, lambda model: SimilarTracks(model.body), merged)
+    similar = models.follow(NextTrack.name, lambda model: SimilarTracks(model.body), NextTrackProjection.merged)
     await asyncio.to_thread(models.start)
     stack.push_async_callback(asyncio.to_thread, models.close)
     events = EventPublisher(service, listeners, topics.feedback.name, kinds)

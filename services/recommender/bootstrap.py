@@ -19,7 +19,7 @@ from botify.streams.learner.models import next_track as next_track_model
 from botify.streams.learner.models import scoring
 from botify.streams.learner.models.factors import FactorModel
 from botify.streams.learner.models.next_track import NextTrack
-from botify.streams.learner.models.next_track_projection import merged
+from botify.streams.learner.models.next_track_projection import NextTrackProjection
 from botify.streams.read import StateReader
 from botify.streams.store.connect import SERVING_TIMEOUT_S, connect
 
@@ -46,7 +46,7 @@ def connect_recommenders(settings: Settings, codec: Codec, timeout_s: float = SE
     guards = Guards()
     factory = RecommenderFactory(guards)
     factors = models.follow(FactorModel.name, factory.factors, FactorModel.merged)
-    next_track = models.follow(NextTrack.name, OnDemand(factory.next_track), merged)
+    next_track = models.follow(NextTrack.name, OnDemand(factory.next_track), NextTrackProjection.merged)
     neighbours, user_lists = models.follow(NEIGHBOURS, lists_of), models.follow(USER_LISTS, lists_of)
     inputs = RecommenderInputs(
         top=PopularTracks(reader, time.monotonic),

@@ -179,7 +179,7 @@ class FeedbackFold:
         return found
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        self._records[collection].load_fields(collection, values)
+        self._records[collection].load_fields(values)
 
     def load_scores(self, collection: str, values: Scores) -> None:
         """Do nothing: there are none."""

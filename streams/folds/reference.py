@@ -53,14 +53,10 @@ class ReferenceFold:
         return {name: fields for one in of if one is not None for name, fields in one.missing(batch).items()}
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        if collection == USERS:
-            self._users.load_fields(collection, values)
-        elif collection == OPEN_SESSIONS:
-            self._sessions.load_fields(values)
-        elif collection == LIKES_OF_USERS and self._likes is not None:
-            self._likes.load_fields(collection, values)
-        elif self._popularity is not None:
-            self._popularity.load_fields(values)
+        parts = {USERS: self._users, LIKES_OF_USERS: self._likes, POPULARITY: self._popularity}
+        part = self._sessions if collection == OPEN_SESSIONS else parts[collection]
+        if part is not None:
+            part.load_fields(values)
 
     def load_scores(self, collection: str, values: Scores) -> None:
         if self._popularity is not None:

@@ -153,7 +153,7 @@ class UserRecords(Generic[V]):
         missing = [b"%d" % user for user in users if user not in self._cache]
         return {self._collection: missing} if missing else {}
 
-    def load_fields(self, collection: str, values: Fields) -> None:
+    def load_fields(self, values: Fields) -> None:
         for user, value in values.items():
             self.batch[int(user)] = self._cache[int(user)] = self._new() if value is None else self._read(value)
 

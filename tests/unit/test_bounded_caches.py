@@ -87,7 +87,7 @@ def fill_users(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
     states, record = UserRecords(USERS, UserState, UserState.from_bytes, cache_size=200), longest_state()
     for user in range(2_000):
         states.missing([(0, listen_of(user, 0))])
-        states.load_fields(USERS, {b"%d" % user: record + b""})
+        states.load_fields({b"%d" % user: record + b""})
         states.take_batch()
     return states, 2 * 200 * 4_096
 
@@ -103,7 +103,7 @@ def fill_open_sessions(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
     )
     for _ in range(factors.MOST_LISTENS):
         model.learn_listens(listens)
-    row_bytes = sum(array[:1].nbytes for array in factors.OpenSessions.empty(1))
+    row_bytes = sum(array[:1].nbytes for array in factors.OpenSessions.empty().with_room(1))
     return model, 2 * (MANY + factors.CHUNK) * (row_bytes + 300)
 
 

@@ -144,7 +144,8 @@ class OpenSessions(NamedTuple):
         if users <= len(self.lengths):
             return self
         more = max(1024, 2 * users) - len(self.lengths)
-        return OpenSessions(*(np.pad(array, [(0, more)] + [(0, 0)] * (array.ndim - 1)) for array in self))
+        wider = {name: np.pad(array, [(0, more), (0, 0)][: array.ndim]) for name, array in self._asdict().items()}
+        return self._replace(**wider)
 
 
 @cache

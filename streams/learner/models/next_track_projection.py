@@ -196,18 +196,6 @@ class _ShardModel(NamedTuple):
         return 2.0 ** (slow / settings["half_life"]), 2.0 ** (fast / settings["recent_half_life"])
 
 
-def merged(bodies: Sequence[bytes]) -> bytes:
-    """Return the snapshot of all shards, a model that ranks; raises `ValueError` for bytes that are not a snapshot.
-
-    Weights, plays and popularity of late are added as of now; each track keeps its heaviest neighbours. The stacker is
-    the mean of those of the shards, weighted by the events that trained them.
-    """
-    try:
-        return _merged([_ShardModel.read(body) for body in bodies])
-    except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"bytes to merge are not a snapshot of next_track: {error!r}") from error
-
-
 def _merged(shards: Sequence[_ShardModel]) -> bytes:
     ids = np.unique(np.concatenate([shard.ids for shard in shards]))
     plays, recent = np.zeros(len(ids)), np.zeros(len(ids))
@@ -302,7 +290,6 @@ class NextTrackProjection:
 
     name = NextTrack.name
     is_dear = True
-    merged = staticmethod(merged)
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None:
         self.model = NextTrack(SETTINGS)
@@ -326,6 +313,18 @@ class NextTrackProjection:
     def snapshot(self, most_bytes: int = LEARNED_BODY_BYTES, /, *, to_merge: bool = False) -> bytes:
         body, self.cut = snapshot_of(self.model, most_bytes)
         return body
+
+    @staticmethod
+    def merged(snapshots: Sequence[bytes]) -> bytes:
+        """Return the snapshot of all shards, a model that ranks; raises `ValueError` for bytes that are not a snapshot.
+
+        Weights, plays and popularity of late are added as of now; each track keeps its heaviest neighbours. The stacker
+        is the mean of those of the shards, weighted by the events that trained them.
+        """
+        try:
+            return _merged([_ShardModel.read(snapshot) for snapshot in snapshots])
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"bytes to merge are not a snapshot of next_track: {error!r}") from error
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:

@@ -14,31 +14,28 @@ from botify.streams.learner.models.next_track_projection import (
     SIMILAR,
     NextTrackProjection,
     SimilarTracks,
-    merged,
     model_of_snapshot,
     most_items,
     snapshot_of,
 )
 from botify.streams.learner.models.tables import pack, unpack
 from tests.learning import random_listens
+from tests.unit.streams.learner.models.test_next_track import stream
 
-TRACKS, USERS = 400, 60
+TRACKS = 400
 RNG = np.random.default_rng(11)
 
 
 def learned(events: int) -> NextTrack:
-    rng = np.random.default_rng(5)
     model = NextTrack()
-    users = rng.integers(0, USERS, events)
-    tracks = (users % 7 * 40 + rng.zipf(1.3, events)) % TRACKS * 3  # ids are not rows
-    model.learn(users, tracks, rng.choice([0.0, 0.3, 1.0], events), np.arange(1, events + 1) * 1_000)
+    model.learn(*stream(events, seed=5, users=60, tracks=TRACKS))
     return model
 
 
-def histories(n: int = 40) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-    lengths = RNG.integers(0, 30, n)
+def histories() -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    lengths = RNG.integers(0, 30, 40)
     total = int(lengths.sum())
-    return RNG.integers(0, TRACKS * 3 + 50, total), RNG.random(total).astype(np.float32), lengths
+    return RNG.integers(0, TRACKS + 20, total), RNG.random(total).astype(np.float32), lengths
 
 
 MODEL = learned(6_000)
@@ -128,7 +125,7 @@ WHOLE = snapshot_of(MODEL, 1 << 24).body
 
 @pytest.mark.parametrize(
     ("body", "exact"),
-    [(WHOLE, True), (merged([WHOLE]), True), (snapshot_of(MODEL, len(WHOLE) // 2).body, False)],
+    [(WHOLE, True), (NextTrackProjection.merged([WHOLE]), True), (snapshot_of(MODEL, len(WHOLE) // 2).body, False)],
     ids=["whole", "merged", "cut"],
 )
 def test_similar_tracks_are_those_to_which_the_model_cuts_the_candidates_of_one(body: bytes, exact: bool) -> None:
