@@ -82,8 +82,7 @@ def run_rounds(
     for commit, of_commit in roots.items():
         _write_entry_points(of_commit, _home(place, commit, roots))
         notify(f"{commit}: compiling")
-        name = "botify.streams" if (of_commit / "botify").is_dir() else "streams"  # the name in older commits
-        _run(commit, ["-m", f"{name}.compiled"], of_commit, _home(place, commit, roots))
+        _run(commit, ["-m", "botify.streams.compiled"], of_commit, _home(place, commit, roots))
     for number in range(rounds):
         for name in names:
             for commit in list(roots)[:: -1 if number % 2 else 1]:

@@ -27,7 +27,8 @@ from botify.bench.cpu import CPU_US, Meter
 from botify.bench.loop import running, wait_until_logged
 from botify.core.settings import Settings
 
-SESSION_TRACKS = 8
+CONNECTIONS = 32  # each waits for its answer before it asks again, so at n a second the mean latency is 32 / n seconds
+USERS, SESSION_TRACKS = 10_000, 8
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _TRACK = re.compile(rb'"track":\s*(\d+)')
 
@@ -57,14 +58,14 @@ class Listener(asyncio.Protocol):
     """
 
     def __init__(
-        self, measured: Measured, number: int, users: int, tracks: int, *, slates: bool = False, every_s: float = 0.0
+        self, measured: Measured, number: int, tracks: int, *, slates: bool = False, every_s: float = 0.0
     ) -> None:
         self._measured = measured
         self._ask = self._ask_for_slate if slates else self._start_session
         self._slates, self._every_s = slates, every_s
         self._due_s = time.perf_counter() + random.Random(number).random() * every_s
         self._rng = random.Random(number)
-        self._users, self._tracks = users, tracks
+        self._tracks = tracks
         self._buffer = b""
         self._left = 0
         self._track = self._user = 0
@@ -103,11 +104,11 @@ class Listener(asyncio.Protocol):
         self._when_due(self._send_listen)
 
     def _ask_for_slate(self) -> None:
-        user = self._rng.randrange(self._users)
+        user = self._rng.randrange(USERS)
         self._send(b"GET /v1/users/%d/recommendations?n=10 HTTP/1.1\r\nHost: gateway\r\n\r\n" % user)
 
     def _start_session(self) -> None:
-        self._user, self._track = self._rng.randrange(self._users), self._rng.randrange(self._tracks)
+        self._user, self._track = self._rng.randrange(USERS), self._rng.randrange(self._tracks)
         self._left = self._rng.randrange(1, 2 * SESSION_TRACKS)
         self._send_listen()
 
@@ -124,12 +125,12 @@ class Listener(asyncio.Protocol):
 
 
 async def listen(
-    listener_of: Callable[[Measured, int], Listener], port: int, connections: int, warm_up_s: float, seconds: float
+    listener_of: Callable[[Measured, int], Listener], port: int, warm_up_s: float, seconds: float
 ) -> dict[str, Any]:
     loop, measured = asyncio.get_running_loop(), Measured()
     opened = [
         await loop.create_connection(partial(listener_of, measured, number), "127.0.0.1", port)
-        for number in range(connections)
+        for number in range(CONNECTIONS)
     ]
     await asyncio.sleep(warm_up_s)
     measured.warm, began_s = True, time.perf_counter()
@@ -153,22 +154,13 @@ async def listen(
 
 
 def main(
-    port: int,
-    tracks: int,
-    connections: int = 32,
-    users: int = 10_000,
-    warm_up: float = 5.0,
-    seconds: float = 30.0,
-    rate: float = 0.0,
-    *,
-    slates: bool = False,
+    port: int, tracks: int, warm_up: float = 5.0, seconds: float = 30.0, rate: float = 0.0, *, slates: bool = False
 ) -> None:
-    every_s = connections / rate if rate else 0.0
-    listener_of = partial(Listener, users=users, tracks=tracks, slates=slates, every_s=every_s)
-    json.dump(uvloop.run(listen(listener_of, port, connections, warm_up, seconds)), sys.stdout)
+    every_s = CONNECTIONS / rate if rate else 0.0
+    listener_of = partial(Listener, tracks=tracks, slates=slates, every_s=every_s)
+    json.dump(uvloop.run(listen(listener_of, port, warm_up, seconds)), sys.stdout)
 
 
-CONNECTIONS = 32  # each waits for its answer before it asks again, so at n a second the mean latency is 32 / n seconds
 SECONDS = 15.0  # of each of five measurements; with starting and compiling all of it takes two and a half minutes
 READY_S = 60.0
 WITHOUT_DASHBOARD = {  # of a gateway on any port, which serves listeners only
@@ -186,13 +178,12 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]
         programs.enter_context(running(settings, "botify.streams.worker"))
         programs.enter_context(running(settings, "botify.services.recommender"))
         programs.enter_context(running(settings, "botify.services.gateway", environ=WITHOUT_DASHBOARD))
-        load = [sys.executable, "-m", "botify.bench.gateway", port_of(settings), str(tracks)]
-        load += ["--connections", str(CONNECTIONS), "--seconds", str(SECONDS)]
-        run_listeners([*load, "--warm-up", str(COMPILE_S), "--seconds", "1"], COMPILE_S)
+        run = partial(run_listeners, settings, tracks)
+        run(warm_up_s=COMPILE_S, seconds=1.0)
         # in turns, because a machine that others use is not the same a minute later
-        runs = [(run_listeners(load), run_listeners([*load, "--slates"])) for _ in range(2)]
+        runs = [(run(), run("--slates")) for _ in range(2)]
         following, slates = (_mean(of_kind) for of_kind in zip(*runs, strict=True))
-        half = run_listeners([*load, "--slates", "--rate", str(slates["per_s"] / 2)])
+        half = run("--slates", "--rate", str(slates["per_s"] / 2))
     return {
         "gateway": _renamed(following, "next_per_s"),
         "gateway_v1": {
@@ -204,11 +195,14 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]
     }
 
 
-def run_listeners(command: list[str], seconds: float = SECONDS) -> dict[str, Any]:
+def run_listeners(
+    settings: Settings, tracks: int, *options: str, warm_up_s: float = 5.0, seconds: float = SECONDS
+) -> dict[str, Any]:
     """Run the listeners, and return the figures that they print; `TimeoutExpired` if they do not end."""
-    done = subprocess.run(  # noqa: S603 - our own program
-        command, check=True, stdout=subprocess.PIPE, text=True, timeout=seconds + LATE_S
-    )
+    command = [sys.executable, "-m", "botify.bench.gateway", port_of(settings), str(tracks), *options]
+    command += ["--warm-up", str(warm_up_s), "--seconds", str(seconds)]
+    timeout_s = warm_up_s + seconds + LATE_S
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=timeout_s)  # noqa: S603 - ours
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
 

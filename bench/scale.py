@@ -4,7 +4,6 @@
 CPU time and bytes to Kafka and Redis; and a user and a track give bytes in Redis, and of a track in each process.
 """
 
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -116,9 +115,9 @@ def _joined(settings: Settings, workers: int) -> bool:
         return False
     if described.state != ConsumerGroupState.STABLE or len(described.members) != workers:
         return False
-    redis, namespace = connect(settings), default_namespace(settings.topic_prefix)
-    owners = {redis.hget(checkpoint_key(namespace, partition), "owner") for partition in range(settings.partitions)}
-    redis.close()
+    namespace = default_namespace(settings.topic_prefix)
+    with closing(connect(settings)) as redis:
+        owners = {redis.hget(checkpoint_key(namespace, partition), "owner") for partition in range(settings.partitions)}
     return None not in owners and len(owners) == min(workers, settings.partitions)
 
 
@@ -179,22 +178,21 @@ class Used(NamedTuple):
 class UsageMeter:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._bytes = _bytes(settings)
+        self._kafka_bytes, self._redis_bytes = self._bytes()
         self._cpu = Meter()
 
     def per(self, count: float) -> Used:
         cpu_us = self._cpu.us_per(count)
-        kafka_bytes, redis_bytes = _bytes(self._settings)
-        return Used(cpu_us, (kafka_bytes - self._bytes[0]) / count, (redis_bytes - self._bytes[1]) / count)
+        kafka_bytes, redis_bytes = self._bytes()
+        return Used(cpu_us, (kafka_bytes - self._kafka_bytes) / count, (redis_bytes - self._redis_bytes) / count)
 
-
-def _bytes(settings: Settings) -> tuple[int, int]:
-    """Return the bytes of Kafka's logs, and those that Redis has received and sent."""
-    logs = (settings.home / "kafka").glob(f"{settings.topic_prefix}.*/*.log")
-    with closing(connect(settings)) as redis:
-        stats = redis.info("stats")
-    received_bytes, sent_bytes = int(stats["total_net_input_bytes"]), int(stats["total_net_output_bytes"])
-    return sum(log.stat().st_size for log in logs), received_bytes + sent_bytes
+    def _bytes(self) -> tuple[int, int]:
+        """Return the bytes of Kafka's logs, and those that Redis has received and sent."""
+        logs = (self._settings.home / "kafka").glob(f"{self._settings.topic_prefix}.*/*.log")
+        with closing(connect(self._settings)) as redis:
+            stats = redis.info("stats")
+        redis_bytes = int(stats["total_net_input_bytes"]) + int(stats["total_net_output_bytes"])
+        return sum(log.stat().st_size for log in logs), redis_bytes
 
 
 def measure_live(settings: Settings, world: World) -> tuple[Used, Used, dict[str, Any]]:
@@ -210,8 +208,7 @@ def measure_live(settings: Settings, world: World) -> tuple[Used, Used, dict[str
         run_loop(own, world, RunOptions(seconds=COMPILE_S, in_flight=LISTENERS))
         answer = _of_loop(own, world)
         programs.enter_context(running(own, "botify.services.gateway", environ=WITHOUT_DASHBOARD))
-        load = [sys.executable, "-m", "botify.bench.gateway", port_of(own), str(len(world.catalogue))]
-        following = run_listeners([*load, "--warm-up", str(WARM_UP_S), "--seconds", str(NEXT_S)], NEXT_S)
+        following = run_listeners(own, len(world.catalogue), warm_up_s=WARM_UP_S, seconds=NEXT_S)
     return listen, answer.without(listen), following
 
 
@@ -247,21 +244,15 @@ CATALOGUES = (50_000, 250_000)
 ARTIST_TRACKS = 12
 
 
-def state_bytes(settings: Settings, partition: int = 0) -> tuple[float, float]:
+def state_bytes(settings: Settings) -> tuple[float, float]:
     """Return the bytes in Redis of a listener whose history is full, and of a track in a partition."""
-    redis, namespace = connect(settings), default_namespace(settings.topic_prefix)
-
-    def size(collection: str) -> float:
-        return float(redis.memory_usage(partition_key(namespace, partition, collection), samples=0) or 0)
-
-    def count(collection: str) -> int:
-        return int(redis.hlen(partition_key(namespace, partition, collection)))
-
-    try:
-        users = sum(map(size, (USER_STATES, LIKES_OF_USERS, OPEN_SESSIONS))) / count(USER_STATES)
-        return users, size(POPULARITY) / count(POPULARITY)
-    finally:
-        redis.close()
+    namespace = default_namespace(settings.topic_prefix)
+    collections = USER_STATES, LIKES_OF_USERS, OPEN_SESSIONS, POPULARITY
+    keys = {collection: partition_key(namespace, 0, collection) for collection in collections}
+    with closing(connect(settings)) as redis:
+        *of_users, of_tracks = (float(redis.memory_usage(key, samples=0) or 0) for key in keys.values())
+        users, tracks = (int(redis.hlen(keys[collection])) for collection in (USER_STATES, POPULARITY))
+    return sum(of_users) / users, of_tracks / tracks
 
 
 def track_bytes(settings: Settings) -> dict[str, float]:

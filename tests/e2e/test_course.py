@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from botify.bench.course.grade import METRICS
+from botify.bench.homework import METRICS
 from botify.core.numba_cache import CACHE_DIR
 from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate

@@ -1,7 +1,6 @@
 """Invariant: two commits are measured in turn, each with its own code, and nothing of the other one is left behind."""
 
 import json
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -64,18 +63,16 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(place))
     git(root, "init", "--quiet")
-    for number, parent, figure, measurement in ((2, ".", "old", "unused"), (6, "botify", "fresh", "newer")):
+    for number, figure, measurement in ((2, "old", "unused"), (6, "fresh", "newer")):
         (root / "pyproject.toml").write_text(PYPROJECT.format(number=number))
         (root / ".gitignore").write_text("__pycache__/\n")
         for name in ("streams/compiled.py", "bench/loop.py", "bench/__main__.py"):
-            (root / parent / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / parent / name).touch()
-        (root / parent / "bench/__main__.py").write_text(PROGRAM % (repr(figure), repr(measurement)))
+            (root / "botify" / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / "botify" / name).touch()
+        (root / "botify/bench/__main__.py").write_text(PROGRAM % (repr(figure), repr(measurement)))
         (root / "product.py").write_text(f"print({number})\n")
         git(root, "add", ".")
         git(root, "commit", "--quiet", "--message", str(number))
-        for name in ("streams", "bench"):
-            shutil.rmtree(root / name, ignore_errors=True)
     monkeypatch.chdir(root)  # programs of the other commit must not be found in the working directory
     return root
 

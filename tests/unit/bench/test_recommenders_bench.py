@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import botify.bench.cli
 from botify.bench import retrieval
-from botify.bench.report import CONTROL, rows_of
+from botify.bench.cli import CONTROL, rows_of
 from botify.bench.simulated import Measured, lists_for, measure
 from botify.bench.yardsticks import ORACLE, SCENE
 from botify.services.cli.main import build_cli

@@ -127,10 +127,9 @@ def grade_once(
     control: str,
     recommender: str,
     options: RunOptions,
-    models: Sequence[Model] = (),
-    log_episodes: int = 0,
-    notify: Notify = lambda _: None,
-    progress: Callable[[Progress], None] = lambda _: None,
+    models: Sequence[Model],
+    log_episodes: int,
+    notify: Notify,
 ) -> Graded:
     """Run the homework on a new stack, with empty models of the learner, and the lists of `models_for`.
 
@@ -138,6 +137,11 @@ def grade_once(
     `KeyboardInterrupt` after Ctrl-C, and `CourseError` if more sessions timed out than ended.
     """
     experiments = EXPERIMENTS.format(control=control, recommender=recommender)
+
+    def progress(done: Progress) -> None:
+        per_s = done.recommendations / max(done.wall_s, 1e-9)
+        notify(f"{done.sessions:,} sessions, {per_s:,.0f} recommendations/s")
+
     with fresh_stack(world, models, notify) as stack:
         if log_episodes:
             log = replace(options, sessions=log_episodes, seed=options.seed + 1)

@@ -13,11 +13,10 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-import botify.bench.course.cli
 from botify.analytics.data import listens_frame
 from botify.analytics.experiment import ExperimentResults, results_of
-from botify.bench.course.cli import figures_of, table_of
-from botify.bench.course.grade import (
+from botify.bench import studies
+from botify.bench.homework import (
     EDITIONS,
     METRICS,
     PRIMARY,
@@ -33,7 +32,7 @@ from botify.bench.course.grade import (
     write,
 )
 from botify.bench.online import FreshStackError, require_disk
-from botify.bench.studies import app as studies
+from botify.bench.studies import app, figures_of, table_of
 from botify.schemas.events import Listen
 from botify.services.recommender.lists import lists_of as decoded
 from botify.services.recommender.registry import RECOMMENDERS
@@ -75,8 +74,8 @@ def test_what_cannot_be_graded_is_refused_before_anything_starts(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path / "home"))
     (tmp_path / "file").touch()
-    monkeypatch.setattr(botify.bench.course.cli, "grade_once", None)  # calling it would be another error
-    done = CliRunner().invoke(studies, ["grade", *arguments])
+    monkeypatch.setattr(studies, "grade_once", None)  # calling it would be another error
+    done = CliRunner().invoke(app, ["grade", *arguments])
     assert done.exception is not None
     assert message in str(done.exception)
 
