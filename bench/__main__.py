@@ -19,12 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from botify.bench import retrieval, worker
-from botify.bench.against import THIS, Run, checked_out, flat, missing_of, ratios_of, run_rounds, table_of
+from botify.bench.against import THIS, Run, checked_out, flat, ratios_of, run_rounds, table_of
 from botify.bench.cpu import CPU_US, load_average
 from botify.bench.figures import fill_pages, provenance, record, table
 from botify.bench.gateway import measure_gateway
-from botify.bench.large_catalogue import measure_large_catalogue
-from botify.bench.loop import measure_learned_loop, measure_loop
+from botify.bench.loop import measure_large_catalogue, measure_learned_loop, measure_loop
 from botify.bench.peers import measure_peers
 from botify.bench.scale import measure_scale
 from botify.core.errors import BotifyError
@@ -122,11 +121,10 @@ def _measure(names: Sequence[str], *, keep: bool) -> list[Run]:
             before = load_average()
             with console.status(f"measuring: {name}"):
                 measured = MEASUREMENTS[name](own, world)
-            load = {"before": before, "after": load_average()}
-            runs.append(Run(name, 1, THIS, flat(measured), load))
-            console.print(f"{name}: load average {before} before, {load['after']} after")
+            runs.append(Run(name, 1, THIS, flat(measured)))
             results.update(measured)
             if keep:
+                load = {"before": before, "after": load_average()}
                 for group, figures in measured.items():
                     record(group, f"python -m botify.bench {name}", figures, load=load)
     console.print(_table(results))
@@ -141,11 +139,8 @@ def _compare(names: Sequence[str], rev: str, rounds: int, out: Path | None) -> N
         for run in run_rounds(names, rev, rounds, place, notify=status.update):
             runs.append(run)
             _write(out, runs)
-            console.print(f"{run.measurement}, round {run.round}, {run.commit}: load average {run.load['after']}")
     title = "{machine}, Python {python}, {date}, {commit}".format(**provenance())
     console.print(table_of(ratios_of(runs), rev, f"{title} against {rev}, {rounds} rounds"))
-    for commit, missing in missing_of(runs).items():
-        console.print(f"{commit} does not have: {', '.join(missing)}", soft_wrap=True)
 
 
 def _write(out: Path | None, runs: Sequence[Run]) -> None:

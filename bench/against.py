@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from botify.bench.cpu import load_average
 from botify.bench.figures import ROOT, table
 from botify.bench.loop import wait_until
 from botify.core.errors import BotifyError
@@ -39,13 +38,12 @@ class AgainstError(BotifyError):
 
 
 class Run(NamedTuple):
-    """One measurement of one commit: `figures` are numbers by dotted name, `load` the machine's load average."""
+    """One measurement of one commit: numbers by dotted name."""
 
     measurement: str
     round: int
     commit: str
     figures: Mapping[str, float]
-    load: Mapping[str, float]
 
 
 class Ratio(NamedTuple):
@@ -79,19 +77,22 @@ def run_rounds(
 ) -> Iterator[Run]:
     """Measure both commits in alternating order, and yield every run; `AgainstError` has the end of a failed log."""
     roots = {THIS: root, rev: place / "other"}
-    for commit, of_commit in roots.items():
-        _write_entry_points(of_commit, _home(place, commit, roots))
+    homes = {commit: place / f"home-{at}" for at, commit in enumerate(roots)}
+    for commit, home in homes.items():
+        home.mkdir()
+        _write_entry_points(roots[commit], home)
         notify(f"{commit}: compiling")
-        _run(commit, ["-m", "botify.streams.compiled"], of_commit, _home(place, commit, roots))
+        _run(commit, ["-m", "botify.streams.compiled"], roots[commit], home)
     for number in range(rounds):
         for name in names:
             for commit in list(roots)[:: -1 if number % 2 else 1]:
                 notify(f"round {number + 1} of {rounds}: {name}, {commit}")
-                home = _home(place, commit, roots)
-                out, before = home / "figures.json", load_average()
-                _run(f"{name} of {commit}", [str(RUNNER), str(out), name], roots[commit], home)
-                figures = flat(json.loads(out.read_text(encoding="utf-8")))
-                yield Run(name, number + 1, commit, figures, {"before": before, "after": load_average()})
+                out = homes[commit] / "figures.json"
+                out.unlink(missing_ok=True)
+                _run(f"{name} of {commit}", [str(RUNNER), str(out), name], roots[commit], homes[commit])
+                if out.exists():  # else the other commit lacks this measurement
+                    (measured,) = json.loads(out.read_text(encoding="utf-8"))["runs"]
+                    yield Run(name, number + 1, commit, measured["figures"])
 
 
 def flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -114,38 +115,19 @@ def ratios_of(runs: Sequence[Run]) -> list[Ratio]:
         if run.commit == THIS:
             for name in run.figures.keys() & other.keys():
                 pairs.setdefault(name, []).append((run.figures[name], other[name]))
-    order = dict.fromkeys(name for run in runs for name in run.figures if name in pairs)
-    return [_ratio(name, pairs[name]) for name in order]
-
-
-def _ratio(name: str, pairs: Sequence[tuple[float, float]]) -> Ratio:
-    ratios = [this / other if other else float("nan") for this, other in pairs]
-    this, other = (median(of_commit) for of_commit in zip(*pairs, strict=True))
-    return Ratio(name, this, other, min(ratios), median(ratios), max(ratios))
-
-
-def missing_of(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Return commit -> the figures that it does not have and the other one has."""
-    names: dict[str, dict[str, None]] = {run.commit: {} for run in runs}
-    for run in runs:
-        names[run.commit] |= dict.fromkeys(run.figures)
-    every = dict.fromkeys(name for of_commit in names.values() for name in of_commit)
-    found = {commit: [name for name in every if name not in of_commit] for commit, of_commit in names.items()}
-    return {commit: missing for commit, missing in found.items() if missing}
+    found = []
+    for name in dict.fromkeys(name for run in runs for name in run.figures if name in pairs):
+        ratios = [this / other if other else float("nan") for this, other in pairs[name]]
+        this, other = (median(of_commit) for of_commit in zip(*pairs[name], strict=True))
+        found.append(Ratio(name, this, other, min(ratios), median(ratios), max(ratios)))
+    return found
 
 
 def table_of(ratios: Sequence[Ratio], rev: str, title: str) -> Table:
-    rows = [
-        (one.figure, *(f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}" for value in one[1:]))
-        for one in ratios
-    ]
+    rows = []
+    for name, *values in ratios:
+        rows.append((name, *(f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}" for value in values)))
     return table(title, ("figure", THIS, rev, "ratio: min", "median", "max"), rows, words=("figure",))
-
-
-def _home(place: Path, commit: str, roots: Mapping[str, Path]) -> Path:
-    home = place / f"home-{list(roots).index(commit)}"
-    home.mkdir(exist_ok=True)
-    return home
 
 
 def _write_entry_points(root: Path, home: Path) -> None:
@@ -155,10 +137,9 @@ def _write_entry_points(root: Path, home: Path) -> None:
     folder.mkdir()
     (folder / "METADATA").write_text(f"Name: {about['name']}\nVersion: {about['version']}\n", encoding="utf-8")
     groups = {"console_scripts": about.get("scripts", {}), **about.get("entry-points", {})}
-    lines = [
-        f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in of_group.items()) for group, of_group in groups.items()
-    ]
-    (folder / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+    with (folder / "entry_points.txt").open("w", encoding="utf-8") as file:
+        for group, points in groups.items():
+            file.write(f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items()) + "\n")
 
 
 def _run(what: str, arguments: Sequence[str], root: Path, home: Path) -> None:

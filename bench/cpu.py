@@ -24,7 +24,6 @@ ROLES = {  # word of a command line -> the process's name in the figures
 
 
 def role_of(command: Sequence[str]) -> str | None:
-    """Return the name of a process in the figures, None if it has none."""
     words = (Path(word.split(" ")[0]).name for word in command)
     return next((ROLES[word] for word in words if word in ROLES), None)
 
@@ -79,7 +78,6 @@ class WarmMeter:
         self._began: tuple[Meter, int] | None = None
 
     def report(self, progress: Progress) -> None:
-        """Start the meter when the loop has finished `WARM_LISTENS`."""
         if self._began is None and progress.listens >= WARM_LISTENS:
             self._began = Meter("simulator"), progress.recommendations
 

@@ -117,11 +117,7 @@ def quotable(figures: Figures) -> dict[str, Any]:
 
 
 def record(
-    group: str,
-    command: str,
-    values: Mapping[str, Any],
-    path: Path = FIGURES,
-    load: Mapping[str, float] | None = None,
+    group: str, command: str, values: Mapping[str, Any], path: Path = FIGURES, load: Mapping[str, float] | None = None
 ) -> None:
     """Replace a group of figures, and say which command, machine and commit gave them."""
     if not path.exists():

@@ -20,6 +20,7 @@ import pandas as pd
 
 from botify.analytics.data import read_listens
 from botify.analytics.experiment import CONTROL, Effect, ExperimentResults, experiment_results
+from botify.bench.loop import experiment_file
 from botify.bench.online import fresh_stack, serving
 from botify.bench.simulated import CARD_SEED, COUNT, RandomLog
 from botify.bench.yardsticks import ORACLE, Gap
@@ -59,16 +60,6 @@ AGREE_WITHIN = 10.0  # points by which the effects of two runs may differ
 AB_RESULT, REPRODUCIBILITY = "ab_result.json", "repro_result.json"
 
 EXPERIMENT, TREATMENT = "HOMEWORK", "T1"
-EXPERIMENTS = f"""\
-default = "{{control}}"
-[[experiment]]
-name = "{EXPERIMENT}"
-split = 2
-treatments = [
-    {{{{ name = "{CONTROL}", recommender = "{{control}}" }}}},
-    {{{{ name = "{TREATMENT}", recommender = "{{recommender}}" }}}},
-]
-"""
 
 
 class CourseError(BotifyError):
@@ -100,10 +91,9 @@ class Graded:
 def require_recommender(name: str, control: str) -> None:
     """Raise `CourseError` if the recommender is unknown, or the control itself."""
     known = [one for one in RECOMMENDERS if one != control]
-    if name == control:
-        raise CourseError(f"{name} is the control of this edition; choose from {', '.join(known)}")
     if name not in known:
-        raise CourseError(f"unknown recommender {name!r}; choose from {', '.join(known)}")
+        wrong = f"{name} is the control of this edition" if name == control else f"unknown recommender {name!r}"
+        raise CourseError(f"{wrong}; choose from {', '.join(known)}")
 
 
 def models_for(world: World, edition: Edition, recommender: str, notify: Notify) -> list[Model]:
@@ -111,11 +101,7 @@ def models_for(world: World, edition: Edition, recommender: str, notify: Notify)
     if not any(RECOMMENDERS[name].needs_lists for name in (edition.control, recommender)):
         return []
     notify("learning lists from a log of random recommendations")
-    return lists_of(world, edition.log_sessions)
-
-
-def lists_of(world: World, log_sessions: int) -> list[Model]:
-    log = RandomLog.of(world, log_sessions * len(world.listeners), CARD_SEED)
+    log = RandomLog.of(world, edition.log_sessions * len(world.listeners), CARD_SEED)
     found = log.liked().neighbours()
     lists = {NEIGHBOURS: listed(found, found["key"], COUNT), USER_LISTS: log.user_lists(found, PER_USER)}
     until_ms = int(log.time_ms.max())
@@ -136,7 +122,7 @@ def grade_once(
     Models may learn from `log_episodes` sessions of another seed under the control, which are not compared. Raises
     `KeyboardInterrupt` after Ctrl-C, and `CourseError` if more sessions timed out than ended.
     """
-    experiments = EXPERIMENTS.format(control=control, recommender=recommender)
+    experiments = experiment_file(EXPERIMENT, {CONTROL: control, TREATMENT: recommender})
 
     def progress(done: Progress) -> None:
         per_s = done.recommendations / max(done.wall_s, 1e-9)

@@ -1,11 +1,12 @@
-"""Botify's programs as child processes, and the closed loop of listeners through them."""
+"""Botify's programs as child processes, and the loop of listeners through them, also with a million tracks."""
 
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from http import HTTPStatus
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -15,13 +16,15 @@ import psutil
 from botify.bench.cpu import CPU_US, Meter, WarmMeter
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
-from botify.schemas.topics import Topics
-from botify.services.stack.ports import HOST
+from botify.schemas.topics import Topics, create_topics
+from botify.services.stack.ports import HOST, find_free
 from botify.services.stack.record import Watchdog
 from botify.services.stack.server import ChildProcess
 from botify.sim.loop import run_loop
+from botify.sim.loop.kafka import publish_catalogue
 from botify.sim.options import RunOptions
 from botify.sim.play import Progress
+from botify.sim.world import DEFAULT, open_world
 from botify.sim.world.model import World
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, default_namespace, learner_prefix
@@ -84,7 +87,7 @@ def wait_until(done: Callable[[], bool], seconds: float, late: str, every_s: flo
 def is_ready(port: int) -> bool:
     try:
         with urlopen(f"http://{HOST}:{port}/readyz", timeout=1.0) as answer:
-            return bool(answer.status == HTTPStatus.OK)
+            return bool(answer.status == 200)
     except OSError:  # it does not listen yet, or answers 503
         return False
 
@@ -117,7 +120,6 @@ def measure_loop(settings: Settings, world: World) -> tuple[dict[str, Any], dict
         closed_loop: dict[str, Any] = {
             CPU_US: {"recommendations_per_s": warm.us_an_answer(full)},
             "recommendations_per_s": full.recommendations / full.wall_s,
-            "listeners": float(LISTENERS),
             "seconds": full.wall_s,
             "recommendations": float(full.recommendations),
             "timed_out": float(full.timed_out),
@@ -138,24 +140,27 @@ def measure_loop(settings: Settings, world: World) -> tuple[dict[str, Any], dict
         "offered_per_s": OFFERED_PER_S,
         "p50_ms": latency.latency.percentile(50),
         "p99_ms": latency.latency.percentile(99),
-        "answers": float(latency.latency.count),
     }
 
 
-EXPERIMENT = """
-default = "sticky_artist"
-[[experiment]]
-name = "LEARNED"
-split = 2
-treatments = [{ name = "C", recommender = "sticky_artist" }, { name = "T1", recommender = "botify" }]
-"""
 CATCH_UP_S = 120.0
+
+
+def experiment_file(name: str, recommenders: Mapping[str, str], share: int = 1, options: str = "") -> str:
+    """Return a file with one experiment, of recommenders by treatment: first the control, which is the default, too.
+
+    Each of the others has `share` listeners for each one of the control.
+    """
+    (control, default), *others = recommenders.items()
+    treatments = [(control, default, 1), *((treatment, served, share) for treatment, served in others)]
+    arms = ", ".join(f'{{ name = "{arm}", recommender = "{of}", share = {count} }}' for arm, of, count in treatments)
+    return f'default = "{default}"\n[[experiment]]\nname = "{name}"\n{options}treatments = [{arms}]\n'
 
 
 def measure_learned_loop(settings: Settings, world: World) -> dict[str, Any]:
     """Run the loop from empty models, with half of the listeners on `botify`; `*_behind_s` is the time to catch up."""
     path = Path(settings.home) / "learned-loop.toml"
-    path.write_text(EXPERIMENT, encoding="utf-8")
+    path.write_text(experiment_file("LEARNED", {"C": "sticky_artist", "T1": "botify"}), encoding="utf-8")
     own = settings.with_(experiments=path)
     with ExitStack() as programs:
         for module in ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender"):
@@ -185,3 +190,66 @@ def _behind_s(settings: Settings, prefix: str, topic: str) -> float:
 
     wait_until(is_there, CATCH_UP_S, f"the state of {topic} is not at {ends}", every_s=0.05)
     return time.monotonic() - began
+
+
+TRACKS = 1_000_000
+LARGE_PER_S, LARGE_S, LARGE_WARM_UP_S = 500.0, 90.0, 30.0
+READY_S = 180.0
+LOOK_EVERY_S = 0.1
+PROGRAMS = {  # to its module, and what its log says once it works
+    "worker": ("botify.streams.worker", "claimed partitions"),
+    "learner": ("botify.streams.learner", "claimed partitions"),
+    "gateway": ("botify.services.gateway", ": ready"),
+    "recommender": ("botify.services.recommender", ": ready"),
+}
+
+
+def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
+    """Serve listeners of a million tracks with `botify` at a fixed rate, and start the recommender again.
+
+    Memory is that at the end; `peak_rss_mib` is the largest sum.
+    """
+    artists = TRACKS * DEFAULT.artists // DEFAULT.tracks
+    world = open_world(settings.home, replace(DEFAULT, tracks=TRACKS, artists=artists))
+    experiments = settings.home / "large-catalogue.toml"
+    experiments.write_text('default = "botify"\n', encoding="utf-8")
+    own = settings.with_(topic_prefix=f"{settings.topic_prefix}-large", experiments=experiments)
+    create_topics(own)
+    publish_catalogue(own, world.catalogue)
+    with ExitStack() as programs:
+        started = {name: _start(programs, own, name) for name in PROGRAMS if name != "recommender"}
+        with ExitStack() as recommender:
+            started["recommender"] = _start(recommender, own, "recommender")
+            meter = Meter("simulator")
+            options = RunOptions(rate=LARGE_PER_S, seconds=LARGE_S, warm_up_s=LARGE_WARM_UP_S, in_flight=LISTENERS)
+            sums_mib: list[float] = []
+            with meanwhile(partial(_add_up_memory, started.values(), sums_mib)):
+                served = run_loop(own, world, options)
+            spent_us = meter.us_per(served.recommendations)
+            memory = {f"{name}_rss_mib": rss_mib(process) for name, process in started.items()}
+        began = time.monotonic()
+        _start(programs, own, "recommender")
+        restart_s = time.monotonic() - began
+    return {
+        "offered_per_s": LARGE_PER_S,
+        CPU_US: {"offered_per_s": spent_us},
+        "p50_ms": served.latency.percentile(50),
+        "p99_ms": served.latency.percentile(99),
+        "timed_out": float(served.timed_out),
+        "restart_s": restart_s,
+        "peak_rss_mib": max(sums_mib),
+        **memory,
+    }
+
+
+def _start(programs: ExitStack, settings: Settings, name: str) -> psutil.Process:
+    """Start a program in the folder that all share, as they share the catalogue kept there; return once it works."""
+    module, working = PROGRAMS[name]
+    process = programs.enter_context(running(settings, module, environ={"BOTIFY_GATEWAY_PORT": str(find_free())}))
+    wait_until_logged(settings, module, working, READY_S)
+    return process
+
+
+def _add_up_memory(processes: Iterable[psutil.Process], sums_mib: list[float], over: threading.Event) -> None:
+    while not over.wait(LOOK_EVERY_S):
+        sums_mib.append(sum(map(rss_mib, processes)))

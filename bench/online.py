@@ -20,7 +20,7 @@ from rich.table import Table
 
 from botify.analytics.data import read_events
 from botify.bench.figures import table
-from botify.bench.loop import is_alive, is_ready, running, wait_until
+from botify.bench.loop import experiment_file, is_alive, is_ready, running, wait_until
 from botify.bench.yardsticks import ORACLE, Gap, times_of_yardsticks
 from botify.core.errors import BotifyError
 from botify.core.kafka.admin import end_offsets
@@ -119,16 +119,6 @@ def _require_running(name: str, process: psutil.Process) -> None:
         raise FreshStackError(f"{name} ended during the run, so there are no figures; the end of its log is above")
 
 
-EXPERIMENTS = """\
-default = "{control}"
-
-[[experiment]]
-name = "ONLINE"
-layer = "recommender"
-split = {split}
-treatments = [
-{treatments}]
-"""
 SHARE = 4  # listeners in each treatment for each listener in the control
 WINDOW = 10_000
 LAST = 20_000  # sessions at the end that are also compared as one window
@@ -153,8 +143,7 @@ class Window(NamedTuple):
 
     @property
     def gap(self) -> Gap | None:
-        effect = Mean(*self.effect[:3])
-        return None if self.oracle is None else Gap.of(effect, self.control, self.oracle)
+        return None if self.oracle is None else Gap.of(Mean(*self.effect[:3]), self.control, self.oracle)
 
     def figures(self) -> Figures:
         times = {"time": self.treatment, "control_time": self.control}
@@ -212,18 +201,14 @@ def measure_online(
 ) -> Online:
     """Run the loop for the options' number of sessions, and wait until they are closed."""
     yardsticks = times_of_yardsticks(world, options.seed)
-    with fresh_stack(world) as stack, serving(stack, experiments_of(control, treatments)) as settings:
+    recommenders = {name: name for name in (control, *treatments)}
+    experiments = experiment_file("ONLINE", recommenders, SHARE, 'layer = "recommender"\n')
+    with fresh_stack(world) as stack, serving(stack, experiments) as settings:
         run = run_loop(settings, world, options, progress)
         closed = Topics.of(settings).sessions.name
         late = f"{closed} does not hold all {run.sessions:,} sessions"
         wait_until(lambda: sum(end_offsets(settings, closed).values()) >= run.sessions, CLOSING_S, late, every_s=0.5)
         return Online(run, control, treatments, _closed_sessions(settings), yardsticks)
-
-
-def experiments_of(control: str, treatments: Sequence[str]) -> str:
-    shares = {control: 1, **dict.fromkeys(treatments, SHARE)}
-    lines = [f'    {{ name = "{name}", recommender = "{name}", share = {count} }},\n' for name, count in shares.items()]
-    return EXPERIMENTS.format(control=control, split=sum(shares.values()), treatments="".join(lines))
 
 
 def window_of(sessions: pd.DataFrame, first: int, end: int, control: str, treatment: str) -> Window:

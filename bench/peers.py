@@ -4,9 +4,8 @@
     pip install 'confluent-kafka[avro,json,protobuf,schemaregistry]' rocksdict pydantic-settings jsonpath-ng jsonlines
     python -m botify.bench peers
 
-Kafka Streams is run from source (`KafkaStreamsPeer.java`), so it needs a JDK. Each peer does less than the worker: none
-writes training records, only plain Faust looks for duplicates, and Quix, whose states belong to keys, keeps listeners
-only.
+Kafka Streams is run from source (`KafkaStreamsPeer.java`), so it needs a JDK. Each peer does less than the worker
+(docs/performance.md).
 """
 
 import asyncio
@@ -42,11 +41,8 @@ WRITE_EVERY = 1_000
 HISTORY = 50
 ROUNDS = 3
 PEER = "BOTIFY_BENCH_PEER"  # names the peer to its process
-SHARES = {
-    "kafka_streams": BACKLOG,
-    "quix": BACKLOG // 5,
-    "plain_faust": BACKLOG // 16,
-}  # listens, for slower ones fewer
+# listens, for slower ones fewer
+SHARES = {"kafka_streams": BACKLOG, "quix": BACKLOG // 5, "plain_faust": BACKLOG // 16}
 
 
 def measure_peers(settings: Settings, world: World) -> dict[str, Any]:

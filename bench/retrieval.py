@@ -46,7 +46,6 @@ def measure_retrieval(tracks: int = TRACKS, sessions: int = SESSIONS, seconds: f
     arrivals_s = np.cumsum(rng.exponential(1 / PER_S, int(PER_S * seconds)))
     cpu_s = time.process_time()
     waited_s = _answered(rerank.recommend, batch, arrivals_s)
-    arrays = [one for of in (table, table.clusters, table.labels, table.tracks) for one in vars(of).values()]
     return {
         "recall": _recall(found, exact),
         "recall_of_four_cells": _recall(of_four, exact),
@@ -55,7 +54,6 @@ def measure_retrieval(tracks: int = TRACKS, sessions: int = SESSIONS, seconds: f
         "request_us": (time.process_time() - cpu_s) / len(arrivals_s) * 1e6,
         "p99_ms": float(np.quantile(waited_s, 0.99)) * 1e3,
         "table_s": built_s,
-        "table_mib": sum(one.nbytes for one in arrays if isinstance(one, np.ndarray)) / 2**20,
     }
 
 

@@ -6,7 +6,7 @@ CPU time and bytes to Kafka and Redis; and a user and a track give bytes in Redi
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from botify.bench.cpu import ALL, CPU_US, Meter
 from botify.bench.gateway import WITHOUT_DASHBOARD, port_of, run_listeners
-from botify.bench.loop import is_ready, running, wait_until
+from botify.bench.loop import LISTENERS, is_ready, running, wait_until
 from botify.bench.sizing import Folding, predict
 from botify.bench.worker import DEADLINE_S, USERS, WARM, Drained, drain, fill, folded, listens
 from botify.core.kafka.config import common_config, key_of
@@ -97,8 +97,11 @@ def _of_partitions(settings: Settings, partitions: int) -> Settings:
 
 def _fold_backlog(settings: Settings, number: int, tracks: int, workers: Sequence[psutil.Process]) -> Drained:
     since = number * LISTENS
-    with _paused(workers):
-        fill(settings, listens(LISTENS, USERS, tracks, seed=number + 1, since=since))
+    for worker in workers:
+        worker.suspend()
+    fill(settings, listens(LISTENS, USERS, tracks, seed=number + 1, since=since))
+    for worker in workers:
+        worker.resume()
     # not to the end, where some partitions have none left
     count = folded(settings)
     drained = drain(count, int(LISTENS * (1 - WARM)), workers, since)
@@ -119,17 +122,6 @@ def _joined(settings: Settings, workers: int) -> bool:
     with closing(connect(settings)) as redis:
         owners = {redis.hget(checkpoint_key(namespace, partition), "owner") for partition in range(settings.partitions)}
     return None not in owners and len(owners) == min(workers, settings.partitions)
-
-
-@contextmanager
-def _paused(processes: Sequence[psutil.Process]) -> Iterator[None]:
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
 
 
 def rows_of(grid: Grid) -> dict[str, dict[str, Any]]:
@@ -157,7 +149,6 @@ def rows_of(grid: Grid) -> dict[str, dict[str, Any]]:
 
 
 PARTITIONS, PER_S = 4, 4_000.0  # a thousand listens a second for each partition, which leaves half of two cores idle
-LISTENERS = 2_000
 COMPILE_S, WARM_UP_S, SECONDS, NEXT_S = 10.0, 3.0, 12.0, 8.0  # until `COMPILE_S`, programs read compiled loops
 TICK_S = 0.004
 

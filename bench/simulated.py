@@ -97,7 +97,6 @@ class Measured:
     of recommendations that the session had heard.
     """
 
-    name: str
     users: NDArray[np.int64]
     times: NDArray[np.float64]
     tracks: NDArray[np.float64]
@@ -107,8 +106,7 @@ class Measured:
 
     def after(self, sessions: int) -> "Measured":
         """Return the run without its first sessions; coverage, repeats and cost remain those of the whole run."""
-        left = {name: getattr(self, name)[sessions:] for name in ("users", "times", "tracks")}
-        return replace(self, **left)
+        return replace(self, users=self.users[sessions:], times=self.times[sessions:], tracks=self.tracks[sessions:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +119,7 @@ class Task:
 
 
 def measure(
-    world: World,
-    tracks: Mapping[int, Track],
-    name: str,
-    options: RunOptions,
-    lists: Mapping[str, Lists],
+    world: World, tracks: Mapping[int, Track], name: str, options: RunOptions, lists: Mapping[str, Lists]
 ) -> Measured:
     """Run a recommender with what the catalogue tells of the tracks and the lists of `lists_for`, or a yardstick."""
     agent: Agent
@@ -140,7 +134,6 @@ def measure(
     # in the order of `botify.sim.options.schedule_of`
     sessions = sessions.iloc[np.lexsort((mix(options.seed, sessions["user"].to_numpy()), sessions["ordinal"]))]
     return Measured(
-        name=name,
         users=sessions["user"].to_numpy(),
         times=sessions["time"].to_numpy(),
         tracks=sessions["tracks"].to_numpy(np.float64),

@@ -115,16 +115,13 @@ class Need(NamedTuple):
     memory_bytes: float = 0.0
     network_bits_per_s: float = 0.0
 
-    def shares(self, machine: Machine) -> dict[str, float]:
-        return {
-            "CPU": self.cores / machine.cores,
-            "memory": self.memory_bytes / machine.memory_bytes,
-            "network": self.network_bits_per_s / machine.network_bits_per_s,
-        }
-
-    def row(self, machine: Machine = MACHINE) -> dict[str, Any]:
+    def row(self) -> dict[str, Any]:
         """Return the row of a table: what is needed, the machines, each used to `USED`, and what decides about them."""
-        shares = self.shares(machine)
+        shares = {
+            "CPU": self.cores / MACHINE.cores,
+            "memory": self.memory_bytes / MACHINE.memory_bytes,
+            "network": self.network_bits_per_s / MACHINE.network_bits_per_s,
+        }
         driver = max(shares, key=shares.__getitem__)
         return {
             "processes": self.processes,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
 from botify.analytics.botify_log import import_log
@@ -21,8 +19,15 @@ from botify.bench.homework import PRIMARY, CourseError, Graded, ab_result, grade
 from botify.bench.online import require_disk
 from botify.bench.whatif import whatif
 from botify.bench.world_card.course import EDITIONS, course_figures, course_table, measure_course
-from botify.bench.world_card.fit import draw_fitted, fitted_figures, fitted_rows, fitted_table, logs_of
-from botify.bench.world_card.streaming import draw_skips, measure_skips, points_of, streaming_figures, streaming_table
+from botify.bench.world_card.fit import console, fitted_figures, fitted_rows, fitted_table, logs_of
+from botify.bench.world_card.streaming import (
+    Point,
+    draw_skips,
+    measure_skips,
+    points_of,
+    streaming_figures,
+    streaming_table,
+)
 from botify.bench.yardsticks import times_of_yardsticks
 from botify.core.cli import Json, print_json, progress
 from botify.core.errors import BotifyError
@@ -39,9 +44,6 @@ RUNS = 2  # the course runs each homework twice, to see whether it can be reprod
 app = typer.Typer(help="Studies of worlds and models, and of the course.", no_args_is_help=True)
 app.command()(whatif)
 app.command("import-log")(import_log)
-console = Console()
-if not console.is_terminal:
-    console.width = 150
 
 
 @app.command()
@@ -52,7 +54,7 @@ def card(
         str | None, typer.Option(help="Name or directory of a world; default: the one of the edition.")
     ] = None,
     seed: Annotated[list[int], typer.Option("--seed", help="Simulation seed; repeat it for means of several.")] = [1],  # noqa: B006 - typer copies it
-    picture: Annotated[Path | None, typer.Option(help="PNG file, with --model streaming or a fitted world.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG file, with --model streaming.")] = None,
     keep: Record = None,
     as_json: Json = False,
 ) -> None:
@@ -64,14 +66,12 @@ def card(
         raise BotifyError(f"edition {edition}, model {model!r}: choose 2022 or 2026, and botify or streaming")
     name = world or (EDITIONS[edition][0] if model == "botify" else DEFAULT_NAME)
     home = Settings.from_env().home
-    drawn: Callable[[], Figure] | None = None
+    points: list[Point] = []
     with progress("measuring"):
         opened = find_world(home, name)
         if model == "botify" and "fitted" in opened.about:
-            logs = logs_of(opened, open_dataset(home, opened.about["fitted"]["dataset"]), seed)
-            compared = fitted_rows(logs)
+            compared = fitted_rows(logs_of(opened, open_dataset(home, opened.about["fitted"]["dataset"]), seed))
             shown, figures = fitted_table(compared, opened), fitted_figures(compared)
-            drawn = partial(draw_fitted, logs, opened)
         elif model == "botify":
             rows = measure_course(opened, edition, seed)
             title = f"The course's edition of {edition}, world {name}"
@@ -79,13 +79,12 @@ def card(
         else:
             points = points_of(measure_skips(opened, seed[0], DAYS))
             shown, figures = streaming_table(points), streaming_figures(points)
-            drawn = partial(draw_skips, points)
     if as_json:
         print_json(figures)
     else:
         console.print(shown)
-    if drawn is not None and picture is not None:
-        picture.write_bytes(png(drawn()))
+    if points and picture is not None:
+        picture.write_bytes(png(draw_skips(points)))
         console.print(f"written to {picture}", soft_wrap=True)
     if keep:
         record_command({keep: figures})

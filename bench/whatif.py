@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -41,14 +41,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 POLICIES = (
-    "sticky_artist",
-    "sticky_artist_mixed",
-    "sticky_norepeat",
-    "toppop",
-    "contextual",
-    "i2i",
-    "rerank",
-    "next_track",
+    *("sticky_artist", "sticky_artist_mixed", "sticky_norepeat", "toppop"),
+    *("contextual", "i2i", "rerank", "next_track"),
 )
 WORLD = WorldConfig(tracks=1_000, artists=200, genres=10, users=1_500, dimensions=16, clusters=5)
 TRAINING, KNOWN = 500, 400  # sessions
@@ -56,8 +50,6 @@ LOGGED = 40  # sessions of a log, divided by the share that explores: so each ot
 LOG_USERS = 1_000
 MODELS = ("botify", "streaming", "probit", "threshold")
 OTHERS = 2  # policies that are explored, and judged
-K = TypeVar("K")
-V = TypeVar("V")
 Tracks = Mapping[int, Track]
 Recommenders = Mapping[str, Recommender]
 Watch = Callable[[Batch, Dispatched], None]
@@ -78,10 +70,8 @@ class Exploring:
     def recommend(self, batch: Batch) -> Answers:
         explores = uniform(batch.keys, EXPLORES) < self.epsilon
         drawn = integers(batch.keys, EXPLORED, len(self.others)).tolist()
-        wanted = [
-            self.others[other] if explored else self.served
-            for explored, other in zip(explores.tolist(), drawn, strict=True)
-        ]
+        pairs = zip(explores.tolist(), drawn, strict=True)
+        wanted = [self.others[other] if explored else self.served for explored, other in pairs]
         tracks = answer(batch, wanted, self.recommenders).tracks
         return Answers(tracks, self.probability(batch, tracks))
 
@@ -92,33 +82,6 @@ class Exploring:
     def _of_chain(self, name: str, batch: Batch, tracks: Ints) -> Floats:
         answered = answer(batch, [name] * len(batch), self.recommenders)
         return probabilities(self.recommenders, answered.recommenders, batch, tracks)
-
-
-MOST_REMEMBERED = 500
-
-
-class Remembering:
-    """A recommender that is asked the same several times: an exploring one asks all, and so does each comparison."""
-
-    def __init__(self, recommender: Recommender) -> None:
-        self.name, self.fallback, self._recommender = recommender.name, recommender.fallback, recommender
-        self._answers: dict[bytes, Answers] = {}
-        self._probabilities: dict[tuple[bytes, bytes], Floats] = {}
-
-    def recommend(self, batch: Batch) -> Answers:
-        return self._once(self._answers, batch.keys.tobytes(), lambda: self._recommender.recommend(batch))
-
-    def probability(self, batch: Batch, tracks: Ints) -> Floats:
-        key = batch.keys.tobytes(), tracks.tobytes()
-        return self._once(self._probabilities, key, lambda: probability(self._recommender, batch, tracks))
-
-    @staticmethod
-    def _once(known: dict[K, V], key: K, make: Callable[[], V]) -> V:
-        if key not in known:
-            if len(known) >= MOST_REMEMBERED:
-                known.clear()
-            known[key] = make()
-        return known[key]
 
 
 class Frozen(Pipeline):
@@ -157,10 +120,8 @@ def play(
             of = chances(batch, answered.tracks, answered, other, recommenders, recommenders)
             instead[one].append((other.tracks, np.column_stack(of)))
 
-    agent, model = (
-        Frozen(tracks, name, recommenders, options.seed, watch),
-        load_model(options.model, world, options.seed),
-    )
+    agent = Frozen(tracks, name, recommenders, options.seed, watch)
+    model = load_model(options.model, world, options.seed)
     simulation = Simulation(world, model, schedule_of(world, options, 0), options.seed)
     while simulation.running:
         finished = simulation.finish_listens(FullSpeed().due(0.0, simulation).until_ms)
@@ -175,12 +136,8 @@ def play(
                 chosen, of = (np.concatenate(parts) for parts in zip(*instead[one], strict=True))
                 instead[one].clear()
                 heard_of[one].append(model.fractions(simulation.exposure(asking.slots, chosen)))
-                rows[one] += [
-                    Row._make((*plain, other, *odds, fraction))
-                    for plain, other, odds, fraction in zip(
-                        asked, chosen.tolist(), of.tolist(), fractions.tolist(), strict=True
-                    )
-                ]
+                answered = zip(asked, chosen.tolist(), of.tolist(), fractions.tolist(), strict=True)
+                rows[one] += [Row._make((*plain, other, *odds, fraction)) for plain, other, odds, fraction in answered]
             simulation.answer(asking.slots, answers)
         if len(asking) < len(finished):
             agent.finish(finished.where(finished.ended))
@@ -211,7 +168,7 @@ def pairs_of(number: int, model: str, served: str, epsilons: Sequence[float]) ->
     tracks = {track.track: track for track in tracks_of(world.catalogue)}
     learned = Pipeline(tracks, "botify", lists_for("contextual", world))
     play_world(world, learned, RunOptions(sessions=TRAINING, seed=number, start_ms=0))
-    plain: Recommenders = {name: Remembering(of) for name, of in learned.recommenders.items()}
+    plain = learned.recommenders
     rest = [name for name in POLICIES if name != served]
     others = np.random.default_rng(number).permutation(rest)[:OTHERS].tolist()
     options = RunOptions(sessions=KNOWN, seed=10_000 + number, start_ms=0, model=model)
@@ -249,8 +206,7 @@ def line_of(pair: Pair) -> str:
     )
     return (
         f"{pair.world} {pair.model} {pair.epsilon:.0%} {pair.served} → {pair.policy} {of.value:.3f} [{of.lower:.3f}, "
-        f"{of.upper:.3f}], {truths}, effective {value.effective:,.0f} of {value.answers:,}, clip {value.dr.clip}"
-        f"{'' if value.cannot_tell is None else ', cannot tell'}"
+        f"{of.upper:.3f}], {truths}{'' if value.cannot_tell is None else ', cannot tell'}"
     )
 
 

@@ -76,10 +76,9 @@ class Drained(NamedTuple):
     cpu_us: dict[str, float]
     memory: list[tuple[int, float]]
 
-    def growth(self) -> dict[str, float]:
-        early = next(rss for done, rss in self.memory if done >= BACKLOG // 5)
-        last = self.memory[-1][1]
-        return {"rss_mib_at_200k": early, "rss_mib_at_end": last, "rss_ratio": last / early}
+    @property
+    def growth(self) -> float:
+        return self.memory[-1][1] / next(rss for done, rss in self.memory if done >= BACKLOG // 5)
 
 
 def drain(count: Callable[[], int], until: int, workers: Sequence[psutil.Process], since: int = 0) -> Drained:
@@ -114,7 +113,7 @@ def measure_worker(settings: Settings, tracks: int) -> dict[str, Any]:
     fill(settings, listens(BACKLOG, USERS, tracks))
     with running(settings, "botify.streams.worker") as worker:
         ours = drain(folded(settings), BACKLOG, [worker])
-    return {"listens_per_s": ours.per_s, **ours.growth(), CPU_US: {"listens_per_s": ours.cpu_us}}
+    return {"listens_per_s": ours.per_s, "rss_ratio": ours.growth, CPU_US: {"listens_per_s": ours.cpu_us}}
 
 
 MEANWHILE_PER_S = 500  # listens a second that are sent during the replay
@@ -123,30 +122,15 @@ MEANWHILE_PER_S = 500  # listens a second that are sent during the replay
 def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:
     """Let a worker fold a backlog, and replay it into a new namespace while more listens are folded."""
     with _backlog_folded(settings, tracks), meanwhile(partial(_send_listens, settings, tracks)):
-        meter = Meter()
-        done = botify(settings, "replay", "run", "--json")
-        spent_us = meter.us_per(done["records"], ended="replay")
-    return {
-        "listens_per_s": done["records"] / done["seconds"],
-        "listens": float(done["records"]),
-        "compared_s": done["compared_seconds"],
-        "equals_live": float(done["equals_live"] is True),
-        CPU_US: {"listens_per_s": spent_us},
-    }
+        done, figures = _commanded(settings, "records", "replay", "run")
+    return {**figures, "compared_s": done["compared_seconds"], "equals_live": float(done["equals_live"] is True)}
 
 
 def measure_verify(settings: Settings, tracks: int) -> dict[str, Any]:
     """Let a worker fold a backlog, and compare all of its state with the topic, as `botify verify` reports it."""
     with _backlog_folded(settings, tracks):
-        meter = Meter()
-        done = botify(settings, "verify", "--json")
-        spent_us = meter.us_per(done["listens"], ended="verify")
-    return {
-        "listens_per_s": done["listens"] / done["seconds"],
-        "listens": float(done["listens"]),
-        "ok": float(done["ok"]),
-        CPU_US: {"listens_per_s": spent_us},
-    }
+        done, figures = _commanded(settings, "listens", "verify")
+    return {**figures, "ok": float(done["ok"])}
 
 
 @contextmanager
@@ -169,14 +153,13 @@ def _send_listens(settings: Settings, tracks: int, over: Event) -> None:
     publisher.flush()
 
 
-def botify(settings: Settings, *arguments: str) -> dict[str, Any]:
-    """Run a command in a process of its own, as operators do, and return the JSON that it prints."""
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "botify.services.cli", *arguments],
-        env={**os.environ, **settings.to_env()},
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=DEADLINE_S,
+def _commanded(settings: Settings, count: str, *command: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run a command of `botify` in a process of its own, as operators do; return its JSON, and figures of its speed."""
+    program, meter = [sys.executable, "-m", "botify.services.cli", *command, "--json"], Meter()
+    ran = subprocess.run(  # noqa: S603
+        program, env={**os.environ, **settings.to_env()}, stdout=subprocess.PIPE, check=True, timeout=DEADLINE_S
     )
-    outcome: dict[str, Any] = json.loads(done.stdout)
-    return outcome
+    done = json.loads(ran.stdout)
+    spent_us, listens = meter.us_per(done[count], ended=command[0]), float(done[count])
+    rate = {"listens_per_s": listens / done["seconds"], "listens": listens}
+    return done, {**rate, CPU_US: {"listens_per_s": spent_us}}

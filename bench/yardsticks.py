@@ -34,8 +34,7 @@ class Oracle:
         self._world = world
         self._seed = seed
         self._listeners = BotifyListeners(world, seed)
-        self._near: dict[int, NDArray[np.int64]] = {}
-        self._values: dict[int, NDArray[np.float64]] = {}
+        self._open_sessions: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
 
     def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
         self._open(heard.where(heard.positions == 0))
@@ -43,8 +42,7 @@ class Oracle:
 
     def finish(self, heard: FinishedListens) -> None:
         for user in heard.users.tolist():
-            self._near.pop(user, None)
-            self._values.pop(user, None)
+            self._open_sessions.pop(user, None)
 
     def _open(self, heard: FinishedListens) -> None:
         if not len(heard):
@@ -57,11 +55,10 @@ class Oracle:
         people = self._world.listeners
         logits = np.take_along_axis(scores, near, axis=1) - people.consume_bias[users][:, None]
         affinity = expit(logits * people.consume_sharpness[users][:, None])
-        for user, tracks, values in zip(users.tolist(), near, affinity, strict=True):
-            self._near[user], self._values[user] = tracks, values
+        self._open_sessions.update(zip(users.tolist(), zip(near, affinity, strict=True), strict=True))
 
     def _next(self, user: int, heard: int) -> int:
-        tracks, values = self._near[user], self._values[user]
+        tracks, values = self._open_sessions[user]
         artists = self._world.catalogue.artist_of
         values[artists[tracks] == artists[heard]] *= self._world.listeners.artist_discount_gamma[user]
         values[tracks == heard] = -1.0
@@ -81,7 +78,6 @@ class SceneClairvoyant:
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
-        """Return the next track of each session's scene that the session did not begin with."""
         self._open(heard.where(heard.positions == 0))
         rows = zip(heard.users.tolist(), heard.positions.tolist(), strict=True)
         return np.array([self._orders[user][at % len(self._orders[user])] for user, at in rows])

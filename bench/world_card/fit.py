@@ -7,11 +7,9 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from botify.analytics.chart_style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, styled
 from botify.bench.figures import table
 from botify.core.cli import Json, print_json, progress
 from botify.core.settings import Settings
@@ -157,20 +155,3 @@ def fitted_figures(rows: Sequence[FittedRow]) -> Mapping[str, Any]:
         }
         for row in rows
     }
-
-
-@styled
-def draw_fitted(logs: Logs, world: World) -> Figure:
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-    title = f"A synthetic log of the world fitted to {world.about['fitted']['dataset']}"
-    figure.suptitle(title, x=0.01, ha="left", weight="bold", color=PALETTE[0])
-    popularity, lengths = figure.subplots(1, 2)
-    for log, colour, label in ((logs.held_out, CONTROL, "held out"), (logs.synthetic[0], PALETTE[0], "synthetic")):
-        counts = np.sort(log.counts())[::-1]
-        popularity.loglog(np.arange(1, len(counts) + 1), counts / counts.sum(), color=colour, label=label)
-        ordered = np.sort(log.session_lengths())
-        lengths.semilogx(ordered, np.arange(1, len(ordered) + 1) / len(ordered), color=colour)
-    popularity.set_title("share of listens, by rank of the track", color=MUTED, loc="left")
-    popularity.legend(loc="lower left")
-    lengths.set_title("share of sessions, by most tracks", color=MUTED, loc="left")
-    return figure

@@ -110,7 +110,7 @@ class _Remembering(_Stateless):
 
 
 class SampledAnchor(_Remembering):
-    """The first unheard neighbour of one of the last ten tracks, drawn by how much of it was heard: the course's."""
+    """The first unheard neighbour of one of the last ten tracks, drawn by how much of it was heard, or any track."""
 
     def __init__(self, lists: Ints, seed: int) -> None:
         super().__init__(RECENT)
@@ -118,7 +118,6 @@ class SampledAnchor(_Remembering):
         self._rng = np.random.default_rng(seed)
 
     def recommend(self, heard: FinishedListens) -> Ints:
-        """Draw an anchor that has an unheard neighbour; any track where there is none."""
         tracks, fractions = self._remember(heard)
         neighbours = np.where(tracks[:, :, None] == NO_TRACK, NO_TRACK, self._lists[tracks])
         heard_before = (neighbours[..., None] == tracks[:, None, None, :]).any(axis=-1)
@@ -131,7 +130,7 @@ class SampledAnchor(_Remembering):
 
 
 class BestAnchor(_Remembering):
-    """The first neighbour, of an artist not heard yet, of the track of the session that was heard longest."""
+    """The first neighbour, of an artist not heard yet, of the longest heard track that has one, or any track."""
 
     def __init__(self, lists: Ints, artist_of: NDArray[np.integer], seed: int) -> None:
         super().__init__(4 * RECENT)
@@ -140,7 +139,6 @@ class BestAnchor(_Remembering):
         self._rng = np.random.default_rng(seed)
 
     def recommend(self, heard: FinishedListens) -> Ints:
-        """Go through the session's tracks, longest heard first, until one has such a neighbour; else any track."""
         tracks, fractions = self._remember(heard)
         artists = self._artist_of[tracks]
         answers = self._rng.integers(len(self._lists), size=len(heard))

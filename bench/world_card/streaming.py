@@ -41,8 +41,12 @@ class Point(NamedTuple):
     is_fitted: bool
 
     @property
+    def apart(self) -> float:
+        return abs(self.measured - self.target)
+
+    @property
     def holds(self) -> bool:
-        return abs(self.measured - self.target) <= WITHIN[self.group]
+        return self.apart <= WITHIN[self.group]
 
 
 def measure_skips(world: World, seed: int, days: float) -> dict[str, Floats]:
@@ -87,20 +91,19 @@ def streaming_table(points: Sequence[Point]) -> Table:
 
 def streaming_figures(points: Sequence[Point]) -> Mapping[str, Any]:
     """Return the points as figures, and for each group the largest difference."""
-    return {
-        group: {
-            "points": sum(one.group == group for one in points),
-            "fitted": sum(one.group == group and one.is_fitted for one in points),
-            "within": sum(one.group == group and one.holds for one in points),
-            "largest": max(abs(one.measured - one.target) for one in points if one.group == group),
-            "largest_held_out": max(
-                (abs(one.measured - one.target) for one in points if one.group == group and not one.is_fitted),
-                default=None,
-            ),
+    figures = {}
+    for group, tolerance in WITHIN.items():
+        of_group = [one for one in points if one.group == group]
+        held_out = [one for one in of_group if not one.is_fitted]
+        figures[group] = {
+            "points": len(of_group),
+            "fitted": len(of_group) - len(held_out),
+            "within": sum(one.holds for one in of_group),
+            "largest": max(one.apart for one in of_group),
+            "largest_held_out": max((one.apart for one in held_out), default=None),
             "tolerance": tolerance,
         }
-        for group, tolerance in WITHIN.items()
-    }
+    return figures
 
 
 @styled

@@ -24,7 +24,6 @@ from botify.bench.homework import (
     Graded,
     ab_result,
     answered_by,
-    lists_of,
     models_for,
     prepare,
     reproducibility,
@@ -34,7 +33,7 @@ from botify.bench.homework import (
 from botify.bench.online import FreshStackError, require_disk
 from botify.bench.studies import app, figures_of, table_of
 from botify.schemas.events import Listen
-from botify.services.recommender.lists import lists_of as decoded
+from botify.services.recommender.lists import lists_of
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.sim.loop import RunResult
 from botify.sim.world import NAMED
@@ -90,7 +89,8 @@ def test_a_disk_without_room_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 def test_lists_are_learned_where_control_or_recommender_serve_them() -> None:
     told: list[str] = []
     assert models_for(WORLD, EDITIONS[2022], "rerank", told.append) == told == []
-    models = {model.name: decoded(model) for model in lists_of(WORLD, log_sessions=20)}
+    edition = EDITIONS[2026]._replace(log_sessions=20)
+    models = {model.name: lists_of(model) for model in models_for(WORLD, edition, "rerank", told.append)}
     tracks, sizes = models["neighbours"].of(np.arange(len(WORLD.catalogue)))
     assert (sizes > 0).sum() > 100
     assert not (tracks == np.arange(len(tracks))[:, None]).any()  # none is its own neighbour
