@@ -29,8 +29,8 @@ from scipy import special, stats
 from botify.analytics import AnalyticsError
 from botify.analytics.arms import METRIC_WORDS, arm_name
 from botify.analytics.statistics import ALARM, RunningSample
+from botify.core.drift import mixture_bound
 from botify.core.goals import BETTER, Goals
-from botify.core.sequential import mixture_bound
 from botify.core.welch import Sample
 
 Bools = NDArray[np.bool_]

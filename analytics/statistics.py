@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from botify.analytics import AnalyticsError
-from botify.core.sequential import rho_squared
+from botify.core.drift import rho_squared
 from botify.core.welch import Difference, Sample
 
 

@@ -184,7 +184,8 @@ def find_java(program: str, way_out: str, module: str | None = None) -> Path:
 
 def java_major(java: Path) -> int | None:
     """Return the major version of a `java`, or None if it does not run."""
-    return parse_major(_ran(java, "-version"))
+    found = re.search(r'version "(?:1\.)?(\d+)', _ran(java, "-version"))
+    return int(found[1]) if found else None
 
 
 def _ran(java: Path, option: str) -> str:
@@ -195,12 +196,6 @@ def _ran(java: Path, option: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return ran.stdout + ran.stderr
-
-
-def parse_major(version: str) -> int | None:
-    """Return the major version from the output of `java -version`."""
-    found = re.search(r'version "(?:1\.)?(\d+)', version)
-    return int(found[1]) if found else None
 
 
 def _candidates() -> Iterator[Path]:

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit  # scipy.stats computes the same, and takes a second to import
 
 
@@ -96,19 +96,11 @@ def ratio_interval(units: ArrayLike, before: ArrayLike, after: ArrayLike, alpha:
     sessions are alike. Ones in `before` give the mean of `after`. The interval is NaN with fewer than two units.
     """
     b, a = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
-    ratio = float(a.sum() / b.sum())
-    half = clustered_half_width(units, a - ratio * b, float(b.sum()), alpha)
-    return Mean(ratio, ratio - half, ratio + half)
-
-
-def clustered_half_width(units: ArrayLike, residuals: NDArray[np.float64], total: float, alpha: float = 0.05) -> float:
-    """Return half the width of the t interval of a mean or ratio, residuals of one unit taken together.
-
-    Residuals of the values from the estimate sum to zero; `total` is n of a mean, the sum of the denominators of a
-    ratio.
-    """
-    sums = np.bincount(np.unique(np.asarray(units), return_inverse=True)[1], weights=residuals)
+    ratio, total = float(a.sum() / b.sum()), float(b.sum())
+    # residuals of one unit taken together; all of them sum to zero
+    sums = np.bincount(np.unique(np.asarray(units), return_inverse=True)[1], weights=a - ratio * b)
     n = len(sums)
     if n < 2:
-        return math.nan
-    return -float(stdtrit(n - 1, alpha / 2)) * math.sqrt(n / (n - 1) * float((sums**2).sum())) / total
+        return Mean(ratio, math.nan, math.nan)
+    half = -float(stdtrit(n - 1, alpha / 2)) * math.sqrt(n / (n - 1) * float((sums**2).sum())) / total
+    return Mean(ratio, ratio - half, ratio + half)

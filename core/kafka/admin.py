@@ -76,16 +76,15 @@ def retry_brokers(ask: Callable[[], T], timeout_s: float = TIMEOUT_S) -> T:
 def partition_counts(admin: AdminClient) -> dict[str, int]:
     """Return each topic's number of partitions; raises `NoBrokerError` if none answers for `METADATA_TIMEOUT_S`."""
     give_up = time.monotonic() + METADATA_TIMEOUT_S
-    while True:
-        try:
-            found = admin.list_topics(timeout=max(give_up - time.monotonic(), RETRY_PAUSE_S)).topics
-            return {name: len(topic.partitions) for name, topic in found.items()}
-        except KafkaException as error:
-            admin.poll(0)  # delivers a refusal to `error_cb`
-            # a broker that stops while it answers fails the request at once, and may be back in a moment
-            if not is_retriable(error.args[0]) or time.monotonic() > give_up:
-                raise NoBrokerError(f"no Kafka answers ({error.args[0].str()}); {_WAY_OUT}") from error
-            time.sleep(RETRY_PAUSE_S)
+    try:
+        # a broker that stops while it answers fails the request at once, and may be back in a moment
+        found = retry_brokers(
+            lambda: admin.list_topics(timeout=max(give_up - time.monotonic(), RETRY_PAUSE_S)), METADATA_TIMEOUT_S
+        )
+    except KafkaException as error:
+        admin.poll(0)  # delivers a refusal to `error_cb`
+        raise NoBrokerError(f"no Kafka answers ({error.args[0].str()}); {_WAY_OUT}") from error
+    return {name: len(topic.partitions) for name, topic in found.topics.items()}
 
 
 def end_offsets(settings: Settings, topic: str) -> dict[int, int]:

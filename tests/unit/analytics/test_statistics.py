@@ -25,7 +25,7 @@ from botify.analytics.statistics import (
     running_sample,
     sample_ratio,
 )
-from botify.core.sequential import mixture_bound
+from botify.core.drift import mixture_bound
 from botify.core.welch import Sample, mean_interval, welch
 
 
