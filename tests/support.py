@@ -180,11 +180,12 @@ def stop(process: subprocess.Popen[bytes], timeout_s: float = 20.0) -> int:
 
 
 class Background:
-    """Threads that work inside a `with` block; its end sets `_over` and waits for them."""
+    """Threads that work inside a `with` block; its end sets `_over`, waits for them, and raises what one has raised."""
 
     def __init__(self, *bodies: Callable[[], None]) -> None:
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=body, daemon=True) for body in bodies]
+        self._threads = [threading.Thread(target=self._work, args=(body,), daemon=True) for body in bodies]
+        self.errors: list[Exception] = []
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -199,6 +200,14 @@ class Background:
         """Wait until they have ended."""
         for thread in self._threads:
             thread.join()
+        if self.errors:
+            raise self.errors[0]
+
+    def _work(self, body: Callable[[], None]) -> None:
+        try:
+            body()
+        except Exception as error:  # noqa: BLE001 - raised at the end of the block
+            self.errors.append(error)
 
 
 class FakeMessage:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ TRACKS = 50
 PATIENT_S = 10
 """Session timeout where claims must stay as they are: nobody is taken for dead while the machine is busy."""
 
-StartWorker = Callable[..., Program]
+StartProgram = StartWorker = Callable[..., Program]
 
 
 @pytest.fixture
@@ -35,15 +36,20 @@ def settings(stack: EmbeddedStack, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def start_worker(settings: Settings) -> Iterator[StartWorker]:
-    """Start workers by name; those that are left are stopped at the end."""
-    workers: list[Program] = []
+def start_program(settings: Settings) -> Iterator[StartProgram]:
+    """Start programs by module and name; those that are left are stopped at the end."""
+    programs: list[Program] = []
 
-    def start(name: str, env: dict[str, str] | None = None, **changes: object) -> Program:
-        workers.append(Program(settings.with_(**changes), "botify.streams.worker", name, env))
-        return workers[-1]
+    def start(module: str, name: str, env: dict[str, str] | None = None, **changes: object) -> Program:
+        programs.append(Program(settings.with_(**changes), module, name, env))
+        return programs[-1]
 
     yield start
-    for worker in workers:
-        worker.stop()
-        print(f"--- {worker.log.name}", worker.log.read_text(errors="replace")[-4000:])  # shown where the test failed
+    for program in programs:
+        program.stop()
+        print(f"--- {program.log.name}", program.log.read_text(errors="replace")[-4000:])  # shown where the test failed
+
+
+@pytest.fixture
+def start_worker(start_program: StartProgram) -> StartWorker:
+    return partial(start_program, "botify.streams.worker")

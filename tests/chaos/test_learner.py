@@ -3,15 +3,12 @@
 import itertools
 import signal
 import time
-from collections.abc import Callable, Iterator
 
 import numpy as np
-import pytest
 
 from botify.core.settings import Settings
-from tests.chaos.conftest import TRACKS, StartWorker
+from tests.chaos.conftest import TRACKS, StartProgram, StartWorker
 from tests.chaos.load import Load, listens_for_ever
-from tests.chaos.programs import Program
 from tests.learning import all_learned, assert_learned
 from tests.support import eventually
 
@@ -23,15 +20,13 @@ CATCH_UP_S = 120.0
 AT_RANDOM = "at-random"
 POINTS = ("before-apply", "after-apply", "during-claim", AT_RANDOM)
 
-StartLearner = Callable[[str], "Doomed"]
-
 
 class Doomed:
     """A learner that is going to be killed once it has the partition."""
 
-    def __init__(self, settings: Settings, name: str, point: str, visit: int, delay_s: float) -> None:
+    def __init__(self, start_program: StartProgram, name: str, point: str, visit: int, delay_s: float) -> None:
         env = {} if point == AT_RANDOM else {"BOTIFY_FAILPOINTS": f"{point}:{visit}"}
-        self.program = Program(settings, "tests.chaos.hasty_learner", name, env)
+        self.program = start_program("tests.chaos.hasty_learner", name, env)
         self.point = point
         self._delay_s = delay_s
         self._kill_at_s: float | None = None
@@ -45,25 +40,15 @@ class Doomed:
         return not self.program.running
 
 
-@pytest.fixture
-def start_learner(settings: Settings) -> Iterator[StartLearner]:
-    """Start learners that are doomed, each at its own point; what is left is stopped."""
-    rng = np.random.default_rng(8)
-    started: list[Doomed] = []
-
-    def start(point: str) -> Doomed:
-        visit, delay_s = int(rng.integers(1, 2 if point == "during-claim" else 6)), float(rng.uniform(0.1, 2.0))
-        started.append(Doomed(settings, f"learner-{len(started)}", point, visit, delay_s))
-        return started[-1]
-
-    yield start
-    for learner in started:
-        learner.program.stop()
-
-
 def test_kills_at_each_point_under_load_leave_the_models_of_an_undisturbed_fold(
-    settings: Settings, start_learner: StartLearner, start_worker: StartWorker
+    settings: Settings, start_program: StartProgram, start_worker: StartWorker
 ) -> None:
+    rng, numbers = np.random.default_rng(8), itertools.count()
+
+    def start_learner(point: str) -> Doomed:
+        visit, delay_s = int(rng.integers(1, 2 if point == "during-claim" else 6)), float(rng.uniform(0.1, 2.0))
+        return Doomed(start_program, f"learner-{next(numbers)}", point, visit, delay_s)
+
     points, kills = itertools.cycle(POINTS), dict.fromkeys(POINTS, 0)
     alive: list[Doomed] = []
     worker = mortal = start_worker("mortal", {"BOTIFY_FAILPOINTS": "before-apply:40"})

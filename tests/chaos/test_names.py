@@ -5,9 +5,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 
 import httpx
 
@@ -17,7 +15,7 @@ from botify.services.stack.embedded import EmbeddedStack
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from botify.streams.verify import verify
-from tests.chaos.conftest import StartWorker
+from tests.chaos.conftest import StartProgram, StartWorker
 from tests.chaos.programs import Program
 from tests.chaos.whole import CATCH_UP_S, caught_up
 from tests.support import eventually
@@ -31,14 +29,14 @@ GIVE_UP_S = 60.0
 class Gateways:
     """Two gateways; one that is killed comes back at another address."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings, self.started = settings, 0
-        self.http = httpx.Client(timeout=5)  # one: a client of its own for each call costs more than the call
+    def __init__(self, start_program: StartProgram, http: httpx.Client) -> None:
+        self.start_program, self.started = start_program, 0
+        self.http = http  # one: a client of its own for each call costs more than the call
         self.programs = [self.start(), self.start()]
 
     def start(self) -> Program:
         self.started += 1
-        return Program(self.settings, "botify.services.gateway", f"gateway-{self.started}", GATEWAY)
+        return self.start_program("botify.services.gateway", f"gateway-{self.started}", GATEWAY)
 
     def kill(self, at: int) -> None:
         self.programs[at].kill()
@@ -52,12 +50,8 @@ class Gateways:
     def tell(self, user: str, draw: random.Random) -> None:
         """Tell what a new user does, again and again until it is taken."""
         for at in range(LISTENS + 1):
-            event = {
-                "user": user,
-                "item": draw.randrange(50),
-                "id": f"{user} {at}",
-                "kind": "like" if at == 0 else "listen",
-            }
+            kind = "like" if at == 0 else "listen"
+            event = {"user": user, "item": draw.randrange(50), "id": f"{user} {at}", "kind": kind}
             give_up_s = time.monotonic() + GIVE_UP_S
             while not self.takes(event, draw.randrange(2)):
                 assert time.monotonic() < give_up_s, f"no gateway takes {event}"
@@ -74,27 +68,15 @@ class Gateways:
         return answer.status_code == 200
 
 
-@contextmanager
-def serving(settings: Settings) -> Iterator[Gateways]:
-    gateways = Gateways(settings)
-    try:
-        eventually(lambda: gateways.url(0) and gateways.url(1), 60, "two gateways")
-        yield gateways
-    finally:
-        gateways.http.close()
-        for program in gateways.programs:
-            program.stop()
-
-
 def test_new_users_are_neither_lost_nor_swapped(
-    settings: Settings, stack: EmbeddedStack, start_worker: StartWorker
+    settings: Settings, stack: EmbeddedStack, start_program: StartProgram, start_worker: StartWorker
 ) -> None:
     draw = random.Random(33)
     users = [str(uuid.UUID(int=draw.getrandbits(128), version=4)) for _ in range(int(SECONDS * USERS_PER_S))]
     workers, began_s = [start_worker("worker-0")], time.monotonic()
-    with serving(settings) as gateways, ExitStack() as at_the_end:
-        pool = at_the_end.enter_context(ThreadPoolExecutor(CLIENTS))
-        told = []
+    with httpx.Client(timeout=5) as http, ThreadPoolExecutor(CLIENTS) as pool:
+        gateways, told = Gateways(start_program, http), []
+        eventually(lambda: gateways.url(0) and gateways.url(1), 60, "two gateways")
         for number, user in enumerate(users):
             time.sleep(max(0.0, began_s + number / USERS_PER_S - time.monotonic()))
             told.append(pool.submit(gateways.tell, user, random.Random(number)))

@@ -1,7 +1,7 @@
 """Invariant: whatever nodes of a Redis Cluster do, listeners are served again in seconds, and the state is the fold."""
 
+import itertools
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import httpx
 
@@ -28,7 +26,7 @@ from tests.chaos.whole import assert_whole, caught_up
 from tests.integration.services.gateway.conftest import ready, start
 from tests.learning import all_learned, assert_learned
 from tests.redis_cluster import Cluster, Node, running_cluster
-from tests.support import eventually, offline_fold, redis_contents
+from tests.support import Background, eventually, offline_fold, redis_contents
 
 SERVED_AGAIN_S = 5.0
 USERS = 24
@@ -112,37 +110,24 @@ class Call:
     fallback: bool
 
 
-class ImpatientListeners:
+class ImpatientListeners(Background):
     """Listeners who report listens one after the other, each until it is answered; leaving the block stops them."""
 
     def __init__(self, client: httpx.Client) -> None:
+        super().__init__(*(partial(self._listen, user) for user in IMPATIENT_USERS))
         self._client = client
-        self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(len(IMPATIENT_USERS))
         self.calls: list[Call] = []
-        self._listening = [self._pool.submit(self._listen, user) for user in IMPATIENT_USERS]
 
     def served(self) -> bool:
         """Whether some calls were answered that began after this one."""
         begin = len(self.calls)
         return eventually(lambda: len(self.calls) > begin + 2 * len(IMPATIENT_USERS), 30)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        for listening in self._listening:
-            listening.result()
-        self._pool.shutdown()
-
     def _listen(self, user: int) -> None:
-        number = 0
-        while not self._stopping.wait(AGAIN_S):
+        for number in itertools.count():
+            if self._over.wait(AGAIN_S):
+                return
             self.calls.append(self._call(user, number))
-            number += 1
 
     def _call(self, user: int, number: int) -> Call:
         body, key = {"track": number % TRACKS, "time": 0.5}, {"Idempotency-Key": f"{user}-{number}"}

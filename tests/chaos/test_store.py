@@ -16,9 +16,8 @@ from botify.services.stack.embedded import EmbeddedStack
 from botify.services.stack.ports import find_free
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, default_namespace, feedback_of
-from tests.chaos.conftest import PATIENT_S, TRACKS, StartWorker
+from tests.chaos.conftest import PATIENT_S, TRACKS, StartProgram, StartWorker
 from tests.chaos.load import Load, listens_for_ever
-from tests.chaos.programs import Program
 from tests.chaos.test_workers import progresses
 from tests.chaos.whole import assert_whole, caught_up
 from tests.integration.core.scraping import get, is_ready, samples
@@ -64,13 +63,14 @@ def out_of_memory(settings: Settings) -> Iterator[None]:
         redis.close()
 
 
-def test_valkey_is_out_of_memory_under_load(settings: Settings, start_worker: StartWorker, tmp_path: Path) -> None:
+def test_valkey_is_out_of_memory_under_load(
+    settings: Settings, start_program: StartProgram, start_worker: StartWorker
+) -> None:
     """Invariant: everybody says so and waits, nothing is lost, and state and models are the folds of their topics."""
     ports = [settings.with_(metrics_port=find_free()) for _ in range(2)]
     worker = start_worker("worker", metrics_port=ports[0].metrics_port)
-    learner = Program(ports[1], "botify.streams.learner", "learner")
+    learner = start_program("botify.streams.learner", "learner", metrics_port=ports[1].metrics_port)
     with ExitStack() as programs:
-        programs.callback(learner.stop)
         gateway = start(programs, settings, "gateway")
 
         def refused() -> bool:

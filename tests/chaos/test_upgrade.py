@@ -14,9 +14,8 @@ from botify.core.kafka.config import key_of
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec, load
 from botify.schemas.topics import Topics
-from tests.chaos.conftest import TRACKS, StartWorker
+from tests.chaos.conftest import TRACKS, StartProgram, StartWorker
 from tests.chaos.load import Load, listens_for_ever
-from tests.chaos.programs import Program
 from tests.chaos.test_recommender import Requests, answered
 from tests.chaos.test_workers import progresses
 from tests.chaos.whole import assert_whole
@@ -53,7 +52,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_workers_and_recommenders_of_two_versions_share_the_work(
-    settings: Settings, start_worker: StartWorker, earlier: Path
+    settings: Settings, start_program: StartProgram, start_worker: StartWorker, earlier: Path
 ) -> None:
     def wait_for_share(log: Path) -> None:
         eventually(lambda: log.exists() and "claimed partitions at" in log.read_text(errors="replace"), what=log)
@@ -65,21 +64,18 @@ def test_workers_and_recommenders_of_two_versions_share_the_work(
         old_worker = programs.enter_context(running(settings, "streams.worker", log="worker-old", cwd=earlier))
         programs.enter_context(running(settings, "services.recommender", log="recommender-old", cwd=earlier))
         load = programs.enter_context(Load(settings, listens_for_ever(300, TRACKS, seed=71), PER_S))
-        requests = Requests(settings, OF_EARLIER_GATEWAYS)
-        programs.callback(requests.stop)
-        wait_for_share(settings.home / "worker-old")
-        new_worker = start_worker("worker-new")  # beside it
-        recommender = Program(settings, "botify.services.recommender", "recommender-new")
-        programs.callback(recommender.stop)
-        eventually(lambda: recommender.said("ready"))
-        wait_for_share(new_worker.log)
-        assert new_worker.stop() == 0  # a rollback: the earlier version goes on with what today's wrote
-        progresses(settings, 200)
-        again = start_worker("worker-again")
-        wait_for_share(again.log)
-        assert stop(old_worker) == 0  # done
-        progresses(settings, 200)
-        requests.stop()
+        with Requests(settings, OF_EARLIER_GATEWAYS) as requests:
+            wait_for_share(settings.home / "worker-old")
+            new_worker = start_worker("worker-new")  # beside it
+            recommender = start_program("botify.services.recommender", "recommender-new")
+            eventually(lambda: recommender.said("ready"))
+            wait_for_share(new_worker.log)
+            assert new_worker.stop() == 0  # a rollback: the earlier version goes on with what today's wrote
+            progresses(settings, 200)
+            again = start_worker("worker-again")
+            wait_for_share(again.log)
+            assert stop(old_worker) == 0  # done
+            progresses(settings, 200)
         asked = {f"r{number}" for number in range(requests.asked)}
         eventually(lambda: answered(settings) == asked, what=lambda: len(asked - answered(settings)))
     assert_whole(settings, load.sent)
