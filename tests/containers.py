@@ -1,6 +1,5 @@
 """Kafka and Redis in containers, by Testcontainers: the images that a deployment uses."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +13,7 @@ from botify.core.errors import TopicError
 from botify.core.kafka.admin import partition_counts
 from botify.core.kafka.config import common_config
 from botify.core.settings import Settings
+from botify.services.stack.ports import find_free
 from tests.support import eventually
 
 KAFKA_IMAGE = "apache/kafka:4.4.0"
@@ -27,7 +27,8 @@ def running_containers() -> Iterator[Settings]:
     testcontainers_config.ryuk_disabled = (
         True  # it would be one more image, and the block below removes what it started
     )
-    kafka_port, redis_port = _free_port(), _free_port()
+    kafka_port = find_free()
+    redis_port = find_free(frozenset([kafka_port]))
     kafka = DockerContainer(KAFKA_IMAGE).with_bind_ports(9092, kafka_port)
     for name, value in _kafka_environment(kafka_port).items():
         kafka = kafka.with_env(name, value)
@@ -70,10 +71,3 @@ def _kafka_answers(settings: Settings) -> bool:
         return partition_counts(AdminClient(common_config(settings))) is not None
     except TopicError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

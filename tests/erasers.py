@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from botify.core.errors import BotifyError
 from botify.core.kafka.layout import live_layout
@@ -41,17 +41,16 @@ class Erasers(Background):
 
 def left_out(settings: Settings, namespace: str, shards: range | None = None) -> set[tuple[int, int]]:
     """Read which listens a fold of the namespace leaves out: those of the letters before its own place."""
-    redis, topic = connect(settings), Topics.of(settings).listens.name
-    letters = read_topic(settings, Topics.of(settings).dead_letters.name)
+    topic, letters = Topics.of(settings).listens.name, read_topic(settings, Topics.of(settings).dead_letters.name)
     found = set()
     for partition in range(settings.partitions):
         shard = partition if shards is None else partition % len(shards)
-        begun = json.loads(redis.hget(checkpoint_key(namespace, shard), "letters"))
+        with closing(connect(settings)) as redis:
+            begun = json.loads(redis.hget(checkpoint_key(namespace, shard), "letters"))
         for letter in letters:
             origin = origin_of(letter.headers())
             assert origin is not None
             counts = letter.value() is not None or letter.offset() < begun.get(str(letter.partition()), 0)
             if counts and (origin.topic, origin.partition) == (topic, partition):
                 found.add((partition, origin.offset))
-    redis.close()
     return found

@@ -1,6 +1,7 @@
 """Listens to learn from, what a learner left, and what a plain fold of the training topic gives."""
 
 from collections.abc import Container, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
@@ -84,29 +85,20 @@ def plain_learner(settings: Settings, without: Container[tuple[int, int]] = (), 
 
 def all_learned(settings: Settings) -> bool:
     """Say whether all listens are folded by workers, and all they gave rise to by a learner."""
-    topics, redis = Topics.of(settings), connect(settings)
-    try:
-        namespace, shards = learner_namespace(settings), range(settings.learner_shards)
+    namespace, shards = learner_namespace(settings), range(settings.learner_shards)
+    with closing(connect(settings)) as redis:
         learned = {shard: int(redis.hget(checkpoint_key(namespace, shard), "next_offset") or 0) for shard in shards}
-    finally:
-        redis.close()
-    return (
-        all_folded(settings)()
-        # asked last: a worker writes to it before its checkpoint moves
-        and learned == end_offsets(settings, topics.training.name)
-    )
+    # the training topic is asked last: a worker writes to it before its checkpoint moves
+    return all_folded(settings)() and learned == end_offsets(settings, Topics.of(settings).training.name)
 
 
 def assert_learned(settings: Settings, number: int = 0) -> PlainLearner:
     """Compare a shard's state and its snapshots, on the topic and in Redis, with those of a plain fold."""
-    plain, redis = plain_learner(settings, number=number), connect(settings)
-    try:
+    plain, namespace = plain_learner(settings, number=number), learner_namespace(settings)
+    with closing(connect(settings)) as redis:
         state, snapshots = (
-            redis.hgetall(partition_key(learner_namespace(settings), number, collection))
-            for collection in (LEARNER, SNAPSHOTS)
+            redis.hgetall(partition_key(namespace, number, collection)) for collection in (LEARNER, SNAPSHOTS)
         )
-    finally:
-        redis.close()
     assert state == plain.learner.state()
     newest = {model.name: model for model in plain.models}
     assert {name.decode(): CODEC.decode(value, Model) for name, value in snapshots.items()} == newest
@@ -173,8 +165,5 @@ def listens_of_sessions(sessions: Sequence[FinishedSession]) -> TrainingColumns:
 
 
 def learner_namespace(settings: Settings) -> str:
-    redis = connect(settings)
-    try:
+    with closing(connect(settings)) as redis:
         return StateReader(redis, settings.with_(topic_prefix=learner_prefix(settings.topic_prefix))).namespace
-    finally:
-        redis.close()

@@ -28,6 +28,7 @@ from botify.schemas.topics import Topics
 from botify.schemas.validation import Intake, Rejected
 from botify.streams.folds.feedback import OPINIONS, Said, read_said
 from botify.streams.folds.partition import HASHES, SCORE_SETS
+from botify.streams.folds.users import USERS, UserState
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import feedback_of, partition_key
@@ -120,11 +121,8 @@ def write_catalogue(settings: Settings, count: int, first: int = 0) -> None:
 
 def read_topic(settings: Settings, topic: str) -> list[Message]:
     """Return all records, each partition in its order."""
-    reader = TopicReader(settings, topic)
-    try:
+    with closing(TopicReader(settings, topic)) as reader:
         return [message for batch in reader.read_to_end() for message in batch]
-    finally:
-        reader.close()
 
 
 def environment_without_settings() -> dict[str, str]:
@@ -276,29 +274,33 @@ def offline_fold(settings: Settings, without: Container[tuple[int, int]] = ()) -
 
 def redis_contents(settings: Settings) -> State:
     """Return everything that the live namespace holds, comparable with `TopicFold.contents`."""
-    redis = connect(settings)
-    namespace = StateReader(redis, settings).namespace
     found: State = {}
-    for partition in range(settings.partitions):
-        for name in HASHES:
-            found[partition, name] = redis.hgetall(partition_key(namespace, partition, name))
-        for name in SCORE_SETS:
-            found[partition, name] = dict(
-                redis.zrange(partition_key(namespace, partition, name), 0, -1, withscores=True)
-            )
-    redis.close()
+    with closing(connect(settings)) as redis:
+        namespace = StateReader(redis, settings).namespace
+        for partition in range(settings.partitions):
+            for name in HASHES:
+                found[partition, name] = redis.hgetall(partition_key(namespace, partition, name))
+            for name in SCORE_SETS:
+                key = partition_key(namespace, partition, name)
+                found[partition, name] = dict(redis.zrange(key, 0, -1, withscores=True))
     return _without_empty(found)
+
+
+def listens_of_users(contents: State) -> dict[int, int]:
+    """Return how many listens each listener has, by the state."""
+    records = ((user, record) for (_, name), of in contents.items() if name == USERS for user, record in of.items())
+    return {int(user): UserState.from_bytes(record).listens for user, record in records if isinstance(record, bytes)}
 
 
 def opinions_in_redis(settings: Settings) -> dict[int, list[Said]]:
     """Return the opinions of the live namespace by listener."""
-    redis = connect(settings)
-    namespace, found = feedback_of(StateReader(redis, settings).namespace), {}
-    for partition in range(settings.partitions):
-        for user, record in redis.hgetall(partition_key(namespace, partition, OPINIONS)).items():
-            assert partition_of(int(user), settings.partitions) == partition
-            found[int(user)] = read_said(record)
-    redis.close()
+    found = {}
+    with closing(connect(settings)) as redis:
+        namespace = feedback_of(StateReader(redis, settings).namespace)
+        for partition in range(settings.partitions):
+            for user, record in redis.hgetall(partition_key(namespace, partition, OPINIONS)).items():
+                assert partition_of(int(user), settings.partitions) == partition
+                found[int(user)] = read_said(record)
     return found
 
 
@@ -317,11 +319,8 @@ def opinions_of(said: Iterable[Feedback]) -> dict[int, list[Said]]:
 
 def checkpoints(settings: Settings) -> dict[int, int]:
     """Return the next offset to be folded, of each partition that has state."""
-    redis = connect(settings)
-    try:
+    with closing(connect(settings)) as redis:
         return StateReader(redis, settings).checkpoints()
-    finally:
-        redis.close()
 
 
 def all_folded(settings: Settings) -> Callable[[], bool]:

@@ -1,15 +1,13 @@
-"""Clients that wear a gateway out: `python -m tests.chaos.slow_clients --port 8000 --idle 2000 --bodies 500 …`."""
+"""Clients that wear a gateway out, in a process of their own."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import random
 import resource
-import sys
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from typing import cast
 
 import uvloop
@@ -62,10 +60,9 @@ class Attack:
         self._was_lost: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
 
-    async def run(self, seconds: float) -> dict[str, object]:
+    async def run(self, seconds: float, tell: Connection) -> None:
         await asyncio.gather(*(self._connect(kind) for kind in self._kinds()))
-        sys.stdout.write("going\n")
-        sys.stdout.flush()
+        tell.send("going")
         flooding = asyncio.create_task(self._flood())
         for _ in range(round(seconds / DRIP_S)):
             for client in list(self._open):
@@ -75,12 +72,14 @@ class Attack:
         for task in (flooding, *self._tasks):
             task.cancel()
         await asyncio.gather(flooding, *self._tasks, return_exceptions=True)
-        return {
-            "open": Counter(client.kind for client in self._open),
-            "cut_off": self._was_lost,
-            "not_connected": self._refused,
-            "flood_bytes": self._flood_bytes - self._left,
-        }
+        tell.send(
+            {
+                "open": Counter(client.kind for client in self._open),
+                "cut_off": self._was_lost,
+                "not_connected": self._refused,
+                "flood_bytes": self._flood_bytes - self._left,
+            }
+        )
 
     def connected(self, client: Client) -> None:
         self._open.add(client)
@@ -121,21 +120,8 @@ class Attack:
             self._connect_later(kind)
 
 
-def main() -> None:
-    """Attack a gateway of this machine, and print what became of the connections as JSON."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--idle", type=int, default=0)
-    parser.add_argument("--bodies", type=int, default=0)
-    parser.add_argument("--headers", type=int, default=0)
-    parser.add_argument("--flood-mb", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    given = parser.parse_args()
-    counts = {"idle": given.idle, "bodies": given.bodies, "headers": given.headers}
+def attack(port: int, counts: dict[str, int], flood_bytes: int, seconds: float, tell: Connection) -> None:
+    """Attack a gateway of this machine; tell when all are connected, and at the end what became of the connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, sum(counts.values()) + FLOODERS + SPARE_DESCRIPTORS), hard))
-    json.dump(uvloop.run(Attack(given.port, counts, given.flood_mb * 1_000_000).run(given.seconds)), sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+    uvloop.run(Attack(port, counts, flood_bytes).run(seconds, tell))

@@ -8,15 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from botify.core.kafka.config import partition_of
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
 from botify.services.stack.embedded import EmbeddedStack
-from botify.streams.folds.users import USERS, UserState
 from tests.integration.services.gateway.conftest import ready, start
-from tests.support import eventually, offline_fold, read_topic, running
+from tests.support import eventually, listens_of_users, offline_fold, read_topic, running
 
 CODEC = Codec()
 DEADLINE_S = 2.0
@@ -57,10 +55,7 @@ class Listener:
         assert {event_id for event_id, _, _ in places} == set(self.served)
         assert [position for _, _, position in sorted(places, key=lambda place: place[2])] == list(range(len(places)))
         assert len({session for _, session, _ in places}) == 1
-        users = offline_fold(settings).contents()[partition_of(USER, settings.partitions), USERS]
-        record = users[str(USER).encode()]
-        assert isinstance(record, bytes)
-        assert UserState.from_bytes(record).listens == len(self.served)
+        assert listens_of_users(offline_fold(settings).contents()) == {USER: len(self.served)}
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """Clients that are slow, silent or endless, beside listeners who want the next track."""
 
 import asyncio
-import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import httpx
@@ -15,9 +13,11 @@ import numpy as np
 import pytest
 
 from botify.core.settings import Settings
+from tests.chaos.slow_clients import attack
 from tests.integration.services.gateway.conftest import TRACKS, ready, start
 from tests.support import eventually, running, write_catalogue
 
+CONTEXT = multiprocessing.get_context("forkserver")
 CLIENTS = int(os.environ.get("BOTIFY_TEST_SLOW_CLIENTS", "500"))
 """Silent connections, and others in proportion; with 2000 it is the whole of it, and latency is looked at too."""
 WHOLE = 2_000
@@ -88,21 +88,21 @@ async def _listen(port: int, user: int, until_s: float, served: Served) -> None:
         opened[1].close()
 
 
-@contextmanager
-def attack(client: httpx.Client, **counts: int) -> Iterator[int]:
-    """Have clients wear the gateway out, and return its port; when they are all connected, the block begins."""
-    port = client.base_url.port
+def ask_under_attack(client: httpx.Client, flood_bytes: int = 0, **counts: int) -> Served:
+    """Have clients wear the gateway out, and once they are connected, let listeners ask it; return what these got."""
+    port, (told, tell) = client.base_url.port, CONTEXT.Pipe(duplex=False)
     assert port is not None
-    arguments = [f"--{kind.replace('_', '-')}={count}" for kind, count in counts.items()]
-    program = [sys.executable, "-m", "tests.chaos.slow_clients", f"--port={port}", f"--seconds={SECONDS + 2}"]
-    with subprocess.Popen([*program, *arguments], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - ours
-        assert process.stdout is not None
-        assert process.stdout.readline() == "going\n"
-        yield port
-        assert process.poll() is None, "the attack ended before the listeners did"
-        became = json.loads(process.stdout.read())
-    sys.stdout.write(f"{became}\n")
-    assert became["flood_bytes"] == counts.get("flood_mb", 0) * 1_000_000
+    process = CONTEXT.Process(target=attack, args=(port, counts, flood_bytes, SECONDS + 2, tell))
+    process.start()
+    tell.close()  # the other end is in that process
+    assert told.recv() == "going"
+    served = asyncio.run(ask_honestly(port, SECONDS))
+    assert process.is_alive(), "the attack ended before the listeners did"
+    became = told.recv()
+    process.join()
+    print(became, served)
+    assert became["flood_bytes"] == flood_bytes
+    return served
 
 
 @pytest.fixture
@@ -122,10 +122,8 @@ def test_listeners_are_served_beside_slow_and_endless_clients(settings: Settings
     """Invariant: whoever sends whole requests is served, whatever others do not send."""
     client = start(programs, settings, "gateway")
     eventually(lambda: ready(client) and served(client))
-    counts = {"idle": CLIENTS, "bodies": CLIENTS // 4, "headers": CLIENTS // 4, "flood_mb": CLIENTS // 20}
-    with attack(client, **counts) as port:
-        found = asyncio.run(ask_honestly(port, SECONDS))
-    sys.stdout.write(f"{found}\n")
+    flood_bytes = CLIENTS // 20 * 1_000_000
+    found = ask_under_attack(client, flood_bytes, idle=CLIENTS, bodies=CLIENTS // 4, headers=CLIENTS // 4)
     assert found.share >= 0.99, str(found)
     if CLIENTS >= WHOLE:
         assert found.p99_s <= P99_S, str(found)
@@ -136,8 +134,6 @@ def test_listeners_are_served_where_descriptors_are_few(settings: Settings, prog
     """Invariant: silent connections never take the descriptors that listeners, Kafka and Redis need."""
     client = start(programs, settings, "gateway", descriptors=DESCRIPTORS)
     eventually(lambda: ready(client) and served(client))
-    with attack(client, idle=DESCRIPTORS * 1200 // 1024) as port:
-        found = asyncio.run(ask_honestly(port, SECONDS))
-    sys.stdout.write(f"{found}\n")
+    found = ask_under_attack(client, idle=DESCRIPTORS * 1200 // 1024)
     assert found.share >= 0.99, str(found)
     assert ready(client)

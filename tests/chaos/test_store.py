@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,10 +31,9 @@ CUT_OFF = 10
 
 def write_through(settings: Settings) -> None:
     """Wait until all that was written so far is in Valkey's file: on a busy disk that takes seconds."""
-    redis = connect(settings)
-    redis.set("written-through", "yes")
-    eventually(lambda: redis.execute_command("WAITAOF", 1, 0, 1_000)[0] == 1)
-    redis.close()
+    with closing(connect(settings)) as redis:
+        redis.set("written-through", "yes")
+        eventually(lambda: redis.execute_command("WAITAOF", 1, 0, 1_000)[0] == 1)
 
 
 def test_valkey_is_killed_under_load(settings: Settings, start_worker: StartWorker, stack: EmbeddedStack) -> None:
@@ -129,20 +128,16 @@ def append_only_files(stack: EmbeddedStack, tmp_path: Path) -> AppendOnlyFiles:
 
 
 def owners(settings: Settings) -> set[str]:
-    redis = connect(settings)
     keys = [checkpoint_key(default_namespace(settings.topic_prefix), p) for p in range(settings.partitions)]
-    found = {owner.decode() for key in keys if (owner := redis.hget(key, "owner"))}
-    redis.close()
-    return found
+    with closing(connect(settings)) as redis:
+        return {owner.decode() for key in keys if (owner := redis.hget(key, "owner"))}
 
 
 def feedback_begun(settings: Settings) -> bool:
     """Say whether each partition of the feedback has a checkpoint; see `write_through`."""
-    redis = connect(settings)
     namespace = feedback_of(default_namespace(settings.topic_prefix))
-    found = [redis.hexists(checkpoint_key(namespace, p), "next_offset") for p in range(settings.partitions)]
-    redis.close()
-    return all(found)
+    with closing(connect(settings)) as redis:
+        return all(redis.hexists(checkpoint_key(namespace, p), "next_offset") for p in range(settings.partitions))
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Feedback, Session
 from botify.schemas.topics import Topics
-from botify.streams.folds.users import USERS, UserState
 from tests.support import (
     TopicFold,
     checkpoints,
     eventually,
+    listens_of_users,
     offline_fold,
     opinions_in_redis,
     opinions_of,
@@ -40,14 +40,7 @@ def assert_whole(settings: Settings, listens: int) -> TopicFold:
     codec = Codec()
     said = [codec.decode(m.value(), Feedback) for m in read_topic(settings, Topics.of(settings).feedback.name)]
     eventually(lambda: opinions_in_redis(settings) == opinions_of(said), CATCH_UP_S, "the opinions that were given")
-    states = [
-        UserState.from_bytes(record)
-        for (_, collection), items in contents.items()
-        if collection == USERS
-        for record in items.values()
-        if isinstance(record, bytes)
-    ]
-    assert sum(state.listens for state in states) == listens
+    assert sum(listens_of_users(contents).values()) == listens
     # sessions are sent at least once: copies are the same, and without them they are those of the fold
     sent = {codec.decode(m.value(), Session) for m in read_topic(settings, Topics.of(settings).sessions.name)}
     assert sent == set(fold.sessions)

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +18,6 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics, create_topics
 from botify.services.stack.embedded import EmbeddedStack
-from botify.streams.folds.users import USERS, UserState
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, default_namespace
@@ -27,7 +26,15 @@ from tests.learning import all_learned, assert_learned
 from tests.soak.checker import FOLLOWED_S, acknowledged, judge_listens, judge_swaps, read_operations
 from tests.soak.fleet import Fleet, repeatedly
 from tests.soak.operations import TRACKS, Listener, Operations, Reader, replay_and_swap
-from tests.support import checkpoints, eventually, offline_fold, read_topic, redis_contents, write_catalogue
+from tests.support import (
+    checkpoints,
+    eventually,
+    listens_of_users,
+    offline_fold,
+    read_topic,
+    redis_contents,
+    write_catalogue,
+)
 
 PARTITIONS = 4
 LISTENERS = 8
@@ -107,11 +114,8 @@ def _settled(settings: Settings) -> bool:
 
 
 def _checkpoints_of(settings: Settings, namespace: str) -> dict[int, Any]:
-    redis = connect(settings)
-    try:
+    with closing(connect(settings)) as redis:
         return {p: redis.hgetall(checkpoint_key(namespace, p)) for p in range(PARTITIONS)}
-    finally:
-        redis.close()
 
 
 def _former(settings: Settings, home: Path) -> dict[str, Any]:
@@ -126,17 +130,9 @@ def _judge(settings: Settings, home: Path, frozen: dict[str, Any]) -> list[str]:
     codec, operations = Codec(), read_operations(home / "operations.jsonl")
     listens = [codec.decode(m.value(), Listen) for m in read_topic(settings, Topics.of(settings).listens.name)]
     contents = redis_contents(settings)
-    counts = {
-        int(user): UserState.from_bytes(record).listens
-        for (_, collection), items in contents.items()
-        if collection == USERS
-        for user, record in items.items()
-        if isinstance(record, bytes)
-    }
-    wrong = judge_listens(operations, listens, counts)
-    redis = connect(settings)
-    live = StateReader(redis, settings).namespace
-    redis.close()
+    wrong = judge_listens(operations, listens, listens_of_users(contents))
+    with closing(connect(settings)) as redis:
+        live = StateReader(redis, settings).namespace
     now = {name: (then, _checkpoints_of(settings, name)) for name, then in frozen.items()}
     wrong += judge_swaps(operations, default_namespace(settings.topic_prefix), live, now)
     if contents != offline_fold(settings).contents():
