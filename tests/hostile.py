@@ -13,7 +13,7 @@ import numpy as np
 from aiokafka.client import AIOKafkaClient
 from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
 from aiokafka.protocol.produce import ProduceRequest
-from aiokafka.record.util import calc_crc32c
+from aiokafka.record.util import calc_crc32c, encode_varint
 from aiokafka.structs import TopicPartition
 
 from botify.core.kafka.layout import COPIED
@@ -174,12 +174,9 @@ def _sized(part: bytes | None) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    left = ((number << 1) ^ (number >> 63)) & (2**64 - 1)
     found = bytearray()
-    while left > 0x7F:
-        found.append(left & 0x7F | 0x80)
-        left >>= 7
-    return bytes([*found, left])
+    encode_varint(number, found.append)
+    return bytes(found)
 
 
 def produce_batches(servers: Settings | str, topic: str, batches: Iterable[tuple[int, bytes]]) -> list[int]:

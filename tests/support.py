@@ -334,6 +334,12 @@ def _without_empty(state: Mapping[tuple[int, str], dict[bytes, bytes] | dict[byt
     return {name: items for name, items in state.items() if items}
 
 
+def git(folder: Path, *arguments: str) -> str:
+    """Run git as somebody who can commit, and return what it prints."""
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+
+
 def processes_of(folder: Path) -> list[str]:
     """Return the names of the processes that have a folder in their command line or environment."""
     found = []

@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -42,13 +43,10 @@ class Served:
 
     @property
     def p99_s(self) -> float:
-        return float(np.quantile(self.took_s, 0.99))
+        return float(np.quantile(self.took_s, 0.99)) if self.took_s else 0.0
 
     def __str__(self) -> str:
-        failures = {failure: self.failed.count(failure) for failure in set(self.failed)}
-        p50_s = float(np.median(self.took_s)) if self.took_s else 0
-        p99_s = self.p99_s if self.took_s else 0
-        return f"{len(self.took_s)} answered, p50 {p50_s * 1000:.0f} ms, p99 {p99_s * 1000:.0f} ms; failed: {failures}"
+        return f"{len(self.took_s)} answered, p99 {self.p99_s * 1000:.0f} ms; failed: {Counter(self.failed)}"
 
 
 async def ask_honestly(port: int, seconds: float) -> Served:

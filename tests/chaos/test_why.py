@@ -98,11 +98,6 @@ def compare(settings: Settings) -> None:
         found, past, "random", lambda versions: serve(catalogues, versions, models), lambda one: None, CODEC
     )
     arms = {tuple(one.answer.treatments.items()) for one in found}
-    print({
-        "answers": again.requests, "equal": again.equal, "missing": dict(again.missing), "models": len(labels),
-        "pending": sum(bool(one.answer.pending) for one in found), "arms": sorted(arms),
-        "recommenders": {one.answer.recommender for one in found},
-    })  # fmt: skip
     assert again.requests > 0.9 * ANSWERS
     assert again.equal == again.requests, again.missing
     assert len(labels) > 5

@@ -5,12 +5,7 @@ from collections.abc import Callable
 
 
 class History:
-    """Lines of virtual time, who and what.
-
-    Parameters
-    ----------
-    now_s : callable
-        Returns the virtual time.
+    """Lines of virtual time, which `now_s` returns, who and what.
 
     Examples
     --------

@@ -6,7 +6,7 @@ what a member commits while it gives its partitions up, before the next owner ha
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
@@ -18,6 +18,7 @@ from tests.simulation.group import Members
 from tests.simulation.kafka import SETTINGS, Delivered, Headers, Kafka, OnDelivery, Record
 from tests.simulation.loop import Nap
 from tests.simulation.topic import BASE_MS, CODEC, PARTITIONS, partition_of
+from tests.support import FakeMessage
 
 TOPICS = Topics.of(SETTINGS)
 REQUESTS, ANSWERS = TOPICS.recommendation_requests.name, TOPICS.recommendations.name
@@ -29,43 +30,12 @@ STAYS = 0.05
 """Share of a consumer's errors with which a recommender ends."""
 
 
-class Message(NamedTuple):
-    at: tuple[int, int]
-    record: Record
-    taken_ms: int
-    failed: KafkaError | None = None
-
-    def topic(self) -> str:
-        return self.record.topic
-
-    def partition(self) -> int:
-        return self.at[0]
-
-    def offset(self) -> int:
-        return self.at[1]
-
-    def key(self) -> bytes | None:
-        return self.record.key
-
-    def value(self) -> bytes | None:
-        return self.record.value
-
-    def headers(self) -> Headers:
-        return self.record.headers
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, self.taken_ms
-
-    def error(self) -> KafkaError | None:
-        return self.failed
-
-
 class RequestTopics:
     """What was published, and which requests may be committed."""
 
     def __init__(self, violations: list[str], now_s: Callable[[], float]) -> None:
         self._now_s = now_s
-        self.requests: list[list[Message]] = [[] for _ in range(PARTITIONS)]
+        self.requests: list[list[FakeMessage]] = [[] for _ in range(PARTITIONS)]
         self.listens: set[str] = set()
         self.answers: list[Recommendation] = []
         self.violations = violations
@@ -84,21 +54,23 @@ class RequestTopics:
 
     def check_commit(self, partition: int, begin: int, end: int, newest_ms: int) -> None:
         """Check that requests may be committed: each is answered, rejected, or past its deadline."""
-        for message in self.requests[partition][begin:end]:
-            if message.at in self._rejected:
+        for at, message in enumerate(self.requests[partition][begin:end], begin):
+            if (partition, at) in self._rejected:
                 continue
             request = request_of(message.value() or b"")
             if request is None or request.request_id not in self._answered:
                 if request is not None and (request.deadline_ms < newest_ms or unanswerable(request)):
                     continue
-                self.violations.append(f"request {message.at} is committed and not answered")
+                self.violations.append(f"request {partition, at} is committed and not answered")
         if end > len(self.requests[partition]):
             self.violations.append(f"offset {end} of partition {partition} is committed and not there")
 
     def _request(self, record: Record) -> None:
         partition = partition_of(int(record.key or b"0"))
-        at = partition, len(self.requests[partition])
-        self.requests[partition].append(Message(at, record, BASE_MS + int(self._now_s() * 1000)))
+        offset, taken_ms = len(self.requests[partition]), BASE_MS + int(self._now_s() * 1000)
+        self.requests[partition].append(
+            FakeMessage(**record._asdict(), partition=partition, offset=offset, timestamp=(1, taken_ms))
+        )
         for nap in self.naps.values():
             nap.wake()
 
@@ -178,7 +150,7 @@ class GroupConsumer:
     def subscribe(self, topics: Sequence[str], **on: Callable[..., object]) -> None:
         self._on = on
 
-    def consume(self, most: int, wait_s: float = 0.0) -> list[Message]:
+    def consume(self, most: int, wait_s: float = 0.0) -> list[FakeMessage]:
         self._rebalance()
         found = [*self._errors()]
         for partition, position in self._positions.items():
@@ -187,13 +159,13 @@ class GroupConsumer:
             found += some
         return found
 
-    def _errors(self) -> Iterator[Message]:
+    def _errors(self) -> Iterator[FakeMessage]:
         """Yield what librdkafka reports as messages: a leader that changes, and now and then an error that stays."""
-        kafka, nothing = self._group.kafka, Record(REQUESTS, None, None, ())
+        kafka = self._group.kafka
         if kafka.strikes(faults.LEADER_CHANGES):
             stays = kafka.rng.random() < STAYS
-            code = KafkaError.TOPIC_AUTHORIZATION_FAILED if stays else KafkaError.LEADER_NOT_AVAILABLE
-            yield Message((0, 0), nothing, 0, KafkaError(code))
+            error = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED if stays else KafkaError.LEADER_NOT_AVAILABLE)
+            yield FakeMessage(topic=REQUESTS, partition=0, offset=0, error=error)
 
     def commit(self, offsets: Sequence[TopicPartition], *, asynchronous: bool) -> None:
         group, generation, newest_ms = self._group, self._generation, self._newest_ms()

@@ -155,11 +155,12 @@ class StoreNetwork:
             self._later(self._delay_s(), lambda: None if reply.done() else deliver())
 
     def _delay_s(self) -> float:
-        most_s = SLOW_S if self.strikes(faults.STORE_SLOW) else SWALLOWING_S if self._swallows() else FAST_S
+        if self.strikes(faults.STORE_SLOW):
+            most_s = SLOW_S
+        else:
+            swallows = self.strikes(faults.STORE_SWALLOWS) or self.strikes(faults.POINTER_SWALLOWS)
+            most_s = SWALLOWING_S if swallows else FAST_S
         return float(most_s * self._rng.random())
-
-    def _swallows(self) -> bool:
-        return self.strikes(faults.STORE_SWALLOWS) or self.strikes(faults.POINTER_SWALLOWS)
 
     def _later(self, delay_s: float, act: Callable[[], None]) -> None:
         self.loop.call_later(delay_s, act, context=self._context)

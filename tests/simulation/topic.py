@@ -135,15 +135,8 @@ class _Noted:
 
 def rows_of(batch: TrainingBatch) -> dict[int, tuple[Any, ...]]:
     columns = listens_of(batch, b"")
-    rows = zip(
-        columns.users.tolist(),
-        columns.tracks.tolist(),
-        columns.fractions.tolist(),
-        columns.timestamps_ms.tolist(),
-        columns.sessions.tolist(),
-        columns.ended.tolist(),
-        strict=True,
-    )
+    names = ("users", "tracks", "fractions", "timestamps_ms", "sessions", "ended")
+    rows = zip(*(getattr(columns, name).tolist() for name in names), strict=True)
     return {batch.first_offset + at: row for at, row in zip(columns.offsets.tolist(), rows, strict=True)}
 
 

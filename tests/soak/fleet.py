@@ -9,6 +9,7 @@ from botify.core.settings import Settings
 from botify.services.stack.embedded import EmbeddedStack
 from botify.services.stack.ports import find_free
 from tests.chaos.programs import Program
+from tests.support import Background
 
 MODULES = {
     "worker-0": "botify.streams.worker",
@@ -27,17 +28,15 @@ AWAY_S = (0.0, 2.0)
 POLL_S = 0.1
 
 
-class Fleet:
+class Fleet(Background):
     def __init__(self, stack: EmbeddedStack, settings: Settings) -> None:
+        super().__init__(self._supervise)
         self.port = find_free()
         self.ended: list[str] = []
         self._stack, self._settings = stack, settings
         self._away: set[str] = set()
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
         self._programs = {name: self._started(name) for name in MODULES}
-        self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
-        self._supervisor.start()
 
     def hit(self, rng: Random) -> str:
         """Kill, freeze or stop something, and let it come back; return what was done."""
@@ -58,9 +57,8 @@ class Fleet:
             self._away.discard(name)
         return f"{kind} {name.partition('-')[0]}"
 
-    def stop(self) -> None:
-        self._stopping.set()
-        self._supervisor.join()
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
         for program in self._programs.values():
             program.stop()
 
@@ -81,7 +79,7 @@ class Fleet:
         return Program(self._settings, MODULES[name], name, env)
 
     def _supervise(self) -> None:
-        while not self._stopping.wait(POLL_S):
+        while not self._over.wait(POLL_S):
             with self._lock:
                 for name, program in self._programs.items():
                     if name not in self._away and not program.running:

@@ -55,9 +55,8 @@ def run_round(stack: EmbeddedStack, home: Path, seed: int, kills: int) -> dict[s
     write_catalogue(settings, TRACKS)
     operations, rng = Operations(home / "operations.jsonl"), Random(seed)
     faults: Counter[str] = Counter()
-    fleet = Fleet(stack, settings)
     violations: list[str] = []
-    try:
+    with Fleet(stack, settings) as fleet:
         eventually(lambda: _is_ready(fleet.port), READY_S, "a gateway that is ready")
         with _load(operations, settings, fleet.port, seed):
             for _ in range(kills):
@@ -69,8 +68,6 @@ def run_round(stack: EmbeddedStack, home: Path, seed: int, kills: int) -> dict[s
             violations += _judge(settings, home, frozen)
         except AssertionError as failed:
             violations.append(str(failed)[:2_000])
-    finally:
-        fleet.stop()
     listens = [one for one in read_operations(home / "operations.jsonl") if one["kind"] == "listen"]
     return {
         "seed": seed,

@@ -31,21 +31,8 @@ LONG = "é" * (MAX_ID_BYTES // 2 - 8)
 
 
 def listen_of(user: int, at: int, session: str = LONG, *, ended: bool = False) -> Listen:
-    id_ = f"{user}:{at}"
-    return Listen(
-        id_,
-        user,
-        at,
-        0.123 + at,
-        10**12 + at,
-        f"{session}{user % 10**8}",
-        at,
-        ended,
-        "mix",
-        {"A": f"T{at % 2}"},
-        0.1,
-        2.0,
-    )
+    id_, session_id, treatments = f"{user}:{at}", f"{session}{user % 10**8}", {"A": f"T{at % 2}"}
+    return Listen(id_, user, at, 0.123 + at, 10**12 + at, session_id, at, ended, "mix", treatments, 0.1, 2.0)
 
 
 def longest_state() -> bytes:

@@ -1,6 +1,5 @@
 """The public API: what a notebook does, without servers."""
 
-import json
 import re
 import subprocess
 import sys
@@ -88,9 +87,7 @@ def write_parquet(path: Path) -> Path:
 
 
 def write_jsonl(path: Path) -> Path:
-    path.write_text(
-        "".join(json.dumps(dict(zip(("user", "item", "time", "rating"), row, strict=True))) + "\n" for row in ROWS)
-    )
+    pd.DataFrame(ROWS, columns=["user", "item", "time", "rating"]).to_json(path, orient="records", lines=True)
     return path
 
 
@@ -244,15 +241,8 @@ def test_recommendations_of_a_service_are_a_frame() -> None:
         reason = {"policy": "next_track", "score": 0.5, "text": "because you heard Red"}
         item = {"item": "blue", "number": 1, "title": "Blue", "artist": "Ann", "propensity": 0.25}
         items = [{**item, "reason": reason}, {**item, "item": "red", "reason": None}]
-        about = {
-            "id": "r1",
-            "user": "alice",
-            "policy": "next_track",
-            "propensity": 1.0,
-            "experiments": {},
-            "fallback": False,
-        }
-        return httpx.Response(200, json={**about, "items": items})
+        about = {"id": "r1", "user": "alice", "policy": "next_track", "propensity": 1.0, "experiments": {}}
+        return httpx.Response(200, json={**about, "fallback": False, "items": items})
 
     service = botify.connect("http://gateway", token="secret")  # noqa: S106
     service.client = Botify("http://gateway", transport=httpx.MockTransport(answer))

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 import botify.bench.__main__ as program
 from botify.bench.against import THIS, AgainstError, Run, checked_out, ratios_of, run_rounds
+from tests.support import git
 
 PYPROJECT = """
 [project]
@@ -47,11 +47,6 @@ def main(names, out):
     runs = [{"figures": MEASUREMENTS[name]()} for name in names]
     out.write_text(json.dumps({"runs": runs}))
 """
-
-
-def git(root: Path, *arguments: str) -> str:
-    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
-    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout  # noqa: S603
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from botify.bench.figures import ROOT, FigureError, pages, quotable, read_figure
 from botify.bench.record import RECIPES, Recipe, main, outdated, values_of
 from botify.bench.studies import app as studies
 from botify.services.cli.main import build_cli
+from tests.support import git
 
 GROUPS = {group for recipe in RECIPES for group in recipe.groups}
 
@@ -58,13 +59,6 @@ def test_the_commands_and_paths_exist(recipe: Recipe) -> None:
         assert set((given.get("recommenders") or "botify").split(",")) <= set(measurable())
 
 
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
-    command = ["git", *identity, *arguments]
-    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)  # noqa: S603
-    return done.stdout.strip()
-
-
 def test_figures_are_old_when_what_they_measure_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "ROOT", tmp_path)
     recipe = Recipe("-m botify.bench worker", ("worker",), ("streams",))
@@ -80,10 +74,8 @@ def test_figures_are_old_when_what_they_measure_changed(tmp_path: Path, monkeypa
     (tmp_path / "sim/it.py").write_text("2", encoding="utf-8")
     assert outdated(recipe, {"worker": {"commit": commit}}) is None
     (tmp_path / "streams/it.py").write_text("2", encoding="utf-8")
-    assert (
-        outdated(recipe, {"worker": {"commit": commit}})
-        == f"1 files of streams changed since {commit}, which gave worker"
-    )
+    changed = f"1 files of streams changed since {commit}, which gave worker"
+    assert outdated(recipe, {"worker": {"commit": commit}}) == changed
     assert "not in this repository" in (outdated(recipe, {"worker": {"commit": "0123456"}}) or "")
 
 

@@ -25,14 +25,8 @@ def test_what_each_role_needs_is_as_computed_by_hand() -> None:
     assert {role: need.cores for role, need in needs.items()} == pytest.approx(
         {"gateway": 20.0, "recommender": 5.0, "worker": 2.0, "learner": 5.0, "kafka": 4.0, "redis": 1.0}
     )
-    assert {role: need.processes for role, need in needs.items()} == {
-        "gateway": 40,
-        "recommender": 10,
-        "worker": 4,
-        "learner": 10,
-        "kafka": 0,
-        "redis": 2,
-    }
+    processes = {"gateway": 40, "recommender": 10, "worker": 4, "learner": 10, "kafka": 0, "redis": 2}
+    assert {role: need.processes for role, need in needs.items()} == processes
     assert needs["recommender"].memory_bytes == 10 * 100_000 * 200
     assert needs["worker"].memory_bytes == 4 * 100_000 * 150 + 1e6 * 3_072 + 128 * 100_000 * 25
     assert needs["redis"].memory_bytes == 1e6 * 2_000 + 128 * 100_000 * 100
@@ -60,17 +54,11 @@ def test_sizes_come_from_recorded_figures() -> None:
         "next_per_s": {"gateway": 200.0, "all": 200.0},
     }
     scale = {
-        "partition_per_s": 1_000.0,
-        "listen_kafka_bytes": 200.0,
-        "request_kafka_bytes": 300.0,
-        "listen_redis_bytes": 400.0,
-        "request_redis_bytes": 600.0,
-        "user_bytes": 2_000.0,
-        "track_bytes": 100.0,
+        "partition_per_s": 1_000.0, "listen_kafka_bytes": 200.0, "request_kafka_bytes": 300.0,
+        "listen_redis_bytes": 400.0, "request_redis_bytes": 600.0, "user_bytes": 2_000.0, "track_bytes": 100.0,
         **{f"{role}_track_bytes": size for role, size in COSTS.private_bytes.items()},
-        "shared_track_bytes": 40.0,
-        "cpu_us": rates,
-    }
+        "shared_track_bytes": 40.0, "cpu_us": rates,
+    }  # fmt: skip
     learned = {"cpu_us": {"recommendations_per_s": {"learner": 50.0}}}
     sizes = sizes_of({"scale": {"values": scale}, "learned_loop": {"values": learned}}, SERVICE)
     assert sizes["scale_sizes"]["values"]["kafka"] == needs_of(COSTS, SERVICE)["kafka"].row()

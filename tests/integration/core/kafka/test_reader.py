@@ -1,6 +1,6 @@
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -26,8 +26,7 @@ def offsets(reader: TopicReader, end: dict[int, int] | None = None) -> list[int]
 def test_partitions_that_a_topic_gets_later_are_read_from_their_beginning(settings: Settings) -> None:
     topic = Topics.of(settings).dead_letters.name
     produce_raw(settings, topic, [(b"1", b"%d" % i) for i in range(3)], partition=0)
-    reader = TopicReader(settings, topic)
-    try:
+    with closing(TopicReader(settings, topic)) as reader:
         assert offsets(reader) == [0, 1, 2]
         admin = AdminClient(common_config(settings))  # has a name: answers die with their client
         admin.create_partitions([NewPartitions(topic, 8)])[topic].result(30)
@@ -37,22 +36,18 @@ def test_partitions_that_a_topic_gets_later_are_read_from_their_beginning(settin
         assert sorted(offsets(reader)) == [0, 1, 3]
         assert (reader.next_offsets[0], reader.next_offsets[6], reader.next_offsets[7]) == (4, 2, 0)
         assert offsets(reader) == []
-    finally:
-        reader.close()
 
 
 def test_what_has_arrived_is_read_without_asking_for_the_end(settings: Settings) -> None:
     topic = Topics.of(settings).listens.name
     produce_raw(settings, topic, [(b"1", b"%d" % i) for i in range(10)], partition=0)
-    reader = TopicReader(settings, topic)
-
     found: list[int] = []
+    with closing(TopicReader(settings, topic)) as reader:
 
-    def has_arrived(count: int) -> bool:
-        found.extend(message.offset() for batch in reader.read_arrived() for message in batch)
-        return len(found) >= count
+        def has_arrived(count: int) -> bool:
+            found.extend(message.offset() for batch in reader.read_arrived() for message in batch)
+            return len(found) >= count
 
-    try:
         assert offsets(reader, {0: 4}) == [0, 1, 2, 3]
         eventually(lambda: has_arrived(6))
         produce_raw(settings, topic, [(b"1", b"more")], partition=0)
@@ -60,8 +55,6 @@ def test_what_has_arrived_is_read_without_asking_for_the_end(settings: Settings)
         assert found == [4, 5, 6, 7, 8, 9, 10]
         assert reader.next_offsets[0] == 11
         assert offsets(reader) == []
-    finally:
-        reader.close()
 
 
 def test_what_retention_has_removed_is_skipped(settings: Settings) -> None:
@@ -122,36 +115,22 @@ def test_records_that_find_the_queue_full_are_sent_later_in_their_order(settings
 MANY = 300
 
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as opened:
-        yield opened
-
-
-def requester(stack: ExitStack, settings: Settings, name: str, partition: int | None = None) -> ReplyReader:
-    topic = Topics.of(settings).recommendations.name
-    choose = {} if partition is None else {"choose": lambda among: partition if partition in among else among[0]}
-    reader = ReplyReader(settings, topic, name.encode(), keep_s=0.5, group="test", fetch_wait_max_ms=20, **choose)
-    stack.callback(reader.close)
-    return reader
-
-
-def reply(settings: Settings, partition: int, values: Sequence[bytes]) -> None:
-    topic = Topics.of(settings).recommendations.name
-    produce_raw(settings, topic, [(b"42", value) for value in values], partition=partition)
-
-
 def test_replies_before_and_after_a_move_arrive_once(
-    settings: Settings, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setattr(replies, "WINDOW_S", 0.1)
-    reader = requester(stack, settings, "me-", 0)
+    topic = Topics.of(settings).recommendations.name
+    reader = ReplyReader(settings, topic, b"me-", keep_s=0.5, group="test", choose=min, fetch_wait_max_ms=20)
+    request.addfinalizer(reader.close)
     got: list[bytes] = []
     sent: list[bytes] = []
 
+    def reply(partition: int, values: Sequence[bytes]) -> None:
+        produce_raw(settings, topic, [(b"42", value) for value in values], partition=partition)
+
     def ask(other: int) -> None:
         sent.append(b"me-%d" % len(sent))
-        reply(settings, reader.partition, [b"you-"] * other + sent[-1:])
+        reply(reader.partition, [b"you-"] * other + sent[-1:])
         got.extend(reader.poll(1000, 0.05))
 
     def moved() -> bool:
@@ -161,13 +140,13 @@ def test_replies_before_and_after_a_move_arrive_once(
     eventually(moved)
     for _ in range(20):
         ask(0)
-    reply(settings, 0, [b"you-"] * MANY)
+    reply(0, [b"you-"] * MANY)
     eventually(lambda: got.extend(reader.poll(1000, 0.05)) or len(got) >= len(sent), what=lambda: (got, sent))
     assert got == sent
     others = reader.others
     for _ in range(30):  # longer than the old partition is read
         assert reader.poll(1000, 0.05) == []
-    reply(settings, 0, [b"you-"] * MANY)
+    reply(0, [b"you-"] * MANY)
     ask(0)
     eventually(lambda: got.extend(reader.poll(1000, 0.05)) or len(got) == len(sent))
     assert reader.others <= others + MANY  # what was in flight as it moved, and nothing of what came then

@@ -1,3 +1,5 @@
+import socket
+from collections.abc import Iterator
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -6,17 +8,22 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from botify.core.errors import NoBrokerError, PositionError
-from botify.core.kafka import admin
+from botify.core.kafka import admin, layout
 from botify.core.kafka.admin import (
     TopicPosition,
     TopicState,
+    check_kafka,
     end_offsets,
     parse_position,
     partition_counts,
+    require_kafka,
     retry_brokers,
 )
 from botify.core.kafka.config import is_retriable
 from botify.core.settings import Settings
+from botify.services.stack.ports import HOST, find_free
+from botify.streams.store import connect
+from botify.streams.store.connect import RedisUnreachableError, check_redis, require_redis
 
 NOW_MS = 1_800_000_000_000
 
@@ -128,3 +135,37 @@ def test_a_client_that_goes_on_finding_no_leaders_is_replaced(monkeypatch: pytes
     monkeypatch.setattr(admin, "AdminClient", StuckAtFirst)
     assert end_offsets(Settings(), "listens") == {0: 7, 1: 7}
     assert len(made) == 2
+
+
+@pytest.fixture
+def listener() -> Iterator[str]:
+    with socket.create_server((HOST, 0)) as server:
+        yield f"{HOST}:{server.getsockname()[1]}"
+
+
+def test_one_of_several_brokers_is_enough(listener: str) -> None:
+    check_kafka(Settings(kafka_bootstrap_servers=f"{HOST}:{find_free()}, {listener}"))
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster"])
+def test_redis_by_url(listener: str, scheme: str) -> None:
+    check_redis(Settings(redis_url=f"{scheme}://user:secret@{listener}/0"))
+
+
+def test_nothing_there_names_the_address_and_the_way_out() -> None:
+    address = f"{HOST}:{find_free()}"
+    with pytest.raises(NoBrokerError, match=f"no Kafka listens at {address}.*botify up"):
+        check_kafka(Settings(kafka_bootstrap_servers=address))
+    with pytest.raises(RedisUnreachableError, match=f"no Redis listens at {address}.*REDIS_URL"):
+        check_redis(Settings(redis_url=f"redis://user:secret@{address}/0"))
+
+
+def test_a_server_that_takes_connections_and_never_answers_is_told_apart(
+    listener: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "ANSWER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connect, "REQUIRED_TIMEOUT_S", 0.2)
+    with pytest.raises(NoBrokerError, match=f"Kafka at {listener} does not answer"):
+        require_kafka(Settings(kafka_bootstrap_servers=listener))
+    with pytest.raises(RedisUnreachableError, match="no Redis answers"):
+        require_redis(Settings(redis_url=f"redis://{listener}/0"))

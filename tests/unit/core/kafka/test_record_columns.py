@@ -26,15 +26,7 @@ ROWS = st.lists(st.tuples(PARTS, PARTS, HEADERS, st.integers(0, 10**13)), min_si
 
 
 def batch(first_offset: int, rows: Any, *, attributes: int = 0, compression: int = 0) -> bytes:
-    builder = DefaultRecordBatchBuilder(
-        magic=2,
-        compression_type=compression,
-        is_transactional=0,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=-1,
-        batch_size=1 << 20,
-    )
+    builder = DefaultRecordBatchBuilder(2, compression, 0, -1, -1, -1, 1 << 20)  # no transaction, of no producer
     for at, (key, value, headers, timestamp) in enumerate(rows):
         builder.append(at, timestamp=timestamp, key=key, value=value, headers=headers)
     raw = bytearray(builder.build())
