@@ -44,6 +44,7 @@ from tests.simulation.patched import (
     text,
 )
 from tests.simulation.run import plan_of, run_universe, universe_of
+from tests.simulation.topic import TOPICS, topic
 
 SEEDS = 2_000
 """Universes within which a mutant must be killed."""
@@ -308,6 +309,8 @@ def mutated(name: str) -> Iterator[None]:
 def killed_by(name: str, most: int = SEEDS, first: int | None = None) -> int | None:
     part = next((part for begin, part in PARTS.items() if name.startswith(begin)), "w")
     seeds = (seed for seed in range(most) if part in universe_of(seed, plan_of(seed)).parts)
+    for number in range(TOPICS):
+        topic(number)  # what topics must come to is of the code as it is shipped
     with mutated(name):
         return next((seed for seed in chain(() if first is None else (first,), seeds) if fails(seed)), None)
 

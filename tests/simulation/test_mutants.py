@@ -8,6 +8,7 @@ KILLED_SOON = {
     "the checkpoint is not compared",
     "applied before the publication is acknowledged",
     "a swallowed cancellation is lost",
+    "what memory lacks is not read",
     "learner: a stored state is not loaded",
     "recommender: committed before the acknowledgement",
     "gateway: nothing expires",
