@@ -128,12 +128,12 @@ def grade(
     with progress("opening the world") as status:
 
         def notify(number: int, step: str) -> None:
-            status.update(f"run {number} of {RUNS}: {step}")
+            status.to(number - 1, RUNS, f"run {number} of {RUNS}: {step}")
 
         opened = find_world(Settings.from_env().home, world or of.world)
-        status.update("measuring the oracle")
+        status.to(0, doing="measuring the oracle")
         yardsticks = times_of_yardsticks(opened, seed)
-        models = homework.models_for(opened, of, recommender, status.update)
+        models = homework.models_for(opened, of, recommender, lambda step: status.to(0, doing=step))
         graded = [
             grade_once(opened, of.control, recommender, options, models, log_episodes, partial(notify, number))
             for number in range(1, RUNS + 1)

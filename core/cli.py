@@ -39,16 +39,12 @@ class Bar:
         self.console, self._change = console, change
 
     def to(self, done: float, total: float | None = None, doing: str | None = None) -> None:
-        """Show how much is done, and of how much."""
+        """Show how much is done, of how much, and what is done now."""
         self._change(completed=done, total=total, description=doing)
 
     def advance(self, count: float, total: float | None = None) -> None:
         """Show that `count` more is done."""
         self._change(advance=count, total=total)
-
-    def update(self, doing: str) -> None:
-        """Show what is done now."""
-        self._change(description=doing)
 
 
 class _Done(bars.ProgressColumn):

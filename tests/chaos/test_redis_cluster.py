@@ -53,6 +53,16 @@ class Listeners:
         return self._client.post(f"/next/{user}", json={"track": user % 7, "time": 0.5}, timeout=10.0)
 
 
+def start_all(stack: ExitStack, settings: Settings, *modules: str) -> tuple[list[Program], httpx.Client]:
+    """Start programs, and a gateway that is ready."""
+    programs = [Program(settings, module, module) for module in modules]
+    for program in programs:
+        stack.callback(program.stop)
+    client = start(stack, settings, "gateway", DEADLINE_MS=1_000)
+    eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
+    return programs, client
+
+
 def slot_of_partition(cluster: Cluster, settings: Settings, partition: int) -> int:
     return cluster.slot_of(checkpoint_key(default_namespace(settings.topic_prefix), partition))
 
@@ -63,13 +73,7 @@ def test_a_master_is_frozen(settings: Settings, tmp_path: Path) -> None:
         settings = settings.with_(redis_url=cluster.url)  # of a replica, which is not frozen
         master = cluster.master_of(slot_of_partition(cluster, settings, 0))
         replica = cluster.replica_of(master)
-        programs = [
-            Program(settings, module, module) for module in ("botify.services.recommender", "botify.streams.worker")
-        ]
-        for program in programs:
-            stack.callback(program.stop)
-        client = start(stack, settings, "gateway", DEADLINE_MS=1_000)
-        eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
+        programs, client = start_all(stack, settings, "botify.services.recommender", "botify.streams.worker")
         listeners = Listeners(client)
         eventually(lambda: listeners.served(by_the_recommender=True), 60)
 
@@ -234,11 +238,7 @@ def test_slots_are_migrated_and_masters_fail_over(settings: Settings, tmp_path: 
         cluster = stack.enter_context(running_cluster(tmp_path / "cluster", node_timeout_ms=NODE_TIMEOUT_MS))
         settings = settings.with_(redis_url=cluster.url)
         modules = ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender")
-        programs = [Program(settings, module, module) for module in modules]
-        for program in programs:
-            stack.callback(program.stop)
-        client = start(stack, settings, "gateway", DEADLINE_MS=1_000)
-        eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
+        programs, client = start_all(stack, settings, *modules)
         with Load(settings, listens_of_now(), per_s=1_000) as load, ImpatientListeners(client) as listeners:
             progresses(settings)
             answers = Answers(listeners)

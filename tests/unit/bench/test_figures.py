@@ -54,11 +54,9 @@ def test_every_figure_says_how_it_was_measured() -> None:
         assert all(group.values()), name
 
 
-@pytest.mark.parametrize("changed", ["62,036", "", "62,035 "])
-def test_a_page_that_was_edited_differs(changed: str) -> None:
+def test_a_figure_is_given_as_it_was_recorded() -> None:
     recorded = {"worker": {"values": {"listens_per_s": 62_035.2}}}
-    template = "one worker: {{worker.listens_per_s:,.0f}} a second"
-    assert fill(template, recorded) == "one worker: 62,035 a second" != f"one worker: {changed} a second"
+    assert fill("one worker: {{worker.listens_per_s:,.0f}} a second", recorded) == "one worker: 62,035 a second"
 
 
 def test_a_page_says_how_old_its_figures_are() -> None:
