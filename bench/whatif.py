@@ -27,7 +27,7 @@ from botify.evaluation.whatif.value import Value, value_of
 from botify.schemas.events import Listen, Track
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Dispatched, answer
-from botify.services.recommender.protocol import Answers, Batch, Recommender, probability
+from botify.services.recommender.protocol import Answers, Batch, Recommender
 from botify.sim.listeners import load_model
 from botify.sim.loop.kafka import tracks_of
 from botify.sim.options import FullSpeed, RunOptions, schedule_of
