@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from functools import partial
@@ -17,6 +17,8 @@ import typer
 from rich import progress as bars
 from rich.console import Console
 from rich.text import Text
+
+from botify.core.errors import BotifyError
 
 console = Console()
 SILENT_S = 2.0  # what takes less has no line where there is no terminal
@@ -74,6 +76,28 @@ def progress(doing: str, total: float | None = None) -> Iterator[Bar]:
         late.cancel()
         if (seconds := time.monotonic() - begun_s) > SILENT_S:
             say(f"{doing}: ended after {seconds:.0f} s", console)
+
+
+def read_settings(
+    texts: Sequence[str], readers: Mapping[str, Callable[[str], Any]], error: type[BotifyError]
+) -> dict[str, Any]:
+    """Read the `NAME=VALUE` of `--set`; raises `error` for an unknown name or a value that is none of it.
+
+    Examples
+    --------
+    >>> read_settings(["users=500", "run_id=mine"], {"users": int, "run_id": str}, BotifyError)
+    {'users': 500, 'run_id': 'mine'}
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in readers:
+            raise error(f"--set {text!r} must be NAME=VALUE, with a name of {', '.join(readers)}")
+        try:
+            found[name] = readers[name](value)
+        except ValueError:
+            raise error(f"--set {text!r}: {value!r} is not a number") from None
+    return found
 
 
 def print_json(value: object) -> None:

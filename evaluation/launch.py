@@ -5,9 +5,9 @@ Settled listeners are decided by the rule, first sessions show early losses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from botify.analytics.cli import Source, metrics_table, print_effects, print_int
 from botify.analytics.decision import ROLL_BACK, Decision, Rule, decide
 from botify.analytics.experiment import CONTROL, HOUR_MS, adjust, settled_users
 from botify.analytics.planning import decision_users
-from botify.core.cli import Alpha, Data, Json, Run, console, print_json, say
+from botify.core.cli import Alpha, Data, Json, Run, console, print_json, read_settings, say
 from botify.core.goals import Goals
 from botify.core.settings import Settings
 from botify.core.sql import EngineName, EngineOption
@@ -141,6 +141,24 @@ Listeners = Annotated[
 ]
 
 
+def _at_least(least: float, kind: Callable[[str], float] = float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        if not (value := kind(text)) >= least:
+            raise AnalyticsError(f"--set: {text!r} must be at least {least:g}")
+        return value
+
+    return read
+
+
+OF_RULE: Mapping[str, Callable[[str], Any]] = {
+    "effect": _at_least(0.01),
+    "window_h": _at_least(0),
+    "listeners": _at_least(100, int),
+}
+OF_RESULTS: Mapping[str, Callable[[str], Any]] = {"control": str, "split": weights_of}
+"""Settings of `--set`, with and without `--decide`, and what reads their values."""
+
+
 def results(
     name: Annotated[str | None, typer.Argument(help="An experiment; without it, those that are declared.")] = None,
     other: Annotated[
@@ -150,14 +168,9 @@ def results(
         bool,
         typer.Option(
             "--decide",
-            help="Decide whether treatments ship, by success metrics and guardrails, with --effect, --window-h and "
-            "--listeners.",
+            help="Decide whether treatments ship, by success metrics and guardrails.",
         ),
     ] = False,
-    effect: Effect = 2.0,
-    window_h: Window = 24.0,
-    listeners: Listeners = None,
-    control: Annotated[str, typer.Option(help="Treatment that the others are compared with.")] = CONTROL,
     run: Run = None,
     data: Data = None,
     engine: EngineOption = EngineName.DUCKDB,
@@ -184,7 +197,14 @@ def results(
         str | None,
         typer.Option(help="Compare within segments: `returning`, favourite `genre`, or `attribute:NAME` of listeners."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Declared traffic split, such as C=3,T1=1; default: equal.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="control=NAME; split=C=3,T1=1 for unequal shares; with --decide: effect (least relevant, in %: 2), "
+            "window_h (hours of each listener, 24), listeners (of both arms, to plan for); repeat for several.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print an experiment's effects, or decide whether its treatment ships; without a name list the experiments."""
@@ -194,26 +214,29 @@ def results(
         list_experiments(as_json=as_json)
         return
     source = Source(data, run, engine)
+    rule = read_settings(settings or (), OF_RULE if decide else OF_RESULTS, AnalyticsError)
     if decide:
         others = {
-            "OTHER": other, "--control": control != CONTROL, "--cuped": cuped, "--holm": holm,
-            "--always-valid": always_valid, "--metric": metrics, "--segment": segment, "--split": split,
+            "OTHER": other, "--cuped": cuped, "--holm": holm, "--always-valid": always_valid, "--metric": metrics,
+            "--segment": segment,
         }  # fmt: skip
         if given := ", ".join(option for option, is_given in others.items() if is_given):
             raise AnalyticsError(f"--decide applies the declared rule; leave out {given}")
-        judge = Judge(declared_experiment(Settings.from_env(), name), effect / 100, window_h, alpha, listeners)
+        rule = {"effect": 2.0, "window_h": 24.0, "listeners": None} | rule
+        experiment = declared_experiment(Settings.from_env(), name)
+        judge = Judge(experiment, rule["effect"] / 100, rule["window_h"], alpha, rule["listeners"])
         _print_decisions(judge, source, as_json=as_json)
     elif other is not None:
         print_interaction(name, other, source, alpha, as_json=as_json)
     else:
         analysis = replace(
             with_metrics(metrics or ()),
-            control=control,
+            control=rule.get("control", CONTROL),
             alpha=alpha,
             cuped=cuped,
             holm=holm,
             window_ms=None if always_valid is None else round(always_valid * HOUR_MS),
-            split=None if split is None else weights_of(split),
+            split=rule.get("split"),
         )
         print_effects(name, source, analysis, segment, as_json=as_json)
 

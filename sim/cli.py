@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from botify.core.cli import Json, console, print_json, progress
+from botify.core.cli import Json, console, print_json, progress, read_settings
 from botify.core.kafka.admin import require_kafka
 from botify.core.logging import configure_logging
 from botify.core.process import tune_gc
@@ -81,7 +81,7 @@ def sim(
     as_json: Json = False,
 ) -> None:
     """Simulate listeners who follow recommendations, until the sessions, listens or days are reached, or Ctrl-C."""
-    stack, rare = Settings.from_env(), parse_settings(settings or ())
+    stack, rare = Settings.from_env(), read_settings(settings or (), RARE, SimulationError)
     url = rare.pop("url", "http://127.0.0.1:5001")
     options = RunOptions(
         sessions=sessions,
@@ -118,26 +118,6 @@ def sim(
         print_json(result_fields(done))
     else:
         console.print(result_table(done))
-
-
-def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """Read `NAME=VALUE`; raises `SimulationError` for an unknown name or a value that is none of it.
-
-    Examples
-    --------
-    >>> parse_settings(["users=500", "run_id=mine"])
-    {'users': 500, 'run_id': 'mine'}
-    """
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        if name not in RARE:
-            raise SimulationError(f"--set {text!r} must be NAME=VALUE, with a name of {', '.join(RARE)}")
-        try:
-            found[name] = RARE[name](value)
-        except ValueError:
-            raise SimulationError(f"--set {text!r}: {value!r} is not a number") from None
-    return found
 
 
 def parse_start(text: str) -> int:

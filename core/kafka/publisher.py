@@ -15,6 +15,8 @@ FULL_QUEUE_S = 30.0  # how long a full queue may accept no record
 FLUSH_S = 30.0
 WAIT_FOR_ROOM_S = 0.05
 TRANSACTION_S = 10.0  # for each part of a transaction; one of a killed program is dropped after that
+FENCED = KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED
+"""Errors of a transactional producer whose place another one has taken."""
 
 Record = dict[str, Any]  # of a batch: `key` and `value`; a `partition` would be ignored (confluent-kafka 2.16)
 OnDelivery = Callable[[KafkaError | None, Message], None]
@@ -185,7 +187,7 @@ class TransactionalPublisher(RecordPublisher):
                 if error.retriable() and time.monotonic() < give_up:
                     continue
                 self._raise_failure()
-                if error.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED):
+                if error.code() in FENCED:
                     raise PublishError(self._name, "another process of this name has taken over") from failed
                 raise PublishError(self._name, f"the transaction did not {what}: {error.str()}") from failed
 
@@ -214,7 +216,7 @@ def append_if(
         producer.produce(topic, value, key.encode())
         producer.commit_transaction(TRANSACTION_S)
     except KafkaException as error:
-        if error.args[0].code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
+        if error.args[0].code() in FENCED:
             return False
         raise PublishError(topic, error.args[0].str()) from error
     return True

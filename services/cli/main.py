@@ -30,7 +30,7 @@ GROUPS = {
     "world": "Make the world of a simulation: its tracks and listeners.",
 }
 FORMER = {
-    "bench drift": "python -m botify.bench.studies drift",
+    "bench drift": "botify bench --model drifting",
     "bench online": "botify bench --online",
     "bench recommenders": "botify bench",
     "course": "python -m botify.bench.studies",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from botify.services.dashboard.figures import RANGES, Snapshot, Trouble
+from botify.services.stack.status import OFTEN, RECENT_S
 
 LISTENS_BEHIND = 100_000  # from which on a lag is wrong, as in the alert
 REQUESTS_BEHIND = 10_000  # the same of requests: some seconds of work
@@ -26,8 +27,6 @@ FULL = 0.85
 FILLS = ("next_track",)  # models that fill what there is, and leave neighbours out long before they drop tracks
 STALE_S, STALE_LISTENS = 3_600.0, 80_000
 """A model is stale if it has had no snapshot for this time, during which this number of listens came."""
-
-OFTEN, LATELY_S = 3, 900.0  # restarts of a process that is young, from which on they are wrong
 
 
 class Runbook(NamedTuple):
@@ -70,7 +69,7 @@ def _wrong(snapshot: Snapshot) -> Iterator[Trouble]:
     for process in snapshot.processes:
         if process.state in ("ended", "given up"):
             yield Trouble("BotifyProcessDown", f"{process.name} has ended and is not started again", process.name)
-        elif process.restarts >= OFTEN and process.uptime_s < LATELY_S:
+        elif process.restarts >= OFTEN and process.uptime_s <= RECENT_S:
             yield Trouble(
                 "BotifyProcessRestarts", f"{process.name} was started again {process.restarts} times", process.name
             )

@@ -93,7 +93,7 @@ def test_a_command_without_its_servers_says_so(command: str, tmp_path: Path, mon
 
 
 def test_there_are_few_commands_with_few_options() -> None:
-    assert len(COMMANDS) <= 40
+    assert len(COMMANDS) <= 36
     assert {command for command in COMMANDS if len(options_of(command)) > 12 + len({"--help", "-h"})} == set()
 
 

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from botify.core.errors import PublishError
-from botify.core.kafka.publisher import append_if
+from botify.core.kafka.publisher import FENCED, append_if
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import RampStep
@@ -67,6 +67,7 @@ class Broker:
         self.records: list[FakeMessage] = []
         self.epochs: dict[str, int] = {}
         self.before: Callable[[str], None] = lambda request: None
+        self.fenced = KafkaError._FENCED
 
     def reader(self, *_: Any) -> Reader:
         return Reader(self)
@@ -106,7 +107,7 @@ class Producer:
     def commit_transaction(self, timeout_s: float) -> None:
         self._broker.before("commit")
         if self._epoch < self._broker.epochs[self._name]:
-            raise KafkaException(KafkaError(KafkaError._FENCED))
+            raise KafkaException(KafkaError(self._broker.fenced))
         self._broker.records += [FakeMessage(value=value) for value in self._values]
 
 
@@ -123,8 +124,11 @@ def log_of(broker: Broker) -> StepLog:
 
 
 @pytest.mark.parametrize("request_", ["init", "read", "commit", "after"])
-@pytest.mark.parametrize("mine", [step(1.0, "C"), step(0.5)])
-def test_of_two_steps_that_follow_the_same_one_is_appended(broker: Broker, request_: str, mine: RampStep) -> None:
+@pytest.mark.parametrize(("mine", "fenced"), list(zip([step(1.0, "C"), step(0.5), step(0.5)], FENCED, strict=True)))
+def test_of_two_steps_that_follow_the_same_one_is_appended(
+    broker: Broker, request_: str, mine: RampStep, fenced: int
+) -> None:
+    broker.fenced = fenced
     one, other = log_of(broker), log_of(broker)
     begun = one.append(step(0.1), None)
     assert begun is not None
