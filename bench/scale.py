@@ -99,9 +99,11 @@ def _fold_backlog(settings: Settings, number: int, tracks: int, workers: Sequenc
     since = number * LISTENS
     for worker in workers:
         worker.suspend()
-    fill(settings, listens(LISTENS, USERS, tracks, seed=number + 1, since=since))
-    for worker in workers:
-        worker.resume()
+    try:
+        fill(settings, listens(LISTENS, USERS, tracks, seed=number + 1, since=since))
+    finally:
+        for worker in workers:
+            worker.resume()
     # not to the end, where some partitions have none left
     count = folded(settings)
     drained = drain(count, int(LISTENS * (1 - WARM)), workers, since)

@@ -83,7 +83,9 @@ def card(
         print_json(figures)
     else:
         console.print(shown)
-    if points and picture is not None:
+    if picture is not None and not points:
+        raise BotifyError("--picture draws skips by place: --model streaming")
+    if picture is not None:
         picture.write_bytes(png(draw_skips(points)))
         console.print(f"written to {picture}", soft_wrap=True)
     if keep:

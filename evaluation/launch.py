@@ -141,19 +141,19 @@ Listeners = Annotated[
 ]
 
 
-def _at_least(least: float, kind: Callable[[str], float] = float) -> Callable[[str], float]:
+def _at_least(least: float, name: str, kind: Callable[[str], float] = float) -> Callable[[str], float]:
     def read(text: str) -> float:
         if not (value := kind(text)) >= least:
-            raise AnalyticsError(f"--set: {text!r} must be at least {least:g}")
+            raise AnalyticsError(f"--set {name}={text} must be at least {least:g}")
         return value
 
     return read
 
 
 OF_RULE: Mapping[str, Callable[[str], Any]] = {
-    "effect": _at_least(0.01),
-    "window_h": _at_least(0),
-    "listeners": _at_least(100, int),
+    "effect": _at_least(0.01, "effect"),
+    "window_h": _at_least(0, "window_h"),
+    "listeners": _at_least(100, "listeners", int),
 }
 OF_RESULTS: Mapping[str, Callable[[str], Any]] = {"control": str, "split": weights_of}
 """Settings of `--set`, with and without `--decide`, and what reads their values."""
@@ -209,8 +209,8 @@ def results(
 ) -> None:
     """Print an experiment's effects, or decide whether its treatment ships; without a name list the experiments."""
     if name is None:
-        if decide:
-            raise AnalyticsError("--decide needs the name of an experiment; without --decide, they are listed")
+        if any((decide, settings, run, data, cuped, holm, always_valid is not None, metrics, segment)):
+            raise AnalyticsError("name an experiment; without a name they are listed, and only --json has a meaning")
         list_experiments(as_json=as_json)
         return
     source = Source(data, run, engine)

@@ -45,18 +45,17 @@ def import_(
     rating_scale: Annotated[str, typer.Option(help="Ratings that stand for 0 and 1.")] = "1-5",
     force: Annotated[bool, typer.Option("--force", help="Replace a dataset of this name.")] = False,
     sample: Annotated[
-        bool, typer.Option("--sample", help="First make up the csv file: user, item, time, title, artist of 300 users.")
+        bool,
+        typer.Option("--sample", help="If the csv file is missing, make one up: user, item, time, title and artist."),
     ] = False,
 ) -> None:
     """Import a log as a dataset; an import that was killed is resumed by the same command."""
-    if sample:
-        if source != "csv" or Path(path).exists():
-            raise DatasetError(
-                f"--sample makes up a csv file that is not there yet, which {source} {path} is not; "
-                "to import a file of yours, omit --sample"
-            )
-        write_sample(Path(path))
     request = Request(source, path, parse_map(map_) if map_ else {}, _scale(rating_scale))
+    if sample:
+        if source != "csv":
+            raise DatasetError(f"--sample makes up a csv file; omit it to import {source}")
+        if not Path(path).exists():
+            write_sample(Path(path))
     with progress("importing") as bar:
         dataset = import_dataset(
             Settings.from_env().home,

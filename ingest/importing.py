@@ -100,7 +100,7 @@ def import_dataset(
         except DatasetError:
             shutil.rmtree(work)
             raise
-        _step(work, "sort", lambda: _sort(work, name, request, format_, rows, progress))
+        _step(work, "sorted", lambda: _sort(work, name, request, format_, rows, progress))
         _put_in_place(work / "dataset", target)
         shutil.rmtree(work, ignore_errors=True)
     return open_dataset(home, name)

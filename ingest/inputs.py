@@ -37,8 +37,8 @@ class Source:
     """Files to import: one, a folder, an archive (`.zip`, `.whl`, `.tar`, compressed) or `ARCHIVE!PLACE` in one.
 
     `columns` is what `--map` says: role to column. `block_bytes` is how much of a file is read at a time; no result
-    depends on it. `members` are in the order of their
-    names, an archive's in its own; `bytes_read` is that of all together, `opened` has the names of those read so far.
+    depends on it. `members` are in the order of their names, an archive's in its own; `bytes_read` is that of all
+    together, `opened` has the names of those read so far.
     """
 
     def __init__(self, path: str, columns: Mapping[str, str] | None = None, block_bytes: int = BLOCK_BYTES) -> None:

@@ -209,12 +209,14 @@ class Background:
 
 
 class FakeMessage:
-    """A record as clients of Kafka return it: a method for each name given, and for any other, which returns None."""
+    """A record as clients of Kafka return it: its methods return what is given, and else None."""
 
     def __init__(self, **values: Any) -> None:
         self._values = values
 
     def __getattr__(self, name: str) -> Callable[[], Any]:
+        if not hasattr(Message, name):
+            raise AttributeError(name)
         return lambda: self._values.get(name)
 
 

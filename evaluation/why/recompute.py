@@ -84,18 +84,18 @@ def serve(catalogues: Mapping[str | None, PastCatalogue], versions: Mapping[str,
 
     factory, served, prepared = RecommenderFactory(), None, list[NextTrack]()
     sources = RecommenderInputs(popular, lists(NEIGHBOURS), lists(USER_LISTS), factors, next_track, popular)
-    recommenders: list[Recommender] = []
-    for catalogue, label in ((cut_catalogue, cut_by), (of.catalogue, versions.get(FactorModel.name, ""))):
-        recommenders = factory.make(catalogue, sources)
+    # as in the service: both snapshots had tables of the catalogue of the cut, before that of the answer came
+    factory.make(cut_catalogue, sources)
+    for label in dict.fromkeys(filter(None, (cut_by, versions.get(FactorModel.name)))):
         one = models.found.get((FactorModel.name, label))
         served = None if one is None else factory.factors(one)
+    recommenders = {one.name: one for one in factory.make(of.catalogue, sources)}
 
     def versions_of(recommender: str) -> dict[str, int]:
         names = [name for name in RECOMMENDERS[recommender].models if name in versions]
         return {name: int(versions[name].partition(":")[0]) for name in names}
 
-    by_name = {one.name: one for one in recommenders}
-    return Served(of, by_name, Slates(*of, popular, versions_of), served, lacking)
+    return Served(of, recommenders, Slates(*of, popular, versions_of), served, lacking)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from botify.core.errors import BotifyError
 from botify.services.dashboard import views
 from botify.services.dashboard.figures import ListenerReading, Snapshot, TracksById
 from botify.services.dashboard.views import MOUNT, Fragment, View, laid_out, render
+
+log = logging.getLogger(__name__)
 
 LISTENER = "/listener"
 WHY = "/why"
@@ -179,13 +182,17 @@ class Broadcast:
 
     async def run(self) -> None:
         """Send once a second, until cancelled."""
-        while True:
-            await asyncio.sleep(EVERY_S)
-            if viewed := [channel for channel in self._channels if channel.is_viewed]:
-                snapshot = self._snapshot()  # one that is not read is not made
-                for channel in viewed:
-                    channel.send(snapshot)
-                    await asyncio.sleep(0)  # let requests run between two pages
+        try:
+            while True:
+                await asyncio.sleep(EVERY_S)
+                if viewed := [channel for channel in self._channels if channel.is_viewed]:
+                    snapshot = self._snapshot()  # one that is not read is not made
+                    for channel in viewed:
+                        channel.send(snapshot)
+                        await asyncio.sleep(0)  # let requests run between two pages
+        except Exception:
+            log.exception("the pages are no longer updated")
+            raise
 
 
 def add_live_pages(broadcast: Broadcast, snapshot: Callable[[], Snapshot]) -> None:

@@ -38,7 +38,9 @@ MOST_TRIES = 10_000  # ids that are tried until one is assigned to a policy
 
 def environments_of(home: Path, catalogue: TracksById) -> MakeEnvironment:
     """Return what makes Gymnasium environments with listeners of this catalogue; raises `BotifyError` if none does."""
-    simulator, *_ = entry_points(group=SIMULATOR)
+    simulator = next(iter(entry_points(group=SIMULATOR)), None)
+    if simulator is None:
+        raise BotifyError("no simulator is installed")
     made: MakeEnvironment = simulator.load()(home, catalogue)
     return made
 

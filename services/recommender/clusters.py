@@ -54,7 +54,7 @@ class Clusters:
     Examples
     --------
     >>> rows = np.repeat(np.eye(2, dtype=np.float32), 300, axis=0)
-    >>> clusters = Clusters(cut(Coded(rows)))
+    >>> clusters = Clusters(nearest_clusters(Coded(rows)))
     >>> clusters.size.tolist(), clusters.measured(rows[clusters.order]).centres.tolist()
     ([300, 300], [[1.0, 0.0], [0.0, 1.0]])
     """
@@ -95,12 +95,6 @@ class Clusters:
             clusters._inside_when_cut = clusters._inside
         return clusters
 
-    def regrouped(self, nearest: Ints) -> Clusters:
-        """Return clusters of other rows, not measured yet, that are loose when these are."""
-        clusters = Clusters(nearest)
-        clusters._inside_when_cut = self._inside_when_cut
-        return clusters
-
     @property
     def is_loose(self) -> bool:
         """Whether too much of the vectors' variance is inside clusters, in comparison with when they were cut."""
@@ -112,7 +106,7 @@ def is_many(tracks: int) -> bool:
     return tracks > CLUSTER_TRACKS * MOST_CLUSTERS
 
 
-def cut(rows: Coded) -> Ints:
+def nearest_clusters(rows: Coded) -> Ints:
     """Return the cluster of each row, shape (n,)."""
     nearest = _nearest(rows, _centres(rows))
     return _cut_again(rows, nearest) if is_many(len(rows)) else nearest

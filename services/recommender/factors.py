@@ -1,10 +1,10 @@
 """The learned factors, and the tracks that a session is offered.
 
 Scoring the whole catalogue for each request would cost several times what all else does. The catalogue is therefore cut
-into clusters of tracks with similar vectors and labels whenever a snapshot arrives. A session is offered all tracks of
-the artists that it heard, and those of the `OFFERED_CLUSTERS` clusters that it values most on average (of many tracks,
-`OFFERED_OF_MANY`). Labels with few values become one table for each session, so that thousands of tracks are valued by
-looking their values up; artists are many, and a session has heard few of them.
+into clusters of tracks with similar vectors and labels. A session is offered all tracks of the artists that it heard,
+and those of the `OFFERED_CLUSTERS` clusters that it values most on average (of many tracks, `OFFERED_OF_MANY`). Labels
+with few values become one table for each session, so that thousands of tracks are valued by looking their values up;
+artists are many, and a session has heard few of them.
 
 A track's logit is l = ⟨z, x⟩ + b + Σ v_l m_l, see `streams.learner.models.factors`; that of a track whose artist the
 session has heard is logit(ρ_k σ(l + u)) − u. So the user bias u matters for these only.
@@ -24,7 +24,7 @@ from botify.core.keyed_random import mix
 from botify.schemas.track_columns import UNKNOWN
 from botify.services.recommender.candidates import Candidates, not_heard, tracks_of
 from botify.services.recommender.catalogue import Catalogue, Integers, Numbers
-from botify.services.recommender.clusters import Clusters, Coded, Floats, cut, is_many, most_frequent
+from botify.services.recommender.clusters import Clusters, Coded, Floats, is_many, most_frequent, nearest_clusters
 from botify.services.recommender.protocol import Ints
 from botify.services.recommender.sessions import SessionsSoFar
 from botify.streams.learner.models.factors import BIAS, MOST_EARLIER, Factors
@@ -38,7 +38,7 @@ ROWS_AT_ONCE = 1 << 20  # offered tracks of all sessions that are valued togethe
 CLUSTERS = "clusters"  # what answers call the clusters that they were chosen from; see `snapshot_and_catalogue`
 MAXIMUM_OF_CLUSTER = 2.75
 """Expected maximum of 200 normal numbers, in standard deviations: a cluster is chosen for its best tracks."""
-MOST_ADDED = 1 / 16  # share of new tracks that join the clusters of others; of more, all are cut again
+MOST_CHANGED = 1 / 16  # share of new tracks that join the clusters of others, or of deleted ones; of more, all are cut
 CODE = 16  # dimensions in which the values of a label lie apart when clusters are made
 
 
@@ -161,22 +161,23 @@ class Cut(NamedTuple):
 
     def label_for(self, catalogue: Catalogue) -> str:
         """Return what answers from a catalogue call it; see `snapshot_and_catalogue`."""
-        return self.snapshot if catalogue is self.catalogue else f"{self.snapshot}@{self.catalogue.label}"
+        of_same = catalogue.label == self.catalogue.label
+        return self.snapshot if of_same else f"{self.snapshot}@{self.catalogue.label}"
 
     def joined(self, catalogue: Catalogue) -> Clusters | None:
-        """Return these clusters for another catalogue, not measured yet; None if too many tracks are new.
+        """Return these clusters for another catalogue, not measured yet; None if too many tracks are new or gone.
 
         A new track joins the cluster that has most tracks of its artist, or else of its genre. So the clusters depend
         on the cut and the catalogue, not on those between.
         """
         rows = self.catalogue.rows_of(catalogue.tracks)
-        if (rows < 0).sum() > MOST_ADDED * len(catalogue):
+        kept = int((rows >= 0).sum())
+        if max(len(catalogue), len(self.catalogue)) - kept > MOST_CHANGED * kept:
             return None
         cluster_of = np.where(rows >= 0, self.clusters.cluster_of[rows], -1)
         for groups in (catalogue.artist_of, catalogue.genre_of):
-            found = most_frequent(groups, cluster_of)[groups]
-            cluster_of = np.where(cluster_of >= 0, cluster_of, found)
-        return self.clusters.regrouped(np.maximum(cluster_of, 0))
+            cluster_of = np.where(cluster_of >= 0, cluster_of, most_frequent(groups, cluster_of)[groups])
+        return Clusters(np.maximum(cluster_of, 0))
 
 
 def snapshot_and_catalogue(clusters: str) -> tuple[str, str | None]:
@@ -188,19 +189,26 @@ def snapshot_and_catalogue(clusters: str) -> tuple[str, str | None]:
 class FactorTable:
     """Vectors and biases of the catalogue's rows in the order of their clusters, which sessions are offered.
 
-    Cutting tracks into clusters takes five to ten times as long as all else, so those of `before`, an earlier table,
-    are kept for as long as they hold what is alike and few tracks are new. `spread`, shape (clusters,), is how far
-    above its mean the best of a cluster is expected, for a taste of length 1; `shares`, shape (clusters, values), the
-    share of each cluster's tracks that has each value of a label.
+    Cutting tracks into clusters takes five to ten times as long as all else, so those of `before`, an earlier table of
+    the same catalogue, are kept for as long as they hold what is alike. With `joins` (while somebody waits), those of
+    another catalogue are kept, too, if few tracks have changed. `spread`, shape (clusters,), is how far above its mean
+    the best of a cluster is expected, for a taste of length 1; `shares`, shape (clusters, values), the share of each
+    cluster's tracks that has each value of a label.
     """
 
     def __init__(
-        self, factors: Factors, catalogue: Catalogue, before: FactorTable | None = None, label: str = ""
+        self,
+        factors: Factors,
+        catalogue: Catalogue,
+        before: FactorTable | None = None,
+        label: str = "",
+        *,
+        joins: bool = False,
     ) -> None:
         self.catalogue = catalogue
         self.labels = LabelTable(catalogue, factors.matches)
         self.kept = factors.kept
-        self.cut, clusters, vectors = self._clusters_and_vectors(factors, before, label)
+        self.cut, clusters, vectors = self._clusters_and_vectors(factors, before, label, joins=joins)
         self.clusters: Clusters = clusters
         self.offered = min(OFFERED_OF_MANY if is_many(len(catalogue)) else OFFERED_CLUSTERS, len(clusters.size))
         self.sessions_at_once = 1 + ROWS_AT_ONCE * len(clusters.size) // (1 + self.offered * len(catalogue))
@@ -209,13 +217,14 @@ class FactorTable:
         self.tracks = TrackScorer(vectors, self.labels.value_of[:, clusters.order])
 
     def _clusters_and_vectors(
-        self, factors: Factors, before: FactorTable | None, label: str
+        self, factors: Factors, before: FactorTable | None, label: str, *, joins: bool
     ) -> tuple[Cut, Clusters, Floats]:
         """Keep the clusters or cut new ones; the vectors are made in their order, so that there is no second copy."""
         catalogue, many = self.catalogue, is_many(len(self.catalogue))
         if before is not None:
-            same = before.catalogue is catalogue
-            if (kept := before.clusters if same else before.cut.joined(catalogue)) is not None:
+            same = before.cut.catalogue.label == catalogue.label
+            kept = before.cut.clusters if same else before.cut.joined(catalogue) if joins else None
+            if kept is not None:
                 vectors = _vectors(factors, catalogue, kept.order)
                 clusters = kept.measured(vectors)
                 if not clusters.is_loose:
@@ -223,7 +232,7 @@ class FactorTable:
                 del vectors
         # cutting many takes long, and is done with half the memory
         rows = _vectors(factors, catalogue, slice(None), np.float16 if many else np.float32)
-        clusters = Clusters(cut(Coded(rows, self._codes())))
+        clusters = Clusters(nearest_clusters(Coded(rows, self._codes())))
         del rows
         vectors = _vectors(factors, catalogue, clusters.order)
         clusters = clusters.measured(vectors)
@@ -249,9 +258,10 @@ class FactorTable:
 
 
 class ServedFactors:
-    """A snapshot and its table for the catalogue, rebuilt when that has grown; `before` may lend its clusters.
+    """A snapshot and its table for the catalogue, rebuilt when that has changed; `before` may lend its clusters.
 
-    `label` is that of the snapshot.
+    The first table is made before the snapshot serves; later ones while somebody waits, so that they cut no clusters if
+    few tracks have changed. `label` is that of the snapshot.
     """
 
     def __init__(self, factors: Factors, before: ServedFactors | None = None, label: str = "") -> None:
@@ -263,7 +273,8 @@ class ServedFactors:
     def table(self, catalogue: Catalogue) -> FactorTable:
         table = self._table
         if table is None or table.catalogue is not catalogue:
-            table = self._table = FactorTable(self._factors, catalogue, table or self._before, self._label)
+            before, joins = table or self._before, table is not None
+            table = self._table = FactorTable(self._factors, catalogue, before, self._label, joins=joins)
             self._before = None
         return table
 

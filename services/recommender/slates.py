@@ -240,6 +240,8 @@ class Slates:
         self._filters = Filters(len(catalogue), lambda: (tracks[track] for track in catalogue.tracks.tolist()))
         self._popular = TopPop(popular)
         self._versions_of = versions_of
+        self._deleted: Ints | None = None
+        self._gone: list[int] = []  # the rows of these, of which the catalogue has few
 
     def make(
         self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], deleted: Ints
@@ -250,8 +252,10 @@ class Slates:
         """
         if not len(self._catalogue):
             return [None] * len(batch)
-        gone = self._catalogue.rows_of(deleted)
-        pools = self._pools(batch, wanted, recommenders, gone[gone >= 0].tolist())
+        if deleted is not self._deleted:
+            gone = self._catalogue.rows_of(deleted)
+            self._deleted, self._gone = deleted, gone[gone >= 0].tolist()
+        pools = self._pools(batch, wanted, recommenders, self._gone)
         made: list[tuple[Slate, int] | None] = []
         for row, (request, pool) in enumerate(zip(batch.requests, pools, strict=True)):
             chosen = self._choose(pool, _slate_of(request), batch.keys[row : row + 1])

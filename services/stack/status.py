@@ -30,10 +30,8 @@ from botify.streams.store.connect import connect, require_redis
 from botify.streams.store.keys import learner_prefix
 
 TIMEOUT_S = 10.0
-OFTEN, RECENT_S = (
-    3,
-    900.0,
-)  # a process restarted that often, the last time that recently, is a problem, as in alerts.yml
+OFTEN, RECENT_S = 3, 900.0
+"""A process restarted that often, the last time that recently, is a problem, as in `alerts.yml`."""
 LOG_LINES = 2_000
 SILENT = {"log_level": 0}  # librdkafka's log lines would be mixed with the table
 

@@ -58,9 +58,11 @@ class Fleet(Background):
         return f"{kind} {name.partition('-')[0]}"
 
     def __exit__(self, *_: object) -> None:
-        super().__exit__()
-        for program in self._programs.values():
-            program.stop()
+        try:
+            super().__exit__()
+        finally:
+            for program in self._programs.values():
+                program.stop()
 
     def _hit_server(self, name: str, kind: str, rng: Random) -> str:
         server = self._stack.valkey if name == "valkey" else self._stack.kafka

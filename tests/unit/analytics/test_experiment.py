@@ -26,7 +26,7 @@ from botify.analytics.experiment import (
     settled_users,
 )
 from botify.analytics.sessions import sessions_of
-from botify.analytics.statistics import ConfidenceSequence
+from botify.analytics.statistics import ConfidenceSequence, holm
 from botify.core.welch import Sample
 from botify.schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen, with_a_second
@@ -139,6 +139,7 @@ def test_holm_takes_significance_back(listens: list[Listen]) -> None:
     least = max(e.p_value for e in analysed(listens, Analysis()).results.effects)
     plain, corrected = (analysed(listens, Analysis(alpha=least + 1e-9, holm=holm)) for holm in (False, True))
     assert [e.significant for e in plain.results.effects] == [True] * 5
+    assert [e.p_holm for e in plain.results.effects] == pytest.approx(holm([e.p_value for e in plain.results.effects]))
     significant = [e.metric for e in corrected.results.effects if e.significant]
     assert significant == [e.metric for e in plain.results.effects if e.p_holm < least + 1e-9]
     assert 0 < len(significant) < 5
@@ -244,7 +245,9 @@ def test_what_only_both_together_do_is_found_and_said() -> None:
     interactions = found(with_a_second(drawn(400, np.random.default_rng(2)), bonus=0.6))
     assert "mean_time_per_session" in interactions.found()
     assert "sessions" not in interactions.found()
-    assert "they interact in: " in str(render_interactions("demo", "other", interactions).caption)
+    table = render_interactions("demo", "other", interactions)
+    assert table.title == "demo and other on the same 400 listeners"
+    assert "they interact in: " in str(table.caption)
 
 
 def test_experiments_that_share_nobody_are_refused() -> None:

@@ -105,6 +105,7 @@ def test_a_split_is_a_mismatch_unless_it_was_declared(
     users: dict[str, int], split: dict[str, float] | None, mismatch: bool
 ) -> None:
     assert sample_ratio(users, split).mismatch == mismatch
+    assert users or sample_ratio(users, split).p_value == 1.0
 
 
 @pytest.mark.parametrize("split", [{"C": 1.0}, {"C": 1.0, "T1": 0.0}, {"C": 1.0, "T2": 1.0}])

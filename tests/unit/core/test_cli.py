@@ -32,7 +32,9 @@ def test_a_bar_says_how_much_is_done_and_leaves_the_output_to_the_result(
     with progress("Reading listens", 10) as bar:
         bar.to(5, doing="Folding listens")
         bar.console.print("a line above")
+    with progress("Looking") as spinner:
+        spinner.to(2)
     print_json({})
     printed = capsys.readouterr()
     assert printed.out == "{}\n"
-    assert all(text in printed.err for text in ("Folding listens", "50 %", "a line above"))
+    assert all(text in printed.err for text in ("Looking", "Folding listens", "50 %", "a line above"))

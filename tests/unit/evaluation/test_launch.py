@@ -179,10 +179,10 @@ def test_the_verdict_is_one_sentence_below_the_table(ran: Path) -> None:
     [
         (["B"], "experiment B declares no goals"),
         (["D"], "does not declare experiment 'D'; it declares A, B"),
-        ([], "--decide needs the name of an experiment"),
+        ([], "name an experiment; without a name they are listed"),
         (["A", "B", "--holm"], "leave out OTHER, --holm"),
         (["A", "--set", "split=C=1,T1=1"], "with a name of effect, window_h, listeners"),
-        (["A", "--set", "effect=0"], "'0' must be at least 0.01"),
+        (["A", "--set", "effect=0"], "effect=0 must be at least 0.01"),
         (["A", "--set", "listeners=many"], "'many' is not a number"),
     ],
 )

@@ -98,6 +98,8 @@ def test_a_sample_is_made_up_and_imported(run, tmp_path: Path) -> None:
     path, mapped = tmp_path / "plays.csv", ("--map", "user=user,item=item,time=time,title=title,artist=artist")
     said = run("import", "csv", str(path), "--sample", "--to", "mine", *mapped)
     assert re.fullmatch(r"mine: \d,\d{3} events of 300 users and \d{3} items", said.splitlines()[0])
-    for source, file in (("csv", path), ("jsonl", tmp_path / "plays.jsonl")):
-        with pytest.raises(DatasetError, match=f"a csv file that is not there yet, which {source} .*plays"):
-            run("import", source, str(file), "--sample", "--to", "mine", *mapped)
+    made = path.read_bytes()
+    run("import", "csv", str(path), "--sample", "--to", "mine", *mapped, "--force")
+    assert path.read_bytes() == made
+    with pytest.raises(DatasetError, match="makes up a csv file; omit it to import jsonl"):
+        run("import", "jsonl", str(tmp_path / "plays.jsonl"), "--sample", "--to", "mine", *mapped)

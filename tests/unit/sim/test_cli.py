@@ -67,6 +67,7 @@ def test_days_and_models_and_shards_are_options(world: str) -> None:
         (["--start", "tomorrow"], "must be a time"),
         (["--start", "1969-01-01"], "must not be before 1970"),
         (["--set", "users=500"], "users = 500 must be at most 40"),
+        (["--set", "users=0"], "users = 0 must be greater than 0"),
         (["--model", "nobody"], "listener model"),
         (["--sessions", "0"], "greater than 0"),
         (["--speed", "nan"], "neither max nor a number"),

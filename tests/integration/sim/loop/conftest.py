@@ -1,6 +1,7 @@
 """A recommender for the simulator's tests, good or bad at will, and what it takes to look at topics."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -45,9 +46,11 @@ class Recommender(Background):
         self._producer = Producer(producer_config(settings))
 
     def __exit__(self, *_: object) -> None:
-        super().__exit__()
-        self._producer.flush(10)
-        self._consumer.close()
+        try:
+            super().__exit__()
+        finally:
+            self._producer.flush(10)
+            self._consumer.close()
 
     def _run(self) -> None:
         attempts: dict[str, int] = {}
@@ -71,15 +74,8 @@ class Recommender(Background):
 
 @pytest.fixture
 def recommender(settings: Settings) -> Iterator[Callable[[Answer], Recommender]]:
-    started: list[Recommender] = []
-
-    def start(answer: Answer = next_track) -> Recommender:
-        started.append(Recommender(settings, answer))
-        return started[-1].__enter__()
-
-    yield start
-    for one in started:
-        one.__exit__()
+    with ExitStack() as stack:
+        yield lambda answer=next_track: stack.enter_context(Recommender(settings, answer))
 
 
 @pytest.fixture

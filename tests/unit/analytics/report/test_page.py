@@ -25,14 +25,18 @@ def answers() -> pd.DataFrame:
     return match_answers(requests, given.iloc[:190])
 
 
+def tags_of(page: str) -> set[str]:
+    """Return the tags of a page, each of which is closed as often as it is opened."""
+    tags = re.findall(r"<(\w+)(?![^>]*/>)", page)
+    assert all(page.count(f"</{tag}>") == tags.count(tag) for tag in {*tags} - {"meta", "br"})
+    return {*re.findall(r"<(\w+)", page)}
+
+
 def test_the_page_says_everything_and_needs_nothing_else() -> None:
     lag = pd.DataFrame({"group": ["workers"], "topic": ["listens"], "lag": [1234]})
     page = render_report(ReportData("the test", LISTENS, {5: "An artist – a title"}, answers(), lag))
-    tags = re.findall(r"<(\w+)", page)
-    assert {"svg", "table"} <= {*tags}
-    assert not {"script", "link", "img", "iframe"} & {*tags}
-    for tag in ("svg", "table", "section", "figure", "div", "ul", "p"):
-        assert page.count(f"</{tag}>") == tags.count(tag)
+    assert {"svg", "table"} <= tags_of(page)
+    assert not {"script", "link", "img", "iframe"} & tags_of(page)
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]+"', "", page)
     assert not re.search(r"https?://|url\((?!#)|@import", without_namespaces)
     for part in (
@@ -88,7 +92,7 @@ def test_no_name_becomes_markup() -> None:
         for e in drawn(40, np.random.default_rng(4))
     ]
     page = render_report(ReportData(evil, listens_frame(listens), {5: evil}))
-    assert "<script" not in page
+    assert "script" not in tags_of(page)
 
 
 def test_one_arm_alone_is_said_and_the_rest_is_shown() -> None:

@@ -194,6 +194,8 @@ def test_what_differs_or_is_missing_is_named() -> None:
     assert recompute(elsewhere, past, served, CODEC).missing == [
         f"the catalogue of that time: it was 7:f, and is {CATALOGUE_NOW.catalogue.label} now"
     ]
-    grown = next(one for one in found[600:] if one.answer.asked == "rerank").answer.versions or {}
+    later = next(one for one in found[600:] if one.answer.asked == "rerank")
+    models = PastModels({(model.name, label_of(model)): model for of in snapshots() for model in of.values()})
     lost = {**CATALOGUES, CATALOGUE_NOW.catalogue.label: CATALOGUE_GROWN}
-    assert not serve(lost, grown, PastModels({})).factors
+    made = recompute(later, past, serve(lost, later.answer.versions or {}, models), CODEC)
+    assert f"the catalogue {CATALOGUE_NOW.catalogue.label}, whose clusters were in use" in made.missing

@@ -142,6 +142,14 @@ def test_a_hostile_path_or_parameter_is_refused(client: TestClient, gateway: Fak
 
 
 @pytest.mark.parametrize(
+    "query", ["n=0", "filter=genre%3Erock", "filter=color:red", "cap=artist:0", "exclude_shown=1w"]
+)
+def test_a_wrong_parameter_is_named(client: TestClient, query: str) -> None:
+    (error,) = problem_in(client.get(f"/v1/users/42/recommendations?{query}"), 422)["errors"]
+    assert error["pointer"].startswith(f"/query/{query.partition('=')[0]}")
+
+
+@pytest.mark.parametrize(
     "query",
     [
         "exclude=%00",

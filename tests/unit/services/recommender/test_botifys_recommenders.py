@@ -224,6 +224,8 @@ def test_the_top_is_read_once_a_second_and_kept_while_redis_does_not_answer() ->
 def test_the_catalogue_groups_tracks_by_artist() -> None:
     artist_of = {10 + 3 * at: f"artist {at * at % 4}" for at in range(20)}
     grouped = Catalogue([Track(track, artist, None, None, "x") for track, artist in artist_of.items()])
+    assert grouped.rows_of(np.array([9, 10, 11, 67, 68])).tolist() == [-1, 0, -1, 19, -1]
+    assert Catalogue([]).rows_of(np.array([1])).tolist() == [-1]
     for start, size in zip(grouped.artist_start, grouped.artist_size, strict=True):
         tracks = grouped.tracks[grouped.by_artist[start : start + size]].tolist()
         assert {artist_of[track] for track in tracks} == {artist_of[tracks[0]]}

@@ -15,7 +15,7 @@ from botify.schemas.events import RecommendationRequest, Track
 from botify.schemas.track_columns import UNKNOWN, labels_of
 from botify.services.recommender.candidates import liked_before
 from botify.services.recommender.catalogue import Catalogue
-from botify.services.recommender.clusters import Clusters, Coded, cut
+from botify.services.recommender.clusters import Clusters, Coded, nearest_clusters
 from botify.services.recommender.dispatch import answer
 from botify.services.recommender.factors import OfferedTracks, ServedFactors
 from botify.services.recommender.protocol import NO_ANSWER, Batch
@@ -111,7 +111,7 @@ def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, le
 
 
 def measured_clusters(rows: Any) -> Clusters:
-    clusters = Clusters(cut(Coded(rows)))
+    clusters = Clusters(nearest_clusters(Coded(rows)))
     return clusters.measured(rows[clusters.order])
 
 
@@ -182,7 +182,9 @@ def test_clusters_are_kept_for_as_long_as_they_hold_what_is_alike(
         assert centre == pytest.approx(vectors[later.clusters.cluster_of == cluster].mean(axis=0), abs=1e-5)
     turned = ServedFactors(moved(learned, 3.0), first).table(CATALOGUE)
     assert turned.clusters.order is not cut.clusters.order
-    grown = ServedFactors(learned, first).table(Catalogue(TRACKS.values()))
+    grown = ServedFactors(learned, first).table(
+        Catalogue([*TRACKS.values(), next(iter(TRACKS.values()))._replace(track=9_999)])
+    )
     assert grown.clusters.order is not cut.clusters.order
 
 

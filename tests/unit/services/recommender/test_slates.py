@@ -135,6 +135,10 @@ def test_a_ranking_is_read_as_deep_as_it_may_have_what_passes(
     assert seen == read
 
 
+def test_an_artist_has_two_of_ten_places() -> None:
+    assert max(Counter(TRACKS[track].artist for track in slate_of([asked()])["tracks"]).values()) == 2
+
+
 @pytest.mark.parametrize(("caps", "artists", "genres"), [({}, 2, 10), ({"artist": 1}, 1, 10), ({"genre": 3}, 2, 3)])
 def test_a_request_may_cap_any_field(caps: dict[str, int], artists: int, genres: int) -> None:
     lists = Lists(np.array([42]), np.random.default_rng(1).permutation(100)[None, :])

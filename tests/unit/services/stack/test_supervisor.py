@@ -3,6 +3,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -231,6 +233,19 @@ def test_a_gateway_is_waited_for_until_it_is_ready(monkeypatch):
     answers = [["starting"], ["Kafka is not reachable", NO_CATALOGUE], [NO_CATALOGUE]]
     monkeypatch.setattr(run, "_problems_of_gateway", lambda _: answers.pop(0))
     assert wait_for_gateway(8000, deadline_s=10.0) == [NO_CATALOGUE]
+
+
+class Starting(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(503)
+        self.end_headers()
+        self.wfile.write(b'{"ready": false, "problems": ["starting"]}')
+
+
+def test_what_a_gateway_that_is_not_ready_says_is_read():
+    with HTTPServer((run.HOST, 0), Starting) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert run._problems_of_gateway(server.server_port) == ["starting"]
 
 
 def test_waiting_for_a_gateway_has_an_end_and_says_why():

@@ -157,6 +157,10 @@ def test_a_model_that_is_none_is_refused(small_world: World, name: str, message:
         load_model(name, small_world, 1)
 
 
+def test_a_model_of_ones_own_is_loaded(small_world: World) -> None:
+    assert isinstance(load_model("botify.sim.listeners.botify:BotifyListeners", small_world, 1), BotifyListeners)
+
+
 class PlainMemory:
     """Boredom as it is defined: all that is remembered fades at each listen, and the least is replaced."""
 
