@@ -2,7 +2,7 @@
 
 In 2022 to 2024 the homework was to beat `sticky_artist`. In 2026 it was to beat SasRec-I2I: the first unheard neighbour
 of one of the last ten tracks, in lists that SASRec had learned from a log. Neither is public, so the control here is
-`i2i` with item-to-item lists that give the published time (`botify world card`).
+`i2i` with item-to-item lists that give the published time (`botify.bench.studies card`).
 
 The fields of the files, and the names of experiment and treatments, are those of `analyze_ab.py` and
 `check_reproducibility.py` of anokhin/recsys-course-spring-2026: means per listener, effects and 95 % Welch intervals in

@@ -24,9 +24,9 @@ Scores = NDArray[np.float32]
 
 
 class TrainedRanker(ABC):
-    """Is trained `Setup.trainings` times along the log on all positive items so far, each time from nothing.
+    """Is trained after each of `Setup.trainings` parts of the log but the last, on all positive items so far.
 
-    Between two trainings a user's history still has all that the user has heard.
+    Each training begins from nothing. Between two trainings a user's history still has all that the user has heard.
     """
 
     def __init__(self, setup: Setup) -> None:

@@ -2,9 +2,9 @@
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from botify.core.kafka.config import key_of, producer_config
 from botify.core.settings import Settings
@@ -27,15 +27,25 @@ LIKED_EVERY = 20
 
 
 class Load(Background):
-    """Sends listens from a thread, at a rate; leaving the block stops it and waits for the acknowledgements."""
+    """Sends listens from a thread, at a rate; leaving the block stops it and waits for the acknowledgements.
 
-    def __init__(self, settings: Settings, listens: Iterable[Listen], per_s: float, patience_s: float = 60.0) -> None:
+    What is refused with an error of `again` is sent again, as callers of a gateway do after a 503: its id is the same.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        listens: Iterable[Listen],
+        per_s: float,
+        patience_s: float = 60.0,
+        again: Collection[int] = (),
+    ) -> None:
         super().__init__(self._send)
         topics = Topics.of(settings)
         self._topic, self._feedback = topics.listens.name, topics.feedback.name
         self._producer = Producer(producer_config(settings, delivery_timeout_ms=int(patience_s * 1000)))
         self._listens = iter(listens)
-        self._per_s, self._patience_s = per_s, patience_s
+        self._per_s, self._patience_s, self._again = per_s, patience_s, again
         self._codec = Codec()
         self._failures: list[object] = []
         self.sent = 0
@@ -62,8 +72,13 @@ class Load(Background):
                 return
 
     def _produce(self, topic: str, event: Listen | Feedback) -> None:
-        self._producer.produce(topic, self._codec.encode(event), key_of(event.user), on_delivery=self._on_delivery)
+        self._send_record(topic, self._codec.encode(event), key_of(event.user))
 
-    def _on_delivery(self, error: object, _: object) -> None:
-        if error is not None:
-            self._failures.append(error)
+    def _send_record(self, topic: str, value: bytes, key: bytes) -> None:
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            if error is not None and error.code() in self._again:
+                self._send_record(topic, value, key)
+            elif error is not None:
+                self._failures.append(error)
+
+        self._producer.produce(topic, value, key, on_delivery=on_delivery)

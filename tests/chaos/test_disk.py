@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError
 
 from botify.services.stack.ports import HOST, find_free
 from botify.services.stack.record import StackRecord
@@ -88,9 +89,11 @@ def test_full_disks_lose_nothing(disk: Path, monkeypatch: pytest.MonkeyPatch) ->
     own = programs(workers=1, recommenders=0, gateways=1)
     with running_stack(home, own, environ={"BOTIFY_GATEWAY_PORT": str(port)}, notify=print) as (settings, supervisor):
         write_catalogue(settings, TRACKS)
+        listens, patience_s = listens_for_ever(USERS, TRACKS, seed=37), FILLINGS * BACK_S
+        # Kafka has no error of its own for each write that a full disk refuses
         with (
             Watched(supervisor),
-            Load(settings, listens_for_ever(USERS, TRACKS, seed=37), per_s=100, patience_s=FILLINGS * BACK_S) as load,
+            Load(settings, listens, per_s=100, patience_s=patience_s, again=[KafkaError.UNKNOWN]) as load,
         ):
             eventually(lambda: not readiness(port), BACK_S)
             for left_bytes in itertools.islice(itertools.cycle(LEFT_BYTES), FILLINGS):

@@ -1,4 +1,4 @@
-"""What `up` remembers and `reset` deletes; starting and stopping is in the integration tests."""
+"""What `up` remembers and `down --delete` deletes; starting and stopping is in the integration tests."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `streams/worker/py` relies on in Faust and aiokafka. An upgrade that breaks it fails here first."""
+"""What `streams/worker` relies on in Faust and aiokafka. An upgrade that breaks it fails here first."""
 
 import asyncio
 import inspect
