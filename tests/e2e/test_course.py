@@ -75,7 +75,7 @@ def test_a_grade_is_two_runs_in_the_course_s_files_and_leaves_nothing(home: Path
 
 
 def test_ctrl_c_stops_everything_and_removes_it(home: Path) -> None:
-    running = start(home, "--recommender", "sticky_norepeat", "--edition", "2022", "--episodes", "1000000")
+    running = start(home, "--recommender", "sticky_norepeat", "--edition", "2022", "--episodes", "100000")
     eventually(lambda: list((home / "tmp").glob("botify-*/bench-botify.services.recommender.log")), timeout_s=240.0)
     running.send_signal(signal.SIGINT)
     output, errors = running.communicate(timeout=120)
