@@ -37,7 +37,6 @@ from botify.evaluation.why.recompute import Served, serve
 from botify.evaluation.why.versions import (
     PastCatalogue,
     PastModels,
-    find_catalogue,
     find_catalogues,
     find_models,
     labels_of,
@@ -84,7 +83,7 @@ def whatif(
         past = read_past(settings, codec, {one.request.user for one in found}, bar.advance)
     with progress("learning the models again") as bar:
         models = find_models(settings, codec, labels, bar.advance)
-    catalogues = find_catalogues(settings, codec, [one.answer.versions or {} for one in found])
+    catalogues = find_catalogues(settings, codec, [{}, *(one.answer.versions or {} for one in found)])
     heard = heard_in(past)
     with progress("answering again", len(found)) as bar:
         done = answer_again(
@@ -100,7 +99,7 @@ def whatif(
     done.missing.update(dict.fromkeys(past.missing, 1))
     if not done.known:
         raise EvaluationError(f"none of {done.requests:,} requests can be answered again: {'; '.join(done.missing)}")
-    catalogue = find_catalogue(settings, codec, None).catalogue
+    catalogue = catalogues[None].catalogue
     value = value_of(done.rows, catalogue) if done.rows else None
     said = as_data(policy, found, done, value, catalogue, frozen=frozen)
     if as_json:

@@ -64,17 +64,33 @@ class PastCatalogue(NamedTuple):
     tracks: Mapping[int, Track]
 
 
-def find_catalogue(settings: Settings, codec: Codec, label: str | None) -> PastCatalogue:
-    """Return the catalogue of a label: that of now, or of the topic's first records; if neither is it, that of now."""
+def find_catalogues(
+    settings: Settings, codec: Codec, used: Iterable[Mapping[str, str]]
+) -> dict[str | None, PastCatalogue]:
+    """Return the catalogues of the versions that answers name, by label: their own, and those of clusters.
+
+    Each is that of now, or of the topic's first records; if neither has the label, that of now, as for no label (None).
+    """
+    labels: set[str | None] = set()
+    for versions in used:
+        _, of_clusters = snapshot_and_catalogue(versions.get(CLUSTERS, ""))
+        labels |= {versions.get(CATALOGUE)} | ({of_clusters} if of_clusters else set())
     with closing(CatalogueReader(settings, codec)) as reader:
         reader.refresh()
         tracks = reader.tracks
         now = PastCatalogue(Catalogue.of_columns(tracks.columns()), tracks)
-    if label is None or now.catalogue.label == label:
-        return now
+    found = {None: now, now.catalogue.label: now}
+    if past := {label for label in labels - found.keys() if label}:
+        found |= _past_catalogues(settings, codec, past)
+    return {label: found.get(label, now) for label in labels}
+
+
+def _past_catalogues(settings: Settings, codec: Codec, labels: Iterable[str]) -> dict[str | None, PastCatalogue]:
+    """Return those of the catalogues that the topic's first records give."""
     with closing(TopicReader(settings, Topics.of(settings).catalogue.name)) as topic:
         messages = [one for batch in topic.read_to_end() for one in batch if one.value() is not None]
-    size, alive, then, tries = int(label.partition(":")[0]), set[int](), TrackTable(codec), 0
+    left, found, then, alive = set(labels), dict[str | None, PastCatalogue](), TrackTable(codec), set[int]()
+    tries = {int(label.partition(":")[0]): MOST_CATALOGUES for label in left}  # by size
     for message in sorted(messages, key=lambda one: (one.timestamp()[1], one.partition(), one.offset())):
         try:
             track = codec.decode(message.value(), Track)
@@ -82,23 +98,15 @@ def find_catalogue(settings: Settings, codec: Codec, label: str | None) -> PastC
             continue
         then.add([track], [message.value()])
         (alive.discard if track.deleted else alive.add)(track.track)
-        if len(alive) == size and tries < MOST_CATALOGUES:
-            tries += 1
-            found = PastCatalogue(Catalogue.of_columns(then.columns()), then)
-            if found.catalogue.label == label:
-                return found
-    return now
-
-
-def find_catalogues(
-    settings: Settings, codec: Codec, used: Iterable[Mapping[str, str]]
-) -> dict[str | None, PastCatalogue]:
-    """Return the catalogues of the versions that answers name, by label: their own, and those of clusters."""
-    labels: set[str | None] = set()
-    for versions in used:
-        _, of_clusters = snapshot_and_catalogue(versions.get(CLUSTERS, ""))
-        labels |= {versions.get(CATALOGUE)} | ({of_clusters} if of_clusters else set())
-    return {label: find_catalogue(settings, codec, label) for label in labels}
+        if tries.get(len(alive), 0):
+            tries[len(alive)] -= 1
+            catalogue = Catalogue.of_columns(then.columns())
+            if catalogue.label in left:
+                left.remove(catalogue.label)
+                found[catalogue.label] = PastCatalogue(catalogue, then.copy())
+        if not left:
+            break
+    return found
 
 
 @dataclass(slots=True)
