@@ -134,11 +134,10 @@ def first_sessions(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFra
     return users.assign(treatment=users["treatment"].astype(str)).drop(columns="since_ms")
 
 
-Effect = Annotated[float, typer.Option(min=0.01, help="Smallest relevant improvement, in % of the control's mean.")]
-Window = Annotated[float, typer.Option(min=0, help="Hours of each listener to compare, in event time.")]
-Listeners = Annotated[
-    int | None, typer.Option(min=100, help="Listeners of both arms to plan for; default: from the spread of the data.")
-]
+EFFECT, LEAST_EFFECT = 2.0, 0.01
+"""Smallest relevant improvement, in % of the control's mean."""
+WINDOW_H = 24.0  # hours of each listener to compare, in event time
+LEAST_LISTENERS = 100  # of both arms, to plan for
 
 
 def _at_least(least: float, name: str, kind: Callable[[str], float] = float) -> Callable[[str], float]:
@@ -151,9 +150,9 @@ def _at_least(least: float, name: str, kind: Callable[[str], float] = float) -> 
 
 
 OF_RULE: Mapping[str, Callable[[str], Any]] = {
-    "effect": _at_least(0.01, "effect"),
+    "effect": _at_least(LEAST_EFFECT, "effect"),
     "window_h": _at_least(0, "window_h"),
-    "listeners": _at_least(100, "listeners", int),
+    "listeners": _at_least(LEAST_LISTENERS, "listeners", int),
 }
 OF_RESULTS: Mapping[str, Callable[[str], Any]] = {"control": str, "split": weights_of}
 """Settings of `--set`, with and without `--decide`, and what reads their values."""
@@ -214,7 +213,7 @@ def results(
         list_experiments(as_json=as_json)
         return
     source = Source(data, run, engine)
-    rule = read_settings(settings or (), OF_RULE if decide else OF_RESULTS, AnalyticsError)
+    chosen = read_settings(settings or (), OF_RULE if decide else OF_RESULTS, AnalyticsError)
     if decide:
         others = {
             "OTHER": other, "--cuped": cuped, "--holm": holm, "--always-valid": always_valid, "--metric": metrics,
@@ -222,21 +221,21 @@ def results(
         }  # fmt: skip
         if given := ", ".join(option for option, is_given in others.items() if is_given):
             raise AnalyticsError(f"--decide applies the declared rule; leave out {given}")
-        rule = {"effect": 2.0, "window_h": 24.0, "listeners": None} | rule
+        effect, window_h = chosen.get("effect", EFFECT), chosen.get("window_h", WINDOW_H)
         experiment = declared_experiment(Settings.from_env(), name)
-        judge = Judge(experiment, rule["effect"] / 100, rule["window_h"], alpha, rule["listeners"])
+        judge = Judge(experiment, effect / 100, window_h, alpha, chosen.get("listeners"))
         _print_decisions(judge, source, as_json=as_json)
     elif other is not None:
         print_interaction(name, other, source, alpha, as_json=as_json)
     else:
         analysis = replace(
             with_metrics(metrics or ()),
-            control=rule.get("control", CONTROL),
+            control=chosen.get("control", CONTROL),
             alpha=alpha,
             cuped=cuped,
             holm=holm,
             window_ms=None if always_valid is None else round(always_valid * HOUR_MS),
-            split=rule.get("split"),
+            split=chosen.get("split"),
         )
         print_effects(name, source, analysis, segment, as_json=as_json)
 

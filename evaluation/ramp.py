@@ -28,7 +28,15 @@ from botify.core.kafka.admin import require_kafka
 from botify.core.kafka.layout import live_layout
 from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
-from botify.evaluation.launch import Effect, Judge, Listeners, Window, declared_experiment, first_sessions
+from botify.evaluation.launch import (
+    EFFECT,
+    LEAST_EFFECT,
+    LEAST_LISTENERS,
+    WINDOW_H,
+    Judge,
+    declared_experiment,
+    first_sessions,
+)
 from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import RejectedBefore
 from botify.schemas.events import Listen, RampStep
@@ -257,9 +265,18 @@ class Ramp:
 
 def ramp(
     name: Annotated[str, typer.Argument(help="Name of an experiment that declares goals and a ramp.")],
-    effect: Effect = 2.0,
-    window_h: Window = 24.0,
-    listeners: Listeners = None,
+    effect: Annotated[
+        float, typer.Option(min=LEAST_EFFECT, help="Smallest relevant improvement, in % of the control's mean.")
+    ] = EFFECT,
+    window_h: Annotated[
+        float, typer.Option(min=0, help="Hours of each listener to compare, in event time.")
+    ] = WINDOW_H,
+    listeners: Annotated[
+        int | None,
+        typer.Option(
+            min=LEAST_LISTENERS, help="Listeners of both arms to plan for; default: from the spread of the data."
+        ),
+    ] = None,
     step_listeners: Annotated[
         int, typer.Option(min=50, help="New listeners in each arm before the next step.")
     ] = LISTENERS_A_STEP,
