@@ -335,7 +335,8 @@ class RpcClient:
                 self._pending.reply(self._codec.decode(value, Recommendation))
             except DecodeError as error:
                 log.warning("a recommendation cannot be decoded: %s", error)
-        if self._pending.expire(time.monotonic()):
+        if unacknowledged := self._pending.expire(time.monotonic()):
+            log.warning("Kafka has not acknowledged %d records in time: answered 503", unacknowledged)
             self._probe_now.set()
         return self._replies.has_more
 

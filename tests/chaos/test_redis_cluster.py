@@ -30,27 +30,35 @@ from tests.support import Background, eventually, offline_fold, redis_contents
 
 SERVED_AGAIN_S = 5.0
 USERS = 24
+TRIES = 3
 
 
 class Listeners:
-    """Listeners whose sessions lie on all masters, each asking once a round, all at the same time."""
+    """Listeners whose sessions lie on all masters, each asking once a round, all at the same time.
+
+    A listen that a broker on busy processors has not acknowledged within the gateway's second is sent again: Redis has
+    no part in that.
+    """
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
         self._pool = ThreadPoolExecutor(USERS)
 
-    def ask(self) -> list[httpx.Response]:
-        answers = list(self._pool.map(self._ask, range(USERS)))
-        assert {answer.status_code for answer in answers} <= {200, 503}
-        return answers
-
     def served(self, *, by_the_recommender: bool = False) -> bool:
-        answers = self.ask()
+        answers = list(self._pool.map(self._ask, range(USERS)))
+        refused = Counter(answer.text for answer in answers if answer.status_code != 200)
+        assert {answer.status_code for answer in answers} <= {200, 503}, refused
+        if refused:
+            print("refused:", dict(refused))  # why, where the caller finds that they are not served
         fallback = any("x-botify-fallback" in answer.headers for answer in answers)
-        return all(answer.status_code == 200 for answer in answers) and not (by_the_recommender and fallback)
+        return not refused and not (by_the_recommender and fallback)
 
     def _ask(self, user: int) -> httpx.Response:
-        return self._client.post(f"/next/{user}", json={"track": user % 7, "time": 0.5}, timeout=10.0)
+        for _ in range(TRIES):
+            answer = self._client.post(f"/next/{user}", json={"track": user % 7, "time": 0.5}, timeout=10.0)
+            if "Kafka did not take the listen" not in answer.text:
+                break
+        return answer
 
 
 def start_all(stack: ExitStack, settings: Settings, *modules: str) -> tuple[list[Program], httpx.Client]:
