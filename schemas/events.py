@@ -55,6 +55,9 @@ class SlateRequest(TypedDict):
     shown: list[int]
     shown_since_ms: list[int]  # of each: when the first of its last `IGNORED_AFTER` times was
     shown_ms: list[int]  # of each: when it was shown last
+    # the last impressions, oldest first: tracks, and when they were shown
+    impressions: list[int]
+    impressions_ms: list[int]
     caps: dict[str, int]  # most tracks with the same value of a field
     rules: list[SlateRule]  # in addition, whatever the ranking
 
@@ -205,12 +208,14 @@ class Model(NamedTuple):
 
 
 class TrainingBatch(NamedTuple):
-    """The listens of one stretch of a partition, without duplicates and rejected records, for models.
+    """The listens, or impressions, of one stretch of a partition, without duplicates and rejected records, for models.
 
-    The columns hold one value a listen, little-endian; `botify.schemas.training` makes and reads them.
+    The columns hold one value each, little-endian; `botify.schemas.training` makes and reads them.
     """
 
-    source_topic_id: str  # Kafka's id of the listens topic; a recreated topic has another, and its own offsets
+    source_topic_id: (
+        str  # Kafka's id of the listens or feedback topic; a recreated one has another, and its own offsets
+    )
     source_partition: int
     # first_offset, next_offset: the stretch; `next_offset` is exclusive
     first_offset: int
@@ -224,6 +229,7 @@ class TrainingBatch(NamedTuple):
     sessions: bytes  # u8: hash of the session id
     ended: bytes  # u1: whether the listen ended its session
     served: bytes = b""  # u1: whether a recommender chose the track; empty in batches of version 1, which do not say
+    shown: bytes = b""  # u1: whether the track was on the screen, and is no listen; empty where all are listens
 
 
 class RampStep(NamedTuple):

@@ -1,10 +1,11 @@
-"""Training batches, listens as columns, and the shards that learn from them.
+"""Training batches, listens and impressions as columns, and the shards that learn from them.
 
 Columns have a tenth of Avro's cost a listen, and models need arrays.
 
 A shard is a partition of the training topic. The batches of a partition of the listens go to one shard, so all listens
-of a listener are learned by one. Each shard trains models of its own; what serves is merged from their snapshots, which
-are published under names of their own, such as `fism@0of2`. A lone shard has the plain name.
+of a listener are learned by one; so do those of the partition of the feedback of the same number. Each shard trains
+models of its own; what serves is merged from their snapshots, which are published under names of their own, such as
+`fism@0of2`. A lone shard has the plain name.
 """
 
 import re
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.core.errors import ValidationError
-from botify.schemas.events import Listen, TrainingBatch
+from botify.schemas.events import SHOWN, Feedback, Listen, TrainingBatch
 from botify.schemas.validation import MAX_TRACK, MAX_USER
 
 if TYPE_CHECKING:  # at run time it would load numba
@@ -33,14 +34,16 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "sessions": np.dtype("<u8"),
     "ended": np.dtype("?"),
     "served": np.dtype("?"),
+    "shown": np.dtype("?"),
 }
+_LATER = ("served", "shown")  # columns that batches of earlier versions lack, and `shown` all batches of listens
 # batches are kept for ever, and those of earlier versions may contain a listen of the year 100,000
 _HIGHEST = {"users": MAX_USER, "tracks": MAX_TRACK, "fractions": 1, "timestamps_ms": 2**52}
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingColumns:
-    """Listens of one stretch of a partition, in order, as columns of shape (n,)."""
+    """Listens or impressions of one stretch of a partition, in order, as columns of shape (n,)."""
 
     offsets: NDArray[np.uint32]  # relative to the stretch's first offset
     users: NDArray[np.int64]
@@ -50,6 +53,7 @@ class TrainingColumns:
     sessions: NDArray[np.uint64]  # hash of the session id
     ended: NDArray[np.bool_]  # whether the listen ended its session
     served: NDArray[np.bool_]  # whether a recommender chose the track; false where that is not known
+    shown: NDArray[np.bool_]  # whether the track was on the screen: no listen; those of one record share its offset
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -63,6 +67,10 @@ class TrainingColumns:
         """Return the listens before a row, and the others; none before a row of 0 or less."""
         row = max(row, 0)
         return self.rows(slice(row)), self.rows(slice(row, None))
+
+    def listens(self) -> Self:
+        """Return the rows without impressions."""
+        return self.rows(~self.shown) if self.shown.any() else self
 
     def without(self, offsets: NDArray[np.int64]) -> Self:
         return self.rows(~np.isin(self.offsets, offsets))
@@ -101,7 +109,7 @@ def training_batches_of_columns(
         rows = slice(begin, begin + BATCH_LISTENS)
         columns: dict[str, NDArray[Any]] = {
             "offsets": listens.offsets[rows] - first,
-            **{name: getattr(listens, name)[rows] for name in _DTYPES if name != "offsets"},
+            **{name: getattr(listens, name)[rows] for name in _DTYPES if name not in ("offsets", "shown")},
         }
         raw = {name: column.astype(_DTYPES[name], copy=False).tobytes() for name, column in columns.items()}
         batches.append(TrainingBatch(source_topic_id, source_partition, first, after, **raw))
@@ -131,6 +139,38 @@ def training_batch_of(
     return TrainingBatch(source_topic_id, source_partition, first_offset, next_offset, sessions=sessions, **raw)
 
 
+def impression_batches_of(
+    source_topic_id: str,
+    source_partition: int,
+    first_offset: int,
+    next_offset: int,
+    records: Sequence[tuple[int, Feedback]],
+) -> list[TrainingBatch]:
+    """Return the batches of the impressions in a stretch of the feedback, each of at most `BATCH_LISTENS` and a record.
+
+    They cover it without a gap.
+    """
+    batches, rows = [], list[tuple[int, int, int, int]]()
+    for offset, one in records:
+        if len(rows) >= BATCH_LISTENS:
+            batches.append(_impressions(source_topic_id, source_partition, first_offset, offset, rows))
+            first_offset, rows = offset, []
+        if one.kind == SHOWN:
+            rows += [(offset - first_offset, one.user, track, one.timestamp_ms) for track in one.tracks or ()]
+    return [*batches, _impressions(source_topic_id, source_partition, first_offset, next_offset, rows)]
+
+
+def _impressions(
+    topic_id: str, partition: int, first_offset: int, next_offset: int, rows: Sequence[tuple[int, int, int, int]]
+) -> TrainingBatch:
+    offsets, users, tracks, times_ms = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+    given = {"offsets": offsets, "users": users, "tracks": tracks, "timestamps_ms": times_ms}
+    given["shown"] = np.ones(len(rows), dtype=np.int64)
+    nothing = np.zeros(len(rows), dtype=np.int64)
+    raw = {name: given.get(name, nothing).astype(dtype).tobytes() for name, dtype in _DTYPES.items()}
+    return TrainingBatch(topic_id, partition, first_offset, next_offset, **raw)
+
+
 def listens_of(batch: TrainingBatch, raw: bytes, left_out: NDArray[np.int64] | None = None) -> TrainingColumns:
     """Validate the columns, and return them as arrays; raises `ValidationError`, with the message's value `raw`.
 
@@ -141,7 +181,7 @@ def listens_of(batch: TrainingBatch, raw: bytes, left_out: NDArray[np.int64] | N
     columns: dict[str, Any] = {}
     for name, dtype in _DTYPES.items():
         column: bytes = getattr(batch, name)
-        if name == "served" and not column:
+        if name in _LATER and not column:
             column = bytes(count)
         if len(column) != count * dtype.itemsize:
             raise ValidationError(f"column {name} has {len(column)} bytes, not those of {count} listens", raw)
@@ -153,7 +193,7 @@ def listens_of(batch: TrainingBatch, raw: bytes, left_out: NDArray[np.int64] | N
             f"partition {batch.source_partition}, offsets {batch.first_offset} to {batch.next_offset} are no stretch",
             raw,
         )
-    if (np.diff(listens.offsets.astype(np.int64), append=stretch) <= 0).any():
+    if (np.diff(listens.offsets.astype(np.int64), append=stretch) + np.append(listens.shown[1:], False) <= 0).any():
         raise ValidationError(f"offsets do not rise within the stretch of {stretch}", raw)
     if left_out is not None:
         first, last = np.searchsorted(left_out, [batch.first_offset, batch.next_offset])

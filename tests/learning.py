@@ -131,7 +131,8 @@ def random_listens(count: int, seed: int, users: int, tracks: int) -> TrainingCo
     whose, served = rng.integers(0, users, count), rng.random(count) < 0.5
     fractions[rng.random(count) < 0.2] = 1
     times_ms = (numbers + 1) * 1_000
-    return TrainingColumns(numbers.astype(np.uint32), whose, heard, fractions, times_ms, sessions, ended, served)
+    numbers, shown = numbers.astype(np.uint32), np.zeros(count, dtype=np.bool_)
+    return TrainingColumns(numbers, whose, heard, fractions, times_ms, sessions, ended, served, shown)
 
 
 def random_sessions(count: int, seed: int, tracks: int = 40) -> list[FinishedSession]:
@@ -161,6 +162,7 @@ def listens_of_sessions(sessions: Sequence[FinishedSession]) -> TrainingColumns:
         np.repeat(np.arange(len(sessions)), lengths).astype(np.uint64),
         ended,
         np.arange(total) % 3 == 1,
+        np.zeros(total, dtype=np.bool_),
     )
 
 

@@ -31,7 +31,7 @@ from botify.streams.folds.partition import HASHES, SCORE_SETS
 from botify.streams.folds.users import USERS, UserState
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
-from botify.streams.store.keys import feedback_of, partition_key
+from botify.streams.store.keys import checkpoint_key, feedback_of, partition_key
 from botify.streams.store.protocol import MemoryStore
 from botify.streams.verify import OfflineFold
 from botify.streams.worker.partition import Publishable
@@ -326,10 +326,19 @@ def checkpoints(settings: Settings) -> dict[int, int]:
 
 
 def all_folded(settings: Settings) -> Callable[[], bool]:
-    """Return a condition: all listens that are in the topic now are folded."""
-    ends = end_offsets(settings, Topics.of(settings).listens.name)
-    expected = {partition: end for partition, end in ends.items() if end}
-    return lambda: checkpoints(settings) == expected
+    """Return a condition: all listens and feedback that are in the topics now are folded."""
+    topics = Topics.of(settings)
+    listens, said = (
+        {partition: end for partition, end in end_offsets(settings, topic.name).items() if end}
+        for topic in (topics.listens, topics.feedback)
+    )
+    return lambda: checkpoints(settings) == listens and _feedback_checkpoints(settings, said) == said
+
+
+def _feedback_checkpoints(settings: Settings, partitions: Iterable[int]) -> dict[int, int]:
+    with closing(connect(settings)) as redis:
+        namespace = feedback_of(StateReader(redis, settings).namespace)
+        return {at: int(redis.hget(checkpoint_key(namespace, at), "next_offset") or 0) for at in partitions}
 
 
 def _without_empty(state: Mapping[tuple[int, str], dict[bytes, bytes] | dict[bytes, float]]) -> State:

@@ -253,7 +253,8 @@ def columns_of(events: Events) -> TrainingColumns:
     """Return events as a learner takes them."""
     offsets, sessions = np.arange(events.size, dtype=np.uint32), events.sessions.astype(np.uint64)
     heard = events.users, events.items.astype(np.int32), events.fractions, events.times_ms
-    return TrainingColumns(offsets, *heard, sessions, events.ended, np.zeros(events.size, dtype=np.bool_))
+    nothing = np.zeros(events.size, dtype=np.bool_)
+    return TrainingColumns(offsets, *heard, sessions, events.ended, served=nothing, shown=nothing)
 
 
 LISTS = 50, 50  # neighbours of a track, and tracks of a listener's list: as `botify models publish` makes them

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from botify.core.errors import DecodeError, RejectedMessageError
 from botify.core.kafka.admin import end_offsets, start_offsets
@@ -34,7 +32,7 @@ from botify.streams.learner.model import MODELS
 from botify.streams.learner.models.factors import FactorModel
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import NextTrackProjection
-from botify.streams.learner.partition import LearnerSources
+from botify.streams.learner.partition import LearnerSources, tracks_of
 
 Label = tuple[str, str]  # name of a model and its label
 MERGES = {
@@ -160,10 +158,6 @@ def _learn_again(settings: Settings, codec: Codec, wanted: set[Label], past: Pas
         def columns_of(batch: TrainingBatch, raw: bytes) -> tuple[TrainingBatch, TrainingColumns]:
             left_out = sources.left_out.get((batch.source_topic_id, batch.source_partition))
             return batch, listens_of(batch, raw, left_out)
-
-        def tracks_of(taken: Any) -> list[int]:
-            tracks: list[int] = np.unique(taken[1].tracks).tolist()
-            return tracks
 
         learner = Learner(sources.catalogue, kinds, None, learned_body_bytes(settings), versions=versions)
         for messages in reader.read_to_end(end_offsets(settings, topic)):

@@ -4,6 +4,8 @@ The model ranks the listener's history: the last listens that the state has, wit
 track on (as far as the state has it), and the listen of the request. Nothing of this history is a candidate, so unlike
 other recommenders this one does not repeat what earlier sessions heard.
 
+Tracks that the request says were on the screen lately, and not heard since, count as the model has learned.
+
 The answer is the first of the `BEST` best candidates, or with probability `EXPLORE` one of them drawn uniformly. A
 listener of whom the model knows no track gets what is popular. Without a snapshot there is no answer.
 
@@ -16,7 +18,7 @@ With a content vector, in place of the genre's it is the mean of all tracks, wei
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -29,7 +31,7 @@ from botify.services.recommender.catalogue import Catalogue, Integers
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Because, Floats, Ints, RandomStream, Ranking
 from botify.services.recommender.rerank import EXPLORE
 from botify.services.recommender.sessions import histories_of
-from botify.streams.learner.models.next_track import NextTrack
+from botify.streams.learner.models.next_track import Impressions, NextTrack
 from botify.streams.learner.models.next_track_projection import values_of
 
 NEWEST = 128
@@ -210,6 +212,7 @@ class NextTrackRecommender:
             times_ms=heard.times_ms,
             asked_ms=heard.asked_ms,
             among=None if batch.allowed is None else self._catalogue.tracks[batch.allowed],
+            shown=_impressions_of(batch),
         )
         unknown = self._catalogue.rows_of(tracks.ravel()).reshape(tracks.shape) < 0
         if unknown.any():
@@ -229,6 +232,21 @@ class NextTrackRecommender:
         found = most_of(model.evidence(heard.tracks, values_of(heard.fractions), tracks), heard.tracks)
         without = np.where(model.knows(tracks), Because.POPULAR, Because.NEW)
         return np.where(found == NO_ANSWER, without, found)
+
+
+def _impressions_of(batch: Batch) -> Impressions | None:
+    """Return what the listeners were shown, as far as the requests say; None if they say nothing."""
+    asked = [request.slate for request in batch.requests]
+    tracks = [[] if one is None else one["impressions"] for one in asked]
+    if not any(tracks):
+        return None
+    times_ms = [[] if one is None else one["impressions_ms"] for one in asked]
+    lengths = [len(some) for some in tracks]
+    return Impressions(_flat(tracks), _flat(times_ms), np.array(lengths, dtype=np.int64))
+
+
+def _flat(lists: Sequence[Sequence[int]]) -> Ints:
+    return np.array([number for some in lists for number in some], dtype=np.int64)
 
 
 def _propensities(places: Ints, found: Ints) -> Floats:

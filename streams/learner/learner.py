@@ -219,10 +219,12 @@ class Learner:
         while begin < len(listens):
             end = begin + LEARN_LISTENS - (self.listens + begin) % LEARN_LISTENS
             some = listens.rows(slice(begin, end))
+            heard = some.listens()
             for model in self._models:
-                expected = model.learn_listens(some)
+                rows = some if model.learns_impressions else heard
+                expected = model.learn_listens(rows) if len(rows) else None
                 if self._watch is not None and expected is not None:
-                    self._watch(some, expected)
+                    self._watch(rows, expected)
                 if end <= len(listens):
                     self._make_room(model)
             begin = end

@@ -25,6 +25,7 @@ class OnlineModel(Protocol):
 
     name: str
     is_dear: bool
+    learns_impressions: bool  # or from listens only
     cut: int
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None: ...
@@ -66,4 +67,4 @@ class OnlineModel(Protocol):
 MODELS: Sequence[type[OnlineModel]] = (FactorModel, NextTrackProjection)
 """All models that the learner trains."""
 
-FORMAT = 10  # raise it when the same batches give other bytes than before: learning then restarts at the topic's start
+FORMAT = 11  # raise it when the same batches give other bytes than before: learning then restarts at the topic's start

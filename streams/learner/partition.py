@@ -64,8 +64,9 @@ class LearnerSources:
         self._rejected.refresh()
         self.letters = self._rejected.reached  # the others have read as far in a moment
         admin = AdminClient(common_config(self._settings))
-        for layout in read_phases(self._settings, admin):
-            topic = listens_topic(self._settings.topic_prefix, layout)
+        layouts = read_phases(self._settings, admin)
+        sources = [listens_topic(self._settings.topic_prefix, layout) for layout in layouts]
+        for topic in (*sources, Topics.of(self._settings).feedback.name):
             if topic not in self._listens:
                 begun = lambda p: self._begun.get(shard_of(p, self._settings.learner_shards))  # noqa: E731 - of its shard
                 self._listens[topic] = RejectedBefore(self._settings, topic, begun=begun)
@@ -224,7 +225,7 @@ class LearnerPartition(ClaimedPartition):
 
     async def _take(self, record: Any) -> None:
         ((_, taken),) = decode_and_validate(
-            [record], TrainingBatch, self._intake, validate=self._listens_of, tracks_of=_tracks_of
+            [record], TrainingBatch, self._intake, validate=self._listens_of, tracks_of=tracks_of
         )
         if isinstance(taken, RejectedMessageError):
             await self._publisher.emit((), [Rejected(record, taken)])
@@ -290,8 +291,9 @@ class LearnerPartition(ClaimedPartition):
         log.info("published %s", ", ".join(f"{model.name} {model.version} {model.digest[:12]}" for model in models))
 
 
-def _tracks_of(taken: tuple[TrainingBatch, TrainingColumns]) -> list[int]:
-    tracks: list[int] = np.unique(taken[1].tracks).tolist()
+def tracks_of(taken: tuple[TrainingBatch, TrainingColumns]) -> list[int]:
+    """Return the tracks that a batch's listens are of, which must be in the catalogue."""
+    tracks: list[int] = np.unique(taken[1].listens().tracks).tolist()  # any that was shown may be unknown
     return tracks
 
 

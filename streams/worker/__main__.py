@@ -99,7 +99,8 @@ class FeedbackApp(FoldingApp):
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
         intake, publisher = self.worker.of_feedback
-        return WorkerPartition(partition, claim, start, store, intake, publisher, self.counters, folding=by_feedback)
+        opening = (partition, claim, start, store, intake, publisher, self.counters)
+        return WorkerPartition(*opening, training=self.settings.training == "on", folding=by_feedback)
 
 
 def build_app(settings: Settings) -> WorkerApp:

@@ -13,7 +13,7 @@ from botify.core.kafka.column_fetch import fetch_columns
 from botify.core.numba_cache import give_back_compiler, use_own_cache
 from botify.schemas.event_time import EventTime
 from botify.schemas.events import Feedback, Listen, TrainingBatch
-from botify.schemas.training import training_batches_of
+from botify.schemas.training import impression_batches_of, training_batches_of
 from botify.schemas.validation import Intake, Rejected, decode_and_validate
 from botify.streams.folds.feedback import FeedbackFold
 from botify.streams.folds.partition import Fold
@@ -63,6 +63,11 @@ class ByFeedback(ByListen):
 
     def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
         return FeedbackFold()
+
+    def batches(
+        self, topic_id: str, partition: int, first_offset: int, next_offset: int, kept: Any
+    ) -> list[TrainingBatch]:
+        return impression_batches_of(topic_id, partition, first_offset, next_offset, kept)
 
 
 Folding = ByListen

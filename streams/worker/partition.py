@@ -192,7 +192,7 @@ class WorkerPartition(ClaimedPartition):
     Steps: drop records before the position → decode and validate → read what memory lacks → fold → publish and wait for
     acknowledgements → apply with the checkpoint. Delivery to the store is exactly once, because the checkpoint moves
     with the state; to topics it is at least once. `folding` returns how to fold, before each batch; another one reads
-    the state again. With `training` the listens are published to the training topic.
+    the state again. With `training` what models learn from is published to the training topic.
     """
 
     def __init__(

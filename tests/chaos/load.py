@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from botify.core.kafka.config import key_of, producer_config
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
-from botify.schemas.events import OPINION_KINDS, Feedback, Listen
+from botify.schemas.events import OPINION_KINDS, SHOWN, Feedback, Listen
 from botify.schemas.topics import Topics
 from tests.support import Background, make_listens
 
@@ -24,6 +24,7 @@ def listens_for_ever(users: int, tracks: int, seed: int) -> Iterator[Listen]:
 
 
 LIKED_EVERY = 20
+SHOWN_TRACKS = 30
 
 
 class Load(Background):
@@ -48,7 +49,7 @@ class Load(Background):
         self._per_s, self._patience_s, self._again = per_s, patience_s, again
         self._codec = Codec()
         self._failures: list[object] = []
-        self.sent = 0
+        self.sent = self.impressions = 0
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
@@ -65,7 +66,10 @@ class Load(Background):
                 if at % LIKED_EVERY == 0:
                     kind = OPINION_KINDS[at // LIKED_EVERY % len(OPINION_KINDS)]
                     said = Feedback(f"said-{at}", listen.user, listen.track, kind, listen.timestamp_ms)
-                    self._produce(self._feedback, said)
+                    seen = said._replace(event_id=f"seen-{at}", kind=SHOWN, tracks=[listen.track, at % SHOWN_TRACKS])
+                    for one in (said, seen):
+                        self._produce(self._feedback, one)
+                    self.impressions += 2
             self.sent += len(batch)
             self._producer.poll(0)
             if len(batch) < due:

@@ -3,7 +3,7 @@
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
-from botify.schemas.events import Feedback, Session
+from botify.schemas.events import SHOWN, Feedback, Session
 from botify.schemas.topics import Topics
 from tests.support import (
     TopicFold,
@@ -38,7 +38,8 @@ def assert_whole(settings: Settings, listens: int) -> TopicFold:
     contents = redis_contents(settings)
     assert contents == fold.contents()
     codec = Codec()
-    said = [codec.decode(m.value(), Feedback) for m in read_topic(settings, Topics.of(settings).feedback.name)]
+    feedback = [codec.decode(m.value(), Feedback) for m in read_topic(settings, Topics.of(settings).feedback.name)]
+    said = [one for one in feedback if one.kind != SHOWN]
     eventually(lambda: opinions_in_redis(settings) == opinions_of(said), CATCH_UP_S, "the opinions that were given")
     assert sum(listens_of_users(contents).values()) == listens
     # sessions are sent at least once: copies are the same, and without them they are those of the fold

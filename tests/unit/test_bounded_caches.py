@@ -86,7 +86,7 @@ def fill_open_sessions(monkeypatch: pytest.MonkeyPatch) -> tuple[object, int]:
     everybody, nobody = np.arange(users) + 10**9, np.zeros(users, dtype=np.bool_)
     sevens, third, times = np.full(users, 7, np.int32), np.full(users, 0.3, np.float32), np.arange(users) + 10**12
     listens = TrainingColumns(
-        everybody.astype(np.uint32), everybody, sevens, third, times, times.astype(np.uint64), nobody, nobody
+        everybody.astype(np.uint32), everybody, sevens, third, times, times.astype(np.uint64), nobody, nobody, nobody
     )
     for _ in range(factors.MOST_LISTENS):
         model.learn_listens(listens)

@@ -24,6 +24,7 @@ from botify.services.recommender.filters import blocked_by, passes, wanted_by
 from botify.services.recommender.protocol import Because, RandomStream, reason_text
 from botify.streams.folds.feedback import read_shown, shown_often
 from botify.streams.folds.users import HISTORY_LISTENS
+from botify.streams.learner.models.next_track_state import LAST_SHOWN
 
 SESSION = "session"  # of `exclude_shown`: what answers gave in the session
 MOST_EXCLUDED = 5_000  # more than a call, opinions, pages and impressions name together
@@ -233,6 +234,8 @@ def _slate_request(
         "shown": [track for track, _, _ in often],
         "shown_since_ms": [since_ms for _, since_ms, _ in often],
         "shown_ms": [last_ms for _, _, last_ms in often],
+        "impressions": shown["track"][-LAST_SHOWN:].tolist(),
+        "impressions_ms": shown["timestamp_ms"][-LAST_SHOWN:].tolist(),
         "caps": {field: int(most) for field, _, most in caps},
         "rules": rules,
     }

@@ -173,6 +173,7 @@ class FactorModel:
 
     name = "fism"
     is_dear = False
+    learns_impressions = False
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None:
         self._catalogue = catalogue
@@ -498,4 +499,4 @@ def warm_up() -> None:
     """Compile the loop that learns, or read it from the cache; the learner does so before it is ready."""
     one = np.zeros(1, dtype=np.int64)
     listens = one.astype(np.uint32), one, one.astype(np.int32), one.astype(np.float32), one, one.astype(np.uint64)
-    FactorModel({0: Track(0, "", None, None, "")}).learn_listens(TrainingColumns(*listens, one > 0, one > 0))
+    FactorModel({0: Track(0, "", None, None, "")}).learn_listens(TrainingColumns(*listens, one > 0, one > 0, one > 0))

@@ -14,6 +14,10 @@ a sum is the present session's, which ends after a pause of `SESSION_GAP_MS`; tw
 events with a value below `SKIP_BELOW`. Events of one user at the same instant have no order: the stacker
 learns from none of them what predicts another. A time of 0 is unknown.
 
+*Impressions* are items that were on a user's screen. What is played then was chosen from these, so the stacker learns
+the choice among them, whoever chose them: otherwise it would learn what is shown often. Of each candidate one feature
+says how often it was shown, and how long ago, since the user played it last.
+
 Memory is bounded: `neighbours` an item, in sets as in a processor's cache, so that one cache line says whether an item
 is there; the lightest of a set makes place, as in Space-Saving (Metwally, Agrawal and El Abbadi, ICDT 2005), and a
 newcomer starts from its own weight. When all items have more than `most_links` neighbours, each keeps half as many. The
@@ -23,10 +27,10 @@ lightest items and the users longest away are forgotten.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,13 +38,17 @@ from numpy.typing import ArrayLike, NDArray
 from botify.core.keyed_random import mix, uniform
 from botify.core.numba_cache import plain_array, use_own_cache
 from botify.streams.learner.models.next_track_state import (
+    BEGUN,
     BY_EVENT,
+    BY_IMPRESSION,
     BY_ITEM,
     BY_USER,
+    COUNTED,
     CUT_WIDE,
     DEFAULTS,
     DIMENSIONS,
     FIRST_SPREAD,
+    IMPRESSIONS,
     WAYS,
     Cells,
     Events,
@@ -51,6 +59,7 @@ from botify.streams.learner.models.next_track_state import (
     Questions,
     Rows,
     State,
+    begun_of,
     cells_of,
     empty_state,
     narrowed,
@@ -62,7 +71,7 @@ from botify.streams.learner.models.tables import RowTable, all_but, pack, small_
 log = logging.getLogger(__name__)
 
 ONE_SERVED_IN = 8
-CHUNK = 512  # events between two renewals of what changes slowly: decay, popular items, what is forgotten
+CHUNK = 512  # events and impressions between two renewals of what changes slowly: decay, popular items, forgetting
 POOL_EVERY = 2048
 _RESCALE_AT = 40.0  # doublings after which forward decay starts again from 1
 NO_TRACK = -1
@@ -74,6 +83,14 @@ def loops() -> ModuleType:
     from botify.streams.learner.models import next_track_kernels
 
     return next_track_kernels
+
+
+class Impressions(NamedTuple):
+    """What each of n users was shown, one after another in `tracks` and `times_ms`, oldest first, shape (m,)."""
+
+    tracks: Ints
+    times_ms: Ints
+    lengths: Ints  # shape (n,)
 
 
 class NextTrack:
@@ -119,23 +136,30 @@ class NextTrack:
         values: ArrayLike,
         times_ms: ArrayLike,
         served: ArrayLike | None = None,
+        shown: ArrayLike | None = None,
     ) -> None:
         """Learn from events in order, all of shape (n,); the result does not depend on how they are cut into calls.
 
         A value of more than 0, at most 1, attracts, any other only excludes. Of those `served`, which a recommender
         chose, one in `ONE_SERVED_IN` teaches the vectors and the stacker: what is played there is what was served.
+        Those `shown` are impressions; items are known by what was played.
         """
         whose, what = np.asarray(users, dtype=np.int64), np.asarray(tracks, dtype=np.int64)
         liked, when = plain_array(values, np.float32), plain_array(times_ms, np.int64)
         chosen = np.ones(len(whose), dtype=np.bool_) if served is None else ~np.asarray(served, dtype=np.bool_)
+        seen = np.zeros(len(whose), dtype=np.bool_) if shown is None else plain_array(shown, np.bool_)
         for part in self._chunks(len(whose)):
-            if self.events % CHUNK == 0:
+            if self._counted % CHUNK == 0:
                 self._renew()
-            people, items = self._users.rows_for(whose[part]), self._items.rows_for(what[part])
+            people, played = self._users.rows_for(whose[part]), ~seen[part]
+            heard = self._items.rows_for(what[part][played])
+            items = np.zeros(len(people), dtype=np.int64)
+            items[played], items[~played] = heard, self._items.rows_of(what[part][~played])
             self._make_room()
-            fresh = np.unique(items[~self._state.inputs[items].any(axis=1)])
+            fresh = np.unique(heard[~self._state.inputs[heard].any(axis=1)])
             self._state.inputs[fresh] = small_noise(mix(self._seed, self._items.ids[fresh]), DIMENSIONS, FIRST_SPREAD)
-            events = Events(people, items.astype(np.int32), liked[part], when[part], *self._lessons(chosen[part]))
+            lessons = self._lessons(chosen[part], played)
+            events = Events(people, items.astype(np.int32), liked[part], when[part], seen[part], *lessons)
             self._run.learn_events(self._state, events, self._cells(), self._scratch)
 
     def rank(
@@ -163,6 +187,7 @@ class NextTrack:
         times_ms: ArrayLike | None = None,
         asked_ms: ArrayLike | None = None,
         among: ArrayLike | None = None,
+        shown: Impressions | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Rank for n histories as `rank`, one after another in `tracks` and `values`, oldest event first, shape (m,).
 
@@ -170,9 +195,13 @@ class NextTrack:
         there were no other tracks than these and those of the history.
         """
         rows = self._items.rows_of(np.asarray(tracks, dtype=np.int64)).astype(np.int32)
-        starts = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])
+        starts = _starts(np.asarray(lengths, dtype=np.int64))
         liked, when = plain_array(values, np.float32), _moments(times_ms, len(rows))
-        histories = Histories(rows, liked, when, starts, _moments(asked_ms, len(starts) - 1), exclude_history)
+        nothing = np.empty(0, dtype=np.int64)
+        seen = shown or Impressions(nothing, nothing, np.zeros(len(starts) - 1, dtype=np.int64))
+        on_screen = self._items.rows_of(seen.tracks).astype(np.int32), seen.times_ms, _starts(seen.lengths)
+        asked = _moments(asked_ms, len(starts) - 1)
+        histories = Histories(rows, liked, when, starts, asked, exclude_history, *on_screen)
         items, scores = _no_answers(len(starts) - 1, k)
         if self.events and among is None:
             self._run.rank_histories(self._state, histories, self._cells(), self._scratch, items, scores)
@@ -180,7 +209,10 @@ class NextTrack:
             state, taken = self._limited_to(np.asarray(among, dtype=np.int64))
             for at in range(len(items)):
                 self._scratch.place_of[:-1] = taken  # which the kernel clears
-                one = histories._replace(starts=starts[at : at + 2], now_ms=histories.now_ms[at : at + 1])
+                own = slice(at, at + 2)
+                one = histories._replace(
+                    starts=starts[own], now_ms=asked[at : at + 1], shown_starts=histories.shown_starts[own]
+                )
                 self._run.rank_histories(
                     state, one, self._cells(), self._scratch, items[at : at + 1], scores[at : at + 1]
                 )
@@ -228,6 +260,7 @@ class NextTrack:
         ids = {"item_ids": self._items.ids, "user_ids": self._users.ids}
         sizes = dict.fromkeys(BY_ITEM, self._items.places)
         sizes |= dict.fromkeys(BY_USER, self._users.places) | dict.fromkeys(BY_EVENT, self.events)
+        sizes |= dict.fromkeys(BY_IMPRESSION, int(self._state.clock[IMPRESSIONS]))
         return ids | {name: array[: sizes.get(name)] for name, array in self._state._asdict().items()}
 
     @classmethod
@@ -256,21 +289,26 @@ class NextTrack:
     def _chunks(self, n: int) -> Iterator[slice]:
         begin = 0
         while begin < n:
-            end = min(n, begin + CHUNK - self.events % CHUNK)
+            end = min(n, begin + CHUNK - self._counted % CHUNK)
             yield slice(begin, end)
             begin = end
 
-    def _lessons(self, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Choose the next events for the vectors and of these those for the stacker, by their place in the stream."""
+    @property
+    def _counted(self) -> int:
+        return int(self._state.clock[COUNTED])
+
+    def _lessons(
+        self, chosen: NDArray[np.bool_], played: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Choose which of the next events teach the vectors, and which the stacker, by their place in the stream."""
         # Counted at the chunk's start, so that the choice does not depend on the cut into calls.
-        begun = self.events - self.events % CHUNK
+        begun = begun_of(self._state.clock, CHUNK)
         share = min(1.0, max(self._settings.least_share, (self._settings.trained_fully / max(begun, 1)) ** 2))
-        keys = mix(self._seed, np.arange(self.events, self.events + len(chosen)))
-        teaches = chosen | (uniform(keys, 1) < 1 / ONE_SERVED_IN)
-        return teaches, teaches & (uniform(keys, 0) < share)
+        keys = mix(self._seed, self.events + np.cumsum(played) - played)
+        return chosen | (uniform(keys, 1) < 1 / ONE_SERVED_IN), uniform(keys, 0) < share
 
     def _cells(self) -> Cells:
-        clock, begun = self._state.clock, self.events - self.events % CHUNK
+        clock, begun = self._state.clock, begun_of(self._state.clock, CHUNK)
         return self._constants._replace(
             growth=float(2.0 ** ((begun - clock[2]) / self._settings.half_life)),
             recent_growth=float(2.0 ** ((begun - clock[3]) / self._settings.recent_half_life)),
@@ -279,6 +317,7 @@ class NextTrack:
     def _renew(self) -> None:
         self._narrow()
         state, settings = self._state, self._settings
+        state.clock[BEGUN] = self.events
         cells = self._cells()
         if np.log2(cells.growth) > _RESCALE_AT:
             state.weights[:] /= np.float32(cells.growth)
@@ -291,7 +330,7 @@ class NextTrack:
             self.forget_items(settings.most_items * 7 // 8)
         if len(self._users) > settings.most_users:
             self._forget_users()
-        if self.events % POOL_EVERY == 0 or self.events < 4 * POOL_EVERY:
+        if self._counted % POOL_EVERY == 0 or self._counted < 4 * POOL_EVERY:
             known = self._items.places
             pool = popular(state.plays[:known], state.recent[:known])
             state.pool[: len(pool)] = pool
@@ -315,14 +354,15 @@ class NextTrack:
         state.recent[:used][gone] = 0
         for vectors in (state.inputs, state.outputs, state.vector_squares):
             vectors[:used][gone] = 0
-        state.ring_items[gone[state.ring_items] & (state.ring_items >= 0)] = -1
+        for kept in (state.ring_items, state.shown_items):
+            kept[gone[kept] & (kept >= 0)] = -1
         self._items.free(np.flatnonzero(gone))
 
     def _forget_users(self) -> None:
         used = self._users.places
         gone = all_but(self._state.user_last[:used], self._settings.most_users * 7 // 8)
         self._state.user_last[:used][gone] = -1
-        self._state.user_events[:used][gone] = 0
+        self._state.user_shown[:used][gone] = -1
         self._users.free(np.flatnonzero(gone))
 
     def _make_room(self) -> None:
@@ -339,13 +379,23 @@ class NextTrack:
             more = max(1024, 2 * users) - len(state.user_last)
             state = state._replace(
                 user_last=np.pad(state.user_last, (0, more), constant_values=-1),
-                user_events=np.pad(state.user_events, (0, more)),
+                user_shown=np.pad(state.user_shown, (0, more), constant_values=-1),
             )
-        if (events := min(self.events + CHUNK, self._settings.most_events)) > len(state.ring_items):
-            # The ring's places are numbers of events modulo its size, which is final before it wraps.
-            more = min(2 * events, self._settings.most_events) - len(state.ring_items)
-            state = state._replace(**{name: np.pad(getattr(state, name), (0, more)) for name in BY_EVENT})
-        self._state = state
+        state = _with_room_in_ring(state, BY_EVENT, self.events, self._settings.most_events)
+        impressions = int(state.clock[IMPRESSIONS])
+        self._state = _with_room_in_ring(state, BY_IMPRESSION, impressions, self._settings.most_impressions)
+
+
+def _with_room_in_ring(state: State, names: Sequence[str], used: int, most: int) -> State:
+    """Return a state whose ring has room for a chunk more; its places are numbers modulo its size.
+
+    The size is final before it wraps.
+    """
+    size = len(getattr(state, names[0]))
+    if (wanted := min(used + CHUNK, most)) <= size:
+        return state
+    more = min(2 * wanted, most) - size
+    return state._replace(**{name: np.pad(getattr(state, name), (0, more)) for name in names})
 
 
 def with_room(taken: NDArray[np.bool_], entries: NDArray[Any], weights: Floats) -> dict[str, NDArray[Any]]:
@@ -357,6 +407,10 @@ def with_room(taken: NDArray[np.bool_], entries: NDArray[Any], weights: Floats) 
     arrays = {"neighbours": np.full(taken.shape, -1, np.int32), "weights": np.zeros((*taken.shape, 3), np.float32)}
     arrays["neighbours"][taken], arrays["weights"][taken] = entries, weights
     return arrays
+
+
+def _starts(lengths: Ints) -> Ints:
+    return np.concatenate([[0], np.cumsum(lengths)])
 
 
 def _no_answers(n: int, k: int) -> tuple[Rows, Floats]:

@@ -25,9 +25,14 @@ from botify.streams.learner.models.next_track_gradients import (
 )
 from botify.streams.learner.models.next_track_state import (
     BACKWARD,
+    CHOICE_MS,
+    COUNTED,
     CUT_WIDE,
+    FADES_MS,
     FORWARD,
     HEARD,
+    IGNORED,
+    IMPRESSIONS,
     LOG_OFFSET,
     LOGARITHMS,
     ONE_REPEAT_IN,
@@ -38,6 +43,7 @@ from botify.streams.learner.models.next_track_state import (
     REPEATED,
     SESSION,
     SESSION_GAP_MS,
+    SHOWN,
     SKIP_BELOW,
     SKIPS,
     SKIPS_NEAR,
@@ -56,6 +62,7 @@ from botify.streams.learner.models.next_track_state import (
 
 _ABSENT = -1
 KEPT = np.float32(1e6)  # more than any sum of products
+_FOR_EVER = np.iinfo(np.int64).max
 
 
 @njit(cache=True)
@@ -63,10 +70,16 @@ def learn_events(state: State, events: Events, cells: Cells, scratch: Scratch) -
     """Learn from the events of a chunk, one after the other."""
     for at in range(len(events.items)):
         user, item, value, now_ms = events.users[at], events.items[at], events.values[at], events.times_ms[at]
+        state.clock[COUNTED] += 1
+        if events.shown[at]:
+            _show(state, user, item, now_ms)
+            continue
         if value > 0:
-            trains = events.trains[at] and not _is_tied(state, user, now_ms)
+            may_train = events.teaches[at] or state.user_shown[user] >= 0
+            trains = may_train and events.trains[at] and not _is_tied(state, user, now_ms)
             known = _recall(state, user, now_ms, len(scratch.items) if trains else len(cells.near_lags), scratch)
-            if trains:
+            is_chosen = trains and _is_chosen(item, known, scratch)
+            if is_chosen or (trains and events.teaches[at]):
                 _train(state, item, value, known, cells, scratch)
             if events.teaches[at]:
                 learn_vectors(state, item, value, known, cells, scratch)
@@ -99,10 +112,18 @@ def rank_histories(
             if histories.items[at] >= 0 and known < len(scratch.items):
                 scratch.items[known] = histories.items[at]
                 scratch.values[known] = histories.values[at]
+                scratch.times[known] = histories.times_ms[at]
                 known += 1
                 is_session = is_session and _is_one_session(histories.times_ms[at], next_ms)
                 scratch.session[0] += is_session
                 next_ms = histories.times_ms[at]
+        count = 0
+        for at in range(histories.shown_starts[row + 1] - 1, histories.shown_starts[row] - 1, -1):
+            if histories.shown_items[at] >= 0 and count < len(scratch.shown):
+                scratch.shown[count] = histories.shown_items[at]
+                scratch.shown_times[count] = histories.shown_times[at]
+                count += 1
+        _ask(count, histories.now_ms[row], scratch)
         _rank(state, known, histories.exclude, cells, scratch, items[row], scores[row])
 
 
@@ -145,12 +166,67 @@ def _recall(state: State, user: int, now_ms: int, most: int, scratch: Scratch) -
         if state.ring_items[cell] >= 0:  # else it is forgotten
             scratch.items[known] = state.ring_items[cell]
             scratch.values[known] = state.ring_values[cell]
+            scratch.times[known] = state.ring_times[cell]
             known += 1
             is_session = is_session and _is_one_session(state.ring_times[cell], next_ms)
             scratch.session[0] += is_session
             next_ms = state.ring_times[cell]
         event = state.ring_previous[cell]
+    count, size = 0, len(state.shown_items)
+    impression = state.user_shown[user] if user >= 0 else -1
+    while impression >= 0 and impression >= state.clock[IMPRESSIONS] - size and count < len(scratch.shown):
+        cell = impression % size
+        if state.shown_items[cell] >= 0:
+            scratch.shown[count] = state.shown_items[cell]
+            scratch.shown_times[count] = state.shown_times[cell]
+            count += 1
+        impression = state.shown_previous[cell]
+    _ask(count, now_ms, scratch)
     return known
+
+
+@njit(cache=True)
+def _ask(shown: int, now_ms: int, scratch: Scratch) -> None:
+    scratch.asked[0] = shown
+    scratch.asked[1] = now_ms
+    scratch.asked[2] = _FOR_EVER
+
+
+@njit(cache=True)
+def _show(state: State, user: int, item: int, now_ms: int) -> None:
+    if item < 0 or state.plays[item] == 0:  # not played yet, so nothing ranks it
+        return
+    impression = state.clock[IMPRESSIONS]
+    cell = impression % len(state.shown_items)
+    state.shown_items[cell] = item
+    state.shown_times[cell] = now_ms
+    state.shown_previous[cell] = state.user_shown[user]
+    state.user_shown[user] = impression
+    state.clock[IMPRESSIONS] = impression + 1
+
+
+@njit(cache=True)
+def _is_ignored(at: int, known: int, scratch: Scratch) -> bool:
+    """Return whether the item of an impression was not played after it."""
+    for later in range(known):
+        if 0 < scratch.times[later] < scratch.shown_times[at]:
+            return True
+        if scratch.items[later] == scratch.shown[at]:
+            return False
+    return True
+
+
+@njit(cache=True)
+def _is_chosen(item: int, known: int, scratch: Scratch) -> bool:
+    """Return whether an item was chosen from what was shown; only what was shown before that then counts."""
+    for at in range(scratch.asked[0]):
+        if scratch.shown[at] == item:
+            shown_ms = scratch.shown_times[at]
+            if not _is_ignored(at, known, scratch) or not _is_one_session(shown_ms, scratch.asked[1]):
+                return False
+            scratch.asked[2] = shown_ms - CHOICE_MS
+            return True
+    return False
 
 
 @njit(cache=True)
@@ -162,7 +238,6 @@ def _remember(state: State, user: int, item: int, value: float, now_ms: int) -> 
     state.ring_times[cell] = now_ms
     state.ring_previous[cell] = state.user_last[user]
     state.user_last[user] = event
-    state.user_events[user] += 1
     state.clock[0] = event + 1
 
 
@@ -240,6 +315,7 @@ def _candidates(state: State, known: int, cells: Cells, scratch: Scratch) -> int
     if found > cells.most:
         found = _cut(state, found, cells.most, scratch)
     _find_skips(state, found, known, cells, scratch)
+    _count_impressions(found, known, scratch)
     _describe(state, found, known, cells, scratch)
     return found
 
@@ -358,6 +434,18 @@ def _find_skips(state: State, found: int, known: int, cells: Cells, scratch: Scr
 
 
 @njit(cache=True)
+def _count_impressions(found: int, known: int, scratch: Scratch) -> None:
+    sums, one = scratch.sums, np.float32(1.0)
+    for place in range(found):
+        sums[place, IGNORED] = 0.0
+    for at in range(scratch.asked[0]):
+        place = scratch.place_of[scratch.shown[at]]
+        if 0 <= place < found and scratch.shown_times[at] < scratch.asked[2] and _is_ignored(at, known, scratch):
+            age = np.float32(max(scratch.asked[1] - scratch.shown_times[at], 0)) / np.float32(FADES_MS)
+            sums[place, IGNORED] += one / (one + age)
+
+
+@njit(cache=True)
 def _cut(state: State, found: int, most: int, scratch: Scratch) -> int:
     """Keep about the `most` best by a sum of products; whole buckets of a histogram of float32 bit patterns."""
     rough = scratch.rough[:found]
@@ -414,6 +502,7 @@ def _describe(state: State, found: int, known: int, cells: Cells, scratch: Scrat
         features[18, place] = sums[4] * root
         features[19, place] = one if sums[5] == 0 else np.float32(0.0)
         features[HEARD, place] = one if sums[OWN] > 0 else np.float32(0.0)
+        features[SHOWN, place] = sums[IGNORED] / (one + sums[IGNORED])
     sum_history(state, known, cells, scratch)
     for place in range(found):
         features[VECTOR, place] = dot(scratch.history, state.outputs[scratch.candidates[place]])
@@ -463,7 +552,7 @@ def _insert(items: np.ndarray, scores: np.ndarray, item: int, score: np.float32)
 
 @njit(cache=True)
 def _train(state: State, item: int, value: np.float32, known: int, cells: Cells, scratch: Scratch) -> None:
-    """Take one step towards the item that was played, among those that would have been served."""
+    """Take one step towards the item that was played, among those that would have been served, or that were shown."""
     is_repeat = _is_heard(scratch, item, known)
     state.clock[TRAINED] += 1
     state.clock[REPEATED] += is_repeat
@@ -477,10 +566,26 @@ def _train(state: State, item: int, value: np.float32, known: int, cells: Cells,
         if target >= 0 and found > 1:
             rescale(state, found, scratch)
             score(state, known, found, scratch)
+            _leave_out_others(found, scratch)
             errors(target, found, min(float(value), 1.0), scratch)
             step(state, group_of(known), found, cells.learning_rate, scratch)
             step_hidden(state, context_of(known), found, np.float32(cells.learning_rate), scratch)
     _clear(scratch, found, known)
+
+
+@njit(cache=True)
+def _leave_out_others(found: int, scratch: Scratch) -> None:
+    """Give candidates that could not be chosen, because they were not shown, no chance."""
+    if scratch.asked[2] == _FOR_EVER:
+        return
+    scratch.errors[:found] = 0.0
+    for at in range(scratch.asked[0]):
+        place = scratch.place_of[scratch.shown[at]]
+        if 0 <= place < found and scratch.shown_times[at] >= scratch.asked[2]:
+            scratch.errors[place] = 1.0
+    for place in range(found):
+        if scratch.errors[place] == 0:
+            scratch.scores[place] = -np.inf
 
 
 @njit(cache=True)

@@ -1,8 +1,8 @@
 """`next_track` as a projection: it learns from each listen, in the order of the training topic.
 
 The value of a listen is the fraction heard. Its bounds are those of a checkpoint: 2^23 neighbours, which are 256 a
-track up to 32,768 tracks and then 128; the last 2^20 listens and 200,000 listeners; as many tracks as a snapshot has
-room for.
+track up to 32,768 tracks and then 128; the last 2^20 listens, 2^18 impressions and 200,000 listeners; as many tracks as
+a snapshot has room for.
 
 A snapshot has all that ranking needs, without listeners and their events. As long as it fits, it is lossless: the model
 that is read from it ranks as the one that was written. Beyond that, weights have half precision, relative to the
@@ -24,12 +24,14 @@ from botify.schemas.training import TrainingColumns
 from botify.streams.learner.models.next_track import CHUNK, NextTrack, with_room
 from botify.streams.learner.models.next_track_state import (
     BY_EVENT,
+    BY_IMPRESSION,
     BY_USER,
     CUT_WIDE,
     DEFAULTS,
     DIMENSIONS,
     WAYS,
     WIDE,
+    begun_of,
     popular,
 )
 from botify.streams.learner.models.tables import LAYOUT_BYTES, mean_by_evidence, pack, unpack, unpack_to_merge
@@ -68,7 +70,7 @@ def most_items(most_bytes: int) -> int:
 def snapshot_of(model: NextTrack, most_bytes: int) -> Snapshot:
     """Return the snapshot of a model of at most `MOST_ROWS` rows; it fits if the model has at most `most_items`."""
     arrays = model.arrays()
-    for name in ("user_ids", *BY_USER, *BY_EVENT):
+    for name in ("user_ids", *BY_USER, *BY_EVENT, *BY_IMPRESSION):
         del arrays[name]
     neighbours, weights = arrays.pop("neighbours"), arrays.pop("weights")
     kept = neighbours >= 0
@@ -149,7 +151,7 @@ def _dense(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[dict
         entry_weights *= np.repeat(arrays.pop("entry_scales"), counts)[:, None]
     width = -(-int(counts.max(initial=1)) // WAYS) * WAYS
     filled = np.arange(width) < counts[:, None]
-    settings = about["settings"] | {"neighbours": width, "most_events": CHUNK}
+    settings = about["settings"] | {"neighbours": width, "most_events": CHUNK, "most_impressions": CHUNK}
     arrays |= {name: arrays[name].astype(np.float32) for name in ("inputs", "outputs")}
     return about | {"settings": settings}, arrays | with_room(filled, entries, entry_weights)
 
@@ -190,9 +192,8 @@ class _ShardModel(NamedTuple):
 
     def growths(self) -> tuple[float, float]:
         """Return what a new event weighs, slowly and fast decaying: forward decay has a clock of its own each shard."""
-        events, settings = int(self.arrays["clock"][0]), self.about["settings"]
-        begun = events - events % CHUNK
-        slow, fast = (begun - self.arrays["clock"][2:4]).tolist()
+        clock, settings = self.arrays["clock"], self.about["settings"]
+        slow, fast = (begun_of(clock, CHUNK) - clock[2:4]).tolist()
         return 2.0 ** (slow / settings["half_life"]), 2.0 ** (fast / settings["recent_half_life"])
 
 
@@ -221,16 +222,14 @@ def _merged(shards: Sequence[_ShardModel]) -> bytes:
     events = sum(int(shard.arrays["clock"][0]) for shard in shards)
     pool = popular(plays, recent)
     # growth is 1: weights are as of now
-    now = events - events % CHUNK
+    now, counts = events - events % CHUNK, np.sum([shard.arrays["clock"][4:6] for shard in shards], axis=0)
     arrays = {
         "item_ids": ids,
         "plays": plays,
         "recent": recent,
         "damped": ((plays + 2.0) ** -0.5).astype(np.float32),
         "pool": pool,
-        "clock": np.array(
-            [events, len(pool), now, now, *np.sum([shard.arrays["clock"][4:] for shard in shards], axis=0)]
-        ),
+        "clock": np.array([events, len(pool), now, now, *counts, events, now, 0]),
         **_mean_vectors(shards, ids),
         **_mean_stacker(shards),
         "counts": np.bincount(links >> 32, minlength=len(ids)).astype(np.uint16),
@@ -290,6 +289,7 @@ class NextTrackProjection:
 
     name = NextTrack.name
     is_dear = True
+    learns_impressions = True
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None:
         self.model = NextTrack(SETTINGS)
@@ -297,7 +297,7 @@ class NextTrackProjection:
 
     def learn_listens(self, listens: TrainingColumns) -> None:
         values = values_of(listens.fractions)
-        self.model.learn(listens.users, listens.tracks, values, listens.timestamps_ms, listens.served)
+        self.model.learn(listens.users, listens.tracks, values, listens.timestamps_ms, listens.served, listens.shown)
 
     def make_room(self, most_bytes: int) -> int:
         """Forget the tracks played least, so that an eighth has room."""

@@ -21,15 +21,16 @@ Doubles = NDArray[np.float64]
 WAYS = 16  # places of a row in which a neighbour can be; their ids fill one cache line
 FORWARD, BACKWARD, WIDE = 0, 1, 2
 """Columns of weights: played after the item, played before it, both with the wide lag kernel."""
-SUMS = 14  # sums over the history's neighbours that a candidate collects
+SUMS = 15  # sums over the history's neighbours that a candidate collects
 SESSION, SKIPS_NEAR, SKIPS_WIDE = 8, 9, 10  # those over the present session alone, and those over what was skipped
 OWN_LATE, OWN, OWN_RANK = 11, 12, 13
 """The listener's own plays of the candidate: faded, all, and how many others came after the last one."""
-FEATURES = 23
-VECTOR, HEARD = 21, 22
+IGNORED = 14  # how often the candidate was on the screen since it was played last, faded
+FEATURES = 24
+VECTOR, HEARD, SHOWN = 21, 22, 23
 LOGARITHMS = 16  # the first features are logarithms
-QUIET = (10, 11, 12, 13, 14, 15, 22)
-"""Features that are constant in a log without pauses, skips or repeats: they begin without effect."""
+QUIET = (10, 11, 12, 13, 14, 15, 22, 23)
+"""Features that are constant in a log without pauses, skips, repeats or impressions: they begin without effect."""
 LEAST_VARIANCE, LEAST_VARIANCE_OF_QUIET = 1e-4, 1.0  # bounds of the variance by which a feature is standardised
 LOG_OFFSET = 1e-3
 CUT_WIDE = 0.3
@@ -41,7 +42,9 @@ ADAGRAD_START = 1e-3
 ADAGRAD_START_HIDDEN = 1e-2
 NEGLIGIBLE = 1e-4  # a candidate whose error is smaller does not move the hidden units
 NEWEST = 4096  # events of a history that are read at most
-FIRST_WEIGHTS = np.array([0.3, 0.1, 0.3, 0.2, 0.1, 0, 0, 0.1, -0.3, 0.1, 0, 0, 0, 0, 0, 0, 0.1, 0.2, 0.1, 0, 0, 0.1, 0])
+FIRST_WEIGHTS = np.array(
+    [0.3, 0.1, 0.3, 0.2, 0.1, 0, 0, 0.1, -0.3, 0.1, 0, 0, 0, 0, 0, 0, 0.1, 0.2, 0.1, 0, 0, 0.1, 0, 0]
+)
 """Of the features in units of their standard deviation, before anything is learned."""
 SESSION_GAP_MS = 30 * 60 * 1000  # a session ends when its user does nothing for longer than this
 SKIP_BELOW = 0.5
@@ -53,7 +56,10 @@ VECTOR_START = 1e-3  # where Adagrad's sums begin
 FIRST_SPREAD = 0.1  # of vectors in histories; as what is next, vectors begin as 0
 NEGATIVES = 64  # items drawn from the last `DRAWN_FROM` events, against which vectors are learned
 DRAWN_FROM = 1 << 16
-TRAINED, REPEATED = 4, 5  # of `State.clock`
+LAST_SHOWN = 64  # last impressions of a listener that count
+FADES_MS = 24 * 60 * 60 * 1000  # an impression of this age counts half
+CHOICE_MS = 30 * 1000  # what was shown so shortly before an item, or after it, is what the item was chosen from
+TRAINED, REPEATED, COUNTED, BEGUN, IMPRESSIONS = 4, 5, 6, 7, 8  # of `State.clock`
 ONE_REPEAT_IN = 50
 """With fewer repeats the stacker learns as if there were none: what was heard is no candidate."""
 OWN_EVENTS = 512  # events of a history in which the listener's own plays of a candidate are counted
@@ -88,6 +94,7 @@ class NextTrackSettings:
     most_items: int = 200_000
     most_users: int = 1_000_000
     most_events: int = 1 << 22
+    most_impressions: int = 1 << 18
 
 
 DEFAULTS = NextTrackSettings()
@@ -113,9 +120,13 @@ class State(NamedTuple):
     ring_values: Floats
     ring_times: Ints
     ring_previous: Ints
-    # user_last, user_events: shape (u,)
+    # shown_items, shown_times, shown_previous: shape (s,): the last impressions, and the user's one before each
+    shown_items: Rows
+    shown_times: Ints
+    shown_previous: Ints
+    # user_last, user_shown: shape (u,): the last event and the last impression; -1 without one
     user_last: Ints
-    user_events: Ints
+    user_shown: Ints
     # stacker, squares: shape (1 + GROUPS, FEATURES): shared weights and those of each group; Adagrad's sums
     stacker: Doubles
     squares: Doubles
@@ -128,14 +139,16 @@ class State(NamedTuple):
     # output, output_squares: shape (HIDDEN,)
     output: Floats
     output_squares: Floats
-    # shape (6,): events learned, items in the pool, where slow and fast decay begin; events that trained the stacker,
-    # and how many of these were of an item that the user had heard
+    # shape (9,): events learned, items in the pool, where slow and fast decay begin; events that trained the stacker,
+    # and how many of these were of an item that the user had heard; events and impressions, events when the chunk
+    # began, impressions of known items
     clock: Ints
 
 
 BY_ITEM = ("neighbours", "weights", "plays", "recent", "damped", "inputs", "outputs", "vector_squares")
-BY_USER = ("user_last", "user_events")
+BY_USER = ("user_last", "user_shown")
 BY_EVENT = ("ring_items", "ring_values", "ring_times", "ring_previous")
+BY_IMPRESSION = ("shown_items", "shown_times", "shown_previous")
 
 
 class Events(NamedTuple):
@@ -145,8 +158,9 @@ class Events(NamedTuple):
     items: Rows
     values: Floats
     times_ms: Ints
+    shown: NDArray[np.bool_]  # whether the item was on the screen, and no more; its row is -1 where it is not known
     teaches: NDArray[np.bool_]  # the vectors
-    trains: NDArray[np.bool_]  # the stacker
+    trains: NDArray[np.bool_]  # the stacker, if it teaches the vectors or was chosen from what was shown
 
 
 class Histories(NamedTuple):
@@ -158,6 +172,10 @@ class Histories(NamedTuple):
     starts: Ints
     now_ms: Ints
     exclude: bool
+    # what was shown: the same, of row i [shown_starts[i], shown_starts[i + 1])
+    shown_items: Rows
+    shown_times: Ints
+    shown_starts: Ints
 
 
 class Questions(NamedTuple):
@@ -189,7 +207,9 @@ class Scratch(NamedTuple):
     """Working memory, of no meaning between calls.
 
     `place_of` is -1 everywhere then, but for one entry more than there are items: that is for what is no candidate, and
-    names the last row of `sums`. `session` counts the last events of a history that belong to the present session.
+    names the last row of `sums`. `session` counts the last events of a history that belong to the present session, and
+    `shown` has the last impressions of its user, newest first: `asked` says how many, the moment of the question, and
+    the moment from which they do not count.
     """
 
     place_of: Rows
@@ -205,7 +225,11 @@ class Scratch(NamedTuple):
     slopes: Floats
     items: Rows
     values: Floats
+    times: Ints
     session: Ints
+    shown: Rows
+    shown_times: Ints
+    asked: Ints
     history: Floats
     slope: Floats
     drawn: Rows
@@ -248,7 +272,11 @@ def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
         slopes=np.zeros((FEATURES + 2, HIDDEN), dtype=np.float32),
         items=np.zeros(NEWEST, dtype=np.int32),
         values=np.zeros(NEWEST, dtype=np.float32),
+        times=np.zeros(NEWEST, dtype=np.int64),
         session=np.zeros(1, dtype=np.int64),
+        shown=np.zeros(LAST_SHOWN, dtype=np.int32),
+        shown_times=np.zeros(LAST_SHOWN, dtype=np.int64),
+        asked=np.zeros(3, dtype=np.int64),
         history=np.zeros(DIMENSIONS, dtype=np.float32),
         slope=np.zeros(DIMENSIONS, dtype=np.float32),
         drawn=np.zeros(1 + NEGATIVES, dtype=np.int32),
@@ -274,8 +302,11 @@ def empty_state(settings: NextTrackSettings, items: int = 0, seed: int = 0) -> S
         ring_values=np.zeros(0, dtype=np.float32),
         ring_times=np.zeros(0, dtype=np.int64),
         ring_previous=np.zeros(0, dtype=np.int64),
+        shown_items=np.zeros(0, dtype=np.int32),
+        shown_times=np.zeros(0, dtype=np.int64),
+        shown_previous=np.zeros(0, dtype=np.int64),
         user_last=np.zeros(0, dtype=np.int64),
-        user_events=np.zeros(0, dtype=np.int64),
+        user_shown=np.zeros(0, dtype=np.int64),
         stacker=np.concatenate([FIRST_WEIGHTS[None], np.zeros((GROUPS, FEATURES))]),
         squares=np.zeros((1 + GROUPS, FEATURES)),
         scales=np.stack([np.ones(FEATURES), np.zeros(FEATURES), np.ones(FEATURES), _first_means()]),
@@ -283,8 +314,13 @@ def empty_state(settings: NextTrackSettings, items: int = 0, seed: int = 0) -> S
         hidden_squares=np.zeros((FEATURES + 2, HIDDEN), dtype=np.float32),
         output=_first_hidden(seed + 1, 1, 0.1)[0],
         output_squares=np.zeros(HIDDEN, dtype=np.float32),
-        clock=np.zeros(6, dtype=np.int64),
+        clock=np.zeros(9, dtype=np.int64),
     )
+
+
+def begun_of(clock: Ints, chunk: int) -> int:
+    """Return how many events were learned when the present chunk of events and impressions began."""
+    return int(clock[0] if clock[COUNTED] % chunk == 0 else clock[BEGUN])
 
 
 def _first_means() -> Doubles:

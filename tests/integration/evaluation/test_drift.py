@@ -58,6 +58,5 @@ def test_there_is_no_alarm_in_two_hundred_days_without_a_turn(seed: int) -> None
 def columns_of(heard: FinishedListens) -> TrainingColumns:
     offsets, fractions = np.arange(len(heard), dtype=np.uint32), heard.fractions.astype(np.float32)
     sessions, tracks = heard.ordinals.astype(np.uint64), heard.tracks.astype(np.int32)
-    return TrainingColumns(
-        offsets, heard.users, tracks, fractions, heard.time_ms, sessions, heard.ended, heard.positions > 0
-    )
+    served, shown = heard.positions > 0, np.zeros(len(heard), dtype=np.bool_)
+    return TrainingColumns(offsets, heard.users, tracks, fractions, heard.time_ms, sessions, heard.ended, served, shown)

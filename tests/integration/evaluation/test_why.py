@@ -49,7 +49,8 @@ def requests_after(listens: Sequence[Listen], stretch: int) -> list[Recommendati
         slate: SlateRequest = {
             "size": 6, "without_listen": kind == 4, "exclude": [at], "filters": [], "explain": True,
             "liked": [one.track] * (kind == 4), "liked_ms": [one.timestamp_ms - 5_000], "liked_weights": [0.5],
-            "shown": [at], "shown_since_ms": [0], "shown_ms": [one.timestamp_ms], "caps": {"artist": 1}, "rules": [],
+            "shown": [at], "shown_since_ms": [0], "shown_ms": [one.timestamp_ms], "impressions": [at],
+            "impressions_ms": [one.timestamp_ms], "caps": {"artist": 1}, "rules": [],
         }  # fmt: skip
         asked.append(
             RecommendationRequest(

@@ -8,8 +8,14 @@ from hypothesis import strategies as st
 
 from botify.core.errors import ValidationError
 from botify.schemas.codec import Codec
-from botify.schemas.events import Listen, TrainingBatch
-from botify.schemas.training import BATCH_LISTENS, listens_of, training_batch_of, training_batches_of
+from botify.schemas.events import Feedback, Listen, TrainingBatch
+from botify.schemas.training import (
+    BATCH_LISTENS,
+    impression_batches_of,
+    listens_of,
+    training_batch_of,
+    training_batches_of,
+)
 from botify.schemas.validation import MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
 from tests.unit.strategies import EVENTS
 
@@ -53,6 +59,31 @@ def test_a_batch_holds_its_listens(listens: list[Listen]) -> None:
 def test_a_batch_of_version_1_does_not_say_what_was_served() -> None:
     batch = batch_of(2, 3)._replace(served=b"")
     assert listens_of(CODEC.decode(CODEC.encode(batch), TrainingBatch), b"").served.tolist() == [False, False]
+
+
+def shown(*tracks: int, user: int = 42, kind: str = "shown") -> Feedback:
+    return Feedback("f", user, tracks[0], kind, 2_000, tracks=list(tracks))
+
+
+def test_batches_of_feedback_have_its_impressions_and_cover_all_of_it() -> None:
+    records = [(FIRST + 1, shown(7, 8)), (FIRST + 3, shown(9, kind="like")), (FIRST + 4, shown(8, user=43))]
+    (batch,) = impression_batches_of("id", 3, FIRST, FIRST + 6, records)
+    found = listens_of(CODEC.decode(CODEC.encode(batch), TrainingBatch), b"")
+    rows = zip(found.offsets.tolist(), found.users.tolist(), found.tracks.tolist(), strict=True)
+    assert list(rows) == [(1, 42, 7), (1, 42, 8), (4, 43, 8)]
+    assert (batch.first_offset, batch.next_offset, len(found.listens())) == (FIRST, FIRST + 6, 0)
+    assert found.shown.all()
+    (empty,) = impression_batches_of("id", 3, FIRST, FIRST + 1, [])
+    assert not len(listens_of(empty, b""))
+
+
+def test_a_record_of_impressions_is_not_cut() -> None:
+    a_hundred = [(FIRST + at, shown(*range(100))) for at in range(2 * BATCH_LISTENS // 100 + 1)]
+    batches = impression_batches_of("id", 3, FIRST, FIRST + len(a_hundred), a_hundred)
+    bounds = [(one.first_offset, one.next_offset) for one in batches]
+    cut, last = BATCH_LISTENS // 100, len(a_hundred)
+    assert bounds == [(FIRST, FIRST + cut), (FIRST + cut, FIRST + 2 * cut), (FIRST + 2 * cut, FIRST + last)]
+    assert sum(len(listens_of(one, b"")) for one in batches) == 100 * last
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def request_of(at: int, listen: Listen, lag: int) -> RecommendationRequest:
     kind = at // 5 % 5  # each of each recommender
     slate: SlateRequest = {
         "size": 8, "without_listen": kind == 4, "exclude": [3], "filters": [], "liked": [5] * (at % 2), "explain": True,
-        "liked_ms": [5_000], "liked_weights": [0.5], "shown": [7], "shown_since_ms": [1], "shown_ms": [2], "caps": {},
+        "liked_ms": [5_000], "liked_weights": [0.5], "shown": [7], "shown_since_ms": [1], "shown_ms": [2],
+        "impressions": [7], "impressions_ms": [2], "caps": {},
         "rules": [],
     }  # fmt: skip
     name = f"r{at}-{lag}"

@@ -114,6 +114,7 @@ def test_what_is_asked_reaches_the_recommender(client: TestClient, gateway: Fake
     assert slate_of(gateway) == {
         "size": 2, "without_listen": True, "exclude": [0, 1, 2], "filters": ["genre!:rock", "year>=2010"], "liked": [],
         "explain": False, "liked_ms": [], "liked_weights": [], "shown": [], "shown_since_ms": [], "shown_ms": [],
+        "impressions": [], "impressions_ms": [],
         "caps": {"artist": 1, "genre": 3}, "rules": [],
     }  # fmt: skip
 

@@ -19,6 +19,7 @@ from botify.services.recommender.sessions import histories_of
 from botify.streams.folds.users import HISTORY_LISTENS
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import model_of_snapshot, snapshot_of
+from botify.streams.learner.models.next_track_state import SHOWN
 from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
 
 TRACKS = 60
@@ -67,6 +68,21 @@ def test_the_history_goes_beyond_the_session() -> None:
     assert (tracks.tolist(), fractions.tolist()) == ([10, 12, 14, 30], [1.0, 0.9, 0.8, 0.5])
     assert times_ms.tolist() == [*state.last_listens()["timestamp_ms"].tolist(), 9_000_000]
     assert asked_ms.tolist() == [9_000_000]
+
+
+def test_what_the_request_says_was_shown_and_not_heard_since_counts(served: NextTrack) -> None:
+    taught = NextTrack.from_arrays(served.about(), {name: array.copy() for name, array in served.arrays().items()})
+    taught.arrays()["stacker"][0, SHOWN] = -9.0  # as if listeners never took what they had ignored
+    recommender, plain = NextTrackRecommender(CATALOGUE, lambda: taught), asked(HEARD)
+    best = recommender.rank(plain, 5).tracks[0].tolist()
+    (request,) = plain.requests
+    heard_ms = state_of(HEARD).last_listens()["timestamp_ms"].tolist()
+    slate = {"impressions": [best[0], 12], "impressions_ms": [heard_ms[-1] + 1, heard_ms[1] - 1]}
+    after = request._replace(slate=slate, timestamp_ms=heard_ms[-1] + 2)
+    both = Batch.of([request, after], [state_of(HEARD)] * 2)
+    first, second = recommender.rank(both, 5).tracks.tolist()
+    assert first == best
+    assert second[:4] == best[1:]
 
 
 def test_what_a_long_session_heard_first_only_excludes(recommender: NextTrackRecommender) -> None:

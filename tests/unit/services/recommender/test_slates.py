@@ -32,7 +32,8 @@ POPULAR = np.arange(99, 39, -1)
 def asked(**changed: Any) -> SlateRequest:
     slate: SlateRequest = {
         "size": 10, "without_listen": True, "exclude": [], "filters": [], "liked": [], "explain": False,
-        "liked_ms": [], "liked_weights": [], "shown": [], "shown_since_ms": [], "shown_ms": [], "caps": {}, "rules": [],
+        "liked_ms": [], "liked_weights": [], "shown": [], "shown_since_ms": [], "shown_ms": [],
+        "impressions": [], "impressions_ms": [], "caps": {}, "rules": [],
     }  # fmt: skip
     return {**slate, **changed}  # type: ignore[typeddict-item]
 

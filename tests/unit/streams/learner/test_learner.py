@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botify.schemas.events import Model
+from botify.schemas.events import Feedback, Model
 from botify.schemas.models import LEARNED_BODY_BYTES
-from botify.schemas.training import listens_of, training_batch_of
+from botify.schemas.training import impression_batches_of, listens_of, training_batch_of
 from botify.streams.learner import learner as module
 from botify.streams.learner.learner import Learner, OutdatedStateError
 from botify.streams.learner.model import MODELS
@@ -73,6 +73,26 @@ def test_a_learner_that_restarts_after_every_batch_learns_the_same(
         restarted = Learner.restore(restarted.state(), CATALOGUE, most_bytes=most_bytes)
     assert restarted.state() == whole.state()
     assert forgotten.keys() == ({"fism", "next_track"} if most_bytes == 3_000 else set())
+
+
+def test_impressions_teach_the_models_that_learn_from_them_and_no_other() -> None:
+    shown = [
+        (at, Feedback(f"f{at}", one.user, 0, "shown", one.timestamp_ms - 1, tracks=[one.track, at % 7, 999_999]))
+        for at, one in enumerate(LISTENS)
+    ]
+    without, whole, restarted = (Learner(CATALOGUE) for _ in range(3))
+    for number, batch in enumerate(batches(LISTENS, 100)):
+        part = slice(100 * number, 100 * number + 100)
+        (impressions,) = impression_batches_of("feedback", 0, part.start, part.stop, shown[part])
+        fold(without, batch)
+        fold(whole, impressions, batch)
+        fold(restarted, impressions)
+        restarted = Learner.restore(restarted.state(), CATALOGUE)
+        assert fold(restarted, batch, impressions) == len(listens_of(batch, b""))
+    assert restarted.state() == whole.state()
+    differ = {name for name, state in whole.state().items() if state != without.state()[name]}
+    assert differ == {b"progress", b"model:next_track"}
+    assert whole.listens == 4 * without.listens  # impressions are counted, too
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 120)), max_size=12))

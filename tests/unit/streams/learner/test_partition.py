@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from botify.core.kafka.config import key_of
 from botify.schemas.codec import Codec
-from botify.schemas.events import Model, TrainingBatch
-from botify.schemas.training import listens_of, training_batch_of
+from botify.schemas.events import Feedback, Model, TrainingBatch
+from botify.schemas.training import impression_batches_of, listens_of, training_batch_of
 from botify.schemas.validation import Intake, Rejected
 from botify.streams.folds.projection import Changes
 from botify.streams.learner import learner as fold
@@ -76,6 +76,14 @@ def learned(count: int) -> tuple[dict[bytes, bytes], list[Model]]:
         learner.fold(batch, listens_of(batch, b""), record.timestamp)
         models += learner.take_models()
     return learner.state(), models
+
+
+async def test_impressions_may_be_of_tracks_that_the_catalogue_does_not_have() -> None:
+    harness, shown = Harness(), Feedback("f", 42, 999_999, "shown", 1_000, tracks=[999_999, 7])
+    partition = await harness.claim()
+    (batch,) = impression_batches_of("feedback", 0, 0, 1, [(0, shown)])
+    await partition.process([record(0, batch), record(1, BATCHES[0])])
+    assert (harness.sent.rejected, harness.counters.batches) == ([], 2)
 
 
 async def pause(partition: LearnerPartition) -> Outcome:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ from botify.core.errors import PublishError, SettingsError
 from botify.core.kafka.config import partition_of
 from botify.core.settings import Settings
 from botify.schemas.event_time import LEAD_MS, SIMULATED_TIME
-from botify.schemas.events import Session, TrainingBatch
+from botify.schemas.events import Feedback, Session, TrainingBatch
 from botify.schemas.training import listens_of, shard_of, training_batch_of
 from botify.schemas.validation import Intake, Rejected
 from botify.streams.folds.projection import Changes
@@ -29,6 +29,7 @@ from botify.streams.worker.failpoints import (
     FailpointStore,
     with_failpoints,
 )
+from botify.streams.worker.folding import ByListen, by_feedback, by_listen
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import KafkaPublisher, Publishable, WorkerPartition, send_training
 from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record
@@ -57,14 +58,19 @@ class Sent:
 class Worker:
     """One claimed partition over a store in memory."""
 
-    def __init__(self, store: MemoryStore | None = None, *, training: bool = False) -> None:
+    def __init__(
+        self,
+        store: MemoryStore | None = None,
+        *,
+        training: bool = False,
+        folding: Callable[[], ByListen] = by_listen,
+    ) -> None:
         self.store = store or MemoryStore()
         self.sent, self.counters = Sent(self.store), WorkerCounters()
         claim = asyncio.run(self.store.claim(0, "me", "t"))
         intake = Intake(CODEC, {7}, lambda: None)
-        self.partition = WorkerPartition(
-            0, claim, claim.next_offset or 0, self.store, intake, self.sent, self.counters, training=training
-        )
+        opening = (0, claim, claim.next_offset or 0, self.store, intake, self.sent, self.counters)
+        self.partition = WorkerPartition(*opening, training=training, folding=folding)
         asyncio.run(self.partition.load())
 
     def process(self, *records: object) -> Outcome:
@@ -133,6 +139,17 @@ def test_what_models_learn_from_is_sent_before_the_checkpoint_passes_it() -> Non
     assert worker.sent.checkpoints == [None, 4]
     # without what was refused and what was met before; without a hole where the topic has one
     assert stretches(worker) == [(0, 4, [0, 3]), (4, 8, [2, 3])]
+
+
+def test_what_listeners_were_shown_is_sent_to_models_before_the_checkpoint_passes_it() -> None:
+    worker = Worker(training=True, folding=by_feedback)
+    shown = Feedback("f", 42, 7, "shown", NOW_MS, tracks=[7, 8])
+    records = [record(0, shown._replace(kind="like", tracks=None)), record(1, shown), record(2, raw=b"rubbish")]
+    assert worker.process(*records) is Outcome.APPLIED
+    assert worker.sent.checkpoints == [None]
+    assert stretches(worker) == [(0, 3, [1, 1])]
+    worker.process(record(3, shown._replace(kind="unlike", tracks=None)))
+    assert stretches(worker)[1:] == [(3, 4, [])]
 
 
 def test_a_run_of_nothing_but_rubbish_is_a_stretch_too() -> None:

@@ -3,14 +3,16 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from botify.streams.learner.models.next_track import CHUNK, NextTrack, NextTrackSettings
-from botify.streams.learner.models.next_track_state import ONE_REPEAT_IN, REPEATED, TRAINED
+from botify.streams.learner.models.next_track import CHUNK, Impressions, NextTrack, NextTrackSettings
+from botify.streams.learner.models.next_track_state import ONE_REPEAT_IN, REPEATED, SHOWN, TRAINED
 
 SMALL = NextTrackSettings(neighbours=32, candidates=48, lags=6, anchors=8, half_life=500, recent_half_life=20)
 FORGETFUL = NextTrackSettings(neighbours=16, candidates=32, most_items=60, most_users=20, most_events=700)
@@ -66,6 +68,82 @@ def test_learns_at_once_as_between_questions(exclude: bool) -> None:
     at_once = NextTrack(FORGETFUL)
     at_once.learn(*events)
     assert at_once.to_bytes() == model.to_bytes()
+
+
+def shown_and_chosen(
+    visits: int, seed: int, kept: float = 0.2, users: int = 40, items: int = 60, seen: int = 6
+) -> dict[str, np.ndarray]:
+    """Return events of users who choose an item on the screen; one that they ignored is worth a share less each time.
+
+    The same items are on the screen again and again, so that what is chosen was shown more often than other items.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    likes, ignored, now_ms = rng.random((users, items)), np.zeros((users, items)), 10**12
+    for _ in range(visits):
+        user, now_ms = int(rng.integers(users)), now_ms + 60_000
+        screen = rng.choice(items, seen, replace=False, p=np.append(np.full(12, 0.06), np.full(items - 12, 0.28 / 48)))
+        worth = np.cumsum(likes[user, screen] * kept ** ignored[user, screen])
+        chosen = int(screen[np.searchsorted(worth, rng.random() * worth[-1])])
+        ignored[user, screen] += 1
+        ignored[user, chosen] = 0
+        rows += [(user, int(item), 0.0, now_ms, True, True) for item in screen]
+        rows.append((user, chosen, 1.0, now_ms + 5_000, True, False))
+    names = ("users", "tracks", "values", "times_ms", "served", "shown")
+    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def learn(model: NextTrack, events: dict[str, np.ndarray], rows: slice) -> None:
+    model.learn(**{name: column[rows] for name, column in events.items()})
+
+
+@pytest.mark.parametrize("chosen", [SMALL, FORGETFUL, NARROWING], ids=["small", "forgetful", "narrowing"])
+def test_impressions_do_not_depend_on_the_cut_nor_on_a_restart(chosen: NextTrackSettings) -> None:
+    chosen = replace(chosen, most_impressions=600)
+    events = shown_and_chosen(500, seed=4)
+    whole = NextTrack(chosen)
+    learn(whole, events, slice(None))
+    in_parts = NextTrack(chosen)
+    for begin, end in pairwise([0, 3, 4, CHUNK, 700, 2 * CHUNK, 1_111, len(events["users"])]):
+        learn(in_parts, events, slice(begin, end))
+        in_parts = NextTrack.from_bytes(in_parts.to_bytes())
+    assert in_parts.to_bytes() == whole.to_bytes()
+    assert whole.events == 500
+
+
+@pytest.mark.parametrize(("kept", "least", "most"), [(0.2, -4.0, -1.8), (1.0, -0.4, 0.4)], ids=["mind", "do not"])
+def test_how_much_listeners_mind_what_they_ignored_is_learned(kept: float, least: float, most: float) -> None:
+    """As a choice from what was shown; among all candidates it would be half as much."""
+    events = shown_and_chosen(6_000, 5, kept)
+    model = NextTrack(replace(SMALL, trained_fully=10_000))
+    learn(model, events, slice(None))
+    assert least < model.arrays()["stacker"][0, SHOWN] < most
+
+
+def test_what_was_ignored_lately_and_not_heard_since_ranks_lower() -> None:
+    events, item = shown_and_chosen(3_000, seed=5), 11
+    model = NextTrack(replace(SMALL, trained_fully=10_000))
+    learn(model, events, slice(None))
+    now_ms = int(events["times_ms"][-1]) + 60_000
+
+    def places(item: int, *seen_ms: int, heard_ms: int = now_ms - 30_000) -> int:
+        seen = np.full(len(seen_ms), item), np.array(seen_ms, dtype=np.int64), np.array([len(seen_ms)])
+        asked = {"times_ms": [heard_ms - 1, heard_ms], "asked_ms": [now_ms], "shown": Impressions(*seen)}
+        tracks, _ = model.rank_histories([20, item], [1.0, 1.0], [2], 60, exclude_history=False, **asked)
+        return tracks[0].tolist().index(item) if item in tracks[0] else 60
+
+    lower = places(item, *[now_ms - 10_000] * 4)
+    assert places(item) < lower
+    assert places(item, *[now_ms - 40_000] * 4) == places(item)  # it was heard since
+    week_ms = 7 * 24 * 3_600_000
+    faded = places(item, *[now_ms - week_ms] * 4, heard_ms=now_ms - 2 * week_ms)
+    assert faded < places(item, *[now_ms - 10_000] * 4, heard_ms=now_ms - 2 * week_ms)
+
+
+def test_an_impression_of_an_item_that_nobody_has_played_costs_nothing() -> None:
+    model, events = learned(stream(700, seed=6)), 700
+    before = model.items
+    model.learn([1] * 300, range(10**6, 10**6 + 300), [0.0] * 300, [10**9] * 300, shown=[True] * 300)
+    assert (model.items, model.events) == (before, events)
 
 
 def test_state_is_the_same_in_another_process() -> None:
