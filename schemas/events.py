@@ -213,9 +213,7 @@ class TrainingBatch(NamedTuple):
     The columns hold one value each, little-endian; `botify.schemas.training` makes and reads them.
     """
 
-    source_topic_id: (
-        str  # Kafka's id of the listens or feedback topic; a recreated one has another, and its own offsets
-    )
+    source_topic_id: str  # Kafka's id of the topic of listens or feedback; one that is made anew has another
     source_partition: int
     # first_offset, next_offset: the stretch; `next_offset` is exclusive
     first_offset: int

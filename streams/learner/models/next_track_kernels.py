@@ -578,7 +578,7 @@ def _leave_out_others(found: int, scratch: Scratch) -> None:
     """Give candidates that could not be chosen, because they were not shown, no chance."""
     if scratch.asked[2] == _FOR_EVER:
         return
-    scratch.errors[:found] = 0.0
+    scratch.errors[:found] = 0.0  # which are computed next: until then, what was shown has 1
     for at in range(scratch.asked[0]):
         place = scratch.place_of[scratch.shown[at]]
         if 0 <= place < found and scratch.shown_times[at] >= scratch.asked[2]:
