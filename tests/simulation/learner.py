@@ -33,6 +33,7 @@ class Counts:
     """What a model of counts is: they are its state, and with an even number of bytes its snapshot."""
 
     is_dear = False
+    learns_impressions = False
     cut = 0
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None:
