@@ -9,14 +9,14 @@ models of its own; what serves is merged from their snapshots, which are publish
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import mmh3
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from botify.core.errors import ValidationError
 from botify.schemas.events import SHOWN, Feedback, Listen, TrainingBatch
@@ -111,8 +111,7 @@ def training_batches_of_columns(
             "offsets": listens.offsets[rows] - first,
             **{name: getattr(listens, name)[rows] for name in _DTYPES if name not in ("offsets", "shown")},
         }
-        raw = {name: column.astype(_DTYPES[name], copy=False).tobytes() for name, column in columns.items()}
-        batches.append(TrainingBatch(source_topic_id, source_partition, first, after, **raw))
+        batches.append(TrainingBatch(source_topic_id, source_partition, first, after, **_raw(columns)))
     return batches
 
 
@@ -134,9 +133,15 @@ def training_batch_of(
         "ended": [listen.ended_session for listen in listens],
         "served": [listen.recommender is not None for listen in listens],
     }
-    raw = {name: np.array(values, dtype=_DTYPES[name]).tobytes() for name, values in columns.items()}
     sessions = b"".join([mmh3.hash_bytes(listen.session_id)[:8] for listen in listens])
-    return TrainingBatch(source_topic_id, source_partition, first_offset, next_offset, sessions=sessions, **raw)
+    return TrainingBatch(
+        source_topic_id, source_partition, first_offset, next_offset, sessions=sessions, **_raw(columns)
+    )
+
+
+def _raw(columns: Mapping[str, ArrayLike]) -> dict[str, bytes]:
+    """Return columns as batches have them."""
+    return {name: np.asarray(column, dtype=_DTYPES[name]).tobytes() for name, column in columns.items()}
 
 
 def impression_batches_of(
@@ -163,12 +168,11 @@ def impression_batches_of(
 def _impressions(
     topic_id: str, partition: int, first_offset: int, next_offset: int, rows: Sequence[tuple[int, int, int, int]]
 ) -> TrainingBatch:
-    offsets, users, tracks, times_ms = np.array(rows, dtype=np.int64).reshape(-1, 4).T
-    given = {"offsets": offsets, "users": users, "tracks": tracks, "timestamps_ms": times_ms}
-    given["shown"] = np.ones(len(rows), dtype=np.int64)
-    nothing = np.zeros(len(rows), dtype=np.int64)
-    raw = {name: given.get(name, nothing).astype(dtype).tobytes() for name, dtype in _DTYPES.items()}
-    return TrainingBatch(topic_id, partition, first_offset, next_offset, **raw)
+    columns: dict[str, ArrayLike] = dict.fromkeys(_DTYPES, np.zeros(len(rows)))
+    told = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+    columns |= dict(zip(("offsets", "users", "tracks", "timestamps_ms"), told, strict=True))
+    columns["shown"] = np.ones(len(rows))
+    return TrainingBatch(topic_id, partition, first_offset, next_offset, **_raw(columns))
 
 
 def listens_of(batch: TrainingBatch, raw: bytes, left_out: NDArray[np.int64] | None = None) -> TrainingColumns:
@@ -193,7 +197,9 @@ def listens_of(batch: TrainingBatch, raw: bytes, left_out: NDArray[np.int64] | N
             f"partition {batch.source_partition}, offsets {batch.first_offset} to {batch.next_offset} are no stretch",
             raw,
         )
-    if (np.diff(listens.offsets.astype(np.int64), append=stretch) + np.append(listens.shown[1:], False) <= 0).any():
+    steps = np.diff(listens.offsets.astype(np.int64), append=stretch)
+    steps[:-1] += listens.shown[1:]  # which may share the offset of the row before
+    if (steps <= 0).any():
         raise ValidationError(f"offsets do not rise within the stretch of {stretch}", raw)
     if left_out is not None:
         first, last = np.searchsorted(left_out, [batch.first_offset, batch.next_offset])
