@@ -21,8 +21,8 @@ from botify.streams.learner.model import MODELS, OnlineModel
 from botify.streams.learner.partition import LEARNER, SNAPSHOTS
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
-from botify.streams.store.keys import checkpoint_key, learner_prefix, partition_key
-from tests.support import all_folded, make_tracks, read_topic
+from botify.streams.store.keys import learner_prefix, partition_key
+from tests.support import all_folded, make_tracks, next_offsets, read_topic
 
 CODEC = Codec()
 TRACKS = 30
@@ -87,7 +87,7 @@ def all_learned(settings: Settings) -> bool:
     """Say whether all listens are folded by workers, and all they gave rise to by a learner."""
     namespace, shards = learner_namespace(settings), range(settings.learner_shards)
     with closing(connect(settings)) as redis:
-        learned = {shard: int(redis.hget(checkpoint_key(namespace, shard), "next_offset") or 0) for shard in shards}
+        learned = next_offsets(redis, namespace, shards)
     # the training topic is asked last: a worker writes to it before its checkpoint moves
     return all_folded(settings)() and learned == end_offsets(settings, Topics.of(settings).training.name)
 

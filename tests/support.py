@@ -332,13 +332,19 @@ def all_folded(settings: Settings) -> Callable[[], bool]:
         {partition: end for partition, end in end_offsets(settings, topic.name).items() if end}
         for topic in (topics.listens, topics.feedback)
     )
-    return lambda: checkpoints(settings) == listens and _feedback_checkpoints(settings, said) == said
+
+    def folded() -> bool:
+        with closing(connect(settings)) as redis:
+            reader = StateReader(redis, settings)
+            reached = next_offsets(redis, feedback_of(reader.namespace), said)
+            return reader.checkpoints() == listens and reached == said
+
+    return folded
 
 
-def _feedback_checkpoints(settings: Settings, partitions: Iterable[int]) -> dict[int, int]:
-    with closing(connect(settings)) as redis:
-        namespace = feedback_of(StateReader(redis, settings).namespace)
-        return {at: int(redis.hget(checkpoint_key(namespace, at), "next_offset") or 0) for at in partitions}
+def next_offsets(redis: Any, namespace: str, partitions: Iterable[int]) -> dict[int, int]:
+    """Return the checkpoints of a namespace; 0 where there is none."""
+    return {at: int(redis.hget(checkpoint_key(namespace, at), "next_offset") or 0) for at in partitions}
 
 
 def _without_empty(state: Mapping[tuple[int, str], dict[bytes, bytes] | dict[bytes, float]]) -> State:

@@ -24,7 +24,6 @@ def listens_for_ever(users: int, tracks: int, seed: int) -> Iterator[Listen]:
 
 
 LIKED_EVERY = 20
-SHOWN_TRACKS = 30
 
 
 class Load(Background):
@@ -66,7 +65,7 @@ class Load(Background):
                 if at % LIKED_EVERY == 0:
                     kind = OPINION_KINDS[at // LIKED_EVERY % len(OPINION_KINDS)]
                     said = Feedback(f"said-{at}", listen.user, listen.track, kind, listen.timestamp_ms)
-                    seen = said._replace(event_id=f"seen-{at}", kind=SHOWN, tracks=[listen.track, at % SHOWN_TRACKS])
+                    seen = said._replace(event_id=f"seen-{at}", kind=SHOWN, tracks=[listen.track, listen.track + 1])
                     for one in (said, seen):
                         self._produce(self._feedback, one)
                     self.impressions += 2
