@@ -39,6 +39,7 @@ from botify.streams.worker.partition import Publishable
 T = TypeVar("T")
 
 BASE_MS = 1_700_000_000_000
+UNHURRIED_S = 60.0  # of a simulated listener: longer than a busy machine keeps an answer, so that none is given up
 State = dict[tuple[int, str], dict[bytes, bytes] | dict[bytes, float]]
 """(partition, collection) to its items; collections without any are left out."""
 

@@ -29,7 +29,7 @@ from botify.sim.world.generate import generate
 from tests.chaos.conftest import PARTITIONS
 from tests.chaos.programs import SESSION_TIMEOUT_S, Program
 from tests.chaos.whole import caught_up
-from tests.support import Background, eventually
+from tests.support import UNHURRIED_S, Background, eventually
 
 CODEC = Codec()
 ANSWERS = int(os.environ.get("BOTIFY_TEST_ANSWERS", "10000"))
@@ -59,7 +59,7 @@ def test_all_answers_of_a_run_with_kills_and_a_ramp_are_equal(stack: EmbeddedSta
     publish_catalogue(settings, world.catalogue)
     modules = ("streams.worker", "streams.worker", "services.recommender", "services.recommender", "streams.learner")
     programs = [Program(settings, f"botify.{module}", f"{at}") for at, module in enumerate(modules)]
-    options = RunOptions(listens=LISTENS, rate=PER_S, in_flight=200, timeout_s=60.0)
+    options = RunOptions(listens=LISTENS, rate=PER_S, in_flight=200, timeout_s=UNHURRIED_S)
     done = []
     try:
         eventually(lambda: programs[2].said("ready") and programs[3].said("ready"))

@@ -18,7 +18,7 @@ from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate
 from botify.sim.world.model import World
 from tests.learning import all_learned
-from tests.support import eventually, read_topic, running
+from tests.support import UNHURRIED_S, eventually, read_topic, running
 
 CODEC = Codec()
 PROGRAMS = ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender")
@@ -43,7 +43,9 @@ def test_a_run_is_answered_again(settings: Settings) -> None:
     def play(sessions: int) -> bool:
         """Return whether models have answered already."""
         nonlocal requests
-        options = RunOptions(sessions=sessions, in_flight=30, seed=requests + 1, run_id=f"r{requests}")
+        options = RunOptions(
+            sessions=sessions, in_flight=30, seed=requests + 1, run_id=f"r{requests}", timeout_s=UNHURRIED_S
+        )
         requests += run_loop(settings, world, options).recommendations
         messages = read_topic(settings, Topics.of(settings).recommendations.name)
         return any(CODEC.decode(one.value(), Recommendation).recommender == "rerank" for one in messages)

@@ -21,7 +21,7 @@ from tests.support import eventually, make_tracks, opinions_in_redis, produce, r
 SOURCES = Path(__file__).parents[3] / "examples/typescript"
 RETRIES = """
 import { BotifyClient, ProblemError, UnavailableError, inRequests } from "./dist/client.js";
-const botify = new BotifyClient(process.argv[1], { token: "secret", timeoutMs: 300 });
+const botify = new BotifyClient(process.argv[1], { token: "secret" });
 const event = (n, user) => ({ kind: "listen", user, item: `t-${n}` });
 const ids = await botify.send(...Array.from({ length: 120 }, (_, n) => event(n, "ann")));
 const { items } = await botify.popular({ limit: 3 });

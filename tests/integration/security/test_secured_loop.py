@@ -23,7 +23,7 @@ from botify.streams.store.connect import RedisUnreachableError, connect
 from botify.streams.verify import verify
 from tests.integration.security.conftest import REDIS, SECRETS, TOKEN, Secured
 from tests.integration.services.gateway.conftest import ready, start
-from tests.support import all_folded, eventually, running
+from tests.support import UNHURRIED_S, all_folded, eventually, running
 
 SESSIONS = 60
 
@@ -50,7 +50,7 @@ def test_the_loop_runs_behind_tls_and_passwords_and_tells_none(secured: Secured)
         programs.enter_context(running(settings, "botify.services.recommender"))
         log = settings.home / "botify.services.recommender.log"
         eventually(lambda: re.search(r"\bready\b", log.read_text()), 60)
-        result = run_loop(settings, world, RunOptions(sessions=SESSIONS, in_flight=20, seed=5))
+        result = run_loop(settings, world, RunOptions(sessions=SESSIONS, in_flight=20, seed=5, timeout_s=UNHURRIED_S))
         assert (result.sessions, result.timed_out, result.dropped) == (SESSIONS, 0, 0)
         client = start(programs, settings, "botify.services.gateway", TOKEN=TOKEN, DEADLINE_MS=10_000)
         eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)

@@ -28,6 +28,7 @@ from botify.sim.loop.kafka import APART_MS, publish_catalogue, tracks_of
 from botify.sim.options import RunOptions
 from botify.sim.world.model import World
 from botify.sim.world.store import save_world
+from tests.support import UNHURRIED_S
 
 if TYPE_CHECKING:
     from tests.integration.sim.loop.conftest import Answer, Recommender
@@ -71,7 +72,8 @@ def test_every_listen_is_on_the_topic_once_whole_and_in_order(
     settings: Settings, small_world: World, recommender: Start, read_listens: Read
 ) -> None:
     answering = recommender()
-    result = run_loop(settings, small_world, RunOptions(sessions=120, in_flight=30, seed=5, run_id="r"))
+    options = RunOptions(sessions=120, in_flight=30, seed=5, run_id="r", timeout_s=UNHURRIED_S)
+    result = run_loop(settings, small_world, options)
     listens = read_listens()
     assert (result.sessions, result.listens) == (120, len(listens))
     assert (result.timed_out, result.dropped, result.unusable) == (0, 0, 0)
@@ -100,7 +102,7 @@ def test_the_same_seed_gives_every_listener_the_same_listens(
 ) -> None:
     recommender()
     for run_id in ("a", "b"):
-        options = RunOptions(sessions=90, in_flight=25, seed=4, run_id=run_id, start_ms=10**12)
+        options = RunOptions(sessions=90, in_flight=25, seed=4, run_id=run_id, start_ms=10**12, timeout_s=UNHURRIED_S)
         run_loop(settings, small_world, options)
     runs: dict[str, dict[str, list[tuple[Any, ...]]]] = {"a": {}, "b": {}}
     for session_id, session in sessions_of(read_listens()).items():
@@ -181,7 +183,7 @@ def test_a_killed_run_loses_no_acknowledged_listen_and_the_next_goes_on_with_new
         # Whoever was answered had made every listen before: none of them is missing.
         assert {f"{session_id}-{position}" for position in range(len(session) - 1)} <= asked
 
-    result = run_loop(settings, small_world, RunOptions(sessions=30, run_id="next"))
+    result = run_loop(settings, small_world, RunOptions(sessions=30, run_id="next", timeout_s=UNHURRIED_S))
     after = read_listens()
     for partition in range(settings.partitions):
         old = [listen for p, listen in before if p == partition]
