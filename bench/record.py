@@ -122,7 +122,7 @@ def outdated(recipe: Recipe, figures: Mapping[str, Any]) -> str | None:
 def run(recipe: Recipe) -> bool:
     """Run a recipe and return whether its figures are recorded; if it is timed, on a quiet machine, all compiled."""
     if recipe.timed:
-        subprocess.run([sys.executable, "-m", "botify.streams.compiled"], cwd=ROOT, check=True)  # noqa: S603
+        subprocess.run([sys.executable, "-m", "botify.streams.compiled"], cwd=ROOT, check=True)
         wait_for_quiet()
     evaluates = " evaluate " in recipe.command
     with tempfile.TemporaryDirectory() as folder:
