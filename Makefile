@@ -41,10 +41,10 @@ nightly: compile universes ## Run what takes too long for each change: universes
 	@BOTIFY_TEST_SERVERS=embedded $(BIN)/pytest $(PARALLEL) -m nightly tests
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core schemas security streams/store)
 
-bench: $(VENV)/.test ## Measure; writes docs/figures.json and the pages that quote it, or AGAINST=REV compares
+bench: compile ## Measure; writes docs/figures.json and the pages that quote it, or AGAINST=REV compares
 	@$(BIN)/python -m botify.bench $(if $(AGAINST),--against $(AGAINST),--record)
 
-figures: $(VENV)/.test ## Record what pages quote and is not recorded, or older than the code it measures (hours)
+figures: compile ## Record what pages quote and is not recorded, or older than the code it measures (hours)
 	@$(BIN)/python -m botify.bench.record $(GROUPS)
 
 notebooks: $(VENV)/.test ## Run all notebooks on new data, and write their outputs (about five minutes)

@@ -3,8 +3,8 @@
     python -m botify.bench.record [GROUP ...]    # what is not recorded, or older than the code it measures; or these
     python -m botify.bench.record --list         # say which these are, and run nothing
 
-Each command can be run by hand, too. Those of `evaluate` need their datasets (docs/evaluation.md), `quality_fitted` the
-world of `botify world fit lastfm-hetrec`.
+Each command can be run by hand after `make compile`. Those of `evaluate` need their datasets (docs/evaluation.md),
+`quality_fitted` the world of `botify world fit lastfm-hetrec`.
 """
 
 from __future__ import annotations
@@ -120,9 +120,8 @@ def outdated(recipe: Recipe, figures: Mapping[str, Any]) -> str | None:
 
 
 def run(recipe: Recipe) -> bool:
-    """Run a recipe and return whether its figures are recorded; if it is timed, on a quiet machine, all compiled."""
+    """Run a recipe, on a quiet machine if it is timed, and return whether its figures are recorded."""
     if recipe.timed:
-        subprocess.run([sys.executable, "-m", "botify.streams.compiled"], cwd=ROOT, check=True)
         wait_for_quiet()
     evaluates = " evaluate " in recipe.command
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,6 @@ from botify.bench.studies import app as studies
 from botify.services.cli.main import build_cli
 from tests.support import git
 
-COMPILE = ["-m", "botify.streams.compiled"]
 GROUPS = {group for recipe in RECIPES for group in recipe.groups}
 
 
@@ -98,12 +97,13 @@ def test_a_failure_does_not_keep_the_others_from_running(monkeypatch: pytest.Mon
     monkeypatch.setattr(recording, "outdated", lambda *_: "old")
     with pytest.raises(FigureError, match=r"ended with an error:\npython -m botify.bench.studies grade .* 2022"):
         main(None, only_list=False)
-    expected = [words for recipe in RECIPES for words in (*[COMPILE] * recipe.timed, shlex.split(recipe.command))]
-    assert [command[: len(words)] for command, words in zip(ran, expected, strict=True)] == expected
+    assert [command[: len(shlex.split(recipe.command))] for command, recipe in zip(ran, RECIPES, strict=True)] == [
+        shlex.split(recipe.command) for recipe in RECIPES
+    ]
     assert set(recorded) == {group for group in GROUPS if group.startswith("evaluate")}
     ran.clear()
     main(["latency"], only_list=False)
-    assert [command[:4] for command in ran] == [COMPILE, ["-m", "botify.bench", "loop", "--record"]]
+    assert [command[2:4] for command in ran] == [["loop", "--record"]]
     with pytest.raises(FigureError, match="no command records mine; see RECIPES"):
         main(["mine"])
 
