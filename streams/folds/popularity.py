@@ -22,10 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from botify.streams.folds.projection import ScoreChanges, Scores
-
-Ints = NDArray[np.int64]
-
 POPULARITY = "popularity"
 TOP_TRACKS = 1000
 
@@ -39,47 +35,6 @@ def top_collection(half_life: str) -> str:
 
 
 TOPS = tuple(map(top_collection, HALF_LIVES_MS))
-
-
-class Top:
-    """The best tracks by score, which only grow; of equal scores the smaller track id is better."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._tracks, self._scores = np.zeros(0, dtype=np.int64), np.zeros(0)  # in the order of ids
-
-    def load(self, values: Scores) -> None:
-        """Add tracks that are stored."""
-        tracks = np.array([int(member) for member in values], dtype=np.int64)
-        self.update(tracks, np.array([*values.values()], dtype=np.float64))
-
-    def update(self, tracks: Ints, scores: NDArray[np.float64]) -> ScoreChanges:
-        """Update scores of tracks, none twice; return the changes, None if it left."""
-        if len(self._tracks) == self._size:
-            good = scores >= self._scores.min(initial=np.inf)  # the others are no better than before
-            tracks, scores = tracks[good], scores[good]
-        at, known = self._find(tracks)
-        self._scores[at[known]] = scores[known]
-        left: list[int] = []
-        if not known.all():
-            every = np.concatenate([self._tracks, tracks[~known]])
-            of_every = np.concatenate([self._scores, scores[~known]])
-            best = np.lexsort((every, -of_every))[: self._size]
-            best = best[np.argsort(every[best])]
-            left = np.setdiff1d(self._tracks, every[best], assume_unique=True).tolist()
-            self._tracks, self._scores = every[best], of_every[best]
-            _, stays = self._find(tracks)
-            tracks, scores = tracks[stays], scores[stays]
-        changed: dict[bytes, float | None] = {
-            b"%d" % track: score for track, score in zip(tracks.tolist(), scores.tolist(), strict=True)
-        }
-        return changed | {b"%d" % track: None for track in left}
-
-    def _find(self, tracks: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-        at = np.searchsorted(self._tracks, tracks)
-        found = at < len(self._tracks)
-        found[found] = self._tracks[at[found]] == tracks[found]
-        return at, found
 
 
 class TrackRows:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from botify.schemas.events import Listen, Session
 from botify.streams.folds.likes import LIKES_OF_USERS, Likes
 from botify.streams.folds.partition import PROJECTIONS
-from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, TOP_TRACKS, TOPS, Top
-from botify.streams.folds.projection import Changes, Fields, Record, Scores
+from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, TOP_TRACKS, TOPS
+from botify.streams.folds.projection import Changes, Fields, Record, ScoreChanges, Scores
 from botify.streams.folds.sessions import GAP_MS, OPEN_SESSIONS, OpenSession, Watermark, policy_of
 from botify.streams.folds.users import CACHED, USERS, UserRecords, UserState
 
@@ -138,9 +138,29 @@ class Popularity:
         tracks, self._touched = sorted(self._touched), set()
         scores = [self._scores[track] for track in tracks]
         fields = {b"%d" % track: of_track.tobytes() for track, of_track in zip(tracks, scores, strict=True)}
-        tops = zip(self.tops.items(), np.array(scores).T, strict=True)
-        heard = np.array(tracks, dtype=np.int64)
-        return Changes({POPULARITY: fields}, {name: top.update(heard, of_top) for (name, top), of_top in tops})
+        tops = zip(self.tops.items(), np.array(scores).T.tolist(), strict=True)
+        tops_changes = {name: top.update(dict(zip(tracks, of_top, strict=True))) for (name, top), of_top in tops}
+        return Changes({POPULARITY: fields}, tops_changes)
+
+
+class Top:
+    """The best tracks by score, which only grow; of equal scores the smaller track id is better."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._scores: dict[int, float] = {}
+
+    def load(self, values: Scores) -> None:
+        """Add tracks that are stored."""
+        self.update({int(member): score for member, score in values.items()})
+
+    def update(self, scores: Mapping[int, float]) -> ScoreChanges:
+        """Update scores of tracks; return the changes, None for a track that left."""
+        before, every = self._scores, {**self._scores, **scores}
+        best = sorted(every, key=lambda track: (-every[track], track))[: self._size]
+        self._scores = {track: every[track] for track in best}
+        stay = {b"%d" % track: score for track, score in scores.items() if track in self._scores}
+        return stay | {b"%d" % track: None for track in before.keys() - self._scores.keys()}
 
 
 class Sessions:

@@ -276,3 +276,42 @@ def fold_sessions(
         if listens.ended[at]:
             count = _close(opened, row, END, closed, count)
     return size, watermark_ms, count
+
+
+@njit(cache=True)
+def merge_top(tracks: np.ndarray, scores: np.ndarray, heard: np.ndarray, of_heard: np.ndarray, size: int) -> Any:
+    """Return the best `size` of `tracks` and `heard`, whose scores are newer; both are in the order of ids. `Top`.
+
+    Returns tracks and scores in the order of ids, which of `heard` are among them, and which of `tracks` no longer are.
+    """
+    most = len(tracks) + len(heard)
+    every, of_every = np.empty(most, dtype=np.int64), np.empty(most)
+    at_heard, at_track = np.full(most, -1), np.full(most, -1)
+    track = one = count = 0
+    while track < len(tracks) or one < len(heard):
+        was_in = one == len(heard) or (track < len(tracks) and tracks[track] <= heard[one])
+        is_heard = track == len(tracks) or (one < len(heard) and heard[one] <= tracks[track])
+        if was_in:
+            every[count], of_every[count], at_track[count] = tracks[track], scores[track], track
+            track += 1
+        if is_heard:
+            every[count], of_every[count], at_heard[count] = heard[one], of_heard[one], one
+            one += 1
+        count += 1
+    limit, equal = -np.inf, count
+    if count > size:
+        limit = np.partition(of_every[:count], count - size)[count - size]
+        equal = size - np.sum(of_every[:count] > limit)
+    stays, left = np.zeros(len(heard), dtype=np.bool_), np.empty(len(tracks), dtype=np.int64)
+    kept = lefts = 0
+    for place in range(count):
+        if of_every[place] > limit or (of_every[place] == limit and equal > 0):
+            equal -= of_every[place] == limit
+            every[kept], of_every[kept] = every[place], of_every[place]
+            kept += 1
+            if at_heard[place] >= 0:
+                stays[at_heard[place]] = True
+        elif at_track[place] >= 0:
+            left[lefts] = every[place]
+            lefts += 1
+    return every[:kept].copy(), of_every[:kept].copy(), stays, left[:lefts]

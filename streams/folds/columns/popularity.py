@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from botify.streams.folds.columns.ids import RowsOfIds, at_least, first_of_each
+from botify.streams.folds.columns.kernels import merge_top
 from botify.streams.folds.columns.packing import pack_rows
-from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, TOP_TRACKS, TOPS, Top, TrackRows
-from botify.streams.folds.projection import Bulk, Changes, Fields, PackedFields, Scores
+from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, TOP_TRACKS, TOPS, TrackRows
+from botify.streams.folds.projection import Bulk, Changes, Fields, PackedFields, ScoreChanges, Scores
 
 Ints = NDArray[np.int64]
 
@@ -71,6 +72,7 @@ class Popularity:
             return Changes()
         rows, tracks = (np.concatenate(column) for column in zip(*self._touched, strict=True))
         firsts = first_of_each(rows, self._met)
+        firsts = firsts[np.argsort(tracks[firsts])]
         rows, tracks, self._touched = rows[firsts], tracks[firsts], []
         scores = self._scores[rows]
         packed = pack_rows(tracks, scores.view(np.uint8).reshape(len(scores), -1)).tobytes()
@@ -87,3 +89,24 @@ class Popularity:
             self._scores = np.pad(self._scores, ((0, more), (0, 0)), constant_values=-np.inf)
             self._loaded, self._met = np.pad(self._loaded, (0, more)), np.zeros(size + more, dtype=np.bool_)
         return rows
+
+
+class Top:
+    """The best tracks by score, which only grow; of equal scores the smaller track id is better."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._tracks, self._scores = np.zeros(0, dtype=np.int64), np.zeros(0)  # in the order of ids
+
+    def load(self, values: Scores) -> None:
+        """Add tracks that are stored."""
+        stored = sorted((int(member), score) for member, score in values.items())
+        tracks, scores = np.array([track for track, _ in stored], dtype=np.int64), [score for _, score in stored]
+        self.update(tracks, np.array(scores, dtype=np.float64))
+
+    def update(self, tracks: Ints, scores: NDArray[np.float64]) -> ScoreChanges:
+        """Update scores of tracks, in the order of ids; return the changes, None for a track that left."""
+        self._tracks, self._scores, stays, left = merge_top(self._tracks, self._scores, tracks, scores, self._size)
+        staying = zip(tracks[stays].tolist(), scores[stays].tolist(), strict=True)
+        changed: dict[bytes, float | None] = {b"%d" % track: score for track, score in staying}
+        return changed | {b"%d" % track: None for track in left.tolist()}

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.streams.folds.columns.ids import RowsOfIds
-from botify.streams.folds.columns.popularity import Popularity
-from botify.streams.folds.popularity import POPULARITY, Top
+from botify.streams.folds.columns.popularity import Popularity, Top
+from botify.streams.folds.popularity import POPULARITY
 from botify.streams.folds.projection import Bulk, PackedFields
 
 STEPS = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 40), max_size=30)), max_size=12)
@@ -45,7 +45,7 @@ RAISES = st.lists(st.dictionaries(st.integers(0, 12), st.integers(1, 3), max_siz
 def test_a_top_is_the_sorted_one(size: int, batches: list[dict[int, int]]) -> None:
     top, scores, before = Top(size), dict[int, float](), set[int]()
     for raised in batches:
-        heard = {track: scores.get(track, 0.0) + more for track, more in raised.items()}
+        heard = {track: scores.get(track, 0.0) + more for track, more in sorted(raised.items())}
         scores |= heard
         best = set(sorted(scores, key=lambda track: (-scores[track], track))[:size])
         changes = top.update(np.array([*heard], dtype=np.int64), np.array([*heard.values()], dtype=np.float64))
