@@ -113,6 +113,8 @@ GATHER_S = 0.1
 # fuller batch costs all programs less an answer, and the other requests are on their way meanwhile.
 SHARE = 4  # a quarter
 LINGER_MS = 2.0  # at full speed; at a rate, lingering for more would only delay the answers
+LISTENS_EVERY_S = 0.02
+"""How often listens are sent at a rate: nobody waits for them, and together they cost brokers and worker less."""
 
 
 def run_loop(
@@ -157,6 +159,8 @@ class Loop:
         self.result = RunResult(run_id=options.run_id or new_run_id())
         own = f"{self.result.run_id}-".encode()
         self._replies = Replies(settings, self._codec, own, options.timeout_s)
+        self._listens: list[Listen] = []  # to be sent
+        self._listens_sent_s = 0.0
         self._requests = RequestTracker(self.result.run_id, simulation.slots, len(world.catalogue), options.timeout_s)
 
     def run(self, progress: Callable[[Progress], None]) -> RunResult:
@@ -172,6 +176,7 @@ class Loop:
                     reported_s = wall_s
                     self._ask_again()
                     self._report(wall_s, progress)
+        self._send_listens()
         self._publisher.flush(FLUSH_S)
         self._report(time.monotonic() - began_s, progress)
         return self.result
@@ -181,6 +186,9 @@ class Loop:
         due = self._pace.due(wall_s, self._simulation)
         if due.most != 0:
             self._finish(due)
+        if self._at_full_speed or wall_s - self._listens_sent_s >= LISTENS_EVERY_S:
+            self._listens_sent_s = wall_s
+            self._send_listens()
         awaited_s = ANSWER_WAIT_S if self._requests.open_requests else 0.0
         most, gather_s = MOST_AT_ONCE, 0.0
         if self._at_full_speed:
@@ -200,11 +208,15 @@ class Loop:
         listens, requests = self._requests.tell(heard, time.monotonic(), self._replies.partition)
         # someone waits for the answers: brokers handle a client's records in the order of their arrival
         self._send(self._topics.recommendation_requests.name, requests)
-        self._send(self._topics.listens.name, listens)
+        self._listens += listens
         self._pace.spend(len(requests))
         self.result.count(heard)
         if self._options.listens is not None and self.result.listens >= self._options.listens:
             self._simulation.stop_accepting()
+
+    def _send_listens(self) -> None:
+        self._send(self._topics.listens.name, self._listens)
+        self._listens = []
 
     def _ask_again(self) -> None:
         asking, partition = self._simulation.asking, self._replies.partition
