@@ -27,9 +27,9 @@ BATCH = 10_000
 WAIT_S = 0.2
 GATHER_S = 0.005  # how long to wait for more records after the first; a short topic is at its end by then
 TO_END_MS = 10  # how long a broker waits before it says that a partition has no more records
-FOLLOW_MS = 500
-"""The same for a reader that stays open: it asks twice a second, not a hundred times. Brokers send new records at
-once in either case; only where the last offsets have no records is the end found later."""
+FOLLOW_MS = 1_000
+"""The same for a reader that stays open: it asks once a second, not a hundred times. Brokers send new records at once
+in either case; only where the last offsets have no records is the end found later."""
 IDLE_TIMEOUT_S = 30.0  # how long a reader waits for a record that exists
 
 

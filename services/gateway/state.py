@@ -170,9 +170,9 @@ class KnownTracks:
                 raise self._problem
 
     async def follow(self) -> None:
-        """Take what has arrived. Only without tracks is the topic read to its end, which takes 50 ms to ask for."""
+        """Take what has arrived; to ask for the topic's end would take 50 ms, and new connections."""
         async with self._reading:
-            await self._read(self._reader.take_arrived if len(self) else self._reader.refresh)
+            await self._read(self._reader.take_arrived)
             if self._problem is not None:
                 raise self._problem
 

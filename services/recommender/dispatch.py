@@ -159,7 +159,7 @@ def check_chains(recommenders: Mapping[str, Recommender]) -> None:
 REFRESH_S = 1.0
 """Interval between looks at what has arrived of the catalogue; what was deleted is not answered from then on."""
 RETRY_S = 0.2
-"""Interval between reads of the catalogue to its end while a requested track is unknown, or while it is empty."""
+"""Interval between reads of the catalogue to its end while a requested track is unknown, or looks while it is empty."""
 REBUILD_SHARE = 0.1  # most of the time that goes into rebuilding for what has arrived: a large catalogue takes a second
 BROKEN_S = 10.0  # interval between attempts to rebuild after an error
 
@@ -217,9 +217,9 @@ class LiveRecommenders:
         )
 
     def refresh_if_empty(self) -> None:
-        """Read the catalogue again while it is empty; called between batches, because there may be none."""
+        """Look for a catalogue while there is none; called between batches, because there may be none of them."""
         if not len(self.catalogue) and time.monotonic() - self._refreshed_at_s > RETRY_S:
-            self._refresh(to_end=True)
+            self._refresh(to_end=False)
 
     def _refresh(self, *, to_end: bool) -> None:
         """Read to the topic's end because something is missed, or what has arrived."""

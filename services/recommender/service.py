@@ -25,7 +25,6 @@ from botify.core.errors import RejectedMessageError
 from botify.core.kafka.config import consumer_config, is_retriable
 from botify.core.kafka.headers import headers_of
 from botify.core.kafka.publisher import Record, RecordPublisher
-from botify.core.kafka.reader import FOLLOW_MS
 from botify.core.settings import Settings
 from botify.core.telemetry import DurationHistogram
 from botify.core.throttle import gather_ms
@@ -140,6 +139,8 @@ GROUP = "recommender"
 BATCH = 512
 COMMIT_EVERY_S = 1.0
 
+LONG_POLL_MS = 500  # a partition that another member gives up is fetched from after the fetch that is under way
+
 GATHER_RATE = 1.1  # requests a millisecond that call for 1 ms of gathering
 MOST_GATHER_MS = 4.0
 
@@ -180,7 +181,7 @@ class RecommenderService:
         self.models, self.breakers = models, breakers
         self._pending = PendingListens()
         group = f"{settings.topic_prefix}-{GROUP}"
-        self._consumer = Consumer(consumer_config(settings, group, fetch_wait_max_ms=FOLLOW_MS))
+        self._consumer = Consumer(consumer_config(settings, group, fetch_wait_max_ms=LONG_POLL_MS))
         publisher = RecordPublisher(
             settings,
             linger_ms=0,  # batches are gathered already

@@ -169,6 +169,8 @@ def server_properties(data_dir: Path, port: int, controller_port: int) -> dict[s
         "group.min.session.timeout.ms": "1000",
         # offsets of a stack that was not used for months are kept
         "offsets.retention.minutes": str(60 * 24 * 365),
+        # a lone controller need not write twice a second that it is there
+        "metadata.max.idle.interval.ms": "0",
         # threads and buffers for a machine with few cores; the default cleaner alone takes 128 MiB of the heap
         "num.network.threads": "2",
         "num.io.threads": "4",
