@@ -176,7 +176,7 @@ class Loop:
                     reported_s = wall_s
                     self._ask_again()
                     self._report(wall_s, progress)
-        self._send_listens()
+            self._send_listens()
         self._publisher.flush(FLUSH_S)
         self._report(time.monotonic() - began_s, progress)
         return self.result
@@ -215,8 +215,9 @@ class Loop:
             self._simulation.stop_accepting()
 
     def _send_listens(self) -> None:
-        self._send(self._topics.listens.name, self._listens)
-        self._listens = []
+        if self._listens:
+            self._send(self._topics.listens.name, self._listens)
+            self._listens = []
 
     def _ask_again(self) -> None:
         asking, partition = self._simulation.asking, self._replies.partition
