@@ -72,6 +72,11 @@ without work until the leader asks for metadata again, which clients do only eve
 """
 
 
+LONG_POLL_MS = 500
+"""How long a broker waits for a first record for a group's member, which fetches from a partition that another member
+has given up only after the fetch under way."""
+
+
 def producer_config(settings: Settings, **changes: Any) -> Config:
     """Return a producer's configuration: acknowledged by all replicas, idempotent, murmur2 like Java's clients.
 

@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from botify.core.drift import Watch
 from botify.core.errors import RejectedMessageError
-from botify.core.kafka.config import consumer_config, is_retriable
+from botify.core.kafka.config import LONG_POLL_MS, consumer_config, is_retriable
 from botify.core.kafka.headers import headers_of
 from botify.core.kafka.publisher import Record, RecordPublisher
 from botify.core.settings import Settings
@@ -138,8 +138,6 @@ log = logging.getLogger(__name__)
 GROUP = "recommender"
 BATCH = 512
 COMMIT_EVERY_S = 1.0
-
-LONG_POLL_MS = 500  # a partition that another member gives up is fetched from after the fetch that is under way
 
 GATHER_RATE = 1.1  # requests a millisecond that call for 1 ms of gathering
 MOST_GATHER_MS = 4.0

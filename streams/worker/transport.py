@@ -25,6 +25,7 @@ from faust.types import TP, ConsumerMessage
 
 from botify.core.errors import BotifyError
 from botify.core.kafka.column_fetch import as_batch, reading_safely
+from botify.core.kafka.config import LONG_POLL_MS
 from botify.core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
 from botify.core.settings import Settings
 from botify.core.throttle import gather_ms
@@ -80,7 +81,6 @@ class NoReadOffsets(dict[TP, int | None]):
 CLAIM_S = 80.0
 """How long a claim may take. After its `broker_request_timeout`, 90 s, Faust would end without an error what waits for
 claims, and the process would never fold again."""
-LONG_POLL_MS = 500  # how long a broker waits for a first record
 GATHER_SHARE = 0.07
 """The share of a core that calls for 1 ms of gathering: a fifth of one calls for 8 ms, half of one for 50."""
 SPARE_SHARE = 0.15  # a smaller share calls for none: there is time to spare

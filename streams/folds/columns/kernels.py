@@ -286,13 +286,13 @@ def merge_top(tracks: np.ndarray, scores: np.ndarray, heard: np.ndarray, of_hear
     """
     most = len(tracks) + len(heard)
     every, of_every = np.empty(most, dtype=np.int64), np.empty(most)
-    at_heard, at_track = np.full(most, -1), np.full(most, -1)
+    at_heard, of_top = np.full(most, -1), np.zeros(most, dtype=np.bool_)
     track = one = count = 0
     while track < len(tracks) or one < len(heard):
         was_in = one == len(heard) or (track < len(tracks) and tracks[track] <= heard[one])
         is_heard = track == len(tracks) or (one < len(heard) and heard[one] <= tracks[track])
         if was_in:
-            every[count], of_every[count], at_track[count] = tracks[track], scores[track], track
+            every[count], of_every[count], of_top[count] = tracks[track], scores[track], True
             track += 1
         if is_heard:
             every[count], of_every[count], at_heard[count] = heard[one], of_heard[one], one
@@ -311,7 +311,7 @@ def merge_top(tracks: np.ndarray, scores: np.ndarray, heard: np.ndarray, of_hear
             kept += 1
             if at_heard[place] >= 0:
                 stays[at_heard[place]] = True
-        elif at_track[place] >= 0:
+        elif of_top[place]:
             left[lefts] = every[place]
             lefts += 1
     return every[:kept].copy(), of_every[:kept].copy(), stays, left[:lefts]
