@@ -71,7 +71,7 @@ RECIPES = (
     _bench("large_catalogue", ("large_catalogue",), LIVE),
     _bench("scale", ("scale", "scale_runs"), LIVE),
     _quality("quality_recommenders", "bench random,toppop,sticky_norepeat,rerank,botify,scene,oracle --sessions 10000"),
-    _quality("quality_online_1", "bench --online --sessions 100000 --rate 2000 --seed 1", LIVE)._replace(
+    _quality("quality_online_1", "bench --online --sessions 100000 --rate 1000 --seed 1", LIVE)._replace(
         groups=("quality_online_1", "quality_online_1_run"), timed=True
     ),
     _quality("quality_grade_2022", "grade --recommender botify --edition 2022 --rate 1000", LIVE)._replace(timed=True),
