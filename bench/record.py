@@ -25,8 +25,12 @@ from botify.bench.cpu import load_average
 from botify.bench.figures import ROOT, FigureError, fill_pages, git, read_figures, record
 from botify.core.cli import say
 
-LIVE = ("core", "schemas", "streams", "services", "sim")  # the folders whose code a stack runs
-OFFLINE = ("streams/learner", "services/recommender", "sim", "bench/simulated.py")
+STREAMS = ("core", "schemas", "streams")
+WORKER = (*STREAMS, ":!streams/learner")  # git's pathspecs: all but the learner
+LOOP = (*STREAMS, "services/recommender", "services/experiments", "services/lists", "services/stack/kafka.py", "sim")
+STACK = (*STREAMS, "services", "sim")
+WITHOUT_KAFKA = (":!sim/loop/__init__.py", ":!services/recommender/service.py")  # the two that talk to brokers
+OFFLINE = ("streams/learner", "services/recommender", "sim", "bench/simulated.py", *WITHOUT_KAFKA)
 LOGS = ("streams/learner/models", "evaluation")
 LASTFM = "lastfm-hetrec --protocol leave-last-out"
 PEERS = "item_knn,ease,vsknn,als,bpr"
@@ -62,20 +66,20 @@ def _evaluate(group: str, arguments: str) -> Recipe:
 
 RECIPES = (
     _bench("retrieval", ("retrieval",), ("services/recommender", "streams/learner/models")),
-    _bench("loop", ("closed_loop", "latency"), LIVE),
-    _bench("peers", ("peers",), ("core", "schemas", "streams", "bench/peers.py", "bench/KafkaStreamsPeer.java")),
-    _bench("replay", ("replay",), ("core", "schemas", "streams")),
-    _bench("verify", ("verify",), ("core", "schemas", "streams")),
-    _bench("learned_loop", ("learned_loop",), LIVE),
-    _bench("gateway", ("gateway", "gateway_v1"), LIVE),
-    _bench("large_catalogue", ("large_catalogue",), LIVE),
-    _bench("scale", ("scale", "scale_runs"), LIVE),
+    _bench("loop", ("closed_loop", "latency"), LOOP),
+    _bench("peers", ("peers",), (*WORKER, "bench/peers.py", "bench/KafkaStreamsPeer.java")),
+    _bench("replay", ("replay",), WORKER),
+    _bench("verify", ("verify",), WORKER),
+    _bench("learned_loop", ("learned_loop",), LOOP),
+    _bench("gateway", ("gateway", "gateway_v1"), STACK),
+    _bench("large_catalogue", ("large_catalogue",), STACK),
+    _bench("scale", ("scale", "scale_runs"), STACK),
     _quality("quality_recommenders", "bench random,toppop,sticky_norepeat,rerank,botify,scene,oracle --sessions 10000"),
-    _quality("quality_online_1", "bench --online --sessions 100000 --rate 1000 --seed 1", LIVE)._replace(
+    _quality("quality_online_1", "bench --online --sessions 100000 --rate 1000 --seed 1", LOOP)._replace(
         groups=("quality_online_1", "quality_online_1_run"), timed=True
     ),
-    _quality("quality_grade_2022", "grade --recommender botify --edition 2022 --rate 1000", LIVE)._replace(timed=True),
-    _quality("quality_grade_2026", "grade --recommender botify --edition 2026 --rate 1000", LIVE)._replace(timed=True),
+    _quality("quality_grade_2022", "grade --recommender botify --edition 2022 --rate 1000", LOOP)._replace(timed=True),
+    _quality("quality_grade_2026", "grade --recommender botify --edition 2026 --rate 1000", LOOP)._replace(timed=True),
     _learners("quality_as_in_course"),
     _learners("quality_tire_soon", "--world bench/worlds/artists-tire-soon.toml"),
     _learners("quality_never_tire", "--world bench/worlds/artists-never-tire.toml"),
@@ -84,7 +88,9 @@ RECIPES = (
     _learners("quality_threshold", "--model threshold"),
     _learners("quality_recovering", "--model recovering"),
     _learners("quality_fitted", "--world d78bcb2f3c65"),  # the name of `botify world fit lastfm-hetrec`
-    _quality("streaming_card", "card --model streaming --picture docs/skips.png", ("sim", "bench/world_card")),
+    _quality(
+        "streaming_card", "card --model streaming --picture docs/skips.png", ("sim", "bench/world_card", *WITHOUT_KAFKA)
+    ),
     _evaluate("evaluate_lastfm", f"{LASTFM} --recommenders botify,rerank,toppop,{PEERS} --baseline item_knn {TUNED}"),
     _evaluate("evaluate_lastfm_served", f"{LASTFM} --recommenders botify --through snapshots"),
     _evaluate("evaluate_ml100k", f"ml-100k --recommenders botify,toppop,{PEERS} --baseline ease --seeds 1 {TUNED}"),
@@ -98,7 +104,7 @@ RECIPES = (
         f"lastfm-sessions --repeats --recommenders botify,toppop,personal,vsknn --baseline personal --seeds 1 {TUNED}",
     ),
     _evaluate("evaluate_card", "lastfm-hetrec,ml-100k,lastfm-sessions,yoochoose,completejourney --card")._replace(
-        paths=("streams/learner/models", "evaluation/card.py", "evaluation/rankers", "sim")
+        paths=("streams/learner/models", "evaluation/card.py", "evaluation/rankers", "sim", *WITHOUT_KAFKA)
     ),
 )
 
@@ -115,7 +121,7 @@ def outdated(recipe: Recipe, figures: Mapping[str, Any]) -> str | None:
         if changed is None:
             return f"{group} was recorded at {commit}, which is not in this repository"
         if count := len(changed.splitlines()):
-            return f"{count} files of {', '.join(recipe.paths)} changed since {commit}, which gave {group}"
+            return f"{count} files that it measures changed since {commit}, which gave {group}"
     return None
 
 
