@@ -25,9 +25,9 @@ from botify.bench.cpu import load_average
 from botify.bench.figures import ROOT, FigureError, fill_pages, git, read_figures, record
 from botify.core.cli import say
 
-STREAMS = ("core", "schemas", "streams")
+STREAMS = ("core", "schemas", "streams", "services/stack/kafka.py", "services/stack/embedded.py")  # with their servers
 WORKER = (*STREAMS, ":!streams/learner")  # git's pathspecs: all but the learner
-LOOP = (*STREAMS, "services/recommender", "services/experiments", "services/lists", "services/stack/kafka.py", "sim")
+LOOP = (*STREAMS, "services/recommender", "services/experiments", "services/lists", "sim")
 STACK = (*STREAMS, "services", "sim")
 WITHOUT_KAFKA = (":!sim/loop/__init__.py", ":!services/recommender/service.py")  # the two that talk to brokers
 OFFLINE = ("streams/learner", "services/recommender", "sim", "bench/simulated.py", *WITHOUT_KAFKA)

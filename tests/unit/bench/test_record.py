@@ -61,8 +61,8 @@ def test_the_commands_and_paths_exist(recipe: Recipe) -> None:
 
 def test_figures_are_old_when_what_they_measure_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "ROOT", tmp_path)
-    recipe = Recipe("-m botify.bench worker", ("worker",), ("streams",))
-    for folder in ("streams", "sim"):
+    recipe = Recipe("-m botify.bench worker", ("worker",), ("streams", ":!streams/learner"))
+    for folder in ("streams", "streams/learner", "sim"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "it.py").write_text("1", encoding="utf-8")
     git(tmp_path, "init", "-q")
@@ -71,7 +71,8 @@ def test_figures_are_old_when_what_they_measure_changed(tmp_path: Path, monkeypa
     commit = git(tmp_path, "rev-parse", "--short", "HEAD")
     assert outdated(recipe, {}) == "worker is not recorded"
     assert outdated(recipe, {"worker": {"commit": f"{commit}-dirty"}}) is not None
-    (tmp_path / "sim/it.py").write_text("2", encoding="utf-8")
+    for unused in ("sim", "streams/learner"):
+        (tmp_path / unused / "it.py").write_text("2", encoding="utf-8")
     assert outdated(recipe, {"worker": {"commit": commit}}) is None
     (tmp_path / "streams/it.py").write_text("2", encoding="utf-8")
     changed = f"1 files that it measures changed since {commit}, which gave worker"
