@@ -6,6 +6,11 @@ is measured in turn with this one.
 
 from __future__ import annotations
 
+import os
+
+# As in the recommender, of which `retrieval` measures the CPU time: two threads would be counted twice, also idle.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import json
 import signal
 import sys

@@ -10,7 +10,7 @@ models of its own; what serves is merged from their snapshots, which are publish
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -76,7 +76,14 @@ class TrainingColumns:
         return self.rows(~np.isin(self.offsets, offsets))
 
     def rows(self, rows: slice | NDArray[np.bool_]) -> Self:
-        return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        return type(self)(*[getattr(self, name)[rows] for name in _DTYPES])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of all parts, one after another; their offsets stay relative to their own stretches."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*[np.concatenate([getattr(part, name) for part in parts]) for name in _DTYPES])
 
 
 BATCH_LISTENS = 16_000  # 38 bytes a listen: the record stays below the brokers' limit of 1 MB
@@ -197,9 +204,9 @@ def listens_of(batch: TrainingBatch, raw: bytes, left_out: NDArray[np.int64] | N
             f"partition {batch.source_partition}, offsets {batch.first_offset} to {batch.next_offset} are no stretch",
             raw,
         )
-    steps = np.diff(listens.offsets.astype(np.int64), append=stretch)
-    steps[:-1] += listens.shown[1:]  # which may share the offset of the row before
-    if (steps <= 0).any():
+    before, after = listens.offsets[:-1], listens.offsets[1:]
+    rises = (after > before) | (listens.shown[1:] & (after == before))  # impressions of one record share its offset
+    if not rises.all() or (count and listens.offsets[-1] >= stretch):
         raise ValidationError(f"offsets do not rise within the stretch of {stretch}", raw)
     if left_out is not None:
         first, last = np.searchsorted(left_out, [batch.first_offset, batch.next_offset])

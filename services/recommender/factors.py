@@ -32,7 +32,7 @@ from botify.streams.learner.models.scoring import TrackScorer, earlier_of_artist
 from botify.streams.learner.models.tables import small_noise
 
 OFFERED_CLUSTERS = 4
-OFFERED_OF_MANY = 64
+OFFERED_OF_MANY = 24
 """Of many tracks, four clusters may lack most of the best; `python -m botify.bench retrieval` compares."""
 ROWS_AT_ONCE = 1 << 20  # offered tracks of all sessions that are valued together: 40 bytes each
 CLUSTERS = "clusters"  # what answers call the clusters that they were chosen from; see `snapshot_and_catalogue`
@@ -69,12 +69,12 @@ class LabelTable:
         self.artist = float(matches[0])
 
     def shares(self, cluster_of: Numbers, clusters: int) -> Floats:
-        """Return the share of each cluster's rows that has each value, shape (clusters, values)."""
-        shares = np.zeros((clusters, self.values), dtype=np.float32)
+        """Return the share of each cluster's rows that has each value, shape (values, clusters)."""
+        shares = np.zeros((self.values, clusters), dtype=np.float32)
         for value_of in self.value_of:
-            both = cluster_of * np.int64(self.values) + value_of
+            both = value_of * np.int64(clusters) + cluster_of
             shares += np.bincount(both, minlength=shares.size).reshape(shares.shape)
-        shares /= np.maximum(np.bincount(cluster_of, minlength=clusters), 1)[:, None]
+        shares /= np.maximum(np.bincount(cluster_of, minlength=clusters), 1)
         return shares
 
 
@@ -192,7 +192,7 @@ class FactorTable:
     Cutting tracks into clusters takes five to ten times as long as all else, so those of `before`, an earlier table of
     the same catalogue, are kept for as long as they hold what is alike. With `joins` (while somebody waits), those of
     another catalogue are kept, too, if few tracks have changed. `spread`, shape (clusters,), is how far above its mean
-    the best of a cluster is expected, for a taste of length 1; `shares`, shape (clusters, values), the share of each
+    the best of a cluster is expected, for a taste of length 1; `shares`, shape (values, clusters), the share of each
     cluster's tracks that has each value of a label.
     """
 
@@ -300,7 +300,10 @@ class OfferedTracks:
         self._taste = table.taste(liked)
         self._matches = Matches(liked, table)
         self._matches.bias = self._biases(liked, kept)
-        values = self._taste @ clusters.centres.T + self._matches.by_value @ table.shares.T
+        values = self._taste @ clusters.centres.T
+        for session, worth in enumerate(self._matches.by_value):
+            known = np.flatnonzero(worth)  # a session has heard few of all values
+            values[session] += worth[known] @ table.shares[known]
         values += np.linalg.norm(self._taste[:, :BIAS], axis=1)[:, None] * table.spread
         most = table.offered
         cluster = np.argpartition(-values, most - 1, axis=1)[:, :most]

@@ -20,7 +20,7 @@ from botify.streams.learner.models.next_track import CHUNK
 from botify.streams.learner.models.tables import compressed, expanded
 
 LEARN_LISTENS = CHUNK  # models make room after each multiple of this number, however listens were batched
-STEP_LISTENS = 4 * LEARN_LISTENS  # most listens in a step of `fold_in_steps`: about 0.1 s
+STEP_LISTENS = 4 * LEARN_LISTENS  # most listens in a step of `learn`: about 0.1 s
 SNAPSHOT_LEAST = 1_000
 SNAPSHOT_LISTENS = 20_000
 """A snapshot is due after a tenth more listens than at the last one, at least `SNAPSHOT_LEAST` and at most this many.
@@ -62,8 +62,8 @@ class Learner:
     taken at the last multiple of that number in each batch; with `versions` after these numbers of listens. `watch` is
     told of all listens, with what was expected of them.
 
-    `listens` counts those learned from, the version of a snapshot; `missed` counts offsets that no batch contains: they
-    were folded while `BOTIFY_TRAINING` was off, or by a replay.
+    `listens` counts those learned from, the version of a snapshot, and `_reached` also those that were added; `missed`
+    counts offsets that no batch contains: they were folded while `BOTIFY_TRAINING` was off, or by a replay.
 
     Examples
     --------
@@ -95,37 +95,57 @@ class Learner:
         self._next_offsets: dict[str, int] = {}
         self._newest_ms = 0
         self._snapshot_listens: dict[str, int] = {}  # by model, at the last snapshot that was due
-        self._at_ms: int | None = None  # of the batch
+        self._at_ms: int | None = None  # of the batch that was added last
+        self._added: list[TrainingColumns] = []
+        self._due: list[OnlineModel] = []  # whose snapshots follow what was added
         self._snapshot_ms: dict[str, int] = {}  # by model, when that snapshot was taken
         self._snapshot_bytes: dict[str, int] = {}
         self._snapshots: list[Model] = []
         self._taken_at: dict[str, int] = {}  # by model, by this object
         self._evictions = Evictions()
-        self.listens = self.missed = 0
+        self.listens = self._reached = self.missed = 0
 
     def fold(self, batch: TrainingBatch, listens: TrainingColumns, at_ms: int | None = None) -> int:
         """Learn from a batch, and return how many of its listens were new; `at_ms` is the timestamp of its record."""
-        return sum(self.fold_in_steps(batch, listens, at_ms))
+        self.add(batch, listens, at_ms)
+        return sum(self.learn())
 
-    def fold_in_steps(self, batch: TrainingBatch, listens: TrainingColumns, at_ms: int | None = None) -> Iterator[int]:
-        """Do what `fold` does; after each step yield how many listens it has learned from.
+    def add(self, batch: TrainingBatch, listens: TrainingColumns, at_ms: int | None = None) -> bool:
+        """Keep a batch's new listens for `learn`, and say whether it must come before the next `add`.
 
-        A step is at most `STEP_LISTENS` listens or the snapshot of one model. All must be taken before any other call.
+        Small batches are learned from together, as a call of a model costs as much as a hundred listens.
         """
         listens = self._take_new(batch, listens)
         self._at_ms = at_ms
+        if not len(listens):
+            return False
+        self._added.append(listens)
+        self._reached += len(listens)
         if self._every is None and not self._versions:
-            yield from self._learn(listens)
-            if len(listens):
-                yield from self._take_snapshots([model for model in self._models if self._is_due(model)])
+            self._due = [model for model in self._models if self._is_due(model)]
+        return bool(self._due or self._cuts()) or self._reached - self.listens >= STEP_LISTENS
+
+    def learn(self) -> Iterator[int]:
+        """Learn from what was added; after each step yield how many listens it has learned from.
+
+        A step is at most `STEP_LISTENS` listens or the snapshot of one model. All must be taken before any other call.
+        """
+        if not self._added:
             return
-        end, every = self.listens + len(listens), self._every
-        for version in self._versions if every is None else [end // every * every]:
-            if self.listens < version <= end:
-                first, listens = listens.split(version - self.listens)
-                yield from self._learn(first)
-                yield from self._take_snapshots(self._models)
+        listens, self._added = TrainingColumns.joined(self._added), []
+        for version in self._cuts():
+            first, listens = listens.split(version - self.listens)
+            yield from self._learn(first)
+            yield from self._take_snapshots(self._models)
         yield from self._learn(listens)
+        due, self._due = self._due, []
+        yield from self._take_snapshots(due)
+
+    def _cuts(self) -> Sequence[int]:
+        """Return after which numbers of listens, among what was added, snapshots of all models were asked for."""
+        every = self._every
+        versions = self._versions if every is None else [self._reached // every * every]
+        return [version for version in versions if self.listens < version <= self._reached]
 
     def _learn(self, listens: TrainingColumns) -> Iterator[int]:
         while len(listens):
@@ -210,7 +230,7 @@ class Learner:
         learner._snapshot_listens = progress["snapshot_listens"]
         learner._snapshot_ms = progress["snapshot_ms"]
         learner._snapshot_bytes = progress["snapshot_bytes"]
-        learner.listens = progress["listens"]
+        learner.listens = learner._reached = progress["listens"]
         learner.missed = progress["missed"]
         return learner
 
@@ -258,7 +278,7 @@ class Learner:
             due = min(DEAR_SNAPSHOT_LISTENS, last // 4)
         else:
             due = min(SOON_LISTENS if self._has_time(model) else SNAPSHOT_LISTENS, last // 10)
-        return self.listens - last >= max(SNAPSHOT_LEAST, due)
+        return self._reached - last >= max(SNAPSHOT_LEAST, due)
 
 
 def _kind_of_state(models: Sequence[str], most_bytes: int) -> dict[str, Any]:

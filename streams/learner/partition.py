@@ -167,12 +167,22 @@ class LearnerPartition(ClaimedPartition):
         try:
             if not await self._load():
                 return Outcome.ROLLED_BACK
-            for record in records:
-                if record.offset < self.next_offset:
-                    continue
-                await self._take(record)
-                if self._unwritten_listens >= CHECKPOINT_LISTENS:
-                    outcome = await self.write()
+            records = [record for record in records if record.offset >= self.next_offset]
+            read = decode_and_validate(
+                records, TrainingBatch, self._intake, validate=self._listens_of, tracks_of=tracks_of
+            )
+            for record, taken in read:
+                if isinstance(taken, RejectedMessageError):
+                    await self._publisher.emit((), [Rejected(record, taken)])
+                    self._counters.rejected[type(taken).__name__] += 1
+                    due = False
+                else:
+                    due = self._add(record, *taken)
+                if due or record is records[-1]:
+                    await self._learn()
+                    self.next_offset = record.offset + 1
+                    if self._unwritten_listens >= CHECKPOINT_LISTENS:
+                        outcome = await self.write()
         except ClaimLostError as lost:
             return self._counters.count(lost.outcome)
         return outcome
@@ -223,37 +233,33 @@ class LearnerPartition(ClaimedPartition):
         self._unwritten_listens, self._unwritten_snapshots, self._put_off, self._gone = 0, {}, 0, ()
         return outcome
 
-    async def _take(self, record: Any) -> None:
-        ((_, taken),) = decode_and_validate(
-            [record], TrainingBatch, self._intake, validate=self._listens_of, tracks_of=tracks_of
-        )
-        if isinstance(taken, RejectedMessageError):
-            await self._publisher.emit((), [Rejected(record, taken)])
-            self._counters.rejected[type(taken).__name__] += 1
-        else:
-            batch, listens = taken
-            missed = self._learner.missed
-            for learned in self._learner.fold_in_steps(batch, listens, record.timestamp):
-                self._unwritten_listens += learned
-                self._counters.listens += learned
-                await asyncio.sleep(0)  # a batch takes long, and a stop or a heartbeat must not wait for it
-            self._counters.batches += 1
-            if missed != self._learner.missed:
-                self._counters.missed += self._learner.missed - missed
-                log.error(
-                    "%d listens before offset %d of partition %d are not in the training topic: BOTIFY_TRAINING was "
-                    "off, or a replay has folded them; the models do not include them",
-                    self._learner.missed - missed,
-                    batch.first_offset,
-                    batch.source_partition,
-                )
-            self._release()
-            self._note(self._learner.take_evictions())
-            if models := self._learner.take_models():
-                await self._publish(models)
-                encoded = {model.name.encode(): self._intake.codec.encode(model) for model in models}
-                self._unwritten_snapshots.update(encoded)
-        self.next_offset = record.offset + 1
+    def _add(self, record: Any, batch: TrainingBatch, listens: TrainingColumns) -> bool:
+        """Hand a batch to the learner, and say whether it must learn before the next."""
+        before = self._learner.missed
+        due = self._learner.add(batch, listens, record.timestamp)
+        self._counters.batches += 1
+        if missed := self._learner.missed - before:
+            self._counters.missed += missed
+            log.error(
+                "%d listens before offset %d of partition %d are not in the training topic: BOTIFY_TRAINING was "
+                "off, or a replay has folded them; the models do not include them",
+                missed,
+                batch.first_offset,
+                batch.source_partition,
+            )
+        return due
+
+    async def _learn(self) -> None:
+        for learned in self._learner.learn():
+            self._unwritten_listens += learned
+            self._counters.listens += learned
+            await asyncio.sleep(0)  # it may take long, and a stop or a heartbeat must not wait for it
+        self._release()
+        self._note(self._learner.take_evictions())
+        if models := self._learner.take_models():
+            await self._publish(models)
+            encoded = {model.name.encode(): self._intake.codec.encode(model) for model in models}
+            self._unwritten_snapshots.update(encoded)
 
     def _release(self) -> None:
         """Give back the catalogue's pages: the models know the tracks that they met, and do not read them again."""
@@ -293,8 +299,7 @@ class LearnerPartition(ClaimedPartition):
 
 def tracks_of(taken: tuple[TrainingBatch, TrainingColumns]) -> list[int]:
     """Return the tracks that a batch's listens are of, which must be in the catalogue."""
-    tracks: list[int] = np.unique(taken[1].listens().tracks).tolist()  # any that was shown may be unknown
-    return tracks
+    return sorted(set(taken[1].listens().tracks.tolist()))  # any that was shown may be unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,10 @@ IN_THE_LEARNER: Mapping[str, Patches] = {
     "learner: the state is written a record early": text(
         LearnerPartition, "write", "self._write_at(self.next_offset)", "self._write_at(self.next_offset - 1)"
     ),
-    "learner: the next offset stays": text(LearnerPartition, "_take", "self.next_offset = record.offset + 1", "pass"),
+    "learner: the next offset stays": text(LearnerPartition, "process", "self.next_offset = record.offset + 1", "pass"),
+    "learner: the last records of a fetch wait": text(
+        LearnerPartition, "process", "due or record is records[-1]", "due"
+    ),
     "learner: a former format at offset 0 is written again": text(
         LearnerPartition, "_load", "if self.checkpoint", "if True"
     ),

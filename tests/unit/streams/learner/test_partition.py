@@ -158,6 +158,25 @@ async def test_single_listens_bring_no_more_snapshots_than_there_is_time_for(mon
     assert harness.counters.listens == 900
 
 
+async def test_records_of_a_fetch_are_learned_from_together_and_nothing_else_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 100)
+    small = [record(at, batch) for at, batch in enumerate(batches(LISTENS, 3))]
+    small.insert(40, KafkaRecord(40, b"0", b"no batch", topic="botify.training"))
+    small = [one._replace(offset=at) for at, one in enumerate(small)]
+    found = []
+    for size in (1, 14, len(small)):
+        harness = Harness()
+        partition = await harness.claim()
+        for begin in range(0, len(small), size):
+            await partition.process(small[begin : begin + size])
+        await partition.write()
+        found.append((harness.state(), harness.sent.models, len(harness.sent.rejected), partition.checkpoint))
+    assert len(found[0][1]) > 2 * len(MODELS), "snapshots are due within fetches, too"
+    assert found[0] == found[1] == found[2]
+
+
 async def test_one_that_was_overtaken_publishes_nothing_and_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 200)
     harness = Harness()
