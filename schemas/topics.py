@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from botify.core.errors import TopicError
-from botify.core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, partition_counts
+from botify.core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, broker_addresses, partition_counts
 from botify.core.kafka.config import common_config
 from botify.core.kafka.layout import LISTENS_CONFIG, MAX_LEAD, listens_topic
 from botify.core.settings import MOST_SHARDS, Settings
@@ -124,12 +124,7 @@ def create_topics(settings: Settings) -> list[str]:
     counts = partition_counts(admin)
     _check_shards(settings, counts)
     _check_partitions(definitions, counts, settings)
-    missing = [d for d in definitions if d.name not in counts]
-    if not missing:
-        return []
-    made = _make(admin, missing, settings)
-    _check_partitions(definitions, _counts_when_known(admin, missing), settings)
-    return made
+    return _create(admin, [d for d in definitions if d.name not in counts], settings)
 
 
 def check_training(settings: Settings) -> None:
@@ -146,8 +141,7 @@ def create_training(settings: Settings) -> None:
     _check_number(settings)
     _check_partitions([training], counts, settings)
     if training.name not in counts:
-        _make(admin, [training], settings)
-        _check_partitions([training], _counts_when_known(admin, [training]), settings)
+        _create(admin, [training], settings)
 
 
 def _check_number(settings: Settings) -> None:
@@ -196,8 +190,10 @@ def _check_partitions(definitions: Iterable[TopicDefinition], counts: Mapping[st
         )
 
 
-def _make(admin: AdminClient, missing: Iterable[TopicDefinition], settings: Settings) -> list[str]:
+def _create(admin: AdminClient, missing: Sequence[TopicDefinition], settings: Settings) -> list[str]:
     """Create topics, and return the names of those that no other process has created meanwhile."""
+    if not missing:
+        return []
     replicas = settings.replication_factor
     topics = [NewTopic(d.name, d.partitions or settings.partitions, replicas, config=dict(d.config)) for d in missing]
     made = []
@@ -208,17 +204,25 @@ def _make(admin: AdminClient, missing: Iterable[TopicDefinition], settings: Sett
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise TopicError(f"{name} could not be created: {error.args[0].str()}") from error
+    for address in broker_addresses(admin):
+        _check_partitions(missing, _counts_when_listed(address, missing, settings), settings)
     return made
 
 
-def _counts_when_known(admin: AdminClient, definitions: Sequence[TopicDefinition]) -> dict[str, int]:
-    """Wait until the brokers list new topics, which happens a moment after their creation."""
+def _counts_when_listed(address: str, made: Sequence[TopicDefinition], settings: Settings) -> dict[str, int]:
+    """Wait until a broker lists new topics, a moment after their creation, or after another broker does.
+
+    A program that starts next asks any of the brokers, and would be told that there is no such topic.
+    """
+    admin = AdminClient({**common_config(settings), "bootstrap.servers": address})
     give_up = time.monotonic() + METADATA_TIMEOUT_S
     while True:
         counts = partition_counts(admin)
-        unknown = [d.name for d in definitions if d.name not in counts]
+        unknown = [d.name for d in made if d.name not in counts]
         if not unknown:
             return counts
         if time.monotonic() > give_up:
-            raise TopicError(f"{unknown[0]} was created, but no broker lists it after {METADATA_TIMEOUT_S:.0f} s")
+            raise TopicError(
+                f"{unknown[0]} was created, but the broker {address} does not list it after {METADATA_TIMEOUT_S:.0f} s"
+            )
         time.sleep(RETRY_PAUSE_S)

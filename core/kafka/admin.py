@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
 
 from botify.core.errors import NoBrokerError, PositionError, TopicError
 from botify.core.kafka.config import common_config, consumer_config, is_retriable
@@ -75,16 +75,24 @@ def retry_brokers(ask: Callable[[], T], timeout_s: float = TIMEOUT_S) -> T:
 
 def partition_counts(admin: AdminClient) -> dict[str, int]:
     """Return each topic's number of partitions; raises `NoBrokerError` if none answers for `METADATA_TIMEOUT_S`."""
+    return {name: len(topic.partitions) for name, topic in _metadata(admin).topics.items()}
+
+
+def broker_addresses(admin: AdminClient) -> list[str]:
+    """Return where each broker listens, as host:port; raises as `partition_counts`."""
+    return [f"{broker.host}:{broker.port}" for broker in _metadata(admin).brokers.values()]
+
+
+def _metadata(admin: AdminClient) -> ClusterMetadata:
     give_up = time.monotonic() + METADATA_TIMEOUT_S
     try:
         # a broker that stops while it answers fails the request at once, and may be back in a moment
-        found = retry_brokers(
+        return retry_brokers(
             lambda: admin.list_topics(timeout=max(give_up - time.monotonic(), RETRY_PAUSE_S)), METADATA_TIMEOUT_S
         )
     except KafkaException as error:
         admin.poll(0)  # delivers a refusal to `error_cb`
         raise NoBrokerError(f"no Kafka answers ({error.args[0].str()}); {_WAY_OUT}") from error
-    return {name: len(topic.partitions) for name, topic in found.topics.items()}
 
 
 def end_offsets(settings: Settings, topic: str) -> dict[int, int]:

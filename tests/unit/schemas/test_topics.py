@@ -1,7 +1,15 @@
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import NewTopic
+
 from botify.core.kafka.config import consumer_config, partition_of, producer_config
 from botify.core.settings import Settings
+from botify.schemas import topics as topics_module
 from botify.schemas.codec import EVENTS
-from botify.schemas.topics import Topics
+from botify.schemas.topics import Topics, create_topics
 
 
 def test_every_event_has_a_topic_and_the_dead_letters_have_none() -> None:
@@ -34,3 +42,32 @@ def test_clients_partition_as_kafkas_own_do_lose_nothing_and_are_secured() -> No
     assert (producing["acks"], producing["enable.idempotence"], producing["linger.ms"]) == ("all", True, 5)
     assert consuming["enable.auto.commit"] is False
     assert producing["security.protocol"] == consuming["security.protocol"] == "SSL"
+
+
+def test_topics_are_made_once_every_broker_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that starts next asks any broker."""
+    settings = Settings(partitions=2, kafka_bootstrap_servers="a:1,b:2")
+    made: dict[str, SimpleNamespace] = {}
+    asked: list[str] = []
+
+    class Brokers:
+        """Two, of which the second lists what is made when it is asked for the third time."""
+
+        def __init__(self, config: dict[str, Any]) -> None:
+            self.address = config["bootstrap.servers"]
+
+        def create_topics(self, topics: list[NewTopic], operation_timeout: float) -> dict[str, Future[None]]:
+            made.update({one.topic: SimpleNamespace(partitions=range(one.num_partitions)) for one in topics})
+            done: Future[None] = Future()
+            done.set_result(None)
+            return dict.fromkeys(made, done)
+
+        def list_topics(self, timeout: float) -> SimpleNamespace:
+            asked.append(self.address)
+            lags = asked.count("b:2") < 3 and self.address == "b:2"
+            brokers = {1: SimpleNamespace(host="a", port=1), 2: SimpleNamespace(host="b", port=2)}
+            return SimpleNamespace(topics={} if lags else made, brokers=brokers)
+
+    monkeypatch.setattr(topics_module, "AdminClient", Brokers)
+    assert create_topics(settings) == [topic.name for topic in Topics.of(settings).all()]
+    assert asked == ["a:1,b:2", "a:1,b:2", "a:1", "b:2", "b:2", "b:2"]
