@@ -1,6 +1,5 @@
 """The topics: names, events, configuration, creation; and the names of consumer groups."""
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from botify.core.errors import TopicError
-from botify.core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, broker_addresses, partition_counts
+from botify.core.kafka.admin import TIMEOUT_S, partition_counts, wait_until_listed
 from botify.core.kafka.config import common_config
 from botify.core.kafka.layout import LISTENS_CONFIG, MAX_LEAD, listens_topic
 from botify.core.settings import MOST_SHARDS, Settings
@@ -204,25 +203,5 @@ def _create(admin: AdminClient, missing: Sequence[TopicDefinition], settings: Se
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise TopicError(f"{name} could not be created: {error.args[0].str()}") from error
-    for address in broker_addresses(admin):
-        _check_partitions(missing, _counts_when_listed(address, missing, settings), settings)
+    _check_partitions(missing, wait_until_listed(settings, {d.name: 1 for d in missing}), settings)
     return made
-
-
-def _counts_when_listed(address: str, made: Sequence[TopicDefinition], settings: Settings) -> dict[str, int]:
-    """Wait until a broker lists new topics, a moment after their creation, or after another broker does.
-
-    A program that starts next asks any of the brokers, and would be told that there is no such topic.
-    """
-    admin = AdminClient({**common_config(settings), "bootstrap.servers": address})
-    give_up = time.monotonic() + METADATA_TIMEOUT_S
-    while True:
-        counts = partition_counts(admin)
-        unknown = [d.name for d in made if d.name not in counts]
-        if not unknown:
-            return counts
-        if time.monotonic() > give_up:
-            raise TopicError(
-                f"{unknown[0]} was created, but the broker {address} does not list it after {METADATA_TIMEOUT_S:.0f} s"
-            )
-        time.sleep(RETRY_PAUSE_S)

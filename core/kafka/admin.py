@@ -78,9 +78,24 @@ def partition_counts(admin: AdminClient) -> dict[str, int]:
     return {name: len(topic.partitions) for name, topic in _metadata(admin).topics.items()}
 
 
-def broker_addresses(admin: AdminClient) -> list[str]:
-    """Return where each broker listens, as host:port; raises as `partition_counts`."""
-    return [f"{broker.host}:{broker.port}" for broker in _metadata(admin).brokers.values()]
+def wait_until_listed(settings: Settings, partitions: Mapping[str, int]) -> dict[str, int]:
+    """Wait until every broker lists topics with so many partitions or more, and return all counts.
+
+    A broker lists what was made a moment after another one does. A program that starts next asks any of them, and would
+    be told that there is no such topic. Raises `TopicError` after `TIMEOUT_S`, and as `partition_counts`.
+    """
+    config, give_up = common_config(settings), time.monotonic() + TIMEOUT_S
+    counts: dict[str, int] = {}
+    for broker in _metadata(AdminClient(config)).brokers.values():
+        address = f"{broker.host}:{broker.port}"
+        admin = AdminClient({**config, "bootstrap.servers": address})
+        counts = partition_counts(admin)
+        while late := [topic for topic, count in partitions.items() if counts.get(topic, 0) < count]:
+            if time.monotonic() > give_up:
+                raise TopicError(f"{late[0]} was made, but not listed by the broker {address} for {TIMEOUT_S:.0f} s")
+            time.sleep(RETRY_PAUSE_S)
+            counts = partition_counts(admin)
+    return counts
 
 
 def _metadata(admin: AdminClient) -> ClusterMetadata:

@@ -34,7 +34,15 @@ from confluent_kafka import IsolationLevel, KafkaException, Message
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 from botify.core.errors import DecodeError, TopicError
-from botify.core.kafka.admin import TIMEOUT_S, end_offsets, list_offsets, partition_counts, read_topic_id, start_offsets
+from botify.core.kafka.admin import (
+    TIMEOUT_S,
+    end_offsets,
+    list_offsets,
+    partition_counts,
+    read_topic_id,
+    start_offsets,
+    wait_until_listed,
+)
 from botify.core.kafka.column_fetch import ColumnLog, has_records
 from botify.core.kafka.config import common_config, key_of, partition_of
 from botify.core.kafka.headers import carried, headers_of
@@ -486,11 +494,7 @@ def _create(old: Settings, new: Settings) -> None:
             future.result(TIMEOUT_S)
         except KafkaException as error:
             raise TopicError(f"{topic} cannot get {new.partitions} partitions: {error.args[0].str()}") from error
-    give_up = time.monotonic() + TIMEOUT_S
-    while any(partition_counts(admin).get(topic, 0) < new.partitions for topic in (name, letters)):
-        if time.monotonic() > give_up:
-            raise TopicError(f"no broker lists the new partitions of {name} and {letters} after {TIMEOUT_S:.0f} s")
-        time.sleep(POLL_S)
+    wait_until_listed(new, {name: new.partitions, letters: new.partitions})
 
 
 def _carried(old: Settings) -> dict[str, str]:

@@ -7,12 +7,12 @@ import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from botify.core.errors import TopicError
+from botify.core.kafka import admin as admin_module
 from botify.core.kafka.admin import end_offsets, partition_counts, start_offsets
 from botify.core.kafka.config import common_config, key_of, partition_of
 from botify.core.kafka.layout import ANY_LEAD_MS, MAX_LEAD, alter_topics, declare_simulated, declared_lead_ms
 from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
-from botify.schemas import topics as topics_module
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.event_time import LEAD_MS, Lead
@@ -51,7 +51,7 @@ def test_topics_are_made_once_as_they_are_defined_and_no_others_in_their_place(
         create_topics(settings.with_(partitions=5))
     with pytest.raises(TopicError, match="nothing does not exist; `botify topics create` creates it"):
         end_offsets(settings, "nothing")
-    monkeypatch.setattr(topics_module, "METADATA_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(admin_module, "METADATA_TIMEOUT_S", 0.5)
     nowhere = settings.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
     with pytest.raises(TopicError, match=r"no Kafka answers .*`botify up` or set KAFKA_BOOTSTRAP_SERVERS"):
         create_topics(nowhere)
