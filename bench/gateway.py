@@ -24,7 +24,7 @@ import typer
 import uvloop
 
 from botify.bench.cpu import CPU_US, Meter
-from botify.bench.loop import running, wait_until_logged
+from botify.bench.loop import start
 from botify.core.settings import Settings
 
 CONNECTIONS = 32  # each waits for its answer before it asks again, so at n a second the mean latency is 32 / n seconds
@@ -160,12 +160,7 @@ def main(
 
 
 SECONDS = 15.0  # of each of five measurements; with starting and compiling all of it takes two and a half minutes
-READY_S = 60.0
-WITHOUT_DASHBOARD = {  # of a gateway on any port, which serves listeners only
-    "BOTIFY_GATEWAY_PORT": "0",
-    "BOTIFY_GATEWAY_DASHBOARD": "off",
-    "BOTIFY_GATEWAY_RATE_PER_S": "1000000",
-}
+LISTENERS_ONLY = {"BOTIFY_GATEWAY_DASHBOARD": "off", "BOTIFY_GATEWAY_RATE_PER_S": "1000000"}
 LATE_S = 60.0  # by how much the listeners may exceed their time
 COMPILE_S = 30.0  # while worker and recommender compile their loops, they compete with what is measured
 
@@ -173,10 +168,10 @@ COMPILE_S = 30.0  # while worker and recommender compile their loops, they compe
 def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]]:
     """Run the listeners on worker, recommender and gateway, and return `gateway` and `gateway_v1`."""
     with ExitStack() as programs:
-        programs.enter_context(running(settings, "botify.streams.worker"))
-        programs.enter_context(running(settings, "botify.services.recommender"))
-        programs.enter_context(running(settings, "botify.services.gateway", environ=WITHOUT_DASHBOARD))
-        run = partial(run_listeners, settings, tracks)
+        start(programs, settings, "botify.streams.worker")
+        start(programs, settings, "botify.services.recommender")
+        _, port = start(programs, settings, "botify.services.gateway", LISTENERS_ONLY)
+        run = partial(run_listeners, port, tracks)
         run(warm_up_s=COMPILE_S, seconds=1.0)
         # in turns, because a machine that others use is not the same a minute later
         runs = [(run(), run("--slates")) for _ in range(2)]
@@ -193,10 +188,10 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]
 
 
 def run_listeners(
-    settings: Settings, tracks: int, *options: str, warm_up_s: float = 5.0, seconds: float = SECONDS
+    port: int, tracks: int, *options: str, warm_up_s: float = 5.0, seconds: float = SECONDS
 ) -> dict[str, Any]:
     """Run the listeners, and return the figures that they print; `TimeoutExpired` if they do not end."""
-    command = [sys.executable, "-m", "botify.bench.gateway", port_of(settings), str(tracks), *options]
+    command = [sys.executable, "-m", "botify.bench.gateway", str(port), str(tracks), *options]
     command += ["--warm-up", str(warm_up_s), "--seconds", str(seconds)]
     timeout_s = warm_up_s + seconds + LATE_S
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=timeout_s)  # noqa: S603 - ours
@@ -214,11 +209,6 @@ def _mean(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _renamed(figures: dict[str, Any], rate: str) -> dict[str, Any]:
     rest = {name: value for name, value in figures.items() if name not in ("per_s", CPU_US)}
     return {rate: figures["per_s"], **rest, "connections": float(CONNECTIONS), CPU_US: {rate: figures[CPU_US]}}
-
-
-def port_of(settings: Settings) -> str:
-    log = wait_until_logged(settings, "botify.services.gateway", ": ready", READY_S)
-    return str(re.findall(r"serving on http://[^:]+:(\d+)", log)[-1])
 
 
 if __name__ == "__main__":

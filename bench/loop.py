@@ -12,11 +12,11 @@ from typing import Any
 from urllib.request import urlopen
 
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from botify.bench.cpu import CPU_US, Meter, WarmMeter
-from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
-from botify.schemas.topics import Topics, create_topics
+from botify.schemas.topics import create_topics
 from botify.services.stack.ports import HOST, find_free
 from botify.services.stack.record import Watchdog
 from botify.services.stack.server import ChildProcess
@@ -26,8 +26,6 @@ from botify.sim.options import RunOptions
 from botify.sim.play import Progress
 from botify.sim.world import DEFAULT, open_world
 from botify.sim.world.model import World
-from botify.streams.store.connect import connect
-from botify.streams.store.keys import checkpoint_key, default_namespace, learner_prefix
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -51,10 +49,9 @@ def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
 @contextmanager
 def running(settings: Settings, module: str, environ: Mapping[str, str] | None = None) -> Iterator[psutil.Process]:
     """Run a module, and stop it at the end of the block; if it ended by itself, print the end of its log."""
-    log_of(settings, module).unlink(missing_ok=True)  # an earlier one would say that it works
     watchdog = Watchdog()
     command, env = [sys.executable, "-m", module], {**settings.to_env(), **(environ or {})}
-    child = ChildProcess(module, command, log_path=log_of(settings, module), watchdog=watchdog, env=env)
+    child = ChildProcess(module, command, log_path=settings.home / f"bench-{module}.log", watchdog=watchdog, env=env)
     try:
         child.spawn()
         yield psutil.Process(child.pid)
@@ -63,16 +60,6 @@ def running(settings: Settings, module: str, environ: Mapping[str, str] | None =
             sys.stderr.write(child.death_notice())
         child.stop()
         watchdog.close()
-
-
-def log_of(settings: Settings, module: str) -> Path:
-    return settings.home / f"bench-{module}.log"
-
-
-def wait_until_logged(settings: Settings, module: str, text: str, seconds: float) -> str:
-    path = log_of(settings, module)
-    wait_until(lambda: text in path.read_text(encoding="utf-8"), seconds, f"{module} has not logged {text!r} ({path})")
-    return path.read_text(encoding="utf-8")
 
 
 def wait_until(done: Callable[[], bool], seconds: float, late: str, every_s: float = 0.1) -> None:
@@ -90,6 +77,20 @@ def is_ready(port: int) -> bool:
             return bool(answer.status == 200)
     except OSError:  # it does not listen yet, or answers 503
         return False
+
+
+READY_S = 300.0  # how long a program may take until it serves; the first start compiles loops
+
+
+def start(
+    programs: ExitStack, settings: Settings, module: str, environ: Mapping[str, str] | None = None
+) -> tuple[psutil.Process, int]:
+    """Run a module until `programs` closes; return it once it is ready, and the port of its metrics."""
+    port = find_free()
+    own = settings.with_(metrics_host=HOST, metrics_port=port)
+    process = programs.enter_context(running(own, module, {**(environ or {}), "BOTIFY_GATEWAY_PORT": str(port)}))
+    wait_until(partial(is_ready, port), READY_S, f"{module} is not ready")
+    return process, port
 
 
 def rss_mib(process: psutil.Process) -> float:
@@ -158,50 +159,45 @@ def experiment_file(name: str, recommenders: Mapping[str, str], share: int = 1, 
 
 
 def measure_learned_loop(settings: Settings, world: World) -> dict[str, Any]:
-    """Run the loop from empty models, with half of the listeners on `botify`; `*_behind_s` is the time to catch up."""
+    """Run the loop from empty models, with half of the listeners on `botify`; `*_behind_s` is the time to catch up.
+
+    The learner has caught up once it has learned from all listens; its state is written in the next pause.
+    """
     path = Path(settings.home) / "learned-loop.toml"
     path.write_text(experiment_file("LEARNED", {"C": "sticky_artist", "T1": "botify"}), encoding="utf-8")
     own = settings.with_(experiments=path)
     with ExitStack() as programs:
-        for module in ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender"):
-            programs.enter_context(running(own, module))
+        ports = {name: start(programs, own, f"botify.streams.{name}")[1] for name in ("worker", "learner")}
+        start(programs, own, "botify.services.recommender")
         warm = WarmMeter()
         done = run_loop(own, world, RunOptions(seconds=SECONDS, in_flight=LISTENERS), warm.report)
         spent_us = warm.us_an_answer(done)
-        topics = Topics.of(own)
+        began = time.monotonic()
+        behind_s = {}
+        for name, port in ports.items():
+            late = f"the {name} has not folded {done.listens:,} listens"
+            wait_until(partial(_has_folded, name, port, done.listens), CATCH_UP_S, late, every_s=0.02)
+            behind_s[f"{name}_behind_s"] = time.monotonic() - began
         return {
             "recommendations_per_s": done.recommendations / done.wall_s,
             "timed_out": float(done.timed_out),
             CPU_US: {"recommendations_per_s": spent_us},
-            "worker_behind_s": _behind_s(own, own.topic_prefix, topics.listens.name),
-            "learner_behind_s": _behind_s(own, learner_prefix(own.topic_prefix), topics.training.name),
+            **behind_s,
         }
 
 
-def _behind_s(settings: Settings, prefix: str, topic: str) -> float:
-    """Return how long it takes until all records that the topic has now are in the state."""
-    redis = connect(settings)
-    ends = end_offsets(settings, topic)
-    keys = {partition: checkpoint_key(default_namespace(prefix), partition) for partition in ends}
-    began = time.monotonic()
-
-    def is_there() -> bool:
-        return all(int(redis.hget(keys[partition], "next_offset") or 0) >= end for partition, end in ends.items())
-
-    wait_until(is_there, CATCH_UP_S, f"the state of {topic} is not at {ends}", every_s=0.05)
-    return time.monotonic() - began
+def _has_folded(program: str, port: int, listens: int) -> bool:
+    """Say whether a program has folded so many listens since its start, by its metrics."""
+    with urlopen(f"http://{HOST}:{port}/metrics", timeout=5.0) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    name = f"botify_{program}_listens_total"
+    return any(s.value >= listens for family in families for s in family.samples if s.name == name)
 
 
 TRACKS = 1_000_000
 LARGE_PER_S, LARGE_S, LARGE_WARM_UP_S = 500.0, 90.0, 30.0
-READY_S = 180.0
 LOOK_EVERY_S = 0.1
-PROGRAMS = {  # to its module, and what its log says once it works
-    "worker": ("botify.streams.worker", "claimed partitions"),
-    "learner": ("botify.streams.learner", "claimed partitions"),
-    "gateway": ("botify.services.gateway", ": ready"),
-    "recommender": ("botify.services.recommender", ": ready"),
-}
+BESIDE = ("streams.worker", "streams.learner", "services.gateway")  # beside the recommender
 
 
 def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
@@ -217,9 +213,9 @@ def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
     create_topics(own)
     publish_catalogue(own, world.catalogue)
     with ExitStack() as programs:
-        started = {name: _start(programs, own, name) for name in PROGRAMS if name != "recommender"}
+        started = {name.partition(".")[2]: start(programs, own, f"botify.{name}")[0] for name in BESIDE}
         with ExitStack() as recommender:
-            started["recommender"] = _start(recommender, own, "recommender")
+            started["recommender"], _ = start(recommender, own, "botify.services.recommender")
             meter = Meter("simulator")
             options = RunOptions(rate=LARGE_PER_S, seconds=LARGE_S, warm_up_s=LARGE_WARM_UP_S, in_flight=LISTENERS)
             sums_mib: list[float] = []
@@ -228,7 +224,7 @@ def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
             spent_us = meter.us_per(served.recommendations)
             memory = {f"{name}_rss_mib": rss_mib(process) for name, process in started.items()}
         began = time.monotonic()
-        _start(programs, own, "recommender")
+        start(programs, own, "botify.services.recommender")
         restart_s = time.monotonic() - began
     return {
         "offered_per_s": LARGE_PER_S,
@@ -240,14 +236,6 @@ def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
         "peak_rss_mib": max(sums_mib),
         **memory,
     }
-
-
-def _start(programs: ExitStack, settings: Settings, name: str) -> psutil.Process:
-    """Start a program in the folder that all share, as they share the catalogue kept there; return once it works."""
-    module, working = PROGRAMS[name]
-    process = programs.enter_context(running(settings, module, environ={"BOTIFY_GATEWAY_PORT": str(find_free())}))
-    wait_until_logged(settings, module, working, READY_S)
-    return process
 
 
 def _add_up_memory(processes: Iterable[psutil.Process], sums_mib: list[float], over: threading.Event) -> None:

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from botify.analytics.data import read_events
 from botify.bench.figures import table
-from botify.bench.loop import experiment_file, is_alive, is_ready, running, wait_until
+from botify.bench.loop import READY_S, experiment_file, is_alive, is_ready, running, wait_until
 from botify.bench.yardsticks import ORACLE, Gap, times_of_yardsticks
 from botify.core.errors import BotifyError
 from botify.core.kafka.admin import end_offsets
@@ -44,7 +44,6 @@ FOLDING = ("botify.streams.worker", "botify.streams.learner")
 SERVING = "botify.services.recommender"
 BYTES_A_SESSION = 50_000  # of all topics and of Valkey's file, for sessions of 20 to 30 listens
 LEAST_BYTES = 500_000_000  # of an empty stack: Kafka's logs and Valkey's file grow in large steps
-READY_S = 300.0  # how long a program may take until it serves; the first start compiles loops
 
 
 class FreshStackError(BotifyError):

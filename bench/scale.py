@@ -15,8 +15,8 @@ from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from botify.bench.cpu import ALL, CPU_US, Meter
-from botify.bench.gateway import WITHOUT_DASHBOARD, port_of, run_listeners
-from botify.bench.loop import LISTENERS, is_ready, running, wait_until
+from botify.bench.gateway import LISTENERS_ONLY, run_listeners
+from botify.bench.loop import LISTENERS, running, start, wait_until
 from botify.bench.sizing import Folding, predict
 from botify.bench.worker import DEADLINE_S, USERS, WARM, Drained, drain, fill, folded, listens
 from botify.core.kafka.config import common_config, key_of
@@ -26,7 +26,6 @@ from botify.schemas.catalogue import send_missing_tracks
 from botify.schemas.events import Track
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, create_topics, worker_group_of
-from botify.services.stack.ports import find_free
 from botify.sim.loop import run_loop
 from botify.sim.loop.kafka import publish_catalogue
 from botify.sim.options import RunOptions
@@ -43,7 +42,7 @@ COUNTS = (1, 2, 4)  # of workers, and of partitions
 FULL = (4, 4)  # workers and partitions with which all cores of a small machine are busy
 LISTENS = 600_000  # of each backlog
 SESSION_S = 30  # session timeout of the workers, who are paused while their backlog is written
-JOINED_S, ANSWER_S, READY_S = 90.0, 10.0, 60.0
+JOINED_S, ANSWER_S = 90.0, 10.0
 
 Grid = Mapping[tuple[int, int], Drained]  # (workers, partitions) -> how fast they were
 
@@ -195,13 +194,13 @@ def measure_live(settings: Settings, world: World) -> tuple[Used, Used, dict[str
     publish_catalogue(own, world.catalogue)
     with ExitStack() as programs:
         for module in ("botify.streams.worker", "botify.services.recommender"):
-            programs.enter_context(running(own, module))
+            start(programs, own, module)
         # before the loop, whose event time is later
         listen = _of_listens(own, len(world.catalogue))
         run_loop(own, world, RunOptions(seconds=COMPILE_S, in_flight=LISTENERS))
         answer = _of_loop(own, world)
-        programs.enter_context(running(own, "botify.services.gateway", environ=WITHOUT_DASHBOARD))
-        following = run_listeners(own, len(world.catalogue), warm_up_s=WARM_UP_S, seconds=NEXT_S)
+        _, port = start(programs, own, "botify.services.gateway", LISTENERS_ONLY)
+        following = run_listeners(port, len(world.catalogue), warm_up_s=WARM_UP_S, seconds=NEXT_S)
     return listen, answer.without(listen), following
 
 
@@ -235,6 +234,11 @@ def _of_listens(settings: Settings, tracks: int) -> Used:
 
 CATALOGUES = (50_000, 250_000)
 ARTIST_TRACKS = 12
+ROLES = (
+    ("worker", "botify.streams.worker", None),
+    ("recommender", "botify.services.recommender", None),
+    ("gateway", "botify.services.gateway", LISTENERS_ONLY),
+)
 
 
 def state_bytes(settings: Settings) -> tuple[float, float]:
@@ -256,25 +260,16 @@ def track_bytes(settings: Settings) -> dict[str, float]:
 
 
 def _bytes_with(settings: Settings, tracks: int) -> dict[str, float]:
-    own = settings.with_(
-        home=settings.home / f"{tracks}-tracks",  # logs in which no other gateway is ready
-        topic_prefix=f"{settings.topic_prefix}-{tracks}",
-        partitions=1,
-    )
+    own = settings.with_(topic_prefix=f"{settings.topic_prefix}-{tracks}", partitions=1)
     create_topics(own)
     publisher = RecordPublisher(own, linger_ms=20)
     send_missing_tracks(publisher, Topics.of(own).catalogue.name, codec_of(own), _tracks(tracks), {})
     publisher.flush()
     found: dict[str, float] = {}
     with ExitStack() as programs:
-        for role, module in (("worker", "botify.streams.worker"), ("recommender", "botify.services.recommender")):
-            port = find_free()
-            process = programs.enter_context(running(own.with_(metrics_port=port), module))
-            wait_until(partial(is_ready, port), READY_S, f"the {role} is not ready")
+        for role, module, environ in ROLES:
+            process, _ = start(programs, own, module, environ)
             found[role] = float(process.memory_full_info().uss)
-        gateway = programs.enter_context(running(own, "botify.services.gateway", environ=WITHOUT_DASHBOARD))
-        port_of(own)
-        found["gateway"] = float(gateway.memory_full_info().uss)
     files = (own.home / "cache").glob(f"{Topics.of(own).catalogue.name}.*")
     found["shared"] = float(sum(path.stat().st_size for path in files))
     return found
