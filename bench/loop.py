@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from botify.bench.cpu import CPU_US, Meter, WarmMeter
 from botify.core.settings import Settings
 from botify.schemas.topics import create_topics
+from botify.services.errors import ChildDiedError
 from botify.services.stack.ports import HOST, find_free
 from botify.services.stack.record import Watchdog
 from botify.services.stack.server import ChildProcess
@@ -85,11 +86,16 @@ READY_S = 300.0  # how long a program may take until it serves; the first start 
 def start(
     programs: ExitStack, settings: Settings, module: str, environ: Mapping[str, str] | None = None
 ) -> tuple[psutil.Process, int]:
-    """Run a module until `programs` closes; return it once it is ready, and the port of its metrics."""
+    """Run a module until `programs` closes; return it once it is ready, and the port of its metrics.
+
+    Raises `ChildDiedError` if it ends before, and `TimeoutError`.
+    """
     port = find_free()
     own = settings.with_(metrics_host=HOST, metrics_port=port)
     process = programs.enter_context(running(own, module, {**(environ or {}), "BOTIFY_GATEWAY_PORT": str(port)}))
-    wait_until(partial(is_ready, port), READY_S, f"{module} is not ready")
+    wait_until(lambda: is_ready(port) or not is_alive(process), READY_S, f"{module} is not ready")
+    if not is_alive(process):
+        raise ChildDiedError(f"{module} ended before it was ready; the end of its log is above")
     return process, port
 
 

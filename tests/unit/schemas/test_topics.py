@@ -8,26 +8,26 @@ from confluent_kafka.admin import NewTopic
 from botify.core.kafka import admin
 from botify.core.kafka.config import consumer_config, partition_of, producer_config
 from botify.core.settings import Settings
-from botify.schemas import topics
+from botify.schemas import topics as topics_module
 from botify.schemas.codec import EVENTS
 from botify.schemas.topics import Topics, create_topics
 
 
 def test_every_event_has_a_topic_and_the_dead_letters_have_none() -> None:
-    known = Topics.of(Settings())
-    assert {topic.event for topic in known.all() if topic.event} == set(EVENTS.values())
-    assert known.dead_letters.event is None
+    topics = Topics.of(Settings())
+    assert {topic.event for topic in topics.all() if topic.event} == set(EVENTS.values())
+    assert topics.dead_letters.event is None
 
 
 def test_the_source_of_truth_is_kept_and_the_catalogue_compacted() -> None:
-    known = Topics.of(Settings())
-    assert known.listens.config == {
+    topics = Topics.of(Settings())
+    assert topics.listens.config == {
         "cleanup.policy": "delete",
         "retention.ms": "-1",
         "message.timestamp.type": "LogAppendTime",
         "message.timestamp.after.max.ms": "600000",  # ten minutes
     }
-    assert known.catalogue.config == {"cleanup.policy": "compact"}
+    assert topics.catalogue.config == {"cleanup.policy": "compact"}
 
 
 def test_a_user_has_the_partition_that_kafkas_own_clients_choose() -> None:
@@ -69,7 +69,7 @@ def test_topics_are_made_once_every_broker_lists_them(monkeypatch: pytest.Monkey
             brokers = {1: SimpleNamespace(host="a", port=1), 2: SimpleNamespace(host="b", port=2)}
             return SimpleNamespace(topics={} if lags else made, brokers=brokers)
 
-    for module in (admin, topics):
+    for module in (admin, topics_module):
         monkeypatch.setattr(module, "AdminClient", Brokers)
     assert create_topics(settings) == [topic.name for topic in Topics.of(settings).all()]
     assert asked == ["a:1,b:2", "a:1,b:2", "a:1", "b:2", "b:2", "b:2"]
