@@ -1,7 +1,8 @@
 """Requests and states as recommenders get them, and how often they draw what."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from botify.schemas.events import Listen, RecommendationRequest, Track
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.lists import NO_LISTS
 from botify.services.recommender.protocol import Batch, Recommender
-from botify.services.recommender.registry import RecommenderInputs
+from botify.services.recommender.registry import RecommenderFactory, RecommenderInputs
 from botify.streams.folds.likes import Likes
 from botify.streams.folds.users import UserState
 
@@ -58,19 +59,31 @@ def likes_of(*sessions: Heard) -> Likes:
     return likes
 
 
+def request_of(track: int, fraction: float = 1.0, position: int = 0, **other: Any) -> RecommendationRequest:
+    """A request of listener 42 in session `s`; `other` are further fields."""
+    return RecommendationRequest("r", 42, "s", position, track, fraction, 0, 0)._replace(**other)
+
+
 def batch_after(heard: Heard, likes: Likes | None = None) -> Batch:
     """The request after the last listen, which the state has."""
-    return Batch.of([RecommendationRequest("r", 42, "s", len(heard) - 1, *heard[-1], 0, 0)], [state_of(heard)], [likes])
+    return Batch.of([request_of(*heard[-1], len(heard) - 1)], [state_of(heard)], [likes])
 
 
 def batch_of(n: int, track: int, fraction: float, state: UserState | None = None, position: int = 0) -> Batch:
-    requests = [RecommendationRequest(f"r{i}", 42, "s", position, track, fraction, 0, 0) for i in range(n)]
-    return Batch.of(requests, [state] * n)
+    return Batch.of([request_of(track, fraction, position, request_id=f"r{i}") for i in range(n)], [state] * n)
 
 
 def batch_of_listeners(n: int) -> Batch:
     """The first requests of n listeners without a state, after tracks 0 to 49."""
     return Batch.of([RecommendationRequest(f"r{i}", i, f"s{i}", 0, i % 50, 1.0, 0, 0) for i in range(n)], [None] * n)
+
+
+def recommenders_of(
+    catalogue: Catalogue,
+    inputs: RecommenderInputs = NO_INPUTS,
+    guard: Callable[[Recommender], Recommender] = lambda recommender: recommender,
+) -> dict[str, Recommender]:
+    return {one.name: one for one in RecommenderFactory(guard).make(catalogue, inputs)}
 
 
 def check_frequencies(recommender: Recommender, batch: Batch, expected: dict[int, float]) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from botify.schemas.events import RecommendationRequest
 from botify.services.recommender.botify import Botify
 from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking
+from tests.unit.services.recommender.recommending import batch_of_listeners
 
 VALUE, CHOICE = 10, 30  # the tracks of the two heads
 
@@ -42,14 +42,10 @@ def botify(by_value: float, *, misses: bool = False) -> Botify:
     return Botify({head.name: head for head in heads}, lambda: factors)
 
 
-def batch_of(n: int, sessions: int) -> Batch:
-    return Batch.of(
-        [RecommendationRequest(f"r{i}", i, f"s{i % sessions}", 0, 20, 1.0, 0, 0) for i in range(n)], [None] * n
-    )
-
-
 def test_a_session_keeps_its_head_and_the_propensity_is_that_of_both_draws() -> None:
-    answers = botify(0.25).recommend(batch_of(4_000, 2_000))
+    requests = batch_of_listeners(2_000).requests
+    again = [request._replace(request_id=f"another {request.request_id}") for request in requests]
+    answers = botify(0.25).recommend(Batch.of([*requests, *again], [None] * 4_000))
     assert answers.tracks[:2_000].tolist() == answers.tracks[2_000:].tolist()
     by_value = answers.tracks == VALUE
     assert by_value.mean() == pytest.approx(0.25, abs=0.04)
@@ -60,7 +56,7 @@ def test_a_session_keeps_its_head_and_the_propensity_is_that_of_both_draws() -> 
 
 @pytest.mark.parametrize(("by_value", "track"), [(1.0, VALUE), (0.0, CHOICE)])
 def test_where_all_listens_tell_the_same_the_other_head_is_not_asked(by_value: float, track: int) -> None:
-    answers = botify(by_value).recommend(batch_of(500, 500))
+    answers = botify(by_value).recommend(batch_of_listeners(500))
     assert set(answers.tracks.tolist()) == {track}
     assert set(answers.propensities.tolist()) == {0.5}
 
@@ -68,14 +64,14 @@ def test_where_all_listens_tell_the_same_the_other_head_is_not_asked(by_value: f
 @pytest.mark.parametrize("factors", [None, SimpleNamespace(by_value=None)])
 def test_while_listens_tell_nothing_a_track_is_chosen_by_value_and_a_list_by_choice(factors: Any) -> None:
     heads = {head.name: head for head in (Head("rerank", VALUE), Head("next_track", CHOICE))}
-    recommender, batch = Botify(heads, lambda: factors), batch_of(50, 50)
+    recommender, batch = Botify(heads, lambda: factors), batch_of_listeners(50)
     assert set(recommender.recommend(batch).tracks.tolist()) == {VALUE}
     assert set(recommender.rank(batch, 2).tracks[:, 0].tolist()) == {CHOICE}
     assert recommender.because(batch, np.array([1])).tolist() == [CHOICE]
 
 
 def test_where_the_head_of_choice_has_no_answer_the_other_one_has() -> None:
-    recommender, batch = botify(0.25, misses=True), batch_of(400, 400)
+    recommender, batch = botify(0.25, misses=True), batch_of_listeners(400)
     answers, ranking = recommender.recommend(batch), recommender.rank(batch, 3)
     by_choice = botify(0.25).recommend(batch).tracks == CHOICE
     even = np.arange(400) % 2 == 0
@@ -86,7 +82,6 @@ def test_where_the_head_of_choice_has_no_answer_the_other_one_has() -> None:
 
 
 def test_the_head_of_the_session_says_why() -> None:
-    batch = batch_of(40, 40)
-    recommender = botify(0.5)
+    batch, recommender = batch_of_listeners(40), botify(0.5)
     for row, track in enumerate(recommender.recommend(batch).tracks.tolist()):
         assert recommender.because(batch.select(np.array([row])), np.array([1, 2])).tolist() == [track, track]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import redis
 
-from botify.schemas.events import RecommendationRequest, Track
+from botify.schemas.events import Track
 from botify.services.errors import RecommenderError
 from botify.services.recommender.baselines import (
     PopularTracks,
@@ -16,162 +16,130 @@ from botify.services.recommender.baselines import (
 )
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.lists import I2I, NO_LISTS, Contextual, Indexed, Lists, SimilarUsers
-from botify.services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from botify.services.recommender.protocol import NO_ANSWER, Batch, Ints, Recommender
 from botify.services.recommender.sessions import recent_listens
 from botify.streams.folds.users import UserState
 from botify.streams.read import TopTracks
-from tests.unit.services.recommender.recommending import CATALOGUE, batch_of, check_frequencies, evenly, state_of
+from tests.unit.services.recommender.recommending import (
+    CATALOGUE,
+    Heard,
+    batch_of,
+    check_frequencies,
+    evenly,
+    request_of,
+    state_of,
+)
 
 EVERYTHING = set(CATALOGUE.tracks.tolist())
 NEIGHBOURS = Lists(np.array([10, 11, 30]), np.array([[30, 31, 12], [31, -1, -1], [10, 11, 33]], dtype=np.int32))
-N = 6_000
+OF_LISTENERS = Lists(np.array([41, 42]), np.array([[30, -1], [11, 20]], dtype=np.int32))
+TOP = np.array([16, 13, 61])
+STICKY_MIXED = StickyArtistMixed(CATALOGUE)
+SIMILAR_USERS = SimilarUsers(CATALOGUE, lambda: NEIGHBOURS)
 
 
-def test_random_toppop_and_sticky_artist_draw_evenly() -> None:
-    batch, top = batch_of(N, 10, 0.5), np.array([16, 13, 61])
-    check_frequencies(RandomTracks(CATALOGUE), batch, evenly(*EVERYTHING))
-    check_frequencies(TopPop(lambda: top), batch, evenly(*top.tolist()))
-    check_frequencies(StickyArtist(CATALOGUE), batch, evenly(10, 11, 12, 13))
-    assert StickyArtist(CATALOGUE).recommend(batch_of(3, 99, 1.0)).tracks.tolist() == [NO_ANSWER] * 3
+def named(value: object) -> str | None:
+    return getattr(value, "name", None)
 
 
-def test_contextual_draws_a_neighbour_whatever_was_thought_of_the_track() -> None:
-    for fraction in (0.0, 1.0):
-        check_frequencies(Contextual(lambda: NEIGHBOURS), batch_of(N, 10, fraction), evenly(30, 31, 12))
-    assert Contextual(lambda: NEIGHBOURS).recommend(batch_of(3, 12, 1.0)).tracks.tolist() == [NO_ANSWER] * 3
-
-
-def test_indexed_draws_from_the_listeners_own_list() -> None:
-    lists = Lists(np.array([41, 42]), np.array([[30, -1], [11, 20]], dtype=np.int32))
-    check_frequencies(Indexed(lambda: lists), batch_of(N, 10, 0.0), evenly(11, 20))
-    stranger = RecommendationRequest("r", 43, "s", 0, 10, 1.0, 0, 0)
-    assert Indexed(lambda: lists).recommend(Batch.of([stranger], [None])).tracks.tolist() == [NO_ANSWER]
+def asked(n: int, heard: Heard) -> Batch:
+    """Requests after the last listen, which the state does not have yet."""
+    return batch_of(n, *heard[-1], state_of(heard[:-1]) if len(heard) > 1 else None, position=len(heard) - 1)
 
 
 @pytest.mark.parametrize(
-    ("track", "fraction", "expected", "policy"),
+    ("recommender", "heard", "expected"),
     [
-        (10, 0.3, evenly(11, 12, 13), "sticky_artist"),
-        (20, 1.0, evenly(20), "sticky_artist"),
-        (10, 0.29, evenly(*EVERYTHING), "random"),
-        (99, 1.0, evenly(*EVERYTHING), "random"),
+        (RandomTracks(CATALOGUE), [(10, 0.5)], evenly(*EVERYTHING)),
+        (TopPop(lambda: TOP), [(10, 0.5)], evenly(*TOP.tolist())),
+        (StickyArtist(CATALOGUE), [(10, 0.5)], evenly(10, 11, 12, 13)),
+        # whatever was thought of the track
+        (Contextual(lambda: NEIGHBOURS), [(10, 0.0)], evenly(30, 31, 12)),
+        (Contextual(lambda: NEIGHBOURS), [(10, 1.0)], evenly(30, 31, 12)),
+        (Indexed(lambda: OF_LISTENERS), [(10, 0.0)], evenly(11, 20)),
+        (STICKY_MIXED, [(10, 0.3)], evenly(11, 12, 13)),
+        (STICKY_MIXED, [(20, 1.0)], evenly(20)),
+        (STICKY_MIXED, [(10, 0.29)], evenly(*EVERYTHING)),
+        (STICKY_MIXED, [(99, 1.0)], evenly(*EVERYTHING)),
+        (StickyNoRepeat(CATALOGUE), [(10, 1.0)], evenly(11, 12, 13)),
+        # of a 0.65 was heard on average, of c 0.9
+        (StickyNoRepeat(CATALOGUE), [(10, 1.0), (30, 0.9), (11, 0.3)], evenly(31, 32, 33, 34, 35)),
+        # 10 leads to 31 because 30 was heard, 11 to 31 too, 30 to 33; 12 leads nowhere and is put aside
+        (I2I(lambda: NEIGHBOURS), [(30, 0.4), (12, 1.0), (11, 0.1), (10, 0.5)], {31: 0.6, 33: 0.4}),
+        # after ten more listens, 30 is no longer seen, and no seed track either
+        (I2I(lambda: NEIGHBOURS), [(30, 1.0), *[(20, 0.0)] * 9, (10, 1.0)], {30: 1.0}),
+        # 11 and 12 are disliked: half of the draws go to the neighbours 30, 31 and 12
+        (
+            SIMILAR_USERS,
+            [(11, 0.2), (12, 0.0), (12, 1.0), (30, 0.1), (10, 1.0)],
+            {10: 1 / 4, 13: 1 / 4, 30: 1 / 6, 31: 1 / 6, 12: 1 / 6},
+        ),
+        # 11 is disliked: a quarter of the draws go to any of the eleven tracks, as there are no neighbours
+        (
+            SimilarUsers(CATALOGUE, lambda: NO_LISTS),
+            [(11, 0.2), (13, 1.0)],
+            dict.fromkeys(EVERYTHING, 1 / 44) | dict.fromkeys((10, 12, 13), 1 / 4 + 1 / 44),
+        ),
     ],
+    ids=named,
 )
-def test_mixed_sticks_while_it_pleases(track: int, fraction: float, expected: dict[int, float], policy: str) -> None:
-    check_frequencies(StickyArtistMixed(CATALOGUE), batch_of(N, track, fraction), expected)
-    assert StickyArtistMixed(CATALOGUE).recommend(batch_of(2, track, fraction)).policies == [policy] * 2
-
-
-NOTHING = Catalogue([])
+def test_tracks_are_drawn_and_logged_as_worked_out(
+    recommender: Recommender, heard: Heard, expected: dict[int, float]
+) -> None:
+    check_frequencies(recommender, asked(6_000, heard), expected)
 
 
 @pytest.mark.parametrize(
-    "recommender",
-    [
-        RandomTracks(NOTHING),
-        StickyArtist(NOTHING),
-        StickyArtistMixed(NOTHING),
-        StickyNoRepeat(NOTHING),
-        SimilarUsers(NOTHING, lambda: NEIGHBOURS),
-        TopPop(lambda: np.zeros(0, dtype=np.int64)),
-        Contextual(lambda: NO_LISTS),
-        Indexed(lambda: NO_LISTS),
-        I2I(lambda: NO_LISTS),
-    ],
-    ids=lambda recommender: recommender.name,
+    ("track", "fraction", "policy"),
+    [(10, 0.3, "sticky_artist"), (20, 1.0, "sticky_artist"), (10, 0.29, "random"), (99, 1.0, "random")],
 )
-def test_with_nothing_to_choose_from_there_is_no_answer(recommender: Recommender) -> None:
-    assert recommender.recommend(batch_of(2, 10, 1.0)).tracks.tolist() == [NO_ANSWER] * 2
+def test_mixed_sticks_while_it_pleases(track: int, fraction: float, policy: str) -> None:
+    assert STICKY_MIXED.recommend(batch_of(2, track, fraction)).policies == [policy] * 2
 
 
-def test_sticky_norepeat_stays_with_the_artist_but_not_with_the_track() -> None:
-    check_frequencies(StickyNoRepeat(CATALOGUE), batch_of(N, 10, 1.0), evenly(11, 12, 13))
+def botifys(catalogue: Catalogue, lists: Lists, top: Ints) -> list[Recommender]:
+    of_catalogue = [kind(catalogue) for kind in (RandomTracks, StickyArtist, StickyArtistMixed, StickyNoRepeat)]
+    of_lists = [kind(lambda: lists) for kind in (Contextual, Indexed, I2I)]
+    return [*of_catalogue, *of_lists, TopPop(lambda: top), SimilarUsers(catalogue, lambda: NEIGHBOURS)]
 
 
-def test_sticky_norepeat_leaves_an_artist_for_a_better_one() -> None:
-    heard = state_of([(10, 1.0), (30, 0.9)])  # with 11, of a 0.65 was heard on average, of c 0.9
-    check_frequencies(StickyNoRepeat(CATALOGUE), batch_of(N, 11, 0.3, heard, position=2), evenly(31, 32, 33, 34, 35))
-
-
-def test_i2i_draws_the_anchor_by_its_fraction_and_answers_its_first_unseen_neighbour() -> None:
-    # 10 leads to 31 because 30 was heard, 11 to 31 too, 30 to 33; 12 leads nowhere and is put aside
-    heard = state_of([(30, 0.4), (12, 1.0), (11, 0.1)])
-    check_frequencies(I2I(lambda: NEIGHBOURS), batch_of(N, 10, 0.5, heard, position=3), {31: 0.6, 33: 0.4})
-
-
-def test_i2i_has_no_answer_where_nothing_was_heard_of_any_anchor() -> None:
-    heard = state_of([(30, 0.0), (12, 1.0)])
-    assert I2I(lambda: NEIGHBOURS).recommend(batch_of(1, 10, 0.0, heard, position=2)).tracks.tolist() == [NO_ANSWER]
-
-
-def test_i2i_forgets_what_is_older_than_ten_listens() -> None:
-    heard = state_of([(30, 1.0), *[(20, 0.0)] * 9])
-    answers = I2I(lambda: NEIGHBOURS).recommend(batch_of(1, 10, 1.0, heard, position=10))
-    assert answers.tracks.tolist() == [30]  # no longer seen, and no seed track either
-
-
-def test_similar_users_lets_contextual_answer_for_what_is_disliked() -> None:
-    # 11 and 12 are disliked: half of the draws go to the neighbours 30, 31 and 12
-    heard = state_of([(11, 0.2), (12, 0.0), (12, 1.0), (30, 0.1)])
-    check_frequencies(
-        SimilarUsers(CATALOGUE, lambda: NEIGHBOURS),
-        batch_of(N, 10, 1.0, heard, position=4),
-        {10: 1 / 4, 13: 1 / 4, 30: 1 / 6, 31: 1 / 6, 12: 1 / 6},
-    )
-
-
-def test_similar_users_draws_from_the_catalogue_where_there_are_no_neighbours() -> None:
-    # 11 is disliked: a quarter of the draws go to any of the eleven tracks
-    heard = state_of([(11, 0.2)])
-    by_the_artist, others = (
-        dict.fromkeys((10, 12, 13), 1 / 4 + 1 / 44),
-        dict.fromkeys(EVERYTHING - {10, 12, 13}, 1 / 44),
-    )
-    check_frequencies(
-        SimilarUsers(CATALOGUE, lambda: NO_LISTS), batch_of(N, 13, 1.0, heard, position=1), by_the_artist | others
-    )
+@pytest.mark.parametrize(
+    ("recommender", "heard"),
+    [
+        *((one, [(10, 1.0)]) for one in botifys(Catalogue([]), NO_LISTS, np.zeros(0, dtype=np.int64))),
+        (StickyArtist(CATALOGUE), [(99, 1.0)]),
+        (Contextual(lambda: NEIGHBOURS), [(12, 1.0)]),
+        (Indexed(lambda: NEIGHBOURS), [(10, 1.0)]),
+        (I2I(lambda: NEIGHBOURS), [(30, 0.0), (12, 1.0), (10, 0.0)]),  # nothing was heard of any seed track
+    ],
+    ids=named,
+)
+def test_with_nothing_to_choose_from_there_is_no_answer(recommender: Recommender, heard: Heard) -> None:
+    assert recommender.recommend(asked(2, heard)).tracks.tolist() == [NO_ANSWER] * 2
 
 
 @pytest.mark.parametrize(("bad", "changes"), [(3, False), (4, True), (5, False), (9, True)])
 @pytest.mark.parametrize("ahead", [False, True], ids=["worker behind", "worker ahead"])
 def test_each_fifth_bad_listen_in_a_row_changes_the_subject(bad: int, changes: bool, ahead: bool) -> None:
     heard = [(20, 1.0)] + [(33, 0.2)] * bad + ([(10, 0.1)] if ahead else [])
-    answers = SimilarUsers(CATALOGUE, lambda: NEIGHBOURS).recommend(
-        batch_of(300, 10, 0.1, state_of(heard), position=1 + bad)
-    )
+    answers = SIMILAR_USERS.recommend(batch_of(300, 10, 0.1, state_of(heard), position=1 + bad))
     assert (set(answers.tracks.tolist()) == {30, 31, 12}) == changes
     assert (answers.policies == ["contextual"] * 300) == changes
 
 
 def test_a_streak_ends_with_its_session() -> None:
-    heard = state_of([(33, 0.0)] * 4, session_id="earlier")
-    answers = SimilarUsers(CATALOGUE, lambda: NEIGHBOURS).recommend(batch_of(300, 10, 0.0, heard))
+    answers = SIMILAR_USERS.recommend(batch_of(300, 10, 0.0, state_of([(33, 0.0)] * 4, session_id="earlier")))
     assert "sticky_artist" in (answers.policies or ())
 
 
-ALL = [
-    RandomTracks(CATALOGUE),
-    TopPop(lambda: CATALOGUE.tracks),
-    StickyArtist(CATALOGUE),
-    Contextual(lambda: NEIGHBOURS),
-    Indexed(lambda: NEIGHBOURS),
-    I2I(lambda: NEIGHBOURS),
-    StickyArtistMixed(CATALOGUE),
-    SimilarUsers(CATALOGUE, lambda: NEIGHBOURS),
-    StickyNoRepeat(CATALOGUE),
-]
-
-
-@pytest.mark.parametrize("recommender", ALL, ids=lambda recommender: recommender.name)
+@pytest.mark.parametrize("recommender", botifys(CATALOGUE, NEIGHBOURS, CATALOGUE.tracks), ids=named)
 def test_an_answer_does_not_depend_on_its_company(recommender: Recommender) -> None:
     rng = np.random.default_rng(5)
     requests, states = [], []
     for i in range(60):
         heard = [(int(track), float(rng.random())) for track in rng.choice(CATALOGUE.tracks, rng.integers(0, 14))]
-        track = int(rng.choice(CATALOGUE.tracks))
-        requests.append(
-            RecommendationRequest(f"r{i}", 10 + i % 3, "s", len(heard), track, round(rng.random(), 1), 0, 0)
-        )
+        last = int(rng.choice(CATALOGUE.tracks)), round(rng.random(), 1)
+        requests.append(request_of(*last, len(heard), request_id=f"r{i}", user=10 + i % 3))
         states.append(state_of(heard) if heard else None)
     together = recommender.recommend(Batch.of(requests, states))
     for i, (request, state) in enumerate(zip(requests, states, strict=True)):
@@ -182,8 +150,7 @@ def test_an_answer_does_not_depend_on_its_company(recommender: Recommender) -> N
 def test_recent_listens_are_the_newest_first_and_hold_the_requests_own_once() -> None:
     heard = [(track, track / 100) for track in range(1, 6)]
     behind, ahead = state_of(heard), state_of([*heard, (6, 0.06)])
-    requests = [RecommendationRequest("r", 42, "s", 5, 6, 0.06, 0, 0)] * 2
-    new = RecommendationRequest("r", 42, "next", 0, 6, 0.06, 0, 0)
+    requests, new = [request_of(6, 0.06, 5)] * 2, request_of(6, 0.06, session_id="next")
     tracks, fractions = recent_listens(Batch.of([*requests, new, new], [behind, ahead, behind, None]), 4)
     assert tracks.tolist() == [[6, 5, 4, 3], [6, 5, 4, 3], [6, 5, 4, 3], [6, -1, -1, -1]]
     assert fractions.tolist() == [[0.06, 0.05, 0.04, 0.03]] * 3 + [[0.06, 0, 0, 0]]
@@ -199,9 +166,7 @@ def test_bytes_that_are_no_lists_are_refused(raw: bytes) -> None:
 class Top:
     """A reader of state whose most popular track is the number of its reads."""
 
-    def __init__(self) -> None:
-        self.reads = 0
-        self.is_reachable = True
+    reads, is_reachable = 0, True
 
     def top_tracks(self, half_life: str, count: int) -> TopTracks:
         assert (half_life, count) == ("1d", 100)

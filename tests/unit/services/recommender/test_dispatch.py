@@ -9,7 +9,6 @@ import pytest
 
 from botify.core.keyed_random import integers
 from botify.schemas.codec import Codec
-from botify.schemas.events import RecommendationRequest, Track
 from botify.schemas.track_table import TrackTable
 from botify.services.errors import RecommenderError
 from botify.services.recommender import dispatch
@@ -25,14 +24,18 @@ from botify.services.recommender.dispatch import (
     asked_policy,
     check_chains,
 )
-from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, rank
-from botify.services.recommender.registry import RecommenderFactory
-from tests.support import Clock
-from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of, batch_of_listeners
+from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Recommender, rank
+from tests.support import Clock, make_tracks
+from tests.unit.services.recommender.recommending import (
+    NO_INPUTS,
+    batch_of,
+    batch_of_listeners,
+    recommenders_of,
+    request_of,
+)
 
-CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])
+CATALOGUE = Catalogue(make_tracks(50))
 SOURCES = replace(NO_INPUTS, top=lambda: np.arange(3))
-ENOUGH_S = LOG_EVERY_S + 1
 
 
 @pytest.fixture
@@ -45,8 +48,14 @@ def guards(clock: Clock) -> Guards:
     return Guards(clock)
 
 
-def made(guards: Guards):
-    return {one.name: one for one in RecommenderFactory(guards).make(CATALOGUE, SOURCES)}
+def made(guards: Guards) -> dict[str, Recommender]:
+    return recommenders_of(CATALOGUE, SOURCES, guards)
+
+
+def who_answers_for_toppop(recommenders: dict[str, Recommender]) -> str:
+    one, other = answer(batch_of_listeners(2), ["toppop"] * 2, recommenders).recommenders
+    assert one == other
+    return one
 
 
 def broken(*_: object) -> Answers:
@@ -65,26 +74,15 @@ def test_who_raises_is_stood_in_for_and_all_others_answer_themselves(
 
 
 def test_one_that_mixes_several_is_named_with_its_choice(guards: Guards) -> None:
-    wanted = ["sticky_artist_mixed"] * 20
-    batch = batch_of_listeners(20)
+    wanted, batch = ["sticky_artist_mixed"] * 20, batch_of_listeners(20)
     bored = [one._replace(fraction=0.1 if at % 2 else 1.0) for at, one in enumerate(batch.requests)]
     answered = answer(replace(batch, requests=bored), wanted, made(guards))
     assert answered.policies == ["sticky_artist", "random"] * 10
     assert answered.asked(wanted) == [(f"sticky_artist_mixed/{policy}", False) for policy in answered.policies]
 
 
-@pytest.mark.parametrize(
-    ("answered", "policy", "asked"),
-    [
-        ("mine", "rerank", ("mine/rerank", False)),
-        ("mine", "rerank/random", ("mine/rerank", True)),
-        ("random", None, ("mine", True)),
-    ],
-)
-def test_a_choice_that_another_one_substituted_for_is_named_by_what_was_chosen(
-    answered: str, policy: str | None, asked: tuple[str, bool]
-) -> None:
-    assert asked_policy("mine", answered, policy) == asked
+def test_a_choice_that_another_one_substituted_for_is_named_by_what_was_chosen() -> None:
+    assert asked_policy("mine", "mine", "rerank/random") == ("mine/rerank", True)
 
 
 @pytest.mark.parametrize(
@@ -114,15 +112,14 @@ def test_who_goes_on_raising_is_left_out_for_a_while_and_tried_again(
         patched.setattr(TopPop, "recommend", lambda *_: calls.append(clock.now_s) or broken())
         for _ in range(3 * FAILURES_IN_A_ROW):
             recommenders = made(guards)  # a catalogue that grows forgives nothing
-            assert answer(batch_of_listeners(2), ["toppop"] * 2, recommenders).recommenders == ["random"] * 2
+            assert who_answers_for_toppop(recommenders) == "random"
         assert len(calls) == FAILURES_IN_A_ROW
         clock.now_s = LEFT_OUT_S
-        answer(batch_of_listeners(2), ["toppop"] * 2, recommenders)
-        answer(batch_of_listeners(2), ["toppop"] * 2, recommenders)
+        assert [who_answers_for_toppop(recommenders) for _ in range(2)] == ["random"] * 2
         assert len(calls) == FAILURES_IN_A_ROW + 1  # one call was tried
     clock.now_s += LEFT_OUT_S
     assert not guards.breakers["toppop"].left_out
-    assert answer(batch_of_listeners(2), ["toppop"] * 2, recommenders).recommenders == ["toppop"] * 2
+    assert who_answers_for_toppop(recommenders) == "toppop"
 
 
 def test_now_and_then_a_failure_leaves_nobody_out(guards: Guards, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,33 +127,30 @@ def test_now_and_then_a_failure_leaves_nobody_out(guards: Guards, monkeypatch: p
     for _ in range(2 * FAILURES_IN_A_ROW):
         with monkeypatch.context() as patched:
             patched.setattr(TopPop, "recommend", broken)
-            answer(batch_of_listeners(2), ["toppop"] * 2, recommenders)
-        assert answer(batch_of_listeners(2), ["toppop"] * 2, recommenders).recommenders == ["toppop"] * 2
+            assert who_answers_for_toppop(recommenders) == "random"
+        assert who_answers_for_toppop(recommenders) == "toppop"
 
 
 def test_the_traceback_is_logged_once_a_minute(
     guards: Guards, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(TopPop, "recommend", broken)
-    recommenders = made(guards)
     with caplog.at_level(logging.ERROR):
-        for clock.now_s in (0.0, 1.0, 2.0, ENOUGH_S):
-            answer(batch_of_listeners(2), ["toppop"] * 2, recommenders)
+        for clock.now_s in (0.0, 1.0, 2.0, LOG_EVERY_S + 1):
+            who_answers_for_toppop(made(guards))
     assert [record.getMessage().partition(" (")[2][:7] for record in caplog.records] == ["1 times", "3 times"]
     assert all(record.exc_info[0] is AttributeError for record in caplog.records)
 
 
 def test_a_list_is_the_recommenders_own_or_that_of_the_first_fallback_that_has_one(guards: Guards) -> None:
-    recommenders = made(guards)
-    wanted = ["toppop", "sticky_artist", "toppop", "random", "toppop"]
-    batch = batch_of_listeners(len(wanted))
-    sizes = [2, 4, None, 60, 5]
-    requests = [one._replace(list_size=size) for one, size in zip(batch.requests, sizes, strict=True)]
-    answered = answer(replace(batch, requests=requests), wanted, recommenders)
+    wanted, batch = ["toppop", "sticky_artist", "toppop", "random", "toppop"], batch_of_listeners(5)
+    sizes = zip(batch.requests, [2, 4, None, 60, 5], strict=True)
+    requests = [one._replace(list_size=size) for one, size in sizes]
+    answered = answer(replace(batch, requests=requests), wanted, made(guards))
     lists = answered.rankings
     assert (lists[0], lists[2], lists[4]) == ([0, 1], None, [0, 1, 2])
     assert [len(lists[row] or ()) for row in (1, 3)] == [4, 50], "an artist has five tracks, and the catalogue 50"
-    assert answered.recommenders == ["toppop", "sticky_artist", "toppop", "random", "toppop"]
+    assert answered.recommenders == wanted
     assert [answered.tracks[row] for row in (0, 1, 3, 4)] == [lists[row][0] for row in (0, 1, 3, 4)]
     assert answered.propensities[[0, 1, 3, 4]].tolist() == [1.0] * 4
 
@@ -180,16 +174,6 @@ def test_the_list_of_one_that_only_draws_is_its_different_draws() -> None:
     assert rank(Drawing(), batch_of_listeners(1), 1).tracks[0, 0] in {listed[0], NO_ANSWER}
 
 
-def test_a_deleted_track_is_not_answered_though_popularity_names_it() -> None:
-    catalogue = Catalogue([Track(track, "a", None, None, "x") for track in (7, 8)])
-    by = {"toppop": TopPop(lambda: np.array([9, 7])), "random": RandomTracks(catalogue)}
-    asked = [RecommendationRequest(f"r{at}", 42, "s", 0, 7, 1.0, 0, 0) for at in range(50)]
-    answered = answer(Batch.of(asked, [None] * 50), ["toppop"] * 50, by, np.array([9]))
-    assert set(answered.tracks.tolist()) == {7, 8}
-    listed = answer(Batch.of([asked[0]._replace(list_size=2)], [None]), ["toppop"], by, np.array([9]))
-    assert listed.rankings == [[7]]
-
-
 class Fixed:
     """Answers requests for some tracks, always with one track."""
 
@@ -208,10 +192,9 @@ class Fixed:
 def test_who_cannot_answer_hands_on_along_the_chain() -> None:
     first, second = Fixed("first", "second", 1, {10}), Fixed("second", "third", 2, {10, 20})
     third, other = Fixed("third", None, 3, {10, 20, 30}), Fixed("other", None, 4, {10, 20, 30})
-    requests = [RecommendationRequest(f"r{t}", 1, "s", 0, t, 0.5, 0, 0) for t in (30, 10, 20, 40, 10)]
     answered = answer(
-        Batch.of(requests, [None] * 5),
-        ["first", "first", "first", "first", "other"],
+        Batch.of([request_of(track) for track in (30, 10, 20, 40, 10)], [None] * 5),
+        [*["first"] * 4, "other"],
         {recommender.name: recommender for recommender in (first, second, third, other)},
     )
     assert answered.tracks.tolist() == [3, 1, 2, NO_ANSWER, 4]
@@ -233,7 +216,7 @@ def test_chains_that_do_not_end_are_named(fallbacks: dict[str, str | None], chai
 
 
 CODEC = Codec()
-TRACKS = [Track(number, "a", None, None, "x") for number in range(10)]
+TRACKS = make_tracks(10)
 
 
 class World:
@@ -261,6 +244,9 @@ class World:
     def answers(self, live: LiveRecommenders) -> set[int]:
         return set(live.answer(batch_of(200, 1, 1.0), ["toppop"] * 200).tracks.tolist())
 
+    def ranking(self, live: LiveRecommenders) -> list[int] | None:
+        return live.answer(Batch.of([request_of(1, list_size=2)], [None]), ["toppop"]).rankings[0]
+
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> World:
@@ -273,10 +259,12 @@ def world(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Wo
 def test_a_deleted_track_is_not_answered_two_seconds_later(world: World) -> None:
     live = LiveRecommenders(world, world.build, lambda *_: None)  # type: ignore[arg-type]
     world.now_s += 2
-    assert world.answers(live) == {3, 4}
-    world.arriving = [TRACKS[3]._replace(deleted=True), Track(99, "a", None, None, "new")]
+    assert (world.answers(live), world.ranking(live)) == ({3, 4}, [3, 4])
+    world.arriving = [TRACKS[3]._replace(deleted=True), TRACKS[3]._replace(track=99)]
     world.now_s += 2
-    assert 3 not in world.answers(live)
+    answers = world.answers(live)
+    assert {4, 5, 9} < answers, "popularity still names it, so its fallback answers"
+    assert (3 in answers, world.ranking(live)) == (False, [4])
     world.arriving = [TRACKS[3]]  # is put again
     world.now_s += 2
     assert 3 in world.answers(live)
@@ -287,20 +275,19 @@ def test_a_large_catalogue_that_keeps_changing_is_rebuilt_in_a_tenth_of_the_time
     live = LiveRecommenders(world, world.build, lambda *_: None)  # type: ignore[arg-type]
     for number in range(100, 200):
         world.now_s += 1.01
-        world.arriving = [Track(number, "a", None, None, "new")]
+        world.arriving = make_tracks(1, first=number)
         world.answers(live)
     assert 10 <= world.built <= 13
     assert len(live.catalogue) > 90
-    world.arriving = [Track(200, "a", None, None, "asked for")]
+    world.arriving, before = make_tracks(1, first=200), world.built
     world.now_s += 0.3
-    before, missing = world.built, batch_of(1, 200, 1.0)
-    live.answer(missing, ["random"])
+    live.answer(batch_of(1, 200, 1.0), ["random"])
     assert world.built == before + 1, "a track that is missed is served at once"
 
 
 def test_a_catalogue_for_which_nothing_can_be_built_is_tried_again_later(world: World) -> None:
     live = LiveRecommenders(world, world.build, lambda *_: None)  # type: ignore[arg-type]
-    world.is_broken, world.arriving = True, [Track(100, "a", None, None, "new")]
+    world.is_broken, world.arriving = True, make_tracks(1, first=100)
     for _ in range(19):
         world.now_s += 1.01
         assert world.answers(live) == {3, 4}

@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 
 import botify.services.recommender.clusters as clustering
 import botify.services.recommender.factors as serving
-from botify.schemas.events import RecommendationRequest, Track
+from botify.schemas.events import Track
 from botify.schemas.track_columns import UNKNOWN, labels_of
 from botify.services.recommender.candidates import liked_before
 from botify.services.recommender.catalogue import Catalogue
@@ -19,17 +19,15 @@ from botify.services.recommender.clusters import Clusters, Coded, nearest_cluste
 from botify.services.recommender.dispatch import answer
 from botify.services.recommender.factors import OfferedTracks, ServedFactors
 from botify.services.recommender.protocol import NO_ANSWER, Batch
-from botify.services.recommender.registry import RecommenderFactory
 from botify.services.recommender.rerank import Rerank
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
-from botify.streams.folds.likes import Likes
 from botify.streams.learner.models.factors import DIMENSIONS, MOST_EARLIER, FactorModel, Factors, read_factors
 from botify.streams.learner.models.scoring import user_biases, weights
 from botify.streams.learner.models.tables import pack
 from tests.learning import FinishedSession, learn_sessions
 from tests.support import make_tracks
 from tests.unit.services.recommender.recommending import CATALOGUE as FEW
-from tests.unit.services.recommender.recommending import NO_INPUTS, batch_after, likes_of, state_of
+from tests.unit.services.recommender.recommending import batch_after, likes_of, recommenders_of, request_of, state_of
 
 TRACKS = {
     id_: Track(id_, f"a{id_ % 17}", None, f"g{id_ % 3}", "x", mood=f"m{id_ % 5}" if id_ % 2 else None)
@@ -44,13 +42,8 @@ def learned() -> Factors:
     rng = np.random.default_rng(5)
     model = FactorModel(TRACKS)
     for _ in range(20):
-        learn_sessions(
-            model,
-            [
-                FinishedSession(rng.integers(5, 125, size=8), rng.random(8, dtype=np.float32).clip(0.01))
-                for _ in range(32)
-            ],
-        )
+        heard = ((rng.integers(5, 125, size=8), rng.random(8, dtype=np.float32).clip(0.01)) for _ in range(32))
+        learn_sessions(model, [FinishedSession(*one) for one in heard])
     return read_factors(model.snapshot())
 
 
@@ -67,21 +60,16 @@ def matches_of(so_far: SessionsSoFar, session: int) -> NDArray[np.float32]:
     return (same * weight[:, None]).sum(axis=1) / np.sqrt(len(heard))
 
 
-def batch_of_sessions(n: int, seed: int = 3) -> Batch:
-    rng = np.random.default_rng(seed)
+def batch_of_sessions(n: int) -> Batch:
+    rng = np.random.default_rng(3)
     heard = [
         [(int(track), float(rng.random())) for track in rng.choice(np.arange(5, 125), rng.integers(1, 40), False)]
         for _ in range(n)
     ]
-    requests = [RecommendationRequest(f"r{at}", at, "s", len(one) - 1, *one[-1], 0, 0) for at, one in enumerate(heard)]
-    return Batch.of(
-        requests, [state_of(one) for one in heard], [likes_after(one[0][0], seed + at) for at, one in enumerate(heard)]
-    )
-
-
-def likes_after(seed_track: int, seed: int) -> Likes:
-    tracks = [seed_track, *np.random.default_rng(seed).integers(5, 125, size=12).tolist()]
-    return likes_of([(track, 0.9) for track in tracks])
+    requests = [request_of(*one[-1], len(one) - 1, request_id=f"r{at}", user=at) for at, one in enumerate(heard)]
+    liked = [[one[0][0], *rng.integers(5, 125, size=12).tolist()] for one in heard]
+    likes = [likes_of([(track, 0.9) for track in tracks]) for tracks in liked]
+    return Batch.of(requests, [state_of(one) for one in heard], likes)
 
 
 def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, learned: Factors) -> None:
@@ -132,9 +120,7 @@ def test_clusters_hold_every_row_once_and_what_is_alike_together() -> None:
 
 
 def test_a_session_that_has_had_all_that_it_is_offered_gets_no_answer(factors: ServedFactors) -> None:
-    whole = [(id_, 0.9) for id_ in TRACKS]
-    request = RecommendationRequest("r", 42, "s", len(whole) - 1, *whole[-1], 0, 0)
-    batch = Batch.of([request], [state_of(whole)])
+    batch = batch_after([(id_, 0.9) for id_ in TRACKS])
     assert Rerank(CATALOGUE, lambda: factors).recommend(batch).tracks.tolist() == [NO_ANSWER]
 
 
@@ -154,10 +140,9 @@ def test_a_large_batch_is_valued_in_parts(
     learned: Factors, factors: ServedFactors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = batch_of_sessions(60)
-    whole = Rerank(CATALOGUE, lambda: factors)
     monkeypatch.setattr(serving, "ROWS_AT_ONCE", 7 * len(CATALOGUE))
-    in_parts = Rerank(CATALOGUE, lambda: small)
     small = ServedFactors(learned)
+    whole, in_parts = Rerank(CATALOGUE, lambda: factors), Rerank(CATALOGUE, lambda: small)
     assert small.table(CATALOGUE).sessions_at_once == 7
     for one, other in zip(whole.recommend(batch)[:3], in_parts.recommend(batch)[:3], strict=True):
         assert np.array_equal(one, other)
@@ -181,11 +166,9 @@ def test_clusters_are_kept_for_as_long_as_they_hold_what_is_alike(
     for cluster, centre in enumerate(later.clusters.centres):
         assert centre == pytest.approx(vectors[later.clusters.cluster_of == cluster].mean(axis=0), abs=1e-5)
     turned = ServedFactors(moved(learned, 3.0), first).table(CATALOGUE)
-    assert turned.clusters.order is not cut.clusters.order
-    grown = ServedFactors(learned, first).table(
-        Catalogue([*TRACKS.values(), next(iter(TRACKS.values()))._replace(track=9_999)])
-    )
-    assert grown.clusters.order is not cut.clusters.order
+    grown = ServedFactors(learned, first).table(Catalogue([*TRACKS.values(), TRACKS[5]._replace(track=9_999)]))
+    for table in (turned, grown):
+        assert table.clusters.order is not cut.clusters.order
 
 
 def moved(learned: Factors, far: float) -> Any:
@@ -216,7 +199,7 @@ def test_rerank_adds_what_was_liked_before_to_what_the_clusters_offer(
 ) -> None:
     monkeypatch.setattr(clustering, "CLUSTER_TRACKS", 4)
     monkeypatch.setattr(serving, "OFFERED_CLUSTERS", 1)
-    factors, request = ServedFactors(learned), RecommendationRequest("r", 42, "s", 0, 5, 1.0, 0, 0)
+    factors, request = ServedFactors(learned), request_of(5)
     rerank = Rerank(CATALOGUE, lambda: factors)
     offered = set(rerank.rank(Batch.of([request], [None]), len(TRACKS)).tracks[0].tolist())
     far = next(track for track in TRACKS if track not in offered | {5})
@@ -248,8 +231,7 @@ def test_a_snapshot_of_another_shape_is_refused_when_it_is_read() -> None:
 
 
 def test_before_there_is_a_model_the_fallback_sticks_to_the_artist() -> None:
-    recommenders = {one.name: one for one in RecommenderFactory().make(FEW, NO_INPUTS)}
-    answered = answer(batch_after([(10, 1.0)]), ["rerank"], recommenders)
+    answered = answer(batch_after([(10, 1.0)]), ["rerank"], recommenders_of(FEW))
     assert answered.recommenders == ["sticky_norepeat"]
 
 
@@ -259,17 +241,16 @@ def test_new_tracks_join_the_clusters_of_their_artists_until_they_are_many() -> 
     factors = read_factors(FactorModel({track.track: track for track in tracks}).snapshot())
     served = ServedFactors(factors, label="1:a")
     first = served.table(Catalogue(tracks))
-    more = [replaced._replace(track=2_400 + at) for at, replaced in enumerate(tracks[:80])]
+    more = [track._replace(track=2_400 + track.track) for track in tracks[:80]]
     served.table(Catalogue([*tracks, *more[:40]]))
-    grown = served.table(Catalogue([*tracks[1:], *more]))
+    last = Catalogue([*tracks[1:], *more])
+    grown = served.table(last)
     assert served.made_of == {"clusters": f"1:a@{first.catalogue.label}"}
     direct = ServedFactors(factors)
     direct.table(first.catalogue)
-    assert (
-        direct.table(Catalogue([*tracks[1:], *more])).clusters.cluster_of.tolist() == grown.clusters.cluster_of.tolist()
-    )
-    now = grown.clusters.cluster_of
-    was = dict(zip(now[:2_399].tolist(), first.clusters.cluster_of[1:].tolist(), strict=True))
-    assert [was[cluster] for cluster in now[:2_399].tolist()] == first.clusters.cluster_of[1:].tolist()
+    assert direct.table(last).clusters.cluster_of.tolist() == grown.clusters.cluster_of.tolist()
+    now, then = grown.clusters.cluster_of[:2_399].tolist(), first.clusters.cluster_of[1:].tolist()
+    was = dict(zip(now, then, strict=True))
+    assert [was[cluster] for cluster in now] == then
     served.table(Catalogue([*tracks, *(track._replace(track=3_000 + track.track) for track in tracks[:400])]))
     assert served.made_of == {"clusters": "1:a"}, "all were cut again"

@@ -28,10 +28,7 @@ def plainly(track: Track, filters: list[str]) -> bool:
         "year>=2010": year >= 2010, "year<2020": 0 <= year < 2020, "year>1999": year > 1999, "year<=1999": year == 1999,
         "artist!:artist 1": track.artist != "artist 1",
     }  # fmt: skip
-    alternatives = {
-        "genre": genres, "year": {str(track.year)}, "artist": {track.artist},
-    }  # fmt: skip
-    for field, has in alternatives.items():
+    for field, has in (("genre", genres), ("year", {str(track.year)}), ("artist", {track.artist})):
         values = {one.partition(":")[2].lower() for one in filters if one.startswith(f"{field}:")}
         if values and not values & has:
             return False

@@ -1,30 +1,43 @@
 """The recommender `next_track`: what it takes for a history, and that it answers as it logs."""
 
-from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from botify.schemas.events import RecommendationRequest, Track
+from botify.schemas.events import Track
 from botify.schemas.sketches import sketch_of
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import answer
 from botify.services.recommender.next_track import BEST, NEWEST, FreshTracks, NextTrackRecommender
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Ranking
-from botify.services.recommender.registry import RecommenderFactory
 from botify.services.recommender.rerank import EXPLORE
 from botify.services.recommender.sessions import histories_of
 from botify.streams.folds.users import HISTORY_LISTENS
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import model_of_snapshot, snapshot_of
 from botify.streams.learner.models.next_track_state import SHOWN
-from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
+from tests.unit.services.recommender.recommending import (
+    NO_INPUTS,
+    Heard,
+    batch_of,
+    check_frequencies,
+    recommenders_of,
+    request_of,
+    state_of,
+)
 
 TRACKS = 60
-CATALOGUE = Catalogue([Track(track, f"artist of {track}", None, None, "x") for track in range(TRACKS)])
+TRACKS_OF_ONE = [Track(track, f"artist of {track}", None, None, "x") for track in range(TRACKS)]
+CATALOGUE = Catalogue(TRACKS_OF_ONE)
 HEARD: Heard = [(10, 1.0), (12, 0.9), (14, 0.8)]
+
+
+def learned(users: Any, tracks: Any, times_ms: Any = None) -> NextTrack:
+    model = NextTrack()
+    model.learn(users, tracks, np.ones(len(users)), range(1, len(users) + 1) if times_ms is None else times_ms)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +46,7 @@ def model() -> NextTrack:
     rng = np.random.default_rng(2)
     users = rng.integers(0, 30, 3_000)
     tracks = users % 3 * 20 + rng.integers(0, 20, 3_000)
-    model = NextTrack()
-    model.learn(users, tracks, np.ones(3_000), np.arange(1, 3_001) * 1_000)
-    return model
+    return learned(users, tracks, times_ms=np.arange(1, 3_001) * 1_000)
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +59,13 @@ def recommender(served: NextTrack) -> NextTrackRecommender:
     return NextTrackRecommender(CATALOGUE, lambda: served)
 
 
-def asked(heard: Heard, folded: int | None = None, n: int = 1, session: str = "s") -> Batch:
-    """Requests after the last listen, with a state that has the first `folded` listens."""
-    state = state_of(heard[:folded])
-    requests = [RecommendationRequest(f"r{i}", 42, session, len(heard) - 1, *heard[-1], 0, 0) for i in range(n)]
-    return Batch.of(requests, [state] * n)
-
-
-@pytest.mark.parametrize("folded", [3, 2])
-def test_the_history_is_the_same_whoever_was_faster(folded: int) -> None:
-    tracks, fractions, _, lengths, _ = histories_of(asked(HEARD, folded))
-    assert (tracks.tolist(), fractions.tolist(), lengths.tolist()) == ([10, 12, 14], [1.0, 0.9, 0.8], [3])
+def asked(heard: Heard, n: int = 1) -> Batch:
+    """Requests after the last listen, which the state has."""
+    return batch_of(n, *heard[-1], state_of(heard), position=len(heard) - 1)
 
 
 def test_the_history_goes_beyond_the_session() -> None:
-    request = RecommendationRequest("r", 42, "new", 0, 30, 0.5, 9_000_000, 0)
-    state = state_of(HEARD)
+    request, state = request_of(30, 0.5, session_id="new", timestamp_ms=9_000_000), state_of(HEARD)
     tracks, fractions, times_ms, _, asked_ms = histories_of(Batch.of([request], [state]))
     assert (tracks.tolist(), fractions.tolist()) == ([10, 12, 14, 30], [1.0, 0.9, 0.8, 0.5])
     assert times_ms.tolist() == [*state.last_listens()["timestamp_ms"].tolist(), 9_000_000]
@@ -75,12 +77,11 @@ def test_what_the_request_says_was_shown_and_not_heard_since_counts(served: Next
     taught.arrays()["stacker"][0, SHOWN] = -9.0  # as if listeners never took what they had ignored
     recommender, plain = NextTrackRecommender(CATALOGUE, lambda: taught), asked(HEARD)
     best = recommender.rank(plain, 5).tracks[0].tolist()
-    (request,) = plain.requests
+    (request,), (state,) = plain.requests, plain.states
     heard_ms = state_of(HEARD).last_listens()["timestamp_ms"].tolist()
     slate = {"impressions": [best[0], 12], "impressions_ms": [heard_ms[-1] + 1, heard_ms[1] - 1]}
     after = request._replace(slate=slate, timestamp_ms=heard_ms[-1] + 2)
-    both = Batch.of([request, after], [state_of(HEARD)] * 2)
-    first, second = recommender.rank(both, 5).tracks.tolist()
+    first, second = recommender.rank(Batch.of([request, after], [state] * 2), 5).tracks.tolist()
     assert first == best
     assert second[:4] == best[1:]
 
@@ -105,24 +106,15 @@ def test_it_ranks_exactly_as_the_learners_model_does_for_that_history(
 
 
 def test_answers_are_drawn_as_often_as_is_logged(recommender: NextTrackRecommender) -> None:
-    n = 40_000
-    best = recommender.rank(asked(HEARD), BEST).tracks[0].tolist()
-    answers = recommender.recommend(asked(HEARD, n=n))
-    counts = Counter(answers.tracks.tolist())
-    assert counts.keys() == set(best)
-    expected = [1 - EXPLORE + EXPLORE / BEST, *[EXPLORE / BEST] * (BEST - 1)]
-    assert stats.chisquare([counts[track] for track in best], np.array(expected) * n).pvalue > 1e-3
-    logged = dict(zip(answers.tracks.tolist(), answers.propensities.tolist(), strict=True))
-    assert [logged[track] for track in best] == pytest.approx(expected)
-    assert answers.candidates is not None
-    assert set(answers.candidates.tolist()) == {BEST}
+    first, *others = recommender.rank(asked(HEARD), BEST).tracks[0].tolist()
+    expected = {first: 1 - EXPLORE + EXPLORE / BEST, **dict.fromkeys(others, EXPLORE / BEST)}
+    assert len(expected) == BEST
+    check_frequencies(recommender, asked(HEARD, n=40_000), expected)
 
 
 def test_a_track_that_is_not_in_the_catalogue_is_left_out(served: NextTrack, recommender: NextTrackRecommender) -> None:
     first, second = recommender.rank(asked(HEARD), 2).tracks[0].tolist()
-    smaller = Catalogue(
-        [Track(track, f"artist of {track}", None, None, "x") for track in range(TRACKS) if track != first]
-    )
+    smaller = Catalogue([track for track in TRACKS_OF_ONE if track.track != first])
     ranking = NextTrackRecommender(smaller, lambda: served).rank(asked(HEARD), 2)
     assert ranking.tracks[0].tolist() == [second, NO_ANSWER]
     assert np.isinf(ranking.scores[0]).tolist() == [False, True]
@@ -140,16 +132,16 @@ def with_new(served: NextTrack, artist: str, genre: str | None) -> NextTrackReco
 
 def test_a_new_track_is_recommended_before_its_first_play_to_who_hears_its_artist(served: NextTrack) -> None:
     recommender = with_new(served, "artist 0", None)
-    near, far = asked(HEARD), asked([(50, 1.0), (52, 0.9), (54, 0.8)])
-    answered = recommender.recommend(asked(HEARD, n=4_000)).tracks
-    assert NEW in answered
-    ranks = [ranking.tracks[0].tolist() for ranking in (recommender.rank(near, TRACKS), recommender.rank(far, TRACKS))]
-    assert ranks[0].index(NEW) < BEST < ranks[1].index(NEW)
+    assert NEW in recommender.recommend(asked(HEARD, n=4_000)).tracks
+    near, far = (
+        recommender.rank(asked(heard), TRACKS).tracks[0].tolist().index(NEW)
+        for heard in (HEARD, [(50, 1.0), (52, 0.9), (54, 0.8)])
+    )
+    assert near < BEST < far
 
 
 def test_a_new_track_leaves_the_others_in_their_order(served: NextTrack, recommender: NextTrackRecommender) -> None:
-    ranking = with_new(served, "artist 0", None).rank(asked(HEARD), TRACKS)
-    expected = recommender.rank(asked(HEARD), TRACKS)
+    ranking, expected = (of.rank(asked(HEARD), TRACKS) for of in (with_new(served, "artist 0", None), recommender))
     others = ranking.tracks[0] != NEW
     assert ranking.tracks[0][others].tolist() == expected.tracks[0, : others.sum()].tolist()
     assert ranking.scores[0][others].tolist() == expected.scores[0, : others.sum()].tolist()
@@ -159,8 +151,8 @@ def test_a_new_track_leaves_the_others_in_their_order(served: NextTrack, recomme
 def test_a_catalogue_without_content_ranks_as_before(
     served: NextTrack, recommender: NextTrackRecommender, genre: str | None
 ) -> None:
-    ranking = with_new(served, "artist of its own", genre).rank(asked(HEARD), 30)
-    expected = recommender.rank(asked(HEARD), 30)
+    without_content = with_new(served, "artist of its own", genre)
+    ranking, expected = (of.rank(asked(HEARD), 30) for of in (without_content, recommender))
     assert ranking.tracks.tolist() == expected.tracks.tolist()
     assert ranking.scores.tolist() == expected.scores.tolist()
 
@@ -168,30 +160,26 @@ def test_a_catalogue_without_content_ranks_as_before(
 def test_before_there_is_a_model_or_an_event_the_top_answers() -> None:
     for model in (None, NextTrack()):
         inputs = replace(NO_INPUTS, top=lambda: np.array([5]), next_track=lambda model=model: model)
-        recommenders = {one.name: one for one in RecommenderFactory().make(CATALOGUE, inputs)}
-        assert answer(asked(HEARD), ["next_track"], recommenders).recommenders == ["toppop"]
+        answered = answer(asked(HEARD), ["next_track"], recommenders_of(CATALOGUE, inputs))
+        assert answered.recommenders == ["toppop"]
 
 
 def test_who_has_heard_all_that_the_model_knows_is_left_to_the_fallback() -> None:
-    model = NextTrack()
-    model.learn([1, 1, 1], [10, 12, 14], [1, 1, 1], [1, 2, 3])
-    batch = asked(HEARD)
-    other = Batch.of([*batch.requests, RecommendationRequest("o", 7, "o", 0, 10, 1.0, 0, 0)], [*batch.states, None])
+    model, batch = learned([1] * 3, [10, 12, 14]), asked(HEARD)
+    other = Batch.of([*batch.requests, request_of(10, user=7, session_id="o")], [*batch.states, None])
     answers = NextTrackRecommender(CATALOGUE, lambda: model).recommend(other)
-    assert answers.tracks[0] == NO_ANSWER
-    assert answers.propensities[0] == 0.0
+    assert (answers.tracks[0], answers.propensities[0]) == (NO_ANSWER, 0.0)
     assert answers.tracks[1] in (12, 14)
 
 
-ALBUM = None
 WITH_FRESH = Catalogue(
     [
-        Track(1, "a", ALBUM, "rock", "one"),
-        Track(2, "a", ALBUM, "rock", "two"),
-        Track(3, "b", ALBUM, "jazz", "three"),
-        Track(7, "a", ALBUM, "folk", "of an artist that is known"),
-        Track(8, "c", ALBUM, "jazz", "of a genre that is known"),
-        Track(9, "d", ALBUM, None, "of which nothing is known"),
+        Track(1, "a", None, "rock", "one"),
+        Track(2, "a", None, "rock", "two"),
+        Track(3, "b", None, "jazz", "three"),
+        Track(7, "a", None, "folk", "of an artist that is known"),
+        Track(8, "c", None, "jazz", "of a genre that is known"),
+        Track(9, "d", None, None, "of which nothing is known"),
     ]
 )
 CHANCES = np.array([[0.5, 0.3, 0.2], [0.6, 0.0, 0.0]])
@@ -200,14 +188,9 @@ with np.errstate(divide="ignore"):
 NONE_EXCLUDED = np.zeros((2, 2), dtype=np.bool_)
 
 
-def knowing(*tracks: int) -> NextTrack:
-    model = NextTrack()
-    model.learn([1] * len(tracks), tracks, [1.0] * len(tracks), range(len(tracks)))
-    return model
-
-
+KNOWING = learned([1] * 3, [1, 2, 3])
 FRESH = FreshTracks(WITH_FRESH)
-UNKNOWN = FRESH.unknown_to(knowing(1, 2, 3))
+UNKNOWN = FRESH.unknown_to(KNOWING)
 
 
 def chances_of(ranking: Ranking, row: int) -> dict[int, float]:
@@ -229,11 +212,11 @@ def test_a_fresh_track_has_the_mean_chance_of_its_artist_or_of_its_genre() -> No
 
 def test_a_fresh_track_with_a_vector_has_the_mean_chance_of_what_it_is_like() -> None:
     vectors = {1: [1, 0.0], 2: [1, 1e-9], 3: [-1, 0], 7: [2, 0], 8: [-3, 0]}
-    tracks = [Track(n, f"artist {n}", ALBUM, "rock", "x", sketch=sketch_of(vectors[n])) for n in sorted(vectors)]
-    tracks.append(Track(9, "artist 1", ALBUM, None, "of an artist that is known"))
+    tracks = [Track(n, f"artist {n}", None, "rock", "x", sketch=sketch_of(vectors[n])) for n in sorted(vectors)]
+    tracks.append(Track(9, "artist 1", None, None, "of an artist that is known"))
     catalogue = Catalogue(tracks)
     fresh = FreshTracks(catalogue)
-    unknown = fresh.unknown_to(knowing(1, 2, 3))
+    unknown = fresh.unknown_to(KNOWING)
     assert unknown.tracks.tolist() == [7, 8, 9]
     excluded = np.zeros((2, 3), dtype=np.bool_)
     ranking = fresh.insert(RANKING, unknown, excluded, 6)
@@ -254,7 +237,7 @@ def test_what_is_excluded_and_what_has_no_company_among_the_best_is_not_ranked()
 
 def test_only_the_newest_tracks_that_share_an_artist_or_a_genre_are_eligible() -> None:
     assert FreshTracks(WITH_FRESH).tracks.tolist() == [1, 2, 3, 7, 8]
-    assert not len(FreshTracks(Catalogue([Track(n, f"{n}", None, None, f"{n}") for n in range(5)])).tracks)
+    assert not len(FreshTracks(CATALOGUE).tracks)
     assert not len(FreshTracks(Catalogue([])).tracks)
     catalogue = Catalogue([Track(n, "a", None, None, f"{n}") for n in range(2 * NEWEST)])
     assert FreshTracks(catalogue).tracks.tolist() == list(range(NEWEST, 2 * NEWEST))

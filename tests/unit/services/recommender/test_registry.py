@@ -9,24 +9,24 @@ import pytest
 
 from botify.core import keyed_random
 from botify.core.keyed_random import Keys, integers
-from botify.schemas.events import Track
 from botify.services.experiments import load_experiments
 from botify.services.recommender.baselines import RandomTracks
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Guards, answer, check_chains
 from botify.services.recommender.factors import ServedFactors
 from botify.services.recommender.lists import Lists
-from botify.services.recommender.protocol import Answers, Batch, RandomStream, Recommender
-from botify.services.recommender.registry import RECOMMENDERS, Parts, RecommenderFactory, RegistryEntry, with_installed
+from botify.services.recommender.protocol import Answers, Batch, RandomStream
+from botify.services.recommender.registry import RECOMMENDERS, Parts, RegistryEntry, with_installed
 from botify.streams.learner.model import MODELS
 from botify.streams.learner.models.factors import FactorModel, read_factors
 from botify.streams.learner.models.next_track import NextTrack
-from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of_listeners
+from tests.support import make_tracks
+from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of_listeners, recommenders_of
 
-TRACKS = {t: Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)}
-CATALOGUE = Catalogue(TRACKS.values())
+TRACKS = make_tracks(50)
+CATALOGUE = Catalogue(TRACKS)
 LISTS = Lists(np.arange(50), (np.arange(50)[:, None] + [1, 2]) % 50)
-FACTORS = ServedFactors(read_factors(FactorModel(TRACKS).snapshot()))
+FACTORS = ServedFactors(read_factors(FactorModel({track.track: track for track in TRACKS}).snapshot()))
 NEXT_TRACK = NextTrack()
 NEXT_TRACK.learn([1, 1, 1], [7, 8, 9], [1, 1, 1], [1, 2, 3])
 INPUTS = replace(
@@ -42,8 +42,7 @@ INPUTS = replace(
 class LowIds:
     """Any of the first tracks."""
 
-    name = "low_ids"
-    fallback = "random"
+    name, fallback = "low_ids", "random"
 
     def __init__(self, catalogue: Catalogue, stream: int) -> None:
         self._catalogue, self._stream = catalogue, stream
@@ -53,14 +52,10 @@ class LowIds:
         return Answers(some[integers(batch.keys, self._stream, len(some))], np.full(len(batch), 1 / len(some)))
 
 
-def made() -> dict[str, Recommender]:
-    return {one.name: one for one in RecommenderFactory(Guards()).make(CATALOGUE, INPUTS)}
-
-
 def test_one_entry_adds_a_recommender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = RegistryEntry(LowIds, lambda of: LowIds(of.catalogue, *of.random_streams), random_streams=(16,))
     monkeypatch.setitem(RECOMMENDERS, entry.name, entry)
-    recommenders = made()
+    recommenders = recommenders_of(CATALOGUE, INPUTS, Guards())
     check_chains(recommenders)
     answered = answer(batch_of_listeners(200), ["low_ids"] * 200, recommenders)
     assert answered.recommenders == ["low_ids"] * 200
@@ -86,7 +81,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[int, Keys]:
 
 @pytest.mark.parametrize("name", RECOMMENDERS)
 def test_a_recommender_draws_from_the_streams_of_its_entry(name: str, drawn: dict[int, Keys]) -> None:
-    made()[name].recommend(batch_of_listeners(400))
+    recommenders_of(CATALOGUE, INPUTS, Guards())[name].recommend(batch_of_listeners(400))
     assert drawn.keys() == set(RECOMMENDERS[name].random_streams)
 
 
@@ -114,12 +109,10 @@ class Installed(NamedTuple):
 
 
 class Own(RandomTracks):
-    name = "own"
-    fallback = "random"
+    name, fallback = "own", "random"
 
 
 def test_an_installed_recommender_is_an_entry_like_ours(caplog: pytest.LogCaptureFixture) -> None:
-    ours = [RECOMMENDERS["random"]]
     points = [
         Installed("own", "own:Own", Own),
         Installed("again", "own:Own", Own),
@@ -127,9 +120,9 @@ def test_an_installed_recommender_is_an_entry_like_ours(caplog: pytest.LogCaptur
         Installed("thing", "own:thing", 7),
         Installed("lost", "own:Lost", type("Lost", (Own,), {"name": "lost", "fallback": "nothing"})),
     ]
-    found = with_installed(ours, points)
+    found = with_installed([RECOMMENDERS["random"]], points)
     assert list(found) == ["random", "own"]
-    made = found["own"].factory(Parts(CATALOGUE, INPUTS, {}, ()))
-    assert made.recommend(batch_of_listeners(3)).tracks.shape == (3,)
+    own = found["own"].factory(Parts(CATALOGUE, INPUTS, {}, ()))
+    assert own.recommend(batch_of_listeners(3)).tracks.shape == (3,)
     for why in ("already", "no module named broken", "neither a RegistryEntry", "fallback 'nothing'"):
         assert why in caplog.text

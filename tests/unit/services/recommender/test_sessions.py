@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.schemas.events import Listen, RecommendationRequest
-from botify.services.recommender.protocol import Batch
 from botify.services.recommender.sessions import REQUESTS, WINDOW, PendingListens, sessions_so_far
 from botify.streams.folds.users import UserState
-from tests.unit.services.recommender.recommending import CATALOGUE, batch_after, listens_of, state_of
+from tests.unit.services.recommender.recommending import CATALOGUE, batch_after, batch_of, listens_of, state_of
 
 
 def request_of(session: str, position: int) -> RecommendationRequest:
@@ -21,14 +20,19 @@ def listened(session: str, position: int) -> Listen:
     return listens_of([(100 + position, 0.5)], session, position)[0]
 
 
+def completed(pending: PendingListens, session: str, position: int, state: UserState | None = None) -> UserState:
+    (made,) = pending.completed([request_of(session, position)], [state])
+    assert made is not None
+    return made
+
+
 @given(st.lists(st.integers(0, REQUESTS), min_size=1, max_size=60))
 def test_the_session_is_complete_however_far_behind_the_worker_is(behind: list[int]) -> None:
     pending, of_worker = PendingListens(), [UserState()]  # the state after each listen
     for position, lag in enumerate(behind):
         stale = of_worker[max(len(of_worker) - 1 - lag, 0)]
-        (completed,) = pending.completed([request_of("s", position)], [copy.copy(stale)])
-        assert completed is not None
-        assert completed.session_tracks().tolist() == [100 + earlier for earlier in range(position)]
+        made = completed(pending, "s", position, copy.copy(stale))
+        assert made.session_tracks().tolist() == [100 + earlier for earlier in range(position)]
         of_worker.append(copy.copy(of_worker[-1]))
         of_worker[-1].fold(listened("s", position))
 
@@ -38,9 +42,7 @@ def test_a_state_that_is_ahead_is_left_alone() -> None:
     for position in range(3):
         state.fold(listened("s", position))
         before = state.to_bytes()
-        (completed,) = pending.completed([request_of("s", position)], [state])
-        assert completed is not None
-        assert completed.to_bytes() == before
+        assert completed(pending, "s", position, state).to_bytes() == before
 
 
 def test_another_session_begins_anew() -> None:
@@ -49,18 +51,15 @@ def test_another_session_begins_anew() -> None:
         pending.completed([request_of("old", position)], [None])
         old.fold(listened("old", position))
     pending.completed([request_of("new", 0)], [old])
-    (completed,) = pending.completed([request_of("new", 1)], [old])
-    assert completed is not None
-    assert (completed.session_id, completed.session_tracks().tolist()) == ("new", [100])
+    made = completed(pending, "new", 1, old)
+    assert (made.session_id, made.session_tracks().tolist()) == ("new", [100])
 
 
 def test_a_request_that_comes_twice_counts_once() -> None:
     pending = PendingListens()
     for _ in range(2):
         pending.completed([request_of("s", 0)], [None])
-    (completed,) = pending.completed([request_of("s", 1)], [None])
-    assert completed is not None
-    assert completed.session_listens == 1
+    assert completed(pending, "s", 1).session_listens == 1
 
 
 @pytest.mark.parametrize("position", [0, 5])
@@ -72,25 +71,21 @@ def test_who_is_new_here_is_answered_by_the_state(position: int) -> None:
 def test_the_session_is_the_same_whoever_was_faster(seen: bool) -> None:
     heard = [(10, 1.0), (11, 0.9), (30, 0.5)]
     state = state_of(heard if seen else heard[:-1])
-    request = RecommendationRequest("r", 42, "s", 2, *heard[-1], 0, 0)
-    so_far = sessions_so_far(Batch.of([request], [state]), CATALOGUE)
+    so_far = sessions_so_far(batch_of(1, *heard[-1], state, position=2), CATALOGUE)
     assert CATALOGUE.tracks[so_far.heard].tolist() == [10, 11, 30]
     assert so_far.fractions[0, :4].tolist() == pytest.approx([1.0, 0.9, 0.5, 0.0])
 
 
 def test_of_a_long_session_the_first_and_the_last_listens_are_looked_at() -> None:
     tracks = [10, *([11, 12, 13, 30, 31, 32] * 20)]
-    heard = [(track, at / 1_000) for at, track in enumerate(tracks)]
-    so_far = sessions_so_far(batch_after(heard), CATALOGUE)
-    assert len(so_far.heard) == len(heard)
-    looked_at = CATALOGUE.tracks[so_far.rows[0]].tolist()
-    assert looked_at == [10, *tracks[-(WINDOW - 1) :]]
+    so_far = sessions_so_far(batch_after([(track, at / 1_000) for at, track in enumerate(tracks)]), CATALOGUE)
+    assert len(so_far.heard) == len(tracks)
+    assert CATALOGUE.tracks[so_far.rows[0]].tolist() == [10, *tracks[-(WINDOW - 1) :]]
     assert so_far.last().tolist() == [WINDOW - 1]
 
 
 def test_a_session_that_has_just_begun_knows_nothing_of_the_last_one() -> None:
-    request = RecommendationRequest("r", 42, "new", 0, 30, 1.0, 0, 0)
-    so_far = sessions_so_far(Batch.of([request], [state_of([(10, 1.0), (11, 1.0)])]), CATALOGUE)
+    so_far = sessions_so_far(batch_of(1, 30, 1.0, state_of([(10, 1.0), (11, 1.0)], "earlier")), CATALOGUE)
     assert CATALOGUE.tracks[so_far.heard].tolist() == [30]
 
 

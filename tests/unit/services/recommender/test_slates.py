@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botify.schemas.events import RecommendationRequest, Slate, SlateRequest, SlateRule, Track
+from botify.schemas.events import Slate, SlateRequest, SlateRule
 from botify.services.recommender.baselines import RandomTracks, StickyArtist, TopPop
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Dispatched, answer
@@ -19,12 +19,10 @@ from botify.services.recommender.protocol import Batch, Because, Ranking, Recomm
 from botify.services.recommender.slates import EXPLORE, FADES_MS, Slates, from_state, with_liked
 from botify.streams.folds.sessions import GAP_MS
 from botify.streams.folds.users import UserState
-from tests.unit.services.recommender.recommending import state_of
+from tests.support import make_tracks
+from tests.unit.services.recommender.recommending import request_of, state_of
 
-TRACKS = {
-    track: Track(track, f"artist {track // 5}", None, "rock" if track % 2 else "pop", f"track {track}")
-    for track in range(100)
-}
+TRACKS = {track.track: track._replace(genre="rock" if track.track % 2 else "pop") for track in make_tracks(100)}
 CATALOGUE = Catalogue(TRACKS.values())
 POPULAR = np.arange(99, 39, -1)
 
@@ -48,8 +46,8 @@ SLATES = Slates(CATALOGUE, TRACKS, lambda: POPULAR, lambda name: {name: 3})
 
 
 def recommenders(*more: Recommender) -> dict[str, Recommender]:
-    made: Sequence[Recommender] = (RandomTracks(CATALOGUE), TopPop(lambda: POPULAR), StickyArtist(CATALOGUE), *more)
-    return {one.name: one for one in made}
+    ours = RandomTracks(CATALOGUE), TopPop(lambda: POPULAR), StickyArtist(CATALOGUE)
+    return {one.name: one for one in (*ours, *more)}
 
 
 def answered(
@@ -58,21 +56,21 @@ def answered(
     state: UserState | None = None,
     by: Mapping[str, Recommender] | None = None,
     deleted: Sequence[int] = (),
-) -> Dispatched:
+    now_ms: int = 0,
+) -> tuple[Dispatched, list[Slate]]:
     made = [
-        from_state(RecommendationRequest(f"r{at}", 42, "s", 0, 0, 0.0, 0, 0, slate=slate), state)
+        from_state(request_of(0, 0.0, request_id=f"r{at}", timestamp_ms=now_ms, slate=slate), state)
         for at, slate in enumerate(requests)
     ]
-    batch = Batch.of(made, [state] * len(made))
     gone = np.array(deleted, dtype=np.int64)
-    return answer(batch, [wanted] * len(batch), by or recommenders(), gone, SLATES)
+    found = answer(Batch.of(made, [state] * len(made)), [wanted] * len(made), by or recommenders(), gone, SLATES)
+    slates = [slate for slate in found.slates if slate is not None]
+    assert len(slates) == len(requests)
+    return found, slates
 
 
-def slate_of(*arguments: Any, **more: Any) -> Slate:
-    """Return the slate that answers the one request."""
-    (slate,) = answered(*arguments, **more).slates
-    assert slate is not None
-    return slate
+def slate_of(slate: SlateRequest, *arguments: Any, **more: Any) -> Slate:
+    return answered([slate], *arguments, **more)[1][0]
 
 
 @given(
@@ -88,15 +86,13 @@ def test_a_slate_has_what_is_allowed_and_nothing_twice(
 ) -> None:
     state = state_of([(track, 0.9) for track in heard]) if heard else None
     seen = {"shown": shown, "shown_since_ms": [0] * len(shown), "shown_ms": [0] * len(shown)}
-    found = answered([asked(size=size, exclude=exclude, filters=filters, **seen)], wanted, state)
+    found, (slate,) = answered([asked(size=size, exclude=exclude, filters=filters, **seen)], wanted, state)
     values = {one.partition(":")[2].lower() for one in filters}
     allowed = {
         track.track
         for track in TRACKS.values()
         if track.track not in {*exclude, *heard} and (not values or {track.genre, track.artist} & values)
     }
-    slate = found.slates[0]
-    assert slate is not None
     if not allowed:
         assert (slate["tracks"], found.tracks[0], found.recommenders[0]) == ([], -1, wanted)
         return
@@ -131,13 +127,13 @@ def test_a_ranking_is_read_as_deep_as_it_may_have_what_passes(
             return super().rank(batch, k)
 
     ranks = Ranks(lambda: np.arange(99, 99 - tracks, -1))
-    slate = slate_of([asked(filters=filters)], "ranks", by=recommenders(ranks))
+    slate = slate_of(asked(filters=filters), "ranks", by=recommenders(ranks))
     assert len(slate["tracks"]) == (5 if filters == ["artist:artist 3"] else 10)
     assert seen == read
 
 
 def test_an_artist_has_two_of_ten_places() -> None:
-    assert max(Counter(TRACKS[track].artist for track in slate_of([asked()])["tracks"]).values()) == 2
+    assert max(Counter(TRACKS[track].artist for track in slate_of(asked())["tracks"]).values()) == 2
 
 
 @pytest.mark.parametrize(("caps", "artists", "genres"), [({}, 2, 10), ({"artist": 1}, 1, 10), ({"genre": 3}, 2, 3)])
@@ -145,24 +141,18 @@ def test_a_request_may_cap_any_field(caps: dict[str, int], artists: int, genres:
     lists = Lists(np.array([42]), np.random.default_rng(1).permutation(100)[None, :])
     by = recommenders(Indexed(lambda: lists))
     # no track has a year, and there is no such field as a colour
-    for slate in answered([asked(size=6, caps={**caps, "colour": 1, "year": 1})] * 20, "indexed", by=by).slates:
-        assert slate is not None
+    for slate in answered([asked(size=6, caps={**caps, "colour": 1, "year": 1})] * 20, "indexed", by=by)[1]:
         found = [TRACKS[track] for track in slate["tracks"]]
         assert max(Counter(track.artist for track in found).values()) <= artists
         assert max(Counter(track.genre for track in found).values()) <= genres
-    assert len(found) == 6
+        assert len(found) == 6
 
 
 def shown_to(listener: UserState | None, hours_ago: int, **more: Any) -> list[int]:
     """Return a slate after the most popular tracks were shown three times, the last time some hours ago."""
-    best, now_ms = [99, 98, 97, 96], 10 * FADES_MS
-    seen_ms = now_ms - hours_ago * 3_600_000
-    asks = asked(shown=best, shown_since_ms=[seen_ms - 10] * 4, shown_ms=[seen_ms] * 4, **more)
-    request = RecommendationRequest("r3", 42, "s", 0, 0, 0.0, now_ms, 0, slate=asks)
-    batch = Batch.of([from_state(request, listener)], [listener])
-    found = answer(batch, ["toppop"], recommenders(), slates=SLATES)
-    assert found.slates[0] is not None
-    return found.slates[0]["tracks"]
+    seen_ms = 10 * FADES_MS - hours_ago * 3_600_000
+    asks = asked(shown=[99, 98, 97, 96], shown_since_ms=[seen_ms - 10] * 4, shown_ms=[seen_ms] * 4, **more)
+    return slate_of(asks, state=listener, now_ms=10 * FADES_MS)["tracks"]
 
 
 def test_what_was_shown_and_ignored_is_pushed_down_and_comes_back() -> None:
@@ -177,7 +167,7 @@ def test_what_was_shown_and_ignored_is_pushed_down_and_comes_back() -> None:
 
 
 def test_a_known_listener_gets_a_slate_of_the_last_listen() -> None:
-    slate = slate_of([asked(size=3)], "sticky_artist", state_of([(7, 0.9)]))
+    slate = slate_of(asked(size=3), "sticky_artist", state_of([(7, 0.9)]))
     assert slate["sources"][0] == "sticky_artist"
     assert {TRACKS[track].artist for track, source in zip(slate["tracks"], slate["sources"], strict=True)
             if source == "sticky_artist"} == {"artist 1"}  # fmt: skip
@@ -195,9 +185,9 @@ def test_a_known_listener_gets_a_slate_of_the_last_listen() -> None:
 def test_propensities_are_frequencies(asks: dict[str, Any], others: int, best: int) -> None:
     """Invariant: the first place has each track as often as its propensity says."""
     n = 5_000
-    found = answered([asked(size=2, **asks)] * n)
-    firsts = Counter(slate["tracks"][0] for slate in found.slates if slate is not None)
-    said = {slate["tracks"][0]: slate["propensities"][0] for slate in found.slates if slate is not None}
+    _, slates = answered([asked(size=2, **asks)] * n)
+    firsts = Counter(slate["tracks"][0] for slate in slates)
+    said = {slate["tracks"][0]: slate["propensities"][0] for slate in slates}
     assert sum(said.values()) == pytest.approx(1.0)
     for track, propensity in said.items():
         assert abs(firsts[track] - n * propensity) < 5 * math.sqrt(n * propensity)
@@ -209,9 +199,7 @@ def test_propensities_are_frequencies(asks: dict[str, Any], others: int, best: i
 def test_rules_pin_and_block(size: int, wanted: str, filters: list[str]) -> None:
     pins = [rule(30, 13, 13, place=0), rule(31, place=size), rule(11, place=2), rule(98, 21, 1_000, place=2)]
     blocks = [rule(21, 99), rule("artist:artist 18", "genre:rock")]
-    found = answered([asked(size=size, filters=filters, exclude=[30], rules=[*pins, *blocks])], wanted)
-    slate = found.slates[0]
-    assert slate is not None
+    found, (slate,) = answered([asked(size=size, filters=filters, exclude=[30], rules=[*pins, *blocks])], wanted)
     pinned = [(0, 13), (2, 11), (3, 98)] if not filters else [(0, 13), (2, 11)]
     at = [place for place, source in enumerate(slate["sources"]) if source == "pinned"]
     assert [(place, slate["tracks"][place]) for place in at] == [pin for pin in pinned if pin[0] < size]
@@ -225,27 +213,24 @@ def test_rules_pin_and_block(size: int, wanted: str, filters: list[str]) -> None
 @pytest.mark.parametrize("filters", [[], ["genre:rock"]])
 def test_what_was_deleted_since_is_in_no_slate(wanted: str, filters: list[str]) -> None:
     deleted = [99, 98, 97, 3, 1_000]  # the most popular ones, one of the artist heard, one that the catalogue lacks
-    ask = asked(size=100, filters=filters, rules=[rule(99, place=0)])
-    slate = slate_of([ask], wanted, deleted=deleted)
+    slate = slate_of(asked(size=100, filters=filters, rules=[rule(99, place=0)]), wanted, deleted=deleted)
     allowed = {number for number, track in TRACKS.items() if not filters or track.genre == "rock"}
     assert set(slate["tracks"]) == allowed - set(deleted)
 
 
 def test_a_pinned_track_counts_for_caps_and_comes_early_where_there_is_little_else() -> None:
-    for slate in answered([asked(size=4, caps={"artist": 1}, rules=[rule(98, place=0)])] * 20).slates:
-        assert slate is not None
+    for slate in answered([asked(size=4, caps={"artist": 1}, rules=[rule(98, place=0)])] * 20)[1]:
         assert Counter(TRACKS[track].artist for track in slate["tracks"])["artist 19"] == 1
-    only = slate_of([asked(size=5, filters=["artist:artist 19"], rules=[rule(98, place=4)])])
+    only = slate_of(asked(size=5, filters=["artist:artist 19"], rules=[rule(98, place=4)]))
     assert (sorted(only["tracks"]), only["tracks"].index(98)) == ([95, 96, 97, 98, 99], 4)
-    few = slate_of([asked(size=9, filters=["artist:artist 19"], rules=[rule(98, place=8)], explain=True)])
+    few = slate_of(asked(size=9, filters=["artist:artist 19"], rules=[rule(98, place=8)], explain=True))
     assert (few["tracks"][-1], few["because"][-1], len(few["tracks"])) == (98, Because.PINNED, 5)
 
 
 def test_a_boosted_track_comes_as_many_times_earlier() -> None:
     def place(of: str | int, boost: float) -> int:
-        rules = [rule(of, boost=boost)] if boost > 1 else []
-        slate = slate_of([asked(size=10, rules=rules)])
-        return slate["tracks"].index(49) if 49 in slate["tracks"] else 99
+        tracks = slate_of(asked(rules=[rule(of, boost=boost)]))["tracks"]
+        return tracks.index(49) if 49 in tracks else 99
 
     # it is the 51st; the pool has 40
     assert place(49, 1.0) == place(49, 1.2) == 99
@@ -255,7 +240,7 @@ def test_a_boosted_track_comes_as_many_times_earlier() -> None:
 
 def liked_in(state: UserState | None, times_ms: dict[int, int]) -> UserState:
     slate = asked(liked=sorted([71, 72], key=lambda track: track not in times_ms), liked_ms=list(times_ms.values()))
-    return with_liked(RecommendationRequest("r", 42, "asked", 0, 0, 0.0, 9_000, 0, slate=slate), state)
+    return with_liked(request_of(0, session_id="asked", timestamp_ms=9_000, slate=slate), state)
 
 
 @pytest.mark.parametrize(
@@ -281,14 +266,13 @@ def test_a_like_is_a_full_listen_at_its_time(times_ms: dict[int, int], history: 
 def test_who_only_likes_has_a_session_of_likes() -> None:
     made = liked_in(None, {})
     assert (made.session_id, made.session_tracks().tolist(), made.session_listens) == ("asked", [71, 72], 2)
-    slate = asked(liked=[71, 72])
-    request = from_state(RecommendationRequest("r", 42, "asked", 0, 0, 0.0, 9_000, 0, slate=slate), made)
+    request = from_state(request_of(0, 0.0, slate=asked(liked=[71, 72])), made)
     assert (request.track, request.position, request.fraction) == (72, 1, 1.0)
 
 
 def test_a_signal_has_a_weight_and_what_may_come_again_leaves_the_session() -> None:
     slate = asked(liked=[71, 72, 73], liked_ms=[1, 2, 3], liked_weights=[0.5, 0.25], exclude=[71])
-    made = with_liked(RecommendationRequest("r", 42, "asked", 0, 0, 0.0, GAP_MS + 10, 0, slate=slate), None)
+    made = with_liked(request_of(0, timestamp_ms=GAP_MS + 10, slate=slate), None)
     assert made.last_listens()["fraction"].tolist() == [0.5, 0.25, 1.0]
     assert (made.session_tracks().tolist(), made.session_listens) == ([71, 73], 2)  # the last one stays
 
@@ -305,7 +289,6 @@ def test_likes_of_a_long_session_leave_the_rest_as_it_is(listens: int) -> None:
 
 def test_a_list_of_ones_own_comes_before_what_is_popular() -> None:
     lists = Lists(np.array([42]), np.array([[3, 9, 27, -1]]))
-    by = recommenders(Indexed(lambda: lists))
-    slate = slate_of([asked(size=5)], "indexed", by=by)
+    slate = slate_of(asked(size=5), "indexed", by=recommenders(Indexed(lambda: lists)))
     assert slate["sources"] == ["indexed"] * 3 + ["toppop"] * 2
     assert set(slate["tracks"][:3]) == {3, 9, 27}
