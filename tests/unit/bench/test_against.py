@@ -27,25 +27,18 @@ PROGRAM = """
 import json, subprocess, sys
 from importlib.metadata import entry_points
 
-def _product():
-    return float(subprocess.run([sys.executable, "-m", "product"], capture_output=True, check=True).stdout)
+def _speed():
+    product = subprocess.run([sys.executable, "-m", "product"], capture_output=True, check=True).stdout
+    (point,) = entry_points(group="fakes")
+    return {"group.per_s": float(product), "group.cpu_us.per_s.worker": float(point.value.partition(":")[2])}
 
-def _entry_point():
-    (one,) = entry_points(group="fakes")
-    return float(one.value.partition(":")[2])
-
-def _fail():
+def _broken():
     raise ValueError("the benchmark is broken")
 
-MEASUREMENTS = {
-    "speed": lambda: {"group.per_s": _product(), "group.cpu_us.per_s.worker": _entry_point(), %s: 1.0},
-    %s: lambda: {"new.us": 1.0},
-    "broken": lambda: _fail(),
-}
+MEASUREMENTS = {"speed": _speed, "broken": _broken}
 
 def main(names, out):
-    runs = [{"figures": MEASUREMENTS[name]()} for name in names]
-    out.write_text(json.dumps({"runs": runs}))
+    out.write_text(json.dumps({"runs": [{"figures": MEASUREMENTS[name]()} for name in names]}))
 """
 
 
@@ -57,13 +50,12 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(place))
     git(root, "init", "--quiet")
-    for number, figure, measurement in ((2, "old", "unused"), (6, "fresh", "newer")):
+    for file, text in (("streams/compiled.py", ""), ("bench/loop.py", ""), ("bench/__main__.py", PROGRAM)):
+        (root / "botify" / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / "botify" / file).write_text(text)
+    (root / ".gitignore").write_text("__pycache__/\n")
+    for number in (2, 6):
         (root / "pyproject.toml").write_text(PYPROJECT.format(number=number))
-        (root / ".gitignore").write_text("__pycache__/\n")
-        for name in ("streams/compiled.py", "bench/loop.py", "bench/__main__.py"):
-            (root / "botify" / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / "botify" / name).touch()
-        (root / "botify/bench/__main__.py").write_text(PROGRAM % (repr(figure), repr(measurement)))
         (root / "product.py").write_text(f"print({number})\n")
         git(root, "add", ".")
         git(root, "commit", "--quiet", "--message", str(number))
@@ -76,16 +68,10 @@ def nothing_is_left(repository: Path) -> bool:
     return len(worktrees) == 1 and not git(repository, "status", "--short") and not any(Path("../place").iterdir())
 
 
-def measured(repository: Path, *names: str, rounds: int = 3, notify: Callable[[str], None] = print) -> list[Run]:
-    with checked_out("HEAD~", repository) as place:
-        return list(run_rounds(names, "HEAD~", rounds, place, repository, notify))
-
-
 def test_ratios_are_of_runs_of_one_round() -> None:
-    pairs = [(10.0, 5.0), (30.0, 30.0), (8.0, 2.0)]
     runs = [
-        Run("speed", number, commit, {"per_s": value, "stopped": 0.0})
-        for number, pair in enumerate(pairs)
+        Run("speed", number, commit, {"per_s": value, "stopped": 0.0, f"only of {commit}": 1.0})
+        for number, pair in enumerate([(10.0, 5.0), (30.0, 30.0), (8.0, 2.0)])
         for commit, value in zip((THIS, "old"), pair, strict=True)
     ]
     speed, stopped = ratios_of(runs)
@@ -94,8 +80,11 @@ def test_ratios_are_of_runs_of_one_round() -> None:
 
 
 def test_a_failure_says_how_it_ended_and_leaves_nothing(repository: Path) -> None:
-    with pytest.raises(AgainstError, match="the benchmark is broken"):
-        measured(repository, "broken")
+    with (
+        pytest.raises(AgainstError, match="the benchmark is broken"),
+        checked_out("HEAD~", repository) as place,
+    ):
+        list(run_rounds(["broken"], "HEAD~", 1, place, repository))
     assert nothing_is_left(repository)
 
 

@@ -1,11 +1,10 @@
 """The command's checks before anything starts, and what it makes of a run."""
 
 import json
-import math
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +26,6 @@ from botify.bench.homework import (
     models_for,
     prepare,
     reproducibility,
-    require_recommender,
     write,
 )
 from botify.bench.online import FreshStackError, require_disk
@@ -51,19 +49,13 @@ def test_editions_are_played_in_named_worlds_against_registered_recommenders() -
         assert edition.control in RECOMMENDERS
 
 
-def test_an_unknown_recommender_is_named_with_the_known_ones() -> None:
-    with pytest.raises(CourseError, match=r"unknown recommender 'sasrec'; choose from random, toppop, (?!.* i2i,).*"):
-        require_recommender("sasrec", "i2i")
-    with pytest.raises(CourseError, match="i2i is the control of this edition; choose from random, "):
-        require_recommender("i2i", "i2i")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recommender", "mine"], "unknown recommender 'mine'; choose from random"),
+        (["--recommender", "sasrec"], "unknown recommender 'sasrec'; choose from random, toppop, (?!.* i2i,)"),
+        (["--recommender", "i2i"], "i2i is the control of this edition; choose from random, "),
         (["--recommender", "rerank", "--edition", "2023"], "edition 2023: choose 2022 or 2026"),
-        (["--recommender", "rerank", "--out", "file/results"], "cannot have the results"),
+        (["--recommender", "rerank", "--out", "file/results"], "file/results cannot have the results .*--out"),
         (["--recommender", "rerank", "--world", "moon"], "world 'moon': no world has such a name"),
     ],
 )
@@ -74,9 +66,7 @@ def test_what_cannot_be_graded_is_refused_before_anything_starts(
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path / "home"))
     (tmp_path / "file").touch()
     monkeypatch.setattr(studies, "grade_once", None)  # calling it would be another error
-    done = CliRunner().invoke(app, ["grade", *arguments])
-    assert done.exception is not None
-    assert message in str(done.exception)
+    assert re.search(message, str(CliRunner().invoke(app, ["grade", *arguments]).exception))
 
 
 def test_a_disk_without_room_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,33 +88,30 @@ def test_lists_are_learned_where_control_or_recommender_serve_them() -> None:
 
 
 def test_the_table_has_both_runs_with_regret_and_the_figures_those_of_the_first() -> None:
-    graded = [
-        Graded(RunResult(sessions=100, wall_s=5.0), results_of("HOMEWORK", users(uplift=uplift), 0), {"rerank": 1.0})
-        for uplift in (2.0, 2.5)
-    ]
+    ran = RunResult(sessions=100, wall_s=5.0)
+    runs = [Graded(ran, graded(users(uplift=uplift)), {"rerank": 1.0}) for uplift in (2.0, 2.5)]
     yardsticks = {"oracle": 40.0, "scene": 12.0}
-    about = {
-        "recommender": "rerank", "control": "i2i", "edition": 2026, "world": "small", "episodes": 100, "seed": 1,
-        "yardsticks": yardsticks,
-    }  # fmt: skip
-    assert table_of(about, graded).row_count == 4
-    figures = figures_of(graded, yardsticks, {"run2_effect": 50.0, "delta": 3.0})
-    time = graded[0].results.effects[0]
+    about = {"recommender": "rerank", "control": "i2i", "edition": 2026, "world": "small", "episodes": 100, "seed": 1}
+    assert table_of({**about, "yardsticks": yardsticks}, runs).row_count == 4
+    figures = figures_of(runs, yardsticks, {"run2_effect": 50.0, "delta": 3.0})
+    time = runs[0].results.effects[0]
     assert (figures["effect"], figures["time"], figures["second_effect"]) == (time.effect, time.treatment_mean, 50.0)
     assert figures["regret_percent"] == pytest.approx(100 * (1 - time.treatment_mean / 40.0))
     assert figures["seconds"] == 10.0
 
 
 def test_listens_without_a_recommendation_are_nobodys_answers() -> None:
-    def listen(position: int, recommender: str | None, treatment: str | None) -> Listen:
-        treatments = {} if treatment is None else {"HOMEWORK": treatment}
-        return Listen(
-            f"r-1-0-{position}", 1, 5, 0.5, position, "r-1-0", position, False, recommender, treatments, None, None
-        )
-
-    rows = [(0, None, None), (1, "rerank", "T1"), (2, "rerank", "T1"), (3, "rerank", "T1"), (4, "random", "T1")]
-    listens = listens_frame([listen(*row) for row in rows] + [listen(5, "i2i", "C")])
-    assert answered_by(listens) == {"rerank": 0.75, "random": 0.25}
+    rows = [
+        (None, {}),
+        *[("rerank", {"HOMEWORK": "T1"})] * 3,
+        ("random", {"HOMEWORK": "T1"}),
+        ("i2i", {"HOMEWORK": "C"}),
+    ]
+    listens = [
+        Listen(f"r-1-0-{at}", 1, 5, 0.5, at, "r-1-0", at, False, recommender, treatments, None, None)
+        for at, (recommender, treatments) in enumerate(rows)
+    ]
+    assert answered_by(listens_frame(listens)) == {"rerank": 0.75, "random": 0.25}
 
 
 FIELDS = [
@@ -196,24 +183,17 @@ def test_two_runs_agree_as_in_the_course(one: float, other: float, ok: bool, ver
     agreement = reproducibility({"lift_pct": one}, {"lift_pct": other})
     assert list(agreement) == ["ok", "run1_effect", "run2_effect", "delta", "threshold", "verdict"]
     assert (agreement["ok"], agreement["verdict"], agreement["threshold"]) == (ok, verdict, 10.0)
-    assert math.isclose(agreement["delta"], abs(one - other), abs_tol=0.006)
+    assert agreement["delta"] == pytest.approx(abs(one - other), abs=0.006)
 
 
 def test_the_files_are_where_the_course_puts_them(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "results"
     prepare(folder, 2)
-    runs: list[dict[str, Any]] = [ab_result(graded(users(uplift=uplift))) for uplift in (1.0, 1.1)]
+    runs = [ab_result(graded(users(uplift=uplift))) for uplift in (1.0, 1.1)]
     agreement = reproducibility(*runs)
     paths = write(folder, runs, agreement)
-    assert [path.relative_to(folder).as_posix() for path in paths] == [
-        "run1/ab_result.json", "run2/ab_result.json", "repro_result.json",
-    ]  # fmt: skip
+    files = "run1/ab_result.json", "run2/ab_result.json", "repro_result.json"
+    assert paths == [folder / file for file in files]
     assert [json.loads(path.read_text(encoding="utf-8")) for path in paths] == [*runs, agreement]
     prepare(folder, 2)  # results of an earlier grade must not pass for those of a new one
     assert [path for path in folder.rglob("*") if path.is_file()] == []
-
-
-def test_a_folder_that_cannot_be_written_is_said_before_the_runs(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(CourseError, match=r"file/results cannot have the results .*--out"):
-        prepare(tmp_path / "file" / "results", 2)

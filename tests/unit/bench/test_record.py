@@ -24,15 +24,11 @@ from tests.support import git
 GROUPS = {group for recipe in RECIPES for group in recipe.groups}
 
 
-def evaluated(name: str, recall: float, note: str = "", difference: float | None = None) -> dict[str, Any]:
-    against = {"recall": {"value": difference, "lower": -0.01, "upper": 0.03}} if difference else {}
-    metrics = {"recall": {"mean": recall, "error": 0.005}}
-    return {"name": name, "note": note, "metrics": metrics, "figures": {"serve_us": 9.0}, "differences": against}
-
-
 def test_rows_are_those_of_the_file() -> None:
-    rows = [evaluated("ours", 0.2, "", 0.02), evaluated("ease", 0.18), evaluated("als", 0.1, "untuned")]
-    values = values_of({"recommenders": rows})
+    other = {"note": "", "figures": {"serve_us": 9.0}, "differences": {}}
+    ease = {"name": "ease", "metrics": {"recall": {"mean": 0.2, "error": 0.005}}, **other}
+    ours = {**ease, "name": "ours", "differences": {"recall": {"value": 0.02, "lower": -0.01, "upper": 0.03}}}
+    values = values_of({"recommenders": [ours, ease, {**ease, "name": "als", "note": "untuned"}]})
     assert values["ours"]["against"] == "+0.0200 [−0.0100, +0.0300]"
     assert [row["untuned"] for row in values.values()] == ["", "", "*"]
 

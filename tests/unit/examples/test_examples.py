@@ -8,9 +8,11 @@ import pytest
 
 from botify.analytics import AnalyticsError
 from botify.analytics.export_files import Source, arrow_schema, open_directory, record_batch
+from botify.client import AsyncBotify
 from botify.schemas.events import Listen
-from examples import gymnasium_agent, off_policy, own_recommender, slates
+from examples import gymnasium_agent, http_client, off_policy, own_recommender, slates
 from tests.unit.analytics.listens import listen
+from tests.unit.services.gateway.fakes import FakeGateway, in_process
 
 TRACKS = 50
 
@@ -59,3 +61,13 @@ def test_the_estimate_is_what_the_policy_would_have_earned(tmp_path: Path) -> No
 def test_an_export_without_decisions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AnalyticsError, match="no logged decisions"):
         off_policy.evaluate(exported(tmp_path, [listen("r-1-0", 0)]))
+
+
+async def test_over_http_a_disliked_item_is_not_shown_again() -> None:
+    gateway = FakeGateway()
+    async with in_process(gateway) as transport, AsyncBotify("http://gateway", transport=transport) as botify:
+        shown = await http_client.listen_async(botify, "42")
+    assert len(shown) == http_client.N
+    assert not any(line.startswith("track 4 by") for line in shown)  # the last of the first round
+    assert "because you heard" in shown[0]
+    assert len(gateway.rpc.listens) == http_client.ROUNDS * http_client.N
