@@ -56,11 +56,10 @@ def settings(settings: Settings) -> Settings:
 
 def requests(n: int, first: int = 0, in_s: float = 600.0, track: int | None = None) -> list[RecommendationRequest]:
     deadline_ms = int((time.time() + in_s) * 1000)
+    tracks = {i: i % TRACKS if track is None else track for i in range(first, first + n)}
     return [
-        RecommendationRequest(
-            f"s{i}:0", i % 300, f"s{i}", 0, i % TRACKS if track is None else track, 0.5, 1_000 + i, deadline_ms
-        )
-        for i in range(first, first + n)
+        RecommendationRequest(f"s{i}:0", i % 300, f"s{i}", 0, asked, 0.5, 1_000 + i, deadline_ms)
+        for i, asked in tracks.items()
     ]
 
 
@@ -68,15 +67,11 @@ def ask(settings: Settings, asked: Sequence[RecommendationRequest]) -> None:
     produce(settings, Topics.of(settings).recommendation_requests.name, asked)
 
 
-def answers(settings: Settings) -> list[Recommendation]:
+def answers(settings: Settings, least: int = 0) -> list[Recommendation]:
+    """Return all answers, once there are so many."""
     topic = Topics.of(settings).recommendations.name
+    eventually(lambda: sum(end_offsets(settings, topic).values()) >= least, what=f"{least} recommendations")
     return [CODEC.decode(message.value(), Recommendation) for message in read_topic(settings, topic)]
-
-
-def answered(settings: Settings, n: int) -> list[Recommendation]:
-    topic = Topics.of(settings).recommendations.name
-    eventually(lambda: sum(end_offsets(settings, topic).values()) >= n, what=f"{n} recommendations")
-    return answers(settings)
 
 
 def committed(settings: Settings) -> bool:
@@ -96,8 +91,7 @@ class Served(NamedTuple):
     answers: dict[str, Recommendation]
 
     def of(self, first: int, count: int) -> list[tuple[RecommendationRequest, Recommendation]]:
-        ids = [f"s{number}:0" for number in range(first, first + count)]
-        return [(self.asked[id_], self.answers[id_]) for id_ in ids]
+        return [(self.asked[id_], self.answers[id_]) for id_ in (f"s{first + at}:0" for at in range(count))]
 
 
 def of_earlier_schema(version: int, request: RecommendationRequest) -> tuple[bytes, bytes]:
@@ -120,14 +114,11 @@ def served(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Serve
     late, unknown = requests(20, first=600, in_s=-1.0), requests(40, first=700, track=TRACKS + 7)
     (one,) = requests(1, first=800)
     key = key_of(one.user)
+    invalid = {"fraction": 7.0}, {"reply_partition": settings.partitions}, {"reply_partition": -1}
     bad: list[tuple[bytes | None, bytes | None]] = [
-        (key, CODEC.encode(one)[:-1]),
-        (key, b""),
-        (key, CODEC.encode(one._replace(fraction=7.0))),
+        *((key, CODEC.encode(one._replace(**field))) for field in invalid),
+        *((key, value) for value in (CODEC.encode(one)[:-1], b"", b"\xff" * 999_800)),
         (b"4711", CODEC.encode(one)),
-        (key, CODEC.encode(one._replace(reply_partition=settings.partitions))),
-        (key, CODEC.encode(one._replace(reply_partition=-1))),
-        (key, b"\xff" * 999_800),
     ]
     topics, asked = Topics.of(settings), [*plain, *listed, *named, *late, *unknown]
     ask(settings, asked[:200])
@@ -136,13 +127,13 @@ def served(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Serve
     old = [of_earlier_schema(version, request) for version, request in enumerate(earlier, start=1)]
     produce_raw(settings, topics.recommendation_requests.name, old)
     with running(settings, SERVICE) as service:
-        answered(settings, 422)
+        answers(settings, 422)
         eventually(lambda: committed(settings))
     assert service.returncode == 0
     messages = read_topic(settings, topics.recommendations.name)
-    answers = [CODEC.decode(message.value(), Recommendation) for message in messages]
-    by_id = {answer.request_id: answer for answer in answers}
-    assert len(answers) == len(by_id) == 422, "each is answered once"
+    decoded = [CODEC.decode(message.value(), Recommendation) for message in messages]
+    by_id = {answer.request_id: answer for answer in decoded}
+    assert len(decoded) == len(by_id) == 422, "each is answered once"
     return Served(settings, {one.request_id: one for one in [*asked, *earlier]}, bad, messages, by_id)
 
 
@@ -183,9 +174,8 @@ def test_bad_requests_are_dead_lettered(served: Served) -> None:
     topics = Topics.of(served.settings)
     letters = read_topic(served.settings, topics.dead_letters.name)
     assert sorted((letter.key(), letter.value() or b"") for letter in letters) == sorted(served.bad)
-    assert {dict(letter.headers())[PREFIX + "topic"] for letter in letters} == {
-        topics.recommendation_requests.name.encode()
-    }
+    origins = {dict(letter.headers())[PREFIX + "topic"] for letter in letters}
+    assert origins == {topics.recommendation_requests.name.encode()}
 
 
 def test_what_a_recommender_cannot_answer_its_fallback_does(served: Served) -> None:
@@ -202,17 +192,15 @@ def test_freshness_says_how_many_listens_of_the_session_the_state_had_seen(setti
     with running(settings, "botify.streams.worker"):
         eventually(all_folded(settings))
     last = {listen.user: listen for listen in listens}
-    deadline_ms = int((time.time() + 600) * 1000)
-    going_on = [
-        RecommendationRequest(
-            f"r{user}", user, listen.session_id, listen.position, listen.track, 1.0, listen.timestamp_ms, deadline_ms
-        )
+    (one,) = requests(1)
+    continued = [
+        one._replace(request_id=f"r{user}", user=user, session_id=listen.session_id, position=listen.position)
         for user, listen in last.items()
     ]
-    anew = [request._replace(request_id=f"n{request.user}", session_id="new") for request in going_on]
-    ask(settings, [*going_on, *anew])
+    new = [request._replace(request_id=f"n{request.user}", session_id="new") for request in continued]
+    ask(settings, [*continued, *new])
     with running(settings, SERVICE):
-        replies = {reply.request_id: reply for reply in answered(settings, 40)}
+        replies = {reply.request_id: reply for reply in answers(settings, 40)}
     for user, listen in last.items():
         assert replies[f"r{user}"].state_freshness == listen.position + 1
         assert replies[f"n{user}"].state_freshness == 0
@@ -224,11 +212,11 @@ def test_what_was_not_committed_is_answered_again_with_the_same_tracks_and_nothi
     write_catalogue(settings, TRACKS)
     ask(settings, requests(200))
     with running(settings, SERVICE) as service:
-        answered(settings, 200)
+        answers(settings, 200)
         assert stop(service) == 0
     ask(settings, requests(200, first=200))
     with running(settings, SERVICE) as service:
-        replies = answered(settings, 400)
+        replies = answers(settings, 400)
         assert len({reply.request_id for reply in replies}) == len(replies)
         service.kill()
         service.wait()
@@ -253,14 +241,14 @@ def test_two_services_share_the_requests(settings: Settings) -> None:
             return sum(bool(member.assignment.topic_partitions) for member in described.result(10).members)
         return 0
 
-    logs = {name: settings.home / name for name in ("a.log", "b.log")}
     with running(settings, SERVICE, log="a.log") as one, running(settings, SERVICE, log="b.log") as other:
         eventually(lambda: members_with_partitions() == 2, 60)
         for stretch in range(10):
             ask(settings, requests(100, first=100 * stretch))
         eventually(lambda: len({reply.request_id for reply in answers(settings)}) == 1000, 60)
         assert (stop(one), stop(other)) == (0, 0)
-    shares = [int(re.findall(r"answered=(\d+)", log.read_text())[-1]) for log in logs.values()]
+    logs = [settings.home / name for name in ("a.log", "b.log")]
+    shares = [int(re.findall(r"answered=(\d+)", log.read_text())[-1]) for log in logs]
     assert min(shares) > 0, shares
 
 
