@@ -14,26 +14,19 @@ from botify.schemas.codec import Codec
 from botify.schemas.models import model_of
 from botify.schemas.validation import Intake
 from botify.streams.folds.projection import Changes
-from botify.streams.learner.__main__ import LearnerApp, build_app
+from botify.streams.learner.__main__ import build_app
 from botify.streams.learner.partition import SNAPSHOTS
 from botify.streams.store.protocol import MemoryStore
 from tests.unit.streams.learner.test_partition import Sent
 
-CODEC = Codec()
 
-
-@pytest.fixture
-def app(tmp_path: Path) -> LearnerApp:
-    return build_app(Settings(home=tmp_path))
-
-
-async def test_each_shard_of_a_learner_follows_to_the_namespace(app: LearnerApp) -> None:
+async def test_each_shard_of_a_learner_follows_to_the_namespace(tmp_path: Path) -> None:
     rebuilt = [model_of(f"fism@{number}of2", 900, b"clean", 1) for number in range(2)]
-    sent, former, new = Sent(), MemoryStore(), MemoryStore()
+    app, sent, former, new = build_app(Settings(home=tmp_path)), Sent(), MemoryStore(), MemoryStore()
     app.publisher = sent  # type: ignore[assignment]
-    app.sources = SimpleNamespace(intake=Intake(CODEC), open=lambda *_: None)  # type: ignore[assignment]
+    app.sources = SimpleNamespace(intake=Intake(Codec()), open=lambda *_: None)  # type: ignore[assignment]
     for number, model in enumerate(rebuilt):
-        changes = Changes(hashes={SNAPSHOTS: {model.name.encode(): CODEC.encode(model)}})
+        changes = Changes(hashes={SNAPSHOTS: {model.name.encode(): Codec().encode(model)}})
         await new.apply(number, await new.claim(number, "rebuild", "id"), None, 5, changes)
     for store in (former, former, new):  # a start, and a claim after a rebalance
         for number in range(2):

@@ -70,6 +70,11 @@ class Harness:
         return self.store.hashes[0, LEARNER]
 
 
+async def claimed() -> tuple[Harness, LearnerPartition]:
+    harness = Harness()
+    return harness, await harness.claim()
+
+
 def learned(count: int) -> tuple[dict[bytes, bytes], list[Model]]:
     learner, models = Learner(CATALOGUE), []
     for batch, record in zip(BATCHES[:count], RECORDS, strict=False):
@@ -79,8 +84,8 @@ def learned(count: int) -> tuple[dict[bytes, bytes], list[Model]]:
 
 
 async def test_impressions_may_be_of_tracks_that_the_catalogue_does_not_have() -> None:
-    harness, shown = Harness(), Feedback("f", 42, 999_999, "shown", 1_000, tracks=[999_999, 7])
-    partition = await harness.claim()
+    harness, partition = await claimed()
+    shown = Feedback("f", 42, 999_999, "shown", 1_000, tracks=[999_999, 7])
     (batch,) = impression_batches_of("feedback", 0, 0, 1, [(0, shown)])
     await partition.process([record(0, batch), record(1, BATCHES[0])])
     assert (harness.sent.rejected, harness.counters.batches) == ([], 2)
@@ -96,8 +101,7 @@ async def pause(partition: LearnerPartition) -> Outcome:
 async def test_it_stops_within_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold, "STEP_LISTENS", 64)
     (batch,) = batches(LISTENS, len(LISTENS))
-    harness = Harness()
-    partition = await harness.claim()
+    harness, partition = await claimed()
     running = asyncio.create_task(partition.process([record(0, batch)]))
     async with asyncio.timeout(5):
         while not harness.counters.listens:
@@ -111,8 +115,7 @@ async def test_it_stops_within_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_it_is_written_in_a_pause_or_when_it_was_put_off_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_PUT_OFF", 20)
-    harness = Harness()
-    partition = await harness.claim()
+    harness, partition = await claimed()
     await partition.process(RECORDS[:1])
     for _ in range(PAUSE_TICKS):
         assert await partition.write_checkpoint() is Outcome.ALREADY
@@ -127,8 +130,7 @@ async def test_it_is_written_in_a_pause_or_when_it_was_put_off_often(monkeypatch
 async def test_two_seconds_after_a_burst_the_newest_snapshots_have_every_listen() -> None:
     every = {(kind.name, 700) for kind in MODELS}
     assert PAUSE_TICKS * TICK_S == 2
-    harness = Harness()
-    partition = await harness.claim()
+    harness, partition = await claimed()
     await partition.process(RECORDS[:7])
     for _ in range(PAUSE_TICKS):
         await partition.write_checkpoint()
@@ -143,8 +145,7 @@ async def test_two_seconds_after_a_burst_the_newest_snapshots_have_every_listen(
 
 
 async def test_single_listens_bring_no_more_snapshots_than_there_is_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    harness = Harness()
-    partition = await harness.claim()
+    harness, partition = await claimed()
     await partition.process(RECORDS[:1])
     await pause(partition)
     first = [len(model.body) for model in harness.sent.models]
@@ -167,8 +168,7 @@ async def test_records_of_a_fetch_are_learned_from_together_and_nothing_else_cha
     small = [one._replace(offset=at) for at, one in enumerate(small)]
     found = []
     for size in (1, 14, len(small)):
-        harness = Harness()
-        partition = await harness.claim()
+        harness, partition = await claimed()
         for begin in range(0, len(small), size):
             await partition.process(small[begin : begin + size])
         await partition.write()
@@ -211,14 +211,10 @@ async def test_listens_that_became_dead_letters_are_not_learned_from() -> None:
         await partition.write()
         return harness.state()
 
-    def without() -> list[TrainingBatch]:
-        kept = [(offset, listen) for offset, listen in enumerate(LISTENS) if offset not in gone]
-        return [
-            training_batch_of("t", 0, at, at + 100, [one for one in kept if at <= one[0] < at + 100])
-            for at in range(0, 1_000, 100)
-        ]
-
-    clean = await state({}, [record(offset, batch) for offset, batch in enumerate(without())])
+    kept = [(offset, listen) for offset, listen in enumerate(LISTENS) if offset not in gone]
+    stretches = ((at, [one for one in kept if at <= one[0] < at + 100]) for at in range(0, 1_000, 100))
+    without = [training_batch_of("t", 0, at, at + 100, listens) for at, listens in stretches]
+    clean = await state({}, [record(offset, batch) for offset, batch in enumerate(without)])
     assert await state({("t", 0): gone}, RECORDS) == clean
     whole = await state({}, RECORDS)
     assert whole != clean

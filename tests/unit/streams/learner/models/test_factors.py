@@ -11,23 +11,7 @@ from botify.schemas.events import Track
 from botify.schemas.track_columns import LABELS, UNKNOWN, labels_of
 from botify.schemas.training import TrainingColumns
 from botify.streams.learner.models import factors
-from botify.streams.learner.models.factors import (
-    ARTIST_RATE,
-    BIAS,
-    DECAY,
-    FIRST_SQUARES,
-    GENRE_RATE,
-    INDIFFERENT,
-    LEAST_KEPT,
-    MATCH_RATE,
-    MOST_EARLIER,
-    MOST_LISTENS,
-    RATE,
-    REPEAT_RATE,
-    SQUARES,
-    FactorModel,
-    read_factors,
-)
+from botify.streams.learner.models.factors import BIAS, MOST_EARLIER, SQUARES, FactorModel, read_factors
 from botify.streams.learner.models.scoring import user_biases
 from botify.streams.learner.models.tables import unpack
 from tests.learning import FinishedSession, learn_sessions, random_listens, random_sessions
@@ -46,43 +30,36 @@ class Plain:
         first = {"tracks": factors._new_tracks, "artists": factors._new_artists, "genres": factors._new_genres}
         self.parts: dict[str, dict[Any, np.ndarray]] = {name: {} for name in first}
         self._first = first
-        self.kept = np.tile([1.0, FIRST_SQUARES], (MOST_EARLIER + 1, 1))
-        self.matches = np.tile([factors.FIRST_MATCH, FIRST_SQUARES], (len(LABELS), 1))
+        self.kept = np.tile([1.0, factors.FIRST_SQUARES], (MOST_EARLIER + 1, 1))
+        self.matches = np.tile([factors.FIRST_MATCH, factors.FIRST_SQUARES], (len(LABELS), 1))
         self.told = np.zeros(2)
         self._labels = dict(zip(CATALOGUE, labels_of(CATALOGUE.values()), strict=True))
         self._open: dict[int, Any] = {}
 
     def learn(self, listens: TrainingColumns) -> None:
-        names = ("users", "tracks", "fractions", "sessions", "ended", "served")
-        for user, track, fraction, session, ended, served in zip(
-            *(getattr(listens, name).tolist() for name in names), strict=True
-        ):
+        columns = (listens.users, listens.tracks, listens.fractions, listens.sessions, listens.ended, listens.served)
+        for user, track, fraction, session, ended, served in zip(*(one.tolist() for one in columns), strict=True):
             if user not in self._open or self._open[user]["id"] != session:
                 self._open[user] = defaultdict(list, id=session)
-            if 0 < len(self._open[user]["tracks"]) < MOST_LISTENS:
+            if 0 < len(self._open[user]["tracks"]) < factors.MOST_LISTENS:
                 self.told += [served and fraction < 1, not served]
             self._hear(self._open[user], track, fraction)
             if ended:
                 del self._open[user]
 
     def _rows(self, track: int) -> list[np.ndarray]:
-        of = CATALOGUE[track]
-        rows = []
-        for name, key in (("tracks", track), ("artists", of.artist), ("genres", of.genre)):
+        keys = {"tracks": track, "artists": CATALOGUE[track].artist, "genres": CATALOGUE[track].genre}
+        for name, key in keys.items():
             if key not in self.parts[name]:
                 self.parts[name][key] = self._first[name]([key])[0].astype(np.float64)
-            rows.append(self.parts[name][key])
-        return rows
+        return [self.parts[name][key] for name, key in keys.items()]
 
     def _hear(self, session: Any, track: int, fraction: float) -> None:
         n, whole = len(session["tracks"]), sum(row[:SQUARES] for row in self._rows(track))
-        if n == MOST_LISTENS:
+        if n == factors.MOST_LISTENS:
             return
-        weight = 1.0
-        if n:
-            weight = self._learn(session, track, fraction, whole) - INDIFFERENT
+        session["weights"].append(self._learn(session, track, fraction, whole) - factors.INDIFFERENT if n else 1.0)
         session["tracks"].append(track)
-        session["weights"].append(weight)
 
     def _learn(self, session: Any, track: int, fraction: float, whole: np.ndarray) -> float:
         n, weights = len(session["tracks"]), np.array(session["weights"])
@@ -91,9 +68,8 @@ class Plain:
         before, own = np.array([self._labels[other] for other in session["tracks"]]), self._labels[track]
         matches = weights @ ((before == own) & (own != UNKNOWN)) / n**0.5
         logit = whole[BIAS] + taste @ whole[:BIAS] + matches @ self.matches[:, 0]
-        earlier = min(
-            sum(CATALOGUE[other].artist == CATALOGUE[track].artist for other in session["tracks"]), MOST_EARLIER
-        )
+        of_artist = sum(CATALOGUE[other].artist == CATALOGUE[track].artist for other in session["tracks"])
+        earlier = min(of_artist, MOST_EARLIER)
         kept = self.kept[earlier, 0]
         liking = min(fraction / kept, 1.0)
         bias = 0.0
@@ -104,18 +80,18 @@ class Plain:
         error = kept * (predicted - liking)
         for name, value in (("logits", logit), ("likings", liking), ("kept", kept)):
             session[name].append(value)
-        self._descend(track, error * np.append(taste, 1) + DECAY * whole, 1.0)
+        self._descend(track, error * np.append(taste, 1) + factors.DECAY * whole, 1.0)
         for other, weight in zip(session["tracks"], weights, strict=True):
             self._descend(other, np.append(error * whole[:BIAS] / n**0.5, 0), weight)
         if earlier:
-            _descend_one(self.kept[earlier], error * predicted, REPEAT_RATE)
-            self.kept[earlier, 0] = np.clip(self.kept[earlier, 0], LEAST_KEPT, 1)
+            _descend_one(self.kept[earlier], error * predicted, factors.REPEAT_RATE)
+            self.kept[earlier, 0] = np.clip(self.kept[earlier, 0], factors.LEAST_KEPT, 1)
         for number, match in zip(self.matches, matches, strict=True):
-            _descend_one(number, error * match, MATCH_RATE)
+            _descend_one(number, error * match, factors.MATCH_RATE)
         return liking
 
     def _descend(self, track: int, slope: np.ndarray, weight: float) -> None:
-        for row, rate in zip(self._rows(track), (RATE, ARTIST_RATE, GENRE_RATE), strict=True):
+        for row, rate in zip(self._rows(track), (factors.RATE, factors.ARTIST_RATE, factors.GENRE_RATE), strict=True):
             row[SQUARES] += weight**2 * (slope @ slope) / SQUARES
             row[:SQUARES] -= rate * weight * slope / row[SQUARES] ** 0.5
 
@@ -164,7 +140,7 @@ def test_the_first_step_goes_down_the_gradient_of_the_loss() -> None:
     rows = [row.copy() for row in (model._rows(first)[0], model._rows(second)[0])]
     model.learn(listens)
     for at, (old, new) in enumerate(zip(rows, (model._rows(first)[0], model._rows(second)[0]), strict=True)):
-        slope = (old - new)[:SQUARES] * new[SQUARES] ** 0.5 / RATE - at * DECAY * before[1]
+        slope = (old - new)[:SQUARES] * new[SQUARES] ** 0.5 / factors.RATE - at * factors.DECAY * before[1]
         for column in range(0, SQUARES, 7):
             up, down = before.copy(), before.copy()
             up[at, column] += 1e-5
@@ -193,10 +169,8 @@ def test_factors_learn_what_hearing_an_artist_again_leaves(share: float) -> None
     model, rng = FactorModel(catalogue), np.random.default_rng(3)
     fractions = np.full(10, 0.8, dtype=np.float32)
     fractions[1::2] *= share ** np.arange(5)
-    for _ in range(60):
-        tracks = np.empty((32, 10), dtype=np.int64)
-        tracks[:, ::2], tracks[:, 1::2] = rng.integers(50, 100, (32, 5)), rng.integers(0, 50, (32, 5))
-        learn_sessions(model, [FinishedSession(row, fractions) for row in tracks])
+    tracks = np.stack([rng.integers(50, 100, (60 * 32, 5)), rng.integers(0, 50, (60 * 32, 5))], axis=2)
+    learn_sessions(model, [FinishedSession(row, fractions) for row in tracks.reshape(-1, 10)])
     assert read_factors(model.snapshot()).kept[:4] == pytest.approx(share ** np.arange(4), abs=0.13)
 
 
@@ -204,16 +178,14 @@ def test_factors_learn_which_tracks_go_together() -> None:
     """Sessions like tracks of the parity they began with: nothing in the catalogue says so."""
     catalogue = {id_: Track(id_, f"a{id_}", None, None, "x") for id_ in range(20)}
     model, rng = FactorModel(catalogue), np.random.default_rng(2)
-    for _ in range(150):
-        batch = []
-        for _ in range(32):
-            tracks = rng.permutation(20)[:6]
-            fractions = np.where(tracks % 2 == tracks[0] % 2, 0.9, 0.1).astype(np.float32)
-            fractions[0] = 1.0
-            batch.append(FinishedSession(tracks, fractions))
-        learn_sessions(model, batch)
-    ids = np.arange(20)
-    artists = [f"a{id_}" for id_ in range(20)]
+    sessions = []
+    for _ in range(150 * 32):
+        tracks = rng.permutation(20)[:6]
+        fractions = np.where(tracks % 2 == tracks[0] % 2, 0.9, 0.1).astype(np.float32)
+        fractions[0] = 1.0
+        sessions.append(FinishedSession(tracks, fractions))
+    learn_sessions(model, sessions)
+    ids, artists = np.arange(20), [f"a{id_}" for id_ in range(20)]
     vectors = read_factors(model.snapshot()).of(ids, artists, ids, [None], np.zeros(20, dtype=np.int64))
     affinities = expit(vectors[:, :BIAS] @ vectors[:, :BIAS].T + vectors[:, BIAS])
     alike = (ids[:, None] - ids) % 2 == 0
@@ -236,10 +208,9 @@ def test_a_bad_track_is_forgotten_and_a_good_one_is_not() -> None:
     learn_sessions(model, [heard] * factors.CHUNK)
     good, bad = own_bias(1), own_bias(2)
     assert good > 0 > bad
-    sessions = 10 * factors.CHUNK
-    learn_sessions(model, [elsewhere] * sessions)
+    learn_sessions(model, [elsewhere] * 10 * factors.CHUNK)
     assert own_bias(1) == good
-    assert own_bias(2) == pytest.approx(bad * 0.5 ** (sessions / factors.FORGET_SESSIONS), rel=1e-3)
+    assert own_bias(2) == pytest.approx(bad * 0.5 ** (10 * factors.CHUNK / factors.FORGET_SESSIONS), rel=1e-3)
 
 
 def test_a_track_never_heard_is_what_its_artist_and_genre_are() -> None:
@@ -263,9 +234,8 @@ def test_factors_forget_tracks_of_which_little_was_learned_and_artists_without_t
     model = FactorModel(catalogue)
     learn_sessions(model, [FinishedSession(np.arange(400), np.ones(400, dtype=np.float32))])
     for track in range(40):  # ten artists whose tracks were liked again and again
-        learn_sessions(
-            model, [FinishedSession(np.array([track, (track + 1) % 40]), np.array([1, 1], dtype=np.float32))] * 30
-        )
+        pair = np.array([track, (track + 1) % 40])
+        learn_sessions(model, [FinishedSession(pair, np.ones(2, dtype=np.float32))] * 30)
     before, most_bytes = read_factors(model.snapshot()), len(model.snapshot()) // 2
     assert model.make_room(most_bytes) > 150
     snapshot = model.snapshot()
@@ -284,14 +254,12 @@ def test_a_label_that_tells_gains_and_one_that_does_not_loses() -> None:
     catalogue = {
         id_: Track(id_, f"a{id_}", None, f"g{rng.integers(5)}", "x", mood=f"m{rng.integers(5)}") for id_ in range(400)
     }
-    model = FactorModel(catalogue)
-    for _ in range(40):
-        sessions = []
-        for _ in range(32):
-            tracks = rng.choice(400, size=8, replace=False)
-            liked = [catalogue[track].mood == catalogue[tracks[0]].mood for track in tracks.tolist()]
-            sessions.append(FinishedSession(tracks, np.where(liked, 0.95, 0.05).astype(np.float32)))
-        learn_sessions(model, sessions)
+    model, sessions = FactorModel(catalogue), []
+    for _ in range(40 * 32):
+        tracks = rng.choice(400, size=8, replace=False)
+        liked = [catalogue[track].mood == catalogue[tracks[0]].mood for track in tracks.tolist()]
+        sessions.append(FinishedSession(tracks, np.where(liked, 0.95, 0.05).astype(np.float32)))
+    learn_sessions(model, sessions)
     matches = dict(zip(LABELS, read_factors(model.snapshot()).matches.tolist(), strict=True))
     assert matches["genre"] < factors.FIRST_MATCH < matches["mood"]
     assert matches["country"] == matches["period"] == factors.FIRST_MATCH

@@ -56,8 +56,7 @@ def test_what_one_shard_alone_has_met_is_taken_as_it_is() -> None:
     other = trained(FactorModel, [FinishedSession(np.arange(10, 14), ones)] * 5).snapshot(to_merge=True)
     merged = unpack(FactorModel.merged([one, other]))[1]
     assert merged["ids"].tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
-    alone = [unpack(body)[1] for body in (one, other)]
-    assert np.array_equal(merged["tracks"], np.concatenate([arrays["tracks"] for arrays in alone]))
+    assert np.array_equal(merged["tracks"], np.concatenate([unpack(body)[1]["tracks"] for body in (one, other)]))
     read_factors(FactorModel.merged([one, other]))  # serves
 
 
@@ -101,9 +100,8 @@ def test_each_item_keeps_its_heaviest_links() -> None:
 def test_next_track_forgets_no_item_and_keeps_no_freed_row() -> None:
     snapshots = shards_of(NextTrackProjection, random_sessions(100, seed=4), 2)
     about, arrays = unpack(snapshots[0])
-    freed = dict(arrays) | {"item_ids": np.append(arrays["item_ids"], -1), "counts": np.append(arrays["counts"], 0)}
-    freed |= {name: np.append(arrays[name], 0) for name in ("plays", "recent", "damped")}
-    freed["counts"] = freed["counts"].astype(np.uint16)
+    ends = {"item_ids": -1, "counts": 0, "plays": 0, "recent": 0, "damped": 0}
+    freed = dict(arrays) | {name: np.append(arrays[name], arrays[name].dtype.type(end)) for name, end in ends.items()}
     assert NextTrackProjection.merged([pack(about, freed), snapshots[1]]) == NextTrackProjection.merged(snapshots)
 
 

@@ -9,21 +9,8 @@ from numpy.typing import NDArray
 
 from botify.streams.learner.models import next_track_gradients as gradients
 from botify.streams.learner.models import next_track_kernels as kernels
+from botify.streams.learner.models import next_track_state as constants
 from botify.streams.learner.models.next_track import NextTrack, NextTrackSettings
-from botify.streams.learner.models.next_track_state import (
-    ADAGRAD_START,
-    ADAGRAD_START_HIDDEN,
-    OWN,
-    OWN_HALF_LIFE,
-    OWN_LATE,
-    OWN_RANK,
-    SESSION,
-    SKIPS_NEAR,
-    SKIPS_WIDE,
-    VECTOR_ITEMS,
-    VECTOR_RANK,
-    VECTOR_START,
-)
 
 SETTINGS = NextTrackSettings(neighbours=64, lags=6, anchors=8)
 USERS, TRACKS, EVENTS = 8, 30, 400  # fewer tracks than neighbours, so that none is evicted, and no decay yet
@@ -111,19 +98,19 @@ def test_a_candidate_has_the_sums_over_the_history(learned: Learned) -> None:
             expected[5] += 1
             expected[6] += root * forward * (rank == 1)
             expected[7] += root * (forward + backward) * (rank <= 3)
-            expected[SESSION] += wide_share * wide * (at < session)
+            expected[constants.SESSION] += wide_share * wide * (at < session)
         skipped = [
             (at, row, 1 - value / 0.5) for at, (row, value, _) in enumerate(heard[: SETTINGS.anchors]) if value < 0.5
         ]
         for at, row, missed in skipped:
             forward, backward, wide = links.get((row, item), np.zeros(3))
             root = missed * (plays[row] + 2) ** -0.5
-            expected[SKIPS_NEAR] += root * (at + 1) ** -SETTINGS.near_rank * (forward + backward)
-            expected[SKIPS_WIDE] += root * (at + 1) ** -SETTINGS.wide_rank * wide
+            expected[constants.SKIPS_NEAR] += root * (at + 1) ** -SETTINGS.near_rank * (forward + backward)
+            expected[constants.SKIPS_WIDE] += root * (at + 1) ** -SETTINGS.wide_rank * wide
         own = [(rank, at, value) for rank, (at, row, value) in enumerate(liked) if row == item]
         if own:
-            expected[OWN_LATE] = sum(value * 0.5 ** (at / OWN_HALF_LIFE) for _, at, value in own)
-            expected[OWN], expected[OWN_RANK] = sum(value for _, _, value in own), own[0][0]
+            expected[constants.OWN_LATE] = sum(value * 0.5 ** (at / constants.OWN_HALF_LIFE) for _, at, value in own)
+            expected[constants.OWN], expected[constants.OWN_RANK] = sum(value for _, _, value in own), own[0][0]
         np.testing.assert_allclose(learned.scratch.sums[place], expected, rtol=1e-4, atol=1e-6)
     learned.clear(known, found)
     assert 0 < session < len(heard)
@@ -139,8 +126,7 @@ def test_what_is_excluded_is_no_candidate(learned: Learned) -> None:
 
 
 def slope_of(loss: Callable[[], float], weights: NDArray[np.floating], at: tuple[int, ...], step: float) -> float:
-    kept = weights[at]
-    losses = []
+    kept, losses = weights[at], []
     for moved in (kept + step, kept - step):
         weights[at] = moved
         losses.append(loss())
@@ -179,7 +165,7 @@ def test_the_stacker_follows_the_gradient(learned: Learned) -> None:
     assert gradients.group_of(known) == 4
     squares = {"stacker": "squares", "hidden": "hidden_squares", "output": "output_squares"}
     for (name, at), slope in expected.items():
-        start = ADAGRAD_START if name == "stacker" else ADAGRAD_START_HIDDEN
+        start = constants.ADAGRAD_START if name == "stacker" else constants.ADAGRAD_START_HIDDEN
         moved = float(before[name][at] - getattr(state, name)[at]) / 0.1
         found_slope = moved * float(np.sqrt(start + getattr(state, squares[name])[at]))
         assert found_slope == pytest.approx(slope, rel=0.05, abs=2e-3), (name, at)
@@ -191,11 +177,11 @@ def test_vectors_follow_the_gradient(learned: Learned) -> None:
     known, found = learned.candidates()
     learned.clear(known, found)
     drawn = scratch.drawn[: gradients._draw(state, item, cells, scratch)].copy()
-    heard = [row for row, value, _ in learned.history(learned.user) if value > 0][:VECTOR_ITEMS]
-    liked = [value for _, value, _ in learned.history(learned.user) if value > 0][:VECTOR_ITEMS]
+    positive = [(row, value) for row, value, _ in learned.history(learned.user) if value > 0][: constants.VECTOR_ITEMS]
+    heard, liked = map(list, zip(*positive, strict=True))
 
     def loss() -> float:
-        ranks = np.arange(1, len(heard) + 1) ** -VECTOR_RANK * np.array(liked)
+        ranks = np.arange(1, len(heard) + 1) ** -constants.VECTOR_RANK * np.array(liked)
         scores = state.outputs[drawn].astype(np.float64) @ (ranks @ state.inputs[heard].astype(np.float64))
         return float(np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[0])
 
@@ -209,5 +195,5 @@ def test_vectors_follow_the_gradient(learned: Learned) -> None:
     for (name, row, _), slope in expected.items():
         sums = state.vector_squares[row, 1 if name == "outputs" else 0]
         moved = float(before[name][row, 5] - getattr(state, name)[row, 5]) / SETTINGS.vector_rate
-        assert moved * float(np.sqrt(VECTOR_START + sums)) == pytest.approx(slope, rel=0.02, abs=1e-4), name
+        assert moved * float(np.sqrt(constants.VECTOR_START + sums)) == pytest.approx(slope, rel=0.02, abs=1e-4), name
     assert any(abs(slope) > 1e-3 for slope in expected.values())
