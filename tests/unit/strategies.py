@@ -1,92 +1,42 @@
 """Hypothesis strategies for the events."""
 
+from typing import Any
+
 from hypothesis import strategies as st
 
-from botify.schemas.events import (
-    Event,
-    Feedback,
-    Listen,
-    Model,
-    RampStep,
-    Recommendation,
-    RecommendationRequest,
-    Session,
-    Track,
-    TrainingBatch,
-)
+from botify.schemas import codec
+from botify.schemas.events import Event, Listen
 
-longs = st.integers(-(2**63), 2**63 - 1)
-ints = st.integers(-(2**31), 2**31 - 1)
-doubles = st.floats(allow_nan=False)
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-treatments = st.dictionaries(texts, texts, max_size=3)
-bools = st.booleans()
-number, double, text = st.none() | ints, st.none() | doubles, st.none() | texts
-
-rules = st.fixed_dictionaries(
-    {"tracks": st.lists(longs, max_size=2), "filters": st.lists(texts, max_size=2), "boost": doubles, "place": number}
-)
-slate_requests = st.fixed_dictionaries(
-    {
-        "size": ints,
-        "without_listen": st.booleans(),
-        "exclude": st.lists(longs, max_size=3),
-        "filters": st.lists(texts, max_size=2),
-        "liked": st.lists(longs, max_size=2),
-        "explain": st.booleans(),
-        "liked_ms": st.lists(longs, max_size=2),
-        "liked_weights": st.lists(doubles, max_size=2),
-        "shown": st.lists(longs, max_size=2),
-        "shown_since_ms": st.lists(longs, max_size=2),
-        "impressions": st.lists(longs, max_size=2),
-        "impressions_ms": st.lists(longs, max_size=2),
-        "shown_ms": st.lists(longs, max_size=2),
-        "caps": st.dictionaries(texts, ints, max_size=2),
-        "rules": st.lists(rules, max_size=2),
-    }
-)
-slates = st.fixed_dictionaries(
-    {
-        "tracks": st.lists(longs, max_size=3),
-        "propensities": st.lists(doubles, max_size=3),
-        "scores": st.lists(doubles, max_size=3),
-        "sources": st.lists(texts, max_size=3),
-        "because": st.lists(longs, max_size=3),
-        "versions": st.dictionaries(texts, longs, max_size=2),
-    }
-)
-
-EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
-    Listen: st.builds(
-        Listen, texts, longs, longs, doubles, longs, texts, ints, bools, text, treatments, double, double, text, number
-    ),
-    RecommendationRequest: st.builds(
-        RecommendationRequest,
-        *(texts, longs, texts, ints, longs, doubles, longs, longs, number, number, st.none() | slate_requests),
-    ),
-    Recommendation: st.builds(
-        Recommendation,
-        *(texts, longs, longs, texts, treatments, doubles, ints, doubles, longs, text, number),
-        *(st.none() | st.lists(longs, max_size=5), st.none() | slates),
-        *(text, number, number, number, number, st.none() | treatments),
-    ),
-    Session: st.builds(Session, texts, texts, longs, longs, longs, ints, doubles, texts),
-    Track: st.builds(
-        Track,
-        *(longs, texts, text, text, texts, text, st.none() | st.lists(texts, max_size=3)),
-        *(text, number, text, bools, st.none() | st.binary(max_size=20)),
-    ),
-    Feedback: st.builds(
-        Feedback,
-        *(texts, longs, longs, texts, longs, text),
-        *(st.none() | st.lists(longs, max_size=3), st.none() | treatments),
-    ),
-    Model: st.builds(Model, texts, longs, st.binary(max_size=20), texts, longs),
-    TrainingBatch: st.builds(TrainingBatch, texts, ints, longs, longs, *[st.binary(max_size=20)] * 7),
-    RampStep: st.builds(RampStep, texts, doubles, text, longs, longs, texts),
+PLAIN: dict[str, st.SearchStrategy[Any]] = {
+    "null": st.none(),
+    "boolean": st.booleans(),
+    "int": st.integers(-(2**31), 2**31 - 1),
+    "long": st.integers(-(2**63), 2**63 - 1),
+    "double": st.floats(allow_nan=False),
+    "string": st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    "bytes": st.binary(max_size=20),
 }
-"""Any event that its schema can carry, likely or not."""
 
+
+def carried_by(schema: Any) -> st.SearchStrategy[Any]:
+    """Values that an Avro schema can carry, likely or not."""
+    match schema:
+        case str():
+            return PLAIN[schema]
+        case list():
+            return st.one_of(*map(carried_by, schema))
+        case {"type": "array", "items": items}:
+            return st.lists(carried_by(items), max_size=3)
+        case {"type": "map", "values": values}:
+            return st.dictionaries(PLAIN["string"], carried_by(values), max_size=3)
+    return st.fixed_dictionaries({field["name"]: carried_by(field["type"]) for field in schema["fields"]})
+
+
+def events_of(schema: codec.CommittedSchema) -> st.SearchStrategy[Event]:
+    return carried_by(schema.parse()).map(lambda fields: schema.event(**fields))
+
+
+EVENTS = {schema.event: events_of(schema) for schema in codec.load()}  # of each event, the newest version comes last
 events = st.one_of(list(EVENTS.values()))
 
 

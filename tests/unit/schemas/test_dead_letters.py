@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,16 +7,7 @@ from botify.core.errors import DecodeError, ExcludedError
 from botify.core.kafka.layout import COPIED
 from botify.core.settings import Settings
 from botify.schemas import dead_letters
-from botify.schemas.dead_letters import (
-    ERASED,
-    EXCLUDED,
-    PREFIX,
-    Letters,
-    RejectedBefore,
-    dead_letter_headers,
-    origin_of,
-    originals_of,
-)
+from botify.schemas.dead_letters import ERASED, EXCLUDED, PREFIX, RejectedBefore, dead_letter_headers
 from tests.support import FakeMessage
 
 
@@ -26,20 +16,17 @@ from tests.support import FakeMessage
 )
 def test_a_letter_of_a_place_that_no_topic_has_names_no_origin(partition: Any, offset: Any) -> None:
     headers = dead_letter_headers("t", partition, offset, None, ValueError("no"))
-    assert origin_of(headers) is None
-    assert origin_of([(name, b"") for name, _ in headers]) is None
+    assert dead_letters.origin_of(headers) is None
+    assert dead_letters.origin_of([(name, b"") for name, _ in headers]) is None
 
 
 def test_headers_say_where_the_record_came_from_and_why() -> None:
     headers = dead_letter_headers("botify.listens", 3, 17, None, DecodeError("not a whole Listen: é", b"raw"))
-    assert headers == [
-        (PREFIX + "topic", b"botify.listens"),
-        (PREFIX + "partition", b"3"),
-        (PREFIX + "offset", b"17"),
-        (PREFIX + "stage", b"VALUE_CONVERTER"),
-        (PREFIX + "exception.class.name", b"DecodeError"),
-        (PREFIX + "exception.message", "not a whole Listen: é".encode()),
-    ]
+    expected = {
+        "topic": "botify.listens", "partition": "3", "offset": "17", "stage": "VALUE_CONVERTER",
+        "exception.class.name": "DecodeError", "exception.message": "not a whole Listen: é",
+    }  # fmt: skip
+    assert headers == [(PREFIX + name, value.encode()) for name, value in expected.items()]
 
 
 def test_the_records_own_headers_are_kept_but_for_those_of_an_earlier_death_and_reasons_are_cut() -> None:
@@ -55,7 +42,7 @@ def originals(*values: bytes | None, topic: str = "botify.listens-16", stamp: in
     """Return the originals of a record with `COPIED` headers."""
     headers = [("trace", b"17"), *((COPIED, value) for value in values)]
     copy: Any = FakeMessage(topic=topic, timestamp=(stamp, 1_700_000_000_000), headers=headers)
-    return [str(origin) for origin in originals_of(copy)]
+    return [str(origin) for origin in dead_letters.originals_of(copy)]
 
 
 def test_a_copy_names_its_originals_from_the_first_layout_on() -> None:
@@ -85,6 +72,9 @@ def test_a_value_that_names_no_record_of_an_earlier_layout_is_ignored(value: byt
     assert originals(value, b"botify.listens/3/17") == ["botify.listens/3/17"]
 
 
+BROKEN = DecodeError("no", b"")
+
+
 class Topic:
     def __init__(self) -> None:
         self.letters: list[FakeMessage] = []
@@ -96,15 +86,12 @@ class Topic:
         return [new]
 
     def erase(self, *origins: int) -> None:
-        self._add(origins, ExcludedError(EXCLUDED + ERASED, b""), None)
+        self.exclude(*origins, why=ERASED, value=None)
 
-    def reject(self, *origins: int) -> None:
-        self._add(origins, DecodeError("no", b""), b"?")
+    def exclude(self, *origins: int, why: str = "a bot", value: bytes | None = b"a listen") -> None:
+        self.reject(*origins, reason=ExcludedError(EXCLUDED + why, b""), value=value)
 
-    def exclude(self, *origins: int, why: str = "a bot") -> None:
-        self._add(origins, ExcludedError(EXCLUDED + why, b""), b"a listen")
-
-    def _add(self, origins: Sequence[int], reason: Exception, value: bytes | None) -> None:
+    def reject(self, *origins: int, reason: Exception = BROKEN, value: bytes | None = b"?") -> None:
         for origin in origins:
             headers = dead_letter_headers("botify.listens", 0, origin, None, reason)
             self.letters.append(FakeMessage(partition=0, offset=len(self.letters), value=value, headers=headers))
@@ -118,7 +105,7 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
 
 
 def test_a_fold_leaves_out_who_was_erased_before_it_began_whenever_it_reads_the_letters(topic: Topic) -> None:
-    begun: dict[int, Letters | None] = {}
+    begun: dict[int, dead_letters.Letters | None] = {}
     rejected = RejectedBefore(Settings(), "botify.listens", begun=begun.get)
     topic.erase(3, 5)
     rejected.refresh()

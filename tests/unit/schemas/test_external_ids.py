@@ -26,12 +26,11 @@ def test_users_of_a_dataset_have_the_numbers_of_its_table(settings: Settings) ->
 
 def test_newcomers_have_numbers_of_their_own_in_every_process(settings: Settings) -> None:
     names = [f"newcomer {number}" for number in range(1000)]
-    numbers = [UserIds.of(settings).number_of(name) for name in names[:3]]
-    assert numbers == [UserIds(["someone else"]).number_of(name) for name in names[:3]]
-    all_of_them = {UserIds([]).number_of(name) for name in names}
-    assert len(all_of_them) == 1000
-    assert min(all_of_them) >= NEWCOMERS_FROM
-    assert max(all_of_them) <= MAX_USER
+    numbers = [UserIds([]).number_of(name) for name in names]
+    for other in (UserIds.of(settings), UserIds(["someone else"])):
+        assert [other.number_of(name) for name in names[:3]] == numbers[:3]
+    assert len(set(numbers)) == 1000
+    assert NEWCOMERS_FROM <= min(numbers) <= max(numbers) <= MAX_USER
 
 
 def test_a_name_has_the_number_that_it_has_or_the_first_that_is_free() -> None:

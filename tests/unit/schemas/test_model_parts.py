@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -32,11 +33,10 @@ class Topic:
         pass
 
     def parts(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for key, value in compacted(self.log):
-            name, part = name_and_part(key)
-            if part and value is not None:
-                found.setdefault(name, set()).add(part)
+        found = defaultdict[str, set[str]](set)
+        for name, part in (name_and_part(key) for key, value in compacted(self.log) if value is not None):
+            if part:
+                found[name].add(part)
         return found
 
     def publisher(self) -> ModelPublisher:

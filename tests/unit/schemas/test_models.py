@@ -1,7 +1,6 @@
 """Invariant: a reader that starts prepares the newest usable snapshot of each model, and one before it at most."""
 
 from collections.abc import Iterator, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model
 from botify.schemas.models import ModelReader, model_of
-from tests.support import eventually
+from tests.support import FakeMessage, eventually
 
 CODEC = Codec()
 
@@ -21,9 +20,8 @@ class Records:
     def __init__(self, models: list[Model], at_start: int) -> None:
         self._polls: list[list[Any]] = []
         for offset, model in enumerate(models):
-            key, value = model.name.encode(), CODEC.encode(model)
-            message = SimpleNamespace(key=lambda k=key: k, value=lambda v=value: v, offset=lambda o=offset: o,
-                                      timestamp=lambda: (1, 5_000))  # fmt: skip
+            of_model = {"key": model.name.encode(), "value": CODEC.encode(model)}
+            message = FakeMessage(offset=offset, timestamp=(1, 5_000), **of_model)
             self._polls += [[message], []]  # the broker says after each that it was the last
         self._found = at_start
 
@@ -53,8 +51,7 @@ def reader_and_records(
 
 @pytest.mark.parametrize(("newest", "prepared"), [(b"4", [4]), (b"rubbish", [3])])
 def test_only_what_is_served_is_prepared(newest: bytes, prepared: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    bodies = [b"1", b"2", b"3", newest]
-    models = [model_of("m", version, body, 0) for version, body in enumerate(bodies, start=1)]
+    models = [model_of("m", version, body, 0) for version, body in enumerate([b"1", b"2", b"3", newest], start=1)]
     (reader, _), made = reader_and_records(models, monkeypatch, at_start=4), list[int]()
     followed = reader.follow("m", lambda model: made.append(int(model.body)))
     reader.refresh()
@@ -91,15 +88,16 @@ def text_of(model: Model) -> str:
 
 
 def served(models: list[Model], monkeypatch: pytest.MonkeyPatch, at_start: int | None = None) -> list[str]:
-    """Return what a reader that follows `m` has served, one after another."""
+    """Return what a reader that follows `m`, and nothing else, has served, one after another."""
     start = len(models) if at_start is None else at_start
     (reader, records), made = reader_and_records(models, monkeypatch, start), list[str]()
     followed = reader.follow("m", lambda model: made.append(text_of(model)), added)
     reader.refresh()
     while records.is_behind:
         reader.refresh()
-    if not any(b"rubbish" in model.body for model in models):
+    if not any(b"rubbish" in model.body for model in models if model.name.startswith("m")):
         assert followed.offset == followed.newest_offset
+    assert reader.on_topic() == ([("m", followed)] if made else [])
     return made
 
 
@@ -107,12 +105,7 @@ def test_a_model_that_nobody_follows_is_ignored(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone = [model_of("gone", 1, b"rubbish", 0), *sharded(("gone@0of2", 2), ("gone@1of2", 3))]
-    (reader, records), made = reader_and_records([*gone, model_of("m", 4, b"4", 0), *gone], monkeypatch, 4), list[str]()
-    followed = reader.follow("m", lambda model: made.append(text_of(model)), added)
-    reader.refresh()
-    while records.is_behind:
-        reader.refresh()
-    assert (made, reader.on_topic()) == (["4"], [("m", followed)])
+    assert served([*gone, model_of("m", 4, b"4", 0), *gone], monkeypatch, at_start=4) == ["4"]
     assert not caplog.records
 
 

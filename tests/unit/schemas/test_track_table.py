@@ -13,6 +13,7 @@ from botify.schemas.events import Track
 from botify.schemas.sketches import BITS, sketch_of, words_of
 from botify.schemas.track_columns import EMPTY
 from botify.schemas.track_table import TrackTable, unknown_among
+from tests.support import make_tracks
 
 CODEC = Codec()
 
@@ -32,11 +33,21 @@ tracks = st.builds(
 )
 
 
+def add(table: TrackTable, *some: Track) -> None:
+    table.add(some, list(map(CODEC.encode, some)))
+
+
+def table_of(*some: Track) -> TrackTable:
+    table = TrackTable(CODEC)
+    add(table, *some)
+    return table
+
+
 @given(st.lists(st.tuples(st.lists(tracks, max_size=6), st.booleans()), max_size=6))
 def test_a_table_is_the_mapping_of_its_records(batches: list[tuple[list[Track], bool]]) -> None:
     table, expected = TrackTable(CODEC), dict[int, Track]()
     for some, is_end in batches:
-        table.add(some, list(map(CODEC.encode, some)))
+        add(table, *some)
         expected.update({track.track: track for track in some})
         if is_end:
             table.columns()
@@ -66,11 +77,9 @@ def test_tracks_of_similar_content_are_found_wherever_they_are() -> None:
         return Track(number, "a", None, None, "x", deleted=deleted, sketch=sketch_of(vector) if vector else None)
 
     some = [track(1, 1, 0, 0), track(2, 0, 0, 1), track(3), track(4, 1, 0.2, 0), track(5, 1, 0, 0, deleted=True)]
-    table = TrackTable(CODEC)
-    table.add(some, list(map(CODEC.encode, some)))
+    table = table_of(*some)
     table.columns()
-    later = [track(6, 1, 0.1, 0), track(4, -1, 0, 0)]  # a record of 4 that counts in place of the one in the columns
-    table.add(later, list(map(CODEC.encode, later)))
+    add(table, track(6, 1, 0.1, 0), track(4, -1, 0, 0))  # a record of 4 that counts in place of the one in the columns
     (nearest, cosine), *others = table.alike(table[1], 10)
     assert nearest == 6
     assert 0.9 < cosine <= 1
@@ -97,10 +106,9 @@ def test_what_has_no_direction_has_no_sketch(vector: list[float]) -> None:
 
 @given(st.lists(tracks, max_size=12), st.integers(0, 12))
 def test_a_track_is_found_by_its_present_external_id_only(some: list[Track], cut: int) -> None:
-    table, expected = TrackTable(CODEC), {track.track: track for track in some}
-    table.add(some[:cut], list(map(CODEC.encode, some[:cut])))
+    table, expected = table_of(*some[:cut]), {track.track: track for track in some}
     table.columns()
-    table.add(some[cut:], list(map(CODEC.encode, some[cut:])))
+    add(table, *some[cut:])
     for external_id in ("x", "y", "zé", "unknown"):
         having = [track for track in expected.values() if track.external_id == external_id]
         found = table.with_external_id(external_id)
@@ -108,11 +116,10 @@ def test_a_track_is_found_by_its_present_external_id_only(some: list[Track], cut
 
 
 def test_a_copy_stays_as_it_is() -> None:
-    table = TrackTable(CODEC)
     one, other = Track(1, "a", None, None, "x"), Track(1, "b", None, None, "y")
-    table.add([one], [CODEC.encode(one)])
+    table = table_of(one)
     copy = table.copy()
-    table.add([other], [CODEC.encode(other)])
+    add(table, other)
     assert (copy[1], table[1]) == (one, other)
 
 
@@ -123,36 +130,33 @@ def test_replaced_records_do_not_pile_up() -> None:
     assert len(columns.records) <= 2 * len(CODEC.encode(track))
 
 
-def saved(directory: Path, n: int) -> CatalogueFile:
-    some = [Track(number, f"artist {number // 3}", None, None, f"title {number}") for number in range(n)]
-    file = CatalogueFile(directory, "topic", "id")
-    file.write(EMPTY.merged(some, [CODEC.encode(track) for track in some]), {0: n, 1: 5})
-    return file
-
-
 ENDS = {0: 100, 1: 5}
 
 
-def test_a_file_has_what_was_written(tmp_path: Path) -> None:
-    saved(tmp_path, 100)
-    columns, offsets = CatalogueFile(tmp_path, "topic", "id").read(ENDS)
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A folder with a file of a hundred tracks."""
+    CatalogueFile(tmp_path, "topic", "id").write(table_of(*make_tracks(100)).columns(), ENDS)
+    return tmp_path
+
+
+def test_a_file_has_what_was_written(saved: Path) -> None:
+    columns, offsets = CatalogueFile(saved, "topic", "id").read(ENDS)
     assert offsets == ENDS
-    assert TrackTable(CODEC, columns)[99].title == "title 99"
+    assert dict(TrackTable(CODEC, columns).items()) == {track.track: track for track in make_tracks(100)}
 
 
 @pytest.mark.parametrize("at", [3, 200, 900, -1])
-def test_a_file_that_is_damaged_anywhere_is_as_good_as_none(tmp_path: Path, at: int) -> None:
-    saved(tmp_path, 100)
-    (path,) = tmp_path.glob("*.columns")
+def test_a_file_that_is_damaged_anywhere_is_as_good_as_none(saved: Path, at: int) -> None:
+    (path,) = saved.glob("*.columns")
     whole = path.read_bytes()
     at %= len(whole.rstrip(b"\0"))
     for damaged in (whole[:at], whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]):
         path.write_bytes(damaged)
-        assert CatalogueFile(tmp_path, "topic", "id").read(ENDS) == (EMPTY, {})
+        assert CatalogueFile(saved, "topic", "id").read(ENDS) == (EMPTY, {})
 
 
 @pytest.mark.parametrize("ends", [{0: 99, 1: 5}, {0: 100}, {0: 100, 1: 5, 2: 7}])
-def test_a_file_of_another_topic_or_ahead_of_it_is_as_good_as_none(tmp_path: Path, ends: dict[int, int]) -> None:
-    saved(tmp_path, 100)
-    assert CatalogueFile(tmp_path, "topic", "id").read(ends) == (EMPTY, {})
-    assert CatalogueFile(tmp_path, "topic", "another id").read(ENDS) == (EMPTY, {})
+def test_a_file_of_another_topic_or_ahead_of_it_is_as_good_as_none(saved: Path, ends: dict[int, int]) -> None:
+    assert CatalogueFile(saved, "topic", "id").read(ends) == (EMPTY, {})
+    assert CatalogueFile(saved, "topic", "another id").read(ENDS) == (EMPTY, {})

@@ -7,22 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.core.errors import ValidationError
+from botify.schemas import training
 from botify.schemas.codec import Codec
 from botify.schemas.events import Feedback, Listen, TrainingBatch
-from botify.schemas.training import (
-    BATCH_LISTENS,
-    impression_batches_of,
-    listens_of,
-    training_batch_of,
-    training_batches_of,
-)
+from botify.schemas.training import BATCH_LISTENS, impression_batches_of, listens_of, training_batch_of
 from botify.schemas.validation import MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
 from tests.unit.strategies import EVENTS
 
 FIRST = 1_000
 CODEC = Codec()
-
-
 TRUE_LISTENS = st.builds(
     Listen._replace,
     EVENTS[Listen],
@@ -78,11 +71,11 @@ def test_batches_of_feedback_have_its_impressions_and_cover_all_of_it() -> None:
 
 
 def test_a_record_of_impressions_is_not_cut() -> None:
-    a_hundred = [(FIRST + at, shown(*range(100))) for at in range(2 * BATCH_LISTENS // 100 + 1)]
-    batches = impression_batches_of("id", 3, FIRST, FIRST + len(a_hundred), a_hundred)
-    bounds = [(one.first_offset, one.next_offset) for one in batches]
-    cut, last = BATCH_LISTENS // 100, len(a_hundred)
-    assert bounds == [(FIRST, FIRST + cut), (FIRST + cut, FIRST + 2 * cut), (FIRST + 2 * cut, FIRST + last)]
+    cut, last = BATCH_LISTENS // 100, 2 * BATCH_LISTENS // 100 + 1
+    a_hundred = [(FIRST + at, shown(*range(100))) for at in range(last)]
+    batches = impression_batches_of("id", 3, FIRST, FIRST + last, a_hundred)
+    bounds = [(one.first_offset - FIRST, one.next_offset - FIRST) for one in batches]
+    assert bounds == [(0, cut), (cut, 2 * cut), (2 * cut, last)]
     assert sum(len(listens_of(one, b"")) for one in batches) == 100 * last
 
 
@@ -115,17 +108,12 @@ def test_listens_that_became_dead_letters_are_taken_away_before_values_are_check
     assert listens_of(batch_of(2, 3), b"", np.array([FIRST - 1, FIRST + 10])).offsets.tolist() == [2, 3]
 
 
-BROKERS_LIMIT_BYTES = 1_000_000
-"""A broker's default for a topic without `max.message.bytes` is a little more."""
-
-
 @pytest.mark.parametrize("count", [0, 1, BATCH_LISTENS, BATCH_LISTENS + 1, 3 * BATCH_LISTENS - 1])
 def test_a_long_stretch_is_cut_into_records_that_a_broker_takes(count: int) -> None:
     records = [(FIRST + 2 * at, listen(user=at)) for at in range(count)]
-    batches = training_batches_of("id", 3, FIRST - 5, FIRST + 2 * count + 7, records)
+    batches = training.training_batches_of("id", 3, FIRST - 5, FIRST + 2 * count + 7, records)
     assert batches[0].first_offset == FIRST - 5
     assert batches[-1].next_offset == FIRST + 2 * count + 7
     assert [batch.first_offset for batch in batches[1:]] == [batch.next_offset for batch in batches[:-1]]
-    assert max(len(CODEC.encode(batch)) for batch in batches) < BROKERS_LIMIT_BYTES
-    users = [listens_of(batch, b"").users for batch in batches]
-    assert np.concatenate(users).tolist() == list(range(count))
+    assert max(len(CODEC.encode(batch)) for batch in batches) < 1_000_000  # brokers take a little more by default
+    assert np.concatenate([listens_of(batch, b"").users for batch in batches]).tolist() == list(range(count))

@@ -1,6 +1,6 @@
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,56 +22,44 @@ from botify.schemas.validation import (
     accept_requests,
     check,
 )
+from tests.support import FakeMessage
 
 LISTEN = Listen("a:0", 42, 7, 0.5, 1_000, "a", 0, False, None, {}, None, None)
 REQUEST = RecommendationRequest("a:0", 42, "a", 0, 7, 0.5, 1_000, 2_000)
+TWO_BYTES = "é" * (MAX_ID_BYTES // 2)
+LIKELY: list[dict[str, Any]] = [
+    {}, {"fraction": 0.0}, {"fraction": 1.0}, {"track": 0}, {"track": MAX_TRACK}, {"timestamp_ms": 0},
+    {"timestamp_ms": MAX_TIMESTAMP_MS}, {"session_id": TWO_BYTES},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("event", [LISTEN, REQUEST])
-@pytest.mark.parametrize(
-    "likely",
-    [
-        {},
-        {"fraction": 0.0},
-        {"fraction": 1.0},
-        {"track": 0},
-        {"track": MAX_TRACK},
-        {"timestamp_ms": 0},
-        {"timestamp_ms": MAX_TIMESTAMP_MS},
-        {"session_id": "é" * (MAX_ID_BYTES // 2)},
-    ],
-)
+@pytest.mark.parametrize("likely", LIKELY)
 def test_what_can_be_true_passes(event: Any, likely: dict[str, Any]) -> None:
     check(event._replace(**likely), b"42", b"raw")
-    check(event._replace(**{event._fields[0]: "é" * 127}), b"42", b"raw")
+    check(event._replace(**{event._fields[0]: TWO_BYTES}), b"42", b"raw")
     for size in (1, MAX_LIST, None):
         check(REQUEST._replace(list_size=size), b"42", b"raw")
 
 
+IDS = ("", "x" * (MAX_ID_BYTES + 1), "é" * 128)
+
+
 @pytest.mark.parametrize("event", [LISTEN, REQUEST])
 @pytest.mark.parametrize(
-    ("wrong", "why"),
+    ("field", "wrong", "why"),
     [
-        ({"fraction": 7.0}, "fraction 7.0 is not between 0 and 1"),
-        ({"fraction": -0.01}, "fraction -0.01 "),
-        ({"fraction": math.nan}, "fraction nan "),
-        ({"fraction": math.inf}, "fraction inf "),
-        ({"track": -1}, "track -1 is not between"),
-        ({"track": MAX_TRACK + 1}, f"track {MAX_TRACK + 1} is not between"),
-        ({"timestamp_ms": -1}, "timestamp_ms -1 is not between"),
-        ({"timestamp_ms": MAX_TIMESTAMP_MS + 1}, "timestamp_ms "),
-        ({"position": -1}, "position -1 is negative"),
-        ({"session_id": ""}, "session_id must have 1 to 255 bytes"),
-        ({"session_id": "é" * 128}, "session_id must have 1 to 255 bytes"),
+        *(("fraction", one, f"fraction {one} is not between 0 and 1") for one in (7.0, -0.01, math.nan, math.inf)),
+        *(("track", one, f"track {one} is not between") for one in (-1, MAX_TRACK + 1)),
+        *(("timestamp_ms", one, f"timestamp_ms {one} is not between") for one in (-1, MAX_TIMESTAMP_MS + 1)),
+        ("position", -1, "position -1 is negative"),
+        *(("session_id", one, "session_id must have 1 to 255 bytes") for one in IDS),
     ],
 )
-def test_what_cannot_be_true_is_refused_with_the_field(event: Any, wrong: dict[str, Any], why: str) -> None:
+def test_what_cannot_be_true_is_refused_with_the_field(event: Any, field: str, wrong: Any, why: str) -> None:
     with pytest.raises(ValidationError, match=why) as caught:
-        check(event._replace(**wrong), b"42", b"raw")
+        check(event._replace(**{field: wrong}), b"42", b"raw")
     assert caught.value.raw == b"raw"
-
-
-IDS = ("", "x" * (MAX_ID_BYTES + 1), "é" * 128)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +70,7 @@ IDS = ("", "x" * (MAX_ID_BYTES + 1), "é" * 128)
         *((REQUEST._replace(request_id=one), b"42", "request_id and session_id must have 1 to 255") for one in IDS),
         *((LISTEN, key, "is not the user's id 42") for key in (None, b"", b"43", b"042", b"\0\0\0\x2a")),
         *((REQUEST._replace(list_size=n), b"42", f"list_size {n} is not between 1") for n in (0, -1, MAX_LIST + 1)),
+        *((REQUEST._replace(slate={"size": n}), b"42", f"a slate of {n} tracks") for n in (0, -1, MAX_SLATE + 1)),
     ],
 )
 def test_a_user_an_id_a_key_or_a_list_that_cannot_be_is_refused(event: Any, key: bytes | None, why: str) -> None:
@@ -93,22 +82,10 @@ CODEC = Codec()
 OLDER = Codec(schema for schema in load() if schema.version == 1)
 INTAKE = Intake(CODEC)
 PARTITIONS = 8
-GOOD = RecommendationRequest("r:0", 42, "s", 0, 7, 0.5, 1000, 2000)
-
-
-class FakeMessage(NamedTuple):
-    k: bytes | None
-    v: bytes | None
-
-    def key(self) -> bytes | None:
-        return self.k
-
-    def value(self) -> bytes | None:
-        return self.v
 
 
 def message(request: RecommendationRequest) -> FakeMessage:
-    return FakeMessage(b"%d" % request.user, CODEC.encode(request))
+    return FakeMessage(key=b"%d" % request.user, value=CODEC.encode(request))
 
 
 def judged(messages: Sequence[FakeMessage]) -> list[str]:
@@ -144,15 +121,15 @@ requests = st.builds(
     st.none() | near(0, PARTITIONS),
     st.none() | near(0, MAX_SLATE).map(lambda size: {**SLATE, "size": size}),
 )
+WHOLE = CODEC.encode(REQUEST)
+cut_and_longer = st.builds(lambda cut, more: WHOLE[:cut] + more, st.integers(0, 60), st.binary(max_size=2))
 messages = st.one_of(
-    st.just(message(GOOD)),
+    st.just(message(REQUEST)),
     requests.map(message),
-    requests.map(lambda one: FakeMessage(b"%d" % one.user, OLDER.encode(one))),
-    st.builds(FakeMessage, st.sampled_from([b"42", b"042", b"", None]), st.just(CODEC.encode(GOOD))),
-    st.builds(FakeMessage, st.just(b"42"), st.none() | st.binary(max_size=40)),
-    st.builds(
-        lambda cut, more: FakeMessage(b"42", CODEC.encode(GOOD)[:cut] + more), st.integers(0, 60), st.binary(max_size=2)
-    ),
+    requests.map(lambda one: FakeMessage(key=b"%d" % one.user, value=OLDER.encode(one))),
+    st.builds(FakeMessage, key=st.sampled_from([b"42", b"042", b"", None]), value=st.just(WHOLE)),
+    st.builds(FakeMessage, key=st.just(b"42"), value=st.none() | st.binary(max_size=40)),
+    st.builds(FakeMessage, key=st.just(b"42"), value=cut_and_longer),
 )
 
 
@@ -167,21 +144,14 @@ def test_any_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("fraction", float("nan")),
-        ("user", MAX_USER + 1),
-        ("track", -1),
-        ("timestamp_ms", MAX_TIMESTAMP_MS + 1),
-        ("position", -1),
-        ("request_id", ""),
-        ("session_id", "x" * (MAX_ID_BYTES + 1)),
-        ("list_size", 0),
-        ("reply_partition", PARTITIONS),
-        ("reply_partition", -1),
+        ("fraction", math.nan), ("user", MAX_USER + 1), ("track", -1), ("timestamp_ms", MAX_TIMESTAMP_MS + 1),
+        ("position", -1), ("request_id", ""), ("session_id", "x" * (MAX_ID_BYTES + 1)), ("list_size", 0),
+        ("reply_partition", PARTITIONS), ("reply_partition", -1),
     ],
-)
+)  # fmt: skip
 def test_each_field_is_checked_in_columns(field: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TOGETHER", 1)
-    some = [GOOD, GOOD._replace(**{field: value}), GOOD._replace(reply_partition=PARTITIONS - 1)]
+    some = [REQUEST, REQUEST._replace(**{field: value}), REQUEST._replace(reply_partition=PARTITIONS - 1)]
     found = accept_requests([message(one) for one in some], INTAKE, PARTITIONS)
     assert (found[0], found[2]) == (some[0], some[2])
     assert isinstance(found[1], ValidationError)
