@@ -5,7 +5,7 @@ import importlib.util
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -38,19 +38,13 @@ def nodes(place: str, root: Path = ROOT) -> Iterator[tuple[Path, ast.AST]]:
             yield path.relative_to(root), node
 
 
-def imports(place: str, root: Path = ROOT) -> Iterator[tuple[Path, int, str]]:
-    for path, node in nodes(place, root):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield from names_of(path, node)
-
-
-def names_of(path: Path, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Path, int, str]]:
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            yield path, node.lineno, alias.name
-    else:
-        assert node.level == 0, f"{path}:{node.lineno}: imports are written in full"
-        yield path, node.lineno, node.module or ""
+def imports(found: Iterable[tuple[Path, ast.AST]]) -> Iterator[tuple[Path, int, str]]:
+    for path, node in found:
+        if isinstance(node, ast.Import):
+            yield from ((path, node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are written in full"
+            yield path, node.lineno, node.module or ""
 
 
 def texts(place: str, root: Path = ROOT) -> Iterator[tuple[Path, int, str]]:
@@ -65,7 +59,7 @@ def peeps(place: str, world_files: set[str], root: Path = ROOT) -> list[str]:
     """Where a folder's code imports the simulator, by name or at run time, or names a file of a world."""
     imported = [
         f"{path}:{line} imports {name}"
-        for path, line, name in imports(place, root)
+        for path, line, name in imports(nodes(place, root))
         if re.match(r"(botify\.)?sim\b", name)
     ]
     named = [
@@ -87,8 +81,7 @@ def world_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 def test_notebooks_import_public_modules_of_all_but_the_benchmark(path: Path) -> None:
     cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     lines = [line for cell in cells for line in "".join(cell["source"]).splitlines() if not line.startswith(("%", "!"))]
-    found = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.Import | ast.ImportFrom)]
-    imported = {name for node in found for _, _, name in names_of(path, node)}
+    imported = {name for _, _, name in imports((path, node) for node in ast.walk(ast.parse("\n".join(lines))))}
     ours = {name for name in imported if name.partition(".")[0] == "botify"}
     assert ours
     assert not [name for name in ours if name.startswith("botify.bench") or "._" in name]
@@ -125,10 +118,8 @@ def test_rules_of_the_domain_know_no_server_and_no_clock(module: str) -> None:
     place = module.removeprefix("botify.").replace(".", "/")
     place += "" if (ROOT / place).is_dir() else ".py"
     forbidden = {"asyncio", "time", "datetime", "random", "confluent_kafka", "aiokafka", "redis", "faust", "os"}
-    wrong = [
-        f"{path}:{line} imports {name}" for path, line, name in imports(place) if name.partition(".")[0] in forbidden
-    ]
-    assert not wrong
+    found = [(name.partition(".")[0], f"{path}:{line} imports {name}") for path, line, name in imports(nodes(place))]
+    assert not [why for package, why in found if package in forbidden]
 
 
 def test_no_module_is_imported_by_the_name_of_its_folder() -> None:

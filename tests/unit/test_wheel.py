@@ -46,11 +46,8 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_is_below_one_name(wheel: Path) -> None:
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {name.partition("/")[0] for name in names} == {
-        "botify",
-        f"botify_streams-{version('botify-streams')}.dist-info",
-    }
+    folders = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert folders == {"botify", f"botify_streams-{version('botify-streams')}.dist-info"}
     assert wheel.name.startswith("botify_streams-")
 
 
@@ -63,8 +60,7 @@ def test_every_module_and_every_file_that_one_reads_is_there(site: Path) -> None
                 wanted.add(Path(folder.name) / path.relative_to(folder.resolve()))
     there = {path.relative_to(site / "botify") for path in (site / "botify").rglob("*") if path.is_file()}
     assert wanted - there == set()
-    kinds = {path.suffix for path in there}
-    assert kinds >= {".lua", ".avsc", ".html", ".css", ".ipynb"}
+    assert {path.suffix for path in there} >= {".lua", ".avsc", ".html", ".css", ".ipynb"}
     runbooks = Path("services/dashboard/runbooks.md")
     assert (site / "botify" / runbooks).read_text() == (ROOT / "docs/runbooks.md").read_text()
 
