@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from botify.sim.world.generate import generate
 
 ROOT = Path(__file__).parents[2]
 ROWS = [("ann", "blue", 1000, 5), ("ann", "red", 2000, 1), ("bob", "blue", 3000, 4), ("bob", "green", 9000, 5)]
-ROLES = {"user": "user", "item": "item", "time": "time", "title": "title", "artist": "artist"}
 
 
 class Popular:
@@ -61,6 +60,15 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> botify.Log:
     return botify.load(file)
 
 
+def import_sample(home: Path) -> Path:
+    """Write the sample, and import it as `mine`."""
+    file = home / "sample.csv"
+    write_sample(file)
+    roles = {name: name for name in ("user", "item", "time", "title", "artist")}
+    import_dataset(home, "mine", Request("csv", str(file), roles))
+    return file
+
+
 @pytest.fixture(scope="module")
 def world() -> World:
     return World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=60, dimensions=8)), {})
@@ -75,35 +83,25 @@ def test_the_import_loads_nothing_that_takes_time() -> None:
     assert then == "True"
 
 
-def write_csv(path: Path) -> Path:
-    lines = [f"{user};{item};{time};{stars}" for user, item, time, stars in ROWS]
-    path.write_text("\ufeffUserId;movie_id;Timestamp;rating\n" + "\n".join(lines) + "\n", encoding="utf-8")
+def write(path: Path) -> Path:
+    frame = pd.DataFrame(ROWS, columns=["uid", "track", "ts", "rating"])
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    elif path.suffix == ".jsonl":
+        frame.set_axis(["user", "item", "time", "rating"], axis=1).to_json(path, orient="records", lines=True)
+    else:
+        frame = frame.set_axis(["UserId", "movie_id", "Timestamp", "rating"], axis=1)
+        frame.to_csv(path.with_suffix(".csv"), sep=";", index=False, encoding="utf-8-sig")
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(path.with_suffix(".csv"), "folder/plays.csv")
+            archive.writestr("README", "about")
     return path
 
 
-def write_parquet(path: Path) -> Path:
-    pd.DataFrame(ROWS, columns=["uid", "track", "ts", "rating"]).to_parquet(path)
-    return path
-
-
-def write_jsonl(path: Path) -> Path:
-    pd.DataFrame(ROWS, columns=["user", "item", "time", "rating"]).to_json(path, orient="records", lines=True)
-    return path
-
-
-def write_zip(path: Path) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.write(write_csv(path.with_suffix(".csv")), "folder/plays.csv")
-        archive.writestr("README", "about")
-    return path
-
-
-@pytest.mark.parametrize(
-    ("name", "write"),
-    [("a.csv", write_csv), ("b.parquet", write_parquet), ("c.jsonl", write_jsonl), ("d.zip", write_zip)],
-)
+@pytest.mark.parametrize("name", ["a.csv", "b.parquet", "c.jsonl", "d.zip"])
 def test_files_are_read_by_their_endings_and_columns_by_their_names(
-    name: str, write: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     loaded = botify.load(write(tmp_path / name))
     assert (repr(loaded), len(loaded)) == (f"{name}: 4 events of 2 users and 3 items", 4)
@@ -129,10 +127,7 @@ def test_a_name_is_an_imported_dataset_and_a_format_may_be_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
-    write_sample(tmp_path / "sample.csv")
-    import_dataset(tmp_path, "mine", Request("csv", str(tmp_path / "sample.csv"), ROLES))
-    by_name, by_path = botify.load("mine"), botify.load(tmp_path / "sample.csv")
-    pd.testing.assert_frame_equal(by_name.events, by_path.events)
+    pd.testing.assert_frame_equal(botify.load(import_sample(tmp_path)).events, botify.load("mine").events)
     with pytest.raises(BotifyError, match=r"yours: no such file, and no imported dataset of this name \(there: mine\)"):
         botify.load("yours")
     (tmp_path / "seq").write_text("ann blue red\n")
@@ -152,8 +147,7 @@ def test_a_ranker_is_copied_and_asked_for_enough(log: botify.Log) -> None:
 
 
 def test_names_have_the_figures_of_the_command(tmp_path: Path, log: botify.Log) -> None:
-    write_sample(tmp_path / "sample.csv")
-    import_dataset(tmp_path, "mine", Request("csv", str(tmp_path / "sample.csv"), ROLES))
+    import_sample(tmp_path)
     columns, positive = log_of_dataset(tmp_path, "mine")
     terms = Terms("leave-last-out", 5, positive)
     outcomes = {name: replays(Job(name, columns, terms, range(2))) for name in ("next_track", "ease")}
@@ -199,31 +193,25 @@ def test_recommenders_are_played_on_the_same_sessions(world: World) -> None:
 
 
 def test_a_ranker_plays_what_it_ranks_first_and_the_session_has_not_heard(world: World) -> None:
-    heard: list[FinishedListens] = []
-
     class Lowest(Popular):
         def rank(self, user: str, k: int) -> list[str]:
             return [str(track) for track in range(k)]
 
     class Agent:
         def __init__(self) -> None:
-            self.sessions: dict[int, set[int]] = {}
+            self.sessions = defaultdict[int, set[int]](set)
 
         def recommend(self, listens: FinishedListens) -> Any:
-            self._hear(listens)
-            rows = [self.sessions[user] for user in listens.users.tolist()]
-            return np.array([min(set(range(len(tracks) + 1)) - tracks) for tracks in rows])
+            for user, track in zip(listens.users.tolist(), listens.tracks.tolist(), strict=True):
+                self.sessions[user].add(track)
+            heard = [self.sessions[user] for user in listens.users.tolist()]
+            return np.array([min(set(range(len(tracks) + 1)) - tracks) for tracks in heard])
 
         def finish(self, listens: FinishedListens) -> None:
-            self._hear(listens)
             for user in listens.users.tolist():
-                del self.sessions[user]
+                self.sessions.pop(user, None)
 
-        def _hear(self, listens: FinishedListens) -> None:
-            for user, track in zip(listens.users.tolist(), listens.tracks.tolist(), strict=True):
-                self.sessions.setdefault(user, set()).add(track)
-
-    done = play_world(world, Agent(), RunOptions(sessions=100, seed=1, start_ms=0), listener=heard.append)
+    done = play_world(world, Agent(), RunOptions(sessions=100, seed=1, start_ms=0))
     found = botify.simulate([Lowest()], world, sessions=100).iloc[0]
     assert found.time == pytest.approx(done.time / done.sessions)
     assert found.tracks == pytest.approx(done.listens / done.sessions)
