@@ -2,7 +2,6 @@
 
 import io
 import json
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,10 +18,9 @@ from botify.sim.options import RunOptions
 from botify.sim.play import play_world
 from botify.sim.simulation import FinishedListens
 from botify.sim.world.model import World, WorldCatalogue
+from tests.support import Background
 
 OPTIONS = RunOptions(sessions=20, in_flight=5, start_ms=0)
-
-
 Reply = tuple[int, bytes]
 
 
@@ -64,12 +62,9 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     httpd = Server()
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield httpd
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    with Background(lambda: httpd.serve_forever(poll_interval=0.01)), httpd:
+        yield httpd
+        httpd.shutdown()
 
 
 def http_agent(world: World, url: str) -> Agent:
@@ -84,11 +79,13 @@ def test_the_http_agent_speaks_botifys_rest_api(small_world: World, server: Serv
     listens = [
         row for batch in heard for row in zip(*(getattr(batch, c).tolist() for c in batch.__slots__), strict=True)
     ]
-    expected = [
-        (f"/{'last' if ended else 'next'}/{user}", {"track": track, "time": fraction})
-        for _, user, _, _, track, fraction, _, ended in listens
-    ]
-    assert sorted(server.told, key=repr) == sorted(expected, key=repr)
+    assert sorted(server.told, key=repr) == sorted(
+        (
+            (f"/{'last' if ended else 'next'}/{user}", {"track": track, "time": fraction})
+            for _, user, _, _, track, fraction, _, ended in listens
+        ),
+        key=repr,
+    )
     assert done.listens == len(listens)
     following = {(user, ordinal, position): track for _, user, ordinal, position, track, *_ in listens}
     for (user, ordinal, position), track in following.items():
@@ -136,8 +133,10 @@ def test_a_person_plays_in_the_terminal(small_world: World, monkeypatch: pytest.
 
 
 class Own:
+    answer: NDArray[Any] | None = None
+
     def __init__(self, catalogue: WorldCatalogue, seed: int) -> None:
-        self.answer: NDArray[Any] | None = None
+        """Need neither."""
 
     def recommend(self, heard: FinishedListens) -> NDArray[Any]:
         return self.answer if self.answer is not None else np.zeros(len(heard), dtype=np.int64)
@@ -146,22 +145,13 @@ class Own:
         """Do nothing."""
 
 
-class NoAgent:
-    def __init__(self, catalogue: WorldCatalogue, seed: int) -> None:
-        pass
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("nobody", "kafka, dummy, http, console"), (f"{__name__}:NoAgent", "needs the methods recommend and finish")],
-)
-def test_an_agent_is_found_by_module_and_class_and_one_that_is_none_refused(
-    small_world: World, name: str, message: str
-) -> None:
+def test_an_agent_is_found_by_module_and_class_and_one_that_is_none_refused(small_world: World) -> None:
     agent = load_agent(f"{__name__}:Own", small_world, 1, "", Console())
     assert play_world(small_world, agent, OPTIONS).sessions == 20
-    with pytest.raises((LoadError, SimulationError), match=message):
-        load_agent(name, small_world, 1, "", Console())
+    with pytest.raises(LoadError, match="kafka, dummy, http, console"):
+        load_agent("nobody", small_world, 1, "", Console())
+    with pytest.raises(SimulationError, match="needs the methods recommend and finish"):
+        load_agent("operator:is_", small_world, 1, "", Console())
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ def served_in_any_order(
     listens = defaultdict(list)
     while simulation.running:
         heard = simulation.finish_listens(2**62, int(rng.integers(1, 20)))
-        for row in range(len(heard)):
-            names = ("ordinals", "positions", "tracks", "fractions", "time_ms", "ended")
-            listens[int(heard.users[row])].append(tuple(getattr(heard, name)[row].item() for name in names))
+        columns = (heard.ordinals, heard.positions, heard.tracks, heard.fractions, heard.time_ms, heard.ended)
+        for user, *told in zip(heard.users.tolist(), *(column.tolist() for column in columns), strict=True):
+            listens[user].append(tuple(told))
         waiting = heard.where(~heard.ended)
         keys = mix(5, waiting.users, waiting.ordinals, waiting.positions)
         tracks = integers(keys, 0, np.int64(len(world.catalogue)))
@@ -43,8 +43,11 @@ def served_in_any_order(
     return dict(listens)
 
 
+in_both_schedules = pytest.mark.parametrize("schedule", [{"sessions": 150, "in_flight": 20}, {"days": 5.0}])
+
+
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("schedule", [{"sessions": 150, "in_flight": 20}, {"days": 5.0}])
+@in_both_schedules
 def test_the_order_of_service_changes_nothing(small_world: World, model: str, schedule: dict[str, Any]) -> None:
     options = RunOptions(seed=3, **schedule)
     once = served_in_any_order(small_world, model, options, 1)
@@ -53,15 +56,15 @@ def test_the_order_of_service_changes_nothing(small_world: World, model: str, sc
     assert sum(map(len, once.values())) > 500
 
 
-@pytest.mark.parametrize("schedule", [{"sessions": 150, "in_flight": 20}, {"days": 5.0}])
+@in_both_schedules
 def test_the_union_over_shards_equals_one_process_listener_by_listener(
     small_world: World, schedule: dict[str, Any]
 ) -> None:
     whole = served_in_any_order(small_world, "botify", RunOptions(seed=3, **schedule), 1)
     union: dict[int, list[tuple[Any, ...]]] = {}
     for index in range(4):
-        shard = RunOptions(seed=3, shard=Shard(index, 4), **schedule)
-        part = served_in_any_order(small_world, "botify", shard, index)
+        options = RunOptions(seed=3, shard=Shard(index, 4), **schedule)
+        part = served_in_any_order(small_world, "botify", options, index)
         assert not union.keys() & part.keys()
         union |= part
     assert union == whole
@@ -72,14 +75,12 @@ def test_a_session_longer_than_the_first_capacity_keeps_all_its_listens(small_wo
     liking = {"consume_bias": np.full(60, -100.0), "artist_discount_gamma": np.ones(60)}
     eager = replace(small_world, listeners=replace(small_world.listeners, **liking))
 
-    class EveryTrack:
+    class EveryTrack(DummyAgent):
         def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
             return (heard.tracks + 1) % len(small_world.catalogue)
 
-        def finish(self, heard: FinishedListens) -> None:
-            """Do nothing."""
-
-    fractions = play_listens(eager, EveryTrack(), RunOptions(users=1, sessions=1, start_ms=0)).fractions
+    every_track = EveryTrack(small_world.catalogue, 1)
+    fractions = play_listens(eager, every_track, RunOptions(users=1, sessions=1, start_ms=0)).fractions
     assert len(fractions) > 400
     assert (fractions[: len(small_world.catalogue)] == 1.0).all()
     assert (fractions[len(small_world.catalogue) :] == 0.0).all()  # all tracks were heard once

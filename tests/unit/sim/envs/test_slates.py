@@ -14,7 +14,6 @@ from botify.sim import SimulationError
 from botify.sim.listeners import MODELS
 from botify.sim.listeners.botify import StreamingListeners
 from botify.sim.listeners.choice import cascade, chosen, logit
-from botify.sim.listeners.model import Exposure, Floats
 from botify.sim.world.model import World
 
 SIZE = 4
@@ -22,10 +21,6 @@ SIZE = 4
 
 def make(world: World, **settings: Any) -> Any:
     return gymnasium.make("BotifySlate-v0", world=world, size=SIZE, **settings).unwrapped
-
-
-def make_many(world: World, listeners: int, **settings: Any) -> Any:
-    return gymnasium.make_vec("BotifySlate-v0", num_envs=listeners, world=world, size=SIZE, **settings).unwrapped
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -39,8 +34,7 @@ def test_a_listener_hears_what_was_chosen_or_leaves(small_world: World) -> None:
     env = make(replace(small_world, listeners=impatient), render_mode="ansi")
     rng, ends = np.random.default_rng(1), {"none": 0, "budget": 0}
     observation, _ = env.reset(seed=1)
-    assert observation["place"] == SIZE
-    assert observation["position"] == 0
+    assert (observation["place"], observation["position"]) == (SIZE, 0)
     for _ in range(400):
         slate = rng.integers(400, size=SIZE)
         before = observation
@@ -68,7 +62,7 @@ def test_a_listener_hears_what_was_chosen_or_leaves(small_world: World) -> None:
 
 def test_rows_do_not_depend_on_each_other(small_world: World) -> None:
     """Those who choose none keep their row; each starts its next session in the next step."""
-    envs = make_many(small_world, 50)
+    envs = gymnasium.make_vec("BotifySlate-v0", num_envs=50, world=small_world, size=SIZE).unwrapped
     observations, infos = envs.reset(seed=5)
     ended, begun = np.zeros(50, dtype=bool), 0
     for _ in range(40):
@@ -109,10 +103,7 @@ def test_the_formulas() -> None:
 
 
 def test_a_choice_model_of_ones_own(small_world: World) -> None:
-    def second(appeals: Floats) -> Floats:
-        return np.tile([0.0, 1.0, 0.0, 0.0], (len(appeals), 1))
-
-    env = make(small_world, choice=second)
+    env = make(small_world, choice=lambda appeals: np.tile([0.0, 1.0, 0.0, 0.0], (len(appeals), 1)))
     env.reset(seed=1)
     assert env.step(np.arange(SIZE))[0]["place"] == 1
 
@@ -137,8 +128,5 @@ def test_what_is_wrong_is_refused(small_world: World) -> None:
 
 class OnlyHearing:
     def __init__(self, world: World, seed: int) -> None:
-        self._model = StreamingListeners(world, seed)
-        self.open = self._model.open
-
-    def fractions(self, exposure: Exposure) -> Floats:
-        return self._model.fractions(exposure)
+        model = StreamingListeners(world, seed)
+        self.open, self.fractions = model.open, model.fractions

@@ -19,17 +19,15 @@ from botify.sim.simulation import FinishedListens, Simulation
 from botify.sim.world.model import World
 from tests.unit.sim.conftest import exposure
 
-SEED = 11
-LISTENERS, SESSIONS = 300, 600
+SEED, LISTENERS, SESSIONS = 11, 300, 600
+Heard = tuple[int, float, bool]
 
 
 def draw(key: np.ndarray, what: int) -> float:
     return float(uniform(key, what)[0])
 
 
-def reference_session(
-    world: World, user: int, ordinal: int, recommend: Callable[[int, int, int], int]
-) -> list[tuple[int, float, bool]]:
+def reference_session(world: World, user: int, ordinal: int, recommend: Callable[[int, int, int], int]) -> list[Heard]:
     people, catalogue = world.listeners, world.catalogue
     key = mix(SEED, user, ordinal)
     interests = people.interests[user]
@@ -39,11 +37,9 @@ def reference_session(
     track = int(people.neighbours[user, slot, nth])
     budget = int(people.session_budget[user])
     artists = Counter([int(catalogue.artist_of[track])])
-    heard = {track}
-    session = [(track, 1.0, False)]
-    position = 0
+    heard, session = {track}, [(track, 1.0, False)]
     while budget > 0:
-        position += 1
+        position = len(session)
         track = recommend(user, ordinal, position)
         artist = int(catalogue.artist_of[track])
         if track in heard:
@@ -72,17 +68,14 @@ def test_agrees_with_a_plain_python_model_listen_by_listen(default_world: World)
 
     schedule = RelaySchedule(np.arange(LISTENERS), slots=300, sessions=SESSIONS)
     simulation = Simulation(default_world, BotifyListeners(default_world, SEED), schedule, SEED)
-    sessions: dict[tuple[int, int], list[tuple[int, float, bool]]] = {}
+    sessions: dict[tuple[int, int], list[Heard]] = {}
     while simulation.running:
         heard = simulation.finish_listens(2**62)
         columns = (heard.users, heard.ordinals, heard.tracks, heard.fractions, heard.ended)
         for user, ordinal, track, fraction, ended in zip(*(one.tolist() for one in columns), strict=True):
             sessions.setdefault((user, ordinal), []).append((track, fraction, ended))
         asking = heard.where(~heard.ended)
-        answers = [
-            recommend(user, ordinal, position + 1)
-            for user, ordinal, position in zip(asking.users, asking.ordinals, asking.positions, strict=True)
-        ]
+        answers = list(map(recommend, asking.users, asking.ordinals, asking.positions + 1))
         simulation.answer(asking.slots, np.array(answers, dtype=np.int64))
 
     assert len(sessions) == SESSIONS
@@ -96,8 +89,8 @@ def test_agrees_with_a_plain_python_model_listen_by_listen(default_world: World)
 
 def test_a_listen_is_a_skip_or_goes_to_the_end(small_world: World) -> None:
     model, n = StreamingListeners(small_world, seed=1), 20_000
-    heard = exposure(small_world, np.full(n, small_world.listeners.interests[0, 0]), 0)
-    liked = replace(heard, keys=mix(3, np.arange(n)), positions=np.full(n, 4))
+    liked = exposure(small_world, np.full(n, small_world.listeners.interests[0, 0]), 0)
+    liked = replace(liked, keys=mix(3, np.arange(n)), positions=np.full(n, 4))
     fractions = model.fractions(liked)
     skipped = fractions < SKIPPED_BELOW
     assert skipped.mean() == pytest.approx(model.skip_probability(liked).mean(), abs=0.01)
@@ -106,11 +99,8 @@ def test_a_listen_is_a_skip_or_goes_to_the_end(small_world: World) -> None:
 
 
 def test_sessions_end_for_reasons_of_their_own_and_for_bad_tracks(small_world: World) -> None:
-    model = StreamingListeners(small_world, seed=1)
-    users = np.zeros(20_000, dtype=np.int64)
+    model, users = StreamingListeners(small_world, seed=1), np.zeros(20_000, dtype=np.int64)
     start = model.open(users, mix(3, np.arange(20_000)), users)
-    assert start.lengths is not None
-    assert start.budgets is not None
     assert start.lengths.min() == 1
     assert start.lengths.mean() == pytest.approx(MEAN_LENGTH, rel=0.05)
     assert set(start.budgets.tolist()) == {PATIENCE * int(small_world.listeners.session_budget[0])}
@@ -121,8 +111,7 @@ def test_sessions_end_for_reasons_of_their_own_and_for_bad_tracks(small_world: W
     last = [heard.where(heard.ended) for heard in ends]
     lengths = np.concatenate([heard.positions for heard in last]) + 1
     keys = mix(2, *(np.concatenate([getattr(heard, name) for heard in last]) for name in ("users", "ordinals")))
-    planned = model.open(np.zeros(len(keys), dtype=np.int64), keys, np.zeros(len(keys), dtype=np.int64)).lengths
-    assert planned is not None
+    planned = model.open(users[: len(keys)], keys, users[: len(keys)]).lengths
     assert done.sessions == 600
     assert (lengths <= planned).all()
     assert 0.3 < (lengths == planned).mean() < 1.0  # the others ran out of patience

@@ -1,7 +1,5 @@
 """Requests find their answers, once."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 
@@ -10,18 +8,14 @@ from botify.sim.loop import LatencyHistogram
 from botify.sim.loop.request_tracker import RequestTracker
 from botify.sim.simulation import FinishedListens
 
-SLOTS = 4
-
 
 @pytest.fixture
 def talk() -> RequestTracker:
-    return RequestTracker("run", slots=SLOTS, tracks=100, timeout_s=5.0)
+    return RequestTracker("run", slots=4, tracks=100, timeout_s=5.0)
 
 
-def heard(
-    positions: Sequence[int], ended: Sequence[bool] | None = None, on: Sequence[int] | None = None
-) -> FinishedListens:
-    slots = np.arange(len(positions)) if on is None else np.array(on)
+def heard(positions: list[int], ended: list[bool] | None = None, on: list[int] | None = None) -> FinishedListens:
+    slots = np.array(on or range(len(positions)))
     return FinishedListens(
         slots=slots,
         users=slots + 10,
@@ -30,7 +24,7 @@ def heard(
         tracks=slots + 50,
         fractions=np.full(len(slots), 0.25),
         time_ms=np.full(len(slots), 1000),
-        ended=np.array(ended if ended is not None else [False] * len(slots)),
+        ended=np.array(ended or [False] * len(slots)),
     )
 
 
@@ -74,12 +68,10 @@ def test_an_answer_that_is_no_track_is_counted_and_the_request_stays_open(talk: 
 
 def test_a_request_is_made_once_more_under_its_own_id_and_then_given_up(talk: RequestTracker) -> None:
     _, requests = talk.tell(heard([0, 0]), now_s=0.0)
-    asking = np.arange(2)
-    assert talk.overdue(asking, now_s=4.9)[0] == []
+    assert talk.overdue(np.arange(2), now_s=4.9)[0] == []
     talk.match([answer(requests[0])], now_s=4.9)
     again, given_up = talk.overdue(np.array([1]), now_s=5.1)
-    assert [request.request_id for request in again] == [requests[1].request_id]
-    assert given_up.tolist() == []
+    assert ([request.request_id for request in again], given_up.tolist()) == ([requests[1].request_id], [])
     assert talk.overdue(np.array([1]), now_s=10.0)[1].tolist() == []
     again, given_up = talk.overdue(np.array([1]), now_s=10.2)
     assert (again, given_up.tolist()) == ([], [1])

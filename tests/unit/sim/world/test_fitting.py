@@ -28,21 +28,18 @@ def grouped_log(repeats: float = 0.0) -> ListeningLog:
     weights = 1.0 / np.arange(1, TRACKS // GROUPS + 1)
     rows: list[tuple[int, int, int]] = []
     for user in range(USERS):
-        tracks = (
-            rng.choice(TRACKS // GROUPS, size=24, replace=False, p=weights / weights.sum()) * GROUPS + user % GROUPS
-        )
+        places = rng.choice(TRACKS // GROUPS, size=24, replace=False, p=weights / weights.sum())
+        tracks = places * GROUPS + user % GROUPS
         lengths = rng.integers(3, 12, size=2)
         for session, start in enumerate((0, lengths[0])):
             heard = tracks[start : start + lengths[session]]
             if session:
                 heard = np.where(rng.random(len(heard)) < repeats, tracks[: len(heard)], heard)
             rows += [(user, int(track), 2 * user + session) for track in heard]
-    users, tracks_of, sessions = np.array(rows).T
-    return ListeningLog(users, tracks_of, sessions, TRACKS)
+    return ListeningLog(*np.array(rows).T, TRACKS)
 
 
-def no_names() -> Groups:
-    return Groups.of([None] * TRACKS, [None] * TRACKS)
+NO_NAMES = Groups.of([None] * TRACKS, [None] * TRACKS)
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +49,12 @@ def log() -> ListeningLog:
 
 @pytest.fixture(scope="module")
 def world(log: ListeningLog) -> World:
-    return fit_world(log, no_names(), SOURCE, SETTINGS)
-
-
-def by_hand() -> ListeningLog:
-    users = np.array([0, 0, 0, 1, 1, 2, 2, 2])
-    tracks = np.array([0, 1, 0, 0, 1, 0, 2, 3])
-    return ListeningLog(users, tracks, np.array([0, 0, 1, 2, 2, 3, 3, 4]), 10)
+    return fit_world(log, NO_NAMES, SOURCE, SETTINGS)
 
 
 def test_figures_of_a_log_by_hand() -> None:
-    log = by_hand()
+    users, tracks = np.array([0, 0, 0, 1, 1, 2, 2, 2]), np.array([0, 1, 0, 0, 1, 0, 2, 3])
+    log = ListeningLog(users, tracks, np.array([0, 0, 1, 2, 2, 3, 3, 4]), 10)
     assert log.counts().tolist() == [4, 2, 1, 1, 0, 0, 0, 0, 0, 0]
     assert log.session_lengths().tolist() == [2, 1, 2, 2, 1]
     assert log.repeats() == pytest.approx(1 / 8)
@@ -108,13 +100,13 @@ def test_the_world_plays_like_the_log(log: ListeningLog, world: World) -> None:
 
 
 def test_the_same_log_and_settings_give_the_same_world(log: ListeningLog, world: World) -> None:
-    again = fit_world(log, no_names(), SOURCE, SETTINGS)
+    again = fit_world(log, NO_NAMES, SOURCE, SETTINGS)
     assert (again.name, again.about) == (world.name, world.about)
-    for part in ("catalogue", "listeners"):
-        for name in getattr(world, part).__slots__:
-            np.testing.assert_array_equal(getattr(getattr(again, part), name), getattr(getattr(world, part), name))
-    assert fit_world(log, no_names(), SOURCE, replace(SETTINGS, seed=2)).name != world.name
-    assert fit_world(log, no_names(), SOURCE | {"sha256": "1"}, SETTINGS).name != world.name
+    for part, before in ((again.catalogue, world.catalogue), (again.listeners, world.listeners)):
+        for name in part.__slots__:
+            np.testing.assert_array_equal(getattr(part, name), getattr(before, name))
+    assert fit_world(log, NO_NAMES, SOURCE, replace(SETTINGS, seed=2)).name != world.name
+    assert fit_world(log, NO_NAMES, SOURCE | {"sha256": "1"}, SETTINGS).name != world.name
 
 
 def test_nothing_of_the_log_is_in_the_world_but_parameters(log: ListeningLog, world: World, tmp_path: Path) -> None:
@@ -125,19 +117,15 @@ def test_nothing_of_the_log_is_in_the_world_but_parameters(log: ListeningLog, wo
         "dataset", "sha256", "version", "strength", "repeats", "sessions_a_listener", "session_lengths",
     }  # fmt: skip
     assert len(about["fitted"]["session_lengths"]) == 25
-    tastes = world.listeners.tastes
-    assert tastes is not None
-    vectors = world.catalogue.embeddings[:, :-1]
     heard = log.matrix()
-    centres = heard @ vectors / heard.sum(axis=1)[:, None]
-    assert np.linalg.norm(tastes[:, 0, :-1][:, None] - centres, axis=2).min() > 1e-3
+    centres = heard @ world.catalogue.embeddings[:, :-1] / heard.sum(axis=1)[:, None]
+    assert np.linalg.norm(world.listeners.tastes[:, 0, :-1][:, None] - centres, axis=2).min() > 1e-3
 
 
 def test_a_fitted_world_is_stored_found_and_played_with_every_model(world: World, tmp_path: Path) -> None:
     save_world(tmp_path, world)
     stored = find_world(tmp_path, world.name[:6])
-    assert stored.listeners.tastes is not None
-    np.testing.assert_array_equal(stored.listeners.tastes, world.listeners.tastes)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(stored.listeners.tastes, world.listeners.tastes)
     for model in MODELS:
         options = RunOptions(sessions=40, in_flight=20, seed=3, start_ms=0, model=model)
         one, other = (play_world(each, DummyAgent(each.catalogue, 1), options) for each in (world, stored))
@@ -146,7 +134,7 @@ def test_a_fitted_world_is_stored_found_and_played_with_every_model(world: World
 
 def test_repeats_are_of_earlier_sessions_and_as_many(world: World) -> None:
     log = grouped_log(repeats=0.5)
-    fitted = fit_world(log, no_names(), SOURCE, SETTINGS)
+    fitted = fit_world(log, NO_NAMES, SOURCE, SETTINGS)
     synthetic = synthetic_log(fitted, USERS, seed=5)
     assert log.repeats() > 0.2
     assert fitted.about["fitted"]["repeats"] == log.repeats()
@@ -169,6 +157,6 @@ def test_artists_and_genres_are_those_of_the_catalogue_under_drawn_names(log: Li
 
 def test_a_log_that_is_too_small_is_refused(log: ListeningLog) -> None:
     with pytest.raises(WorldError, match=r"too small .* give 100 listens"):
-        fit_world(log.of_users(np.arange(USERS) < 3), no_names(), SOURCE, SETTINGS)
+        fit_world(log.of_users(np.arange(USERS) < 3), NO_NAMES, SOURCE, SETTINGS)
     with pytest.raises(WorldError, match="users = 0 must be 1 or more"):
         FitSettings(users=0)

@@ -27,17 +27,16 @@ def test_sessions_of_one_listen_have_no_order() -> None:
 
 
 def test_residents_hear_all_the_time_and_others_come_once() -> None:
-    times_ms = np.array([0, 500, 1_000, 100, 120])
-    visits = Visits.of(np.array([3, 3, 3, 9, 9]), times_ms)
+    visits = Visits.of(np.array([3, 3, 3, 9, 9]), np.array([0, 500, 1_000, 100, 120]))
     assert visits.begins.round(2).tolist() == [0, 0.1]
     assert visits.stays.round(2).tolist() == [1.0, 0.02]
     users, places = np.repeat(np.arange(40), 4), np.tile(np.arange(4), 40)
     others, times = visits.placed(users, places, places >= 2, seed=1)
-    stays = np.ptp(times.reshape(40, 4), axis=1)
-    come_once = others.reshape(40, 4)[:, 2]
+    others, times = others.reshape(40, 4), times.reshape(40, 4)
+    come_once = others[:, 2]
     assert 5 < come_once.sum() < 35
-    assert not others.reshape(40, 4)[:, :2].any()
-    assert np.allclose(stays[~come_once], 1.5)
-    visited = times.reshape(40, 4)[come_once]
+    assert not others[:, :2].any()
+    assert np.allclose(np.ptp(times[~come_once], axis=1), 1.5)
+    visited = times[come_once]
     assert ((visited[:, :2] > 0.09) & (visited[:, :2] < 0.13)).all()
     assert ((visited[:, 2:] > 1.09) & (visited[:, 2:] < 1.13)).all()
