@@ -15,27 +15,18 @@ def listen(session: str = "r-1-0", position: int = 0, **changes: object) -> List
 
 def drawn(users: int, rng: np.random.Generator, uplift: float = 0.0) -> list[Listen]:
     """A few sessions for each user; those with an odd id are in T1 and hear `uplift` more tracks a session."""
-    listens = []
-    clock = 0
+    listens: list[Listen] = []
     for user in range(users):
         treatment = "T1" if user % 2 else "C"
         for number in range(int(rng.integers(1, 4))):
             tracks = 2 + int(rng.poisson(3.0 + uplift * (user % 2)))
             for position in range(tracks):
-                clock += 1
-                treated: dict[str, object] = {}
+                changes: dict[str, object] = {}
                 if position:
-                    treated = {"treatments": {"demo": treatment}, "latency_ms": float(rng.exponential(5.0))}
-                listens.append(
-                    listen(
-                        f"r-{user}-{number}",
-                        position,
-                        fraction=round(float(rng.random()), 2),
-                        timestamp_ms=clock,
-                        ended_session=position == tracks - 1,
-                        **treated,
-                    )
-                )
+                    changes = {"treatments": {"demo": treatment}, "latency_ms": float(rng.exponential(5.0))}
+                changes |= {"timestamp_ms": len(listens) + 1, "ended_session": position == tracks - 1}
+                fraction = round(float(rng.random()), 2)
+                listens.append(listen(f"r-{user}-{number}", position, fraction=fraction, **changes))
     return listens
 
 
@@ -44,9 +35,7 @@ def with_a_second(listens: list[Listen], bonus: float = 0.0) -> list[Listen]:
     changed = []
     for one in listens:
         arm = "T1" if one.user // 2 % 2 else "C"
-        both = arm == "T1" and one.treatments.get("demo") == "T1"
-        treated = one._replace(
-            treatments={**one.treatments, "other": arm}, fraction=min(1.0, one.fraction + bonus * both)
-        )
+        fraction = min(1.0, one.fraction + bonus * (arm == one.treatments.get("demo") == "T1"))
+        treated = one._replace(treatments={**one.treatments, "other": arm}, fraction=fraction)
         changed.append(treated if one.treatments else one)
     return changed

@@ -8,24 +8,15 @@ from botify.analytics.botify_log import listens_of
 
 def line(track: int, recommendation: float | None = None, user: int = 3, **changes: object) -> str:
     """A call of Botify's API; without a recommendation it is a session's last."""
-    return json.dumps(
-        {
-            "message": "next" if recommendation else "last",
-            "timestamp": 1_649_268_865_697,
-            "user": user,
-            "track": track,
-            "time": 0.5,
-            "latency": 0.002,
-            "recommendation": recommendation,
-            "experiments": {"demo": "T1"},
-            **changes,
-        }
-    )
+    message = "next" if recommendation else "last"
+    call = {"message": message, "timestamp": 1_649_268_865_697, "user": user, "track": track, "time": 0.5}
+    answer = {"latency": 0.002, "recommendation": recommendation, "experiments": {"demo": "T1"}}
+    return json.dumps({**call, **answer, **changes})
 
 
 def test_sessions_of_users_that_are_mixed_are_told_apart() -> None:
     lines = [line(7, 8), line(1, 2, user=4), line(8, 9), line(2, user=4), line(9), line(5)]
-    listens = list(listens_of(lines, "log"))
+    listens = listens_of(lines, "log")
     assert [(listen.session_id, listen.position, listen.track, listen.ended_session) for listen in listens] == [
         ("log-3-0", 0, 7, False),
         ("log-4-0", 0, 1, False),

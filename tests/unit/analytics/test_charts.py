@@ -32,8 +32,7 @@ def test_a_forest_is_green_where_it_is_surely_up() -> None:
         index=["up", "down", "neither", "unknown"],
     )
     axes = forest_plot(rows, "t", "s", "x").axes[0]
-    points = [line for line in axes.lines if line.get_marker() == "o"]
-    assert [to_hex(point.get_color()) for point in points] == [UP, DOWN, MUTED]
+    assert [to_hex(line.get_color()) for line in axes.lines if line.get_marker() == "o"] == [UP, DOWN, MUTED]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["up", "down", "neither"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,23 +50,9 @@ def notebook(log: Path, experiment: str) -> pd.DataFrame:
             squared = var_0 / n_0 + var_1 / n_1
             freedom = squared**2 / ((var_0 / n_0) ** 2 / (n_0 - 1) + (var_1 / n_1) ** 2 / (n_1 - 1))
             half = stats.t.ppf(0.975, freedom) * np.sqrt(squared)
-            percents = [
-                100 * value / mean_0 for value in (mean_1 - mean_0, mean_1 - mean_0 - half, mean_1 - mean_0 + half)
-            ]
+            percents = [100 * (mean_1 - mean_0 + by) / mean_0 for by in (0, -half, half)]
             rows.append((treatment, metric, int(n_0), int(n_1), mean_0, mean_1, *percents))
     return pd.DataFrame(rows, columns=Effect._fields[:9]).set_index(["treatment", "metric"])
-
-
-def assert_as_in_the_notebook(log: Path, listens: pd.DataFrame, experiment: str) -> None:
-    ours = experiment_results(listens, experiment).table.set_index(["treatment", "metric"])
-    theirs = notebook(log, experiment)
-    assert sorted(theirs.index) == sorted(ours.index)
-    pd.testing.assert_frame_equal(theirs, ours.loc[theirs.index, theirs.columns], rtol=1e-9)
-
-
-def lines_of(listens: Sequence[Listen], tmp_path: Path) -> list[dict[str, object]]:
-    write_log(write(tmp_path / "export", listens), tmp_path / "log.json")
-    return [json.loads(text) for text in (tmp_path / "log.json").read_text().splitlines()]
 
 
 def test_all_metrics_are_those_of_the_table(tmp_path: Path) -> None:
@@ -75,8 +60,8 @@ def test_all_metrics_are_those_of_the_table(tmp_path: Path) -> None:
     rng = np.random.default_rng(12)
     listens = drawn(200, rng, uplift=2.0)
     at_ms = listens[-1].timestamp_ms
-    alone = [listen(f"r-{user}-{9}", ended_session=True, timestamp_ms=at_ms - user) for user in range(0, 40, 3)]
-    before = [listen(f"r-{user}-{8}", ended_session=user % 2 == 0, timestamp_ms=-user) for user in range(1, 30, 4)]
+    alone = [listen(f"r-{user}-9", ended_session=True, timestamp_ms=at_ms - user) for user in range(0, 40, 3)]
+    before = [listen(f"r-{user}-8", ended_session=user % 2 == 0, timestamp_ms=-user) for user in range(1, 30, 4)]
     strangers = [listen(f"r-{user}-0", ended_session=user % 2 == 0, timestamp_ms=user) for user in range(500, 510)]
     after = [listen(f"r-{user}-7", timestamp_ms=at_ms + user + 1) for user in range(3)]
     cut_off = [one for one in listens if one.user % 5 or one.position < 2 or not one.ended_session]
@@ -87,50 +72,51 @@ def test_all_metrics_are_those_of_the_table(tmp_path: Path) -> None:
     written = write_log(write(tmp_path / "export", everything), log)
     left_out = len(before) + len(strangers) + len(after)
     assert written == WrittenLog(len(kept) - left_out, left_out)
-    assert_as_in_the_notebook(log, kept, "demo")
+    ours = experiment_results(kept, "demo").table.set_index(["treatment", "metric"])
+    theirs = notebook(log, "demo")
+    assert sorted(theirs.index) == sorted(ours.index)
+    pd.testing.assert_frame_equal(theirs, ours.loc[theirs.index, theirs.columns], rtol=1e-9)
 
 
-def test_every_line_has_the_treatments_of_its_listener(tmp_path: Path) -> None:
-    listens = [
-        listen("r-1-0", 0),
-        listen("r-1-0", 1, recommender=None, treatments={}, latency_ms=None),  # the listener's own choice
-        listen("r-1-0", 2, ended_session=True),
-        listen("r-1-1", 0, timestamp_ms=2, ended_session=True),
-    ]
-    lines = lines_of(listens, tmp_path)
-    assert [line["experiments"] for line in lines] == [{"demo": "C"}] * 4
-    assert [line["recommendation"] for line in lines] == [None, 5, None, None]
+LINES = {
+    "the treatments of its listener": (
+        [
+            listen("r-1-0", 0),
+            listen("r-1-0", 1, recommender=None, treatments={}, latency_ms=None),  # the listener's own choice
+            listen("r-1-0", 2, ended_session=True),
+            listen("r-1-1", 0, timestamp_ms=2, ended_session=True),
+        ],
+        {"experiments": [{"demo": "C"}] * 4, "recommendation": [None, 5, None, None]},
+    ),
+    "no experiment that begins after its recommendation": (
+        [
+            listen("r-1-0", 0),
+            listen("r-1-0", 1, treatments={}, ended_session=True),
+            listen("r-1-1", 0, timestamp_ms=10),
+            listen("r-1-1", 1, timestamp_ms=11, ended_session=True),
+        ],
+        {"experiments": [{}, {}, {"demo": "C"}, {"demo": "C"}]},
+    ),
+    "its listener's mean latency where no answer was timed": (
+        [
+            *(listen("r-1-0", at, latency_ms=latency_ms) for at, latency_ms in enumerate((None, 2.0, 6.0))),
+            *(
+                listen("r-2-0", at, timestamp_ms=5 + at, latency_ms=latency_ms)
+                for at, latency_ms in ((0, None), (1, 1.0))
+            ),
+        ],
+        {"latency": pytest.approx([0.002, 0.006, 0.004, 0.001, 0.001])},
+    ),
+    "the end of a session that was left without a word": (
+        [listen(f"r-1-{session}", at, timestamp_ms=9 * session + at) for session in range(2) for at in range(2)],
+        {"message": ["next", "last", "next", "last"]},
+    ),
+}
 
 
-def test_an_experiment_that_begins_later_is_not_said_of_earlier_recommendations(tmp_path: Path) -> None:
-    listens = [
-        listen("r-1-0", 0),
-        listen("r-1-0", 1, treatments={}, ended_session=True),
-        listen("r-1-1", 0, timestamp_ms=10),
-        listen("r-1-1", 1, timestamp_ms=11, ended_session=True),
-    ]
-    lines = lines_of(listens, tmp_path)
-    assert [line["experiments"] for line in lines] == [{}, {}, {"demo": "C"}, {"demo": "C"}]
-
-
-def test_a_line_without_a_timed_answer_has_its_listeners_mean(tmp_path: Path) -> None:
-    listens = [
-        listen("r-1-0", 0),
-        listen("r-1-0", 1, latency_ms=2.0),
-        listen("r-1-0", 2, latency_ms=6.0, ended_session=True),
-        listen("r-2-0", 0, timestamp_ms=5),
-        listen("r-2-0", 1, timestamp_ms=6, latency_ms=1.0, ended_session=True),
-    ]
-    assert [line["latency"] for line in lines_of(listens, tmp_path)] == pytest.approx(
-        [0.002, 0.006, 0.004, 0.001, 0.001]
-    )
-
-
-def test_a_session_that_was_left_without_a_word_ends_before_the_next(tmp_path: Path) -> None:
-    listens = [
-        listen("r-1-0", 0),
-        listen("r-1-0", 1),
-        listen("r-1-1", 0, timestamp_ms=9),
-        listen("r-1-1", 1, timestamp_ms=10),
-    ]
-    assert [line["message"] for line in lines_of(listens, tmp_path)] == ["next", "last", "next", "last"]
+@pytest.mark.parametrize(("listens", "expected"), LINES.values(), ids=LINES)
+def test_every_line_has(listens: list[Listen], expected: dict[str, list[object]], tmp_path: Path) -> None:
+    write_log(write(tmp_path / "export", listens), tmp_path / "log.json")
+    lines = [json.loads(text) for text in (tmp_path / "log.json").read_text().splitlines()]
+    for column, values in expected.items():
+        assert [line[column] for line in lines] == values

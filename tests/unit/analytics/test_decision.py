@@ -1,5 +1,7 @@
 """The rule: what ships, what is rolled back, and the sentence that says so."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,14 +17,11 @@ N = 4_000
 def users(seed: int = 1, n: int = N, treated: float = 0.5, **effects: float) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     of_treatment = rng.random(n) < treated
+    means = {"mean_time_per_session": 3.0, "sessions": 7.0, "mean_request_latency": 15.0, "time": 20.0}
     values = {
-        "mean_time_per_session": rng.normal(3.0, 0.6, n),
-        "sessions": rng.normal(7.0, 1.4, n),
-        "mean_request_latency": rng.normal(15.0, 3.0, n),
-        "time": rng.normal(20.0, 4.0, n),
+        metric: rng.normal(mean, mean / 5, n) * (1 + effects.get(metric, 0.0) * of_treatment)
+        for metric, mean in means.items()
     }
-    for metric, effect in effects.items():
-        values[metric] = np.where(of_treatment, values[metric] * (1 + effect), values[metric])
     return pd.DataFrame({"treatment": np.where(of_treatment, "T1", "C"), **values})
 
 
@@ -56,8 +55,7 @@ def test_a_loss_of_any_metric_does_not_ship_and_is_named() -> None:
     """The loss of a metric without a goal, or within a margin, blocks and is said, but does not end the experiment."""
     watched = decided(users(mean_time_per_session=0.05, time=-0.06), horizon=2 * N)
     assert watched.outcome == GO_ON
-    assert "time in all is" in watched.sentence
-    assert "lower" in watched.sentence
+    assert re.search("time in all is .* lower", watched.sentence)
     within = decided(users(mean_time_per_session=0.05, mean_request_latency=0.05))
     assert within.outcome == STOP
     assert "request latency, ms is" in within.sentence
@@ -80,8 +78,7 @@ def test_nothing_is_decided_about_few_listeners_or_a_broken_split() -> None:
 
 
 def test_listeners_after_the_horizon_do_not_count() -> None:
-    early = users(n=N, mean_time_per_session=0.05)
-    late = users(seed=2, n=N, mean_time_per_session=-0.5)
+    early, late = users(mean_time_per_session=0.05), users(seed=2, mean_time_per_session=-0.5)
     assert decided(pd.concat([early, late])) == decided(early)
 
 

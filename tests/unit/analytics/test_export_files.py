@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from botify.analytics import export_files as module
 from botify.analytics.export import TIME_COLUMNS, check_reachable
 from botify.analytics.export_files import (
     ExportedFile,
@@ -31,14 +31,15 @@ class KilledError(Exception):
     pass
 
 
-def killed(*_: object) -> None:
-    raise KilledError
-
-
 def table(first: int, count: int, per_day: int = 10, partition: int = 0) -> pa.Table:
     offsets = range(first, first + count)
     events = [listen("r-1-0", offset, timestamp_ms=offset // per_day * DAY_MS) for offset in offsets]
     return pa.Table.from_batches([record_batch(arrow_schema(Listen), events, [partition] * count, offsets)])
+
+
+def export(path: Path, first: int, count: int, rejected: int = 0) -> None:
+    with open_directory(path, SOURCE, {0: 0}) as directory:
+        directory.commit(table(first, count), {0: first + count + rejected}, rejected=rejected)
 
 
 def offsets_in(path: Path) -> list[int]:
@@ -61,7 +62,6 @@ def test_rows_lie_in_the_folders_of_their_days(tmp_path: Path) -> None:
         "day=1970-01-02/part-000001.parquet",
     ]
     manifest = read_manifest(tmp_path)
-    assert manifest is not None
     assert (manifest.rows, manifest.rejected, manifest.next_offsets) == (20, 2, {0: 20})
     assert manifest.files[1] == ExportedFile("day=1970-01-02/part-000000.parquet", 5, {0: (10, 14)})
     assert offsets_in(tmp_path) == list(range(20))
@@ -75,25 +75,23 @@ def test_a_day_is_a_day_in_the_years_that_only_numpy_knows(tmp_path: Path) -> No
 
 
 def test_what_a_killed_export_left_is_removed_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_directory(tmp_path, SOURCE, {0: 0}) as export:
-        export.commit(table(0, 15), {0: 15}, rejected=0)
+    export(tmp_path, 0, 15)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_manifest", killed)
-        with pytest.raises(KilledError), open_directory(tmp_path, SOURCE, {0: 0}) as export:
-            export.commit(table(15, 10), {0: 25}, rejected=0)
+        patch.setattr("botify.analytics.export_files.write_manifest", Mock(side_effect=KilledError))
+        with pytest.raises(KilledError):
+            export(tmp_path, 15, 10)
     (tmp_path / "day=1970-01-01" / ".part-000002.parquet.unfinished").write_bytes(b"half of a fi")
     assert offsets_in(tmp_path) == list(range(25))  # a file is there that does not count
-    with open_directory(tmp_path, SOURCE, {0: 0}) as export:
-        assert export.manifest.next_offsets == {0: 15}
+    with open_directory(tmp_path, SOURCE, {0: 0}) as directory:
+        assert directory.manifest.next_offsets == {0: 15}
         assert offsets_in(tmp_path) == list(range(15))
         assert not list(tmp_path.rglob("*.unfinished"))
-        export.commit(table(15, 10), {0: 25}, rejected=0)
+        directory.commit(table(15, 10), {0: 25}, rejected=0)
     assert offsets_in(tmp_path) == list(range(25))
 
 
 def test_nothing_but_our_own_files_is_removed(tmp_path: Path) -> None:
-    with open_directory(tmp_path, SOURCE, {0: 0}) as export:
-        export.commit(table(0, 1), {0: 1}, rejected=0)
+    export(tmp_path, 0, 1)
     mine = tmp_path / "day=1970-01-01" / "notes.txt"
     mine.write_text("keep me")
     with open_directory(tmp_path, SOURCE, {0: 0}):
@@ -101,10 +99,8 @@ def test_nothing_but_our_own_files_is_removed(tmp_path: Path) -> None:
 
 
 def test_records_that_are_all_rejected_still_move_the_export_on(tmp_path: Path) -> None:
-    with open_directory(tmp_path, SOURCE, {0: 0}) as export:
-        export.commit(table(0, 0), {0: 7}, rejected=7)
+    export(tmp_path, 0, 0, rejected=7)
     manifest = read_manifest(tmp_path)
-    assert manifest is not None
     assert (manifest.files, manifest.next_offsets) == ((), {0: 7})
 
 
@@ -136,8 +132,7 @@ def test_what_can_be_exported_has_the_column_that_decides_its_day(event: type[Ev
 
 
 def test_rows_are_the_events() -> None:
-    listens = drawn(20, np.random.default_rng(1))
-    listens[3] = listens[3]._replace(treatments={"demo": "C", "other": "T2"})
+    listens = [listen(treatments={"demo": "C", "other": "T2"}), *drawn(20, np.random.default_rng(1))]
     batch = record_batch(arrow_schema(Listen), listens, [3] * len(listens), range(len(listens)))
     batch.validate(full=True)
     for offset, (row, event) in enumerate(zip(batch.to_pylist(maps_as_pydicts="strict"), listens, strict=True)):
@@ -146,7 +141,7 @@ def test_rows_are_the_events() -> None:
 
 def test_an_empty_slate_has_no_track() -> None:
     """The record says -1, which would be counted as a track."""
-    slate: Slate = {"tracks": [], "propensities": [], "scores": [], "sources": [], "because": [], "versions": {}}
+    slate = Slate(tracks=[], propensities=[], scores=[], sources=[], because=[], versions={})
     empty = Recommendation("r", 42, -1, "", {}, 1.0, 0, 1.0, 1000, slate=slate)
     batch = record_batch(arrow_schema(Recommendation), [empty, empty._replace(track=0, slate=None)], [0, 0], [1, 2])
     batch.validate(full=True)

@@ -15,23 +15,22 @@ from botify.analytics.data import drop_copies, listens_frame, of_run
 from botify.analytics.export_files import Source, arrow_schema, open_directory, record_batch
 from botify.analytics.exported import open_listens
 from botify.analytics.sessions import sessions_of
-from botify.schemas.events import Listen
+from botify.schemas.events import Event
 from tests.unit.analytics.listens import drawn, listen
 
 
-def write(folder: Path, listens: Sequence[Listen], event: str = "Listen") -> Path:
-    schema = arrow_schema(Listen)
+def write(folder: Path, events: Sequence[Event], event: str = "Listen") -> Path:
     with open_directory(folder, Source("t", "an-id", event), {0: 0}) as export:
-        for first in range(0, len(listens), 100):
-            part = listens[first : first + 100]
-            batch = record_batch(schema, part, [0] * len(part), range(first, first + len(part)))
+        for first in range(0, len(events), 100):
+            part = events[first : first + 100]
+            batch = record_batch(arrow_schema(type(part[0])), part, [0] * len(part), range(first, first + len(part)))
             export.commit(pa.Table.from_batches([batch]), {0: first + len(part)}, rejected=0)
     return folder
 
 
 def in_order(sessions: pd.DataFrame) -> pd.DataFrame:
-    columns = [column for column in sessions.columns if column != "session_id"]
-    return sessions.sort_values(["user", "started_ms", "ended_ms"], ignore_index=True)[columns]
+    sessions = sessions.drop(columns="session_id", errors="ignore")
+    return sessions.sort_values(["user", "started_ms", "ended_ms"], ignore_index=True)
 
 
 @pytest.mark.parametrize("run_id", [None, "r", "other-run"])
@@ -60,9 +59,7 @@ def test_the_listens_come_back_as_they_were(tmp_path: Path) -> None:
     expected = listens_frame(listens).sort_values("event_id", ignore_index=True)
     for column in expected.columns:
         read = json.loads if column == "treatments" else str  # JSON either way
-        one, other = (
-            [read(value) for value in table[column].astype(object).fillna("none")] for table in (frame, expected)
-        )
+        one, other = (table[column].astype(object).fillna("none").map(read).tolist() for table in (frame, expected))
         assert one == other
 
 
@@ -75,14 +72,10 @@ def test_a_file_that_the_manifest_does_not_name_does_not_count(tmp_path: Path) -
 
 
 def test_what_is_no_export_of_listens_is_refused(tmp_path: Path) -> None:
-    with (
-        pytest.raises(AnalyticsError, match="is not an export of listens; `botify data export"),
-        open_listens(tmp_path),
+    for folder, message in (
+        (tmp_path, "is not an export of listens; `botify data export"),
+        (write(tmp_path / "empty", []), "no listens yet"),
+        (write(tmp_path / "other", [listen()], event="Session"), "is not an export of listens"),
     ):
-        pass
-    write(tmp_path / "empty", [])
-    with pytest.raises(AnalyticsError, match="no listens yet"), open_listens(tmp_path / "empty"):
-        pass
-    write(tmp_path / "other", [listen()], event="Session")
-    with pytest.raises(AnalyticsError, match="is not an export of listens"), open_listens(tmp_path / "other"):
-        pass
+        with pytest.raises(AnalyticsError, match=message), open_listens(folder):
+            pass

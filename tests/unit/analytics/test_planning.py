@@ -16,16 +16,9 @@ def sessions() -> pd.DataFrame:
     """Of 1,000 listeners, fifty of whom come for the first time each day; half come a second time."""
     rng = np.random.default_rng(1)
     users = np.concatenate([np.arange(1_000), np.arange(0, 1_000, 2)])
-    return pd.DataFrame(
-        {
-            "user": users,
-            "started_ms": users // 50 * DAY_MS + np.arange(1_500),
-            "tracks": 3,
-            "time": rng.gamma(3.0, size=1_500),
-            "requests": 2,
-            "latency_ms": 9.0,
-        }
-    )
+    started_ms, time = users // 50 * DAY_MS + np.arange(1_500), rng.gamma(3.0, size=1_500)
+    columns = {"user": users, "started_ms": started_ms, "time": time, "tracks": 3, "requests": 2, "latency_ms": 9.0}
+    return pd.DataFrame(columns)
 
 
 def test_planning_agrees_with_statsmodels(sessions: pd.DataFrame) -> None:
@@ -92,9 +85,9 @@ def test_days_that_are_not_enough_are_none() -> None:
     assert days_needed(1, []) is None
 
 
-@pytest.mark.parametrize("effect", [0.7, 1.3, 2.4, 10.0, -1.3])
-def test_an_effect_that_nobody_could_miss_has_power_one(effect: float) -> None:
-    assert power(effect, 1.0, 500, 500) == pytest.approx(1.0, abs=1e-12)
+def test_an_effect_that_nobody_could_miss_has_power_one() -> None:
+    powers = [power(effect, 1.0, 500, 500) for effect in (0.7, 1.3, 2.4, 10.0, -1.3)]
+    assert powers == pytest.approx([1.0] * 5, abs=1e-12)
 
 
 def test_the_smallest_effect_of_many_users_is_found() -> None:

@@ -20,12 +20,8 @@ def test_sums_do_not_depend_on_the_order_of_listens() -> None:
     listens = [listen("r-1-0"), *others, listen("r-1-0", 1), listen("r-1-0", 2, latency_ms=4.0)]
     for frame in (listens_frame(listens), listens_frame(listens[::-1])):
         session = sessions_of(frame).set_index("user").loc[1]
-        assert session[["started_ms", "ended_ms", "tracks", "time", "requests", "latency_ms"]].tolist() == [
-            0, 2, 3, 1.5, 2, 6.0,
-        ]  # fmt: skip
-
-
-HOUR_MS = DAY_MS // 24
+        columns = ["started_ms", "ended_ms", "tracks", "time", "requests", "latency_ms"]
+        assert session[columns].tolist() == [0, 2, 3, 1.5, 2, 6.0]
 
 
 def sessions(*rows: tuple[int, int]) -> pd.DataFrame:
@@ -34,8 +30,9 @@ def sessions(*rows: tuple[int, int]) -> pd.DataFrame:
 
 
 def test_a_day_begins_24_hours_after_the_user_came() -> None:
-    late = 23 * HOUR_MS
-    came = sessions((1, late), (1, late + 2 * HOUR_MS), (2, late), (2, late + 25 * HOUR_MS), (3, 3 * DAY_MS))
+    hour_ms = DAY_MS // 24
+    late = 23 * hour_ms
+    came = sessions((1, late), (1, late + 2 * hour_ms), (2, late), (2, late + 25 * hour_ms), (3, 3 * DAY_MS))
     assert retention(came, [1])["retention_day_1"].iloc[:2].tolist() == [0.0, 1.0]
 
 
@@ -64,11 +61,6 @@ def test_the_curve_is_the_product_limit_estimator(unseen: float) -> None:
     if not unseen:  # then it is a plain share
         shares = [(sessions["tracks"] > k).mean() for k in range(16)]
         assert curve.fillna(0.0).to_numpy() == pytest.approx(shares)
-
-
-def test_a_session_that_was_cut_off_does_not_count_as_one_that_ended() -> None:
-    sessions = pd.DataFrame({"treatment": "C", "tracks": [2, 2, 5, 5], "ended": [True, False, True, True]})
-    assert still_listening(sessions, most=3)["C"].tolist() == [1.0, 1.0, 0.75, 0.75]
 
 
 def test_what_is_heard_leaves_the_own_choice_out() -> None:
@@ -100,8 +92,7 @@ def test_concatenated_frames_equal_one_frame() -> None:
 def test_the_first_of_the_copies_stays() -> None:
     first, copy, other = listen(fraction=0.25), listen(fraction=0.75), listen(position=1)
     kept = drop_copies(listens_frame([first, other, copy]))
-    assert kept["fraction"].tolist() == [0.25, 0.5]
-    assert kept.index.tolist() == [0, 1]
+    assert kept["fraction"].to_dict() == {0: 0.25, 1: 0.5}
 
 
 def test_a_run_is_not_another_whose_id_it_begins() -> None:

@@ -7,18 +7,8 @@ import pandas as pd
 import pytest
 
 from botify.analytics import AnalyticsError
-from botify.analytics.offline.ranking import (
-    NO_TRACK,
-    coverage,
-    gini,
-    hit_rate,
-    judge,
-    ndcg,
-    novelty,
-    popularity_bias,
-    reciprocal_rank,
-    temporal_split,
-)
+from botify.analytics.offline import ranking
+from botify.analytics.offline.ranking import NO_TRACK, judge, ndcg, temporal_split
 
 
 @pytest.mark.parametrize("k", [1, 3, 10, 15])
@@ -33,8 +23,8 @@ def test_agrees_with_loops(k: int) -> None:
         liked = {track for owner, track in pairs if owner == user}
         ranks = [r for r, track in enumerate(lists[i, :k], start=1) if track in liked]
         best = sum(1 / math.log2(r + 1) for r in range(1, min(len(liked), k) + 1))
-        assert hit_rate(rankings, k)[i] == bool(ranks)
-        assert reciprocal_rank(rankings, k)[i] == pytest.approx(1 / ranks[0] if ranks else 0.0, rel=1e-9)
+        assert ranking.hit_rate(rankings, k)[i] == bool(ranks)
+        assert ranking.reciprocal_rank(rankings, k)[i] == pytest.approx(1 / ranks[0] if ranks else 0.0, rel=1e-9)
         assert ndcg(rankings, k)[i] == pytest.approx(sum(1 / math.log2(r + 1) for r in ranks) / best, rel=1e-9)
 
 
@@ -57,17 +47,17 @@ def test_lists_that_cannot_be_judged_are_refused() -> None:
 def test_lists_that_end_early_count_what_they_have() -> None:
     lists = [[0, 1], [2, NO_TRACK]]
     popularity = np.array([4, 2, 2, 0])
-    assert coverage(lists, 4) == 0.75
-    assert novelty(lists, popularity) == pytest.approx([(np.log2(9 / 4) + np.log2(9 / 2)) / 2, np.log2(9 / 2)])
-    assert popularity_bias(lists, np.array([3.0, 1.0]), popularity).tolist() == [1.0, 2.0]
-    assert np.isnan(novelty([[NO_TRACK]], np.array([1, 1]))).all()
+    assert ranking.coverage(lists, 4) == 0.75
+    assert ranking.novelty(lists, popularity) == pytest.approx([(np.log2(9 / 4) + np.log2(9 / 2)) / 2, np.log2(9 / 2)])
+    assert ranking.popularity_bias(lists, np.array([3.0, 1.0]), popularity).tolist() == [1.0, 2.0]
+    assert np.isnan(ranking.novelty([[NO_TRACK]], np.array([1, 1]))).all()
 
 
 def test_gini_is_half_the_mean_difference_over_the_mean() -> None:
     shown = np.random.default_rng(9).zipf(1.6, 500) % 30
     counts = np.bincount(shown, minlength=30)
     differences = np.abs(counts[:, None] - counts[None, :]).mean()
-    assert gini(shown[:, None], 30) == pytest.approx(differences / 2 / counts.mean(), rel=1e-9)
+    assert ranking.gini(shown[:, None], 30) == pytest.approx(differences / 2 / counts.mean(), rel=1e-9)
 
 
 def test_everything_before_one_moment_is_the_past() -> None:

@@ -5,52 +5,41 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
-from numpy.typing import NDArray
 
 from botify.analytics import AnalyticsError
 from botify.analytics.data import listens_frame
-from botify.analytics.export_files import Source, arrow_schema, open_directory, record_batch
 from botify.analytics.exported import exported_slates
-from botify.analytics.offline.off_policy import PolicyValue, ips, snips
+from botify.analytics.offline.off_policy import ips, snips
 from botify.analytics.offline.slates import Slates, cascade_ips, cascade_snips, drawn_slates, join_slates, whole_slates
 from botify.schemas.events import Recommendation, Slate
 from botify.sim.listeners.choice import CHOICES
 from tests.unit.analytics.listens import listen
+from tests.unit.analytics.test_exported import write
 
-PLACES = 3
 TARGET = 0.25
 """How much the target policy explores; the logging policy draws evenly."""
-NAMES = ("ips", "snips", "cascade_ips", "cascade_snips")
-Floats = NDArray[np.float64]
-
-
-def estimates(log: Slates, targets: Floats) -> dict[str, PolicyValue]:
-    whole = whole_slates(log, targets)
-    values = ips(whole), snips(whole), cascade_ips(log, targets), cascade_snips(log, targets)
-    return dict(zip(NAMES, values, strict=True))
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_unbiased_exactly_over_all_slates(choice: str) -> None:
     """An even logging policy shows each slate equally often, so an estimator's mean is its value on all of them."""
     appeals = np.array([0.1, 0.6, 0.3, 0.9, 0.5])
-    slates = np.array(list(permutations(range(5), PLACES)))
+    slates = np.array(list(permutations(range(5), 3)))
     rewards = CHOICES[choice](appeals[slates]) * appeals[slates]
     lists, at = np.tile([1, 3, 0, 4, 2], (len(slates), 1)), np.arange(len(slates))
     targets = drawn_slates(lists, slates, TARGET)
     assert targets.prod(axis=1).sum() == pytest.approx(1.0)  # it is a distribution over slates
     truth = float((targets.prod(axis=1) * rewards.sum(axis=1)).sum())
     log = Slates(at, at, slates, drawn_slates(lists, slates), rewards)
-    found = estimates(log, targets)
-    assert found["ips"].value == pytest.approx(truth, abs=1e-12)
-    assert found["snips"].value == pytest.approx(truth, abs=1e-12)  # over all slates, the mean weight is 1
-    for name in ("cascade_ips", "cascade_snips"):
+    whole = whole_slates(log, targets)
+    assert ips(whole).value == pytest.approx(truth, abs=1e-12)
+    assert snips(whole).value == pytest.approx(truth, abs=1e-12)  # over all slates, the mean weight is 1
+    for found in (cascade_ips(log, targets), cascade_snips(log, targets)):
         if choice == "cascade":
-            assert found[name].value == pytest.approx(truth, abs=1e-12)
+            assert found.value == pytest.approx(truth, abs=1e-12)
         else:  # who compares all tracks hears less of the first places if good ones follow, against the assumption
-            assert found[name].value > 1.05 * truth
+            assert found.value > 1.05 * truth
 
 
 def test_a_shorter_slate_is_worth_what_it_has() -> None:
@@ -98,22 +87,12 @@ def test_listens_are_joined_to_the_slate_that_led_to_them() -> None:
 
 
 def shown_slate(request: str, user: int, at_ms: int, tracks: list[int] | None) -> Recommendation:
-    slate: Slate | None = None
-    if tracks is not None:
-        each = len(tracks)
-        slate = Slate(
-            tracks=tracks, propensities=[0.5] * each, scores=[0.0] * each, sources=["a"] * each, because=[], versions={}
-        )
-    first = -1 if tracks == [] else 3
-    return Recommendation(request, user, first, "a", {}, 0.25, 0, 1.0, at_ms, slate=slate)
-
-
-def write(folder: Path, answers: list[Recommendation], event: str = "Recommendation") -> Path:
-    with open_directory(folder, Source("t", "an-id", event), {0: 0}) as export:
-        if answers:
-            batch = record_batch(arrow_schema(Recommendation), answers, [0] * len(answers), range(len(answers)))
-            export.commit(pa.Table.from_batches([batch]), {0: len(answers)}, rejected=0)
-    return folder
+    answer = Recommendation(request, user, -1 if tracks == [] else 3, "a", {}, 0.25, 0, 1.0, at_ms)
+    if tracks is None:
+        return answer
+    propensities, scores, sources = ([value] * len(tracks) for value in (0.5, 0.0, "a"))
+    slate = Slate(tracks=tracks, propensities=propensities, scores=scores, sources=sources, because=[], versions={})
+    return answer._replace(slate=slate)
 
 
 def test_slates_come_from_an_export(tmp_path: Path) -> None:
@@ -124,7 +103,7 @@ def test_slates_come_from_an_export(tmp_path: Path) -> None:
         shown_slate("c", 1, 8, None),  # a next track
         shown_slate("d", 1, 8, []),  # nothing was allowed
     ]
-    slates = exported_slates(write(tmp_path, answers))
+    slates = exported_slates(write(tmp_path, answers, "Recommendation"))
     assert slates[["user", "timestamp_ms"]].to_numpy().tolist() == [[1, 7], [2, 9]]
     log = join_slates(slates, listens_frame([listen("r-2-0", 1, track=4, propensity=0.5, timestamp_ms=20)]))
     assert log.tracks.tolist() == [[4, -1], [3, 4]]
@@ -134,8 +113,8 @@ def test_slates_come_from_an_export(tmp_path: Path) -> None:
 def test_what_is_wrong_is_refused(tmp_path: Path) -> None:
     for folder, match in (
         (tmp_path, "not an export of recommendations; `botify data export .* --topic recommendations` creates"),
-        (write(tmp_path / "empty", []), "no recommendations yet"),
-        (write(tmp_path / "other", [], event="Listen"), "not an export of recommendations"),
+        (write(tmp_path / "empty", [], "Recommendation"), "no recommendations yet"),
+        (write(tmp_path / "other", []), "not an export of recommendations"),
     ):
         with pytest.raises(AnalyticsError, match=match):
             exported_slates(folder)
