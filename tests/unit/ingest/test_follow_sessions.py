@@ -16,16 +16,14 @@ def sessions(path: Path) -> Sessions:
 
 
 def place(of: Sessions, *records: tuple[int, str, int, str | None]) -> list[Placed]:
-    offsets, names, times_ms, named = map(list, zip(*records, strict=True)) if records else ([], [], [], [])
+    offsets, names, times_ms, named = ([record[at] for record in records] for at in range(4))
     return list(zip(*of.place([0] * len(records), offsets, names, times_ms, named)[:3], strict=True))
 
 
 def test_a_session_ends_after_a_gap_or_by_its_name(tmp_path: Path) -> None:
-    of = sessions(tmp_path / "s.json")
-    told = []
-    for offset, (time_ms, named) in enumerate(
-        [(0, None), (GAP_MS, None), (GAP_MS - 5, None), (2 * GAP_MS + 1, None), (2 * GAP_MS, "x"), (9, "x"), (9, "y")]
-    ):
+    of, told = sessions(tmp_path / "s.json"), []
+    unnamed = [(time_ms, None) for time_ms in (0, GAP_MS, GAP_MS - 5, 2 * GAP_MS + 1)]
+    for offset, (time_ms, named) in enumerate([*unnamed, (2 * GAP_MS, "x"), (9, "x"), (9, "y")]):
         ((_, session, position),) = place(of, (offset, "ann", time_ms, named))
         told.append((session.removeprefix(f"{of.id}-0-"), position))
     assert told == [("0", 0), ("0", 1), ("0", 2), ("3", 0), ("x", 0), ("x", 1), ("y", 0)]
@@ -36,8 +34,7 @@ def test_a_restart_continues_the_sessions(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(following, "MOST_SESSIONS", 20)
     rng = np.random.default_rng(every)
     records = [(offset, f"u{rng.integers(40)}", offset * GAP_MS // 30, None) for offset in range(600)]
-    whole = sessions(tmp_path / "whole.json")
-    wanted = place(whole, *records)
+    wanted = place(sessions(tmp_path / "whole.json"), *records)
     assert len({session for _, session, _ in wanted}) < 590
 
     path, found, reached, done = tmp_path / "s.json", [], 0, 0
