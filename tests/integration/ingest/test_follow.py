@@ -88,16 +88,10 @@ KILLS = [
 def make_records(seed: int) -> list[tuple[bytes, bytes]]:
     rng, records = np.random.default_rng(seed), []
     for at in range(RECORDS):
-        user = int(rng.integers(200))
-        record: dict[str, Any] = {
-            "customer": {"id": f"c-{user}"},
-            "sku": f"sku-{rng.integers(60)}",
-            "at": 1_700_000_000_000 + at * 20_000,
-            "heard": round(float(rng.random()), 3),
-        }
-        if at % 50 == 0:
-            record["sku"] = "unknown"
-        records.append((b"%d" % user, orjson.dumps(record) if at % 70 else b"no JSON"))
+        user, sku, heard = int(rng.integers(200)), f"sku-{rng.integers(60)}", round(float(rng.random()), 3)
+        record = {"customer": {"id": f"c-{user}"}, "at": 1_700_000_000_000 + at * 20_000, "heard": heard}
+        value = orjson.dumps({**record, "sku": sku if at % 50 else "unknown"}) if at % 70 else b"no JSON"
+        records.append((b"%d" % user, value))
     return records
 
 
@@ -133,6 +127,12 @@ def facts(settings: Settings) -> dict[int, Counter[Any]]:
     }
 
 
+def names_of(settings: Settings) -> list[tuple[str | None, int]]:
+    """Return the names and numbers of listeners that the feedback topic tells."""
+    said = [Codec().decode(one.value(), Feedback) for one in read_topic(settings, Topics.of(settings).feedback.name)]
+    return [(one.name, one.user) for one in said]
+
+
 def letters_of(settings: Settings) -> list[tuple[Any, str]]:
     records = [headers_of(record) for record in read_topic(settings, Topics.of(settings).dead_letters.name)]
     return sorted((origin_of(one), dict(one)[f"{PREFIX}exception.message"].decode()) for one in records)
@@ -162,11 +162,10 @@ def test_wherever_it_is_killed_the_listens_are_those_of_one_run(settings: Settin
     assert letters_of(settings) == letters_of(whole)
     assert len(letters_of(whole)) == once.letters
     for listens in listens_of(settings).values():
-        of_source: dict[str, int] = {}
-        for listen in listens:
-            _, partition, offset = listen.event_id.split("-")
-            assert of_source.get(partition, -1) < int(offset)
-            of_source[partition] = int(offset)
+        last: dict[str, int] = {}
+        for _, partition, offset in (listen.event_id.split("-") for listen in listens):
+            assert last.get(partition, -1) < int(offset)
+            last[partition] = int(offset)
     with running(settings, "botify.streams.worker"):
         eventually(lambda: verify(settings).listens == once.listens)
     assert redis_contents(settings) == offline_fold(settings).contents()
@@ -193,17 +192,11 @@ def test_what_does_not_map_is_a_dead_letter_with_its_place_and_the_way_out(setti
     for item in (b'"sku-1"', b'"55"', b"55", b'"5"'):
         produce_raw(settings, topic, [(b"k", b'{"u": "ann", "i": %s}' % item)], partition=2)
     assert follow_topic(settings, topic, mapping, until_end=True) == Followed(3, 1, 0)
-    ((origin, reason),) = letters_of(settings)
-    assert origin == (topic, 2, 3)
-    assert reason == (
-        f"{topic}/2/3: item: '5' is not in the catalogue; add it by `PUT /v1/items/…` or `botify data publish`"
-    )
+    why = "item: '5' is not in the catalogue; add it by `PUT /v1/items/…` or `botify data publish`"
+    assert letters_of(settings) == [((topic, 2, 3), f"{topic}/2/3: {why}")]
     (listens,) = listens_of(settings).values()
     assert [one.track for one in listens] == [1, 55, 55]
-    (named,) = [
-        Codec().decode(one.value(), Feedback) for one in read_topic(settings, Topics.of(settings).feedback.name)
-    ]
-    assert ({one.user for one in listens}, named.name) == ({named.user}, "ann")
+    assert [("ann", user) for user in {one.user for one in listens}] == names_of(settings)
     produce(settings, Topics.of(settings).catalogue.name, [Track(99, "a", None, None, "t", external_id="new")])
     produce_raw(settings, topic, [(b"k", b'{"u": "ann", "i": "new"}')], partition=2)
     assert follow_topic(settings, topic, mapping, until_end=True) == Followed(1, 0, 0)
@@ -223,8 +216,7 @@ def test_names_of_one_hash_have_numbers_of_their_own(
     listens = sorted(chain(*listens_of(settings).values()), key=lambda one: int(one.event_id.split("-")[2]))
     assert [one.user for one in listens] == 2 * [first + 2, first + 1, first + 2, first]
     assert "user: the numbers of 'eve' are other listeners'" in letters_of(settings)[0][1]
-    facts = [Codec().decode(one.value(), Feedback) for one in read_topic(settings, Topics.of(settings).feedback.name)]
-    assert {(one.name, one.user) for one in facts} == {("zoe", first), ("ann", first + 1), ("bob", first + 2)}
+    assert set(names_of(settings)) == {("zoe", first), ("ann", first + 1), ("bob", first + 2)}
     with running(settings, "botify.streams.worker"), connect(settings) as redis:
         reader = StateReader(redis, settings, feedback_partitions(settings))
         eventually(lambda: reader.names([first, first + 1, first + 2]) == ["zoe", "ann", "bob"])

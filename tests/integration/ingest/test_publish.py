@@ -57,10 +57,8 @@ def dataset(settings: Settings, tmp_path: Path) -> Dataset:
 
 
 def publish(settings: Settings, *arguments: str) -> str:
-    result = CliRunner(env=settings.to_env()).invoke(
-        build_cli("data"), ["data", "publish", "d", *arguments], catch_exceptions=False
-    )
-    return result.stdout
+    command, runner = ["data", "publish", "d", *arguments], CliRunner(env=settings.to_env())
+    return runner.invoke(build_cli("data"), command, catch_exceptions=False).stdout
 
 
 def listens_of(settings: Settings) -> dict[tuple[int, int], Listen]:
@@ -139,8 +137,7 @@ def test_a_corrected_log_replaces_only_after_a_reset_and_doubles_only_when_told(
     assert "0 tracks and 0 listens published" in publish(settings)  # the same events, so nothing is new
     log.write_text(log.read_text().replace(",0.0,", ",0.9,"))
     import_dataset(settings.home, "d", request, force=True)
-    refusal = r"holds dataset 'd' as it was imported before.*`botify down --delete`.*--append"
-    with pytest.raises(DatasetError, match=refusal):
+    with pytest.raises(DatasetError, match=r"'d' as it was imported before.*`botify down --delete`.*--append"):
         publish(settings)
     assert len(listens_of(settings)) == 3000
     assert "0 tracks and 3,000 listens published" in publish(settings, "--append")

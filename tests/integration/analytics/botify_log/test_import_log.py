@@ -1,6 +1,7 @@
 """Botify's data log, brought into the topic and written from it again."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,12 @@ def run(settings: Settings, command: Any, *arguments: str) -> Result:
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     calls = []
-    for user in range(10):
-        experiments = {"demo": "T1" if user % 2 else "C"}
-        for number in range(2):
-            for position in range(3 + user % 2):
-                ended = position == 2 + user % 2
-                text = line(
-                    10 * number + position,
-                    None if ended else 10 * number + position + 1,
-                    user,
-                    timestamp=1_649_268_865_000 + 1_000 * number + 10 * position + user,
-                    time=round(0.1 * user, 2),
-                    latency=0.002,
-                    experiments=experiments,
-                )
-                calls.append(text)
+    for user, number in product(range(10), range(2)):
+        said = {"time": round(0.1 * user, 2), "experiments": {"demo": "T1" if user % 2 else "C"}}
+        last = 2 + user % 2
+        for position in range(last + 1):
+            track, timestamp = 10 * number + position, 1_649_268_865_000 + 1_000 * number + 10 * position + user
+            calls.append(line(track, None if position == last else track + 1, user, timestamp=timestamp, **said))
     path = tmp_path / "data.json"
     path.write_text("\n".join(sorted(calls, key=lambda text: json.loads(text)["timestamp"])) + "\n")
     return path

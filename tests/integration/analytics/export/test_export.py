@@ -3,8 +3,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from botify.analytics.export import Extent, export_topic
 from botify.analytics.export import export as command
@@ -13,6 +11,7 @@ from botify.core.kafka.admin import TopicPosition
 from botify.core.settings import Settings
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
+from tests.integration.analytics.botify_log.test_import_log import run
 from tests.integration.analytics.test_data import tell
 from tests.support import produce_raw
 from tests.unit.analytics.listens import drawn, listen
@@ -41,7 +40,6 @@ def test_rows_are_the_listens_and_a_second_export_adds_what_is_new(settings: Set
     assert files < set(path.rglob("*.parquet"))
     assert not frame.duplicated(["kafka_partition", "kafka_offset"]).any()
     manifest = read_manifest(path)
-    assert manifest is not None
     assert (manifest.rows, manifest.rejected) == (len(listens), 1)
 
 
@@ -54,13 +52,9 @@ def test_a_part_of_the_topic(settings: Settings, tmp_path: Path) -> None:
 
 def test_the_command_says_what_it_has_written(settings: Settings, tmp_path: Path) -> None:
     tell(settings, listen("r-1-0"), listen("r-1-0", 1))
-    app = typer.Typer()
-    app.command()(command)
-    runner = CliRunner(env={**settings.to_env(), "COLUMNS": "200"})
-    ran = runner.invoke(app, ["--out", str(tmp_path / "out")], catch_exceptions=False)
-    assert "2 rows in 1 files" in ran.stdout
+    assert "2 rows in 1 files" in run(settings, command, "--out", str(tmp_path / "out")).stdout
     with pytest.raises(ExportError, match="'catalogue' cannot be exported; choose one of listens"):
-        runner.invoke(app, ["--topic", "catalogue", "--out", str(tmp_path / "no")], catch_exceptions=False)
+        run(settings, command, "--topic", "catalogue", "--out", str(tmp_path / "no"))
 
 
 def test_a_topic_is_followed_until_told_to_stop(settings: Settings, tmp_path: Path) -> None:

@@ -1,6 +1,4 @@
-"""The loop on a real Kafka."""
-
-from __future__ import annotations
+"""The loop on a real Kafka, with a recommender that is good or bad at will."""
 
 import os
 import re
@@ -8,40 +6,130 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from botify.core.errors import TopicError
-from botify.core.kafka.config import partition_of
+from botify.core.kafka.admin import end_offsets
+from botify.core.kafka.config import consumer_config, key_of, partition_of, producer_config
 from botify.core.kafka.publisher import Record, RecordPublisher
 from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
-from botify.sim.loop import run_loop
+from botify.schemas.topics import Topics
+from botify.sim.loop import RunResult, run_loop
 from botify.sim.loop.kafka import APART_MS, publish_catalogue, tracks_of
 from botify.sim.options import RunOptions
+from botify.sim.world.generate import generate
 from botify.sim.world.model import World
 from botify.sim.world.store import save_world
-from tests.support import UNHURRIED_S
+from tests.support import UNHURRIED_S, Background, eventually, read_topic
+from tests.unit.sim.conftest import SMALL
 
-if TYPE_CHECKING:
-    from tests.integration.sim.loop.conftest import Answer, Recommender
-
-    Start = Callable[..., Recommender]
-    Read = Callable[[], list[tuple[int, Listen]]]
-
-DEADLINE_S = 60
 PATIENCE_S = 3.0
 """How long listeners wait for an answer where some get none: longer than a busy machine holds one up."""
+Answer = Callable[[RecommendationRequest, int], list[Recommendation]]
+Listens = list[tuple[int, Listen]]
+"""(partition, listen), each partition in its order."""
 
 
-def sessions_of(listens: Sequence[tuple[int, Listen]]) -> dict[str, list[Listen]]:
+def next_track(request: RecommendationRequest, attempt: int) -> list[Recommendation]:
+    track = (request.track + 1) % 400
+    how = "next", {"TEST": "T1"}, 0.5, 0, 1.0, request.timestamp_ms
+    return [Recommendation(request.request_id, request.user, track, *how)]
+
+
+class Recommender(Background):
+    """Answers requests from a thread, as `answer` says."""
+
+    def __init__(self, settings: Settings, answer: Answer) -> None:
+        super().__init__(self._run)
+        self.requests: list[RecommendationRequest] = []
+        self._answer, self._topics, self._codec = answer, Topics.of(settings), Codec()
+        topic = self._topics.recommendation_requests.name
+        self._consumer = Consumer(consumer_config(settings, "test-recommender", fetch_wait_max_ms=10))
+        ends = end_offsets(settings, topic)
+        self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in ends.items()])
+        self._producer = Producer(producer_config(settings))
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            super().__exit__()
+        finally:
+            self._producer.flush(10)
+            self._consumer.close()
+
+    def _run(self) -> None:
+        attempts: Counter[str] = Counter()
+        while not self._over.is_set():
+            for message in self._consumer.consume(500, 0.005):
+                assert message.error() is None
+                request = self._codec.decode(message.value(), RecommendationRequest)
+                self.requests.append(request)
+                attempts[request.request_id] += 1
+                for recommendation in self._answer(request, attempts[request.request_id]):
+                    assert request.reply_partition is not None
+                    self._producer.produce(
+                        self._topics.recommendations.name,
+                        key=key_of(recommendation.user),
+                        value=self._codec.encode(recommendation),
+                        partition=request.reply_partition,
+                    )
+            self._producer.poll(0)
+
+
+class Simulator:
+    """A small world, and the topics on which it is played."""
+
+    def __init__(self, settings: Settings, world: World, stack: ExitStack) -> None:
+        self.settings, self.world, self._stack = settings, world, stack
+
+    def recommend(self, answer: Answer = next_track) -> list[RecommendationRequest]:
+        """Answer requests until the test ends, and return a list that grows by them."""
+        return self._stack.enter_context(Recommender(self.settings, answer)).requests
+
+    def run(self, **options: Any) -> RunResult:
+        return run_loop(self.settings, self.world, RunOptions(**options))
+
+    def start(self, run_id: str, requests: list[RecommendationRequest], until: int) -> subprocess.Popen[str]:
+        """Start the command, and wait until it has made a number of requests."""
+        program = "from botify.services.cli.main import main; main()"
+        directory = save_world(self.settings.home, self.world)
+        run = [sys.executable, "-c", program, "sim", "--world", str(directory)]
+        process = subprocess.Popen(  # noqa: S603 (our own command)
+            [*run, "--set", "in_flight=40", "--set", f"run_id={run_id}"],
+            env=os.environ | self.settings.to_env() | {"COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        eventually(lambda: len(requests) >= until)
+        return process
+
+    def listens(self) -> Listens:
+        codec, topic = Codec(), Topics.of(self.settings).listens.name
+        return [(one.partition(), codec.decode(one.value(), Listen)) for one in read_topic(self.settings, topic)]
+
+
+@pytest.fixture(scope="session")
+def small_world() -> World:
+    return World("small", *generate(SMALL), {})
+
+
+@pytest.fixture
+def simulator(settings: Settings, small_world: World) -> Iterator[Simulator]:
+    with ExitStack() as stack:
+        yield Simulator(settings, small_world, stack)
+
+
+def sessions_of(listens: Listens) -> dict[str, list[Listen]]:
     """Return the listens of each session in their order, which a topic keeps."""
     sessions = defaultdict(list)
     for _, listen in listens:
@@ -49,38 +137,16 @@ def sessions_of(listens: Sequence[tuple[int, Listen]]) -> dict[str, list[Listen]
     return sessions
 
 
-def start_run(settings: Settings, world_directory: Path, run_id: str) -> subprocess.Popen[str]:
-    program = "from botify.services.cli.main import main; main()"
-    run = [sys.executable, "-c", program, "sim", "--world", str(world_directory)]
-    return subprocess.Popen(  # noqa: S603 (our own command)
-        [*run, "--set", "in_flight=40", "--set", f"run_id={run_id}"],
-        env=os.environ | settings.to_env() | {"COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def wait_for_requests(answering: Recommender, count: int) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while len(answering.requests) < count and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert len(answering.requests) >= count
-
-
-def test_every_listen_is_on_the_topic_once_whole_and_in_order(
-    settings: Settings, small_world: World, recommender: Start, read_listens: Read
-) -> None:
-    answering = recommender()
-    options = RunOptions(sessions=120, in_flight=30, seed=5, run_id="r", timeout_s=UNHURRIED_S)
-    result = run_loop(settings, small_world, options)
-    listens = read_listens()
+def test_every_listen_is_on_the_topic_once_whole_and_in_order(simulator: Simulator) -> None:
+    requests = simulator.recommend()
+    result = simulator.run(sessions=120, in_flight=30, seed=5, run_id="r", timeout_s=UNHURRIED_S)
+    listens = simulator.listens()
     assert (result.sessions, result.listens) == (120, len(listens))
     assert (result.timed_out, result.dropped, result.unusable) == (0, 0, 0)
-    assert result.recommendations == result.listens - 120 == len(answering.requests)
+    assert result.recommendations == result.listens - 120 == len(requests)
     assert len({listen.event_id for _, listen in listens}) == len(listens)
     for partition, listen in listens:
-        assert partition == partition_of(listen.user, settings.partitions)
+        assert partition == partition_of(listen.user, simulator.settings.partitions)
     sessions = sessions_of(listens)
     assert len(sessions) == 120
     for session in sessions.values():
@@ -90,65 +156,54 @@ def test_every_listen_is_on_the_topic_once_whole_and_in_order(
         for before, after in pairwise(session):
             assert after.track == (before.track + 1) % 400
             assert (after.recommender, after.treatments, after.propensity) == ("next", {"TEST": "T1"}, 0.5)
-            assert after.latency_ms is not None
             assert 0 < after.latency_ms < 60_000
             assert 0 < after.timestamp_ms - before.timestamp_ms < 30 * 60 * 1000
     assert result.latency.count == result.recommendations
     assert 0 < result.latency.percentile(50) <= result.latency.percentile(99)
 
 
-def test_the_same_seed_gives_every_listener_the_same_listens(
-    settings: Settings, small_world: World, recommender: Start, read_listens: Read
-) -> None:
-    recommender()
+def test_the_same_seed_gives_every_listener_the_same_listens(simulator: Simulator) -> None:
+    simulator.recommend()
     for run_id in ("a", "b"):
-        options = RunOptions(sessions=90, in_flight=25, seed=4, run_id=run_id, start_ms=10**12, timeout_s=UNHURRIED_S)
-        run_loop(settings, small_world, options)
+        simulator.run(sessions=90, in_flight=25, seed=4, run_id=run_id, start_ms=10**12, timeout_s=UNHURRIED_S)
     runs: dict[str, dict[str, list[tuple[Any, ...]]]] = {"a": {}, "b": {}}
-    for session_id, session in sessions_of(read_listens()).items():
+    for session_id, session in sessions_of(simulator.listens()).items():
         run_id, _, rest = session_id.partition("-")
         runs[run_id][rest] = [(one.track, one.fraction, one.timestamp_ms, one.ended_session) for one in session]
     assert runs["a"] == runs["b"]
 
 
-def test_an_answer_that_is_missing_once_is_asked_for_again_by_its_id(
-    settings: Settings, small_world: World, recommender: Start, answer_next: Answer, read_listens: Read
-) -> None:
+def test_an_answer_that_is_missing_once_is_asked_for_again_by_its_id(simulator: Simulator) -> None:
     def second_time(request: RecommendationRequest, attempt: int) -> list[Recommendation]:
-        return answer_next(request, attempt) if attempt == 2 or request.position != 2 else []
+        return next_track(request, attempt) if attempt == 2 or request.position != 2 else []
 
-    answering = recommender(second_time)
-    result = run_loop(settings, small_world, RunOptions(sessions=30, in_flight=30, timeout_s=PATIENCE_S))
-    ids = [request.request_id for request in answering.requests]
+    requests = simulator.recommend(second_time)
+    result = simulator.run(sessions=30, in_flight=30, timeout_s=PATIENCE_S)
+    ids = [request.request_id for request in requests]
     assert result.retried == len(ids) - len(set(ids)) > 0
     assert (result.timed_out, result.sessions) == (0, 30)
-    assert all(session[-1].ended_session for session in sessions_of(read_listens()).values())
+    assert all(session[-1].ended_session for session in sessions_of(simulator.listens()).values())
 
 
-def test_a_listener_who_gets_no_answer_goes_away_and_is_counted(
-    settings: Settings, small_world: World, recommender: Start, answer_next: Answer, read_listens: Read
-) -> None:
+def test_a_listener_who_gets_no_answer_goes_away_and_is_counted(simulator: Simulator) -> None:
     deaf = {3, 4, 5}
 
     def ignore(request: RecommendationRequest, attempt: int) -> list[Recommendation]:
-        return [] if request.user in deaf and request.position == 2 else answer_next(request, attempt)
+        return [] if request.user in deaf and request.position == 2 else next_track(request, attempt)
 
-    recommender(ignore)
-    result = run_loop(settings, small_world, RunOptions(sessions=60, in_flight=60, timeout_s=PATIENCE_S))
+    simulator.recommend(ignore)
+    result = simulator.run(sessions=60, in_flight=60, timeout_s=PATIENCE_S)
     assert (result.timed_out, result.sessions) == (3, 57)
-    for session in sessions_of(read_listens()).values():
+    for session in sessions_of(simulator.listens()).values():
         assert session[-1].ended_session == (session[0].user not in deaf)
 
 
-def test_the_next_run_begins_after_the_newest_listen(
-    settings: Settings, small_world: World, recommender: Start, read_listens: Read
-) -> None:
-    recommender()
-    in_a_year_ms = int(time.time() * 1000) + 365 * 24 * 60 * 60 * 1000
-    run_loop(settings, small_world, RunOptions(sessions=10, run_id="a", start_ms=in_a_year_ms))
-    newest_ms = max(listen.timestamp_ms for _, listen in read_listens())
-    run_loop(settings, small_world, RunOptions(sessions=10, run_id="b"))
-    second = [listen.timestamp_ms for _, listen in read_listens() if listen.session_id.startswith("b-")]
+def test_the_next_run_begins_after_the_newest_listen(simulator: Simulator) -> None:
+    simulator.recommend()
+    simulator.run(sessions=10, run_id="a", start_ms=int(time.time() * 1000) + 365 * 24 * 60 * 60 * 1000)
+    newest_ms = max(listen.timestamp_ms for _, listen in simulator.listens())
+    simulator.run(sessions=10, run_id="b")
+    second = [listen.timestamp_ms for _, listen in simulator.listens() if listen.session_id.startswith("b-")]
     assert min(second) > newest_ms + APART_MS - 1
 
 
@@ -166,26 +221,23 @@ def test_a_missing_topic_is_named(servers: Settings, small_world: World) -> None
         run_loop(servers.with_(topic_prefix="nowhere"), small_world, RunOptions(sessions=1))
 
 
-def test_a_killed_run_loses_no_acknowledged_listen_and_the_next_goes_on_with_new_sessions(
-    settings: Settings, small_world: World, recommender: Start, read_listens: Read, tmp_path: Path
-) -> None:
+def test_a_killed_run_loses_no_acknowledged_listen_and_the_next_goes_on_with_new_sessions(simulator: Simulator) -> None:
     """What the topic holds when the run is killed is a whole beginning of each session, and stays as it is."""
-    answering = recommender()
-    process = start_run(settings, save_world(tmp_path, small_world), "killed")
-    wait_for_requests(answering, 2000)
+    requests = simulator.recommend()
+    process = simulator.start("killed", requests, until=2000)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = read_listens()
+    before = simulator.listens()
     assert len(before) >= 2000
-    asked = {request.request_id for request in answering.requests}
+    asked = {request.request_id for request in requests}
     for session_id, session in sessions_of(before).items():
         assert [listen.position for listen in session] == list(range(len(session))), session_id
         # Whoever was answered had made every listen before: none of them is missing.
         assert {f"{session_id}-{position}" for position in range(len(session) - 1)} <= asked
 
-    result = run_loop(settings, small_world, RunOptions(sessions=30, run_id="next", timeout_s=UNHURRIED_S))
-    after = read_listens()
-    for partition in range(settings.partitions):
+    result = simulator.run(sessions=30, run_id="next", timeout_s=UNHURRIED_S)
+    after = simulator.listens()
+    for partition in range(simulator.settings.partitions):
         old = [listen for p, listen in before if p == partition]
         assert [listen for p, listen in after if p == partition][: len(old)] == old
     fresh = {session_id for session_id in sessions_of(after) if session_id not in sessions_of(before)}
@@ -193,24 +245,21 @@ def test_a_killed_run_loses_no_acknowledged_listen_and_the_next_goes_on_with_new
     assert all(session_id.startswith("next-") for session_id in fresh)
 
 
-def test_an_interrupted_run_says_what_it_did_and_leaves_nothing_half_sent(
-    settings: Settings, small_world: World, recommender: Start, read_listens: Read, tmp_path: Path
-) -> None:
-    process = start_run(settings, save_world(tmp_path, small_world), "interrupted")
-    wait_for_requests(recommender(), 500)
+def test_an_interrupted_run_says_what_it_did_and_leaves_nothing_half_sent(simulator: Simulator) -> None:
+    process = simulator.start("interrupted", simulator.recommend(), until=500)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=DEADLINE_S)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
-    listens = read_listens()
+    listens = simulator.listens()
     assert re.search(rf"│ listens +│ +{len(listens):,} │", output), output
     for session in sessions_of(listens).values():
         assert [listen.position for listen in session] == list(range(len(session)))
 
 
 def test_ctrl_c_between_sending_and_counting_waits_for_the_step(
-    settings: Settings, small_world: World, recommender: Start, read_listens: Read, monkeypatch: pytest.MonkeyPatch
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recommender()
+    simulator.recommend()
     send, sent = RecordPublisher.send_batch, 0
 
     def interrupted(publisher: RecordPublisher, topic: str, records: list[Record]) -> None:
@@ -222,5 +271,4 @@ def test_ctrl_c_between_sending_and_counting_waits_for_the_step(
                 signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(RecordPublisher, "send_batch", interrupted)
-    result = run_loop(settings, small_world, RunOptions(in_flight=20))
-    assert 100 < result.listens == len(read_listens())
+    assert 100 < simulator.run(in_flight=20).listens == len(simulator.listens())
