@@ -79,13 +79,6 @@ def everything(listens: ExportedListens) -> list[pd.DataFrame]:
     ]
 
 
-def slate_of(tracks: list[int]) -> Slate:
-    each = len(tracks)
-    return Slate(
-        tracks=tracks, propensities=[0.5] * each, scores=[0.0] * each, sources=["a"] * each, because=[], versions={}
-    )
-
-
 def test_sessions_treatments_and_the_table_are_those_of_duckdb(tmp_path: Path) -> None:
     folder = write(tmp_path, log(1))
     found = []
@@ -101,7 +94,9 @@ def test_sessions_treatments_and_the_table_are_those_of_duckdb(tmp_path: Path) -
 
 def test_slates_are_those_of_duckdb(tmp_path: Path) -> None:
     def answer(request: str, user: int, at_ms: int, tracks: list[int] | None) -> Recommendation:
-        slate = None if tracks is None else slate_of(tracks)
+        of = [0.0] * len(tracks or ())
+        slate = Slate(tracks=tracks or [], propensities=of, scores=of, sources=["a"] * len(of), because=[], versions={})
+        slate = None if tracks is None else slate
         return Recommendation(request, user, -1 if tracks == [] else 3, "a", {}, 0.25, 0, 1.0, at_ms, slate=slate)
 
     answers = [answer("a", 2, 9, [3, 4]), answer("b", 1, 7, [4]), answer("a", 2, 9, [8, 9])]

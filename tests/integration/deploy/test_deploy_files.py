@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,6 @@ from tests.integration.core.scraping import families, get, is_ready
 from tests.support import eventually, running, write_catalogue
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
-DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
-ALERTS = DEPLOY / "prometheus" / "alerts.yml"
-NAME = re.compile(r"\b(?:botify|faust|process)_\w+")
 
 
 @pytest.mark.parametrize(
@@ -33,7 +30,7 @@ def test_promtool_accepts(arguments: tuple[str, ...]) -> None:
     if promtool is None:
         pytest.skip("promtool is missing; it comes with Debian's package prometheus")
     done = subprocess.run(  # noqa: S603 - files of ours
-        (promtool, *arguments), cwd=ALERTS.parent, capture_output=True, text=True, timeout=60, check=False
+        (promtool, *arguments), cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -64,20 +61,19 @@ def test_what_dashboard_and_alerts_ask_for_is_exported(settings: Settings) -> No
     simulator.report(RunResult())
     exported = families(_exposition(simulator)) | families(_exposition(gateway))
     write_catalogue(settings, 20)
-    for module in ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender"):
-        observed = settings.with_(metrics_port=find_free())
-        with running(observed, module):
-            eventually(lambda observed=observed: is_ready(observed))
-            exported |= families(get(observed, "/metrics")[1])
-    assert not {re.sub("_(bucket|sum|count)$", "", name) for name in _asked()} - exported
-
-
-def _asked() -> Iterator[str]:
-    for panel in json.loads(DASHBOARD.read_text())["panels"]:
-        for target in panel["targets"]:
-            yield from NAME.findall(target["expr"])
-    for expression in re.findall(r"^\s+expr: (.+)$", ALERTS.read_text(), re.MULTILINE):
-        yield from NAME.findall(expression)
+    with ExitStack() as programs:  # all at once: most of their start is waiting for brokers
+        observed = [settings.with_(metrics_port=find_free()) for _ in range(3)]
+        for one, module in zip(observed, ("streams.worker", "streams.learner", "services.recommender"), strict=True):
+            programs.enter_context(running(one, f"botify.{module}"))
+        for one in observed:
+            eventually(lambda one=one: is_ready(one))
+            exported |= families(get(one, "/metrics")[1])
+    panels = json.loads((DEPLOY / "grafana/dashboard.json").read_text())["panels"]
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    asked += re.findall(r"^\s+expr: (.+)$", (DEPLOY / "prometheus/alerts.yml").read_text(), re.MULTILINE)
+    names = re.findall(r"\b(?:botify|faust|process)_\w+", "\n".join(asked))
+    assert names
+    assert not {re.sub("_(bucket|sum|count)$", "", name) for name in names} - exported
 
 
 def _exposition(collector: Collector) -> str:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -28,17 +28,6 @@ exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
 CONTAINED = [*UNSHARE, "sh", "-ec", READ_ONLY, "sh"]
 
 
-def contained(
-    settings: Settings, module: str, folder: Path, env: dict[str, str]
-) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    """Run a program so that it can write nothing but its home and its temporary folder; both end with it."""
-    home, temporary = folder / "home", folder / "tmp"
-    home.mkdir(parents=True)
-    temporary.mkdir()
-    folders = {"BOTIFY_HOME": str(home), "HOME": str(home), "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
-    return running(settings, module, {**folders, **env}, through=CONTAINED)
-
-
 def refusal(folder: Path) -> str | None:
     """Say why this machine cannot make a file system read-only for one process."""
     if sys.platform != "linux":
@@ -58,8 +47,12 @@ def test_all_processes_serve_from_a_read_only_file_system(settings: Settings, tm
     with ExitStack() as programs:
         processes = []
         for module, port in ports.items():
+            home, temporary = tmp_path / module / "home", tmp_path / module / "tmp"
+            home.mkdir(parents=True)
+            temporary.mkdir()
+            folders = {"BOTIFY_HOME": str(home), "HOME": str(home), "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
             variable = "BOTIFY_GATEWAY_PORT" if module == "botify.services.gateway" else "BOTIFY_METRICS_PORT"
-            process = contained(settings, module, tmp_path / module, {variable: str(port)})
+            process = running(settings, module, {**folders, variable: str(port)}, through=CONTAINED)
             processes.append(programs.enter_context(process))
         for module, port in ports.items():
             eventually(lambda port=port: is_ready(settings.with_(metrics_port=port)), 120, module)

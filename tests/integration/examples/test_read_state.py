@@ -5,15 +5,15 @@ from botify.schemas.topics import Topics
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from examples.read_state import describe
-from tests.support import all_folded, eventually, make_listens, produce, running, write_catalogue
+from tests.integration.streams.listens import fold_live
+from tests.support import make_listens, produce, write_catalogue
 
 
 def test_listeners_and_popular_tracks_are_described(settings: Settings) -> None:
     write_catalogue(settings, 50)
     listens = make_listens(300, users=20, tracks=50, seed=1)
     produce(settings, Topics.of(settings).listens.name, listens)
-    with running(settings, "botify.streams.worker"):
-        eventually(all_folded(settings))
+    fold_live(settings)
     reader = StateReader(connect(settings), settings)
     lines = describe(reader, [3, 999], top=2)
     of_three = [listen for listen in listens if listen.user == 3]

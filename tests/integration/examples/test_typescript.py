@@ -59,12 +59,7 @@ class Busy(BaseHTTPRequestHandler):
     calls: list[tuple[str, Any]]
 
     def do_GET(self) -> None:
-        self._answer(None)
-
-    def do_POST(self) -> None:
-        self._answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-
-    def _answer(self, body: Any) -> None:
+        body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "null")
         self.calls.append((self.path, body))
         assert self.headers["authorization"] == "Bearer secret"
         attempts = self.calls.count((self.path, body))  # of this call alone: one that a client gave up shifts no other
@@ -77,6 +72,9 @@ class Busy(BaseHTTPRequestHandler):
         self.send_header("retry-after", "0" if attempts % 4 else "1")
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
+
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -97,9 +95,11 @@ def busy() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
 def test_the_client_is_built_from_the_gateway_and_serves_a_listener(settings: Settings, project: Path) -> None:
     tracks = [track._replace(external_id=f"t-{track.track}") for track in make_tracks(50)]
     produce(settings, Topics.of(settings).catalogue.name, tracks)
-    with ExitStack() as programs:
-        for module in ("botify.services.recommender", "botify.streams.worker"):
-            programs.enter_context(running(settings, module))
+    with (
+        running(settings, "botify.services.recommender"),
+        running(settings, "botify.streams.worker"),
+        ExitStack() as programs,
+    ):
         client = start(programs, settings, "gateway", DEADLINE_MS=10_000)
         eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
         url = str(client.base_url).rstrip("/")

@@ -2,13 +2,12 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from botify.core.errors import TopicError
-from botify.core.kafka.config import common_config
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model
@@ -22,9 +21,8 @@ CODEC = Codec()
 
 @pytest.fixture
 def reader(settings: Settings) -> Iterator[ModelReader]:
-    reader = ModelReader(settings, CODEC)
-    yield reader
-    reader.close()
+    with closing(ModelReader(settings, CODEC)) as reader:
+        yield reader
 
 
 def text_of(model: Model) -> str:
@@ -88,17 +86,9 @@ def test_what_cannot_be_read_is_left_out_and_said(
     ]
 
 
-def test_without_the_topic_it_says_how_to_make_it(settings: Settings, reader: ModelReader) -> None:
-    name = Topics.of(settings).models.name
-    admin = AdminClient(common_config(settings))
-    for future in admin.delete_topics([name], operation_timeout=20).values():
-        future.result(20)
-
-    def missing() -> bool:
-        try:
-            reader.refresh()
-        except TopicError as error:
-            return "does not exist; `botify topics create` creates it" in str(error)
-        return False
-
-    eventually(missing)
+def test_without_the_topic_it_says_how_to_make_it(settings: Settings) -> None:
+    with (
+        closing(ModelReader(settings.with_(topic_prefix="nothing"), CODEC)) as reader,
+        pytest.raises(TopicError, match=r"nothing\.\S+ does not exist; `botify topics create` creates it"),
+    ):
+        reader.refresh()

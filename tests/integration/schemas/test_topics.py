@@ -1,7 +1,6 @@
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
@@ -35,6 +34,8 @@ from tests.support import (
     write_catalogue,
 )
 
+CODEC = Codec()
+
 
 def test_topics_are_made_once_as_they_are_defined_and_no_others_in_their_place(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -42,19 +43,20 @@ def test_topics_are_made_once_as_they_are_defined_and_no_others_in_their_place(
     assert create_topics(settings) == []
     admin = AdminClient(common_config(settings))
     counts = partition_counts(admin)
-    for topic in Topics.of(settings).all():
+    topics = {topic.name: topic for topic in Topics.of(settings).all()}
+    # asked at once: each question takes a second
+    for of, future in admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in topics]).items():
+        topic, config = topics.pop(of.name), future.result(20)
         assert counts[topic.name] == (topic.partitions or settings.partitions)
-        (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic.name)]).values()
-        config = future.result(20)
         assert {name: config[name].value for name in topic.config} == topic.config
+    assert not topics
     with pytest.raises(TopicError, match=r"has 4 partitions, BOTIFY_PARTITIONS says 5.*Set BOTIFY_PARTITIONS=4"):
         create_topics(settings.with_(partitions=5))
     with pytest.raises(TopicError, match="nothing does not exist; `botify topics create` creates it"):
         end_offsets(settings, "nothing")
     monkeypatch.setattr(admin_module, "METADATA_TIMEOUT_S", 0.5)
-    nowhere = settings.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
     with pytest.raises(TopicError, match=r"no Kafka answers .*`botify up` or set KAFKA_BOOTSTRAP_SERVERS"):
-        create_topics(nowhere)
+        create_topics(settings.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}"))
 
 
 def test_a_topic_declares_how_far_its_listens_lead_and_a_simulator_declares_once(settings: Settings) -> None:
@@ -87,25 +89,12 @@ def test_both_kinds_of_client_choose_one_partition_for_a_user(settings: Settings
 def test_a_reader_goes_on_where_it_stopped_and_starts_where_it_is_told(settings: Settings) -> None:
     topic = Topics.of(settings).sessions.name
     produce_raw(settings, topic, [(b"1", b"%d" % i) for i in range(5)], partition=2)
-    reader = TopicReader(settings, topic, start={2: 3})
-    read = [[m.value() for batch in reader.read_to_end() for m in batch]]
-    produce_raw(settings, topic, [(b"1", b"5")], partition=2)
-    read += [[m.value() for batch in reader.read_to_end() for m in batch] for _ in range(2)]
-    reader.close()
+    with closing(TopicReader(settings, topic, start={2: 3})) as reader:
+        read = [[m.value() for batch in reader.read_to_end() for m in batch]]
+        produce_raw(settings, topic, [(b"1", b"5")], partition=2)
+        read += [[m.value() for batch in reader.read_to_end() for m in batch] for _ in range(2)]
     assert read == [[b"3", b"4"], [b"5"], []]
     assert start_offsets(settings, topic)[2] == 0
-
-
-CODEC = Codec()
-
-
-@contextmanager
-def reading(settings: Settings) -> Iterator[CatalogueReader]:
-    reader = CatalogueReader(settings, CODEC)
-    try:
-        yield reader
-    finally:
-        reader.close()
 
 
 def test_the_catalogue_is_followed_and_rubbish_in_it_left_out_and_said(
@@ -114,7 +103,7 @@ def test_the_catalogue_is_followed_and_rubbish_in_it_left_out_and_said(
     topic, renamed = Topics.of(settings).catalogue.name, Track(0, "artist 0", None, None, "another title")
     produce_raw(settings, topic, [(key_of(0), b"rubbish"), (key_of(0), b"")])
     write_catalogue(settings, 10)
-    with reading(settings) as reader:
+    with closing(CatalogueReader(settings, CODEC)) as reader:
         assert reader.refresh() == 12
         write_catalogue(settings, 5, first=8)
         produce_raw(settings, topic, [(key_of(0), None)])
@@ -134,7 +123,7 @@ def test_a_reader_reads_what_came_after_its_file_and_the_topic_again_without_a_u
     write_catalogue(settings, 50)
     (settings.home / "file").touch()
     for home in (settings.home / "file", settings.home):  # the first is no place for a file
-        with reading(settings.with_(home=home)) as reader:
+        with closing(CatalogueReader(settings.with_(home=home), CODEC)) as reader:
             assert reader.refresh() == 50
             assert dict(reader.tracks) == {track.track: track for track in make_tracks(50)}
     (path,) = (settings.home / "cache").glob("*.columns")
@@ -142,7 +131,7 @@ def test_a_reader_reads_what_came_after_its_file_and_the_topic_again_without_a_u
     write_catalogue(settings, 5, first=50)
     for content in (written, written[:-100], b"rubbish", b""):
         path.write_bytes(content)
-        with reading(settings) as reader:
+        with closing(CatalogueReader(settings, CODEC)) as reader:
             assert reader.refresh() >= 55
             assert dict(reader.tracks) == {track.track: track for track in make_tracks(55)}
             produce_raw(settings, Topics.of(settings).catalogue.name, [(b"9", b"rubbish"), (b"9", None)])

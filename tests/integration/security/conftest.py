@@ -21,10 +21,8 @@ from botify.core.kafka.config import common_config
 from botify.core.settings import Settings
 from botify.services.stack.embedded import Valkey
 from botify.services.stack.kafka import Kafka
-from botify.services.stack.ports import find_free
+from botify.services.stack.ports import HOST, find_free
 from botify.services.stack.record import Watchdog
-
-DAYS = "2"
 
 
 class Certificates(NamedTuple):
@@ -36,27 +34,19 @@ def make_certificates(directory: Path, name: str) -> Certificates:
     """Make an authority and a certificate for a server on 127.0.0.1."""
     authority, authority_key = directory / f"{name}-ca.pem", directory / f"{name}-ca.key"
     certificate, key = directory / f"{name}.crt", directory / f"{name}.key"
-    _openssl("req", "-x509", *_new_key(authority_key), "-subj", f"/CN={name}", "-days", DAYS, "-out", str(authority))
-    signed_by = ("-CA", str(authority), "-CAkey", str(authority_key))
+    _certify(authority, authority_key, "-subj", f"/CN={name}")
     extensions = ("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE")
-    of_server = ("-subj", "/CN=server", *extensions)
-    _openssl("req", "-x509", *_new_key(key), *signed_by, *of_server, "-days", DAYS, "-out", str(certificate))
+    _certify(certificate, key, "-subj", "/CN=server", "-CA", str(authority), "-CAkey", str(authority_key), *extensions)
     server = directory / f"{name}-server.pem"
     server.write_bytes(key.read_bytes() + certificate.read_bytes() + authority.read_bytes())
     return Certificates(authority, server)
 
 
-def _new_key(path: Path) -> tuple[str, ...]:
-    return ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(path))
-
-
-def _openssl(*arguments: str) -> None:
-    done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
+def _certify(certificate: Path, key: Path, *options: str) -> None:
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(key))
+    command = ["openssl", "req", "-x509", *new_key, *options, "-days", "2", "-out", str(certificate)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr
-
-
-HOST = "127.0.0.1"
-CHUNK = 1 << 16
 
 
 @contextmanager
@@ -92,13 +82,12 @@ def tls_front(certificate: Path, behind: int) -> Iterator[int]:
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(ConnectionError, ssl.SSLError):
-        while data := await reader.read(CHUNK):
+        while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()
     writer.close()
 
 
-ITERATIONS = 4096
 LISTENER = "listener.name.broker"
 SASL = "org.apache.kafka.common.security"
 
@@ -137,19 +126,17 @@ class SecuredKafka(Kafka):
         )
 
     def answers(self) -> bool:
+        admin = AdminClient(common_config(self.administrator) | {"log_level": 0})
         try:
-            return bool(
-                AdminClient(common_config(self.administrator) | {"log_level": 0}).list_topics(timeout=2).brokers
-            )
+            return bool(admin.list_topics(timeout=2).brokers)
         except KafkaException:
             return False
 
     def add_user(self, name: str, password: str) -> Settings:
-        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, ITERATIONS)
-        admin = AdminClient(common_config(self.administrator))
+        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         upsert = UserScramCredentialUpsertion(name, info, password.encode())
-        admin.alter_user_scram_credentials([upsert])[name].result(30)
-        security = dict(self.administrator.kafka_security)
+        AdminClient(common_config(self.administrator)).alter_user_scram_credentials([upsert])[name].result(30)
+        security = {**self.administrator.kafka_security}
         security |= {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": name, "sasl.password": password}
         return self.administrator.with_(kafka_security=security)
 

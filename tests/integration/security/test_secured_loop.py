@@ -1,6 +1,7 @@
 """The whole loop behind TLS and passwords, and what a mistake leads to."""
 
 import re
+from collections.abc import Callable
 from contextlib import ExitStack
 from io import StringIO
 from urllib.parse import quote
@@ -32,12 +33,6 @@ def assert_no_secret(text: str) -> None:
     assert [secret for secret in SECRETS if secret in text] == []
 
 
-def shown(settings: Settings) -> str:
-    out = StringIO()
-    Console(file=out, width=200).print(status_view(read_status(settings)))
-    return out.getvalue()
-
-
 def test_the_loop_runs_behind_tls_and_passwords_and_tells_none(secured: Secured) -> None:
     settings = secured.settings
     assert Settings.from_env(settings.to_env()) == settings
@@ -45,10 +40,12 @@ def test_the_loop_runs_behind_tls_and_passwords_and_tells_none(secured: Secured)
     world = World(
         "small", *generate(WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)), {}
     )
-    with ExitStack() as programs:
-        programs.enter_context(running(settings, "botify.streams.worker"))
-        programs.enter_context(running(settings, "botify.services.recommender"))
-        log = settings.home / "botify.services.recommender.log"
+    log = settings.home / "botify.services.recommender.log"
+    with (
+        ExitStack() as programs,
+        running(settings, "botify.streams.worker"),
+        running(settings, "botify.services.recommender"),
+    ):
         eventually(lambda: re.search(r"\bready\b", log.read_text()), 60)
         result = run_loop(settings, world, RunOptions(sessions=SESSIONS, in_flight=20, seed=5, timeout_s=UNHURRIED_S))
         assert (result.sessions, result.timed_out, result.dropped) == (SESSIONS, 0, 0)
@@ -59,53 +56,57 @@ def test_the_loop_runs_behind_tls_and_passwords_and_tells_none(secured: Secured)
         told = [answer, client.get("/readyz"), client.get("/metrics"), client.get("/openapi.json")]
         assert client.post("/next/61", json={"track": 7, "time": 0.5}, headers={"Authorization": ""}).status_code == 401
         eventually(all_folded(settings))
-        status = shown(settings)
+        Console(file=(status := StringIO()), width=200).print(status_view(read_status(settings)))
     assert verify(settings).ok
     assert len(read_listens(settings)) == result.listens + 1
-    logs = sorted(settings.home.glob("*.log"))
-    assert {log.name for log in logs} == {
-        f"{name}.log" for name in ("botify.streams.worker", "botify.services.recommender", "botify.services.gateway")
-    }
-    for text in (*(log.read_text() for log in logs), *(each.text for each in told), status, repr(settings)):
+    logs = list(settings.home.glob("botify.*.log"))
+    assert len(logs) == 3
+    for text in (*(log.read_text() for log in logs), *(each.text for each in told), status.getvalue(), repr(settings)):
         assert_no_secret(text)
-    assert "rediss://***@127.0.0.1" in status
+    assert "rediss://***@127.0.0.1" in status.getvalue()
 
 
-@pytest.mark.parametrize("credentials", [":guessed@", ""])
-def test_a_wrong_password_for_redis_is_refused_and_not_told(secured: Secured, credentials: str) -> None:
-    url = secured.settings.redis_url.replace(f":{quote(REDIS, safe='')}@", credentials)
-    with pytest.raises(
-        RedisUnreachableError, match=r"refuses the connection .* put user and password into REDIS_URL"
-    ) as caught:
-        connect(secured.settings.with_(redis_url=url))
+PASSWORD = f":{quote(REDIS, safe='')}@"
+REFUSED = r"refuses the connection .* put user and password into REDIS_URL"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        pytest.param(
+            lambda of: {"redis_url": of.settings.redis_url.replace(PASSWORD, ":guessed@")}, REFUSED, id="wrong"
+        ),
+        pytest.param(lambda of: {"redis_url": of.settings.redis_url.replace(PASSWORD, "")}, REFUSED, id="no password"),
+        pytest.param(
+            lambda of: {"redis_ssl_ca_location": of.stranger}, "CERTIFICATE_VERIFY_FAILED", id="a stranger vouches"
+        ),
+        pytest.param(
+            lambda of: {"redis_url": of.settings.redis_url.replace("rediss", "redis")},
+            "no Redis answers at redis://",
+            id="in plain text",
+        ),
+    ],
+)
+def test_a_redis_that_does_not_let_us_in_is_an_error_that_tells_no_password(
+    secured: Secured, change: Callable[[Secured], dict[str, object]], reason: str
+) -> None:
+    with pytest.raises(RedisUnreachableError, match=reason) as caught:
+        connect(secured.settings.with_(**change(secured)))
     assert "guessed" not in str(caught.value)
-
-
-def test_a_redis_that_a_stranger_vouches_for_is_not_trusted(secured: Secured) -> None:
-    with pytest.raises(RedisUnreachableError, match="CERTIFICATE_VERIFY_FAILED") as caught:
-        connect(secured.settings.with_(redis_ssl_ca_location=secured.stranger))
     assert_no_secret(str(caught.value))
-
-
-def test_no_redis_answers_in_plain_text(secured: Secured) -> None:
-    with pytest.raises(RedisUnreachableError, match="no Redis answers at redis://") as caught:
-        connect(secured.settings.with_(redis_url=secured.settings.redis_url.replace("rediss", "redis")))
-    assert_no_secret(str(caught.value))
-
-
-def with_property(settings: Settings, name: str, value: str) -> Settings:
-    return settings.with_(kafka_security={**settings.kafka_security, name: value})
 
 
 @pytest.mark.parametrize(
     ("name", "reason"), [("sasl.password", "Authentication failed"), ("ssl.ca.location", "certificate verify failed")]
 )
 def test_a_kafka_that_refuses_us_or_that_a_stranger_vouches_for_is_an_error(
-    secured: Secured, name: str, reason: str, caplog: pytest.LogCaptureFixture
+    secured: Secured, name: str, reason: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("botify.core.kafka.admin.METADATA_TIMEOUT_S", 3.0)
     wrong = {"sasl.password": "guessed", "ssl.ca.location": str(secured.stranger)}[name]
+    security = {**secured.settings.kafka_security, name: wrong}
     with pytest.raises(BotifyError, match="no Kafka answers") as caught:
-        create_topics(with_property(secured.settings, name, wrong))
+        create_topics(secured.settings.with_(kafka_security=security))
     assert reason in caplog.text
     assert "KAFKA_SECURITY_PROTOCOL" in caplog.text
     assert "guessed" not in caplog.text + str(caught.value)

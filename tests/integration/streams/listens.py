@@ -1,13 +1,9 @@
 """Topics with listens, duplicates and bad messages in them, and a live state folded from them."""
 
 import asyncio
-from collections.abc import Iterator
-
-import numpy as np
-from confluent_kafka import Producer
 
 from botify.core.kafka.admin import describe_topic, end_offsets
-from botify.core.kafka.config import key_of, partition_of, producer_config
+from botify.core.kafka.config import key_of
 from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
@@ -20,55 +16,33 @@ from botify.streams.store.namespaces import live_namespace
 from botify.streams.store.redis_store import RedisStore
 from botify.streams.worker.metrics import WorkerCounters
 from botify.streams.worker.partition import KafkaPublisher, NullPublisher, WorkerPartition
-from tests.support import read_partition
+from tests.support import make_listens, produce_raw, read_partition
 
 USERS, TRACKS = 300, 500
-BASE_MS = 1_700_000_000_000
 BAD_VALUE = b"\xffnot avro"
 
 
-def listens(count: int, seed: int = 1, first: int = 0, users: int = USERS) -> Iterator[Listen]:
-    """Listens of many users in sessions of ten; event time goes on with `first`."""
-    rng = np.random.default_rng([seed, first])
-    drawn = zip(
-        rng.integers(users, size=count).tolist(),
-        rng.integers(TRACKS, size=count).tolist(),
-        rng.random(count).tolist(),
-        strict=True,
-    )
-    for at, (user, track, fraction) in enumerate(drawn, start=first):
-        session = f"s{seed}-{user}-{at // (10 * users)}"
-        timestamp_ms = BASE_MS + at * 100
-        yield Listen(
-            f"{seed}:{at}", user, track, fraction, timestamp_ms, session, 0, at % 13 == 0, None, {}, None, None
-        )
+def listens(count: int, first: int = 0) -> list[Listen]:
+    return make_listens(count, USERS, TRACKS, seed=1, first=first)
 
 
-def write_listens(
-    settings: Settings, count: int, *, seed: int = 1, first: int = 0, bad_every: int = 0, twice_every: int = 0
-) -> None:
-    """Append listens; every so-manieth is followed by rubbish, or by a copy of itself."""
-    codec, topic = Codec(), Topics.of(settings).listens.name
-    producer = Producer(producer_config(settings, linger_ms=20))
-    for at, listen in enumerate(listens(count, seed, first), start=1):
-        partition = partition_of(listen.user, settings.partitions)
-        value, key = codec.encode(listen), key_of(listen.user)
-        producer.produce(topic, value, key, partition=partition, timestamp=listen.timestamp_ms)
-        if twice_every and at % twice_every == 0:
-            producer.produce(topic, value, key, partition=partition, timestamp=listen.timestamp_ms)
+def write_listens(settings: Settings, count: int, *, first: int = 0, bad_every: int = 0, twice_every: int = 0) -> None:
+    """Append listens; every so-manieth is followed by a copy of itself, or by rubbish."""
+    codec, records = Codec(), list[tuple[bytes | None, bytes | None]]()
+    for at, listen in enumerate(listens(count, first), start=1):
+        key = key_of(listen.user)
+        records += [(key, codec.encode(listen))] * (2 if twice_every and at % twice_every == 0 else 1)
         if bad_every and at % bad_every == 0:
-            producer.produce(topic, BAD_VALUE, key, partition=partition)
-        if at % 5000 == 0:
-            producer.poll(0)
-    assert producer.flush(60) == 0
+            records.append((key, BAD_VALUE))
+    produce_raw(settings, Topics.of(settings).listens.name, records)
 
 
-def fold_live(settings: Settings, *, emit: bool = False, training: bool = False) -> None:
+def fold_live(settings: Settings, *, emit: bool = False) -> None:
     """Do what a worker does, in this process: claim each partition and fold it from its checkpoint to the end."""
-    asyncio.run(_fold_live(settings, emit, training))
+    asyncio.run(_fold_live(settings, emit))
 
 
-async def _fold_live(settings: Settings, emit: bool, training: bool) -> None:
+async def _fold_live(settings: Settings, emit: bool) -> None:
     topic, codec = Topics.of(settings).listens.name, Codec()
     redis, catalogue = connect_async(settings), CatalogueReader(settings, codec)
     catalogue.refresh()
@@ -79,9 +53,7 @@ async def _fold_live(settings: Settings, emit: bool, training: bool) -> None:
         claim = await store.claim(partition, "test", topic_id)
         start = claim.next_offset or 0
         intake = Intake(codec, catalogue.tracks, catalogue.refresh, lead=Lead.of(settings))
-        claimed = WorkerPartition(
-            partition, claim, start, store, intake, publisher, WorkerCounters(), training=training
-        )
+        claimed = WorkerPartition(partition, claim, start, store, intake, publisher, WorkerCounters(), training=False)
         if records := read_partition(settings, topic, partition, start, end):
             await claimed.process(records)
     if isinstance(publisher, KafkaPublisher):

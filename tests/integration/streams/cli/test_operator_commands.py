@@ -1,6 +1,7 @@
 """The commands, as an operator types them."""
 
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -76,9 +77,9 @@ def test_records_are_copied_as_they_are_or_printed_a_line_each(folded: Settings)
     assert len(everything(copy)) == 3330
     with pytest.raises(ReplayError, match="cannot be copied onto itself"):
         botify(folded, "replay", "run", "--target", f"topic:{source}")
-    printed = botify(folded, "replay", "run", "--target", "stdout", "--partitions", "2", "--to", "offset:200").stdout
+    printed = botify(folded, "replay", "run", "--target", "stdout", "--partitions", "2", "--to", "offset:500").stdout
     lines = [json.loads(line) for line in printed.splitlines()]
-    assert [(line["partition"], line["offset"]) for line in lines] == [(2, offset) for offset in range(200)]
+    assert [(line["partition"], line["offset"]) for line in lines] == [(2, offset) for offset in range(500)]
     assert all(str(line["listen"]["user"]) == line["key"] for line in lines if "listen" in line)
     assert {line["value_hex"] for line in lines if "listen" not in line} == {BAD_VALUE.hex()}
 
@@ -108,10 +109,9 @@ def test_exclusions_from_dry_run_to_redrive_and_drop(folded: Settings) -> None:
     assert "user 3, track" in told
     assert letters(folded) == []
     botify(folded, "dlq", "exclude", "--user", "3", "--before", "2200-01-01", "--reason", "a bot")
-    redis, said = connect(folded), feedback_of(default_namespace(folded.topic_prefix))
-    partition = partition_of(3, feedback_partitions(folded))
-    redis.hset(partition_key(said, partition, NAMES), b"3", b"\x01" + bytes(8) + b"ann")  # as `read_name` reads it
-    redis.close()
+    said, partition = feedback_of(default_namespace(folded.topic_prefix)), partition_of(3, feedback_partitions(folded))
+    with closing(connect(folded)) as redis:
+        redis.hset(partition_key(said, partition, NAMES), b"3", b"\x01" + bytes(8) + b"ann")  # as `read_name` reads it
     listed = letters(folded)
     assert {one["listener"] for one in listed} == {"ann"}
     assert {(one["state"], one["message"]) for one in listed} == {("excluded", "excluded by an operator: a bot")}

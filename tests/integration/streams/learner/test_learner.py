@@ -56,7 +56,7 @@ def test_models_are_what_a_plain_fold_gives(settings: Settings) -> None:
 def test_two_learners_share_the_shards_and_what_is_served_is_merged(settings: Settings) -> None:
     with pytest.raises(TopicError, match="verify --models --shards 2"):
         create_topics(settings.with_(learner_shards=2))
-    settings = settings.with_(topic_prefix=f"{settings.topic_prefix}-2", learner_shards=2, session_timeout_s=6)
+    settings = settings.with_(topic_prefix=f"{settings.topic_prefix}-2", learner_shards=2, session_timeout_s=3)
     topics = Topics.of(settings)
     create_topics(settings)
     write_catalogue(settings, TRACKS)

@@ -1,5 +1,6 @@
 """What a move takes with it, and what it refuses: real topics, without programs."""
 
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from botify.core.kafka.admin import end_offsets
-from botify.core.kafka.config import common_config, key_of, partition_of, producer_config
+from botify.core.kafka.config import common_config, key_of, producer_config
 from botify.core.kafka.layout import MAX_BYTES, MAX_LEAD, alter_topics, own_options
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
@@ -18,8 +19,6 @@ from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, default_namespace, namespace_pointer
 from tests.integration.streams.listens import TRACKS, fold_live, listens, write_listens
 from tests.support import Background, eventually, read_topic, write_catalogue
-
-RETENTION_MS = str(30 * 24 * 60 * 60 * 1000)
 
 
 def larger(settings: Settings) -> Settings:
@@ -34,6 +33,11 @@ def empty(settings: Settings, topic: str, until: dict[int, int]) -> None:
     admin = AdminClient(common_config(settings))
     for future in admin.delete_records([TopicPartition(topic, p, at) for p, at in until.items()]).values():
         future.result(30)
+
+
+def copy(settings: Settings, ends: dict[int, int], force: bool = False) -> None:
+    with closing(Copier(settings, larger(settings), force=force)) as copier:
+        copier.copy(ends, lambda records: None)
 
 
 class Late(Background):
@@ -52,28 +56,25 @@ class Late(Background):
             self._alter(settings, changes)
 
     def _write(self) -> None:
-        producer, topic = Producer(producer_config(self._settings)), names_of(self._settings)[0]
-        codec, errors = Codec(), list[Any]()
-        for listen in listens(10_000, first=200):
+        producer, codec, errors = Producer(producer_config(self._settings)), Codec(), list[Any]()
+        for listen in listens(1_000, first=200):
             if self._over.wait(0.25):  # so seldom that the topic seems not to grow
                 return
             if self._close is not None and len(self.acknowledged) >= self._close[0]:
                 self._alter(self._settings, self._close[1])
                 self._close = None
             value = codec.encode(listen)
-            key = key_of(listen.user)
-            partition = partition_of(listen.user, self._settings.partitions)
-            producer.produce(topic, value, key, partition, on_delivery=lambda error, message: errors.append(error))
+            topic, key = names_of(self._settings)[0], key_of(listen.user)
+            producer.produce(topic, value, key, on_delivery=lambda error, message: errors.append(error))
             assert producer.flush(30) == 0
             if errors[-1] is not None:
                 return
             self.acknowledged.append(value)
 
     def _fold(self) -> None:
-        redis = connect(self._settings)
-        while not self._over.is_set() and redis.get(namespace_pointer(self._settings.topic_prefix)) is None:
-            fold_live(self._settings)
-        redis.close()
+        with closing(connect(self._settings)) as redis:
+            while not self._over.is_set() and redis.get(namespace_pointer(self._settings.topic_prefix)) is None:
+                fold_live(self._settings)
 
 
 def test_no_listen_is_stranded_by_brokers_that_close_the_topic_late(
@@ -86,16 +87,15 @@ def test_no_listen_is_stranded_by_brokers_that_close_the_topic_late(
     monkeypatch.setattr("botify.streams.replay.repartition.alter_topics", brokers.alter_topics)
     with brokers:
         moved = run(repartition(settings, 8))
-    _, new = names_of(settings)
-    assert moved.topic == new
-    copied = [record.value() for record in read_topic(larger(settings), new)]
+    assert moved.topic == names_of(settings)[1]
+    copied = [record.value() for record in read_topic(larger(settings), moved.topic)]
     assert len(copied) == 200 + len(brokers.acknowledged)
     assert set(brokers.acknowledged) <= set(copied)
 
 
 def test_options_of_the_topic_move_with_it(settings: Settings) -> None:
     old, new = names_of(settings)
-    moved = {"retention.ms": RETENTION_MS, "segment.ms": "3600000", MAX_BYTES: "2000000", MAX_LEAD: "700000"}
+    moved = {"retention.ms": "2592000000", "segment.ms": "3600000", MAX_BYTES: "2000000", MAX_LEAD: "700000"}
     alter_topics(settings, {old: moved})
     eventually(lambda: own_options(settings, old).get(MAX_BYTES) == "2000000")
     _create(settings, larger(settings))
@@ -116,17 +116,11 @@ def test_records_that_are_gone_before_they_are_copied_are_an_error(settings: Set
     ends = end_offsets(settings, old)
     _create(settings, larger(settings))
     if not before:  # a command that was interrupted
-        first = Copier(settings, larger(settings))
-        first.copy({p: at // 2 for p, at in ends.items()}, lambda records: None)
-        first.close()
+        copy(settings, {p: at // 2 for p, at in ends.items()})
     empty(settings, old, ends if before else {p: at // 2 + 5 for p, at in ends.items()})
-    copier = Copier(settings, larger(settings))
     with pytest.raises(ReplayError, match="no longer has records that the state has"):
-        copier.copy(ends, lambda records: None)
-    copier.close()
-    forced = Copier(settings, larger(settings), force=True)
-    forced.copy(ends, lambda records: None)
-    forced.close()
+        copy(settings, ends)
+    copy(settings, ends, force=True)
     assert (sum(end_offsets(settings, new).values()) > 0) is not before
 
 
@@ -134,9 +128,7 @@ def test_copies_that_are_gone_are_an_error(settings: Settings, run: Any) -> None
     old, new = names_of(settings)
     write_listens(settings, 200)
     _create(settings, larger(settings))
-    copier = Copier(settings, larger(settings))
-    copier.copy(end_offsets(settings, old), lambda records: None)
-    copier.close()
+    copy(settings, end_offsets(settings, old))
     empty(settings, new, {0: 1})
     with pytest.raises(ReplayError, match="has lost copies"):
         run(repartition(settings, 8))
@@ -144,9 +136,8 @@ def test_copies_that_are_gone_are_an_error(settings: Settings, run: Any) -> None
 
 def test_the_state_of_another_topic_of_that_name_does_not_move(settings: Settings, run: Any) -> None:
     write_listens(settings, 20)
-    redis = connect(settings)
     key = checkpoint_key(default_namespace(settings.topic_prefix), 0)
-    redis.hset(key, mapping={"epoch": 1, "owner": "w", "next_offset": 5, "topic_id": "another"})
-    redis.close()
+    with closing(connect(settings)) as redis:
+        redis.hset(key, mapping={"epoch": 1, "owner": "w", "next_offset": 5, "topic_id": "another"})
     with pytest.raises(ReplayError, match="was deleted and made again"):
         run(repartition(settings, 8))

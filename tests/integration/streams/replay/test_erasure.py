@@ -1,6 +1,7 @@
 """The erasure of a listener, with a worker that has the listener in memory and a learner that go on."""
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +55,10 @@ CODEC = Codec()
 FEW_TRACKS, ERASED = 100, 777_000_777
 
 
-def heard(first: int, count: int, session: int = 10) -> list[Listen]:
+def heard(first: int, count: int) -> list[Listen]:
     """Listens of the listener; the last session stays open."""
     return [
-        Listen(f"x:{at}", ERASED, at % 50, 0.9, BASE_MS + at * 1000, f"x{at // session}", at % session, False,
+        Listen(f"x:{at}", ERASED, at % 50, 0.9, BASE_MS + at * 1000, f"x{at // 10}", at % 10, False,
                "mix", {}, 0.5, None, "mix/fism")
         for at in range(first, first + count)
     ]  # fmt: skip
@@ -76,8 +77,7 @@ def fields_of_erased(settings: Settings) -> dict[str, bytes]:
 
 
 def users_in_exports(settings: Settings, folder: Path) -> dict[str, set[int]]:
-    found = {}
-    topics = Topics.of(settings)
+    found, topics = {}, Topics.of(settings)
     for definition in (topics.listens, topics.recommendation_requests, topics.recommendations, topics.sessions):
         assert definition.event in TIME_COLUMNS
         export_topic(settings, definition, folder / definition.name)
@@ -88,11 +88,10 @@ def users_in_exports(settings: Settings, folder: Path) -> dict[str, set[int]]:
 def test_an_erased_listener_leaves_no_trace(settings: Settings, tmp_path: Path) -> None:
     topics, others = Topics.of(settings), make_listens(1200, 40, FEW_TRACKS, seed=3)
     write_catalogue(settings, FEW_TRACKS)
-    for user in (1, ERASED):
-        request = RecommendationRequest(f"r{user}", user, "s", 0, 7, 0.5, BASE_MS, BASE_MS)
-        produce(settings, topics.recommendation_requests.name, [request])
-        produce(settings, topics.recommendations.name,
-                [Recommendation(f"r{user}", user, 7, "mix", {}, 0.1, 0, 1.0, BASE_MS)])  # fmt: skip
+    asked = [RecommendationRequest(f"r{user}", user, "s", 0, 7, 0.5, BASE_MS, BASE_MS) for user in (1, ERASED)]
+    produce(settings, topics.recommendation_requests.name, asked)
+    answers = [Recommendation(f"r{user}", user, 7, "mix", {}, 0.1, 0, 1.0, BASE_MS) for user in (1, ERASED)]
+    produce(settings, topics.recommendations.name, answers)
     with running(settings, "botify.streams.worker"), running(settings, "botify.streams.learner"):
         produce(settings, topics.listens.name, others[:600])
         own = [(key_of(ERASED), CODEC.encode(listen)) for listen in heard(0, 55)]
@@ -109,10 +108,8 @@ def test_an_erased_listener_leaves_no_trace(settings: Settings, tmp_path: Path) 
         produce(settings, topics.listens.name, [*others[600:], *heard(50, 5)])
         eventually(all_folded(settings))
         assert UserState.from_bytes(fields_of_erased(settings)[USERS]).listens == 5
-        shown = (
-            ListenerReader(settings, CODEC, UserIds()).read(str(ERASED)).listens
-        )  # the dashboard's page of the listener
-        assert [listen.event_id for listen in shown] == [f"x:{at}" for at in range(50, 55)]
+        page = ListenerReader(settings, CODEC, UserIds()).read(str(ERASED))  # of the dashboard
+        assert [listen.event_id for listen in page.listens] == [f"x:{at}" for at in range(50, 55)]
         assert erase(settings) == 60
         assert fields_of_erased(settings) == {}
 
@@ -175,9 +172,8 @@ def test_rebuilds_complete_while_listeners_are_erased(settings: Settings) -> Non
         assert known == set(range(LISTENERS)) - set(erasers.erased)
         eventually(lambda: asyncio.run(relearn(settings)).equals_live)
         plain = plain_learner(settings, without=left_out(settings, learner_namespace(settings), range(1))).learner
-        redis = connect(settings)
-        assert redis.hgetall(partition_key(learner_namespace(settings), 0, LEARNER)) == plain.state()
-        redis.close()
+        with closing(connect(settings)) as redis:
+            assert redis.hgetall(partition_key(learner_namespace(settings), 0, LEARNER)) == plain.state()
 
 
 def test_listens_move_while_listeners_are_erased(settings: Settings) -> None:
@@ -193,9 +189,8 @@ def test_listens_move_while_listeners_are_erased(settings: Settings) -> None:
         assert verify(live).ok
         assert redis_contents(live) == offline_fold(live).contents()
     copies, topic = read_topic(live, Topics.of(live).listens.name), Topics.of(live).listens.name
-    rejected = RejectedBefore(live, topic)
-    rejected.refresh()
-    rejected.close()
+    with closing(RejectedBefore(live, topic)) as rejected:
+        rejected.refresh()
     users = {b"%d" % user for user in erasers.erased}
     own = [Origin(topic, m.partition(), m.offset()) for m in copies if m.key() in users and m.value() is not None]
     assert own  # they were erased after they had been copied

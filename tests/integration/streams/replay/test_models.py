@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,18 +71,17 @@ def test_they_are_equal_and_can_be_kept_and_a_byte_that_differs_is_told(trained:
         kept = (tmp_path / "kept" / f"{name}-{model['version']}.model").read_bytes()
         assert (model["version"], hashlib.sha256(kept).hexdigest()) == (800, model["sha256"])
     assert "the learner's state equals this, byte for byte" in botify(trained, *VERIFY).output
-    key, redis = partition_key(default_namespace(learner_prefix(trained.topic_prefix)), 0, LEARNER), connect(trained)
-    packed = redis.hget(key, b"model:fism")
-    redis.hset(key, b"model:fism", packed[:-1] + bytes([packed[-1] ^ 1]))
-    redis.close()
+    key = partition_key(default_namespace(learner_prefix(trained.topic_prefix)), 0, LEARNER)
+    with closing(connect(trained)) as redis:
+        packed = redis.hget(key, b"model:fism")
+        redis.hset(key, b"model:fism", packed[:-1] + bytes([packed[-1] ^ 1]))
     assert "DIFFERS" in botify(trained, *VERIFY, status=1).output
 
 
 def test_a_topic_that_has_lost_its_beginning_is_refused(trained: Settings) -> None:
     topic = Topics.of(trained).training.name
-    admin = AdminClient(common_config(trained))
-    for done in admin.delete_records([TopicPartition(topic, 0, 2)]).values():
-        done.result(10)
+    (done,) = AdminClient(common_config(trained)).delete_records([TopicPartition(topic, 0, 2)]).values()
+    done.result(10)
     with pytest.raises(ReplayError, match=r"the first 2 records of .* are gone"):
         asyncio.run(relearn(trained))
 
@@ -142,19 +142,17 @@ def test_another_number_of_shards_is_folded_from_a_copy_and_swapped(trained: Set
         botify(two, *VERIFY, "--rollback")
     with pytest.raises(ReplayError, match="BOTIFY_LEARNER_SHARDS is 2 already"):
         botify(two, *VERIFY, "--rebuild", "--shards", "2")
-    assert as_json(two, *VERIFY, "--rebuild", "--swap", "--shards", "1")["models"].keys() == {
-        kind.name for kind in MODELS
-    }
+    back = as_json(two, *VERIFY, "--rebuild", "--swap", "--shards", "1")
+    assert back["models"].keys() == {kind.name for kind in MODELS}
     assert len(read_topic(trained, topic)) == BATCHES + 7  # it has all of them already
     assert as_json(trained, *VERIFY)["equals_live"] is True
 
 
 def assert_state(settings: Settings, number: int) -> Learner:
     """Compare the state of a shard with a plain fold of its partition."""
-    redis, learner = connect(settings), plain_learner(settings, number=number).learner
-    state = redis.hgetall(partition_key(learner_namespace(settings), number, LEARNER))
-    redis.close()
-    assert state == learner.state()
+    learner = plain_learner(settings, number=number).learner
+    with closing(connect(settings)) as redis:
+        assert redis.hgetall(partition_key(learner_namespace(settings), number, LEARNER)) == learner.state()
     return learner
 
 

@@ -1,7 +1,9 @@
 """The repair of a poisoned deployment, with workers and a learner that go on."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -36,54 +38,40 @@ AHEAD_MS = BASE_MS + 10 * 3_600_000
 """Hours past all good listens: it ends the open sessions of its partition, and cuts later ones apart."""
 
 
-def good(first: int, count: int) -> list[Listen]:
-    return make_listens(count, USERS, TRACKS, seed=8, first=first)
+def good(first: int) -> list[Listen]:
+    return make_listens(1200, USERS, TRACKS, seed=8, first=first)
 
 
 def poison() -> list[Listen]:
     """Listens of the near future, in every partition, and a bot that plays one track."""
-    ahead = [
-        Listen(f"ahead:{at}", at, at % TRACKS, 1.0, AHEAD_MS + at, f"ahead-{at}", 0, False, None, {}, None, None)
-        for at in range(40)
-    ]
-    bot = [
-        Listen(f"bot:{at}", BOT, 7, 1.0, BASE_MS + at, f"bot-{at // 10}", at % 10, False, None, {}, None, None)
-        for at in range(60)
-    ]
-    return ahead + bot
+    ahead = [(f"ahead:{at}", at, at % TRACKS, 1.0, AHEAD_MS + at, f"ahead-{at}", 0) for at in range(40)]
+    bot = [(f"bot:{at}", BOT, 7, 1.0, BASE_MS + at, f"bot-{at // 10}", at % 10) for at in range(60)]
+    return [Listen(*one, False, None, {}, None, None) for one in ahead + bot]
 
 
-def places(settings: Settings, event_ids: Iterable[str]) -> set[tuple[int, int]]:
-    wanted = set(event_ids)
-    records = read_topic(settings, Topics.of(settings).listens.name)
-    return {(m.partition(), m.offset()) for m in records if CODEC.decode(m.value(), Listen).event_id in wanted}
-
-
-def sessions(settings: Settings, topic: str, since: dict[int, int] | None = None) -> dict[str, Session]:
-    begin = since or {}
-    records = [m for m in read_topic(settings, topic) if m.offset() >= begin.get(m.partition(), 0)]
+def sessions(settings: Settings, topic: str, since: Mapping[int, int] = MappingProxyType({})) -> dict[str, Session]:
+    records = [m for m in read_topic(settings, topic) if m.offset() >= since.get(m.partition(), 0)]
     return {(session := CODEC.decode(m.value(), Session)).event_id: session for m in records}
 
 
 def served_models(settings: Settings) -> dict[str, Model | None]:
     """What a recommender that follows the models topic serves from."""
-    reader = ModelReader(settings, CODEC)
-    followed = {name: reader.follow(name, lambda model: model) for name in (kind.name for kind in MODELS)}
-    reader.refresh()
-    reader.close()
+    with closing(ModelReader(settings, CODEC)) as reader:
+        followed = {kind.name: reader.follow(kind.name, lambda model: model) for kind in MODELS}
+        reader.refresh()
     return {name: one.current for name, one in followed.items()}
 
 
 def test_poison_is_taken_out_of_state_sessions_and_models(settings: Settings) -> None:
     topics, clean_sessions = Topics.of(settings), f"{settings.topic_prefix}.sessions-again"
     new = NewTopic(clean_sessions, num_partitions=settings.partitions, replication_factor=1)
-    admin = AdminClient(common_config(settings))
-    admin.create_topics([new])[clean_sessions].result(30)
+    AdminClient(common_config(settings)).create_topics([new])[clean_sessions].result(30)
     write_catalogue(settings, TRACKS)
     with running(settings, "botify.streams.worker"), running(settings, "botify.streams.learner"):
-        produce(settings, topics.listens.name, [*good(0, 1200), *poison(), *good(1200, 1200)])
+        produce(settings, topics.listens.name, [*good(0), *poison(), *good(1200)])
         eventually(lambda: all_learned(settings))
-        bad = places(settings, (listen.event_id for listen in poison()))
+        poisoned, records = {one.event_id for one in poison()}, read_topic(settings, topics.listens.name)
+        bad = {(m.partition(), m.offset()) for m in records if CODEC.decode(m.value(), Listen).event_id in poisoned}
         clean = offline_fold(settings, without=bad)
         assert redis_contents(settings) != clean.contents()
         assert sessions(settings, topics.sessions.name) != {s.event_id: s for s in clean.sessions}
@@ -107,7 +95,7 @@ def test_poison_is_taken_out_of_state_sessions_and_models(settings: Settings) ->
         rebuilt = {model.name: model.version for model in plain_learner(settings, without=bad).models}
         assert {name: model["version"] for name, model in swapped["models"].items()} == rebuilt
 
-        produce(settings, topics.listens.name, good(2400, 1200))
+        produce(settings, topics.listens.name, good(2400))
         eventually(lambda: all_learned(settings))
         assert "the state equals the fold of the topic" in botify(settings, "verify").output
         assert as_json(settings, "verify", "--models")["equals_live"] is True

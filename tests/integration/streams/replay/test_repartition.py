@@ -47,10 +47,6 @@ from tests.support import (
 
 CODEC = Codec()
 LISTENS = 2_000
-LISTENERS = 8
-"""Each of them has sessions of its own, so that the gateway gives each listen a place in order."""
-
-
 MOVING = "the listens move to other partitions; try again"
 """What the gateway says after 10 s: a move that is killed and run again may take longer."""
 
@@ -59,7 +55,8 @@ class Listeners(Background):
     """Ask the gateway without pause, again while the listens move; an answer that is not 200 is kept."""
 
     def __init__(self, url: str) -> None:
-        self.served: dict[int, list[str]] = {1_000 + n: [] for n in range(LISTENERS)}
+        # each has sessions of its own, so that the gateway gives each listen a place in order
+        self.served: dict[int, list[str]] = {user: [] for user in range(1_000, 1_008)}
         super().__init__(*(partial(self._listen, user) for user in self.served))
         self._url = url
         self.failed: list[str] = []
@@ -95,12 +92,13 @@ def done(process: subprocess.Popen[bytes], settings: Settings) -> dict[str, Any]
 
 def of_listeners(state: dict[Any, Any]) -> dict[tuple[str, bytes], bytes]:
     """What the state knows of each listener, wherever it lies."""
-    return {
-        (name, user): record
-        for (_, name), items in state.items()
-        if name in (USERS, LIKES_OF_USERS)
-        for user, record in items.items()
-    }
+    of_users = ((name, items) for (_, name), items in state.items() if name in (USERS, LIKES_OF_USERS))
+    return {(name, user): record for name, items in of_users for user, record in items.items()}
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 def _copies(settings: Settings) -> int:
@@ -113,25 +111,25 @@ def _copies(settings: Settings) -> int:
 def test_listens_move_to_more_partitions_while_listeners_are_served(settings: Settings) -> None:
     write_catalogue(settings, TRACKS)
     write_listens(settings, LISTENS, bad_every=500, twice_every=50)
-    with ExitStack() as programs:
-        worker = programs.enter_context(running(settings, "botify.streams.worker"))
-        programs.enter_context(running(settings, "botify.services.recommender"))
+    with (
+        ExitStack() as programs,
+        running(settings, "botify.streams.worker") as worker,
+        running(settings, "botify.services.recommender"),
+    ):
         client = start(programs, settings, "gateway", DEADLINE_MS=2_000)
         eventually(lambda: ready(client))
         eventually(all_folded(settings))
         listeners = programs.enter_context(Listeners(str(client.base_url)))
-        killed = command(settings, "--rate", "500")
+        copying = command(settings, "--rate", "500")
         copies = live_layout(settings).with_(layout="16", partitions=16)
         eventually(lambda: _copies(copies) > 0)
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
+        kill(copying)
         assert 0 < _copies(copies) < LISTENS
         # killed while the old topic is closed, because the worker does not fold it to its end
         worker.send_signal(signal.SIGSTOP)
-        killed = command(settings)
+        closing = command(settings)
         eventually(lambda: read_phases(settings)[""][0] is TopicPhase.CLOSED)
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
+        kill(closing)
         worker.send_signal(signal.SIGCONT)
         moved = done(command(settings), settings)
         live = live_layout(settings)
@@ -161,9 +159,8 @@ def test_listens_move_to_more_partitions_while_listeners_are_served(settings: Se
     topic, forged = Topics.of(live).listens.name, b"%s/0/0" % Topics.of(settings).listens.name.encode()
     produce_raw(live, topic, [(b"1", b"?")], [(COPIED, forged)])
     told = [(record.value() == b"?", originals_of(record)) for record in read_topic(live, topic)]
-    assert sum(bool(originals) for _, originals in told) == len(
-        read_topic(settings, Topics.of(settings).listens.name)
-    ) - (LISTENS // 500)
+    of_old = len(read_topic(settings, Topics.of(settings).listens.name))
+    assert sum(bool(originals) for _, originals in told) == of_old - LISTENS // 500
     assert all(originals == [] for is_forged, originals in told if is_forged)
 
 

@@ -50,9 +50,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def settings(cluster: Cluster, tmp_path: Path) -> Settings:
-    own = Settings(redis_url=cluster_url(cluster.nodes[0]))
-    return own.with_(home=tmp_path, topic_prefix=f"test-{uuid.uuid4().hex[:8]}", partitions=1)
+def settings(cluster: Cluster) -> Settings:
+    return Settings(redis_url=cluster_url(cluster.nodes[0]), topic_prefix=f"test-{uuid.uuid4().hex[:8]}", partitions=1)
 
 
 @pytest.fixture

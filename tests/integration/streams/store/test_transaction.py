@@ -1,28 +1,21 @@
 """Invariant: what happens to a checkpoint after it was looked at keeps EXEC from writing."""
 
-import asyncio
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from redis.exceptions import ResponseError
 
 from botify.core.settings import Settings
-from botify.services.stack.embedded import Valkey
-from botify.services.stack.ports import HOST, find_free
-from botify.services.stack.record import Watchdog
 from botify.streams.folds.projection import Changes
 from botify.streams.store.connect import connect, connect_async
 from botify.streams.store.keys import checkpoint_key, partition_key
 from botify.streams.store.node import write_guarded
 from botify.streams.store.protocol import Outcome
 from botify.streams.store.redis_store import RedisStore
+from tests.redis_cluster import running_cluster
 from tests.store_contract import StoreContract
-from tests.support import eventually
 
 
 class Scene:
@@ -48,10 +41,7 @@ class Scene:
                 meanwhile()
             return outcomes[min(len(self.looks), len(outcomes)) - 1]
 
-        outcome: Outcome = self.run(
-            write_guarded(self.redis, self.checkpoint, judge, [("HSET", self.field, "x", 1)], 7)
-        )
-        return outcome
+        return self.run(write_guarded(self.redis, self.checkpoint, judge, [("HSET", self.field, "x", 1)], 7))
 
     def cut_the_watching(self) -> None:
         assert self.other.client_kill_filter(_id=str(self.connection)) == 1
@@ -105,43 +95,19 @@ def test_an_error_within_the_transaction_is_raised(scene: Scene) -> None:
         scene.write(lambda: None)
 
 
-class OneNode(Valkey):
-    """A server of the test's own; with `clustered`, a cluster of one node."""
-
-    def __init__(self, home: Path, watchdog: Watchdog, *, clustered: bool = False) -> None:
-        super().__init__(home, port=find_free(), watchdog=watchdog)
-        if clustered:
-            self._argv += ["--cluster-enabled", "yes", "--cluster-port", str(find_free(frozenset([self.port])))]
-
-
-@contextmanager
-def one_node(home: Path, *, clustered: bool = False) -> Iterator[OneNode]:
-    watchdog = Watchdog()
-    node = OneNode(home, watchdog, clustered=clustered)
-    try:
-        node.start()
-        yield node
-    finally:
-        node.stop()
-        watchdog.close()
-
-
-SLOTS = 16_384
+APPLIES = [pytest.param(10**9, id="scripts"), pytest.param(0, id="transactions")]
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with one_node(tmp_path_factory.mktemp("cluster"), clustered=True) as node:
-        with redis.Redis(port=node.port) as client:
-            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, SLOTS - 1)
-            eventually(lambda: client.cluster("INFO")["cluster_state"] == "ok")
-        yield Settings(redis_url=f"redis+cluster://{HOST}:{node.port}")
+    with running_cluster(tmp_path_factory.mktemp("cluster"), masters=1, replicas=False) as cluster:
+        yield Settings(redis_url=cluster.url)
 
 
 class TestOnACluster(StoreContract):
     """The contract on a Redis Cluster, all of whose slots are one node's."""
 
-    @pytest.fixture(params=[pytest.param(10**9, id="scripts"), pytest.param(0, id="transactions")])
+    @pytest.fixture(params=APPLIES)
     def store(self, cluster: Settings, loop: Any, request: pytest.FixtureRequest) -> Iterator[RedisStore]:
         redis = connect_async(cluster)
         yield RedisStore(redis, f"test-{uuid.uuid4().hex[:8]}", script_arguments=request.param)
@@ -151,33 +117,19 @@ class TestOnACluster(StoreContract):
 class TestRedisStore(StoreContract):
     """Applies as scripts, and as transactions."""
 
-    @pytest.fixture
-    def namespace(self) -> str:
-        return f"test-{uuid.uuid4().hex[:8]}"
+    @pytest.fixture(params=APPLIES)
+    def store(self, scene: Scene, request: pytest.FixtureRequest) -> RedisStore:
+        return RedisStore(scene.redis, f"{scene.namespace}-contract", script_arguments=request.param)
 
-    @pytest.fixture(params=[pytest.param(10**9, id="scripts"), pytest.param(0, id="transactions")])
-    def store(
-        self, servers: Settings, namespace: str, loop: asyncio.Runner, request: pytest.FixtureRequest
-    ) -> Iterator[RedisStore]:
-        redis = connect_async(servers)
-        yield RedisStore(redis, namespace, script_arguments=request.param)
-        loop.run(redis.aclose())
-
-    def test_all_keys_of_a_partition_share_a_slot(
-        self, run: Any, store: RedisStore, namespace: str, servers: Settings
-    ) -> None:
+    def test_all_keys_of_a_partition_share_a_slot(self, scene: Scene, run: Any, store: RedisStore) -> None:
         claim = run(store.claim(3, "a", "t"))
         run(store.apply(3, claim, None, 1, Changes({"h": {b"x": b"1"}}, {"z": {b"m": 1.0}})))
-        with connect(servers) as redis:
-            keys = list(redis.scan_iter(f"*{namespace}*"))
+        keys = list(scene.other.scan_iter(f"*{scene.namespace}-contract*"))
         assert len(keys) == 3
-        assert all(key.startswith(b"{%s:3}:" % namespace.encode()) for key in keys)
+        assert all(key.startswith(b"{%s-contract:3}:" % scene.namespace.encode()) for key in keys)
 
-    def test_a_store_that_was_emptied_fences(
-        self, run: Any, store: RedisStore, namespace: str, servers: Settings
-    ) -> None:
+    def test_a_store_that_was_emptied_fences(self, scene: Scene, run: Any, store: RedisStore) -> None:
         claim = run(store.claim(0, "a", "t"))
         run(store.apply(0, claim, None, 1, Changes()))
-        with connect(servers) as redis:
-            redis.delete(checkpoint_key(namespace, 0))
+        scene.other.delete(checkpoint_key(f"{scene.namespace}-contract", 0))
         assert run(store.apply(0, claim, 1, 2, Changes({"h": {b"x": b"1"}}))) is Outcome.FENCED

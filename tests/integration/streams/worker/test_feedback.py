@@ -1,6 +1,7 @@
 """Invariant: the opinions are the fold of the feedback, whatever is emptied, replayed, swapped or erased meanwhile."""
 
 import random
+from contextlib import closing
 from pathlib import Path
 
 from botify.core.kafka.admin import describe_topic
@@ -44,11 +45,12 @@ def feedback(count: int, seed: int) -> list[Feedback]:
 
 
 def forget(settings: Settings) -> None:
-    redis = connect(settings)
-    for pattern in (f"{{{settings.topic_prefix}}}*", f"{{{settings.topic_prefix}.*"):
-        if keys := redis.keys(pattern):
-            redis.delete(*keys)
-    redis.close()
+    with closing(connect(settings)) as redis:
+        redis.delete(*redis.scan_iter(f"{{{settings.topic_prefix}[.}}]*"))
+
+
+def eventually_opinions(settings: Settings, said: list[Feedback]) -> None:
+    eventually(lambda: opinions_in_redis(settings) == opinions_of(said), what=f"the fold of {len(said)} opinions")
 
 
 def test_opinions_are_state_like_all_other(settings: Settings, tmp_path: Path) -> None:
@@ -65,17 +67,17 @@ def test_opinions_are_state_like_all_other(settings: Settings, tmp_path: Path) -
             (key_of(7), CODEC.encode(Feedback("x", 7, 3, "like", 2**60))),
         ]  # fmt: skip
         produce_raw(settings, topics.feedback.name, hostile, partition=0)
-        eventually(lambda: opinions_in_redis(settings) == opinions_of(said))
+        eventually_opinions(settings, said)
         eventually(lambda: len(list(read_letters(settings))) == len(hostile))
 
         # in the order of the partition: what was said before the erasure is gone, what is said after it is new
         erased, back = said[0].user, said[1].user
-        for user in {erased, back}:
-            produce_raw(settings, topics.feedback.name, [(key_of(user), None)], headers=[(ERASURE, b"")])
+        erasures = [(key_of(user), None) for user in {erased, back}]
+        produce_raw(settings, topics.feedback.name, erasures, headers=[(ERASURE, b"")])
         after = [Feedback("a:0", back, 5, "like", 1)]
         produce(settings, topics.feedback.name, after)
         left = [one for one in said if one.user not in (erased, back)] + after
-        eventually(lambda: opinions_in_redis(settings) == opinions_of(left))
+        eventually_opinions(settings, left)
 
         report = verify(settings)
         assert report.ok
@@ -85,27 +87,27 @@ def test_opinions_are_state_like_all_other(settings: Settings, tmp_path: Path) -
 
         first = as_json(settings, "replay", "run")
         assert first["equals_live"] is True
-        more = feedback(50, seed=2)
-        produce(settings, topics.feedback.name, more)
+        after = feedback(50, seed=2)
+        produce(settings, topics.feedback.name, after)
+        left += after
         botify(settings, "replay", "swap", first["id"])
-        eventually(lambda: opinions_in_redis(settings) == opinions_of(left + more))
+        eventually_opinions(settings, left)
         botify(settings, "replay", "save", str(tmp_path / "state"))
         botify(settings, "replay", "swap", "--back")
-        eventually(lambda: opinions_in_redis(settings) == opinions_of(left + more))
+        eventually_opinions(settings, left)
         loaded = botify(settings, "replay", "load", str(tmp_path / "state")).output.split()[2].rstrip(";")
         botify(settings, "replay", "swap", loaded)
-        eventually(lambda: opinions_in_redis(settings) == opinions_of(left + more))
+        eventually_opinions(settings, left)
         roles = {one["role"]: one["behind"] for one in as_json(settings, "replay", "status")}
         assert roles["live"] == 0
         botify(settings, "replay", "status", "--gc", "--all")
-        redis = connect(settings)
-        assert redis.keys(f"{{{first['namespace']}.feedback*") == []
-        redis.close()
+        with closing(connect(settings)) as redis:
+            assert redis.keys(f"{{{first['namespace']}.feedback*") == []
         assert verify(settings).ok
 
     forget(settings)
     with running(settings, "botify.streams.worker", {"BOTIFY_ON_MISSING_STATE": "rebuild"}, "rebuilding.log"):
-        eventually(lambda: opinions_in_redis(settings) == opinions_of(left + more))
+        eventually_opinions(settings, left)
         assert verify(settings).ok
 
 
@@ -114,7 +116,7 @@ def test_opinions_that_were_lost_are_not_forgotten_silently(settings: Settings) 
     said, topic = feedback(10, seed=3), Topics.of(settings).feedback.name
     with running(settings, "botify.streams.worker"):
         produce(settings, topic, said)
-        eventually(lambda: opinions_in_redis(settings) == opinions_of(said))
+        eventually_opinions(settings, said)
         eventually(lambda: any(describe_topic(settings, topic, feedback_group_of(settings)).committed.values()))
     forget(settings)
     with running(settings, "botify.streams.worker", log="refused.log") as worker:
