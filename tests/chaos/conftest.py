@@ -11,14 +11,15 @@ from botify.core.settings import Settings
 from botify.schemas.topics import create_topics
 from botify.services.stack.embedded import EmbeddedStack
 from tests.chaos.programs import SESSION_TIMEOUT_S, Program
+from tests.integration.services.gateway import conftest as gateways
 from tests.support import write_catalogue
 
-PARTITIONS = 4
 TRACKS = 50
 PATIENT_S = 10
 """Session timeout where claims must stay as they are: nobody is taken for dead while the machine is busy."""
 
 StartProgram = StartWorker = Callable[..., Program]
+gateway = gateways.gateway
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def settings(stack: EmbeddedStack, tmp_path: Path) -> Settings:
     own = stack.settings.with_(
         home=tmp_path,
         topic_prefix=f"chaos-{uuid.uuid4().hex[:8]}",
-        partitions=PARTITIONS,
+        partitions=4,
         session_timeout_s=SESSION_TIMEOUT_S,
     )
     create_topics(own)

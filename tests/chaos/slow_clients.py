@@ -6,7 +6,6 @@ import asyncio
 import random
 import resource
 from collections import Counter
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import cast
 
@@ -55,13 +54,11 @@ class Attack:
         self._port = port
         self._counts = {**counts, "flood": FLOODERS if flood_bytes else 0}
         self._open: set[Client] = set()
-        self._left = self._flood_bytes = flood_bytes
+        self._left = flood_bytes
         self._tasks: set[asyncio.Task[None]] = set()
-        self._was_lost: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
 
     async def run(self, seconds: float, tell: Connection) -> None:
-        await asyncio.gather(*(self._connect(kind) for kind in self._kinds()))
+        await asyncio.gather(*(self._connect(kind) for kind, count in self._counts.items() for _ in range(count)))
         tell.send("going")
         flooding = asyncio.create_task(self._flood())
         for _ in range(round(seconds / DRIP_S)):
@@ -72,14 +69,7 @@ class Attack:
         for task in (flooding, *self._tasks):
             task.cancel()
         await asyncio.gather(flooding, *self._tasks, return_exceptions=True)
-        tell.send(
-            {
-                "open": Counter(client.kind for client in self._open),
-                "cut_off": self._was_lost,
-                "not_connected": self._refused,
-                "flood_bytes": self._flood_bytes - self._left,
-            }
-        )
+        tell.send((Counter(client.kind for client in self._open), self._left))
 
     def connected(self, client: Client) -> None:
         self._open.add(client)
@@ -87,7 +77,6 @@ class Attack:
     def lost(self, client: Client) -> None:
         """Connect once more, unless a flooder has nothing left to send."""
         self._open.discard(client)
-        self._was_lost[client.kind] += 1
         if client.kind != "flood" or self._left:
             self._connect_later(client.kind)
 
@@ -97,10 +86,6 @@ class Attack:
                 if client.kind == "flood" and client.send(SENT_AT_ONCE):
                     self._left = max(0, self._left - len(SENT_AT_ONCE))
             await asyncio.sleep(FLOOD_S)
-
-    def _kinds(self) -> Iterator[str]:
-        for kind, count in self._counts.items():
-            yield from [kind] * count
 
     def _connect_later(self, kind: str) -> None:
         async def connect() -> None:
@@ -112,16 +97,14 @@ class Attack:
         task.add_done_callback(self._tasks.discard)
 
     async def _connect(self, kind: str) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: Client(self, kind), "127.0.0.1", self._port)
+            await asyncio.get_running_loop().create_connection(lambda: Client(self, kind), "127.0.0.1", self._port)
         except OSError:
-            self._refused[kind] += 1
             self._connect_later(kind)
 
 
 def attack(port: int, counts: dict[str, int], flood_bytes: int, seconds: float, tell: Connection) -> None:
-    """Attack a gateway of this machine; tell when all are connected, and at the end what became of the connections."""
+    """Attack a gateway of this machine; tell when all are connected, and at the end which are, and the bytes unsent."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, sum(counts.values()) + FLOODERS + SPARE_DESCRIPTORS), hard))
     uvloop.run(Attack(port, counts, flood_bytes).run(seconds, tell))

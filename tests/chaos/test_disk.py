@@ -1,14 +1,12 @@
 """A disk that fills up again and again: the embedded stack stops before it, waits for room, and loses nothing."""
 
-import http.client
-import itertools
-import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from confluent_kafka import KafkaError
 
@@ -22,11 +20,9 @@ from tests.chaos.whole import assert_whole
 from tests.support import Background, eventually, write_catalogue
 
 DISK = "900m"
-FILLINGS = 2
-USERS = 100
 BACK_S = 180.0
 LEFT_BYTES = (0, 100 << 20)
-"""What each filling leaves free, in turn: nothing, at once, and so much that Kafka can end in order."""
+"""What each filling leaves free: nothing, at once, and so much that Kafka can end in order."""
 
 
 @pytest.fixture
@@ -71,14 +67,10 @@ def fill(folder: Path, left_bytes: int) -> Path:
 
 
 def readiness(port: int) -> list[str]:
-    connection = http.client.HTTPConnection(HOST, port, timeout=10)
     try:
-        connection.request("GET", "/readyz")
-        return list(json.loads(connection.getresponse().read())["problems"])
-    except OSError as error:
+        return list(httpx.get(f"http://{HOST}:{port}/readyz", timeout=10, trust_env=False).json()["problems"])
+    except httpx.TransportError as error:
         return [repr(error)]
-    finally:
-        connection.close()
 
 
 def test_full_disks_lose_nothing(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,14 +81,11 @@ def test_full_disks_lose_nothing(disk: Path, monkeypatch: pytest.MonkeyPatch) ->
     own = programs(workers=1, recommenders=0, gateways=1)
     with running_stack(home, own, environ={"BOTIFY_GATEWAY_PORT": str(port)}, notify=print) as (settings, supervisor):
         write_catalogue(settings, TRACKS)
-        listens, patience_s = listens_for_ever(USERS, TRACKS, seed=37), FILLINGS * BACK_S
         # Kafka has no error of its own for each write that a full disk refuses
-        with (
-            Watched(supervisor),
-            Load(settings, listens, per_s=100, patience_s=patience_s, again=[KafkaError.UNKNOWN]) as load,
-        ):
+        listens, refused = listens_for_ever(100, TRACKS, seed=37), [KafkaError.UNKNOWN]
+        with Watched(supervisor), Load(settings, listens, per_s=100, patience_s=2 * BACK_S, again=refused) as load:
             eventually(lambda: not readiness(port), BACK_S)
-            for left_bytes in itertools.islice(itertools.cycle(LEFT_BYTES), FILLINGS):
+            for left_bytes in LEFT_BYTES:
                 ballast = fill(disk, left_bytes)
                 eventually(lambda: "kafka" not in StackRecord.read(home).survivors(), BACK_S, "end of Kafka")
                 eventually(lambda: "MB free: Kafka stops below" in str(readiness(port)), BACK_S)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -13,8 +13,9 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
 from botify.services.stack.embedded import EmbeddedStack
-from tests.integration.services.gateway.conftest import ready, start
-from tests.support import eventually, listens_of_users, offline_fold, read_topic, running
+from tests.chaos.conftest import StartProgram
+from tests.integration.services.gateway.conftest import StartGateway, ready
+from tests.support import eventually, listens_of_users, offline_fold, read_topic
 
 CODEC = Codec()
 DEADLINE_S = 2.0
@@ -59,24 +60,22 @@ class Listener:
 
 
 @pytest.fixture
-def listener(settings: Settings) -> Iterator[Listener]:
+def listener(start_program: StartProgram, gateway: StartGateway) -> Listener:
     """A listener at a gateway whose recommender is there too."""
-    with ExitStack() as programs:
-        programs.enter_context(running(settings, "botify.services.recommender"))
-        client = start(programs, settings, "gateway", DEADLINE_MS=int(DEADLINE_S * 1000))
-        eventually(lambda: ready(client), 60)
-        listener = Listener(client)
-        eventually(listener.is_served, 60)
-        yield listener
+    start_program("botify.services.recommender", "recommender")
+    listener = Listener(gateway(DEADLINE_MS=int(DEADLINE_S * 1000)))
+    eventually(listener.is_served, 60)
+    return listener
 
 
 @contextmanager
 def away(server: Any, how: str) -> Iterator[None]:
-    server.pause() if how == "paused" else server.kill()
+    leave, return_ = (server.pause, server.resume) if how == "paused" else (server.kill, server.start)
+    leave()
     try:
         yield
     finally:
-        server.resume() if how == "paused" else server.start()
+        return_()
 
 
 def test_without_kafka_or_redis_clients_are_sent_away_until_it_is_back(

@@ -1,6 +1,5 @@
 """Invariant: whatever is killed, each new user has a number of its own, which only that user's events count for."""
 
-import os
 import random
 import re
 import time
@@ -20,8 +19,7 @@ from tests.chaos.programs import Program
 from tests.chaos.whole import CATCH_UP_S, caught_up
 from tests.support import eventually
 
-SECONDS = float(os.environ.get("BOTIFY_TEST_NAMES_S", "20"))
-USERS_PER_S, LISTENS, CLIENTS = 20, 3, 8
+USERS, USERS_PER_S, LISTENS, CLIENTS = 230, 20, 3, 8
 GATEWAY = {"BOTIFY_GATEWAY_DASHBOARD": "off", "BOTIFY_GATEWAY_PORT": "0"}
 GIVE_UP_S = 60.0
 
@@ -72,7 +70,7 @@ def test_new_users_are_neither_lost_nor_swapped(
     settings: Settings, stack: EmbeddedStack, start_program: StartProgram, start_worker: StartWorker
 ) -> None:
     draw = random.Random(33)
-    users = [str(uuid.UUID(int=draw.getrandbits(128), version=4)) for _ in range(int(SECONDS * USERS_PER_S))]
+    users = [str(uuid.UUID(int=draw.getrandbits(128), version=4)) for _ in range(USERS)]
     workers, began_s = [start_worker("worker-0")], time.monotonic()
     with httpx.Client(timeout=5) as http, ThreadPoolExecutor(CLIENTS) as pool:
         gateways, told = Gateways(start_program, http), []
@@ -80,10 +78,10 @@ def test_new_users_are_neither_lost_nor_swapped(
         for number, user in enumerate(users):
             time.sleep(max(0.0, began_s + number / USERS_PER_S - time.monotonic()))
             told.append(pool.submit(gateways.tell, user, random.Random(number)))
-            match number % (7 * USERS_PER_S):
-                case 40:
-                    gateways.kill(number // 7 % 2)
-                case 80:
+            match number:
+                case 40 | 180:
+                    gateways.kill(number // 100)
+                case 80 | 220:
                     workers.append(start_worker(f"worker-{len(workers)}"))
                     workers[-2].kill()
                 case 120:

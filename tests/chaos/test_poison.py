@@ -1,8 +1,6 @@
 """Producers whose clock or unit is wrong, among listens that are right and while the gateway serves."""
 
-import os
 import time
-from contextlib import ExitStack
 
 import httpx
 import numpy as np
@@ -15,9 +13,9 @@ from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import PREFIX
 from botify.schemas.events import Listen, Session
 from botify.schemas.topics import Topics
-from tests.chaos.conftest import TRACKS, StartWorker
+from tests.chaos.conftest import TRACKS, StartProgram
 from tests.chaos.whole import caught_up
-from tests.integration.services.gateway.conftest import ready, start
+from tests.integration.services.gateway.conftest import StartGateway
 from tests.support import (
     Background,
     eventually,
@@ -26,12 +24,11 @@ from tests.support import (
     produce_raw,
     read_topic,
     redis_contents,
-    running,
 )
 
 CODEC = Codec()
 USERS = 500
-GOOD = int(os.environ.get("BOTIFY_TEST_POISON_LISTENS", "2000"))
+GOOD = 2_000
 OF_EACH = 25
 GATEWAY_USERS = 1_000_000
 """The listeners at the gateway have ids from here on."""
@@ -64,7 +61,9 @@ class Traffic(Background):
             self.statuses.append(answer.status_code)
 
 
-def test_wrong_clocks_become_dead_letters_and_change_nothing(settings: Settings, start_worker: StartWorker) -> None:
+def test_wrong_clocks_become_dead_letters_and_change_nothing(
+    settings: Settings, start_program: StartProgram, gateway: StartGateway
+) -> None:
     """Invariant: state, sessions and answers are those of a topic that never had the wrong listens."""
     rng, topics = np.random.default_rng(12), Topics.of(settings)
     first_ms = int(time.time() * 1000) - GOOD * STEP_MS
@@ -76,17 +75,15 @@ def test_wrong_clocks_become_dead_letters_and_change_nothing(settings: Settings,
     for number, place in enumerate(np.sort(rng.integers(GOOD, size=OF_EACH * len(wrong)))[::-1].tolist()):
         poison = good[place]._replace(event_id=f"poison-{number}", timestamp_ms=wrong[number % len(wrong)])
         records.insert(place, (key_of(poison.user), CODEC.encode(poison)))
-    worker = start_worker("worker")
-    with running(settings, "botify.services.recommender"), ExitStack() as programs:
-        client = start(programs, settings, "gateway", DEADLINE_MS=10_000)
-        eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
-        with Traffic(client) as traffic:
-            eventually(lambda: len(traffic.statuses) > 20)
-            produce_raw(settings, topics.listens.name, records)
-            caught_up(settings)
-            seen = len(traffic.statuses)
-            eventually(lambda: len(traffic.statuses) > seen + 50)
+    worker = start_program("botify.streams.worker", "worker")
+    start_program("botify.services.recommender", "recommender")
+    with Traffic(gateway(DEADLINE_MS=10_000)) as traffic:
+        eventually(lambda: len(traffic.statuses) > 20)
+        produce_raw(settings, topics.listens.name, records)
         caught_up(settings)
+        seen = len(traffic.statuses)
+        eventually(lambda: len(traffic.statuses) > seen + 50)
+    caught_up(settings)
     assert set(traffic.statuses) == {200}
     listens = read_topic(settings, topics.listens.name)
     told = [CODEC.decode(message.value(), Listen) for message in listens if int(message.key()) >= GATEWAY_USERS]

@@ -1,12 +1,5 @@
 """A replay while listeners listen, the worker folds and readers read. Invariant: nobody notices but by the pointer."""
 
-import json
-import os
-import subprocess
-import sys
-import time
-from typing import Any
-
 from botify.core.settings import Settings
 from botify.streams.read import StateReader
 from botify.streams.replay.swap import rollback, swap
@@ -14,11 +7,12 @@ from botify.streams.store.connect import connect
 from botify.streams.store.keys import default_namespace
 from botify.streams.verify import verify
 from tests.chaos.whole import caught_up
+from tests.integration.streams.cli.test_operator_commands import as_json
 from tests.integration.streams.conftest import with_sources
 from tests.integration.streams.listens import TRACKS, USERS, write_listens
 from tests.support import Background, eventually, running, write_catalogue
 
-LISTENS = int(os.environ.get("BOTIFY_TEST_REPLAY_LISTENS", "3000"))
+LISTENS = 3_000
 TRICKLE = 50
 """Listens that are added at a time while all goes on."""
 
@@ -32,8 +26,6 @@ class Load(Background):
     def __init__(self, settings: Settings) -> None:
         super().__init__(self._listen, self._read)
         self._settings = settings
-        self.reads = 0
-        self.slowest_s = 0.0
         self.namespaces: list[str] = []
 
     def _listen(self) -> None:
@@ -45,23 +37,10 @@ class Load(Background):
     def _read(self) -> None:
         reader = StateReader(connect(self._settings), self._settings)
         while not self._over.wait(0.002):
-            started = time.monotonic()
-            states = reader.users(range(20))
-            assert None not in states
+            assert None not in reader.users(range(20))
             assert len(reader.top_tracks("1d", 10)[0]) == 10
-            self.slowest_s = max(self.slowest_s, time.monotonic() - started)
-            self.reads += 1
             if reader.namespace not in self.namespaces[-1:]:
                 self.namespaces.append(reader.namespace)
-
-
-def replay(settings: Settings) -> dict[str, Any]:
-    """Run the command in a process of its own, as operators do."""
-    command = [sys.executable, "-m", "botify.services.cli", "replay", "run", "--json"]
-    done = subprocess.run(  # noqa: S603 - our own command
-        command, env={**os.environ, **settings.to_env()}, stdout=subprocess.PIPE, check=True, timeout=300
-    )
-    return json.loads(done.stdout)
 
 
 def test_a_replay_under_load_is_equal_and_is_swapped_unnoticed(settings: Settings) -> None:
@@ -75,7 +54,7 @@ def test_a_replay_under_load_is_equal_and_is_swapped_unnoticed(settings: Setting
             def followed(namespace: str) -> None:
                 eventually(lambda: load.namespaces[-1:] == [namespace] or load.errors, timeout_s=FOLLOWED_S)
 
-            replayed = replay(settings)
+            replayed = as_json(settings, "replay", "run")
             assert replayed["equals_live"] is True
             id_, namespace = replayed["id"], replayed["namespace"]
             with_sources(settings, lambda sources: swap(sources, id_))
@@ -92,5 +71,3 @@ def test_a_replay_under_load_is_equal_and_is_swapped_unnoticed(settings: Setting
     assert (report.ok, report.namespace) == (True, namespace)
     assert verify(settings, first).ok
     assert report.compared["users"] == USERS
-    print(f"replayed {replayed['records'] / replayed['seconds']:,.0f}/s, compared; {replayed['records']:,} records")
-    print(f"{load.reads:,} reads, slowest {load.slowest_s * 1e3:.0f} ms")

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.test_workers import progresses
 from tests.chaos.whole import assert_whole, caught_up
 from tests.integration.core.scraping import get, is_ready, samples
-from tests.integration.services.gateway.conftest import ready, start
+from tests.integration.services.gateway.conftest import StartGateway, ready
 from tests.learning import all_learned, assert_learned
 from tests.support import eventually, make_listens, opinions_in_redis, opinions_of, produce, redis_contents
 
@@ -42,10 +42,9 @@ def test_valkey_is_killed_under_load(settings: Settings, start_worker: StartWork
         progresses(settings)
         eventually(lambda: feedback_begun(settings))
         write_through(settings)
-        for _ in range(2):
-            progresses(settings)
-            stack.valkey.kill()
-            stack.valkey.start()
+        progresses(settings)
+        stack.valkey.kill()
+        stack.valkey.start()
         progresses(settings)
     assert_whole(settings, load.sent)
     assert all(worker.running for worker in workers)  # they waited
@@ -53,44 +52,42 @@ def test_valkey_is_killed_under_load(settings: Settings, start_worker: StartWork
 
 @contextmanager
 def out_of_memory(settings: Settings) -> Iterator[None]:
-    redis = connect(settings)
-    redis.config_set("maxmemory", 1)
-    try:
-        yield
-    finally:
-        redis.config_set("maxmemory", 0)
-        redis.close()
+    with closing(connect(settings)) as redis:
+        redis.config_set("maxmemory", 1)
+        try:
+            yield
+        finally:
+            redis.config_set("maxmemory", 0)
 
 
 def test_valkey_is_out_of_memory_under_load(
-    settings: Settings, start_program: StartProgram, start_worker: StartWorker
+    settings: Settings, start_program: StartProgram, start_worker: StartWorker, gateway: StartGateway
 ) -> None:
     """Invariant: everybody says so and waits, nothing is lost, and state and models are the folds of their topics."""
     ports = [settings.with_(metrics_port=find_free()) for _ in range(2)]
     worker = start_worker("worker", metrics_port=ports[0].metrics_port)
     learner = start_program("botify.streams.learner", "learner", metrics_port=ports[1].metrics_port)
-    with ExitStack() as programs:
-        gateway = start(programs, settings, "gateway")
+    client = gateway()
 
-        def refused() -> bool:
-            probes = [get(each, "/readyz") for each in ports]
-            answer = gateway.get("/readyz")
-            probes.append((answer.status_code, answer.text))
-            return all(status == 503 and "out of memory" in text for status, text in probes)
+    def refused() -> bool:
+        probes = [get(each, "/readyz") for each in ports]
+        answer = client.get("/readyz")
+        probes.append((answer.status_code, answer.text))
+        return all(status == 503 and "out of memory" in text for status, text in probes)
 
-        with Load(settings, listens_for_ever(300, TRACKS, seed=59), per_s=500) as load:
-            progresses(settings)
-            eventually(lambda: all(map(is_ready, ports)) and ready(gateway))
-            with out_of_memory(settings):
-                eventually(refused)
-                told = [samples(each) for each in ports]
-                answer = gateway.post("/next/1", json={"track": 7, "time": 0.5})
-                assert (answer.status_code, "out of memory" in answer.json()["detail"]) == (503, True)
-            progresses(settings)
-            eventually(lambda: all(map(is_ready, ports)) and ready(gateway))
-        assert_whole(settings, load.sent)
-        eventually(lambda: all_learned(settings))
-        assert_learned(settings)
+    with Load(settings, listens_for_ever(300, TRACKS, seed=59), per_s=500) as load:
+        progresses(settings)
+        eventually(lambda: all(map(is_ready, ports)) and ready(client))
+        with out_of_memory(settings):
+            eventually(refused)
+            told = [samples(each) for each in ports]
+            answer = client.post("/next/1", json={"track": 7, "time": 0.5})
+            assert (answer.status_code, "out of memory" in answer.json()["detail"]) == (503, True)
+        progresses(settings)
+        eventually(lambda: all(map(is_ready, ports)) and ready(client))
+    assert_whole(settings, load.sent)
+    eventually(lambda: all_learned(settings))
+    assert_learned(settings)
     assert told[0]["botify_worker_store_writable"] == told[1]["botify_learner_store_writable"] == 0
     assert told[0]["botify_worker_refused_writes_total"] > 0
     assert worker.said("Redis accepts writes again")
@@ -122,11 +119,6 @@ class AppendOnlyFiles:
         self._valkey.start()
 
 
-@pytest.fixture
-def append_only_files(stack: EmbeddedStack, tmp_path: Path) -> AppendOnlyFiles:
-    return AppendOnlyFiles(stack, tmp_path / "older")
-
-
 def owners(settings: Settings) -> set[str]:
     keys = [checkpoint_key(default_namespace(settings.topic_prefix), p) for p in range(settings.partitions)]
     with closing(connect(settings)) as redis:
@@ -145,19 +137,19 @@ def feedback_begun(settings: Settings) -> bool:
     [pytest.param(2, "ROLLED_BACK", id="the same claims"), pytest.param(1, "FENCED", id="former claims")],
 )
 def test_a_store_that_goes_back_is_noticed(
-    settings: Settings, start_worker: StartWorker, append_only_files: AppendOnlyFiles, workers_before: int, outcome: str
+    settings: Settings, start_worker: StartWorker, stack: EmbeddedStack, workers_before: int, outcome: str
 ) -> None:
-    names = ("worker-1", "worker-2")
+    files, names = AppendOnlyFiles(stack, settings.home / "older"), ("worker-1", "worker-2")
     workers = [start_worker(name, session_timeout_s=PATIENT_S) for name in names[:workers_before]]
     with Load(settings, listens_for_ever(300, TRACKS, seed=57), per_s=500) as load:
         eventually(lambda: len(owners(settings)) == workers_before)  # a worker that joins later makes all claim again
         progresses(settings)
         eventually(lambda: feedback_begun(settings))
-        append_only_files.copy()
+        files.copy()
         workers += [start_worker(name, session_timeout_s=PATIENT_S) for name in names[workers_before:]]
         eventually(lambda: len(owners(settings)) == 2)
         progresses(settings)
-        append_only_files.put_back()
+        files.put_back()
         eventually(lambda: any(worker.said(outcome) for worker in workers))
         progresses(settings)
     assert_whole(settings, load.sent)

@@ -1,7 +1,6 @@
 """Rolling upgrade: programs of an earlier commit work beside today's, on the same topics and the same state."""
 
 import io
-import os
 import subprocess
 import tarfile
 from contextlib import ExitStack
@@ -21,13 +20,12 @@ from tests.chaos.test_workers import progresses
 from tests.chaos.whole import assert_whole
 from tests.support import eventually, make_tracks, produce_raw, running, stop
 
-EARLIER = os.environ.get("BOTIFY_TEST_UPGRADE_FROM", "92701795")
+EARLIER = "92701795"
 """The oldest commit whose programs are promised to work beside today's; docs/kubernetes.md says what that means."""
 READ_BY_EARLIER = {"recommendation-request": 4, "track": 4}  # the newest versions
 OF_EARLIER_GATEWAYS = Codec(one for one in load() if one.version <= READ_BY_EARLIER.get(one.subject, one.version))
 """Gateways are replaced last: what the earlier programs read is of the earlier version."""
 ROOT = Path(__file__).parents[2]
-PER_S = 2_000
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +61,7 @@ def test_workers_and_recommenders_of_two_versions_share_the_work(
     with ExitStack() as programs:
         old_worker = programs.enter_context(running(settings, "streams.worker", log="worker-old", cwd=earlier))
         programs.enter_context(running(settings, "services.recommender", log="recommender-old", cwd=earlier))
-        load = programs.enter_context(Load(settings, listens_for_ever(300, TRACKS, seed=71), PER_S))
+        load = programs.enter_context(Load(settings, listens_for_ever(300, TRACKS, seed=71), per_s=500))
         with Requests(settings, OF_EARLIER_GATEWAYS) as requests:
             wait_for_share(settings.home / "worker-old")
             new_worker = start_worker("worker-new")  # beside it

@@ -117,7 +117,7 @@ def test_a_frozen_worker_whose_partitions_nobody_took_goes_on(settings: Settings
     assert worker.running
 
 
-LISTENS = 6_000
+LISTENS = 3_000
 SHARE = 0.1
 FURTHEST = 1_500
 """Listens between an event and its copy; with 100 listeners that is within the last 50 of each."""
@@ -148,7 +148,7 @@ def test_copies_are_counted_once(settings: Settings, start_worker: StartWorker) 
     first = start_worker("first", session_timeout_s=PATIENT_S)
     of_both = len(sent) * 2 // 3  # on a busy machine the first may fold all that is sent before it is told to stop
     with Load(settings, sent[:of_both], per_s=1_000) as load:
-        progresses(settings, 500)
+        progresses(settings, 250)
         assert first.stop() == 0
         second = start_worker("second", session_timeout_s=PATIENT_S)
         load.finish()
@@ -163,20 +163,15 @@ def test_copies_are_counted_once(settings: Settings, start_worker: StartWorker) 
     assert 0 < first.counter("duplicates") <= all_copies - of_second
 
 
-def make_anew(settings: Settings) -> None:
-    topic = Topics.of(settings).listens.name
-    admin = AdminClient(common_config(settings))
-    admin.delete_topics([topic])[topic].result(30)
-    eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
-    create_topics(settings)
-
-
 def test_a_worker_that_runs_notices_a_topic_made_anew(settings: Settings, start_worker: StartWorker) -> None:
     topic = Topics.of(settings).listens.name
     produce(settings, topic, make_listens(1_000, 100, TRACKS, seed=61))
     worker = start_worker("worker")
     caught_up(settings)
-    make_anew(settings)
+    admin = AdminClient(common_config(settings))
+    admin.delete_topics([topic])[topic].result(30)
+    eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
+    create_topics(settings)
     produce(settings, topic, make_listens(5_000, 100, TRACKS, seed=62))
     eventually(lambda: not worker.running)
     assert worker.exit_status == 1
