@@ -52,14 +52,14 @@ def left_of(home: Path) -> list[str]:
 def test_a_grade_is_two_runs_in_the_course_s_files_and_leaves_nothing(home: Path) -> None:
     # a control that serves lists, so that these are learned and published
     running = start(
-        home, "--recommender", "sticky_artist", "--edition", "2026", "--episodes", "300", "--log-episodes", "100",
+        home, "--recommender", "sticky_artist", "--edition", "2026", "--episodes", "150", "--log-episodes", "50",
         "--json",
     )  # fmt: skip
     output, errors = running.communicate(timeout=540)
     assert "Traceback" not in errors
     report = json.loads(output)
     assert running.returncode == (0 if report["reproducibility"]["ok"] else 1)
-    assert (report["control"], report["episodes"], report["seed"]) == ("i2i", 300, 31_312)
+    assert (report["control"], report["episodes"], report["seed"]) == ("i2i", 150, 31_312)
     for number, run in enumerate(report["runs"], 1):
         written = json.loads((home / f"course-grade/run{number}/ab_result.json").read_text(encoding="utf-8"))
         assert tuple(effect["metric"] for effect in written["all_effects"]) == METRICS

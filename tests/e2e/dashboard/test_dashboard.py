@@ -16,8 +16,7 @@ from botify.streams.store.connect import connect
 from tests.dashboard_scene import Scene, gateway, scene
 from tests.support import eventually, make_listens, produce, read_topic
 
-LISTENS = 5_000
-LAPTOP = {"width": 1440, "height": 900}
+LISTENS = 2_500
 PHONE = {"width": 390, "height": 844}
 expect.set_options(timeout=20_000)
 PAGES = ("/", "/popular", "/experiments", "/listener/42", "/letters", "/replays", "/recommend", "/listen")
@@ -45,8 +44,8 @@ class Visit:
             self.wrong.append(f"asked {url}: all assets come from our own packages")
 
 
-def visited(browser: Browser, width: dict[str, int] = LAPTOP) -> Iterator[Visit]:
-    context = browser.new_context(viewport=width)  # type: ignore[arg-type]
+def visited(browser: Browser, size: dict[str, int]) -> Iterator[Visit]:
+    context = browser.new_context(viewport=size)  # type: ignore[arg-type]
     visit = Visit(context.new_page())
     yield visit
     context.close()
@@ -55,7 +54,7 @@ def visited(browser: Browser, width: dict[str, int] = LAPTOP) -> Iterator[Visit]
 
 @pytest.fixture
 def laptop(browser: Browser) -> Iterator[Visit]:
-    yield from visited(browser)
+    yield from visited(browser, {"width": 1440, "height": 900})
 
 
 @pytest.fixture
@@ -67,14 +66,15 @@ def place(page: Page, name: str) -> Locator:
     return page.locator(f'[data-live="{name}"]')
 
 
-def fits(page: Page, window: dict[str, int]) -> bool:
-    return bool(page.evaluate("document.documentElement.scrollWidth") <= window["width"])
+def fits(page: Page) -> bool:
+    """Say whether a phone shows all of it without scrolling sideways."""
+    return bool(page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"])
 
 
 def test_the_overview_has_figures_and_goes_on_by_itself(deployed: Scene, laptop: Visit) -> None:
     page = laptop.page
     page.goto(deployed.url)
-    total = sum(1 for _ in read_topic(deployed.settings, Topics.of(deployed.settings).listens.name))
+    total = len(read_topic(deployed.settings, Topics.of(deployed.settings).listens.name))
     expect(place(page, "tiles")).to_contain_text(f"{total:,} so far")
     expect(place(page, "worker-lag")).to_contain_text("keeps up")
     expect(place(page, "charts").locator(".s0, .s1, .s2").first).to_be_visible()
@@ -97,13 +97,11 @@ def test_a_page_that_does_not_exist_is_one_of_ours(deployed: Scene, laptop: Visi
 
 
 def test_popular_tracks_have_titles(deployed: Scene, laptop: Visit) -> None:
-    page = laptop.page
-    page.goto(f"{deployed.url}/popular")
-    expect(place(page, "now").locator("tbody tr")).to_have_count(20)
-    reader = StateReader(connect(deployed.settings), deployed.settings)
-    best = int(reader.top_tracks("1h", 1)[0][0])
-    title = deployed.world.catalogue.titles[best]
-    expect(place(page, "now").locator("tbody tr").first).to_contain_text(title)
+    laptop.page.goto(f"{deployed.url}/popular")
+    rows = place(laptop.page, "now").locator("tbody tr")
+    expect(rows).to_have_count(20)
+    best = StateReader(connect(deployed.settings), deployed.settings).top_tracks("1h", 1).tracks[0]
+    expect(rows.first).to_contain_text(deployed.world.catalogue.titles[int(best)])
 
 
 def test_an_experiment_has_effect_and_interval(deployed: Scene, laptop: Visit) -> None:
@@ -121,20 +119,18 @@ def test_a_listeners_page_says_why(deployed: Scene, laptop: Visit) -> None:
     codec, topic = Codec(), Topics.of(deployed.settings).listens.name
     listens = (codec.decode(m.value(), Listen) for m in read_topic(deployed.settings, topic) if (m.key() or b"")[1:])
     heard = next(listen for listen in listens if listen.propensity is not None)
+    content = page.locator(".content")
     page.goto(f"{deployed.url}/listener")
     page.get_by_label("listener").fill(str(heard.user))
     page.get_by_role("button", name="show").click()
-    expect(page.locator(".content")).to_contain_text(f"session {heard.session_id}")
+    expect(content).to_contain_text(f"session {heard.session_id}")
     row = page.locator(".card", has_text=heard.session_id).locator("tr", has_text=f"p = {heard.propensity:.3g}").first
     expect(row).to_contain_text(str(heard.recommender))
     expect(row).to_contain_text("STICKY_ARTIST")
-    page.goto(f"{deployed.url}/listener/999999999")
-    expect(page.locator(".content")).to_contain_text("has no listens")
-    page.goto(f"{deployed.url}/listener/42")
-    expect(page.locator(".content")).to_contain_text("listens")
-    expect(page.locator(".content")).not_to_contain_text("session bad")  # it is a dead letter
-    page.goto(f"{deployed.url}/listener/me")
-    expect(page.locator(".content")).to_contain_text("listener me has no listens")
+    for listener, said in (("999999999", "has no listens"), ("me", "listener me has no listens"), ("42", "listens")):
+        page.goto(f"{deployed.url}/listener/{listener}")
+        expect(content).to_contain_text(said)
+    expect(content).not_to_contain_text("session bad")  # it is a dead letter
 
 
 def test_what_is_wrong_is_on_top_with_its_runbook(deployed: Scene, laptop: Visit) -> None:
@@ -150,19 +146,18 @@ def test_what_is_wrong_is_on_top_with_its_runbook(deployed: Scene, laptop: Visit
 
 
 def test_dead_letters_are_shown_and_not_run(deployed: Scene, laptop: Visit) -> None:
-    page = laptop.page
-    page.goto(f"{deployed.url}/letters")
-    expect(place(page, "letters").locator("tbody tr")).to_have_count(3)
-    expect(place(page, "letters")).to_contain_text("unknown schema id 99")
-    expect(place(page, "letters")).to_contain_text("fraction 7.0 is not between 0 and 1")
-    assert page.evaluate("window.hacked") is None
+    laptop.page.goto(f"{deployed.url}/letters")
+    letters = place(laptop.page, "letters")
+    expect(letters.locator("tbody tr")).to_have_count(3)
+    expect(letters).to_contain_text("unknown schema id 99")
+    expect(letters).to_contain_text("fraction 7.0 is not between 0 and 1")
+    assert laptop.page.evaluate("window.hacked") is None
 
 
 def test_a_replay_has_come_to_its_end(deployed: Scene, laptop: Visit) -> None:
-    page = laptop.page
-    page.goto(f"{deployed.url}/replays")
-    expect(place(page, "replays")).to_contain_text("ready")
-    expect(place(page, "replays")).to_contain_text("100%")
+    laptop.page.goto(f"{deployed.url}/replays")
+    for said in ("ready", "100%"):
+        expect(place(laptop.page, "replays")).to_contain_text(said)
 
 
 def test_a_person_is_a_listener(deployed: Scene, phone: Visit) -> None:
@@ -183,7 +178,7 @@ def test_a_person_is_a_listener(deployed: Scene, phone: Visit) -> None:
     expect(rows).to_have_count(2)
     expect(page.locator(".player")).to_contain_text("recommended by")
     expect(page.locator(".player")).to_contain_text("STICKY_ARTIST")
-    assert fits(page, PHONE)
+    assert fits(page)
     page.get_by_role("button", name="Skip").click()
     expect(rows).to_have_count(3)
     expect(rows.first).to_contain_text("5%")
@@ -192,7 +187,7 @@ def test_a_person_is_a_listener(deployed: Scene, phone: Visit) -> None:
     expect(rows.first).to_contain_text("80%")
     page.get_by_role("button", name="Leave").click()
     expect(page.locator(".content")).to_contain_text("Your session")
-    assert fits(page, PHONE)
+    assert fits(page)
 
     reader = StateReader(connect(deployed.settings), deployed.settings)
 
@@ -203,7 +198,7 @@ def test_a_person_is_a_listener(deployed: Scene, phone: Visit) -> None:
     eventually(lambda: heard() == 5, what="the worker has the person's five listens")
     page.get_by_role("link", name="See what Botify knows about you").click()
     expect(page.locator(".content")).to_contain_text("5 tracks")
-    assert fits(page, PHONE)
+    assert fits(page)
 
 
 def test_a_person_is_the_recommender(deployed: Scene, phone: Visit) -> None:
@@ -214,7 +209,7 @@ def test_a_person_is_the_recommender(deployed: Scene, phone: Visit) -> None:
     title = deployed.world.catalogue.titles[0]
     page.get_by_placeholder("title or artist").fill(title)
     expect(page.locator(".pick").first).to_contain_text(title)
-    assert fits(page, PHONE)
+    assert fits(page)
     page.get_by_placeholder("title or artist").fill("")
     expect(page.locator(".pick", has_text="popular").first).to_be_visible()
     rows = page.locator(".card", has_text="Heard so far").locator("tbody tr")
@@ -228,7 +223,7 @@ def test_a_person_is_the_recommender(deployed: Scene, phone: Visit) -> None:
         expect(rows).not_to_have_count(tracks)
     for name in ("you", "random", "sticky_artist"):
         expect(page.locator(".card", has=over)).to_contain_text(name)
-    assert fits(page, PHONE)
+    assert fits(page)
     count = rows.count()
     page.get_by_role("link", name="See the session as the service saw it").click()
     expect(page.locator(".content")).to_contain_text(f"{count} tracks")  # they went the way of all listens
@@ -240,7 +235,7 @@ def test_every_page_fits_a_phone_and_both_lights(deployed: Scene, phone: Visit) 
     for path in PAGES:
         page.goto(deployed.url + path)
         expect(page.locator("h1")).to_be_visible()
-        assert fits(page, PHONE), path
+        assert fits(page), path
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.get_by_role("button", name="light or dark").click()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
