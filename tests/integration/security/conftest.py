@@ -135,7 +135,8 @@ class SecuredKafka(Kafka):
     def add_user(self, name: str, password: str) -> Settings:
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         upsert = UserScramCredentialUpsertion(name, info, password.encode())
-        AdminClient(common_config(self.administrator)).alter_user_scram_credentials([upsert])[name].result(30)
+        admin = AdminClient(common_config(self.administrator))
+        admin.alter_user_scram_credentials([upsert])[name].result(30)
         security = {**self.administrator.kafka_security}
         security |= {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": name, "sasl.password": password}
         return self.administrator.with_(kafka_security=security)

@@ -80,7 +80,8 @@ def test_they_are_equal_and_can_be_kept_and_a_byte_that_differs_is_told(trained:
 
 def test_a_topic_that_has_lost_its_beginning_is_refused(trained: Settings) -> None:
     topic = Topics.of(trained).training.name
-    (done,) = AdminClient(common_config(trained)).delete_records([TopicPartition(topic, 0, 2)]).values()
+    admin = AdminClient(common_config(trained))  # has a name: answers die with their client
+    (done,) = admin.delete_records([TopicPartition(topic, 0, 2)]).values()
     done.result(10)
     with pytest.raises(ReplayError, match=r"the first 2 records of .* are gone"):
         asyncio.run(relearn(trained))

@@ -65,7 +65,8 @@ def served_models(settings: Settings) -> dict[str, Model | None]:
 def test_poison_is_taken_out_of_state_sessions_and_models(settings: Settings) -> None:
     topics, clean_sessions = Topics.of(settings), f"{settings.topic_prefix}.sessions-again"
     new = NewTopic(clean_sessions, num_partitions=settings.partitions, replication_factor=1)
-    AdminClient(common_config(settings)).create_topics([new])[clean_sessions].result(30)
+    admin = AdminClient(common_config(settings))
+    admin.create_topics([new])[clean_sessions].result(30)
     write_catalogue(settings, TRACKS)
     with running(settings, "botify.streams.worker"), running(settings, "botify.streams.learner"):
         produce(settings, topics.listens.name, [*good(0), *poison(), *good(1200)])
