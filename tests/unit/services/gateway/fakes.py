@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import numpy as np
@@ -20,10 +20,11 @@ from botify.schemas.external_ids import UserIds
 from botify.schemas.track_table import TrackTable
 from botify.services.errors import UnavailableError
 from botify.services.gateway.bootstrap import build_app
+from botify.services.gateway.operations import PROBLEM_JSON
 from botify.services.gateway.options import Bounds, GatewayOptions
 from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import Connected, Fallback, GatewayService
-from botify.services.gateway.sessions import Fingerprint, ListenerNames, SessionPosition
+from botify.services.gateway.sessions import Fingerprint, ListenerNames, ListenerStore, SessionPosition
 from botify.services.gateway.state import EventClock, KnownTracks
 from botify.services.gateway.v1.api import V1
 from botify.services.gateway.v1.events import EventPublisher
@@ -32,11 +33,12 @@ from botify.services.gateway.v1.items import Charts, Items
 from botify.services.gateway.v1.lists import Groups, Rows
 from botify.services.gateway.v1.recommending import Recommending
 from botify.services.gateway.v1.users import Explainer, Users
-from botify.streams.folds.feedback import Said, read_said, with_said, with_shown
+from botify.streams.folds.feedback import _FOLDS, NAMES, _hash_of
 from botify.streams.folds.users import UserState
 from botify.streams.read import TopTracks
 from tests.support import eventually, make_tracks
 
+CODEC = Codec()
 TRACKS = 20
 POPULAR = [3, 4]
 NOW_MS = 1_000_000
@@ -122,6 +124,11 @@ class FakeRpcClient:
         return future
 
 
+def recommendation_for(request: RecommendationRequest) -> Recommendation:
+    chosen = ((request.track + 1) % TRACKS, "next", {"A": "T1"}, 0.5, 1, 2.0, request.timestamp_ms, "greedy", 9)
+    return Recommendation(request.request_id, request.user, *chosen)
+
+
 def slate_for(request: RecommendationRequest) -> Recommendation:
     """The first tracks that are not excluded, because of the one before."""
     assert request.slate is not None
@@ -138,50 +145,32 @@ def slate_for(request: RecommendationRequest) -> Recommendation:
     return Recommendation(request.request_id, request.user, *chosen, slate=slate)
 
 
-class MemoryListenerStore:
-    """What `ListenerStore` keeps, in dictionaries; what was said is folded when it is published."""
+class MemoryListenerStore(ListenerStore):
+    """Keeps in dictionaries what is in Redis; what was said is folded, as by a worker, when it is published."""
 
     def __init__(self) -> None:
-        self.records: dict[int, bytes] = {}
-        self.impressions: dict[int, bytes] = {}
+        self.records: dict[tuple[str, int], bytes] = {}  # by hash and listener
+        self.looked_up: list[int] = []  # whose names were asked for
+        self.claimed: dict[int, str] = {}
         self.shown_slates: dict[int, list[bytes]] = {}
         self.given_to: dict[tuple[int, str], list[int]] = {}
         self.numbers: dict[str, int] = {}
-        self.called: dict[int, str] = {}  # by the state
-        self.claimed: dict[int, str] = {}
-        self.described: dict[int, tuple[int, dict[str, str]]] = {}
 
-    async def session(self, _: int) -> str | None:
+    def fold(self, feedback: Feedback) -> None:
+        name = _hash_of(feedback)
+        record = self.records.get((name, feedback.user), b"")
+        self.records[name, feedback.user] = _FOLDS[name](record, [feedback])
+
+    async def _feedback(self, user: int, name: str) -> bytes | None:
+        if name == NAMES:
+            self.looked_up.append(user)
+        return self.records.get((name, user))
+
+    async def session(self, user: int) -> str | None:
         return None
-
-    async def said(self, user: int) -> list[Said]:
-        return read_said(self.records.get(user))
-
-    async def names(self, users: Sequence[int]) -> list[str | None]:
-        return [self.called.get(user) for user in users]
 
     async def claim(self, user: int, name: str) -> str:
         return self.claimed.setdefault(user, name)
-
-    async def shown(self, user: int) -> bytes:
-        return self.impressions.get(user, b"")
-
-    async def attributes(self, user: int) -> tuple[int, dict[str, str]]:
-        return self.described.get(user, (0, {}))
-
-    def fold(self, feedback: Feedback) -> None:
-        if feedback.attributes is not None:
-            self.described[feedback.user] = feedback.timestamp_ms, dict(feedback.attributes)
-            return
-        if feedback.name is not None:
-            self.called.setdefault(feedback.user, feedback.name)
-            return
-        if feedback.tracks is not None:
-            seen = [(feedback.timestamp_ms, track) for track in feedback.tracks]
-            self.impressions[feedback.user] = with_shown(self.impressions.get(feedback.user, b""), seen)
-            return
-        more = [(feedback.timestamp_ms, feedback.track, feedback.kind)]
-        self.records[feedback.user] = with_said(self.records.get(feedback.user, b""), more)
 
     async def slates(self, user: int) -> list[bytes]:
         return self.shown_slates.get(user, [])
@@ -199,7 +188,8 @@ class MemoryListenerStore:
         return self.numbers.setdefault(external_id, max([lowest, *[n + 1 for n in self.numbers.values()]]))
 
     async def erase(self, user: int) -> None:
-        for kept in (self.records, self.impressions, self.shown_slates, self.called, self.claimed, self.described):
+        self.records = {of: record for of, record in self.records.items() if of[1] != user}
+        for kept in (self.shown_slates, self.claimed):
             kept.pop(user, None)
 
 
@@ -220,16 +210,6 @@ class FakeReader:
 
     def status(self, _: int) -> None:
         return None
-
-
-def recommendation_for(request: RecommendationRequest) -> Recommendation:
-    track = (request.track + 1) % TRACKS
-    return Recommendation(
-        request.request_id, request.user, track, "next", {"A": "T1"}, 0.5, 1, 2.0, request.timestamp_ms, "greedy", 9
-    )
-
-
-CODEC = Codec()
 
 
 class FakeCatalogue:
@@ -283,29 +263,41 @@ class FakeGateway:
         self.kinds = Kinds.of(None)
         self.rules: list[SlateRule] = []
         self.why: Sequence[str] = ("sh", "-c", "echo error: listener has no answer >&2; exit 1")
-        self.similar: dict[int, list[tuple[int, float]]] | None = None
+        self.similar: dict[int, list[tuple[int, float]]] = {}
+
+    def with_tracks(self, fields_of: Callable[[int], dict[str, str]]) -> Self:
+        """Change fields of each track, by its number."""
+        tracks = self.catalogue.tracks
+        self.catalogue.put([track._replace(**fields_of(number)) for number, track in tracks.items()])  # type: ignore[arg-type]
+        return self
+
+    def facts(self) -> list[Feedback]:
+        """Return what is on the topic of feedback."""
+        return [CODEC.decode(value, Feedback) for topic, value in self.rpc.published if topic == "feedback"]
 
     def names_of(self, users: UserIds) -> ListenerNames:
         return ListenerNames(users, self.listeners, self.rpc, self.clock, "feedback", CODEC)  # type: ignore[arg-type]
 
     def v1(self) -> V1:
         reader: Any = self.reader
-        recommending = Recommending(self.service, self.listeners, self.kinds, lambda _: self.rules)  # type: ignore[arg-type]
-        near = lambda track: (self.similar or {}).get(track, [])  # noqa: E731
-        items = Items(self.service, self.listeners, Charts(reader), near, "catalogue")  # type: ignore[arg-type]
+        recommending = Recommending(self.service, self.listeners, self.kinds, lambda _: self.rules)
+        items = Items(self.service, self.listeners, Charts(reader), lambda of: self.similar.get(of, []), "catalogue")
         events = EventPublisher(self.service, self.listeners, "feedback", self.kinds)
-        return V1(
-            recommending,
-            events,
-            items,
-            Users(self.service, self.listeners, reader, reader, events),
-            Rows(recommending, items, reader),
-            Groups(recommending),
-            Explainer(Settings(), self.why),
-        )
+        users = Users(self.service, self.listeners, reader, reader, events)
+        rows, groups = Rows(recommending, items, reader), Groups(recommending)
+        return V1(recommending, events, items, users, rows, groups, Explainer(Settings(), self.why))
 
     async def connect(self, _: AsyncExitStack) -> Connected:
         return Connected(self.service, lambda: self.found_problems, self.v1())
+
+
+def problem_in(answer: Any, *statuses: int) -> dict[str, Any]:
+    """Return what a refusal of `/v1` says, which has one of these statuses."""
+    assert answer.status_code in statuses, answer.text
+    assert answer.headers["content-type"] == PROBLEM_JSON
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == answer.status_code
+    return body
 
 
 def operations_of(app: Starlette) -> dict[tuple[str, str], dict[str, Any]]:

@@ -1,27 +1,17 @@
 """What nobody should send to `/v1` is refused as a problem that names the place, and nothing of it is published."""
 
 import json
-from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from botify.schemas.validation import MAX_TRACK, MAX_USER
-from botify.services.gateway.operations import PROBLEM_JSON
 from botify.services.gateway.options import Bounds
 from botify.services.gateway.v1.models import MAX_EVENTS, MAX_EXCLUDED
-from tests.unit.services.gateway.fakes import FakeGateway, serving
+from tests.unit.services.gateway.fakes import FakeGateway, problem_in, serving
 
 JSON = {"Content-Type": "application/json"}
 LONG = "x" * 201
-
-
-def problem_in(answer: Any, *statuses: int) -> dict[str, Any]:
-    assert answer.status_code in statuses, answer.text
-    assert answer.headers["content-type"] == PROBLEM_JSON
-    body: dict[str, Any] = answer.json()
-    assert body["status"] == answer.status_code
-    return body
 
 
 def assert_nothing_was_published(gateway: FakeGateway) -> None:
@@ -33,11 +23,11 @@ EVENT = {"kind": "listen", "user": 42, "item": 7}
 
 def event(**changed: object) -> bytes:
     """An event as JSON; what is bytes is written as it is."""
-    raw = {f'"<{name}>"': value for name, value in changed.items() if isinstance(value, bytes)}
-    text = json.dumps({**EVENT, **{n: f"<{n}>" if isinstance(v, bytes) else v for n, v in changed.items()}})
-    for mark, value in raw.items():
-        text = text.replace(mark, value.decode())
-    return text.encode()
+    fields = {**EVENT, **changed}
+    values = [value if isinstance(value, bytes) else json.dumps(value).encode() for value in fields.values()]
+    return b"{%s}" % b", ".join(
+        b'"%s": %s' % (name.encode(), value) for name, value in zip(fields, values, strict=True)
+    )
 
 
 def shown(items: list[object], **more: object) -> bytes:
@@ -117,7 +107,7 @@ def test_what_is_no_json_is_refused(client: TestClient, gateway: FakeGateway, pa
 
 
 QUERIES = f"""
-n=NaN n=-1 n=101 n={"9" * 5_000} n= m=1 explain=1 exclude=%FF session= session={LONG}{LONG} session=%ED%A0%80
+n=NaN n=-1 n=0 n=101 n={"9" * 5_000} n= m=1 explain=1 exclude=%FF session= session={LONG}{LONG} session=%ED%A0%80
 filter=rock filter=color:red filter=genre: filter=%00 filter=genre:{LONG} {"&".join(["filter=genre:rock"] * 21)}
 filter=genre%3Erock filter=year%3E%3Dnew filter=color!:red filter=year%3E cap=artist cap=artist:0 cap=color:1
 cap=artist:1000 exclude_shown=1 exclude_shown=1w exclude_shown=0d exclude_shown=d exclude_shown=sessions
@@ -135,34 +125,23 @@ popular?cursor=-1 popular?cursor=o999999999 popular?cursor=o%D9%A3 popular?half_
 @pytest.mark.parametrize(
     "path", [*PATHS, *(f"users/42/recommendations?{query}" for query in QUERIES)], ids=lambda path: path[:60]
 )
-def test_a_hostile_path_or_parameter_is_refused(client: TestClient, gateway: FakeGateway, path: str) -> None:
-    problem_in(client.get(f"/v1/{path}"), 404, 422)
+def test_a_hostile_address_is_refused_by_its_name(client: TestClient, gateway: FakeGateway, path: str) -> None:
+    problem = problem_in(client.get(f"/v1/{path}"), 404, 422)
+    if problem["status"] == 422 and "is not text" not in problem["detail"]:
+        (error,) = problem["errors"]
+        _, asked, query = path.partition("?")
+        assert error["pointer"].startswith(f"/query/{query.partition('=')[0]}" if asked else "/path/")
     assert gateway.rpc.requests == []
     assert_nothing_was_published(gateway)
 
 
 @pytest.mark.parametrize(
-    "query", ["n=0", "filter=genre%3Erock", "filter=color:red", "cap=artist:0", "exclude_shown=1w"]
-)
-def test_a_wrong_parameter_is_named(client: TestClient, query: str) -> None:
-    (error,) = problem_in(client.get(f"/v1/users/42/recommendations?{query}"), 422)["errors"]
-    assert error["pointer"].startswith(f"/query/{query.partition('=')[0]}")
-
-
-@pytest.mark.parametrize(
     "query",
-    [
-        "exclude=%00",
-        "exclude=" + "," * 5_000,
-        "exclude=" + ",".join(["9" * 400] * 50),
-        "exclude=%22%22",
-        "filter=genre:%00",
-        "filter=genre:" + "%F0%9F%8E%B5" * 40,
-        "filter=genre:.*&filter=genre:)(",
-        "session=%00",
-        "session=%F0%9F%8E%B5",
-    ],
-)
+    ["exclude=%00", "exclude=" + "," * 5_000, "exclude=" + ",".join(["9" * 400] * 50), "exclude=%22%22",
+     "filter=genre:%00", "filter=genre:" + "%F0%9F%8E%B5" * 40, "filter=genre:.*&filter=genre:)(",
+     "session=%00", "session=%F0%9F%8E%B5"],
+    ids=lambda query: query[:60],
+)  # fmt: skip
 def test_strange_text_of_the_right_form_is_text(client: TestClient, query: str) -> None:
     answer = client.get(f"/v1/users/42/recommendations?{query}")
     assert answer.status_code == 200, answer.text
@@ -175,8 +154,7 @@ def test_a_batch_that_is_too_long_is_refused_whole(gateway: FakeGateway) -> None
         errors = problem_in(client.post("/v1/events", json={"events": [like] * (MAX_EVENTS + 1)}), 422)["errors"]
         assert [error["pointer"] for error in errors] == ["/body/events"]
         problem_in(client.post("/v1/events", json={"events": [{**like, "id": "x" * 190}] * 9_000}), 413)
-        wrong = [like, {**like, "item": "none"}]
-        problem_in(client.post("/v1/events", json={"events": wrong}), 422)
+        problem_in(client.post("/v1/events", json={"events": [like, {**like, "item": "none"}]}), 422)
     assert_nothing_was_published(gateway)
 
 
