@@ -16,9 +16,10 @@ JSON = {"Content-Type": "application/json"}
 HEARD = {"track": 7, "time": 0.3}
 
 
-def fields(response: Any) -> list[list[str]]:
+def fields(response: Any) -> str:
+    """Return the names of the wrong fields, with spaces between them."""
     assert response.status_code == 422, response.text
-    return [error["loc"] for error in response.json()["detail"]]
+    return " ".join(".".join(error["loc"]) for error in response.json()["detail"])
 
 
 def test_a_program_is_greeted_and_a_browser_redirected_to_the_docs(client: TestClient) -> None:
@@ -54,27 +55,24 @@ def test_a_fallback_is_marked_and_counted(gateway: FakeGateway, client: TestClie
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "field"),
+    ("path", "body", "named"),
     [
-        ("/next/", b'{"track": 7, "time": 0.3}', ["path", "user"]),
-        ("/next/42", b'{"time": 0.3}', ["body", "track"]),
-        ("/next/42", b'{"track": "7", "time": 0.3}', ["body", "track"]),
-        ("/next/42", b'{"track": true, "time": 0.3}', ["body", "track"]),
-        ("/next/42", b'{"track": -7, "time": 0.3}', ["body", "track"]),
-        ("/next/42", b'{"track": 20, "time": 0.3}', ["body", "track"]),
-        ("/next/42", b'{"track": 7}', ["body", "time"]),
-        ("/next/42", b'{"track": 7, "time": 1.5}', ["body", "time"]),
-        ("/next/42", b'{"track": 7, "time": NaN}', ["body", "time"]),
-        ("/next/42", b'{"track": 7, "time": "\\ud800"}', ["body"]),
-        ("/last/42", b'{"track": 7, "time": 1e999}', ["body", "time"]),
-        ("/last/42", b"[]", ["body"]),
-        ("/last/42", b"", ["body"]),
+        ("/next/", b'{"track": 7, "time": 0.3}', "path.user"),
+        ("/next/", b'{"track": -7}', "path.user body.track body.time"),
+        ("/next/42", b'{"time": 0.3}', "body.track"),
+        *(
+            ("/next/42", b'{"track": %s, "time": 0.3}' % track, "body.track")
+            for track in (b'"7"', b"true", b"-7", b"20")
+        ),
+        ("/next/42", b'{"track": 7}', "body.time"),
+        *(("/next/42", b'{"track": 7, "time": %s}' % time, "body.time") for time in (b"1.5", b"NaN")),
+        ("/next/42", b'{"track": 7, "time": "\\ud800"}', "body"),
+        ("/last/42", b'{"track": 7, "time": 1e999}', "body.time"),
+        *(("/last/42", body, "body") for body in (b"[]", b"")),
     ],
 )
-def test_an_invalid_field_is_named(
-    client: TestClient, gateway: FakeGateway, path: str, body: bytes, field: list[str]
-) -> None:
-    assert fields(client.post(path, content=body, headers=JSON)) == [field]
+def test_invalid_fields_are_named(client: TestClient, gateway: FakeGateway, path: str, body: bytes, named: str) -> None:
+    assert fields(client.post(path, content=body, headers=JSON)) == named
     assert gateway.rpc.listens == []
 
 
@@ -93,12 +91,7 @@ def test_invalid_json_is_refused(client: TestClient, body: bytes) -> None:
 def test_a_body_is_declared_as_json(client: TestClient, media_type: str, status: int) -> None:
     response = client.post("/next/42", content=b'{"track": 7, "time": 0.3}', headers={"Content-Type": media_type})
     assert response.status_code == status
-    assert status == 200 or fields(response) == [["body"]]
-
-
-def test_all_invalid_fields_are_named_at_once(client: TestClient) -> None:
-    response = client.post("/next/", content=b'{"track": -7}', headers=JSON)
-    assert fields(response) == [["path", "user"], ["body", "track"], ["body", "time"]]
+    assert status == 200 or fields(response) == "body"
 
 
 def test_a_request_without_a_route_is_refused(client: TestClient) -> None:
@@ -177,8 +170,7 @@ def test_a_call_with_an_idempotency_key_counts_once(gateway: FakeGateway, client
 
 @pytest.mark.parametrize("key", ["", "two words", "k" * 129, "schl\xfcssel"])
 def test_an_invalid_key_is_refused(gateway: FakeGateway, client: TestClient, key: str) -> None:
-    headers = {"Idempotency-Key": key.encode("latin-1")}
-    response = client.post("/next/42", json=HEARD, headers=headers)
+    response = client.post("/next/42", json=HEARD, headers={"Idempotency-Key": key.encode("latin-1")})
     assert response.status_code == 400
     assert "Idempotency-Key" in response.json()["detail"]
     assert gateway.rpc.listens == []

@@ -101,27 +101,26 @@ async def test_fragmented_requests_are_answered_and_the_connection_is_kept() -> 
     assert connections.closed == {}
 
 
-@pytest.mark.parametrize(
-    "pieces",
-    [
-        [HEAD, b"X-Endless: ", *[b"a" * 100] * 1_000],
-        [HEAD, *[b"X: %s\r\n" % (b"a" * 100)] * 1_000],
-        [HEAD + b"X: %s\r\n\r\n" % (b"a" * BOUND)],
-        [HEAD + b"X: 1\r\n" * HEADERS + b"\r\n"],
-        [b"GET /" + b"a" * BOUND + b" HTTP/1.1\r\n\r\n"],
-        [b"GET /", *[b"a" * 100] * 1_000],
-        [CHUNKED, b"0\r\nX-Endless: ", *[b"a" * 100] * 1_000],
-        [CHUNKED, b"1;", *[b"a" * 100] * 1_000],
-        [CHUNKED, b"0\r\n", b"X: 1\r\n" * HEADERS],
-        [CHUNKED + b"2;" + b"a" * BOUND + b"\r\n{}\r\n0\r\n\r\n"],
-        [CHUNKED + b"2;" + b"a" * (BOUND // 2) + b"\r\n{}\r\n0;" + b"a" * (BOUND // 2) + b"\r\n\r\n"],
-    ],
-    ids=["endless header", "endless headers", "long header", "many headers", "long address", "endless address",
-         "endless trailer", "endless chunk extension", "many trailers", "whole chunk extension", "two extensions"],
-)  # fmt: skip
+ENDLESS, HALF = [b"a" * 100] * 1_000, CHUNKED + b"2;" + b"a" * (BOUND // 2) + b"\r\n{}\r\n"
+LONG = {
+    "endless header": [HEAD, b"X-Endless: ", *ENDLESS],
+    "endless headers": [HEAD, *[b"X: %s\r\n" % (b"a" * 100)] * 1_000],
+    "long header": [HEAD + b"X: %s\r\n\r\n" % (b"a" * BOUND)],
+    "many headers": [HEAD + b"X: 1\r\n" * HEADERS + b"\r\n"],
+    "long address": [b"GET /" + b"a" * BOUND + b" HTTP/1.1\r\n\r\n"],
+    "endless address": [b"GET /", *ENDLESS],
+    "endless trailer": [CHUNKED, b"0\r\nX-Endless: ", *ENDLESS],
+    "endless chunk extension": [CHUNKED, b"1;", *ENDLESS],
+    "many trailers": [CHUNKED, b"0\r\n", b"X: 1\r\n" * HEADERS],
+    "whole chunk extension": [CHUNKED + b"2;" + b"a" * BOUND + b"\r\n{}\r\n0\r\n\r\n"],
+    "two extensions": [HALF + b"0;" + b"a" * (BOUND // 2) + b"\r\n\r\n"],
+}
+
+
+@pytest.mark.parametrize("pieces", LONG.values(), ids=LONG)
 async def test_headers_trailers_and_chunk_extensions_are_bounded(pieces: list[bytes]) -> None:
     connections = bounded()
-    peer, extended = Peer(connections), CHUNKED + b"2;" + b"a" * (BOUND // 2) + b"\r\n{}\r\n0\r\n\r\n"
+    peer, extended = Peer(connections), HALF + b"0\r\n\r\n"
     assert await peer.send(WHOLE, extended, extended) == [200] * 3  # within the bounds
     assert await peer.send(*pieces) == [200] * 3 + [431]
     assert peer.transport.closing
@@ -130,15 +129,10 @@ async def test_headers_trailers_and_chunk_extensions_are_bounded(pieces: list[by
 
 @pytest.mark.parametrize(
     ("head", "status"),
-    [
-        (b"HTTP/1.1\r\n", 400),
-        (b"HTTP/1.1\r\nHost: a\r\nHost: b\r\n", 400),
-        (b"HTTP/1.1\r\nHost: a\r\nhOST: a\r\n", 400),
-        (b"HTTP/1.1\r\nHost: a\r\n", 200),
-        (b"HTTP/1.0\r\nHost: a\r\nHost: b\r\n", 400),
-        (b"HTTP/1.0\r\n", 200),
-    ],
-)
+    [(b"HTTP/1.1\r\n", 400), (b"HTTP/1.1\r\nHost: a\r\nHost: b\r\n", 400),
+     (b"HTTP/1.1\r\nHost: a\r\nhOST: a\r\n", 400), (b"HTTP/1.1\r\nHost: a\r\n", 200),
+     (b"HTTP/1.0\r\nHost: a\r\nHost: b\r\n", 400), (b"HTTP/1.0\r\n", 200)],
+)  # fmt: skip
 async def test_a_request_names_one_host(head: bytes, status: int) -> None:
     connections = bounded()
     peer = Peer(connections)
@@ -184,10 +178,8 @@ async def test_a_connection_without_room_gets_503() -> None:
 async def test_a_websocket_is_counted_until_it_ends() -> None:
     connections = bounded(header_s=-1, body_s=-1, keep_alive_s=-1)
     peer = Peer(connections)
-    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    await peer.send(
-        b"GET /ui HTTP/1.1\r\nHost: gateway\r\n" + upgrade + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+    await peer.send(b"GET /ui HTTP/1.1\r\nHost: gateway\r\n" + upgrade + b"A" * 22 + b"==\r\n\r\n")
     assert peer.http.stage is Stage.ANSWER
     await connections.sweep()
     assert len(connections) == 1

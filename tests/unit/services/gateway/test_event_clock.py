@@ -22,6 +22,7 @@ from botify.services.gateway.sessions import RequestId
 from botify.services.gateway.state import SKEW_MS, EventClock
 from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.models import Event, EventsCall
+from tests.support import Clock
 from tests.unit.services.gateway.fakes import NOW_MS, TRACKS, FakeGateway
 from tests.unit.streams.worker.records import CODEC, KafkaRecord
 
@@ -29,66 +30,54 @@ CLIENTS, PARTITIONS, ROUNDS, ROUND_MS = 1_000, 16, 12, 5_000
 START_MS = 1_700_000_000_000
 
 
-class Wall:
-    def __init__(self) -> None:
-        self.ms = START_MS
-
-    def __call__(self) -> float:
-        return self.ms / 1000
-
-
 async def latest_accepted(publisher: EventPublisher, user: int, wall_ms: int) -> int:
     """Return the latest time that the gateway takes of a client, searched in halves."""
     low, high = wall_ms, wall_ms + 10**9
     while low < high:
         middle = (low + high + 1) // 2
+        time = datetime.fromtimestamp(middle / 1000, UTC).isoformat()
+        event = Event(kind="listen", user=user, item=1, time=time)  # type: ignore[arg-type]
         try:
-            await publisher._resolve(event_at(user, middle), 0, RequestId("g", None, None), {})
+            await publisher._resolve(event, 0, RequestId("g", None, None), {})
             low = middle
         except WrongEventError:
             high = middle - 1
     return low
 
 
-def event_at(user: int, time_ms: int) -> Event:
-    return Event(kind="listen", user=user, item=1, time=datetime.fromtimestamp(time_ms / 1000, UTC).isoformat())  # type: ignore[arg-type]
-
-
 async def test_a_thousand_clients_move_event_time_by_no_more_than_the_skew() -> None:
-    wall, gateway = Wall(), FakeGateway()
+    wall, gateway = Clock(START_MS / 1000), FakeGateway()
     clock = EventClock(PARTITIONS, wall)
     gateway.service = replace(gateway.service, clock=clock)
     publisher = EventPublisher(gateway.service, gateway.listeners, "feedback", gateway.kinds)
     times = [EventTime() for _ in range(PARTITIONS)]
-    users = range(CLIENTS)
-    one_of = {partition_of(user, PARTITIONS): user for user in users}
-    for _ in range(ROUNDS):
-        latest_ms = {partition: await latest_accepted(publisher, user, wall.ms) for partition, user in one_of.items()}
-        for user in users:
-            partition = partition_of(user, PARTITIONS)
-            times[partition].advance(latest_ms[partition], taken_ms=wall.ms, headers=(), lead=Lead())
+    partitions = {user: partition_of(user, PARTITIONS) for user in range(CLIENTS)}
+    one_of = {partition: user for user, partition in partitions.items()}
+    for wall_ms in range(START_MS, START_MS + ROUNDS * ROUND_MS, ROUND_MS):
+        wall.now_s = wall_ms / 1000
+        latest_ms = {partition: await latest_accepted(publisher, user, wall_ms) for partition, user in one_of.items()}
+        for partition in partitions.values():
+            times[partition].advance(latest_ms[partition], taken_ms=wall_ms, headers=(), lead=Lead())
         clock.follow({partition: one.newest_ms for partition, one in enumerate(times)}, PARTITIONS)
-        assert max(one.newest_ms for one in times) - wall.ms == SKEW_MS
-        wall.ms += ROUND_MS
+        assert max(one.newest_ms for one in times) - wall_ms == SKEW_MS
     assert gateway.rpc.headers == []
 
 
 def test_a_producer_that_leads_by_the_bound_moves_no_gateway() -> None:
     """Invariant: what is stamped by the gateway is accepted by the worker, whoever else leads."""
-    wall = Wall()
-    clock = EventClock(1, wall)
+    clock = EventClock(1, Clock(START_MS / 1000))
     clock.follow({0: START_MS + LEAD_MS}, 1)
     assert clock.now_ms(42) == START_MS
 
 
 def test_simulated_time_is_followed_and_its_clients_do_not_lead_it() -> None:
-    wall, day_ms = Wall(), 24 * 60 * 60 * 1000
+    wall, simulated_ms = Clock(START_MS / 1000), START_MS + 24 * 60 * 60 * 1000
     clock = EventClock(1, wall)
-    clock.follow({0: START_MS + day_ms}, 1)
-    assert clock.now_ms(42) == clock.latest_ms(42) == START_MS + day_ms
-    wall.ms += ROUND_MS
-    clock.follow({0: START_MS + day_ms}, 1)
-    assert clock.now_ms(42) == START_MS + day_ms + ROUND_MS
+    clock.follow({0: simulated_ms}, 1)
+    assert clock.now_ms(42) == clock.latest_ms(42) == simulated_ms
+    wall.now_s += ROUND_MS / 1000
+    clock.follow({0: simulated_ms}, 1)
+    assert clock.now_ms(42) == simulated_ms + ROUND_MS
 
 
 BODIES = TypeAdapter(EventsCall)
@@ -117,7 +106,7 @@ EVENTS = st.fixed_dictionaries(
 )
 
 
-def folded(listens: Sequence[Listen]) -> None:
+def check_folded(listens: Sequence[Listen]) -> None:
     """Fold the listens both ways, as of when the gateway made them."""
     records = [KafkaRecord(at, key_of(listen.user), CODEC.encode(listen), NOW_MS) for at, listen in enumerate(listens)]
     intake: Any = Intake(CODEC, range(TRACKS))
@@ -141,12 +130,11 @@ def test_an_event_that_is_answered_with_200_is_folded(events: list[dict[str, Any
         except (ValidationError, WrongEventError):
             continue
     if gateway.rpc.listens:
-        folded(gateway.rpc.listens)
+        check_folded(gateway.rpc.listens)
 
 
 def test_a_track_that_no_history_can_hold_is_unknown() -> None:
     gateway = FakeGateway()
-    known = gateway.catalogue.tracks[7]
-    gateway.catalogue.put([known._replace(track=MAX_TRACK + 1, external_id="beyond")])
+    gateway.catalogue.put([gateway.catalogue.tracks[7]._replace(track=MAX_TRACK + 1, external_id="beyond")])
     with pytest.raises(UnknownTrackError):
         asyncio.run(gateway.service.track("beyond"))

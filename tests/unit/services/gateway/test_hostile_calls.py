@@ -1,6 +1,7 @@
 """Hostile calls of every route, as bytes of a connection: none answers 500, and a refused one stores nothing."""
 
 import asyncio
+import itertools
 import json
 import random
 from collections.abc import Iterator, Sequence
@@ -11,13 +12,12 @@ import pytest
 from starlette.applications import Starlette
 
 from botify.core.settings import Settings
-from botify.schemas.codec import Codec
 from botify.schemas.external_ids import UserIds
 from botify.services.gateway import state
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.connections import Connections
 from botify.services.gateway.options import Bounds, GatewayOptions
-from tests.unit.services.gateway.fakes import FakeGateway, operations_of
+from tests.unit.services.gateway.fakes import CODEC, FakeGateway, operations_of
 from tests.unit.services.gateway.test_connections_http import Peer
 
 CALLS = 700
@@ -67,11 +67,10 @@ class Call(NamedTuple):
     body: bytes
 
     def sent(self) -> bytes:
-        length = (
-            [] if any(h.startswith(b"Transfer") for h in self.headers) else [b"Content-Length: %d" % len(self.body)]
-        )
-        headers = b"\r\n".join([*self.headers, *length])
-        return b"%s %s HTTP/1.1\r\n%s\r\n\r\n%s" % (self.method, self.target, headers, self.body)
+        headers = list(self.headers)
+        if not any(header.startswith(b"Transfer") for header in headers):
+            headers.append(b"Content-Length: %d" % len(self.body))
+        return b"%s %s HTTP/1.1\r\n%s\r\n\r\n%s" % (self.method, self.target, b"\r\n".join(headers), self.body)
 
 
 def places_in(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -103,11 +102,9 @@ def hostile_body(rng: random.Random, path: str) -> bytes:
 def hostile_calls(seed: int, templates: Sequence[tuple[str, str]]) -> Iterator[Call]:
     """Calls of all operations with one or several parts that nobody should send."""
     rng = random.Random(seed)
-    writing = [one for one in templates if one[0] in ("POST", "PUT")]
+    turns = itertools.cycle(templates), itertools.cycle([one for one in templates if one[0] in ("POST", "PUT")])
     for number in range(CALLS):
-        method, template = (writing if number % 2 else templates)[
-            number // 2 % len(writing if number % 2 else templates)
-        ]
+        method, template = next(turns[number % 2])
         path = template.encode()
         if b"{" in path:
             before, rest = path.split(b"{")
@@ -140,49 +137,37 @@ async def answer_to(app: Starlette, sent: bytes) -> bytes:
     return peer.transport.written
 
 
-def stored(gateway: FakeGateway) -> Any:
-    return json.dumps(
-        [
-            len(gateway.rpc.listens),
-            len(gateway.rpc.requests),
-            len(gateway.rpc.published),
-            gateway.reader.erased,
-            gateway.listeners.numbers,
-            repr(gateway.listeners.records),
-            repr(gateway.sessions.of_users),
-        ]
-    )
+def stored(gateway: FakeGateway) -> str:
+    rpc, listeners = gateway.rpc, gateway.listeners
+    sent = len(rpc.listens), len(rpc.requests), len(rpc.published)
+    return repr((sent, gateway.reader.erased, listeners.numbers, listeners.records, gateway.sessions.of_users))
 
 
 @pytest.mark.parametrize("users", [UserIds(), UserIds(["alice"])], ids=["numbers", "external"])
-def test_hostile_calls_are_refused_or_served(users: UserIds, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hostile_calls_are_refused_or_served(users: UserIds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "REFRESH_AGAIN_S", 0.0)
-    gateway, codec = FakeGateway(), Codec()
+    gateway = FakeGateway()
     gateway.service = replace(gateway.service, names=gateway.names_of(users))
     app = build_app(Settings(), GatewayOptions(), connect=gateway.connect)
     statuses: list[int] = []
-
-    async def scenario() -> None:
-        async with app.router.lifespan_context(app):
-            while b" 200 OK" not in await answer_to(app, b"GET /readyz HTTP/1.1\r\nHost: gateway\r\n\r\n"):
-                await asyncio.sleep(0)
-            templates = [*operations_of(app)]
-            assert len(templates) == 23
-            for number, call in enumerate(hostile_calls(29, templates)):
-                before, listens = stored(gateway), len(gateway.rpc.listens)
-                answer = await answer_to(app, call.sent())
-                if not answer:
-                    continue  # it waits for the rest of a body
-                status = int(answer.split()[1])
-                statuses.append(status)
-                assert status < 500, (number, call, answer)
-                assert EVIL not in answer.partition(b"\r\n\r\n")[0], (number, call, answer)
-                if status >= 300:
-                    assert stored(gateway) == before, (number, call, answer)
-                for listen in gateway.rpc.listens[listens:]:
-                    codec.encode(listen)
-
-    asyncio.run(scenario())
+    async with app.router.lifespan_context(app):
+        while b" 200 OK" not in await answer_to(app, b"GET /readyz HTTP/1.1\r\nHost: gateway\r\n\r\n"):
+            await asyncio.sleep(0)
+        templates = [*operations_of(app)]
+        assert len(templates) == 23
+        for number, call in enumerate(hostile_calls(29, templates)):
+            before, listens = stored(gateway), len(gateway.rpc.listens)
+            answer = await answer_to(app, call.sent())
+            if not answer:
+                continue  # it waits for the rest of a body
+            status = int(answer.split()[1])
+            statuses.append(status)
+            assert status < 500, (number, call, answer)
+            assert EVIL not in answer.partition(b"\r\n\r\n")[0], (number, call, answer)
+            if status >= 300:
+                assert stored(gateway) == before, (number, call, answer)
+            for listen in gateway.rpc.listens[listens:]:
+                CODEC.encode(listen)
     assert {200, 400, 404, 422} <= set(statuses)
     assert sum(status == 200 for status in statuses) >= CALLS // 20
     assert len(statuses) > CALLS * 3 // 4

@@ -1,7 +1,7 @@
 """Calls of many requests share round trips, and each gets its own reply."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -56,13 +56,17 @@ async def answers_to(tasks: list[asyncio.Task[Any]]) -> list[Any]:
     return [type(one) if isinstance(one, BaseException) else one for one in found]
 
 
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
 async def test_calls_during_a_round_trip_share_the_next_one() -> None:
     redis = FakeRedis()
     calls = ScriptBatcher(redis)
     first = start(calls, "a")
-    async with asyncio.timeout(5):
-        while not redis.round_trips:
-            await asyncio.sleep(0)
+    await until(lambda: redis.round_trips)
     assert await answers_to(first + start(calls, "bcd")) == list("abcd")
     assert await calls.run("script", "key", "e") == "e"
     assert redis.round_trips == [1, 3, 1]
@@ -87,23 +91,21 @@ async def test_calls_fail_at_once_until_redis_answers_again() -> None:
         await calls.run("script", "key", "d")
     assert len(redis.round_trips) == sent
     redis.hangs = set()
-    async with asyncio.timeout(5):
-        while calls.problem is not None:
-            await asyncio.sleep(0.01)
+    await until(lambda: calls.problem is None)
     assert await calls.run("script", "key", "e") == "e"
+    await until(lambda: len(asyncio.all_tasks()) == 1)  # the probe has ended
     await calls.close()
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_hanging_master_delays_no_calls_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scripts, "master_of", lambda _, key: key[0])
     asked_last: list[str] = []
 
     async def find_masters(_: object, failed: str) -> None:
         asked_last.append(failed)
 
+    monkeypatch.setattr(scripts, "master_of", lambda _, key: key[0])
     monkeypatch.setattr(scripts, "find_masters", find_masters)
-
     redis = FakeRedis()
     redis.hangs = {"x1"}
     calls = ScriptBatcher(redis)
@@ -122,9 +124,7 @@ async def away_for_a_while(redis: FakeRedis, calls: ScriptBatcher) -> list[async
     """Make calls while Redis is away: one that finds out, and two that wait with it."""
     redis.away = True
     waiting = start(calls, "abc")
-    async with asyncio.timeout(5):
-        while calls.problem is None:
-            await asyncio.sleep(0)
+    await until(lambda: calls.problem)
     return waiting
 
 
@@ -132,8 +132,7 @@ async def test_calls_wait_for_a_master_that_is_soon_back(monkeypatch: pytest.Mon
     monkeypatch.setattr(scripts, "PROBE_EVERY_S", 0.01)
     redis = FakeRedis()
     calls = ScriptBatcher(redis)
-    waiting = await away_for_a_while(redis, calls)
-    waiting += start(calls, "d")
+    waiting = [*await away_for_a_while(redis, calls), *start(calls, "d")]
     done, _ = await asyncio.wait(waiting, timeout=0.05)
     assert not done
     redis.away = False

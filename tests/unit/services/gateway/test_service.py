@@ -1,6 +1,7 @@
 """Calls of listeners, and their records on the topics."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -12,11 +13,9 @@ from tests.support import make_tracks
 from tests.unit.services.gateway.fakes import TRACKS, FakeGateway, MemorySessionStore
 
 
-def call(gateway: FakeGateway, name: str, id_: str, track: int, key: str | None = None) -> Answer | str:
+def call(gateway: FakeGateway, name: str, id_: str, track: int, key: str | None = None) -> Any:
     """Make a call (`next` or `last`) of listener 1."""
-    told = ListenReport(1, track, 0.5), RequestId(id_, None, key)
-    answer: Answer | str = asyncio.run(getattr(gateway.service, name)(*told))
-    return answer
+    return asyncio.run(getattr(gateway.service, name)(ListenReport(1, track, 0.5), RequestId(id_, None, key)))
 
 
 def test_an_attribution_of_an_unknown_version_is_left_out(gateway: FakeGateway) -> None:
@@ -26,27 +25,23 @@ def test_an_attribution_of_an_unknown_version_is_left_out(gateway: FakeGateway) 
     assert gateway.rpc.listens[-1].recommender is None
 
 
-def test_a_new_track_is_found(gateway: FakeGateway) -> None:
-    with pytest.raises(UnknownTrackError):
-        asyncio.run(gateway.service.track(TRACKS))
-    (new,) = make_tracks(1, first=TRACKS)
-    gateway.catalogue.added[TRACKS] = new
-    assert asyncio.run(gateway.service.track(TRACKS)) == new  # however short ago the topic was read
+async def errors_of_unknown(gateway: FakeGateway, calls: int) -> list[type]:
+    """Ask for an unknown track several times at once, and return what is raised."""
+    asked = (gateway.service.track(TRACKS) for _ in range(calls))
+    return [type(error) for error in await asyncio.gather(*asked, return_exceptions=True)]
 
 
-def test_the_catalogue_is_not_read_for_each_unknown_track(gateway: FakeGateway) -> None:
-    async def all_at_once() -> list[object]:
-        asked = (gateway.service.track(TRACKS) for _ in range(500))
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    assert {type(error) for error in asyncio.run(all_at_once())} == {UnknownTrackError}
+async def test_a_new_track_is_found_and_the_catalogue_is_not_read_for_each_unknown_one(gateway: FakeGateway) -> None:
+    assert await errors_of_unknown(gateway, 500) == [UnknownTrackError] * 500
     assert gateway.catalogue.looks <= 2
+    (gateway.catalogue.added[TRACKS],) = make_tracks(1, first=TRACKS)
+    found = await gateway.service.track(TRACKS)  # however short ago the topic was read
+    assert found == gateway.catalogue.added[TRACKS]
 
 
 async def test_while_the_catalogue_cannot_be_read_no_track_is_unknown(gateway: FakeGateway) -> None:
     gateway.catalogue.fails = True
-    asked = (gateway.service.track(TRACKS) for _ in range(2))
-    assert [type(error) for error in (await asyncio.gather(*asked, return_exceptions=True))] == [UnavailableError] * 2
+    assert await errors_of_unknown(gateway, 2) == [UnavailableError] * 2
 
 
 def test_a_recommendation_that_cannot_be_stored_is_still_given(gateway: FakeGateway) -> None:
