@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import schemathesis
@@ -20,36 +21,6 @@ KINDS = ("like", "dislike", "unlike", "listen", "skip", "shown")
 TIME = "1970-01-01T00:00:01Z"  # in the past
 
 
-def name_of(number: int) -> str:
-    return f"id {number % HALF}"
-
-
-def listener_of(number: int) -> int:
-    return number % LISTENERS
-
-
-def make_possible(body: Any) -> None:
-    """Change the events of a body that have valid types; what is wrong stays wrong."""
-    if not isinstance(body, dict):
-        return
-    told = body.get("events", [body])
-    for event in told if isinstance(told, list) else []:
-        if isinstance(event, dict):
-            change(event)
-            if isinstance(event.get("items"), list):
-                event["items"] = [one if (n := number_of(one)) is None else name_of(n) for one in event["items"]]
-
-
-def make_opinions_possible(body: Any) -> None:
-    """Change the items of a put listener likewise; none is both liked and disliked."""
-    for odd, field in enumerate(("likes", "dislikes")):
-        named = body.get(field) if isinstance(body, dict) else None
-        if isinstance(named, list):
-            body[field] = [
-                name_of(2 * number + odd) if (number := number_of(value)) is not None else value for value in named
-            ]
-
-
 def number_of(value: Any) -> int | None:
     """Return a number for an item of a valid type; None for any other value."""
     if isinstance(value, str) and 0 < len(value) <= 200:
@@ -59,34 +30,58 @@ def number_of(value: Any) -> int | None:
     return None
 
 
-def change(event: dict[str, Any]) -> None:
+def possible(value: Any, known: Callable[[int], int | str]) -> Any:
+    """Return what is known in place of a valid value; what is wrong stays wrong."""
+    return value if (number := number_of(value)) is None else known(number)
+
+
+def name_of(number: int) -> str:
+    return f"id {number % HALF}"
+
+
+def listener_of(number: int) -> int:
+    return number % LISTENERS
+
+
+def change_event(event: dict[str, Any]) -> None:
+    """Change what an event has of valid types."""
+    if type(user := event.get("user")) in (int, float) and number_of(user) is None and user == int(user):
+        event["user"] = listener_of(1)
     for name, known in (("item", name_of), ("user", listener_of)):
-        value = event.get(name)
-        if (number := number_of(value)) is not None:
-            event[name] = known(number)
-        elif name == "user" and type(value) in (int, float) and value == int(value):
-            event[name] = known(1)
+        if name in event:
+            event[name] = possible(event[name], known)
+    if isinstance(event.get("items"), list):
+        event["items"] = [possible(one, name_of) for one in event["items"]]
     if isinstance(event.get("time"), str) and "T" in event["time"]:
         event["time"] = TIME
     kind = event.get("kind")
     if isinstance(kind, str) and KIND.fullmatch(kind) and kind not in KINDS:
-        event["kind"] = KINDS[len(kind) % len(KINDS)]
-    is_of_listens = event.get("fraction") is not None or event.get("ends_session")
-    if is_of_listens and event.get("kind") in ("like", "dislike", "unlike"):
+        kind = event["kind"] = KINDS[len(kind) % len(KINDS)]
+    if kind in ("like", "dislike", "unlike") and (event.get("fraction") is not None or event.get("ends_session")):
         event["kind"] = "listen"
 
 
+def change_body(path: str, body: dict[str, Any]) -> None:
+    if path == "/v1/events":
+        told = body.get("events", [body])
+        for event in told if isinstance(told, list) else []:
+            if isinstance(event, dict):
+                change_event(event)
+    elif path == "/v1/users/{user}":
+        for odd, field in enumerate(("likes", "dislikes")):  # none is both liked and disliked
+            if isinstance(named := body.get(field), list):
+                body[field] = [possible(one, lambda number, odd=odd: name_of(2 * number + odd)) for one in named]
+    elif path == "/v1/groups/recommendations" and isinstance(body.get("users"), list):
+        body["users"] = [possible(one, listener_of) for one in body["users"]]
+    elif "track" in body:
+        is_name = isinstance(body["track"], str)
+        body["track"] = possible(body["track"], lambda number: f"id {number % TRACKS}" if is_name else number % TRACKS)
+
+
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
-    body = case.body
-    if case.path == "/v1/events":
-        make_possible(body)
-    elif case.path == "/v1/users/{user}":
-        make_opinions_possible(body)
-    elif case.path == "/v1/groups/recommendations" and isinstance(body, dict) and isinstance(body.get("users"), list):
-        body["users"] = [one if (number := number_of(one)) is None else listener_of(number) for one in body["users"]]
-    elif isinstance(body, dict) and (number := number_of(body.get("track"))) is not None:
-        track: str | int = f"id {number % TRACKS}" if isinstance(body["track"], str) else number % TRACKS
-        case.body = {**body, "track": track}
+    if isinstance(case.body, dict):
+        case.body = {**case.body}
+        change_body(case.path, case.body)
     if case.path.startswith("/v1/"):
         path = case.path_parameters or {}
         if 0 < len(str(path.get("user", ""))) <= 200:

@@ -15,6 +15,7 @@ from tests.support import make_tracks, produce, running
 
 TOKEN = "s3cret"  # noqa: S105 - a test's
 ROOT = Path(__file__).parents[4]
+HOOKS = "tests.integration.services.gateway.schemathesis_hooks"
 LONGEST_S = EXPLAIN_S + 10
 """No call takes longer than an explanation, which is computed at a low priority."""
 
@@ -29,11 +30,7 @@ def find_errors(url: str, home: Path, examples: int) -> str:
             *("--request-timeout", str(LONGEST_S), "--max-response-time", str(LONGEST_S)),
             *("--phases", "coverage,fuzzing", "--no-color"),  # the first has the examples of the document, too
         ],
-        env={
-            **os.environ,
-            "SCHEMATHESIS_HOOKS": "tests.integration.services.gateway.schemathesis_hooks",
-            "PYTHONPATH": str(ROOT),
-        },
+        env={**os.environ, "SCHEMATHESIS_HOOKS": HOOKS, "PYTHONPATH": str(ROOT)},
         cwd=home,  # where it keeps its notes
         capture_output=True,
         text=True,

@@ -32,15 +32,7 @@ from botify.streams.store.connect import connect, connect_async
 from botify.streams.store.keys import gateway_session
 from tests.gateway_sessions_contract import SessionsContract, call
 from tests.integration.services.gateway.conftest import TRACKS, StartGateway, log_of, read_events, ready, start
-from tests.support import (
-    all_folded,
-    eventually,
-    make_listens,
-    offline_fold,
-    produce,
-    running,
-    write_catalogue,
-)
+from tests.support import all_folded, eventually, make_listens, offline_fold, produce, running, write_catalogue
 
 RECOMMENDER = "botify.services.recommender"
 PARTITIONS = 4
@@ -52,16 +44,13 @@ def settings(settings: Settings) -> Settings:
     return settings.with_(experiments=COURSE)
 
 
-def listens(settings: Settings) -> list[Listen]:
-    return read_events(settings, Topics.of(settings).listens, Listen)
-
-
-def of_user(settings: Settings, user: int) -> list[Listen]:
-    return [listen for listen in listens(settings) if listen.user == user]
+def listens_of(settings: Settings, user: int) -> list[Listen]:
+    return [one for one in read_events(settings, Topics.of(settings).listens, Listen) if one.user == user]
 
 
 def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGateway) -> None:
     """Invariant: the topics have exactly what the client reported, in sessions, with the attribution of each listen."""
+    topics = Topics.of(settings)
     config = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
     world = World("small", *generate(config), {})
     publish_catalogue(settings, world.catalogue)
@@ -70,7 +59,7 @@ def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGat
         said = []
         agent = HttpAgent(str(client.base_url), len(world.catalogue))
         played = play_world(world, agent, RunOptions(sessions=60, in_flight=20, seed=3), listener=said.append)
-        told = listens(settings)
+        told = read_events(settings, topics.listens, Listen)
         eventually(all_folded(settings))
     expected = offline_fold(settings)
     assert played.sessions == 60
@@ -87,15 +76,14 @@ def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGat
         assert [listen.recommender is None for listen in session] == [True] + [False] * (len(session) - 1)
         assert all("STICKY_ARTIST" in listen.treatments for listen in session[1:])
         assert all(listen.latency_ms is not None and listen.latency_ms > 0 for listen in session[1:])
-    topics = Topics.of(settings)
     answers = {one.request_id: one for one in read_events(settings, topics.recommendations, Recommendation)}
     requests = read_events(settings, topics.recommendation_requests, RecommendationRequest)
     answer_at = {(request.session_id, request.position): answers[request.request_id] for request in requests}
     for session in sessions.values():
         for before, listen in pairwise(session):
             answer = answer_at[before.session_id, before.position]
-            expected_of_listen = answer.track, answer.recommender, answer.propensity
-            assert (listen.track, listen.recommender, listen.propensity) == expected_of_listen
+            given = answer.track, answer.recommender, answer.propensity
+            assert (listen.track, listen.recommender, listen.propensity) == given
 
 
 def test_gateways_side_by_side_serve_one_session(settings: Settings, gateway: StartGateway) -> None:
@@ -113,7 +101,7 @@ def test_gateways_side_by_side_serve_one_session(settings: Settings, gateway: St
             assert answer.status_code == 200, answer.text
             track = answer.json()["track"]
         assert sides[1].post("/last/42", json={"track": track, "time": 0.5}).json() == {"user": 42}
-    told = of_user(settings, 42)
+    told = listens_of(settings, 42)
     assert len({listen.session_id for listen in told}) == 1
     assert [listen.position for listen in told] == list(range(13))
     assert [listen.recommender is None for listen in told] == [True] + [False] * 12
@@ -127,7 +115,7 @@ def test_without_a_recommender_a_popular_track_serves(settings: Settings, gatewa
     assert (answer.status_code, answer.headers["x-botify-fallback"]) == (200, "true")  # nothing is popular yet
     # skipped, so that no random track becomes popular
     client.post("/last/42", json={"track": answer.json()["track"], "time": 0.0})
-    assert of_user(settings, 42)[-1].recommender == "gateway-random"
+    assert listens_of(settings, 42)[-1].recommender == "gateway-random"
     popular = make_listens(50, users=5, tracks=3, seed=1)
     produce(settings, Topics.of(settings).listens.name, [listen._replace(fraction=1.0) for listen in popular])
     with running(settings, "botify.streams.worker"):
@@ -137,30 +125,30 @@ def test_without_a_recommender_a_popular_track_serves(settings: Settings, gatewa
             assert answer.headers["x-botify-fallback"] == "true"
             track = answer.json()["track"]
             assert client.post("/last/43", json={"track": track, "time": 0.0}).status_code == 200
-            return answer if of_user(settings, 43)[-1].recommender == "gateway-popular" else None
+            return answer if listens_of(settings, 43)[-1].recommender == "gateway-popular" else None
 
         answer = eventually(fallback, 60)
     assert answer.json()["track"] in {0, 1, 2, 7}
-    assert of_user(settings, 43)[-1].treatments.keys() == {"STICKY_ARTIST"}
+    assert listens_of(settings, 43)[-1].treatments.keys() == {"STICKY_ARTIST"}
     assert f"no recommendation in time request_id={answer.headers['x-request-id']}" in log_of(settings)
 
 
 def test_listens_at_the_gateway_follow_event_time(settings: Settings, gateway: StartGateway) -> None:
     write_catalogue(settings, TRACKS)
     ahead_ms = int(time.time() * 1000) + 30 * DAY_MS
-    listens_of = {partition_of(listen.user, PARTITIONS): listen for listen in make_listens(100, users=50, tracks=3)}
-    ahead = [listen._replace(timestamp_ms=ahead_ms) for listen in listens_of.values()]
+    one_of = {partition_of(listen.user, PARTITIONS): listen for listen in make_listens(100, users=50, tracks=3)}
+    ahead = [listen._replace(timestamp_ms=ahead_ms) for listen in one_of.values()]
     declare_simulated(settings)
     produce(settings, Topics.of(settings).listens.name, ahead)
     with running(settings, "botify.streams.worker"):
         client = gateway()
 
-        def told_in_the_future() -> bool:
+        def tell() -> bool:
             assert client.post("/last/42", json={"track": 7, "time": 0.5}).status_code == 200
-            return of_user(settings, 42)[-1].timestamp_ms >= ahead_ms
+            return listens_of(settings, 42)[-1].timestamp_ms >= ahead_ms
 
-        eventually(told_in_the_future)
-        assert client.post("/last/42", json={"track": 7, "time": 0.5}).status_code == 200
+        eventually(tell)
+        tell()
         eventually(all_folded(settings))
     assert offline_fold(settings).rejected == []
 
@@ -169,16 +157,14 @@ def test_the_first_call_after_a_catalogue_is_published_is_answered(settings: Set
     """Invariant: a track that was just published may be reported at once."""
     with ExitStack() as programs:
         client = start(programs, settings, "gateway", DEADLINE_MS=1_500)
-        waits_for = eventually(lambda: (told := client.get("/readyz").json()["problems"]) == [NO_CATALOGUE] and told)
-        assert waits_for == [NO_CATALOGUE]
-        answer = client.post("/next/42", json={"track": 7, "time": 0.5})
-        assert answer.status_code == 422  # so the topic was read just now
+        eventually(lambda: client.get("/readyz").json()["problems"] == [NO_CATALOGUE])
+        assert client.post("/next/42", json={"track": 7, "time": 0.5}).status_code == 422  # the topic was read just now
         write_catalogue(settings, TRACKS)
         answer = client.post("/next/42", json={"track": 7, "time": 0.5})
         assert answer.status_code == 200, answer.text
         assert ready(client)
     assert "Traceback" not in log_of(settings)  # it was asked to stop
-    assert [listen.track for listen in of_user(settings, 42)] == [7]
+    assert [listen.track for listen in listens_of(settings, 42)] == [7]
 
 
 class TestRedisSessions(SessionsContract):
