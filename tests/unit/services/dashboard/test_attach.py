@@ -21,17 +21,15 @@ from botify.services.dashboard.pages import add_listener_page, add_why_page
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.options import GatewayOptions
 
-Answered = list[tuple[int, str | None]]
 
-
-def answers(paths: Sequence[str], options: GatewayOptions, token: str) -> Answered:
+def answers(paths: Sequence[str], options: GatewayOptions, token: str) -> list[tuple[int, str | None]]:
     """Ask for pages, and return the status and location of each; once per process, like `attach`."""
     app = build_app(Settings(), options, home="/ui")
     attach(app, Settings(), UserIds())
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     headers = {"Accept": "text/html", "Authorization": f"Bearer {token}"}
 
-    async def scenario() -> Answered:
+    async def scenario() -> list[tuple[int, str | None]]:
         core.loop = asyncio.get_running_loop()
         async with httpx.AsyncClient(transport=transport, base_url="http://evil.example", headers=headers) as client:
             found = [await client.get(path) for path in paths]
@@ -40,7 +38,7 @@ def answers(paths: Sequence[str], options: GatewayOptions, token: str) -> Answer
     return asyncio.run(scenario())
 
 
-def in_a_process(paths: Sequence[str], options: GatewayOptions, token: str = "") -> Answered:
+def in_a_process(paths: Sequence[str], options: GatewayOptions, token: str = "") -> list[tuple[int, str | None]]:
     with multiprocessing.get_context("spawn").Pool(1) as process:
         return process.apply(answers, (paths, options, token))
 
@@ -58,9 +56,6 @@ def test_the_pages_take_a_token_that_allows_admin() -> None:
     allowed = [status for status, _ in in_a_process(pages, options, "keeper")]
     assert allowed[:3] == [307, 200, 200]
     assert not {401, 403} & set(allowed)
-
-
-WAIT_S = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +80,7 @@ async def test_a_slow_reading_does_not_hold_the_page() -> None:
     released = threading.Event()
 
     def read(user: str) -> ListenerReading:
-        if not released.wait(WAIT_S):
+        if not released.wait(20.0):
             raise BotifyError("the page waited for the reading")
         return ListenerReading(None, 1, ())
 

@@ -1,12 +1,11 @@
 """A part of the snapshot keeps its value while its server is unavailable; no snapshot is made that is not read."""
 
-import json
 import math
 import queue
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -24,74 +23,59 @@ from botify.services.dashboard.readers import ListensTopic, Reader
 from botify.services.dashboard.verdicts import Verdicts
 from tests.support import eventually
 
+Stubbed = Callable[..., tuple[Collector, Counter[object]]]
 
-class Server:
-    """A reader's server, up or down; it counts connections, readings and disconnections."""
 
-    def __init__(self) -> None:
-        self.up = True
-        self.made = self.closed = self.readings = 0
+@pytest.fixture
+def stubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stubbed:
+    """A collector whose readers return a value, or what a function returns; how often each was made, and read."""
 
-    def reader(self) -> Reader[int]:
-        if not self.up:
-            raise TopicError("no Kafka answers")
-        self.made += 1
-        try:
+    def build(values: Mapping[str, object], **others: object) -> tuple[Collector, Counter[object]]:
+        made = Counter[object]()
+
+        def reader(name: str, *_: object) -> Reader[object]:
+            made[name] += 1
             while True:
-                if not self.up:
-                    raise TopicError("Kafka is gone")
-                self.readings += 1
-                yield self.readings
-        finally:
-            self.closed += 1
+                made[name, "read"] += 1
+                value = values.get(name)
+                yield value() if callable(value) else value
 
+        stubs = dict.fromkeys(("check_kafka", "check_redis", "connect"), lambda _: None)
+        stubs |= {name: partial(reader, name) for name in vars(collector) if name.endswith("_reader")}
+        for name, stub in {**stubs, **others}.items():
+            monkeypatch.setattr(collector, name, stub)
+        return Collector(Settings(home=tmp_path)), made
 
-TRAFFIC = Traffic(100, 90, 10.0, 9.0, (3,), (0,), 0, learner_lag=6_000)
-SAMPLE = ListenSample()
-SAMPLE.update([Listen("a:1", 42, 8, 0.5, 2000, "a", 1, True, "random", {"X": "C"}, 0.1, 9.0)])
-
-
-def stubbed(monkeypatch: pytest.MonkeyPatch, values: Mapping[str, object]) -> Counter[object]:
-    """Let every reader return a value, or what a function returns; count how often each was made, and read."""
-    for name in ("check_kafka", "check_redis", "connect"):
-        monkeypatch.setattr(collector, name, lambda _: None)
-    made = Counter[object]()
-
-    def reader(name: str, *_: object) -> Reader[object]:
-        made[name] += 1
-        while True:
-            made[name, "read"] += 1
-            value = values.get(name)
-            yield value() if callable(value) else value
-
-    for name in [name for name in vars(collector) if name.endswith("_reader")]:
-        monkeypatch.setattr(collector, name, partial(reader, name))
-    return made
+    return build
 
 
 def test_the_last_value_stays_while_the_server_is_unavailable() -> None:
-    server = Server()
-    part = Part("traffic", server.reader)
-    assert part.refresh(0.0) == 1
-    server.up = False
-    assert part.refresh(1.0) == 1
-    assert part.problem == "traffic: Kafka is gone"
-    assert part.refresh(2.0) == 1
-    assert part.problem == "traffic: no Kafka answers"
-    server.up = True
-    assert part.refresh(3.0) == 2
-    assert (part.problem, server.made, server.closed) == ("", 2, 1)
+    answers = iter(["first", TopicError("Kafka is gone"), TopicError("no Kafka answers"), "second"])
+    events = []
+
+    def reader() -> Reader[str]:
+        events.append("connect")
+        try:
+            for answer in answers:
+                if isinstance(answer, TopicError):
+                    raise answer
+                yield answer
+        finally:
+            events.append("close")
+
+    part = Part("traffic", reader)
+    assert [(part.refresh(now_s), part.problem) for now_s in (0.0, 1.0, 2.0, 3.0)] == [
+        ("first", ""),
+        ("first", "traffic: Kafka is gone"),
+        ("first", "traffic: no Kafka answers"),
+        ("second", ""),
+    ]
+    assert events == ["connect", "close", "connect", "close", "connect"]
 
 
-def test_a_collector_that_is_not_looked_at_rests_until_the_next_look(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_collector_that_is_not_looked_at_rests_until_the_next_look(stubbed: Stubbed) -> None:
     rounds: queue.Queue[Settings] = queue.Queue()
-    stubbed(monkeypatch, {})
-    monkeypatch.setattr(collector, "check_kafka", rounds.put)
-    monkeypatch.setattr(collector, "EVERY_S", 0.0)
-    monkeypatch.setattr(collector, "QUIET_AFTER_S", -1.0)
-    own = Collector(Settings(home=tmp_path))
+    own, _ = stubbed({}, EVERY_S=0.0, QUIET_AFTER_S=-1.0, check_kafka=rounds.put)
     own.start()
     for look in range(3):
         rounds.get(timeout=10.0)
@@ -101,29 +85,24 @@ def test_a_collector_that_is_not_looked_at_rests_until_the_next_look(
     assert rounds.empty()
 
 
-def test_a_quiet_collector_follows_no_listens_and_still_has_a_history(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    made = stubbed(monkeypatch, {"traffic_reader": TRAFFIC, "newest_reader": SAMPLE})
-    for name, value in (("EVERY_S", 0.0), ("QUIET_EVERY_S", 0.0), ("QUIET_AFTER_S", -1.0)):
-        monkeypatch.setattr(collector, name, value)
-    own = Collector(Settings(home=tmp_path))
+def test_a_quiet_collector_follows_no_listens_and_still_has_a_history(stubbed: Stubbed, tmp_path: Path) -> None:
+    traffic, sample = Traffic(100, 90, 10.0, 9.0, (3,), (0,), 0, learner_lag=6_000), ListenSample()
+    sample.update([Listen("a:1", 42, 8, 0.5, 2000, "a", 1, True, "random", {"X": "C"}, 0.1, 9.0)])
+    values = {"traffic_reader": traffic, "newest_reader": sample}
+    own, made = stubbed(values, EVERY_S=0.0, QUIET_EVERY_S=0.0, QUIET_AFTER_S=-1.0)
     own.start()
     file = tmp_path / "cache/history-botify.json"
     eventually(file.exists, timeout_s=10.0)
     own.stop()
     assert not {"listens_reader", "store_reader", "titles_reader", "models_reader"} & made.keys()
-    kept = History(file).moments(time.time())
-    newest = kept["1 day"][-1]
+    newest = History(file).moments(time.time())["1 day"][-1]
     assert (newest.listens_per_s, newest.worker_lag, newest.learner_lag, newest.p99_ms) == (10.0, 3.0, 6_000.0, 9.0)
 
 
-def test_the_listens_are_read_from_where_they_have_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_listens_are_read_from_where_they_have_moved(stubbed: Stubbed) -> None:
     layout = [""]
-    made = stubbed(monkeypatch, {"topic_reader": lambda: ListensTopic(layout[0], simulated=False)})
-    for name in ("EVERY_S", "SELDOM_EVERY_S"):
-        monkeypatch.setattr(collector, name, 0.0)
-    own = Collector(Settings(home=tmp_path))
+    topic = {"topic_reader": lambda: ListensTopic(layout[0], simulated=False)}
+    own, made = stubbed(topic, EVERY_S=0.0, SELDOM_EVERY_S=0.0)
     _ = own.snapshot  # a look
     own.start()
     eventually(lambda: made["topic_reader", "read"] > 2, timeout_s=10.0)
@@ -137,25 +116,19 @@ def test_the_listens_are_read_from_where_they_have_moved(monkeypatch: pytest.Mon
 
 
 DAY_S = 86_400
-LAG = Trouble("BotifyLag", "the state is 20,000 listens behind")
-
-
-def a_day(history: History, end_s: int, every_s: int = 30) -> None:
-    for at_s in range(end_s - DAY_S, end_s, every_s):
-        history.add(at_s, GAP._replace(listens_per_s=10.0, worker_lag=float(at_s == end_s - DAY_S // 2)))
 
 
 def test_a_day_is_kept_over_a_restart_and_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history_module, "WRITE_EVERY_S", 3_600)
-    file, end_s = tmp_path / "cache" / "history.json", 1_800_000_000
+    file, end_s, sizes = tmp_path / "cache" / "history.json", 1_800_000_000, []
     history = History(file)
-    a_day(history, end_s)
-    history.write(end_s)
-    size = file.stat().st_size
-    a_day(history, end_s + DAY_S)
-    history.write(end_s + DAY_S)
-    assert abs(file.stat().st_size - size) < 1_000
-    assert size < 64_000
+    for day_s in (end_s - DAY_S, end_s):
+        for at_s in range(day_s, day_s + DAY_S, 30):
+            history.add(at_s, GAP._replace(listens_per_s=10.0, worker_lag=float(at_s == day_s + DAY_S // 2)))
+        history.write(day_s + DAY_S)
+        sizes.append(file.stat().st_size)
+    assert abs(sizes[1] - sizes[0]) < 1_000
+    assert sizes[0] < 64_000
     kept = History(file).moments(end_s + DAY_S - 1)
     assert {name: len(moments) for name, moments in kept.items()} == dict.fromkeys(RANGES, POINTS)
     day = [moment.worker_lag for moment in kept["1 day"]]
@@ -173,17 +146,18 @@ def test_what_was_not_measured_is_a_gap() -> None:
 
 
 def test_what_is_wrong_keeps_its_beginning_while_it_lasts_and_over_a_restart(tmp_path: Path) -> None:
-    file = tmp_path / "history.json"
+    lag, file = Trouble("BotifyLag", "the state is 20,000 listens behind"), tmp_path / "history.json"
     history = History(file)
-    assert [trouble.since_s for trouble in history.lasting(100.0, [LAG])] == [100.0]
+    since_100 = (lag._replace(since_s=100.0),)
+    assert history.lasting(100.0, [lag]) == since_100
     assert history.lasting(101.0, []) == ()
-    assert [trouble.since_s for trouble in history.lasting(130.0, [LAG])] == [100.0]  # it flickers
+    assert history.lasting(130.0, [lag]) == since_100  # it flickers
     history.write(131.0)
     again = History(file)
     assert again.lasting(500.0, []) == ()  # its server is not read yet
-    assert [trouble.since_s for trouble in again.lasting(503.0, [LAG])] == [100.0]
+    assert again.lasting(503.0, [lag]) == since_100
     assert again.lasting(570.0, []) == ()
-    assert [trouble.since_s for trouble in again.lasting(600.0, [LAG])] == [600.0]
+    assert again.lasting(600.0, [lag]) == (lag._replace(since_s=600.0),)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"rings": {}}', '{"rings": {"1 h": [[1]]}, "lasting": []}'])
@@ -197,25 +171,21 @@ def test_a_damaged_file_begins_a_new_history(tmp_path: Path, text: str, caplog: 
     assert History(file).lasting(9.0, []) == ()
 
 
-SAYS = """
-import json, sys
-name = sys.argv[3]
-if name == "B": sys.exit("no listen carries experiment B")
-print(json.dumps([{"sentence": " ".join(sys.argv[1:])}]))
-"""
-
-
 def test_each_experiment_is_asked_for_in_turn(tmp_path: Path) -> None:
     script = tmp_path / "command.py"
-    script.write_text(SAYS)
+    script.write_text("""
+import json, sys
+if sys.argv[3] == "B": sys.exit("no listen carries experiment B")
+print(json.dumps([" ".join(sys.argv[1:])]))
+""")
     own = Verdicts(Settings(), (sys.executable, str(script)))
     assert own.read({}) == {}
     asked = {"A": True, "B": False}
     assert own.read(asked) == {"A": Verdict(has_goals=True), "B": Verdict()}
     eventually(lambda: own.read(asked)["A"].decisions and own.read(asked)["B"].problem, timeout_s=30.0)
     found = own.read(asked)
-    assert found["A"].results == [{"sentence": "experiment results A --json"}]
-    assert found["A"].decisions == [{"sentence": "experiment results A --decide --json"}]
+    assert found["A"].results == ["experiment results A --json"]
+    assert found["A"].decisions == ["experiment results A --decide --json"]
     assert found["B"].problem == "no listen carries experiment B"
     assert own.read(asked) == found, "the same is not asked again at once"
     own.close()
@@ -227,11 +197,8 @@ def test_too_many_listens_are_not_read_next_to_a_gateway() -> None:
 
 
 def test_a_process_ends_with_the_dashboard(tmp_path: Path) -> None:
-    pid = tmp_path / "pid"
-    script = tmp_path / "command.py"
-    script.write_text(
-        f"import os, time, pathlib\npathlib.Path({json.dumps(str(pid))}).write_text(str(os.getpid()))\ntime.sleep(600)"
-    )
+    pid, script = tmp_path / "pid", tmp_path / "command.py"
+    script.write_text(f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
     own = Verdicts(Settings(), (sys.executable, str(script)))
     own.read({"A": False})
     eventually(lambda: pid.exists() and pid.read_text() != "", timeout_s=30.0)

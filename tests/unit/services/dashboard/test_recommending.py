@@ -1,8 +1,9 @@
 """A person and the policies play the same session; each has a listener of its own."""
 
 import asyncio
-import functools
+from collections import defaultdict
 from collections.abc import Collection
+from functools import partial, partialmethod
 from pathlib import Path
 from random import Random
 
@@ -22,7 +23,7 @@ from botify.sim.world.generate import generate
 from botify.sim.world.model import World
 
 WORLD = World("w", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
-MAKE = functools.partial(gymnasium.make, "botify.sim.envs:Botify-v0", world=WORLD, disable_env_checker=True)
+MAKE = partial(gymnasium.make, "botify.sim.envs:Botify-v0", world=WORLD, disable_env_checker=True)
 BOTH = Experiments((Experiment("A", "A", (Treatment("C", "next"), Treatment("T1", "same"))),), "next")
 
 
@@ -34,22 +35,20 @@ def same_session(monkeypatch: pytest.MonkeyPatch) -> None:
 class Gateway:
     """Plays the next track by number, or the same one, and remembers what was reported."""
 
-    def __init__(self) -> None:
-        self.reported: dict[str, list[tuple[int, float, bool]]] = {}
-        self.fails = False
+    def __init__(self, fails: bool = False) -> None:
+        self.reported, self.fails = defaultdict[str, list[tuple[int, float, bool]]](list), fails
 
     async def next(self, user: str, track: int, fraction: float) -> Recommended:
         if self.fails:
             raise PlayerError("no Kafka answers")
-        self.reported.setdefault(user, []).append((track, fraction, False))
+        await self.report(user, track, fraction, ended=False)
         same = BOTH.assign(int(user)).recommender == "same"
         return Recommended(track if same else (track + 1) % 100)
 
-    async def last(self, user: str, track: int, fraction: float) -> None:
-        self.reported.setdefault(user, []).append((track, fraction, True))
-
     async def report(self, user: str, track: int, fraction: float, ended: bool) -> None:
-        self.reported.setdefault(user, []).append((track, fraction, ended))
+        self.reported[user].append((track, fraction, ended))
+
+    last = partialmethod(report, ended=True)
 
     async def offers(self, user: str, track: int, heard: Collection[int]) -> dict[int, str]:
         return offered({track: "same", (track + 1) % 100: "next"}, {}, heard)
@@ -78,9 +77,7 @@ def test_who_chooses_as_a_policy_does_ends_beside_it() -> None:
 
 
 def test_a_policy_that_cannot_finish_has_no_score_and_says_why() -> None:
-    gateway = Gateway()
-    gateway.fails = True
-    contest, ranking = asyncio.run(played(gateway))
+    contest, ranking = asyncio.run(played(Gateway(fails=True)))
     assert [score.name for score in ranking] == ["you"]
     assert "no Kafka answers" in render("listener", "contest_score", contest=contest, ranking=ranking)
 
@@ -97,6 +94,5 @@ def test_the_pieces_of_the_page_escape_what_they_show() -> None:
     values = {"contest": contest, "session": contest.session, "track": 5, "by": evil, "catalogue": catalogue}
     ranking = [Score(evil, 9, 4.0), Score("you", 7, 3.0)]
     for piece in ("played_track", "offered_track", "heard_of_contest", "contest_score"):
-        html = render("listener", piece, ranking=ranking, **values)
-        assert "<script" not in html
+        assert "<script" not in (html := render("listener", piece, ranking=ranking, **values))
     assert "You are number 2 of 2" in html
