@@ -48,10 +48,17 @@ def test_a_full_disk_leaves_the_former_file(tmp_path, monkeypatch, written):
 
 
 @pytest.mark.parametrize("text", ["not json", "[]", "{}", '{"owner": {"pid": 1}}'])
-def test_another_file_says_what_to_do(tmp_path, text):
+def test_a_damaged_record_says_what_to_do(tmp_path, text):
     (tmp_path / STACK_FILE).write_text(text)
     with pytest.raises(StackError, match=r"stack\.json cannot be read.*remove it"):
         StackRecord.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["not json", "[1]", '{"kafka": "many"}'])
+def test_a_damaged_file_of_ports_says_what_to_do(tmp_path, text):
+    (tmp_path / PORTS_FILE).write_text(text)
+    with pytest.raises(StackError, match="remove it"):
+        choose(tmp_path, {"kafka": None})
 
 
 @pytest.fixture
@@ -62,15 +69,11 @@ def taken_port():
         yield listener.getsockname()[1]
 
 
-def test_first_choice_is_free_and_distinct(tmp_path):
+def test_the_first_choice_is_free_and_distinct_and_the_next_start_keeps_it(tmp_path):
     chosen = choose(tmp_path, {"kafka": None, "redis": None})
     assert len(set(chosen.values())) == 2
     assert all(port in CANDIDATES and is_free(port) for port in chosen.values())
-
-
-def test_the_next_start_keeps_the_ports(tmp_path):
-    first = choose(tmp_path, {"kafka": None, "redis": None})
-    assert choose(tmp_path, {"kafka": None, "redis": None}) == first
+    assert choose(tmp_path, {"kafka": None, "redis": None}) == chosen
 
 
 def test_a_preferred_port_is_taken_on_the_first_start_if_it_is_free(tmp_path, taken_port):
@@ -83,10 +86,3 @@ def test_a_preferred_port_is_taken_on_the_first_start_if_it_is_free(tmp_path, ta
 def test_a_taken_port_names_the_port_the_process_and_the_way_out(taken_port):
     with pytest.raises(PortTakenError, match=rf"port {taken_port} for kafka is taken by .*\(pid \d+\).*--kafka-port"):
         check_free("kafka", taken_port)
-
-
-@pytest.mark.parametrize("text", ["not json", "[1]", '{"kafka": "many"}'])
-def test_a_damaged_file_says_what_to_do(tmp_path, text):
-    (tmp_path / PORTS_FILE).write_text(text)
-    with pytest.raises(StackError, match="remove it"):
-        choose(tmp_path, {"kafka": None})
