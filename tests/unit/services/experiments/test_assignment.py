@@ -8,15 +8,14 @@ import pytest
 from scipy import stats
 
 from botify.services.experiments import Experiment, Treatment
-from tests.unit.services.experiments.loading import load
+from tests.unit.services.experiments.loading import experiment, load
 
 BOTIFYS_OWN = dict.fromkeys((1124, 1177, 5362, 3867, 3421), "T1") | dict.fromkeys((8222, 2705, 3673, 4886, 7699), "C")
 """User to treatment of experiment SIMILAR_USERS, split in two, as a data log of Botify has them."""
 
 
 def test_listeners_land_where_botify_put_them(tmp_path: Path) -> None:
-    arms = 'treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "sticky_artist" }]'
-    experiments = load(tmp_path, f'[[experiment]]\nname = "SIMILAR_USERS"\nsplit = 2\n{arms}')
+    experiments = load(tmp_path, experiment("SIMILAR_USERS", "random", "sticky_artist", split=2))
     found = {user: experiments.assign(user).treatments["SIMILAR_USERS"] for user in BOTIFYS_OWN}
     assert found == BOTIFYS_OWN
     assert experiments.assign(1124).recommender == "sticky_artist"
@@ -24,54 +23,29 @@ def test_listeners_land_where_botify_put_them(tmp_path: Path) -> None:
 
 def test_a_split_in_three_takes_botifys_unsigned_hash() -> None:
     arms = tuple(Treatment(f"T{i}", "random") for i in range(3))
-    experiment = Experiment("X", "X", arms)
     for user in range(200):
         bucket = mmh3.hash(str(user), mmh3.hash("X"), signed=False) % 3  # as Botify's experiment.py has it
-        assert experiment.treatment_of(user) == arms[bucket]
+        assert Experiment("X", "X", arms).treatment_of(user) == arms[bucket]
 
 
 def test_a_treatment_without_a_recommender_leaves_that_to_the_next(tmp_path: Path) -> None:
-    experiments = load(
-        tmp_path,
-        """
-        default = "toppop"
-        [[experiment]]
-        name = "A"
-        treatments = [{ name = "C" }]
-        [[experiment]]
-        name = "B"
-        treatments = [{ name = "C" }, { name = "T1", recommender = "sticky_artist" }]
-        """,
-    )
+    experiments = load(tmp_path, 'default = "toppop"\n' + experiment("A", "") + experiment("B", "", "sticky_artist"))
     found = {experiments.assign(user).treatments["B"]: experiments.assign(user).recommender for user in range(50)}
     assert found == {"C": "toppop", "T1": "sticky_artist"}
 
 
-LAYERED = """
-[[experiment]]
-name = "A"
-layer = "ranking"
-traffic = 0.2
-treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "toppop" }]
-[[experiment]]
-name = "B"
-layer = "ranking"
-traffic = 0.5
-treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "sticky_artist" }]
-[[experiment]]
-name = "OTHER"
-layer = "player"
-treatments = [{ name = "C" }, { name = "T1" }]
-"""
+LAYERED = (
+    experiment("A", "random", "toppop", layer="ranking", traffic=0.2)
+    + experiment("B", "random", "sticky_artist", layer="ranking", traffic=0.5)
+    + experiment("OTHER", "", "", layer="player")
+)
 
 
 def test_experiments_of_one_layer_exclude_each_other_and_keep_their_traffic(tmp_path: Path) -> None:
     experiments = load(tmp_path, LAYERED)
-    of_ranking = Counter(
-        tuple(name for name in experiments.assign(user).treatments if name != "OTHER") for user in range(20_000)
-    )
-    observed = [of_ranking.pop(who) for who in (("A",), ("B",), ())]
-    assert not of_ranking
+    seen = Counter(" ".join(experiments.assign(user).treatments) for user in range(20_000))
+    observed = [seen.pop(names) for names in ("A OTHER", "B OTHER", "OTHER")]
+    assert not seen
     assert stats.chisquare(observed, [4_000, 10_000, 6_000]).pvalue > 1e-3
     assert [experiment.slice.traffic for experiment in experiments.experiments if experiment.slice] == [0.2, 0.5, 1.0]
 
@@ -86,29 +60,22 @@ def test_layers_are_independent_and_so_is_the_split_within(tmp_path: Path) -> No
 
 
 def test_an_experiment_called_like_its_layer_splits_by_another_hash(tmp_path: Path) -> None:
-    arms = ", ".join(f'{{ name = "T{i}" }}' for i in range(10))
-    text = f'[[experiment]]\nname = "A"\nlayer = "A"\ntraffic = 0.005\ntreatments = [{arms}]'
-    experiments = load(tmp_path, text)
+    experiments = load(tmp_path, experiment("A", *[""] * 10, layer="A", traffic=0.005))
     found = {experiments.assign(user).treatments.get("A") for user in range(40_000)}
     assert len(found - {None}) == 10  # by the same hash, five buckets of the layer would give five treatments
 
 
 def test_an_experiment_that_joins_a_layer_at_the_end_moves_no_listener(tmp_path: Path) -> None:
     before = load(tmp_path, LAYERED)
-    new = '[[experiment]]\nname = "NEW"\nlayer = "ranking"\ntraffic = 0.3\ntreatments = [{ name = "C" }]'
-    after = load(tmp_path, LAYERED + new)
+    after = load(tmp_path, LAYERED + experiment("NEW", "", layer="ranking", traffic=0.3))
     for user in range(2_000):
         was, now = before.assign(user).treatments, dict(after.assign(user).treatments)
         assert (now.pop("NEW", None) is None) == ("A" in was or "B" in was)
         assert now == was
 
 
-ALL_OF_A = '[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recommender = "random" }]\n'
-SOME_OF_A = '[[experiment]]\nname = "A"\ntreatments = [{ name = "C" }, { name = "T1", recommender = "random" }]\n'
-B = '[[experiment]]\nname = "B"\ntreatments = [{ name = "C", recommender = "toppop" }]\n'
-HALF = (
-    '[[experiment]]\nname = "{}"\nlayer = "l"\ntraffic = 0.5\ntreatments = [{{ name = "C", recommender = "random" }}]\n'
-)
+ALL_OF_A, SOME_OF_A, B = experiment("A", "random"), experiment("A", "", "random"), experiment("B", "toppop")
+H1, H2 = (experiment(name, "random", layer="l", traffic=0.5) for name in ("H1", "H2"))
 
 
 @pytest.mark.parametrize(
@@ -117,10 +84,10 @@ HALF = (
         (ALL_OF_A + B, {"B": "A"}),
         (B + ALL_OF_A, {"A": "B"}),
         (SOME_OF_A + B, {}),
-        (HALF.format("H1") + B, {}),
-        (HALF.format("H1") + HALF.format("H2"), {}),
-        (HALF.format("H1") + HALF.format("H2") + B, {"B": "H1, H2"}),
-        (ALL_OF_A + '[[experiment]]\nname = "B"\ntreatments = [{ name = "C" }]', {}),
+        (H1 + B, {}),
+        (H1 + H2, {}),
+        (H1 + H2 + B, {"B": "H1, H2"}),
+        (ALL_OF_A + experiment("B", ""), {}),
         (ALL_OF_A + '[[experiment]]\nname = "B"\naa = true', {}),
     ],
 )

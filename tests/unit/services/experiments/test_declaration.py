@@ -9,7 +9,7 @@ from botify.core.settings import Settings
 from botify.services.errors import ExperimentError
 from botify.services.experiments import COURSE, load_experiments, load_policy
 from botify.services.recommender.registry import RECOMMENDERS as ALL
-from tests.unit.services.experiments.loading import RECOMMENDERS, load
+from tests.unit.services.experiments.loading import RECOMMENDERS, experiment, load
 
 
 def test_an_aa_run_is_one_line(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_without_settings_everybody_gets_botify() -> None:
 def test_the_recommender_of_the_settings_goes_before_the_files_and_after_the_experiments(tmp_path: Path) -> None:
     assert load_policy(Settings(recommender="rerank"), ALL).assign(1) == ({}, "rerank")
     path = tmp_path / "mine.toml"
-    path.write_text(f'default = "random"\n[[experiment]]\nname = "A"\nlayer = "l"\ntraffic = 0.5\ntreatments = [{ARM}]')
+    path.write_text('default = "random"\n' + experiment("A", "random", layer="l", traffic=0.5))
     assigned = [load_policy(Settings(recommender="rerank", experiments=path), ALL).assign(user) for user in range(50)]
     assert {(*one.treatments, one.recommender) for one in assigned} == {("A", "random"), ("rerank",)}
     with pytest.raises(ExperimentError, match="BOTIFY_RECOMMENDER: recommender 'mxi' is not one of botify, contextual"):
@@ -49,16 +49,13 @@ GOALS = '[[experiment]]\nname = "A"\naa = true\n{}'
 
 
 def test_goals_and_ramp_are_read(tmp_path: Path) -> None:
-    declared = GOALS.format('success = ["time"]\nguardrails = { sessions = 0.02 }\nramp = [0.01, 0.1, 0.5, 1.0]')
-    (experiment,) = load(tmp_path, declared).experiments
-    assert experiment.goals == Goals(("time",), {"sessions": 0.02}, (0.01, 0.1, 0.5, 1.0))
-    (plain,) = load(tmp_path, GOALS.format("")).experiments
-    assert plain.goals is None
+    declared = 'success = ["time"]\nguardrails = { sessions = 0.02 }\nramp = [0.01, 0.1, 0.5, 1.0]'
+    for text, goals in ((declared, Goals(("time",), {"sessions": 0.02}, (0.01, 0.1, 0.5, 1.0))), ("", None)):
+        assert load(tmp_path, GOALS.format(text)).experiments[0].goals == goals
 
 
 A = '[[experiment]]\nname = "A"\n'
-WITH_ARM = f"{A}treatments = [{ARM}]\n"
-OF_LAYER = f'{WITH_ARM}layer = "l"\n'
+WITH_ARM, OF_LAYER = experiment("A", "random"), experiment("A", "random", layer="l")
 
 
 @pytest.mark.parametrize(
@@ -81,16 +78,15 @@ OF_LAYER = f'{WITH_ARM}layer = "l"\n'
         (f'{A}treatments = ["C"]', "A: treatments must be a list of tables { name, recommender }"),
         (f'{A}treatments = [{{ recommender = "random" }}]', "needs a name that no other one has"),
         (f"{A}treatments = [{ARM}, {ARM}]", "needs a name that no other one has"),
-        (f'{A}treatments = [{{ name = "C", recommender = "best" }}]',
-         "A, treatment C: recommender 'best' is not one of"),
-        (f'{A}treatments = [{{ name = "C", recomender = "random" }}]',
+        (experiment("A", "best"), "A, treatment C: recommender 'best' is not one of"),
+        (WITH_ARM.replace("recommender", "recomender"),
          "A, treatment C: key 'recomender' is not one of name, recommender, share"),
-        (f'{A}treatments = [{{ name = "C", recommender = "random", share = 0 }}]',
+        (WITH_ARM.replace(" }", ", share = 0 }"),
          "A, treatment C: share 0 is not a number of buckets; write a whole number"),
-        (f'{WITH_ARM}slat = "x"', "A: key 'slat' is not one of name, salt"),
-        (f"{WITH_ARM}salt = 3", "A: salt 3 is not a text"),
-        (f"{WITH_ARM}split = 2", "split is 2, but the shares .* add up to 1; change one of them"),
-        (f'{WITH_ARM}recommender = "random"',
+        (experiment("A", "random", slat="x"), "A: key 'slat' is not one of name, salt"),
+        (experiment("A", "random", salt=3), "A: salt 3 is not a text"),
+        (experiment("A", "random", split=2), "split is 2, but the shares .* add up to 1; change one of them"),
+        (experiment("A", "random", recommender="random"),
          "A: recommender 'random' of an experiment needs aa = true; otherwise, name"),
         (f"{WITH_ARM}aa = true", "A: aa = true declares the treatments C and T1; remove aa, or remove treatments"),
         (f"{WITH_ARM}traffic = 0.5", "A: traffic 0.5 is a share of a layer; add the layer"),

@@ -18,16 +18,10 @@ from botify.schemas.events import RampStep
 from botify.services.experiments import Experiments, live
 from botify.services.experiments.live import StepLog
 from tests.support import FakeMessage
-from tests.unit.services.experiments.loading import load
+from tests.unit.services.experiments.loading import experiment, load
 
 USERS = range(5_000)
-DECLARED = """
-[[experiment]]
-name = "A"
-{layer}
-treatments = [{{ name = "C", recommender = "toppop" }}, {{ name = "T1", recommender = "sticky_artist" }}]
-ramp = [0.01, 0.1, 0.5, 1.0]
-"""
+declared = partial(experiment, "A", "toppop", "sticky_artist", ramp=[0.01, 0.1, 0.5, 1.0])
 
 
 def step(share: float, arm: str | None = None) -> RampStep:
@@ -38,13 +32,12 @@ def treatments(experiments: Experiments) -> dict[int, str]:
     return {user: arms["A"] for user in USERS if (arms := experiments.assign(user).treatments)}
 
 
-@pytest.mark.parametrize(("layer", "whole"), [("", 1.0), ('layer = "ranking"\ntraffic = 0.2', 0.2)])
-def test_each_step_keeps_the_listeners_of_the_last(tmp_path: Path, layer: str, whole: float) -> None:
-    declared = load(tmp_path, DECLARED.format(layer=layer))
-    before = treatments(declared.at({}))
-    assert before == {}
+@pytest.mark.parametrize(("layer", "whole"), [({}, 1.0), ({"layer": "ranking", "traffic": 0.2}, 0.2)])
+def test_each_step_keeps_the_listeners_of_the_last(tmp_path: Path, layer: dict[str, object], whole: float) -> None:
+    experiments = load(tmp_path, declared(**layer))
+    assert (before := treatments(experiments.at({}))) == {}
     for share in (0.01, 0.1, 0.5, 1.0):
-        now = treatments(declared.at({"A": step(share)}))
+        now = treatments(experiments.at({"A": step(share)}))
         assert before.items() <= now.items()
         assert len(now) / len(USERS) == pytest.approx(share * whole, abs=0.02)
         before = now
@@ -52,12 +45,8 @@ def test_each_step_keeps_the_listeners_of_the_last(tmp_path: Path, layer: str, w
 
 @pytest.mark.parametrize(("arm", "recommender"), [("C", "toppop"), ("T1", "sticky_artist")])
 def test_a_decision_serves_one_arm_and_logs_no_treatment(tmp_path: Path, arm: str, recommender: str) -> None:
-    decided = load(tmp_path, DECLARED.format(layer="")).at({"A": step(1.0, arm)})
-    assert {decided.assign(user) for user in USERS if decided.assign(user).treatments} == set()
-    assert {decided.assign(user).recommender for user in USERS} == {recommender}
-
-
-CODEC = Codec()
+    decided = load(tmp_path, declared()).at({"A": step(1.0, arm)})
+    assert all(decided.assign(user) == ({}, recommender) for user in USERS)
 
 
 class Broker:
@@ -69,15 +58,9 @@ class Broker:
         self.before: Callable[[str], None] = lambda request: None
         self.fenced = KafkaError._FENCED
 
-    def reader(self, *_: Any) -> Reader:
-        return Reader(self)
-
-    def producer(self, config: dict[str, Any]) -> Producer:
-        return Producer(self, config["transactional.id"])
-
 
 class Reader:
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, *_: Any) -> None:
         self._broker, self._at = broker, 0
 
     def read_to_end(self) -> Iterator[list[FakeMessage]]:
@@ -91,8 +74,8 @@ class Reader:
 
 
 class Producer:
-    def __init__(self, broker: Broker, name: str) -> None:
-        self._broker, self._name, self._epoch, self._values = broker, name, 0, list[bytes]()
+    def __init__(self, broker: Broker, config: dict[str, Any]) -> None:
+        self._broker, self._name, self._values = broker, config["transactional.id"], list[bytes]()
 
     def init_transactions(self, timeout_s: float) -> None:
         self._broker.before("init")
@@ -114,13 +97,9 @@ class Producer:
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     found = Broker()
-    monkeypatch.setattr(live, "TopicReader", found.reader)
-    monkeypatch.setattr(live, "append_if", partial(append_if, connect=found.producer))
+    monkeypatch.setattr(live, "TopicReader", partial(Reader, found))
+    monkeypatch.setattr(live, "append_if", partial(append_if, connect=partial(Producer, found)))
     return found
-
-
-def log_of(broker: Broker) -> StepLog:
-    return StepLog(Settings(), CODEC)
 
 
 @pytest.mark.parametrize("request_", ["init", "read", "commit", "after"])
@@ -129,7 +108,7 @@ def test_of_two_steps_that_follow_the_same_one_is_appended(
     broker: Broker, request_: str, mine: RampStep, fenced: int
 ) -> None:
     broker.fenced = fenced
-    one, other = log_of(broker), log_of(broker)
+    one, other = StepLog(Settings(), Codec()), StepLog(Settings(), Codec())
     begun = one.append(step(0.1), None)
     assert begun is not None
     other.read()
@@ -151,7 +130,7 @@ def test_of_two_steps_that_follow_the_same_one_is_appended(
 
 
 def test_another_experiment_is_not_in_the_way(broker: Broker) -> None:
-    one = log_of(broker)
+    one = StepLog(Settings(), Codec())
     assert one.append(step(0.1), None)
     assert one.append(step(0.1)._replace(experiment="B"), None)
     assert one.read().keys() == {"A", "B"}
@@ -165,4 +144,4 @@ def test_a_broker_that_does_not_answer_is_an_error(broker: Broker) -> None:
 
     broker.before = away
     with pytest.raises(PublishError, match=r"botify\.experiments"):
-        log_of(broker).append(step(0.1), None)
+        StepLog(Settings(), Codec()).append(step(0.1), None)
