@@ -28,7 +28,7 @@ from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.dispatch import Guards, answer
 from botify.services.recommender.factors import ServedFactors
 from botify.services.recommender.lists import Lists
-from botify.services.recommender.protocol import Batch, Recommender
+from botify.services.recommender.protocol import Batch
 from botify.services.recommender.registry import RecommenderFactory
 from botify.services.recommender.slates import Slates, from_state, with_liked
 from botify.streams.folds.feedback import Said
@@ -70,12 +70,12 @@ class Log(NamedTuple):
 
 
 @cache
-def made_up_log(seed: int = 0) -> Log:
+def made_up_log() -> Log:
     """Read the log, and draw how much was heard of each item."""
     with TemporaryDirectory() as place:
-        write_sample(Path(place) / "log.csv", seed)
+        write_sample(Path(place) / "log.csv", 0)
         rows = list(csv.DictReader((Path(place) / "log.csv").read_text(encoding="utf-8").splitlines()))
-    fractions = np.random.default_rng(seed).choice([1.0, 0.7, 0.1], len(rows), p=[0.6, 0.25, 0.15])
+    fractions = np.random.default_rng(0).choice([1.0, 0.7, 0.1], len(rows), p=[0.6, 0.25, 0.15])
     listens: list[Listen] = []
     last: dict[int, Listen] = {}
     sessions = defaultdict(list)
@@ -99,15 +99,10 @@ class Learned(NamedTuple):
 
 
 @cache
-def learned(seed: int = 0) -> Learned:
-    log = made_up_log(seed)
-    next_track, factors = NextTrack(), FactorModel(TRACKS)
-    next_track.learn(
-        [one.user for one in log.listens],
-        [one.track for one in log.listens],
-        [one.fraction for one in log.listens],
-        [one.timestamp_ms for one in log.listens],
-    )
+def learned() -> Learned:
+    log, next_track, factors = made_up_log(), NextTrack(), FactorModel(TRACKS)
+    columns = zip(*((one.user, one.track, one.fraction, one.timestamp_ms) for one in log.listens), strict=True)
+    next_track.learn(*map(list, columns))
     learn_sessions(factors, log.sessions)
     served = ServedFactors(read_factors(factors.snapshot()))
     return Learned(model_of_snapshot(snapshot_of(next_track, 1 << 24).body), served)
@@ -125,13 +120,13 @@ class Listener(NamedTuple):
 class MadeUp:
     """A gateway whose requests the recommenders answer at once; listener n is the n-th of those given."""
 
-    def __init__(self, wanted: str, listeners: Sequence[Listener], seed: int = 0) -> None:
-        self.wanted, self.models, self.requests = wanted, learned(seed), list[RecommendationRequest]()
-        self.now_ms = made_up_log(seed).now_ms
+    def __init__(self, wanted: str, listeners: Sequence[Listener]) -> None:
+        self.wanted, self.models, self.now_ms = wanted, learned(), made_up_log().now_ms
         self.listeners, self.store = [Listener(one.heard) for one in listeners], MemoryListenerStore()
         self.folded = [(state_of_listens(one.heard), likes_of_listens(one.heard)) for one in listeners]
         self.runner = asyncio.Runner()
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
+        own = np.array([rng.permutation(ITEMS)[:20] for _ in listeners])
         inputs = replace(
             NO_INPUTS,
             top=lambda: TOP,
@@ -140,9 +135,7 @@ class MadeUp:
             factors=lambda: self.models.factors,
             next_track=lambda: self.models.next_track,
         )
-        own = np.array([rng.permutation(ITEMS)[:20] for _ in listeners])
-        made = RecommenderFactory(Guards()).make(CATALOGUE, inputs)
-        self.recommenders: dict[str, Recommender] = {one.name: one for one in made}
+        self.recommenders = {one.name: one for one in RecommenderFactory(Guards()).make(CATALOGUE, inputs)}
         self.slates = Slates(CATALOGUE, TRACKS, lambda: TOP, lambda name: {name: 7})
         table = TrackTable(CODEC)
         table.add(list(TRACKS.values()), [CODEC.encode(track) for track in TRACKS.values()])
@@ -172,7 +165,6 @@ class MadeUp:
         return Recommendations.model_validate_json(answered.body).items
 
     def ask(self, request: RecommendationRequest) -> PendingReply:
-        self.requests.append(request)
         state, likes = self.folded[request.user]
         state = with_liked(request, state)
         batch = Batch.of([from_state(request, state)], [state], [likes])
@@ -200,5 +192,5 @@ def likes_of_listens(listens: Sequence[Listen]) -> Likes:
     return likes
 
 
-def heard_by(user: int, most: int = 50, seed: int = 0) -> list[Listen]:
-    return [one for one in made_up_log(seed).listens if one.user == user][:most]
+def heard_by(user: int, most: int = 50) -> list[Listen]:
+    return [one for one in made_up_log().listens if one.user == user][:most]

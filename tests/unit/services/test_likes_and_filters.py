@@ -64,30 +64,22 @@ def test_neither_what_is_liked_nor_what_is_disliked_is_recommended(wanted: str) 
 
 def test_a_like_counts_from_the_next_call_on() -> None:
     service = MadeUp("next_track", [Listener()])
-    first = service.answer(0)
-    service.say(0, [(NOW_MS, 41, "like")])
-    second = service.answer(0)
-    service.say(0, [(NOW_MS + 1, 41, "unlike")])
-    assert (
-        [item.number for item in service.answer(0)] == [item.number for item in first] != [one.number for one in second]
-    )
+    answers = [service.answer(0)]
+    for at, kind in enumerate(("like", "unlike")):
+        service.say(0, [(NOW_MS + at, 41, kind)])
+        answers.append(service.answer(0))
+    before, liked, after = ([item.number for item in items] for items in answers)
+    assert before == after != liked
 
 
 def asked(listener: Listener, filters: list[str]) -> Batch:
     state = state_of_listens(listener.heard)
     request = from_state(RecommendationRequest("r", 0, "s", 0, 0, 0.0, NOW_MS, 0), state)
-    batch = Batch.of([request], [state])
     mask = Filters(len(CATALOGUE), TRACKS.values).mask(filters) if filters else None
-    return Batch(batch.requests, batch.states, batch.tracks, batch.keys, batch.likes, mask)
+    return replace(Batch.of([request], [state]), allowed=mask)
 
 
 FILTERS = [["artist:artist 13"], ["genre:genre 2"], ["artist:artist 1", "artist:artist 19"]]
-
-
-def without_cut(model: NextTrack) -> NextTrack:
-    """The same model, to which all that the history leads to are candidates."""
-    about = model.about()
-    return NextTrack.from_arrays({**about, "settings": {**about["settings"], "candidates": 1_000}}, model.arrays())
 
 
 @pytest.mark.parametrize("filters", FILTERS)
@@ -107,7 +99,9 @@ def test_next_track_ranks_within_what_passes_as_it_ranks_all(user: int | None, f
     found = ranked(filtered)
     assert len(found) >= 10
     assert set(found) <= passing
-    service.models = service.models._replace(next_track=without_cut(model))
+    about = model.about()
+    about = {**about, "settings": {**about["settings"], "candidates": 1_000}}  # all that the history leads to
+    service.models = service.models._replace(next_track=NextTrack.from_arrays(about, model.arrays()))
     everything = ranked(asked(listener, []))
     expected = [track for track in everything if track in passing]
     assert [track for track in found if track in expected][:10] == expected[:10]
@@ -151,6 +145,6 @@ def test_one_artists_tracks_come_in_the_order_of_the_model() -> None:
     listener = Listener(heard_by(0))
     service = MadeUp("next_track", [listener])
     items = service.answer(0, "without an exploring place", ["artist:artist 13"])
-    assert [item.reason.text for item in items if item.reason and item.reason.text == "explored at random"] == []
+    assert "explored at random" not in [item.reason.text for item in items if item.reason]
     ranked = rank(service.recommenders["next_track"], asked(listener, ["artist:artist 13"]), 10).tracks[0].tolist()
     assert [item.number for item in items] == ranked

@@ -11,6 +11,7 @@ from botify.services.gateway.v1.models import Recommended
 from botify.services.recommender.protocol import RandomStream
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.services.recommender.slates import EXPLORE
+from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_state import POOL
 from tests.unit.services.made_up import (
     ITEMS,
@@ -42,9 +43,8 @@ def listeners() -> list[Listener]:
 class Judge:
     """Knows the models, and finds what is false in a reason."""
 
-    def __init__(self, service: MadeUp) -> None:
-        self.service, self.model = service, service.models.next_track
-        arrays = self.model.arrays()
+    def __init__(self, model: NextTrack) -> None:
+        self.model, arrays = model, model.arrays()
         self.rows = {item: row for row, item in enumerate(arrays["item_ids"].tolist())}
         self.links = [
             dict(zip(near.tolist(), weights.sum(axis=1).tolist(), strict=True))
@@ -56,9 +56,8 @@ class Judge:
         ]
 
     def is_linked(self, one: int, other: int) -> bool:
-        if one not in self.rows or other not in self.rows:
-            return False
-        return self.links[self.rows[one]].get(self.rows[other], 0.0) > 0
+        both = {one, other} <= self.rows.keys()
+        return both and self.links[self.rows[one]].get(self.rows[other], 0.0) > 0
 
     def is_popular(self, item: int, filters: list[str]) -> bool:
         if not filters:
@@ -89,12 +88,9 @@ class Judge:
         newest = sorted([*listens, *(said[:2] for said in listener.said)], key=itemgetter(0))[-1][1]
         said = f"you {'liked' if one in liked else 'heard'} {TRACKS[one].title}"
         by_graph = self.is_linked(one, track) and (one in liked or heard[one] > 0)
-        texts = {
-            "sticky_artist": f"by {item.artist}, of whom {said}",
-            "sticky_norepeat": f"by {item.artist}, of whom {said}",
-        }
+        sticky = reason.policy in ("sticky_artist", "sticky_norepeat")
         return (
-            text == texts.get(reason.policy, f"because {said} by {TRACKS[one].artist}")
+            text == (f"by {item.artist}, of whom {said}" if sticky else f"because {said} by {TRACKS[one].artist}")
             and (one in heard or one in liked)
             and {
                 "next_track": by_graph,
@@ -112,9 +108,9 @@ def passes(track: int, filters: list[str]) -> bool:
 
 @pytest.mark.parametrize("name", RECOMMENDERS)
 def test_no_reason_is_false(name: str) -> None:
-    everybody = listeners()
-    service, kinds, false = MadeUp(name, everybody), Counter[str](), []
-    judge = Judge(service)
+    everybody, kinds, false = listeners(), Counter[str](), []
+    service = MadeUp(name, everybody)
+    judge = Judge(service.models.next_track)
     for at in range(ANSWERS):
         user, filters = at % len(everybody), FILTERS[at % len(FILTERS)]
         items = service.answer(user, f"r{at}", filters, n=6)
