@@ -1,9 +1,7 @@
 """`botify experiment results` without a name, on real servers."""
 
 import json
-from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner, Result
 
 from botify.core.settings import Settings
@@ -14,8 +12,9 @@ from botify.services.cli.main import build_cli
 from botify.services.dashboard.readers import experiments_reader
 from botify.services.stack.ports import find_free
 from tests.support import eventually, produce_raw
+from tests.unit.services.experiments.loading import experiment
 
-DECLARED = """
+MIXED = """
 [[experiment]]
 name = "MIX"
 layer = "ranking"
@@ -24,34 +23,18 @@ treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender
 [[experiment]]
 name = "AA"
 aa = true
-[[experiment]]
-name = "ALL"
-treatments = [{ name = "C", recommender = "toppop" }]
-[[experiment]]
-name = "NEVER"
-treatments = [{ name = "C", recommender = "i2i" }]
-"""
-
-RAMPED = """
-[[experiment]]
-name = "A"
-treatments = [{ name = "C", recommender = "toppop" }, { name = "T1", recommender = "sticky_artist" }]
-success = ["mean_time_per_session"]
-ramp = [0.1, 1.0]
 """
 
 
-@pytest.fixture
-def declared(settings: Settings, tmp_path: Path) -> Settings:
-    path = tmp_path / "mine.toml"
-    path.write_text(DECLARED)
+def declared(settings: Settings, text: str) -> Settings:
+    path = settings.home / "mine.toml"
+    path.write_text(text)
     return settings.with_(experiments=path)
 
 
-def run(settings: Settings, *arguments: str) -> Result:
-    return CliRunner().invoke(
-        build_cli("experiment"), ["experiment", *arguments], env={**settings.to_env(), "COLUMNS": "160"}
-    )
+def results(settings: Settings, *options: str) -> Result:
+    env = {**settings.to_env(), "COLUMNS": "160"}
+    return CliRunner(env=env).invoke(build_cli("experiment"), ["experiment", "results", *options])
 
 
 def cells(result: Result, first: str) -> list[str]:
@@ -59,31 +42,30 @@ def cells(result: Result, first: str) -> list[str]:
     return line.split()
 
 
-def test_experiments_are_listed_as_they_are_declared(declared: Settings) -> None:
-    listed = run(declared, "results")
+def test_experiments_are_listed_as_they_are_declared(settings: Settings) -> None:
+    listed = results(declared(settings, MIXED + experiment("ALL", "toppop") + experiment("NEVER", "i2i")))
     assert cells(listed, "MIX") == ["MIX", "ranking", "40.0%", "C", "25%", "random,", "T1", "75%", "rerank", "MIX"]
     assert cells(listed, "AA") == ["AA", "-", "all", "C", "50%", "-,", "T1", "50%", "-", "AA"]
     assert "mine.toml: listeners without a recommender from an experiment get botify" in listed.output
     assert "warning: NEVER: its recommenders never serve" in listed.output
 
 
-def test_how_far_a_ramp_is_is_said(settings: Settings, tmp_path: Path) -> None:
-    path, codec = tmp_path / "ramped.toml", codec_of(settings)
-    path.write_text(RAMPED)
-    ramped = settings.with_(experiments=path)
-    assert cells(run(ramped, "results"), "A")[:6] == ["A", "-", "ramp:", "not", "begun", "C"]
+def test_how_far_a_ramp_is_is_said(settings: Settings) -> None:
+    ramp = experiment("A", "toppop", "sticky_artist", success=["mean_time_per_session"], ramp=[0.1, 1.0])
+    ramped, codec = declared(settings, ramp), codec_of(settings)
+    assert cells(results(ramped), "A")[:6] == ["A", "-", "ramp:", "not", "begun", "C"]
     step = RampStep("A", 0.1, None, 0, 0, "nothing is worse")
     produce_raw(ramped, Topics.of(ramped).experiments.name, [(b"A", codec.encode(step))])
-    assert cells(run(ramped, "results"), "A")[:4] == ["A", "-", "ramp:", "10.0%"]
-    (about,) = json.loads(run(ramped, "results", "--json").stdout)["experiments"]
+    assert cells(results(ramped), "A")[:4] == ["A", "-", "ramp:", "10.0%"]
+    (about,) = json.loads(results(ramped, "--json").stdout)["experiments"]
     assert (about["traffic"], about["ramp"]["reason"]) == (0.1, "nothing is worse")
-    assert "A, ramp: nothing is worse" in run(ramped, "results").output
+    assert "A, ramp: nothing is worse" in results(ramped).output
     reader = experiments_reader(ramped, codec)  # what the dashboard shows
     assert next(reader).steps == {"A": step}
     decided = step._replace(share=1.0, arm="T1")
     produce_raw(ramped, Topics.of(ramped).experiments.name, [(b"A", codec.encode(decided))])
     assert eventually(lambda: next(reader).steps["A"].arm) == "T1"
     reader.close()
-    assert cells(run(ramped, "results"), "A")[2:5] == ["all", "get", "T1"]
-    away = run(ramped.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}"), "results")
-    assert "ramp: unknown" in away.output
+    assert cells(results(ramped), "A")[2:5] == ["all", "get", "T1"]
+    away = ramped.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
+    assert "ramp: unknown" in results(away).output

@@ -18,25 +18,10 @@ from botify.services.cli.main import build_cli
 from botify.services.lists.build import listens_of_topic
 from botify.services.recommender.__main__ import build_service
 from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, lists_of
-from tests.support import (
-    eventually,
-    make_listens,
-    make_tracks,
-    produce,
-    produce_raw,
-    read_topic,
-    running,
-    write_catalogue,
-)
+from tests.support import eventually, make_listens, make_tracks, produce, produce_raw, read_topic, running
+from tests.unit.services.experiments.loading import experiment
 
-SERVICE = "botify.services.recommender"
 CODEC = Codec()
-
-EXPERIMENTS = """
-[[experiment]]
-name = "LISTS"
-treatments = [{ name = "C", recommender = "contextual" }, { name = "T1", recommender = "indexed" }]
-"""
 
 
 def build(settings: Settings, *arguments: str) -> Result:
@@ -46,32 +31,31 @@ def build(settings: Settings, *arguments: str) -> Result:
 def answers_to(settings: Settings, prefix: str, track: int) -> list[Recommendation]:
     """Ask for twenty listeners who have just heard a track, and wait for what is recommended to them."""
     topics, deadline_ms = Topics.of(settings), int((time.time() + 60) * 1000)
-    ids = {f"{prefix}-{user}" for user in range(20)}
     asked = [
-        RecommendationRequest(f"{prefix}-{user}", user, prefix, 0, track, 1.0, 0, deadline_ms) for user in range(20)
+        RecommendationRequest(f"{prefix} {user}", user, prefix, 0, track, 1.0, 0, deadline_ms) for user in range(20)
     ]
     produce(settings, topics.recommendation_requests.name, asked)
 
     def answered() -> list[Recommendation]:
         replies = [CODEC.decode(m.value(), Recommendation) for m in read_topic(settings, topics.recommendations.name)]
-        ours = [reply for reply in replies if reply.request_id in ids]
-        return ours if len(ours) == len(ids) else []
+        ours = [reply for reply in replies if reply.request_id.startswith(f"{prefix} ")]
+        return ours if len(ours) == len(asked) else []
 
     return eventually(answered)
 
 
 def test_a_running_recommender_takes_lists_up(settings: Settings, tmp_path: Path) -> None:
     path = tmp_path / "lists.toml"
-    path.write_text(EXPERIMENTS)
+    path.write_text(experiment("LISTS", "contextual", "indexed"))
     own = settings.with_(experiments=path)
-    write_catalogue(own, 30)
+    produce(own, Topics.of(own).catalogue.name, make_tracks(30))
     # listeners of 3 hear 4 and 5, and like both
     listens = [
         Listen(f"{user}-{at}", user, track, 1.0, at, f"s{user}", at, at == 2, None, {}, None, None)
         for user in range(20)
         for at, track in enumerate((3, 4, 5))
     ]
-    with running(own, SERVICE):
+    with running(own, "botify.services.recommender"):
         before = answers_to(own, "before", track=3)
         assert {reply.recommender for reply in before} == {"random"}
         produce(own, Topics.of(own).listens.name, listens)
@@ -113,17 +97,13 @@ def test_the_topic_and_its_export_give_the_same_lists(settings: Settings, tmp_pa
         assert "choose one source" in str(build(settings, *arguments).exception)
 
 
-LISTENER = 42
-DECLARED = 'default = "indexed"\n'
-
-
 def test_lists_made_anywhere_are_served_and_an_empty_slate_is_no_track(settings: Settings, tmp_path: Path) -> None:
     experiments, file = tmp_path / "experiments.toml", tmp_path / "recs.json"
-    experiments.write_text(DECLARED)
-    file.write_text(json.dumps({"users": {str(LISTENER): ["t17", "t4"]}, "items": {"t17": ["t4", "lost"]}}))
+    experiments.write_text('default = "indexed"')
+    file.write_text(json.dumps({"users": {"42": ["t17", "t4"]}, "items": {"t17": ["t4", "lost"]}}))
     settings, topics = settings.with_(experiments=experiments), Topics.of(settings)
     produce(settings, topics.catalogue.name, [one._replace(external_id=f"t{one.track}") for one in make_tracks(100)])
-    told = CliRunner().invoke(build_cli("models"), ["models", "publish", str(file), "--json"], env=settings.to_env())
+    told = build(settings, str(file), "--json")
     assert (told.exit_code, json.loads(told.stdout)["unknown"]) == (0, ["lost"]), told.output
 
     def request(number: int, filters: list[str]) -> RecommendationRequest:
@@ -131,7 +111,7 @@ def test_lists_made_anywhere_are_served_and_an_empty_slate_is_no_track(settings:
             "size": 2, "without_listen": True, "exclude": [], "filters": filters, "liked": [], "explain": False
         }  # fmt: skip
         deadline_ms = int(time.time() * 1000) + 600_000
-        return RecommendationRequest(f"r{number}", LISTENER, "s", 0, 0, 0.0, 1_000, deadline_ms, slate=slate)
+        return RecommendationRequest(f"r{number}", 42, "s", 0, 0, 0.0, 1_000, deadline_ms, slate=slate)
 
     produce(settings, topics.recommendation_requests.name, [request(0, []), request(1, ["genre:unheard of"])])
     service = build_service(settings)

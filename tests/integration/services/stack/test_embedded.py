@@ -1,53 +1,31 @@
 """The servers keep their data through stops, kills and pauses; a directory has one stack."""
 
 import pytest
-import redis
-from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from botify.core.kafka.config import common_config, consumer_config, producer_config
+from botify.core.kafka.config import common_config
 from botify.services.errors import PortTakenError, StackError
 from botify.services.stack.embedded import EmbeddedStack
 from botify.services.stack.status import read_status
-from tests.support import eventually
+from botify.streams.store.connect import connect
+from tests.support import eventually, produce_raw, read_topic
 
-pytestmark = pytest.mark.integration
 
-
-def make_topic(settings, name="kept"):
+def make_topic(settings, name, *values):
     admin = AdminClient(common_config(settings))
     admin.create_topics([NewTopic(name, 1, 1)])[name].result(30)
-
-
-def produce(settings, *values, topic="kept"):
-    producer = Producer(producer_config(settings))
-    for value in values:
-        producer.produce(topic, value)
-    assert producer.flush(30) == 0
-
-
-def consume(settings, count, topic="kept"):
-    consumer = Consumer(consumer_config(settings, group="test"))
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    values = [message.value() for message in consumer.consume(count, timeout=30)]
-    consumer.close()
-    return values
-
-
-def redis_of(settings):
-    return redis.Redis.from_url(settings.redis_url, socket_timeout=10)
+    produce_raw(settings, name, [(None, value) for value in values])
 
 
 def test_killed_servers_keep_what_they_acknowledged(stack):
-    make_topic(stack.settings)
-    produce(stack.settings, b"one")
-    redis_of(stack.settings).set("kept", "yes")
+    make_topic(stack.settings, "kept", b"one")
+    connect(stack.settings).set("kept", "yes")
     for server in stack.servers:
         server.kill()
         assert not server.running
         server.start()
-    assert consume(stack.settings, 1) == [b"one"]
-    assert redis_of(stack.settings).get("kept") == b"yes"
+    assert [message.value() for message in read_topic(stack.settings, "kept")] == [b"one"]
+    assert connect(stack.settings).get("kept") == b"yes"
 
 
 def test_a_paused_server_keeps_its_process_and_answers_again(stack):
@@ -74,8 +52,7 @@ def test_a_taken_port_starts_nothing(stack, tmp_path):
 
 def test_status_counts_records_and_names_what_ended(stack):
     settings = stack.settings
-    make_topic(settings, "botify.listens")
-    produce(settings, b"one", b"two", topic="botify.listens")
+    make_topic(settings, "botify.listens", b"one", b"two")
     stack.record([], ready=True)  # other tests gave the servers new processes
     status = read_status(settings, interval_s=0.1)
     assert status.topics.records == {"botify.listens": 2}
