@@ -17,6 +17,9 @@ from botify.services.errors import StateError
 from botify.services.gateway.options import GatewayOptions
 from tests.support import all_folded, eventually, make_listens, make_tracks, produce, running, write_catalogue
 
+LISTENS = make_listens(300, users=20, tracks=50, seed=1)
+OF_3 = [listen for listen in LISTENS if listen.user == 3]
+
 
 def botify(settings: Settings, *arguments: str) -> Result:
     return CliRunner().invoke(build_cli(), arguments, env={**settings.to_env(), "COLUMNS": "160"})
@@ -28,7 +31,7 @@ def folded(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Setti
     settings = servers.with_(home=home, topic_prefix=prefix, partitions=4)
     create_topics(settings)
     write_catalogue(settings, 50)
-    produce(settings, Topics.of(settings).listens.name, make_listens(300, users=20, tracks=50, seed=1))
+    produce(settings, Topics.of(settings).listens.name, LISTENS)
     with running(settings, "botify.streams.worker"):
         eventually(all_folded(settings))
     return settings
@@ -42,6 +45,8 @@ def test_topics_are_made_and_listed(settings: Settings) -> None:
         lines = [line for line in listed.output.splitlines() if topic.name in line]
         assert len(lines) == 1, listed.output
         assert lines[0].split()[-2:] == [str(topic.partitions or 4), "7" if "listens" in topic.name else "0"]
+    missing = botify(settings.with_(topic_prefix=f"{settings.topic_prefix}-no"), "topics", "create", "--json")
+    assert {one["records"] for one in json.loads(missing.stdout)} == {0}
 
 
 def test_a_tenant_has_topics_and_a_file(settings: Settings) -> None:
@@ -70,31 +75,24 @@ def test_a_tenant_has_topics_and_a_file(settings: Settings) -> None:
 
 
 def test_what_is_shown_as_a_table_is_there_as_json(folded: Settings) -> None:
-    listens = [listen for listen in make_listens(300, users=20, tracks=50, seed=1) if listen.user == 3]
     user = json.loads(botify(folded, "inspect", "3", "--json").stdout)
-    assert (user["listens"], user["number"]) == (len(listens), 3)
+    assert (user["listens"], user["number"]) == (len(OF_3), 3)
     newest = user["last_listens"][0]
-    assert (newest["track"], newest["title"]) == (listens[-1].track, f"track {listens[-1].track}")
+    assert (newest["track"], newest["title"]) == (OF_3[-1].track, f"track {OF_3[-1].track}")
     popular = json.loads(botify(folded, "inspect", "--count", "5", "--json").stdout)
     assert [one["listens"] for one in popular] == sorted((one["listens"] for one in popular), reverse=True)
     topics = {one["topic"]: one for one in json.loads(botify(folded, "topics", "create", "--json").stdout)}
     assert topics[Topics.of(folded).listens.name]["records"] == 300
 
 
-def test_topics_that_are_missing_are_made(settings: Settings) -> None:
-    listed = botify(settings.with_(topic_prefix=f"{settings.topic_prefix}-no"), "topics", "create", "--json")
-    assert {one["records"] for one in json.loads(listed.stdout)} == {0}
-
-
 def test_a_listener_is_shown_with_the_last_listens(folded: Settings) -> None:
     shown = botify(folded, "inspect", "3")
-    listens = [listen for listen in make_listens(300, users=20, tracks=50, seed=1) if listen.user == 3]
-    assert f"listener 3: {len(listens)} listens" in shown.output
-    assert listens[-1].session_id in shown.output
+    assert f"listener 3: {len(OF_3)} listens" in shown.output
+    assert OF_3[-1].session_id in shown.output
     rows = [line for line in shown.output.splitlines() if line.startswith("│")]
-    assert f"track {listens[-1].track}" in rows[0]
-    assert f"{listens[-1].fraction:.0%}" in rows[0]
-    assert len(rows) == len(listens)
+    assert f"track {OF_3[-1].track}" in rows[0]
+    assert f"{OF_3[-1].fraction:.0%}" in rows[0]
+    assert len(rows) == len(OF_3)
 
 
 def test_external_ids_are_shown_and_accepted(folded: Settings) -> None:
@@ -102,13 +100,11 @@ def test_external_ids_are_shown_and_accepted(folded: Settings) -> None:
     produce(folded, Topics.of(folded).catalogue.name, tracks)
     directory = datasets_directory(folded.home) / "mine"
     directory.mkdir(parents=True)
-    pq.write_table(
-        pa.table({"id": range(20), "external_id": [f"u{n}" for n in range(20)]}), directory / "users.parquet"
-    )
+    users = pa.table({"id": range(20), "external_id": [f"u{n}" for n in range(20)]})
+    pq.write_table(users, directory / "users.parquet")
     shown = botify(folded.with_(dataset="mine"), "inspect", "u3").output
-    listens = [listen for listen in make_listens(300, users=20, tracks=50, seed=1) if listen.user == 3]
-    assert f"listener u3 (number 3): {len(listens)} listens" in shown
-    assert f"spotify:{listens[-1].track} " in next(line for line in shown.splitlines() if line.startswith("│"))
+    assert f"listener u3 (number 3): {len(OF_3)} listens" in shown
+    assert f"spotify:{OF_3[-1].track} " in next(line for line in shown.splitlines() if line.startswith("│"))
     assert "spotify:" in botify(folded, "inspect").output
 
 

@@ -14,10 +14,7 @@ from botify.services.errors import ChildDiedError
 from botify.services.stack.record import Identity, StackRecord, Watchdog
 from botify.services.stack.run import running_stack, start_in_background, stop_stack
 from botify.services.stack.server import ChildProcess, stop_all
-from tests.integration.services.stack.processes import python, ready_record
-from tests.support import eventually
-
-pytestmark = pytest.mark.integration
+from tests.support import environment_without_settings, eventually
 
 FOREGROUND = (
     "from botify.services.cli.stack import up; up(workers=0, recommenders=0, learners=0, detach=False, gateways=0)"
@@ -28,8 +25,19 @@ STUBBORN = (
 )
 
 
-def gone(record):
-    return not record.survivors()
+def owner_in(home):
+    """Start a stack in `home` in a process of its own, without external servers."""
+    env = {**environment_without_settings(), "BOTIFY_HOME": str(home)}
+    return subprocess.Popen([sys.executable, "-c", FOREGROUND], env=env)  # noqa: S603 - the test's own code
+
+
+def ready_record(home, owner):
+    def ready():
+        assert owner.poll() is None, "the owner of the stack ended"
+        record = StackRecord.read(home)
+        return record if record is not None and record.ready else None
+
+    return eventually(ready, what="ready stack")
 
 
 @pytest.fixture
@@ -50,15 +58,15 @@ def child(tmp_path, watchdog, code, name="child"):
 
 
 def test_an_owner_killed_by_sigkill_leaves_no_children(tmp_path):
-    owner = python(tmp_path, FOREGROUND)
+    owner = owner_in(tmp_path)
     record = ready_record(tmp_path, owner)
     owner.kill()
     owner.wait(60)
-    eventually(lambda: gone(record), what="end of the orphans")
+    eventually(lambda: not record.survivors(), what="end of the orphans")
 
 
 def test_a_killed_server_is_restarted_and_an_interrupt_stops_all_and_keeps_the_data(tmp_path):
-    owner = python(tmp_path, FOREGROUND)
+    owner = owner_in(tmp_path)
     before = ready_record(tmp_path, owner)
     before.processes["valkey"].process().kill()
     eventually(lambda: ready_record(tmp_path, owner).processes["valkey"] != before.processes["valkey"])
@@ -66,7 +74,7 @@ def test_a_killed_server_is_restarted_and_an_interrupt_stops_all_and_keeps_the_d
     assert record.processes["kafka"] == before.processes["kafka"]
     owner.send_signal(signal.SIGINT)
     assert owner.wait(120) == 0
-    assert gone(record)
+    assert not record.survivors()
     assert not (tmp_path / STACK_FILE).exists()
     assert (tmp_path / "kafka" / "meta.properties").exists()
 
@@ -77,7 +85,7 @@ def test_a_background_stack_runs_until_it_is_stopped(tmp_path, monkeypatch, no_g
     running = record.survivors()
     assert stop_stack(tmp_path)  # before the assertions, so that no process is left if one fails
     assert len(running) == 2
-    assert gone(record)
+    assert not record.survivors()
     assert not stop_stack(tmp_path)
 
 
@@ -93,11 +101,10 @@ def test_programs_start_after_the_topics_and_end_with_the_block(tmp_path, monkey
         record = StackRecord.read(tmp_path)
         assert list(record.processes) == ["kafka", "valkey", "worker-1"]
         assert len(record.survivors()) == 3
-        counts = partition_counts(AdminClient(common_config(running.settings)))
-        assert counts["botify.listens"] == 2
+        assert partition_counts(AdminClient(common_config(running.settings)))["botify.listens"] == 2
         log = tmp_path / "logs" / "worker-1.log"
         eventually(lambda: running.settings.redis_url in log.read_text(), what="address of this stack in the program")
-    assert gone(record)
+    assert not record.survivors()
     assert not (tmp_path / STACK_FILE).exists()
 
 
