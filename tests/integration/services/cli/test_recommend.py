@@ -23,8 +23,6 @@ from botify.streams.store.connect import connect
 from tests.learning import publish_learned
 from tests.support import all_folded, eventually, make_listens, opinions_in_redis, produce, read_topic, running
 
-pytestmark = pytest.mark.integration
-
 USERS, K, NAMED_USER = 700, 7, 3
 DISLIKED = list(range(0, 60, 2))
 
@@ -78,13 +76,11 @@ def test_all_get_what_the_service_would_list_in_a_file_or_a_topic(listened: Sett
     assert not {row["item"] for row in rows[1]} & {*DISLIKED}
     deadline_ms = int((time.time() + 300) * 1000)
     asked = [
-        from_state(
-            RecommendationRequest(f"q-{user}", user, "q", 0, 0, 0.0, 0, deadline_ms, K, None, None), states[user]
-        )
+        from_state(RecommendationRequest(f"q-{user}", user, "q", 0, 0, 0.0, 0, deadline_ms, K), states[user])
         for user in users
         if user != 1
     ]
-    topics = Topics.of(settings)
+    topics, topic = Topics.of(settings), f"for-all-{listened.topic_prefix}"
     with running(settings.with_(recommender="rerank"), "botify.services.recommender"):
         produce(settings, topics.recommendation_requests.name, asked)
         answers = eventually(
@@ -92,10 +88,6 @@ def test_all_get_what_the_service_would_list_in_a_file_or_a_topic(listened: Sett
         )
     for answer in [Codec().decode(one.value(), Recommendation) for one in answers or ()]:
         assert answer.ranking == [row["item"] for row in rows[answer.user]]
-    gets_a_record_a_listener(settings, f"for-all-{listened.topic_prefix}")
-
-
-def gets_a_record_a_listener(settings: Settings, topic: str) -> None:
     admin = AdminClient(common_config(settings))
     admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(30)
     recommend(settings, "--all", "--topic", topic)
@@ -105,5 +97,5 @@ def gets_a_record_a_listener(settings: Settings, topic: str) -> None:
     assert (ann["user"], ann["number"], len(ann["items"])) == ("ann", NAMED_USER, 10)
     assert ann["items"][0].keys() == {"item", "number", "score"}
     assert "does not exist" in recommend(settings, "--all", "--topic", "nowhere", status=1)
-    assert "Botify's own" in recommend(settings, "--all", "--topic", Topics.of(settings).listens.name, status=1)
+    assert "Botify's own" in recommend(settings, "--all", "--topic", topics.listens.name, status=1)
     assert "say --all and one of" in recommend(settings, "--all", status=1)
