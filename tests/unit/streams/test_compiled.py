@@ -1,6 +1,5 @@
 """Invariant: a process that is ready compiles nothing more: it would neither answer nor stop for half a minute."""
 
-import asyncio
 import subprocess
 import sys
 
@@ -16,12 +15,10 @@ from botify.streams.compiled import fill_cache
 from botify.streams.learner.learner import Learner
 from botify.streams.learner.models.next_track import NextTrack
 from botify.streams.learner.models.next_track_projection import model_of_snapshot
-from botify.streams.store.protocol import MemoryStore
-from botify.streams.worker.metrics import WorkerCounters
-from botify.streams.worker.partition import NullPublisher, WorkerPartition
 from tests.learning import CATALOGUE, TRACKS, batches
 from tests.support import make_listens
 from tests.unit.core.kafka.test_record_columns import batch
+from tests.unit.streams.worker.records import Worker
 
 LISTENS = make_listens(1_500, users=40, tracks=TRACKS, seed=6)
 CODEC = Codec()
@@ -43,7 +40,7 @@ def work() -> None:
         decoded = CODEC.decode(CODEC.encode(model), Model)
         if decoded.name == NextTrack.name:
             rank(decoded.body)
-    asyncio.run(fold_in_columns())
+    fold_in_columns()
 
 
 def rank(snapshot: bytes) -> None:
@@ -53,23 +50,20 @@ def rank(snapshot: bytes) -> None:
         model.rank_histories(tracks, values, [2, 4], 3)
 
 
-async def fold_in_columns() -> None:
+def fold_in_columns() -> None:
     """Fold fetches, good listens and bad ones, and read the state again between them."""
     from botify.streams.worker.by_columns import BY_COLUMNS
 
-    store = MemoryStore()
-    intake = Intake(CODEC, set(range(TRACKS - 1)), lambda: None)
+    worker = Worker(BY_COLUMNS, intake=Intake(CODEC, set(range(TRACKS - 1)), lambda: None))
     rows = [(key_of(listen.user), CODEC.encode(listen), [], listen.timestamp_ms) for listen in LISTENS]
     rows[7] = (b"7", b"rubbish", [], 0)
     fetches = [batch(at, rows[at : at + 300]) for at in range(0, len(rows), 300)]
-    for number, raw in enumerate(fetches):
-        claim = await store.claim(0, str(number), "id")
-        opening = (0, claim, claim.next_offset or 0, store, intake, NullPublisher(), WorkerCounters())
-        partition = WorkerPartition(*opening, training=True, folding=lambda: BY_COLUMNS)
-        read = read_batches("listens", 0, fetches[number - 1] + raw if number else raw, 0)
+    for before, raw in zip([b"", *fetches], fetches, strict=False):
+        worker.claim_again()
+        read = read_batches("listens", 0, before + raw, 0)
         assert read is not None
-        await partition.process(read[0][:40])
-        await partition.process(read[0])
+        worker.process(read[0][:40])
+        worker.process(read[0])
 
 
 def compiled() -> dict[str, int]:

@@ -2,29 +2,50 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
 
 from botify.core.settings import Settings
-from botify.schemas.events import Listen
 from botify.services.gateway.v1.items import Charts
 from botify.streams.folds.popularity import HALF_LIVES_MS
-from botify.streams.folds.reference import ReferenceFold
 from botify.streams.read import StateReader
 from botify.streams.store.keys import default_namespace, partition_key
+from botify.streams.store.protocol import MemoryStore
+from tests.unit.streams.folds.oracles import Driven
+from tests.unit.streams.worker.records import listen
 
 YEAR_MS = 365 * 24 * 60 * 60 * 1000
 # partition -> when its listens end: one of them long before the median, one long after it
 ENDS_MS = {0: 1_400_000_000_000, 1: 1_400_000_000_000 + YEAR_MS, 2: 1_400_000_000_000, 3: 1_400_000_000_000 - YEAR_MS}
 
 
-class Pipeline:
-    """Reads that are answered together; one side of a Redis whose state the folds wrote."""
+class Redis:
+    """State that was folded from listens, each given as (partition, track, time); one is its own pipeline."""
 
-    def __init__(self, state: dict[str, Any]) -> None:
-        self._state, self._replies = state, []  # type: ignore[var-annotated]
+    def __init__(self, settings: Settings, listens: list[tuple[int, int, int]]) -> None:
+        store = MemoryStore()
+        for partition in range(settings.partitions):
+            heard = [listen("e", track, track, timestamp_ms=ms) for of, track, ms in listens if of == partition]
+            if heard:
+                Driven(partition, store).take([(at, one._replace(fraction=1.0)) for at, one in enumerate(heard)])
+        namespace = default_namespace(settings.topic_prefix)
+        self._state: dict[str, dict[bytes, Any]] = {
+            partition_key(namespace, partition, name): items
+            for (partition, name), items in [*store.hashes.items(), *store.scores.items()]
+        }
+
+    def get(self, _key: str) -> None:
+        return None
+
+    def hget(self, _key: str, _field: str) -> None:
+        return None
+
+    def pipeline(self, *, transaction: bool) -> Self:
+        assert not transaction
+        self._replies: list[Any] = []
+        return self
 
     def zrange(self, key: str, _first: int, last: int, **_: bool) -> None:
         self._replies.append(sorted(self._state.get(key, {}).items(), key=lambda one: -one[1])[: last + 1])
@@ -34,36 +55,6 @@ class Pipeline:
 
     def execute(self) -> list[Any]:
         return self._replies
-
-
-class Redis:
-    """State that was folded from listens, each given as (partition, track, time)."""
-
-    def __init__(self, settings: Settings, listens: list[tuple[int, int, int]]) -> None:
-        self._state: dict[str, Any] = {}
-        for partition in range(settings.partitions):
-            fold = ReferenceFold(partition)
-            batch = [
-                (offset, Listen(f"{offset}", 1, track, 1.0, time_ms, f"{offset}", 0, True, None, {}, None, None))
-                for offset, (of, track, time_ms) in enumerate(listens)
-                if of == partition
-            ]
-            for name, fields in fold.missing(batch).items():
-                fold.load_fields(name, dict.fromkeys(fields))
-            fold.fold(batch)
-            changes = fold.take_changes()
-            for name, values in [*changes.hashes.items(), *changes.scores.items()]:
-                self._state[partition_key(default_namespace(settings.topic_prefix), partition, name)] = values
-
-    def get(self, _key: str) -> None:
-        return None
-
-    def hget(self, _key: str, _field: str) -> None:
-        return None
-
-    def pipeline(self, *, transaction: bool) -> Pipeline:
-        assert not transaction
-        return Pipeline(self._state)
 
 
 @pytest.fixture

@@ -1,20 +1,23 @@
 """The folds once more, slow and plain: every question is answered by looking at all listens so far.
 
-`Driven` drives the shipped one through a store, batch by batch, as the worker does but without its asyncio lanes.
+`Driven` drives the shipped one through a store, batch by batch.
 """
 
-import asyncio
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from itertools import takewhile
+from typing import Any
 
 from botify.schemas.events import Listen, Session
+from botify.schemas.validation import Rejected
 from botify.streams.folds.popularity import HALF_LIVES_MS
 from botify.streams.folds.projection import Record
 from botify.streams.folds.reference import ReferenceFold
 from botify.streams.folds.sessions import GAP_MS
-from botify.streams.folds.users import HISTORY_LISTENS, POOR_FRACTION, SESSION_TRACKS
-from botify.streams.store.protocol import Claim, MemoryStore, Outcome
+from botify.streams.folds.users import CACHED, HISTORY_LISTENS, POOR_FRACTION, SESSION_TRACKS
+from botify.streams.store.protocol import MemoryStore, Outcome
+from botify.streams.worker.folding import ByListen
+from tests.unit.streams.worker.records import KafkaRecord, Worker
 
 PARTITION = 3
 
@@ -29,37 +32,21 @@ def without_duplicates(records: Sequence[Record]) -> list[Record]:
     return kept
 
 
-class PlainUser(NamedTuple):
-    listens: int
-    sessions: int
-    poor_streak: int
-    session_id: str
-    session_listens: int
-    last_timestamp_ms: int
-    session_tracks: list[int]
-    history: list[tuple[int, float, int]]
-
-
-def user_state(user: int, kept: Sequence[Record]) -> PlainUser:
-    """State of one listener, from all listens without duplicates."""
+def user_state(user: int, kept: Sequence[Record]) -> dict[str, Any]:
+    """State of one listener by its fields, from all listens without duplicates; tracks and history as lists."""
     theirs = [listen for _, listen in kept if listen.user == user]
     changes = [at for at in range(len(theirs)) if at == 0 or theirs[at].session_id != theirs[at - 1].session_id]
     session = theirs[changes[-1] :]
-    poor_streak = 0
-    for listen in reversed(session):
-        if listen.fraction > POOR_FRACTION:
-            break
-        poor_streak += 1
-    return PlainUser(
-        listens=len(theirs),
-        sessions=len(changes),
-        poor_streak=poor_streak,
-        session_id=session[-1].session_id,
-        session_listens=len(session),
-        last_timestamp_ms=session[-1].timestamp_ms,
-        session_tracks=[listen.track for listen in session[:SESSION_TRACKS]],
-        history=[(listen.timestamp_ms, listen.fraction, listen.track) for listen in theirs[-HISTORY_LISTENS:]],
-    )
+    return {
+        "listens": len(theirs),
+        "sessions": len(changes),
+        "poor_streak": sum(1 for _ in takewhile(lambda listen: listen.fraction <= POOR_FRACTION, reversed(session))),
+        "session_id": session[-1].session_id,
+        "session_listens": len(session),
+        "last_timestamp_ms": session[-1].timestamp_ms,
+        "session_tracks": [listen.track for listen in session[:SESSION_TRACKS]],
+        "history": [(listen.timestamp_ms, listen.fraction, listen.track) for listen in theirs[-HISTORY_LISTENS:]],
+    }
 
 
 def popularity_scores(kept: Sequence[Record], half_life: str) -> dict[int, float]:
@@ -70,10 +57,8 @@ def popularity_scores(kept: Sequence[Record], half_life: str) -> dict[int, float
     for track in {listen.track for listen in heard}:
         theirs = [listen for listen in heard if listen.track == track]
         newest_ms = max(listen.timestamp_ms for listen in theirs)
-        total = math.fsum(
-            listen.fraction * 2.0 ** ((listen.timestamp_ms - newest_ms) / half_life_ms) for listen in theirs
-        )
-        scores[track] = math.log2(total) + newest_ms / half_life_ms
+        shares = [listen.fraction * 2.0 ** ((listen.timestamp_ms - newest_ms) / half_life_ms) for listen in theirs]
+        scores[track] = math.log2(math.fsum(shares)) + newest_ms / half_life_ms
     return scores
 
 
@@ -126,53 +111,37 @@ def records_of(listens: Sequence[Listen], first_offset: int = 100) -> list[Recor
     return [(first_offset + at + at // 7, listen) for at, listen in enumerate(listens)]
 
 
-class Driven:
-    """A partition's state in a `MemoryStore`, and the sessions that came out."""
+class Undecoded(ByListen):
+    """Folds events that are given as they are."""
 
-    def __init__(self) -> None:
-        self.store = MemoryStore()
-        self.sessions: list[Session] = []
-        self.duplicates = 0
-        self.restart()
+    def __init__(self, cache_size: int) -> None:
+        self._cache_size = cache_size
 
-    def restart(self) -> None:
-        """Forget everything in memory and claim anew, as another worker would."""
-        self._claim: Claim = asyncio.run(self.store.claim(PARTITION, "test", "topic"))
-        self._fold = ReferenceFold(PARTITION, nothing_stored=self._claim.next_offset is None)
-        fold = self._fold
-        whole = self.store.read_whole(PARTITION, fold.hashes_read_at_claim, fold.score_sets)
-        hashes, scores = asyncio.run(whole)
-        for name, fields in hashes.items():
-            fold.load_fields(name, fields)
-        for name, members in scores.items():
-            fold.load_scores(name, members)
+    def open(self, partition: int, only: Any, rows: Any, *, nothing_stored: bool) -> ReferenceFold:
+        return ReferenceFold(partition, only, nothing_stored=nothing_stored, cache_size=self._cache_size)
+
+    def accept(self, records: Sequence[Any], intake: Any, event_time: Any) -> tuple[list[Record], list[Rejected]]:
+        return [(record.offset, record.value) for record in records], []
+
+
+class Driven(Worker):
+    """A worker of (offset, listen), whose memory has room for `cache_size` listeners."""
+
+    def __init__(
+        self, partition: int = PARTITION, store: MemoryStore | None = None, *, cache_size: int = CACHED
+    ) -> None:
+        super().__init__(Undecoded(cache_size), store=store, partition=partition)
 
     def take(self, batch: Sequence[Record]) -> None:
-        fold = self._fold
-        for name, fields in asyncio.run(self.store.read_fields(PARTITION, fold.missing(batch))).items():
-            fold.load_fields(name, fields)
-        before = fold.duplicates
-        fold.fold(batch)
-        self.duplicates += fold.duplicates - before
-        self.sessions += fold.take_closed_sessions()
-        at = self.store.checkpoints[PARTITION].next_offset
-        new_next = batch[-1][0] + 1
-        outcome = asyncio.run(self.store.apply(PARTITION, self._claim, at, new_next, fold.take_changes()))
-        assert outcome is Outcome.APPLIED
-
-    def contents(self) -> dict[str, object]:
-        """Everything in the store, without what differs from claim to claim."""
-        hashes = {name: dict(fields) for (_, name), fields in self.store.hashes.items() if fields}
-        scores = {name: dict(members) for (_, name), members in self.store.scores.items() if members}
-        return {**hashes, **scores, "next_offset": self.store.checkpoints[PARTITION].next_offset}
+        records = [KafkaRecord(offset, None, listen) for offset, listen in batch]  # type: ignore[arg-type]
+        assert self.process(records) is Outcome.APPLIED
 
 
-def drive(batches: Iterable[Sequence[Record]], *, restarts: bool = False) -> Driven:
+def drive(batches: Iterable[Sequence[Record]], *, restarts: bool = False, cache_size: int = CACHED) -> Driven:
     """Fold batches from an empty store on; with `restarts`, by another worker each."""
-    driven = Driven()
+    driven = Driven(cache_size=cache_size)
     for batch in batches:
-        if batch:
-            driven.take(batch)
-            if restarts:
-                driven.restart()
+        driven.take(batch)
+        if restarts:
+            driven.claim_again()
     return driven

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botify.core.kafka.reader import LogRecord
-from botify.schemas.codec import Codec
-from botify.schemas.events import DESCRIBED, NAMED, OPINION_KINDS, SHOWN, Feedback, Listen
+from botify.schemas.events import DESCRIBED, NAMED, OPINION_KINDS, SHOWN, Feedback
 from botify.schemas.validation import ERASURE, Intake
 from botify.streams.folds import feedback
 from botify.streams.folds.feedback import (
@@ -20,23 +18,18 @@ from botify.streams.folds.feedback import (
     NAMES,
     OPINIONS,
     Said,
-    merged,
-    read_attributes,
-    read_name,
     read_said,
     read_shown,
-    shown_often,
     with_said,
     with_shown,
 )
 from botify.streams.folds.sessions import OPEN_SESSIONS, OpenSession, policy_of
-from botify.streams.store.protocol import MemoryStore
 from botify.streams.verify import OfflineFold
 from botify.streams.worker.folding import by_feedback
-from tests.unit.streams.folds.oracles import PARTITION, Driven, records_of
+from tests.unit.streams.folds.oracles import PARTITION, drive
+from tests.unit.streams.worker.records import CODEC, KafkaRecord, listen, parts
 
 T = TypeVar("T")
-CODEC = Codec()
 KINDS = (*OPINION_KINDS, "save", "un-save", "purchase")
 SAID = st.tuples(st.integers(0, 9), st.integers(0, 7), st.sampled_from(KINDS))
 IMPRESSION = st.tuples(st.integers(0, 9), st.integers(0, 4))
@@ -59,7 +52,7 @@ def test_no_order_and_no_copy_makes_a_difference(said: list[Said], draw: random.
         newest[of] = max(newest.get(of, one), one)
     expected, (first, second) = sorted(newest.values())[-most:], in_disorder(said, draw)
     with mock.patch.object(feedback, "MOST_OPINIONS", most):
-        assert merged([], said) == expected
+        assert feedback.merged([], said) == expected
         assert read_said(with_said(with_said(b"", first), second)) == expected
 
 
@@ -75,7 +68,7 @@ def test_of_what_was_shown_the_last_three_times_are_kept(
     assert read_shown(record).tolist() == expected[-most:]
     if len(expected) <= most:
         often = {(track, times[0], times[-1]) for track, times in of_track.items() if len(times) == 3}
-        assert {*shown_often(read_shown(record))} == often
+        assert {*feedback.shown_often(read_shown(record))} == often
 
 
 def test_likes_and_dislikes_are_written_as_before() -> None:
@@ -89,21 +82,6 @@ def test_likes_and_dislikes_are_written_as_before() -> None:
     for read in (read_said, read_shown):
         with pytest.raises(ValueError, match="version 9"):
             read(b"\x09")
-
-
-def folded(records: list[LogRecord], draw: random.Random) -> tuple[MemoryStore, int]:
-    """Fold in batches of any size, with listeners forgotten by memory."""
-    offline = OfflineFold(0, Intake(CODEC), (), folding=by_feedback)
-
-    async def fold() -> None:
-        begin = 0
-        while begin < len(records):
-            end = begin + draw.randrange(1, 30)
-            await offline.advance(records[begin:end])
-            begin = end
-
-    asyncio.run(fold())
-    return offline.store, offline.counters.dead_letters
 
 
 def written(attributes: dict[str, str]) -> str:
@@ -122,10 +100,8 @@ def test_an_erasure_lies_between_what_was_said_before_it_and_after_it() -> None:
         kind = draw.random()
         if kind < 0.05:
             headers = ((ERASURE, b""),)
-            expected.pop(user, None)
-            shown.pop(user, None)
-            called.pop(user, None)
-            described.pop(user, None)
+            for known in (expected, shown, called, described):
+                known.pop(user, None)
         elif kind < 0.1:
             hostile += 1
             wrong = ("Adore", None), ("", None), ("k" * 33, None), ("shown", None), ("shown", []), ("shown", [1, -1])
@@ -149,22 +125,20 @@ def test_an_erasure_lies_between_what_was_said_before_it_and_after_it() -> None:
         else:
             one = (draw.randrange(1_000), draw.randrange(20), draw.choice(KINDS))
             value = CODEC.encode(Feedback(f"e{offset}", user, one[1], one[2], one[0]))
-            expected[user] = merged(expected.get(user, []), [one])
-        records.append(LogRecord("feedback", 0, offset, 0, b"%d" % user, value, headers))
+            expected[user] = feedback.merged(expected.get(user, []), [one])
+        records.append(KafkaRecord(offset, b"%d" % user, value, headers=headers))
     for seed in (1, 2):
-        store, dead_letters = folded(records, random.Random(seed))
-        found = {int(user): read_said(record) for user, record in store.hashes[0, OPINIONS].items()}
-        assert found == expected
-        names = {int(user): read_name(record) for user, record in store.hashes[0, NAMES].items()}
-        assert names == {user: name for user, (_, name) in called.items()}
-        assert {int(user): record for user, record in store.hashes[0, SHOWN].items()} == shown
-        attributes = {int(user): read_attributes(record) for user, record in store.hashes[0, ATTRIBUTES].items()}
-        assert attributes == described
-        assert dead_letters == hostile
-
-
-def heard_of(user: int, at: int, fraction: float, *, ended: bool, by: str | None, policy: str | None = None) -> Listen:
-    return Listen(f"{user}-{at}", user, at, fraction, at, f"s{user}", at, ended, by, {}, None, None, policy)
+        offline = OfflineFold(0, Intake(CODEC), (), folding=by_feedback)
+        for part in parts(records, random.Random(seed).sample(range(len(records)), len(records) // 15)):
+            asyncio.run(offline.advance(part))
+        for name, read, wanted in (
+            (OPINIONS, read_said, expected),
+            (NAMES, feedback.read_name, {user: name for user, (_, name) in called.items()}),
+            (SHOWN, bytes, shown),
+            (ATTRIBUTES, feedback.read_attributes, described),
+        ):
+            assert {int(user): read(record) for user, record in offline.store.hashes[0, name].items()} == wanted
+        assert offline.counters.dead_letters == hostile
 
 
 @pytest.mark.parametrize(
@@ -182,17 +156,11 @@ def test_a_policy_is_the_recommender_and_its_choice(by: str | None, policy: str 
 
 
 def test_a_session_has_the_policy_of_its_first_answer() -> None:
-    driven = Driven()
-    listens = [
-        heard_of(1, 0, 1.0, ended=False, by=None),
-        heard_of(1, 1, 0.5, ended=False, by="mix", policy="fism"),
-        heard_of(2, 0, 1.0, ended=False, by=None),  # nobody recommended anything
-        heard_of(1, 2, 0.25, ended=False, by="mix", policy="memory"),
-        heard_of(3, 0, 1.0, ended=False, by="random"),
+    answered = [(1, None, None), (1, "mix", "fism"), (2, None, None), (1, "mix", "memory"), (3, "random", None)]
+    records = [
+        (at, listen(f"e{at}", user)._replace(recommender=by, policy=policy))
+        for at, (user, by, policy) in enumerate(answered)
     ]
-    driven.take(records_of(listens[:3]))
-    driven.restart()
-    driven.take([(100 + at, listen) for at, listen in enumerate(listens[3:])])
-    fields = driven.store.hashes[PARTITION, OPEN_SESSIONS]
-    policies = {user: OpenSession.from_bytes(fields[b"%d" % user]).policy for user in (1, 2, 3)}
-    assert policies == {1: "mix/fism", 2: "", 3: "random"}
+    opened = drive([records[:3], records[3:]], restarts=True).store.hashes[PARTITION, OPEN_SESSIONS]
+    policies = {user: OpenSession.from_bytes(opened[b"%d" % user]).policy for user in (1, 2, 3)}
+    assert policies == {1: "mix/fism", 2: "", 3: "random"}  # the second heard nothing that was recommended

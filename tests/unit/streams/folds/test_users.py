@@ -1,3 +1,5 @@
+from itertools import product
+
 import mmh3
 import numpy as np
 import pytest
@@ -11,14 +13,14 @@ from botify.streams.folds.popularity import HALF_LIVES_MS, POPULARITY, top_colle
 from botify.streams.folds.users import HISTORY_LISTENS, LISTEN, SESSION_TRACKS, UserState
 
 
-def of_user(event_id: str, session_id: str = "s") -> Listen:
-    return Listen(event_id, 1, 7, 0.5, 1_000, session_id, 0, False, None, {}, None, None)
+def heard(event_id: str, session_id: str = "s", track: int = 7, fraction: float = 0.5) -> Listen:
+    return Listen(event_id, 1, track, fraction, 1_000, session_id, 0, False, None, {}, None, None)
 
 
 def folded(n: int, session_id: str = "s") -> UserState:
     state = UserState()
     for at in range(n):
-        assert state.fold(of_user(f"e{at}", session_id))
+        assert state.fold(heard(f"e{at}", session_id))
     return state
 
 
@@ -30,7 +32,7 @@ def test_a_record_comes_back_equal_and_folds_on(n: int, session_id: str) -> None
     assert read == state
     assert len(read.last_listens()) == min(n, HISTORY_LISTENS)
     assert len(read.session_tracks()) == min(n, SESSION_TRACKS)
-    assert read.fold(of_user("next", session_id)) == state.fold(of_user("next", session_id))
+    assert read.fold(heard("next", session_id)) == state.fold(heard("next", session_id))
     assert read == state
 
 
@@ -46,35 +48,30 @@ def test_other_bytes_of_the_history_are_not_taken_for_an_event_id() -> None:
     hash_ = mmh3.hash_bytes("new")[:8]
     at = LISTEN.itemsize + LISTEN.fields["timestamp_ms"][1]  # type: ignore[index]
     state.history = state.history[:at] + hash_ + state.history[at + 8 :]
-    assert state.fold(of_user("new"))
-    assert not state.fold(of_user("new"))
+    assert state.fold(heard("new"))
+    assert not state.fold(heard("new"))
     state.history = hash_ + state.history[8:]
-    assert not state.fold(of_user("new"))
-
-
-def of_track(track: int, fraction: float, session_id: str = "s") -> Listen:
-    return Listen(f"{session_id}{track}", 1, track, fraction, 0, session_id, 0, False, None, {}, None, None)
+    assert not state.fold(heard("new"))
 
 
 def test_a_like_keeps_the_first_track_of_its_session() -> None:
     likes = Likes()
     for track, fraction, session in [(1, 0.2, "a"), (2, 0.5, "a"), (3, 0.49, "a"), (4, 1.0, "b"), (2, 0.7, "b")]:
-        likes.fold(of_track(track, fraction, session))
+        likes.fold(heard("e", session, track, fraction))
     assert likes.all()[["track", "seed_track"]].tolist() == [(2, 1), (4, 4), (2, 4)]
 
 
 def test_a_session_leaves_so_many_and_all_of_them_so_many() -> None:
     likes = Likes()
-    for session in range(20):
-        for track in range(30):
-            likes.fold(of_track(100 * session + track, 1.0, f"s{session}"))
+    for session, track in product(range(20), range(30)):
+        likes.fold(heard("e", f"s{session}", 100 * session + track, 1.0))
     kept = likes.all()
     assert len(kept) == LIKES
     assert kept["track"].tolist()[-SESSION_LIKES:] == [1900 + track for track in range(SESSION_LIKES)]
 
 
 TOP = 3
-heard = st.lists(
+BATCH = st.lists(
     st.tuples(st.integers(0, 8), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0, 0, 0, 3_600_000, 10**9])),
     min_size=1,
     max_size=12,
@@ -82,7 +79,7 @@ heard = st.lists(
 
 
 @settings(max_examples=150)
-@given(st.lists(heard, min_size=1, max_size=6), st.booleans())
+@given(st.lists(BATCH, min_size=1, max_size=6), st.booleans())
 def test_the_top_is_exact_after_every_batch(batches: list[list[tuple[int, float, int]]], restarts: bool) -> None:
     popularity = Popularity(top_tracks=TOP)
     hash_: dict[bytes, bytes | None] = {}

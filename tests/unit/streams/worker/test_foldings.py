@@ -1,6 +1,5 @@
 """Invariant: folding in columns is folding listen by listen, for any bytes, any cut into runs, and any mixture."""
 
-import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,7 +15,7 @@ from botify.schemas.codec import Codec, load
 from botify.schemas.event_time import LEAD_MS, SIMULATED_TIME, Lead
 from botify.schemas.events import Listen, Session, TrainingBatch
 from botify.schemas.listen_columns import accept_listens
-from botify.schemas.validation import ERASURE, Intake, Rejected
+from botify.schemas.validation import ERASURE, Intake
 from botify.streams.folds.columns import kernels
 from botify.streams.folds.columns.listeners import Listeners
 from botify.streams.folds.likes import LIKES_OF_USERS
@@ -24,24 +23,22 @@ from botify.streams.folds.partition import PROJECTIONS
 from botify.streams.folds.projection import Changes
 from botify.streams.folds.sessions import GAP_MS, OPEN_SESSIONS
 from botify.streams.folds.users import HISTORY_LISTENS, USERS
-from botify.streams.store.protocol import MemoryStore
 from botify.streams.worker.by_columns import BY_COLUMNS
 from botify.streams.worker.folding import BY_LISTEN, Folding
-from botify.streams.worker.metrics import WorkerCounters
-from botify.streams.worker.partition import Publishable, WorkerPartition
-from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord
+from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, Worker, parts
 
 KNOWN_TRACKS = range(6)
 REJECTED_BEFORE = 3
 OLD = Codec([schema for schema in load() if (schema.subject, schema.version) != ("listen", 2)])
 """Writes listens of the first schema."""
 
+FRACTIONS = st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.7, 1.0])
 LISTENS = st.builds(
     Listen,
     event_id=st.sampled_from([f"e{number}" for number in range(40)]) | st.text(max_size=3),
     user=st.integers(40, 44) | st.integers(-1, 2**53 + 1),
     track=st.integers(0, 6),
-    fraction=st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.7, 1.0]) | st.floats(),
+    fraction=FRACTIONS | st.floats(),
     timestamp_ms=st.integers(-1, 10).map(lambda step: NOW_MS + step * LEAD_MS // 2)
     | st.sampled_from([-1, 0, NOW_MS - GAP_MS - 1, NOW_MS + GAP_MS, NOW_MS + 2 * GAP_MS]),
     session_id=st.sampled_from(["s", "t", "a session of a long name, of which there are few", "Ω"])
@@ -50,8 +47,8 @@ LISTENS = st.builds(
     ended_session=st.booleans(),
     recommender=st.sampled_from([None, "", "mix", "sticky", "ünknown"]),
     treatments=st.sampled_from([{}, {"E": "T1"}, {"E": "T1", "Ö": "C"}, {str(number): "C" for number in range(20)}]),
-    propensity=st.none() | st.just(0.5),
-    latency_ms=st.none() | st.just(4.2),
+    propensity=st.sampled_from([None, 0.5]),
+    latency_ms=st.sampled_from([None, 4.2]),
     policy=st.sampled_from([None, "mix", "fism/popular", "rerank"]),
     candidates=st.none() | st.integers(0, 9),
 )
@@ -61,33 +58,29 @@ GOOD_LISTENS = st.builds(
     event_id=st.sampled_from([f"e{number}" for number in range(60)]),
     user=st.integers(40, 44),
     track=st.integers(0, 5),
-    fraction=st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.7, 1.0]),
+    fraction=FRACTIONS,
     timestamp_ms=st.integers(0, 12).map(lambda step: NOW_MS + step * LEAD_MS // 4),
     session_id=st.sampled_from(["s", "t", "u"]),
     position=st.integers(0, 3),
 )
 
 
-def other_block(raw: bytes) -> bytes:
-    """Write the number of a map's entries in Avro's other way: negative, with the block's bytes."""
-    return raw.replace(b"\x02\x02E\x04T1\x00", b"\x01\x0c\x02E\x04T1\x00")
-
-
-def long_number(raw: bytes) -> bytes:
-    """Write the last number with more bytes than it needs."""
-    return raw[:-1] + bytes([raw[-1] | 0x80]) + b"\x80" * 8 + b"\x00"
-
-
 WAYS = (
     CODEC.encode,
     OLD.encode,
-    lambda listen: other_block(CODEC.encode(listen)),
-    lambda listen: long_number(CODEC.encode(listen)),
+    # Avro's other way to write the number of a map's entries: negative, with the block's bytes
+    lambda listen: CODEC.encode(listen).replace(b"\x02\x02E\x04T1\x00", b"\x01\x0c\x02E\x04T1\x00"),
+    lambda listen: with_long_number(CODEC.encode(listen)),
     lambda listen: CODEC.encode(listen)[:-1],
     lambda listen: CODEC.encode(listen) + b"\0",
     lambda listen: b"",
     lambda listen: None,
 )
+
+
+def with_long_number(raw: bytes) -> bytes:
+    """Write the last number with more bytes than it needs."""
+    return raw[:-1] + bytes([raw[-1] | 0x80]) + b"\x80" * 8 + b"\x00"
 
 
 @st.composite
@@ -100,8 +93,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def logs(draw: st.DrawFn, listens: st.SearchStrategy[Listen] = GOOD_LISTENS | LISTENS) -> list[KafkaRecord]:
-    records = []
-    offset = 0
+    records, offset = [], 0
     for _ in range(draw(st.integers(1, 30))):
         offset += draw(st.sampled_from([1, 1, 1, 4]))
         listen = draw(listens)
@@ -113,72 +105,41 @@ def logs(draw: st.DrawFn, listens: st.SearchStrategy[Listen] = GOOD_LISTENS | LI
     return records
 
 
-TOMBSTONE = ((ERASURE, b""),)
-
-
-class Sent:
-    def __init__(self) -> None:
-        self.events: list[Publishable] = []
-        self.rejected: list[tuple[int, str, str]] = []
-
-    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
-        self.events += events
-        self.rejected += [
-            (letter.record.offset, type(letter.reason).__name__, str(letter.reason)) for letter in rejected
-        ]
+def tombstone(offset: int) -> KafkaRecord:
+    return KafkaRecord(offset, key_of(1), None, headers=((ERASURE, b""),))
 
 
 DECLARED = ((LEAD_MS,), (None,), (ANY_LEAD_MS,), (LEAD_MS, LEAD_MS, ANY_LEAD_MS), (None, ANY_LEAD_MS))
 """What a topic declares, each time that it is asked."""
 
 
-class Worker:
-    def __init__(
-        self, folding: Folding, projections: Sequence[str] = PROJECTIONS, declared: Sequence[int | None] = (LEAD_MS,)
-    ) -> None:
-        self.projections = projections
-        later = iter(declared)
-        self.lead = Lead(lambda: next(later, declared[-1]))
-        self.store, self.sent, self.counters = MemoryStore(), Sent(), WorkerCounters()
-        self.folding = folding
-        self.claim_again()
-
-    def claim_again(self) -> None:
-        claim = asyncio.run(self.store.claim(0, "me", "t"))
-        intake = Intake(CODEC, KNOWN_TRACKS, lambda: None, {0: {REJECTED_BEFORE}}, self.lead)
-        opening = (0, claim, claim.next_offset or 0, self.store, intake, self.sent, self.counters, self.projections)
-        self.partition = WorkerPartition(*opening, training=True, folding=lambda: self.folding)
-
-    def process(self, records: Sequence[Any]) -> None:
-        asyncio.run(self.partition.process(records))
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Everything that can be told from outside; NaN, which a broken record may bring, as its bytes."""
-        return {
-            "hashes": {name: fields for name, fields in self.store.hashes.items() if fields},
-            "scores": {name: scores for name, scores in self.store.scores.items() if scores},
-            "checkpoint": self.store.checkpoints[0].next_offset,
-            "sessions": [event for event in self.sent.events if isinstance(event, Session)],
-            "training": [event for event in self.sent.events if isinstance(event, TrainingBatch)],
-            "rejected": self.sent.rejected,
-            "counters": self.counters,
-            "event time": self.partition.event_time.newest_ms,
-        }
+def make_worker(
+    folding: Folding, projections: Sequence[str] = PROJECTIONS, declared: Sequence[int | None] = (LEAD_MS,)
+) -> Worker:
+    later = iter(declared)
+    lead = Lead(lambda: next(later, declared[-1]))
+    return Worker(folding, projections, intake=Intake(CODEC, KNOWN_TRACKS, lambda: None, {0: {REJECTED_BEFORE}}, lead))
 
 
-def parts(records: Sequence[KafkaRecord], cuts: Sequence[int]) -> list[Sequence[KafkaRecord]]:
-    bounds = [0, *sorted({cut for cut in cuts if 0 < cut < len(records)}), len(records)]
-    return [records[begin:end] for begin, end in pairwise(bounds)]
+def state(worker: Worker) -> dict[str, Any]:
+    """Return everything that can be told from outside; NaN, which a broken record may bring, as its bytes."""
+    return {
+        **worker.contents(),
+        "sessions": worker.sent.of(Session),
+        "training": worker.sent.of(TrainingBatch),
+        "rejected": worker.sent.rejected,
+        "counters": worker.counters,
+        "event time": worker.partition.event_time.newest_ms,
+    }
 
 
 def check(records: list[KafkaRecord], cuts: Sequence[int], *options: Any) -> None:
     """Compare the foldings after every run."""
-    plain, columns = Worker(BY_LISTEN, *options), Worker(BY_COLUMNS, *options)
+    plain, columns = make_worker(BY_LISTEN, *options), make_worker(BY_COLUMNS, *options)
     for part in parts(records, cuts):
         plain.process(part)
         columns.process(part)
-        assert columns.state == plain.state
+        assert state(columns) == state(plain)
 
 
 @settings(max_examples=60)
@@ -194,12 +155,12 @@ def test_both_foldings_agree_after_every_run(
 def test_a_partition_may_change_its_folding_and_its_owner_between_runs(
     records: list[KafkaRecord], cuts: list[int], choices: list[bool]
 ) -> None:
-    plain, mixed = Worker(BY_LISTEN), Worker(BY_LISTEN)
+    plain, mixed = make_worker(BY_LISTEN), make_worker(BY_LISTEN)
     for part, choice in zip(parts(records, cuts), choices, strict=False):
         plain.process(part)
         mixed.folding = BY_COLUMNS if choice else BY_LISTEN
         mixed.process(part)
-        assert mixed.state == plain.state
+        assert state(mixed) == state(plain)
         if choice:
             plain.claim_again()
             mixed.claim_again()
@@ -208,12 +169,12 @@ def test_a_partition_may_change_its_folding_and_its_owner_between_runs(
 @settings(max_examples=30)
 @given(logs(), st.integers(0, 40))
 def test_records_before_the_position_are_left_out(records: list[KafkaRecord], first: int) -> None:
-    plain, columns = Worker(BY_LISTEN), Worker(BY_COLUMNS)
-    for worker in (plain, columns):
+    plain, columns = make_worker(BY_LISTEN), make_worker(BY_COLUMNS)
+    for one in (plain, columns):
         if done := [record for record in records if record.offset < first]:
-            worker.process(done)
-        worker.process(RecordColumns.of(records))
-    assert columns.state == plain.state
+            one.process(done)
+        one.process(RecordColumns.of(records))
+    assert state(columns) == state(plain)
 
 
 def many(count: int, users: int = 3, session_listens: int = 7, tracks: int = 6) -> list[KafkaRecord]:
@@ -241,38 +202,33 @@ def test_after_a_tombstone_a_listener_is_new(folding: Folding, cuts: list[int], 
     The listens before are those after, so a duplicate would show what was remembered.
     """
     listens = many(60)
-    tombstone = KafkaRecord(60, key_of(1), None, headers=TOMBSTONE)
     again = [record._replace(offset=61 + record.offset) for record in listens]
-    erasing, alone = Worker(folding), Worker(folding)
-    for part in parts([*listens, tombstone, *again], cuts):
+    erasing, alone = make_worker(folding), make_worker(folding)
+    for part in parts([*listens, tombstone(60), *again], cuts):
         erasing.process(part)
         if not remembered:
             erasing.claim_again()
     alone.process([record for record in again if record.key == key_of(1)])
-    for name in (USERS, LIKES_OF_USERS):
+    for name in (USERS, LIKES_OF_USERS, OPEN_SESSIONS):
         assert erasing.store.hashes[0, name][b"1"] == alone.store.hashes[0, name][b"1"]
-    opened = [worker.store.hashes[0, OPEN_SESSIONS][b"1"] for worker in (erasing, alone)]
-    assert opened[0] == opened[1]
     assert erasing.counters.duplicates == 39  # the others have all they heard; one listen is a dead letter
-    assert [offset for offset, *_ in erasing.sent.rejected] == [REJECTED_BEFORE]
-    sessions = [event for event in erasing.sent.events if isinstance(event, Session) and event.user == 1]
-    batches = [event for event in erasing.sent.events if isinstance(event, TrainingBatch)]
+    assert erasing.sent.rejected_offsets() == [REJECTED_BEFORE]
+    batches = erasing.sent.of(TrainingBatch)
     assert all(batch.next_offset == after.first_offset for batch, after in pairwise(batches))
-    assert len(sessions) == 2 * 2  # of three each time: the last ones are open, and that of before never closes
+    # of three sessions each time: the last ones are open, and that of before never closes
+    assert sum(session.user == 1 for session in erasing.sent.of(Session)) == 2 * 2
 
-    erasing.process([KafkaRecord(121, key_of(1), None, headers=TOMBSTONE)])
+    erasing.process([tombstone(121)])
     for name in (USERS, LIKES_OF_USERS, OPEN_SESSIONS):
         assert erasing.store.hashes[0, name].get(b"1") is None
 
 
 @pytest.mark.parametrize("folding", [BY_LISTEN, BY_COLUMNS])
 def test_a_record_that_only_has_no_value_erases_nobody(folding: Folding) -> None:
-    worker = Worker(folding)
-    worker.process(
-        [*many(60), KafkaRecord(60, key_of(1), None), KafkaRecord(61, key_of(1), None, headers=[("x", b"")])]
-    )
+    worker, valueless = make_worker(folding), KafkaRecord(60, key_of(1), None)
+    worker.process([*many(60), valueless, valueless._replace(offset=61, headers=[("x", b"")])])
     assert worker.store.hashes[0, USERS][b"1"] is not None
-    assert [offset for offset, *_ in worker.sent.rejected] == [REJECTED_BEFORE, 60, 61]
+    assert worker.sent.rejected_offsets() == [REJECTED_BEFORE, 60, 61]
 
 
 @pytest.mark.parametrize("projections", [(), ("likes",), ("popularity",)])
@@ -282,10 +238,9 @@ def test_a_replay_of_some_projections_agrees(projections: Sequence[str]) -> None
 
 def test_listeners_that_were_forgotten_are_read_again() -> None:
     records = many(600, users=50)
-    columns, _ = accept_listens(RecordColumns.of(records), Intake(CODEC), Worker(BY_LISTEN).partition.event_time)
-    store: dict[str, dict[bytes, bytes]] = {}
+    columns, _ = accept_listens(RecordColumns.of(records), Intake(CODEC), make_worker(BY_LISTEN).partition.event_time)
     bounded, whole = Listeners(with_likes=True, most_rows=12), Listeners(with_likes=True)
-
+    store: dict[str, dict[bytes, bytes]] = {}
     read: list[bytes] = []
 
     def fold(listeners: Listeners, begin: int, end: int) -> Changes:
