@@ -6,6 +6,7 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from aiokafka.errors import IllegalStateError
@@ -21,43 +22,6 @@ from botify.streams.worker.faust_app import FoldingApp
 from botify.streams.worker.folding import BY_LISTEN, ColumnsWhenCompiled
 from botify.streams.worker.transport import BatchConsumer, broker_credentials
 
-
-class Noted:
-    def __init__(self) -> None:
-        self.claims: list[set[int]] = []
-
-    async def claim(self, partitions: set[int]) -> Mapping[int, int]:
-        self.claims.append(partitions)
-        return {}
-
-
-@pytest.mark.parametrize("build_app", [build_worker, build_learner])
-async def test_one_that_is_assigned_nothing_lets_go_of_all(build_app: Callable[[Settings], FoldingApp]) -> None:
-    app, noted = build_app(Settings()), Noted()
-    app.partitions = noted  # type: ignore[assignment]
-    await app.on_partitions_assigned.send(set())
-    await app.on_partitions_assigned.send({TP("t", 0)})  # a seek follows, which claims
-    assert noted.claims == [set()]
-
-
-@pytest.mark.parametrize("build_app", [build_worker, build_learner])
-async def test_one_that_was_not_started_stops(build_app: Callable[[Settings], FoldingApp]) -> None:
-    app = build_app(Settings())
-    await app.on_stop()
-    await app.on_shutdown()
-
-
-def test_seeking_in_a_partition_that_is_gone_does_nothing() -> None:
-    class Lost(BatchConsumer):
-        def __init__(self) -> None:
-            """Need nothing."""
-
-        async def seek_wait(self, partitions: Mapping[TP, int]) -> Any:
-            raise IllegalStateError(f"No current assignment for partition {partitions}")
-
-    asyncio.run(Lost().seek_back(TP("t", 0), 7))
-
-
 PARTITION = TP("t", 0)
 
 
@@ -65,18 +29,34 @@ class Owned:
     """Claims at offset 7; each look finds the checkpoint one further; `meanwhile` is what happens during a claim."""
 
     def __init__(self) -> None:
-        self.claims = 0
+        self.claims: list[set[int]] = []
         self.reached = 8
         self.meanwhile: Callable[[], object] = lambda: None
 
     async def claim(self, partitions: set[int]) -> Mapping[int, int]:
-        self.claims += 1
+        self.claims.append(partitions)
         self.meanwhile()
         return dict.fromkeys(partitions, 7)
 
     def applied(self) -> Mapping[int, int]:
         self.reached += 1
         return {0: self.reached}
+
+
+@pytest.mark.parametrize("build_app", [build_worker, build_learner])
+async def test_one_that_is_assigned_nothing_lets_go_of_all(build_app: Callable[[Settings], FoldingApp]) -> None:
+    app, owned = build_app(Settings()), Owned()
+    app.partitions = owned  # type: ignore[assignment]
+    await app.on_partitions_assigned.send(set())
+    await app.on_partitions_assigned.send({PARTITION})  # a seek follows, which claims
+    assert owned.claims == [set()]
+
+
+@pytest.mark.parametrize("build_app", [build_worker, build_learner])
+async def test_one_that_was_not_started_stops(build_app: Callable[[Settings], FoldingApp]) -> None:
+    app = build_app(Settings())
+    await app.on_stop()
+    await app.on_shutdown()
 
 
 class Alone(BatchConsumer):
@@ -106,6 +86,14 @@ def alone() -> tuple[FoldingApp, Owned, Alone]:
     return app, owned, Alone(app.transport, nothing, nothing, nothing)
 
 
+async def test_seeking_in_a_partition_that_is_gone_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, consumer = alone()
+    gone = AsyncMock(side_effect=IllegalStateError("No current assignment for partition"))
+    monkeypatch.setattr(consumer, "seek_wait", gone)
+    await consumer.seek_back(PARTITION, 7)
+    gone.assert_awaited_once()
+
+
 async def test_nothing_is_committed_from_the_beginning_of_a_rebalance_until_all_is_claimed() -> None:
     app, owned, consumer = alone()
     app.on_rebalance_start()
@@ -132,10 +120,10 @@ async def test_nothing_is_claimed_while_the_group_decides() -> None:
     await consumer.seek_to_committed()
     app.on_rebalance_start()
     assert await consumer.seek_to_committed() == {}  # Faust, once more for the rebalance before
-    assert owned.claims == 1
+    assert owned.claims == [{0}]
     await consumer.on_partitions_assigned({PARTITION})
     assert await consumer.seek_to_committed() == {PARTITION: 7}
-    assert owned.claims == 2
+    assert owned.claims == [{0}, {0}]
 
 
 async def test_a_fetch_of_before_the_rebalance_costs_no_second_claim() -> None:
@@ -143,26 +131,19 @@ async def test_a_fetch_of_before_the_rebalance_costs_no_second_claim() -> None:
     app.on_rebalance_start()
     await consumer.on_partitions_assigned({PARTITION})
     both = await asyncio.gather(consumer.seek_to_committed(), consumer.seek_to_committed())
-    assert owned.claims == 1
+    assert owned.claims == [{0}]
     assert both == [{PARTITION: 7}, {PARTITION: 9}]  # the second goes on where the first one's tasks are
 
 
-def test_a_claim_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Waiting(Owned):
-        async def claim(self, partitions: set[int]) -> Mapping[int, int]:
-            return await asyncio.get_running_loop().create_future()
-
-    async def main() -> None:
-        app, _, consumer = alone()
-        app.partitions = Waiting()  # type: ignore[assignment]
-        app.on_rebalance_start()
-        await consumer.on_partitions_assigned({PARTITION})
-        await consumer.seek_to_committed()
-
-    assert build_worker(Settings()).conf.broker_request_timeout > transport.CLAIM_S
+async def test_a_claim_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, owned, consumer = alone()
+    assert app.conf.broker_request_timeout > transport.CLAIM_S
     monkeypatch.setattr(transport, "CLAIM_S", 0.01)
+    monkeypatch.setattr(owned, "claim", lambda _: asyncio.get_running_loop().create_future())
+    app.on_rebalance_start()
+    await consumer.on_partitions_assigned({PARTITION})
     with pytest.raises(transport.ClaimTimeoutError, match=r"claiming \[.*partition=0.*\] took more than"):
-        asyncio.run(main())
+        await consumer.seek_to_committed()
 
 
 SASL = {"sasl.mechanism": "SCRAM-SHA-256", "sasl.username": "me", "sasl.password": "secret"}
@@ -197,10 +178,6 @@ def test_columns_follow_when_the_code_is_compiled(monkeypatch: pytest.MonkeyPatc
     assert called == [True]  # fetches are columns before they are folded as such
 
 
-def _no_folder() -> None:
-    raise OSError
-
-
 @pytest.mark.parametrize("missing", ["numba", "a folder for its cache"])
 def test_without_numba_or_its_cache_listens_are_folded_one_by_one(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: str
@@ -208,7 +185,7 @@ def test_without_numba_or_its_cache_listens_are_folded_one_by_one(
     if missing == "numba":
         monkeypatch.setitem(sys.modules, "botify.streams.worker.by_columns", None)
     else:
-        monkeypatch.setattr(folding, "use_own_cache", _no_folder)
+        monkeypatch.setattr(folding, "use_own_cache", Mock(side_effect=OSError))
     with caplog.at_level(logging.WARNING):
         choose = ColumnsWhenCompiled()
         choose.wait(60.0)

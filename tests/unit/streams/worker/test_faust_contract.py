@@ -7,7 +7,7 @@ import time
 from importlib.metadata import requires, version
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock
+from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 from aiokafka.consumer import fetcher
@@ -28,14 +28,12 @@ from botify.streams.worker.transport import (
 )
 from tests.unit.core.kafka.test_record_columns import batch, told
 
-TESTED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 
-
-@pytest.mark.parametrize(("package", "tested"), TESTED.items())
+@pytest.mark.parametrize(("package", "tested"), [("faust-streaming", "0.15.3"), ("aiokafka", "0.14.0")])
 def test_the_versions_are_those_that_were_tested_and_pinned(package: str, tested: str) -> None:
     assert version(package) == tested
-    required = requires("botify-streams") or []
-    assert any(re.fullmatch(rf"{package}(\[[\w,]+\])?=={tested}", one) for one in required)
+    pinned = re.compile(rf"{package}(\[[\w,]+\])?=={tested}")
+    assert any(map(pinned.fullmatch, requires("botify-streams") or []))
 
 
 OWN = {"__init__", "_claim_and_seek", "seek_back"}  # methods that Faust does not have, or with other arguments
@@ -90,24 +88,19 @@ async def test_a_fetch_gathers_where_the_last_ones_took_much_of_a_core_and_the_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = SimpleNamespace(_fetch_min_bytes=1, _fetch_max_wait_ms=1500, _fetch_max_bytes=50_000_000)
-    fetches: list[Any] = [{TP("t", 0): ["a record"]}, {TP("t", 0): ["a record"]}, {}]
-    cpu_s = [0.0]
-
-    async def fetch(*_: Any) -> Any:
-        return fetches.pop(0)
-
-    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetch)
-    monkeypatch.setattr(time, "process_time", lambda: cpu_s[0])
+    consumer, record = SimpleNamespace(_fetcher=options), {TP("t", 0): ["a record"]}
+    fetches, cpu_s = AsyncMock(side_effect=[record, record, {}]), Mock(return_value=0.0)
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetches)
+    monkeypatch.setattr(time, "process_time", cpu_s)
     thread = ClaimingThread(MagicMock(), loop=asyncio.get_running_loop())
-    consumer = SimpleNamespace(_fetcher=options)
     await thread._fetch_records(consumer, set())
     assert options._fetch_min_bytes == 1
-    cpu_s[0] = 1_000.0
+    cpu_s.return_value = 1_000.0
     await thread._fetch_records(consumer, set())
     assert (options._fetch_min_bytes, options._fetch_max_wait_ms) == (ENOUGH_BYTES, MOST_GATHER_MS)
     assert await thread._fetch_records(consumer, set()) == {}  # a poll that found nothing changes nothing
     assert options._fetch_min_bytes == ENOUGH_BYTES
-    give_up = time.monotonic() + 5.0
-    while options._fetch_min_bytes > 1 and time.monotonic() < give_up:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(5):
+        while options._fetch_min_bytes > 1:
+            await asyncio.sleep(0.001)
     assert options._fetch_max_wait_ms > MOST_GATHER_MS
