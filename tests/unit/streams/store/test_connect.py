@@ -13,18 +13,9 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import AskError, ClusterError, MovedError, OutOfMemoryError, ResponseError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from botify.streams.folds.projection import Changes
 from botify.streams.store import connect
-from botify.streams.store.connect import (
-    LONGEST_PAUSE_S,
-    PATIENCE_S,
-    Writes,
-    WritesRefusedError,
-    find_masters,
-    patiently,
-    refusal_of,
-)
-from botify.streams.store.protocol import Claim, MemoryStore, Outcome
+from botify.streams.store.connect import Writes, WritesRefusedError, patiently, refusal_of
+from tests.support import Clock
 
 
 class FakeCluster(RedisCluster):
@@ -54,16 +45,15 @@ class Failing:
         return "answer"
 
 
-MOVED = MovedError("7 127.0.0.1:7001")
-MIGRATED = AskError("7 127.0.0.1:7001"), TryAgainError("Multiple keys request during rehashing of slot")
 AWAY = RedisTimeoutError(), OSError(), ClusterError("TTL exhausted.")
+MIGRATED = AskError("7 127.0.0.1:7001"), TryAgainError("Multiple keys request during rehashing of slot")
 
 
 @pytest.mark.parametrize(
     ("errors", "moved", "looks"),
     [
         pytest.param(AWAY, [], 3, id="made again where the slots are now"),
-        pytest.param([MOVED], [7], 0, id="who redirects is believed"),
+        pytest.param([MovedError("7 127.0.0.1:7001")], [7], 0, id="who redirects is believed"),
         pytest.param(MIGRATED, [], 0, id="a slot that is migrated is waited for"),
     ],
 )
@@ -94,53 +84,26 @@ def test_what_another_try_cannot_help_is_raised_at_once(client: Any, error: Exce
 
 def test_the_node_that_failed_is_asked_last() -> None:
     cluster = FakeCluster()
-    asyncio.run(find_masters(cluster, "127.0.0.1:7001"))
+    asyncio.run(connect.find_masters(cluster, "127.0.0.1:7001"))
     assert cluster.looks == ["127.0.0.1:7001"]
 
 
 FULL = OutOfMemoryError("command not allowed when used memory > 'maxmemory'. script: on @user_script:4.")
-NOTHING = Changes(hashes={})
 
 
-class FullStore(MemoryStore):
-    def __init__(self, refuses: int, error: Exception = FULL) -> None:
-        super().__init__()
-        self.refuses = refuses
-        self.error = error
-
-    async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
-        self._take()
-        return await super().claim(partition, owner, topic_id)
-
-    async def apply(
-        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
-    ) -> Outcome:
-        self._take()
-        return await super().apply(partition, claim, expected_next, new_next, changes)
-
-    def _take(self) -> None:
-        if self.refuses > 0:
-            self.refuses -= 1
-            raise self.error
-
-
-class Waits:
+class Waits(Clock):
     """A clock that goes on where somebody sleeps; `seen` is what a probe says meanwhile."""
 
     def __init__(self, probe: Callable[[], str | None]) -> None:
-        self.now_s = 0.0
+        super().__init__()
         self.pauses: list[float] = []
         self.seen: set[str | None] = set()
         self._probe = probe
-
-    def clock(self) -> float:
-        return self.now_s
 
     async def sleep(self, pause_s: float) -> None:
         self.pauses.append(pause_s)
         self.seen.add(self._probe())
         self.now_s += pause_s
-        await asyncio.sleep(0)
 
 
 Patience = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
@@ -149,44 +112,39 @@ Patience = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 def patient() -> tuple[Patience, Writes, Waits]:
     writes = Writes()
     waits = Waits(writes.problem)
-    return partial(patiently, None, writes=writes, clock=waits.clock, sleep=waits.sleep), writes, waits
+    return partial(patiently, None, writes=writes, clock=waits, sleep=waits.sleep), writes, waits
 
 
-def test_claims_and_applies_wait_until_redis_takes_them(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        store = FullStore(3)
-        patience, writes, waits = patient()
-        claim = await patience(lambda: store.claim(0, "me", "id"))
-        store.refuses = 2
-        assert await patience(lambda: store.apply(0, claim, None, 5, NOTHING)) is Outcome.APPLIED
-        assert waits.seen == {refusal_of(FULL)}
+async def test_a_write_waits_until_redis_takes_it(caplog: pytest.LogCaptureFixture) -> None:
+    patience, writes, waits = patient()
+    for refusals in (3, 2):
+        assert await patience(Failing(*[FULL] * refusals)) == "answer"
         assert writes.problem() is None
-        assert writes.refused == 5
-        assert waits.pauses[:3] == [0.1, 0.2, 0.4]
-
-    asyncio.run(main())
+    assert waits.seen == {refusal_of(FULL)}
+    assert writes.refused == 5
+    assert waits.pauses == [0.1, 0.2, 0.4, 0.1, 0.2]
     assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.ERROR]
 
 
 async def test_patience_has_an_end_that_says_what_to_do() -> None:
-    store, (patience, writes, waits) = FullStore(10**6), patient()
+    patience, writes, waits = patient()
     with pytest.raises(WritesRefusedError, match=r"for 20 s: raise `maxmemory`.*resumes from its checkpoint"):
-        await patience(lambda: store.claim(0, "me", "id"))
-    assert PATIENCE_S <= waits.now_s <= PATIENCE_S + LONGEST_PAUSE_S
+        await patience(Failing(*[FULL] * 1_000))
+    assert 0.0 <= waits.now_s - connect.PATIENCE_S <= connect.LONGEST_PAUSE_S
     assert writes.refused == len(waits.pauses) + 1
     assert writes.problem() is not None
 
 
 async def test_another_error_is_not_waited_for() -> None:
-    store, (patience, writes, waits) = FullStore(1, ResponseError("WRONGTYPE")), patient()
+    patience, writes, waits = patient()
     with pytest.raises(ResponseError):
-        await patience(lambda: store.claim(0, "me", "id"))
+        await patience(Failing(ResponseError("WRONGTYPE")))
     assert (waits.pauses, writes.problem()) == ([], None)
 
 
 async def test_a_partition_that_is_taken_away_meanwhile_is_no_problem_any_more() -> None:
-    writes, store = Writes(), FullStore(10**6)
-    waiting = asyncio.create_task(patiently(None, lambda: store.claim(0, "me", "id"), writes=writes))
+    writes = Writes()
+    waiting = asyncio.create_task(patiently(None, Failing(*[FULL] * 1_000), writes=writes))
     await asyncio.sleep(0)
     assert writes.problem() is not None
     waiting.cancel()

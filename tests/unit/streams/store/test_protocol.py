@@ -12,23 +12,21 @@ from tests.store_contract import StoreContract
 
 def start_at(
     next_offset: int | None,
-    *,
     start: int = 0,
-    end: int = 50,
+    *,
     committed: int | None = None,
     topic_id: str = "id",
     rebuild: bool = False,
 ) -> int:
-    state = TopicState("t", "id", {3: start}, {3: end}, {} if committed is None else {3: committed})
+    state = TopicState("t", "id", {3: start}, {3: 50}, {} if committed is None else {3: committed})
     return offset_to_start_at(3, Claim(1, "me", next_offset, topic_id), state, rebuild_missing=rebuild)
 
 
 @pytest.mark.parametrize(
-    ("given", "where"), [((0, 0), 0), ((10, 0), 10), ((50, 0), 50), ((10, 10), 10), ((None, 0), 0)], ids=str
+    ("next_offset", "start", "where"), [(0, 0, 0), (10, 0, 10), (50, 0, 50), (10, 10, 10), (None, 0, 0)]
 )
-def test_folding_begins_at_the_checkpoint_or_with_the_topic(given: tuple[int | None, int], where: int) -> None:
-    next_offset, start = given
-    assert start_at(next_offset, start=start) == where
+def test_folding_begins_at_the_checkpoint_or_with_the_topic(next_offset: int | None, start: int, where: int) -> None:
+    assert start_at(next_offset, start) == where
 
 
 @pytest.mark.parametrize(

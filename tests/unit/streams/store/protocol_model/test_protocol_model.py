@@ -1,13 +1,13 @@
 """Every state that the claim/apply protocol can reach, within bounds, is the fold of a prefix of the topic."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from botify.streams.folds.projection import Changes
-from botify.streams.store.protocol import UNCLAIMED, Claim, ClaimPosition, MemoryStore, Outcome
+from botify.streams.store.protocol import UNCLAIMED, Claim, MemoryStore, Outcome
 from tests.unit.streams.store.protocol_model.world import RECORDS, Rules, World, moves, truths
 
 TRUTHS = (truths(takes_doubtful=True), truths(takes_doubtful=False))
@@ -55,9 +55,8 @@ def broken(world: World) -> list[str]:
         return []
     prefix = world.stored.checkpoint.next_offset or 0
     may_be = [truth[prefix][0] for truth in TRUTHS]
-    if world.stored.fields in may_be:
-        return []
-    return [f"at checkpoint {prefix} there is {world.stored.fields}, and not {may_be}"]
+    wrong = f"at checkpoint {prefix} there is {world.stored.fields}, and not {may_be}"
+    return [] if world.stored.fields in may_be else [wrong]
 
 
 @pytest.mark.parametrize("transactions", [False, True], ids=["scripts", "transactions"])
@@ -69,66 +68,44 @@ def test_the_state_is_the_fold_of_a_prefix_wherever_the_protocol_can_go(transact
     assert len(explored.came_from) > 10_000
 
 
-class WithoutEpoch(MemoryStore):
-    async def apply(
-        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
-    ) -> Outcome:
-        return await super().apply(
-            partition, self.checkpoints.get(partition, UNCLAIMED), expected_next, new_next, changes
-        )
+def without(believed: Callable[[Claim, Claim, int | None], tuple[Claim, int | None]]) -> type[MemoryStore]:
+    """Return a store that applies as if under another claim and expectation, made of (stored, claim, expected)."""
+
+    class Without(MemoryStore):
+        async def apply(self, partition: int, claim: Claim, expected_next: int | None, *what: Any) -> Outcome:
+            stored = self.checkpoints.get(partition, UNCLAIMED)
+            return await super().apply(partition, *believed(stored, claim, expected_next), *what)
+
+    return Without
 
 
-class WithoutOwner(MemoryStore):
-    """Knows claims by their epoch alone, which two have after a rollback."""
-
-    async def apply(
-        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
-    ) -> Outcome:
-        claim = replace(claim, owner=self.checkpoints.get(partition, UNCLAIMED).owner)
-        return await super().apply(partition, claim, expected_next, new_next, changes)
-
-
-class WithoutExpectedOffset(MemoryStore):
-    async def apply(
-        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
-    ) -> Outcome:
-        return await super().apply(
-            partition, claim, self.checkpoints.get(partition, UNCLAIMED).next_offset, new_next, changes
-        )
-
-
-class MissingMatchesAll(MemoryStore):
-    """Takes any batch where there is no checkpoint yet, not only the first."""
-
-    async def apply(
-        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
-    ) -> Outcome:
-        if self.checkpoints.get(partition, UNCLAIMED).next_offset is None:
-            expected_next = None
-        return await super().apply(partition, claim, expected_next, new_next, changes)
+WITHOUT_EPOCH = without(lambda stored, claim, expected: (stored, expected))
+# knows claims by their epoch alone, which two have after a rollback
+WITHOUT_OWNER = without(lambda stored, claim, expected: (replace(claim, owner=stored.owner), expected))
+WITHOUT_EXPECTED_OFFSET = without(lambda stored, claim, expected: (claim, stored.next_offset))
+# takes any batch where there is no checkpoint yet, not only the first
+MISSING_MATCHES_ALL = without(lambda stored, claim, expected: (claim, None if stored.next_offset is None else expected))
 
 
 class ReadsUnasked(MemoryStore):
     """Gives a reader what there is, wherever the reader believes it to be."""
 
-    async def read_fields(
-        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: ClaimPosition | None = None
-    ) -> dict[str, dict[bytes, bytes | None]]:
+    async def read_fields(self, partition: int, wanted: Any, under: object = None) -> Any:
         return await super().read_fields(partition, wanted)
 
 
 @pytest.mark.parametrize(
     "rules",
     [
-        pytest.param(Rules(store=WithoutEpoch), id="no-epoch"),
-        pytest.param(Rules(store=WithoutOwner), id="no-owner"),
-        pytest.param(Rules(store=WithoutExpectedOffset), id="no-expected-offset"),
-        pytest.param(Rules(store=MissingMatchesAll), id="missing-checkpoint-matches-all"),
+        pytest.param(Rules(store=WITHOUT_EPOCH), id="no-epoch"),
+        pytest.param(Rules(store=WITHOUT_OWNER), id="no-owner"),
+        pytest.param(Rules(store=WITHOUT_EXPECTED_OFFSET), id="no-expected-offset"),
+        pytest.param(Rules(store=MISSING_MATCHES_ALL), id="missing-checkpoint-matches-all"),
         pytest.param(Rules(store=ReadsUnasked), id="reads-not-under-the-claim"),
         pytest.param(Rules(transactions=True, watches=False), id="exec-without-watch"),
         pytest.param(Rules(transactions=True, watch_ends_with_connection=False), id="exec-on-a-new-connection"),
-        pytest.param(Rules(transactions=True, store=WithoutExpectedOffset), id="look-without-expected-offset"),
-        pytest.param(Rules(transactions=True, store=WithoutOwner), id="look-without-owner"),
+        pytest.param(Rules(transactions=True, store=WITHOUT_EXPECTED_OFFSET), id="look-without-expected-offset"),
+        pytest.param(Rules(transactions=True, store=WITHOUT_OWNER), id="look-without-owner"),
     ],
 )
 def test_without_one_of_its_rules_the_protocol_does_harm(rules: Rules) -> None:

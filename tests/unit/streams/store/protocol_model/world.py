@@ -1,13 +1,11 @@
 """Everything that can happen around one partition, as states and moves. The store in it is the real `MemoryStore`."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from botify.streams.folds.projection import Changes
 from botify.streams.store.protocol import UNCLAIMED, Claim, ClaimLostError, ClaimPosition, MemoryStore, Outcome
-
-T = TypeVar("T")
 
 RECORDS = ((b"b", b"w"), (b"a", b"x"), (b"b", b"w"))
 """The third is a duplicate of the first."""
@@ -70,12 +68,16 @@ class Rules(NamedTuple):
     max_rollbacks: int = 1
 
 
+Sent = tuple[tuple[int, bytes], ...]
+"""Offsets, and what was sent of them."""
+
+
 class Move(NamedTuple):
     """A move, what the store said to it, what was sent, and where it leads."""
 
     name: str
     outcome: Outcome | None
-    sent: tuple[tuple[int, bytes], ...]
+    sent: Sent
     world: World
 
 
@@ -109,23 +111,20 @@ def moves(world: World, rules: Rules) -> Iterator[Move]:
                 others = tuple(_look_is_old(worker) for worker in others)
             workers = tuple(sorted((*others, after), key=lambda worker: worker.owner if worker else ""))
             started = world.started + (worker is None)
-            who = worker or after
-            assert who is not None
             next_world = World(stored, world.saved, world.rollbacks, started, workers)
-            yield Move(f"{who.owner} {name}", outcome, sent, next_world)
+            yield Move(f"{(worker or after).owner} {name}", outcome, sent, next_world)  # type: ignore[union-attr]
         if worker is None:
             break  # and which of two that do not run starts, none
     if world.stored != world.saved:
         yield Move("the store is saved", None, (), world._replace(saved=world.stored))
         if world.rollbacks < rules.max_rollbacks:
-            workers = world.workers
+            back = world._replace(stored=world.saved, rollbacks=world.rollbacks + 1)
             if rules.watches and rules.watch_ends_with_connection:
-                workers = tuple(_look_is_old(worker) for worker in workers)
-            back = world._replace(stored=world.saved, rollbacks=world.rollbacks + 1, workers=workers)
+                back = back._replace(workers=tuple(_look_is_old(worker) for worker in back.workers))
             yield Move("the store goes back", None, (), back)
 
 
-_WorkerMove = tuple[str, Outcome | None, tuple[tuple[int, bytes], ...], Worker | None, Stored | None]
+_WorkerMove = tuple[str, Outcome | None, Sent, Worker | None, Stored | None]
 
 
 def _worker_moves(world: World, worker: Worker | None, rules: Rules) -> Iterator[_WorkerMove]:
@@ -207,9 +206,7 @@ def _close(store: MemoryStore) -> Stored | None:
     return Stored(store.checkpoints[0], tuple(sorted(store.hashes[0, FIELDS].items())))
 
 
-def _folded(
-    worker: Worker, end: int, takes_doubtful: bool, store: MemoryStore
-) -> tuple[Worker, tuple[tuple[int, bytes], ...]]:
+def _folded(worker: Worker, end: int, takes_doubtful: bool, store: MemoryStore) -> tuple[Worker, Sent]:
     """Read what memory lacks, and fold; raises ClaimLostError."""
     assert worker.claim is not None
     memory, offsets = dict(worker.memory), range(worker.next_offset, end)
@@ -222,12 +219,10 @@ def _folded(
     return worker._replace(memory=tuple(sorted(memory.items())), batch=Batch(end, changes)), emitted
 
 
-def _run(step: Awaitable[T]) -> T:
+def _run(step: Any) -> Any:
     """Run a coroutine that waits for nothing, as those of `MemoryStore` do."""
-    coroutine: Any = step
     try:
-        coroutine.send(None)
+        step.send(None)
     except StopIteration as done:
-        value: T = done.value
-        return value
+        return done.value
     raise AssertionError("the store in memory waited")
