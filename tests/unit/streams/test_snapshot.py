@@ -13,26 +13,26 @@ import pytest
 from botify.core.kafka.config import key_of
 from botify.core.kafka.reader import LogRecord
 from botify.schemas.codec import Codec
-from botify.schemas.events import SHOWN, Listen
+from botify.schemas.events import SHOWN
 from botify.schemas.validation import Intake
 from botify.streams.folds.feedback import ATTRIBUTES, NAMES, OPINIONS, with_said, with_shown
 from botify.streams.folds.partition import HASHES, SCORE_SETS
 from botify.streams.snapshot import MAGIC, VERSION, Frame, Kind, SnapshotError, SnapshotWriter, read_frames
 from botify.streams.store.protocol import Items, MemoryStore
 from botify.streams.verify import FIRST_DIFFERENCES, Difference, OfflineFold, Report, have_same_items
+from tests.support import make_listens
 
+CODEC = Codec()
 FIELDS = {b"7": b"\0\xff" * 100, b"": b"", b"8": b"x"}
 SCORES = {b"1": 0.1 + 0.2, b"2": -1e300, b"3": 5e-324}
 
 
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Path:
-    path = tmp_path / "state"
-    write(path)
-    return path
+    return write(tmp_path / "state")
 
 
-def write(path: Path, version: int = VERSION) -> None:
+def write(path: Path, version: int = VERSION) -> Path:
     with path.open("wb") as file:
         writer = SnapshotWriter(file)
         writer.about(Kind.HEADER, {"format": version})
@@ -40,6 +40,7 @@ def write(path: Path, version: int = VERSION) -> None:
         writer.items("users", FIELDS)
         writer.items("popularity:1h", SCORES)
         writer.end()
+    return path
 
 
 def test_what_was_written_is_read(snapshot: Path) -> None:
@@ -52,8 +53,7 @@ def test_what_was_written_is_read(snapshot: Path) -> None:
 
 
 def test_the_same_state_gives_the_same_file(snapshot: Path, tmp_path: Path) -> None:
-    write(tmp_path / "again")
-    assert (tmp_path / "again").read_bytes() == snapshot.read_bytes()
+    assert write(tmp_path / "again").read_bytes() == snapshot.read_bytes()
 
 
 def test_a_file_that_is_cut_off_anywhere_is_refused(snapshot: Path) -> None:
@@ -76,53 +76,43 @@ def test_any_flipped_bit_of_the_content_is_seen(snapshot: Path) -> None:
 
 
 def test_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:
-    write(tmp_path / "new", VERSION + 1)
+    path = write(tmp_path / "new", VERSION + 1)
     with pytest.raises(SnapshotError, match=f"has format {VERSION + 1}; this version reads {VERSION}"):
-        list(read_frames(tmp_path / "new"))
+        list(read_frames(path))
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"text", gzip.compress(b"", mtime=0), gzip.compress(b"something else entirely", mtime=0)]
+    ("raw", "why"),
+    [
+        (b"", "is not a snapshot"),
+        (b"text", "is not a snapshot"),
+        (gzip.compress(b"", mtime=0), "is not a snapshot"),
+        (gzip.compress(b"no snapshot", mtime=0), "is not a snapshot"),
+        (gzip.compress(MAGIC + b"\x03\xff\xff\xff\xff", mtime=0), "a frame of 4294967295 bytes"),
+    ],
 )
-def test_another_file_is_refused(tmp_path: Path, raw: bytes) -> None:
+def test_another_file_is_refused(tmp_path: Path, raw: bytes, why: str) -> None:
     (tmp_path / "other").write_bytes(raw)
-    with pytest.raises(SnapshotError, match="is not a snapshot"):
+    with pytest.raises(SnapshotError, match=why):
         list(read_frames(tmp_path / "other"))
-
-
-def test_a_frame_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
-    (tmp_path / "huge").write_bytes(gzip.compress(MAGIC + b"\x03\xff\xff\xff\xff"))
-    with pytest.raises(SnapshotError, match="a frame of 4294967295 bytes"):
-        list(read_frames(tmp_path / "huge"))
-
-
-def records(count: int) -> list[LogRecord]:
-    codec, made = Codec(), []
-    for at in range(count):
-        user, ended = at % 7, at % 10 == 9
-        listen = Listen(f"a:{at}", user, at % 11, 0.5, 1000 * at, f"s{user}", at, ended, "random", {}, 0.1, 4.0)
-        made.append(LogRecord("t", 0, at, 1000 * at, key_of(user), codec.encode(listen), ()))
-    return made
-
-
-def folded(batches: list[list[LogRecord]], **rejected: dict[int, set[int]]) -> OfflineFold:
-    offline = OfflineFold(0, Intake(Codec(), range(11), lambda: None, **rejected))
-
-    async def go() -> None:
-        for batch in batches:
-            await offline.advance(batch)
-
-    asyncio.run(go())
-    return offline
 
 
 @pytest.fixture
 def store() -> MemoryStore:
-    store = folded([records(100)]).store
-    store.hashes[0, OPINIONS] = {b"7": with_said(b"", [(1, 7, "like")])}  # in another namespace, with the same code
-    store.hashes[0, ATTRIBUTES] = {b"7": b"{}"}
-    store.hashes[0, NAMES], store.hashes[0, SHOWN] = {b"7": b"alice"}, {b"7": with_shown(b"", [(1, 7)])}
-    return store
+    records = [
+        LogRecord("t", 0, at, listen.timestamp_ms, key_of(listen.user), CODEC.encode(listen), ())
+        for at, listen in enumerate(make_listens(100, users=7, tracks=11))
+    ]
+    offline = OfflineFold(0, Intake(CODEC, range(11), lambda: None))
+    asyncio.run(offline.advance(records))
+    # in another namespace, with the same code
+    offline.store.hashes |= {
+        (0, OPINIONS): {b"7": with_said(b"", [(1, 7, "like")])},
+        (0, ATTRIBUTES): {b"7": b"{}"},
+        (0, NAMES): {b"7": b"alice"},
+        (0, SHOWN): {b"7": with_shown(b"", [(1, 7)])},
+    }
+    return offline.store
 
 
 @pytest.mark.parametrize("collection", [*HASHES, *SCORE_SETS])
@@ -149,7 +139,7 @@ def test_an_item_that_a_scan_returns_twice_counts_once() -> None:
                 yield self.items(partition, collection)
 
     one, other = MemoryStore(), Scanned()
-    one.hashes[0, "users"], other.hashes[0, "users"] = {b"1": b"a"}, {b"1": b"a"}
+    one.hashes[0, "users"] = other.hashes[0, "users"] = {b"1": b"a"}
     assert asyncio.run(have_same_items(one, other, 0))
     assert asyncio.run(have_same_items(other, one, 0))
 

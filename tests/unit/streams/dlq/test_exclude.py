@@ -15,24 +15,21 @@ LISTEN = Listen("a:0", 42, 7, 0.5, 5_000, "a", 0, True, None, {}, None, None)
 
 
 @pytest.mark.parametrize(
-    ("selection", "taken"),
+    ("selection", "listen", "taken"),
     [
-        (Selection(origins=frozenset({ORIGIN})), True),
-        (Selection(origins=frozenset({ORIGIN}), user=42), True),
-        (Selection(origins=frozenset({ORIGIN}), user=43), False),
-        (Selection(origins=frozenset({ORIGIN._replace(offset=8)}), user=42), False),
-        (Selection(event_id="a:0", after_ms=5_000, before_ms=5_001), True),
-        (Selection(user=42, after_ms=5_001), False),
-        (Selection(user=42, before_ms=5_000), False),
+        (Selection(origins=frozenset({ORIGIN})), LISTEN, True),
+        (Selection(origins=frozenset({ORIGIN}), user=42), LISTEN, True),
+        (Selection(origins=frozenset({ORIGIN}), user=43), LISTEN, False),
+        (Selection(origins=frozenset({ORIGIN._replace(offset=8)}), user=42), LISTEN, False),
+        (Selection(event_id="a:0", after_ms=5_000, before_ms=5_001), LISTEN, True),
+        (Selection(user=42, after_ms=5_001), LISTEN, False),
+        (Selection(user=42, before_ms=5_000), LISTEN, False),
+        (Selection(origins=frozenset({ORIGIN})), None, True),  # what cannot be read is chosen by its place only
+        (Selection(after_ms=0), None, False),
     ],
 )
-def test_all_conditions_hold(selection: Selection, taken: bool) -> None:
-    assert selection.takes(ORIGIN, LISTEN) is taken
-
-
-def test_what_cannot_be_read_is_chosen_by_its_place_only() -> None:
-    assert Selection(origins=frozenset({ORIGIN})).takes(ORIGIN, None)
-    assert not Selection(after_ms=0).takes(ORIGIN, None)
+def test_all_conditions_hold(selection: Selection, listen: Listen | None, taken: bool) -> None:
+    assert selection.takes(ORIGIN, listen) is taken
 
 
 def test_what_was_typed_is_read() -> None:

@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from unittest.mock import ANY, AsyncMock, MagicMock, call
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +18,7 @@ from botify.streams.replay.sources import Pacer, ReplayError, make_plan
 from botify.streams.replay.swap import removable, validate_swap
 from botify.streams.replay.targets import NamespaceTarget
 from botify.streams.store.namespaces import NamespaceRecord, excluded_since
+from tests.support import Clock
 
 STATE = TopicState("t", "an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
 
@@ -29,28 +29,6 @@ def test_what_does_not_exist_is_refused(partitions: list[int], projections: list
         make_plan("t", STATE, STATE.start, STATE.end, partitions, projections)
 
 
-class FakeTime:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def clock(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-def send(pacer: Pacer, times_ms: list[int], time: FakeTime) -> list[float]:
-    async def go() -> list[float]:
-        sent = []
-        for part in pacer.parts([LogRecord("t", 0, at, ms, None, None, ()) for at, ms in enumerate(times_ms)]):
-            await pacer.wait(part)
-            sent += [time.now] * len(part)
-        return sent
-
-    return asyncio.run(go())
-
-
 @pytest.mark.parametrize(
     ("pace", "times_ms", "sent"),
     [
@@ -58,9 +36,17 @@ def send(pacer: Pacer, times_ms: list[int], time: FakeTime) -> list[float]:
         ({"rate": 100.0}, [0] * 6, [0.0, 0.0, 0.02, 0.02, 0.04, 0.04]),
     ],
 )
-def test_records_are_sent_at_their_pace(pace: dict[str, float], times_ms: list[int], sent: list[float]) -> None:
-    time = FakeTime()
-    assert send(Pacer(**pace, clock=time.clock, sleep=time.sleep), times_ms, time) == pytest.approx(sent, abs=0.001)
+async def test_records_are_sent_at_their_pace(pace: dict[str, float], times_ms: list[int], sent: list[float]) -> None:
+    clock, sent_at = Clock(), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        clock.now_s += seconds
+
+    pacer = Pacer(**pace, clock=clock, sleep=sleep)
+    for part in pacer.parts([LogRecord("t", 0, at, ms, None, None, ()) for at, ms in enumerate(times_ms)]):
+        await pacer.wait(part)
+        sent_at += [clock.now_s] * len(part)
+    assert sent_at == pytest.approx(sent, abs=0.001)
 
 
 def record(id_: str = "r1", **changes: object) -> NamespaceRecord:
@@ -113,29 +99,15 @@ def test_only_what_nobody_needs_is_removed() -> None:
     assert removable("b.r2", former, known, "b.live", everything=True) == ["b.live", "b.r1", "b.r3", "b.r4"]
 
 
-class OneTransaction:
-    """A Redis that knows a transaction, and no command outside it."""
-
-    def __init__(self) -> None:
-        self.executed: list[list[str]] = []
-
-    @asynccontextmanager
-    async def pipeline(self, *, transaction: bool) -> AsyncIterator[Any]:
-        fields: list[str] = []
-
-        async def execute() -> None:
-            self.executed.append(fields)
-
-        assert transaction
-        yield SimpleNamespace(hsetnx=lambda key, field, value: fields.append(field), execute=execute)
-
-
 def test_a_late_beginning_is_noted_at_once() -> None:
     """A store that rolled back in between would keep a state that seems to begin at offset 0."""
-    target, redis = object.__new__(NamespaceTarget), OneTransaction()
+    target, redis, pipeline = object.__new__(NamespaceTarget), MagicMock(), MagicMock(execute=AsyncMock())
+    redis.pipeline.return_value.__aenter__.return_value = pipeline
     target._namespace, target._sources = "live", SimpleNamespace(redis=redis, letters=dict)  # type: ignore[assignment]
     asyncio.run(target.prepare(0, 7))
-    assert redis.executed == [["first_offset", "next_offset", "letters"]]
+    assert redis.method_calls == [call.pipeline(transaction=True)]
+    notes = [call.hsetnx(ANY, name, ANY) for name in ("first_offset", "next_offset", "letters")]
+    assert pipeline.method_calls == [*notes, call.execute()]
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 4, 6, 15])
@@ -170,20 +142,21 @@ def test_a_record_without_a_listener_is_not_copied(key: bytes | None) -> None:
         user_of(key, "botify.listens", 3)
 
 
+@dataclass
 class Brokers:
     """Two partitions that take a listen at each look until their leaders apply the closing, the second one late."""
 
-    def __init__(self, applies_at: tuple[int, int]) -> None:
-        self.ends, self.looks = [5, 5], 0
-        self.stopped_at: dict[int, int] | None = None
-        self.markers = 0
-        self._applies_at = applies_at
+    applies_at: tuple[int, int]
+    ends: list[int] = field(default_factory=lambda: [5, 5])
+    stopped_at: dict[int, int] | None = None
+    markers: int = 0
+    looks: int = 0
 
     async def closed_ends(self) -> dict[int, int]:
         self.looks += 1
-        for partition, at in enumerate(self._applies_at):
+        for partition, at in enumerate(self.applies_at):
             self.ends[partition] += self.looks <= at
-        return {partition: self.ends[partition] for partition, at in enumerate(self._applies_at) if self.looks > at}
+        return {partition: self.ends[partition] for partition, at in enumerate(self.applies_at) if self.looks > at}
 
     async def follow(self) -> dict[int, int]:
         return self.stopped_at or dict(enumerate(self.ends))
@@ -191,17 +164,15 @@ class Brokers:
     async def has_more(self, _partition: int, begin: int, end: int) -> bool:
         return begin + self.markers < end
 
-
-def drain(brokers: Brokers, give_up: float) -> dict[int, int]:
-    follow, has_more = brokers.follow, brokers.has_more
-    return dict(asyncio.run(folded_to_the_end("botify.listens", 2, brokers.closed_ends, follow, has_more, give_up)))
+    def drain(self, give_up: float) -> dict[int, int]:
+        end = folded_to_the_end("botify.listens", 2, self.closed_ends, self.follow, self.has_more, give_up)
+        return dict(asyncio.run(end))
 
 
 @settings(max_examples=30)
 @given(st.tuples(st.integers(0, 20), st.integers(0, 20)))
 def test_the_end_is_read_after_each_leader_has_refused(applies_at: tuple[int, int]) -> None:
-    brokers = Brokers(applies_at)
-    assert drain(brokers, float("inf")) == {0: 5 + applies_at[0], 1: 5 + applies_at[1]}
+    assert Brokers(applies_at).drain(float("inf")) == {0: 5 + applies_at[0], 1: 5 + applies_at[1]}
 
 
 @pytest.mark.parametrize(
@@ -215,13 +186,10 @@ def test_the_end_is_read_after_each_leader_has_refused(applies_at: tuple[int, in
 def test_what_keeps_the_topic_from_its_end_is_named(
     applies_at: tuple[int, int], ends: list[int], stopped_at: dict[int, int] | None, why: str
 ) -> None:
-    brokers = Brokers(applies_at)
-    brokers.ends, brokers.stopped_at = ends, stopped_at
     with pytest.raises(ReplayError, match=why):
-        drain(brokers, 0.0)
+        Brokers(applies_at, ends, stopped_at).drain(0.0)
 
 
 def test_the_marker_of_a_transaction_is_not_waited_for() -> None:
-    brokers = Brokers((0, 3))
-    brokers.stopped_at, brokers.markers = {0: 5, 1: 7}, 1
-    assert drain(brokers, float("inf")) == {0: 5, 1: 7}
+    brokers = Brokers((0, 3), stopped_at={0: 5, 1: 7}, markers=1)
+    assert brokers.drain(float("inf")) == {0: 5, 1: 7}
