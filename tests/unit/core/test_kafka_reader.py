@@ -17,10 +17,6 @@ from tests.support import FakeMessage
 GONE, AWAY = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), KafkaError(KafkaError._TRANSPORT)
 
 
-def message(partition: int, offset: int, error: KafkaError | None = None) -> FakeMessage:
-    return FakeMessage(partition=partition, offset=offset, error=error)
-
-
 class FakeConsumer:
     """Has records at some offsets of each partition, which it hands out in turns, and says where partitions end."""
 
@@ -29,10 +25,10 @@ class FakeConsumer:
         self.waiting: list[FakeMessage] = []
 
     def assign(self, partitions: list[TopicPartition]) -> None:
-        coming = []
-        for at in partitions:
-            records = [message(at.partition, o) for o in self._offsets[at.partition] if o >= at.offset]
-            coming.append([*records, message(at.partition, self._end, KafkaError(KafkaError._PARTITION_EOF))])
+        coming, reached = [], KafkaError(KafkaError._PARTITION_EOF)
+        for of, start in ((at.partition, at.offset) for at in partitions):
+            records = [FakeMessage(partition=of, offset=offset) for offset in self._offsets[of] if offset >= start]
+            coming.append([*records, FakeMessage(partition=of, offset=self._end, error=reached)])
         self.waiting = [one for turn in zip_longest(*coming) for one in turn if one is not None]
 
     def consume(self, most: int, timeout: float) -> list[FakeMessage]:
@@ -75,7 +71,7 @@ def test_reading_in_steps_is_reading_at_once(
 def test_what_came_with_an_error_is_returned_before_it_is_raised() -> None:
     fake = FakeConsumer([[0, 1, 2]], 3)
     consumer = make(fake)
-    fake.waiting.insert(1, message(0, 1, GONE))
+    fake.waiting.insert(1, FakeMessage(partition=0, offset=1, error=GONE))
     assert [message.offset() for message in consumer.poll(3, 0.0)] == [0, 1]
     with pytest.raises(TopicError, match=r"t\[0\] cannot be read at offset 2"):
         consumer.poll(3, 0.0)
@@ -85,7 +81,7 @@ def test_what_came_with_an_error_is_returned_before_it_is_raised() -> None:
 def test_what_passes_by_itself_is_no_record_and_no_error() -> None:
     fake = FakeConsumer([[0]], 1)
     consumer = make(fake)
-    fake.waiting.insert(0, message(-1, -1, AWAY))
+    fake.waiting.insert(0, FakeMessage(partition=-1, offset=-1, error=AWAY))
     assert consumer.poll(1, 0.0) == []
     assert [message.offset() for message in consumer.poll(5, 0.0, gather_s=0.0)] == [0]
 

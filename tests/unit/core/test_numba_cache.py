@@ -12,12 +12,12 @@ from botify.core import numba_cache as module
 
 
 @pytest.fixture
-def no_numba(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A process that has not imported numba yet; temporary folders are here."""
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The cache of a process that has not imported numba yet; temporary folders are next to it."""
     monkeypatch.delitem(sys.modules, "numba", raising=False)
     monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv(module.CACHE_DIR, "")
-    return tmp_path
+    monkeypatch.setenv(module.CACHE_DIR, str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -32,10 +32,8 @@ def read_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_each_state_of_the_sources_has_a_folder_which_children_share(
-    no_numba: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = no_numba / "cache"
-    monkeypatch.setenv(module.CACHE_DIR, str(cache))
     for _ in range(2):  # a child finds what its parent has set
         module.use_own_cache()
         assert os.environ[module.CACHE_DIR] == str(cache / module.digest_of_sources())
@@ -45,24 +43,20 @@ def test_each_state_of_the_sources_has_a_folder_which_children_share(
     assert os.environ[module.CACHE_DIR] == str(cache / "0123456789abcdef")
 
 
-def test_caches_of_other_sources_are_removed_when_they_are_old(no_numba: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = no_numba / "cache"
+def test_caches_of_other_sources_are_removed_when_they_are_old(cache: Path) -> None:
     old, recent, foreign = (cache / name for name in ("0123456789abcdef", "fedcba9876543210", "not ours"))
     for folder in (old, recent, foreign):
         folder.mkdir(parents=True)
     for folder in (old, foreign):
         os.utime(folder, (0, 0))
-    monkeypatch.setenv(module.CACHE_DIR, str(cache))
     module.use_own_cache()
     assert [folder.exists() for folder in (old, recent, foreign)] == [False, True, True]
 
 
-def test_a_cache_that_is_read_only_is_copied(no_numba: Path, read_only: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = no_numba / "cache"
+def test_a_cache_that_is_read_only_is_copied(cache: Path, read_only: None) -> None:
     compiled = cache / module.digest_of_sources() / "models/loops.nbi"
     compiled.parent.mkdir(parents=True)
     compiled.write_bytes(b"compiled")
-    monkeypatch.setenv(module.CACHE_DIR, str(cache))
     module.use_own_cache()
     copy = Path(os.environ[module.CACHE_DIR])
     assert cache not in copy.parents
@@ -70,9 +64,12 @@ def test_a_cache_that_is_read_only_is_copied(no_numba: Path, read_only: None, mo
     assert stat.S_IMODE(copy.stat().st_mode) & 0o200
 
 
-def test_an_installation_that_is_read_only_compiles_into_a_temporary_folder(no_numba: Path, read_only: None) -> None:
+def test_an_installation_that_is_read_only_compiles_into_a_temporary_folder(
+    cache: Path, read_only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(module.CACHE_DIR, "")
     module.use_own_cache()
-    assert Path(os.environ[module.CACHE_DIR]).parent == no_numba
+    assert Path(os.environ[module.CACHE_DIR]).parent == cache.parent
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the compiler stays in memory")

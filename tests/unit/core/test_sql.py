@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -14,25 +15,17 @@ from botify.core.sql import EngineName, open_duckdb, open_engine
 def test_spark_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyspark", None)
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
-    with (
-        pytest.raises(EngineError, match=r"`pip install 'pyspark>=4.3,<4.4'`.*--engine duckdb"),
-        open_engine(EngineName.SPARK),
-    ):
-        pass
+    with pytest.raises(EngineError, match=r"`pip install 'pyspark>=4.3,<4.4'`.*--engine duckdb"):
+        open_engine(EngineName.SPARK).__enter__()
 
 
 def test_a_java_without_the_vectors_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pyspark = type(sys)("pyspark.sql")
-    pyspark.SparkSession = None  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pyspark", type(sys)("pyspark"))
-    monkeypatch.setitem(sys.modules, "pyspark.sql", pyspark)
+    monkeypatch.setitem(sys.modules, "pyspark", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "pyspark.sql", SimpleNamespace(SparkSession=None))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with (
-        pytest.raises(JavaMissingError, match=r"Spark needs .*without jdk.incubator.vector.*JAVA_HOME"),
-        open_engine(EngineName.SPARK),
-    ):
-        pass
+    with pytest.raises(JavaMissingError, match=r"Spark needs .*without jdk.incubator.vector.*JAVA_HOME"):
+        open_engine(EngineName.SPARK).__enter__()
 
 
 def test_files_of_different_schemas_are_one_view_and_parameters_are_values(tmp_path: Path) -> None:

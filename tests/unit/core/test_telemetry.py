@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
@@ -18,22 +19,17 @@ from botify.core.settings import Settings
 from botify.core.telemetry import MOST_AT_ONCE, DurationHistogram, Heartbeat, new_registry, observed
 
 
-class Probes:
-    alive: str | None = None
-    ready: str | None = "no partitions yet"
+@pytest.fixture
+def probes() -> dict[str, str | None]:
+    return {"alive": None, "ready": "no partitions yet"}
 
 
 @pytest.fixture
-def probes() -> Probes:
-    return Probes()
-
-
-@pytest.fixture
-def url(probes: Probes) -> Iterator[str]:
+def url(probes: dict[str, str | None]) -> Iterator[str]:
     registry = CollectorRegistry()
     Gauge("answer", "It.", registry=registry).set(42)
-    settings = Settings(metrics_port=0)
-    with observed(settings, registry, alive=lambda: probes.alive, ready=lambda: probes.ready) as served:
+    alive, ready = (lambda: probes["alive"]), (lambda: probes["ready"])
+    with observed(Settings(metrics_port=0), registry, alive=alive, ready=ready) as served:
         assert served is not None
         yield served
 
@@ -53,10 +49,10 @@ def test_metrics_are_what_the_registry_has(url: str) -> None:
     assert "answer 42.0" in body
 
 
-def test_a_probe_says_what_is_wrong(url: str, probes: Probes) -> None:
+def test_a_probe_says_what_is_wrong(url: str, probes: dict[str, str | None]) -> None:
     assert get(f"{url}/healthz") == (200, "ok\n")
     assert get(f"{url}/readyz") == (503, "no partitions yet\n")
-    probes.ready, probes.alive = None, "it hangs"
+    probes |= {"ready": None, "alive": "it hangs"}
     assert get(f"{url}/readyz") == (200, "ok\n")
     assert get(f"{url}/healthz") == (503, "it hangs\n")
 
@@ -112,23 +108,18 @@ logging.getLogger("ours").info("claimed %d", 3, extra={"partition": 3, "request_
 """
 
 
-def failed() -> logging.LogRecord:
-    try:
-        json.loads("two\nlines")
-    except ValueError:
-        return logging.LogRecord("a", logging.ERROR, "", 1, "it broke", None, sys.exc_info())
-    raise AssertionError
-
-
 def test_a_program_logs_one_object_a_line() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)  # noqa: S603
     (line,) = done.stderr.splitlines()
-    said = json.loads(line)
-    said.pop("time")
-    assert said == {"level": "INFO", "logger": "ours", "message": "claimed 3", "partition": 3, "request_id": "r-1"}
+    said = {"level": "INFO", "logger": "ours", "message": "claimed 3", "partition": 3, "request_id": "r-1"}
+    assert json.loads(line) == {"time": mock.ANY, **said}
 
 
 def test_a_traceback_stays_on_its_line_in_json() -> None:
-    line = JsonFormatter().format(failed())
+    try:
+        json.loads("two\nlines")
+    except ValueError:
+        record = logging.LogRecord("a", logging.ERROR, "", 1, "it broke", None, sys.exc_info())
+    line = JsonFormatter().format(record)
     assert "\n" not in line
     assert "Traceback (most recent call last):\n" in json.loads(line)["exception"]

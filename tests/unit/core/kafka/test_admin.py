@@ -45,10 +45,9 @@ def test_places_are_read(text: str, position: TopicPosition) -> None:
     assert parse_position(text, NOW_MS) == position
 
 
-WRONG = "", "begin", "offset:", "offset:-1", "offset:x", "ts:yesterday", "duration:1h", "duration:P", "latest:1"
-
-
-@pytest.mark.parametrize("text", WRONG)
+@pytest.mark.parametrize(
+    "text", ["", "begin", "offset:", "offset:-1", "offset:x", "ts:yesterday", "duration:1h", "duration:P", "latest:1"]
+)
 def test_what_is_no_place_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(PositionError, match=r"say earliest, latest, offset:N"):
         parse_position(text, NOW_MS)
@@ -87,13 +86,9 @@ class Admin:
             raise KafkaException(KafkaError(self._failures.pop(0)))
         return SimpleNamespace(topics={"listens": SimpleNamespace(partitions=[0, 1])})
 
-    def poll(self, timeout: float) -> int:
-        return 0
-
 
 def test_a_broker_that_goes_down_while_it_says_which_topics_there_are_is_asked_again() -> None:
-    admin: Any = Admin(KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
-    assert partition_counts(admin) == {"listens": 2}
+    assert partition_counts(Admin(KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)) == {"listens": 2}
 
 
 def test_what_a_worker_asks_is_asked_again_while_no_broker_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,13 +119,12 @@ def test_a_client_that_goes_on_finding_no_leaders_is_replaced(monkeypatch: pytes
             made.append(self)
 
         def list_offsets(self, asked: Any, **_: Any) -> dict[TopicPartition, Future[Any]]:
-            futures: dict[TopicPartition, Future[Any]] = {one: Future() for one in asked}
-            for future in futures.values():
-                if self._stuck:
-                    future.set_exception(KafkaException(KafkaError(KafkaError._NOENT)))
-                else:
-                    future.set_result(SimpleNamespace(offset=7))
-            return futures
+            answer = Future[Any]()
+            if self._stuck:
+                answer.set_exception(KafkaException(KafkaError(KafkaError._NOENT)))
+            else:
+                answer.set_result(SimpleNamespace(offset=7))
+            return dict.fromkeys(asked, answer)
 
     monkeypatch.setattr(admin, "AdminClient", StuckAtFirst)
     assert end_offsets(Settings(), "listens") == {0: 7, 1: 7}

@@ -1,6 +1,5 @@
 """A partition is read in order and without gaps, wherever the ends are that are asked for, in columns or as objects."""
 
-import asyncio
 from contextlib import aclosing
 from typing import Any
 
@@ -24,13 +23,12 @@ class FakeConsumer:
     def __init__(self, offsets: list[int], end: int, *, in_columns: bool) -> None:
         self._offsets, self._end, self._in_columns = offsets, end, in_columns
         self._position = 0
-        self.stopped = False
 
     async def start(self) -> None:
         pass
 
     async def stop(self) -> None:
-        self.stopped = True
+        pass
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         assert partitions == [AT]
@@ -63,39 +61,37 @@ def log_of(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> A
     return make
 
 
-def values(log: ColumnLog, *ends: int) -> list[bytes]:
-    async def read() -> list[bytes]:
-        found = []
-        for end in ends:
-            async with aclosing(log.read_ahead(end)) as runs:
-                found += [record.value async for run in runs for record in run]
-            assert log.next_offset == end
-        await log.aclose()
-        return found
-
-    return asyncio.run(read())
+async def values(log: ColumnLog, *ends: int) -> list[bytes]:
+    found = []
+    for end in ends:
+        async with aclosing(log.read_ahead(end)) as runs:
+            found += [record.value async for run in runs for record in run]
+        assert log.next_offset == end
+    await log.aclose()
+    return found
 
 
-def test_reading_in_steps_is_reading_at_once(log_of: Any) -> None:
+async def test_reading_in_steps_is_reading_at_once(log_of: Any) -> None:
     every = [0, 1, 2, 5, 6, 9]
     for first in range(11):
-        assert values(log_of(every, 10), first, 10) == [b"%d" % offset for offset in every]
+        assert await values(log_of(every, 10), first, 10) == [b"%d" % offset for offset in every]
 
 
-def test_markers_at_the_end_are_no_records_to_wait_for(log_of: Any) -> None:
-    assert values(log_of([0, 1], end=5), 5) == [b"0", b"1"]
+async def test_markers_at_the_end_are_no_records_to_wait_for(log_of: Any) -> None:
+    assert await values(log_of([0, 1], end=5), 5) == [b"0", b"1"]
 
 
-def test_a_partition_that_does_not_get_that_far_is_said_so(log_of: Any) -> None:
-    with pytest.raises(TopicError, match=r"t\[0\]: no record for .* at offset 2"):
-        values(log_of([0, 1], end=2), 3)
+@pytest.mark.parametrize(
+    ("start", "end", "why"),
+    [(0, 3, r": no record for .* at offset 2"), (-1, 2, r" cannot be read at offset -1: .*OutOfRange")],
+)
+async def test_what_a_partition_does_not_have_is_said_with_its_offset(
+    log_of: Any, start: int, end: int, why: str
+) -> None:
+    with pytest.raises(TopicError, match=rf"t\[0\]{why}"):
+        await values(log_of([0, 1], end=2, start=start), end)
 
 
-def test_a_partition_that_does_not_begin_there_is_said_so(log_of: Any) -> None:
-    with pytest.raises(TopicError, match=r"t\[0\] cannot be read at offset -1: .*OutOfRange"):
-        values(log_of([0, 1], end=2, start=-1), 2)
-
-
-def test_a_log_with_nothing_to_read_does_not_connect(log_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_with_nothing_to_read_does_not_connect(log_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeConsumer, "start", None)
-    assert values(log_of([], end=0), 0) == []
+    assert await values(log_of([], end=0), 0) == []

@@ -1,6 +1,5 @@
 """Which topic of listens is open; the brokers' part is in the integration test of the repartition."""
 
-import asyncio
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -70,10 +69,8 @@ def test_a_probe_is_of_the_form_that_brokers_take_and_corrupt() -> None:
     assert len(corrupt_batch()) > 1  # what a closed topic takes at most
 
 
-def test_brokers_that_do_not_answer_are_named() -> None:
-    async def go() -> None:
-        async with ask_leaders(Settings(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}"), "botify.listens", 3):
-            raise AssertionError
-
+async def test_brokers_that_do_not_answer_are_named() -> None:
+    nowhere = Settings(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
     with pytest.raises(NoBrokerError, match=r"botify\.listens: its leaders do not answer"):
-        asyncio.run(go())
+        async with ask_leaders(nowhere, "botify.listens", 3):
+            raise AssertionError

@@ -14,16 +14,13 @@ from botify.core.errors import NoBrokerError, PublishError
 from botify.core.kafka.publisher import RecordPublisher
 from botify.core.settings import Settings
 
-ROOT = Path(__file__).parents[4]
-PACKAGES = ("core", "schemas", "streams", "services", "sim", "analytics", "bench")
-
 Callback = Callable[[KafkaError | None, Any], None]
 
 
 class FakeProducer:
     """Holds `room` records until it is polled; then the broker answers with `answer`, or not at all."""
 
-    def __init__(self, _: dict[str, Any]) -> None:
+    def __init__(self) -> None:
         self.room = 3
         self.silent = False
         self.answer: KafkaError | None = None
@@ -67,15 +64,9 @@ class FakeProducer:
             raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
 
-def make(**config: Any) -> tuple[RecordPublisher, FakeProducer]:
-    made: list[FakeProducer] = []
-
-    def connect(properties: dict[str, Any]) -> Any:
-        made.append(FakeProducer(properties))
-        return made[0]
-
-    publisher = RecordPublisher(Settings(), connect=connect, **config)
-    return publisher, made[0]
+def make() -> tuple[RecordPublisher, FakeProducer]:
+    producer: Any = FakeProducer()
+    return RecordPublisher(Settings(), connect=lambda _: producer), producer
 
 
 def test_a_full_queue_is_waited_for() -> None:
@@ -112,12 +103,9 @@ def test_a_record_that_is_not_delivered_raises_at_every_later_call() -> None:
 def test_the_client_itself_reports_what_is_not_delivered() -> None:
     """The fake cannot tell which parameter of the client's `produce` the callback belongs to."""
     nowhere = Settings().with_(kafka_bootstrap_servers="127.0.0.1:1")
-    for send in (
-        lambda publisher: publisher.send("t", b"v"),
-        lambda publisher: publisher.send_batch("t", [{"key": b"1", "value": b"v"}]),
-    ):
+    for send, value in (("send", b"v"), ("send_batch", [{"key": b"1", "value": b"v"}])):
         publisher = RecordPublisher(nowhere, delivery_timeout_ms=20, linger_ms=1, on_error=lambda _: None)
-        send(publisher)
+        getattr(publisher, send)("t", value)
         with pytest.raises(PublishError, match=r"^t: a record was not delivered: .*timed out"):
             publisher.flush(5.0)
 
@@ -141,7 +129,8 @@ def test_a_broker_that_does_not_answer_is_reported() -> None:
 
 
 def test_no_other_file_makes_a_producer() -> None:
-    makes = re.compile(r"^from confluent_kafka import .*\bProducer\b", re.MULTILINE)
-    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-    found = {str(path.relative_to(ROOT)) for path in files if makes.search(path.read_text(encoding="utf-8"))}
+    root, makes = Path(__file__).parents[4], re.compile(r"^from confluent_kafka import .*\bProducer\b", re.MULTILINE)
+    packages = ("core", "schemas", "streams", "services", "sim", "analytics", "bench")
+    files = [path for package in packages for path in (root / package).rglob("*.py")]
+    found = {str(path.relative_to(root)) for path in files if makes.search(path.read_text(encoding="utf-8"))}
     assert found == {"core/kafka/publisher.py"}

@@ -18,7 +18,7 @@ class FakeConsumer:
     """Returns what a test puts there; a partition that was added is connected when the test says so."""
 
     def __init__(self, _: Settings, topic: str, start: dict[int, int], group: str) -> None:
-        self.topic, self.assigned, self.group = topic, dict(start), group
+        self.assigned = dict(start)
         self.waiting: list[bytes | None] = []
         self.connected = True
 
@@ -37,18 +37,16 @@ class FakeConsumer:
 class Harness:
     """A requester whose requests begin with `me`, on partitions 0, 1 and 2; it chooses the last one that it may."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, own: bytes = b"me") -> None:
-        monkeypatch.setattr(replies, "end_offsets", lambda _settings, _topic: {0: 7, 1: 8, 2: 9})
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, own: bytes = b"me", ends: Sequence[int] = (7, 8, 9)) -> None:
+        monkeypatch.setattr(replies, "end_offsets", lambda _settings, _topic: dict(enumerate(ends)))
         self.now_s = 0.0
-        self.made: list[FakeConsumer] = []
         self.reader = ReplyReader(
             Settings(), "replies", own, KEEP_S, "test", clock=lambda: self.now_s, choose=max, connect=self.connect
         )
-        (self.consumer,) = self.made
 
     def connect(self, *arguments: Any) -> Any:
-        self.made.append(FakeConsumer(*arguments))
-        return self.made[-1]
+        self.consumer = FakeConsumer(*arguments)
+        return self.consumer
 
     def poll(self, values: Sequence[bytes | None] = (), later_s: float = 0.0) -> list[bytes]:
         self.now_s += later_s
@@ -59,10 +57,6 @@ class Harness:
 @pytest.fixture
 def h(monkeypatch: pytest.MonkeyPatch) -> Harness:
     return Harness(monkeypatch)
-
-
-def test_it_reads_one_partition_from_its_end_on(h: Harness) -> None:
-    assert (h.reader.partition, h.consumer.assigned) == (2, {2: 9})
 
 
 def test_it_gets_its_own_replies_only_and_counts_the_others(h: Harness) -> None:
@@ -134,12 +128,7 @@ def test_a_quiet_window_makes_it_quick_again(h: Harness) -> None:
     assert move(h, WINDOW_S)
 
 
-def test_on_the_only_partition_it_stays(monkeypatch: pytest.MonkeyPatch, h: Harness) -> None:
-    monkeypatch.setattr(replies, "end_offsets", lambda _settings, _topic: {0: 7})
-    alone = ReplyReader(
-        Settings(), "replies", b"me", KEEP_S, "test", clock=lambda: h.now_s, choose=max, connect=h.connect
-    )
-    h.made[-1].waiting = [b"you"] * MANY
-    h.now_s += WINDOW_S
-    assert alone.poll(10_000, 0.0) == []
-    assert (alone.partition, h.made[-1].assigned) == (0, {0: 7})
+def test_on_the_only_partition_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    h = Harness(monkeypatch, ends=[7])
+    assert h.poll([b"you"] * MANY, WINDOW_S) == []
+    assert (h.reader.partition, h.consumer.assigned) == (0, {0: 7})
