@@ -1,5 +1,7 @@
 """Small logs, and rankers that try to profit from a trap."""
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +9,6 @@ import numpy as np
 from botify.analytics.offline.ranking import NO_TRACK
 from botify.evaluation.log import Events, Ints, Log
 from botify.evaluation.protocols import Plan, Terms, plan_of
-from botify.evaluation.ranker import Histories
 from botify.evaluation.run import Outcome, run
 
 
@@ -26,19 +27,22 @@ def random_log(seed: int = 0, users: int = 30, items: int = 40, events: int = 60
 
 
 class Spy:
-    """Recommends nothing, and remembers in which order it was called."""
+    """Recommends the same list to everyone, by default nothing, and remembers in which order it was called."""
 
     note = ""
 
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, list[int], list[int]]] = []
+    def __init__(self, items: Sequence[int] = ()) -> None:
+        self._items = items
+        self.calls: list[str] = []
+        self.learned: list[Events] = []
 
     def learn(self, events: Events) -> None:
-        self.calls.append(("learn", events.users.tolist(), events.items.tolist()))
+        self.calls.append("learn")
+        self.learned.append(events)
 
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
-        self.calls.append(("rank", users.tolist(), times_ms.tolist()))
-        return np.full((len(users), k), NO_TRACK)
+        self.calls.append("rank")
+        return np.tile(np.array(self._items or [NO_TRACK] * k), (len(users), 1))
 
 
 class NextId:
@@ -58,68 +62,51 @@ class NextId:
         return np.tile(np.where(ids < self._items, ids, NO_TRACK), (len(users), 1))
 
 
-class Companions:
-    """Recommends what others had at the same time as the user's last item, and the user has not had."""
+class Neighbours:
+    """Recommends what is most often next to the user's last item, and the user has not had."""
 
     note = ""
 
-    def __init__(self) -> None:
-        self._histories = Histories()
-        self._together: dict[int, list[int]] = {}
-
-    def learn(self, events: Events) -> None:
-        for user, item in zip(events.users.tolist(), events.items.tolist(), strict=True):
-            block = [other for other in self._history(user) if other // 4 == item // 4]
-            for other in block:
-                self._together.setdefault(other, []).append(item)
-                self._together.setdefault(item, []).append(other)
-            self._histories.learn(np.array([user]), np.array([item]))
-
-    def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
-        lists = np.full((len(users), k), NO_TRACK)
-        for row, user in enumerate(users.tolist()):
-            heard = self._history(user)
-            found = self._together.get(heard[-1], []) if heard else []
-            new = [item for item in dict.fromkeys(found) if item not in heard][:k]
-            lists[row, : len(new)] = new
-        return lists
-
-    def _history(self, user: int) -> list[int]:
-        items: list[int] = self._histories.of(np.array([user]))[1].tolist()
-        return items
-
-
-class Follows:
-    """Recommends what others had right after the user's last item."""
-
-    note = ""
-
-    def __init__(self) -> None:
-        self._after: dict[int, dict[int, int]] = {}
+    def __init__(self, pairs: Callable[[list[int], int], list[tuple[int, int]]]) -> None:
+        """Take a function of what a user has heard and hears now, to pairs of an item and one next to it."""
+        self._pairs = pairs
+        self._next_to: dict[int, Counter[int]] = {}
         self._heard: dict[int, list[int]] = {}
 
     def learn(self, events: Events) -> None:
         for user, item in zip(events.users.tolist(), events.items.tolist(), strict=True):
             heard = self._heard.setdefault(user, [])
-            if heard:
-                counts = self._after.setdefault(heard[-1], {})
-                counts[item] = counts.get(item, 0) + 1
+            for of, other in self._pairs(heard, item):
+                self._next_to.setdefault(of, Counter())[other] += 1
             heard.append(item)
 
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
         lists = np.full((len(users), k), NO_TRACK)
         for row, user in enumerate(users.tolist()):
             heard = self._heard.get(user, [])
-            counts = self._after.get(heard[-1], {}) if heard else {}
-            found = [item for item in sorted(counts, key=lambda item: -counts[item]) if item not in heard][:k]
-            lists[row, : len(found)] = found
+            next_to = self._next_to.get(heard[-1], Counter()) if heard else Counter[int]()
+            new = [item for item, _ in next_to.most_common() if item not in heard][:k]
+            lists[row, : len(new)] = new
         return lists
+
+
+def companions() -> Neighbours:
+    """Recommend what others had of the block of the user's last item."""
+    return Neighbours(
+        lambda heard, item: [
+            pair for other in heard if other // 4 == item // 4 for pair in ((other, item), (item, other))
+        ]
+    )
+
+
+def follows() -> Neighbours:
+    """Recommend what others had right after the user's last item."""
+    return Neighbours(lambda heard, item: [(before, item) for before in heard[-1:]])
 
 
 def recall_of(ranker: object, log: Log, terms: Terms, seed: int = 0) -> float:
     """Run a ranker and return the mean recall of what is reported."""
-    outcome = run(ranker, plan_of(log, terms, seed), terms)  # type: ignore[arg-type]
-    return reported(outcome)
+    return reported(run(ranker, plan_of(log, terms, seed), terms))  # type: ignore[arg-type]
 
 
 def reported(outcome: Outcome) -> float:

@@ -14,13 +14,13 @@ from botify.evaluation import card
 from botify.evaluation.card import METRIC, Agreement, Fitted, Played, RankerAgent, reduced
 from botify.evaluation.cli import evaluate
 from botify.evaluation.figures import UserSums
-from botify.evaluation.log import Events, Ints
+from botify.evaluation.log import Ints
 from botify.evaluation.protocols import Terms
 from botify.playing import SMALL
 from botify.sim.simulation import FinishedListens
 from botify.sim.world import World, WorldConfig
 from botify.sim.world.generate import generate
-from tests.unit.evaluation.logs import random_log
+from tests.unit.evaluation.logs import Spy, random_log
 
 TERMS = Terms(positive=0.5)
 
@@ -77,23 +77,15 @@ def test_a_log_is_reduced_to_some_users_and_what_is_heard_most_at_first(monkeypa
     assert set(zip(small.events.times_ms.tolist(), names[small.events.items].tolist(), strict=True)) <= times
 
 
-class Remembers:
-    """Recommends nothing to odd users and track 3 to others, and remembers what it learned."""
-
-    note = ""
-
-    def __init__(self) -> None:
-        self.learned: list[Events] = []
-
-    def learn(self, events: Events) -> None:
-        self.learned.append(events)
+class EvenOnly(Spy):
+    """Recommends nothing to odd users."""
 
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
-        return np.where(users % 2 == 1, NO_TRACK, 3)[:, None].repeat(k, axis=1)
+        return np.where(users[:, None] % 2, NO_TRACK, super().rank(users, times_ms, k))
 
 
 def test_an_agent_learns_each_listen_and_plays_any_track_where_there_is_none() -> None:
-    ranker, users = Remembers(), np.arange(40)
+    ranker, users = EvenOnly([3]), np.arange(40)
     heard = FinishedListens(users, users, users, users, users, np.ones(40), users, np.zeros(40, dtype=np.bool_))
     played = RankerAgent(ranker, 10, seed=1, session=7).recommend(heard)
     assert set(played[::2].tolist()) == {3}
@@ -116,12 +108,9 @@ def test_what_learned_from_listeners_choices_is_heard_longer_than_any_track(monk
 
 def test_the_command_writes_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
-    monkeypatch.setattr(
-        "botify.sim.world.DEFAULT", WorldConfig(tracks=100, artists=20, genres=5, users=20, dimensions=8)
-    )
-    monkeypatch.setattr(
-        "botify.evaluation.cli.log_of_dataset", lambda home, name: (replace(random_log(), name=name), 0.5)
-    )
+    small = WorldConfig(tracks=100, artists=20, genres=5, users=20, dimensions=8)
+    monkeypatch.setattr("botify.sim.world.DEFAULT", small)
+    monkeypatch.setattr("botify.evaluation.cli.log_of_dataset", lambda _, name: (replace(random_log(), name=name), 0.5))
     monkeypatch.setattr(card, "SESSIONS", 50)
     app, file = typer.Typer(), tmp_path / "card.json"
     app.command()(evaluate)

@@ -48,31 +48,28 @@ def launch(effect: float, users: int = 600, seed: int = 1) -> list[Listen]:
     return [*listens, Listen("end", 10**6, 1, 1.0, end_ms, "r-end-0", 1, True, "x", {"A": "C"}, 0.1, 5.0)]
 
 
-def judged(effect: float) -> tuple[Decision, list[Decision]]:
-    judge = Judge(Experiment("A", "A", ARMS, goals=GOALS), window_h=24.0)
-    listens = listens_frame(launch(effect))
-    sessions, assignment = sessions_of(listens), assign(listens, "A")
+def judged(listens: list[Listen]) -> tuple[Decision, list[Decision]]:
+    judge, frame = Judge(Experiment("A", "A", ARMS, goals=GOALS), window_h=24.0), listens_frame(listens)
+    sessions, assignment = sessions_of(frame), assign(frame, "A")
     (decision,) = judge.decisions(sessions, assignment)
     return decision, judge.early(sessions, assignment)
 
 
 def test_listens_are_decided_with_what_was_known_before() -> None:
-    better, early = judged(0.1)
+    better, early = judged(launch(0.1))
     assert (better.outcome, early) == (SHIP, [])
     assert better.users <= 600
-    worse, early = judged(-0.1)
+    worse, early = judged(launch(-0.1))
     assert worse.outcome == ROLL_BACK
     assert early[0].sentence.startswith("Roll back T1: time per session is")
-    nothing, early = judged(0.0)
+    nothing, early = judged(launch(0.0))
     assert nothing.outcome in (GO_ON, STOP)
     assert early == []
 
 
 def test_an_arm_whose_first_sessions_are_over_later_is_judged_by_its_metrics() -> None:
     """A slower arm has fewer first sessions at any time, which is no sample-ratio mismatch."""
-    judge = Judge(Experiment("A", "A", ARMS, goals=GOALS), window_h=24.0)
-    listens = listens_frame([listen for listen in launch(-0.1) if listen.user % 8 not in (3, 5, 7)])
-    (early,) = judge.early(sessions_of(listens), assign(listens, "A"))
+    _, (early,) = judged([listen for listen in launch(-0.1) if listen.user % 8 not in (3, 5, 7)])
     assert early.sentence.startswith("Roll back T1: time per session is")
 
 
@@ -108,36 +105,34 @@ def decision(outcome: str) -> Decision:
     return Decision("T1", outcome, f"{outcome}.", 100, 200, 1.0, [])
 
 
+BEGUN = RampStep("A", 0.01, None, 1, 1, "the ramp begins")
+FULL = BEGUN._replace(share=1.0)
+
+
 @pytest.mark.parametrize(
-    ("known", "share", "arm"),
+    ("last", "known", "share_and_arm"),
     [
-        (Known(decision(GO_ON), None, 300, 5), 0.1, None),
-        (Known(decision(GO_ON), None, 299, 5), None, None),
-        (Known(decision(SHIP), None, 0, 5), 1.0, "T1"),
-        (Known(decision(ROLL_BACK), None, 900, 5), 1.0, "C"),
-        (Known(decision(STOP), None, 900, 5), 1.0, "C"),
-        (Known(decision(SHIP), decision(ROLL_BACK), 900, 5), 1.0, "C"),
-        (Known(None, None, 300, 5), 0.1, None),
+        (BEGUN, Known(decision(GO_ON), None, 300, 5), (0.1, None)),
+        (BEGUN, Known(decision(GO_ON), None, 299, 5), None),
+        (BEGUN, Known(decision(SHIP), None, 0, 5), (1.0, "T1")),
+        (BEGUN, Known(decision(ROLL_BACK), None, 900, 5), (1.0, "C")),
+        (BEGUN, Known(decision(STOP), None, 900, 5), (1.0, "C")),
+        (BEGUN, Known(decision(SHIP), decision(ROLL_BACK), 900, 5), (1.0, "C")),
+        (BEGUN, Known(None, None, 300, 5), (0.1, None)),
+        (FULL, Known(decision(GO_ON), None, 10**6, 5), None),
+        (FULL._replace(arm="T1"), Known(decision(ROLL_BACK), None, 0, 5), None),  # a decision is final
     ],
 )
-def test_the_next_step(known: Known, share: float | None, arm: str | None) -> None:
-    last = RampStep("A", 0.01, None, 1, 1, "the ramp begins")
+def test_the_next_step(last: RampStep, known: Known, share_and_arm: tuple[float, str | None] | None) -> None:
     taken = next_step("A", last, SHARES, "C", known, 300)
-    assert (None if taken is None else (taken.share, taken.arm)) == (None if share is None else (share, arm))
+    assert (taken and (taken.share, taken.arm)) == share_and_arm
 
 
 def test_a_step_does_not_say_that_nothing_is_worse() -> None:
     """The rule goes on while a metric without a goal is worse, or a guardrail within its margin."""
-    last = RampStep("A", 0.01, None, 1, 1, "the ramp begins")
-    taken = next_step("A", last, SHARES, "C", Known(decision(GO_ON), None, 1_300, 5), 300)
+    taken = next_step("A", BEGUN, SHARES, "C", Known(decision(GO_ON), None, 1_300, 5), 300)
     assert taken is not None
     assert taken.reason == "the rule has not ended the ramp after 1,300 more listeners in each arm"
-
-
-def test_the_last_step_waits_and_a_decision_is_final() -> None:
-    full = RampStep("A", 1.0, None, 1, 1, "")
-    assert next_step("A", full, SHARES, "C", Known(decision(GO_ON), None, 10**6, 5), 300) is None
-    assert next_step("A", full._replace(arm="T1"), SHARES, "C", Known(decision(ROLL_BACK), None, 0, 5), 300) is None
 
 
 APP = typer.Typer()

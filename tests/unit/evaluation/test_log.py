@@ -8,14 +8,14 @@ import pytest
 
 from botify.evaluation import EvaluationError
 from botify.evaluation.log import Log
-from botify.evaluation.protocols import Plan, Terms
+from botify.evaluation.protocols import Terms
 from botify.evaluation.run import run
 from botify.schemas.events import Track
 from tests.unit.evaluation.logs import (
-    Companions,
-    Follows,
     NextId,
     Spy,
+    companions,
+    follows,
     planned,
     random_log,
     recall_of,
@@ -62,29 +62,21 @@ def test_sessions_end_by_a_pause_or_after_fifty_listens() -> None:
     assert np.bincount(Log.of("untimed", np.zeros(120, int), np.arange(120)).events.sessions).tolist() == [50, 50, 20]
 
 
-PROTOCOLS = ("prequential", "leave-last-out", "temporal-split")
-
-
-def learned_pairs(plan: Plan, ask: int) -> set[tuple[int, int]]:
-    events = plan.log.events
-    until = int(plan.learned[ask])
-    return set(zip(events.users[:until].tolist(), events.items[:until].tolist(), strict=True))
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", ["prequential", "leave-last-out", "temporal-split"])
 def test_no_target_is_learned_before_it_is_asked_for(protocol: str) -> None:
     plan = planned(random_log(), protocol=protocol)
     assert len(plan.targets) > 20
     for ask, target in zip(plan.asks.tolist(), plan.targets.tolist(), strict=True):
-        assert (int(plan.ask_users[ask]), target) not in learned_pairs(plan, ask)
+        learned = plan.log.events.rows(slice(int(plan.learned[ask])))
+        assert target not in learned.items[learned.users == plan.ask_users[ask]]
 
 
 def test_each_event_is_learned_once_and_in_order() -> None:
     plan, spy = planned(random_log()), Spy()
     run(spy, plan, Terms())
-    learned = [pair for what, *columns in spy.calls if what == "learn" for pair in zip(*columns, strict=True)]
-    events = plan.log.events
-    assert learned == list(zip(events.users.tolist(), events.items.tolist(), strict=True))
+    for column in ("users", "items"):
+        learned = np.concatenate([getattr(events, column) for events in spy.learned])
+        assert learned.tolist() == getattr(plan.log.events, column).tolist()
 
 
 @pytest.mark.parametrize("micro_batch", [1, 4, 64])
@@ -121,15 +113,14 @@ def test_tied_events_are_all_asked_for_before_any_is_learned() -> None:
     users, times = np.zeros(6, dtype=int), np.array([0, 0, 0, 5, 5, 9]) * 1000
     plan, spy = planned(Log.of("ties", users, np.arange(6), times_ms=times)), Spy()
     run(spy, plan, Terms())
-    assert [what for what, *_ in spy.calls] == ["rank", "learn"] * 3
-    assert [len(one[1]) for one in spy.calls if one[0] == "learn"] == [3, 2, 1]
+    assert spy.calls == ["rank", "learn"] * 3
+    assert [events.size for events in spy.learned] == [3, 2, 1]
     assert Counter(plan.asks.tolist()) == {0: 3, 1: 2, 2: 1}
     assert sorted(plan.histories.tolist()) == [0, 0, 0, 3, 3, 5]
 
 
 def test_figures_are_those_of_the_second_half_and_validation_never_sees_it() -> None:
-    log = random_log()
-    plan, before = planned(log), planned(log, validation=True)
+    plan, before = planned(random_log()), planned(random_log(), validation=True)
     assert plan.positions[plan.reported].min() >= 0.49
     assert plan.positions[~plan.reported].max() < 0.51
     half = plan.log.events.times_ms[plan.log.events.size // 2]
@@ -210,8 +201,7 @@ def test_scoring_ties_one_after_another_would_flatter() -> None:
     tied = Log.of("tied", users, items, times_ms=order // 4 * 1000)
     one_by_one = Log.of("one by one", users, items, times_ms=order * 1000)
     # the ranker finds blocks by number, so items keep theirs
-    sequential = run(Companions(), without_permutation(one_by_one, Terms()), Terms())
-    together = run(Companions(), without_permutation(tied, Terms()), Terms())
+    sequential, together = (run(companions(), without_permutation(of, Terms()), Terms()) for of in (one_by_one, tied))
     assert reported(sequential) > 0.7
     assert reported(together) == 0.0
 
@@ -232,5 +222,5 @@ def test_the_order_of_a_page_would_flatter() -> None:
         assert sorted(before[:20]) == sorted(after[:20])
         assert before[20] == after[20], "another sitting"
     terms = Terms(k=1)
-    assert recall_of(Follows(), log, terms) > 0.8  # the trap is real
-    assert recall_of(Follows(), log, replace(terms, shuffle_sittings=20)) < 0.3
+    assert recall_of(follows(), log, terms) > 0.8  # the trap is real
+    assert recall_of(follows(), log, replace(terms, shuffle_sittings=20)) < 0.3

@@ -14,6 +14,7 @@ from botify.evaluation.ramp import Ramp
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, RampStep
 from botify.services.experiments import Experiment, load_experiments
+from tests.support import FakeMessage
 
 CODEC = Codec()
 DECLARED = """
@@ -25,15 +26,15 @@ ramp = [0.1, 0.5, 1.0]
 """
 
 
-class Record:
-    def __init__(self, topic: str, partition: int, offset: int, user: int) -> None:
-        listen = Listen(f"e-{user}", user, 1, 0.5, 9, f"s-{user}", 0, True, "random", {"A": "C"}, 0.1, 2.0)
-        fields = {"topic": topic, "partition": partition, "offset": offset, "key": b"%d" % user, "headers": ()}
-        for name, value in (fields | {"value": CODEC.encode(listen), "timestamp": (1, 9)}).items():
-            setattr(self, name, lambda value=value: value)
+def record(topic: str, partition: int, offset: int, user: int) -> FakeMessage:
+    listen = Listen(f"e-{user}", user, 1, 0.5, 9, f"s-{user}", 0, True, "random", {"A": "C"}, 0.1, 2.0)
+    place = {"topic": topic, "partition": partition, "offset": offset}
+    return FakeMessage(**place, key=b"%d" % user, value=CODEC.encode(listen), headers=(), timestamp=(1, 9))
 
 
 class Cluster:
+    """Topics of listens by their users, dead letters and steps; it reads the state and the steps itself."""
+
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.topics: dict[str, dict[int, list[int]]] = {"botify.listens": {0: [10, 11, 12], 1: [20]}}
@@ -42,34 +43,36 @@ class Cluster:
         self.live = Settings(partitions=2)
         self.steps: dict[str, RampStep] = {}
 
+    @property
+    def partitions(self) -> int:
+        return len(self.folded)
+
+    def checkpoints(self) -> dict[int, int]:
+        return self.folded
+
+    def read(self) -> Mapping[str, RampStep]:
+        return dict(self.steps)
+
+    def append(self, step: RampStep, last: RampStep | None) -> RampStep | None:
+        if self.steps.get(step.experiment) != last:
+            return None
+        self.steps[step.experiment] = step
+        return step
+
 
 class Reader:
     def __init__(self, cluster: Cluster, topic: str) -> None:
         self._cluster, self._topic = cluster, topic
         self.next_offsets = dict.fromkeys(cluster.topics[topic], 0)
 
-    def read_to_end(self, end: Mapping[int, int]) -> Iterator[list[Record]]:
+    def read_to_end(self, end: Mapping[int, int]) -> Iterator[list[FakeMessage]]:
         for partition, stop in end.items():
             users, start = self._cluster.topics[self._topic][partition], self.next_offsets[partition]
             self.next_offsets[partition] = stop
-            yield [Record(self._topic, partition, at, users[at]) for at in range(start, stop)]
+            yield [record(self._topic, partition, at, users[at]) for at in range(start, stop)]
 
     def close(self) -> None:
         pass
-
-
-class Steps:
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-
-    def read(self) -> Mapping[str, RampStep]:
-        return dict(self._cluster.steps)
-
-    def append(self, step: RampStep, last: RampStep | None) -> RampStep | None:
-        if self._cluster.steps.get(step.experiment) != last:
-            return None
-        self._cluster.steps[step.experiment] = step
-        return step
 
 
 @pytest.fixture
@@ -85,21 +88,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
         fake.count_before = lambda reached: sum(at < reached[p] for p, ats in offsets.items() for at in ats)
         return fake
 
-    class State:
-        def __init__(self, *_: object) -> None:
-            pass
-
-        @property
-        def partitions(self) -> int:
-            return len(found.folded)
-
-        def checkpoints(self) -> dict[int, int]:
-            return found.folded
-
     monkeypatch.setattr(module, "TopicReader", lambda settings, topic: Reader(found, topic))
     monkeypatch.setattr(module, "RejectedBefore", rejected)
-    monkeypatch.setattr(module, "StateReader", State)
-    monkeypatch.setattr(module, "StepLog", lambda *_: Steps(found))
+    for reader in ("StateReader", "StepLog"):
+        monkeypatch.setattr(module, reader, lambda *_: found)
     monkeypatch.setattr(module, "live_layout", lambda settings: found.live)
     monkeypatch.setattr(module, "connect", lambda settings: None)
     return found
@@ -149,27 +141,18 @@ def test_listens_are_followed_to_another_topic(cluster: Cluster) -> None:
     assert users(ramp) == [10, 11, 12, 13, 20, 21]
 
 
-def test_a_step_that_came_too_late_is_given_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_came_too_late_is_given_up_and_another_ramp_is_not_undone(cluster: Cluster) -> None:
+    begun, taken = RampStep("A", 0.1, None, 1, 0, "the ramp begins"), cluster.append
+
+    def late(step: RampStep, last: RampStep | None) -> RampStep | None:
+        cluster.steps["A"] = begun  # between the reading and the append
+        return taken(step, last)
+
+    cluster.append = late
     ramp = ramp_of(cluster)
-    back = RampStep("A", 1.0, "C", 1, 0, "worse")
-    taken = Steps.append
-
-    def late(self: Steps, step: RampStep, last: RampStep | None) -> RampStep | None:
-        cluster.steps["A"] = back  # between the reading and the append
-        return taken(self, step, last)
-
-    monkeypatch.setattr(Steps, "append", late)
     assert ramp.step() is None
+    assert ramp.step() == ramp.last == begun
+    cluster.steps["A"] = back = begun._replace(share=1.0, arm="C", reason="worse")
     assert ramp.step() == ramp.last == back
-
-
-def test_the_steps_of_another_ramp_are_seen_and_not_undone(cluster: Cluster) -> None:
-    one, other = ramp_of(cluster), ramp_of(cluster)
-    begun = one.step()
-    assert begun is not None
-    assert other.step() == other.last == begun
-    back = begun._replace(share=1.0, arm="C", reason="worse")
-    cluster.steps["A"] = back
-    assert one.step() == one.last == back
-    assert one.step() is None
+    assert ramp.step() is None
     assert cluster.steps["A"] == back

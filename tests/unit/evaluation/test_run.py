@@ -11,31 +11,17 @@ from rich.console import Console
 from botify.evaluation import EvaluationError
 from botify.evaluation.evaluate import Job, evaluate_all, replays
 from botify.evaluation.figures import Clustered, Difference, Row, UserSums, new_rows, paired_bootstrap, rows_of
-from botify.evaluation.log import Events, Ints
 from botify.evaluation.protocols import Terms
 from botify.evaluation.rankers.peers import MOST_ITEMS
 from botify.evaluation.rankers.registry import trials_of
 from botify.evaluation.run import METRICS, Outcome, run
 from botify.evaluation.table import render
-from tests.unit.evaluation.logs import Companions, Spy, planned, random_log
-
-
-class Fixed:
-    note = ""
-
-    def __init__(self, items: list[int]) -> None:
-        self._items = items
-
-    def learn(self, events: Events) -> None:
-        """Learn nothing."""
-
-    def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
-        return np.tile(np.array(self._items), (len(users), 1))
+from tests.unit.evaluation.logs import Spy, companions, planned, random_log
 
 
 def test_metrics_are_those_of_the_rank() -> None:
     plan = planned(random_log(), k=3, repeats=True)
-    outcome = run(Fixed([5, 7, 9]), plan, Terms(k=3, repeats=True))
+    outcome = run(Spy([5, 7, 9]), plan, Terms(k=3, repeats=True))
     ranks = np.select([plan.targets == 5, plan.targets == 7, plan.targets == 9], [1, 2, 3], 0)
     there = ranks > 0
     assert outcome.metrics["recall"].tolist() == there.astype(float).tolist()
@@ -52,7 +38,7 @@ def test_metrics_are_those_of_the_rank() -> None:
 def test_lists_that_break_the_rules_are_refused(items: list[int], message: str) -> None:
     plan = planned(random_log(), k=3)
     with pytest.raises(EvaluationError, match=message):
-        run(Fixed(items), plan, Terms(k=3))
+        run(Spy(items), plan, Terms(k=3))
 
 
 def test_a_peer_that_cannot_be_trained_stops_no_other_and_progress_is_told() -> None:
@@ -68,9 +54,8 @@ def test_a_peer_that_cannot_be_trained_stops_no_other_and_progress_is_told() -> 
 
 
 def test_the_settings_that_are_best_on_validation_are_tested() -> None:
-    log, told = random_log(), list[float]()
     trials = [{"half_life": 1.0}, {"half_life": 30.0}, {"half_life": 0.0}]
-    job = Job("personal", log, Terms(repeats=True), range(2), trials=trials)
+    job, told = Job("personal", random_log(), Terms(repeats=True), range(2), trials=trials), list[float]()
     ((name, outcomes),) = evaluate_all([job], processes=1, tell=told.append)
     assert told == sorted(told)
     assert told[-1] == 1
@@ -95,7 +80,7 @@ def test_of_a_large_grid_some_settings_are_tried_and_each_once() -> None:
 
 def test_new_items_are_judged_alone() -> None:
     plan = planned(random_log())
-    outcome, events = run(Companions(), plan, Terms()), plan.log.events
+    outcome, events = run(companions(), plan, Terms()), plan.log.events
     for target, ask, plays in zip(plan.targets, plan.asks, outcome.plays, strict=True):
         assert plays == np.count_nonzero(events.items[: plan.learned[ask]] == target)
     most = int(np.median(outcome.plays[outcome.reported]))
@@ -147,13 +132,12 @@ def test_the_interval_covers_the_truth() -> None:
 
 def test_a_row_has_its_curves_and_the_baseline_no_difference() -> None:
     plan = planned(random_log())
-    outcomes = {"spy": [run(Spy(), plan, Terms())], "companions": [run(Companions(), plan, Terms())]}
-    spy, companions = rows_of(outcomes, "spy", 30)
+    spy, row = rows_of({"spy": [run(Spy(), plan, Terms())], "row": [run(companions(), plan, Terms())]}, "spy", 30)
     assert spy.differences == {}
-    assert companions.differences["recall"].value == pytest.approx(companions.metrics["recall"].mean)
-    assert companions.by_position["count"].sum() == len(plan.targets)
-    assert companions.by_history["count"].sum() == plan.reported.sum()
-    assert list(companions.by_position.index) == sorted(companions.by_position.index)
+    assert row.differences["recall"].value == pytest.approx(row.metrics["recall"].mean)
+    assert row.by_position["count"].sum() == len(plan.targets)
+    assert row.by_history["count"].sum() == plan.reported.sum()
+    assert list(row.by_position.index) == sorted(row.by_position.index)
 
 
 LONG = "a_recommender_of_your_own_with_a_long_name"
