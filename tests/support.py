@@ -103,7 +103,8 @@ def produce_raw(
     partition: int = -1,
 ) -> None:
     """Write (key, value) records as they are, and return when all are acknowledged."""
-    producer = Producer(producer_config(settings))
+    # an idempotent producer asks for its number twice, half a second apart, before it sends anything
+    producer = Producer(producer_config(settings, enable_idempotence=False))
     for key, value in records:
         while True:
             try:

@@ -30,12 +30,12 @@ from botify.sim.options import RunOptions
 from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate
 from botify.sim.world.model import World
-from botify.streams.folds.users import USERS, UserState
 from tests.chaos.programs import SESSION_TIMEOUT_S, Program
 from tests.support import (
     BASE_MS,
     all_folded,
     eventually,
+    listens_of_users,
     offline_fold,
     produce,
     read_topic,
@@ -79,10 +79,6 @@ def ramp_of(settings: Settings, live: LiveExperiments, listeners: int) -> Iterat
     judge = Judge(live.current.at({}).experiments[0], window_h=1.0, listeners=listeners)
     with closing(Ramp(settings, CODEC, judge, listeners_a_step=50)) as ramp:
         yield ramp
-
-
-def log_of(settings: Settings) -> StepLog:
-    return StepLog(settings, CODEC)
 
 
 def listen_to(settings: Settings, live: LiveExperiments, reaction: Reaction, round_: int) -> None:
@@ -147,17 +143,7 @@ def killed_workers(settings: Settings) -> Iterator[None]:
     assert workers[0].exit_status == -signal.SIGKILL
     assert redis_contents(settings) == offline_fold(settings).contents()
     listens = {CODEC.decode(m.value(), Listen).event_id for m in read_topic(settings, Topics.of(settings).listens.name)}
-    assert sum(state.listens for state in states_of(settings)) == len(listens)
-
-
-def states_of(settings: Settings) -> list[UserState]:
-    return [
-        UserState.from_bytes(record)
-        for (_, name), items in redis_contents(settings).items()
-        if name == USERS
-        for record in items.values()
-        if isinstance(record, bytes)
-    ]
+    assert sum(listens_of_users(redis_contents(settings)).values()) == len(listens)
 
 
 def test_a_better_treatment_gets_all_listeners_while_workers_are_killed(
@@ -175,7 +161,11 @@ def test_a_better_treatment_gets_all_listeners_while_workers_are_killed(
 def test_a_ramp_sees_the_rollback_of_another_and_no_late_step_undoes_it(
     settings: Settings, live: LiveExperiments
 ) -> None:
-    with ramp_of(settings, live, 50) as one, ramp_of(settings, live, 50) as other, closing(log_of(settings)) as steps:
+    with (
+        ramp_of(settings, live, 50) as one,
+        ramp_of(settings, live, 50) as other,
+        closing(StepLog(settings, CODEC)) as steps,
+    ):
         begun = one.step()
         assert begun is not None
         assert other.step() == begun == steps.read()["A"]
@@ -190,23 +180,14 @@ def test_a_ramp_sees_the_rollback_of_another_and_no_late_step_undoes_it(
         assert back is not None
         with pytest.raises(KafkaException):
             frozen.commit_transaction(30)
-        with closing(log_of(settings)) as late:
+        with closing(StepLog(settings, CODEC)) as late:
             assert late.append(raised, begun) is None
         assert one.step() == other.step() == back
         assert one.step() is other.step() is None
         eventually(lambda: live.steps["A"] == back)
 
 
-SLOW = """
-default = "random"
-
-[[experiment]]
-name = "A"
-treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "sticky_artist" }]
-success = ["mean_time_per_session"]
-guardrails = { mean_request_latency = 0.2 }
-ramp = [1.0]
-"""
+SLOW = 'default = "random"' + DECLARED.replace("toppop", "random").replace("[0.1, 0.5, 1.0]", "[1.0]")
 LISTENS_PER_S = 30.0
 """Few enough that the control's requests seldom wait behind the slow ones: they share a process."""
 MOST_SESSIONS = 2_000
