@@ -4,8 +4,10 @@ Two workers, two recommenders and a learner answer simulated listeners; each is 
 move twice, while models change every 1,000 listens or so and a ramp takes steps.
 """
 
+import os
 import time
-from functools import partial
+import uuid
+from pathlib import Path
 
 import pytest
 
@@ -16,19 +18,20 @@ from botify.evaluation.why.recompute import serve
 from botify.evaluation.why.versions import find_catalogues, find_models, labels_of
 from botify.schemas.codec import Codec
 from botify.schemas.events import RampStep
+from botify.schemas.topics import create_topics
 from botify.services.experiments.live import StepLog
+from botify.services.stack.embedded import EmbeddedStack
 from botify.sim.loop import run_loop
 from botify.sim.loop.kafka import publish_catalogue
 from botify.sim.options import RunOptions
 from botify.sim.world import World, WorldConfig
 from botify.sim.world.generate import generate
-from tests.chaos.conftest import StartProgram
-from tests.chaos.programs import Program
+from tests.chaos.programs import SESSION_TIMEOUT_S, Program
 from tests.chaos.whole import caught_up
 from tests.support import UNHURRIED_S, Background, eventually
 
 CODEC = Codec()
-ANSWERS = 6_000
+ANSWERS = int(os.environ.get("BOTIFY_TEST_ANSWERS", "10000"))
 PER_S = 300
 LISTENS = ANSWERS * 5 // 4  # a session's first has no answer before it, and its last none after it
 WORLD = WorldConfig(tracks=400, artists=80, genres=6, users=300, dimensions=12, clusters=4)
@@ -40,34 +43,39 @@ success = ["mean_time_per_session"]
 ramp = [0.2, 0.5, 1.0]
 treatments = [{ name = "C", recommender = "rerank" }, { name = "T1", recommender = "botify" }]
 """
-MODULES = tuple(
-    f"botify.{one}"
-    for one in ("streams.worker", "streams.worker", "services.recommender", "services.recommender", "streams.learner")
-)
 
 
 @pytest.mark.nightly
-def test_all_answers_of_a_run_with_kills_and_a_ramp_are_equal(settings: Settings, start_program: StartProgram) -> None:
-    settings = settings.with_(experiments=settings.home / "experiments.toml")
-    settings.experiments.write_text(EXPERIMENTS)
+def test_all_answers_of_a_run_with_kills_and_a_ramp_are_equal(stack: EmbeddedStack, tmp_path: Path) -> None:
+    experiments = tmp_path / "experiments.toml"
+    experiments.write_text(EXPERIMENTS)
+    settings = stack.settings.with_(
+        home=tmp_path, topic_prefix=f"why-{uuid.uuid4().hex[:8]}", partitions=4,
+        session_timeout_s=SESSION_TIMEOUT_S, experiments=experiments,
+    )  # fmt: skip
+    create_topics(settings)
     world = World("small", *generate(WORLD), {})
     publish_catalogue(settings, world.catalogue)
-    start = partial(start_program, experiments=settings.experiments)
-    programs = [start(module, f"{at}") for at, module in enumerate(MODULES)]
+    modules = ("streams.worker", "streams.worker", "services.recommender", "services.recommender", "streams.learner")
+    programs = [Program(settings, f"botify.{module}", f"{at}") for at, module in enumerate(modules)]
     options = RunOptions(listens=LISTENS, rate=PER_S, in_flight=200, timeout_s=UNHURRIED_S)
     done = []
-    eventually(lambda: programs[2].said("ready") and programs[3].said("ready"))
-    with Background(lambda: done.append(run_loop(settings, world, options))):
-        disturb(settings, programs, start)
-    caught_up(settings)
+    try:
+        eventually(lambda: programs[2].said("ready") and programs[3].said("ready"))
+        with Background(lambda: done.append(run_loop(settings, world, options))):
+            disturb(settings, programs, modules)
+        caught_up(settings)
+    finally:
+        for program in programs:
+            program.kill()
     assert done[0].timed_out == 0
     compare(settings)
 
 
-def disturb(settings: Settings, programs: list[Program], start: StartProgram) -> None:
+def disturb(settings: Settings, programs: list[Program], modules: tuple[str, ...]) -> None:
     """Kill each program while listeners listen, start another, and raise the ramp's share."""
     steps, last = StepLog(settings, CODEC), None
-    pause_s = LISTENS / PER_S / (len(MODULES) + 2)
+    pause_s = LISTENS / PER_S / (len(modules) + 2)
     for at, share in enumerate((0.2, 0.5, 1.0, None, None)):
         time.sleep(pause_s)
         if share is not None:
@@ -75,7 +83,7 @@ def disturb(settings: Settings, programs: list[Program], start: StartProgram) ->
             assert last is not None
         programs[at].kill()
         time.sleep(1.0)
-        start(MODULES[at], f"{at}-again")
+        programs[at] = Program(settings, f"botify.{modules[at]}", f"{at}-again")
     steps.close()
 
 
