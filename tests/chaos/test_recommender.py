@@ -94,6 +94,7 @@ def test_a_recommender_that_is_back_answers_what_waited_from_what_was_learned(
         waited = range(asked, requests.asked)
         wait_for_answers(range(requests.asked), BACK_S)
     wait_for_answers(range(requests.asked), BACK_S)
+    assert answered(settings) == {f"r{number}" for number in range(requests.asked)}
     served, served_again = answers_of(settings, before), answers_of(settings, waited)
     # a listener's treatment is the same in all requests, and so is the model that answers, from the first answer on
     assert served_again.keys() == served.keys(), served_again.keys() ^ served.keys()

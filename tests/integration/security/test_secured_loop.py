@@ -59,8 +59,10 @@ def test_the_loop_runs_behind_tls_and_passwords_and_tells_none(secured: Secured)
         Console(file=(status := StringIO()), width=200).print(status_view(read_status(settings)))
     assert verify(settings).ok
     assert len(read_listens(settings)) == result.listens + 1
-    logs = list(settings.home.glob("botify.*.log"))
-    assert len(logs) == 3
+    logs = sorted(settings.home.glob("*.log"))
+    assert {log.name for log in logs} == {
+        f"{name}.log" for name in ("botify.streams.worker", "botify.services.recommender", "botify.services.gateway")
+    }
     for text in (*(log.read_text() for log in logs), *(each.text for each in told), status.getvalue(), repr(settings)):
         assert_no_secret(text)
     assert "rediss://***@127.0.0.1" in status.getvalue()

@@ -27,14 +27,14 @@ from botify.schemas.topics import Topics
 from botify.sim.loop import RunResult, run_loop
 from botify.sim.loop.kafka import APART_MS, publish_catalogue, tracks_of
 from botify.sim.options import RunOptions
-from botify.sim.world.generate import generate
 from botify.sim.world.model import World
 from botify.sim.world.store import save_world
 from tests.support import UNHURRIED_S, Background, eventually, read_topic
-from tests.unit.sim.conftest import SMALL
+from tests.unit.sim import conftest as simulated
 
 PATIENCE_S = 3.0
 """How long listeners wait for an answer where some get none: longer than a busy machine holds one up."""
+small_world = simulated.small_world
 Answer = Callable[[RecommendationRequest, int], list[Recommendation]]
 Listens = list[tuple[int, Listen]]
 """(partition, listen), each partition in its order."""
@@ -116,11 +116,6 @@ class Simulator:
     def listens(self) -> Listens:
         codec, topic = Codec(), Topics.of(self.settings).listens.name
         return [(one.partition(), codec.decode(one.value(), Listen)) for one in read_topic(self.settings, topic)]
-
-
-@pytest.fixture(scope="session")
-def small_world() -> World:
-    return World("small", *generate(SMALL), {})
 
 
 @pytest.fixture
