@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from botify.services.recommender.catalogue import Catalogue, Integers
 from botify.services.recommender.protocol import NO_ANSWER, Batch, Floats, Ints, Ranking
@@ -42,13 +44,15 @@ def tracks_of(sessions: Ints, artists: Integers, scores: Floats, catalogue: Cata
 
 def not_heard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
     """Remove tracks that the session has heard."""
-    tracks = len(catalogue)
+    tracks = max(len(catalogue), 1)
     heard = np.sort(so_far.session_of * tracks + so_far.heard)
-    if not len(heard):
-        return candidates
-    wanted = candidates.sessions * tracks + candidates.rows
-    at = np.minimum(np.searchsorted(heard, wanted), len(heard) - 1)
-    return candidates.where(heard[at] != wanted)
+    return candidates.where(~_places(heard, candidates.sessions * tracks + candidates.rows)[1])
+
+
+def _places(keys: Ints, wanted: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+    """Return where each number wanted is among rising ones, and which of them are there."""
+    at = np.searchsorted(keys, wanted)
+    return at, np.append(keys, -1)[at] == wanted
 
 
 def unheard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
@@ -73,23 +77,68 @@ def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Cat
     return ranking
 
 
-SAME_TRACK, SAME_ARTIST, OTHER = 1.0, 0.9, 0.3  # the match: what a like's session began with
+SAME_TRACK, MOST_ALIKE = 5.0, 3.5  # log odds that sessions are after the same: by the first tracks
+STEEP, HALF = 14.0, 0.31  # of the cosine of the first tracks' vectors
+AGREES, DIFFERS = 2.0, 8.0  # of the fractions of a track heard in both
+LEAST_ALIKE = 0.005  # probability below which a session is not looked at
 _NO_LIKES = np.zeros(0, dtype=LIKE)
 
 
-def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Return the tracks that each listener liked, scored by fraction and match; may contain duplicates."""
+class Liked(NamedTuple):
+    """Tracks that listeners liked in earlier sessions; shape (m,), by session of the batch.
+
+    `sessions` and `rows` are as those of `Candidates`, `fractions` what was heard then, `first` is whether that session
+    began with the track, and `alike` the probability that it was after the same as the listener's session now.
+    """
+
+    sessions: Ints
+    rows: Ints
+    fractions: Floats
+    first: NDArray[np.bool_]
+    alike: Floats
+
+
+def likes_of(batch: Batch) -> tuple[Ints, NDArray[np.void]]:
+    """Return what all listeners liked, in this session too, and whose each like is; both of shape (m,)."""
     of_users = [_NO_LIKES if likes is None else likes.all() for likes in batch.likes]
-    likes = np.frombuffer(b"".join(one.data for one in of_users), dtype=LIKE)
-    sessions = np.repeat(np.arange(len(batch)), [len(likes) for likes in of_users])
+    sessions = np.repeat(np.arange(len(batch)), list(map(len, of_users)))
+    return sessions, np.frombuffer(b"".join(one.data for one in of_users), dtype=LIKE)
+
+
+def liked_before(
+    batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue, cosines: Callable[[Ints, Ints], Floats]
+) -> Liked:
+    """Return what each listener liked in sessions that may be alike, and has not heard in this one; may repeat.
+
+    Sessions are after the same with log odds of `STEEP` · (c − `HALF`), at most `MOST_ALIKE`, where c is the cosine of
+    the vectors of their first tracks, or `SAME_TRACK` if they began with the same track. Each track heard in both adds
+    `AGREES`, less `DIFFERS` times the difference of its fractions. `cosines` are those of pairs of rows.
+    """
+    sessions, likes = likes_of(batch)
     both = catalogue.rows_of(np.concatenate([likes["track"], likes["seed_track"]]).astype(np.int64))
-    rows, then = both[: len(likes)], both[len(likes) :]
-    now = so_far.seed_tracks[sessions]
-    known = (rows >= 0) & (then >= 0) & (now >= 0)
-    rows, then, now = rows[known], then[known], now[known]
-    of_artist = catalogue.artist_of[then] == catalogue.artist_of[now]
-    match = np.select([then == now, of_artist], [SAME_TRACK, SAME_ARTIST], OTHER)
-    return Candidates(sessions[known], rows, likes["fraction"][known] * match)
+    rows, then, now = both[: len(likes)], both[len(likes) :], so_far.seed_tracks[sessions]
+    known = np.flatnonzero((rows >= 0) & (then >= 0) & (now >= 0))
+    sessions, rows, then, now = sessions[known], rows[known], then[known], now[known]
+    fractions = likes["fraction"][known].astype(np.float64)
+    starts = np.flatnonzero((np.diff(sessions, prepend=-1) != 0) | (np.diff(then, prepend=-1) != 0))
+    odds = np.minimum(STEEP * (cosines(then[starts], now[starts]) - HALF), MOST_ALIKE)
+    odds[then[starts] == now[starts]] = SAME_TRACK
+    difference = np.abs(_fractions(so_far, sessions, rows, len(catalogue)) - fractions)
+    odds += np.add.reduceat(np.where(np.isnan(difference), 0.0, AGREES - DIFFERS * difference), starts)
+    alike = np.repeat(expit(odds), np.diff(starts, append=len(rows)))
+    heard = np.sort(so_far.session_of * len(catalogue) + so_far.heard)
+    of_use = (alike >= LEAST_ALIKE) & ~_places(heard, sessions * len(catalogue) + rows)[1]
+    return Liked._make(column[of_use] for column in (sessions, rows, fractions, rows == then, alike))
+
+
+def _fractions(so_far: SessionsSoFar, sessions: Ints, rows: Ints, tracks: int) -> Floats:
+    """Return to which fraction sessions heard tracks, nan if they did not or it is not known any more; shape (m,)."""
+    session, column = np.nonzero(so_far.valid)
+    keys = session * tracks + so_far.rows[session, column]
+    order = np.argsort(keys)
+    at, there = _places(keys[order], sessions * tracks + rows)
+    fractions = np.append(so_far.fractions[session, column][order], np.nan)
+    return np.where(there, fractions[at], np.nan)
 
 
 def most_of(shares: Floats, tracks: Ints) -> Ints:

@@ -8,6 +8,9 @@ artists are many, and a session has heard few of them.
 
 A track's logit is l = ⟨z, x⟩ + b + Σ v_l m_l, see `streams.learner.models.factors`; that of a track whose artist the
 session has heard is logit(ρ_k σ(l + u)) − u. So the user bias u matters for these only.
+
+A track that was heard to f in a session which was after the same with probability a (see `candidates.liked_before`) has
+logit((1 − a) σ(l + u) + a f) − u in place of l. The taste z is that of a session that has also heard it, a times.
 """
 
 from __future__ import annotations
@@ -19,15 +22,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from botify.core.keyed_random import mix
 from botify.schemas.track_columns import UNKNOWN
-from botify.services.recommender.candidates import Candidates, not_heard, tracks_of
+from botify.services.recommender.candidates import Candidates, Liked, not_heard, tracks_of
 from botify.services.recommender.catalogue import Catalogue, Integers, Numbers
 from botify.services.recommender.clusters import Clusters, Coded, Floats, is_many, most_frequent, nearest_clusters
 from botify.services.recommender.protocol import Ints
 from botify.services.recommender.sessions import SessionsSoFar
-from botify.streams.learner.models.factors import BIAS, MOST_EARLIER, Factors
+from botify.streams.learner.models.factors import BIAS, INDIFFERENT, MOST_EARLIER, Factors
 from botify.streams.learner.models.scoring import TrackScorer, earlier_of_artist, liking_of, user_biases, weights
 from botify.streams.learner.models.tables import small_noise
 
@@ -38,6 +42,8 @@ ROWS_AT_ONCE = 1 << 20  # offered tracks of all sessions that are valued togethe
 CLUSTERS = "clusters"  # what answers call the clusters that they were chosen from; see `snapshot_and_catalogue`
 MAXIMUM_OF_CLUSTER = 2.75
 """Expected maximum of 200 normal numbers, in standard deviations: a cluster is chosen for its best tracks."""
+FIRST_HEARD = 0.9  # expected of the first track of an earlier session, whose own fraction tells nothing
+MOST_HEARD = 0.98  # expected of any track
 MOST_CHANGED = 1 / 16  # share of new tracks that join the clusters of others, or of deleted ones; of more, all are cut
 CODE = 16  # dimensions in which the values of a label lie apart when clusters are made
 
@@ -118,6 +124,17 @@ class Matches:
         """Add to the logits of tracks what their artists' match is worth, less what hearing them again takes."""
         at, same = self._places(sessions, rows)
         logits[same] = self._left(logits[same] + self._worth[at], sessions[same], at)
+
+    def hear_as_before(self, logits: Floats, liked: Liked) -> Candidates:
+        """Return tracks with what hearing them as before is worth; `logits` are without their artists' match."""
+        at, same = self._places(liked.sessions, liked.rows)
+        logits[same] += self._worth[at]
+        bias = self.bias[liked.sessions]
+        predicted = expit(logits.astype(np.float64) + bias)
+        heard = np.where(liked.first, FIRST_HEARD, np.minimum(liked.fractions, MOST_HEARD))
+        values = logit(predicted + liked.alike * (heard - predicted)) - bias
+        values[same] = self._left(values[same].astype(np.float32), liked.sessions[same], at)
+        return Candidates(liked.sessions, liked.rows, values)
 
     def _places(self, sessions: Ints, rows: Ints) -> tuple[Ints, NDArray[np.bool_]]:
         """Return the places of those artists that their session has heard, and which ones they are, shape (m,)."""
@@ -250,6 +267,24 @@ class FactorTable:
         weight = weights(so_far.fractions, so_far.valid)
         return self.tracks.tastes(self.clusters.place_of[so_far.rows], weight, so_far.last() + 1)
 
+    def taste_with(self, liked: Liked, so_far: SessionsSoFar) -> Floats:
+        """Return `taste` as if the session had heard what was liked in earlier ones, each as often as it is alike."""
+        taste, listens = self.taste(so_far), so_far.last() + 1.0
+        weight = np.where(liked.first, 1.0, liked.fractions - INDIFFERENT) * liked.alike
+        sessions, starts = np.unique(liked.sessions, return_index=True)
+        vectors = self.tracks.vectors[self.clusters.place_of[liked.rows], :BIAS]
+        before = np.add.reduceat(vectors * weight.astype(np.float32)[:, None], starts)
+        n, more = listens[sessions], np.add.reduceat(liked.alike, starts)
+        taste[sessions, :BIAS] = (taste[sessions, :BIAS] * np.sqrt(n)[:, None] + before) / np.sqrt(n + more)[:, None]
+        return taste
+
+    def cosines(self, rows: Ints, others: Ints) -> NDArray[np.float64]:
+        """Return the cosines of the vectors of two tracks each, without their biases; shape (m,)."""
+        one, other = (self.tracks.vectors[self.clusters.place_of[of], :BIAS] for of in (rows, others))
+        products = [(a * b).sum(axis=1, dtype=np.float64) for a, b in ((one, other), (one, one), (other, other))]
+        cosines: NDArray[np.float64] = products[0] / np.maximum(np.sqrt(products[1] * products[2]), 1e-9)
+        return cosines
+
     def liked(self, so_far: SessionsSoFar) -> tuple[SessionsSoFar, Floats]:
         """Return the sessions with likings in place of fractions, and the share that each listen kept, (b, WINDOW)."""
         earlier = earlier_of_artist(self.catalogue.artist_of[so_far.rows], so_far.valid)
@@ -294,10 +329,10 @@ NOT_OFFERED = np.iinfo(np.int64).min  # the shift of a cluster that a session is
 class OfferedTracks:
     """Logits of b sessions, each over the tracks of the clusters that it is offered."""
 
-    def __init__(self, so_far: SessionsSoFar, table: FactorTable) -> None:
+    def __init__(self, so_far: SessionsSoFar, table: FactorTable, before: Liked) -> None:
         self._table, clusters = table, table.clusters
         liked, kept = table.liked(so_far)
-        self._taste = table.taste(liked)
+        self._taste = table.taste_with(before, liked)
         self._matches = Matches(liked, table)
         self._matches.bias = self._biases(liked, kept)
         values = self._taste @ clusters.centres.T
@@ -316,8 +351,9 @@ class OfferedTracks:
         self._shifts = self._ends - stops.ravel()
         np.put_along_axis(self._shift, cluster, self._shifts.reshape(cluster.shape), axis=1)
         self._logits = table.tracks.of_cells(self._taste, self._matches.by_value, starts, stops)
-        # the unheard tracks of the artists heard that are in no cluster offered, and their logits
-        self.of_artists = self._mark_heard(so_far)
+        # unheard tracks of the artists heard that are in no cluster offered, and those liked before, with their logits
+        remembered = self._matches.hear_as_before(self._without_artists(before.sessions, before.rows), before)
+        self.others = Candidates.together(self._mark_heard(so_far), remembered)
 
     def best(self) -> tuple[Ints, Floats, Ints]:
         """Return each session's best track as a row, its logit, and the number of unheard tracks."""

@@ -1,10 +1,12 @@
 """`rerank`: the best unheard track of two sources, ranked by one value.
 
 - The tracks of the clusters that fit the session's taste best, and all of the artists that it heard (see `factors`).
-- What the listener liked before. A like (see `streams.folds.likes`) has the score fraction · match, where the match is
-  1 if its session began with the same track as this one, 0.9 with the same artist, and 0.3 otherwise.
+- What the listener liked in earlier sessions (see `streams.folds.likes`).
 
-The value is the logit of the factors, plus `LIKED_AGAIN` times the score of a track that the listener liked before.
+The value is the logit of the factors. Listeners return to what they were after before. So as far as an earlier session
+was after the same as this one (see `candidates.liked_before`), what was liked in it counts for the taste as if this one
+had heard it, and is expected to be heard as it was then.
+
 With probability `EXPLORE` the answer is any track of the clusters, drawn uniformly: what is never recommended is never
 learned. Without a snapshot of the factors there is no answer.
 """
@@ -20,7 +22,7 @@ from botify.services.recommender.candidates import (
     Candidates,
     best_of_candidates,
     liked_before,
-    not_heard,
+    likes_of,
     unheard,
 )
 from botify.services.recommender.catalogue import Catalogue
@@ -29,7 +31,6 @@ from botify.services.recommender.protocol import NO_ANSWER, Answers, Batch, Floa
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
 
 EXPLORE = 0.02
-LIKED_AGAIN = 1.0  # what a like's score adds to the logit of its track
 MOST_VALUED = 20_000
 """Tracks that pass a filter and are all valued, in about 3 ms; of more, only those of the clusters offered."""
 
@@ -60,8 +61,7 @@ class Rerank:
 
     def because(self, batch: Batch, tracks: Ints) -> Ints:
         """Return of tracks liked before themselves; the value of others has no single cause."""
-        liked = liked_before(batch, sessions_so_far(batch, self._catalogue), self._catalogue)
-        return np.where(np.isin(self._catalogue.rows_of(tracks), liked.rows), tracks, NO_ANSWER)
+        return np.where(np.isin(tracks, likes_of(batch)[1]["track"]), tracks, NO_ANSWER)
 
     def _scored(self, batch: Batch) -> Iterator[tuple[Batch, SessionsSoFar, OfferedTracks]]:
         """Yield the batch, in parts if it is large, with what each is offered; nothing before the first snapshot."""
@@ -72,7 +72,8 @@ class Rerank:
         for first in range(0, len(batch), table.sessions_at_once):
             part = batch.select(np.arange(first, min(first + table.sessions_at_once, len(batch))))
             so_far = sessions_so_far(part, self._catalogue)
-            yield part, so_far, OfferedTracks(so_far, table)
+            liked = liked_before(part, so_far, self._catalogue, table.cosines)
+            yield part, so_far, OfferedTracks(so_far, table, liked)
 
     def probability(self, batch: Batch, tracks: Ints) -> Floats:
         found, done = np.zeros(len(batch)), 0
@@ -90,7 +91,7 @@ class Rerank:
         begun = so_far.valid[:, 0]
         rows, values, free = offered.best()
         best, free = np.where(begun, rows, -1), np.where(begun, free, 0)
-        others = best_of_sessions(self._others(batch, so_far, offered))
+        others = best_of_sessions(offered.others)
         better = others.where(others.scores > values[others.sessions])
         best[better.sessions] = better.rows
         return best, free
@@ -114,13 +115,7 @@ class Rerank:
         else:
             at, rows, values = offered.top(k)
             best = Candidates(at, rows, values.astype(np.float64)).where(so_far.valid[at, 0])
-        return unheard(Candidates.together(best, self._others(batch, so_far, offered)), so_far, self._catalogue)
-
-    def _others(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Candidates:
-        """Value what the listener liked before, and add the tracks of artists heard that no cluster offers."""
-        liked = not_heard(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
-        liked = liked._replace(scores=offered.logits(liked.sessions, liked.rows) + LIKED_AGAIN * liked.scores)
-        return Candidates.together(liked, offered.of_artists)
+        return unheard(Candidates.together(best, offered.others), so_far, self._catalogue)
 
 
 def _propensities(offered: OfferedTracks, rows: Ints, best: Ints, free: Ints) -> Floats:

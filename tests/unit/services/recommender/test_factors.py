@@ -13,15 +13,30 @@ import botify.services.recommender.clusters as clustering
 import botify.services.recommender.factors as serving
 from botify.schemas.events import Track
 from botify.schemas.track_columns import UNKNOWN, labels_of
-from botify.services.recommender.candidates import liked_before
+from botify.services.recommender.candidates import (
+    AGREES,
+    DIFFERS,
+    HALF,
+    MOST_ALIKE,
+    SAME_TRACK,
+    STEEP,
+    liked_before,
+)
 from botify.services.recommender.catalogue import Catalogue
 from botify.services.recommender.clusters import Clusters, Coded, nearest_clusters
 from botify.services.recommender.dispatch import answer
-from botify.services.recommender.factors import OfferedTracks, ServedFactors
+from botify.services.recommender.factors import FIRST_HEARD, MOST_HEARD, OfferedTracks, ServedFactors
 from botify.services.recommender.protocol import NO_ANSWER, Batch
 from botify.services.recommender.rerank import Rerank
 from botify.services.recommender.sessions import SessionsSoFar, sessions_so_far
-from botify.streams.learner.models.factors import DIMENSIONS, MOST_EARLIER, FactorModel, Factors, read_factors
+from botify.streams.learner.models.factors import (
+    DIMENSIONS,
+    INDIFFERENT,
+    MOST_EARLIER,
+    FactorModel,
+    Factors,
+    read_factors,
+)
 from botify.streams.learner.models.scoring import user_biases, weights
 from botify.streams.learner.models.tables import pack
 from tests.learning import FinishedSession, learn_sessions
@@ -72,12 +87,17 @@ def batch_of_sessions(n: int) -> Batch:
     return Batch.of(requests, [state_of(one) for one in heard], likes)
 
 
-def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, learned: Factors) -> None:
+def test_logits_are_those_of_taste_artists_labels_and_earlier_sessions(
+    factors: ServedFactors, learned: Factors
+) -> None:
     batch = batch_of_sessions(30)
     so_far = sessions_so_far(batch, CATALOGUE)
     table = factors.table(CATALOGUE)
     liked, kept = table.liked(so_far)
-    offered = OfferedTracks(so_far, table)
+    before = liked_before(batch, so_far, CATALOGUE, table.cosines)
+    assert len(set(before.sessions.tolist())) > 10
+    offered = OfferedTracks(so_far, table, before)
+    remembered = offered.others.scores[len(offered.others.scores) - len(before.rows) :]
     rows, values, free = offered.best()
     every = np.arange(len(CATALOGUE))
     for session in range(len(batch)):
@@ -85,11 +105,21 @@ def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, le
         heard = so_far.heard[so_far.session_of == session]
         of_artist = np.array([np.sum(CATALOGUE.artist_of[heard] == CATALOGUE.artist_of[row]) for row in every])
         vectors = table.tracks.vectors[table.clusters.place_of]
-        expected = vectors @ table.taste(liked)[session] + matches_of(liked, session) @ learned.matches
+        of_listener = before.sessions == session
+        then, alike, fractions = before.rows[of_listener], before.alike[of_listener], before.fractions[of_listener]
+        listens, first = np.sum(liked.valid[session]), before.first[of_listener]
+        added = (alike * np.where(first, 1, fractions - INDIFFERENT)) @ vectors[then]
+        taste = (table.taste(liked)[session] * np.sqrt(listens) + added) / np.sqrt(listens + alike.sum())
+        taste[-1] = 1
+        expected = vectors @ taste + matches_of(liked, session) @ learned.matches
         of_session = expected[liked.rows[session]][None], liked.fractions[session][None], kept[session][None].copy()
         of_session[2][:, 0] = 0
         bias = user_biases(*of_session)[0, -1]
-        expected = logit(learned.kept[np.minimum(of_artist, MOST_EARLIER)] * expit(expected + bias)) - bias
+        left, predicted = learned.kept[np.minimum(of_artist, MOST_EARLIER)], expit(expected + bias)
+        known = np.where(first, FIRST_HEARD, np.minimum(fractions, MOST_HEARD))
+        mixed = predicted[then] + alike * (known - predicted[then])
+        assert remembered[of_listener] == pytest.approx(logit(left[then] * mixed) - bias, rel=1e-3, abs=1e-3)
+        expected = logit(left * predicted) - bias
         assert offered.logits(here, every) == pytest.approx(expected, rel=1e-4, abs=1e-4)
         expected[np.isin(every, heard) | ~offered.offers(here, every)] = -np.inf
         assert values[session] == pytest.approx(expected.max(), rel=1e-4)
@@ -134,6 +164,12 @@ def test_nothing_is_offered_twice_and_company_makes_no_difference(factors: Serve
         alone = recommender.recommend(batch.select(np.array([session])))
         assert alone.tracks[0] == answers.tracks[session]
         assert alone.propensities[0] == pytest.approx(answers.propensities[session])
+    ranked = recommender.rank(batch, 10).scores
+    for session in range(len(batch)):
+        by_itself = recommender.rank(batch.select(np.array([session])), 10).scores[0]
+        assert by_itself.tolist() == ranked[session].tolist(), (
+            "in every bit: answers are computed again by `botify why`"
+        )
 
 
 def test_a_large_batch_is_valued_in_parts(
@@ -209,17 +245,30 @@ def test_rerank_adds_what_was_liked_before_to_what_the_clusters_offer(
     assert rerank.because(batch, np.array([far, near])).tolist() == [far, NO_ANSWER]
 
 
-def test_likes_of_sessions_that_began_alike_count_more() -> None:
+@pytest.mark.parametrize(
+    ("heard", "cosine", "first", "second"),
+    [
+        ([(20, 1.0)], HALF, 0.0, 0.0),
+        ([(20, 1.0)], HALF + 0.1, 0.1 * STEEP, 0.1 * STEEP),
+        ([(20, 1.0)], 1.0, MOST_ALIKE, MOST_ALIKE),
+        ([(20, 1.0)], -1.0, None, None),
+        ([(30, 1.0)], -1.0, SAME_TRACK + AGREES, None),
+        ([(20, 1.0), (31, 0.9)], HALF, AGREES, 0.0),
+        ([(20, 1.0), (31, 0.6)], HALF, AGREES - 0.3 * DIFFERS, 0.0),
+        ([(20, 1.0), (31, 0.1)], HALF, AGREES - 0.8 * DIFFERS, 0.0),
+    ],
+    ids=str,
+)
+def test_sessions_are_alike_by_their_first_tracks_and_by_what_both_heard(
+    heard: list[tuple[int, float]], cosine: float, first: float | None, second: float | None
+) -> None:
     likes = likes_of([(30, 1.0), (31, 0.9), (12, 0.8), (32, 0.2)], [(10, 1.0), (33, 0.6)])
-
-    def scores(begins_with: int) -> dict[int, float]:
-        batch = batch_after([(begins_with, 1.0)], likes=likes)
-        found = liked_before(batch, sessions_so_far(batch, FEW), FEW)
-        return dict(zip(FEW.tracks[found.rows].tolist(), found.scores.tolist(), strict=True))
-
-    assert scores(30) == pytest.approx({30: 1.0, 31: 0.9, 12: 0.8, 10: 0.3, 33: 0.18})
-    assert scores(35) == pytest.approx({30: 0.9, 31: 0.81, 12: 0.72, 10: 0.3, 33: 0.18})
-    assert scores(20) == pytest.approx({30: 0.3, 31: 0.27, 12: 0.24, 10: 0.3, 33: 0.18})
+    batch = batch_after(heard, likes=likes)
+    found = liked_before(batch, sessions_so_far(batch, FEW), FEW, lambda rows, others: np.full(len(rows), cosine))
+    alike = dict(zip(FEW.tracks[found.rows].tolist(), found.alike.tolist(), strict=True))
+    of_sessions = {30: first, 31: first, 12: first, 10: second, 33: second}
+    expected = {track: expit(odds) for track, odds in of_sessions.items() if odds is not None}
+    assert alike == pytest.approx({track: p for track, p in expected.items() if track not in dict(heard)})
 
 
 def test_a_snapshot_of_another_shape_is_refused_when_it_is_read() -> None:
