@@ -41,7 +41,7 @@ ENV PATH=/opt/botify/bin:$PATH PYTHONUNBUFFERED=1 \
     BOTIFY_HOME=/var/lib/botify MPLCONFIGDIR=/tmp BOTIFY_METRICS_HOST=0.0.0.0 BOTIFY_METRICS_PORT=9100 BOTIFY_LOG_FORMAT=json
 COPY --from=wheel /wheels /wheels
 RUN pip --python /opt/botify install --quiet --no-deps --no-index --no-cache-dir /wheels/*.whl
-RUN python -c "import botify.analytics.cli, botify.analytics.report, botify.services.cli.main, botify.services.dashboard.pages, \
+RUN python -c "import botify.analytics.cli, botify.analytics.report, botify.services.cli, botify.services.dashboard.pages, \
     botify.services.gateway.__main__, botify.services.recommender.__main__, botify.sim.envs, botify.streams.learner.__main__, botify.streams.worker.__main__"
 # Compiled for any processor of its kind, which costs a tenth of the speed: a cache of this one is of no use on another.
 RUN install -d -o botify /opt/botify/numba

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from botify.analytics.botify_log import write_log
 from botify.analytics.data import Erasures
-from botify.analytics.export_files import (
+from botify.analytics.exported import (
     ExportDirectory,
     ExportError,
     Manifest,

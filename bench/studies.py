@@ -33,7 +33,7 @@ from botify.core.cli import Json, print_json, progress
 from botify.core.errors import BotifyError
 from botify.core.settings import Settings
 from botify.ingest.dataset import open_dataset
-from botify.services.cli.main import report_errors
+from botify.services.cli import report_errors
 from botify.sim.options import RunOptions
 from botify.sim.world import find_world
 from botify.sim.world.config import DEFAULT_NAME

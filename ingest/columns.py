@@ -23,7 +23,7 @@ from botify.ingest.dataset import (
     UNDISLIKE,
     UNLIKE,
 )
-from botify.ingest.lines import Rows
+from botify.ingest.inputs import Rows
 from botify.schemas.sketches import MOST_COMPONENTS, sketch_of
 from botify.schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS
 

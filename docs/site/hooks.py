@@ -21,8 +21,8 @@ from typer.core import TyperOption
 
 from botify.core.settings import WITHOUT_VARIABLE, Settings
 from botify.core.settings import _variable_of as variable_of
-from botify.services.cli.main import build_cli
-from botify.services.gateway.options import GatewayOptions
+from botify.services.cli import build_cli
+from botify.services.gateway import GatewayOptions
 
 PAGES = {
     "README.md": "index.md",

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from botify.ingest.dataset import DatasetError
 from botify.ingest.formats import generic, published
-from botify.ingest.inputs import Source
-from botify.ingest.lines import Rows
+from botify.ingest.inputs import Rows, Source
 
 OWN_LICENCE = "not known: files of your own; the licence is what you agreed with their owner"
 GRADES = "a kind without a share has its value: play, like 1; undislike 0.5; unlike 0.25; skip, dislike 0"

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from botify.ingest.dataset import DatasetError
-from botify.ingest.inputs import Member, Source
-from botify.ingest.lines import Rejected, Rows, Table, iter_blocks, iter_table, places_of
+from botify.ingest.inputs import Member, Rejected, Rows, Source, Table, iter_blocks, iter_table, places_of
 
 DELIMITERS = (",", "\t", ";", "|")
 

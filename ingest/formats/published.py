@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 
 from botify.ingest.dataset import DatasetError
 from botify.ingest.formats.generic import json_rows, parquet_rows, value_at
-from botify.ingest.inputs import Member, Source
-from botify.ingest.lines import Rows, Table, iter_table, places_of
+from botify.ingest.inputs import Member, Rows, Source, Table, iter_table, places_of
 
 _GENRES_100K = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",

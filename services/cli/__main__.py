@@ -1,5 +1,5 @@
 """`python -m botify.services.cli` is `botify`."""
 
-from botify.services.cli.main import main
+from botify.services.cli import main
 
 main()

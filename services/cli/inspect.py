@@ -33,7 +33,7 @@ from botify.schemas.external_ids import UserIds
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, create_topics, feedback_partitions
 from botify.services.errors import StateError
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway import GatewayOptions
 from botify.streams.folds.popularity import HALF_LIVES_MS
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect, require_redis

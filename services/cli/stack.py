@@ -1,11 +1,13 @@
-"""`botify up`, `botify down`, `botify status`."""
+"""`botify up`, `botify down`, `botify status`, and `botify demo`, which types them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,9 +23,9 @@ from botify.core.cli import Json, console, print_json, progress, say
 from botify.core.errors import SettingsError
 from botify.core.settings import STACK_FILE, Settings, remember
 from botify.schemas.external_ids import UserIds
-from botify.services.errors import StackError
+from botify.services.errors import DemoError, StackError
 from botify.services.experiments import load_policy
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway import GatewayOptions
 from botify.services.stack.embedded import LOCK_FILE, take_lock
 from botify.services.stack.ports import check_free, choose
 from botify.services.stack.record import ENDED_FILE, StackRecord
@@ -256,7 +258,7 @@ def _remember(settings: Settings, dataset: str | None, prefix: str | None) -> No
 def _up_in_background(
     settings: Settings, options: Mapping[str, int | None], gateway_port: int | None, gateways: int
 ) -> None:
-    command = [sys.executable, "-c", "from botify.services.cli.main import main; main()", "up", "--foreground"]
+    command = [sys.executable, "-c", "from botify.services.cli import main; main()", "up", "--foreground"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
     problems: list[str] = []
     with progress("starting (the first time downloads Kafka)"):
@@ -288,3 +290,50 @@ def _say_addresses(settings: Settings, gateway_port: int | None, gateways: int) 
     say(f"Kafka at {settings.kafka_bootstrap_servers}, Redis at {settings.redis_address}, data in {settings.home}")
     users = f"the users of dataset {settings.dataset}" if settings.dataset else "users with any name or number"
     say(f"topics {settings.topic_prefix}.*, {users}")
+
+
+EXPERIMENT = "STICKY_ARTIST"
+
+
+def demo(
+    listens: Annotated[int, typer.Option(min=1000, help="Number of listens to simulate.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same listeners.")] = 1,
+) -> None:
+    """Simulate an A/B experiment of random against sticky_artist, and print the results.
+
+    A running stack is used and left running. Otherwise a stack is started, and stopped at the end.
+    """
+    settings = Settings.from_env()
+    own_stack = not (settings.home / STACK_FILE).exists()
+    served = load_policy(settings)
+    if not own_stack and EXPERIMENT not in [one.name for one in served.experiments]:
+        raise DemoError(f"the stack in {settings.home} serves {served}; stop it with `botify down`")
+    run_id = f"demo{int(time.time()):x}"
+    try:
+        if own_stack:
+            _botify(
+                "up",
+                "--gateways=0",
+                "--experiments=course",
+                why="start Kafka, Valkey, a Faust worker, a learner and the recommender",
+            )
+        _botify("sim", f"--listens={listens}", f"--seed={seed}", f"--set=run_id={run_id}", why="simulate listeners")
+        _botify("verify", why="compare the state in Redis with a fold of the topic")
+        _botify("experiment", "results", EXPERIMENT, f"--run={run_id}", why="compare the recommenders")
+        page = settings.home / "report.html"
+        _botify("report", f"--out={page}", f"--run={run_id}", why="write all results to one HTML page")
+    finally:
+        if own_stack:
+            _botify("down", why="stop everything; the data is kept", check=False)
+    console.print(
+        "\nNext: [bold]botify up[/], then [bold]botify sim[/] in one terminal and "
+        "[bold]botify status --watch[/] in another (after [bold]. .venv/bin/activate[/])."
+    )
+
+
+def _botify(*arguments: str, why: str, check: bool = True) -> None:
+    """Print a `botify` command, and run it as a user would: in its own process."""
+    console.print(f"\n[bold cyan]$ botify {' '.join(arguments)}[/]  [dim]# {why}[/]", soft_wrap=True)
+    done = subprocess.run([sys.executable, "-m", "botify.services.cli", *arguments], check=False)  # noqa: S603
+    if done.returncode and check:
+        raise DemoError(f"`botify {' '.join(arguments)}` ended with status {done.returncode}; its message is above")

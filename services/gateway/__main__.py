@@ -18,10 +18,10 @@ from botify.core.logging import configure_logging
 from botify.core.process import return_large_blocks, tune_gc
 from botify.core.settings import Settings
 from botify.schemas.external_ids import UserIds
+from botify.services.gateway import Bounds, GatewayOptions
 from botify.services.gateway.api import DOCS
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.connections import BoundedHttp, Connections
-from botify.services.gateway.options import Bounds, GatewayOptions
 
 log = logging.getLogger("botify.services.gateway")
 

@@ -25,11 +25,11 @@ from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics, feedback_partitions
 from botify.services.errors import UnavailableError
 from botify.services.experiments import LiveExperiments, load_policy
+from botify.services.gateway import ALL_SCOPES, NO_CATALOGUE, Bounds, GatewayOptions, scopes_of_tokens
 from botify.services.gateway.api import DOCS, PAGES, BotifyApi
 from botify.services.gateway.connections import Connections
 from botify.services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry, TokenRequired
 from botify.services.gateway.operations import HANDLED_ERRORS, Guard, Operations, error_response
-from botify.services.gateway.options import ALL_SCOPES, NO_CATALOGUE, Bounds, GatewayOptions, scopes_of_tokens
 from botify.services.gateway.rpc import RpcClient
 from botify.services.gateway.scripts import ScriptBatcher
 from botify.services.gateway.service import Backend, Connect, Connected, Fallback, GatewayService

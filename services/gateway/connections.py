@@ -20,7 +20,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from botify.services.gateway.options import RETRY_AFTER_S, Bounds, GatewayOptions
+from botify.services.gateway import RETRY_AFTER_S, Bounds, GatewayOptions
 
 STUCK_S = 10.0  # how much longer than the deadline an answer may take before its connection may be closed to make room
 HEADERS = 100  # how many a request may have

@@ -20,9 +20,9 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from botify.core.telemetry import DurationHistogram
+from botify.services.gateway import RETRY_AFTER_S, Bounds, TokenScope
 from botify.services.gateway.connections import Connections
 from botify.services.gateway.operations import BODY, CLIENT, KEY_PATTERN, REQUEST_ID, V1, Guard, refusal
-from botify.services.gateway.options import RETRY_AFTER_S, Bounds, TokenScope
 from botify.services.gateway.sessions import RequestId
 
 

@@ -31,7 +31,7 @@ from botify.services.errors import (
     UnknownTrackError,
     WrongEventError,
 )
-from botify.services.gateway.options import RETRY_AFTER_S, TokenScope
+from botify.services.gateway import RETRY_AFTER_S, TokenScope
 
 REQUEST_ID = "botify.request_id"  # where a scope has its `RequestId`
 CLIENT = "botify.client"  # where a scope has the name of its token, if it has one

@@ -18,7 +18,7 @@ from botify.core.kafka.layout import declare_simulated, declared_lead_ms, live_l
 from botify.core.settings import STACK_FILE, Settings
 from botify.schemas.topics import create_topics
 from botify.services.errors import ChildDiedError, StackError
-from botify.services.gateway.options import NO_CATALOGUE
+from botify.services.gateway import NO_CATALOGUE
 from botify.services.stack.embedded import EmbeddedStack, take_lock
 from botify.services.stack.kafka import Notify
 from botify.services.stack.ports import HOST

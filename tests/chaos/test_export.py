@@ -12,7 +12,7 @@ import pandas as pd
 
 from botify.analytics import export_files as files
 from botify.analytics.export import export_topic
-from botify.analytics.export_files import read_manifest
+from botify.analytics.exported import read_manifest
 from botify.core import files as core_files
 from botify.core.kafka import reader as topic_reader
 from botify.core.settings import Settings

@@ -11,8 +11,15 @@ import pytest
 
 from botify.analytics.data import CATEGORIES
 from botify.analytics.experiment import Analysis, analyse
-from botify.analytics.export_files import Source, arrow_schema, open_directory, record_batch
-from botify.analytics.exported import ExportedListens, exported_slates, open_listens
+from botify.analytics.exported import (
+    ExportedListens,
+    Source,
+    arrow_schema,
+    exported_slates,
+    open_directory,
+    open_listens,
+    record_batch,
+)
 from botify.core.sql import EngineName, open_engine
 from botify.schemas.events import Event, Listen, Recommendation, Slate
 from botify.services.lists.build import build_models_in, files_of

@@ -10,7 +10,7 @@ import pytest
 from mkdocs.exceptions import PluginError
 
 from botify.core.settings import Settings
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway import GatewayOptions
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ import pytest
 import typer
 import yaml
 
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *(ROOT / "docs").rglob("*.md")])

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from botify.services.gateway import TokenScope
 from botify.services.gateway.middleware import GatewayMetrics
 from botify.services.gateway.operations import (
     JSON,
@@ -21,7 +22,6 @@ from botify.services.gateway.operations import (
     openapi_document,
     refusals,
 )
-from botify.services.gateway.options import TokenScope
 from botify.services.gateway.v1 import models
 from botify.services.gateway.v1.events import EventPublisher
 from botify.services.gateway.v1.items import Items

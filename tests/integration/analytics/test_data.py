@@ -13,7 +13,7 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import DESCRIBED, Feedback, Listen
 from botify.schemas.topics import Topics
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from tests.support import produce, produce_raw
 from tests.unit.analytics.listens import drawn, listen
 

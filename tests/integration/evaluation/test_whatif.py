@@ -10,7 +10,7 @@ from botify.evaluation import EvaluationError
 from botify.schemas.codec import Codec
 from botify.schemas.events import Recommendation
 from botify.schemas.topics import Topics
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.sim.loop import run_loop
 from botify.sim.loop.kafka import publish_catalogue
 from botify.sim.options import RunOptions

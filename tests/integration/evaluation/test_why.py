@@ -15,7 +15,7 @@ from botify.evaluation.why.versions import find_catalogues, find_models, labels_
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest, SlateRequest
 from botify.schemas.topics import Topics
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from tests.learning import all_learned
 from tests.support import (
     all_folded,

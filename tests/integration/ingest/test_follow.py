@@ -30,7 +30,7 @@ from botify.schemas.dead_letters import PREFIX, origin_of
 from botify.schemas.events import Feedback, Listen, Track
 from botify.schemas.external_ids import NEWCOMERS_FROM, UserIds
 from botify.schemas.topics import Topics, create_topics, feedback_partitions
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.streams.names import Numbers
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect

@@ -18,7 +18,7 @@ from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.streams.folds.popularity import HALF_LIVES_MS
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect

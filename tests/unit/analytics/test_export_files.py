@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from botify.analytics.export import TIME_COLUMNS, check_reachable
-from botify.analytics.export_files import (
+from botify.analytics.exported import (
     ExportedFile,
     ExportError,
     Source,
@@ -77,7 +77,7 @@ def test_a_day_is_a_day_in_the_years_that_only_numpy_knows(tmp_path: Path) -> No
 def test_what_a_killed_export_left_is_removed_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export(tmp_path, 0, 15)
     with monkeypatch.context() as patch:
-        patch.setattr("botify.analytics.export_files.write_manifest", Mock(side_effect=KilledError))
+        patch.setattr("botify.analytics.exported.write_manifest", Mock(side_effect=KilledError))
         with pytest.raises(KilledError):
             export(tmp_path, 15, 10)
     (tmp_path / "day=1970-01-01" / ".part-000002.parquet.unfinished").write_bytes(b"half of a fi")

@@ -12,8 +12,7 @@ import pytest
 from botify.analytics import AnalyticsError
 from botify.analytics.assignment import assign
 from botify.analytics.data import drop_copies, listens_frame, of_run
-from botify.analytics.export_files import Source, arrow_schema, open_directory, record_batch
-from botify.analytics.exported import open_listens
+from botify.analytics.exported import Source, arrow_schema, open_directory, open_listens, record_batch
 from botify.analytics.sessions import sessions_of
 from botify.schemas.events import Event
 from tests.unit.analytics.listens import drawn, listen

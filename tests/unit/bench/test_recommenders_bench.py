@@ -14,7 +14,7 @@ from botify.bench import retrieval
 from botify.bench.cli import CONTROL, rows_of
 from botify.bench.simulated import Measured, lists_for, measure
 from botify.bench.yardsticks import ORACLE, SCENE
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.services.recommender import clusters
 from botify.sim.loop.kafka import tracks_of
 from botify.sim.options import RunOptions

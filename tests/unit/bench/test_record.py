@@ -18,7 +18,7 @@ from botify.bench.cli import measurable
 from botify.bench.figures import ROOT, FigureError, pages, quotable, read_figures
 from botify.bench.record import RECIPES, Recipe, main, outdated, values_of
 from botify.bench.studies import app as studies
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from tests.support import git
 
 GROUPS = {group for recipe in RECIPES for group in recipe.groups}

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from botify.client import AsyncBotify, Botify, Event, NotFoundError, ProblemError, UnavailableError, calls
-from botify.services.gateway.options import Bounds
+from botify.services.gateway import Bounds
 from tests.unit.services.gateway.fakes import TRACKS, FakeGateway, in_process
 
 GATEWAY = "http://gateway"

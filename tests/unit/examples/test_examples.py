@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from botify.analytics import AnalyticsError
-from botify.analytics.export_files import Source, arrow_schema, open_directory, record_batch
+from botify.analytics.exported import Source, arrow_schema, open_directory, record_batch
 from botify.client import AsyncBotify
 from botify.schemas.events import Listen
 from examples import gymnasium_agent, http_client, off_policy, own_recommender, slates

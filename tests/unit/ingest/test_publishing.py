@@ -17,7 +17,7 @@ from botify.core.kafka.config import key_of
 from botify.ingest.dataset import DatasetError, Events
 from botify.ingest.publishing import OF_A_USER, WINDOW, DatasetListens
 from botify.schemas.validation import check
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.streams.folds.users import HISTORY_LISTENS
 
 

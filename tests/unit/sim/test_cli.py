@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from botify.core.errors import LoadError, SpeedError
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.sim import SimulationError
 
 runner = CliRunner()

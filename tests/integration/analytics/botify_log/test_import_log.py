@@ -15,7 +15,7 @@ from botify.analytics.botify_log import import_log
 from botify.analytics.data import read_listens
 from botify.analytics.experiment import experiment_results
 from botify.analytics.export import export
-from botify.analytics.export_files import ExportError
+from botify.analytics.exported import ExportError
 from botify.core.settings import Settings
 from tests.unit.analytics.test_botify_log import line
 

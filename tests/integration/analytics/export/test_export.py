@@ -6,7 +6,7 @@ import pytest
 
 from botify.analytics.export import Extent, export_topic
 from botify.analytics.export import export as command
-from botify.analytics.export_files import ExportError, read_manifest
+from botify.analytics.exported import ExportError, read_manifest
 from botify.core.kafka.admin import TopicPosition
 from botify.core.settings import Settings
 from botify.schemas.events import Listen

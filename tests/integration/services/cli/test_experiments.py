@@ -8,7 +8,7 @@ from botify.core.settings import Settings
 from botify.schemas.events import RampStep
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.services.dashboard.readers import experiments_reader
 from botify.services.stack.ports import find_free
 from tests.support import eventually, produce_raw

@@ -12,9 +12,9 @@ from botify.core.errors import SettingsError
 from botify.core.settings import Settings
 from botify.schemas.external_ids import datasets_directory
 from botify.schemas.topics import Topics, create_topics
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.services.errors import StateError
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway import GatewayOptions
 from tests.support import all_folded, eventually, make_listens, make_tracks, produce, running, write_catalogue
 
 LISTENS = make_listens(300, users=20, tracks=50, seed=1)

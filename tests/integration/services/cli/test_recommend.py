@@ -16,7 +16,7 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import NAMED, Feedback, Recommendation, RecommendationRequest, Track
 from botify.schemas.topics import Topics
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.services.recommender.slates import from_state
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect

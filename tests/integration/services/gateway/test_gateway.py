@@ -16,8 +16,8 @@ from botify.core.settings import Settings
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest
 from botify.schemas.topics import Topics
 from botify.services.experiments import COURSE
+from botify.services.gateway import NO_CATALOGUE
 from botify.services.gateway import sessions as module
-from botify.services.gateway.options import NO_CATALOGUE
 from botify.services.gateway.scripts import ScriptBatcher
 from botify.services.gateway.sessions import SessionPosition, SessionStore
 from botify.sim.agents import HttpAgent

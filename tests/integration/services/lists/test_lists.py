@@ -14,7 +14,7 @@ from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest, SlateRequest
 from botify.schemas.models import ModelReader
 from botify.schemas.topics import Topics
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.services.lists.build import listens_of_topic
 from botify.services.recommender.__main__ import build_service
 from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, lists_of

@@ -100,7 +100,7 @@ class Simulator:
 
     def start(self, run_id: str, requests: list[RecommendationRequest], until: int) -> subprocess.Popen[str]:
         """Start the command, and wait until it has made a number of requests."""
-        program = "from botify.services.cli.main import main; main()"
+        program = "from botify.services.cli import main; main()"
         directory = save_world(self.settings.home, self.world)
         run = [sys.executable, "-c", program, "sim", "--world", str(directory)]
         process = subprocess.Popen(  # noqa: S603 (our own command)

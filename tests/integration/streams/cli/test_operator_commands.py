@@ -12,7 +12,7 @@ from botify.core.kafka.admin import end_offsets
 from botify.core.kafka.config import common_config, partition_of
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics, feedback_partitions
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.streams.dlq.letters import DeadLetterError
 from botify.streams.folds.feedback import NAMES
 from botify.streams.replay.sources import ReplayError

@@ -24,7 +24,7 @@ from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import originals_of
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.services.stack import run
 from botify.streams.folds.likes import LIKES_OF_USERS
 from botify.streams.folds.users import USERS

@@ -12,7 +12,7 @@ import yaml
 
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics, worker_group_of
-from botify.services.gateway.options import GatewayOptions
+from botify.services.gateway import GatewayOptions
 from botify.services.recommender.service import GROUP
 from tests.unit.deploy.helm.chart import (
     CASES,

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from botify.core.errors import NoBrokerError
-from botify.services.cli.main import FORMER, build_cli, main
+from botify.services.cli import FORMER, build_cli, main
 from botify.services.recommender.registry import RECOMMENDERS
 from botify.services.stack.ports import find_free
 from botify.sim.world.config import WorldConfig

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 from redis.exceptions import OutOfMemoryError
 
 from botify.core.errors import BotifyError
-from botify.services.cli import main as cli
+from botify.services import cli
 
 ERRORS = {
     "fail": BotifyError("[listens] has 4 partitions; set BOTIFY_PARTITIONS=4"),

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from botify.services.cli.main import build_cli
+from botify.services.cli import build_cli
 from botify.services.cli.stack import delete_state
 from botify.services.errors import StackError
 from botify.services.stack.embedded import take_lock

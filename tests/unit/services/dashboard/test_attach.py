@@ -18,8 +18,8 @@ from botify.schemas.external_ids import UserIds
 from botify.services.dashboard import attach
 from botify.services.dashboard.figures import ListenerReading
 from botify.services.dashboard.pages import add_listener_page, add_why_page
+from botify.services.gateway import GatewayOptions
 from botify.services.gateway.bootstrap import build_app
-from botify.services.gateway.options import GatewayOptions
 
 
 def answers(paths: Sequence[str], options: GatewayOptions, token: str) -> list[tuple[int, str | None]]:

@@ -16,11 +16,10 @@ from botify.core.settings import Settings
 from botify.schemas.events import Listen
 from botify.services.dashboard import collector
 from botify.services.dashboard import history as history_module
-from botify.services.dashboard.collector import Collector, Part
+from botify.services.dashboard.collector import Collector, Part, Verdicts
 from botify.services.dashboard.figures import GAP, RANGES, ListenSample, Traffic, Trouble, Verdict
 from botify.services.dashboard.history import POINTS, History
 from botify.services.dashboard.readers import ListensTopic, Reader
-from botify.services.dashboard.verdicts import Verdicts
 from tests.support import eventually
 
 Stubbed = Callable[..., tuple[Collector, Counter[object]]]

@@ -19,9 +19,9 @@ from botify.schemas.events import Feedback, Listen, Recommendation, Recommendati
 from botify.schemas.external_ids import UserIds
 from botify.schemas.track_table import TrackTable
 from botify.services.errors import UnavailableError
+from botify.services.gateway import Bounds, GatewayOptions
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.operations import PROBLEM_JSON
-from botify.services.gateway.options import Bounds, GatewayOptions
 from botify.services.gateway.rpc import PendingReply
 from botify.services.gateway.service import Connected, Fallback, GatewayService
 from botify.services.gateway.sessions import Fingerprint, ListenerNames, ListenerStore, SessionPosition

@@ -8,8 +8,8 @@ from starlette.testclient import TestClient
 
 from botify.core.errors import TopicError
 from botify.core.settings import Settings
+from botify.services.gateway import Bounds, GatewayOptions
 from botify.services.gateway.bootstrap import build_app
-from botify.services.gateway.options import Bounds, GatewayOptions
 from tests.unit.services.gateway.fakes import POPULAR, TRACKS, FakeGateway, serving, wait_until_started
 
 JSON = {"Content-Type": "application/json"}

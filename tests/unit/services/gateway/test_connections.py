@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from botify.services.gateway import Bounds, GatewayOptions
 from botify.services.gateway.connections import STUCK_S, ConnectionGroup, Connections, Stage
-from botify.services.gateway.options import Bounds, GatewayOptions
 from tests.support import Clock
 
 

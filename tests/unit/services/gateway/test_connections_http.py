@@ -8,8 +8,8 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from botify.services.gateway import Bounds, GatewayOptions
 from botify.services.gateway.connections import HEADERS, PIPELINED, BoundedHttp, Connections, Stage
-from botify.services.gateway.options import Bounds, GatewayOptions
 
 HEAD = b"POST /next/1 HTTP/1.1\r\nHost: gateway\r\n"
 WHOLE = HEAD + b"Content-Length: 2\r\n\r\n{}"

@@ -13,10 +13,9 @@ from starlette.applications import Starlette
 
 from botify.core.settings import Settings
 from botify.schemas.external_ids import UserIds
-from botify.services.gateway import state
+from botify.services.gateway import Bounds, GatewayOptions, state
 from botify.services.gateway.bootstrap import build_app
 from botify.services.gateway.connections import Connections
-from botify.services.gateway.options import Bounds, GatewayOptions
 from tests.unit.services.gateway.fakes import CODEC, FakeGateway, operations_of
 from tests.unit.services.gateway.test_connections_http import Peer
 

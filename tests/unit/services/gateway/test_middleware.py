@@ -6,9 +6,9 @@ from unittest.mock import AsyncMock, call
 
 from starlette.types import Message, Receive, Scope, Send
 
+from botify.services.gateway import ALL_SCOPES, Bounds
 from botify.services.gateway.middleware import Limits, RateLimit, TokenRequired
 from botify.services.gateway.operations import BODY
-from botify.services.gateway.options import ALL_SCOPES, Bounds
 
 
 class App:

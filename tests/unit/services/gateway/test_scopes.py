@@ -10,9 +10,9 @@ from starlette.testclient import TestClient
 
 from botify.core.errors import SettingsError
 from botify.core.settings import Settings
+from botify.services.gateway import GatewayOptions
 from botify.services.gateway.__main__ import _check_access, _listen
 from botify.services.gateway.bootstrap import build_app
-from botify.services.gateway.options import GatewayOptions
 from tests.unit.services.gateway.fakes import FakeGateway, operations_of, serving
 
 TOKENS = "serve:reader write:teller admin:keeper admin:new-keeper serve:both write:both"

@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from botify.schemas.validation import MAX_TRACK, MAX_USER
-from botify.services.gateway.options import Bounds
+from botify.services.gateway import Bounds
 from botify.services.gateway.v1.models import MAX_EVENTS, MAX_EXCLUDED
 from tests.unit.services.gateway.fakes import FakeGateway, problem_in, serving
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botify.services.errors import ChildDiedError, StackError
-from botify.services.gateway.options import NO_CATALOGUE
+from botify.services.gateway import NO_CATALOGUE
 from botify.services.stack import run, server
 from botify.services.stack.embedded import take_lock
 from botify.services.stack.ports import find_free
