@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from botify.analytics import export_files as files
+from botify.analytics import exported as files
 from botify.analytics.export import export_topic
 from botify.analytics.exported import read_manifest
 from botify.core import files as core_files
