@@ -135,7 +135,7 @@ def _fractions(so_far: SessionsSoFar, sessions: Ints, rows: Ints, tracks: int) -
     """Return to which fraction sessions heard tracks, nan if they did not or it is not known any more; shape (m,)."""
     session, column = np.nonzero(so_far.valid)
     keys = session * tracks + so_far.rows[session, column]
-    order = np.argsort(keys)
+    order = np.argsort(keys, kind="stable")  # of a track heard twice the first time, whoever else is in the batch
     at, there = _places(keys[order], sessions * tracks + rows)
     fractions = np.append(so_far.fractions[session, column][order], np.nan)
     return np.where(there, fractions[at], np.nan)

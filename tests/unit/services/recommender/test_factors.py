@@ -164,12 +164,20 @@ def test_nothing_is_offered_twice_and_company_makes_no_difference(factors: Serve
         alone = recommender.recommend(batch.select(np.array([session])))
         assert alone.tracks[0] == answers.tracks[session]
         assert alone.propensities[0] == pytest.approx(answers.propensities[session])
-    ranked = recommender.rank(batch, 10).scores
+
+
+def test_values_are_equal_in_every_bit_whoever_else_is_in_the_batch(factors: ServedFactors) -> None:
+    """Otherwise `botify why` could not compute an answer again."""
+    recommender, rng = Rerank(CATALOGUE, lambda: factors), np.random.default_rng(1)
+    heard = [[(int(track), float(rng.random())) for track in rng.integers(5, 125, size=30)] for _ in range(64)]
+    liked = [[track for track, _ in one[:8]] + rng.integers(5, 125, size=8).tolist() for one in heard]
+    likes = [likes_of([(track, 0.9) for track in one]) for one in liked]
+    requests = [request_of(*one[-1], 29, request_id=f"r{at}", user=at) for at, one in enumerate(heard)]
+    batch = Batch.of(requests, [state_of(one) for one in heard], likes)
+    together = recommender.rank(batch, 20).scores
     for session in range(len(batch)):
-        by_itself = recommender.rank(batch.select(np.array([session])), 10).scores[0]
-        assert by_itself.tolist() == ranked[session].tolist(), (
-            "in every bit: answers are computed again by `botify why`"
-        )
+        alone = recommender.rank(batch.select(np.array([session])), 20).scores[0]
+        assert alone.tolist() == together[session].tolist()
 
 
 def test_a_large_batch_is_valued_in_parts(
