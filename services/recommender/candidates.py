@@ -44,12 +44,16 @@ def tracks_of(sessions: Ints, artists: Integers, scores: Floats, catalogue: Cata
 
 def not_heard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
     """Remove tracks that the session has heard."""
-    tracks = max(len(catalogue), 1)
-    heard = np.sort(so_far.session_of * tracks + so_far.heard)
-    return candidates.where(~_places(heard, candidates.sessions * tracks + candidates.rows)[1])
+    return candidates.where(~_are_heard(candidates.sessions, candidates.rows, so_far, catalogue))
 
 
-def _places(keys: Ints, wanted: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+def _are_heard(sessions: Ints, rows: Ints, so_far: SessionsSoFar, catalogue: Catalogue) -> NDArray[np.bool_]:
+    """Return which tracks their session has heard, shape (m,)."""
+    heard = np.sort(so_far.session_of * len(catalogue) + so_far.heard)
+    return places_of(heard, sessions * len(catalogue) + rows)[1]
+
+
+def places_of(keys: Ints, wanted: Ints) -> tuple[Ints, NDArray[np.bool_]]:
     """Return where each number wanted is among rising ones, and which of them are there."""
     at = np.searchsorted(keys, wanted)
     return at, np.append(keys, -1)[at] == wanted
@@ -126,8 +130,7 @@ def liked_before(
     difference = np.abs(_fractions(so_far, sessions, rows, len(catalogue)) - fractions)
     odds += np.add.reduceat(np.where(np.isnan(difference), 0.0, AGREES - DIFFERS * difference), starts)
     alike = np.repeat(expit(odds), np.diff(starts, append=len(rows)))
-    heard = np.sort(so_far.session_of * len(catalogue) + so_far.heard)
-    of_use = (alike >= LEAST_ALIKE) & ~_places(heard, sessions * len(catalogue) + rows)[1]
+    of_use = (alike >= LEAST_ALIKE) & ~_are_heard(sessions, rows, so_far, catalogue)
     return Liked._make(column[of_use] for column in (sessions, rows, fractions, rows == then, alike))
 
 
@@ -136,7 +139,7 @@ def _fractions(so_far: SessionsSoFar, sessions: Ints, rows: Ints, tracks: int) -
     session, column = np.nonzero(so_far.valid)
     keys = session * tracks + so_far.rows[session, column]
     order = np.argsort(keys, kind="stable")  # of a track heard twice the first time, whoever else is in the batch
-    at, there = _places(keys[order], sessions * tracks + rows)
+    at, there = places_of(keys[order], sessions * tracks + rows)
     fractions = np.append(so_far.fractions[session, column][order], np.nan)
     return np.where(there, fractions[at], np.nan)
 

@@ -26,7 +26,7 @@ from scipy.special import expit, logit
 
 from botify.core.keyed_random import mix
 from botify.schemas.track_columns import UNKNOWN
-from botify.services.recommender.candidates import Candidates, Liked, not_heard, tracks_of
+from botify.services.recommender.candidates import Candidates, Liked, not_heard, places_of, tracks_of
 from botify.services.recommender.catalogue import Catalogue, Integers, Numbers
 from botify.services.recommender.clusters import Clusters, Coded, Floats, is_many, most_frequent, nearest_clusters
 from botify.services.recommender.protocol import Ints
@@ -138,11 +138,7 @@ class Matches:
 
     def _places(self, sessions: Ints, rows: Ints) -> tuple[Ints, NDArray[np.bool_]]:
         """Return the places of those artists that their session has heard, and which ones they are, shape (m,)."""
-        if not len(self._heard):
-            return np.zeros(0, dtype=np.int64), np.zeros(len(rows), dtype=np.bool_)
-        wanted = sessions * self._artists + self._catalogue.artist_of[rows]
-        at = np.minimum(np.searchsorted(self._heard, wanted), len(self._heard) - 1)
-        same = self._heard[at] == wanted
+        at, same = places_of(self._heard, sessions * self._artists + self._catalogue.artist_of[rows])
         return at[same], same
 
     def _left(self, logits: Floats, sessions: Ints, at: Ints) -> Floats:

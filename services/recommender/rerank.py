@@ -78,7 +78,7 @@ class Rerank:
     def probability(self, batch: Batch, tracks: Ints) -> Floats:
         found, done = np.zeros(len(batch)), 0
         for part, so_far, offered in self._scored(batch):
-            best, free = self._best(part, so_far, offered)
+            best, free = self._best(so_far, offered)
             at = np.arange(done, done := done + len(part))
             rows = self._catalogue.rows_of(tracks[at])
             heard = np.zeros(len(part), dtype=np.bool_)
@@ -86,7 +86,7 @@ class Rerank:
             found[at] = np.where((rows >= 0) & ~heard, _propensities(offered, rows, best, free), 0.0)
         return found
 
-    def _best(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> tuple[Ints, Ints]:
+    def _best(self, so_far: SessionsSoFar, offered: OfferedTracks) -> tuple[Ints, Ints]:
         """Return the row of each session's best track, -1 without one, and how many tracks it may explore."""
         begun = so_far.valid[:, 0]
         rows, values, free = offered.best()
@@ -97,7 +97,7 @@ class Rerank:
         return best, free
 
     def _answers(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Answers:
-        best, free = self._best(batch, so_far, offered)
+        best, free = self._best(so_far, offered)
         chosen, explores = best.copy(), (uniform(batch.keys, RandomStream.EXPLORE) < EXPLORE) & (free > 0)
         for session in np.flatnonzero(explores).tolist():
             drawn = integers(batch.keys[session : session + 1], RandomStream.EXPLORED_TRACK, int(free[session]))
