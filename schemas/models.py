@@ -8,6 +8,7 @@ agrees with all others.
 
 import hashlib
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -86,8 +87,8 @@ class ModelHandle(Generic[T]):
     name, which differs if that one could not be used.
     """
 
-    def __init__(self, prepare: Callable[[Model], T]) -> None:
-        self._prepare = prepare
+    def __init__(self, prepare: Callable[[Model], T], swapping: threading.Lock) -> None:
+        self._prepare, self._swapping = prepare, swapping
         self.served: tuple[T, str] | None = None
         self.version = -1
         self.published_s = 0.0
@@ -100,8 +101,10 @@ class ModelHandle(Generic[T]):
 
     def take(self, model: Model, offset: int, published_s: float) -> None:
         """Prepare a snapshot and make it `current`."""
-        self.served = self._prepare(model), label_of(model)
-        self.version, self.published_s, self.offset = model.version, published_s, offset
+        served = self._prepare(model), label_of(model)
+        with self._swapping:
+            self.served = served
+            self.version, self.published_s, self.offset = model.version, published_s, offset
 
 
 class _Arrived(NamedTuple):
@@ -162,12 +165,15 @@ class ModelReader(TopicFollower):
     """Follows the models topic. An unusable snapshot is skipped with a warning, and the one before it stays in use.
 
     A model of several shards is served when all shards have published a snapshot, and again with each one that follows.
+    Who holds `swapping` for as long as an answer takes makes it from one snapshot of each model, those that are
+    `in_use`.
     """
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         topic = Topics.of(settings).models.name
         super().__init__(settings, topic, "models", "the current models stay in use", batch=1)
         self._codec = codec
+        self.swapping = threading.Lock()
         self._followed: dict[str, list[ModelHandle[Any]]] = {}
         self._parts = ModelParts()
         self._shards: dict[str, _Shards] = {}
@@ -178,7 +184,7 @@ class ModelReader(TopicFollower):
         `prepare` converts a snapshot for its user, in the reader's thread. `merge` makes one body of those of several
         shards; without it, shards are not followed.
         """
-        followed = ModelHandle(prepare)
+        followed = ModelHandle(prepare, self.swapping)
         if merge is not None:
             self._shards.setdefault(name, _Shards(merge))
         self._followed.setdefault(name, []).append(followed)

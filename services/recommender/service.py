@@ -50,7 +50,6 @@ Rejected = tuple[Message, RejectedMessageError]
 
 MAX_UNACKNOWLEDGED = 20_000
 POLL_S = 0.05
-MOST_TRIES = 3  # a batch takes milliseconds, and snapshots come seconds apart
 
 
 @dataclass(slots=True)
@@ -295,7 +294,9 @@ class RecommenderService:
         freshness = [freshness_of(request, state) for request, state in zip(requests, known, strict=True)]
         listens = listens_of(states)
         batch = Batch.of(requests, self._pending.completed(requests, states), likes)
-        answered, versions = self._recommend(batch, wanted)
+        with self.models.swapping:  # or an answer would name a snapshot that came while it was computed
+            answered, versions = self._recommenders.answer(batch, wanted), self.models.in_use()
+        versions[CATALOGUE] = self._recommenders.catalogue.label
         self._count(answered, wanted, max(request.timestamp_ms for request in requests))
         now_ms = time.time() * 1000
         latencies_ms = [now_ms - message.timestamp()[1] for message in messages]
@@ -327,15 +328,6 @@ class RecommenderService:
             record = {"key": messages[row].key(), "value": value}
             replies.setdefault(-1 if partition is None else partition, []).append(record)
         return replies
-
-    def _recommend(self, batch: Batch, wanted: Sequence[str]) -> tuple[Dispatched, dict[str, str]]:
-        """Answer from one snapshot of each model, and name what served: again, if a newer one came meanwhile."""
-        versions = self.models.in_use()
-        for _ in range(MOST_TRIES):
-            before, answered = versions, self._recommenders.answer(batch, wanted)
-            if (versions := self.models.in_use()) == before:
-                break
-        return answered, versions | {CATALOGUE: self._recommenders.catalogue.label}
 
     def _count(self, answered: Dispatched, wanted: Sequence[str], time_ms: int) -> None:
         replaced: list[bool] = []

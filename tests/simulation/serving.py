@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from random import Random
@@ -123,7 +123,7 @@ class Recommender:
         experiments: Any = SimpleNamespace(
             assign=lambda user: SimpleNamespace(recommender="random", treatments={}), close=lambda: None
         )
-        models: Any = SimpleNamespace(close=lambda: None, in_use=dict)
+        models: Any = SimpleNamespace(close=lambda: None, in_use=dict, swapping=nullcontext())
         recommenders: Any = Recommenders()
         return RecommenderService(SETTINGS, CODEC, reader, recommenders, experiments, models, {})
 

@@ -144,7 +144,7 @@ def test_answers_are_computed_again_and_explained(served: Settings) -> None:
     unequal = [(was, one) for was, one in zip(found, made, strict=True) if not one.equal]
     for was, one in unequal:
         of_slate = was.answer.slate["sources"] if was.answer.slate else ()
-        assert one.missing == [POPULARITY]
+        assert one.missing == [POPULARITY], one.differs
         assert "toppop" in [*of_slate, was.answer.recommender]
     figures = {
         "answers": len(made),

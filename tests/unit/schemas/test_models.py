@@ -1,5 +1,6 @@
 """Invariant: a reader that starts prepares the newest usable snapshot of each model, and one before it at most."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model
-from botify.schemas.models import ModelReader, model_of
+from botify.schemas.models import ModelReader, label_of, model_of
 from tests.support import FakeMessage, eventually
 
 CODEC = Codec()
@@ -70,6 +71,20 @@ def test_a_reader_that_is_behind_prepares_the_newest_alone(
     eventually(lambda: followed.newest_offset == 4 and len(made) > 1, timeout_s=5.0, what=lambda: made)
     reader.close()
     assert made == prepared
+
+
+def test_what_is_in_use_stays_while_somebody_answers_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [model_of("m", version, b"%d" % version, 0) for version in (1, 2)]
+    (reader, _), made = reader_and_records(models, monkeypatch, at_start=1), list[str]()
+    followed = reader.follow("m", lambda model: made.append(text_of(model)))
+    reader.refresh()
+    with reader.swapping:
+        following = threading.Thread(target=reader.refresh)
+        following.start()
+        eventually(lambda: made == ["1", "2"], timeout_s=5.0)
+        assert (followed.version, reader.in_use()) == (1, {"m": label_of(models[0])})
+    following.join(5.0)
+    assert (followed.version, reader.in_use()) == (2, {"m": label_of(models[1])})
 
 
 def sharded(*arrivals: tuple[str, int]) -> list[Model]:
