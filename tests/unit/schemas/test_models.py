@@ -82,6 +82,7 @@ def test_what_is_in_use_stays_while_somebody_answers_from_it(monkeypatch: pytest
         following = threading.Thread(target=reader.refresh)
         following.start()
         eventually(lambda: made == ["1", "2"], timeout_s=5.0)
+        following.join(0.2)  # time to serve it, if nothing held it
         assert (followed.version, reader.in_use()) == (1, {"m": label_of(models[0])})
     following.join(5.0)
     assert (followed.version, reader.in_use()) == (2, {"m": label_of(models[1])})
