@@ -109,8 +109,12 @@ async def test_a_fenced_lane_waits_for_the_group_then_claims_again_and_seeks() -
     async with partitions(0, 1) as h:
         h.store.outcomes = [Outcome.FENCED]
         started = asyncio.get_running_loop().time()
+        h.store.hold.clear()
         await h.owned.submit(run_of(0, 1))
+        await h.owned.submit(run_of(2))  # waits behind it, is dropped with the claim, and then takes no room
+        h.store.hold.set()
         await h.until(lambda: h.seeks)
+        assert h.owned.held_bytes == 0
         assert asyncio.get_running_loop().time() - started >= RECLAIM_AFTER_S
         assert h.store.claims == [(0, None), (1, None), (0, None)]
         assert h.seeks == [(0, 0)]
