@@ -67,4 +67,4 @@ class OnlineModel(Protocol):
 MODELS: Sequence[type[OnlineModel]] = (FactorModel, NextTrackProjection)
 """All models that the learner trains."""
 
-FORMAT = 11  # raise it when the same batches give other bytes than before: learning then restarts at the topic's start
+FORMAT = 12  # raise it when the same batches give other bytes than before: learning then restarts at the topic's start

@@ -32,7 +32,6 @@ from botify.streams.learner.models.next_track_state import (
     NEGATIVES,
     NEGLIGIBLE,
     QUIET,
-    VECTOR_ITEMS,
     VECTOR_START,
     Cells,
     Scratch,
@@ -58,18 +57,18 @@ def dot(left: np.ndarray, right: np.ndarray) -> np.float32:
 
 
 @njit(cache=True)
-def sum_history(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
-    """Write the vector of the history; return how many of its items count."""
+def sum_history(state: State, known: int, weights: np.ndarray, scratch: Scratch) -> int:
+    """Write the sum of the vectors of the last liked items, one for each weight; return how many there are."""
     history, used = scratch.history, 0
     history[:] = 0.0
     for at in range(known):
         if scratch.values[at] > 0:
-            weight = cells.ranks[used] * scratch.values[at]
+            weight = weights[used] * scratch.values[at]
             vector = state.inputs[scratch.items[at]]
             for column in range(DIMENSIONS):
                 history[column] += weight * vector[column]
             used += 1
-            if used == VECTOR_ITEMS:
+            if used == len(weights):
                 break
     return used
 
@@ -98,7 +97,7 @@ def _draw(state: State, item: int, cells: Cells, scratch: Scratch) -> int:
 @njit(cache=True)
 def learn_vectors(state: State, item: int, value: np.float32, known: int, cells: Cells, scratch: Scratch) -> None:
     """Take one step towards the item that was played."""
-    used = sum_history(state, known, cells, scratch)
+    used = sum_history(state, known, cells.ranks, scratch)
     found = _draw(state, item, cells, scratch)
     if not used or found == 1:
         return
@@ -140,7 +139,7 @@ def learn_vectors(state: State, item: int, value: np.float32, known: int, cells:
             for column in range(DIMENSIONS):
                 vector[column] -= step * slope[column]
             used += 1
-            if used == VECTOR_ITEMS:
+            if used == len(cells.ranks):
                 break
 
 

@@ -35,6 +35,7 @@ from botify.streams.learner.models.next_track_state import (
     IMPRESSIONS,
     LOG_OFFSET,
     LOGARITHMS,
+    LONG_VECTOR,
     ONE_REPEAT_IN,
     OWN,
     OWN_CANDIDATES,
@@ -503,9 +504,13 @@ def _describe(state: State, found: int, known: int, cells: Cells, scratch: Scrat
         features[19, place] = one if sums[5] == 0 else np.float32(0.0)
         features[HEARD, place] = one if sums[OWN] > 0 else np.float32(0.0)
         features[SHOWN, place] = sums[IGNORED] / (one + sums[IGNORED])
-    sum_history(state, known, cells, scratch)
+    sum_history(state, known, cells.ranks, scratch)
     for place in range(found):
         features[VECTOR, place] = dot(scratch.history, state.outputs[scratch.candidates[place]])
+    used = sum_history(state, known, cells.evenly, scratch)
+    scale = np.float32(1.0 / math.sqrt(max(used, 1)))
+    for place in range(found):
+        features[LONG_VECTOR, place] = scale * dot(scratch.history, state.outputs[scratch.candidates[place]])
     for row in range(LOGARITHMS):
         _log2(features[row, :found], scratch.mantissas[:found], scratch.mantissas[:found].view(np.float32))
     is_split = 0 < scratch.session[0] < known

@@ -26,8 +26,8 @@ SESSION, SKIPS_NEAR, SKIPS_WIDE = 8, 9, 10  # those over the present session alo
 OWN_LATE, OWN, OWN_RANK = 11, 12, 13
 """The listener's own plays of the candidate: faded, all, and how many others came after the last one."""
 IGNORED = 14  # how often the candidate was on the screen since it was played last, faded
-FEATURES = 24
-VECTOR, HEARD, SHOWN = 21, 22, 23
+FEATURES = 25
+VECTOR, HEARD, SHOWN, LONG_VECTOR = 21, 22, 23, 24
 LOGARITHMS = 16  # the first features are logarithms
 QUIET = (10, 11, 12, 13, 14, 15, 22, 23)
 """Features that are constant in a log without pauses, skips, repeats or impressions: they begin without effect."""
@@ -43,14 +43,15 @@ ADAGRAD_START_HIDDEN = 1e-2
 NEGLIGIBLE = 1e-4  # a candidate whose error is smaller does not move the hidden units
 NEWEST = 4096  # events of a history that are read at most
 FIRST_WEIGHTS = np.array(
-    [0.3, 0.1, 0.3, 0.2, 0.1, 0, 0, 0.1, -0.3, 0.1, 0, 0, 0, 0, 0, 0, 0.1, 0.2, 0.1, 0, 0, 0.1, 0, 0]
+    [0.3, 0.1, 0.3, 0.2, 0.1, 0, 0, 0.1, -0.3, 0.1, 0, 0, 0, 0, 0, 0, 0.1, 0.2, 0.1, 0, 0, 0.1, 0, 0, 0.1]
 )
 """Of the features in units of their standard deviation, before anything is learned."""
 SESSION_GAP_MS = 30 * 60 * 1000  # a session ends when its user does nothing for longer than this
 SKIP_BELOW = 0.5
 SKIPS = 8  # most events of a history with a value below `SKIP_BELOW` that count as skips, the last ones
 DIMENSIONS = 64  # of an item's vectors
-VECTOR_ITEMS = 15  # last liked items of a history whose vectors count, the newest most
+VECTOR_ITEMS = 50  # last liked items of a history whose vectors count, the newest most
+LONG_ITEMS = 200  # last liked items whose vectors count alike
 VECTOR_RANK = 0.5
 VECTOR_START = 1e-3  # where Adagrad's sums begin
 FIRST_SPREAD = 0.1  # of vectors in histories; as what is next, vectors begin as 0
@@ -73,7 +74,7 @@ class NextTrackSettings:
     """The settings; the defaults are for any log."""
 
     neighbours: int = 256  # kept of an item at most; `WAYS` or a power of two times it, so that it can be halved
-    lags: int = 20  # how many earlier events an event links to
+    lags: int = 60  # how many earlier events an event links to
     anchors: int = 30  # how many of a history's last liked items bring candidates
     candidates: int = 192  # left for the stacker
     # half_life, recent_half_life: in events, of weights and of what is popular of late
@@ -200,7 +201,9 @@ class Cells(NamedTuple):
     vector_rate: float
     seed: int
     fades: Floats
+    # ranks, evenly: weights of the vectors of a history's last liked items, which learn, and which only describe it
     ranks: Floats
+    evenly: Floats
 
 
 class Scratch(NamedTuple):
@@ -252,6 +255,7 @@ def cells_of(settings: NextTrackSettings, seed: int) -> Cells:
         seed=seed,
         fades=(0.5 ** (np.arange(OWN_EVENTS) / OWN_HALF_LIFE)).astype(np.float32),
         ranks=(np.arange(1, VECTOR_ITEMS + 1) ** -VECTOR_RANK).astype(np.float32),
+        evenly=np.ones(LONG_ITEMS, dtype=np.float32),
     )
 
 

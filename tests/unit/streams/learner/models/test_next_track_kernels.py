@@ -125,6 +125,24 @@ def test_what_is_excluded_is_no_candidate(learned: Learned) -> None:
     assert (learned.scratch.place_of[:-1] == -1).all()
 
 
+def test_liked_items_describe_a_history_by_rank_and_alike(learned: Learned, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learned, "cells", learned.cells._replace(evenly=np.ones(3, dtype=np.float32)))
+    known, found = learned.candidates()
+    kernels._describe(learned.state, found, known, learned.cells, learned.scratch)
+    liked = [(row, value) for row, value, _ in learned.history(learned.user) if value > 0]
+    vectors = np.array([value * learned.state.inputs[row] for row, value in liked], dtype=np.float64)
+    outputs = learned.state.outputs[learned.scratch.candidates[:found]].astype(np.float64)
+    by_rank = np.arange(1, len(liked) + 1) ** -constants.VECTOR_RANK @ vectors
+    for feature, history in (
+        (constants.VECTOR, by_rank),
+        (constants.LONG_VECTOR, vectors[:3].sum(axis=0) / np.sqrt(3)),
+    ):
+        described = learned.scratch.features[feature, :found]
+        np.testing.assert_allclose(described, outputs @ history, rtol=1e-4, atol=1e-5)
+    learned.clear(known, found)
+    assert 3 < len(liked) < constants.VECTOR_ITEMS
+
+
 def slope_of(loss: Callable[[], float], weights: NDArray[np.floating], at: tuple[int, ...], step: float) -> float:
     kept, losses = weights[at], []
     for moved in (kept + step, kept - step):
