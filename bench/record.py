@@ -24,6 +24,8 @@ import typer
 from botify.bench.cpu import load_average
 from botify.bench.figures import ROOT, FigureError, fill_pages, git, read_figures, record
 from botify.core.cli import say
+from botify.evaluation import MissingPeerError
+from botify.evaluation.rankers.registry import check_name
 
 STREAMS = ("core", "schemas", "streams", "services/stack/kafka.py", "services/stack/embedded.py")  # with their servers
 WORKER = (*STREAMS, ":!streams/learner")  # git's pathspecs: all but the learner
@@ -166,6 +168,9 @@ def main(
     why = {recipe: "asked for" for recipe in RECIPES if set(recipe.groups) & set(groups or ())} or {
         recipe: reason for recipe in RECIPES if (reason := outdated(recipe, figures))
     }
+    for recipe in () if only_list else why:
+        for name in filter(None, recipe.command.partition("--recommenders ")[2].partition(" ")[0].split(",")):
+            check_name(name)  # an hour later it would be too late for an error about a missing package
     failed = []
     for recipe, reason in why.items():
         say(f"python {recipe.command}\n  {reason}")
@@ -192,5 +197,5 @@ def values_of(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float | str]
 if __name__ == "__main__":
     try:
         typer.run(main)
-    except FigureError as error:
+    except (FigureError, MissingPeerError) as error:
         sys.exit(f"error: {error}")

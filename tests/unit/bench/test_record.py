@@ -18,6 +18,8 @@ from botify.bench.cli import measurable
 from botify.bench.figures import ROOT, FigureError, pages, quotable, read_figures
 from botify.bench.record import RECIPES, Recipe, main, outdated, values_of
 from botify.bench.studies import app as studies
+from botify.evaluation import MissingPeerError
+from botify.evaluation.rankers import registry
 from botify.services.cli import build_cli
 from tests.support import git
 
@@ -92,6 +94,7 @@ def test_a_failure_does_not_keep_the_others_from_running(monkeypatch: pytest.Mon
     monkeypatch.setattr(recording, "fill_pages", lambda: True)
     monkeypatch.setattr(recording, "record", lambda group, *_: recorded.append(group))
     monkeypatch.setattr(recording, "outdated", lambda *_: "old")
+    monkeypatch.setattr(recording, "check_name", lambda _: None)
     with pytest.raises(FigureError, match=r"ended with an error:\npython -m botify.bench.studies grade .* 2022"):
         main(None, only_list=False)
     assert [command[: len(shlex.split(recipe.command))] for command, recipe in zip(ran, RECIPES, strict=True)] == [
@@ -103,6 +106,14 @@ def test_a_failure_does_not_keep_the_others_from_running(monkeypatch: pytest.Mon
     assert [command[2:4] for command in ran] == [["loop", "--record"]]
     with pytest.raises(FigureError, match="no command records mine; see RECIPES"):
         main(["mine"])
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if "item_knn" in recipe.command])
+def test_nothing_begins_without_the_packages_of_the_peers(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda _: None)
+    monkeypatch.setattr(subprocess, "run", pytest.fail)
+    with pytest.raises(MissingPeerError, match=r"^item_knn needs the package implicit: pip install"):
+        main([recipe.groups[0]], only_list=False)
 
 
 def test_nothing_is_timed_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
