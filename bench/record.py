@@ -10,6 +10,7 @@ Each command can be run by hand after `make compile`. Those of `evaluate` need t
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -24,7 +25,7 @@ import typer
 from botify.bench.cpu import load_average
 from botify.bench.figures import ROOT, FigureError, fill_pages, git, read_figures, record
 from botify.core.cli import say
-from botify.evaluation import MissingPeerError
+from botify.core.errors import BotifyError
 from botify.evaluation.rankers.registry import check_name
 
 STREAMS = ("core", "schemas", "streams", "services/stack/kafka.py", "services/stack/embedded.py")  # with their servers
@@ -161,16 +162,17 @@ def main(
     *,
     only_list: Annotated[bool, typer.Option("--list", help="Say what would be recorded, and why.")] = False,
 ) -> None:
-    """Record figures; a failure does not stop the others, and what is recorded stays if this is stopped."""
+    """Record figures; a command that fails does not stop the others, and what is recorded stays if this is stopped."""
     if unknown := set(groups or ()) - {group for recipe in RECIPES for group in recipe.groups}:
         raise FigureError(f"no command records {', '.join(sorted(unknown))}; see RECIPES in bench/record.py")
     figures = read_figures()
     why = {recipe: "asked for" for recipe in RECIPES if set(recipe.groups) & set(groups or ())} or {
         recipe: reason for recipe in RECIPES if (reason := outdated(recipe, figures))
     }
-    for recipe in () if only_list else why:
-        for name in filter(None, recipe.command.partition("--recommenders ")[2].partition(" ")[0].split(",")):
-            check_name(name)  # an hour later it would be too late for an error about a missing package
+    if not only_list:
+        for names in re.findall(r"--recommenders (\S+)", "\n".join(recipe.command for recipe in why)):
+            for name in names.split(","):
+                check_name(name)  # an hour later it would be too late for an error about a missing package
     failed = []
     for recipe, reason in why.items():
         say(f"python {recipe.command}\n  {reason}")
@@ -197,5 +199,5 @@ def values_of(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float | str]
 if __name__ == "__main__":
     try:
         typer.run(main)
-    except (FigureError, MissingPeerError) as error:
+    except BotifyError as error:
         sys.exit(f"error: {error}")
