@@ -22,7 +22,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from botify.core.drift import Watch
 from botify.core.errors import RejectedMessageError
-from botify.core.kafka.config import LONG_POLL_MS, consumer_config, is_retriable
+from botify.core.kafka.config import LONG_POLL_MS, is_retriable
+from botify.core.kafka.group import is_spare, member_config
 from botify.core.kafka.headers import headers_of
 from botify.core.kafka.publisher import Record, RecordPublisher
 from botify.core.settings import Settings
@@ -177,8 +178,8 @@ class RecommenderService:
         self._recommenders, self._experiments = recommenders, experiments
         self.models, self.breakers = models, breakers
         self._pending = PendingListens()
-        group = f"{settings.topic_prefix}-{GROUP}"
-        self._consumer = Consumer(consumer_config(settings, group, fetch_wait_max_ms=LONG_POLL_MS))
+        self._settings, self._group = settings, f"{settings.topic_prefix}-{GROUP}"
+        self._consumer = Consumer(member_config(settings, self._group, fetch_wait_max_ms=LONG_POLL_MS))
         publisher = RecordPublisher(
             settings,
             linger_ms=0,  # batches are gathered already
@@ -196,11 +197,11 @@ class RecommenderService:
         self.counters = RecommenderCounters()
         self.answers, self.asked, self.fallbacks = Counter[str](), Counter[str](), Counter[str]()
         self.durations, self.drift = DurationHistogram(), {"fallbacks": Watch(side=-1)}
-        self.assigned = False
+        self._owned: set[int] = set()
+        self._revoked: set[int] = set()
         self.redis_problem: str | None = None
         self._unread: list[int] = []
         self._received, self._received_s = 0, 0.0
-        self._revocations = 0
         self._committed_at = time.monotonic()
 
     def step(self, wait_s: float = 0.2) -> int:
@@ -232,18 +233,25 @@ class RecommenderService:
         """Return why the service cannot answer, or None; a `Probe`. All models are read before it joins the group."""
         if not len(self._recommenders.catalogue):
             return "the catalogue is empty; fill it with `botify world make --publish` or `botify sim`"
-        return self.redis_problem if self.assigned else "the group has not assigned partitions yet"
+        if self._owned or is_spare(self._settings, self._group, self._consumer.memberid()):
+            return self.redis_problem
+        return "the group has not assigned partitions yet"
 
-    def _on_assign(self, *_: object) -> None:
-        self.assigned = True
+    def _on_assign(self, _: object, partitions: Sequence[TopicPartition]) -> None:
+        self._owned.update(at.partition for at in partitions)
 
-    def _on_revoke(self, *_: object) -> None:
-        self.assigned, self._revocations = False, self._revocations + 1
+    def _on_revoke(self, _: object, partitions: Sequence[TopicPartition]) -> None:
+        self._give_up(partitions)
         self._delivery.commit(wait=True)
 
-    def _on_lost(self, *_: object) -> None:
-        self.assigned, self._revocations = False, self._revocations + 1
+    def _on_lost(self, _: object, partitions: Sequence[TopicPartition]) -> None:
+        self._give_up(partitions)
         self._delivery.forget()
+
+    def _give_up(self, partitions: Sequence[TopicPartition]) -> None:
+        revoked = {at.partition for at in partitions}
+        self._revoked |= revoked
+        self._owned -= revoked
 
     def _receive(self, wait_s: float) -> list[Message]:
         """Wait for one message, and gather more for as long as the rate of the last batch calls for."""
@@ -252,10 +260,10 @@ class RecommenderService:
             if messages:
                 before_s, self._received_s = self._received_s, time.monotonic()
                 wait_ms = gather_ms(self._received, (self._received_s - before_s) * 1000, GATHER_RATE, MOST_GATHER_MS)
-                revocations = self._revocations
+                self._revoked.clear()
                 more = self._consumer.consume(BATCH - 1, wait_ms / 1000)
                 # what was not committed at a revocation is its next owner's, whose commit a later one would undo
-                messages = [*messages, *more] if self._revocations == revocations else more
+                messages = [one for one in messages if one.partition() not in self._revoked] + more
                 self._received = len(messages)
         except KafkaException as error:
             raise RecommenderError(f"reading requests failed: {error}") from error

@@ -167,6 +167,9 @@ def server_properties(data_dir: Path, port: int, controller_port: int) -> dict[s
         "group.initial.rebalance.delay.ms": "0",
         # failure tests use session timeouts below the default minimum of six seconds
         "group.min.session.timeout.ms": "1000",
+        "group.consumer.min.session.timeout.ms": "1000",
+        # what `core.kafka.group` wants; the default is five seconds
+        "group.consumer.min.heartbeat.interval.ms": "100",
         # offsets of a stack that was not used for months are kept
         "offsets.retention.minutes": str(60 * 24 * 365),
         # a lone controller need not write twice a second that it is there

@@ -1,10 +1,11 @@
 """The topics of requests and answers, and the clients of confluent-kafka that the recommender service has to them.
 
 The group has no barrier: a member learns of a rebalance when it polls. A former generation may not commit, but for
-what a member commits while it gives its partitions up, before the next owner has them.
+what a member commits while it gives its partitions up, before the next owner has them. By the classic protocol it gives
+up all of them, by KIP-848 those that move.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -98,9 +99,9 @@ def unanswerable(request: RecommendationRequest) -> bool:
 
 
 class RequestGroup(Members):
-    def __init__(self, kafka: Kafka, topics: RequestTopics) -> None:
+    def __init__(self, kafka: Kafka, topics: RequestTopics, *, classic: bool) -> None:
         super().__init__(kafka)
-        self.topics = topics
+        self.topics, self.classic = topics, classic
         self.committed = dict.fromkeys(range(PARTITIONS), 0)
         self.generation = 0
         self._taken_in: dict[int, int] = {}
@@ -176,6 +177,9 @@ class GroupConsumer:
         elif not commit():
             raise KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION))
 
+    def memberid(self) -> str:
+        return self._member
+
     def beat(self) -> bool:
         if not self._closed and self._generation >= 0:
             self._group.beat(self._member)
@@ -184,7 +188,7 @@ class GroupConsumer:
     def close(self) -> None:
         self._closed = True
         if self._positions:
-            self._on["on_revoke"](self, [])
+            self._call("on_revoke", self._positions)
         self._group.remove(self._member)
 
     def _rebalance(self) -> None:
@@ -192,12 +196,17 @@ class GroupConsumer:
         known = group.beat(self._member)
         if known and group.generation == self._generation:
             return
+        kept = set() if group.classic or not known else self._positions.keys() & group.assigned[self._member]
         if self._generation >= 0:
-            self._on["on_revoke" if known else "on_lost"](self, [])
+            self._call("on_revoke" if known else "on_lost", self._positions.keys() - kept)
         group.beat(self._member, join=True)
         self._generation = group.generation
-        self._positions = group.take(self._member)
-        self._on["on_assign"](self, [])
+        positions = group.take(self._member)
+        self._positions = {at: self._positions[at] if at in kept else offset for at, offset in positions.items()}
+        self._call("on_assign", positions.keys() - kept)
+
+    def _call(self, what: str, partitions: Iterable[int]) -> None:
+        self._on[what](self, [TopicPartition(REQUESTS, partition) for partition in partitions])
 
 
 class AsyncProducer:

@@ -101,7 +101,10 @@ class Recommender:
         nap = self._group.topics.naps[self.name] = Nap()
         CLOCK.set(self._clock)
         try:
-            with mock.patch.object(shipped, "Consumer", mock.Mock(return_value=consumer)):
+            with (
+                mock.patch.object(shipped, "Consumer", mock.Mock(return_value=consumer)),
+                mock.patch.object(shipped, "member_config"),
+            ):
                 service = self._service()
             while not self.stopping.is_set():
                 service.problem()
@@ -254,7 +257,7 @@ class ServingUniverse(Universe):
         accept = self._topics.accepted_by_topic()
         kafka = Random(f"{seed} kafka")
         self._kafka = Kafka(self.loop, self.active, kafka, self.history, self.context, accept, self.timeline)
-        self._group = RequestGroup(self._kafka, self._topics)
+        self._group = RequestGroup(self._kafka, self._topics, classic=seed % 2 == 0)
         self._clocks = [Clock(self.loop.time) for _ in self._slots]
         self._rng = Random(f"{seed} clients")
 
@@ -264,6 +267,7 @@ class ServingUniverse(Universe):
         stack.enter_context(mock.patch.dict(RecordPublisher.__init__.__kwdefaults__ or {}, connect=connect))
         clock = SimpleNamespace(time=lambda: CLOCK.get().time(), monotonic=self.loop.time)
         stack.enter_context(mock.patch.object(shipped, "time", clock))
+        stack.enter_context(mock.patch.object(shipped, "is_spare", mock.Mock(return_value=False)))
         return stack
 
     def app(self, slot: str, process: Process) -> Recommender | Gateway:

@@ -5,6 +5,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
@@ -13,8 +14,8 @@ from botify.services.recommender.service import Delivery, RecommenderService
 from tests.support import FakeMessage
 
 
-def request(offset: int) -> Any:
-    return FakeMessage(topic="requests", partition=0, offset=offset, key=b"1", value=b"raw")
+def request(offset: int, partition: int = 0) -> Any:
+    return FakeMessage(topic="requests", partition=partition, offset=offset, key=b"1", value=b"raw")
 
 
 class FakePublisher:
@@ -96,25 +97,29 @@ def test_what_was_received_before_the_partitions_were_given_up_is_left_to_their_
     publisher = FakePublisher()
     with (
         mock.patch.object(service, "Consumer") as made,
+        mock.patch.object(service, "member_config"),
         mock.patch.object(service, "RecordPublisher", return_value=publisher),
     ):
         recommender = RecommenderService(Settings(), Codec(), *[mock.MagicMock()] * 5)  # type: ignore[arg-type]
     consumer = made.return_value
     revoke = consumer.subscribe.call_args.kwargs["on_revoke"]
 
-    def taken() -> list[bytes]:
-        """Return the offsets of one step's requests: none can be decoded, so each becomes a dead letter."""
+    def taken(revoked: list[int]) -> list[tuple[bytes, bytes]]:
+        """Return partition and offset of one step's requests: none can be decoded, so each becomes a dead letter."""
+
+        def consume(most: int, _: float) -> list[Any]:
+            if most == 1:
+                return [request(0, partition=1)]
+            if revoked:
+                revoke(consumer, [TopicPartition("requests", partition) for partition in revoked])
+            return [request(1)]
+
+        consumer.consume.side_effect = consume
         publisher.sent.clear()
         recommender.step(0.1)
-        return [dict(sent["headers"])["__connect.errors.offset"] for sent in publisher.sent]
+        headers = [dict(sent["headers"]) for sent in publisher.sent]
+        return [(one["__connect.errors.partition"], one["__connect.errors.offset"]) for one in headers]
 
-    consumer.consume.side_effect = lambda most, _: [request(0 if most == 1 else 1)]
-    assert taken() == [b"0", b"1"]
-
-    def consume(most: int, _: float) -> list[Any]:
-        if most > 1:
-            revoke(consumer, [])
-        return [request(0 if most == 1 else 1)]
-
-    consumer.consume.side_effect = consume
-    assert taken() == [b"1"]
+    assert taken([]) == [(b"1", b"0"), (b"0", b"1")]
+    assert taken([1]) == [(b"0", b"1")]
+    assert taken([2]) == [(b"1", b"0"), (b"0", b"1")]  # KIP-848 takes some partitions only
