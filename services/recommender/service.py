@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,23 +114,24 @@ class Delivery:
             self._committable.update(self._batches.popleft().offsets)
 
     def commit(self, *, wait: bool = False) -> None:
-        """Commit acknowledged requests; with `wait`, as the partitions are given up, flush everything first.
-
-        What is not acknowledged then is left to the next owner, whose commit a later one would undo.
-        """
+        """Commit acknowledged requests; with `wait`, flush everything first."""
         if wait:
             self._publisher.drain()
             self.poll()
-            self._batches.clear()
         if self._committable:
             offsets = [TopicPartition(topic, partition, at) for (topic, partition), at in self._committable.items()]
             self._committable = {}
             self._consumer.commit(offsets=offsets, asynchronous=not wait)
 
-    def forget(self) -> None:
-        """Drop what is not committed: another member owns the partitions now."""
-        self._batches.clear()
-        self._committable.clear()
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """Drop what is not committed of these partitions: it is left to another member, whose commit ours would undo.
+
+        What the member keeps must stay: a later commit of the same partition passes it.
+        """
+        gone = {(at.topic, at.partition) for at in partitions}
+        for batch in self._batches:
+            batch.offsets = {at: offset for at, offset in batch.offsets.items() if at not in gone}
+        self._committable = {at: offset for at, offset in self._committable.items() if at not in gone}
 
 
 log = logging.getLogger(__name__)
@@ -240,18 +241,15 @@ class RecommenderService:
     def _on_assign(self, _: object, partitions: Sequence[TopicPartition]) -> None:
         self._owned.update(at.partition for at in partitions)
 
-    def _on_revoke(self, _: object, partitions: Sequence[TopicPartition]) -> None:
-        self._give_up(partitions)
+    def _on_revoke(self, consumer: object, partitions: Sequence[TopicPartition]) -> None:
         self._delivery.commit(wait=True)
+        self._on_lost(consumer, partitions)
 
     def _on_lost(self, _: object, partitions: Sequence[TopicPartition]) -> None:
-        self._give_up(partitions)
-        self._delivery.forget()
-
-    def _give_up(self, partitions: Sequence[TopicPartition]) -> None:
         revoked = {at.partition for at in partitions}
         self._revoked |= revoked
         self._owned -= revoked
+        self._delivery.forget(partitions)
 
     def _receive(self, wait_s: float) -> list[Message]:
         """Wait for one message, and gather more for as long as the rate of the last batch calls for."""

@@ -227,9 +227,7 @@ IN_THE_ANSWERS: Mapping[str, Patches] = {
     "recommender: dead letters are not waited for": text(
         Delivery, "send", "sum(map(len, answers.values())) + len(rejected)", "sum(map(len, answers.values()))"
     ),
-    "recommender: requests are committed after they were given up": text(
-        Delivery, "commit", "self._batches.clear()", "pass"
-    ),
+    "recommender: requests are committed after they were given up": text(Delivery, "forget", "at not in gone", "True"),
     "recommender: good requests pass for expired": text(
         RecommenderService, "_take", "request.deadline_ms < now_ms", "request.deadline_ms < now_ms + 5_000"
     ),

@@ -13,6 +13,8 @@ from botify.services.recommender import service
 from botify.services.recommender.service import Delivery, RecommenderService
 from tests.support import FakeMessage
 
+OWNED = TopicPartition("requests", 0)
+
 
 def request(offset: int, partition: int = 0) -> Any:
     return FakeMessage(topic="requests", partition=partition, offset=offset, key=b"1", value=b"raw")
@@ -80,7 +82,7 @@ def test_a_last_commit_waits_for_everything(h: Harness) -> None:
 
 def test_what_another_owns_by_now_is_not_committed(h: Harness) -> None:
     h.send(0)
-    h.delivery.forget()
+    h.delivery.forget([OWNED])
     assert h.acknowledged_and_committed() == []
     h.send(7)
     assert h.acknowledged_and_committed() == [8]
@@ -90,7 +92,18 @@ def test_what_is_acknowledged_after_the_partitions_were_given_up_is_not_committe
     h.send(0)
     with mock.patch.object(h.publisher, "drain"):  # the brokers are slower than that
         h.delivery.commit(wait=True)
+    h.delivery.forget([OWNED])
     assert h.acknowledged_and_committed() == []
+
+
+def test_what_is_not_acknowledged_yet_holds_up_partitions_that_are_kept(h: Harness) -> None:
+    h.send(0)
+    with mock.patch.object(h.publisher, "drain"):
+        h.delivery.commit(wait=True)
+    h.delivery.forget([TopicPartition("requests", 9)])
+    h.send(1)
+    assert h.committed() == []
+    assert h.acknowledged_and_committed() == [2]
 
 
 def test_what_was_received_before_the_partitions_were_given_up_is_left_to_their_next_owner() -> None:
