@@ -69,8 +69,8 @@ def tiered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 def keep_a_second(settings: Settings, topic: str) -> None:
     """Let the broker begin a segment every second, and keep older ones in the remote store only."""
     wanted = {"segment.ms": "1000", "remote.storage.enable": "true", "local.retention.ms": "1000"}
-    change = AlterConfigOpType.SET
-    entries = [ConfigEntry(name, value, incremental_operation=change) for name, value in wanted.items()]
+    to = AlterConfigOpType.SET
+    entries = [ConfigEntry(name, value, incremental_operation=to) for name, value in wanted.items()]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     admin = AdminClient(common_config(settings))  # has a name: answers die with their client
     admin.incremental_alter_configs([resource])[resource].result(30)
@@ -83,7 +83,7 @@ def test_old_listens_are_read_from_the_remote_store(tiered: Settings) -> None:
     for write in range(WRITES):
         write_listens(tiered, LISTENS, first=write * LISTENS)
     folders = [tiered.home / "kafka" / f"{topic}-{partition}" for partition in range(PARTITIONS)]
-    first = [Path(folder / f"{0:020}.log") for folder in folders]
+    first = [folder / f"{0:020}.log" for folder in folders]
     eventually(lambda: not any(path.exists() for path in first), what=lambda: list(folders[0].iterdir()))
     assert start_offsets(tiered, topic) == dict.fromkeys(range(PARTITIONS), 0)
     assert sum(end_offsets(tiered, topic).values()) == WRITES * LISTENS
