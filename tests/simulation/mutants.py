@@ -227,7 +227,9 @@ IN_THE_ANSWERS: Mapping[str, Patches] = {
     "recommender: dead letters are not waited for": text(
         Delivery, "send", "sum(map(len, answers.values())) + len(rejected)", "sum(map(len, answers.values()))"
     ),
-    "recommender: requests are committed after they were given up": text(Delivery, "forget", "at not in gone", "True"),
+    "recommender: requests are committed after they were given up": text(
+        RecommenderService, "_on_lost", "self._delivery.forget(partitions)", "pass"
+    ),
     "recommender: good requests pass for expired": text(
         RecommenderService, "_take", "request.deadline_ms < now_ms", "request.deadline_ms < now_ms + 5_000"
     ),
