@@ -88,21 +88,28 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(f"Botify needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	@$(PYTHON) -m venv $(VENV)
 
-# Removed first is the distribution's name before 0.3: its commands would be there twice.
-install_checkout = rm -rf botify.egg-info && $(BIN)/pip uninstall -qqq --yes botify && \
-  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
+# What `streams.compiled` imports. It compiles while pip installs the rest, so that no process compiles when it starts.
+FOR_COMPILER := aiokafka|annotated-types|async-timeout|confluent-kafka|cramjam|fastavro|hiredis|llvmlite|mmh3|numba|numpy|packaging|pydantic|pydantic-core|redis|scipy|typing-extensions|typing-inspection
 
-# Nothing is resolved here, as the pins are complete: with hashes, pip before 23.3 takes the newest version of a package
-# that another one wants with extras, and refuses it because it is not pinned.
+# The first argument is the file of requirements. Nothing is resolved here, as the pins are complete: with hashes, pip before
+# 23.3 takes the newest version of a package that another one wants with extras, and refuses it because it is not pinned.
+# Removed is the distribution's name before 0.3: its commands would be there twice.
+define install_checkout
+@awk '/^[^ ]/ {take = $$1 ~ /^($(FOR_COMPILER))==/} take' $(1) >$(VENV)/compiler.txt
+@$(PIP) --require-hashes -r $(VENV)/compiler.txt
+@PYTHONPATH=. $(BIN)/python -m botify.streams.compiled & compiler=$$!; \
+  $(PIP) --require-hashes -r $(1) && rm -rf botify.egg-info && $(BIN)/pip uninstall -qqq --yes botify && $(PIP) -e . && \
+  wait $$compiler
+endef
+
 $(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV) (once)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
-	@$(install_checkout)
+	$(call install_checkout,requirements.txt)
 	@touch $@
 
 $(VENV)/.test: requirements-test.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV), with what the tests need (once)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-test.txt
-	@$(install_checkout)
+	$(call install_checkout,requirements-test.txt)
 	@$(BIN)/pip check --disable-pip-version-check
 	@touch $@ $(VENV)/.run
