@@ -84,6 +84,22 @@ class ColumnRecords(ObjectRecords):
             yield columns
 
 
+class FetchedRecords(list[Any]):
+    """What was taken of a fetch: records, or one `RecordColumns`; `position` is that of the consumer before."""
+
+    position = 0
+
+
+class PositionedResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka has no types
+    """A fetch of a partition, whose records say from which position on they are all that there is."""
+
+    def getall(self, max_records: int | None = None) -> FetchedRecords:
+        position = self._partition_records.next_fetch_offset
+        taken = FetchedRecords(super().getall(max_records))
+        taken.position = position
+        return taken
+
+
 def fetch_columns() -> None:
     """Let all consumers of this process fetch columns. Their records are read without an object each."""
     fetcher.MemoryRecords, fetcher.PartitionRecords = KeptRecords, ColumnRecords
@@ -93,6 +109,7 @@ def fetch_columns() -> None:
 def reading_safely(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
     """Return the consumer, which is not started yet, reading committed records with any headers."""
     consumer._isolation_level = "read_committed"
+    fetcher.FetchResult = PositionedResult
     bound_aiokafka()
     if fetcher.PartitionRecords is not ColumnRecords:
         fetcher.MemoryRecords, fetcher.PartitionRecords = KeptRecords, ObjectRecords

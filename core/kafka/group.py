@@ -39,7 +39,8 @@ def member_config(settings: Settings, group: str, **changes: Any) -> Config:
 
 def is_spare(settings: Settings, group: str, member: str | None) -> bool:
     """Say whether a member without partitions will get none for now: the group has it, and is balanced."""
-    admin = AdminClient(common_config(settings))  # seldom asked: only while there are more members than partitions
+    # made for each question: it is asked until there are partitions, and while there are none to spare
+    admin = AdminClient(common_config(settings))
     try:
         described = admin.describe_consumer_groups([group], request_timeout=ASK_TIMEOUT_S)[group].result()
     except KafkaException:

@@ -31,10 +31,11 @@ Otherwise every task would hold two batches whenever Redis is slower than Kafka.
 
 
 class Batch(NamedTuple):
-    """Records of one partition, in order, as one fetch returned them."""
+    """Records of one partition, in order, as one fetch returned them; none lies between `position` and the first."""
 
     partition: int
     records: Sequence[Any]
+    position: int
 
     @property
     def size_bytes(self) -> int:
@@ -45,10 +46,13 @@ class Batch(NamedTuple):
 
     def parts(self, most: int) -> Iterator[Batch]:
         """Yield the batch, in parts of at most `most` records if it is columns: to aiokafka a fetch of them is one."""
-        if isinstance(self.records, RecordColumns):
-            yield from (Batch(self.partition, records) for records in self.records.parts(most))
-        else:
+        if not isinstance(self.records, RecordColumns):
             yield self
+            return
+        position = self.position
+        for records in self.records.parts(most):
+            yield Batch(self.partition, records, position)
+            position = records[-1].offset + 1
 
 
 OpenPartition = Callable[[int, Claim, int, Store], Awaitable[ClaimedPartition]]
@@ -70,7 +74,6 @@ class PartitionTask:
     waiting_batches: int = 0  # of `batches`; at most `WAITING_BATCHES`
     checkpoint_ordered: bool = False  # whether an order to checkpoint waits; there is no second one
     held_bytes: int = 0  # of submitted batches that are not processed yet
-    doubtful_gap_at: int | None = None
     open: bool = True
     task: asyncio.Task[None] | None = None
 
@@ -230,12 +233,10 @@ class PartitionManager:
             await self._claim_again(owned, outcome.name, wait_s)
 
     async def _follows(self, owned: PartitionTask, batch: Batch) -> bool:
-        first, expected = batch.records[0].offset, owned.claimed.next_offset
-        if first <= expected or first == owned.doubtful_gap_at:
-            owned.doubtful_gap_at = None
+        """Say whether nothing is missing before the batch; if it was fetched before a seek, go back to what is."""
+        if batch.position <= owned.claimed.next_offset:
             return True
-        owned.doubtful_gap_at = first
-        await self._seek(batch.partition, expected)
+        await self._seek(batch.partition, owned.claimed.next_offset)
         return False
 
     async def _claim_again(self, owned: PartitionTask, why: str, wait_s: float = 0.0) -> None:
@@ -245,7 +246,6 @@ class PartitionManager:
         self._empty(owned)
         await asyncio.sleep(wait_s)
         owned.claimed = await self._claim(partition, await self._describe_topic())
-        owned.doubtful_gap_at = None
         owned.open = True
         await self._seek(partition, owned.claimed.next_offset)
 

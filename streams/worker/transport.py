@@ -24,7 +24,7 @@ from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
 
 from botify.core.errors import BotifyError
-from botify.core.kafka.column_fetch import as_batch, reading_safely
+from botify.core.kafka.column_fetch import FetchedRecords, as_batch, reading_safely
 from botify.core.kafka.config import LONG_POLL_MS
 from botify.core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
 from botify.core.settings import Settings
@@ -172,8 +172,8 @@ class BatchConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> ClaimingThread:
         return ClaimingThread(self, loop=self.loop, beacon=self.beacon)
 
-    def _to_message(self, tp: TP, record: Mapping[TP, Sequence[Any]]) -> ConsumerMessage:
-        batches = [Batch(of_one.partition, as_batch(records)) for of_one, records in record.items()]
+    def _to_message(self, tp: TP, record: Mapping[TP, FetchedRecords]) -> ConsumerMessage:
+        batches = [Batch(of_one.partition, as_batch(some), some.position) for of_one, some in record.items()]
         for other in [of_one for of_one in record if of_one != tp]:  # Faust has done so for this one
             self.app.monitor.track_tp_end_offset(other, self.highwater(other))
         first = batches[0].records[0]

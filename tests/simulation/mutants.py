@@ -157,8 +157,10 @@ IN_THE_MANAGER: Mapping[str, Patches] = {
         PartitionManager, "_claim_again", "await self._seek(partition, owned.claimed.next_offset)", "pass"
     ),
     "a claim made again stays closed": text(PartitionManager, "_claim_again", "owned.open = True", "pass"),
-    "a gap is accepted at once": text(PartitionManager, "_follows", "if first <= expected", "if True"),
-    "a gap is never accepted": text(PartitionManager, "_follows", " or first == owned.doubtful_gap_at", ""),
+    "what was fetched before a seek is folded": text(
+        PartitionManager, "_follows", "if batch.position <= owned.claimed.next_offset", "if True"
+    ),
+    "a gap is never accepted": text(PartitionManager, "_follows", "batch.position", "batch.records[0].offset"),
     "an error of a task is lost": text(PartitionManager, "_on_task_done", "self.failed.set_exception(error)", "pass"),
     "a released run is not dropped": text(PartitionManager, "release", "self._empty(owned)", "pass"),
     "a released run is dropped when the tasks have ended": {

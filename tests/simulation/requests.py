@@ -2,10 +2,10 @@
 
 The group has no barrier: a member learns of a rebalance when it polls. A former generation may not commit, but for
 what a member commits while it gives its partitions up, before the next owner has them. By the classic protocol it gives
-up all of them, by KIP-848 those that move.
+up all of them, by KIP-848 those that move; what it keeps, it may commit as before (KIP-1251).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -123,8 +123,8 @@ class RequestGroup(Members):
         self.assigned = {m: partitions[at :: len(members)] for at, m in enumerate(members)}
         self.kafka.history.note("group", f"generation {self.generation}: {self.assigned or 'empty'}")
 
-    def take(self, member: str) -> dict[int, int]:
-        self._taken_in |= dict.fromkeys(self.assigned[member], self.generation)
+    def take(self, member: str, kept: Collection[int]) -> dict[int, int]:
+        self._taken_in |= dict.fromkeys(set(self.assigned[member]).difference(kept), self.generation)
         return {partition: self.committed[partition] for partition in self.assigned[member]}
 
     def commit(self, member: str, generation: int, offsets: Mapping[int, int], newest_ms: int) -> bool:
@@ -173,7 +173,7 @@ class GroupConsumer:
         wanted = {at.partition: at.offset for at in offsets}
         commit = partial(group.commit, self._member, generation, wanted, newest_ms)
         if asynchronous:
-            group.kafka.later(lambda: group.generation == generation and commit())
+            group.kafka.later(lambda: (group.generation == generation or not group.classic) and commit())
         elif not commit():
             raise KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION))
 
@@ -201,7 +201,7 @@ class GroupConsumer:
             self._call("on_revoke" if known else "on_lost", self._positions.keys() - kept)
         group.beat(self._member, join=True)
         self._generation = group.generation
-        positions = group.take(self._member)
+        positions = group.take(self._member, kept)
         self._positions = {at: self._positions[at] if at in kept else offset for at, offset in positions.items()}
         self._call("on_assign", positions.keys() - kept)
 

@@ -165,7 +165,7 @@ class SimulatedApp(ABC):
                     self._positions[partition] = records[-1].offset + 1
                 elif self._group.rng.random() >= STALE:
                     continue
-                await self._fetched.put(Batch(partition, records))
+                await self._fetched.put(Batch(partition, records, positions[partition]))
 
     async def _submit(self) -> None:
         while True:

@@ -48,8 +48,10 @@ def record(
     return KafkaRecord(offset, key or key_of(event.user), CODEC.encode(event) if raw is None else raw)
 
 
-def run_of(*offsets: int, partition: int = 0) -> Batch:
-    return Batch(partition, [record(offset)._replace(partition=partition) for offset in offsets])
+def run_of(*offsets: int, partition: int = 0, position: int | None = None) -> Batch:
+    """Return records as they were fetched from a position on, by default that of the first."""
+    records = [record(offset)._replace(partition=partition) for offset in offsets]
+    return Batch(partition, records, offsets[0] if position is None else position)
 
 
 def parts(records: Sequence[T], cuts: Iterable[int]) -> list[Sequence[T]]:

@@ -16,7 +16,7 @@ from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from botify.core.kafka.column_fetch import ColumnRecords, KeptRecords
+from botify.core.kafka.column_fetch import ColumnRecords, KeptRecords, ObjectRecords, PositionedResult, as_batch
 from botify.streams.worker.faust_app import BoundedWorker
 from botify.streams.worker.transport import (
     ENOUGH_BYTES,
@@ -82,6 +82,25 @@ def test_a_fetch_of_columns_has_the_records_and_the_next_offset_of_aiokafkas(sta
     assert told(in_flight) == told(theirs)
     assert our_next_offset == next_offset
     assert told(ours[0] if ours else []) == told(theirs)
+
+
+@pytest.mark.parametrize("kind", [ColumnRecords, ObjectRecords])
+def test_what_is_taken_of_a_fetch_says_from_which_position_on_it_is_all(kind: type) -> None:
+    def taken(most: int | None) -> tuple[int, list[int]]:
+        some = result.getall(most)
+        return some.position, [record.offset for record in as_batch(some)]
+
+    raw = batch(20, [(b"k", b"v", [], at) for at in range(5)])
+    fetched = kind(TopicPartition("t", 0), KeptRecords(raw), None, 8, None, None, False, fetcher.READ_UNCOMMITTED)
+    state = SimpleNamespace(paused=False, position=8)
+    state.consumed_to = lambda position: setattr(state, "position", position)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+    result = PositionedResult(TopicPartition("t", 0), assignment=assignment, partition_records=fetched, backoff=0)
+    if kind is ObjectRecords:
+        assert taken(2) == (8, [20, 21])
+        assert taken(None) == (22, [22, 23, 24])
+    else:
+        assert taken(None) == (8, [20, 21, 22, 23, 24])
 
 
 async def test_a_fetch_gathers_where_the_last_ones_took_much_of_a_core_and_the_next_takes_the_first_record(
