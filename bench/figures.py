@@ -205,7 +205,7 @@ def table(
     """Return a table for the terminal: columns of words are aligned to the left, those of numbers to the right."""
     made = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in headings:
-        made.add_column(heading, justify="left" if heading in words else "right", no_wrap=True)
+        made.add_column(heading, justify="left" if heading in words else "right", no_wrap=heading not in words)
     for row in rows:
         made.add_row(*row)
     return made

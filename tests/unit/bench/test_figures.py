@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from botify.bench import figures
 from botify.bench.figures import (
@@ -18,6 +19,7 @@ from botify.bench.figures import (
     quotable,
     read_figures,
     record,
+    table,
 )
 
 SPEED = re.compile(r"\d[\d.,]* (?:µs|(?:listens|recommendations)(?:/s| a second| per second))")
@@ -89,3 +91,11 @@ def test_a_measurement_replaces_its_group_and_the_pages_follow(tmp_path: Path) -
     fill_pages(tmp_path)
     assert page.read_text(encoding="utf-8").startswith("7.1 by make bench\n\nFigures recorded: worker (")
     assert figures.read_figures(file)["worker"]["commit"]
+
+
+def test_a_narrow_terminal_shows_every_number() -> None:
+    rows = [("latency.p99_ms", "17.81", "≤ 40"), ("CPU µs: " + "recommender 319.7, " * 8, "", "")]
+    console = Console(width=60)
+    with console.capture() as shown:
+        console.print(table("figures", ("figure", "measured", "target"), rows, words=("figure",)))
+    assert re.search(r"latency.p99_ms +17\.81 +≤ 40", shown.get())
