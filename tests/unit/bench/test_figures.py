@@ -1,4 +1,4 @@
-"""Invariant: README and docs give a measured figure as it was recorded, and no figure beside the record."""
+"""Invariant: README and docs give a measured figure as recorded, no other figure, and a narrow terminal shows each."""
 
 import json
 import re
