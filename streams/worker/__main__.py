@@ -23,7 +23,7 @@ from botify.streams.store.keys import feedback_of
 from botify.streams.store.namespaces import NamespaceRecords, live_namespace
 from botify.streams.store.protocol import Claim, Store
 from botify.streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
-from botify.streams.worker.folding import ColumnsWhenCompiled, by_feedback
+from botify.streams.worker.folding import READ_S, ColumnsWhenCompiled, by_feedback
 from botify.streams.worker.metrics import FeedbackCounters, WorkerCounters
 from botify.streams.worker.partition import KafkaPublisher, WorkerPartition
 
@@ -49,6 +49,7 @@ class WorkerApp(FoldingApp):
 
     def open_sources(self) -> None:
         settings, codec = self.settings, codec_of(self.settings)
+        self._folding = ColumnsWhenCompiled()
         check_training(settings)
         self._catalogue = CatalogueReader(settings, codec)
         self._catalogue.refresh()
@@ -60,7 +61,7 @@ class WorkerApp(FoldingApp):
         of_feedback = Intake(codec, rejected_before=self._rejected.offsets_of[feedback], lead=lead)
         self.of_feedback = of_feedback, self._publisher
         self._rows = TrackRows()
-        self._folding = ColumnsWhenCompiled()
+        self._folding.wait(READ_S)  # others fold its partitions until it joins the group
 
     def refresh_sources(self) -> None:
         self._rejected.refresh()

@@ -37,7 +37,14 @@ from botify.streams.worker.failpoints import with_failpoints
 from botify.streams.worker.metrics import Counters, PartitionMetrics
 from botify.streams.worker.partition import BROKER_AWAY_S, ClaimedPartition
 from botify.streams.worker.partition_manager import PartitionManager
-from botify.streams.worker.transport import BatchApp, BatchConsumer, BatchSchema, broker_credentials, broker_urls
+from botify.streams.worker.transport import (
+    BatchApp,
+    BatchConsumer,
+    BatchSchema,
+    NoTables,
+    broker_credentials,
+    broker_urls,
+)
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +207,7 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
         topic_allow_declare=False,
         # with replicas Faust uses its own assignor, which leaves workers idle (4 partitions on 3: 2, 2, none)
         table_standby_replicas=0,
+        TableManager=NoTables,
         web_enabled=False,
         agent_supervisor="mode.supervisors.CrashingSupervisor",
         broker_max_poll_records=folding.batch_records,

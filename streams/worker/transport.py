@@ -19,6 +19,7 @@ from typing import Any
 import faust
 from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
 from faust.auth import SASLCredentials, SSLCredentials
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
@@ -36,6 +37,15 @@ class BatchApp(faust.App):
     """A Faust app whose transport asks `partitions` for offsets."""
 
     partitions: PartitionManager
+
+
+class NoTables(TableManager):
+    """Faust's manager of tables, for an app that has none: it subscribes without a second's wait for more of them."""
+
+    async def on_start(self) -> None:
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()
 
 
 class BatchScheduler(DefaultSchedulingStrategy):

@@ -13,6 +13,7 @@ import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -25,6 +26,7 @@ from botify.streams.worker.transport import (
     BatchScheduler,
     BatchSchema,
     ClaimingThread,
+    NoTables,
 )
 from tests.unit.core.kafka.test_record_columns import batch, told
 
@@ -39,7 +41,7 @@ def test_the_versions_are_those_that_were_tested_and_pinned(package: str, tested
 OWN = {"__init__", "_claim_and_seek", "seek_back"}  # methods that Faust does not have, or with other arguments
 
 
-@pytest.mark.parametrize("ours", [BatchConsumer, BatchScheduler, BatchSchema, BoundedWorker, ClaimingThread])
+@pytest.mark.parametrize("ours", [BatchConsumer, BatchScheduler, BatchSchema, BoundedWorker, ClaimingThread, NoTables])
 def test_what_is_overridden_is_there_with_the_signature_of_fausts(ours: type) -> None:
     def form(method: Any) -> tuple[list[str], bool]:
         return list(inspect.signature(method).parameters), inspect.iscoroutinefunction(method)
@@ -55,6 +57,17 @@ def test_a_run_is_handed_out_whole() -> None:
     records = {TP("t", 0): [1, 2, 3], TP("t", 1): [4]}
     assert list(BatchScheduler().iterate(records)) == [(TP("t", 0), records)]
     assert list(BatchScheduler().iterate({})) == []
+
+
+@pytest.mark.parametrize(("kind", "pauses"), [(NoTables, []), (TableManager, [1.0])])
+async def test_an_app_without_tables_subscribes_at_once(kind: type[TableManager], pauses: list[float]) -> None:
+    manager = kind(MagicMock(client_only=False, producer_only=False))
+    manager.sleep, manager._recovery = AsyncMock(), AsyncMock()
+    await manager.on_start()
+    assert [call.args[0] for call in manager.sleep.await_args_list] == pauses
+    manager.recovery.start.assert_awaited_once()
+    async with asyncio.timeout(5):
+        await manager.wait_until_tables_registered()
 
 
 async def test_a_consumer_thread_that_has_ended_by_itself_can_be_stopped() -> None:
