@@ -175,8 +175,8 @@ def server_properties(data_dir: Path, port: int, controller_port: int) -> dict[s
         # a lone controller need not write twice a second that it is there
         "metadata.max.idle.interval.ms": "0",
         # threads and buffers for a machine with few cores; the default cleaner alone takes 128 MiB of the heap
-        "num.network.threads": "2",
-        "num.io.threads": "4",
+        "num.network.threads": "1",
+        "num.io.threads": "2",
         "log.cleaner.dedupe.buffer.size": str(16 << 20),
         "log.cleaner.io.buffer.size": str(256 << 10),
     }

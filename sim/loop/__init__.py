@@ -113,7 +113,7 @@ GATHER_S = 0.1
 # fuller batch costs all programs less an answer, and the other requests are on their way meanwhile.
 SHARE = 4  # a quarter
 LINGER_MS = 2.0  # at full speed; at a rate, lingering for more would only delay the answers
-LISTENS_EVERY_S = 0.02
+LISTENS_EVERY_S = 0.1
 """How often listens are sent at a rate: nobody waits for them, and together they cost brokers and worker less."""
 
 

@@ -91,14 +91,14 @@ class NoReadOffsets(dict[TP, int | None]):
 CLAIM_S = 80.0
 """How long a claim may take. After its `broker_request_timeout`, 90 s, Faust would end without an error what waits for
 claims, and the process would never fold again."""
-GATHER_SHARE = 0.03
-"""The share of a core that calls for 1 ms of gathering: a tenth of one calls for 11 ms, a fifth of one for 44.
+GATHER_SHARE = 0.01
+"""The share of a core that calls for 1 ms of gathering: a twentieth of one calls for 25 ms, a tenth of one for 100.
 
 No answer waits for the worker, as the recommender adds what is pending, and a batch costs as much as 50 listens.
 """
-SPARE_SHARE = 0.08  # a smaller share calls for none: there is time to spare
+SPARE_SHARE = 0.04  # a smaller share calls for none: there is time to spare
 NEWEST = 0.2  # weight of the last fetch in the mean share
-MOST_GATHER_MS = 50
+MOST_GATHER_MS = 100
 """A backlog is not waited for: the fetch is sent while the last one is folded, and finds `ENOUGH_BYTES`."""
 ENOUGH_BYTES = 1024 * 1024  # a fetch that finds this number of bytes is answered at once
 
