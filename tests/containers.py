@@ -24,9 +24,7 @@ START_TIMEOUT_S = 90.0
 @contextmanager
 def running_containers() -> Iterator[Settings]:
     """Start both, wait until they answer, and remove them at the end."""
-    testcontainers_config.ryuk_disabled = (
-        True  # it would be one more image, and the block below removes what it started
-    )
+    testcontainers_config.ryuk_disabled = True  # it would be one more image; the block below removes what it started
     kafka_port = find_free()
     redis_port = find_free(frozenset([kafka_port]))
     kafka = DockerContainer(KAFKA_IMAGE).with_bind_ports(9092, kafka_port)

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate
 from botify.sim.world.model import World
 from botify.sim.world.store import save_world
+from tests.commands import botify
 from tests.support import BASE_MS, eventually, produce_raw, running
 
 HOSTILE = b"\0\0\0\0\x63<img src=x onerror=window.hacked=true>"
@@ -56,8 +55,7 @@ def scene(settings: Settings, listens: int) -> Iterator[Scene]:
         with gateway(settings) as url:
             run_loop(settings, world, RunOptions(listens=listens, in_flight=300, run_id="scene"))
             _spoil(settings)
-            command = [sys.executable, "-m", "botify.services.cli", "replay", "run"]
-            subprocess.run(command, env={**os.environ, **settings.to_env()}, check=True)  # noqa: S603
+            botify(settings, "replay", "run")
             yield Scene(url, settings, world)
 
 

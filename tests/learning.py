@@ -22,7 +22,7 @@ from botify.streams.learner.partition import LEARNER, SNAPSHOTS
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import learner_prefix, partition_key
-from tests.support import all_folded, make_tracks, next_offsets, read_topic
+from tests.support import all_folded, make_tracks, next_offsets, read_events, read_topic
 
 CODEC = Codec()
 TRACKS = 30
@@ -64,7 +64,7 @@ class PlainLearner:
 def plain_learner(settings: Settings, without: Container[tuple[int, int]] = (), number: int = 0) -> PlainLearner:
     """Fold a shard's training batches, what cannot be read left out; `without` names (partition, offset) of listens."""
     topics, shard = Topics.of(settings), Shard(number, settings.learner_shards)
-    tracks = [CODEC.decode(m.value(), Track) for m in read_topic(settings, topics.catalogue.name)]
+    tracks = read_events(settings, topics.catalogue, Track)
     plain = PlainLearner(Learner({track.track: track for track in tracks}, shard=shard))
     for message in read_topic(settings, topics.training.name):
         if message.partition() != number:
@@ -87,24 +87,27 @@ def all_learned(settings: Settings) -> bool:
     """Say whether all listens are folded by workers, and all they gave rise to by a learner."""
     namespace, shards = learner_namespace(settings), range(settings.learner_shards)
     with closing(connect(settings)) as redis:
-        learned = next_offsets(redis, namespace, shards)
+        reached = next_offsets(redis, namespace, shards)
     # the training topic is asked last: a worker writes to it before its checkpoint moves
-    return all_folded(settings)() and learned == end_offsets(settings, Topics.of(settings).training.name)
+    return all_folded(settings)() and reached == end_offsets(settings, Topics.of(settings).training.name)
+
+
+def learned(settings: Settings, number: int = 0) -> tuple[dict[bytes, bytes], dict[str, Model]]:
+    """Return the state and the snapshots of a shard in Redis."""
+    namespace = learner_namespace(settings)
+    with closing(connect(settings)) as redis:
+        state, snapshots = (redis.hgetall(partition_key(namespace, number, of)) for of in (LEARNER, SNAPSHOTS))
+    return state, {name.decode(): CODEC.decode(value, Model) for name, value in snapshots.items()}
 
 
 def assert_learned(settings: Settings, number: int = 0) -> PlainLearner:
     """Compare a shard's state and its snapshots, on the topic and in Redis, with those of a plain fold."""
-    plain, namespace = plain_learner(settings, number=number), learner_namespace(settings)
-    with closing(connect(settings)) as redis:
-        state, snapshots = (
-            redis.hgetall(partition_key(namespace, number, collection)) for collection in (LEARNER, SNAPSHOTS)
-        )
-    assert state == plain.learner.state()
+    plain = plain_learner(settings, number=number)
     newest = {model.name: model for model in plain.models}
-    assert {name.decode(): CODEC.decode(value, Model) for name, value in snapshots.items()} == newest
+    assert learned(settings, number) == (plain.learner.state(), newest)
     # they are sent at least once: copies are the same
-    published = read_topic(settings, Topics.of(settings).models.name)
-    sent = [model for message in published if (model := CODEC.decode(message.value(), Model)).name in newest]
+    published = read_events(settings, Topics.of(settings).models, Model)
+    sent = [model for model in published if model.name in newest]
     due = set(plain.models)
     assert [model for model in dict.fromkeys(sent) if model in due] == plain.models
     assert set(sent) <= due | set(plain.paused)
@@ -117,10 +120,10 @@ def publish_learned(settings: Settings, tracks: Sequence[Track], version: int = 
     rng = np.random.default_rng(version)
     ids, affinities = np.array([track.track for track in tracks]), np.ones(len(tracks), dtype=np.float32)
     sessions = [FinishedSession(rng.permutation(ids), affinities) for _ in range(20)]
-    learned = [kind({track.track: track for track in tracks}) for kind in MODELS]
-    for model in learned:
+    models = [kind({track.track: track for track in tracks}) for kind in MODELS]
+    for model in models:
         learn_sessions(model, sessions)
-    publish_models(settings, CODEC, [model_of(model.name, version, model.snapshot(), 0) for model in learned])
+    publish_models(settings, CODEC, [model_of(model.name, version, model.snapshot(), 0) for model in models])
 
 
 def random_listens(count: int, seed: int, users: int, tracks: int) -> TrainingColumns:

@@ -7,24 +7,28 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
 import psutil
-from confluent_kafka import Message, Producer
+from confluent_kafka import Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from botify.core.kafka.admin import end_offsets, start_offsets
-from botify.core.kafka.config import key_of, partition_of, producer_config
+from botify.core.kafka.config import common_config, key_of, partition_of, producer_config
 from botify.core.kafka.reader import LogRecord, TopicReader, log_record
 from botify.core.settings import Settings
+from botify.schemas.codec import E
 from botify.schemas.event_time import Lead
 from botify.schemas.events import OPINION_KINDS, Event, Feedback, Listen, Session, Track
 from botify.schemas.registry import codec_of
-from botify.schemas.topics import Topics
+from botify.schemas.topics import TopicDefinition, Topics, create_topics
 from botify.schemas.validation import Intake, Rejected
 from botify.streams.folds.feedback import OPINIONS, Said, read_said
 from botify.streams.folds.partition import HASHES, SCORE_SETS
@@ -53,6 +57,27 @@ def eventually(condition: Callable[[], T], timeout_s: float = 60.0, what: object
             raise AssertionError(f"not within {timeout_s:.0f} s: {told or condition}; last seen: {value!r}")
         time.sleep(0.05)
     return value
+
+
+def deployed(servers: Settings, home: Path, **changes: object) -> Settings:
+    """Make the topics of a deployment whose home, topics and namespace nobody else uses."""
+    own = servers.with_(**{"home": home, "topic_prefix": f"test-{uuid.uuid4().hex[:8]}", "partitions": 4, **changes})
+    create_topics(own)
+    return own
+
+
+def make_topic(settings: Settings, name: str, partitions: int) -> str:
+    """Make a topic that is none of Botify's."""
+    admin = AdminClient(common_config(settings))  # has a name: answers die with their client
+    admin.create_topics([NewTopic(name, partitions, 1)])[name].result(30)
+    return name
+
+
+def delete_records(settings: Settings, topic: str, until: Mapping[int, int]) -> None:
+    """Delete the records of partitions that are before an offset, as retention does."""
+    admin = AdminClient(common_config(settings))
+    for future in admin.delete_records([TopicPartition(topic, p, at) for p, at in until.items()]).values():
+        future.result(30)
 
 
 def make_tracks(count: int, first: int = 0) -> list[Track]:
@@ -125,6 +150,12 @@ def read_topic(settings: Settings, topic: str) -> list[Message]:
     """Return all records, each partition in its order."""
     with closing(TopicReader(settings, topic)) as reader:
         return [message for batch in reader.read_to_end() for message in batch]
+
+
+def read_events(settings: Settings, topic: TopicDefinition, kind: type[E]) -> list[E]:
+    """Return what the records of a topic hold, all of which can be read."""
+    codec = codec_of(settings)
+    return [codec.decode(message.value(), kind) for message in read_topic(settings, topic.name)]
 
 
 def environment_without_settings() -> dict[str, str]:
@@ -210,6 +241,17 @@ class Background:
             self.errors.append(error)
 
 
+class Repeatedly(Background):
+    """Functions that are called again and again inside a `with` block, each in a thread of its own."""
+
+    def __init__(self, every_s: float, *acts: Callable[[], object]) -> None:
+        super().__init__(*(partial(self._repeat, every_s, act) for act in acts))
+
+    def _repeat(self, every_s: float, act: Callable[[], object]) -> None:
+        while not self._over.wait(every_s):
+            act()
+
+
 class FakeMessage:
     """A record as clients of Kafka return it: its methods return what is given, and else None."""
 
@@ -263,7 +305,7 @@ def read_partition(settings: Settings, topic: str, partition: int, start: int, e
 def offline_fold(settings: Settings, without: Container[tuple[int, int]] = ()) -> TopicFold:
     """Fold the whole topic, each partition in one batch, in memory; `without` names (partition, offset) of records."""
     codec, topics = codec_of(settings), Topics.of(settings)
-    tracks = {codec.decode(m.value(), Track).track for m in read_topic(settings, topics.catalogue.name)}
+    tracks = {track.track for track in read_events(settings, topics.catalogue, Track)}
     listens, result = topics.listens.name, TopicFold()
     start = start_offsets(settings, listens)
     for partition, end in end_offsets(settings, listens).items():

@@ -1,6 +1,5 @@
 """Servers that the tests here may kill, and a deployment with impatient workers."""
 
-import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -8,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from botify.core.settings import Settings
-from botify.schemas.topics import create_topics
 from botify.services.stack.embedded import EmbeddedStack
 from tests.chaos.programs import SESSION_TIMEOUT_S, Program
 from tests.integration.services.gateway import conftest as gateways
-from tests.support import write_catalogue
+from tests.support import deployed, write_catalogue
 
 TRACKS = 50
 PATIENT_S = 10
@@ -25,13 +23,7 @@ gateway = gateways.gateway
 @pytest.fixture
 def settings(stack: EmbeddedStack, tmp_path: Path) -> Settings:
     """A deployment of this test's own, with a catalogue of `TRACKS` tracks."""
-    own = stack.settings.with_(
-        home=tmp_path,
-        topic_prefix=f"chaos-{uuid.uuid4().hex[:8]}",
-        partitions=4,
-        session_timeout_s=SESSION_TIMEOUT_S,
-    )
-    create_topics(own)
+    own = deployed(stack.settings, tmp_path, session_timeout_s=SESSION_TIMEOUT_S)
     write_catalogue(own, TRACKS)
     return own
 

@@ -13,11 +13,11 @@ from confluent_kafka import KafkaError
 from botify.services.stack.ports import HOST, find_free
 from botify.services.stack.record import StackRecord
 from botify.services.stack.run import running_stack
-from botify.services.stack.supervisor import Supervisor, programs
+from botify.services.stack.supervisor import programs
 from tests.chaos.conftest import TRACKS
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.whole import assert_whole
-from tests.support import Background, eventually, write_catalogue
+from tests.support import Repeatedly, eventually, write_catalogue
 
 DISK = "900m"
 BACK_S = 180.0
@@ -39,18 +39,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"a small disk needs the right to mount one ({error})")
     yield folder
     subprocess.run([*sudo, "umount", "--lazy", str(folder)], check=True)  # noqa: S603
-
-
-class Watched(Background):
-    """Runs the supervisor's checks, as `botify up` does."""
-
-    def __init__(self, supervisor: Supervisor) -> None:
-        super().__init__(self._watch)
-        self._supervisor = supervisor
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.2):
-            self._supervisor.check()
 
 
 def fill(folder: Path, left_bytes: int) -> Path:
@@ -83,7 +71,8 @@ def test_full_disks_lose_nothing(disk: Path, monkeypatch: pytest.MonkeyPatch) ->
         write_catalogue(settings, TRACKS)
         # Kafka has no error of its own for each write that a full disk refuses
         listens, refused = listens_for_ever(100, TRACKS, seed=37), [KafkaError.UNKNOWN]
-        with Watched(supervisor), Load(settings, listens, per_s=100, patience_s=2 * BACK_S, again=refused) as load:
+        load = Load(settings, listens, per_s=100, patience_s=2 * BACK_S, again=refused)
+        with Repeatedly(0.2, supervisor.check), load:  # as `botify up` checks
             eventually(lambda: not readiness(port), BACK_S)
             for left_bytes in LEFT_BYTES:
                 ballast = fill(disk, left_bytes)

@@ -9,15 +9,13 @@ import httpx
 import pytest
 
 from botify.core.settings import Settings
-from botify.schemas.codec import Codec
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
 from botify.services.stack.embedded import EmbeddedStack
 from tests.chaos.conftest import StartProgram
 from tests.integration.services.gateway.conftest import StartGateway, ready
-from tests.support import eventually, listens_of_users, offline_fold, read_topic
+from tests.support import eventually, listens_of_users, offline_fold, read_events
 
-CODEC = Codec()
 DEADLINE_S = 2.0
 USER = 42
 
@@ -49,8 +47,7 @@ class Listener:
 
     def assert_counted_once(self, settings: Settings) -> None:
         """Make sure that each call that was served is one listen at a place of its own, however often it was made."""
-        messages = read_topic(settings, Topics.of(settings).listens.name)
-        listens = [CODEC.decode(message.value(), Listen) for message in messages]
+        listens = read_events(settings, Topics.of(settings).listens, Listen)
         places = {(listen.event_id, listen.session_id, listen.position) for listen in listens}
         assert len(self.served) == len(set(self.served))
         assert {event_id for event_id, _, _ in places} == set(self.served)

@@ -2,7 +2,6 @@
 
 import time
 
-import httpx
 import numpy as np
 from confluent_kafka import Message
 
@@ -17,11 +16,12 @@ from tests.chaos.conftest import TRACKS, StartProgram
 from tests.chaos.whole import caught_up
 from tests.integration.services.gateway.conftest import StartGateway
 from tests.support import (
-    Background,
+    Repeatedly,
     eventually,
     make_listens,
     offline_fold,
     produce_raw,
+    read_events,
     read_topic,
     redis_contents,
 )
@@ -46,21 +46,6 @@ def is_poison(message: Message) -> bool:
         return False
 
 
-class Traffic(Background):
-    """Listeners at the gateway, one request after the other."""
-
-    def __init__(self, client: httpx.Client) -> None:
-        super().__init__(self._run)
-        self._client = client
-        self.statuses: list[int] = []
-
-    def _run(self) -> None:
-        while not self._over.wait(0.01):
-            user = GATEWAY_USERS + len(self.statuses) % 20
-            answer = self._client.post(f"/next/{user}", json={"track": 7, "time": 0.5})
-            self.statuses.append(answer.status_code)
-
-
 def test_wrong_clocks_become_dead_letters_and_change_nothing(
     settings: Settings, start_program: StartProgram, gateway: StartGateway
 ) -> None:
@@ -77,22 +62,27 @@ def test_wrong_clocks_become_dead_letters_and_change_nothing(
         records.insert(place, (key_of(poison.user), CODEC.encode(poison)))
     worker = start_program("botify.streams.worker", "worker")
     start_program("botify.services.recommender", "recommender")
-    with Traffic(gateway(DEADLINE_MS=10_000)) as traffic:
-        eventually(lambda: len(traffic.statuses) > 20)
+    client, statuses = gateway(DEADLINE_MS=10_000), list[int]()
+
+    def listen() -> None:
+        user = GATEWAY_USERS + len(statuses) % 20
+        statuses.append(client.post(f"/next/{user}", json={"track": 7, "time": 0.5}).status_code)
+
+    with Repeatedly(0.01, listen):
+        eventually(lambda: len(statuses) > 20)
         produce_raw(settings, topics.listens.name, records)
         caught_up(settings)
-        seen = len(traffic.statuses)
-        eventually(lambda: len(traffic.statuses) > seen + 50)
+        seen = len(statuses)
+        eventually(lambda: len(statuses) > seen + 50)
     caught_up(settings)
-    assert set(traffic.statuses) == {200}
+    assert set(statuses) == {200}
     listens = read_topic(settings, topics.listens.name)
     told = [CODEC.decode(message.value(), Listen) for message in listens if int(message.key()) >= GATEWAY_USERS]
     assert max(listen.timestamp_ms for listen in told) <= time.time() * 1000
     clean = offline_fold(settings, without={(m.partition(), m.offset()) for m in listens if is_poison(m)})
     assert clean.rejected == []
     assert redis_contents(settings) == clean.contents()
-    sent = {CODEC.decode(m.value(), Session) for m in read_topic(settings, topics.sessions.name)}
-    assert sent == set(clean.sessions)
+    assert set(read_events(settings, topics.sessions, Session)) == set(clean.sessions)
     letters = read_topic(settings, topics.dead_letters.name)
     assert len(letters) == OF_EACH * len(wrong)
     assert all(is_poison(letter) for letter in letters)

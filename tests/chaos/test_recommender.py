@@ -14,7 +14,7 @@ from botify.schemas.topics import Topics
 from tests.chaos.conftest import TRACKS, StartProgram
 from tests.chaos.programs import Program
 from tests.learning import publish_learned
-from tests.support import Background, eventually, make_tracks, read_topic
+from tests.support import Background, eventually, make_tracks, read_events
 
 CODEC = Codec()
 USERS = 50
@@ -60,8 +60,7 @@ class Requests(Background):
 
 
 def answered(settings: Settings) -> dict[str, Recommendation]:
-    messages = read_topic(settings, Topics.of(settings).recommendations.name)
-    return {(one := CODEC.decode(message.value(), Recommendation)).request_id: one for message in messages}
+    return {one.request_id: one for one in read_events(settings, Topics.of(settings).recommendations, Recommendation)}
 
 
 def answers_of(settings: Settings, requests: range) -> Counter[tuple[int, str]]:

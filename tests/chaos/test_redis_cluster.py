@@ -60,9 +60,7 @@ def start_all(stack: ExitStack, settings: Settings, *modules: str) -> tuple[list
     programs = [Program(settings, module, module) for module in modules]
     for program in programs:
         stack.callback(program.stop)
-    client = start(stack, settings, "gateway", DEADLINE_MS=1_000)
-    eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
-    return programs, client
+    return programs, start(stack, settings, DEADLINE_MS=1_000)
 
 
 def slot_of_partition(cluster: Cluster, settings: Settings, partition: int) -> int:

@@ -6,7 +6,6 @@ move twice, while models change every 1,000 listens or so and a ramp takes steps
 
 import os
 import time
-import uuid
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from botify.evaluation.why.recompute import serve
 from botify.evaluation.why.versions import find_catalogues, find_models, labels_of
 from botify.schemas.codec import Codec
 from botify.schemas.events import RampStep
-from botify.schemas.topics import create_topics
 from botify.services.experiments.live import StepLog
 from botify.services.stack.embedded import EmbeddedStack
 from botify.sim.loop import run_loop
@@ -28,7 +26,7 @@ from botify.sim.world import World, WorldConfig
 from botify.sim.world.generate import generate
 from tests.chaos.programs import SESSION_TIMEOUT_S, Program
 from tests.chaos.whole import caught_up
-from tests.support import UNHURRIED_S, Background, eventually
+from tests.support import UNHURRIED_S, Background, deployed, eventually
 
 CODEC = Codec()
 ANSWERS = int(os.environ.get("BOTIFY_TEST_ANSWERS", "10000"))
@@ -49,11 +47,7 @@ treatments = [{ name = "C", recommender = "rerank" }, { name = "T1", recommender
 def test_all_answers_of_a_run_with_kills_and_a_ramp_are_equal(stack: EmbeddedStack, tmp_path: Path) -> None:
     experiments = tmp_path / "experiments.toml"
     experiments.write_text(EXPERIMENTS)
-    settings = stack.settings.with_(
-        home=tmp_path, topic_prefix=f"why-{uuid.uuid4().hex[:8]}", partitions=4,
-        session_timeout_s=SESSION_TIMEOUT_S, experiments=experiments,
-    )  # fmt: skip
-    create_topics(settings)
+    settings = deployed(stack.settings, tmp_path, session_timeout_s=SESSION_TIMEOUT_S, experiments=experiments)
     world = World("small", *generate(WORLD), {})
     publish_catalogue(settings, world.catalogue)
     modules = ("streams.worker", "streams.worker", "services.recommender", "services.recommender", "streams.learner")

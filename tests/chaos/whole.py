@@ -2,7 +2,6 @@
 
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
-from botify.schemas.codec import Codec
 from botify.schemas.events import SHOWN, Feedback, Session
 from botify.schemas.topics import Topics
 from tests.support import (
@@ -13,7 +12,7 @@ from tests.support import (
     offline_fold,
     opinions_in_redis,
     opinions_of,
-    read_topic,
+    read_events,
     redis_contents,
 )
 
@@ -37,12 +36,10 @@ def assert_whole(settings: Settings, listens: int) -> TopicFold:
     fold = offline_fold(settings)
     contents = redis_contents(settings)
     assert contents == fold.contents()
-    codec = Codec()
-    feedback = [codec.decode(m.value(), Feedback) for m in read_topic(settings, Topics.of(settings).feedback.name)]
-    said = [one for one in feedback if one.kind != SHOWN]
+    topics = Topics.of(settings)
+    said = [one for one in read_events(settings, topics.feedback, Feedback) if one.kind != SHOWN]
     eventually(lambda: opinions_in_redis(settings) == opinions_of(said), CATCH_UP_S, "the opinions that were given")
     assert sum(listens_of_users(contents).values()) == listens
     # sessions are sent at least once: copies are the same, and without them they are those of the fold
-    sent = {codec.decode(m.value(), Session) for m in read_topic(settings, Topics.of(settings).sessions.name)}
-    assert sent == set(fold.sessions)
+    assert set(read_events(settings, topics.sessions, Session)) == set(fold.sessions)
     return fold

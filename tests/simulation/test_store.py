@@ -24,14 +24,10 @@ class Unchecked(Invariants):
         """Check nothing."""
 
 
-def network_with(loop: SimulatedLoop, *kinds: str) -> StoreNetwork:
+def store_with(loop: SimulatedLoop, *kinds: str) -> SimulatedStore:
     active = Faults([Fault(0.0, kind, 1000.0, 0) for kind in kinds], Random(2))
     server = StoreServer(History(loop.time), Unchecked([], None, []))
-    return StoreNetwork(loop, server, active, Random(1), copy_context())
-
-
-def store_with(loop: SimulatedLoop, *kinds: str) -> SimulatedStore:
-    return SimulatedStore(network_with(loop, *kinds))
+    return SimulatedStore(StoreNetwork(loop, server, active, Random(1), copy_context()))
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ import redis
 from botify.core.errors import BotifyError
 from botify.core.settings import Settings
 from botify.streams.read import StateReader
-from botify.streams.replay.sources import make_plan, open_sources
-from botify.streams.replay.swap import begin_namespace, fold_into_namespace, swap
+from botify.streams.replay.sources import open_sources
+from botify.streams.replay.swap import fold_into_namespace, swap
 from botify.streams.store.connect import REDIS_ERRORS, connect
+from tests.integration.streams.conftest import begin
 
 EVENT_HEADER = "x-event-id"
 TRACKS = 50
@@ -68,7 +69,6 @@ class Reader:
         self._operations = operations
         self._redis = connect(settings)
         self._reader = StateReader(self._redis, settings)
-        self._last = ""
 
     def read(self) -> None:
         began_s = time.monotonic()
@@ -92,8 +92,7 @@ def replay_and_swap(operations: Operations, settings: Settings) -> None:
 
 async def _replay_and_swap(operations: Operations, settings: Settings) -> tuple[str, str]:
     async with open_sources(settings) as sources:
-        state = sources.state
-        record = await begin_namespace(sources, make_plan(sources.topic, state, state.start, state.end))
+        record = await begin(sources)
         record = await fold_into_namespace(sources, record)
         operations.note("swapping", new=record.namespace)
         return await swap(sources, record.id), record.namespace

@@ -2,7 +2,6 @@
 
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -10,28 +9,27 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import httpx
-
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
-from botify.schemas.codec import Codec
 from botify.schemas.events import Listen
-from botify.schemas.topics import Topics, create_topics
+from botify.schemas.topics import Topics
 from botify.services.stack.embedded import EmbeddedStack
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, default_namespace
 from tests.chaos.programs import SESSION_TIMEOUT_S
+from tests.integration.core.scraping import is_ready
 from tests.learning import all_learned, assert_learned
 from tests.soak.checker import FOLLOWED_S, acknowledged, judge_listens, judge_swaps, read_operations
 from tests.soak.fleet import Fleet, repeatedly
 from tests.soak.operations import TRACKS, Listener, Operations, Reader, replay_and_swap
 from tests.support import (
     checkpoints,
+    deployed,
     eventually,
     listens_of_users,
     offline_fold,
-    read_topic,
+    read_events,
     redis_contents,
     write_catalogue,
 )
@@ -44,20 +42,14 @@ READY_S, SETTLED_S = 180.0, 300.0
 
 
 def run_round(stack: EmbeddedStack, home: Path, seed: int, kills: int) -> dict[str, Any]:
-    settings = stack.settings.with_(
-        home=home,
-        topic_prefix=f"soak-{uuid.uuid4().hex[:8]}",
-        partitions=PARTITIONS,
-        session_timeout_s=SESSION_TIMEOUT_S,
-    )
     home.mkdir(parents=True, exist_ok=True)
-    create_topics(settings)
+    settings = deployed(stack.settings, home, partitions=PARTITIONS, session_timeout_s=SESSION_TIMEOUT_S)
     write_catalogue(settings, TRACKS)
     operations, rng = Operations(home / "operations.jsonl"), Random(seed)
     faults: Counter[str] = Counter()
     violations: list[str] = []
     with Fleet(stack, settings) as fleet:
-        eventually(lambda: _is_ready(fleet.port), READY_S, "a gateway that is ready")
+        eventually(lambda: is_ready(settings.with_(metrics_port=fleet.port)), READY_S, "a gateway that is ready")
         with _load(operations, settings, fleet.port, seed):
             for _ in range(kills):
                 time.sleep(rng.uniform(*HIT_EVERY_S))
@@ -98,13 +90,6 @@ def _load(operations: Operations, settings: Settings, port: int, seed: int) -> I
         assert not thread.is_alive(), "a client has no answer and no error"
 
 
-def _is_ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
 def _settled(settings: Settings) -> bool:
     end = {p: at for p, at in end_offsets(settings, Topics.of(settings).listens.name).items() if at}
     return checkpoints(settings) == end and all_learned(settings)
@@ -124,10 +109,9 @@ def _former(settings: Settings, home: Path) -> dict[str, Any]:
 
 
 def _judge(settings: Settings, home: Path, frozen: dict[str, Any]) -> list[str]:
-    codec, operations = Codec(), read_operations(home / "operations.jsonl")
-    listens = [codec.decode(m.value(), Listen) for m in read_topic(settings, Topics.of(settings).listens.name)]
+    operations, listens = read_operations(home / "operations.jsonl"), Topics.of(settings).listens
     contents = redis_contents(settings)
-    wrong = judge_listens(operations, listens, listens_of_users(contents))
+    wrong = judge_listens(operations, read_events(settings, listens, Listen), listens_of_users(contents))
     with closing(connect(settings)) as redis:
         live = StateReader(redis, settings).namespace
     now = {name: (then, _checkpoints_of(settings, name)) for name, then in frozen.items()}

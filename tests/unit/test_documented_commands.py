@@ -1,20 +1,26 @@
-"""What README and docs tell people to type exists, and so do the files that they name."""
+"""What README and docs tell people to type exists, and so do the files, modules and pages that they name."""
 
 import importlib.util
 import json
 import re
+import runpy
 import shlex
 import subprocess
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
 import yaml
+from mkdocs.exceptions import PluginError
 
+from botify.core.settings import Settings
 from botify.services.cli import build_cli
+from botify.services.gateway import GatewayOptions
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *(ROOT / "docs").rglob("*.md")])
@@ -116,3 +122,45 @@ def test_an_installation_runs_no_test() -> None:
     assert "pip install" in planned
     assert "requirements-test" not in planned
     assert "pytest" not in planned
+
+
+@pytest.fixture(scope="module")
+def hooks() -> SimpleNamespace:
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "docs/site/hooks.py")))
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/api").glob("*.md")), ids=lambda page: page.stem)
+def test_the_reference_names_modules_that_are_there(page: Path) -> None:
+    modules = re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert modules
+    places = [ROOT / name.replace(".", "/") for name in modules]
+    assert [one for one in places if not one.with_suffix(".py").is_file() and not (one / "__init__.py").is_file()] == []
+
+
+def test_every_package_that_is_imported_has_a_page() -> None:
+    packages = {path.name for path in (ROOT / "botify").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    pages = {page.stem for page in (ROOT / "docs/api").glob("*.md")}
+    assert pages == packages - {"bench"} | {"botify"}  # bench is run
+
+
+def test_the_reference_has_every_setting_and_every_command(hooks: SimpleNamespace) -> None:
+    variables = re.findall(r"^\\| `([A-Z_]+)`", hooks.settings_page(), re.MULTILINE)
+    own = Settings().to_env()
+    assert set(own) <= {*variables, "BOTIFY_HOME"}
+    assert {f"BOTIFY_GATEWAY_{field.name.upper()}" for field in fields(GatewayOptions)} <= set(variables)
+    commands = re.findall(r"^## (botify .+)$", hooks.commands_page(), re.MULTILINE)
+    assert {"botify up", "botify experiment results", "botify models publish"} <= set(commands)
+    assert str(ROOT) not in hooks.commands_page()
+
+
+@pytest.mark.parametrize("page", ["docs", "docs/adr", "docs/api"])
+def test_every_page_is_in_the_navigation(page: str) -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / page).glob("*.md")]
+    assert pages
+    assert not [path for path in pages if f"- {path}\n" not in navigation]
+
+
+def test_a_link_that_leads_nowhere_is_refused(hooks: SimpleNamespace) -> None:
+    with pytest.raises(PluginError, match=r"README.md: the link to docs/no.md leads nowhere"):
+        hooks.in_site("[x](docs/no.md)", "README.md", ROOT)

@@ -1,6 +1,5 @@
 """A person with a browser looks at every page, and is a listener, on a deployment with real data."""
 
-import uuid
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -10,11 +9,12 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen
-from botify.schemas.topics import Topics, create_topics
+from botify.schemas.topics import Topics
 from botify.services.dashboard.readers import CANDIDATES, SHORT
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from tests.dashboard_scene import Scene, gateway, scene
+from tests.support import deployed as deployed_in
 from tests.support import eventually, make_listens, produce, read_topic
 
 LISTENS = 2_500
@@ -25,10 +25,7 @@ PAGES = ("/", "/popular", "/experiments", "/listener/42", "/letters", "/replays"
 
 @pytest.fixture(scope="module")
 def deployed(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    prefix = f"test-{uuid.uuid4().hex[:8]}"
-    settings = servers.with_(home=tmp_path_factory.mktemp("dashboard"), topic_prefix=prefix, partitions=4)
-    create_topics(settings)
-    with scene(settings, LISTENS) as ready:
+    with scene(deployed_in(servers, tmp_path_factory.mktemp("dashboard")), LISTENS) as ready:
         yield ready
 
 

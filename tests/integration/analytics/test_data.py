@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from botify.analytics import AnalyticsError
 from botify.analytics.data import listens_frame, read_listens
@@ -13,9 +12,11 @@ from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import DESCRIBED, Feedback, Listen
 from botify.schemas.topics import Topics
-from botify.services.cli import build_cli
+from tests.commands import botify
 from tests.support import produce, produce_raw
 from tests.unit.analytics.listens import drawn, listen
+
+RESULTS = "experiment", "results"
 
 
 def tell(settings: Settings, *listens: Listen) -> None:
@@ -53,22 +54,17 @@ def test_reading_stops_where_it_is_told_to(settings: Settings) -> None:
     assert read_listens(settings, from_offsets=middle)["position"].tolist() == [2, 3]
 
 
-pytestmark = pytest.mark.integration
-
-
 def test_results_are_printed_and_an_unknown_experiment_is_named(settings: Settings) -> None:
     tell(settings, *drawn(100, np.random.default_rng(8), uplift=4.0))
-    runner = CliRunner(env={**settings.to_env(), "COLUMNS": "120"})
-    printed = runner.invoke(build_cli("experiment"), ["experiment", "results", "demo"], catch_exceptions=False).stdout
+    printed = botify(settings, *RESULTS, "demo").stdout
     assert "mean_tracks_per_session" in printed
     assert "50 in C, 50 in T1" in printed
     described = [Feedback(f"d{at}", at, 0, DESCRIBED, 1, attributes={"country": "de"}) for at in range(300)]
     produce(settings, Topics.of(settings).feedback.name, described)
-    by_country = ["experiment", "results", "demo", "--segment", "attribute:country"]
-    printed = runner.invoke(build_cli("experiment"), by_country, catch_exceptions=False).stdout
+    printed = botify(settings, *RESULTS, "demo", "--segment", "attribute:country").stdout
     assert [line for line in printed.splitlines() if line.strip() == "de"]
     for wrong, why in (("attribute:age", "no listener has the attribute"), ("age", "is none of returning")):
         with pytest.raises(AnalyticsError, match=why):
-            runner.invoke(build_cli("experiment"), [*by_country[:-1], wrong], catch_exceptions=False)
+            botify(settings, *RESULTS, "demo", "--segment", wrong)
     with pytest.raises(AnalyticsError, match="the data has demo"):
-        runner.invoke(build_cli("experiment"), ["experiment", "results", "other"], catch_exceptions=False)
+        botify(settings, *RESULTS, "other")

@@ -3,10 +3,7 @@
 import json
 import re
 
-import pytest
-
 from botify.core.settings import Settings
-from botify.schemas.events import RecommendationRequest
 from botify.schemas.topics import Topics
 from botify.services.stack.ports import find_free
 from tests.integration.core.scraping import is_ready, samples
@@ -15,14 +12,9 @@ from tests.support import eventually, make_listens, produce, produce_raw, runnin
 LISTENS = 500
 
 
-@pytest.fixture
-def observed(settings: Settings) -> Settings:
+def test_a_worker_counts_what_it_folds(settings: Settings) -> None:
+    observed, topics = settings.with_(metrics_port=find_free(), log_format="json"), Topics.of(settings)
     write_catalogue(settings, 20)
-    return settings.with_(metrics_port=find_free(), log_format="json")
-
-
-def test_a_worker_counts_what_it_folds(observed: Settings) -> None:
-    topics = Topics.of(observed)
     listens = make_listens(LISTENS, users=30, tracks=20)
     with running(observed, "botify.streams.worker", log="worker.log") as worker:
         eventually(lambda: is_ready(observed))
@@ -44,21 +36,3 @@ def test_a_worker_counts_what_it_folds(observed: Settings) -> None:
     said = [json.loads(line) for line in (observed.home / "worker.log").read_text().splitlines()]
     (letter,) = [line for line in said if re.search("1 dead letters", line["message"])]
     assert letter["topic"] == topics.listens.name
-
-
-def test_a_recommender_counts_what_it_answers(observed: Settings) -> None:
-    never, past = 2**52, 1
-    requests = [
-        RecommendationRequest(f"r{i}", i, f"s{i}", 0, 3, 0.5, 1_700_000_000_000, past if i == 0 else never)
-        for i in range(50)
-    ]
-    with running(observed, "botify.services.recommender", log="recommender.log"):
-        eventually(lambda: is_ready(observed))
-        produce(observed, Topics.of(observed).recommendation_requests.name, requests)
-        eventually(lambda: samples(observed).get("botify_recommender_request_duration_seconds_count") == 49)
-        figures = samples(observed)
-    assert figures["botify_recommender_expired_total"] == 1
-    answers = [v for name, v in figures.items() if name.startswith("botify_recommender_answers_total")]
-    assert sum(answers) == 49
-    said = [json.loads(line) for line in (observed.home / "recommender.log").read_text().splitlines()]
-    assert {"r0"} == {line["request_id"] for line in said if "request_id" in line}

@@ -6,8 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -33,12 +32,13 @@ from botify.sim.world.model import World
 from tests.chaos.programs import SESSION_TIMEOUT_S, Program
 from tests.support import (
     BASE_MS,
+    Repeatedly,
     all_folded,
     eventually,
     listens_of_users,
     offline_fold,
     produce,
-    read_topic,
+    read_events,
     redis_contents,
     running,
     write_catalogue,
@@ -57,12 +57,6 @@ FAILPOINTS = ("before-apply:1", "after-apply:1")
 """Where workers are killed, one after another; the last one lives."""
 LISTENERS = 1_000
 """New listeners of a round."""
-Reaction = Callable[[str], tuple[float, float]]
-"""Treatment to the fraction heard and the latency in ms."""
-
-
-def good(treatment: str) -> tuple[float, float]:
-    return (0.515, 10.0) if treatment == "T1" else (0.5, 10.0)
 
 
 @pytest.fixture
@@ -81,15 +75,15 @@ def ramp_of(settings: Settings, live: LiveExperiments, listeners: int) -> Iterat
         yield ramp
 
 
-def listen_to(settings: Settings, live: LiveExperiments, reaction: Reaction, round_: int) -> None:
-    """Let new listeners have a session each, two hours after those of the last round."""
+def listen_to(settings: Settings, live: LiveExperiments, round_: int) -> None:
+    """Let new listeners have a session each, two hours after those of the last round; they hear more of T1."""
     rng = np.random.default_rng(round_)
     listens = []
     for user in range(round_ * LISTENERS, (round_ + 1) * LISTENERS):
         treatments = live.assign(user).treatments
         if not treatments:
             continue
-        fraction, latency_ms = reaction(treatments["A"])
+        fraction = 0.515 if treatments["A"] == "T1" else 0.5
         at_ms = BASE_MS + round_ * 7_200_000
         for position in range(5):
             heard = float(np.clip(rng.normal(fraction, 0.15), 0, 1))
@@ -97,25 +91,10 @@ def listen_to(settings: Settings, live: LiveExperiments, reaction: Reaction, rou
             listens.append(
                 Listen(
                     f"{user}-{position}", user, 1, heard, at_ms + position, f"s-{user}-0", position, last,
-                    "x", treatments, 0.1, float(rng.gamma(20.0, latency_ms / 20.0)),
+                    "x", treatments, 0.1, float(rng.gamma(20.0, 0.5)),
                 )
             )  # fmt: skip
     produce(settings, Topics.of(settings).listens.name, listens)
-
-
-def shares_of(settings: Settings, live: LiveExperiments, reaction: Reaction, listeners: int) -> list[RampStep]:
-    """Ramp until it is decided; after each step another process continues, as after a kill."""
-    steps: list[RampStep] = []
-    for round_ in range(12):
-        with ramp_of(settings, live, listeners) as ramp:
-            if (taken := ramp.step()) is not None:
-                steps.append(taken)
-                eventually(lambda: live.current.experiments[0].traffic == pytest.approx(taken.share), what="the step")
-                if taken.arm is not None:
-                    break
-        listen_to(settings, live, reaction, round_)
-        eventually(all_folded(settings))
-    return steps
 
 
 @contextmanager
@@ -123,26 +102,21 @@ def killed_workers(settings: Settings) -> Iterator[None]:
     """Fold with workers that are killed in the middle of an apply; in the end no listen is lost."""
     settings = settings.with_(session_timeout_s=SESSION_TIMEOUT_S)
     workers = [Program(settings, "botify.streams.worker", "worker-0", {"BOTIFY_FAILPOINTS": FAILPOINTS[0]})]
-    stopping = threading.Event()
 
     def replace_the_dead() -> None:
-        while not stopping.wait(0.1):
-            if not workers[-1].running:
-                at = {"BOTIFY_FAILPOINTS": FAILPOINTS[len(workers)]} if len(workers) < len(FAILPOINTS) else {}
-                workers.append(Program(settings, "botify.streams.worker", f"worker-{len(workers)}", at))
+        if not workers[-1].running:
+            at = {"BOTIFY_FAILPOINTS": FAILPOINTS[len(workers)]} if len(workers) < len(FAILPOINTS) else {}
+            workers.append(Program(settings, "botify.streams.worker", f"worker-{len(workers)}", at))
 
-    replacing = threading.Thread(target=replace_the_dead)
-    replacing.start()
     try:
-        yield
-        eventually(all_folded(settings))
+        with Repeatedly(0.1, replace_the_dead):
+            yield
+            eventually(all_folded(settings))
     finally:
-        stopping.set()
-        replacing.join()
         workers[-1].kill()
     assert workers[0].exit_status == -signal.SIGKILL
     assert redis_contents(settings) == offline_fold(settings).contents()
-    listens = {CODEC.decode(m.value(), Listen).event_id for m in read_topic(settings, Topics.of(settings).listens.name)}
+    listens = {listen.event_id for listen in read_events(settings, Topics.of(settings).listens, Listen)}
     assert sum(listens_of_users(redis_contents(settings)).values()) == len(listens)
 
 
@@ -151,8 +125,18 @@ def test_a_better_treatment_gets_all_listeners_while_workers_are_killed(
 ) -> None:
     assert live.assign(1).treatments == {}
     write_catalogue(settings, 2)
+    steps: list[RampStep] = []
     with killed_workers(settings):
-        steps = shares_of(settings, live, good, listeners=1_800)
+        for round_ in range(12):
+            with ramp_of(settings, live, 1_800) as ramp:  # each round has another process, as after a kill
+                if (taken := ramp.step()) is not None:
+                    steps.append(taken)
+                    share = pytest.approx(taken.share)
+                    eventually(lambda: live.current.experiments[0].traffic == share, what="the step")  # noqa: B023
+                    if taken.arm is not None:
+                        break
+            listen_to(settings, live, round_)
+            eventually(all_folded(settings))
     assert [(step.share, step.arm) for step in steps] == [(0.1, None), (0.5, None), (1.0, None), (1.0, "T1")]
     assert steps[-1].reason.startswith("Ship T1 sticky_artist: time per session is")
     assert all(live.assign(user) == ({}, "sticky_artist") for user in range(300))
@@ -229,5 +213,5 @@ def test_a_recommender_that_is_slower_is_rolled_back_live(settings: Settings, tm
 
 
 def sessions_of(settings: Settings) -> int:
-    listens = (CODEC.decode(m.value(), Listen) for m in read_topic(settings, Topics.of(settings).listens.name))
+    listens = read_events(settings, Topics.of(settings).listens, Listen)
     return len({listen.session_id for listen in listens if listen.treatments})

@@ -1,35 +1,22 @@
 """Invariant: a run answered again by what served is identical in every bit; by another one it is judged."""
 
-import json
-from typing import Any
-
-from typer.testing import CliRunner
+import pytest
 
 from botify.core.settings import Settings
 from botify.evaluation import EvaluationError
-from botify.schemas.codec import Codec
 from botify.schemas.events import Recommendation
 from botify.schemas.topics import Topics
-from botify.services.cli import build_cli
 from botify.sim.loop import run_loop
 from botify.sim.loop.kafka import publish_catalogue
 from botify.sim.options import RunOptions
 from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate
 from botify.sim.world.model import World
+from tests.commands import as_json, botify
 from tests.learning import all_learned
-from tests.support import UNHURRIED_S, eventually, read_topic, running
+from tests.support import UNHURRIED_S, eventually, read_events, running
 
-CODEC = Codec()
 PROGRAMS = ("botify.streams.worker", "botify.streams.learner", "botify.services.recommender")
-
-
-def answered_again(settings: Settings, *arguments: str) -> dict[str, Any]:
-    env = {**settings.to_env(), "COLUMNS": "160"}
-    result = CliRunner().invoke(build_cli("whatif"), ["whatif", *arguments, "--json"], env=env)
-    assert result.exit_code == 0, result
-    said: dict[str, Any] = json.loads(result.stdout)
-    return said
 
 
 def test_a_run_is_answered_again(settings: Settings) -> None:
@@ -47,8 +34,8 @@ def test_a_run_is_answered_again(settings: Settings) -> None:
             sessions=sessions, in_flight=30, seed=requests + 1, run_id=f"r{requests}", timeout_s=UNHURRIED_S
         )
         requests += run_loop(settings, world, options).recommendations
-        messages = read_topic(settings, Topics.of(settings).recommendations.name)
-        return any(CODEC.decode(one.value(), Recommendation).recommender == "rerank" for one in messages)
+        answers = read_events(settings, Topics.of(settings).recommendations, Recommendation)
+        return any(one.recommender == "rerank" for one in answers)
 
     with worker, learner, recommender:
         play(80)
@@ -56,7 +43,7 @@ def test_a_run_is_answered_again(settings: Settings) -> None:
         eventually(lambda: play(20), 120)
         assert play(60)
         eventually(lambda: all_learned(settings), 120)
-    itself = answered_again(settings, "--policy", "rerank")
+    itself = as_json(settings, "whatif", "--policy", "rerank")
     assert itself["requests"] == requests > 500
     assert (itself["computed_again"], itself["compared"]) == (1.0, requests), itself["missing"]
     assert itself["differ"] == 0
@@ -66,14 +53,14 @@ def test_a_run_is_answered_again(settings: Settings) -> None:
     assert itself["cannot_tell"] is None
     assert abs(itself["percent"][0]) < 1e-9
     assert itself["served"]["artists"] == itself["instead"]["artists"]
-    other = answered_again(settings, "--policy", "sticky_norepeat")
+    other = as_json(settings, "whatif", "--policy", "sticky_norepeat")
     assert other["compared"] == requests
     assert 0 < other["differ"] < 1
     assert other["value"]["served"] == value["served"]
     assert other["value"]["dr"]["value"]["lower"] < other["value"]["dr"]["value"]["upper"]
-    frozen = answered_again(settings, "--policy", "rerank", "--frozen", "--share", "0.5")
+    frozen = as_json(settings, "whatif", "--policy", "rerank", "--frozen", "--share", "0.5")
     assert frozen["requests"] < requests
     assert frozen["differ"] > 0.1, "the models of the first request are none"
     for wrong in (("--policy", "nobody"), ("--policy", "random", "--to", "2020-01-01")):
-        result = CliRunner().invoke(build_cli("whatif"), ["whatif", *wrong], env=settings.to_env())
-        assert isinstance(result.exception, EvaluationError)
+        with pytest.raises(EvaluationError):
+            botify(settings, "whatif", *wrong)

@@ -1,11 +1,9 @@
 """Invariant: an answer is computed again from the topics, equal in every bit, or what is missing is named."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from botify.core.settings import Settings
 from botify.evaluation import EvaluationError
@@ -15,7 +13,7 @@ from botify.evaluation.why.versions import find_catalogues, find_models, labels_
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest, SlateRequest
 from botify.schemas.topics import Topics
-from botify.services.cli import build_cli
+from tests.commands import as_json, botify
 from tests.learning import all_learned
 from tests.support import (
     all_folded,
@@ -23,6 +21,7 @@ from tests.support import (
     eventually,
     make_listens,
     produce,
+    read_events,
     read_topic,
     running,
     write_catalogue,
@@ -97,16 +96,14 @@ def served(settings: Settings) -> Settings:
 
 
 def answers(settings: Settings) -> dict[str, Recommendation]:
-    messages = read_topic(settings, Topics.of(settings).recommendations.name)
-    found = [CODEC.decode(one.value(), Recommendation) for one in messages]
+    found = read_events(settings, Topics.of(settings).recommendations, Recommendation)
     return {one.request_id: one for one in found}
 
 
 def found_of(settings: Settings) -> list[Found]:
     earlier: dict[int, list[RecommendationRequest]] = {}
     replies, found = answers(settings), []
-    for message in read_topic(settings, Topics.of(settings).recommendation_requests.name):
-        request = CODEC.decode(message.value(), RecommendationRequest)
+    for request in read_events(settings, Topics.of(settings).recommendation_requests, RecommendationRequest):
         before = earlier.setdefault(request.user, [])
         session = [one for one in before if one.session_id == request.session_id and one.has_listen]
         found.append(Found(request, replies[request.request_id], 0, 0, session))
@@ -132,10 +129,6 @@ def recomputed(
             all_served[key] = serve(catalogues, dict(key), models)
         made.append(recompute(one, past, all_served[key], CODEC))
     return made
-
-
-def explained(settings: Settings, *arguments: str) -> Result:
-    return CliRunner().invoke(build_cli("why"), ["why", *arguments], env={**settings.to_env(), "COLUMNS": "160"})
 
 
 def test_answers_are_computed_again_and_explained(served: Settings) -> None:
@@ -166,18 +159,20 @@ def test_answers_are_computed_again_and_explained(served: Settings) -> None:
 
     one = next(one for one in reversed(of_rerank) if not one.request.slate)
     user, id_ = str(one.answer.user), one.request.request_id
-    told = json.loads(explained(served, user, "--request", id_, "--json").stdout)
+    told = as_json(served, "why", user, "--request", id_)
     assert (told["request"]["request_id"], told["recomputed"]["equal"]) == (id_, True)
     assert told["answer"]["track"] == one.answer.track
     assert told["candidates"][0]["score"] >= told["candidates"][1]["score"]
     assert told["sentence"].startswith("You were offered track ")
     assert any(line.startswith("A: C (rerank), bucket ") for line in told["assignment"])
     second = told["candidates"][1]["track"]
-    result = explained(served, user, str(second), "--request", id_)
-    assert "equal in every bit" in result.stdout
-    assert "ranked it at place 2" in result.stdout
-    newest_of_user = [one for one in found if str(one.answer.user) == user][-1]
+    said = botify(served, "why", user, str(second), "--request", id_).stdout
+    assert "equal in every bit" in said
+    assert "ranked it at place 2" in said
+    newest_of_user, again = [pair for pair in zip(found, made, strict=True) if str(pair[0].answer.user) == user][-1]
     for now in ((), ("--at", "2999-01-01")):
-        assert newest_of_user.request.request_id in explained(served, user, *now).stdout
-    assert isinstance(explained(served, user, "--at", "2020-01-01T14:03").exception, EvaluationError)
-    assert isinstance(explained(served, user, "--request", "nobody's").exception, EvaluationError)
+        said = botify(served, "why", user, *now, status=0 if again.equal else 1).stdout
+        assert newest_of_user.request.request_id in said
+    for nothing in (("--at", "2020-01-01T14:03"), ("--request", "nobody's")):
+        with pytest.raises(EvaluationError):
+            botify(served, "why", user, *nothing)

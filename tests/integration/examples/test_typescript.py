@@ -15,8 +15,8 @@ import pytest
 
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
-from tests.integration.services.gateway.conftest import ready, start
-from tests.support import eventually, make_tracks, opinions_in_redis, produce, running
+from tests.integration.services.gateway.conftest import start
+from tests.support import make_tracks, opinions_in_redis, produce, running
 
 SOURCES = Path(__file__).parents[3] / "examples/typescript"
 RETRIES = """
@@ -100,9 +100,7 @@ def test_the_client_is_built_from_the_gateway_and_serves_a_listener(settings: Se
         running(settings, "botify.streams.worker"),
         ExitStack() as programs,
     ):
-        client = start(programs, settings, "gateway", DEADLINE_MS=10_000)
-        eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
-        url = str(client.base_url).rstrip("/")
+        url = str(start(programs, settings, DEADLINE_MS=10_000).base_url).rstrip("/")
         run(project, "npm", "run", "build", BOTIFY_URL=url)
         printed = run(project, "node", "dist/listener.js", "42", url).splitlines()
         assert len(printed) == 6

@@ -12,12 +12,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
-from typer.testing import CliRunner
 
 from botify.core.errors import PublishError, TopicError
 from botify.core.kafka.admin import describe_topic
-from botify.core.kafka.config import common_config
 from botify.core.kafka.headers import headers_of
 from botify.core.kafka.publisher import TransactionalPublisher
 from botify.core.kafka.reader import AssignedConsumer
@@ -30,24 +27,24 @@ from botify.schemas.dead_letters import PREFIX, origin_of
 from botify.schemas.events import Feedback, Listen, Track
 from botify.schemas.external_ids import NEWCOMERS_FROM, UserIds
 from botify.schemas.topics import Topics, create_topics, feedback_partitions
-from botify.services.cli import build_cli
 from botify.streams.names import Numbers
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import gateway_name
 from botify.streams.verify import verify
+from tests.commands import botify
 from tests.support import (
     eventually,
+    make_topic,
     make_tracks,
     offline_fold,
     produce,
     produce_raw,
+    read_events,
     read_topic,
     redis_contents,
     running,
 )
-
-pytestmark = pytest.mark.integration
 
 RECORDS, PARTITIONS = 6_000, 3
 MAPPING = "user=customer.id,item=sku,time=at,fraction=heard"
@@ -97,11 +94,8 @@ def make_records(seed: int) -> list[tuple[bytes, bytes]]:
 
 @pytest.fixture
 def topic(settings: Settings) -> str:
-    name = f"orders-{settings.topic_prefix}"
-    admin = AdminClient(common_config(settings))
-    admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(30)
     write_tracks(settings)
-    return name
+    return make_topic(settings, f"orders-{settings.topic_prefix}", PARTITIONS)
 
 
 def write_tracks(settings: Settings) -> None:
@@ -129,8 +123,7 @@ def facts(settings: Settings) -> dict[int, Counter[Any]]:
 
 def names_of(settings: Settings) -> list[tuple[str | None, int]]:
     """Return the names and numbers of listeners that the feedback topic tells."""
-    said = [Codec().decode(one.value(), Feedback) for one in read_topic(settings, Topics.of(settings).feedback.name)]
-    return [(one.name, one.user) for one in said]
+    return [(one.name, one.user) for one in read_events(settings, Topics.of(settings).feedback, Feedback)]
 
 
 def letters_of(settings: Settings) -> list[tuple[Any, str]]:
@@ -153,11 +146,9 @@ def test_wherever_it_is_killed_the_listens_are_those_of_one_run(settings: Settin
             check=False,
         )
         assert killed.returncode == -signal.SIGKILL, (where, count, when)
-    said = CliRunner(env=settings.to_env()).invoke(
-        build_cli("data"), ["data", "follow", topic, "--map", MAPPING, "--until-end"], catch_exceptions=False
-    )
-    assert "listens" in said.stdout
-    assert "the same command continues" in said.stdout
+    said = botify(settings, "data", "follow", topic, "--map", MAPPING, "--until-end").stdout
+    assert "listens" in said
+    assert "the same command continues" in said
     assert facts(settings) == facts(whole)
     assert letters_of(settings) == letters_of(whole)
     assert len(letters_of(whole)) == once.letters

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from botify.core.settings import Settings
 from botify.ingest.dataset import Dataset, DatasetError
@@ -18,13 +17,11 @@ from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
-from botify.services.cli import build_cli
 from botify.streams.folds.popularity import HALF_LIVES_MS
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
+from tests.commands import botify
 from tests.support import all_folded, eventually, offline_fold, read_topic, redis_contents, running, write_catalogue
-
-pytestmark = pytest.mark.integration
 
 KILLED_BEFORE_ITS_THIRD_MARK = """
 import os, signal
@@ -57,8 +54,7 @@ def dataset(settings: Settings, tmp_path: Path) -> Dataset:
 
 
 def publish(settings: Settings, *arguments: str) -> str:
-    command, runner = ["data", "publish", "d", *arguments], CliRunner(env=settings.to_env())
-    return runner.invoke(build_cli("data"), command, catch_exceptions=False).stdout
+    return botify(settings, "data", "publish", "d", *arguments).stdout
 
 
 def listens_of(settings: Settings) -> dict[tuple[int, int], Listen]:
@@ -113,8 +109,7 @@ def test_a_row_of_next_year_is_a_dead_letter_and_not_first(settings: Settings, t
     (tmp_path / "log.csv").write_text("\n".join(["u,i,t", *rows]) + "\n")
     columns = {"user": "u", "item": "i", "time": "t"}
     import_dataset(settings.home, "d", Request("csv", str(tmp_path / "log.csv"), columns))
-    result = CliRunner(env=settings.to_env()).invoke(build_cli("data"), ["data", "publish", "d"])
-    assert result.exit_code == 1
+    result = botify(settings, "data", "publish", "d", status=1)
     assert "2 tracks and 61 listens published" in result.stdout
     assert "1 of these listens are dead letters" in result.stderr
     with running(settings, "botify.streams.worker"):

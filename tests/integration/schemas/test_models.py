@@ -84,11 +84,3 @@ def test_what_cannot_be_read_is_left_out_and_said(
         "the body of model 'a' does not have its ",
         "invalid literal for int() with base 10: ",
     ]
-
-
-def test_without_the_topic_it_says_how_to_make_it(settings: Settings) -> None:
-    with (
-        closing(ModelReader(settings.with_(topic_prefix="nothing"), CODEC)) as reader,
-        pytest.raises(TopicError, match=r"nothing\.\S+ does not exist; `botify topics create` creates it"),
-    ):
-        reader.refresh()

@@ -7,10 +7,9 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from botify.core.errors import TopicError
 from botify.core.kafka import admin as admin_module
-from botify.core.kafka.admin import end_offsets, partition_counts, start_offsets
+from botify.core.kafka.admin import end_offsets, partition_counts
 from botify.core.kafka.config import common_config, key_of, partition_of
 from botify.core.kafka.layout import ANY_LEAD_MS, MAX_LEAD, alter_topics, declare_simulated, declared_lead_ms
-from botify.core.kafka.reader import TopicReader
 from botify.core.settings import Settings
 from botify.schemas.catalogue import CatalogueReader
 from botify.schemas.codec import Codec
@@ -77,24 +76,6 @@ def test_two_that_make_topics_at_once_both_succeed(servers: Settings) -> None:
     with ThreadPoolExecutor(3) as pool:
         made = list(pool.map(create_topics, [own] * 3))
     assert sorted(name for names in made for name in names) == sorted(t.name for t in Topics.of(own).all())
-
-
-def test_both_kinds_of_client_choose_one_partition_for_a_user(settings: Settings) -> None:
-    topic = Topics.of(settings).sessions.name
-    produce_raw(settings, topic, [(key_of(user), b"x") for user in range(200)])
-    for message in read_topic(settings, topic):
-        assert message.partition() == partition_of(int(message.key()), settings.partitions)
-
-
-def test_a_reader_goes_on_where_it_stopped_and_starts_where_it_is_told(settings: Settings) -> None:
-    topic = Topics.of(settings).sessions.name
-    produce_raw(settings, topic, [(b"1", b"%d" % i) for i in range(5)], partition=2)
-    with closing(TopicReader(settings, topic, start={2: 3})) as reader:
-        read = [[m.value() for batch in reader.read_to_end() for m in batch]]
-        produce_raw(settings, topic, [(b"1", b"5")], partition=2)
-        read += [[m.value() for batch in reader.read_to_end() for m in batch] for _ in range(2)]
-    assert read == [[b"3", b"4"], [b"5"], []]
-    assert start_offsets(settings, topic)[2] == 0
 
 
 def test_the_catalogue_is_followed_and_rubbish_in_it_left_out_and_said(

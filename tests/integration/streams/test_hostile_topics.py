@@ -13,9 +13,9 @@ from botify.schemas.events import Feedback, Listen, Recommendation
 from botify.schemas.topics import TopicDefinition, Topics
 from botify.streams.dlq.exclude import erase_listener
 from botify.streams.dlq.letters import read_letters
+from tests.commands import as_json, botify
 from tests.hostile import hostile_batches, produce_batches
 from tests.integration.services.recommender.test_service import committed, requests
-from tests.integration.streams.cli.test_operator_commands import as_json, botify
 from tests.learning import all_learned
 from tests.support import (
     all_folded,

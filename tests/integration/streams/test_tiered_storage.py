@@ -18,7 +18,7 @@ from botify.schemas.topics import Topics, create_topics
 from botify.services.stack import kafka
 from botify.services.stack.embedded import EmbeddedStack
 from botify.streams.verify import verify
-from tests.integration.streams.cli.test_operator_commands import as_json
+from tests.commands import as_json
 from tests.integration.streams.listens import TRACKS, fold_live, listens, write_listens
 from tests.support import eventually, produce, read_topic, running, write_catalogue
 

@@ -6,13 +6,7 @@ import pytest
 
 from botify.analytics.data import concat_listens, drop_copies, listens_frame, of_run
 from botify.analytics.sessions import DAY_MS, fraction_by_position, retention, sessions_of, still_listening
-from botify.schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen
-
-
-def test_a_session_that_was_cut_off_is_kept() -> None:
-    frame = listens_frame([listen("r-1-0"), listen("r-1-0", 1, ended_session=True), listen("r-1-1")])
-    assert sessions_of(frame)["ended"].tolist() == [True, False]
 
 
 def test_sums_do_not_depend_on_the_order_of_listens() -> None:
@@ -68,16 +62,6 @@ def test_what_is_heard_leaves_the_own_choice_out() -> None:
     means = fraction_by_position(listens, most=4)["C"]
     assert means.index.tolist() == [1, 2, 3, 4]
     assert means[2] == pytest.approx(listens[listens["position"] == 2]["fraction"].mean())
-
-
-def test_a_frame_holds_what_the_listens_hold() -> None:
-    listens = drawn(5, np.random.default_rng(1))
-    frame = listens_frame(listens)
-    assert list(frame.columns) == list(Listen._fields)
-    for name in ("event_id", "user", "track", "fraction", "timestamp_ms", "session_id", "position", "ended_session"):
-        assert frame[name].to_list() == [getattr(event, name) for event in listens]
-    assert frame["latency_ms"].isna().tolist() == [event.latency_ms is None for event in listens]
-    assert frame["recommender"].isna().tolist() == [event.recommender is None for event in listens]
 
 
 def test_concatenated_frames_equal_one_frame() -> None:

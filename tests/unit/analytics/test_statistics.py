@@ -105,29 +105,6 @@ def test_a_split_that_does_not_fit_is_refused(split: dict[str, float]) -> None:
         sample_ratio({"C": 5, "T1": 5}, split)
 
 
-def test_running_samples_equal_samples_made_anew_after_every_user() -> None:
-    rng = np.random.default_rng(1)
-    values, member = rng.gamma(2.0, size=60) + 1e6, rng.random(60) < 0.5
-    running = running_sample(values, member)
-    for i in range(60):
-        sample = Sample.of(values[: i + 1][member[: i + 1]])
-        assert running.n[i] == sample.n
-        assert running.mean[i] == pytest.approx(sample.mean, rel=1e-9, nan_ok=True)
-        assert running.variance[i] == pytest.approx(sample.variance, rel=1e-6, nan_ok=True)
-
-
-def test_all_looks_at_once_equal_one_at_a_time() -> None:
-    rng = np.random.default_rng(2)
-    values, treated = rng.normal(size=300), rng.random(300) < 0.5
-    sequence = ConfidenceSequence(tuned_for=200, burn_in=20)
-    half = sequence.half_width(running_sample(values, ~treated), running_sample(values, treated))
-    for i in range(0, 300, 7):
-        arms = [Sample.of(values[: i + 1][treated[: i + 1] == arm]) for arm in (False, True)]
-        difference = sequence.difference(*arms)
-        if not math.isnan(difference.estimate):
-            assert difference.upper - difference.estimate == pytest.approx(half[i], rel=1e-9)
-
-
 def test_the_p_value_is_the_alpha_whose_interval_ends_at_zero() -> None:
     arms = Sample(400, 1.0, 2.0), Sample(500, 1.3, 3.0)
     sequence = ConfidenceSequence(alpha=0.05, tuned_for=1_000)

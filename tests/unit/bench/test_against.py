@@ -2,14 +2,13 @@
 
 import json
 import signal
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 import typer
 from rich.console import Console
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 import botify.bench.__main__ as program
 from botify.bench.against import THIS, AgainstError, Run, checked_out, ratios_of, run_rounds
@@ -63,11 +62,6 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def nothing_is_left(repository: Path) -> bool:
-    worktrees = git(repository, "worktree", "list").splitlines()
-    return len(worktrees) == 1 and not git(repository, "status", "--short") and not any(Path("../place").iterdir())
-
-
 def test_ratios_are_of_runs_of_one_round() -> None:
     runs = [
         Run("speed", number, commit, {"per_s": value, "stopped": 0.0, f"only of {commit}": 1.0})
@@ -85,26 +79,22 @@ def test_a_failure_says_how_it_ended_and_leaves_nothing(repository: Path) -> Non
         checked_out("HEAD~", repository) as place,
     ):
         list(run_rounds(["broken"], "HEAD~", 1, place, repository))
-    assert nothing_is_left(repository)
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+    assert not git(repository, "status", "--short")
+    assert not any(Path("../place").iterdir())
 
 
-@pytest.fixture
-def bench_of(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
-    """Return a function that calls `python -m botify.bench` as it would run in the repository."""
+def test_the_command_prints_ratios_and_writes_all_rounds(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(program, "checked_out", partial(checked_out, root=repository))
     monkeypatch.setattr(program, "run_rounds", partial(run_rounds, root=repository))
     monkeypatch.setattr(program, "console", Console(width=200))
     monkeypatch.setitem(program.MEASUREMENTS, "speed", lambda *_: {})
-    app = typer.Typer()
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    app, out = typer.Typer(), tmp_path / "rounds.json"
     app.command()(program.main)
-    handler = signal.getsignal(signal.SIGTERM)
-    yield lambda *arguments: CliRunner().invoke(app, arguments)
-    signal.signal(signal.SIGTERM, handler)
-
-
-def test_the_command_prints_ratios_and_writes_all_rounds(bench_of: Callable[..., Result], tmp_path: Path) -> None:
-    out = tmp_path / "rounds.json"
-    result = bench_of("speed", "--against", "HEAD~", "--rounds", "1", "--json", str(out))
+    result = CliRunner().invoke(app, ["speed", "--against", "HEAD~", "--rounds", "1", "--json", str(out)])
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.output.splitlines()]
     assert ["group.per_s", "6", "2", "3", "3", "3"] in rows

@@ -18,12 +18,11 @@ from botify.services.cli import build_cli
 from botify.services.recommender import clusters
 from botify.sim.loop.kafka import tracks_of
 from botify.sim.options import RunOptions
-from botify.sim.world.config import WorldConfig
 from botify.sim.world.generate import generate
 from botify.sim.world.model import World
+from tests.unit.sim.conftest import SMALL
 
-CONFIG = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
-WORLD = World("small", *generate(CONFIG), {})
+WORLD = World("small", *generate(SMALL), {})
 TRACKS = {track.track: track for track in tracks_of(WORLD.catalogue)}
 OPTIONS = RunOptions(sessions=150, in_flight=30, seed=3, start_ms=0)
 
@@ -58,7 +57,7 @@ def test_nobody_is_above_the_oracle_and_what_never_repeats_does_not(runs: dict[s
 def test_the_command_records_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
     world = tmp_path / "world.toml"
-    world.write_text("\n".join(f"{key} = {value}" for key, value in asdict(CONFIG).items()), encoding="utf-8")
+    world.write_text("\n".join(f"{key} = {value}" for key, value in asdict(SMALL).items()), encoding="utf-8")
     recorded: dict[str, Mapping[str, Any]] = {}
     monkeypatch.setattr(botify.bench.cli, "record_command", recorded.update)
     arguments = ["random", "--sessions", 100, "--jobs", 1, "--world", world, "--record", "trial", "--json"]

@@ -59,12 +59,16 @@ BROKEN = ("redis://:sec/ret@host", "redis://:sec#ret@host:1/0", "redis://u:1?ret
 
 
 @pytest.mark.parametrize(
-    ("url", "reason"),
-    [("http://user:secret@host", "the address must start"), *((url, "not scheme://.*percent-enc") for url in BROKEN)],
+    ("variable", "url", "reason"),
+    [
+        ("REDIS_URL", "http://user:secret@host", "the address must start"),
+        ("SCHEMA_REGISTRY_URL", "registry.secret:8081", "the address must start with one of http://"),
+        *(("REDIS_URL", url, "not scheme://.*percent-enc") for url in BROKEN),
+    ],
 )
-def test_a_bad_address_names_its_variable_but_not_its_value(url: str, reason: str) -> None:
-    with pytest.raises(SettingsError, match=f"REDIS_URL: {reason}") as caught:
-        Settings.from_env({"REDIS_URL": url})
+def test_a_bad_address_names_its_variable_but_not_its_value(variable: str, url: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=f"{variable}: {reason}") as caught:
+        Settings.from_env({variable: url})
     assert "ret" not in str(caught.value)
 
 

@@ -105,7 +105,7 @@ def users(ramp: Ramp) -> list[int]:
     return sorted(ramp.observed.sessions()["user"])
 
 
-def test_what_workers_have_not_folded_or_have_rejected_is_not_read(cluster: Cluster) -> None:
+def test_what_workers_have_not_folded_or_have_rejected_is_left_out_also_after_it_was_read(cluster: Cluster) -> None:
     ramp = ramp_of(cluster)
     ramp.step()
     assert users(ramp) == []
@@ -116,16 +116,9 @@ def test_what_workers_have_not_folded_or_have_rejected_is_not_read(cluster: Clus
     cluster.folded = {0: 3, 1: 1}
     ramp.step()
     assert users(ramp) == [10, 12, 20]
-
-
-def test_what_is_excluded_after_it_was_read_is_left_out_again(cluster: Cluster) -> None:
-    cluster.folded = {0: 3, 1: 1}
-    ramp = ramp_of(cluster)
+    cluster.dead["botify.listens"] = {0: {0, 1}}
     ramp.step()
-    assert users(ramp) == [10, 11, 12, 20]
-    cluster.dead["botify.listens"] = {0: {0, 2}}
-    ramp.step()
-    assert users(ramp) == [11, 20]
+    assert users(ramp) == [12, 20]
 
 
 def test_listens_are_followed_to_another_topic(cluster: Cluster) -> None:

@@ -1,27 +1,20 @@
-"""The examples that need no server do what they promise."""
+"""The examples do what they promise, without servers."""
 
 from pathlib import Path
 
+import httpx
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from botify.analytics import AnalyticsError
-from botify.analytics.exported import Source, arrow_schema, open_directory, record_batch
 from botify.client import AsyncBotify
-from botify.schemas.events import Listen
 from examples import gymnasium_agent, http_client, off_policy, own_recommender, slates
+from examples.shop import __main__ as shop
 from tests.unit.analytics.listens import listen
+from tests.unit.analytics.test_exported import write
 from tests.unit.services.gateway.fakes import FakeGateway, in_process
 
 TRACKS = 50
-
-
-def exported(folder: Path, listens: list[Listen]) -> Path:
-    with open_directory(folder, Source("listens", "an-id", "Listen"), {0: 0}) as export:
-        batch = record_batch(arrow_schema(Listen), listens, [0] * len(listens), range(len(listens)))
-        export.commit(pa.Table.from_batches([batch]), {0: len(listens)}, rejected=0)
-    return folder
 
 
 def test_the_recommender_is_better_than_popular_and_random_tracks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +45,7 @@ def test_the_estimate_is_what_the_policy_would_have_earned(tmp_path: Path) -> No
             track = int(rng.integers(TRACKS))
             fraction = 0.9 if track < off_policy.SIZE else 0.1
             listens.append(listen(f"r-{user}-0", position, track=track, fraction=fraction, propensity=1 / TRACKS))
-    values = off_policy.evaluate(exported(tmp_path, listens))
+    values = off_policy.evaluate(write(tmp_path, listens))
     assert values["SNIPS"].value == pytest.approx(0.9)
     assert values["IPS"].value == pytest.approx(0.9, abs=0.1)
     assert values["logged"].value == pytest.approx(0.42, abs=0.03)
@@ -60,7 +53,7 @@ def test_the_estimate_is_what_the_policy_would_have_earned(tmp_path: Path) -> No
 
 def test_an_export_without_decisions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AnalyticsError, match="no logged decisions"):
-        off_policy.evaluate(exported(tmp_path, [listen("r-1-0", 0)]))
+        off_policy.evaluate(write(tmp_path, [listen("r-1-0", 0)]))
 
 
 async def test_over_http_a_disliked_item_is_not_shown_again() -> None:
@@ -71,3 +64,27 @@ async def test_over_http_a_disliked_item_is_not_shown_again() -> None:
     assert not any(line.startswith("track 4 by") for line in shown)  # the last of the first round
     assert "because you heard" in shown[0]
     assert len(gateway.rpc.listens) == http_client.ROUNDS * http_client.N
+
+
+async def test_a_visitor_of_the_shop_is_shown_items_and_what_is_done_reaches_the_gateway() -> None:
+    gateway = FakeGateway()
+    async with in_process(gateway) as transport:
+        front = shop.build_app("http://gateway", transport=transport)
+        served = httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://shop")
+        async with front.router.lifespan_context(front), served as browser:
+            before, page, shown = [await browser.get(path) for path in ("/items", "/", "/items")]
+            done = [("play", 4), ("dislike", 5), ("buy", 5), ("play", "gone")]
+            _, _, wrong, unknown = [
+                await browser.post("/events", json={"kind": kind, "item": item}) for kind, item in done
+            ]
+            after = await browser.get("/items")
+    assert before.status_code == 401
+    assert "httponly" in page.headers["set-cookie"].lower()
+    assert "<h1>For you</h1>" in page.text
+    listed = shown.json()["items"]
+    assert len(listed) == 10
+    assert listed[0].keys() == {"item", "title", "artist", "why"}
+    assert [listen.track for listen in gateway.rpc.listens] == [4]
+    assert wrong.status_code == 422
+    assert (unknown.status_code, "gone" in unknown.json()["detail"]) == (502, True)
+    assert 5 not in {item["item"] for item in after.json()["items"]}

@@ -9,7 +9,7 @@ import pytest
 from fastavro import parse_schema, schemaless_writer
 
 from botify.ingest.importing import Request, import_dataset
-from botify.ingest.mapping import MappingError, RecordMapping, UnmappedError, time_ms_of
+from botify.ingest.mapping import MappingError, RecordMapping, UnmappedError
 from tests.support import FakeMessage
 
 ROW = {"who": "ann", "what": "t-1", "at": 1_700_000_000, "deep": {"share": 0.25}, "a.b": 1}
@@ -54,7 +54,6 @@ def test_attributes_of_cloud_events_are_fields_in_both_modes() -> None:
     ],
 )
 def test_times(time: Any, ms: int) -> None:
-    assert time_ms_of(time) == ms
     assert read("user=who,item=what,time=at", {**ROW, "at": time})[2] == ms
 
 

@@ -64,13 +64,6 @@ def test_the_catalogue_is_read_once_more_before_a_track_is_unknown_and_once_a_ru
     assert catalogue.refreshes == 2
 
 
-def test_what_was_dead_lettered_before_stays_out() -> None:
-    intake = Intake(CODEC, {7}, lambda: None, {0: {1}, 5: {0}})
-    good, rejected = take(intake, [record(0), record(1), record(2)], EventTime())
-    assert [offset for offset, _ in good] == [0, 2]
-    assert "dead-lettered before" in str(rejected[0].reason)
-
-
 def at(offset: int, timestamp_ms: int, **changes: object) -> KafkaRecord:
     """A record of a listen at some time, taken by the broker at `NOW_MS`."""
     return record(offset, listen(f"e{offset}", timestamp_ms=timestamp_ms))._replace(**changes)

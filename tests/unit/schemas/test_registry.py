@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from botify.core.errors import DecodeError, SchemaError, SettingsError
+from botify.core.errors import DecodeError, SchemaError
 from botify.core.settings import Settings
 from botify.schemas.codec import EVENTS, Codec, load
 from botify.schemas.events import Listen, Track
@@ -68,8 +68,3 @@ def test_a_registry_that_is_not_there_is_named(registry: StandIn, settings: Sett
     with pytest.raises(SchemaError, match="no schema registry answers at http") as caught:
         codec_of(settings)
     assert "secret" not in str(caught.value)
-
-
-def test_an_address_that_is_none_names_its_variable() -> None:
-    with pytest.raises(SettingsError, match="SCHEMA_REGISTRY_URL: the address must start with one of http://"):
-        Settings.from_env({"SCHEMA_REGISTRY_URL": "registry:8081"})

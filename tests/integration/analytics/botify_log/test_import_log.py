@@ -3,29 +3,20 @@
 import json
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-import typer
-from typer.testing import CliRunner, Result
 
 from botify.analytics import AnalyticsError
-from botify.analytics.botify_log import import_log
 from botify.analytics.data import read_listens
 from botify.analytics.experiment import experiment_results
-from botify.analytics.export import export
 from botify.analytics.exported import ExportError
+from botify.bench.studies import app
 from botify.core.settings import Settings
+from tests.commands import botify
 from tests.unit.analytics.test_botify_log import line
 
-pytestmark = pytest.mark.integration
-
-
-def run(settings: Settings, command: Any, *arguments: str) -> Result:
-    app = typer.Typer()
-    app.command()(command)
-    return CliRunner(env={**settings.to_env(), "COLUMNS": "200"}).invoke(app, arguments, catch_exceptions=False)
+EXPORT = "data", "export", "--format", "botify-log", "--out"
 
 
 @pytest.fixture
@@ -43,16 +34,15 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_a_log_comes_back_as_it_was(settings: Settings, log: Path, tmp_path: Path) -> None:
-    said = run(settings, import_log, str(log)).stdout
+    said = botify(settings, "import-log", str(log), cli=app).stdout
     assert "70 listens of run log" in said
     assert "70 are of tracks that the catalogue lacks" in said
-    run(settings, import_log, str(log))
+    botify(settings, "import-log", str(log), cli=app)
     assert len(read_listens(settings)) == 70  # twice is once
     assert [effect.treatment for effect in experiment_results(read_listens(settings), "demo").effects] == ["T1"] * 5
 
     out = tmp_path / "out"
-    said = run(settings, export, "--out", str(out), "--format", "botify-log").stdout
-    assert "log.json: 70 lines" in said
+    assert "log.json: 70 lines" in botify(settings, *EXPORT, str(out)).stdout
     original, written = (
         [json.loads(text) for text in path.read_text().splitlines()] for path in (log, out / "log.json")
     )
@@ -64,10 +54,10 @@ def test_nothing_is_published_of_a_log_with_a_bad_line(settings: Settings, log: 
     with log.open("a") as lines:
         lines.write("rubbish\n")
     with pytest.raises(AnalyticsError, match="line 71 is not a message of Botify's data log"):
-        run(settings, import_log, str(log))
+        botify(settings, "import-log", str(log), cli=app)
     assert read_listens(settings).empty
 
 
 def test_a_log_is_made_of_listens(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="made of listens"):
-        run(settings, export, "--out", str(tmp_path), "--format", "botify-log", "--topic", "sessions")
+        botify(settings, *EXPORT, str(tmp_path), "--topic", "sessions")

@@ -5,13 +5,12 @@ import pandas as pd
 import pytest
 
 from botify.analytics.export import Extent, export_topic
-from botify.analytics.export import export as command
 from botify.analytics.exported import ExportError, read_manifest
 from botify.core.kafka.admin import TopicPosition
 from botify.core.settings import Settings
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
-from tests.integration.analytics.botify_log.test_import_log import run
+from tests.commands import botify
 from tests.integration.analytics.test_data import tell
 from tests.support import produce_raw
 from tests.unit.analytics.listens import drawn, listen
@@ -43,18 +42,14 @@ def test_rows_are_the_listens_and_a_second_export_adds_what_is_new(settings: Set
     assert (manifest.rows, manifest.rejected) == (len(listens), 1)
 
 
-def test_a_part_of_the_topic(settings: Settings, tmp_path: Path) -> None:
+def test_a_part_of_the_topic_or_by_the_command_all(settings: Settings, tmp_path: Path) -> None:
     tell(settings, *(listen("r-1-0", position) for position in range(10)))
     extent = Extent(TopicPosition("offset", 3), TopicPosition("offset", 7))
     assert export(settings, tmp_path / "out", extent)["position"].tolist() == [3, 4, 5, 6]
     assert export(settings, tmp_path / "out")["position"].tolist() == [3, 4, 5, 6, 7, 8, 9]
-
-
-def test_the_command_says_what_it_has_written(settings: Settings, tmp_path: Path) -> None:
-    tell(settings, listen("r-1-0"), listen("r-1-0", 1))
-    assert "2 rows in 1 files" in run(settings, command, "--out", str(tmp_path / "out")).stdout
+    assert "10 rows in 1 files" in botify(settings, "data", "export", "--out", str(tmp_path / "all")).stdout
     with pytest.raises(ExportError, match="'catalogue' cannot be exported; choose one of listens"):
-        run(settings, command, "--topic", "catalogue", "--out", str(tmp_path / "no"))
+        botify(settings, "data", "export", "--topic", "catalogue", "--out", str(tmp_path / "no"))
 
 
 def test_a_topic_is_followed_until_told_to_stop(settings: Settings, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from botify.core.kafka import replies
@@ -16,7 +15,7 @@ from botify.core.kafka.reader import TopicReader
 from botify.core.kafka.replies import ReplyReader
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics
-from tests.support import eventually, make_listens, produce, produce_raw, read_topic
+from tests.support import delete_records, eventually, make_listens, produce, produce_raw, read_topic
 
 
 def offsets(reader: TopicReader, end: dict[int, int] | None = None) -> list[int]:
@@ -61,10 +60,7 @@ def test_what_retention_has_removed_is_skipped(settings: Settings) -> None:
     topic = Topics.of(settings).listens.name
     produce(settings, topic, make_listens(200, 50, 50))
     first = {partition: end // 2 for partition, end in end_offsets(settings, topic).items()}
-    gone = [TopicPartition(topic, partition, offset) for partition, offset in first.items()]
-    admin = AdminClient(common_config(settings))
-    for removed in admin.delete_records(gone).values():
-        removed.result(30)
+    delete_records(settings, topic, first)
     kept = [(message.partition(), message.offset()) for message in read_topic(settings, topic)]
     assert sorted(kept) == [
         (partition, offset)

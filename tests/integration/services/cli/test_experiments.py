@@ -1,16 +1,14 @@
 """`botify experiment results` without a name, on real servers."""
 
-import json
-
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from botify.core.settings import Settings
 from botify.schemas.events import RampStep
 from botify.schemas.registry import codec_of
 from botify.schemas.topics import Topics
-from botify.services.cli import build_cli
 from botify.services.dashboard.readers import experiments_reader
 from botify.services.stack.ports import find_free
+from tests.commands import as_json, botify
 from tests.support import eventually, produce_raw
 from tests.unit.services.experiments.loading import experiment
 
@@ -32,9 +30,8 @@ def declared(settings: Settings, text: str) -> Settings:
     return settings.with_(experiments=path)
 
 
-def results(settings: Settings, *options: str) -> Result:
-    env = {**settings.to_env(), "COLUMNS": "160"}
-    return CliRunner(env=env).invoke(build_cli("experiment"), ["experiment", "results", *options])
+def results(settings: Settings) -> Result:
+    return botify(settings, "experiment", "results")
 
 
 def cells(result: Result, first: str) -> list[str]:
@@ -57,7 +54,7 @@ def test_how_far_a_ramp_is_is_said(settings: Settings) -> None:
     step = RampStep("A", 0.1, None, 0, 0, "nothing is worse")
     produce_raw(ramped, Topics.of(ramped).experiments.name, [(b"A", codec.encode(step))])
     assert cells(results(ramped), "A")[:4] == ["A", "-", "ramp:", "10.0%"]
-    (about,) = json.loads(results(ramped, "--json").stdout)["experiments"]
+    (about,) = as_json(ramped, "experiment", "results")["experiments"]
     assert (about["traffic"], about["ramp"]["reason"]) == (0.1, "nothing is worse")
     assert "A, ramp: nothing is worse" in results(ramped).output
     reader = experiments_reader(ramped, codec)  # what the dashboard shows

@@ -8,29 +8,31 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
-from typer.testing import CliRunner
 
-from botify.core.kafka.config import common_config, key_of
+from botify.core.errors import BotifyError
+from botify.core.kafka.config import key_of
 from botify.core.settings import Settings
-from botify.schemas.codec import Codec
 from botify.schemas.events import NAMED, Feedback, Recommendation, RecommendationRequest, Track
 from botify.schemas.topics import Topics
-from botify.services.cli import build_cli
 from botify.services.recommender.slates import from_state
 from botify.streams.read import StateReader
 from botify.streams.store.connect import connect
+from tests.commands import botify
 from tests.learning import publish_learned
-from tests.support import all_folded, eventually, make_listens, opinions_in_redis, produce, read_topic, running
+from tests.support import (
+    all_folded,
+    eventually,
+    make_listens,
+    make_topic,
+    opinions_in_redis,
+    produce,
+    read_events,
+    read_topic,
+    running,
+)
 
 USERS, K, NAMED_USER = 700, 7, 3
 DISLIKED = list(range(0, 60, 2))
-
-
-def recommend(settings: Settings, *arguments: str, status: int = 0) -> str:
-    result = CliRunner(env=settings.to_env()).invoke(build_cli("recommend"), ["recommend", *arguments])
-    assert result.exit_code == status, (result.output, result.exception)
-    return result.output if status == 0 else str(result.exception)
 
 
 def said(user: int, track: int, kind: str, name: str | None = None) -> Feedback:
@@ -56,7 +58,7 @@ def listened(settings: Settings) -> Settings:
 
 def test_all_get_what_the_service_would_list_in_a_file_or_a_topic(listened: Settings, tmp_path: Path) -> None:
     settings, out = listened, tmp_path / "all.parquet"
-    told = recommend(settings, "--all", "--out", str(out), "--k", str(K), "--recommender", "rerank")
+    told = botify(settings, "recommend", "--all", "--out", str(out), "--k", str(K), "--recommender", "rerank").output
     rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in pq.read_table(out).to_pylist():
         rows[row["user"]].append(row)
@@ -80,22 +82,23 @@ def test_all_get_what_the_service_would_list_in_a_file_or_a_topic(listened: Sett
         for user in users
         if user != 1
     ]
-    topics, topic = Topics.of(settings), f"for-all-{listened.topic_prefix}"
+    topics = Topics.of(settings)
     with running(settings.with_(recommender="rerank"), "botify.services.recommender"):
         produce(settings, topics.recommendation_requests.name, asked)
-        answers = eventually(
-            lambda: found if len(found := read_topic(settings, topics.recommendations.name)) == len(asked) else None
-        )
-    for answer in [Codec().decode(one.value(), Recommendation) for one in answers or ()]:
+        eventually(lambda: len(read_topic(settings, topics.recommendations.name)) == len(asked))
+    for answer in read_events(settings, topics.recommendations, Recommendation):
         assert answer.ranking == [row["item"] for row in rows[answer.user]]
-    admin = AdminClient(common_config(settings))
-    admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(30)
-    recommend(settings, "--all", "--topic", topic)
+    topic = make_topic(settings, f"for-all-{listened.topic_prefix}", 2)
+    botify(settings, "recommend", "--all", "--topic", topic)
     records = {record.key(): json.loads(record.value()) for record in read_topic(settings, topic)}
     assert len(records) > USERS / 2
     ann = records[key_of(NAMED_USER)]
     assert (ann["user"], ann["number"], len(ann["items"])) == ("ann", NAMED_USER, 10)
     assert ann["items"][0].keys() == {"item", "number", "score"}
-    assert "does not exist" in recommend(settings, "--all", "--topic", "nowhere", status=1)
-    assert "Botify's own" in recommend(settings, "--all", "--topic", topics.listens.name, status=1)
-    assert "say --all and one of" in recommend(settings, "--all", status=1)
+    for to, why in (
+        (["--topic", "nowhere"], "does not exist"),
+        (["--topic", topics.listens.name], "Botify's own"),
+        ([], "say --all and one of"),
+    ):
+        with pytest.raises(BotifyError, match=why):
+            botify(settings, "recommend", "--all", *to)

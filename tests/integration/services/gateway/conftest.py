@@ -3,16 +3,14 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
 from botify.core.settings import Settings
-from botify.schemas.codec import E
-from botify.schemas.registry import codec_of
-from botify.schemas.topics import TopicDefinition
-from tests.support import eventually, read_topic, running
+from tests.support import eventually, running
 
 TRACKS = 100
 
@@ -20,7 +18,13 @@ StartGateway = Callable[..., httpx.Client]
 
 
 def start(
-    programs: ExitStack, settings: Settings, name: str, *, descriptors: int | None = None, **env: object
+    programs: ExitStack,
+    settings: Settings,
+    name: str = "gateway",
+    *,
+    descriptors: int | None = None,
+    until_ready: bool = True,
+    **env: object,
 ) -> httpx.Client:
     """Start a gateway, and return a client of it; variables are named without `BOTIFY_GATEWAY_`."""
     variables = {f"BOTIFY_GATEWAY_{key}": str(value) for key, value in {"DASHBOARD": "off", **env}.items()}
@@ -38,6 +42,8 @@ def start(
     if token := env.get("TOKEN"):
         client.headers["Authorization"] = f"Bearer {token}"
     eventually(lambda: _answers(client), what="a gateway that answers")
+    if until_ready:
+        eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
     return client
 
 
@@ -55,18 +61,7 @@ def ready(client: httpx.Client) -> bool:
 @pytest.fixture
 def gateway(settings: Settings) -> Iterator[StartGateway]:
     with ExitStack() as programs:
-
-        def start_ready(name: str = "gateway", **env: object) -> httpx.Client:
-            client = start(programs, settings, name, **env)
-            eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
-            return client
-
-        yield start_ready
-
-
-def read_events(settings: Settings, topic: TopicDefinition, kind: type[E]) -> list[E]:
-    codec = codec_of(settings)
-    return [codec.decode(message.value(), kind) for message in read_topic(settings, topic.name)]
+        yield partial(start, programs, settings)
 
 
 def log_of(settings: Settings, name: str = "gateway") -> str:

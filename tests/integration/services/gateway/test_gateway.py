@@ -31,8 +31,17 @@ from botify.streams.folds.sessions import GAP_MS
 from botify.streams.store.connect import connect, connect_async
 from botify.streams.store.keys import gateway_session
 from tests.gateway_sessions_contract import SessionsContract, call
-from tests.integration.services.gateway.conftest import TRACKS, StartGateway, log_of, read_events, ready, start
-from tests.support import all_folded, eventually, make_listens, offline_fold, produce, running, write_catalogue
+from tests.integration.services.gateway.conftest import TRACKS, StartGateway, log_of, ready, start
+from tests.support import (
+    all_folded,
+    eventually,
+    make_listens,
+    offline_fold,
+    produce,
+    read_events,
+    running,
+    write_catalogue,
+)
 
 RECOMMENDER = "botify.services.recommender"
 PARTITIONS = 4
@@ -156,7 +165,7 @@ def test_listens_at_the_gateway_follow_event_time(settings: Settings, gateway: S
 def test_the_first_call_after_a_catalogue_is_published_is_answered(settings: Settings) -> None:
     """Invariant: a track that was just published may be reported at once."""
     with ExitStack() as programs:
-        client = start(programs, settings, "gateway", DEADLINE_MS=1_500)
+        client = start(programs, settings, until_ready=False, DEADLINE_MS=1_500)
         eventually(lambda: client.get("/readyz").json()["problems"] == [NO_CATALOGUE])
         assert client.post("/next/42", json={"track": 7, "time": 0.5}).status_code == 422  # the topic was read just now
         write_catalogue(settings, TRACKS)

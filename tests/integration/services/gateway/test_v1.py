@@ -17,8 +17,8 @@ from botify.schemas.topics import Topics
 from botify.services.experiments import COURSE
 from botify.streams.store.connect import connect
 from botify.streams.verify import verify
-from tests.integration.services.gateway.conftest import TRACKS, StartGateway, read_events
-from tests.support import all_folded, eventually, make_tracks, offline_fold, produce, running
+from tests.integration.services.gateway.conftest import TRACKS, StartGateway
+from tests.support import all_folded, eventually, make_tracks, offline_fold, produce, read_events, running
 
 
 @pytest.fixture

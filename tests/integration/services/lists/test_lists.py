@@ -5,27 +5,24 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from typer.testing import CliRunner, Result
+import pytest
 
 from botify.analytics.export import export_topic
+from botify.core.errors import BotifyError
 from botify.core.kafka.admin import end_offsets
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Recommendation, RecommendationRequest, SlateRequest
 from botify.schemas.models import ModelReader
 from botify.schemas.topics import Topics
-from botify.services.cli import build_cli
 from botify.services.lists.build import listens_of_topic
 from botify.services.recommender.__main__ import build_service
 from botify.services.recommender.lists import NEIGHBOURS, USER_LISTS, lists_of
-from tests.support import eventually, make_listens, make_tracks, produce, produce_raw, read_topic, running
+from tests.commands import as_json, botify
+from tests.support import eventually, make_listens, make_tracks, produce, produce_raw, read_events, running
 from tests.unit.services.experiments.loading import experiment
 
-CODEC = Codec()
-
-
-def build(settings: Settings, *arguments: str) -> Result:
-    return CliRunner().invoke(build_cli("models"), ["models", "publish", *arguments], env=settings.to_env())
+PUBLISH = "models", "publish"
 
 
 def answers_to(settings: Settings, prefix: str, track: int) -> list[Recommendation]:
@@ -37,7 +34,7 @@ def answers_to(settings: Settings, prefix: str, track: int) -> list[Recommendati
     produce(settings, topics.recommendation_requests.name, asked)
 
     def answered() -> list[Recommendation]:
-        replies = [CODEC.decode(m.value(), Recommendation) for m in read_topic(settings, topics.recommendations.name)]
+        replies = read_events(settings, topics.recommendations, Recommendation)
         ours = [reply for reply in replies if reply.request_id.startswith(f"{prefix} ")]
         return ours if len(ours) == len(asked) else []
 
@@ -59,9 +56,7 @@ def test_a_running_recommender_takes_lists_up(settings: Settings, tmp_path: Path
         before = answers_to(own, "before", track=3)
         assert {reply.recommender for reply in before} == {"random"}
         produce(own, Topics.of(own).listens.name, listens)
-        built = build(own, "--from-topic")
-        assert built.exit_code == 0, built.output
-        assert "neighbours: version 60, " in built.output
+        assert "neighbours: version 60, " in botify(own, *PUBLISH, "--from-topic").output
         after = eventually(
             lambda: [r for r in answers_to(own, f"after{time.monotonic()}", track=3) if r.recommender != "random"]
         )
@@ -80,21 +75,22 @@ def test_the_topic_and_its_export_give_the_same_lists(settings: Settings, tmp_pa
     export_topic(settings, topic, tmp_path / "export")
     heard = listens_of_topic(settings)
     assert (len(heard), heard["event_id"].nunique()) == (420, 400)
-    of_topic = build(settings, "--from-topic", "--json")
-    of_files = build(settings, "--data", str(tmp_path / "export"), "--json")
-    assert of_topic.exit_code == of_files.exit_code == 0
-    assert json.loads(of_topic.stdout) == json.loads(of_files.stdout) != []
-    reader = ModelReader(settings, CODEC)
+    of_topic = as_json(settings, *PUBLISH, "--from-topic")
+    assert of_topic == as_json(settings, *PUBLISH, "--data", str(tmp_path / "export")) != []
+    reader = ModelReader(settings, Codec())
     neighbours, user_lists = reader.follow(NEIGHBOURS, lists_of), reader.follow(USER_LISTS, lists_of)
     reader.refresh()
     reader.close()
     assert neighbours.version == user_lists.version == 400
     assert user_lists.current is not None
     assert len(user_lists.current) == heard["user"].nunique()
-    refused = build(settings, "--from-topic", "--engine", "spark")
-    assert "--engine spark reads files: give it --data" in str(refused.exception)
-    for arguments in ((), ("--from-topic", "--data", "x")):
-        assert "choose one source" in str(build(settings, *arguments).exception)
+    for arguments, why in (
+        (("--from-topic", "--engine", "spark"), "--engine spark reads files: give it --data"),
+        ((), "choose one source"),
+        (("--from-topic", "--data", "x"), "choose one source"),
+    ):
+        with pytest.raises(BotifyError, match=why):
+            botify(settings, *PUBLISH, *arguments)
 
 
 def test_lists_made_anywhere_are_served_and_an_empty_slate_is_no_track(settings: Settings, tmp_path: Path) -> None:
@@ -103,8 +99,7 @@ def test_lists_made_anywhere_are_served_and_an_empty_slate_is_no_track(settings:
     file.write_text(json.dumps({"users": {"42": ["t17", "t4"]}, "items": {"t17": ["t4", "lost"]}}))
     settings, topics = settings.with_(experiments=experiments), Topics.of(settings)
     produce(settings, topics.catalogue.name, [one._replace(external_id=f"t{one.track}") for one in make_tracks(100)])
-    told = build(settings, str(file), "--json")
-    assert (told.exit_code, json.loads(told.stdout)["unknown"]) == (0, ["lost"]), told.output
+    assert as_json(settings, *PUBLISH, str(file))["unknown"] == ["lost"]
 
     def request(number: int, filters: list[str]) -> RecommendationRequest:
         slate: SlateRequest = {
@@ -124,7 +119,7 @@ def test_lists_made_anywhere_are_served_and_an_empty_slate_is_no_track(settings:
         eventually(answered)
     finally:
         service.close()
-    answers = [CODEC.decode(m.value(), Recommendation) for m in read_topic(settings, topics.recommendations.name)]
+    answers = read_events(settings, topics.recommendations, Recommendation)
     listed, empty = sorted(answers, key=lambda answer: answer.request_id)
     assert listed.slate is not None
     assert set(listed.slate["tracks"]) == {17, 4}

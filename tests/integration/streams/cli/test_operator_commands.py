@@ -2,38 +2,21 @@
 
 import json
 from contextlib import closing
-from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
-from typer.testing import CliRunner, Result
 
 from botify.core.kafka.admin import end_offsets
-from botify.core.kafka.config import common_config, partition_of
+from botify.core.kafka.config import partition_of
 from botify.core.settings import Settings
 from botify.schemas.topics import Topics, feedback_partitions
-from botify.services.cli import build_cli
 from botify.streams.dlq.letters import DeadLetterError
 from botify.streams.folds.feedback import NAMES
 from botify.streams.replay.sources import ReplayError
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import default_namespace, feedback_of, partition_key
+from tests.commands import as_json, botify
 from tests.integration.streams.listens import BAD_VALUE, TRACKS, fold_live, write_listens
-from tests.support import read_topic, write_catalogue
-
-cli = build_cli()
-
-
-def botify(settings: Settings, *arguments: str, status: int = 0) -> Result:
-    done = CliRunner().invoke(cli, arguments, env=settings.to_env())
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == status, done.output
-    return done
-
-
-def as_json(settings: Settings, *arguments: str, status: int = 0) -> Any:
-    return json.loads(botify(settings, *arguments, "--json", status=status).stdout)
+from tests.support import make_topic, read_topic, write_catalogue
 
 
 def letters(settings: Settings, *arguments: str) -> list[dict[str, str]]:
@@ -64,9 +47,7 @@ def test_from_a_dry_run_to_replay_to_swap_to_rollback(folded: Settings) -> None:
 
 
 def test_records_are_copied_as_they_are_or_printed_a_line_each(folded: Settings) -> None:
-    copy, source = f"{folded.topic_prefix}.copy", Topics.of(folded).listens.name
-    admin = AdminClient(common_config(folded))
-    admin.create_topics([NewTopic(copy, num_partitions=4, replication_factor=1)])[copy].result(30)
+    copy, source = make_topic(folded, f"{folded.topic_prefix}.copy", 4), Topics.of(folded).listens.name
     botify(folded, "replay", "run", "--target", f"topic:{copy}")
 
     def everything(topic: str) -> list[tuple[object, ...]]:

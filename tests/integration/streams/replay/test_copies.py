@@ -4,11 +4,10 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Producer
 
 from botify.core.kafka.admin import end_offsets
-from botify.core.kafka.config import common_config, key_of, producer_config
+from botify.core.kafka.config import key_of, producer_config
 from botify.core.kafka.layout import MAX_BYTES, MAX_LEAD, alter_topics, own_options
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
@@ -18,7 +17,7 @@ from botify.streams.replay.sources import ReplayError
 from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, default_namespace, namespace_pointer
 from tests.integration.streams.listens import TRACKS, fold_live, listens, write_listens
-from tests.support import Background, eventually, read_topic, write_catalogue
+from tests.support import Background, delete_records, eventually, read_topic, write_catalogue
 
 
 def larger(settings: Settings) -> Settings:
@@ -27,12 +26,6 @@ def larger(settings: Settings) -> Settings:
 
 def names_of(settings: Settings) -> tuple[str, str]:
     return Topics.of(settings).listens.name, Topics.of(larger(settings)).listens.name
-
-
-def empty(settings: Settings, topic: str, until: dict[int, int]) -> None:
-    admin = AdminClient(common_config(settings))
-    for future in admin.delete_records([TopicPartition(topic, p, at) for p, at in until.items()]).values():
-        future.result(30)
 
 
 def copy(settings: Settings, ends: dict[int, int], force: bool = False) -> None:
@@ -117,7 +110,7 @@ def test_records_that_are_gone_before_they_are_copied_are_an_error(settings: Set
     _create(settings, larger(settings))
     if not before:  # a command that was interrupted
         copy(settings, {p: at // 2 for p, at in ends.items()})
-    empty(settings, old, ends if before else {p: at // 2 + 5 for p, at in ends.items()})
+    delete_records(settings, old, ends if before else {p: at // 2 + 5 for p, at in ends.items()})
     with pytest.raises(ReplayError, match="no longer has records that the state has"):
         copy(settings, ends)
     copy(settings, ends, force=True)
@@ -129,7 +122,7 @@ def test_copies_that_are_gone_are_an_error(settings: Settings, run: Any) -> None
     write_listens(settings, 200)
     _create(settings, larger(settings))
     copy(settings, end_offsets(settings, old))
-    empty(settings, new, {0: 1})
+    delete_records(settings, new, {0: 1})
     with pytest.raises(ReplayError, match="has lost copies"):
         run(repartition(settings, 8))
 

@@ -22,20 +22,19 @@ from botify.services.recommender.lists import USER_LISTS, lists_of
 from botify.streams.dlq.exclude import erase_listener
 from botify.streams.dlq.letters import read_letters, redrive
 from botify.streams.folds.users import USERS, UserState
-from botify.streams.learner.partition import LEARNER, SNAPSHOTS
 from botify.streams.replay.models import rebuild, relearn, swap_models
 from botify.streams.replay.repartition import repartition
-from botify.streams.replay.sources import make_plan, open_sources
-from botify.streams.replay.swap import begin_namespace, fold_into_namespace, swap
+from botify.streams.replay.sources import open_sources
+from botify.streams.replay.swap import fold_into_namespace, swap
 from botify.streams.store.connect import connect
-from botify.streams.store.keys import partition_key
 from botify.streams.store.namespaces import NamespaceRecord
 from botify.streams.verify import verify
+from tests.commands import as_json, botify
 from tests.erasers import Erasers, left_out
-from tests.integration.streams.cli.test_operator_commands import as_json, botify
+from tests.integration.streams.conftest import begin
 from tests.integration.streams.listens import TRACKS, write_listens
 from tests.integration.streams.listens import USERS as LISTENERS
-from tests.learning import all_learned, learner_namespace, plain_learner
+from tests.learning import all_learned, learned, learner_namespace, plain_learner
 from tests.support import (
     BASE_MS,
     all_folded,
@@ -129,19 +128,17 @@ def test_an_erased_listener_leaves_no_trace(settings: Settings, tmp_path: Path) 
     own = {(m.partition(), m.offset()) for m in listens if m.key() == b"%d" % ERASED and m.value() is not None}
     assert len(own) == 60
     assert redis_contents(settings) == offline_fold(settings, without=own).contents()
-    plain, key = plain_learner(settings, without=own), partition_key(learner_namespace(settings), 0, LEARNER)
-    assert redis.hgetall(key) == plain.learner.state()
+    plain, (state, snapshots) = plain_learner(settings, without=own), learned(settings)
+    assert state == plain.learner.state()
     assert plain.learner.listens == 1200
-    snapshots = redis.hgetall(partition_key(learner_namespace(settings), 0, SNAPSHOTS))
-    assert set(map(CODEC.encode, plain.models[-len(snapshots) :])) == set(snapshots.values())
+    assert set(plain.models[-len(snapshots) :]) == set(snapshots.values())
     assert all(users and ERASED not in users for users in users_in_exports(settings, tmp_path / "after").values())
     redis.close()
 
 
 async def replay(settings: Settings, erasers: Erasers) -> NamespaceRecord:
     async with open_sources(settings) as sources:
-        state = sources.state
-        record = await begin_namespace(sources, make_plan(sources.topic, state, state.start, state.end))
+        record = await begin(sources)
         await asyncio.to_thread(erasers.wait_for, 2)
         record = await fold_into_namespace(sources, record)
     await asyncio.to_thread(erasers.wait_for, 2)
@@ -172,8 +169,7 @@ def test_rebuilds_complete_while_listeners_are_erased(settings: Settings) -> Non
         assert known == set(range(LISTENERS)) - set(erasers.erased)
         eventually(lambda: asyncio.run(relearn(settings)).equals_live)
         plain = plain_learner(settings, without=left_out(settings, learner_namespace(settings), range(1))).learner
-        with closing(connect(settings)) as redis:
-            assert redis.hgetall(partition_key(learner_namespace(settings), 0, LEARNER)) == plain.state()
+        assert learned(settings)[0] == plain.state()
 
 
 def test_listens_move_while_listeners_are_erased(settings: Settings) -> None:

@@ -6,18 +6,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from botify.core.kafka.admin import describe_topic
-from botify.core.kafka.config import common_config
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Model
 from botify.schemas.topics import Topics, learner_group_of
 from botify.streams.dlq.exclude import Selection, exclude
 from botify.streams.learner import learner as fold
-from botify.streams.learner.learner import Learner
 from botify.streams.learner.model import MODELS
 from botify.streams.learner.partition import LEARNER, LearnerSources
 from botify.streams.replay.models import relearn
@@ -28,10 +24,19 @@ from botify.streams.store.keys import default_namespace, learner_prefix, partiti
 from botify.streams.store.redis_store import RedisStore
 from botify.streams.worker.metrics import LearnerCounters
 from botify.streams.worker.partition import NullPublisher
-from tests.integration.streams.cli.test_operator_commands import as_json, botify
+from tests.commands import as_json, botify
 from tests.integration.streams.conftest import with_sources
-from tests.learning import TRACKS, batches, learner_namespace, plain_learner
-from tests.support import make_listens, produce, produce_raw, read_partition, read_topic, write_catalogue
+from tests.learning import TRACKS, batches, learned, plain_learner
+from tests.support import (
+    delete_records,
+    make_listens,
+    produce,
+    produce_raw,
+    read_events,
+    read_partition,
+    read_topic,
+    write_catalogue,
+)
 
 CODEC = Codec()
 BATCHES, LEARNED = 12, 9
@@ -79,16 +84,13 @@ def test_they_are_equal_and_can_be_kept_and_a_byte_that_differs_is_told(trained:
 
 
 def test_a_topic_that_has_lost_its_beginning_is_refused(trained: Settings) -> None:
-    topic = Topics.of(trained).training.name
-    admin = AdminClient(common_config(trained))  # has a name: answers die with their client
-    (done,) = admin.delete_records([TopicPartition(topic, 0, 2)]).values()
-    done.result(10)
+    delete_records(trained, Topics.of(trained).training.name, {0: 2})
     with pytest.raises(ReplayError, match=r"the first 2 records of .* are gone"):
         asyncio.run(relearn(trained))
 
 
 def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    learned = as_json(trained, *VERIFY)["live"]
+    before = as_json(trained, *VERIFY)["live"]
     with monkeypatch.context() as patched:
         patched.setattr(fold, "SNAPSHOT_LEAST", 600)  # others than the learner has, and older
         made = as_json(trained, *VERIFY, "--rebuild")
@@ -102,9 +104,9 @@ def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypat
     with pytest.raises(ReplayError, match="are live already"):
         botify(trained, *VERIFY, "--swap", made["id"])
     back = as_json(trained, *VERIFY, "--rollback")
-    assert (back["namespace"], back["models"]) == (swapped["former"], learned)
-    published = [CODEC.decode(m.value(), Model).version for m in read_topic(trained, Topics.of(trained).models.name)]
-    assert published == [600] * len(MODELS) + [800] * len(MODELS)
+    assert (back["namespace"], back["models"]) == (swapped["former"], before)
+    published = read_events(trained, Topics.of(trained).models, Model)
+    assert [model.version for model in published] == [600] * len(MODELS) + [800] * len(MODELS)
     rows = with_sources(trained, read_status)
     assert [(one.role, one.behind) for one in rows if "learner" in one.namespace] == [("live", 3), ("ready", 0)]
     assert with_sources(trained, lambda sources: collect(sources, everything=True)) == [made["namespace"]]
@@ -136,7 +138,9 @@ def test_another_number_of_shards_is_folded_from_a_copy_and_swapped(trained: Set
     assert swapped["models"].keys() == {f"{kind.name}@{number}of2" for kind in MODELS for number in range(2)}
     assert len(read_topic(trained, Topics.of(two).training.name)) == BATCHES - 1 + 7
     # what a learner of two shards finds is a fold of their partitions
-    assert [assert_state(two, number).listens for number in range(2)] == [100 * (BATCHES - 1), 700]
+    plain = [plain_learner(two, number=number).learner for number in range(2)]
+    assert [learned(two, number)[0] for number in range(2)] == [one.state() for one in plain]
+    assert [one.listens for one in plain] == [100 * (BATCHES - 1), 700]
     again = as_json(two, *VERIFY)
     assert (again["listens"], again["equals_live"], again["live"]) == (100 * (BATCHES + 6), True, swapped["models"])
     with pytest.raises(ReplayError, match="are of another training topic"):
@@ -147,14 +151,6 @@ def test_another_number_of_shards_is_folded_from_a_copy_and_swapped(trained: Set
     assert back["models"].keys() == {kind.name for kind in MODELS}
     assert len(read_topic(trained, topic)) == BATCHES + 7  # it has all of them already
     assert as_json(trained, *VERIFY)["equals_live"] is True
-
-
-def assert_state(settings: Settings, number: int) -> Learner:
-    """Compare the state of a shard with a plain fold of its partition."""
-    learner = plain_learner(settings, number=number).learner
-    with closing(connect(settings)) as redis:
-        assert redis.hgetall(partition_key(learner_namespace(settings), number, LEARNER)) == learner.state()
-    return learner
 
 
 @pytest.mark.parametrize(

@@ -5,25 +5,20 @@ from contextlib import closing
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from confluent_kafka.admin import AdminClient, NewTopic
-
 from botify.core.kafka.admin import end_offsets
-from botify.core.kafka.config import common_config
 from botify.core.settings import Settings
 from botify.schemas.codec import Codec
 from botify.schemas.events import Listen, Model, Session
 from botify.schemas.models import ModelReader
 from botify.schemas.topics import Topics
 from botify.streams.learner.model import MODELS
-from botify.streams.learner.partition import LEARNER, SNAPSHOTS
-from botify.streams.store.connect import connect
-from botify.streams.store.keys import partition_key
-from tests.integration.streams.cli.test_operator_commands import as_json, botify
-from tests.learning import all_learned, learner_namespace, plain_learner
+from tests.commands import as_json, botify
+from tests.learning import all_learned, learned, plain_learner
 from tests.support import (
     BASE_MS,
     eventually,
     make_listens,
+    make_topic,
     offline_fold,
     produce,
     read_topic,
@@ -63,10 +58,8 @@ def served_models(settings: Settings) -> dict[str, Model | None]:
 
 
 def test_poison_is_taken_out_of_state_sessions_and_models(settings: Settings) -> None:
-    topics, clean_sessions = Topics.of(settings), f"{settings.topic_prefix}.sessions-again"
-    new = NewTopic(clean_sessions, num_partitions=settings.partitions, replication_factor=1)
-    admin = AdminClient(common_config(settings))
-    admin.create_topics([new])[clean_sessions].result(30)
+    topics = Topics.of(settings)
+    clean_sessions = make_topic(settings, f"{settings.topic_prefix}.sessions-again", settings.partitions)
     write_catalogue(settings, TRACKS)
     with running(settings, "botify.streams.worker"), running(settings, "botify.streams.learner"):
         produce(settings, topics.listens.name, [*good(0), *poison(), *good(1200)])
@@ -104,12 +97,7 @@ def test_poison_is_taken_out_of_state_sessions_and_models(settings: Settings) ->
     assert redis_contents(settings) == clean.contents()
     later = sessions(settings, topics.sessions.name, poisoned_until)
     assert {**later, **sessions(settings, clean_sessions)} == {s.event_id: s for s in clean.sessions}
-    plain, redis = plain_learner(settings, without=bad), connect(settings)
-    key = partition_key(learner_namespace(settings), 0, LEARNER)
-    assert redis.hgetall(key) == plain.learner.state()
+    plain = plain_learner(settings, without=bad)
+    assert learned(settings) == (plain.learner.state(), {model.name: model for model in plain.models})
     assert plain.learner.listens == 3600
-    newest = {model.name: model for model in plain.models}
-    snapshots = redis.hgetall(partition_key(learner_namespace(settings), 0, SNAPSHOTS))
-    assert {name.decode(): CODEC.decode(value, Model) for name, value in snapshots.items()} == newest
     assert served_models(settings) == plain.after_a_pause()
-    redis.close()

@@ -13,7 +13,6 @@ import httpx
 import numpy as np
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
-from typer.testing import CliRunner
 
 from botify.core.errors import TopicError
 from botify.core.kafka.admin import end_offsets
@@ -24,12 +23,12 @@ from botify.schemas.codec import Codec
 from botify.schemas.dead_letters import originals_of
 from botify.schemas.events import Listen
 from botify.schemas.topics import Topics
-from botify.services.cli import build_cli
 from botify.services.stack import run
 from botify.streams.folds.likes import LIKES_OF_USERS
 from botify.streams.folds.users import USERS
 from botify.streams.verify import verify
-from tests.integration.services.gateway.conftest import ready, start
+from tests.commands import as_json
+from tests.integration.services.gateway.conftest import start
 from tests.integration.streams.listens import TRACKS, write_listens
 from tests.learning import plain_learner
 from tests.support import (
@@ -116,8 +115,7 @@ def test_listens_move_to_more_partitions_while_listeners_are_served(settings: Se
         running(settings, "botify.streams.worker") as worker,
         running(settings, "botify.services.recommender"),
     ):
-        client = start(programs, settings, "gateway", DEADLINE_MS=2_000)
-        eventually(lambda: ready(client))
+        client = start(programs, settings, DEADLINE_MS=2_000)
         eventually(all_folded(settings))
         listeners = programs.enter_context(Listeners(str(client.base_url)))
         copying = command(settings, "--rate", "500")
@@ -186,6 +184,5 @@ def test_a_partition_may_end_with_a_transaction(settings: Settings) -> None:
     admin = AdminClient(common_config(live))
     admin.create_partitions([NewPartitions(requests, 16)])[requests].result(30)
     run._create_topics(settings)
-    created = CliRunner().invoke(build_cli(), ["topics", "create", "--json"], env=settings.to_env())
-    counts = {one["topic"]: one["partitions"] for one in json.loads(created.stdout)}
+    counts = {one["topic"]: one["partitions"] for one in as_json(settings, "topics", "create")}
     assert (counts[requests], counts[Topics.of(live).listens.name]) == (16, 16)

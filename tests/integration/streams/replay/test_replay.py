@@ -20,7 +20,7 @@ from botify.streams.store.connect import connect
 from botify.streams.store.keys import checkpoint_key, default_namespace, feedback_of, partition_key
 from botify.streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace, make_live
 from botify.streams.verify import VerifyError, verify
-from tests.integration.streams.conftest import with_sources
+from tests.integration.streams.conftest import begin, with_sources
 from tests.integration.streams.listens import fold_live, write_listens
 from tests.support import eventually, produce_raw
 
@@ -50,10 +50,6 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(folded: Settings, monkey
             raise StoppedError
         await write(self, partition, records)
         folded_first.set()
-
-    async def begin(sources: ReplaySources) -> NamespaceRecord:
-        state = sources.state
-        return await begin_namespace(sources, make_plan(sources.topic, state, state.start, state.end))
 
     record = with_sources(folded, begin)
     with monkeypatch.context() as patched:
@@ -210,10 +206,6 @@ def test_only_partitions_where_listens_were_excluded_may_differ(folded: Settings
 
 
 def test_sessions_go_only_where_they_can(settings: Settings) -> None:
-    async def begin(sources: ReplaySources, topic: str) -> NamespaceRecord:
-        plan = make_plan(sources.topic, sources.state, sources.state.start, sources.state.end)
-        return await begin_namespace(sources, plan, topic)
-
     for topic, why in (
         (Topics.of(settings).sessions.name, "records of its own"),
         ("missing", "does not exist; create it first"),

@@ -15,7 +15,7 @@ from botify.streams.dlq.letters import read_letters
 from botify.streams.folds.feedback import OPINIONS
 from botify.streams.store.connect import connect
 from botify.streams.verify import verify
-from tests.integration.streams.cli.test_operator_commands import as_json, botify
+from tests.commands import as_json, botify
 from tests.support import (
     eventually,
     make_listens,

@@ -24,6 +24,7 @@ from tests.support import (
     offline_fold,
     produce,
     produce_raw,
+    read_events,
     read_topic,
     redis_contents,
     running,
@@ -57,28 +58,7 @@ def test_redis_and_sessions_are_what_a_plain_fold_gives(settings: Settings) -> N
     assert_readers_see(settings, listens + more, users=150)
     folded = offline_fold(settings).sessions
     assert {session.closed_by for session in folded} == {"end", "gap", "next"}
-    sent = [CODEC.decode(m.value(), Session) for m in read_topic(settings, topics.sessions.name)]
-    assert sorted(sent) == sorted(folded)
-
-
-def test_two_workers_share_the_partitions(settings: Settings) -> None:
-    topic = Topics.of(settings).listens.name
-    write_catalogue(settings, TRACKS)
-    with running(settings, WORKER, log="first.log"), running(settings, WORKER, log="second.log"):
-
-        def claimed(log: str) -> str:
-            lines = (settings.home / log).read_text().splitlines()
-            return next((line for line in reversed(lines) if "claimed partitions" in line and topic in line), "")
-
-        # each has claimed two of four in the end; a worker alone has claimed four
-        eventually(lambda: claimed("first.log").count(": ") and claimed("second.log"), 60)
-        produce(settings, topic, make_listens(1800, users=100, tracks=TRACKS, seed=3))
-        eventually(all_folded(settings), 60)
-        shares = [claimed("first.log"), claimed("second.log")]
-    held = [[p for p in range(4) if f"{p}: " in share.split("{")[-1]] for share in shares]
-    assert sorted(held[0] + held[1]) == [0, 1, 2, 3], shares
-    assert all(held)
-    assert_redis_is_the_fold(settings)
+    assert sorted(read_events(settings, topics.sessions, Session)) == sorted(folded)
 
 
 IMPOSSIBLE: list[tuple[str, object]] = [
@@ -210,3 +190,4 @@ def test_a_restart_within_the_timeout_moves_no_partition(settings: Settings) -> 
             assert partitions("first-again.log") == partitions("first.log")
             assert (claims("first.log"), claims("second.log")) == before
             assert [len(claimed) for claimed in claims("second-again.log")] == [1, 1]
+            assert_redis_is_the_fold(settings)

@@ -1,6 +1,5 @@
 """Invariant: a record's headers, whatever a broker took, can be read, and carried on into another record."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,15 @@ from typing import Any
 import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.structs import TopicPartition
-from confluent_kafka import Consumer, Message, Producer
+from confluent_kafka import Producer
 
 from botify.core.kafka.column_fetch import ColumnRecords, KeptRecords, ObjectRecords
 from botify.core.kafka.headers import CUT, MAX_HEADER_BYTES, UNREADABLE, carried, headers_of
+from botify.core.settings import Settings
 from botify.schemas.dead_letters import dead_letter, origin_of
 from botify.schemas.topics import MAX_DEAD_LETTER_BYTES
 from tests.hostile import ABORT, COMMIT, HEADERS, TRANSACTIONAL, Raw, marker, produce_batches, raw_batch
+from tests.support import read_topic
 
 ROOT = Path(__file__).parents[4]
 RECORDS = [Raw(b"k", b"%d" % at, headers) for at, headers in enumerate(HEADERS)]
@@ -30,17 +31,6 @@ def broker() -> Iterator[str]:
     producer.flush(10)
 
 
-def consumed(broker: str, topic: str, count: int) -> list[Message]:
-    consumer = Consumer({"bootstrap.servers": broker, "group.id": topic, "auto.offset.reset": "earliest", **QUIET})
-    consumer.subscribe([topic])
-    found: list[Message] = []
-    give_up = time.monotonic() + 30
-    while len(found) < count and time.monotonic() < give_up:
-        found += [one for one in consumer.consume(count - len(found), 0.2) if one.error() is None]
-    consumer.close()
-    return found
-
-
 def read_fetch(kind: type, raw: bytes, aborted: Any = None, start: int = 0) -> tuple[list[Any], int]:
     rest = (None, None, False, fetcher.READ_COMMITTED)
     fetched = kind(TopicPartition("t", 0), KeptRecords(raw), aborted, start, *rest)
@@ -51,7 +41,7 @@ def read_fetch(kind: type, raw: bytes, aborted: Any = None, start: int = 0) -> t
 def test_every_reader_reads_hostile_headers_alike_and_twice(broker: str) -> None:
     raw = raw_batch(RECORDS)
     assert produce_batches(broker, "read", [(0, raw)]) == [0]
-    messages = consumed(broker, "read", len(RECORDS))
+    messages = read_topic(Settings(kafka_bootstrap_servers=broker), "read")
     by_confluent, again = ([headers_of(one) for one in messages] for _ in range(2))
     assert again == by_confluent
     in_columns, next_offset = read_fetch(ColumnRecords, raw)

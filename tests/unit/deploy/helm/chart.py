@@ -91,21 +91,17 @@ def render(values: Values) -> dict[str, str]:
 
 
 @cache
-def _texts(case: str) -> dict[str, str]:
+def texts(case: str) -> dict[str, str]:
     return render(CASES[case])
-
-
-def notes(case: str) -> str:
-    return _texts(case)["botify/templates/NOTES.txt"]
 
 
 @cache
 def objects(case: str) -> tuple[Object, ...]:
-    return tuple(parsed(_texts(case)))
+    return tuple(parsed(texts(case)))
 
 
-def parsed(texts: Mapping[str, str]) -> Iterator[Object]:
-    for name, text in texts.items():
+def parsed(rendered: Mapping[str, str]) -> Iterator[Object]:
+    for name, text in rendered.items():
         if name.endswith(".yaml"):
             yield from (one for one in yaml.safe_load_all(text) if one is not None)
 

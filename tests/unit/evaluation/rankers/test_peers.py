@@ -18,13 +18,6 @@ from botify.evaluation.rankers.session_peers import LENGTH, Personal, VSknn
 from tests.unit.evaluation.logs import random_log, reported
 
 
-def blocks_log(users: int = 60, blocks: int = 8, size: int = 8) -> Log:
-    """Users who each hear six items of one block, in any order."""
-    generator = np.random.default_rng(0)
-    items = np.concatenate([user % blocks * size + generator.permutation(size)[:6] for user in range(users)])
-    return Log.of("blocks", np.repeat(np.arange(users), 6), items)
-
-
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_keeps_the_rules(name: str) -> None:
     _skip_without_package(name)
@@ -35,9 +28,12 @@ def test_a_peer_keeps_the_rules(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["vsknn", "ease", "item_knn", "als", "rtrec_slim"])
 def test_a_peer_finds_the_rest_of_a_block(name: str) -> None:
+    """Users each hear six items of one block of eight, in any order."""
     _skip_without_package(name)
-    terms = Terms(protocol="leave-last-out", k=3)
-    (outcome,) = replays(Job(name, blocks_log(), terms, range(1)))
+    generator = np.random.default_rng(0)
+    items = np.concatenate([user % 8 * 8 + generator.permutation(8)[:6] for user in range(60)])
+    log = Log.of("blocks", np.repeat(np.arange(60), 6), items)
+    (outcome,) = replays(Job(name, log, Terms(protocol="leave-last-out", k=3), range(1)))
     assert reported(outcome) > 0.5  # three of a block are left, of 64 items
 
 

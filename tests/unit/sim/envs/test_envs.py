@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -14,6 +15,7 @@ import botify.sim.envs  # noqa: F401 (registers the environment)
 from botify.core.keyed_random import Keys
 from botify.sim import SimulationError, WorldError
 from botify.sim.envs.environments import environments_of
+from botify.sim.listeners import MODELS
 from botify.sim.listeners.botify import BotifyListeners
 from botify.sim.listeners.model import Ints, SessionStart
 from botify.sim.loop.kafka import tracks_of
@@ -21,8 +23,10 @@ from botify.sim.world.model import World
 from botify.sim.world.store import save_world
 
 
-def test_gymnasiums_own_checks_pass(small_world: World, recwarn: pytest.WarningsRecorder) -> None:
-    check_env(gymnasium.make("Botify-v0", world=small_world, render_mode="ansi").unwrapped)
+@pytest.mark.parametrize("model", [None, *MODELS])
+def test_gymnasiums_own_checks_pass(small_world: World, model: str | None, recwarn: pytest.WarningsRecorder) -> None:
+    name, slate = ("BotifySlate-v0", {"size": 4, "model": model}) if model else ("Botify-v0", dict[str, Any]())
+    check_env(gymnasium.make(name, world=small_world, render_mode="ansi", **slate).unwrapped)
     assert [str(warning.message) for warning in recwarn] == []
 
 

@@ -6,12 +6,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 
 import botify.sim.envs  # noqa: F401 (registers the environment)
 from botify.core.keyed_random import mix
 from botify.sim import SimulationError
-from botify.sim.listeners import MODELS
 from botify.sim.listeners.botify import StreamingListeners
 from botify.sim.listeners.choice import cascade, chosen, logit
 from botify.sim.world.model import World
@@ -21,12 +19,6 @@ SIZE = 4
 
 def make(world: World, **settings: Any) -> Any:
     return gymnasium.make("BotifySlate-v0", world=world, size=SIZE, **settings).unwrapped
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_gymnasiums_own_checks_pass(small_world: World, model: str, recwarn: pytest.WarningsRecorder) -> None:
-    check_env(make(small_world, model=model, render_mode="ansi"))
-    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_a_listener_hears_what_was_chosen_or_leaves(small_world: World) -> None:

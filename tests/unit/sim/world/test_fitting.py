@@ -1,4 +1,4 @@
-"""Worlds from logs: on a log whose groups are known, and figures of logs written out by hand."""
+"""Worlds from logs: on logs whose groups and habits are known, and figures of logs written out by hand."""
 
 import json
 from dataclasses import replace
@@ -14,7 +14,17 @@ from botify.sim.options import RunOptions
 from botify.sim.play import play_world
 from botify.sim.world import World, find_world
 from botify.sim.world.fitting import FitSettings, Groups, fit_world
-from botify.sim.world.fitting.log import NEIGHBOURS, ListeningLog, halves, hit_rate, neighbours, overlap, synthetic_log
+from botify.sim.world.fitting.log import (
+    NEIGHBOURS,
+    ListeningLog,
+    Order,
+    Visits,
+    halves,
+    hit_rate,
+    neighbours,
+    overlap,
+    synthetic_log,
+)
 from botify.sim.world.store import save_world
 
 GROUPS, TRACKS, USERS = 4, 120, 240
@@ -160,3 +170,37 @@ def test_a_log_that_is_too_small_is_refused(log: ListeningLog) -> None:
         fit_world(log.of_users(np.arange(USERS) < 3), NO_NAMES, SOURCE, SETTINGS)
     with pytest.raises(WorldError, match="users = 0 must be 1 or more"):
         FitSettings(users=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_the_order_of_sessions_is_found(share: float) -> None:
+    rng = np.random.default_rng(1)
+    tracks = rng.integers(50, size=(600, 10))  # 600 sessions
+    for place in range(1, 10):
+        follows = rng.random(600) < share
+        tracks[follows, place] = (tracks[follows, place - 1] + 1) % 50
+    order = Order.of(tracks.ravel(), np.repeat(np.arange(600), 10), 50)
+    assert order.share == pytest.approx(share, abs=0.15)
+    assert len(order.followers) == 600 * 9
+    assert (order.after(7) == 8).mean() == pytest.approx(share + (1 - share) / 50, abs=0.1)
+
+
+def test_sessions_of_one_listen_have_no_order() -> None:
+    order = Order.of(np.arange(5), np.arange(5), 5)
+    assert (order.share, order.after(3).tolist()) == (0.0, [])
+
+
+def test_residents_hear_all_the_time_and_others_come_once() -> None:
+    visits = Visits.of(np.array([3, 3, 3, 9, 9]), np.array([0, 500, 1_000, 100, 120]))
+    assert visits.begins.round(2).tolist() == [0, 0.1]
+    assert visits.stays.round(2).tolist() == [1.0, 0.02]
+    users, places = np.repeat(np.arange(40), 4), np.tile(np.arange(4), 40)
+    others, times = visits.placed(users, places, places >= 2, seed=1)
+    others, times = others.reshape(40, 4), times.reshape(40, 4)
+    come_once = others[:, 2]
+    assert 5 < come_once.sum() < 35
+    assert not others[:, :2].any()
+    assert np.allclose(np.ptp(times[~come_once], axis=1), 1.5)
+    visited = times[come_once]
+    assert ((visited[:, :2] > 0.09) & (visited[:, :2] < 0.13)).all()
+    assert ((visited[:, 2:] > 1.09) & (visited[:, 2:] < 1.13)).all()

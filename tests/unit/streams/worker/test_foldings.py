@@ -118,7 +118,8 @@ def make_worker(
 ) -> Worker:
     later = iter(declared)
     lead = Lead(lambda: next(later, declared[-1]))
-    return Worker(folding, projections, intake=Intake(CODEC, KNOWN_TRACKS, lambda: None, {0: {REJECTED_BEFORE}}, lead))
+    letters = {0: {REJECTED_BEFORE}, 5: {REJECTED_BEFORE + 1}}
+    return Worker(folding, projections, intake=Intake(CODEC, KNOWN_TRACKS, lambda: None, letters, lead))
 
 
 def state(worker: Worker) -> dict[str, Any]:
@@ -228,6 +229,8 @@ def test_a_record_that_only_has_no_value_erases_nobody(folding: Folding) -> None
     worker, valueless = make_worker(folding), KafkaRecord(60, key_of(1), None)
     worker.process([*many(60), valueless, valueless._replace(offset=61, headers=[("x", b"")])])
     assert worker.store.hashes[0, USERS][b"1"] is not None
+    (_, _, why), *_ = worker.sent.rejected
+    assert "dead-lettered before" in why
     assert worker.sent.rejected_offsets() == [REJECTED_BEFORE, 60, 61]
 
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from botify.streams.learner.models.next_track_state import ONE_REPEAT_IN, REPEAT
 SMALL = NextTrackSettings(neighbours=32, candidates=48, lags=6, anchors=8, half_life=500, recent_half_life=20)
 FORGETFUL = NextTrackSettings(neighbours=16, candidates=32, most_items=60, most_users=20, most_events=700)
 NARROWING = NextTrackSettings(neighbours=128, most_links=64 * 100, lags=6, anchors=8, half_life=500)
-ROOT = Path(__file__).parents[5]
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -138,12 +136,10 @@ def test_an_impression_of_an_item_that_nobody_has_played_costs_nothing() -> None
 
 def test_state_is_the_same_in_another_process() -> None:
     program = (
-        "import hashlib; from tests.unit.streams.learner.models import test_next_track as t;"
-        "print(hashlib.sha256(t.learned(t.stream(800, seed=5)).to_bytes()).hexdigest())"
+        f"import hashlib; from {__name__} import learned, stream;"
+        "print(hashlib.sha256(learned(stream(800, seed=5)).to_bytes()).hexdigest())"
     )
-    printed = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
+    printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout  # noqa: S603
     assert printed.strip() == hashlib.sha256(learned(stream(800, seed=5)).to_bytes()).hexdigest()
 
 
